@@ -1,0 +1,60 @@
+"""rxllm: every model, local or remote, is an Observable of chunks.
+
+`model("provider/name").stream(prompt)` gives a cold Observable; the operators in
+`rxllm.operators` shape it, the sinks in `rxllm.sinks` subscribe to it, and `run` starts an event
+loop for a script.
+"""
+
+from rxllm import operators, sinks
+from rxllm.bridge import from_async, run, to_async
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    ErrorInfo,
+    Json,
+    Notice,
+    Progress,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+)
+from rxllm.errors import RxLLMError, deserves
+from rxllm.models.registry import model, models, register
+from rxllm.requests import Message, Model, ModelInfo, Request, streaming_pays
+from rxllm.valve import StreamScheduler, Valve
+
+__all__ = [
+    "Batch",
+    "Chunk",
+    "End",
+    "ErrorInfo",
+    "Json",
+    "Message",
+    "Model",
+    "ModelInfo",
+    "Notice",
+    "Progress",
+    "Reasoning",
+    "Request",
+    "RxLLMError",
+    "Start",
+    "StreamScheduler",
+    "Token",
+    "ToolCall",
+    "Usage",
+    "Valve",
+    "deserves",
+    "from_async",
+    "model",
+    "models",
+    "operators",
+    "register",
+    "run",
+    "sinks",
+    "streaming_pays",
+    "to_async",
+]
+__version__ = "0.1.0"

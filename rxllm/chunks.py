@@ -1,0 +1,205 @@
+"""What flows: the chunks of a model stream, in memory and on the wire.
+
+One `Start`, then content, then `End`, then `on_completed`. A failure is `on_error` with an
+`RxLLMError`, never a chunk. A second `Start` never comes without a `Notice` before it.
+
+The classes are the wire format: JSON objects with camelCase names, tagged by `type`, defaults
+left out.
+
+>>> encode(Token("Hello", confidence=0.5))
+b'{"type":"token","text":"Hello","confidence":0.5}'
+>>> decode(b'{"type":"end","finishReason":"stop"}')
+End(finish_reason='stop', stop_sequence=None, source=None)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+__all__ = [
+    "Batch",
+    "Chunk",
+    "End",
+    "ErrorInfo",
+    "FinishReason",
+    "Json",
+    "Notice",
+    "NoticeKind",
+    "Progress",
+    "Reasoning",
+    "Start",
+    "Token",
+    "ToolCall",
+    "Usage",
+    "decode",
+    "encode",
+    "is_content",
+    "is_restart",
+    "text_of",
+]
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
+NoticeKind: TypeAlias = Literal[
+    "retry", "fallback", "restart", "resume", "degraded", "malformed", "lagged"
+]
+
+
+class _Chunk(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    rename="camel",
+    omit_defaults=True,
+):
+    """The base of all chunks. `source` names the stream it came from, after a merge."""
+
+    source: str | None = None
+
+
+class Start(_Chunk, tag="start", frozen=True, gc=False):
+    """The model has accepted the request. `created` is in Unix seconds."""
+
+    request_id: str
+    model: str
+    provider: str | None = None
+    created: float | None = None
+
+
+class Token(_Chunk, tag="token", frozen=True, gc=False):
+    """A piece of the answer: whole characters, of one model token or of several.
+
+    `confidence` is the probability (0..1) that the model gave to this piece, where it is known.
+    """
+
+    text: str
+    confidence: float | None = None
+
+
+class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):
+    """A piece of a thinking block: not part of the answer's text."""
+
+    text: str
+
+
+class ToolCall(_Chunk, tag="tool_call", frozen=True, gc=False):
+    """A call of a tool, with its arguments (JSON text) as far as they have come.
+
+    `index` is its place among the calls of one answer, counted from 0. `complete` is True on the
+    last chunk of a call.
+    """
+
+    id: str
+    name: str
+    arguments: str = ""
+    index: int = 0
+    complete: bool = False
+
+
+class Json(_Chunk, tag="json", frozen=True):
+    """A JSON value as far as it has come; `complete` is True on the last one."""
+
+    value: Any
+    complete: bool = False
+
+
+class Usage(_Chunk, tag="usage", frozen=True, gc=False):
+    """Tokens read and written, and the cost in USD once priced (None: not known)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost: float | None = None
+
+
+class Progress(_Chunk, tag="progress", frozen=True, gc=False):
+    """How far a stream has come. Times are in seconds, `percentage` is 0..100."""
+
+    tokens: int
+    elapsed: float
+    tokens_per_second: float | None = None
+    max_tokens: int | None = None
+    percentage: float | None = None
+    remaining: float | None = None
+    stage: str | None = None
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """An error as it is told on the way: the name of its class, and its message."""
+
+    type: str
+    message: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> ErrorInfo:
+        """Describe `error`."""
+        return cls(type(error).__name__, str(error))
+
+
+class Notice(_Chunk, tag="notice", frozen=True):
+    """Something that happened on the way, and that the subscriber should know.
+
+    After `kind="restart"` the answer begins again: forget the text that came before it.
+    `attempt` counts from 1, `delay` is in seconds, `skipped` counts chunks or events left out.
+    """
+
+    kind: NoticeKind
+    attempt: int | None = None
+    delay: float | None = None
+    skipped: int | None = None
+    error: ErrorInfo | None = None
+
+
+class End(_Chunk, tag="end", frozen=True, gc=False):
+    """The answer is complete, and why. `stop_sequence` is the one that was met, if any."""
+
+    finish_reason: FinishReason
+    stop_sequence: str | None = None
+
+
+class Batch(_Chunk, tag="batch", frozen=True):
+    """Several chunks of text in one, in their order, and their joined text."""
+
+    chunks: tuple[Token | Reasoning, ...]
+    text: str
+
+
+Chunk: TypeAlias = (
+    Start | Token | Reasoning | ToolCall | Json | Batch | Usage | Progress | Notice | End
+)
+
+CONTENT: Final = (Token, Reasoning, ToolCall, Json, Batch)
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Chunk)
+
+encode = _encoder.encode
+"""One chunk as one line of JSON, in UTF-8, without a newline."""
+
+
+def decode(data: bytes | str) -> Chunk:
+    """Read one chunk from JSON. Unknown fields are ignored.
+
+    Raises:
+        msgspec.ValidationError: `data` is JSON, but no chunk.
+        msgspec.DecodeError: `data` is no JSON.
+    """
+    return _decoder.decode(data)
+
+
+def text_of(chunk: object) -> str:
+    """The part of the answer's text that `chunk` carries: `""` for all but `Token` and `Batch`."""
+    return chunk.text if isinstance(chunk, Token | Batch) else ""
+
+
+def is_content(chunk: object) -> bool:
+    """True for what a model says (`Token`, `Reasoning`, `ToolCall`, ...), False for `Start`."""
+    return isinstance(chunk, CONTENT)
+
+
+def is_restart(chunk: object) -> bool:
+    """True for the notice after which the answer begins again."""
+    return type(chunk) is Notice and chunk.kind == "restart"

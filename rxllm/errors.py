@@ -1,0 +1,306 @@
+"""What can go wrong, and what each failure deserves.
+
+::
+
+    RxLLMError
+    ├── BadRequestError              also a ValueError: what was asked can't be right
+    ├── NoEventLoopError             also a RuntimeError: there is no running event loop
+    ├── ModelError
+    │   ├── ModelNotFoundError       no such model
+    │   └── ModelLoadError           a local model's file is missing, of the wrong kind, or broken
+    ├── ProviderError                a remote model answered with an error (status, request_id)
+    │   ├── AuthenticationError      401
+    │   ├── PermissionDeniedError    403
+    │   ├── RequestTimeoutError      408
+    │   ├── ConflictError            409
+    │   ├── RateLimitError           429 (retry_after)
+    │   ├── ServerError              5xx
+    │   └── OverloadedError          503, 529, or said in the stream
+    ├── ContextLengthError           the prompt does not fit into the model's context
+    ├── ContentFilteredError         refused for its content
+    ├── StreamError
+    │   ├── ConnectionFailedError    refused, reset, or no route
+    │   ├── TruncatedStreamError     it ended without its end marker
+    │   ├── MalformedStreamError     what came can't be read
+    │   ├── EmptyStreamError         it ended without any content
+    │   └── RestartedStreamError     it began again, where that can't be told
+    ├── StreamTimeoutError           also a TimeoutError
+    │   ├── ConnectTimeoutError
+    │   ├── FirstTokenTimeoutError
+    │   ├── StallTimeoutError        too long between two tokens
+    │   └── TotalTimeoutError
+    ├── PoolFullError                no slot came free in time
+    ├── CircuitOpenError             the model failed too often of late
+    ├── LaggedBehindError            a subscriber was too slow, and was put out
+    ├── StreamCancelledError         the task behind a stream was cancelled by somebody else
+    ├── StreamStateError             also a RuntimeError: started twice, paused after its end, ...
+    └── AllModelsFailedError         every model was tried (errors: one for each)
+
+Every error keeps what the stream had said before it failed in `partial`, where that is known, and
+the exception behind it in `__cause__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+__all__ = [
+    "AllModelsFailedError",
+    "AuthenticationError",
+    "BadRequestError",
+    "CircuitOpenError",
+    "ConflictError",
+    "ConnectTimeoutError",
+    "ConnectionFailedError",
+    "ContentFilteredError",
+    "ContextLengthError",
+    "Deserves",
+    "EmptyStreamError",
+    "FirstTokenTimeoutError",
+    "LaggedBehindError",
+    "MalformedStreamError",
+    "ModelError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "NoEventLoopError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "PoolFullError",
+    "ProviderError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "RestartedStreamError",
+    "RxLLMError",
+    "ServerError",
+    "StallTimeoutError",
+    "StreamCancelledError",
+    "StreamError",
+    "StreamStateError",
+    "StreamTimeoutError",
+    "TotalTimeoutError",
+    "TruncatedStreamError",
+    "deserves",
+]
+
+Deserves: TypeAlias = Literal["again", "next", "neither"]
+
+
+class RxLLMError(Exception):
+    """Anything that goes wrong in a model stream.
+
+    `partial` is the text that the subscriber has already seen (`""`: none, or not known).
+    """
+
+    partial: str = ""
+
+    @property
+    def retryable(self) -> bool:
+        """True if asking the same model again may help: `deserves(error) == "again"`."""
+        return deserves(self) == "again"
+
+
+class BadRequestError(RxLLMError, ValueError):
+    """What was asked for can't be right, whichever model is asked."""
+
+
+class NoEventLoopError(RxLLMError, RuntimeError):
+    """A stream needs a running event loop, and there is none."""
+
+
+class ModelError(RxLLMError):
+    """A model can't be had; another one may be."""
+
+
+class ModelNotFoundError(ModelError):
+    """There is no model of this name."""
+
+
+class ModelLoadError(ModelError):
+    """A local model can't be loaded: its file is missing, of the wrong kind, or broken."""
+
+
+class ProviderError(RxLLMError):
+    """A remote model answered with an error.
+
+    Args:
+        message: what the provider said.
+        status: the HTTP status code.
+        request_id: the provider's name for the request, for its support.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+
+
+class AuthenticationError(ProviderError):
+    """The key is wrong (401)."""
+
+
+class PermissionDeniedError(ProviderError):
+    """The key is right, and does not allow this (403)."""
+
+
+class RequestTimeoutError(ProviderError):
+    """The provider gave up waiting (408)."""
+
+
+class ConflictError(ProviderError):
+    """The request collided with another one (409)."""
+
+
+class RateLimitError(ProviderError):
+    """Too many requests or tokens (429). `retry_after` is in seconds, where the provider says."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, request_id=request_id)
+        self.retry_after = retry_after
+
+
+class ServerError(ProviderError):
+    """The provider failed (5xx)."""
+
+
+class OverloadedError(ServerError):
+    """The provider has too much to do (503, 529, or an error inside of the stream)."""
+
+
+class ContextLengthError(RxLLMError):
+    """The prompt, or the prompt and the asked output, don't fit into the model's context."""
+
+
+class ContentFilteredError(RxLLMError):
+    """The request or the answer was refused for its content."""
+
+
+class StreamError(RxLLMError):
+    """A stream broke."""
+
+
+class ConnectionFailedError(StreamError):
+    """The connection was refused, reset, or never made."""
+
+
+class TruncatedStreamError(StreamError):
+    """The stream ended without its end marker."""
+
+
+class MalformedStreamError(StreamError):
+    """What came through the stream can't be read."""
+
+
+class EmptyStreamError(StreamError):
+    """The stream ended without any content."""
+
+
+class RestartedStreamError(StreamError):
+    """The stream began again after text had been passed on to where a restart can't be told."""
+
+
+class StreamTimeoutError(RxLLMError, TimeoutError):
+    """A time limit was passed. A silent route asked again only multiplies the wait."""
+
+
+class ConnectTimeoutError(StreamTimeoutError):
+    """The connection took too long."""
+
+
+class FirstTokenTimeoutError(StreamTimeoutError):
+    """The first token took too long."""
+
+
+class StallTimeoutError(StreamTimeoutError):
+    """The time between two tokens was too long."""
+
+
+class TotalTimeoutError(StreamTimeoutError):
+    """The whole stream took too long."""
+
+
+class PoolFullError(RxLLMError):
+    """No slot came free in time."""
+
+
+class CircuitOpenError(RxLLMError):
+    """The model failed too often of late, and is not asked for a while."""
+
+
+class LaggedBehindError(RxLLMError):
+    """A subscriber was too slow, and was put out."""
+
+
+class StreamCancelledError(RxLLMError):
+    """The task behind a stream was cancelled by somebody other than its subscriber."""
+
+
+class StreamStateError(RxLLMError, RuntimeError):
+    """A running stream was asked for something that its state does not allow."""
+
+
+class AllModelsFailedError(RxLLMError):
+    """Every model was tried, and failed. `errors` holds one error for each, in their order."""
+
+    def __init__(self, message: str, errors: Sequence[Exception]) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
+
+
+_DESERVES_AGAIN: Final = (
+    RequestTimeoutError,
+    ConflictError,
+    RateLimitError,
+    ServerError,
+    ConnectionFailedError,
+    TruncatedStreamError,
+    MalformedStreamError,
+    EmptyStreamError,
+    ConnectionError,
+)
+_DESERVES_NEXT: Final = (
+    ModelError,
+    AuthenticationError,
+    PermissionDeniedError,
+    ContextLengthError,
+    ConnectTimeoutError,
+    FirstTokenTimeoutError,
+    StallTimeoutError,
+    CircuitOpenError,
+    PoolFullError,
+)
+
+
+def deserves(error: BaseException) -> Deserves:
+    """What `error` deserves: to ask the same model again, the next one, or neither.
+
+    - `"again"`: connections refused, reset or cut; 408, 409, 429 and 5xx; overloaded; an empty,
+      truncated or unreadable stream.
+    - `"next"`: time-outs to connect, to the first token and between tokens; a context that is too
+      small; a model that can't be found, loaded or used with this key; an open circuit, a full
+      pool.
+    - `"neither"`: a bad request, filtered content, the total time limit, a subscriber that lagged
+      behind, cancellation, and anything that is not known.
+
+    >>> deserves(RateLimitError("slow down", retry_after=2.0))
+    'again'
+    >>> deserves(ConnectionResetError())
+    'again'
+    >>> deserves(ValueError())
+    'neither'
+    """
+    if isinstance(error, _DESERVES_AGAIN):
+        return "again"
+    if isinstance(error, _DESERVES_NEXT):
+        return "next"
+    is_foreign_timeout = isinstance(error, TimeoutError) and not isinstance(error, RxLLMError)
+    return "next" if is_foreign_timeout else "neither"

@@ -1,0 +1,274 @@
+"""Demand: how a subscriber tells a source to wait.
+
+Chunks flow down, demand flows up, both along one subscription. A sink subscribes with a scheduler
+that carries a `Valve`; RxPY hands that scheduler up through its operators; a source looks at the
+valve before it pulls its next chunk. A closed valve holds the source, nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from reactivex import abc, typing
+from reactivex.disposable import Disposable
+from reactivex.internal.constants import UTC_ZERO
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from reactivex.scheduler.periodicscheduler import PeriodicScheduler
+
+from rxllm.errors import NoEventLoopError
+
+__all__ = [
+    "StreamScheduler",
+    "Valve",
+    "clock_of",
+    "running_loop",
+    "scheduler_or_default",
+    "valve_of",
+    "with_valve",
+]
+
+_State = TypeVar("_State")
+
+
+class Valve:
+    """What a source looks at before it pulls its next chunk.
+
+    A valve has one owner, who alone opens and closes it. It is closed while its owner holds it
+    closed, or while anything downstream of it is: each holder (a buffer, a control, a sink) chains
+    its own, so that a sink can't open what a user has paused. All calls are made on the event
+    loop's thread.
+
+    Args:
+        downstream: the valve that this one follows.
+
+    >>> sink = Valve()
+    >>> pause = Valve(downstream=sink)
+    >>> pause.close(); sink.close(); sink.open()
+    >>> sink.is_open, pause.is_open
+    (True, False)
+    """
+
+    __slots__ = ("_callbacks", "_detach", "_downstream", "_held", "is_open")
+
+    def __init__(self, downstream: Valve | None = None) -> None:
+        self.is_open: bool = downstream is None or downstream.is_open
+        self._held = False
+        self._downstream = downstream
+        self._callbacks: dict[object, Callable[[bool], None]] = {}
+        self._detach = downstream.on_change(self._follow) if downstream is not None else None
+
+    def close(self) -> None:
+        """Hold the source. Closing a closed valve does nothing."""
+        self._held = True
+        self._update()
+
+    def open(self) -> None:
+        """Let the source go on, as far as downstream lets it."""
+        self._held = False
+        self._update()
+
+    def dispose(self) -> None:
+        """Open this valve and detach it from downstream, for good."""
+        if self._detach is not None:
+            self._detach.dispose()
+        self._detach = self._downstream = None
+        self.open()
+
+    def on_change(self, callback: Callable[[bool], None]) -> abc.DisposableBase:
+        """Call `callback(is_open)` after each change, until the returned disposable is disposed.
+
+        A callback may open, close or dispose. If it changes the valve, the others hear of the
+        last state only. An exception out of a callback reaches whoever changed the valve, after
+        all callbacks were called.
+        """
+        key = object()
+        self._callbacks[key] = callback
+
+        def forget() -> None:
+            self._callbacks.pop(key, None)
+
+        return Disposable(forget)
+
+    async def wait_open(self) -> None:
+        """Return once the valve is open: at once if it is. Any number may wait."""
+        while not self.is_open:
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def wake(_: bool, changed: asyncio.Future[None] = changed) -> None:
+                if not changed.done():
+                    changed.set_result(None)
+
+            watching = self.on_change(wake)
+            try:
+                await changed
+            finally:
+                watching.dispose()
+
+    def _follow(self, _: bool) -> None:
+        self._update()
+
+    def _update(self) -> None:
+        downstream = self._downstream
+        state = not self._held and (downstream is None or downstream.is_open)
+        if state == self.is_open:
+            return
+        self.is_open = state
+        failure: Exception | None = None
+        for key, callback in tuple(self._callbacks.items()):
+            if self.is_open != state:
+                break  # a callback changed it again, and that change was told to all
+            if key in self._callbacks:
+                try:
+                    callback(state)
+                except Exception as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+class StreamScheduler(AsyncIOScheduler):
+    """An `AsyncIOScheduler` that carries a valve and the pump tasks of its subscription.
+
+    `now` is the loop's monotonic clock (as a datetime, counted from the epoch), so that a step of
+    the wall clock freezes no timer. So absolute times are `scheduler.now + timedelta(...)`.
+
+    Args:
+        loop: the event loop on which everything runs.
+        valve: the demand of the subscriber; an always-open one if None.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, valve: Valve | None = None) -> None:
+        super().__init__(loop)
+        self.loop = loop
+        self.valve = valve if valve is not None else Valve()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def now(self) -> datetime:
+        """The loop's monotonic time."""
+        return UTC_ZERO + timedelta(seconds=self.loop.time())
+
+    def chained(self, valve: Valve) -> StreamScheduler:
+        """The same loop and the same tasks, with another valve."""
+        chained = StreamScheduler(self.loop, valve)
+        chained.tasks = self.tasks
+        return chained
+
+    async def settle(self, seconds: float = 5.0) -> None:
+        """Wait until the pump tasks of the subscription have cleaned up, `seconds` at most.
+
+        What is not done by then is told to the loop's exception handler, and left to itself.
+        """
+        if not self.tasks:
+            return
+        _, late = await asyncio.wait(tuple(self.tasks), timeout=seconds)
+        for task in late:
+            self.loop.call_exception_handler(
+                {"message": f"a stream did not clean up within {seconds} s", "task": task}
+            )
+
+
+class _ValvedScheduler(PeriodicScheduler):
+    """Any scheduler, with a valve."""
+
+    def __init__(self, inner: abc.SchedulerBase, valve: Valve) -> None:
+        super().__init__()
+        self.inner = inner
+        self.valve = valve
+
+    @property
+    def now(self) -> datetime:
+        return self.inner.now
+
+    def schedule(
+        self, action: typing.ScheduledAction[_State], state: _State | None = None
+    ) -> abc.DisposableBase:
+        return self.inner.schedule(self._handing_down(action), state)
+
+    def schedule_relative(
+        self,
+        duetime: typing.RelativeTime,
+        action: typing.ScheduledAction[_State],
+        state: _State | None = None,
+    ) -> abc.DisposableBase:
+        return self.inner.schedule_relative(duetime, self._handing_down(action), state)
+
+    def schedule_absolute(
+        self,
+        duetime: typing.AbsoluteTime,
+        action: typing.ScheduledAction[_State],
+        state: _State | None = None,
+    ) -> abc.DisposableBase:
+        return self.inner.schedule_absolute(duetime, self._handing_down(action), state)
+
+    def _handing_down(
+        self, action: typing.ScheduledAction[_State]
+    ) -> typing.ScheduledAction[_State]:
+        def run(_: abc.SchedulerBase, state: _State | None = None) -> abc.DisposableBase | None:
+            return action(self, state)
+
+        return run
+
+
+def with_valve(scheduler: abc.SchedulerBase | None, valve: Valve) -> abc.SchedulerBase:
+    """`scheduler`, carrying `valve`: what an operator that holds chunks hands up.
+
+    Any scheduler will do (a `TestScheduler` too); None means the running event loop's.
+
+    Raises:
+        NoEventLoopError: `scheduler` is None and no event loop runs.
+    """
+    scheduler = scheduler_or_default(scheduler)
+    if isinstance(scheduler, StreamScheduler):
+        return scheduler.chained(valve)
+    return _ValvedScheduler(scheduler, valve)
+
+
+def valve_of(scheduler: abc.SchedulerBase | None) -> Valve:
+    """The valve that `scheduler` carries; a new, always-open one if it carries none."""
+    valve = getattr(scheduler, "valve", None)
+    return valve if isinstance(valve, Valve) else Valve()
+
+
+def clock_of(scheduler: abc.SchedulerBase | None) -> Callable[[], float]:
+    """A function that gives the scheduler's time in seconds, at the cost of `loop.time()`.
+
+    None means the running event loop's clock.
+
+    Raises:
+        NoEventLoopError: `scheduler` is None and no event loop runs.
+    """
+    scheduler = scheduler_or_default(scheduler)
+    if isinstance(scheduler, StreamScheduler):
+        return scheduler.loop.time
+    if isinstance(scheduler, _ValvedScheduler):
+        return clock_of(scheduler.inner)
+    given = scheduler
+    return lambda: (given.now - UTC_ZERO).total_seconds()
+
+
+def scheduler_or_default(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:
+    """`scheduler`, or the running event loop's if it is None.
+
+    Raises:
+        NoEventLoopError: `scheduler` is None and no event loop runs.
+    """
+    return scheduler if scheduler is not None else StreamScheduler(running_loop())
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The running event loop.
+
+    Raises:
+        NoEventLoopError: none runs.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise NoEventLoopError(
+            "a model stream needs a running event loop: subscribe inside a coroutine, "
+            "and start that with rxllm.run(...)"
+        ) from None
