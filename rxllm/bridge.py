@@ -275,13 +275,15 @@ def run(main: Awaitable[_T]) -> _T:
 
     Raises:
         RuntimeError: an event loop is running already: `await` it there.
+        TypeError: `main` can't be awaited, or is a bare stream: give it to a sink.
 
     >>> async def main():
     ...     return "done"
     >>> run(main())
     'done'
     """
-    if not isinstance(main, Awaitable):
+    # An Observable can be awaited too, but gives its last chunk only, and knows no demand.
+    if isinstance(main, Observable) or not isinstance(main, Awaitable):
         raise TypeError(
             f"run takes something to await, such as a sink: run(sinks.console(stream)); "
             f"got {type(main).__name__}"

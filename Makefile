@@ -1,0 +1,45 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PROMPT ?= Tell me a story about a robot who learns to paint
+
+.PHONY: help run test lint bench clean
+
+help:
+	@echo "make run    stream a story from the bundled model to this terminal"
+	@echo "make test   install what the tests need, and run them all"
+	@echo "make lint   formatting, lint, types, import rules"
+	@echo "make bench  the benchmarks, as ratios measured side by side"
+
+run: $(VENV)/.installed-base
+	@$(BIN)/rxllm run "$(PROMPT)"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-base: pyproject.toml | $(BIN)/python
+	@echo "installing rxllm into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# llama-cpp-python compiles C++ for some minutes. Where it can't, its tests are skipped, and say so.
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llama]' \
+		|| test -z "$$RXLLM_REQUIRE"
+	@touch $@ $(VENV)/.installed-base

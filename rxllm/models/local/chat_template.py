@@ -1,0 +1,103 @@
+"""Chat templates: a conversation, written as the text that a model was trained on.
+
+Templates come with models, so they run in jinja2's sandbox, with the names that Hugging Face
+transformers gives to them (`messages`, `bos_token`, `eos_token`, `add_generation_prompt`,
+`raise_exception`, `strftime_now`, `tojson`).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from rxllm.errors import BadRequestError, ModelLoadError
+from rxllm.requests import Message
+
+__all__ = ["ChatTemplate"]
+
+
+class ChatTemplate:
+    """One model's template.
+
+    Args:
+        source: the template in jinja2's language; None for a model without one, which gets the
+            contents of the messages, a line each.
+        bos_token: the text of the token that begins a sequence, `""` if there is none.
+        eos_token: the text of the token that ends one.
+
+    Raises:
+        ModelLoadError: `source` is no template.
+
+    >>> template = ChatTemplate(
+    ...     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    ...     "{% if add_generation_prompt %}<assistant>{% endif %}",
+    ...     eos_token="</s>",
+    ... )
+    >>> template.render([Message("user", "Hi"), Message("assistant", "Hel")])
+    '<user>Hi</s><assistant>Hel'
+    """
+
+    def __init__(self, source: str | None, *, bos_token: str = "", eos_token: str = "") -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = _now
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        try:
+            self._template = environment.from_string(source) if source is not None else None
+        except jinja2.TemplateError as error:
+            raise ModelLoadError(f"the chat template of the model is broken: {error}") from error
+
+    def render(self, messages: list[Message] | tuple[Message, ...]) -> str:
+        """The prompt that these messages make, up to where the model's answer begins.
+
+        A last message of the assistant is the beginning of the answer, to be gone on with.
+
+        Raises:
+            BadRequestError: the template refuses these messages (their order, say).
+        """
+        begun = ""
+        if messages[-1].role == "assistant":
+            begun = messages[-1].content
+            messages = messages[:-1]
+        if self._template is None:
+            return "\n".join([message.content for message in messages] + [begun] * bool(begun))
+        try:
+            prompt = self._template.render(
+                messages=[_as_mapping(message) for message in messages],
+                add_generation_prompt=True,
+                **self._tokens,
+            )
+        except (jinja2.TemplateError, TypeError) as error:
+            raise BadRequestError(
+                f"the chat template of the model refuses these messages: {error}"
+            ) from error
+        return prompt + begun
+
+
+def _as_mapping(message: Message) -> dict[str, Any]:
+    fields = {
+        "role": message.role,
+        "content": message.content,
+        "name": message.name,
+        "tool_call_id": message.tool_call_id,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _now(pattern: str) -> str:
+    return datetime.now().astimezone().strftime(pattern)

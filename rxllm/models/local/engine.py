@@ -1,0 +1,96 @@
+"""The protocol between a loaded model and the thread that runs it.
+
+An engine knows one model: its template, tokenizer, weights, and the key-value cache of each live
+sequence. It knows no thread, no event loop and no demand: those are the `EngineRunner`'s.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, TypeVar
+
+from rxllm.errors import ContextLengthError
+from rxllm.requests import Request
+
+__all__ = ["Engine", "Sampled", "check_context", "common_prefix"]
+
+_Sequence = TypeVar("_Sequence")
+
+
+class Sampled(NamedTuple):
+    """What one decode step gave to one sequence.
+
+    `text` holds whole characters; it is empty while a character still lacks bytes. `confidence` is
+    the probability (0..1) of the token, if it was asked for. `is_end` marks the model's own end.
+    """
+
+    text: str
+    confidence: float | None
+    is_end: bool
+
+
+class Engine(Protocol[_Sequence]):
+    """One loaded model. All methods are called on its engine thread, one at a time."""
+
+    slots: int
+    """How many sequences may be open at once."""
+
+    context_length: int
+    """How many tokens a sequence may have, prompt and answer together."""
+
+    def prompt(self, request: Request) -> list[int]:
+        """The request as tokens, in the model's chat template.
+
+        Raises:
+            BadRequestError: the request asks for what this engine can't do.
+        """
+        ...
+
+    def open(self, tokens: list[int], request: Request) -> _Sequence:
+        """Take a slot for a new sequence that begins with `tokens`. Computes nothing yet."""
+        ...
+
+    def cached(self, sequence: _Sequence) -> int:
+        """How many of the prompt's tokens were found in the cache of an earlier sequence."""
+        ...
+
+    def step(self, sequences: list[_Sequence]) -> list[Sampled | None]:
+        """Advance all `sequences` by one decode step: one result each, in their order.
+
+        None: the sequence is still reading its prompt.
+        """
+        ...
+
+    def close(self, sequence: _Sequence) -> None:
+        """Give the slot back. What was computed may be kept for a later prompt."""
+        ...
+
+    def unload(self) -> None:
+        """Free the model's memory. Nothing may be called afterwards."""
+        ...
+
+
+def check_context(tokens: int, request: Request, context_length: int) -> None:
+    """Check that a prompt of so many tokens, and the asked output, fit into the context.
+
+    Raises:
+        ContextLengthError: they don't.
+    """
+    room = context_length - tokens
+    if room < 1:
+        raise ContextLengthError(
+            f"the prompt has {tokens} tokens, and the context of the model only {context_length}: "
+            "shorten the prompt"
+        )
+    if request.max_tokens is not None and request.max_tokens > room:
+        raise ContextLengthError(
+            f"the prompt has {tokens} tokens, so that {room} of the {context_length} of the "
+            f"context are left, and max_tokens asks for {request.max_tokens}"
+        )
+
+
+def common_prefix(left: list[int], right: list[int]) -> int:
+    """The length of the longest beginning that both lists share."""
+    length = min(len(left), len(right))
+    if left[:length] == right[:length]:
+        return length
+    return next(index for index in range(length) if left[index] != right[index])

@@ -1,0 +1,275 @@
+"""GGUF models through llama.cpp's own interface, all live sequences in one batch.
+
+llama-cpp-python's high-level `create_completion(stream=True)` reads the whole answer again for
+each token; this module calls `llama_decode` and the samplers of llama.cpp directly (`llama.h`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp
+import numpy as np
+
+from rxllm.errors import ModelError, ModelLoadError
+from rxllm.models.local.chat_template import ChatTemplate
+from rxllm.models.local.engine import Sampled, common_prefix
+from rxllm.models.local.llama_log import log_of_this_thread
+from rxllm.models.local.llama_sampler import LlamaSampler
+from rxllm.models.local.sampling import probability
+from rxllm.requests import Request
+
+__all__ = ["LlamaEngine", "LlamaSequence", "load_llama"]
+
+BATCH: Final = 512
+"""The most tokens in one decode step: longer prompts are read in several."""
+
+DEFAULT_CONTEXT: Final = 4096
+DEFAULT_SLOTS: Final = 8
+
+
+@dataclass(slots=True, eq=False)
+class LlamaSequence:
+    """One live sequence: `pending` tokens are to be decoded next, from `position` on."""
+
+    slot: int
+    tokens: list[int]
+    pending: list[int]
+    position: int
+    sampler: LlamaSampler
+    confidence: bool
+    decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
+    )
+
+    @property
+    def cached(self) -> int:
+        """Prompt tokens found in the cache, while nothing has been decoded."""
+        return self.position
+
+
+def load_llama(
+    path: Path,
+    *,
+    context_length: int | None = None,
+    slots: int = DEFAULT_SLOTS,
+    threads: int | None = None,
+) -> LlamaEngine:
+    """Load a GGUF file.
+
+    Args:
+        path: the file.
+        context_length: tokens of one sequence; None: what the model was trained for, up to 4,096.
+            The key-value cache takes memory for `slots` times as many.
+        slots: sequences that may be live at once.
+        threads: threads of a decode step; None: one for each core.
+
+    Raises:
+        ModelLoadError: the file is missing, no GGUF file, or broken.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelLoadError(f"{path} can't be read: {error.strerror}") from error
+    if magic != b"GGUF":
+        raise ModelLoadError(f"{path} is no GGUF file: it begins with {magic!r}, not b'GGUF'")
+    llama_cpp.llama_backend_init()
+    options = llama_cpp.llama_model_default_params()
+    options.n_gpu_layers = -1 if llama_cpp.llama_supports_gpu_offload() else 0
+    with log_of_this_thread() as log:
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), options)
+    if not model:
+        raise ModelLoadError(f"llama.cpp can't load {path}: {log.reason()}")
+    try:
+        return LlamaEngine(model, path, context_length, slots, threads or os.cpu_count() or 1)
+    except BaseException:
+        llama_cpp.llama_model_free(model)
+        raise
+
+
+class LlamaEngine:
+    """One GGUF model in memory; see `rxllm.models.local.engine.Engine`."""
+
+    def __init__(
+        self, model: Any, path: Path, context_length: int | None, slots: int, threads: int
+    ) -> None:
+        self._model = model
+        self._vocabulary = llama_cpp.llama_model_get_vocab(model)
+        self.slots = slots
+        trained = llama_cpp.llama_model_n_ctx_train(model)
+        self.context_length = context_length or min(trained, DEFAULT_CONTEXT)
+        self._context = self._new_context(path, threads)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._vocabulary_size = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self._pieces: dict[int, bytes] = {}
+        self._batch = _Batch(BATCH)
+        # What the cache of each free slot holds, for a prompt that begins alike.
+        self._free: dict[int, list[int]] = {slot: [] for slot in range(slots)}
+        self._template = self._read_template()
+
+    def prompt(self, request: Request) -> list[int]:
+        """The request as tokens, in the model's chat template."""
+        text = self._template.render(request.messages)
+        bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
+        return self._tokenize(text, add_special=not (bos and text.startswith(bos)))
+
+    def open(self, tokens: list[int], request: Request) -> LlamaSequence:
+        """Take the free slot whose cache begins most like `tokens`."""
+        sampler = LlamaSampler(request, self._vocabulary, self._vocabulary_size)
+        slot = max(self._free, key=lambda slot: common_prefix(self._free[slot], tokens))
+        # The last token is always decoded: its scores are what the answer begins with.
+        kept = min(common_prefix(self._free[slot], tokens), len(tokens) - 1)
+        if not llama_cpp.llama_memory_seq_rm(self._memory, slot, kept, -1):
+            kept = 0  # a recurrent model can't forget a part
+            llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        del self._free[slot]
+        return LlamaSequence(slot, tokens[:kept], tokens[kept:], kept, sampler, request.confidence)
+
+    def cached(self, sequence: LlamaSequence) -> int:
+        """How many of the prompt's tokens were found in the slot's cache."""
+        return sequence.cached
+
+    def step(self, sequences: list[LlamaSequence]) -> list[Sampled | None]:
+        """One `llama_decode` for all: those that are answering first, then prompts."""
+        batch = self._batch
+        batch.clear()
+        outputs: dict[int, int] = {}
+        for sequence in sorted(sequences, key=lambda sequence: len(sequence.pending)):
+            fed = sequence.pending[: batch.room]
+            if not fed:
+                continue
+            sequence.pending = sequence.pending[len(fed) :]
+            last = batch.add(fed, sequence.position, sequence.slot, not sequence.pending)
+            sequence.position += len(fed)
+            sequence.tokens += fed
+            if not sequence.pending:
+                outputs[sequence.slot] = last
+        failure = llama_cpp.llama_decode(self._context, batch.struct)
+        if failure:
+            for sequence in sequences:  # nothing in their cache can be trusted
+                sequence.tokens = []
+                llama_cpp.llama_memory_seq_rm(self._memory, sequence.slot, -1, -1)
+            raise ModelError(f"llama_decode failed with code {failure}")
+        return [
+            self._sample(sequence, outputs[sequence.slot]) if sequence.slot in outputs else None
+            for sequence in sequences
+        ]
+
+    def close(self, sequence: LlamaSequence) -> None:
+        """Give the slot back, with its cache."""
+        self._free[sequence.slot] = sequence.tokens
+        sequence.sampler.free()
+
+    def unload(self) -> None:
+        """Free the context and the model."""
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+
+    def _sample(self, sequence: LlamaSequence, output: int) -> Sampled:
+        token = sequence.sampler.sample(self._context, output)
+        confidence = None
+        if sequence.confidence:
+            scores = llama_cpp.llama_get_logits_ith(self._context, output)
+            confidence = probability(
+                np.ctypeslib.as_array(scores, shape=(self._vocabulary_size,)), token
+            )
+        if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
+            return Sampled("", confidence, True)
+        sequence.pending = [token]
+        return Sampled(sequence.decoder.decode(self._piece(token)), confidence, False)
+
+    def _new_context(self, path: Path, threads: int) -> Any:
+        options = llama_cpp.llama_context_default_params()
+        options.n_ctx = self.context_length * self.slots
+        options.n_seq_max = self.slots
+        options.n_batch = options.n_ubatch = BATCH
+        options.n_threads = options.n_threads_batch = threads
+        options.no_perf = True
+        with log_of_this_thread() as log:
+            context = llama_cpp.llama_init_from_model(self._model, options)
+        if not context:
+            raise ModelLoadError(f"llama.cpp can't make a context for {path}: {log.reason()}")
+        return context
+
+    def _read_template(self) -> ChatTemplate:
+        source = llama_cpp.llama_model_chat_template(self._model, None)
+        return ChatTemplate(
+            source.decode() if source else None,
+            bos_token=self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary)),
+            eos_token=self._token_text(llama_cpp.llama_vocab_eos(self._vocabulary)),
+        )
+
+    def _token_text(self, token: int) -> str:
+        if token < 0:  # the vocabulary has none
+            return ""
+        text: bytes = llama_cpp.llama_vocab_get_text(self._vocabulary, token)
+        return text.decode("utf-8", "replace")
+
+    def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        data = text.encode()
+        tokens = (llama_cpp.llama_token * (len(data) + 8))()
+        count = llama_cpp.llama_tokenize(
+            self._vocabulary, data, len(data), tokens, len(tokens), add_special, True
+        )
+        return tokens[:count]
+
+    def _piece(self, token: int) -> bytes:
+        piece = self._pieces.get(token)
+        if piece is None:
+            buffer = ctypes.create_string_buffer(256)
+            size = llama_cpp.llama_token_to_piece(
+                self._vocabulary, token, buffer, len(buffer), 0, False
+            )
+            piece = self._pieces[token] = buffer.raw[: max(size, 0)]
+        return piece
+
+
+class _Batch:
+    """A `llama_batch` over numpy arrays: each token with its position, sequence and output flag."""
+
+    def __init__(self, capacity: int) -> None:
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._counts = np.ones(capacity, np.int32)
+        self._slots = np.zeros(capacity, np.int32)
+        self._outputs = np.zeros(capacity, np.int8)
+        step = self._slots.itemsize
+        self._slot_pointers = self._slots.ctypes.data + step * np.arange(capacity, dtype=np.uint64)
+        self.struct = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=_pointer(self._tokens, ctypes.c_int32),
+            pos=_pointer(self._positions, ctypes.c_int32),
+            n_seq_id=_pointer(self._counts, ctypes.c_int32),
+            seq_id=_pointer(self._slot_pointers, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(self._outputs, ctypes.c_int8),
+        )
+
+    @property
+    def room(self) -> int:
+        """How many more tokens fit in."""
+        return len(self._tokens) - int(self.struct.n_tokens)
+
+    def clear(self) -> None:
+        self.struct.n_tokens = 0
+
+    def add(self, tokens: list[int], position: int, slot: int, has_output: bool) -> int:
+        """Add tokens of one sequence; returns the place of the last one."""
+        first = self.struct.n_tokens
+        end = first + len(tokens)
+        self._tokens[first:end] = tokens
+        self._positions[first:end] = np.arange(position, position + len(tokens))
+        self._slots[first:end] = slot
+        self._outputs[first:end] = 0
+        self._outputs[end - 1] = has_output
+        self.struct.n_tokens = end
+        return int(end - 1)
+
+
+def _pointer(array: np.ndarray[Any, Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))

@@ -1,0 +1,107 @@
+"""A chain of llama.cpp's samplers for one answer."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import llama_cpp
+from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
+
+from rxllm.errors import BadRequestError
+from rxllm.models.local.llama_log import stderr_captured
+from rxllm.models.local.sampling import REPEAT_WINDOW, Sampling
+from rxllm.requests import Request
+
+__all__ = ["LlamaSampler"]
+
+_SEEDS = 2**32 - 1  # the greatest one means "choose any" to llama.cpp
+
+
+class LlamaSampler:
+    """Draws the tokens of one answer.
+
+    Grammar first, then repeat penalty, top-k, top-p, min-p, temperature and the draw, which is
+    the order of llama.cpp's own default chain.
+
+    Args:
+        request: its sampling options, `response_format`, and `extra["grammar"]` (GBNF).
+        vocabulary: llama.cpp's pointer.
+        vocabulary_size: in tokens.
+
+    Raises:
+        BadRequestError: the grammar or the JSON Schema is not right, or an option is not known.
+    """
+
+    def __init__(self, request: Request, vocabulary: Any, vocabulary_size: int) -> None:
+        grammar = _grammar(request)
+        options = Sampling.of(request)
+        self._chain = llama_cpp.llama_sampler_chain_init(
+            llama_cpp.llama_sampler_chain_default_params()
+        )
+        if grammar is not None:
+            self._add(_grammar_sampler(grammar, vocabulary, self.free))
+        if options.repeat_penalty != 1.0:
+            self._add(
+                llama_cpp.llama_sampler_init_penalties(
+                    vocabulary_size, REPEAT_WINDOW, options.repeat_penalty, 0.0, 0.0
+                )
+            )
+        if options.is_greedy:
+            self._add(llama_cpp.llama_sampler_init_greedy())
+            return
+        self._add(llama_cpp.llama_sampler_init_top_k(options.top_k))
+        self._add(llama_cpp.llama_sampler_init_top_p(options.top_p, 1))
+        self._add(llama_cpp.llama_sampler_init_min_p(options.min_p, 1))
+        self._add(llama_cpp.llama_sampler_init_temp(options.temperature))
+        seed = secrets.randbelow(_SEEDS) if options.seed is None else options.seed % _SEEDS
+        self._add(llama_cpp.llama_sampler_init_dist(seed))
+
+    def sample(self, context: Any, output: int) -> int:
+        """Draw from the scores at place `output` of the last batch."""
+        return int(llama_cpp.llama_sampler_sample(self._chain, context, output))
+
+    def free(self) -> None:
+        """Free the chain and its samplers."""
+        llama_cpp.llama_sampler_free(self._chain)
+
+    def _add(self, sampler: Any) -> None:
+        llama_cpp.llama_sampler_chain_add(self._chain, sampler)
+
+
+def _grammar(request: Request) -> str | None:
+    unknown = request.extra.keys() - {"grammar"}
+    if unknown:
+        raise BadRequestError(f"the llama engine has no option {min(unknown)!r} in extra")
+    grammar = request.extra.get("grammar")
+    if request.response_format is None:
+        return grammar
+    if grammar is not None:
+        raise BadRequestError("give a grammar or a response_format, not both")
+    if request.response_format == "json":
+        return str(JSON_GBNF)
+    return _schema_grammar(json.dumps(request.response_format))
+
+
+@cache
+def _schema_grammar(schema: str) -> str:
+    try:
+        return str(json_schema_to_gbnf(schema))
+    except Exception as error:
+        raise BadRequestError(f"the JSON Schema can't be made a grammar: {error}") from error
+
+
+def _grammar_sampler(grammar: str, vocabulary: Any, free: Callable[[], None]) -> Any:
+    sampler, reason = None, "it is no text"
+    if isinstance(grammar, str):
+        with stderr_captured() as take:
+            sampler = llama_cpp.llama_sampler_init_grammar(vocabulary, grammar.encode(), b"root")
+            if not sampler:
+                reason = " ".join(take().split()) or "it has no rule named root"
+    if not sampler:
+        free()
+        raise BadRequestError(f"llama.cpp does not take the grammar (GBNF): {reason}")
+    return sampler

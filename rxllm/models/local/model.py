@@ -1,0 +1,147 @@
+"""A local model: an engine behind the protocol that all models share."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from reactivex import Observable, abc
+
+from rxllm.bridge import pump
+from rxllm.chunks import Chunk, End, Start, Token, Usage
+from rxllm.models.local.engine import Engine
+from rxllm.models.local.runner import EngineRunner, Failed, Finished, Job, Opened, Piece, Released
+from rxllm.requests import ModelInfo, Prompt, Request, as_request
+from rxllm.valve import Valve, running_loop
+
+__all__ = ["LocalModel"]
+
+
+class LocalModel:
+    """A model that runs in this process. Loaded at the first subscription, on its own thread.
+
+    - Any number of streams may run at once; each decode step advances all of them that want one.
+      As many as the engine has slots are live, the others wait in their order.
+    - Demand: a stream whose valve is closed leaves the batch at the next step, and keeps its slot.
+      So does one that is 16 tokens ahead of its reader.
+    - Disposal: the stream leaves the batch at the next step, and its slot is free.
+    - Errors, in `on_error`: `ModelLoadError` (a missing, wrong or broken file),
+      `ContextLengthError` (before anything is generated), `BadRequestError` (an option that this
+      engine does not have), `ModelError` (the engine failed).
+
+    Args:
+        info: what is known of the model.
+        load: loads the engine; called on the engine thread.
+    """
+
+    def __init__(self, info: ModelInfo, load: Callable[[], Engine[Any]]) -> None:
+        self._info = info
+        self._runner = EngineRunner(info.id, load)
+
+    def __repr__(self) -> str:
+        return f"<LocalModel {self._info.id}>"
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of this model, without loading it."""
+        return self._info
+
+    @property
+    def active(self) -> int:
+        """How many streams hold a slot or wait for one."""
+        return self._runner.active
+
+    @property
+    def is_closed(self) -> bool:
+        """True once `close` was called."""
+        return self._runner.is_closed
+
+    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+        """A cold Observable of the answer; see `rxllm.requests.Model.stream`.
+
+        `Start` comes once the model is loaded and the stream has its slot.
+
+        Raises:
+            BadRequestError: the prompt or an option can't be right.
+        """
+        request = as_request(prompt, **options)
+
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return pump(
+                observer, scheduler, lambda valve: self._answer(request, valve), batched=True
+            )
+
+        return Observable(subscribe)
+
+    def close(self) -> None:
+        """Stop all streams with a `ModelError`, and free the memory. For good."""
+        self._runner.close()
+
+    async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
+        job = self._runner.submit(request, running_loop())
+        job.set_wanted(valve.is_open)
+        watching = valve.on_change(job.set_wanted)
+        writer = _ChunkWriter(self._info)
+        try:
+            while not writer.is_done:
+                chunks = await self._next_chunks(job, writer)
+                if chunks:
+                    yield chunks
+        finally:
+            watching.dispose()
+            await job.leave()
+
+    async def _next_chunks(self, job: Job, writer: _ChunkWriter) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for event in await job.next_events():
+            if isinstance(event, Failed):
+                if chunks:
+                    job.receive(event)  # what came before it leaves first
+                    return chunks
+                raise event.error
+            if not isinstance(event, Released):
+                chunks.extend(writer.write(event))
+        return chunks
+
+
+class _ChunkWriter:
+    """Writes the events of one job as chunks."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self._info = info
+        self._opened = Opened(0, 0)
+        self._confidence: float | None = None
+        self.is_done = False
+
+    def write(self, event: Opened | Piece | Finished) -> tuple[Chunk, ...]:
+        if isinstance(event, Piece):
+            return self._token(event)
+        if isinstance(event, Opened):
+            self._opened = event
+            return (
+                Start(
+                    f"{self._info.provider}-{uuid.uuid4().hex}",
+                    self._info.id,
+                    self._info.provider,
+                    time.time(),
+                ),
+            )
+        self.is_done = True
+        usage = Usage(
+            self._opened.input_tokens, event.output_tokens, cached_tokens=self._opened.cached
+        )
+        return usage, End(event.reason, event.stop_sequence)
+
+    def _token(self, piece: Piece) -> tuple[Chunk, ...]:
+        confidence = piece.confidence
+        if confidence is not None and self._confidence is not None:
+            confidence *= self._confidence
+        if not piece.text:  # a character is still incomplete, or a stop sequence is
+            self._confidence = confidence
+            return ()
+        self._confidence = None
+        return (Token(piece.text, confidence),)

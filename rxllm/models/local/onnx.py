@@ -1,0 +1,220 @@
+"""ONNX decoders with a key-value cache, in the layout and with the names of Hugging Face Optimum.
+
+A directory holds `model.onnx`, `tokenizer.json` and `config.json`, and may hold
+`tokenizer_config.json` (chat template), `chat_template.jinja` and `generation_config.json`. Inputs:
+`input_ids`, `attention_mask`, optionally `position_ids`, `past_key_values.N.key` and `.value`;
+outputs: `logits`, `present.N.key` and `.value`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from rxllm.errors import BadRequestError, ModelLoadError
+from rxllm.models.local.chat_template import ChatTemplate
+from rxllm.models.local.engine import Sampled, common_prefix
+from rxllm.models.local.onnx_directory import OnnxDirectory
+from rxllm.models.local.sampling import Sampler, Sampling, probability
+from rxllm.requests import Request
+
+__all__ = ["OnnxEngine", "OnnxSequence", "load_onnx"]
+
+PROMPT_CHUNK: Final = 128
+"""Prompt tokens of one sequence in one step, so that a long prompt holds up no other stream."""
+
+DEFAULT_SLOTS: Final = 8
+
+Cache: TypeAlias = dict[str, Any]
+"""The key-value cache of a sequence: an OrtValue for each `past_key_values` input."""
+
+
+@dataclass(slots=True, eq=False)
+class OnnxSequence:
+    """One live sequence: `pending` tokens are to be decoded next, the cache holds `tokens`."""
+
+    tokens: list[int]
+    pending: list[int]
+    cache: Cache
+    sampler: Sampler
+    confidence: bool
+    decoder: DecodeStream
+
+    @property
+    def cached(self) -> int:
+        """Prompt tokens found in the cache, while nothing has been decoded."""
+        return len(self.tokens)
+
+
+def load_onnx(
+    path: Path,
+    *,
+    context_length: int | None = None,
+    slots: int = DEFAULT_SLOTS,
+    threads: int | None = None,
+) -> OnnxEngine:
+    """Load a directory.
+
+    Args:
+        path: the directory.
+        context_length: tokens of one sequence; None: what `config.json` says.
+        slots: sequences that may be live at once.
+        threads: threads of a decode step; None: onnxruntime's choice.
+
+    Raises:
+        ModelLoadError: a file is missing, of the wrong kind, or broken.
+    """
+    directory = OnnxDirectory.read(path)
+    if context_length is not None and context_length > directory.context_length:
+        raise ModelLoadError(
+            f"{path} has a context of {directory.context_length} tokens, not {context_length}"
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal only: what fails is raised as well
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise ModelLoadError(f"onnxruntime can't load {path / 'model.onnx'}: {error}") from error
+    return OnnxEngine(session, directory, context_length or directory.context_length, slots)
+
+
+class OnnxEngine:
+    """One ONNX model in memory; see `rxllm.models.local.engine.Engine`."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        directory: OnnxDirectory,
+        context_length: int,
+        slots: int,
+    ) -> None:
+        self.slots = slots
+        self.context_length = context_length
+        self._session = session
+        self._tokenizer: Tokenizer = directory.tokenizer
+        self._template: ChatTemplate = directory.template
+        self._end_tokens = directory.end_tokens
+        self._empty_cache = _empty_cache(session, directory.path)
+        self._has_positions = "position_ids" in {node.name for node in session.get_inputs()}
+        # Caches of closed sequences, for a prompt that begins alike; the oldest goes first.
+        self._closed: list[tuple[list[int], Cache]] = []
+
+    def prompt(self, request: Request) -> list[int]:
+        """The request as tokens, in the model's chat template."""
+        if request.response_format is not None:
+            raise BadRequestError(
+                "the onnx engine has no grammar, so it can't promise a response_format: "
+                "ask for JSON in the prompt, or use a llama model"
+            )
+        if request.extra:
+            raise BadRequestError(f"the onnx engine has no option {min(request.extra)!r} in extra")
+        text = self._template.render(request.messages)
+        tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return tokens
+
+    def open(self, tokens: list[int], request: Request) -> OnnxSequence:
+        """Begin a sequence, from the closed one that begins most like `tokens`."""
+        best = max(self._closed, key=lambda old: common_prefix(old[0], tokens), default=([], {}))
+        # The last token is always decoded: its scores are what the answer begins with.
+        kept = min(common_prefix(best[0], tokens), len(tokens) - 1)
+        cache = _shortened(best[1], kept) if kept else self._empty_cache
+        return OnnxSequence(
+            tokens[:kept],
+            tokens[kept:],
+            cache,
+            Sampler(Sampling.of(request)),
+            request.confidence,
+            DecodeStream(skip_special_tokens=True),
+        )
+
+    def cached(self, sequence: OnnxSequence) -> int:
+        """How many of the prompt's tokens were found in an earlier cache."""
+        return sequence.cached
+
+    def step(self, sequences: list[OnnxSequence]) -> list[Sampled | None]:
+        """One token, or one piece of its prompt, for each sequence in turn."""
+        return [self._advance(sequence) for sequence in sequences]
+
+    def close(self, sequence: OnnxSequence) -> None:
+        """Keep the cache of the sequence for a while."""
+        if sequence.tokens:
+            self._closed.append((sequence.tokens, sequence.cache))
+            del self._closed[: -self.slots]
+
+    def unload(self) -> None:
+        """Let go of the session and the caches."""
+        self._closed.clear()
+        del self._session
+
+    def _advance(self, sequence: OnnxSequence) -> Sampled | None:
+        fed, sequence.pending = sequence.pending[:PROMPT_CHUNK], sequence.pending[PROMPT_CHUNK:]
+        scores = self._run(sequence, fed)
+        if sequence.pending:
+            return None
+        token = sequence.sampler.sample(scores)
+        confidence = probability(scores, token) if sequence.confidence else None
+        if token in self._end_tokens:
+            return Sampled("", confidence, True)
+        sequence.pending = [token]
+        return Sampled(sequence.decoder.step(self._tokenizer, token) or "", confidence, False)
+
+    def _run(self, sequence: OnnxSequence, fed: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Decode `fed`; returns the scores after its last token. The cache never leaves ORT."""
+        past, length = len(sequence.tokens), len(fed)
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("input_ids", np.array([fed], np.int64))
+        binding.bind_cpu_input("attention_mask", np.ones((1, past + length), np.int64))
+        if self._has_positions:
+            positions = np.arange(past, past + length, dtype=np.int64)
+            binding.bind_cpu_input("position_ids", positions[np.newaxis])
+        for name, value in sequence.cache.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output("logits")
+        for name in sequence.cache:
+            binding.bind_output(name.replace("past_key_values", "present"))
+        self._session.run_with_iobinding(binding)
+        logits, *present = binding.get_outputs()
+        sequence.cache = dict(zip(sequence.cache, present, strict=True))
+        sequence.tokens += fed
+        scores: np.ndarray[Any, np.dtype[np.float32]] = logits.numpy()[0, -1].astype(np.float32)
+        return scores
+
+
+def _empty_cache(session: onnxruntime.InferenceSession, path: Path) -> Cache:
+    nodes = {node.name: node for node in session.get_inputs()}
+    outputs = {node.name for node in session.get_outputs()}
+    cache: Cache = {}
+    for name, node in nodes.items():
+        if name.startswith("past_key_values."):
+            _, heads, _, size = node.shape
+            kind = np.float16 if node.type == "tensor(float16)" else np.float32
+            cache[name] = onnxruntime.OrtValue.ortvalue_from_numpy(
+                np.zeros((1, heads, 0, size), kind)
+            )
+    wanted = {name.replace("past_key_values", "present") for name in cache} | {"logits"}
+    unknown = nodes.keys() - cache.keys() - {"input_ids", "attention_mask", "position_ids"}
+    if not cache or unknown or wanted - outputs:
+        raise ModelLoadError(
+            f"{path / 'model.onnx'} is no decoder with a key-value cache in Optimum's names: "
+            f"its inputs are {', '.join(nodes)}"
+        )
+    return cache
+
+
+def _shortened(cache: Cache, length: int) -> Cache:
+    return {
+        name: onnxruntime.OrtValue.ortvalue_from_numpy(
+            np.ascontiguousarray(value.numpy()[:, :, :length, :])
+        )
+        for name, value in cache.items()
+    }

@@ -1,0 +1,119 @@
+"""The files beside an ONNX model: tokenizer, configuration, chat template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from tokenizers import Tokenizer
+
+from rxllm.errors import ModelLoadError
+from rxllm.models.local.chat_template import ChatTemplate
+
+__all__ = ["OnnxDirectory"]
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+class _Config(msgspec.Struct):
+    """What is read of `config.json` and of `generation_config.json`."""
+
+    max_position_embeddings: int | None = None
+    n_positions: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+
+class _AddedToken(msgspec.Struct):
+    content: str
+
+
+class _TokenizerConfig(msgspec.Struct):
+    """What is read of `tokenizer_config.json`."""
+
+    chat_template: str | None = None
+    bos_token: str | _AddedToken | None = None
+    eos_token: str | _AddedToken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxDirectory:
+    """What a model's directory says, read and checked."""
+
+    path: Path
+    tokenizer: Any
+    template: ChatTemplate
+    context_length: int
+    end_tokens: frozenset[int]
+
+    @classmethod
+    def read(cls, path: Path) -> OnnxDirectory:
+        """Read a directory.
+
+        Raises:
+            ModelLoadError: it is no directory, a file is missing or can't be read.
+        """
+        if not path.is_dir():
+            reason = "it is a file" if path.exists() else "it does not exist"
+            raise ModelLoadError(f"{path} is no directory with an ONNX model: {reason}")
+        for name in ("model.onnx", "tokenizer.json", "config.json"):
+            if not (path / name).is_file():
+                raise ModelLoadError(f"{path} has no {name}")
+        config = _read(path / "config.json", _Config)
+        names = _read_if_there(path / "tokenizer_config.json", _TokenizerConfig)
+        tokenizer = _read_tokenizer(path / "tokenizer.json")
+        eos_token = _text(names.eos_token)
+        return cls(
+            path=path,
+            tokenizer=tokenizer,
+            template=ChatTemplate(
+                _template(path, names), bos_token=_text(names.bos_token), eos_token=eos_token
+            ),
+            context_length=_context_length(path, config),
+            end_tokens=_end_tokens(path, config, tokenizer.token_to_id(eos_token)),
+        )
+
+
+def _read(path: Path, kind: type[_Struct]) -> _Struct:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"{path} can't be read: {error}") from error
+
+
+def _read_if_there(path: Path, kind: type[_Struct]) -> _Struct:
+    return _read(path, kind) if path.exists() else kind()
+
+
+def _read_tokenizer(path: Path) -> Any:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise ModelLoadError(f"{path} is no tokenizer: {error}") from error
+
+
+def _text(token: str | _AddedToken | None) -> str:
+    return token.content if isinstance(token, _AddedToken) else token or ""
+
+
+def _template(path: Path, names: _TokenizerConfig) -> str | None:
+    file = path / "chat_template.jinja"
+    return file.read_text(encoding="utf-8") if file.exists() else names.chat_template
+
+
+def _context_length(path: Path, config: _Config) -> int:
+    length = config.max_position_embeddings or config.n_positions
+    if length is None:
+        raise ModelLoadError(f"{path / 'config.json'} does not say max_position_embeddings")
+    return length
+
+
+def _end_tokens(path: Path, config: _Config, eos_token: int | None) -> frozenset[int]:
+    generation = _read_if_there(path / "generation_config.json", _Config)
+    tokens: set[int] = set() if eos_token is None else {eos_token}
+    for ids in (config.eos_token_id, generation.eos_token_id):
+        tokens.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    if not tokens:
+        raise ModelLoadError(f"{path} does not say which token ends an answer (eos_token_id)")
+    return frozenset(tokens)

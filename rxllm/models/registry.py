@@ -1,0 +1,177 @@
+"""The registry: models by name, `provider/name`.
+
+- `tiny` or `tiny/onnx`, `tiny/llama`: the bundled model, on either engine.
+- `llama/<path>`: any GGUF file. `onnx/<directory>`: any ONNX decoder in Optimum's layout.
+- `scripted/<text>`: the fake of `rxllm.models.scripted`, that says `text`, word by word.
+- whatever was added by `register`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+
+from rxllm.errors import BadRequestError, ModelLoadError
+from rxllm.models import tiny
+from rxllm.models.local.engine import Engine
+from rxllm.models.local.model import LocalModel
+from rxllm.requests import Model, ModelInfo
+
+__all__ = ["model", "models", "register"]
+
+Factory: TypeAlias = Callable[..., Model]
+"""Makes a model from what comes after the provider in its name, and from options."""
+
+_ONNX: Final = ("text", "seed", "confidence")
+_LLAMA: Final = (*_ONNX, "json", "json_schema", "grammar", "continuous_batching")
+_TINY: Final = 1024
+
+_registered: dict[str, tuple[Factory, ModelInfo]] = {}
+_shared: dict[str, LocalModel] = {}
+
+
+def model(name: str, **options: Any) -> Model:
+    """A model by its name.
+
+    A local model is shared: the same name gives the same model, so that its weights are loaded
+    once. With options it is a model of its own. Nothing is loaded before the first subscription.
+
+    Args:
+        name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; `models()` lists what there is.
+        options: for local models: `context_length` (tokens of one stream), `slots` (streams live
+            at once, 8), `threads` (of a decode step).
+
+    Raises:
+        BadRequestError: no provider has this name, or an option is not known.
+
+    >>> model("tiny").info.id
+    'tiny/onnx'
+    >>> model("tinny")
+    Traceback (most recent call last):
+        ...
+    rxllm.errors.BadRequestError: there is no model 'tinny': did you mean 'tiny'?
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise BadRequestError("a model's name is a text such as 'tiny' or 'llama/model.gguf'")
+    provider, _, rest = name.partition("/")
+    factory = _registered[provider][0] if provider in _registered else _providers().get(provider)
+    if factory is None:
+        raise BadRequestError(f"there is no model {name!r}{_nearest(provider)}")
+    return factory(rest, **options)
+
+
+def models() -> list[ModelInfo]:
+    """What can be asked for by name: the bundled model, engines for files, registered models."""
+    listed = [
+        ModelInfo("tiny/onnx", "tiny", _TINY, _ONNX, "the bundled model, on ONNX Runtime"),
+        ModelInfo("tiny/llama", "tiny", _TINY, _LLAMA, "the bundled model, on llama.cpp"),
+        ModelInfo("llama/<path>", "llama", None, _LLAMA, "any GGUF file"),
+        ModelInfo("onnx/<directory>", "onnx", None, _ONNX, "any ONNX decoder with a cache"),
+        ModelInfo("scripted/<text>", "scripted", None, ("text",), "a fake that says the text"),
+    ]
+    return listed + [info for _, info in _registered.values()]
+
+
+def register(provider: str, factory: Factory, info: ModelInfo | None = None) -> None:
+    """Add a provider, so that `model("provider/rest")` calls `factory("rest", **options)`.
+
+    Args:
+        provider: a name without a slash that no built-in provider has.
+        factory: makes the model.
+        info: what `models()` lists for it.
+
+    Raises:
+        BadRequestError: the name has a slash or belongs to a built-in provider.
+    """
+    if not provider or "/" in provider or provider in _providers():
+        raise BadRequestError(f"a provider can't be named {provider!r}")
+    _registered[provider] = (factory, info or ModelInfo(provider, provider))
+
+
+def _providers() -> dict[str, Factory]:
+    return {"tiny": _tiny, "llama": _llama, "onnx": _onnx, "scripted": _scripted}
+
+
+def _nearest(provider: str) -> str:
+    near = get_close_matches(provider, [*_providers(), *_registered], n=1)
+    return f": did you mean {near[0]!r}?" if near else "; rxllm.models() lists what there is"
+
+
+def _tiny(engine: str = "", **options: Any) -> Model:
+    # A model as small as this loses by a second thread.
+    if engine in {"", "onnx"}:
+        return _local("tiny/onnx", _onnx_loader, tiny.directory, options, threads=1)
+    if engine == "llama":
+        return _local("tiny/llama", _llama_loader, tiny.directory / "tiny.gguf", options, threads=1)
+    raise BadRequestError(f"the bundled model runs as tiny/onnx and tiny/llama, not tiny/{engine}")
+
+
+def _llama(path: str, **options: Any) -> Model:
+    return _local(f"llama/{path}", _llama_loader, _path(path, "llama/<path>"), options)
+
+
+def _onnx(path: str, **options: Any) -> Model:
+    return _local(f"onnx/{path}", _onnx_loader, _path(path, "onnx/<directory>"), options)
+
+
+def _scripted(text: str, **options: Any) -> Model:
+    from rxllm.models.scripted import ScriptedModel
+
+    return ScriptedModel(text or "Hello from a script.", by="word", **options)
+
+
+def _path(path: str, form: str) -> Path:
+    if not path:
+        raise BadRequestError(f"the name lacks the path of the model: {form}")
+    return Path(path).expanduser()
+
+
+class _LocalOptions(msgspec.Struct, forbid_unknown_fields=True):
+    context_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    slots: Annotated[int, msgspec.Meta(ge=1)] = 8
+    threads: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+def _local(
+    name: str,
+    loader: Callable[[Path, _LocalOptions], Engine[Any]],
+    path: Path,
+    given: dict[str, Any],
+    threads: int | None = None,
+) -> Model:
+    try:
+        options = msgspec.convert({"threads": threads, **given}, _LocalOptions)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(f"the options of {name} are not right: {error}") from None
+    shared = None if given else _shared.get(name)
+    if shared is not None and not shared.is_closed:
+        return shared
+    provider = name.partition("/")[0]
+    info = next(
+        (info for info in models() if info.id == name),
+        ModelInfo(name, provider, options.context_length, _LLAMA if provider == "llama" else _ONNX),
+    )
+    made = LocalModel(info, lambda: loader(path, options))
+    if not given:
+        _shared[name] = made
+    return made
+
+
+def _onnx_loader(path: Path, options: _LocalOptions) -> Engine[Any]:
+    from rxllm.models.local.onnx import load_onnx
+
+    return load_onnx(path, **msgspec.structs.asdict(options))
+
+
+def _llama_loader(path: Path, options: _LocalOptions) -> Engine[Any]:
+    try:
+        from rxllm.models.local.llama import load_llama
+    except ImportError as error:
+        raise ModelLoadError(
+            f"GGUF models need llama-cpp-python: pip install 'rxllm[llama]' ({error})"
+        ) from error
+    return load_llama(path, **msgspec.structs.asdict(options))

@@ -1,0 +1,15 @@
+"""What all tests share: `RXLLM_REQUIRE` makes a skipped test fail the run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    if skipped and os.environ.get("RXLLM_REQUIRE"):
+        reporter.write_line("RXLLM_REQUIRE is set, and tests were skipped: the run has failed")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,64 @@
+"""Chat templates: conversations as prompts, in a sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from rxllm.errors import BadRequestError, ModelLoadError
+from rxllm.models.local.chat_template import ChatTemplate
+from rxllm.requests import Message
+
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+USER = Message("user", "Hi")
+
+
+def render(source: str | None, *messages: Message) -> str:
+    return ChatTemplate(source, bos_token="<s>", eos_token="</s>").render(messages)
+
+
+def test_a_conversation_ends_where_the_answer_begins() -> None:
+    system = Message("system", "Be brief.")
+    assert render(CHAT, system, USER) == "<s><system>Be brief.</s><user>Hi</s><assistant>"
+
+
+def test_a_begun_answer_is_gone_on_with() -> None:
+    assert render(CHAT, USER, Message("assistant", "Hel")) == "<s><user>Hi</s><assistant>Hel"
+
+
+def test_without_a_template_the_contents_are_the_prompt() -> None:
+    assert render(None, USER, Message("assistant", "Hel")) == "Hi\nHel"
+    assert render(None, USER) == "Hi"
+
+
+def test_names_of_transformers_are_there() -> None:
+    source = "{{ strftime_now('%Y') | length }}{{ messages | tojson }}{% break %}"
+    source = "{% for _ in [1, 2] %}" + source + "{% endfor %}"
+    assert render(source, USER) == '4[{"role": "user", "content": "Hi"}]'
+
+
+def test_block_lines_leave_no_blank_lines() -> None:
+    assert (
+        render("{% if true %}\n  {% for m in messages %}\nx\n  {% endfor %}\n{% endif %}", USER)
+        == "x\n"
+    )
+
+
+def test_a_template_that_refuses_is_a_bad_request() -> None:
+    with pytest.raises(BadRequestError, match="roles must alternate"):
+        render("{{ raise_exception('roles must alternate') }}", USER)
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}", "{{ cycler.__init__ }}"]
+)
+def test_the_sandbox_holds(source: str) -> None:
+    with pytest.raises(BadRequestError, match="refuses these messages"):
+        ChatTemplate(source + "{{ undefined_thing.x }}").render([USER])
+
+
+def test_a_broken_template_is_told_at_load() -> None:
+    with pytest.raises(ModelLoadError, match="chat template"):
+        ChatTemplate("{% for %}")

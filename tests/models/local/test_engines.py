@@ -1,0 +1,301 @@
+"""Both engines on the bundled model: what a user of any local model may expect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+import rxllm
+from rxllm import End, Request, Start, Token, Usage, Valve, to_async
+from rxllm.chunks import Chunk
+from rxllm.errors import BadRequestError, ContextLengthError, ModelLoadError
+from rxllm.models import tiny
+from rxllm.models.local.engine import common_prefix
+from rxllm.models.local.model import LocalModel
+from rxllm.requests import as_request
+from rxllm.valve import StreamScheduler
+
+STORY = "Tell me a story about a robot who learns to paint"
+PROMPTS = [
+    f"Tell me a story about {subject}"
+    for subject in (
+        "a fox",
+        "an old clock",
+        "a shy dragon",
+        "two sisters",
+        "a baker",
+        "a whale",
+        "a king",
+        "a kite",
+    )
+]
+
+
+async def answer(model: rxllm.Model, prompt: Any, **options: Any) -> list[Chunk]:
+    return [chunk async for chunk in to_async(model.stream(prompt, **options))]
+
+
+def text(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks if isinstance(chunk, Token))
+
+
+async def test_a_story_streams_and_ends_by_itself(model: LocalModel) -> None:
+    chunks = await answer(model, STORY, temperature=0)
+    assert isinstance(chunks[0], Start)
+    assert chunks[0].model == model.info.id
+    assert "robot" in text(chunks)
+    usage = chunks[-2]
+    assert isinstance(usage, Usage)
+    assert usage.output_tokens > len([chunk for chunk in chunks if isinstance(chunk, Token)]) * 0.5
+    assert chunks[-1] == End("stop")
+
+
+async def test_greedy_answers_and_seeded_ones_are_repeatable(model: LocalModel) -> None:
+    for options in ({"temperature": 0}, {"temperature": 0.9, "seed": 5}):
+        first = await answer(model, STORY, max_tokens=60, **options)
+        assert text(first) == text(await answer(model, STORY, max_tokens=60, **options))
+    others = {text(await answer(model, STORY, max_tokens=60, seed=seed)) for seed in range(4)}
+    assert len(others) > 1
+
+
+async def test_max_tokens_is_exact(model: LocalModel) -> None:
+    chunks = await answer(model, STORY, max_tokens=7)
+    assert isinstance(chunks[-2], Usage)
+    assert chunks[-2].output_tokens == 7
+    assert chunks[-1] == End("length")
+
+
+async def test_a_stop_sequence_is_found_across_tokens(model: LocalModel) -> None:
+    whole = text(await answer(model, STORY, temperature=0))
+    stop = whole[60:72]
+    chunks = await answer(model, STORY, temperature=0, stop=stop)
+    assert text(chunks) == whole[: whole.index(stop)]
+    assert chunks[-1] == End("stop", stop_sequence=stop)
+
+
+async def test_confidence_comes_on_request_alone(model: LocalModel) -> None:
+    asked = await answer(model, STORY, max_tokens=20, temperature=0, confidence=True)
+    values = [chunk.confidence for chunk in asked if isinstance(chunk, Token)]
+    assert all(value is not None and 0 < value <= 1 for value in values)
+    silent = await answer(model, STORY, max_tokens=5, temperature=0)
+    assert {chunk.confidence for chunk in silent if isinstance(chunk, Token)} == {None}
+
+
+@pytest.mark.parametrize(
+    "sample", ["né à “côté”", "🎨🙂👩‍🚀", "漢字かな", "שלום 🇫🇷", "e\u0301\r\n"]
+)
+def test_characters_of_several_tokens_leave_whole(model: LocalModel, sample: str) -> None:
+    """The engine is made to say the sample, token by token."""
+    engine = model._runner._load()
+    tokenizer = Tokenizer.from_file(str(tiny.directory / "tokenizer.json"))
+    said = iter(tokenizer.encode(sample).ids)
+    sequence = engine.open([1], as_request("Hi"))
+    if hasattr(sequence.sampler, "free"):
+        sequence.sampler.free()
+    sequence.sampler = SimpleNamespace(sample=lambda *_: next(said), free=lambda: None)
+    pieces = [engine.step([sequence])[0] for _ in tokenizer.encode(sample).ids]
+    texts = [piece.text for piece in pieces if piece is not None]
+    assert "".join(texts) == sample
+    assert "\ufffd" not in "".join(texts)
+    if any(ord(character) > 0x2000 for character in sample):
+        assert len(texts) > len([text for text in texts if text]), "some tokens are no character"
+    engine.close(sequence)
+    engine.unload()
+
+
+async def test_a_partial_answer_is_gone_on_with(model: LocalModel) -> None:
+    whole = text(await answer(model, STORY, temperature=0))
+    partial = whole[: whole.index(".") + 1]
+    request = as_request(STORY, temperature=0).continuing(partial)
+    assert isinstance(request, Request)
+    rest = text(await answer(model, request))
+    assert rest
+    assert not rest.startswith(partial[:10])
+
+
+async def test_a_prompt_that_begins_alike_is_not_computed_again(model: LocalModel) -> None:
+    first = await answer(model, STORY, temperature=0, max_tokens=40)
+    again = await answer(model, STORY, temperature=0, max_tokens=40)
+    usage = again[-2]
+    assert isinstance(usage, Usage)
+    assert usage.cached_tokens == usage.input_tokens - 1
+    assert text(first) == text(again)
+
+
+async def test_a_prompt_beyond_the_context_is_an_error_before_generation(model: LocalModel) -> None:
+    received: list[Chunk] = []
+    with pytest.raises(ContextLengthError, match="1024"):
+        async for chunk in to_async(model.stream("word " * 2000)):
+            received.append(chunk)
+    assert received == []
+
+
+async def test_an_answer_ends_with_the_context(model: LocalModel) -> None:
+    begun = [{"role": "user", "content": STORY}, {"role": "assistant", "content": "so " * 900}]
+    short = rxllm.model(model.info.id, context_length=1024)
+    tokens = (await answer(short, begun, max_tokens=1))[-2]
+    assert isinstance(tokens, Usage)
+    room = 1024 - tokens.input_tokens
+    chunks = await answer(short, begun, temperature=0, extra={}, max_tokens=room)
+    usage = chunks[-2]
+    assert isinstance(usage, Usage)
+    assert usage.input_tokens + usage.output_tokens <= 1024
+
+
+async def test_eight_streams_at_once_each_say_what_they_say_alone(model: LocalModel) -> None:
+    alone = [await answer(model, prompt, temperature=0, max_tokens=60) for prompt in PROMPTS]
+    order: list[int] = []
+
+    async def one(index: int) -> list[Chunk]:
+        chunks = []
+        async for chunk in to_async(model.stream(PROMPTS[index], temperature=0, max_tokens=60)):
+            order.append(index)
+            chunks.append(chunk)
+        return chunks
+
+    together = await asyncio.gather(*(one(index) for index in range(8)))
+    same = [text(a) == text(b) for a, b in zip(alone, together, strict=True)]
+    # A difference may begin only where the two best scores nearly tie.
+    for is_same, one_alone, beside in zip(same, alone, together, strict=True):
+        if not is_same:
+            await assert_near_tie(model, text(one_alone), text(beside))
+    assert sum(same) >= 6
+    switches = sum(a != b for a, b in pairwise(order))
+    assert switches > 40, "they interleave"
+
+
+async def assert_near_tie(model: LocalModel, one: str, other: str) -> None:
+    shared = one[: common_prefix(list(map(ord, one)), list(map(ord, other)))]
+    request = as_request(STORY, temperature=0, confidence=True, max_tokens=1)
+    first = next(
+        chunk for chunk in await answer(model, request.continuing(shared)) if type(chunk) is Token
+    )
+    assert first.confidence is not None
+    assert first.confidence < 0.6
+
+
+async def test_a_paused_stream_resumes_with_nothing_lost(model: LocalModel) -> None:
+    whole = text(await answer(model, STORY, temperature=0))
+    valve = Valve()
+    scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
+    received: list[Chunk] = []
+    paused, done = asyncio.Event(), asyncio.Event()
+
+    def on_next(chunk: Chunk) -> None:
+        received.append(chunk)
+        if len(received) == 10:
+            valve.close()
+            paused.set()
+
+    model.stream(STORY, temperature=0).subscribe(
+        on_next, on_completed=done.set, scheduler=scheduler
+    )
+    await paused.wait()
+    await answer(model, PROMPTS[0], temperature=0, max_tokens=80)
+    assert len(received) == 10
+    valve.open()
+    await done.wait()
+    assert text(received) == whole
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 30])
+async def test_pulling_the_plug_at_any_moment_leaves_nothing_behind(
+    model: LocalModel, at: int
+) -> None:
+    scheduler = StreamScheduler(asyncio.get_running_loop())
+    reached = asyncio.Event()
+    received: list[Chunk] = []
+
+    def on_next(chunk: Chunk) -> None:
+        received.append(chunk)
+        if len(received) == at:
+            reached.set()
+
+    subscription = model.stream(STORY, temperature=0).subscribe(on_next, scheduler=scheduler)
+    if at:
+        await reached.wait()
+    subscription.dispose()
+    await scheduler.settle()
+    assert model.active == 0
+    assert not scheduler.tasks
+
+
+async def test_json_is_promised_by_llama_and_refused_by_onnx(model: LocalModel) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+    }
+    prompt = "Give me a JSON record of a cat named Mia"
+    if model.info.id == "tiny/onnx":
+        with pytest.raises(BadRequestError, match="llama"):
+            await answer(model, prompt, response_format=schema)
+        return
+    for format_ in ("json", schema):
+        chunks = await answer(model, prompt, response_format=format_, temperature=0, max_tokens=200)
+        assert chunks[-1] == End("stop")
+        value = json.loads(text(chunks))
+        assert isinstance(value, dict)
+    assert isinstance(value["age"], int)
+
+
+async def test_a_grammar_is_followed_and_a_broken_one_is_an_error(
+    model: LocalModel, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grammar = {"grammar": 'root ::= "yes" | "no"'}
+    if model.info.id == "tiny/onnx":
+        with pytest.raises(BadRequestError, match="no option 'grammar'"):
+            await answer(model, "Yes or no?", extra=grammar)
+        return
+    assert text(await answer(model, "Yes or no?", extra=grammar)) in {"yes", "no"}
+    with pytest.raises(BadRequestError, match="GBNF"):
+        await answer(model, "Yes or no?", extra={"grammar": "root ::= ("})
+    assert capfd.readouterr().err == "", "nothing of llama.cpp's own log"
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("onnx", lambda path: None, "does not exist"),
+        ("onnx", lambda path: path.write_text("x"), "it is a file"),
+        ("onnx", lambda path: path.mkdir(), "has no model.onnx"),
+        ("onnx", lambda path: broken_copy(path, "model.onnx"), "onnxruntime can't load"),
+        ("onnx", lambda path: broken_copy(path, "tokenizer.json"), "is no tokenizer"),
+        ("onnx", lambda path: broken_copy(path, "config.json"), "can't be read"),
+        ("llama", lambda path: None, "No such file"),
+        ("llama", lambda path: path.write_text("hello"), "is no GGUF file"),
+        ("llama", lambda path: path.mkdir(), "Is a directory"),
+        (
+            "llama",
+            lambda path: path.write_bytes((tiny.directory / "tiny.gguf").read_bytes()[:400_000]),
+            "llama.cpp can't load",
+        ),
+        ("llama", lambda path: path.write_bytes(b"GGUF"), "llama.cpp can't load"),
+    ],
+)
+async def test_a_missing_wrong_or_broken_file_gives_its_path_and_reason(
+    name: str, make: Any, reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if name == "llama":
+        pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    path = tmp_path / "model"
+    make(path)
+    model = rxllm.model(f"{name}/{path}")
+    with pytest.raises(ModelLoadError, match=reason) as caught:
+        await answer(model, "Hello")
+    assert str(path) in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def broken_copy(path: Path, broken: str) -> None:
+    shutil.copytree(tiny.directory, path, ignore=shutil.ignore_patterns("*.py", "*.gguf", "corpus"))
+    whole = (path / broken).read_bytes()
+    (path / broken).write_bytes(whole[: len(whole) // 2])

@@ -1,0 +1,400 @@
+"""The engine thread: who takes part in a decode step, and what is handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from rxllm import End, Request, Start, Token, Usage, Valve, to_async
+from rxllm.chunks import Chunk
+from rxllm.errors import BadRequestError, ContextLengthError, ModelError, ModelLoadError, RxLLMError
+from rxllm.models.local.engine import Sampled
+from rxllm.models.local.model import LocalModel
+from rxllm.models.local.runner import LEAD
+from rxllm.requests import ModelInfo
+from rxllm.valve import StreamScheduler
+
+
+@dataclass(eq=False)
+class CountingSequence:
+    """Says "0 ", "1 ", ... up to the number that its prompt asks for."""
+
+    length: int
+    said: int = 0
+
+
+@dataclass
+class CountingEngine:
+    """An engine that counts, and notes which sequences took part in which step.
+
+    With `gated`, each step waits for a permit, so that a test decides when it happens.
+    """
+
+    slots: int = 2
+    context_length: int = 100_000
+    gated: bool = False
+    fail_at: int | None = None
+    steps: list[list[CountingSequence]] = field(default_factory=list)
+    live: set[CountingSequence] = field(default_factory=set)
+    opened: int = 0
+    unloaded: bool = False
+    permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def prompt(self, request: Request) -> list[int]:
+        content = request.messages[-1].content
+        if not content.isdigit():
+            raise BadRequestError("the counting engine takes a number")
+        return [int(content)]
+
+    def open(self, tokens: list[int], request: Request) -> CountingSequence:
+        self.opened += 1
+        sequence = CountingSequence(tokens[0])
+        self.live.add(sequence)
+        assert len(self.live) <= self.slots
+        return sequence
+
+    def cached(self, sequence: CountingSequence) -> int:
+        return 0
+
+    def step(self, sequences: list[CountingSequence]) -> list[Sampled | None]:
+        assert not self.gated or self.permits.acquire(timeout=10)
+        assert self.live.issuperset(sequences)
+        self.steps.append(list(sequences))
+        if len(self.steps) == self.fail_at:
+            raise LookupError("a step failed")
+        return [self._say(sequence) for sequence in sequences]
+
+    def close(self, sequence: CountingSequence) -> None:
+        self.live.remove(sequence)
+
+    def unload(self) -> None:
+        assert not self.live
+        self.unloaded = True
+
+    def _say(self, sequence: CountingSequence) -> Sampled:
+        if sequence.said == sequence.length:
+            return Sampled("", None, True)
+        sequence.said += 1
+        return Sampled(f"{sequence.said - 1} ", None, False)
+
+
+def counting(engine: CountingEngine) -> LocalModel:
+    return LocalModel(ModelInfo("count/1", "count"), lambda: engine)
+
+
+async def collect(model: LocalModel, prompt: int | str, **options: Any) -> list[Chunk]:
+    return [chunk async for chunk in to_async(model.stream(str(prompt), **options))]
+
+
+def text(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks if isinstance(chunk, Token))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def engine_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "rxllm count/1"]
+
+
+@pytest.fixture(autouse=True)
+async def no_thread_outlives_its_streams() -> AsyncIterator[None]:
+    yield
+    await until(lambda: not engine_threads())
+
+
+async def test_start_then_tokens_then_usage_and_end() -> None:
+    chunks = await collect(counting(CountingEngine()), 3)
+    assert isinstance(chunks[0], Start)
+    assert (chunks[0].model, chunks[0].provider) == ("count/1", "count")
+    assert chunks[1:4] == [Token("0 "), Token("1 "), Token("2 ")]
+    assert chunks[4:] == [Usage(1, 3, cached_tokens=0), End("stop")]
+
+
+async def test_nothing_happens_before_the_first_subscription() -> None:
+    loaded: list[int] = []
+
+    def load() -> CountingEngine:
+        loaded.append(1)
+        return CountingEngine()
+
+    model = LocalModel(ModelInfo("count/1", "count"), load)
+    model.stream("1")
+    assert not loaded
+    await collect(model, 1)
+    await collect(model, 1)
+    assert loaded == [1]
+
+
+async def test_max_tokens_ends_it_by_length() -> None:
+    chunks = await collect(counting(CountingEngine()), 50, max_tokens=2)
+    assert text(chunks) == "0 1 "
+    assert chunks[-1] == End("length")
+
+
+async def test_a_full_context_ends_it_by_length() -> None:
+    chunks = await collect(counting(CountingEngine(context_length=5)), 50)
+    assert text(chunks) == "0 1 2 3 "
+    assert chunks[-1] == End("length")
+
+
+@pytest.mark.parametrize(
+    ("context_length", "options"), [(1, {}), (10, {"max_tokens": 10})], ids=["prompt", "max_tokens"]
+)
+async def test_what_can_not_fit_is_an_error_before_anything_is_generated(
+    context_length: int, options: dict[str, int]
+) -> None:
+    engine = CountingEngine(context_length=context_length)
+    with pytest.raises(ContextLengthError, match=str(context_length)):
+        await collect(counting(engine), 50, **options)
+    assert engine.steps == []
+
+
+async def test_stop_sequences_end_it_at_once_and_are_no_part_of_the_answer() -> None:
+    engine = CountingEngine()
+    chunks = await collect(counting(engine), 500, stop=["7 8", "12"])
+    assert text(chunks) == "0 1 2 3 4 5 6 "
+    assert chunks[-1] == End("stop", stop_sequence="7 8")
+    assert len(engine.steps) == 9, "the model does not run on"
+
+
+async def test_what_a_stop_sequence_held_back_leaves_at_the_end() -> None:
+    chunks = await collect(counting(CountingEngine()), 3, stop=["2 3"])
+    assert text(chunks) == "0 1 2 "
+    assert chunks[-1] == End("stop")
+
+
+async def test_all_live_streams_share_each_step_and_say_what_they_say_alone() -> None:
+    engine = CountingEngine(slots=8)
+    model = counting(engine)
+    answers = await asyncio.gather(*(collect(model, 40) for _ in range(8)))
+    assert {text(chunks) for chunks in answers} == {"".join(f"{n} " for n in range(40))}
+    assert max(len(step) for step in engine.steps) > 1
+
+
+async def test_more_streams_than_slots_wait_in_their_order() -> None:
+    engine = CountingEngine(slots=1)
+    model = counting(engine)
+    lengths = [5, 3, 4, 2]
+    answers = await asyncio.gather(*(collect(model, length) for length in lengths))
+    assert [len(text(chunks).split()) for chunks in answers] == lengths
+    order = list(dict.fromkeys(sequence for step in engine.steps for sequence in step))
+    assert [sequence.length for sequence in order] == lengths
+
+
+async def test_a_paused_stream_leaves_the_batch_and_comes_back_with_nothing_lost() -> None:
+    engine = CountingEngine(slots=2)
+    model = counting(engine)
+    valve = Valve()
+    scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
+    received: list[Chunk] = []
+    done = asyncio.Event()
+
+    def on_next(chunk: Chunk) -> None:
+        received.append(chunk)
+        if len(received) == 5:
+            valve.close()
+
+    subscription = model.stream("40").subscribe(on_next, on_completed=done.set, scheduler=scheduler)
+    await until(lambda: len(received) == 5)
+    other = await collect(model, 60)  # takes many steps, without the paused one
+    paused = next(sequence for sequence in engine.live if sequence.length == 40)
+    assert text(other).split()[-1] == "59"
+    assert len(received) == 5
+    assert paused.said <= 4 + LEAD
+    before = paused.said
+    await collect(model, 60)
+    assert paused.said == before
+    valve.open()
+    await done.wait()
+    assert text(received) == "".join(f"{number} " for number in range(40))
+    subscription.dispose()
+
+
+async def test_a_pause_is_seen_at_the_next_step() -> None:
+    engine = CountingEngine(gated=True)
+    model = counting(engine)
+    valve = Valve()
+    scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
+    subscription = model.stream("40").subscribe(scheduler=scheduler)
+    engine.permits.release()
+    await until(lambda: len(engine.steps) == 1)
+    valve.close()
+    engine.permits.release()  # for the step that may be under way
+    runner = model._runner
+    await until(lambda: runner._is_idle)
+    assert len(engine.steps) <= 2
+    engine.permits.release(20)
+    valve.open()
+    await until(lambda: len(engine.steps) > 5)
+    subscription.dispose()
+    engine.permits.release(100)
+    await scheduler.settle()
+
+
+async def test_a_stream_too_far_ahead_of_a_busy_event_loop_waits() -> None:
+    engine = CountingEngine()
+    model = counting(engine)
+    begun = asyncio.Event()
+    subscription = model.stream("1000").subscribe(lambda _: begun.set())
+    await begun.wait()
+    threading.Event().wait(0.05)  # the event loop does nothing else
+    said = max(sequence.said for sequence in engine.live)
+    assert said <= 2 * LEAD
+    subscription.dispose()
+
+
+async def test_disposal_frees_the_slot_for_one_that_waits() -> None:
+    engine = CountingEngine(slots=1)
+    model = counting(engine)
+    scheduler = StreamScheduler(asyncio.get_running_loop())
+    endless = model.stream("1000000").subscribe(scheduler=scheduler)
+    await until(lambda: engine.opened == 1)
+    waiting = asyncio.create_task(collect(model, 3))
+    await asyncio.sleep(0)
+    endless.dispose()
+    assert text(await waiting) == "0 1 2 "
+    await scheduler.settle()
+    assert not engine.live
+
+
+async def test_one_that_is_disposed_of_while_it_waits_never_takes_a_slot() -> None:
+    engine = CountingEngine(slots=1)
+    model = counting(engine)
+    endless = model.stream("1000000").subscribe()
+    await until(lambda: engine.opened == 1)
+    waiting = model.stream("1").subscribe()
+    await asyncio.sleep(0)
+    waiting.dispose()
+    await until(lambda: model.active == 1)
+    endless.dispose()
+    await until(lambda: model.active == 0)
+    assert engine.opened == 1
+
+
+async def test_disposal_before_the_first_token_stops_the_model() -> None:
+    engine = CountingEngine(gated=True)
+    model = counting(engine)
+    scheduler = StreamScheduler(asyncio.get_running_loop())
+    received: list[Chunk] = []
+    subscription = model.stream("1000").subscribe(received.append, scheduler=scheduler)
+    await until(lambda: engine.opened == 1)
+    subscription.dispose()
+    await asyncio.sleep(0)
+    engine.permits.release()  # for the step that was under way
+    await scheduler.settle()
+    assert not engine.live, "settling waits for the slot"
+    assert len(engine.steps) == 1
+    assert not [chunk for chunk in received if isinstance(chunk, Token)]
+
+
+async def test_a_prompt_that_is_refused_is_an_error_of_its_stream_alone() -> None:
+    model = counting(CountingEngine(slots=1))
+    good = asyncio.create_task(collect(model, 3))
+    with pytest.raises(BadRequestError, match="takes a number"):
+        await collect(model, "three")
+    assert text(await good) == "0 1 2 "
+
+
+async def test_a_step_that_fails_is_an_error_after_what_was_said_and_frees_the_slots() -> None:
+    engine = CountingEngine(fail_at=4)
+    model = counting(engine)
+    received: list[Chunk] = []
+    with pytest.raises(ModelError, match=r"engine .* failed: a step failed") as caught:
+        async for chunk in to_async(model.stream("100")):
+            received.append(chunk)
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert text(received) == "0 1 2 "
+    assert not engine.live
+    assert text(await collect(model, 2)) == "0 1 "
+
+
+async def test_a_model_that_can_not_be_loaded_fails_all_that_wait_and_is_tried_again() -> None:
+    attempts: list[int] = []
+    all_wait = threading.Event()
+
+    def load() -> CountingEngine:
+        assert all_wait.wait(10)
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ModelLoadError("broken")
+        return CountingEngine()
+
+    model = LocalModel(ModelInfo("count/1", "count"), load)
+    errors: list[Exception] = []
+    for _ in range(3):
+        model.stream("1").subscribe(on_error=errors.append)
+    await until(lambda: model.active == 3)
+    all_wait.set()
+    await until(lambda: len(errors) == 3)
+    assert {type(error) for error in errors} == {ModelLoadError}
+    assert text(await collect(model, 1)) == "0 "
+    assert len(attempts) == 2
+
+
+async def test_loading_never_blocks_the_event_loop() -> None:
+    may_load = threading.Event()
+
+    def load() -> CountingEngine:
+        assert may_load.wait(10)
+        return CountingEngine()
+
+    model = LocalModel(ModelInfo("count/1", "count"), load)
+    answers = [asyncio.create_task(collect(model, 2)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # both have been submitted, and this still runs
+    may_load.set()
+    assert {text(await answer) for answer in answers} == {"0 1 "}
+
+
+async def test_closing_fails_live_and_waiting_streams_and_frees_the_memory() -> None:
+    engine = CountingEngine(slots=1)
+    model = counting(engine)
+    errors: list[Exception] = []
+    for _ in range(2):
+        model.stream("1000000").subscribe(on_error=errors.append)
+    await until(lambda: engine.opened == 1)
+    model.close()
+    await until(lambda: engine.unloaded and len(errors) == 2)
+    assert {type(error) for error in errors} == {ModelError}
+    with pytest.raises(ModelError, match="closed"):
+        await collect(model, 1)
+
+
+async def test_closing_an_idle_model_frees_it_at_once() -> None:
+    engine = CountingEngine()
+    model = counting(engine)
+    await collect(model, 1)
+    await until(lambda: not engine_threads())
+    model.close()
+    assert engine.unloaded
+
+
+def test_streams_of_several_event_loops_share_one_engine() -> None:
+    engine = CountingEngine(slots=4)
+    model = counting(engine)
+    answers: list[str] = []
+
+    def work() -> None:
+        answers.append(text(asyncio.run(collect(model, 200))))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == ["".join(f"{number} " for number in range(200))] * 3
+
+
+async def test_bad_options_are_refused_at_the_call() -> None:
+    with pytest.raises(RxLLMError, match="unknown option 'temprature'"):
+        counting(CountingEngine()).stream("1", temprature=0)

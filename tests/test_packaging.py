@@ -1,0 +1,85 @@
+"""`operators/` on disk is `rxllm.operators` everywhere: in the checkout, in what is installed."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+TINY = {"tiny.gguf", "model.onnx", "tokenizer.json", "tokenizer_config.json", "config.json"}
+IGNORED = (".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+
+
+def packages_on_disk() -> set[str]:
+    trees = {"rxllm": ROOT / "rxllm", "rxllm.operators": ROOT / "operators"}
+    return {
+        ".".join((name, *file.parent.relative_to(tree).parts))
+        for name, tree in trees.items()
+        for file in tree.rglob("__init__.py")
+        if not (name == "rxllm" and "operators" in file.relative_to(tree).parts)
+    }
+
+
+def test_the_list_of_packages_is_what_is_on_the_disk() -> None:
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages_on_disk()
+
+
+def test_the_link_in_the_checkout_leads_to_the_operators() -> None:
+    assert (ROOT / "rxllm" / "operators").resolve() == ROOT / "operators"
+
+
+def test_the_operators_refuse_any_other_name() -> None:
+    done = subprocess.run(  # our own program
+        [sys.executable, "-c", "import operators"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "import rxllm.operators, not operators" in done.stderr
+
+
+def test_every_example_and_every_module_parses_on_the_oldest_python() -> None:
+    for tree in ("rxllm", "operators", "examples"):
+        for file in (ROOT / tree).rglob("*.py"):
+            ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 11))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """A wheel built by way of the sdist, from a copy of the checkout."""
+    copy = tmp_path_factory.mktemp("build") / "rxllm"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(*IGNORED))
+    subprocess.run(  # our own project
+        [sys.executable, "-m", "build", "--no-isolation", str(copy)],
+        check=True,
+        capture_output=True,
+    )
+    return zipfile.ZipFile(next((copy / "dist").glob("*.whl")))
+
+
+def test_the_wheel_holds_each_module_once(wheel: zipfile.ZipFile) -> None:
+    held = Counter(name for name in wheel.namelist() if name.endswith(".py"))
+    assert set(held.values()) == {1}
+    on_disk = {
+        f"{package.replace('.', '/')}/{file.name}"
+        for package in packages_on_disk()
+        for file in (ROOT / package.replace(".", "/")).glob("*.py")
+    }
+    assert set(held) == on_disk
+    assert any(name.startswith("rxllm/operators/buffering/") for name in held)
+
+
+def test_the_wheel_holds_the_bundled_model_and_the_marker_of_types(wheel: zipfile.ZipFile) -> None:
+    held = set(wheel.namelist())
+    assert {f"rxllm/models/tiny/{name}" for name in TINY} <= held
+    assert "rxllm/py.typed" in held
