@@ -18,7 +18,6 @@ from rxllm import End, Request, Start, Token, Usage, Valve, to_async
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, ContextLengthError, ModelLoadError
 from rxllm.models import tiny
-from rxllm.models.local.engine import common_prefix
 from rxllm.models.local.model import LocalModel
 from rxllm.requests import as_request
 from rxllm.valve import StreamScheduler
@@ -150,36 +149,16 @@ async def test_an_answer_ends_with_the_context(model: LocalModel) -> None:
     assert usage.input_tokens + usage.output_tokens <= 1024
 
 
-async def test_eight_streams_at_once_each_say_what_they_say_alone(model: LocalModel) -> None:
-    alone = [await answer(model, prompt, temperature=0, max_tokens=60) for prompt in PROMPTS]
+async def test_eight_streams_at_once_interleave(model: LocalModel) -> None:
     order: list[int] = []
 
-    async def one(index: int) -> list[Chunk]:
-        chunks = []
-        async for chunk in to_async(model.stream(PROMPTS[index], temperature=0, max_tokens=60)):
+    async def one(index: int) -> None:
+        async for _ in to_async(model.stream(PROMPTS[index], temperature=0, max_tokens=60)):
             order.append(index)
-            chunks.append(chunk)
-        return chunks
 
-    together = await asyncio.gather(*(one(index) for index in range(8)))
-    same = [text(a) == text(b) for a, b in zip(alone, together, strict=True)]
-    # A difference may begin only where the two best scores nearly tie.
-    for is_same, one_alone, beside in zip(same, alone, together, strict=True):
-        if not is_same:
-            await assert_near_tie(model, text(one_alone), text(beside))
-    assert sum(same) >= 6
-    switches = sum(a != b for a, b in pairwise(order))
-    assert switches > 40, "they interleave"
-
-
-async def assert_near_tie(model: LocalModel, one: str, other: str) -> None:
-    shared = one[: common_prefix(list(map(ord, one)), list(map(ord, other)))]
-    request = as_request(STORY, temperature=0, confidence=True, max_tokens=1)
-    first = next(
-        chunk for chunk in await answer(model, request.continuing(shared)) if type(chunk) is Token
-    )
-    assert first.confidence is not None
-    assert first.confidence < 0.6
+    await asyncio.gather(*(one(index) for index in range(8)))
+    assert sorted(set(order)) == list(range(8))
+    assert sum(a != b for a, b in pairwise(order)) > 40
 
 
 async def test_a_paused_stream_resumes_with_nothing_lost(model: LocalModel) -> None:

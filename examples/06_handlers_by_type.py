@@ -1,0 +1,32 @@
+"""A8: a handler for each class of chunks, and one context that they share."""
+
+from dataclasses import dataclass, field
+
+import rxllm
+from rxllm import End, Token, Usage
+
+
+@dataclass
+class Tally:
+    """What the handlers gather."""
+
+    longest: str = ""
+    tokens: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+
+def on_token(token: Token, tally: Tally) -> None:
+    tally.longest = max(tally.longest, token.text, key=len)
+
+
+def on_usage(usage: Usage, tally: Tally) -> None:
+    tally.tokens += usage.output_tokens
+
+
+def on_end(end: End, tally: Tally) -> None:
+    tally.reasons.append(end.finish_reason)
+
+
+stream = rxllm.model("tiny").stream("Tell me a story about a lighthouse")
+handlers = {Token: on_token, Usage: on_usage, End: on_end}
+print(rxllm.run(rxllm.sinks.dispatch(stream, handlers, Tally())))

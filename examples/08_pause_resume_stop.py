@@ -1,0 +1,34 @@
+"""B1, B3: pause, resume, stop, and the status of a stream. The model waits, or stops, at once."""
+
+import asyncio
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.models.scripted import ScriptedModel
+
+model = ScriptedModel(
+    "one two three four five six seven eight nine ten " * 20, by="word", delay=0.02
+)
+control = ops.Control()
+
+
+async def hand() -> None:
+    """Someone at the buttons."""
+    await asyncio.sleep(0.2)
+    control.pause()
+    print(control.status)
+    await asyncio.sleep(0.2)
+    control.resume()
+    print(control.status)
+    await asyncio.sleep(0.2)
+    control.stop()
+
+
+async def main() -> None:
+    stream = model.stream("Count").pipe(ops.pausable(control))
+    result, _ = await asyncio.gather(rxllm.sinks.collect(stream), hand())
+    print(f"{control.status}: {result.finish_reason} after {result.timings.tokens} words")
+    print(f"streams that the model still plays: {model.active}")
+
+
+rxllm.run(main())

@@ -1,0 +1,10 @@
+"""E1: a stop sequence is found across chunks, is never shown, and is the finish reason."""
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.models.scripted import ScriptedModel
+
+pieces = ["Yes, I can.", "\nHu", "m", "an", ": and you?"]
+stream = ScriptedModel(pieces).stream("Can you?").pipe(ops.stop_on("\nHuman:", "\nAI:"))
+result = rxllm.run(rxllm.sinks.collect(stream))
+print(repr(result.text), result.finish_reason, repr(result.stop_sequence))

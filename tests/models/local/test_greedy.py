@@ -1,0 +1,75 @@
+"""Greedy decoding is the same alone and in a batch, and on both engines.
+
+Floating-point sums depend on their order, and so on the shape of a batch and on the engine. So a
+difference may begin where the two best scores nearly tie, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rxllm.models.local.engine import common_prefix
+
+NEAR_TIE = 0.05
+"""A difference of scores (logits) that the order of sums may turn around."""
+
+PROMPTS = [
+    *(
+        f"Tell me a story about {subject}"
+        for subject in (
+            "a robot who learns to paint",
+            "a fox",
+            "an old clock",
+            "a shy dragon",
+            "two sisters",
+            "a baker",
+            "a whale",
+            "a king who wants to fly",
+            "a kite",
+            "a lighthouse",
+            "a small bear",
+            "a gardener",
+        )
+    ),
+    "Hello!",
+    "Who are you?",
+    "What is backpressure?",
+    "What is a stop sequence?",
+    "What is the capital of France?",
+    "Give me a JSON record of a cat named Mia",
+    "Give me a JSON record of a person named Olga",
+    "Count to ten",
+]
+
+Decode = Callable[[str, list[str], int], list[Any]]
+
+
+def differences_outside_near_ties(ones: list[Any], others: list[Any]) -> tuple[int, list[float]]:
+    """How many answers are the same, and the gaps where the rest begin to differ."""
+    gaps = []
+    for one, other in zip(ones, others, strict=True):
+        place = common_prefix(one.tokens, other.tokens)
+        if place < max(len(one.tokens), len(other.tokens)):
+            gaps.append(min(one.gaps[place], other.gaps[place]))
+    return len(ones) - len(gaps), [gap for gap in gaps if gap > NEAR_TIE]
+
+
+def test_both_files_say_the_same(greedy: Decode) -> None:
+    onnx = [greedy("tiny/onnx", [prompt], 50)[0] for prompt in PROMPTS]
+    llama = [greedy("tiny/llama", [prompt], 50)[0] for prompt in PROMPTS]
+    same, unexplained = differences_outside_near_ties(onnx, llama)
+    assert same >= 18
+    assert not unexplained
+
+
+@pytest.mark.parametrize("name", ["tiny/onnx", "tiny/llama"])
+def test_eight_at_once_say_what_each_says_alone(name: str, greedy: Decode) -> None:
+    prompts = PROMPTS[:8]
+    alone = [greedy(name, [prompt], 100)[0] for prompt in prompts]
+    together = greedy(name, prompts, 100)
+    same, unexplained = differences_outside_near_ties(alone, together)
+    assert same >= 6
+    assert not unexplained

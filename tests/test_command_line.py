@@ -1,0 +1,193 @@
+"""The command line, in this process: what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rxllm
+from rxllm.command_line import main
+from rxllm.errors import ContextLengthError, ModelLoadError
+from rxllm.models import registry
+from rxllm.models.scripted import ScriptedModel
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
+    """A model that the command line knows as `recorder`."""
+    made = ScriptedModel("Once upon a time", by="word")
+    info = rxllm.ModelInfo("recorder", "recorder", 512, ("text", "seed"), "[records] it all")
+    monkeypatch.setitem(registry._registered, "recorder", (lambda _: made, info))
+    return made
+
+
+@pytest.fixture
+def fail_with(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a model `failing` that says something, and fails."""
+
+    def register(error: Exception) -> None:
+        made = ScriptedModel(["so far", error])
+        monkeypatch.setitem(registry._registered, "failing", (lambda _: made, made.info))
+
+    return register
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+def test_run_prints_the_answer_and_the_figures(model: ScriptedModel, capsys: Captured) -> None:
+    assert main(["run", "Tell me a story", "-m", "recorder"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "Once upon a time\n"
+    assert captured.err.startswith("4 tokens, first after ")
+    assert captured.err.endswith(" tokens/s\n")
+
+
+def test_run_passes_the_options_on(model: ScriptedModel) -> None:
+    """Row A2: 0 is a value."""
+    options = "--max-tokens 9 --temperature 0 --top-p 0.5 --seed 0 --stop END --stop STOP"
+    assert main(["run", "Hi", "-m", "recorder", "--system", "Be brief.", *options.split()]) == 0
+    (request,) = model.requests
+    assert [(each.role, each.content) for each in request.messages] == [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+    ]
+    assert (request.max_tokens, request.temperature, request.top_p, request.seed) == (9, 0, 0.5, 0)
+    assert request.stop == ("END", "STOP")
+
+
+def test_options_that_are_not_given_are_left_to_the_model(model: ScriptedModel) -> None:
+    main(["run", "Hi", "-m", "recorder"])
+    assert model.requests == [rxllm.Request(messages=(rxllm.Message("user", "Hi"),))]
+
+
+def test_run_reads_the_prompt_from_standard_input(
+    model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed(monkeypatch, "Grüße,\n世界\n".encode())
+    assert main(["run", "-", "-m", "recorder"]) == 0
+    assert model.requests[0].messages[0].content == "Grüße,\n世界\n"
+
+
+def test_run_prints_each_chunk_as_a_line_of_json(model: ScriptedModel, capsys: Captured) -> None:
+    assert main(["run", "Hi", "-m", "recorder", "--json"]) == 0
+    captured = capsys.readouterr()
+    kinds = [json.loads(line)["type"] for line in captured.out.splitlines()]
+    assert kinds == ["start", "token", "token", "token", "token", "usage", "end"]
+    assert captured.err == ""
+
+
+def test_run_writes_the_text_to_a_file(
+    model: ScriptedModel, tmp_path: Path, capsys: Captured
+) -> None:
+    path = tmp_path / "story.txt"
+    assert main(["run", "Hi", "-m", "recorder", "--output", str(path)]) == 0
+    captured = capsys.readouterr()
+    assert (path.read_text("utf-8"), captured.out) == ("Once upon a time", "")
+    assert captured.err.startswith(f"{path}: 4 tokens, first after ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "Hi", "--temprature", "1"], "No such option"),
+        (["run", "Hi", "--temperature", "warm"], "'warm' is not a valid float"),
+        (["run", "Hi", "--temperature", "5"], "temperature is 0 to 2, not 5.0"),
+        (["run", "Hi", "--max-tokens", "0"], "max_tokens is 1 or more, not 0"),
+        (["run", "Hi", "--stop", ""], "a stop sequence is empty"),
+        (["run", "Hi", "-m", "tinny"], "there is no model 'tinny': did you mean 'tiny'?"),
+        (["run", "Hi", "-m", "llama/no.gguf"], "no.gguf"),
+        (["run"], "Missing argument 'PROMPT'"),
+        (["run", " \n"], "the prompt is empty"),
+        (["run", "\udcff"], "the prompt is not in UTF-8"),
+        (["run", "Hi", "-o", "/no/such/place"], "/no/such/place can't be written: No such file"),
+        (["run", "Hi", "--json", "-o", "x"], "choose one"),
+        (["chat", "-m", "tinny"], "there is no model 'tinny'"),
+        (["chat", "--keep", "0"], "0 is not in the range x>=1"),
+        (["sing"], "No such command 'sing'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_said_in_one_line(
+    arguments: list[str], line: str, capsys: Captured
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("rxllm: ")
+    assert line in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_prompt_in_another_encoding_is_said_in_one_line(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed(monkeypatch, b"\xff\xfe")
+    assert main(["run", "-"]) == 2
+    assert capsys.readouterr().err == "rxllm: the prompt is not in UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (rxllm.RxLLMError("the line\nbroke\x1b[2J"), 1),
+        (ConnectionResetError("the line broke␛[2J"), 1),
+        (ZeroDivisionError("the line broke␛[2J"), 1),
+        (ModelLoadError("the line broke␛[2J"), 2),
+        (ContextLengthError("the line broke␛[2J"), 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("json_option", [[], ["--json"]], ids=["text", "json"])
+def test_an_error_while_streaming_is_said_in_one_line(
+    error: Exception, code: int, json_option: list[str], fail_with: Any, capsys: Captured
+) -> None:
+    fail_with(error)
+    assert main(["run", "Hi", "-m", "failing", *json_option]) == code
+    captured = capsys.readouterr()
+    assert captured.err == "rxllm: the line broke␛[2J\n"
+    assert "so far" in captured.out
+
+
+def test_models_are_listed(model: ScriptedModel, capsys: Captured) -> None:
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "recorder\t512\ttext, seed\t[records] it all" in lines
+    assert any(line.startswith("tiny/onnx\t") for line in lines)
+
+
+def test_models_are_listed_as_json(model: ScriptedModel, capsys: Captured) -> None:
+    assert main(["models", "--json"]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert listed[-1]["id"] == "recorder"
+    assert listed[-1]["contextLength"] == 512
+
+
+def test_the_version_is_told(capsys: Captured) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rxllm, version {rxllm.__version__}\n"
+
+
+def test_without_a_command_the_help_is_printed(capsys: Captured) -> None:
+    assert main([]) == 0
+    assert "Usage: rxllm" in capsys.readouterr().out
+
+
+def test_the_help_loads_no_engine_and_no_web_framework() -> None:
+    program = (
+        "import sys; from rxllm.command_line import main; main(['run', '--help']);"
+        "print({'onnxruntime', 'llama_cpp', 'tokenizers', 'aiohttp', 'rich'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("set()\n")

@@ -1,0 +1,182 @@
+"""The command line as a program of its own: Ctrl-C, closed pipes, a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pytest
+
+PROGRAM = '''
+import asyncio, sys
+import rxllm
+from rxllm.command_line import main
+
+class Endless:
+    """Says a word or nothing, then waits for ever; or says lines for ever."""
+
+    info = rxllm.ModelInfo("endless", "endless")
+
+    def __init__(self, what):
+        self.what = what
+
+    def stream(self, prompt, **options):
+        return rxllm.from_async(self.chunks)
+
+    async def chunks(self):
+        print("asked", file=sys.stderr, flush=True)
+        try:
+            if self.what == "word":
+                yield rxllm.Token("so far")
+            while self.what == "lines":
+                yield rxllm.Token("line\\n")
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            print("cleaned up", file=sys.stderr, flush=True)
+
+rxllm.register("endless", Endless)
+sys.exit(main())
+'''
+SECONDS = 30.0
+
+
+def start(*arguments: str, **streams: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "60", "LINES": "20"}
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, env=environment, text=True, **{**pipes, **streams})
+
+
+def first_line(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.readline()
+
+
+@pytest.mark.parametrize(("what", "said"), [("silence", ""), ("word", "so far\n")])
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_ctrl_c_stops_the_stream_and_says_so(what: str, said: str, as_json: bool) -> None:
+    """Row B3, before and after the first token."""
+    program = start("run", "Hi", "-m", f"endless/{what}", *["--json"] * as_json)
+    assert first_line(program.stderr) == "asked\n"
+    assert program.stdout is not None
+    begun = program.stdout.read(6) if said else ""
+    program.send_signal(signal.SIGINT)
+    out, err = program.communicate(timeout=SECONDS)
+    assert (err, program.returncode) == ("cleaned up\nstopped\n", 130)
+    if not as_json:
+        assert begun + out == said
+
+
+def test_ctrl_c_leaves_the_file_with_what_came(tmp_path: Any) -> None:
+    path = tmp_path / "answer.txt"
+    program = start("run", "Hi", "-m", "endless/silence", "-o", str(path))
+    assert first_line(program.stderr) == "asked\n"
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=SECONDS)
+    assert (err, program.returncode, path.read_text()) == ("cleaned up\nstopped\n", 130, "")
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_a_closed_pipe_ends_quietly(as_json: bool) -> None:
+    program = start("run", "Hi", "-m", "endless/lines", *["--json"] * as_json)
+    assert "line" in first_line(program.stdout)
+    assert program.stdout is not None
+    program.stdout.close()
+    program.wait(timeout=SECONDS)
+    assert program.stderr is not None
+    assert program.stderr.read() == "asked\ncleaned up\n"
+    program.stderr.close()
+
+
+def test_ctrl_c_in_a_chat_stops_the_answer_and_leaves_the_chat_alive() -> None:
+    program = start("chat", "-m", "endless/word")
+    assert program.stdin is not None
+    program.stdin.write("hello\n")
+    program.stdin.flush()
+    assert first_line(program.stderr) == "asked\n"
+    assert program.stdout is not None
+    assert program.stdout.read(6) == "so far"
+    program.send_signal(signal.SIGINT)
+    out, err = program.communicate("/history\n/nothing\n", timeout=SECONDS)
+    assert out == "\n"
+    assert err.startswith("cleaned up\nstopped\nthere is no command /nothing")
+    assert program.returncode == 0
+
+
+class Screen:
+    """The other end of a terminal."""
+
+    def __init__(self) -> None:
+        self._here, self.there = pty.openpty()
+        self.seen = ""
+
+    def wait_for(self, text: str) -> None:
+        """Read until `text` is to be seen, behind what was waited for before."""
+        place = len(self.seen)
+        while text not in self.seen[place:]:
+            self.seen += os.read(self._here, 4096).decode()
+
+    def type(self, text: str) -> None:
+        os.write(self._here, text.encode())
+
+    def close(self) -> None:
+        os.close(self._here)
+        os.close(self.there)
+
+
+@pytest.fixture
+def screen() -> Iterator[Screen]:
+    screen = Screen()
+    yield screen
+    screen.close()
+
+
+def start_on(screen: Screen, *arguments: str) -> subprocess.Popen[str]:
+    return start(*arguments, stdin=screen.there, stdout=screen.there, stderr=screen.there)
+
+
+def test_a_terminal_shows_figures_below_the_text_and_takes_them_away(screen: Screen) -> None:
+    program = start_on(screen, "run", "Hi", "-m", "scripted/Once \x1b[31mupon a time")
+    screen.wait_for("tokens/s\x1b[0m\r\n")
+    assert program.wait(timeout=SECONDS) == 0
+    text, figures = screen.seen.split("\x1b[?25h")
+    assert "waiting for the first token" in text
+    assert "Once ␛[31mupon a time" in text
+    assert "\x1b[31m" not in screen.seen
+    assert "\x1b[2K" in figures
+    assert "4 tokens, first after" in figures
+
+
+def test_ctrl_c_gives_the_cursor_back(screen: Screen) -> None:
+    program = start_on(screen, "run", "Hi", "-m", "endless/word")
+    screen.wait_for("so far")
+    program.send_signal(signal.SIGINT)
+    screen.wait_for("stopped\r\n")
+    assert program.wait(timeout=SECONDS) == 130
+    assert "\x1b[?25h" in screen.seen
+
+
+def test_a_chat_on_a_terminal_asks_and_answers(screen: Screen) -> None:
+    program = start_on(screen, "chat", "-m", "scripted/Good day.")
+    screen.wait_for("> ")
+    screen.type("hello\n")
+    screen.wait_for("Good day.")
+    screen.wait_for("> ")
+    program.send_signal(signal.SIGINT)
+    screen.wait_for("Ctrl-D or /exit leaves")
+    screen.wait_for("> ")
+    screen.type("\x04")
+    assert program.wait(timeout=SECONDS) == 0
+
+
+def test_models_are_a_table_on_a_terminal(screen: Screen) -> None:
+    program = start_on(screen, "models")
+    screen.wait_for("└")
+    assert program.wait(timeout=SECONDS) == 0
+    assert "tiny/onnx" in screen.seen

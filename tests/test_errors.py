@@ -1,0 +1,78 @@
+"""Errors: a tree, and what each of them deserves."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from rxllm import errors
+from rxllm.errors import RxLLMError, deserves
+
+AGAIN = {
+    "RequestTimeoutError", "ConflictError", "RateLimitError", "ServerError", "OverloadedError",
+    "StreamError", "ConnectionFailedError", "TruncatedStreamError", "MalformedStreamError",
+    "EmptyStreamError",
+} - {"StreamError"}  # fmt: skip
+NEXT = {
+    "ModelError", "ModelNotFoundError", "ModelLoadError", "AuthenticationError",
+    "PermissionDeniedError", "ContextLengthError", "ConnectTimeoutError", "FirstTokenTimeoutError",
+    "StallTimeoutError", "CircuitOpenError", "PoolFullError",
+}  # fmt: skip
+
+
+def make(name: str) -> RxLLMError:
+    kind = getattr(errors, name)
+    return kind("why", [LookupError()]) if name == "AllModelsFailedError" else kind("why")  # type: ignore[no-any-return]
+
+
+CLASSES = [
+    name
+    for name, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, RxLLMError)
+]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_each_deserves(name: str) -> None:
+    error = make(name)
+    expected = "again" if name in AGAIN else "next" if name in NEXT else "neither"
+    assert deserves(error) == expected
+    assert error.retryable == (expected == "again")
+    assert error.partial == ""
+    assert str(error) == "why"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionRefusedError(), "again"),
+        (ConnectionResetError(), "again"),
+        (BrokenPipeError(), "again"),
+        (TimeoutError(), "next"),
+        (ValueError(), "neither"),
+        (FileNotFoundError(), "neither"),
+        (KeyboardInterrupt(), "neither"),
+    ],
+)
+def test_what_foreign_errors_deserve(error: BaseException, expected: str) -> None:
+    assert deserves(error) == expected
+
+
+def test_every_class_is_in_the_tree_of_the_docstring_and_in_the_list() -> None:
+    drawn = errors.__doc__ or ""
+    for name in CLASSES:
+        assert name in drawn
+        assert name in errors.__all__
+
+
+def test_builtin_bases_are_kept() -> None:
+    assert isinstance(errors.BadRequestError("x"), ValueError)
+    assert isinstance(errors.StallTimeoutError("x"), TimeoutError)
+    assert isinstance(errors.NoEventLoopError("x"), RuntimeError)
+
+
+def test_errors_carry_what_the_provider_said() -> None:
+    error = errors.RateLimitError("slow down", retry_after=2.5, status=429, request_id="r1")
+    assert (error.retry_after, error.status, error.request_id) == (2.5, 429, "r1")
+    assert errors.AllModelsFailedError("all", [error]).errors == (error,)

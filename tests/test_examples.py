@@ -1,0 +1,50 @@
+"""Each example runs, from a fresh interpreter, and names the rows that it shows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+
+SAYS = {
+    "01_print_a_story": r"robot[\s\S]*tokens/s",
+    "02_options": r"tiny/onnx: '.*dragon[\s\S]*scripted",
+    "03_save_to_file": r"\d+ characters\nModelLoadError: .*no/such/model",
+    "04_typed_chunks": r"start: tiny/onnx[\s\S]*token: [\s\S]*usage: [\s\S]*end: stop",
+    "05_events": r"has begun\nsentence 1[\s\S]*10 tokens[\s\S]*complete: \d+ tokens, stop",
+    "06_handlers_by_type": r"Tally\(longest=.*tokens=\d+, reasons=\['stop'\]\)",
+    "07_backup_model": r"ModelLoadError, so the bundled model answers\n\n\w",
+    "08_pause_resume_stop": r"paused\nrunning\ncancelled: cancelled after \d+ words\n.*: 0",
+    "09_scope": r"\.\n\{'a fox': 'completed'[\s\S]*\n\{'a fox': 'completed'",
+    "10_batches": r"5 tokens: '",
+    "11_stop_sequences": r"'Yes, I can.' stop '\\nHuman:'",
+    "12_measure_and_progress": r"pays: True\n[\s\S]*%[\s\S]*completed: \d+ tokens[\s\S]*p99",
+    "13_local_models": r"tiny/onnx +1024[\s\S]*four streams in one batch:\n  \w",
+    "14_chat": r"> Hello!\n\w[\s\S]*bear",
+    "15_test_without_a_model": r"Hi !",
+}
+
+
+def test_there_is_an_expectation_for_each_and_none_for_another() -> None:
+    assert [example.stem for example in EXAMPLES] == sorted(SAYS)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_it_names_its_rows_and_runs(example: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(example.read_text(encoding="utf-8"))) or ""
+    assert example.stem.startswith("15_") or re.match(r"[A-K]\d+(, [A-K]\d+)*: ", docstring)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(SAYS[example.stem], done.stdout + done.stderr), done.stdout
