@@ -1,1 +1,5 @@
-"""."""
+"""Operators that pack chunks."""
+
+from rxllm.operators.buffering._batch import batch
+
+__all__ = ["batch"]

@@ -96,6 +96,11 @@ def test_the_end_can_be_chosen_and_left_out() -> None:
     assert play(cut_off)[1:] == [(0.0, Token("a")), (2.0, COMPLETED)]
 
 
+def test_a_usage_in_the_script_is_the_only_one() -> None:
+    chunks = [chunk for _, chunk in play(ScriptedModel([Usage(7), "a"]))]
+    assert chunks[1:] == [Usage(7), Token("a"), End("stop"), COMPLETED]
+
+
 def test_max_tokens_ends_the_script() -> None:
     events = play(ScriptedModel("a b c d", by="word", delay=1), max_tokens=2)
     assert events[1:] == [
@@ -120,6 +125,16 @@ def test_stop_ends_the_script_before_the_sequence(script: Any, text: str, end: E
     chunks = [chunk for _, chunk in play(ScriptedModel(script), stop="\nHuman:")]
     assert "".join(chunk.text for chunk in chunks if type(chunk) is Token) == text
     assert chunks[-2] == end
+
+
+def test_what_is_scripted_behind_a_stop_sequence_is_not_played() -> None:
+    chunks = [chunk for _, chunk in play(ScriptedModel(["aEN", "D", Reasoning("hm")]), stop="END")]
+    assert [chunks[1], chunks[3]] == [Token("a"), End("stop", "END")]
+
+
+def test_of_two_limits_the_first_one_counts() -> None:
+    events = play(ScriptedModel("a b END", by="word"), stop="END", max_tokens=2)
+    assert events[-2] == (0.0, End("length"))
 
 
 def test_a_stop_sequence_across_a_failure_is_none() -> None:
@@ -160,7 +175,7 @@ def test_a_valve_opened_and_closed_from_inside_of_on_next_loses_nothing() -> Non
             def on_next(chunk: Any) -> None:
                 seen.append(chunk)
                 valve.close()
-                if len(seen) % 3:
+                if len(seen) % 2000:
                     valve.open()
                 else:
                     scheduler.schedule_relative(0.1, lambda *_: valve.open())

@@ -1,0 +1,130 @@
+"""What `measure` measures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from operator import sub
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from rxllm.operators.analytics._quantiles import Quantiles
+
+__all__ = ["BLOCK", "Intervals", "Measurement", "Outcome"]
+
+Outcome: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
+
+BLOCK: Final = 512
+"""How many moments are folded at once."""
+
+
+class Intervals(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """The times between tokens. All but `count` is None before the second token.
+
+    Args:
+        count: how many there are.
+        mean: in seconds.
+        deviation: the standard deviation (of the population), in seconds.
+        variation: the coefficient of variation, deviation / mean, in percent; None too if all
+            tokens came at one time.
+        p50, p95, p99: half, 95 % and 99 % of the intervals are no longer than this, in seconds;
+            exact up to 1,024 intervals, and within about 1 % of the rank beyond.
+    """
+
+    count: int = 0
+    mean: float | None = None
+    deviation: float | None = None
+    variation: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+class Measurement:
+    """The figures of one stream; they can be read while it runs.
+
+    Attributes:
+        outcome: `"running"`, then `"completed"`, `"failed"` or `"cancelled"`.
+        counts: the tokens by source; written by `measure`.
+        moments: when tokens came, seconds; written by `measure`, and folded into the figures block
+            by block.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.outcome: Outcome = "running"
+        self.counts: dict[str | None, int] = {}
+        self._clock = clock
+        self._begun = clock()
+        self._ended: float | None = None
+        self._first: float | None = None
+        self.moments: list[float] = []
+        self._intervals = 0
+        self._mean = 0.0
+        self._squares = 0.0  # the sum of the squared distances from the mean
+        self._quantiles = Quantiles()
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from the subscription to the first token; None before it."""
+        self.fold()
+        return None if self._first is None else self._first - self._begun
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of all sources."""
+        return sum(self.counts.values())
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the subscription until now, or until the end."""
+        return (self._clock() if self._ended is None else self._ended) - self._begun
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """`tokens / elapsed`; None as long as no time has passed."""
+        elapsed = self.elapsed
+        return self.tokens / elapsed if elapsed > 0 else None
+
+    @property
+    def intervals(self) -> Intervals:
+        """The times between tokens, of all sources as they came."""
+        self.fold()
+        count = self._intervals
+        if not count:
+            return Intervals()
+        deviation = math.sqrt(self._squares / count)
+        p50, p95, p99 = self._quantiles(0.5, 0.95, 0.99)
+        return Intervals(
+            count=count,
+            mean=self._mean,
+            deviation=deviation,
+            variation=100 * deviation / self._mean if self._mean > 0 else None,
+            p50=p50,
+            p95=p95,
+            p99=p99,
+        )
+
+    def finish(self, outcome: Outcome, counts: Mapping[str | None, int]) -> None:
+        """The stream has ended now; `counts` are known better than by counting."""
+        self._ended = self._clock()
+        self.outcome = outcome
+        self.counts.update(counts)
+
+    def fold(self) -> None:
+        """Take the moments into the figures (Chan's way to join two variances)."""
+        moments = self.moments
+        if self._first is None and moments:
+            self._first = moments[0]
+        block = list(map(sub, moments[1:], moments))
+        if not block:
+            return
+        del moments[:-1]
+        mean = math.fsum(block) / len(block)
+        squares = math.dist(block, [mean] * len(block)) ** 2
+        count = self._intervals + len(block)
+        distance = mean - self._mean
+        self._squares += squares + distance**2 * self._intervals * len(block) / count
+        self._mean += distance * len(block) / count
+        self._intervals = count
+        self._quantiles.add(block)

@@ -1,0 +1,162 @@
+"""`batch`: several chunks of text in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, SerialDisposable
+
+from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_restart
+from rxllm.operators._per_source import concerned, forget
+from rxllm.valve import clock_of, scheduler_or_default, valve_of
+
+__all__ = ["batch"]
+
+_RESOLUTION = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
+
+
+def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Pack tokens into batches, by count or by time, whichever comes first.
+
+    ::
+
+        S-a-b-c-d-----e-(E,|)
+        [ batch(size=3, seconds=4) ]
+        S-----(abc)-(d)---(e,E,|)
+
+    `Token` and `Reasoning` chunks are packed, in their order; those that come in a `Batch` are
+    packed anew. `Batch.text` is the answer's text alone, without the reasoning. Another chunk
+    sends what came before it: of its own stream, or of all streams if it names none.
+
+    - Completion, error: what is held leaves first.
+    - Restart: what is held of that stream is dropped, and the notice passed on.
+    - Disposal: what is held is dropped, the timer cancelled.
+    - Demand: at most `size` chunks of each source wait here. A batch whose time is up while the
+      valve is closed waits until it opens; a full one, and the end, do not wait.
+
+    With `size=1` every chunk of text is a batch of its own at once, so that what follows sees
+    nothing but batches. One timer serves the subscription: it is set by the first chunk of a
+    batch, and not touched by the others.
+
+    Args:
+        size: chunks in a batch at most, 1 or more.
+        seconds: how long the first chunk of a batch waits at most, above 0.
+
+    Raises:
+        ValueError: `size` is below 1, or `seconds` not above 0.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> source = marbles.cold("a-b-c-d--------|")
+    >>> for time, event in marbles.run(source.pipe(batch(size=3, seconds=4))):
+    ...     print(time, getattr(event, "text", event))
+    4.0 abc
+    10.0 d
+    15.0 |
+    """
+    if size < 1:
+        raise ValueError(f"size is the number of chunks in a batch, 1 or more: {size}")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"seconds is how long a chunk may wait, above 0: {seconds}")
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            packer = _Packer(observer, scheduler_or_default(scheduler), size, seconds)
+            upstream = source.subscribe(
+                packer.on_next, packer.on_error, packer.on_completed, scheduler=scheduler
+            )
+            return CompositeDisposable(upstream, packer.timers)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Packer:
+    """One subscription."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        size: int,
+        seconds: float,
+    ) -> None:
+        self._observer = observer
+        self._scheduler = scheduler
+        self._size = size
+        self._seconds = seconds
+        self._clock = clock_of(scheduler)
+        self._valve = valve_of(scheduler)
+        self._packs: dict[str | None, list[Token | Reasoning]] = {}
+        self._deadlines: dict[str | None, float] = {}
+        self._timer = SerialDisposable()
+        self._timer_runs = False
+        self.timers = CompositeDisposable(self._timer, self._valve.on_change(self._on_valve))
+
+    def on_next(self, chunk: Chunk) -> None:
+        if type(chunk) is Token or type(chunk) is Reasoning:
+            self._add(chunk, chunk.source)
+        elif type(chunk) is Batch:
+            for part in chunk.chunks:
+                self._add(part, chunk.source)
+        else:
+            if is_restart(chunk):
+                forget(self._packs, chunk.source)
+                forget(self._deadlines, chunk.source)
+            self._send_all(chunk.source)
+            self._observer.on_next(chunk)
+
+    def on_error(self, error: Exception) -> None:
+        self._send_all(None)
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        self._send_all(None)
+        self._observer.on_completed()
+
+    def _add(self, chunk: Token | Reasoning, source: str | None) -> None:
+        pack = self._packs.get(source)
+        if pack is None:
+            pack = self._packs[source] = []
+            self._deadlines[source] = self._clock() + self._seconds
+            if not self._timer_runs:
+                self._start_timer(self._seconds)
+        pack.append(chunk)
+        if len(pack) >= self._size:
+            self._send(source)
+
+    def _send(self, source: str | None) -> None:
+        pack = self._packs.pop(source, None)
+        if pack is not None:
+            del self._deadlines[source]
+            text = "".join([chunk.text for chunk in pack if type(chunk) is Token])
+            self._observer.on_next(Batch(tuple(pack), text, source=source))
+
+    def _send_all(self, source: str | None) -> None:
+        for each in concerned(self._packs, source):
+            self._send(each)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._timer_runs = True
+        self._timer.disposable = self._scheduler.schedule_relative(seconds, self._on_timer)
+
+    def _on_timer(self, *_: object) -> None:
+        self._timer_runs = False
+        self._send_due()
+
+    def _on_valve(self, _: bool) -> None:
+        self._send_due()
+
+    def _send_due(self) -> None:
+        now = self._clock() + _RESOLUTION
+        for source, deadline in list(self._deadlines.items()):
+            if not self._valve.is_open:
+                return  # to be gone on with when it opens
+            if deadline <= now:
+                self._send(source)
+        if self._deadlines and not self._timer_runs:
+            self._start_timer(min(self._deadlines.values()) - self._clock())

@@ -1,0 +1,108 @@
+"""`Control`: the hand on a running stream."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, TypeAlias
+
+from rxllm.errors import StreamStateError
+
+__all__ = ["Control", "Status"]
+
+Status: TypeAlias = Literal["ready", "running", "paused", "completed", "failed", "cancelled"]
+
+
+class Controlled(Protocol):
+    """What a control controls: a subscription of `pausable`."""
+
+    status: Status
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Control:
+    """Pauses, resumes and stops the stream that has `pausable(control)` in its pipe.
+
+    It serves one subscription at a time, and another one after that has ended. Use it on the
+    event loop's thread.
+
+    Args:
+        max_pause: seconds after which a paused stream is stopped, above 0: it holds a connection
+            or a slot of an engine all the while.
+
+    Raises:
+        ValueError: `max_pause` is not above 0.
+
+    >>> control = Control()
+    >>> control.status
+    'ready'
+    """
+
+    def __init__(self, max_pause: float = 300.0) -> None:
+        if not max_pause > 0:
+            raise ValueError(f"max_pause is the seconds a pause may last, above 0: {max_pause}")
+        self.max_pause = max_pause
+        self._stream: Controlled | None = None
+
+    @property
+    def status(self) -> Status:
+        """What has happened.
+
+        `"ready"` before the first subscription, `"running"`, `"paused"`, then `"completed"`,
+        `"failed"`, or `"cancelled"`: by `stop`, by a pause that took too long, or by a subscriber
+        that left.
+        """
+        return "ready" if self._stream is None else self._stream.status
+
+    def pause(self) -> None:
+        """Hold the stream: the source waits, and what comes all the same is kept in order.
+
+        Pausing a paused stream does nothing.
+
+        Raises:
+            StreamStateError: the stream has not begun, or has ended.
+        """
+        self._live("paused").pause()
+
+    def resume(self) -> None:
+        """Let the stream go on, with what was kept first. A running stream is left as it is.
+
+        Raises:
+            StreamStateError: the stream has not begun, or has ended.
+        """
+        self._live("resumed").resume()
+
+    def stop(self) -> None:
+        """End the stream now: the source is disposed, `End("cancelled")` and completion go down.
+
+        What a pause has kept is dropped. A stream that has ended is left as it is.
+
+        Raises:
+            StreamStateError: the stream has not begun.
+        """
+        if self._stream is None or self._is_live:
+            self._live("stopped").stop()
+
+    def attach(self, stream: Controlled) -> None:
+        """Take charge of a subscription. Called by `pausable`.
+
+        Raises:
+            StreamStateError: another one has not ended yet.
+        """
+        if self._is_live:
+            raise StreamStateError(
+                f"this control has a stream that is {self.status}: a second subscription at the "
+                "same time needs a Control of its own"
+            )
+        self._stream = stream
+
+    @property
+    def _is_live(self) -> bool:
+        return self.status in ("running", "paused")
+
+    def _live(self, what: str) -> Controlled:
+        if self._stream is None or not self._is_live:
+            when = "has not begun" if self._stream is None else f"is {self.status}"
+            raise StreamStateError(f"a stream that {when} can't be {what}")
+        return self._stream

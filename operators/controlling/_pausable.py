@@ -1,0 +1,172 @@
+"""`pausable`: a stream that a `Control` pauses, resumes and stops."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+from reactivex.disposable import SingleAssignmentDisposable as Single
+
+from rxllm.chunks import Chunk, End
+from rxllm.operators.controlling._control import Control, Status
+from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
+
+__all__ = ["pausable"]
+
+
+def pausable(control: Control) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Put the stream into the hands of `control`.
+
+    ::
+
+        S-a-b-c-E|
+        [ pausable(control) ]     p: control.pause()   r: control.resume()
+        S-a-p---r(b,c)-E|
+        S-a-p---x(E,|)            x: control.stop(); E: End("cancelled")
+
+    Here `b` and `c` come from a source without demand; one with demand waits.
+
+    - Completion, error: passed on; while paused they wait behind what is kept.
+    - Restart: passed on; it does not end a pause, and what is kept stays in order.
+    - Disposal: the status is `"cancelled"`, upstream is disposed, what is kept is dropped.
+    - Demand: a pause closes a valve of this operator, which stands before that of the subscriber.
+      A source with demand sends at most what it had under way; what a source without demand
+      pushes during a pause is all kept, without a bound, and goes down on resuming, or as soon as
+      the subscriber's valve is open after that.
+    - A pause longer than `control.max_pause` seconds stops the stream, as `control.stop()` does.
+
+    Args:
+        control: serves one subscription at a time; a second one at the same time gets a
+            `StreamStateError`.
+
+    Raises:
+        TypeError: `control` is no `Control`.
+        StreamStateError: into `on_error`, as said above.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles, control = Marbles(), Control()
+    >>> marbles.at(1, control.pause)
+    >>> marbles.at(5, control.resume)
+    >>> marbles.at(7, control.stop)
+    >>> events = marbles.run(marbles.cold("a-b-----c-d-E|").pipe(pausable(control)))
+    >>> [(time, getattr(event, "text", event)) for time, event in events][:2], control.status
+    ([(0.0, 'a'), (5.0, 'b')], 'cancelled')
+    """
+    if not isinstance(control, Control):
+        raise TypeError(f"pausable takes a Control, not {type(control).__name__}")
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _Pausing(observer, scheduler_or_default(scheduler), control).start(source)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Pausing:
+    """One subscription."""
+
+    def __init__(
+        self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase, control: Control
+    ) -> None:
+        self.status: Status = "running"
+        self._observer = observer
+        self._scheduler = scheduler
+        self._control = control
+        self._kept: deque[Callable[[], None]] = deque()
+        self._keeping = False  # true while paused, and until all that was kept has left
+        self._draining = False
+        self._end_sent = False
+        self._valve = Valve(downstream=valve_of(scheduler))
+        self._upstream = Single()
+        self._limit = SerialDisposable()
+        self._subscription = CompositeDisposable(
+            self._upstream, self._limit, self._valve.on_change(self._drain), self._valve
+        )
+
+    def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
+        self._control.attach(self)
+        self._upstream.disposable = source.subscribe(
+            self.on_next,
+            self.on_error,
+            self.on_completed,
+            scheduler=with_valve(self._scheduler, self._valve),
+        )
+        return Disposable(partial(self._end, "cancelled"))
+
+    def on_next(self, chunk: Chunk) -> None:
+        if self._keeping:
+            self._kept.append(partial(self._pass, chunk))
+        else:
+            self._pass(chunk)
+
+    def on_error(self, error: Exception) -> None:
+        self._last(partial(self._fail, error))
+
+    def on_completed(self) -> None:
+        self._last(self._complete)
+
+    def pause(self) -> None:
+        if self.status == "paused":
+            return
+        self.status = "paused"
+        self._keeping = True
+        self._limit.disposable = self._scheduler.schedule_relative(
+            self._control.max_pause, lambda *_: self.stop()
+        )
+        self._valve.close()
+
+    def resume(self) -> None:
+        if self.status == "running":
+            return
+        self.status = "running"
+        self._limit.disposable = Disposable()
+        self._valve.open()
+
+    def stop(self) -> None:
+        self._end("cancelled")
+        if not self._end_sent:
+            self._observer.on_next(End("cancelled"))
+        self._observer.on_completed()
+
+    def _pass(self, chunk: Chunk) -> None:
+        if type(chunk) is End and chunk.source is None:
+            self._end_sent = True
+        self._observer.on_next(chunk)
+
+    def _last(self, event: Callable[[], None]) -> None:
+        if self._keeping:
+            self._kept.append(event)
+        else:
+            event()
+
+    def _fail(self, error: Exception) -> None:
+        self._end("failed")
+        self._observer.on_error(error)
+
+    def _complete(self) -> None:
+        self._end("completed")
+        self._observer.on_completed()
+
+    def _drain(self, _: bool) -> None:
+        if self._draining:
+            return  # opened from inside of on_next: the loop below sees it
+        self._draining = True
+        try:
+            while self._kept and self._valve.is_open:
+                self._kept.popleft()()
+        finally:
+            self._draining = False
+            self._keeping = bool(self._kept) or self.status == "paused"
+
+    def _end(self, status: Status) -> None:
+        if self.status in ("running", "paused"):
+            self.status = status
+            self._kept.clear()
+            self._subscription.dispose()

@@ -1,0 +1,211 @@
+"""`stop_on`: the answer ends where a stop sequence begins."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxllm.chunks import Batch, Chunk, End, Reasoning, Token, is_restart, text_of
+from rxllm.operators._per_source import concerned, forget
+from rxllm.stop_sequences import StopMatcher, StopSequences
+
+__all__ = ["stop_on"]
+
+
+def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    r"""End the stream before a stop sequence, however the text is cut into chunks.
+
+    ::
+
+        S-a-b-\nHu-man:-c-E|
+        [ stop_on("\nHuman:") ]
+        S-a-b------(E,|)          E: End("stop", stop_sequence="\nHuman:")
+
+    The earliest end of any sequence counts; of several that end there, the longest. The text
+    before it is passed on, then `End`, and upstream is disposed at once. After a merge this ends
+    only the stream of that source: its later chunks are dropped, the others go on.
+
+    Held back is only the end of the text that a sequence may begin with: fewer characters than the
+    longest sequence has. Other chunks that come behind held text wait with it, in their order.
+    A token is passed on as it came, or cut; both parts keep its confidence. Reasoning is not
+    looked at. `End("stop")` and `on_completed` of the source force a decision: what is held is
+    passed on.
+
+    - Completion, error: what is held leaves first.
+    - Restart: what is held of that stream is dropped, the search begins anew, and a stream that
+      had been stopped goes on.
+    - Disposal: what is held is dropped.
+    - Demand: passes through; nothing is held because of it.
+
+    Args:
+        sequences: one or more texts, none of them empty.
+
+    Raises:
+        BadRequestError: (a `ValueError`) there is no sequence, or one is empty or no text.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> source = marbles.cold("Hel--lo.E--ND-c|")
+    >>> for time, event in marbles.run(source.pipe(stop_on(".END"))):
+    ...     print(time, getattr(event, "text", event))
+    0.0 Hel
+    5.0 lo
+    11.0 End(finish_reason='stop', stop_sequence='.END', source=None)
+    11.0 |
+    """
+    compiled = StopSequences(*sequences)
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            stopping = _Stopping(observer, compiled)
+            stopping.upstream.disposable = source.subscribe(
+                stopping.on_next, stopping.on_error, stopping.on_completed, scheduler=scheduler
+            )
+            return stopping.upstream
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Stopping:
+    """One subscription."""
+
+    def __init__(self, observer: abc.ObserverBase[Chunk], sequences: StopSequences) -> None:
+        self._observer = observer
+        self._sequences = sequences
+        self._searches: dict[str | None, _Search] = {}
+        self._stopped: set[str | None] = set()
+        self.upstream = SingleAssignmentDisposable()
+
+    def on_next(self, chunk: Chunk) -> None:
+        if type(chunk) is Token or type(chunk) is Batch:
+            self._on_text(chunk)
+            return
+        if is_restart(chunk):
+            self._restart(chunk.source)
+        elif chunk.source in self._stopped:
+            return
+        elif type(chunk) is End:
+            self._release(chunk.source)
+        elif (search := self._searches.get(chunk.source)) is not None and search.waiting:
+            search.waiting.append(chunk)
+            return
+        self._observer.on_next(chunk)
+
+    def on_error(self, error: Exception) -> None:
+        self._release(None)
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        self._release(None)
+        self._observer.on_completed()
+
+    def _on_text(self, chunk: Token | Batch) -> None:
+        search = self._searches.get(chunk.source)
+        if search is None:
+            if chunk.source in self._stopped:
+                return
+            search = self._searches[chunk.source] = _Search(self._sequences.matcher())
+        passed = search.matcher.feed(chunk.text)
+        if not search.waiting and len(passed) == len(chunk.text):
+            self._observer.on_next(chunk)
+            return
+        search.waiting.append(chunk)
+        released = search.release(len(passed))
+        if search.matcher.matched is None:
+            self._send(released)
+        else:
+            self._stop(chunk.source, [*released, *search.other_chunks()], search.matcher.matched)
+
+    def _stop(self, source: str | None, last: list[Chunk], sequence: str) -> None:
+        last.append(End("stop", sequence, source=source))
+        del self._searches[source]
+        if source is not None:
+            self._stopped.add(source)
+            self._send(last)
+            return
+        self.upstream.dispose()
+        self._release(None)
+        self._send(last)
+        self._observer.on_completed()
+
+    def _release(self, source: str | None) -> None:
+        for each in concerned(self._searches, source):
+            self._send(self._searches.pop(each).waiting)
+
+    def _restart(self, source: str | None) -> None:
+        forget(self._searches, source)
+        if source is None:
+            self._stopped.clear()
+        self._stopped.discard(source)
+
+    def _send(self, chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            self._observer.on_next(chunk)
+
+
+class _Search:
+    """The search in the text of one source.
+
+    `waiting` begins with the text that the matcher holds; what came behind it follows.
+    """
+
+    __slots__ = ("matcher", "waiting")
+
+    def __init__(self, matcher: StopMatcher) -> None:
+        self.matcher = matcher
+        self.waiting: deque[Chunk] = deque()
+
+    def release(self, length: int) -> list[Chunk]:
+        """Take `length` characters off the front, and the other chunks that then wait no more."""
+        released: list[Chunk] = []
+        while self.waiting:
+            first = self.waiting[0]
+            rest = length - len(text_of(first))
+            if rest < 0:
+                if length and isinstance(first, Token | Batch):
+                    front, self.waiting[0] = _cut(first, length)
+                    released.append(front)
+                break
+            released.append(self.waiting.popleft())
+            length = rest
+        return released
+
+    def other_chunks(self) -> list[Chunk]:
+        """What waits and is no text."""
+        others: list[Chunk] = []
+        for chunk in self.waiting:
+            parts = chunk.chunks if type(chunk) is Batch else (chunk,)
+            others.extend(part for part in parts if type(part) is not Token)
+        return others
+
+
+def _cut(chunk: Token | Batch, length: int) -> tuple[Token | Batch, Token | Batch]:
+    """Cut a chunk after `length` characters of its text."""
+    if isinstance(chunk, Token):
+        return _cut_token(chunk, length)
+    front: list[Token | Reasoning] = []
+    back = list(chunk.chunks)
+    while len(text_of(back[0])) <= length:
+        length -= len(text_of(back[0]))
+        front.append(back.pop(0))
+    if length and type(back[0]) is Token:
+        begun, back[0] = _cut_token(back[0], length)
+        front.append(begun)
+    return _batch(front, chunk.source), _batch(back, chunk.source)
+
+
+def _cut_token(token: Token, length: int) -> tuple[Token, Token]:
+    replace = msgspec.structs.replace
+    return replace(token, text=token.text[:length]), replace(token, text=token.text[length:])
+
+
+def _batch(chunks: list[Token | Reasoning], source: str | None) -> Batch:
+    return Batch(tuple(chunks), "".join(map(text_of, chunks)), source=source)

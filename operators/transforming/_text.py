@@ -1,0 +1,70 @@
+"""`text`: the text alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+
+from rxllm.chunks import Batch, Chunk, Token, is_restart
+from rxllm.errors import RestartedStreamError
+
+__all__ = ["text"]
+
+
+def text() -> Callable[[Observable[Chunk]], Observable[str]]:
+    """Pass on the text of the answer, as plain strings.
+
+    ::
+
+        S-a-b-E|
+        [ text() ]
+        --"a"-"b"-|
+
+    `Token` and `Batch` become their text, in the same pieces; empty text and all other chunks are
+    left out. After a merge the texts of all sources come mixed, as they come.
+
+    - Completion, error: passed on.
+    - Restart: a string can't say that what came before it is void. Once text of that stream has
+      been passed on, a restart is a `RestartedStreamError`, and upstream is disposed; before that
+      it is left out.
+    - Disposal: upstream is disposed; nothing is held.
+    - Demand: passes through.
+
+    Raises:
+        RestartedStreamError: into `on_error`, as said above.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> marbles.run(marbles.cold("S-Hi-there-E|").pipe(text()))
+    [(2.0, 'Hi'), (5.0, 'there'), (12.0, |)]
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[str]:
+        def subscribe(
+            observer: abc.ObserverBase[str], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            heard: set[str | None] = set()
+
+            def on_next(chunk: Chunk) -> None:
+                if type(chunk) is Token or type(chunk) is Batch:
+                    if chunk.text:
+                        heard.add(chunk.source)
+                        observer.on_next(chunk.text)
+                elif is_restart(chunk) and (
+                    heard if chunk.source is None else chunk.source in heard
+                ):
+                    observer.on_error(
+                        RestartedStreamError(
+                            "the answer began again after text of it had been passed on: plain "
+                            "strings can't tell that, so subscribe to the chunks, or don't restart"
+                        )
+                    )
+
+            return source.subscribe(
+                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+
+        return Observable(subscribe)
+
+    return operator

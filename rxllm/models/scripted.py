@@ -1,0 +1,205 @@
+"""A model that plays a script: for tests, examples and demonstrations.
+
+It has no coroutine and no thread: all its waiting is done by timers of the subscribe-time
+scheduler, so it runs on a `TestScheduler` and on an event loop alike.
+
+>>> from rxllm.testing import Marbles
+>>> model = ScriptedModel("Once upon a time", by="word", delay=0.5)
+>>> for time, chunk in Marbles().run(model.stream("Tell me a story", max_tokens=2)):
+...     print(time, chunk)
+0.0 Start(request_id='scripted-1', model='scripted', provider='scripted', created=None, source=None)
+0.5 Token(text='Once', confidence=None, source=None)
+1.0 Token(text=' upon', confidence=None, source=None)
+1.0 Usage(input_tokens=4, output_tokens=2, cached_tokens=None, reasoning_tokens=None, cost=None, \
+source=None)
+1.0 End(finish_reason='length', stop_sequence=None, source=None)
+1.0 |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+
+from rxllm.chunks import Chunk, FinishReason, Start, Usage
+from rxllm.errors import BadRequestError
+from rxllm.models._script import Event, Script, Step, continuation, read_script, seconds
+from rxllm.requests import ModelInfo, Prompt, Request, as_request
+from rxllm.stop_sequences import StopSequences
+from rxllm.valve import scheduler_or_default, valve_of
+
+__all__ = ["Script", "ScriptedModel", "Step"]
+
+
+class ScriptedModel:
+    """A model that says what it was told to say.
+
+    A stream is `Start`, the script, `Usage`, `End`. Each piece of text is one token.
+
+    - Request: `max_tokens` ends the script with `"length"` as soon as that many tokens were said,
+      and `stop` ends it before a stop sequence. Other options are recorded and change nothing.
+    - Completion: after the script. Error: at an exception in the script.
+    - Disposal: stops at once, and cancels the timer.
+    - Demand: while the subscriber's valve is closed nothing is sent, and what comes next is not
+      begun: one chunk at most, whose wait was under way, is held. Chunks with no wait between
+      them come in one turn of the event loop, as if read from a socket at once.
+
+    Args:
+        scripts: what to say to the first subscriber, to the second, ...; the last one is said to
+            all who come later. `["Once", 2.0, " upon", ConnectionResetError()]` waits 2 s between
+            two pieces, and fails.
+        by: cuts each text into `"word"`s (with the white space before them) or `"character"`s.
+        delay: seconds before each piece of text, chunk or failure.
+        first_delay: seconds between the `Start` and what follows it, in place of `delay`.
+        name: the id of the model.
+        finish_reason: what `End` says; None leaves out `Usage` and `End`, as a cut connection does.
+        usage: what was used; counted if None (a token of the prompt is a word). A `Usage` in the
+            script replaces it, an `End` in the script ends the stream.
+
+    Attributes:
+        requests: what was asked, one for each subscription.
+        active: how many subscriptions are being played.
+        completed, failed, cancelled: how many came to their end, failed, or were disposed before.
+
+    Raises:
+        BadRequestError: there is no script, a step is of another kind, or a time is negative.
+    """
+
+    def __init__(
+        self,
+        *scripts: Script,
+        by: Literal["word", "character"] | None = None,
+        delay: float = 0.0,
+        first_delay: float | None = None,
+        name: str = "scripted",
+        finish_reason: FinishReason | None = "stop",
+        usage: Usage | None = None,
+    ) -> None:
+        if not scripts:
+            raise BadRequestError("give one script or more: a text, or a list of steps")
+        if by not in (None, "word", "character"):
+            raise BadRequestError(f"by is 'word', 'character' or None, not {by!r}")
+        if finish_reason not in (None, *get_args(FinishReason)):
+            raise BadRequestError(
+                f"finish_reason is one of {get_args(FinishReason)} or None, not {finish_reason!r}"
+            )
+        self._scripts = [read_script(script, by) for script in scripts]
+        self._delays = (seconds(delay if first_delay is None else first_delay), seconds(delay))
+        self._finish = (finish_reason, usage)
+        self._info = ModelInfo(id=name, provider="scripted", capabilities=("text",))
+        self.requests: list[Request] = []
+        self.active = self.completed = self.failed = self.cancelled = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        """The name of this model."""
+        return self._info
+
+    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+        """A cold Observable that plays the next script at each subscription.
+
+        Raises:
+            BadRequestError: the prompt or an option can't be right.
+        """
+        request = as_request(prompt, **options)
+        stops = StopSequences(*request.stop) if request.stop else None
+
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            scheduler = scheduler_or_default(scheduler)
+            self.requests.append(request)
+            events = self._events(len(self.requests), request, stops)
+            return _Player(self, observer, scheduler, events).start()
+
+        return Observable(subscribe)
+
+    def _events(
+        self, number: int, request: Request, stops: StopSequences | None
+    ) -> Iterator[Event]:
+        script = self._scripts[min(number, len(self._scripts)) - 1]
+        yield 0.0, Start(f"{self.info.id}-{number}", self.info.id, "scripted")
+        yield from continuation(script, request, stops, self._delays, self._finish)
+
+
+class _Player:
+    """One subscription: sends events when they are due and the valve is open."""
+
+    def __init__(
+        self,
+        model: ScriptedModel,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        events: Iterator[Event],
+    ) -> None:
+        self._model = model
+        self._observer = observer
+        self._scheduler = scheduler
+        self._events = events
+        self._valve = valve_of(scheduler)
+        self._timer = SerialDisposable()
+        self._subscription = CompositeDisposable(self._timer, Disposable(self._cancel))
+        self._due: Chunk | Exception | None = None
+        self._waiting = True
+        self._playing = False
+        self._ended = False
+
+    def start(self) -> abc.DisposableBase:
+        self._model.active += 1
+        self._subscription.add(self._valve.on_change(self._go_on))
+        self._timer.disposable = self._scheduler.schedule(self._fall_due)
+        return self._subscription
+
+    def _cancel(self) -> None:
+        if not self._ended:
+            self._model.cancelled += 1
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._model.active -= 1
+
+    def _fall_due(self, *_: object) -> None:
+        self._waiting = False
+        self._go_on()
+
+    def _go_on(self, *_: object) -> None:
+        if self._playing:
+            return  # opened from inside of on_next: the loop below sees it
+        self._playing = True
+        try:
+            while self._valve.is_open and not self._waiting and not self._ended:
+                if self._due is None:
+                    self._begin_next()
+                else:
+                    self._send()
+        finally:
+            self._playing = False
+
+    def _begin_next(self) -> None:
+        event = next(self._events, None)
+        if event is None:
+            self._model.completed += 1
+            self._end()
+            self._observer.on_completed()
+            return
+        wait, self._due = event
+        if wait > 0:
+            self._waiting = True
+            self._timer.disposable = self._scheduler.schedule_relative(wait, self._fall_due)
+
+    def _send(self) -> None:
+        due, self._due = self._due, None
+        if isinstance(due, Exception):
+            self._model.failed += 1
+            self._end()
+            self._observer.on_error(due)
+        elif due is not None:
+            try:
+                self._observer.on_next(due)
+            except Exception:
+                self._subscription.dispose()
+                raise  # to the scheduler: it is the subscriber's failure, none of this stream

@@ -1,0 +1,85 @@
+"""A check that a stream leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rxllm.valve import Valve
+
+__all__ = ["no_leaks"]
+
+_TURNS = 20
+_THREAD_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def no_leaks(*valves: Valve) -> AsyncIterator[None]:
+    """On leaving, fail if something begun inside is still there.
+
+    Looked at are tasks, timers of the loop that are not cancelled (where the loop tells of them:
+    uvloop does not), threads whose name starts with `rxllm`, and watchers of the given valves. The
+    loop is given 20 turns to clean up, threads 5 s of real time. An exception out of the body
+    passes, and nothing is checked.
+
+    Args:
+        valves: valves that nothing may watch any more at the end.
+
+    Raises:
+        AssertionError: something is left; the message names each thing.
+
+    >>> async def main():
+    ...     async with no_leaks():
+    ...         forgotten = asyncio.create_task(asyncio.sleep(60), name="a forgotten nap")
+    >>> asyncio.run(main())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    AssertionError: left behind:
+    - the task 'a forgotten nap' ...
+    """
+    before = _begun()
+    yield
+    for _ in range(_TURNS):
+        if not _left(before, valves):
+            return
+        await asyncio.sleep(0)
+    await _end_of_threads(before)
+    left = _left(before, valves)
+    if left:
+        raise AssertionError("\n- ".join(["left behind:", *left]))
+
+
+def _begun() -> dict[object, str]:
+    """All that is there now, and how to name it."""
+    current = asyncio.current_task()
+    found: dict[object, str] = {}
+    for task in asyncio.all_tasks():
+        if task is not current:
+            found[task] = f"the task {task.get_name()!r} ({task.get_coro()})"
+    for timer in getattr(asyncio.get_running_loop(), "_scheduled", ()):
+        if not timer.cancelled():
+            # Two timers are equal if they come due at the same time and do the same.
+            found[id(timer)] = f"the timer {timer}"
+    for thread in threading.enumerate():
+        if thread.name.startswith("rxllm"):
+            found[thread] = f"the thread {thread.name!r}"
+    return found
+
+
+def _left(before: dict[object, str], valves: tuple[Valve, ...]) -> list[str]:
+    left = [name for thing, name in _begun().items() if thing not in before]
+    for valve in valves:
+        count = len(valve._callbacks)  # noqa: SLF001 - nobody else needs to know who watches
+        if count:
+            left.append(f"{count} watcher(s) of {valve}")
+    return left
+
+
+async def _end_of_threads(before: dict[object, str]) -> None:
+    deadline = time.monotonic() + _THREAD_SECONDS
+    for thread in threading.enumerate():
+        if thread.name.startswith("rxllm") and thread not in before:
+            await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,85 @@
+"""An asyncio event loop whose clock jumps to the next timer: an hour passes in no time.
+
+>>> async def main():
+...     loop = asyncio.get_running_loop()
+...     await asyncio.sleep(3600)
+...     return loop.time()
+>>> run_virtual(main())
+3600.0
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+__all__ = ["VirtualTimeLoop", "run_virtual"]
+
+_T = TypeVar("_T")
+
+_PATIENCE = 10.0
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """A `SelectorEventLoop` in which nothing but waiting costs time, and that costs none.
+
+    `time()` begins at 0 and moves only when the loop would sleep: then it jumps to the next timer.
+    Sockets and threads still work; what has come in from them is looked at before each jump, but
+    a timer does not wait for them. With no timer left the loop waits for them in real time.
+
+    Raises:
+        RuntimeError: out of the running loop, when no timer is left and for 10 s (of real time)
+            nothing has come in from sockets or threads: whatever is awaited will never happen.
+    """
+
+    def __init__(self) -> None:
+        self._virtual_time = 0.0
+        super().__init__(_JumpingSelector(self._jump))
+
+    def time(self) -> float:
+        """The virtual time in seconds, from 0, in whole nanoseconds."""
+        return self._virtual_time
+
+    def _jump(self, seconds: float) -> None:
+        self._virtual_time = round(self._virtual_time + seconds, 9)
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Jumps ahead in place of sleeping."""
+
+    def __init__(self, jump: Callable[[float], None]) -> None:
+        super().__init__()
+        self._jump = jump
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            return self._wait()
+        ready = super().select(0)
+        if not ready and timeout > 0:
+            self._jump(timeout)
+        return ready
+
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(_PATIENCE)
+        if not ready:
+            raise RuntimeError(
+                "virtual time stands still: there is no timer, and nothing has come in from "
+                f"sockets or threads for {_PATIENCE:g} s, so what is awaited never happens"
+            )
+        return ready
+
+
+def run_virtual(main: Awaitable[_T]) -> _T:
+    """Run `main` in a new `VirtualTimeLoop`, and return what it returns.
+
+    Raises:
+        RuntimeError: an event loop is running already, or virtual time stands still.
+    """
+
+    async def run() -> _T:
+        return await main
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(run())

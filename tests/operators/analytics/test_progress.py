@@ -1,0 +1,145 @@
+"""`progress`: tokens, percentage, speed, elapsed, remaining (rows A4 and I3)."""
+
+from typing import Any
+
+import pytest
+import reactivex as rx
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Batch, End, Notice, Progress, Reasoning, Token
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+
+
+def reports(events: list[tuple[float, Any]]) -> list[tuple[float, Progress]]:
+    return [(time, event) for time, event in events if isinstance(event, Progress)]
+
+
+def test_a_report_follows_every_so_many_tokens_and_precedes_the_end(marbles: Marbles) -> None:
+    stream = marbles.cold("S-a-b-c-(E,|)").pipe(ops.progress(every=2))
+    assert marbles.run(stream) == [
+        *marbles.expect("S-a-b"),
+        (4.0, Progress(2, 4.0, 0.5)),
+        (6.0, Token("c")),
+        (8.0, Progress(3, 8.0, 0.375)),
+        (8.0, End("stop")),
+        (8.0, COMPLETED),
+    ]
+
+
+def test_every_ten_tokens_by_default() -> None:
+    marbles = Marbles(seconds=0.1)
+    told = reports(marbles.run(marbles.cold("-a" * 25 + "-E|").pipe(ops.progress())))
+    assert [report.tokens for _, report in told] == [10, 20, 25]
+    speeds = [report.tokens_per_second for _, report in told]
+    assert speeds == pytest.approx([10 / 1.9, 20 / 3.9, 25 / 5.1])
+
+
+def test_with_a_length_it_tells_percentage_and_remaining_time(marbles: Marbles) -> None:
+    stream = marbles.cold("-a-b-c-d-E|").pipe(ops.progress(every=2, max_tokens=8))
+    told = [report for _, report in reports(marbles.run(stream))]
+    assert [(r.max_tokens, r.percentage, r.remaining) for r in told] == [
+        (8, 25.0, pytest.approx(9.0)),
+        (8, 50.0, pytest.approx(7.0)),
+        (8, 50.0, 0.0),
+    ]
+
+
+def test_percentage_is_100_at_most_and_remaining_not_below_0(marbles: Marbles) -> None:
+    stream = marbles.cold("-a-b-c|").pipe(ops.progress(every=1, max_tokens=2))
+    told = [report for _, report in reports(marbles.run(stream))]
+    assert [(r.percentage, r.remaining) for r in told] == [
+        (50.0, 1.0),
+        (100.0, 0.0),
+        (100.0, 0.0),
+    ]
+
+
+def test_no_time_passed_is_no_speed_and_no_division_by_zero(marbles: Marbles) -> None:
+    stream = marbles.cold("(a,b,E,|)").pipe(ops.progress(every=2, max_tokens=8))
+    assert [report for _, report in reports(marbles.run(stream))] == [
+        Progress(2, 0.0, None, 8, 25.0, None),
+        Progress(2, 0.0, None, 8, 25.0, 0.0),
+    ]
+
+
+def test_an_answer_without_tokens(marbles: Marbles) -> None:
+    stream = marbles.cold("S--E|").pipe(ops.progress(max_tokens=8))
+    assert reports(marbles.run(stream)) == [(3.0, Progress(0, 3.0, 0.0, 8, 0.0, 0.0))]
+
+
+def test_never_and_empty(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("").pipe(ops.progress()), until=1) == []
+    assert marbles.run(marbles.cold("|").pipe(ops.progress())) == [(1.0, COMPLETED)]
+
+
+def test_an_error_is_passed_on_without_a_report(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    stream = marbles.cold("a#", error=error).pipe(ops.progress(every=2))
+    assert marbles.run(stream) == [(0.0, Token("a")), (1.0, error)]
+
+
+def test_after_a_restart_tokens_are_counted_anew_and_time_goes_on(marbles: Marbles) -> None:
+    stream = marbles.cold("-a-b-R-c-d|").pipe(ops.progress(every=2))
+    assert reports(marbles.run(stream)) == [
+        (3.0, Progress(2, 3.0, 2 / 3)),
+        (9.0, Progress(2, 9.0, 2 / 9)),
+    ]
+
+
+def test_another_notice_changes_nothing(marbles: Marbles) -> None:
+    stream = marbles.cold("a-n-b|", lookup={"n": Notice("retry")}).pipe(ops.progress(every=2))
+    assert len(reports(marbles.run(stream))) == 1
+
+
+def test_reasoning_and_the_chunks_of_a_batch_are_tokens(marbles: Marbles) -> None:
+    batch = Batch((Token("a"), Reasoning("hm"), Token("b"), Token("c"), Token("d")), "abcd")
+    stream = marbles.cold("B-B-r|", lookup={"B": batch, "r": Reasoning("so")}).pipe(
+        ops.progress(every=2)
+    )
+    told = [(time, report.tokens) for time, report in reports(marbles.run(stream))]
+    assert told == [(0.0, 5), (2.0, 10)]
+
+
+def test_sources_are_counted_each_for_itself(marbles: Marbles) -> None:
+    left = marbles.cold("a-b|", source="left")
+    right = marbles.cold("-x-E|", source="right")
+    told = reports(marbles.run(rx.merge(left, right).pipe(ops.progress(every=2))))
+    assert [(report.source, report.tokens) for _, report in told] == [("left", 2), ("right", 1)]
+
+
+def test_two_subscriptions_have_clocks_of_their_own(marbles: Marbles) -> None:
+    stream = marbles.cold("-a|").pipe(ops.progress(every=1))
+    first = marbles.subscribe(stream)
+    marbles.advance_to(5)
+    second = marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert reports(first.events) == [(1.0, Progress(1, 1.0, 1.0))]
+    assert reports(second.events) == [(6.0, Progress(1, 1.0, 1.0))]
+
+
+def test_disposal_and_demand_reach_the_source(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    source = marbles.cold("a-b-c", demand=True)
+    recording = marbles.subscribe(source.pipe(ops.progress()))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert (recording.chunks, source.subscriptions) == ([Token("a")], [(0.0, 9.0)])
+    assert marbles.timers == []
+
+
+def test_under_an_event_loop_it_goes_by_the_loops_clock() -> None:
+    async def main() -> list[Any]:
+        stream = ScriptedModel("a b", by="word", delay=60).stream("Hi").pipe(ops.progress(every=2))
+        async with no_leaks():
+            return [chunk async for chunk in to_async(stream)]
+
+    told = [chunk for chunk in run_virtual(main()) if isinstance(chunk, Progress)]
+    assert told[0] == Progress(2, 120.0, 2 / 120)
+
+
+@pytest.mark.parametrize("bad", [{"every": 0}, {"max_tokens": 0}])
+def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        ops.progress(**bad)

@@ -1,0 +1,231 @@
+"""`batch`: by count or by time, the last one flushed (row C1)."""
+
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Batch, End, Notice, Reasoning, Start, Token, Usage, text_of
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+
+
+def packed(text: str, source: str | None = None) -> Batch:
+    """The batch of one token for each character."""
+    return Batch(tuple(Token(letter, source=source) for letter in text), text, source=source)
+
+
+def test_a_full_batch_leaves_at_once_and_the_last_one_at_the_end(marbles: Marbles) -> None:
+    stream = marbles.cold("S-a-b-c-d-(E,|)").pipe(ops.batch(size=3, seconds=60))
+    assert marbles.run(stream) == [
+        (0.0, Start("request-1", "model")),
+        (6.0, packed("abc")),
+        (10.0, packed("d")),
+        (10.0, End("stop")),
+        (10.0, COMPLETED),
+    ]
+
+
+def test_without_an_end_chunk_the_last_batch_leaves_before_completion(marbles: Marbles) -> None:
+    stream = marbles.cold("a-b--|").pipe(ops.batch(size=3, seconds=60))
+    assert marbles.run(stream) == [(5.0, packed("ab")), (5.0, COMPLETED)]
+
+
+def test_never_and_empty(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("").pipe(ops.batch()), until=1) == []
+    assert marbles.run(marbles.cold("|").pipe(ops.batch()), until=2) == [(1.0, COMPLETED)]
+    assert marbles.timers == []
+
+
+def test_what_is_held_leaves_before_an_error(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    stream = marbles.cold("a-b-#", error=error).pipe(ops.batch(size=3, seconds=60))
+    assert marbles.run(stream) == [(4.0, packed("ab")), (4.0, error)]
+
+
+def test_a_restart_drops_what_is_held(marbles: Marbles) -> None:
+    stream = marbles.cold("a-b-R-c-|").pipe(ops.batch(size=3, seconds=60))
+    assert marbles.run(stream) == [
+        (4.0, Notice("restart")),
+        (8.0, packed("c")),
+        (8.0, COMPLETED),
+    ]
+
+
+def test_the_timer_of_a_dropped_batch_does_not_shorten_the_next_one(marbles: Marbles) -> None:
+    stream = marbles.cold("a-R-b-------|").pipe(ops.batch(size=3, seconds=5))
+    assert marbles.run(stream)[1] == (9.0, packed("b"))
+
+
+def test_after_a_restart_with_nothing_behind_it_no_timer_goes_on(marbles: Marbles) -> None:
+    events = marbles.run(marbles.cold("a-R---------|").pipe(ops.batch(size=3, seconds=5)))
+    assert events == [(2.0, Notice("restart")), (12.0, COMPLETED)]
+
+
+def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
+    source = marbles.cold("a-b-c-|")
+    recording = marbles.subscribe(source.pipe(ops.batch(size=9, seconds=60)))
+    marbles.advance_to(3)
+    recording.dispose()
+    assert (recording.events, marbles.timers) == ([], [])
+    assert source.subscriptions == [(0.0, 3.0)]
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(5, 0.05), (10, 0.1)])
+def test_by_count_with_the_usual_figures(size: int, seconds: float) -> None:
+    marbles = Marbles(seconds=0.001)
+    stream = marbles.cold("abc" * 4 + "-x" * size + "-|").pipe(ops.batch(size, seconds))
+    batches = [event for _, event in marbles.run(stream) if isinstance(event, Batch)]
+    assert [len(batch.chunks) for batch in batches] == [size, 1]
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(5, 0.05), (10, 0.1)])
+def test_by_time_also_when_no_further_token_comes(size: int, seconds: float) -> None:
+    marbles = Marbles(seconds=0.01)
+    stream = marbles.cold("--a-b").pipe(ops.batch(size, seconds))
+    assert marbles.run(stream, until=5) == [(round(0.02 + seconds, 6), packed("ab"))]
+    assert marbles.timers == []
+
+
+def test_twelve_in_twelve_out_when_time_flushes() -> None:
+    marbles = Marbles(seconds=0.01)
+    stream = marbles.cold("a--------" * 12 + "|").pipe(ops.batch())
+    batches = [event for _, event in marbles.run(stream) if isinstance(event, Batch)]
+    assert sum(len(batch.chunks) for batch in batches) == 12
+    assert len(batches) == 6
+
+
+def test_one_timer_serves_all_and_every_batch_gets_its_full_time(marbles: Marbles) -> None:
+    recording = marbles.subscribe(marbles.hot("a-b-c--d-------").pipe(ops.batch(3, 6)))
+    marbles.advance_to(4.5)
+    assert (recording.events, marbles.timers) == ([(4.0, packed("abc"))], [6.0, 7.0])
+    marbles.advance_to(20)
+    assert recording.events[1:] == [(13.0, packed("d"))]
+    assert marbles.timers == []
+
+
+def test_batches_of_one(marbles: Marbles) -> None:
+    stream = marbles.cold("a-b|").pipe(ops.batch(size=1))
+    assert marbles.run(stream)[:2] == [(0.0, packed("a")), (2.0, packed("b"))]
+
+
+def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+    stream = marbles.cold("a-b-|").pipe(ops.batch(3, 60))
+    first, second = marbles.subscribe(stream), marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert first.events == second.events == [(4.0, packed("ab")), (4.0, COMPLETED)]
+
+
+def test_sources_are_packed_each_for_itself(marbles: Marbles) -> None:
+    left = marbles.cold("a-b-c-d-E|", source="left")
+    right = marbles.cold("-x-y-----z|", source="right")
+    stream = rx.merge(left, right).pipe(ops.batch(3, 60))
+    assert marbles.run(stream) == [
+        (4.0, packed("abc", "left")),
+        (8.0, packed("d", "left")),
+        (8.0, End("stop", source="left")),
+        (9.0, packed("xyz", "right")),
+        (10.0, COMPLETED),
+    ]
+
+
+def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles) -> None:
+    left = marbles.cold("a-R-----|", source="left")
+    right = marbles.cold("-x-y----|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.batch(9, 60)))
+    assert events[1:] == [(8.0, packed("xy", "right")), (8.0, COMPLETED)]
+
+
+def test_a_chunk_of_no_source_sends_what_all_sources_have(marbles: Marbles) -> None:
+    left, whole = marbles.cold("a---|", source="left"), marbles.cold("--E|")
+    events = marbles.run(rx.merge(left, whole).pipe(ops.batch(9, 60)))
+    assert events[:2] == [(2.0, packed("a", "left")), (2.0, End("stop"))]
+
+
+def test_batches_are_packed_anew_and_reasoning_is_no_text(marbles: Marbles) -> None:
+    parts = (Reasoning("hm"), Token("a"), Token("b"))
+    lookup = {"B": Batch(parts, "ab"), "r": Reasoning("so"), "U": Usage(1, 2)}
+    stream = marbles.cold("B-r-B-U|", lookup=lookup).pipe(ops.batch(4, 60))
+    assert [event for _, event in marbles.run(stream)] == [
+        Batch((*parts, Reasoning("so")), "ab"),
+        Batch(parts, "ab"),
+        Usage(1, 2),
+        COMPLETED,
+    ]
+
+
+def test_a_batch_whose_time_is_up_waits_for_the_valve(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    marbles.at(9, marbles.valve.open)
+    stream = marbles.cold("a-b---------c---|").pipe(ops.batch(size=9, seconds=3))
+    assert marbles.run(stream) == [
+        (9.0, packed("ab")),
+        (15.0, packed("c")),
+        (16.0, COMPLETED),
+    ]
+
+
+def test_after_the_valve_has_opened_the_time_limit_still_holds(marbles: Marbles) -> None:
+    marbles.at(2, marbles.valve.close)
+    marbles.at(9, marbles.valve.open)
+    left = marbles.hot("-a" + "-" * 20, source="left")
+    right = marbles.hot("-------x" + "-" * 20, source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.batch(9, 5)))
+    assert events == [(9.0, packed("a", "left")), (12.0, packed("x", "right"))]
+
+
+def test_at_most_a_full_batch_is_held_while_the_valve_is_closed(marbles: Marbles) -> None:
+    marbles.valve.close()
+    recording = marbles.subscribe(marbles.cold("a-b-c-d").pipe(ops.batch(3, 1)))
+    marbles.advance_to(20)
+    assert recording.events == [(4.0, packed("abc"))]
+
+
+def test_a_source_with_demand_is_reached(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    recording = marbles.subscribe(marbles.cold("a-b-c", demand=True).pipe(ops.batch(3, 60)))
+    marbles.advance_to(9)
+    assert recording.events == []
+
+
+@pytest.mark.parametrize("diagram", ["a|", "a#", "a"])
+def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> None:
+    recording = marbles.subscribe(marbles.cold(diagram).pipe(ops.batch(9, 60)))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert marbles.valve._callbacks == {}
+
+
+def test_under_an_event_loop_nothing_is_left_behind() -> None:
+    async def main() -> list[Any]:
+        stream = ScriptedModel("a b c", by="word", delay=0.07).stream("Hi").pipe(ops.batch())
+        async with no_leaks():
+            return [chunk async for chunk in to_async(stream)]
+
+    chunks = run_virtual(main())
+    assert [chunk.text for chunk in chunks if isinstance(chunk, Batch)] == ["a b", " c"]
+
+
+@given(
+    st.lists(st.text(max_size=4)),
+    st.integers(min_value=1, max_value=9),
+    st.integers(min_value=1, max_value=9),
+)
+def test_the_joined_text_is_the_same(pieces: list[str], size: int, seconds: int) -> None:
+    marbles = Marbles()
+    model = ScriptedModel([Token(piece) for piece in pieces], delay=1)
+    events = marbles.run(model.stream("Hi").pipe(ops.batch(size, seconds)))
+    assert "".join(text_of(event) for _, event in events) == "".join(pieces)
+    sizes = [len(event.chunks) for _, event in events if isinstance(event, Batch)]
+    assert sum(sizes) == len(pieces)
+    assert all(1 <= length <= size for length in sizes)
+
+
+@pytest.mark.parametrize("bad", [{"size": 0}, {"seconds": 0}, {"seconds": float("inf")}])
+def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        ops.batch(**bad)

@@ -1,0 +1,181 @@
+"""`pausable`: a pause holds the source, and nothing is lost (row B1)."""
+
+import asyncio
+
+import pytest
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Chunk, End, Notice, Token, text_of
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators import Control
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+
+
+def test_without_a_hand_on_it_the_stream_passes_as_it_came(
+    marbles: Marbles, control: Control
+) -> None:
+    diagram = "S-a-b--(E,|)"
+    assert marbles.run(marbles.cold(diagram).pipe(ops.pausable(control))) == marbles.expect(diagram)
+
+
+def test_while_paused_a_source_with_demand_waits(marbles: Marbles, control: Control) -> None:
+    marbles.at(1, control.pause)
+    marbles.at(7, control.resume)
+    stream = marbles.cold("a-b-c---d|", demand=True).pipe(ops.pausable(control))
+    assert marbles.run(stream) == [
+        (0.0, Token("a")),
+        (7.0, Token("b")),
+        (7.0, Token("c")),
+        (8.0, Token("d")),
+        (9.0, COMPLETED),
+    ]
+
+
+def test_what_comes_all_the_same_is_kept_in_order(marbles: Marbles, control: Control) -> None:
+    marbles.at(1, control.pause)
+    marbles.at(9, control.resume)
+    stream = marbles.cold("a-b-c-R-d-E-|").pipe(ops.pausable(control))
+    assert marbles.run(stream) == [
+        (0.0, Token("a")),
+        (9.0, Token("b")),
+        (9.0, Token("c")),
+        (9.0, Notice("restart")),
+        (9.0, Token("d")),
+        (10.0, End("stop")),
+        (12.0, COMPLETED),
+    ]
+
+
+@pytest.mark.parametrize(("last", "status"), [("|", "completed"), ("#", "failed")])
+def test_the_end_waits_behind_what_is_kept(
+    marbles: Marbles, control: Control, last: str, status: str
+) -> None:
+    error = ValueError("broken")
+    marbles.at(1, control.pause)
+    recording = marbles.subscribe(
+        marbles.cold(f"a-b{last}", error=error).pipe(ops.pausable(control))
+    )
+    marbles.advance_to(5)
+    assert (recording.chunks, control.status) == ([Token("a")], "paused")
+    control.resume()
+    end = COMPLETED if last == "|" else error
+    assert recording.events[1:] == [(5.0, Token("b")), (5.0, end)]
+    assert (control.status, marbles.timers) == (status, [])
+
+
+def test_a_subscriber_may_pause_again_while_it_gets_what_was_kept(
+    marbles: Marbles, control: Control
+) -> None:
+    marbles.at(1, control.pause)
+    marbles.at(6, control.resume)
+    marbles.at(8, control.resume)
+    got: list[tuple[float, Chunk]] = []
+
+    def on_next(chunk: Chunk) -> None:
+        got.append((marbles.scheduler.to_seconds(marbles.scheduler.now), chunk))
+        if chunk == Token("b"):
+            control.pause()
+
+    stream = marbles.cold("a-b-c-----d|").pipe(ops.pausable(control))
+    stream.subscribe(on_next, scheduler=marbles.scheduler)
+    marbles.advance_to(20)
+    assert got == [
+        (0.0, Token("a")),
+        (6.0, Token("b")),
+        (8.0, Token("c")),
+        (10.0, Token("d")),
+    ]
+
+
+def test_pausing_and_resuming_inside_of_on_next_does_not_pile_up_calls(
+    marbles: Marbles, control: Control
+) -> None:
+    got: list[str] = []
+
+    def on_next(chunk: Chunk) -> None:
+        got.append(text_of(chunk))
+        control.pause()
+        control.resume()
+
+    letters = "abc" * 1000
+    marbles.at(1, control.pause)
+    marbles.at(3, control.resume)
+    stream = marbles.cold(f"--({','.join(letters)},|)").pipe(ops.pausable(control))
+    stream.subscribe(on_next, scheduler=marbles.scheduler)
+    marbles.advance_to(9)
+    assert "".join(got) == letters
+
+
+def test_a_sink_can_not_open_what_a_user_has_paused(marbles: Marbles, control: Control) -> None:
+    marbles.at(1, control.pause)
+    marbles.at(2, marbles.valve.close)
+    marbles.at(3, marbles.valve.open)
+    stream = marbles.cold("a---b", demand=True).pipe(ops.pausable(control))
+    assert marbles.run(stream, until=9) == [(0.0, Token("a"))]
+
+
+def test_what_is_kept_waits_for_a_sink_that_can_not_keep_up(
+    marbles: Marbles, control: Control
+) -> None:
+    marbles.at(1, control.pause)
+    marbles.at(4, marbles.valve.close)
+    marbles.at(5, control.resume)
+    marbles.at(8, marbles.valve.open)
+    events = marbles.run(marbles.cold("a-b---c--|").pipe(ops.pausable(control)))
+    assert events[1:] == [(8.0, Token("b")), (8.0, Token("c")), (9.0, COMPLETED)]
+
+
+def test_a_pause_has_a_limit(marbles: Marbles, control: Control) -> None:
+    marbles.at(1, control.pause)
+    source = marbles.cold("a-b|", demand=True)
+    events = marbles.run(source.pipe(ops.pausable(control)))
+    assert events == [(0.0, Token("a")), (301.0, End("cancelled")), (301.0, COMPLETED)]
+    assert (control.status, source.subscriptions) == ("cancelled", [(0.0, 301.0)])
+
+
+def test_resuming_ends_the_limit(marbles: Marbles) -> None:
+    control = Control(max_pause=5)
+    marbles.at(1, control.pause)
+    marbles.at(4, control.resume)
+    events = marbles.run(marbles.cold("a-b------c|").pipe(ops.pausable(control)))
+    assert events[-1] == (10.0, COMPLETED)
+    assert marbles.timers == []
+
+
+def test_never_and_empty(marbles: Marbles, control: Control) -> None:
+    recording = marbles.subscribe(marbles.cold("").pipe(ops.pausable(control)))
+    marbles.advance_to(9)
+    assert (recording.events, control.status) == ([], "running")
+    assert marbles.run(marbles.cold("|").pipe(ops.pausable(Control()))) == [(9.0, COMPLETED)]
+
+
+@pytest.mark.parametrize("diagram", ["a-|", "a-#", "a"])
+def test_in_the_end_nobody_watches_the_valve(
+    marbles: Marbles, control: Control, diagram: str
+) -> None:
+    recording = marbles.subscribe(marbles.cold(diagram, demand=True).pipe(ops.pausable(control)))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert marbles.valve._callbacks == {}
+
+
+def test_a_model_that_is_paused_an_hour_and_resumed_says_all() -> None:
+    control, model = Control(max_pause=7200), ScriptedModel("a b c d", by="word", delay=1)
+
+    async def main() -> tuple[str, float]:
+        loop = asyncio.get_running_loop()
+        loop.call_later(2.5, control.pause)
+        loop.call_later(3602.5, control.resume)
+        stream = model.stream("Hi").pipe(ops.pausable(control))
+        async with no_leaks():
+            text = [text_of(chunk) async for chunk in to_async(stream)]
+        return "".join(text), loop.time()
+
+    assert run_virtual(main()) == ("a b c d", 3603.5)
+    assert (model.completed, control.status) == (1, "completed")
+
+
+def test_something_else_than_a_control_is_refused_at_the_call() -> None:
+    with pytest.raises(TypeError, match="a Control"):
+        ops.pausable(None)  # type: ignore[arg-type]

@@ -1,0 +1,87 @@
+"""The leak check: it names what is left behind, and only that."""
+
+import asyncio
+import threading
+
+import pytest
+
+from rxllm.testing import leaks, no_leaks
+from rxllm.valve import Valve
+
+
+async def test_nothing_left_is_fine() -> None:
+    valve = Valve()
+    async with no_leaks(valve):
+        await asyncio.sleep(0)
+
+
+async def test_what_was_there_before_is_none_of_it() -> None:
+    early = asyncio.create_task(asyncio.sleep(60))
+    timer = asyncio.get_running_loop().call_later(60, print)
+    await asyncio.sleep(0)
+    async with no_leaks():
+        pass
+    early.cancel()
+    timer.cancel()
+
+
+async def test_a_task_is_named() -> None:
+    with pytest.raises(AssertionError, match="the task 'a pump'"):
+        async with no_leaks():
+            task = asyncio.create_task(asyncio.Event().wait(), name="a pump")
+    task.cancel()
+
+
+async def test_a_task_that_is_cleaning_up_is_given_some_turns() -> None:
+    async def clean_up() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async with no_leaks():
+        task = asyncio.create_task(clean_up())
+    assert task.done()
+
+
+async def test_a_timer_is_named_and_a_cancelled_one_is_not() -> None:
+    loop = asyncio.get_running_loop()
+    earlier = loop.call_later(30, print)
+    async with no_leaks():
+        loop.call_later(60, print).cancel()
+    earlier.cancel()
+    with pytest.raises(AssertionError, match="the timer"):
+        async with no_leaks():
+            timer = loop.call_later(60, print)
+    timer.cancel()
+
+
+async def test_a_watcher_of_a_valve_is_named() -> None:
+    valve = Valve()
+    with pytest.raises(AssertionError, match="1 watcher"):
+        async with no_leaks(valve):
+            valve.on_change(print)
+
+
+async def test_an_engine_thread_is_waited_for() -> None:
+    release = threading.Event()
+    async with no_leaks():
+        thread = threading.Thread(target=release.wait, name="rxllm engine")
+        thread.start()
+        asyncio.get_running_loop().call_soon(release.set)
+    assert not thread.is_alive()
+
+
+async def test_an_engine_thread_that_stays_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaks, "_THREAD_SECONDS", 0.0)
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait, name="rxllm engine")
+    with pytest.raises(AssertionError, match="the thread 'rxllm engine'"):
+        async with no_leaks():
+            thread.start()
+    release.set()
+    thread.join()
+
+
+async def test_an_error_inside_is_passed_as_it_is() -> None:
+    with pytest.raises(ValueError, match="inside"):
+        async with no_leaks():
+            raise ValueError("inside")
