@@ -28,5 +28,7 @@ def on_end(end: End, tally: Tally) -> None:
 
 
 stream = rxllm.model("tiny").stream("Tell me a story about a lighthouse")
-handlers = {Token: on_token, Usage: on_usage, End: on_end}
-print(rxllm.run(rxllm.sinks.dispatch(stream, handlers, Tally())))
+tally = rxllm.sinks.dispatch(
+    stream, {Token: on_token, Usage: on_usage, End: on_end}, context=Tally()
+)
+print(rxllm.run(tally))

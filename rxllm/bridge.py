@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Sequence,
+)
 from typing import Any, Literal, TypeVar, overload
 
 from reactivex import Observable, abc
@@ -202,7 +209,7 @@ class _Pump:
         self._loop.call_exception_handler({"message": message, "exception": error})
 
 
-def to_async(stream: Observable[_T], *, capacity: int = 16) -> AsyncIterator[_T]:
+def to_async(stream: Observable[_T], *, capacity: int = 16) -> AsyncGenerator[_T, None]:
     """Iterate over an Observable: `async for chunk in to_async(stream)`.
 
     - Subscribes at the first step. Completion ends the loop, an error is raised by it.
@@ -224,7 +231,7 @@ def to_async(stream: Observable[_T], *, capacity: int = 16) -> AsyncIterator[_T]
     return _iterate(stream, capacity)
 
 
-async def _iterate(stream: Observable[_T], capacity: int) -> AsyncIterator[_T]:
+async def _iterate(stream: Observable[_T], capacity: int) -> AsyncGenerator[_T, None]:
     loop = asyncio.get_running_loop()
     valve = Valve()
     scheduler = StreamScheduler(loop, valve)

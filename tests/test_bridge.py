@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import reactivex as rx
 from reactivex import operators as rx_ops
+from reactivex.abc import ObserverBase
 
 import rxllm
 from rxllm.bridge import PUMP, from_async, run, to_async
@@ -43,7 +44,7 @@ class Source:
             self.closed += 1
 
 
-class Subscriber:
+class Subscriber(ObserverBase[Any]):
     """Notes what it is told; raises in `on_next` at a given item."""
 
     def __init__(self, raise_at: int | None = None) -> None:
@@ -88,7 +89,7 @@ class TestFromAsync:
 
     async def test_values_then_completion(self, scheduler: StreamScheduler) -> None:
         source, subscriber = Source(3), Subscriber()
-        from_async(source).subscribe(subscriber, scheduler=scheduler)  # type: ignore[arg-type]
+        from_async(source).subscribe(subscriber, scheduler=scheduler)
         await subscriber.ended.wait()
         assert (subscriber.items, subscriber.completed) == ([0, 1, 2], True)
         assert source.closed == 1
@@ -101,7 +102,7 @@ class TestFromAsync:
         assert source.opened == 0
         for times in (1, 2):
             subscriber = Subscriber()
-            stream.subscribe(subscriber, scheduler=scheduler)  # type: ignore[arg-type]
+            stream.subscribe(subscriber, scheduler=scheduler)
             await subscriber.ended.wait()
             assert (source.opened, subscriber.items) == (times, [0, 1])
 
@@ -113,7 +114,7 @@ class TestFromAsync:
 
         subscriber = Subscriber()
         stream = from_async(reads, batched=True)
-        stream.subscribe(subscriber, scheduler=scheduler)  # type: ignore[arg-type]
+        stream.subscribe(subscriber, scheduler=scheduler)
         await subscriber.ended.wait()
         assert subscriber.items == [1, 2, 3]
 
@@ -121,7 +122,7 @@ class TestFromAsync:
         self, scheduler: StreamScheduler
     ) -> None:
         source, subscriber = Source(fail_at=2), Subscriber()
-        from_async(source).subscribe(subscriber, scheduler=scheduler)  # type: ignore[arg-type]
+        from_async(source).subscribe(subscriber, scheduler=scheduler)
         await subscriber.ended.wait()
         assert subscriber.items == [0, 1]
         assert isinstance(subscriber.error, LookupError)
@@ -169,7 +170,7 @@ class TestFromAsync:
         self, scheduler: StreamScheduler
     ) -> None:
         source = Source()
-        from_async(source).subscribe(scheduler=scheduler).dispose()  # type: ignore[arg-type]
+        from_async(source).subscribe(scheduler=scheduler).dispose()
         await scheduler.settle()
         assert source.opened == 0
 
@@ -215,7 +216,7 @@ class TestFromAsync:
         self, scheduler: StreamScheduler, reports: list[dict[str, Any]]
     ) -> None:
         source, subscriber = Source(), Subscriber(raise_at=1)
-        from_async(source).subscribe(subscriber, scheduler=scheduler)  # type: ignore[arg-type]
+        from_async(source).subscribe(subscriber, scheduler=scheduler)
         await scheduler.settle()
         assert source.closed == 1
         assert subscriber.items == [0, 1]
@@ -243,7 +244,7 @@ class TestFromAsync:
 
         source = Source(length, fail_at=None if length else 0)
         stream = from_async(source)
-        stream.subscribe(None, fail, fail, scheduler=scheduler)  # type: ignore[arg-type]
+        stream.subscribe(None, fail, fail, scheduler=scheduler)
         await scheduler.settle()
         assert [str(report["exception"]) for report in reports] == ["at the end"]
 
@@ -251,7 +252,7 @@ class TestFromAsync:
         self, scheduler: StreamScheduler
     ) -> None:
         source, subscriber = Source(), Subscriber()
-        from_async(source).subscribe(subscriber, scheduler=scheduler)  # type: ignore[arg-type]
+        from_async(source).subscribe(subscriber, scheduler=scheduler)
         await asyncio.sleep(0)
         for task in pumps():
             task.cancel()
@@ -262,7 +263,7 @@ class TestFromAsync:
 
     def test_without_a_loop_the_error_says_what_to_do(self) -> None:
         errors: list[Exception] = []
-        from_async(Source(1)).subscribe(on_error=errors.append)  # type: ignore[arg-type]
+        from_async(Source(1)).subscribe(on_error=errors.append)
         assert isinstance(errors[0], NoEventLoopError)
 
     def test_an_iterator_in_place_of_a_function_is_refused(self) -> None:
@@ -277,7 +278,7 @@ class TestDemand:
         source, subscriber, valve = Source(6), Subscriber(), Valve()
         scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
         valve.close()
-        from_async(source).subscribe(subscriber, scheduler=scheduler)  # type: ignore[arg-type]
+        from_async(source).subscribe(subscriber, scheduler=scheduler)
         for _ in range(10):
             await asyncio.sleep(0)
         assert (source.pulled, subscriber.items) == (0, [])
@@ -332,7 +333,7 @@ class TestDemand:
             items.append(item)
             valve.close()
 
-        subscription = from_async(source).subscribe(on_next, scheduler=scheduler)  # type: ignore[arg-type]
+        subscription = from_async(source).subscribe(on_next, scheduler=scheduler)
         while not items:
             await asyncio.sleep(0)
         subscription.dispose()
@@ -350,19 +351,19 @@ class TestToAsync:
     async def test_an_error_is_raised_after_what_came_before(self) -> None:
         items = []
         with pytest.raises(LookupError):
-            async for item in to_async(from_async(Source(fail_at=2))):  # type: ignore[arg-type]
+            async for item in to_async(from_async(Source(fail_at=2))):
                 items.append(item)
         assert items == [0, 1]
 
     async def test_it_is_lazy(self) -> None:
         source = Source()
-        to_async(from_async(source))  # type: ignore[arg-type]
+        to_async(from_async(source))
         await asyncio.sleep(0)
         assert source.opened == 0
 
     async def test_leaving_early_stops_the_source_and_awaits_its_clean_up(self) -> None:
         source = Source()
-        async with aclosing(to_async(from_async(source))) as items:  # type: ignore[type-var,arg-type]
+        async with aclosing(to_async(from_async(source))) as items:
             async for item in items:
                 if item == 3:
                     break
@@ -373,7 +374,7 @@ class TestToAsync:
     async def test_a_slow_reader_holds_the_source(self, capacity: int) -> None:
         source = Source(100)
         taken = 0
-        async for _ in to_async(from_async(source), capacity=capacity):  # type: ignore[arg-type]
+        async for _ in to_async(from_async(source), capacity=capacity):
             for _ in range(5):
                 await asyncio.sleep(0)
             taken += 1
@@ -385,7 +386,7 @@ class TestToAsync:
             to_async(rx.of(1), capacity=0)
 
     async def test_there_and_back_loses_nothing(self) -> None:
-        stream = from_async(lambda: to_async(from_async(Source(50))))  # type: ignore[arg-type]
+        stream = from_async(lambda: to_async(from_async(Source(50))))
         assert [item async for item in to_async(stream)] == list(range(50))
 
 
@@ -403,7 +404,7 @@ class TestRun:
 
         async def main() -> None:
             items: list[int] = []
-            subscription = from_async(source).subscribe(items.append)  # type: ignore[arg-type]
+            subscription = from_async(source).subscribe(items.append)
             while not items:
                 await asyncio.sleep(0)
             subscription.dispose()
@@ -413,7 +414,7 @@ class TestRun:
 
     def test_something_that_can_not_be_awaited_is_refused(self) -> None:
         with pytest.raises(TypeError, match=r"sinks\.console"):
-            run(rx.of(1))  # type: ignore[arg-type]
+            run(rx.of(1))
 
     async def test_inside_of_a_loop_the_error_says_what_to_do(self) -> None:
         async def main() -> None: ...

@@ -177,6 +177,12 @@ def test_the_version_is_told(capsys: Captured) -> None:
     assert capsys.readouterr().out == f"rxllm, version {rxllm.__version__}\n"
 
 
+def test_it_runs_as_a_module_too() -> None:
+    command = [sys.executable, "-m", "rxllm", "run", "Hi", "-m", "tinny"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
 def test_without_a_command_the_help_is_printed(capsys: Captured) -> None:
     assert main([]) == 0
     assert "Usage: rxllm" in capsys.readouterr().out

@@ -194,7 +194,8 @@ async def test_a_bare_connect_loses_the_valve() -> None:
 async def test_await_and_to_future_without_a_scheduler_know_no_demand() -> None:
     source = Source()
     stopped: Subject[int] = Subject()
-    future = source.stream().pipe(ops.take_until(stopped), ops.to_future())
+    taken: Observable[int] = source.stream().pipe(ops.take_until(stopped))
+    future = taken.pipe(ops.to_future())
     await turns()
     assert source.pulled > IN_FLIGHT
     stopped.on_next(0)
