@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -95,6 +96,11 @@ class Job:
         """True if the stream takes part in the next decode step."""
         return self.wanted and not self.cancelled and self.made - self.taken < LEAD
 
+    @property
+    def is_gone(self) -> bool:
+        """True if nobody listens any more: the stream was left, or its event loop is closed."""
+        return self.cancelled or self.outbox.loop.is_closed()
+
     async def next_events(self) -> list[Event]:
         """All events that have gathered since the last call, one at least."""
         await self._arrived.wait()
@@ -137,10 +143,8 @@ class _Outbox:
         self._queue.append((job, event))
         if not self._is_waking:
             self._is_waking = True
-            try:
+            with suppress(RuntimeError):  # the loop is closed: its jobs are gone
                 self.loop.call_soon_threadsafe(self._flush)
-            except RuntimeError:  # the loop is closed, and with it whoever would have listened
-                job.cancelled = True
 
     def _flush(self) -> None:
         self._is_waking = False  # first, so that an event put from here on wakes the loop again
@@ -234,8 +238,8 @@ class EngineRunner:
                     return False
                 if (
                     self.is_closed
-                    or any(job.cancelled or job.is_runnable for job in self._live)
-                    or any(job.cancelled for job in self._waiting)
+                    or any(job.is_gone or job.is_runnable for job in self._live)
+                    or any(job.is_gone for job in self._waiting)
                     or (self._waiting and self._has_free_slot())
                 ):
                     self._is_idle = False
@@ -249,10 +253,10 @@ class EngineRunner:
         last: Failed | Released = Released()
         if closed := self.is_closed:
             last = Failed(ModelError(f"the model {self._name} was closed"))
-        for job in [job for job in self._live if job.cancelled or closed]:
+        for job in [job for job in self._live if job.is_gone or closed]:
             self._release(job, last)
         with self._changed:
-            dropped = [job for job in self._waiting if job.cancelled or closed]
+            dropped = [job for job in self._waiting if job.is_gone or closed]
             self._waiting = deque(job for job in self._waiting if job not in dropped)
         for job in dropped:
             job.outbox.put(job, last)

@@ -395,6 +395,24 @@ def test_streams_of_several_event_loops_share_one_engine() -> None:
     assert answers == ["".join(f"{number} " for number in range(200))] * 3
 
 
+def test_a_loop_that_was_closed_under_its_streams_holds_no_slot() -> None:
+    engine = CountingEngine(slots=1)
+    model = counting(engine)
+    loop = asyncio.new_event_loop()
+    stream = model.stream("1000000")
+    begun = loop.create_future()
+
+    async def begin() -> None:
+        stream.subscribe(lambda _: begun.done() or begun.set_result(None))
+        await begun
+
+    loop.run_until_complete(begin())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    assert text(asyncio.run(collect(model, 2))) == "0 1 "
+
+
 async def test_bad_options_are_refused_at_the_call() -> None:
     with pytest.raises(RxLLMError, match="unknown option 'temprature'"):
         counting(CountingEngine()).stream("1", temprature=0)

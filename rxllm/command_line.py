@@ -1,0 +1,250 @@
+"""The command line: `rxllm run`, `rxllm chat`, `rxllm models`.
+
+Exit codes: 0, done; 1, the stream failed, or a pipe was closed; 2, an option, a model or a prompt
+is wrong; 130, stopped by Ctrl-C. What is wrong is said in one line on standard error.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from reactivex import Observable
+
+import rxllm
+from rxllm.chunks import Chunk, encode
+from rxllm.errors import BadRequestError, ContextLengthError, ModelError, RxLLMError
+from rxllm.requests import Message, Prompt
+from rxllm.sinks._consume import consume
+from rxllm.sinks._printable import encodable, figures_of, printable
+
+__all__ = ["main"]
+
+_T = TypeVar("_T")
+
+_STOPPED = 130
+_COMMANDS = "/clear forgets what was said, /history shows it, /exit leaves"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and return the exit code.
+
+    Args:
+        arguments: without the program's name; those of this process if None.
+    """
+    try:
+        code = commands.main(arguments, "rxllm", standalone_mode=False)
+    except click.ClickException as error:
+        _complain(error)
+        return error.exit_code
+    except click.Abort:
+        _say("stopped")
+        return _STOPPED
+    return code if isinstance(code, int) else 0
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(rxllm.__version__, prog_name="rxllm")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Stream answers of language models to the terminal."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+_model_option = click.option(
+    "--model", "-m", default="tiny", show_default=True, help="`rxllm models` lists what there is."
+)
+
+
+@commands.command()
+@click.argument("prompt")
+@_model_option
+@click.option("--max-tokens", type=int, help="Length of the answer at most.")
+@click.option("--temperature", type=float, help="0 (the likeliest token always) to 2.")
+@click.option("--top-p", type=float, help="Sample from the likeliest tokens that add up to this.")
+@click.option("--seed", type=int, help="Makes sampling repeatable.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable.")
+@click.option("--system", help="What the model is told before the prompt.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the text to a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print each chunk as a line of JSON.")
+def run(
+    prompt: str,
+    model: str,
+    system: str | None,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Answer PROMPT; `-` reads it from standard input."""
+    if as_json and output is not None:
+        raise click.UsageError("--json prints the chunks and --output writes the text: choose one")
+    messages = [Message("system", system)] if system is not None else []
+    messages.append(Message("user", _read_prompt(prompt)))
+    stream = _ask(model, messages, options)
+    if as_json:
+        _play(consume(stream, _print_json))
+    elif output is not None:
+        _check_writable(output)
+        result = _play(rxllm.sinks.file(stream, output))
+        _say(f"{output}: {figures_of(result)}")
+    else:
+        _play(rxllm.sinks.console(stream))
+
+
+@commands.command()
+@_model_option
+@click.option("--keep", type=click.IntRange(1), default=20, help="Exchanges kept (20).")
+@click.option("--send", type=click.IntRange(0), default=3, help="The last ones, sent along (3).")
+def chat(model: str, keep: int, send: int) -> None:
+    """Talk with a model: a question a line.
+
+    /clear forgets what was said, /history shows it, /exit or Ctrl-D leaves. Ctrl-C stops an answer.
+    An answer that fails or is stopped is forgotten, with its question.
+    """
+    _find(model)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is not in UTF-8 shall not end the chat
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401 - its import gives `input` line editing
+        click.echo(_COMMANDS)
+    exchanges: deque[tuple[str, str]] = deque(maxlen=keep)
+    while (line := _read_line()) is not None:
+        question = line.strip()
+        if question == "/exit":
+            break
+        if question == "/clear":
+            exchanges.clear()
+        elif question == "/history":
+            for asked, answered in exchanges:
+                _say(f"you: {asked}\n{model}: {answered}", err=False)
+        elif question.startswith("/"):
+            _say(f"there is no command {question}: {_COMMANDS}")
+        elif question:
+            _answer(model, question, exchanges, send)
+
+
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="Print each model as a line of JSON.")
+def models(as_json: bool) -> None:
+    """List the models that can be asked for by name."""
+    listed = rxllm.models()
+    rows = [
+        (info.id, str(info.context_length or ""), ", ".join(info.capabilities), info.description)
+        for info in listed
+    ]
+    if as_json:
+        click.echo(b"\n".join(map(msgspec.json.encode, listed)))
+    elif sys.stdout.isatty():
+        _print_table(("model", "context", "capabilities", "description"), rows)
+    else:
+        click.echo("\n".join(map("\t".join, rows)))
+
+
+def _answer(model: str, question: str, exchanges: deque[tuple[str, str]], send: int) -> None:
+    messages: list[Message] = []
+    for asked, answered in list(exchanges)[max(0, len(exchanges) - send) :]:
+        messages += [Message("user", asked), Message("assistant", answered)]
+    try:
+        stream = _ask(model, [*messages, Message("user", question)], {})
+        result = _play(rxllm.sinks.console(stream))
+    except click.ClickException as error:
+        _complain(error)
+    except click.exceptions.Exit:
+        pass  # stopped by Ctrl-C, which has been said
+    else:
+        exchanges.append((question, result.text))
+
+
+def _read_line() -> str | None:
+    """The next line, or None at the end of the input."""
+    while True:
+        try:
+            return input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return None
+        except KeyboardInterrupt:
+            _say("\nCtrl-D or /exit leaves")
+
+
+def _read_prompt(prompt: str) -> str:
+    try:
+        text = sys.stdin.buffer.read().decode() if prompt == "-" else prompt
+        text.encode()
+    except UnicodeError:
+        raise click.UsageError("the prompt is not in UTF-8") from None
+    if not text.strip():
+        raise click.UsageError("the prompt is empty")
+    return text
+
+
+def _find(model: str) -> rxllm.Model:
+    try:
+        return rxllm.model(model)
+    except RxLLMError as error:
+        raise _failure(error) from error
+
+
+def _ask(model: str, prompt: Prompt, options: dict[str, Any]) -> Observable[Chunk]:
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return _find(model).stream(prompt, **given)
+    except RxLLMError as error:
+        raise _failure(error) from error
+
+
+def _play(sink: Awaitable[_T]) -> _T:
+    try:
+        return rxllm.run(sink)
+    except KeyboardInterrupt:
+        _say("stopped")
+        raise click.exceptions.Exit(_STOPPED) from None
+    except BrokenPipeError:
+        raise  # click ends the program quietly
+    except Exception as error:
+        raise _failure(error) from error
+
+
+def _failure(error: Exception) -> click.ClickException:
+    is_request = isinstance(error, BadRequestError | ModelError | ContextLengthError)
+    kind = click.UsageError if is_request else click.ClickException
+    return kind(str(error) or type(error).__name__)
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise click.UsageError(f"{path} can't be written: {error.strerror}") from None
+
+
+def _print_json(chunk: Chunk) -> None:
+    sys.stdout.buffer.write(encode(chunk) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _complain(error: click.ClickException) -> None:
+    _say("rxllm: " + " ".join(error.format_message().split()))
+
+
+def _say(line: str, *, err: bool = True) -> None:
+    click.echo(encodable(printable(line), sys.stderr if err else sys.stdout), err=err)

@@ -1,0 +1,25 @@
+"""Where streams go. Each sink is awaited, and subscribes when it is."""
+
+from rxllm.sinks._callback_stream import CallbackStream, Status
+from rxllm.sinks._callbacks import callbacks
+from rxllm.sinks._collect import collect
+from rxllm.sinks._console import console
+from rxllm.sinks._dispatch import dispatch
+from rxllm.sinks._file import file
+from rxllm.sinks._result import Result, Timings
+from rxllm.sinks._streams import Streams
+from rxllm.sinks._token_event import TokenEvent
+
+__all__ = [
+    "CallbackStream",
+    "Result",
+    "Status",
+    "Streams",
+    "Timings",
+    "TokenEvent",
+    "callbacks",
+    "collect",
+    "console",
+    "dispatch",
+    "file",
+]

@@ -1,0 +1,219 @@
+"""The running stream behind `callbacks`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from reactivex import Observable
+
+from rxllm.chunks import Batch, Chunk, Notice, Progress, Start, Token, is_restart
+from rxllm.errors import StreamStateError
+from rxllm.sinks._consume import Consumption
+from rxllm.sinks._result import Result, per_second
+from rxllm.sinks._token_event import Answer, TokenEvent
+from rxllm.valve import Valve, running_loop
+
+__all__ = ["CallbackStream", "Callbacks", "Status"]
+
+Status: TypeAlias = Literal["ready", "running", "paused", "completed", "failed", "cancelled"]
+
+_TOKENS_BETWEEN_PROGRESS: Final = 10
+
+
+class Callbacks(NamedTuple):
+    """The functions of one stream, as described at `callbacks`."""
+
+    on_start: Callable[[Start], object] | None
+    on_token: Callable[[TokenEvent], object] | None
+    on_progress: Callable[[Progress], object] | None
+    on_notice: Callable[[Notice], object] | None
+    on_complete: Callable[[Result], object] | None
+    on_cancel: Callable[[Result], object] | None
+    on_error: Callable[[Exception], object] | None
+
+
+class CallbackStream:
+    """A stream that calls functions: started, paused, resumed and stopped by hand.
+
+    Made by `callbacks`; used on the event loop's thread. Any number of tasks may await it, also
+    after its end; the first `await` starts it if nobody has. Cancelling a task that awaits it
+    disposes the stream at once.
+
+    An error that neither `on_error` nor an `await` has told goes to the loop's exception handler.
+    """
+
+    def __init__(self, stream: Observable[Chunk], callbacks: Callbacks, max_pause: float) -> None:
+        self._stream = stream
+        self._callbacks = callbacks
+        self._max_pause = max_pause
+        self._valve = Valve()
+        self._status: Status = "ready"
+        self._consumption: Consumption | None = None
+        self._task: asyncio.Task[Result] | None = None
+        self._limit: asyncio.TimerHandle | None = None
+        self._answers: dict[str | None, Answer] = {}
+        self._makes_progress = callbacks.on_progress is not None
+        self._tens = 0
+        self._is_told = False
+
+    @property
+    def status(self) -> Status:
+        """`"ready"`, `"running"`, `"paused"`, then `"completed"`, `"failed"` or `"cancelled"`."""
+        return self._status
+
+    def start(self) -> None:
+        """Begin; the stream is subscribed to at the loop's next turn.
+
+        Raises:
+            StreamStateError: it was started before.
+            NoEventLoopError: no event loop runs.
+        """
+        if self._task is not None:
+            raise StreamStateError(f"this stream is {self._status}: it can't be started twice")
+        loop = running_loop()
+        self._consumption = Consumption(self._stream, self._on_chunk, self._valve)
+        self._status = "running"
+        self._task = loop.create_task(self._run(self._consumption), name="rxllm callbacks")
+        self._task.add_done_callback(self._ended)
+
+    def pause(self) -> None:
+        """Hold the stream; pausing a paused one does nothing.
+
+        A source with demand pulls no more, and sends at most the chunk that was under way. What
+        comes without demand comes all the same: put `ops.pausable` in the pipe to have it kept.
+
+        Raises:
+            StreamStateError: the stream has not begun, or has ended.
+        """
+        self._check_live("paused")
+        if self._status == "running":
+            self._status = "paused"
+            self._limit = running_loop().call_later(self._max_pause, self.stop)
+            self._valve.close()
+
+    def resume(self) -> None:
+        """Let the stream go on; a running one is left as it is.
+
+        Raises:
+            StreamStateError: the stream has not begun, or has ended.
+        """
+        self._check_live("resumed")
+        if self._status == "paused":
+            self._status = "running"
+            self._end_pause()
+            self._valve.open()
+
+    def stop(self) -> None:
+        """Dispose the stream at once; its result has the finish reason `"cancelled"`.
+
+        A stream that has ended is left as it is.
+
+        Raises:
+            StreamStateError: the stream has not begun.
+        """
+        if self._consumption is None:
+            self._check_live("stopped")
+        elif self._is_live:
+            self._status = "cancelled"
+            self._end_pause()
+            self._consumption.stop()
+
+    async def wait(self) -> None:
+        """Return when the stream has ended and cleaned up; at once if it was never started.
+
+        Neither raises the stream's error nor counts as having told it.
+        """
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        if self._task is None:
+            self.start()
+        assert self._task is not None  # noqa: S101 - `start` has set it
+        return self._task.__await__()
+
+    async def _run(self, consumption: Consumption) -> Result:
+        try:
+            result = await consumption.run()
+        except Exception:
+            self._status = "failed"
+            if consumption.error is not None and self._callbacks.on_error is not None:
+                self._callbacks.on_error(consumption.error)
+                self._is_told = True
+            raise
+        if result.finish_reason == "cancelled":
+            self._status = "cancelled"
+            self._call(self._callbacks.on_cancel, result)
+        else:
+            self._status = "completed"
+            self._call(self._callbacks.on_complete, result)
+        return result
+
+    def _ended(self, task: asyncio.Task[Result]) -> None:
+        self._end_pause()
+        if task.cancelled():
+            self._status = "cancelled"
+        elif self._is_told:
+            task.exception()  # so asyncio need not complain that nobody has asked for it
+
+    def _on_chunk(self, chunk: Chunk) -> None:
+        match chunk:
+            case Token():
+                self._on_token(chunk)
+            case Batch():
+                for piece in chunk.chunks:
+                    if isinstance(piece, Token):
+                        self._on_token(piece)
+            case Start():
+                self._call(self._callbacks.on_start, chunk)
+            case Notice():
+                self._on_notice(chunk)
+            case Progress():
+                self._makes_progress = False
+                self._call(self._callbacks.on_progress, chunk)
+        if self._makes_progress:
+            self._make_progress()
+
+    def _on_token(self, token: Token) -> None:
+        answer = self._answers.get(token.source)
+        if answer is None:
+            answer = self._answers[token.source] = Answer()
+        self._call(self._callbacks.on_token, TokenEvent(token, answer))
+
+    def _on_notice(self, notice: Notice) -> None:
+        if is_restart(notice):
+            if notice.source is None:
+                self._answers.clear()
+            else:
+                self._answers.pop(notice.source, None)
+        self._call(self._callbacks.on_notice, notice)
+
+    def _make_progress(self) -> None:
+        assert self._consumption is not None  # noqa: S101 - chunks come from it
+        record = self._consumption.record
+        tokens, before = record.tokens, self._tens
+        self._tens = tokens // _TOKENS_BETWEEN_PROGRESS
+        if self._tens > before:
+            speed = per_second(tokens, record.elapsed)
+            progress = Progress(tokens, record.elapsed, tokens_per_second=speed)
+            self._call(self._callbacks.on_progress, progress)
+
+    def _call(self, function: Callable[[Any], object] | None, event: object) -> None:
+        if function is not None:
+            function(event)
+
+    def _end_pause(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    @property
+    def _is_live(self) -> bool:
+        return self._status in ("running", "paused")
+
+    def _check_live(self, what: str) -> None:
+        if not self._is_live:
+            when = "has not begun" if self._status == "ready" else f"is {self._status}"
+            raise StreamStateError(f"a stream that {when} can't be {what}")

@@ -1,0 +1,36 @@
+"""The plainest sink: the whole answer, once it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.sinks._consume import check_stream, consume
+from rxllm.sinks._result import Result
+
+
+def collect(stream: Observable[Chunk]) -> Coroutine[Any, Any, Result]:
+    """Gather a stream into a `Result`.
+
+    - Subscribes when awaited. Cancelling the awaiting task disposes the stream at once, and waits
+      for its clean-up.
+    - Error: raised by the `await`, with the text so far in `partial` if it is an `RxLLMError`.
+    - Restart: what came before it (of its source, if it names one) is dropped.
+    - Demand: never holds the stream.
+
+    Args:
+        stream: the chunks.
+
+    Raises:
+        TypeError: `stream` is no stream.
+
+    >>> from rxllm import run
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> run(collect(ScriptedModel("Once upon a time").stream("Tell me a story"))).text
+    'Once upon a time'
+    """
+    check_stream(stream, "collect")
+    return consume(stream)

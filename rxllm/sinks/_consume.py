@@ -1,0 +1,134 @@
+"""What all sinks share: one subscription, from its beginning to the end of its clean-up."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+
+from reactivex import Observable
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxllm.chunks import Chunk
+from rxllm.errors import RxLLMError
+from rxllm.sinks._result import Recorder, Result
+from rxllm.valve import StreamScheduler, Valve
+
+__all__ = ["Consumption", "check_function", "check_stream", "consume"]
+
+
+class Consumption:
+    """One subscription of a sink. Made in a running event loop; `run` it once.
+
+    Args:
+        stream: what to subscribe to.
+        on_chunk: called with each chunk after it was recorded. If it raises, the stream is
+            disposed and the exception comes out of `run`: nothing upstream sees it.
+        valve: the demand of the sink, disposed at the end; an open one if None.
+
+    Attributes:
+        record: what has come so far.
+        error: the error of the stream, if it has failed.
+    """
+
+    def __init__(
+        self,
+        stream: Observable[Chunk],
+        on_chunk: Callable[[Chunk], object] | None = None,
+        valve: Valve | None = None,
+    ) -> None:
+        self.record = Recorder(asyncio.get_running_loop().time)
+        self.error: Exception | None = None
+        self._stream = stream
+        self._on_chunk = on_chunk
+        self._valve = valve if valve is not None else Valve()
+        self._subscription = SingleAssignmentDisposable()
+        self._ended = asyncio.Event()
+        self._outcome: Result | Exception | None = None
+
+    async def run(self) -> Result:
+        """Subscribe, and wait for the end and for the clean-up behind it.
+
+        Raises:
+            Exception: the stream's error, with the text so far in `partial` if it is an
+                `RxLLMError` without one; or what `on_chunk` raised.
+        """
+        scheduler = StreamScheduler(asyncio.get_running_loop(), self._valve)
+        try:
+            if not self._ended.is_set():
+                self._subscription.disposable = self._stream.subscribe(
+                    self._on_next, self._on_error, self._on_completed, scheduler=scheduler
+                )
+            await self._ended.wait()
+        finally:
+            self._subscription.dispose()
+            self._valve.dispose()
+            await scheduler.settle()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        assert self._outcome is not None  # noqa: S101 - `_end` sets it before the event
+        return self._outcome
+
+    def stop(self) -> None:
+        """Dispose at once; `run` returns a result with the finish reason `"cancelled"`."""
+        if not self._ended.is_set():
+            self._end(self.record.result(cancelled=True))
+
+    def _on_next(self, chunk: Chunk) -> None:
+        if self._ended.is_set():
+            return  # a source that pushes all at once has not seen the disposal yet
+        try:
+            self.record.add(chunk)
+            if self._on_chunk is not None:
+                self._on_chunk(chunk)
+        except Exception as error:
+            self._end(error)
+
+    def _on_error(self, error: Exception) -> None:
+        if self._ended.is_set():
+            return
+        if isinstance(error, RxLLMError) and not error.partial:
+            error.partial = self.record.text
+        self.error = error
+        self._end(error)
+
+    def _on_completed(self) -> None:
+        if not self._ended.is_set():
+            self._end(self.record.result())
+
+    def _end(self, outcome: Result | Exception) -> None:
+        self._outcome = outcome
+        self._ended.set()
+        self._subscription.dispose()
+
+
+async def consume(
+    stream: Observable[Chunk], on_chunk: Callable[[Chunk], object] | None = None
+) -> Result:
+    """Subscribe to `stream`, call `on_chunk` with each chunk, and return the result.
+
+    Errors are those of `Consumption.run`; cancelling the task that awaits this disposes the stream
+    at once, and waits for its clean-up.
+    """
+    return await Consumption(stream, on_chunk).run()
+
+
+def check_stream(stream: object, sink: str) -> None:
+    """Raise a `TypeError` that says what to pass, if `stream` is no stream."""
+    if not isinstance(stream, Observable):
+        raise TypeError(
+            f"{sink} takes a stream, such as model.stream(prompt); got {type(stream).__name__}"
+        )
+
+
+def check_function(function: object, name: str) -> None:
+    """Raise a `TypeError` if `function` can't be called, or is a coroutine function."""
+    if not callable(function):
+        raise TypeError(f"{name} is a function, not {type(function).__name__}")
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an object: is its call a coroutine?
+    ):
+        raise TypeError(
+            f"{name} is a plain function: a coroutine function would never be awaited; "
+            "start a task in it, or read the stream with to_async"
+        )

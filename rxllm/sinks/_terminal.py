@@ -1,0 +1,109 @@
+"""A terminal on which text is still being written."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from rxllm.sinks._printable import count, encodable, printable, rate
+from rxllm.sinks._result import Recorder
+from rxllm.sinks._wrap import wrap
+
+__all__ = ["Terminal"]
+
+_SECONDS_BETWEEN_DRAWINGS: Final = 0.05
+_TOKENS_BETWEEN_FIGURES: Final = 10
+
+
+class Terminal:
+    """Finished lines, and below them the one being written and a line of figures.
+
+    Only these last two are ever drawn again, so that a long answer costs no more per token than a
+    short one. Text waits here until the next drawing, for which there is one timer at most.
+
+    Args:
+        console: a console that can move its cursor.
+        record: tells the figures.
+    """
+
+    def __init__(self, console: Console, record: Recorder) -> None:
+        self._console = console
+        self._record = record
+        self._loop = asyncio.get_running_loop()
+        self._line = ""
+        self._waiting: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._drawn_at = self._loop.time()
+        self._figures = Text("waiting for the first token", style="dim", overflow="crop")
+        self._figures_due = 1
+        self._live = Live(
+            self._below(),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start(refresh=True)
+
+    def write(self, text: str) -> None:
+        """Add to the text; it is drawn soon."""
+        if text:
+            self._waiting.append(printable(text))
+        if self._timer is None:
+            due = self._drawn_at + _SECONDS_BETWEEN_DRAWINGS
+            self._timer = self._loop.call_at(due, self._draw)
+
+    def note(self, line: str) -> None:
+        """Print a dim line that is no part of the text, which goes on below it."""
+        self._draw()
+        with self._console:
+            self._end_line()
+            self._console.print(Text(self._encodable(line), style="dim"))
+            self._live.update(self._below(), refresh=True)
+
+    def finish(self) -> None:
+        """Draw what waits, take away the figures, and leave the cursor below the text."""
+        self._draw()
+        self._live.stop()
+        self._end_line()
+
+    def _draw(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._drawn_at = self._loop.time()
+        finished = self._wrap()
+        if self._record.tokens >= self._figures_due:
+            self._renew_figures()
+        with self._console:  # all in one write
+            if finished:
+                self._console.print(Text("\n".join(finished)), no_wrap=True, overflow="ignore")
+            self._live.update(self._below(), refresh=True)
+
+    def _wrap(self) -> list[str]:
+        """Move the text that waits to the line being written; return the lines this finishes."""
+        text = self._line + self._encodable("".join(self._waiting))
+        self._waiting.clear()
+        *finished, self._line = wrap(text, self._console.width)
+        return [line.rstrip(" ") for line in finished]
+
+    def _end_line(self) -> None:
+        if self._line:
+            self._console.print(Text(self._line.rstrip(" ")), no_wrap=True, overflow="ignore")
+            self._line = ""
+
+    def _renew_figures(self) -> None:
+        tokens, seconds = self._record.tokens, self._record.elapsed
+        self._figures_due = tokens + _TOKENS_BETWEEN_FIGURES
+        self._figures.plain = f"{count(tokens)}, {rate(tokens, seconds)}, {seconds:.1f} s"
+
+    def _below(self) -> Group:
+        return Group(Text(self._line, no_wrap=True, overflow="crop"), self._figures)
+
+    def _encodable(self, text: str) -> str:
+        return encodable(text, self._console.file)

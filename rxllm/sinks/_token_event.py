@@ -1,0 +1,70 @@
+"""What `on_token` gets, and what it is made from."""
+
+from __future__ import annotations
+
+from rxllm.chunks import Token
+from rxllm.sinks._sentences import SentenceCounter
+
+__all__ = ["Answer", "TokenEvent"]
+
+
+class TokenEvent:
+    """One token, in its place.
+
+    Attributes:
+        token: the chunk.
+        index: its place among the tokens of the answer, from 0.
+        sentences: how many sentences have begun, this token included. Counted simply: a stop before
+            white space and a character not in lower case ends one, so "3.14" and "e.g. this" hold
+            no border, but "Dr. Smith" does.
+        new_sentence: whether one has begun in this token.
+    """
+
+    __slots__ = ("_answer", "_length", "index", "new_sentence", "sentences", "token")
+
+    def __init__(self, token: Token, answer: Answer) -> None:
+        self.token = token
+        self.index = answer.tokens
+        self._answer = answer
+        answer.tokens += 1
+        answer.pieces.append(token.text)
+        answer.length += len(token.text)
+        self.new_sentence = answer.sentence_counter.add(token.text)
+        self.sentences = answer.sentence_counter.count
+        self._length = answer.length
+
+    @property
+    def text(self) -> str:
+        """The text of this token."""
+        return self.token.text
+
+    @property
+    def source(self) -> str | None:
+        """The stream that the token came from, after a merge."""
+        return self.token.source
+
+    @property
+    def running_text(self) -> str:
+        """The answer up to and with this token.
+
+        Joined when asked for, at a cost that grows with the text: ask now and then, not for each
+        token.
+        """
+        return self._answer.text()[: self._length]
+
+
+class Answer:
+    """What one source has said since it last began."""
+
+    __slots__ = ("length", "pieces", "sentence_counter", "tokens")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.length = 0
+        self.tokens = 0
+        self.sentence_counter = SentenceCounter()
+
+    def text(self) -> str:
+        """All of it, kept joined for the next time."""
+        self.pieces[:] = ["".join(self.pieces)]
+        return self.pieces[0]

@@ -1,0 +1,41 @@
+"""Text cut into lines of a terminal, in a way that does not depend on how it came."""
+
+from __future__ import annotations
+
+import re
+
+from rich.cells import cell_len, chop_cells
+
+__all__ = ["wrap"]
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Cut `text` into lines of `width` cells at most: between words, or within longer words.
+
+    Spaces at the end of a line don't count, but one of them is kept, so that `wrap(last + more)`
+    goes on from the last line as if `more` had come at once. Tabs become spaces.
+
+    >>> wrap("one two  three ", 8)
+    ['one two ', 'three ']
+    >>> wrap("onetwothree", 4)
+    ['onet', 'woth', 'ree']
+    """
+    return [
+        line for paragraph in text.split("\n") for line in _wrap_line(paragraph.expandtabs(), width)
+    ]
+
+
+def _wrap_line(text: str, width: int) -> list[str]:
+    lines, line, cells = [], "", 0
+    for run in re.findall(r" +|[^ ]+", text):
+        if run[0] == " ":
+            run = run[: max(1, width - cells)]
+        elif cells + cell_len(run) > width:
+            if line:
+                lines.append(line)
+            *full, run = chop_cells(run, width)
+            lines += full
+            line, cells = "", 0
+        line += run
+        cells += cell_len(run)
+    return [*lines, line]

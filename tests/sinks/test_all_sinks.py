@@ -1,0 +1,122 @@
+"""What holds for every sink."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import operators as rx
+from rich.console import Console
+
+from rxllm import RxLLMError, Token, sinks
+from rxllm.chunks import Chunk
+from rxllm.testing import no_leaks
+
+Sink = Callable[[Any], Awaitable[Any]]
+
+
+def _terminal() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=40)
+
+
+@pytest.fixture(params=["collect", "console", "terminal", "file", "dispatch", "callbacks"])
+def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
+    kinds: dict[str, Sink] = {
+        "collect": sinks.collect,
+        "console": sinks.console,
+        "terminal": lambda stream: sinks.console(stream, console=_terminal()),
+        "file": lambda stream: sinks.file(stream, tmp_path / "answer.txt"),
+        "dispatch": lambda stream: sinks.dispatch(stream, {}),
+        "callbacks": sinks.callbacks,
+    }
+    return kinds[request.param]
+
+
+async def test_nothing_is_subscribed_before_the_await(sink: Sink, source: Any) -> None:
+    awaitable = sink(source.stream(Token("a")))
+    await asyncio.sleep(0)
+    assert source.subscriptions == 0
+    await awaitable
+    assert source.subscriptions == 1
+
+
+async def test_the_clean_up_of_the_source_is_awaited(sink: Sink, source: Any) -> None:
+    async with no_leaks():
+        await sink(source.stream(Token("a")))
+        assert source.cleaned_up == 1
+
+
+async def test_an_error_is_raised_and_holds_what_was_said(sink: Sink, source: Any) -> None:
+    async with no_leaks():
+        with pytest.raises(RxLLMError, match="lost") as caught:
+            await sink(source.stream(Token("so "), Token("far"), RxLLMError("lost")))
+    assert caught.value.partial == "so far"
+    assert source.cleaned_up == 1
+
+
+async def test_a_partial_text_that_an_error_brings_is_kept(sink: Sink, source: Any) -> None:
+    error = RxLLMError("lost")
+    error.partial = "all that was said"
+    with pytest.raises(RxLLMError):
+        await sink(source.stream(Token("said"), error))
+    assert error.partial == "all that was said"
+
+
+async def test_errors_of_other_kinds_are_raised_as_they_are(sink: Sink, source: Any) -> None:
+    error = ConnectionResetError("reset")
+    with pytest.raises(ConnectionResetError) as caught:
+        await sink(source.stream(Token("a"), error))
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("said", [[], [Token("a"), Token("b")]], ids=["before", "after"])
+async def test_cancelling_before_or_after_a_token_stops_the_source(
+    sink: Sink, source: Any, said: list[Chunk]
+) -> None:
+    async with no_leaks():
+        task = asyncio.ensure_future(sink(source.stream(*said, waits=True)))
+        await source.said_all.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert source.cleaned_up == 1
+
+
+async def test_what_is_no_stream_is_refused_at_the_call(sink: Sink) -> None:
+    with pytest.raises(TypeError, match=r"takes a stream, such as model\.stream\(prompt\)"):
+        sink("a prompt")
+
+
+async def test_what_is_no_chunk_is_an_error_that_no_retry_sees(sink: Sink) -> None:
+    subscriptions = 0
+
+    def words(*_: Any) -> Any:
+        nonlocal subscriptions
+        subscriptions += 1
+        return reactivex.of("just", "strings")
+
+    with pytest.raises(TypeError, match="a sink takes a stream of chunks, and got 'just'"):
+        await sink(reactivex.defer(words).pipe(rx.retry(3)))
+    assert subscriptions == 1
+
+
+def test_every_sink_is_in_the_export_list() -> None:
+    assert sorted(sinks.__all__) == [
+        "CallbackStream",
+        "Result",
+        "Status",
+        "Streams",
+        "Timings",
+        "TokenEvent",
+        "callbacks",
+        "collect",
+        "console",
+        "dispatch",
+        "file",
+    ]
+    assert all(hasattr(sinks, name) for name in sinks.__all__)

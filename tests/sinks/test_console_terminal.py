@@ -1,0 +1,114 @@
+"""`console` on a terminal: rows A1 and A4."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+import reactivex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import Observable
+
+from rxllm import Chunk, Notice, RxLLMError, Token, run
+from rxllm.models.scripted import ScriptedModel
+from rxllm.sinks import console
+from rxllm.testing import no_leaks, run_virtual
+
+
+def show(terminal: Any, *chunks: Chunk, figures: bool = False) -> list[str]:
+    stream: Observable[Chunk] = reactivex.of(*chunks)
+    run(console(stream, console=terminal.console, figures=figures))
+    lines: list[str] = terminal.lines
+    return lines
+
+
+def test_the_text_is_wrapped_between_words_and_the_figures_are_gone(terminal: Any) -> None:
+    words = re.findall(r"\S+ ?", "Once upon a time there was a robot who painted")
+    lines = show(terminal, *map(Token, words))
+    assert lines == ["Once upon a time", "there was a robot", "who painted"]
+    assert terminal.is_cursor_visible
+
+
+def test_lines_of_the_text_are_kept(terminal: Any) -> None:
+    assert show(terminal, Token("a\n\nb"), Token("\n c\n")) == ["a", "", "b", " c"]
+
+
+def test_an_empty_answer_leaves_no_line(terminal: Any) -> None:
+    assert show(terminal) == []
+
+
+def test_wide_characters_are_wrapped_by_their_width(terminal: Any) -> None:
+    assert show(terminal, Token("世界" * 6), Token("🤖")) == ["世界" * 5, "世界🤖"]
+
+
+def test_what_a_model_says_commands_nothing(terminal: Any) -> None:
+    lines = show(terminal, Token("a\x1b]0;title\x07[red]\x9b2J"), Token(" :smile:\r\n\x7fb\x00"))
+    assert lines == ["a␛]0;title␇[red]�2J", ":smile:", "␡b␀"]
+    assert not set("\x07\x9b\x7f\x00") & set(terminal.raw)
+
+
+def test_a_line_of_figures_comes_at_the_end(terminal: Any) -> None:
+    assert show(terminal, Token("a"), figures=True)[0] == "a"
+    assert terminal.lines[1].startswith("1 token, first")
+
+
+def test_the_figures_are_renewed_every_ten_tokens(terminal: Any) -> None:
+    """Row A4, a token each second; the first figures say "1 token"."""
+    model = ScriptedModel("x " * 25, by="word", delay=1.0)
+    run_virtual(console(model.stream("count"), console=terminal.console, figures=False))
+    shown = [f"{tokens} tokens" for tokens in range(1, 26) if f"\n{tokens} tokens," in terminal.raw]
+    assert shown == ["11 tokens", "21 tokens"]
+
+
+def test_it_is_drawn_every_fifty_milliseconds_not_with_every_token(terminal: Any) -> None:
+    model = ScriptedModel("x " * 1000, by="word", delay=0.001)
+    run_virtual(console(model.stream("count"), console=terminal.console, figures=False))
+    drawings = terminal.raw.count("tokens/s")
+    assert 18 <= drawings <= 24
+
+
+def test_what_came_is_drawn_although_nothing_follows(terminal: Any) -> None:
+    async def main() -> None:
+        model = ScriptedModel(["so far", 60.0])
+        stream = model.stream("tell")
+        task = asyncio.create_task(console(stream, console=terminal.console))
+        await asyncio.sleep(1.0)
+        assert terminal.lines[0] == "so far"
+        assert terminal.lines[1].startswith("1 token, ")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert terminal.lines == ["so far"]
+
+    run_virtual(main())
+
+
+def test_a_restart_is_shown_between_both_answers(terminal: Any) -> None:
+    terminal.console.width = 40
+    lines = show(terminal, Token("wrong"), Notice("restart"), Token("right"))
+    assert lines == ["wrong", "the answer starts over", "right"]
+
+
+async def test_an_error_leaves_the_text_and_the_cursor(terminal: Any, source: Any) -> None:
+    async with no_leaks():
+        with pytest.raises(RxLLMError):
+            await console(
+                source.stream(Token("so far"), RxLLMError("lost")), console=terminal.console
+            )
+    assert terminal.lines == ["so far"]
+    assert terminal.is_cursor_visible
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["a", "bcd", " ", "longer-word", "\n", " x"]), max_size=30))
+def test_however_the_text_is_cut_the_same_is_to_be_seen(
+    new_terminal: Any, pieces: list[str]
+) -> None:
+    whole, cut = new_terminal(), new_terminal()
+    show(whole, Token("".join(pieces)))
+    model = ScriptedModel(pieces, delay=0.06)
+    run_virtual(console(model.stream("tell"), console=cut.console, figures=False))
+    assert cut.lines == whole.lines
