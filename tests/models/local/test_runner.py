@@ -16,7 +16,7 @@ from rxllm.errors import BadRequestError, ContextLengthError, ModelError, ModelL
 from rxllm.models.local.engine import Sampled
 from rxllm.models.local.model import LocalModel
 from rxllm.models.local.runner import LEAD
-from rxllm.requests import ModelInfo
+from rxllm.requests import ModelInfo, as_request
 from rxllm.valve import StreamScheduler
 
 
@@ -399,16 +399,8 @@ def test_a_loop_that_was_closed_under_its_streams_holds_no_slot() -> None:
     engine = CountingEngine(slots=1)
     model = counting(engine)
     loop = asyncio.new_event_loop()
-    stream = model.stream("1000000")
-    begun = loop.create_future()
-
-    async def begin() -> None:
-        stream.subscribe(lambda _: begun.done() or begun.set_result(None))
-        await begun
-
-    loop.run_until_complete(begin())
-    for task in asyncio.all_tasks(loop):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    job = model._runner.submit(as_request("1000000"), loop)
+    loop.run_until_complete(job.next_events())
     loop.close()
     assert text(asyncio.run(collect(model, 2))) == "0 1 "
 
