@@ -88,6 +88,7 @@ class Job:
         self.limit = 0
         self.stop: StopMatcher | None = None
         self.events: list[Event] = []
+        self._reading = 0
         self._arrived = asyncio.Event()
         self._over = asyncio.Event()
 
@@ -102,12 +103,16 @@ class Job:
         return self.cancelled or self.outbox.loop.is_closed()
 
     async def next_events(self) -> list[Event]:
-        """All events that have gathered since the last call, one at least."""
+        """All events that have gathered since the last call, one at least.
+
+        A call says that the events of the last one have been passed on.
+        """
+        self.taken += self._reading
+        self._wake()
         await self._arrived.wait()
         self._arrived.clear()
         events, self.events = self.events, []
-        self.taken += len(events)
-        self._wake()
+        self._reading = len(events)
         return events
 
     def receive(self, event: Event) -> None:
