@@ -1,0 +1,149 @@
+r"""Server-sent events: bytes in, events out, and no I/O.
+
+The rules are those of the WHATWG HTML standard, section 9.2.6, "Interpreting an event stream"
+(https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+>>> decoder = EventStreamDecoder()
+>>> list(decoder.feed(b"data: Hel")), list(decoder.feed(b"lo\n\n"))
+([], [ServerSentEvent(data='Hello', type='message', id='')])
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from rxllm.errors import MalformedStreamError
+
+__all__ = ["EVENT_LIMIT", "EventStreamDecoder", "ServerSentEvent"]
+
+EVENT_LIMIT: Final = 1 << 20
+"""How many characters one event may have, if nothing else is said."""
+
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,4000}")
+
+
+class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event: its data (several `data` lines joined by newlines), type and last event id."""
+
+    data: str
+    type: str = "message"
+    id: str = ""
+
+
+class EventStreamDecoder:
+    """Decodes one stream of events, however its bytes are cut.
+
+    A line ends at CR, LF or CRLF, a CRLF cut in two included; a byte order mark at the beginning
+    and comments are skipped; bytes that are no UTF-8 become U+FFFD. An event is complete at the
+    empty line after it: what is there at the end of the stream without one is dropped.
+
+    Args:
+        limit: characters that one event, or one line of any kind, may have.
+
+    Attributes:
+        last_event_id: of the last complete event that had one, for reconnecting.
+        retry: how long to wait before reconnecting, in milliseconds, if the server said so.
+    """
+
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self.last_event_id = ""
+        self.retry: int | None = None
+        self._limit = limit
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._is_first = True
+        self._follows_cr = False
+        # The beginning of a line that is still to be ended.
+        self._begun: list[str] = []
+        self._begun_size = 0
+        # The event so far.
+        self._data: list[str] = []
+        self._size = 0
+        self._type = ""
+        self._id = ""
+
+    def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
+        """The events that `data` completes. To be read to its end before the next call.
+
+        Raises:
+            MalformedStreamError: out of the iteration, after the events before it: an event or a
+                line is longer than `limit`. Nothing can be read any more.
+        """
+        text = self._normalised(self._decode(data))
+        if "\n" not in text:
+            self._begin_line(text)
+            return
+        if self._begun:
+            text = "".join(self._begun) + text
+        lines = text.split("\n")
+        self._begun.clear()
+        self._begun_size = 0
+        last = lines.pop()
+        held, size, limit = self._data, self._size, self._limit
+        for line in lines:
+            if line.startswith("data:"):
+                size += len(line)
+                if size > limit:
+                    raise self._too_long()
+                held.append(line[6:] if line.startswith(" ", 5) else line[5:])
+            elif line:
+                self._size = size
+                self._field(line)
+                size = self._size
+            else:
+                self.last_event_id = self._id
+                if held:
+                    joined = held[0] if len(held) == 1 else "\n".join(held)
+                    yield ServerSentEvent(joined, self._type or "message", self._id)
+                    held.clear()
+                self._type, size = "", 0
+        self._size = size
+        self._begin_line(last)
+
+    def _normalised(self, text: str) -> str:
+        """The text with LF as the only end of a line."""
+        if not text:
+            return text
+        if self._is_first:
+            self._is_first = False
+            text = text.removeprefix("\ufeff")
+        if self._follows_cr:
+            self._follows_cr = False
+            text = text.removeprefix("\n")
+        if "\r" in text:
+            # The line ends here and now; an LF that follows belongs to it.
+            self._follows_cr = text.endswith("\r")
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        return text
+
+    def _begin_line(self, text: str) -> None:
+        if text:
+            self._begun.append(text)
+            self._begun_size += len(text)
+            if self._size + self._begun_size > self._limit:
+                raise self._too_long()
+
+    def _field(self, line: str) -> None:
+        """A line that is neither data with a colon nor empty."""
+        if self._size + len(line) > self._limit:
+            raise self._too_long()
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "event":
+            self._type = value
+        elif name == "data":
+            self._data.append(value)
+            self._size += len(line)
+        elif name == "id" and "\0" not in value:
+            self._id = value
+        elif name == "retry" and _MILLISECONDS.fullmatch(value):
+            self.retry = int(value)
+
+    def _too_long(self) -> MalformedStreamError:
+        return MalformedStreamError(
+            f"an event of the stream is longer than the limit of {self._limit} characters"
+        )
