@@ -4,7 +4,8 @@
 - `VirtualTimeLoop`, `run_virtual`: an asyncio loop that jumps to its next timer.
 - `no_leaks`: fails if a stream leaves a task, a timer, a thread or a watcher of a valve behind.
 
-For a model that plays a script under either clock see `rxllm.models.scripted`.
+For a model that plays a script under either clock see `rxllm.models.scripted`; for a provider that
+fails as told `rxllm.testing.fault_server`, with answers from `rxllm.testing.provider_streams`.
 """
 
 from rxllm.testing.leaks import no_leaks

@@ -1,0 +1,278 @@
+"""A server on the loopback that answers as told: with faults at any byte, and the same each time.
+
+>>> import aiohttp
+>>> async def main():
+...     async with FaultServer(Reply([b"data: Hi\\n\\n", RESET])) as server:
+...         async with aiohttp.ClientSession() as session:
+...             async with session.post(server.url, json={"prompt": "Hello"}) as response:
+...                 try:
+...                     await response.read()
+...                 except aiohttp.ClientError:
+...                     print(response.status, server.requests[0].json())
+>>> asyncio.run(main())
+200 {'prompt': 'Hello'}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeAlias
+
+import msgspec
+from aiohttp import web
+
+__all__ = ["CUT", "FOREVER", "RESET", "FaultServer", "Received", "Reply", "Step"]
+
+
+class _Act(enum.Enum):
+    CUT = "cut"
+    RESET = "reset"
+    FOREVER = "forever"
+
+
+CUT: Final = _Act.CUT
+"""Close the connection here, without the end that HTTP asks for."""
+
+RESET: Final = _Act.RESET
+"""Reset the connection here (TCP RST)."""
+
+FOREVER: Final = _Act.FOREVER
+"""Send the bytes before this again and again, until the client leaves."""
+
+Step: TypeAlias = bytes | float | asyncio.Event | _Act
+"""Bytes to send, seconds to wait, an event to wait for, or what to do to the connection."""
+
+_SEND_BUFFER = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the server answers to one request.
+
+    Args:
+        body: the bytes of the body, and what happens between them.
+        status: of the response.
+        headers: of the response. Without a `Content-Type` it is that of an event stream.
+        before: what happens before the headers are sent: waits, `CUT`, `RESET`.
+        pieces: send the bytes in pieces of so many, or of `"random"` sizes (1 to 40, seeded);
+            None sends each step as it is.
+        interval: seconds between two pieces.
+    """
+
+    body: Sequence[Step] = ()
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    before: Sequence[Step] = ()
+    pieces: int | Literal["random"] | None = None
+    interval: float = 0.0
+
+    def cut(self, at: int, *then: Step) -> Reply:
+        """This reply, whose body ends after `at` bytes, and with `then`: `CUT` if none is given."""
+        kept: list[Step] = []
+        for step in self.body:
+            if at <= 0:
+                break
+            if isinstance(step, bytes):
+                step, at = step[:at], at - len(step)
+            kept.append(step)
+        return replace(self, body=(*kept, *(then or (CUT,))))
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request as it came. `connection` is the client's port: equal for a connection used again.
+
+    `headers` are in lower case.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    connection: int
+
+    def json(self) -> Any:
+        """The body, read as JSON.
+
+        Raises:
+            msgspec.DecodeError: it is none.
+        """
+        return msgspec.json.decode(self.body)
+
+
+class FaultServer:
+    """Answers its first request with the first reply, and so on; the last one to all who follow.
+
+    An asynchronous context manager: it listens inside of it, on a free port of 127.0.0.1, whatever
+    the path and the method. On leaving, connections are closed. Its buffer for sending is small
+    (16 KiB), so that a client that does not read is felt soon.
+
+    Args:
+        replies: one or more.
+        seed: of the sizes of random pieces.
+
+    Attributes:
+        requests: what was asked.
+        active: how many requests are being answered.
+        abandoned: how many clients left before the end of their answer.
+        sent: bytes of bodies given to the connection so far.
+
+    Raises:
+        ValueError: there is no reply.
+    """
+
+    def __init__(self, *replies: Reply, seed: int = 0) -> None:
+        if not replies:
+            raise ValueError("give one reply or more")
+        self.requests: list[Received] = []
+        self.active = self.abandoned = self.sent = 0
+        self._replies = replies
+        self._seed = seed
+        self._port = 0
+        self._runner: web.AppRunner | None = None
+        self._waiting: dict[asyncio.Future[None], Callable[[FaultServer], bool]] = {}
+
+    @property
+    def url(self) -> str:
+        """Where it listens: `http://127.0.0.1:<port>`."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
+
+    async def until(self, condition: Callable[[FaultServer], bool]) -> None:
+        """Return once `condition(self)` is true; looked at after each step of the server."""
+        if not condition(self):
+            reached = asyncio.get_running_loop().create_future()
+            self._waiting[reached] = condition
+            await reached
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        await self._runner.setup()
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self._port = listening.getsockname()[1]
+        await web.SockSite(self._runner, listening).start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        number = len(self.requests)
+        transport = request.transport
+        assert transport is not None  # noqa: S101 - it has just brought the request
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        port = transport.get_extra_info("peername")[1]
+        self.active += 1
+        try:
+            body = await request.read()
+            self.requests.append(Received(request.method, request.path_qs, headers, body, port))
+            self._changed()
+            reply = self._replies[min(number, len(self._replies) - 1)]
+            return await _Answer(self, request, transport, reply, f"{self._seed}/{number}").play()
+        except (ConnectionError, asyncio.CancelledError):
+            self.abandoned += 1
+            raise
+        finally:
+            self.active -= 1
+            self._changed()
+
+    def _changed(self) -> None:
+        for reached, condition in list(self._waiting.items()):
+            if reached.done() or condition(self):
+                del self._waiting[reached]
+                if not reached.done():
+                    reached.set_result(None)
+
+
+class _Answer:
+    """One reply on its way to one client."""
+
+    def __init__(
+        self,
+        server: FaultServer,
+        request: web.Request,
+        transport: asyncio.Transport,
+        reply: Reply,
+        seed: str,
+    ) -> None:
+        self._server = server
+        self._request = request
+        self._transport = transport
+        self._reply = reply
+        self._random = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        self._response = web.StreamResponse(
+            status=reply.status, headers={"Content-Type": "text/event-stream", **reply.headers}
+        )
+        self._is_over = False
+
+    async def play(self) -> web.StreamResponse:
+        await self._take(self._reply.before)
+        if not self._is_over:
+            await self._response.prepare(self._request)
+            await self._take(self._reply.body)
+        if not self._is_over:
+            await self._response.write_eof()
+        return self._response
+
+    async def _take(self, steps: Sequence[Step]) -> None:
+        last = b""
+        for step in steps:
+            if isinstance(step, bytes):
+                last = step
+                await self._send(step)
+            elif isinstance(step, asyncio.Event):
+                await step.wait()
+            elif step is FOREVER:
+                while True:
+                    await self._send(last)
+            elif isinstance(step, _Act):
+                self._is_over = True
+                self._end(step)
+                return
+            else:
+                await asyncio.sleep(step)
+
+    async def _send(self, data: bytes) -> None:
+        for piece in self._pieces(data):
+            await self._response.write(piece)
+            self._server.sent += len(piece)
+            self._server._changed()  # noqa: SLF001 - the two are one
+            await asyncio.sleep(self._reply.interval)
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        start, size = 0, self._reply.pieces
+        while start < len(data):
+            end = start + (self._random.randint(1, 40) if size == "random" else size or len(data))
+            yield data[start:end]
+            start = end
+
+    def _end(self, act: _Act) -> None:
+        if act is RESET:
+            connection = self._transport.get_extra_info("socket")
+            at_once = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            self._transport.abort()
+        else:
+            self._transport.close()
