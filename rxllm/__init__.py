@@ -22,8 +22,9 @@ from rxllm.chunks import (
     Usage,
 )
 from rxllm.errors import RxLLMError, deserves
+from rxllm.messages import ImagePart, Message, TextPart, Tool
 from rxllm.models.registry import model, models, register
-from rxllm.requests import Message, Model, ModelInfo, Request, streaming_pays
+from rxllm.requests import Model, ModelInfo, Request, streaming_pays
 from rxllm.valve import StreamScheduler, Valve
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Chunk",
     "End",
     "ErrorInfo",
+    "ImagePart",
     "Json",
     "Message",
     "Model",
@@ -42,7 +44,9 @@ __all__ = [
     "RxLLMError",
     "Start",
     "StreamScheduler",
+    "TextPart",
     "Token",
+    "Tool",
     "ToolCall",
     "Usage",
     "Valve",

@@ -15,6 +15,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError
+from rxllm.messages import Message, Tool
 
 __all__ = [
     "Message",
@@ -22,26 +23,12 @@ __all__ = [
     "ModelInfo",
     "Prompt",
     "Request",
-    "Role",
     "Strategy",
     "as_request",
     "streaming_pays",
 ]
 
-Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Strategy: TypeAlias = Literal["quality", "balanced", "speed", "cost"]
-
-
-class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One turn of a conversation.
-
-    `name` says who speaks, `tool_call_id` which call a `tool` message answers.
-    """
-
-    role: Role
-    content: str
-    name: str | None = None
-    tool_call_id: str | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,6 +47,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         seed: makes sampling repeatable, 0 or more.
         response_format: `"json"`, or a JSON Schema that the answer has to follow.
         confidence: ask for the probability of each token.
+        tools: what the model may ask to be called.
+        tool_choice: `"auto"`, `"none"`, `"required"` (one or more), or the name of the tool that
+            has to be called.
         strategy: how a router chooses among its models.
         extra: options passed on to the engine or the provider as they are.
     """
@@ -75,6 +65,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: int | None = None
     response_format: Literal["json"] | dict[str, Any] | None = None
     confidence: bool = False
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
     strategy: Strategy | None = None
     extra: dict[str, Any] = {}
 
@@ -87,8 +79,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return self
         *earlier, last = self.messages
         if last.role == "assistant":
-            last = msgspec.structs.replace(last, content=last.content + partial)
-            return msgspec.structs.replace(self, messages=(*earlier, last))
+            return msgspec.structs.replace(self, messages=(*earlier, last.followed_by(partial)))
         begun = Message("assistant", partial)
         return msgspec.structs.replace(self, messages=(*self.messages, begun))
 
@@ -205,6 +196,17 @@ def _check(request: Request) -> None:
         raise BadRequestError(f"repeat_penalty is above 0, not {request.repeat_penalty}")
     if not all(request.stop):
         raise BadRequestError("a stop sequence is empty")
+    names = [tool.name for tool in request.tools]
+    if len(set(names)) < len(names):
+        raise BadRequestError(f"two tools have one name: {sorted(names)}")
+    choices = ["auto", "none", "required", *names] if names else []
+    if request.tool_choice is not None and request.tool_choice not in choices:
+        raise BadRequestError(
+            f"tool_choice is auto, none, required, or the name of one of the tools, not "
+            f"{request.tool_choice!r}"
+            if names
+            else "there is a tool_choice, and no tools"
+        )
 
 
 def streaming_pays(expected_tokens: int, *, threshold: int = 100) -> bool:

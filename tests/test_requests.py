@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+import rxllm
+from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError
+from rxllm.messages import ImagePart, Message, TextPart, Tool
 from rxllm.models.scripted import ScriptedModel
-from rxllm.requests import Message, Model, Request, as_request, streaming_pays
+from rxllm.requests import Model, Request, as_request, streaming_pays
 
 
 def test_a_text_is_one_user_message() -> None:
@@ -58,6 +61,10 @@ def test_one_stop_sequence_may_be_a_text() -> None:
         ({"stop": [""]}, "stop sequence is empty"),
         ({"strategy": "best"}, "strategy"),
         ({"response_format": 3}, "response_format"),
+        ({"tool_choice": "auto"}, "no tools"),
+        ({"tools": [{"name": "add"}], "tool_choice": "sum"}, "name of one of the tools"),
+        ({"tools": [{"name": "add"}, {"name": "add"}]}, "two tools have one name"),
+        ({"tools": [{"title": "add"}]}, "title"),
         ({"max_token": 3}, "did you mean 'max_tokens'"),
         ({"colour": "red"}, "unknown option 'colour'"),
     ],
@@ -78,6 +85,8 @@ def test_a_bad_option_is_told_by_name(options: dict[str, Any], reason: str) -> N
         ([{"role": "robot", "content": "x"}], "'robot'"),
         ([{"role": "user"}], "content"),
         ([{"role": "user", "content": "x", "image": "y"}], "image"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "by its url, or by its data"),
+        ([{"role": "user", "content": [{"type": "sound"}]}], "sound"),
     ],
 )
 def test_a_bad_prompt_is_told(prompt: Any, reason: str) -> None:
@@ -105,3 +114,52 @@ def test_advice_whether_streaming_pays() -> None:  # row A10
     assert streaming_pays(50, threshold=10)
     with pytest.raises(BadRequestError):
         streaming_pays(-1)
+
+
+def test_content_may_be_parts() -> None:
+    message = {
+        "role": "user",
+        "content": [{"type": "text", "text": "What is "}, ImagePart(url="u")],
+    }
+    (made,) = as_request([message]).messages
+    assert made.content == (TextPart("What is "), ImagePart(url="u"))
+    assert made.text == "What is "
+    assert Message("user", "Hi").parts == (TextPart("Hi"),)
+
+
+def test_an_answer_in_parts_is_continued_by_one_more() -> None:
+    request = as_request([Message("user", "Hi"), Message("assistant", (TextPart("Hel"),))])
+    assert request.continuing("lo").messages[-1].text == "Hello"
+
+
+def test_the_kind_of_an_image_is_told_from_its_bytes() -> None:
+    assert ImagePart(data=b"\x89PNG...").media_type == "image/png"
+    assert ImagePart(data=b"...", media_type="image/avif").media_type == "image/avif"
+    with pytest.raises(BadRequestError, match="media_type"):
+        ImagePart(data=b"...")
+    with pytest.raises(BadRequestError, match="by one of them"):
+        ImagePart(url="u", data=b"\x89PNG")
+
+
+def test_tools_may_be_mappings_or_values_and_one_of_them_chosen() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    tools = [Tool("add", "adds", schema), {"name": "now"}]
+    request = as_request("Hi", tools=tools, tool_choice="add")
+    assert request.tools == (Tool("add", "adds", schema), Tool("now"))
+    assert request.tool_choice == "add"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "reason"),
+    [
+        ("Hi", {"tools": [Tool("add")]}, "can't call tools"),
+        ([Message("user", (ImagePart(url="u"),))], {}, "can't read images"),
+        ([Message("assistant", "", tool_calls=(ToolCall("1", "add"),))], {}, "calls of tools"),
+        ([Message("tool", "3", tool_call_id="1")], {}, "calls of tools"),
+    ],
+)
+async def test_a_local_engine_refuses_what_it_can_not_do(
+    prompt: Any, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(BadRequestError, match=reason):
+        await rxllm.sinks.collect(rxllm.model("tiny").stream(prompt, **options))

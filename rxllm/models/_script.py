@@ -109,7 +109,7 @@ def _cut(text: str, by: str | None) -> Iterable[str]:
 
 
 def _words(request: Request) -> int:
-    return sum(len(message.content.split()) for message in request.messages)
+    return sum(len(message.text.split()) for message in request.messages)
 
 
 def _stopped(script: Sequence[Step], stops: StopSequences) -> tuple[list[Step], str | None]:

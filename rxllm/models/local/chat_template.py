@@ -64,10 +64,10 @@ class ChatTemplate:
         """
         begun = ""
         if messages[-1].role == "assistant":
-            begun = messages[-1].content
+            begun = messages[-1].text
             messages = messages[:-1]
         if self._template is None:
-            return "\n".join([message.content for message in messages] + [begun] * bool(begun))
+            return "\n".join([message.text for message in messages] + [begun] * bool(begun))
         try:
             prompt = self._template.render(
                 messages=[_as_mapping(message) for message in messages],
@@ -84,7 +84,7 @@ class ChatTemplate:
 def _as_mapping(message: Message) -> dict[str, Any]:
     fields = {
         "role": message.role,
-        "content": message.content,
+        "content": message.text,
         "name": message.name,
         "tool_call_id": message.tool_call_id,
     }

@@ -11,6 +11,8 @@ from reactivex import Observable, abc
 
 from rxllm.bridge import pump
 from rxllm.chunks import Chunk, End, Start, Token, Usage
+from rxllm.errors import BadRequestError
+from rxllm.messages import ImagePart
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.runner import EngineRunner, Failed, Finished, Job, Opened, Piece, Released
 from rxllm.requests import ModelInfo, Prompt, Request, as_request
@@ -82,6 +84,7 @@ class LocalModel:
         self._runner.close()
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
+        _check_text_only(request, self._info.id)
         job = self._runner.submit(request, running_loop())
         job.set_wanted(valve.is_open)
         watching = valve.on_change(job.set_wanted)
@@ -106,6 +109,17 @@ class LocalModel:
             if not isinstance(event, Released):
                 chunks.extend(writer.write(event))
         return chunks
+
+
+def _check_text_only(request: Request, model: str) -> None:
+    """Local engines read and write text: tools and images are for remote models."""
+    if request.tools:
+        raise BadRequestError(f"{model} can't call tools")
+    for message in request.messages:
+        if message.role == "tool" or message.tool_calls:
+            raise BadRequestError(f"{model} can't read calls of tools")
+        if any(isinstance(part, ImagePart) for part in message.parts):
+            raise BadRequestError(f"{model} can't read images")
 
 
 class _ChunkWriter:
