@@ -8,18 +8,20 @@
     ├── ModelError
     │   ├── ModelNotFoundError       no such model
     │   └── ModelLoadError           a local model's file is missing, of the wrong kind, or broken
-    ├── ProviderError                a remote model answered with an error (status, request_id)
+    ├── ProviderError                a remote model answered with an error (status, request_id,
+    │   │                            retry_after)
     │   ├── AuthenticationError      401
     │   ├── PermissionDeniedError    403
     │   ├── RequestTimeoutError      408
     │   ├── ConflictError            409
-    │   ├── RateLimitError           429 (retry_after)
+    │   ├── RateLimitError           429
     │   ├── ServerError              5xx
     │   └── OverloadedError          503, 529, or said in the stream
     ├── ContextLengthError           the prompt does not fit into the model's context
     ├── ContentFilteredError         refused for its content
     ├── StreamError
     │   ├── ConnectionFailedError    refused, reset, or no route
+    │   ├── CertificateError         the server can't prove who it is
     │   ├── TruncatedStreamError     it ended without its end marker
     │   ├── MalformedStreamError     what came can't be read
     │   ├── EmptyStreamError         it ended without any content
@@ -49,6 +51,7 @@ __all__ = [
     "AllModelsFailedError",
     "AuthenticationError",
     "BadRequestError",
+    "CertificateError",
     "CircuitOpenError",
     "ConflictError",
     "ConnectTimeoutError",
@@ -127,14 +130,21 @@ class ProviderError(RxLLMError):
         message: what the provider said.
         status: the HTTP status code.
         request_id: the provider's name for the request, for its support.
+        retry_after: how long to wait before asking again, in seconds, where the provider says so.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.request_id = request_id
+        self.retry_after = retry_after
 
 
 class AuthenticationError(ProviderError):
@@ -154,18 +164,7 @@ class ConflictError(ProviderError):
 
 
 class RateLimitError(ProviderError):
-    """Too many requests or tokens (429). `retry_after` is in seconds, where the provider says."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: float | None = None,
-        status: int | None = None,
-        request_id: str | None = None,
-    ) -> None:
-        super().__init__(message, status=status, request_id=request_id)
-        self.retry_after = retry_after
+    """Too many requests or tokens (429)."""
 
 
 class ServerError(ProviderError):
@@ -190,6 +189,10 @@ class StreamError(RxLLMError):
 
 class ConnectionFailedError(StreamError):
     """The connection was refused, reset, or never made."""
+
+
+class CertificateError(StreamError):
+    """The server's certificate can't be trusted. Asked again, it will be the same."""
 
 
 class TruncatedStreamError(StreamError):
@@ -269,6 +272,7 @@ _DESERVES_AGAIN: Final = (
 )
 _DESERVES_NEXT: Final = (
     ModelError,
+    CertificateError,
     AuthenticationError,
     PermissionDeniedError,
     ContextLengthError,
@@ -286,8 +290,8 @@ def deserves(error: BaseException) -> Deserves:
     - `"again"`: connections refused, reset or cut; 408, 409, 429 and 5xx; overloaded; an empty,
       truncated or unreadable stream.
     - `"next"`: time-outs to connect, to the first token and between tokens; a context that is too
-      small; a model that can't be found, loaded or used with this key; an open circuit, a full
-      pool.
+      small; a model that can't be found, loaded or used with this key; a certificate that can't be
+      trusted; an open circuit, a full pool.
     - `"neither"`: a bad request, filtered content, the total time limit, a subscriber that lagged
       behind, cancellation, and anything that is not known.
 

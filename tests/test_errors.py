@@ -17,7 +17,7 @@ AGAIN = {
 NEXT = {
     "ModelError", "ModelNotFoundError", "ModelLoadError", "AuthenticationError",
     "PermissionDeniedError", "ContextLengthError", "ConnectTimeoutError", "FirstTokenTimeoutError",
-    "StallTimeoutError", "CircuitOpenError", "PoolFullError",
+    "StallTimeoutError", "CircuitOpenError", "PoolFullError", "CertificateError",
 }  # fmt: skip
 
 

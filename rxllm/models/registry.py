@@ -2,6 +2,9 @@
 
 - `tiny` or `tiny/onnx`, `tiny/llama`: the bundled model, on either engine.
 - `llama/<path>`: any GGUF file. `onnx/<directory>`: any ONNX decoder in Optimum's layout.
+- `openai/<model>`, `anthropic/<model>`, `openrouter/<vendor>/<model>`, `groq/<model>`: by HTTP,
+  with a key from an option or from the environment.
+- `openai_compatible/<model>`: any server that speaks like OpenAI, by its base URL.
 - `scripted/<text>`: the fake of `rxllm.models.scripted`, that says `text`, word by word.
 - whatever was added by `register`.
 """
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -19,6 +23,7 @@ from rxllm.errors import BadRequestError, ModelLoadError
 from rxllm.models import tiny
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.model import LocalModel
+from rxllm.models.remote.provider import CAPABILITIES, PROVIDERS
 from rxllm.requests import Model, ModelInfo
 
 __all__ = ["model", "models", "register"]
@@ -43,7 +48,9 @@ def model(name: str, **options: Any) -> Model:
     Args:
         name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; `models()` lists what there is.
         options: for local models: `context_length` (tokens of one stream), `slots` (streams live
-            at once, 8), `threads` (of a decode step).
+            at once, 8), `threads` (of a decode step). For remote ones: `api_key`, `base_url`,
+            `connect_timeout` (seconds, 10), `headers`, `strict` (an event that can't be read is
+            an error).
 
     Raises:
         BadRequestError: no provider has this name, or an option is not known.
@@ -73,6 +80,10 @@ def models() -> list[ModelInfo]:
         ModelInfo("onnx/<directory>", "onnx", None, _ONNX, "any ONNX decoder with a cache"),
         ModelInfo("scripted/<text>", "scripted", None, ("text",), "a fake that says the text"),
     ]
+    listed += [
+        ModelInfo(f"{name}/<model>", name, None, CAPABILITIES, f"remote, {provider.needs}")
+        for name, provider in PROVIDERS.items()
+    ]
     return listed + [info for _, info in _registered.values()]
 
 
@@ -93,7 +104,8 @@ def register(provider: str, factory: Factory, info: ModelInfo | None = None) -> 
 
 
 def _providers() -> dict[str, Factory]:
-    return {"tiny": _tiny, "llama": _llama, "onnx": _onnx, "scripted": _scripted}
+    remote: dict[str, Factory] = {name: partial(_remote, name) for name in PROVIDERS}
+    return remote | {"tiny": _tiny, "llama": _llama, "onnx": _onnx, "scripted": _scripted}
 
 
 def _nearest(provider: str) -> str:
@@ -122,6 +134,24 @@ def _scripted(text: str, **options: Any) -> Model:
     from rxllm.models.scripted import ScriptedModel
 
     return ScriptedModel(text or "Hello from a script.", by="word", **options)
+
+
+class _RemoteOptions(msgspec.Struct, forbid_unknown_fields=True):
+    api_key: str | None = None
+    base_url: str | None = None
+    connect_timeout: float = 10.0
+    headers: dict[str, str] | None = None
+    strict: bool = False
+
+
+def _remote(provider: str, name: str, **given: Any) -> Model:
+    from rxllm.models.remote.model import RemoteModel
+
+    try:
+        options = msgspec.convert(given, _RemoteOptions)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(f"the options of {provider} are not right: {error}") from None
+    return RemoteModel(PROVIDERS[provider], name, **msgspec.structs.asdict(options))
 
 
 def _path(path: str, form: str) -> Path:

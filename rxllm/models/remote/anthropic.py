@@ -1,0 +1,204 @@
+"""Answers in the form of Anthropic's messages.
+
+Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from rxllm.chunks import Chunk, End, FinishReason, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.errors import EmptyStreamError, TruncatedStreamError
+from rxllm.models.remote.anthropic_request import anthropic_body
+from rxllm.models.remote.failures import ErrorObject, error_in_stream
+from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.models.remote.wire import JsonDecoder, TextJoiner
+from rxllm.requests import Request
+
+__all__ = ["AnthropicReader", "AnthropicWire"]
+
+_REASONS: Final[dict[str, FinishReason]] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+
+
+class _Usage(msgspec.Struct, gc=False):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+
+class _Message(msgspec.Struct):
+    id: str = ""
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+class _Block(msgspec.Struct, gc=False):
+    type: str = ""
+    id: str = ""
+    name: str = ""
+    text: str | None = None
+    thinking: str | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    index: int = 0
+    message: _Message | None = None
+    content_block: _Block | None = None
+    delta: _Delta | None = None
+    usage: _Usage | None = None
+    error: ErrorObject | None = None
+
+
+class AnthropicWire:
+    """The API of messages."""
+
+    path = "/v1/messages"
+
+    def headers(self, key: str | None) -> dict[str, str]:
+        """The headers that carry the key, and the version of the API."""
+        return {"anthropic-version": "2023-06-01", **({"x-api-key": key} if key else {})}
+
+    def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
+        """The body of a request."""
+        return anthropic_body(request, model, provider)
+
+    def reader(
+        self, model: str, provider: Provider, headers: Mapping[str, str], strict: bool
+    ) -> AnthropicReader:
+        """A reader for one answer."""
+        return AnthropicReader(model, provider.name, headers, strict)
+
+
+class AnthropicReader:
+    """Reads one message.
+
+    - `Start` comes with `message_start`. Pings and events of types that are not known say nothing.
+    - Thinking is `Reasoning`; its signature is left out, as are the blocks of tools that the
+      provider calls itself.
+    - Calls of tools come as their arguments grow, and once more, complete, at the end of their
+      block.
+    - `Usage` is merged from the first and the last event that tell of it, and comes right before
+      `End`. Its `input_tokens` are all that were read; `cached_tokens` are those among them that
+      came from the cache.
+    - The end marker is `message_stop`.
+    """
+
+    def __init__(self, model: str, provider: str, headers: Mapping[str, str], strict: bool) -> None:
+        self.is_done = False
+        self._model = model
+        self._provider = provider
+        self._headers = headers
+        self._decoder = JsonDecoder(_Event, strict)
+        self._text = TextJoiner()
+        self._reasoning = TextJoiner()
+        self._calls: dict[int, ToolCall] = {}
+        self._arguments = TextJoiner()
+        self._usage = _Usage()
+        self._reason: str | None = None
+        self._stop_sequence: str | None = None
+        self._has_begun = False
+
+    def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
+        """Append what `event` says to `chunks`; see `Reader`."""
+        told = self._decoder.decode(event.data)
+        if isinstance(told, Notice):
+            chunks.append(told)
+            return
+        if told.error is not None:
+            raise error_in_stream(self._provider, told.error, self._headers)
+        if told.usage is not None:
+            self._add_usage(told.usage)
+        if told.type == "content_block_delta" and told.delta is not None:
+            self._read_delta(told.index, told.delta, chunks)
+        elif told.type == "content_block_start" and told.content_block is not None:
+            self._open_block(told.index, told.content_block, chunks)
+        elif told.type == "content_block_stop":
+            self._close_block(told.index, chunks)
+        elif told.type == "message_start" and told.message is not None:
+            self._begin(told.message, chunks)
+        elif told.type == "message_delta" and told.delta is not None:
+            self._reason = told.delta.stop_reason or self._reason
+            self._stop_sequence = told.delta.stop_sequence or self._stop_sequence
+        elif told.type == "message_stop":
+            self._finish(chunks)
+
+    def end(self, chunks: list[Chunk]) -> None:
+        """The body has ended, and should not have; see `Reader`."""
+        if not self._has_begun:
+            raise EmptyStreamError(f"{self._provider} sent an answer without any content")
+        raise TruncatedStreamError(f"the answer of {self._provider} ended before its end")
+
+    def _begin(self, message: _Message, chunks: list[Chunk]) -> None:
+        self._has_begun = True
+        if message.usage is not None:
+            self._add_usage(message.usage)
+        name = f"{self._provider}/{message.model or self._model}"
+        chunks.append(Start(message.id, name, self._provider, time.time()))
+
+    def _open_block(self, index: int, block: _Block, chunks: list[Chunk]) -> None:
+        if block.type == "tool_use":
+            place = len(self._calls)
+            call = self._calls[index] = ToolCall(block.id, block.name, index=place)
+            chunks.append(call)
+        self._read_delta(index, _Delta(block.text, block.thinking), chunks)
+
+    def _read_delta(self, index: int, delta: _Delta, chunks: list[Chunk]) -> None:
+        if delta.text:
+            if text := self._text.feed(delta.text):
+                chunks.append(Token(text))
+        elif delta.thinking:
+            if thought := self._reasoning.feed(delta.thinking):
+                chunks.append(Reasoning(thought))
+        elif delta.partial_json and index in self._calls:
+            call = self._calls[index]
+            arguments = call.arguments + self._arguments.feed(delta.partial_json)
+            call = self._calls[index] = msgspec.structs.replace(call, arguments=arguments)
+            chunks.append(call)
+
+    def _close_block(self, index: int, chunks: list[Chunk]) -> None:
+        """Blocks come one after another, so that what is held back is of this one."""
+        if thought := self._reasoning.flush():
+            chunks.append(Reasoning(thought))
+        if text := self._text.flush():
+            chunks.append(Token(text))
+        if index in self._calls:
+            call = self._calls[index]
+            arguments = (call.arguments + self._arguments.flush()) or "{}"
+            chunks.append(msgspec.structs.replace(call, arguments=arguments, complete=True))
+
+    def _add_usage(self, usage: _Usage) -> None:
+        """Counts are of all so far; what an event does not tell stays."""
+        told = {name: getattr(usage, name) for name in usage.__struct_fields__}
+        self._usage = msgspec.structs.replace(
+            self._usage, **{name: count for name, count in told.items() if count is not None}
+        )
+
+    def _finish(self, chunks: list[Chunk]) -> None:
+        self.is_done = True
+        if not self._has_begun:
+            raise EmptyStreamError(f"{self._provider} sent an answer without any content")
+        usage = self._usage
+        cached = usage.cache_read_input_tokens
+        read = (usage.input_tokens or 0) + (usage.cache_creation_input_tokens or 0) + (cached or 0)
+        chunks.append(Usage(read, usage.output_tokens or 0, cached_tokens=cached))
+        chunks.append(End(_REASONS.get(self._reason or "", "stop"), self._stop_sequence))

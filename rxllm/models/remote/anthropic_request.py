@@ -1,0 +1,142 @@
+"""Requests in the form of Anthropic's messages.
+
+Sources: https://docs.anthropic.com/en/api/messages,
+https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs.
+"""
+
+from __future__ import annotations
+
+import base64
+from itertools import groupby
+from typing import Any, Final
+
+import msgspec
+
+from rxllm.chunks import ToolCall
+from rxllm.errors import BadRequestError
+from rxllm.messages import ImagePart, Message, Part, Tool
+from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.wire import check_options
+from rxllm.requests import Request
+
+__all__ = ["MAX_TOKENS", "anthropic_body"]
+
+MAX_TOKENS: Final = 4096
+"""The length of an answer at most, where the request leaves it open: this API has no default."""
+
+_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
+
+
+def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str, Any]:
+    """The body of a streamed message. What is in `extra` replaces what is said here.
+
+    System messages at the beginning become `system`, and answers of tools that follow one another
+    become one message of the user.
+
+    Raises:
+        BadRequestError: the request asks for what this API can't do.
+    """
+    check_options(request, provider)
+    messages = list(request.messages)
+    system: list[dict[str, Any]] = []
+    while messages and messages[0].role == "system":
+        system += _parts(messages.pop(0))
+    if not messages:
+        raise BadRequestError("anthropic needs a message beside those of the system")
+    body: dict[str, Any] = {
+        "model": model,
+        "max_tokens": MAX_TOKENS if request.max_tokens is None else request.max_tokens,
+        "messages": _turns(messages),
+        "stream": True,
+        **provider.body,
+    }
+    options = {
+        "system": system or None,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        **{theirs: getattr(request, ours) for ours, theirs in provider.sampling.items()},
+        "stop_sequences": request.stop or None,
+        "output_config": _output_config(request),
+        "tools": [_tool(tool) for tool in request.tools] or None,
+        "tool_choice": _tool_choice(request),
+    }
+    body |= {name: value for name, value in options.items() if value is not None}
+    return body | request.extra
+
+
+def _turns(messages: list[Message]) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    for is_tool, group in groupby(messages, lambda message: message.role == "tool"):
+        if is_tool:
+            turns.append({"role": "user", "content": [_tool_result(each) for each in group]})
+        else:
+            turns += [_turn(message) for message in group]
+    return turns
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    if message.role == "system":
+        raise BadRequestError("anthropic takes system messages at the beginning alone")
+    if message.name is not None:
+        raise BadRequestError("anthropic's messages have no name")
+    if isinstance(message.content, str) and not message.tool_calls:
+        return {"role": message.role, "content": message.content}
+    calls = [_tool_use(call) for call in message.tool_calls]
+    return {"role": message.role, "content": [*_parts(message), *calls]}
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    return [_part(part) for part in message.parts]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if not isinstance(part, ImagePart):
+        return {"type": "text", "text": part.text}
+    if part.data is None:
+        return {"type": "image", "source": {"type": "url", "url": part.url}}
+    data = base64.b64encode(part.data).decode()
+    source = {"type": "base64", "media_type": part.media_type, "data": data}
+    return {"type": "image", "source": source}
+
+
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    try:
+        given = msgspec.json.decode(call.arguments or "{}")
+    except msgspec.DecodeError:
+        raise BadRequestError(f"the arguments of the call {call.id} are no JSON") from None
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": given}
+
+
+def _tool_result(message: Message) -> dict[str, Any]:
+    if message.tool_call_id is None:
+        raise BadRequestError("the message of a tool does not say which call it answers")
+    return {
+        "type": "tool_result",
+        "tool_use_id": message.tool_call_id,
+        "content": _parts(message),
+    }
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    schema = tool.parameters or {"type": "object", "properties": {}}
+    written: dict[str, Any] = {"name": tool.name, "input_schema": schema}
+    if tool.description:
+        written["description"] = tool.description
+    return written
+
+
+def _tool_choice(request: Request) -> dict[str, Any] | None:
+    choice = request.tool_choice
+    if choice is None:
+        return None
+    if choice in _CHOICES:
+        return {"type": _CHOICES[choice]}
+    return {"type": "tool", "name": choice}
+
+
+def _output_config(request: Request) -> dict[str, Any] | None:
+    if request.response_format is None:
+        return None
+    if request.response_format == "json":
+        raise BadRequestError("anthropic promises JSON only for a schema: give one")
+    return {"format": {"type": "json_schema", "schema": request.response_format}}

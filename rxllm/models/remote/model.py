@@ -1,0 +1,160 @@
+"""A remote model: a provider's API behind the protocol that all models share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from reactivex import Observable, abc
+
+from rxllm.bridge import pump
+from rxllm.chunks import Chunk
+from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
+from rxllm.models.remote.anthropic import AnthropicWire
+from rxllm.models.remote.connection import Connection, connect
+from rxllm.models.remote.failures import error_of_response
+from rxllm.models.remote.openai import OpenAIWire
+from rxllm.models.remote.provider import CAPABILITIES, Endpoint, Provider
+from rxllm.models.remote.sse import EventStreamDecoder
+from rxllm.models.remote.wire import Reader, Wire
+from rxllm.requests import ModelInfo, Prompt, Request, as_request
+from rxllm.valve import Valve
+
+__all__ = ["RemoteModel"]
+
+_WIRES: Final[dict[str, Wire]] = {"openai": OpenAIWire(), "anthropic": AnthropicWire()}
+
+_HEADERS: Final = {"Accept": "text/event-stream", "Content-Type": "application/json"}
+
+
+class RemoteModel:
+    """A model behind HTTP. Made by `rxllm.model("openai/...")` and its like.
+
+    - Nothing is sent before the subscription. Each subscription is a request of its own, over
+      connections that are pooled for each provider and event loop, and closed with the loop.
+    - Completion: after `End`, once the end marker of the API has come.
+    - Error: mapped to `rxllm.errors`; what came before it leaves first. An event that can't be
+      read is skipped with a notice `"malformed"`; the third in a row is an error.
+    - Disposal: closes the connection at the next turn of the event loop, before the response has
+      come as well, so that the provider stops.
+    - Demand: while the subscriber's valve is closed the socket is not read, so that TCP stops the
+      provider. What has been read by then is held, 192 KiB at most.
+    - Comments and pings are no chunks, so that they feed no time limit.
+
+    Args:
+        provider: whose model.
+        name: as the provider calls it.
+        api_key: the key; None: that of the environment (`OPENAI_API_KEY`, ...), read at each
+            subscription.
+        base_url: in place of the provider's own; None: that of the environment, if any.
+        connect_timeout: seconds to connect, above 0.
+        headers: sent with each request. They may hold secrets, and are not shown.
+        strict: the first event that can't be read is an error.
+
+    Raises:
+        BadRequestError: there is no name, or an option can't be right.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        name: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        connect_timeout: float = 10.0,
+        headers: Mapping[str, str] | None = None,
+        strict: bool = False,
+    ) -> None:
+        if not name:
+            raise BadRequestError(f"the name lacks the model: {provider.name}/<model>")
+        if not 0 < connect_timeout < float("inf"):
+            raise BadRequestError(f"connect_timeout is above 0 seconds, not {connect_timeout}")
+        self._name = name
+        self._provider = provider
+        self._endpoint = Endpoint(provider, api_key, base_url)
+        self._wire = _WIRES[provider.wire]
+        self._connect_timeout = connect_timeout
+        self._headers = dict(headers or {})
+        self._strict = strict
+        self._info = ModelInfo(f"{provider.name}/{name}", provider.name, capabilities=CAPABILITIES)
+
+    def __repr__(self) -> str:
+        return f"<RemoteModel {self._info.id}>"
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of this model, without asking anybody."""
+        return self._info
+
+    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+        """A cold Observable of the answer; see `rxllm.requests.Model.stream`.
+
+        Raises:
+            BadRequestError: the prompt or an option can't be right. What this provider can't do
+                is one too, into `on_error`.
+        """
+        request = as_request(prompt, **options)
+
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return pump(
+                observer, scheduler, lambda valve: self._answer(request, valve), batched=True
+            )
+
+        return Observable(subscribe)
+
+    async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
+        key = self._endpoint.key()
+        body = msgspec.json.encode(self._wire.body(request, self._name, self._provider))
+        headers = _HEADERS | self._wire.headers(key) | self._headers
+        url = self._endpoint.base_url + self._wire.path
+        provider, seconds = self._provider, self._connect_timeout
+        try:
+            async with connect(provider.name, url, headers, body, seconds) as connection:
+                await self._check(connection)
+                reader = self._wire.reader(self._name, provider, connection.headers, self._strict)
+                decoder = EventStreamDecoder()
+                while not reader.is_done:
+                    await valve.wait_open()
+                    chunks, failure = await _read(connection, decoder, reader)
+                    if chunks:
+                        yield chunks
+                    if failure is not None:
+                        raise failure
+                await connection.finish()
+        except RxLLMError as error:
+            if key is not None and key in str(error):
+                error.args = (str(error).replace(key, "[key]"),)
+            raise
+
+    async def _check(self, connection: Connection) -> None:
+        """Raise what a response tells that is no stream."""
+        name, status = self._provider.name, connection.status
+        if status != 200:
+            body = await connection.read_error()
+            raise error_of_response(name, status, connection.headers, body)
+        if connection.content_type not in {"text/event-stream", ""}:
+            raise MalformedStreamError(
+                f"{name} answered with {connection.content_type}, and not with a stream of events"
+            )
+
+
+async def _read(
+    connection: Connection, decoder: EventStreamDecoder, reader: Reader
+) -> tuple[list[Chunk], RxLLMError | None]:
+    """The chunks of one read, and the error after them."""
+    chunks: list[Chunk] = []
+    try:
+        data = await connection.read()
+        if not data:
+            reader.end(chunks)
+        for event in decoder.feed(data):
+            reader.read(event, chunks)
+            if reader.is_done:
+                break
+    except RxLLMError as error:
+        return chunks, error
+    return chunks, None

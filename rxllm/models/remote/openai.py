@@ -1,0 +1,203 @@
+"""Answers in the form of OpenAI's chat completions, as OpenRouter, Groq and many servers send them.
+
+Sources: https://platform.openai.com/docs/api-reference/chat-streaming,
+https://openrouter.ai/docs/api/reference/streaming, https://console.groq.com/docs/api-reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rxllm.chunks import Chunk, End, FinishReason, Notice, Reasoning, Start, Token, ToolCall
+from rxllm.errors import EmptyStreamError, TruncatedStreamError
+from rxllm.models.remote.failures import ErrorObject, error_in_stream
+from rxllm.models.remote.openai_request import openai_body
+from rxllm.models.remote.openai_types import (
+    Choice,
+    Completion,
+    LogProbs,
+    TokenCounts,
+    ToolCallDelta,
+)
+from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.models.remote.wire import JsonDecoder, TextJoiner
+from rxllm.requests import Request
+
+__all__ = ["OpenAIReader", "OpenAIWire"]
+
+_REASONS: Final[dict[str, FinishReason]] = {
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+class _Call:
+    """A call of a tool, as far as it has come."""
+
+    def __init__(self, index: int, id: str) -> None:  # noqa: A002 - its name on the wire
+        self.index = index
+        self.id = id
+        self.name = ""
+        self.arguments = ""
+        self.joiner = TextJoiner()
+
+    def as_chunk(self, *, complete: bool = False) -> ToolCall:
+        return ToolCall(self.id, self.name, self.arguments, self.index, complete)
+
+
+class OpenAIWire:
+    """The API of chat completions."""
+
+    path = "/chat/completions"
+
+    def headers(self, key: str | None) -> dict[str, str]:
+        """The headers that carry the key."""
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
+        """The body of a request."""
+        return openai_body(request, model, provider)
+
+    def reader(
+        self, model: str, provider: Provider, headers: Mapping[str, str], strict: bool
+    ) -> OpenAIReader:
+        """A reader for one answer."""
+        return OpenAIReader(model, provider.name, headers, strict)
+
+
+class OpenAIReader:
+    """Reads one chat completion.
+
+    - `Start` comes with the first event, so not with comments.
+    - A refusal is text, and ends with `"content_filter"`.
+    - Calls of tools come as their arguments grow, and once more, complete, at the end. A new id is
+      a new call, also where its index is that of another one.
+    - Usage may come before or after the finish reason; the last one counts, and comes right
+      before `End`.
+    - The end marker is `[DONE]`, or the end of the body after a finish reason. Reasons that are
+      not known are `"stop"`.
+    """
+
+    def __init__(self, model: str, provider: str, headers: Mapping[str, str], strict: bool) -> None:
+        self.is_done = False
+        self._model = model
+        self._provider = provider
+        self._headers = headers
+        self._decoder = JsonDecoder(Completion, strict)
+        self._text = TextJoiner()
+        self._reasoning = TextJoiner()
+        self._calls: list[_Call] = []
+        self._calls_by_index: dict[int, _Call] = {}
+        self._usage: TokenCounts | None = None
+        self._reason: str | None = None
+        self._is_refused = False
+        self._has_begun = False
+
+    def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
+        """Append what `event` says to `chunks`; see `Reader`."""
+        if event.data == "[DONE]":
+            if not self._has_begun:
+                raise EmptyStreamError(f"{self._provider} sent an answer without any content")
+            self._finish(chunks)
+            return
+        completion = self._decoder.decode(event.data)
+        if isinstance(completion, Notice):
+            chunks.append(completion)
+            return
+        if completion.error is not None:
+            raise self._failure(completion.error)
+        if not self._has_begun:
+            self._begin(completion, chunks)
+        for choice in completion.choices or ():
+            if choice.index == 0:
+                self._read_choice(choice, chunks)
+        if completion.usage is not None:
+            self._usage = completion.usage
+        elif completion.x_groq is not None and completion.x_groq.usage is not None:
+            self._usage = completion.x_groq.usage
+
+    def end(self, chunks: list[Chunk]) -> None:
+        """The body has ended; see `Reader`."""
+        if not self._has_begun:
+            raise EmptyStreamError(f"{self._provider} sent an answer without any content")
+        if self._reason is None:
+            raise TruncatedStreamError(f"the answer of {self._provider} ended before its end")
+        self._finish(chunks)
+
+    def _begin(self, completion: Completion, chunks: list[Chunk]) -> None:
+        self._has_begun = True
+        name = f"{self._provider}/{completion.model or self._model}"
+        request_id = completion.id or self._headers.get("x-request-id", "")
+        chunks.append(Start(request_id, name, self._provider, completion.created))
+
+    def _failure(self, told: ErrorObject | str) -> Exception:
+        if isinstance(told, str):
+            told = ErrorObject(told)
+        return error_in_stream(self._provider, told, self._headers)
+
+    def _read_choice(self, choice: Choice, chunks: list[Chunk]) -> None:
+        delta = choice.delta
+        if delta is not None:
+            thought = delta.reasoning_content or delta.reasoning
+            if thought and (thought := self._reasoning.feed(thought)):
+                chunks.append(Reasoning(thought))
+            if delta.content and (text := self._text.feed(delta.content)):
+                chunks.append(Token(text, _confidence(choice.logprobs)))
+            if delta.refusal:
+                self._is_refused = True
+                chunks.append(Token(self._text.feed(delta.refusal)))
+            for call in delta.tool_calls or ():
+                self._read_call(call, chunks)
+        if choice.finish_reason == "error":
+            raise self._failure(ErrorObject(None, "error"))
+        if choice.finish_reason:
+            self._reason = choice.finish_reason
+
+    def _read_call(self, delta: ToolCallDelta, chunks: list[Chunk]) -> None:
+        call = self._call(delta)
+        if delta.function is not None:
+            call.name = delta.function.name or call.name
+            call.arguments += call.joiner.feed(delta.function.arguments or "")
+        chunks.append(call.as_chunk())
+
+    def _call(self, delta: ToolCallDelta) -> _Call:
+        """The call that `delta` goes on with, or a new one."""
+        known: _Call | None
+        if delta.id:
+            known = next((call for call in self._calls if call.id == delta.id), None)
+        elif delta.index is not None:
+            known = self._calls_by_index.get(delta.index)
+        else:
+            known = self._calls[-1] if self._calls else None
+        if known is None:
+            place = len(self._calls)
+            known = _Call(place, delta.id or f"call_{place}")
+            self._calls.append(known)
+        if delta.index is not None:
+            self._calls_by_index[delta.index] = known
+        return known
+
+    def _finish(self, chunks: list[Chunk]) -> None:
+        self.is_done = True
+        if thought := self._reasoning.flush():
+            chunks.append(Reasoning(thought))
+        if text := self._text.flush():
+            chunks.append(Token(text))
+        for call in self._calls:
+            call.arguments += call.joiner.flush()
+            chunks.append(call.as_chunk(complete=True))
+        if self._usage is not None:
+            chunks.append(self._usage.as_chunk())
+        reason = _REASONS.get(self._reason or "", "stop")
+        chunks.append(End("content_filter" if self._is_refused else reason))
+
+
+def _confidence(logprobs: LogProbs | None) -> float | None:
+    if logprobs is None or not logprobs.content:
+        return None
+    return math.exp(min(0.0, sum(token.logprob for token in logprobs.content)))

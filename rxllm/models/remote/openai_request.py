@@ -1,0 +1,108 @@
+"""Requests in the form of OpenAI's chat completions.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from rxllm.messages import ImagePart, Message, Part, Tool
+from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.wire import check_options
+from rxllm.requests import Request
+
+__all__ = ["data_url", "openai_body"]
+
+
+def openai_body(request: Request, model: str, provider: Provider) -> dict[str, Any]:
+    """The body of a streamed chat completion. What is in `extra` replaces what is said here.
+
+    Raises:
+        BadRequestError: the request asks for what the provider can't do.
+    """
+    check_options(request, provider)
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [_message(message) for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **provider.body,
+    }
+    options = {
+        provider.length_field: request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        **{theirs: getattr(request, ours) for ours, theirs in provider.sampling.items()},
+        "stop": request.stop or None,
+        "response_format": _response_format(request),
+        "logprobs": request.confidence or None,
+        "tools": [_tool(tool) for tool in request.tools] or None,
+        "tool_choice": _tool_choice(request),
+    }
+    body |= {name: value for name, value in options.items() if value is not None}
+    return body | request.extra
+
+
+def data_url(image: ImagePart) -> str:
+    """The image as a URL: its own, or one that holds its bytes."""
+    if image.data is None:
+        return image.url or ""
+    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+
+
+def _message(message: Message) -> dict[str, Any]:
+    content: Any = message.content
+    if not isinstance(content, str):
+        content = [_part(part) for part in content]
+    written: dict[str, Any] = {"role": message.role, "content": content}
+    if message.name is not None:
+        written["name"] = message.name
+    if message.tool_call_id is not None:
+        written["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        written["content"] = content or None
+        written["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    return written
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": {"url": data_url(part)}}
+    return {"type": "text", "text": part.text}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters:
+        function["parameters"] = tool.parameters
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(request: Request) -> Any:
+    choice = request.tool_choice
+    if choice is None or choice in {"auto", "none", "required"}:
+        return choice
+    return {"type": "function", "function": {"name": choice}}
+
+
+def _response_format(request: Request) -> dict[str, Any] | None:
+    asked = request.response_format
+    if asked is None:
+        return None
+    if asked == "json":
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": asked, "strict": True},
+    }

@@ -1,0 +1,154 @@
+"""Providers as data: where they are, what their key is called, and what they can do."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from rxllm.errors import AuthenticationError, BadRequestError
+
+__all__ = ["CAPABILITIES", "PROVIDERS", "Endpoint", "Provider"]
+
+CAPABILITIES: Final = ("text", "tools", "images", "json_schema", "reasoning")
+"""What the APIs can do; not every model behind them can do all of it."""
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """What is special about a provider.
+
+    Args:
+        name: what comes before the slash in the name of a model.
+        wire: the API that it speaks.
+        base_url: where it is; None if only the user knows.
+        variable: the beginning of its environment variables `..._API_KEY` and `..._BASE_URL`.
+        needs_key: nothing is asked without a key.
+        length_field: what it calls `max_tokens`.
+        sampling: what it calls the options of sampling that not all providers have. An option
+            that is not here is one that it can't do.
+        logprobs: it tells the probabilities of tokens.
+        prefill: it goes on from a last message of the assistant.
+        body: fields that are sent with every request.
+    """
+
+    name: str
+    wire: Literal["openai", "anthropic"] = "openai"
+    base_url: str | None = None
+    variable: str
+    needs_key: bool = True
+    length_field: str = "max_tokens"
+    sampling: dict[str, str] = {}
+    logprobs: bool = False
+    prefill: bool = True
+    body: dict[str, object] = {}
+
+    @property
+    def needs(self) -> str:
+        """What the user has to give."""
+        return f"with {self.variable}_{'API_KEY' if self.needs_key else 'BASE_URL'} or an option"
+
+
+PROVIDERS: Final = {
+    provider.name: provider
+    for provider in (
+        # https://platform.openai.com/docs/api-reference/chat/create
+        Provider(
+            name="openai",
+            base_url="https://api.openai.com/v1",
+            variable="OPENAI",
+            length_field="max_completion_tokens",
+            sampling={"seed": "seed"},
+            logprobs=True,
+            prefill=False,
+        ),
+        # https://docs.anthropic.com/en/api/messages
+        Provider(
+            name="anthropic",
+            wire="anthropic",
+            base_url="https://api.anthropic.com",
+            variable="ANTHROPIC",
+            sampling={"top_k": "top_k"},
+        ),
+        # https://openrouter.ai/docs/api/reference/parameters
+        Provider(
+            name="openrouter",
+            base_url="https://openrouter.ai/api/v1",
+            variable="OPENROUTER",
+            sampling={
+                "seed": "seed",
+                "top_k": "top_k",
+                "min_p": "min_p",
+                "repeat_penalty": "repetition_penalty",
+            },
+            logprobs=True,
+            body={"usage": {"include": True}},
+        ),
+        # https://console.groq.com/docs/api-reference#chat-create
+        Provider(
+            name="groq",
+            base_url="https://api.groq.com/openai/v1",
+            variable="GROQ",
+            length_field="max_completion_tokens",
+            sampling={"seed": "seed"},
+        ),
+        # llama.cpp's server, vLLM, Ollama, ... differ in what they call a repeat penalty.
+        Provider(
+            name="openai_compatible",
+            variable="OPENAI_COMPATIBLE",
+            needs_key=False,
+            sampling={"seed": "seed", "top_k": "top_k", "min_p": "min_p"},
+            logprobs=True,
+        ),
+    )
+}
+
+
+class Endpoint:
+    """Where to ask, and with which key. The key is in no `repr`.
+
+    Args:
+        provider: whose endpoint.
+        api_key: the key; None: that of the environment, read when it is needed.
+        base_url: in place of the provider's own; None: that of the environment, or its own.
+
+    Raises:
+        BadRequestError: there is no base URL, or it is none of HTTP.
+    """
+
+    __slots__ = ("_key", "base_url", "provider")
+
+    def __init__(self, provider: Provider, api_key: str | None, base_url: str | None) -> None:
+        variable = f"{provider.variable}_BASE_URL"
+        url = base_url or os.environ.get(variable) or provider.base_url
+        if url is None:
+            raise BadRequestError(
+                f"{provider.name} models need to know where the server is: give base_url, or set "
+                f"{variable}"
+            )
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise BadRequestError(f"a base URL is like https://host/v1, not {url!r}")
+        self.provider = provider
+        self.base_url = url.rstrip("/")
+        self._key = api_key
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.provider.name}>"
+
+    def key(self) -> str | None:
+        """The key, without white space around it.
+
+        Raises:
+            AuthenticationError: the provider needs one, and there is none.
+        """
+        variable = f"{self.provider.variable}_API_KEY"
+        key = (self._key or os.environ.get(variable) or "").strip()
+        if key:
+            return key
+        if self.provider.needs_key:
+            raise AuthenticationError(
+                f"{self.provider.name} models need a key: give api_key, or set {variable}"
+            )
+        return None
