@@ -1,0 +1,84 @@
+"""What the tests of remote models share: a model on a server of ours, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+
+import rxllm
+from rxllm.chunks import Chunk, Token
+from rxllm.testing.fault_server import FaultServer, Reply, Step
+
+KEY = "sk-very-secret-key"
+NAMES = {
+    "openai": "openai/gpt",
+    "anthropic": "anthropic/claude",
+    "openrouter": "openrouter/vendor/gpt",
+    "groq": "groq/llama",
+    "openai_compatible": "openai_compatible/any",
+}
+
+
+class Heard(NamedTuple):
+    """What a subscriber heard: chunks, then an error, or none."""
+
+    chunks: list[Chunk]
+    error: Exception | None
+
+    @property
+    def text(self) -> str:
+        return "".join(chunk.text for chunk in self.chunks if isinstance(chunk, Token))
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [chunk for chunk in self.chunks if isinstance(chunk, kind)]
+
+
+def make(server: FaultServer, provider: str = "openai", **options: Any) -> rxllm.Model:
+    given = {"api_key": KEY, "base_url": server.url, **options}
+    return rxllm.model(NAMES[provider], **given)
+
+
+async def subscribe(model: rxllm.Model, prompt: Any = "Hi", **options: Any) -> Heard:
+    chunks: list[Chunk] = []
+    try:
+        async for chunk in rxllm.to_async(model.stream(prompt, **options)):
+            chunks.append(chunk)
+    except Exception as error:
+        return Heard(chunks, error)
+    return Heard(chunks, None)
+
+
+async def answer(
+    body: Sequence[Step], provider: str = "openai", *, strict: bool = False, **reply: Any
+) -> Heard:
+    async with FaultServer(Reply(body, **reply)) as server:
+        return await subscribe(make(server, provider, strict=strict))
+
+
+@pytest.fixture
+def model_on() -> Callable[..., rxllm.Model]:
+    """A model of a provider, behind a server."""
+    return make
+
+
+@pytest.fixture
+def listen() -> Callable[..., Awaitable[Heard]]:
+    """Subscribes to a model, up to the end."""
+    return subscribe
+
+
+@pytest.fixture
+def hear() -> Callable[..., Awaitable[Heard]]:
+    """What a model makes of one reply."""
+    return answer
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the keys, addresses and proxies of whoever runs the tests."""
+    for provider in NAMES:
+        monkeypatch.delenv(f"{provider.upper()}_API_KEY", raising=False)
+        monkeypatch.delenv(f"{provider.upper()}_BASE_URL", raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")

@@ -1,0 +1,193 @@
+"""Messages, as Anthropic sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.errors import (
+    EmptyStreamError,
+    MalformedStreamError,
+    OverloadedError,
+    RateLimitError,
+    ServerError,
+    TruncatedStreamError,
+)
+from rxllm.testing.provider_streams import anthropic_event, anthropic_events
+
+Hear = Callable[..., Awaitable[Any]]
+FIRST, *_ = anthropic_events("a")
+
+
+def block(index: int, kind: str, *deltas: dict[str, Any], **fields: Any) -> list[bytes]:
+    return [
+        anthropic_event("content_block_start", index=index, content_block={"type": kind, **fields}),
+        *(anthropic_event("content_block_delta", index=index, delta=delta) for delta in deltas),
+        anthropic_event("content_block_stop", index=index),
+    ]
+
+
+def text(said: str) -> dict[str, Any]:
+    return {"type": "text_delta", "text": said}
+
+
+def json(said: str) -> dict[str, Any]:
+    return {"type": "input_json_delta", "partial_json": said}
+
+
+def last(reason: str = "end_turn", **usage: int) -> list[bytes]:
+    delta = {"stop_reason": reason, "stop_sequence": None}
+    return [
+        anthropic_event("message_delta", delta=delta, usage=usage),
+        anthropic_event("message_stop"),
+    ]
+
+
+@pytest.fixture
+def hear_claude(hear: Hear) -> Hear:
+    def hear_it(body: Any, **options: Any) -> Awaitable[Any]:
+        return hear(body, "anthropic", **options)
+
+    return hear_it
+
+
+async def test_a_stream_is_start_text_usage_end(hear_claude: Hear) -> None:  # row J2
+    heard = await hear_claude(anthropic_events("Hello", " world"))
+    assert heard.error is None
+    assert heard.chunks[0] == Start(
+        "msg_1", "anthropic/claude", "anthropic", heard.chunks[0].created
+    )
+    assert heard.chunks[1:] == [Token("Hello"), Token(" world"), Usage(5, 2), End("stop")]
+
+
+@pytest.mark.parametrize("pieces", [1, 7, "random"])
+async def test_it_is_the_same_however_the_bytes_are_cut(hear_claude: Hear, pieces: Any) -> None:
+    events = anthropic_events("Hé", "llo 🦊", "中文")
+    cut, whole = await hear_claude(events, pieces=pieces), await hear_claude(events)
+    assert cut.chunks[1:] == whole.chunks[1:]
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("end_turn", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("pause_turn", "stop"),
+        ("something_new", "stop"),
+    ],
+)
+async def test_stop_reasons(hear_claude: Hear, told: str, reason: str) -> None:
+    heard = await hear_claude(anthropic_events("a", stop_reason=told))
+    assert heard.chunks[-1] == End(reason)  # type: ignore[arg-type]
+
+
+async def test_the_stop_sequence_is_told(hear_claude: Hear) -> None:
+    delta = {"stop_reason": "stop_sequence", "stop_sequence": "###"}
+    events = [anthropic_event("message_delta", delta=delta), anthropic_event("message_stop")]
+    heard = await hear_claude([FIRST, *block(0, "text", text("a")), *events])
+    assert heard.chunks[-1] == End("stop", "###")
+
+
+async def test_thinking_is_reasoning(hear_claude: Hear) -> None:
+    thinking = [{"type": "thinking_delta", "thinking": "hm"}, {"type": "signature_delta"}]
+    blocks = [*block(0, "thinking", *thinking), *block(1, "text", text("Yes"))]
+    heard = await hear_claude([FIRST, *blocks, *last()])
+    assert heard.chunks[1:3] == [Reasoning("hm"), Token("Yes")]
+
+
+async def test_calls_of_tools_come_as_they_grow_and_complete_with_their_block(
+    hear_claude: Hear,
+) -> None:  # row E9
+    heard = await hear_claude(
+        [
+            FIRST,
+            *block(0, "text", text("I'll add")),
+            *block(1, "tool_use", json(""), json('{"x":'), json("1}"), id="a", name="add"),
+            *block(2, "tool_use", id="b", name="now"),
+            *last("tool_use"),
+        ]
+    )
+    assert heard.of(ToolCall) == [
+        ToolCall("a", "add", ""),
+        ToolCall("a", "add", '{"x":'),
+        ToolCall("a", "add", '{"x":1}'),
+        ToolCall("a", "add", '{"x":1}', 0, complete=True),
+        ToolCall("b", "now", "", 1),
+        ToolCall("b", "now", "{}", 1, complete=True),
+    ]
+    assert heard.chunks[-1] == End("tool_calls")
+
+
+async def test_tools_that_the_provider_calls_itself_are_no_calls(hear_claude: Hear) -> None:
+    search = block(0, "server_tool_use", json('{"query":"x"}'), id="s", name="web_search")
+    heard = await hear_claude([FIRST, *search, *block(1, "text", text("a")), *last()])
+    assert (heard.of(ToolCall), heard.text) == ([], "a")
+
+
+async def test_usage_is_merged_and_what_was_read_counts_the_cache(hear_claude: Hear) -> None:
+    usage = {"input_tokens": 3, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 100}
+    first = anthropic_event("message_start", message={"id": "m", "usage": usage})
+    heard = await hear_claude([first, *block(0, "text", text("a")), *last(output_tokens=7)])
+    assert heard.of(Usage) == [Usage(123, 7, cached_tokens=100)]
+
+
+async def test_pings_and_new_types_say_nothing(hear_claude: Hear) -> None:
+    events = anthropic_events("a")
+    new = [anthropic_event("ping"), anthropic_event("something_new", delta=None)]
+    assert (await hear_claude([*events[:4], *new, *events[4:]])).text == "a"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("overloaded_error", OverloadedError),
+        ("rate_limit_error", RateLimitError),
+        ("api_error", ServerError),
+        ("something_new", ServerError),
+    ],
+)
+async def test_an_error_in_the_stream_is_an_error(
+    hear_claude: Hear, kind: str, expected: type[Exception]
+) -> None:
+    error = anthropic_event("error", error={"type": kind, "message": "Overloaded"})
+    heard = await hear_claude([*anthropic_events("a", stop_reason=None), error])
+    assert heard.text == "a"
+    assert type(heard.error) is expected
+    assert "Overloaded" in str(heard.error)
+
+
+async def test_without_message_stop_the_stream_was_truncated(hear_claude: Hear) -> None:
+    heard = await hear_claude(anthropic_events("a")[:-1])
+    assert heard.text == "a"
+    assert isinstance(heard.error, TruncatedStreamError)
+
+
+@pytest.mark.parametrize("body", [[], [anthropic_event("ping")], [anthropic_event("message_stop")]])
+async def test_a_stream_of_nothing_is_empty(hear_claude: Hear, body: list[bytes]) -> None:
+    assert type((await hear_claude(body)).error) is EmptyStreamError
+
+
+async def test_malformed_events_are_skipped_and_the_third_in_a_row_is_an_error(
+    hear_claude: Hear,
+) -> None:
+    first, *rest = anthropic_events("a")
+    broken = b"event: ping\ndata: {\n\n"
+    heard = await hear_claude([first, broken, broken, *rest])
+    assert (heard.text, len(heard.of(Notice)), heard.error) == ("a", 2, None)
+    heard = await hear_claude([first, broken, broken, broken, *rest])
+    assert isinstance(heard.error, MalformedStreamError)
+
+
+async def test_a_surrogate_is_joined_with_its_pair_in_the_next_delta(hear_claude: Hear) -> None:
+    halves = [
+        b'data: {"type":"content_block_delta","delta":{"text":"' + half + b'"}}\n\n'
+        for half in (b"a\\ud83e", b"\\udd8a")
+    ]
+    heard = await hear_claude([FIRST, *halves, *last()])
+    assert heard.text == "a🦊"

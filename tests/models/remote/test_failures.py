@@ -1,0 +1,155 @@
+"""What a provider's failures are: by status and code, with what it says of waiting."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from rxllm.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    ContentFilteredError,
+    ContextLengthError,
+    ModelNotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+)
+from rxllm.models.remote.failures import error_of_response, retry_after
+
+
+def error(status: int, body: Any = b"", **headers: str) -> Exception:
+    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return error_of_response("openai", status, told, data)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (302, ProviderError, False),
+        (400, BadRequestError, False),
+        (401, AuthenticationError, False),
+        (402, PermissionDeniedError, False),
+        (403, PermissionDeniedError, False),
+        (404, ModelNotFoundError, False),
+        (408, RequestTimeoutError, True),
+        (409, ConflictError, True),
+        (413, ContextLengthError, False),
+        (418, ProviderError, False),
+        (422, BadRequestError, False),
+        (429, RateLimitError, True),
+        (500, ServerError, True),
+        (502, ServerError, True),
+        (503, OverloadedError, True),
+        (529, OverloadedError, True),
+        (599, ServerError, True),
+    ],
+)
+def test_by_status(status: int, kind: type[Exception], retryable: bool) -> None:  # row F2
+    failure = error(status)
+    assert type(failure) is kind
+    assert getattr(failure, "retryable", None) is retryable
+    assert str(status) in str(failure)
+    if isinstance(failure, ProviderError):
+        assert failure.status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "context_length_exceeded", ContextLengthError),
+        (400, "content_filter", ContentFilteredError),
+        (400, "content_policy_violation", ContentFilteredError),
+        (429, "insufficient_quota", PermissionDeniedError),
+        (400, "model_not_found", ModelNotFoundError),
+        (400, "invalid_api_key", AuthenticationError),
+        (429, "something_new", RateLimitError),
+    ],
+)
+@pytest.mark.parametrize("field", ["code", "type"])
+def test_a_code_says_more_than_the_status(
+    status: int, code: str, kind: type[Exception], field: str
+) -> None:
+    failure = error(status, {"error": {"message": "why", field: code}})
+    assert type(failure) is kind
+    assert str(failure) == f"openai answered {status}: why"
+
+
+def test_flagged_input_is_filtered_content() -> None:
+    told = {"code": 403, "message": "flagged", "metadata": {"reasons": ["violence"]}}
+    assert type(error(403, {"error": told})) is ContentFilteredError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "why", "type": "x"}},
+        {"type": "error", "error": {"type": "x", "message": "why"}, "request_id": "r"},
+        {"error": "why"},
+        {"object": "error", "message": "why", "code": 500},
+        {"detail": "why"},
+    ],
+)
+def test_the_forms_of_bodies(body: Any) -> None:
+    assert str(error(500, body)) == "openai answered 500: why"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"3", b'{"error": null}', b'{"error": 3}'])
+def test_without_a_readable_body_the_status_is_named(body: bytes) -> None:
+    assert str(error(500, body)) == "openai answered 500: Internal Server Error"
+
+
+def test_a_message_without_end_is_cut() -> None:
+    assert len(str(error(500, {"error": "x" * 100_000}))) < 600
+
+
+@pytest.mark.parametrize("name", ["x_request_id", "request_id", "x_generation_id"])
+def test_the_request_has_a_name(name: str) -> None:
+    failure = error(500, **{name: "r1"})
+    assert isinstance(failure, ProviderError)
+    assert failure.request_id == "r1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "-1"}, 0.0),
+        ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "3"}, 3.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        (
+            {
+                "retry-after": "Wed, 21 Oct 2026 07:28:30 GMT",
+                "date": "Wed, 21 Oct 2026 07:28:00 GMT",
+            },
+            30.0,
+        ),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0.0),
+    ],
+)
+def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_a_date_counts_from_now_if_the_server_does_not_tell_its_own() -> None:
+    then = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    assert 3500 < (retry_after({"retry-after": then}) or 0) <= 3600
+
+
+def test_it_is_told_by_overloaded_servers_too() -> None:
+    failure = error(503, retry_after="7")
+    assert isinstance(failure, OverloadedError)
+    assert failure.retry_after == 7.0

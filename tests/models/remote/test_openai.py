@@ -1,0 +1,254 @@
+"""Chat completions, as OpenAI and those who speak like it send them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.errors import (
+    EmptyStreamError,
+    MalformedStreamError,
+    OverloadedError,
+    RateLimitError,
+    ServerError,
+    TruncatedStreamError,
+)
+from rxllm.testing.provider_streams import openai_event, openai_events
+
+Hear = Callable[..., Awaitable[Any]]
+DONE = b"data: [DONE]\n\n"
+
+
+def delta(finish_reason: str | None = None, **fields: Any) -> bytes:
+    choice = {"index": 0, "delta": fields, "finish_reason": finish_reason}
+    return openai_event(choices=[choice])
+
+
+def call(index: int | None, id: str | None, name: str | None, arguments: str) -> bytes:  # noqa: A002
+    told: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
+    told |= {"index": index} if index is not None else {}
+    told |= {"id": id, "type": "function"} if id is not None else {}
+    return delta(tool_calls=[told])
+
+
+async def test_a_stream_is_start_text_usage_end(hear: Hear) -> None:  # row J1
+    heard = await hear(openai_events("Hello", " world"))
+    assert heard.error is None
+    assert heard.chunks == [
+        Start("chatcmpl-1", "openai/gpt", "openai", 1_700_000_000.0),
+        Token("Hello"),
+        Token(" world"),
+        Usage(5, 2),
+        End("stop"),
+    ]
+
+
+@pytest.mark.parametrize("pieces", [1, 7, "random"])
+async def test_it_is_the_same_however_the_bytes_are_cut(hear: Hear, pieces: Any) -> None:
+    events = openai_events("Hé", "llo 🦊", "中文")
+    assert (await hear(events, pieces=pieces)).chunks == (await hear(events)).chunks
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("tool_calls", "tool_calls"),
+        ("function_call", "tool_calls"),
+        ("content_filter", "content_filter"),
+        ("something_new", "stop"),
+    ],
+)
+async def test_finish_reasons(hear: Hear, told: str, reason: str) -> None:
+    heard = await hear(openai_events("a", finish_reason=told))
+    assert heard.chunks[-1] == End(reason)  # type: ignore[arg-type]
+
+
+async def test_usage_counts_wherever_it_comes(hear: Hear) -> None:  # row A5
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 4,
+        "prompt_tokens_details": {"cached_tokens": 8},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    counted = openai_event(choices=[], usage=usage)
+    before, after = [counted, delta("stop")], [delta("stop"), counted]
+    expected = [Usage(9, 4, cached_tokens=8, reasoning_tokens=3)]
+    for events in (before, after):
+        assert (await hear([delta(content="a"), *events, DONE])).of(Usage) == expected
+
+
+async def test_the_last_usage_counts(hear: Hear) -> None:
+    each = [
+        openai_event(
+            choices=[{"index": 0, "delta": {"content": "a"}}],
+            usage={"prompt_tokens": 2, "completion_tokens": count},
+        )
+        for count in (1, 2)
+    ]
+    assert (await hear([*each, delta("stop"), DONE])).of(Usage) == [Usage(2, 2)]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+async def test_reasoning_is_told_from_text(hear: Hear, field: str) -> None:
+    heard = await hear([delta(**{field: "hm"}), delta(content="Yes"), delta("stop"), DONE])
+    assert heard.chunks[1:3] == [Reasoning("hm"), Token("Yes")]
+
+
+async def test_a_refusal_is_text_that_ends_as_filtered_content(hear: Hear) -> None:
+    heard = await hear([delta(refusal="I "), delta(refusal="won't"), delta("stop"), DONE])
+    assert heard.text == "I won't"
+    assert heard.chunks[-1] == End("content_filter")
+
+
+async def test_the_confidence_is_that_of_all_tokens_of_a_delta(hear: Hear) -> None:
+    logprobs = {"content": [{"token": "a", "logprob": math.log(0.5)}, {"logprob": math.log(0.5)}]}
+    event = openai_event(choices=[{"index": 0, "delta": {"content": "ab"}, "logprobs": logprobs}])
+    (token,) = (await hear([event, delta("stop"), DONE])).of(Token)
+    assert token.confidence == pytest.approx(0.25)
+
+
+async def test_calls_of_tools_come_as_they_grow_and_complete_at_the_end(hear: Hear) -> None:
+    heard = await hear(
+        [  # row E9
+            call(0, "a", "add", ""),
+            call(0, None, None, '{"x":'),
+            call(1, "b", "now", "{}"),
+            call(0, None, None, "1}"),
+            delta("tool_calls"),
+            DONE,
+        ]
+    )
+    assert heard.of(ToolCall) == [
+        ToolCall("a", "add", ""),
+        ToolCall("a", "add", '{"x":'),
+        ToolCall("b", "now", "{}", 1),
+        ToolCall("a", "add", '{"x":1}'),
+        ToolCall("a", "add", '{"x":1}', 0, complete=True),
+        ToolCall("b", "now", "{}", 1, complete=True),
+    ]
+    assert heard.chunks[-1] == End("tool_calls")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [call(0, "a", "add", "{}"), call(0, "b", "now", "{"), call(0, None, None, "}")],
+        [call(None, "a", "add", "{}"), call(None, "b", "now", "{"), call(None, None, None, "}")],
+        [call(0, "a", "add", ""), call(1, "b", "now", "{}"), call(0, "a", None, "{}")],
+        [call(7, "a", "add", "{}"), call(9, "b", "now", "{}")],
+    ],
+    ids=["index 0 repeated", "no index", "id repeated", "indices with gaps"],
+)
+async def test_calls_are_told_apart_by_id_and_by_index(hear: Hear, events: list[bytes]) -> None:
+    heard = await hear([*events, delta("tool_calls"), DONE])
+    assert [told for told in heard.of(ToolCall) if told.complete] == [
+        ToolCall("a", "add", "{}", 0, complete=True),
+        ToolCall("b", "now", "{}", 1, complete=True),
+    ]
+
+
+async def test_calls_without_an_id_get_one(hear: Hear) -> None:
+    heard = await hear([call(0, None, "add", "{}"), delta("tool_calls"), DONE])
+    assert heard.of(ToolCall)[-1] == ToolCall("call_0", "add", "{}", 0, complete=True)
+
+
+@pytest.mark.parametrize("done", [True, False])
+async def test_after_a_finish_reason_done_may_be_missing(hear: Hear, done: bool) -> None:
+    assert (await hear(openai_events("a", done=done))).chunks[-1] == End("stop")
+
+
+async def test_done_is_an_end_without_a_finish_reason(hear: Hear) -> None:
+    assert (await hear([delta(content="a"), DONE])).chunks[-1] == End("stop")
+
+
+async def test_without_either_the_stream_was_truncated(hear: Hear) -> None:
+    heard = await hear(openai_events("a", finish_reason=None, usage=False, done=False))
+    assert heard.text == "a"
+    assert isinstance(heard.error, TruncatedStreamError)
+
+
+@pytest.mark.parametrize(
+    "body", [[], [DONE], [b": comment\n\n"]], ids=["nothing", "done", "comment"]
+)
+async def test_a_stream_of_nothing_is_empty(hear: Hear, body: list[bytes]) -> None:
+    heard = await hear(body)
+    assert (heard.chunks, type(heard.error)) == ([], EmptyStreamError)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "status"),
+    [
+        ({"message": "slow down", "code": "rate_limit_exceeded"}, RateLimitError, None),
+        ({"message": "busy", "type": "overloaded_error"}, OverloadedError, None),
+        ({"message": "bad gateway", "code": 502}, ServerError, 502),
+        ({"message": "who knows"}, ServerError, None),
+        ("who knows", ServerError, None),
+        ({}, ServerError, None),
+    ],
+)
+async def test_an_error_in_the_stream_is_an_error(
+    hear: Hear, error: Any, kind: type[Exception], status: int | None
+) -> None:
+    heard = await hear([delta(content="a"), openai_event(error=error, choices=[])])
+    assert heard.text == "a"
+    assert type(heard.error) is kind
+    assert getattr(heard.error, "status", None) == status
+
+
+async def test_only_the_first_choice_is_read(hear: Hear) -> None:
+    other = openai_event(choices=[{"index": 1, "delta": {"content": "b"}}])
+    assert (await hear([delta(content="a"), other, delta("stop"), DONE])).text == "a"
+
+
+async def test_malformed_events_are_skipped_and_told(hear: Hear) -> None:
+    heard = await hear(
+        [b"data: {\n\n", delta(content="a"), b'data: {"choices": 3}\n\n', delta("stop"), DONE]
+    )
+    assert heard.text == "a"
+    assert [(n.kind, n.skipped) for n in heard.of(Notice)] == [("malformed", 1)] * 2
+    assert heard.error is None
+
+
+async def test_three_malformed_events_in_a_row_are_an_error(hear: Hear) -> None:
+    heard = await hear([delta(content="a"), *[b"data: {\n\n"] * 3, delta("stop"), DONE])
+    assert heard.text == "a"
+    assert len(heard.of(Notice)) == 2
+    assert isinstance(heard.error, MalformedStreamError)
+    assert heard.error.__cause__ is not None
+
+
+async def test_strictly_one_is(hear: Hear) -> None:
+    heard = await hear([b"data: {\n\n", *openai_events("a")], strict=True)
+    assert isinstance(heard.error, MalformedStreamError)
+    assert not heard.chunks
+
+
+def escaped(text: str) -> bytes:
+    return (
+        b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"' + text.encode() + b'"}}]}\n\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("deltas", "text"),
+    [
+        (["a \\ud83e", "\\udd8a!"], "a 🦊!"),
+        (["\\ud83e", "\\udd8a"], "🦊"),
+        (["\\ud83e\\udd8a"], "🦊"),
+        (["\\ud83e", "no"], "\ufffdno"),
+        (["\\udd8a no"], "\ufffd no"),
+        (["a", "\\ud83e"], "a\ufffd"),
+        (["\\ud83e", "\\ud83e", "\\udd8a"], "\ufffd🦊"),
+    ],
+)
+async def test_a_surrogate_is_joined_with_its_pair_in_the_next_delta(
+    hear: Hear, deltas: list[str], text: str
+) -> None:
+    heard = await hear([*map(escaped, deltas), delta("stop"), DONE])
+    assert (heard.text, heard.of(Notice), heard.error) == (text, [], None)

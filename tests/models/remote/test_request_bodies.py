@@ -1,0 +1,210 @@
+"""What is sent: requests, mapped faithfully to each API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rxllm.chunks import ToolCall
+from rxllm.errors import BadRequestError
+from rxllm.messages import ImagePart, Message, TextPart, Tool
+from rxllm.models.remote.anthropic_request import anthropic_body
+from rxllm.models.remote.openai_request import openai_body
+from rxllm.models.remote.provider import PROVIDERS
+from rxllm.requests import as_request
+
+SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
+PNG = b"\x89PNG.."
+
+
+def openai(prompt: Any = "Hi", provider: str = "openai", **options: Any) -> dict[str, Any]:
+    return openai_body(as_request(prompt, **options), "gpt", PROVIDERS[provider])
+
+
+def anthropic(prompt: Any = "Hi", **options: Any) -> dict[str, Any]:
+    return anthropic_body(as_request(prompt, **options), "claude", PROVIDERS["anthropic"])
+
+
+def test_the_least_that_is_sent() -> None:
+    assert openai() == {
+        "model": "gpt",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert anthropic() == {
+        "model": "claude",
+        "max_tokens": 4096,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+    }
+
+
+def test_options_are_sent_and_0_is_a_value() -> None:  # row A2
+    options: dict[str, Any] = {"max_tokens": 5, "temperature": 0, "top_p": 0.5, "stop": ["a", "b"]}
+    body = openai(**options, seed=0)
+    assert (body["temperature"], body["top_p"], body["stop"]) == (0, 0.5, ("a", "b"))
+    assert (body["seed"], body["max_completion_tokens"]) == (0, 5)
+    body = anthropic(**options, top_k=0)
+    assert (body["temperature"], body["top_p"], body["stop_sequences"]) == (0, 0.5, ("a", "b"))
+    assert (body["top_k"], body["max_tokens"]) == (0, 5)
+
+
+def test_providers_differ_in_names_as_data() -> None:
+    body = openai(provider="openrouter", max_tokens=5, repeat_penalty=1.1, min_p=0.1, top_k=3)
+    assert (body["max_tokens"], body["repetition_penalty"], body["usage"]) == (
+        5,
+        1.1,
+        {"include": True},
+    )
+    assert openai(provider="groq", max_tokens=5)["max_completion_tokens"] == 5
+    assert openai(provider="openai_compatible", min_p=0.1)["min_p"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("provider", "options", "reason"),
+    [
+        ("openai", {"top_k": 3}, "openai has no option top_k"),
+        ("openai", {"min_p": 0.0}, "min_p"),
+        ("openai", {"repeat_penalty": 1.1}, "repeat_penalty"),
+        ("openai_compatible", {"repeat_penalty": 1.1}, "repeat_penalty"),
+        ("groq", {"confidence": True}, "groq does not tell the probabilities"),
+        ("groq", {"extra": {"stream": False}}, "every answer is streamed"),
+    ],
+)
+def test_what_a_provider_can_not_do_is_an_error(
+    provider: str, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(BadRequestError, match=reason):
+        openai(provider=provider, **options)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "reason"),
+    [
+        ("Hi", {"seed": 1}, "anthropic has no option seed"),
+        ("Hi", {"confidence": True}, "probabilities"),
+        ("Hi", {"response_format": "json"}, "only for a schema"),
+        ([Message("user", "a", name="Ann")], {}, "no name"),
+        ([Message("user", "a"), Message("system", "b")], {}, "at the beginning alone"),
+        ([Message("system", "b")], {}, "a message beside those of the system"),
+        ([Message("tool", "3")], {}, "which call it answers"),
+        ([Message("assistant", "", tool_calls=(ToolCall("1", "f", "{"),))], {}, "are no JSON"),
+    ],
+)
+def test_so_is_what_anthropic_can_not_do(prompt: Any, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadRequestError, match=reason):
+        anthropic(prompt, **options)
+
+
+def test_a_beginning_of_the_answer_is_for_providers_that_go_on_from_it() -> None:
+    begun = as_request("Hi").continuing("Hel")
+    assert anthropic(begun)["messages"][-1] == {"role": "assistant", "content": "Hel"}
+    assert openai(begun, "groq")["messages"][-1] == {"role": "assistant", "content": "Hel"}
+    with pytest.raises(BadRequestError, match="can't go on"):
+        openai(begun)
+
+
+def test_system_messages() -> None:
+    prompt = [Message("system", "Be brief."), Message("user", "Hi")]
+    assert openai(prompt)["messages"][0] == {"role": "system", "content": "Be brief."}
+    body = anthropic(prompt)
+    assert body["system"] == [{"type": "text", "text": "Be brief."}]
+    assert body["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_images_by_url_and_by_bytes() -> None:
+    image, bytes_ = ImagePart(url="https://host/a.png"), ImagePart(data=PNG)
+    prompt = [Message("user", (TextPart("What?"), image, bytes_))]
+    assert openai(prompt)["messages"][0]["content"] == [
+        {"type": "text", "text": "What?"},
+        {"type": "image_url", "image_url": {"url": "https://host/a.png"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORy4u"}},
+    ]
+    base64 = {"type": "base64", "media_type": "image/png", "data": "iVBORy4u"}
+    assert anthropic(prompt)["messages"][0]["content"] == [
+        {"type": "text", "text": "What?"},
+        {"type": "image", "source": {"type": "url", "url": "https://host/a.png"}},
+        {"type": "image", "source": base64},
+    ]
+
+
+def test_tools() -> None:
+    tools = [Tool("add", "adds", SCHEMA), Tool("now")]
+    body = openai(tools=tools)
+    assert body["tools"] == [
+        {
+            "type": "function",
+            "function": {"name": "add", "description": "adds", "parameters": SCHEMA},
+        },
+        {"type": "function", "function": {"name": "now"}},
+    ]
+    assert "tool_choice" not in body
+    empty = {"type": "object", "properties": {}}
+    assert anthropic(tools=tools)["tools"] == [
+        {"name": "add", "description": "adds", "input_schema": SCHEMA},
+        {"name": "now", "input_schema": empty},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "for_openai", "for_anthropic"),
+    [
+        ("auto", "auto", {"type": "auto"}),
+        ("none", "none", {"type": "none"}),
+        ("required", "required", {"type": "any"}),
+        ("f", {"type": "function", "function": {"name": "f"}}, {"type": "tool", "name": "f"}),
+    ],
+)
+def test_the_choice_of_a_tool(choice: str, for_openai: Any, for_anthropic: Any) -> None:
+    options: dict[str, Any] = {"tools": [Tool("f")], "tool_choice": choice}
+    assert openai(**options)["tool_choice"] == for_openai
+    assert anthropic(**options)["tool_choice"] == for_anthropic
+
+
+def test_a_conversation_with_calls_of_tools() -> None:
+    prompt = [
+        Message("user", "1 + 1, and when?"),
+        Message(
+            "assistant", "", tool_calls=(ToolCall("a", "add", '{"x":1}'), ToolCall("b", "now"))
+        ),
+        Message("tool", "2", tool_call_id="a"),
+        Message("tool", "noon", tool_call_id="b"),
+        Message("user", "Thanks"),
+    ]
+    _, asked, *answers, _ = openai(prompt)["messages"]
+    assert asked["content"] is None
+    assert [call["id"] for call in asked["tool_calls"]] == ["a", "b"]
+    assert asked["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"x":1}'}
+    assert answers[0] == {"role": "tool", "content": "2", "tool_call_id": "a"}
+    _, asked, answer, thanks = anthropic(prompt)["messages"]
+    assert asked["content"] == [
+        {"type": "tool_use", "id": "a", "name": "add", "input": {"x": 1}},
+        {"type": "tool_use", "id": "b", "name": "now", "input": {}},
+    ]
+    assert answer["role"] == "user"
+    assert [result["tool_use_id"] for result in answer["content"]] == ["a", "b"]
+    assert answer["content"][0]["content"] == [{"type": "text", "text": "2"}]
+    assert thanks == {"role": "user", "content": "Thanks"}
+
+
+def test_the_format_of_the_answer() -> None:
+    assert openai(response_format="json")["response_format"] == {"type": "json_object"}
+    asked = openai(response_format=SCHEMA)["response_format"]["json_schema"]
+    assert (asked["schema"], asked["strict"]) == (SCHEMA, True)
+    asked = anthropic(response_format=SCHEMA)["output_config"]
+    assert asked == {"format": {"type": "json_schema", "schema": SCHEMA}}
+
+
+def test_confidence_and_names() -> None:
+    body = openai([Message("user", "Hi", name="Ann")], confidence=True)
+    assert body["logprobs"] is True
+    assert body["messages"][0]["name"] == "Ann"
+
+
+def test_extra_passes_through_and_has_the_last_word() -> None:
+    extra = {"service_tier": "flex", "max_completion_tokens": 7}
+    body = openai(max_tokens=5, extra=extra)
+    assert (body["service_tier"], body["max_completion_tokens"]) == ("flex", 7)
+    assert anthropic(extra={"thinking": {"type": "enabled"}})["thinking"] == {"type": "enabled"}
