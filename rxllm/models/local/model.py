@@ -9,10 +9,10 @@ from typing import Any
 
 from reactivex import Observable, abc
 
-from rxllm.bridge import pump
 from rxllm.chunks import Chunk, End, Start, Token, Usage
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.runner import EngineRunner, Failed, Finished, Job, Opened, Piece, Released
+from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, as_request
 from rxllm.valve import Valve, running_loop
 
