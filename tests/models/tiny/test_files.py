@@ -13,9 +13,8 @@ from tokenizers import Tokenizer
 
 from rxllm.models.tiny import directory
 from rxllm.models.tiny.corpus import Message
-from rxllm.models.tiny.generation import Generator
 from rxllm.models.tiny.shape import Shape
-from rxllm.models.tiny.tokenizer import SPECIAL_TOKENS
+from rxllm.models.tiny.tokenizer import ASSISTANT, SPECIAL_TOKENS, encode
 
 SHAPE = Shape()
 
@@ -29,8 +28,8 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
-    return Generator(directory)
+def session() -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(directory / "model.onnx"))
 
 
 def configuration(name: str) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def test_each_byte_is_a_token(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.encode("🦊", add_special_tokens=False).ids) > 1
 
 
-def test_the_chat_template_marks_the_turns(tokenizer: Tokenizer, generator: Generator) -> None:
+def test_the_chat_template_marks_the_turns(tokenizer: Tokenizer) -> None:
     conversation = [
         Message("system", "Be brief."),
         Message("user", "Hello 🙂"),
@@ -95,14 +94,16 @@ def test_the_chat_template_marks_the_turns(tokenizer: Tokenizer, generator: Gene
         "<|begin|><|system|>Be brief.<|end|><|user|>Hello 🙂<|end|><|assistant|>Hi!<|end|>"
         "<|user|>A story, please<|end|><|assistant|>"
     )
-    assert tokenizer.encode(text, add_special_tokens=False).ids == generator.prompt(conversation)
+    trained_on = [*encode(tokenizer, conversation)[0], ASSISTANT]
+    assert tokenizer.encode(text, add_special_tokens=False).ids == trained_on
 
 
-def test_inputs_and_outputs_carry_the_names_of_optimum(generator: Generator) -> None:
+def test_inputs_and_outputs_carry_the_names_of_optimum(
+    session: onnxruntime.InferenceSession,
+) -> None:
     layers = range(SHAPE.layers)
     past = [f"past_key_values.{layer}.{part}" for layer in layers for part in ("key", "value")]
     present = [f"present.{layer}.{part}" for layer in layers for part in ("key", "value")]
-    session = generator.session
     inputs = [value.name for value in session.get_inputs()]
     outputs = [value.name for value in session.get_outputs()]
     assert inputs == ["input_ids", "attention_mask", "position_ids", *past]
@@ -121,21 +122,21 @@ def run(
     return dict(zip(names, session.run(None, inputs), strict=True))
 
 
-def test_padding_on_the_left_changes_nothing(generator: Generator) -> None:
+def test_padding_on_the_left_changes_nothing(session: onnxruntime.InferenceSession) -> None:
     tokens = np.arange(10, 30, dtype=np.int64)[None]
-    alone = run(generator.session, tokens, np.ones_like(tokens))["logits"]
+    alone = run(session, tokens, np.ones_like(tokens))["logits"]
     padded = np.concatenate((np.zeros((1, 7), np.int64), tokens), axis=1)
     mask = np.concatenate((np.zeros((1, 7), np.int64), np.ones_like(tokens)), axis=1)
     other = np.arange(40, 67, dtype=np.int64)[None]
     both = np.concatenate((other, padded)), np.concatenate((np.ones_like(other), mask))
-    batch = run(generator.session, *both)["logits"]
+    batch = run(session, *both)["logits"]
     np.testing.assert_allclose(batch[1, 7:], alone[0], atol=1e-3)
 
 
-def test_the_cache_gives_what_the_whole_text_gives(generator: Generator) -> None:
+def test_the_cache_gives_what_the_whole_text_gives(session: onnxruntime.InferenceSession) -> None:
     tokens = np.arange(10, 30, dtype=np.int64)[None]
-    whole = run(generator.session, tokens, np.ones_like(tokens))
-    first = run(generator.session, tokens[:, :12], np.ones((1, 12), np.int64))
+    whole = run(session, tokens, np.ones_like(tokens))
+    first = run(session, tokens[:, :12], np.ones((1, 12), np.int64))
     cache = {name.replace("present", "past_key_values"): first[name] for name in whole}
     cache.pop("logits")
     inputs = {
@@ -143,5 +144,5 @@ def test_the_cache_gives_what_the_whole_text_gives(generator: Generator) -> None
         "attention_mask": np.ones((1, 20), np.int64),
         "position_ids": np.arange(12, 20, dtype=np.int64)[None],
     }
-    logits = generator.session.run(["logits"], inputs | cache)[0]
+    logits = session.run(["logits"], inputs | cache)[0]
     np.testing.assert_allclose(logits, whole["logits"][:, 12:], atol=1e-3)
