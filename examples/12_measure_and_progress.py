@@ -12,7 +12,7 @@ def report(measured: ops.Measurement) -> None:
     print(f"{measured.outcome}: {measured.tokens} tokens in {measured.elapsed:.2f} s")
     print(f"first token after {measured.time_to_first_token:.3f} s")
     print(
-        f"between tokens: mean {intervals.mean:.4f} s, standard deviation {intervals.deviation:.4f} s, "
+        f"between tokens: mean {intervals.mean:.4f} s, deviation {intervals.deviation:.4f} s, "
         f"p50 {intervals.p50:.4f} s, p95 {intervals.p95:.4f} s, p99 {intervals.p99:.4f} s"
     )
 

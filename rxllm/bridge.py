@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Sequence,
@@ -19,17 +18,13 @@ from collections.abc import (
 from typing import Any, Literal, TypeVar, overload
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
 
-from rxllm.errors import StreamCancelledError
-from rxllm.valve import StreamScheduler, Valve, running_loop, valve_of
+from rxllm.pump import pump, stopping_pumps
+from rxllm.valve import StreamScheduler, Valve
 
-__all__ = ["from_async", "pump", "run", "to_async"]
+__all__ = ["from_async", "run", "to_async"]
 
 _T = TypeVar("_T")
-
-PUMP = "rxllm pump"
-"""The name of every task that pumps an iterator into an Observable."""
 
 
 @overload
@@ -83,130 +78,6 @@ def from_async(
         return pump(observer, scheduler, lambda _: factory(), batched=batched)
 
     return Observable(subscribe)
-
-
-def pump(
-    observer: abc.ObserverBase[Any],
-    scheduler: abc.SchedulerBase | None,
-    factory: Callable[[Valve], AsyncIterable[Any]],
-    *,
-    batched: bool = False,
-) -> abc.DisposableBase:
-    """Start pumping an asynchronous iterator into `observer`: the core of `from_async`.
-
-    Use it in place of `from_async` where the source itself wants to watch the valve.
-
-    Args:
-        observer: who gets the items.
-        scheduler: the subscribe-time scheduler; None means the running loop and no demand.
-        factory: given the subscriber's valve, returns an asynchronous iterable.
-        batched: each item is a sequence of items that came at once.
-
-    Returns:
-        The disposable that stops it.
-
-    Raises:
-        NoEventLoopError: no event loop runs.
-    """
-    loop = scheduler.loop if isinstance(scheduler, StreamScheduler) else running_loop()
-    valve = valve_of(scheduler)
-    work = _Pump(observer, valve, lambda: factory(valve), batched, loop)
-    task = loop.create_task(work.run(), name=PUMP)
-    if isinstance(scheduler, StreamScheduler):
-        scheduler.tasks.add(task)
-        task.add_done_callback(scheduler.tasks.discard)
-
-    def dispose() -> None:
-        work.stopped = True
-        # Inside of its own on_next the pump sees the flag next; a cancellation would only strike
-        # the iterator's clean-up.
-        if not work.emitting:
-            task.cancel()
-
-    return Disposable(dispose)
-
-
-class _Pump:
-    """One iterator, pumped into one observer."""
-
-    def __init__(
-        self,
-        observer: abc.ObserverBase[Any],
-        valve: Valve,
-        factory: Callable[[], AsyncIterable[Any]],
-        batched: bool,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._observer = observer
-        self._valve = valve
-        self._factory = factory
-        self._batched = batched
-        self._loop = loop
-        self.stopped = False
-        self.emitting = False
-
-    async def run(self) -> None:
-        """Pump until the iterator ends or fails, the observer raises, or `stopped` is set."""
-        failure: Exception | None = None
-        try:
-            iterator = aiter(self._factory())
-            try:
-                await self._forward(iterator)
-            finally:
-                close = getattr(iterator, "aclose", None)
-                if close is not None:
-                    await close()
-        except asyncio.CancelledError:
-            if not self.stopped:
-                self._tell(
-                    self._observer.on_error,
-                    StreamCancelledError("the task behind this stream was cancelled"),
-                )
-            raise
-        except Exception as error:
-            failure = error
-        if self.stopped:
-            if failure is not None:
-                self._report("a stream failed while it was being stopped", failure)
-        elif failure is not None:
-            self._tell(self._observer.on_error, failure)
-        else:
-            self._tell(self._observer.on_completed)
-
-    async def _forward(self, iterator: AsyncIterator[Any]) -> None:
-        valve, on_next, batched = self._valve, self._observer.on_next, self._batched
-        while not self.stopped:
-            if not valve.is_open:
-                await valve.wait_open()
-            try:
-                item = await anext(iterator)
-            except StopAsyncIteration:
-                return
-            for chunk in item if batched else (item,):
-                if not valve.is_open:
-                    await valve.wait_open()
-                if self.stopped:
-                    return
-                self.emitting = True
-                try:
-                    on_next(chunk)
-                except Exception as error:
-                    self.stopped = True
-                    self._report("a subscriber of a stream raised; its source is closed", error)
-                finally:
-                    self.emitting = False
-
-    def _tell(self, callback: Callable[..., None], *arguments: Exception) -> None:
-        self.stopped = self.emitting = True
-        try:
-            callback(*arguments)
-        except Exception as error:
-            self._report("a subscriber of a stream raised at its end", error)
-        finally:
-            self.emitting = False
-
-    def _report(self, message: str, error: Exception) -> None:
-        self._loop.call_exception_handler({"message": message, "exception": error})
 
 
 def to_async(stream: Observable[_T], *, capacity: int = 16) -> AsyncGenerator[_T, None]:
@@ -311,8 +182,7 @@ async def _until_settled(main: Awaitable[_T]) -> _T:
     try:
         return await main
     finally:
-        stopping = {task for task in asyncio.all_tasks() if task.get_name() == PUMP}
-        stopping = {task for task in stopping if task.cancelling()}
+        stopping = stopping_pumps(asyncio.get_running_loop())
         if stopping:
             await asyncio.wait(stopping, timeout=5.0)
 

@@ -194,6 +194,13 @@ def _check(request: Request) -> None:
         raise BadRequestError(f"top_p is above 0, and 1 at most, not {request.top_p}")
     if request.repeat_penalty is not None and not 0 < request.repeat_penalty < float("inf"):
         raise BadRequestError(f"repeat_penalty is above 0, not {request.repeat_penalty}")
+    for message in request.messages:
+        try:
+            message.content.encode()
+        except UnicodeEncodeError:
+            raise BadRequestError(
+                "a message holds half of a surrogate pair: it is no text"
+            ) from None
     if not all(request.stop):
         raise BadRequestError("a stop sequence is empty")
     names = [tool.name for tool in request.tools]

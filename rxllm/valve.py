@@ -51,11 +51,12 @@ class Valve:
     (True, False)
     """
 
-    __slots__ = ("_callbacks", "_detach", "_downstream", "_held", "is_open")
+    __slots__ = ("_callbacks", "_changes", "_detach", "_downstream", "_held", "is_open")
 
     def __init__(self, downstream: Valve | None = None) -> None:
         self.is_open: bool = downstream is None or downstream.is_open
         self._held = False
+        self._changes = 0
         self._downstream = downstream
         self._callbacks: dict[object, Callable[[bool], None]] = {}
         self._detach = downstream.on_change(self._follow) if downstream is not None else None
@@ -116,10 +117,12 @@ class Valve:
         if state == self.is_open:
             return
         self.is_open = state
+        self._changes += 1
+        this_change = self._changes
         failure: Exception | None = None
         for key, callback in tuple(self._callbacks.items()):
-            if self.is_open != state:
-                break  # a callback changed it again, and that change was told to all
+            if self._changes != this_change:
+                break  # a callback changed it again, and the last state was told to all
             if key in self._callbacks:
                 try:
                     callback(state)

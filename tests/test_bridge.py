@@ -17,7 +17,7 @@ from reactivex import operators as rx_ops
 from reactivex.abc import ObserverBase
 
 import rxllm
-from rxllm.bridge import PUMP, from_async, run, to_async
+from rxllm.bridge import from_async, run, to_async
 from rxllm.errors import NoEventLoopError, StreamCancelledError
 from rxllm.valve import StreamScheduler, Valve
 
@@ -81,7 +81,7 @@ async def scheduler(reports: list[dict[str, Any]]) -> StreamScheduler:
 
 
 def pumps() -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() if task.get_name() == PUMP]
+    return [task for task in asyncio.all_tasks() if task.get_name() == "rxllm pump"]
 
 
 class TestFromAsync:
@@ -248,6 +248,43 @@ class TestFromAsync:
         await scheduler.settle()
         assert [str(report["exception"]) for report in reports] == ["at the end"]
 
+    async def test_a_subscriber_that_raises_a_cancellation_is_told_to_the_loop_too(
+        self, scheduler: StreamScheduler, reports: list[dict[str, Any]]
+    ) -> None:
+        def on_next(_: int) -> None:
+            raise asyncio.CancelledError
+
+        source, errors = Source(), list[Exception]()
+        from_async(source).subscribe(on_next, errors.append, scheduler=scheduler)
+        await scheduler.settle()
+        assert (source.opened, source.closed, errors) == (1, 1, [])
+        assert len(reports) == 1
+
+    async def test_disposal_during_the_closing_of_the_iterator_does_not_strike_it(
+        self, scheduler: StreamScheduler
+    ) -> None:
+        closing, may_close, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        class Iterator:
+            def __aiter__(self) -> Iterator:
+                return self
+
+            async def __anext__(self) -> int:
+                raise LookupError("broken")
+
+            async def aclose(self) -> None:
+                closing.set()
+                await may_close.wait()
+                closed.set()
+
+        subscriber = Subscriber()
+        subscription = from_async(Iterator).subscribe(subscriber, scheduler=scheduler)
+        await closing.wait()
+        subscription.dispose()
+        may_close.set()
+        await scheduler.settle()
+        assert closed.is_set()
+
     async def test_cancelling_the_task_from_outside_is_an_error_never_silence(
         self, scheduler: StreamScheduler
     ) -> None:
@@ -323,6 +360,34 @@ class TestDemand:
             assert items == expected
             valve.open()
         await scheduler.settle()
+
+    @pytest.mark.parametrize("raises", [False, True])
+    async def test_leaving_with_the_valve_closed_inside_of_on_next_ends_the_source(
+        self, raises: bool
+    ) -> None:
+        closed = asyncio.Event()
+
+        async def read() -> AsyncIterator[list[int]]:
+            try:
+                yield [1, 2, 3]
+            finally:
+                closed.set()
+
+        valve = Valve()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        scheduler = StreamScheduler(loop, valve)
+
+        def on_next(_: int) -> None:
+            valve.close()
+            if raises:
+                raise ValueError("mine")
+            subscription.dispose()
+
+        subscription = from_async(read, batched=True).subscribe(on_next, scheduler=scheduler)
+        await closed.wait()
+        await scheduler.settle()
+        assert not scheduler.tasks
 
     async def test_disposal_while_it_is_closed_ends_the_source(self) -> None:
         source, valve = Source(), Valve()
@@ -408,6 +473,18 @@ class TestRun:
             while not items:
                 await asyncio.sleep(0)
             subscription.dispose()
+
+        run(main())
+        assert source.closed == 1
+
+    def test_streams_that_stopped_inside_of_their_own_on_next_clean_up_too(self) -> None:
+        source = Source()
+
+        async def main() -> None:
+            done = asyncio.Event()
+            stream = from_async(source).pipe(rx_ops.take(1))
+            stream.subscribe(on_completed=done.set)
+            await done.wait()
 
         run(main())
         assert source.closed == 1

@@ -82,6 +82,7 @@ def test_a_bad_option_is_told_by_name(options: dict[str, Any], reason: str) -> N
         ([], "no message"),
         (None, "not NoneType"),
         (b"Hi", "not bytes"),
+        ("half \ud83d", "surrogate"),
         ([{"role": "robot", "content": "x"}], "'robot'"),
         ([{"role": "user"}], "content"),
         ([{"role": "user", "content": "x", "image": "y"}], "image"),

@@ -24,6 +24,7 @@ from rxllm.models import tiny
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.model import LocalModel
 from rxllm.models.remote.provider import CAPABILITIES, PROVIDERS
+from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Model, ModelInfo
 
 __all__ = ["model", "models", "register"]
@@ -32,7 +33,7 @@ Factory: TypeAlias = Callable[..., Model]
 """Makes a model from what comes after the provider in its name, and from options."""
 
 _ONNX: Final = ("text", "seed", "confidence")
-_LLAMA: Final = (*_ONNX, "json", "json_schema", "grammar", "continuous_batching")
+_LLAMA: Final = (*_ONNX, "json", "json_schema", "grammar")
 _TINY: Final = 1024
 
 _registered: dict[str, tuple[Factory, ModelInfo]] = {}
@@ -131,9 +132,11 @@ def _onnx(path: str, **options: Any) -> Model:
 
 
 def _scripted(text: str, **options: Any) -> Model:
-    from rxllm.models.scripted import ScriptedModel
-
-    return ScriptedModel(text or "Hello from a script.", by="word", **options)
+    if options:
+        raise BadRequestError(
+            "a script by name has no options: make a rxllm.models.scripted.ScriptedModel"
+        )
+    return ScriptedModel(text or "Hello from a script.", by="word")
 
 
 class _RemoteOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -183,8 +186,10 @@ def _local(
     provider = name.partition("/")[0]
     info = next(
         (info for info in models() if info.id == name),
-        ModelInfo(name, provider, options.context_length, _LLAMA if provider == "llama" else _ONNX),
+        ModelInfo(name, provider, None, _LLAMA if provider == "llama" else _ONNX),
     )
+    if options.context_length is not None:
+        info = msgspec.structs.replace(info, context_length=options.context_length)
     made = LocalModel(info, lambda: loader(path, options))
     if not given:
         _shared[name] = made

@@ -98,11 +98,20 @@ def test_a_provider_can_not_take_a_name_that_is_taken_or_has_a_slash(name: str) 
         rxllm.register(name, lambda rest, **_: ScriptedModel(rest))
 
 
-async def test_context_length_beyond_the_models_own_is_refused() -> None:
-    model = rxllm.model("tiny/onnx", context_length=5000)
+@pytest.mark.parametrize("name", ["tiny/onnx", "tiny/llama"])
+async def test_context_length_beyond_the_models_own_is_refused(name: str) -> None:
+    if name == "tiny/llama":
+        pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    model = rxllm.model(name, context_length=5000)
     with pytest.raises(ModelLoadError, match="context of 1024 tokens"):
         await rxllm.sinks.collect(model.stream("Hi"))
 
 
+def test_the_info_tells_the_context_length_that_was_asked_for() -> None:
+    assert rxllm.model("tiny", context_length=512).info.context_length == 512
+
+
 def test_scripted_by_name_says_the_text() -> None:
+    with pytest.raises(BadRequestError, match="no options"):
+        rxllm.model("scripted/x", delay=1)
     assert isinstance(rxllm.model("scripted/Hello there"), ScriptedModel)

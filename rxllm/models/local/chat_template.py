@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
@@ -28,6 +29,7 @@ class ChatTemplate:
             contents of the messages, a line each.
         bos_token: the text of the token that begins a sequence, `""` if there is none.
         eos_token: the text of the token that ends one.
+        origin: the file or directory it comes from, for the error.
 
     Raises:
         ModelLoadError: `source` is no template.
@@ -41,7 +43,14 @@ class ChatTemplate:
     '<user>Hi</s><assistant>Hel'
     """
 
-    def __init__(self, source: str | None, *, bos_token: str = "", eos_token: str = "") -> None:
+    def __init__(
+        self,
+        source: str | None,
+        *,
+        bos_token: str = "",
+        eos_token: str = "",
+        origin: Path | None = None,
+    ) -> None:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
@@ -52,7 +61,8 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source) if source is not None else None
         except jinja2.TemplateError as error:
-            raise ModelLoadError(f"the chat template of the model is broken: {error}") from error
+            where = origin or "the model"
+            raise ModelLoadError(f"the chat template of {where} is broken: {error}") from error
 
     def render(self, messages: list[Message] | tuple[Message, ...]) -> str:
         """The prompt that these messages make, up to where the model's answer begins.

@@ -6,14 +6,23 @@ sequence. It knows no thread, no event loop and no demand: those are the `Engine
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from rxllm.errors import ContextLengthError
 from rxllm.requests import Request
 
-__all__ = ["Engine", "Sampled", "check_context", "common_prefix"]
+__all__ = ["Engine", "EngineSequence", "Sampled", "check_context", "common_prefix"]
 
-_Sequence = TypeVar("_Sequence")
+
+class EngineSequence(Protocol):
+    """One live sequence of an engine."""
+
+    cached: int
+    """How many tokens of the prompt were found in the cache of an earlier sequence."""
+
+
+_Sequence = TypeVar("_Sequence", bound=EngineSequence)
 
 
 class Sampled(NamedTuple):
@@ -49,14 +58,11 @@ class Engine(Protocol[_Sequence]):
         """Take a slot for a new sequence that begins with `tokens`. Computes nothing yet."""
         ...
 
-    def cached(self, sequence: _Sequence) -> int:
-        """How many of the prompt's tokens were found in the cache of an earlier sequence."""
-        ...
-
-    def step(self, sequences: list[_Sequence]) -> list[Sampled | None]:
+    def step(self, sequences: list[_Sequence]) -> Sequence[Sampled | Exception | None]:
         """Advance all `sequences` by one decode step: one result each, in their order.
 
-        None: the sequence is still reading its prompt.
+        None: the sequence is still reading its prompt. An exception: this one has failed, and the
+        others have not.
         """
         ...
 

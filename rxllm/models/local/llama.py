@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import ctypes
 import os
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ import numpy as np
 from rxllm.errors import ModelError, ModelLoadError
 from rxllm.models.local.chat_template import ChatTemplate
 from rxllm.models.local.engine import Sampled, common_prefix
+from rxllm.models.local.llama_batch import LlamaBatch
 from rxllm.models.local.llama_log import log_of_this_thread
 from rxllm.models.local.llama_sampler import LlamaSampler
 from rxllm.models.local.sampling import probability
@@ -43,14 +45,10 @@ class LlamaSequence:
     position: int
     sampler: LlamaSampler
     confidence: bool
+    cached: int
     decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
     )
-
-    @property
-    def cached(self) -> int:
-        """Prompt tokens found in the cache, while nothing has been decoded."""
-        return self.position
 
 
 def load_llama(
@@ -86,11 +84,7 @@ def load_llama(
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), options)
     if not model:
         raise ModelLoadError(f"llama.cpp can't load {path}: {log.reason()}")
-    try:
-        return LlamaEngine(model, path, context_length, slots, threads or os.cpu_count() or 1)
-    except BaseException:
-        llama_cpp.llama_model_free(model)
-        raise
+    return LlamaEngine(model, path, context_length, slots, threads or _cores())
 
 
 class LlamaEngine:
@@ -100,18 +94,22 @@ class LlamaEngine:
         self, model: Any, path: Path, context_length: int | None, slots: int, threads: int
     ) -> None:
         self._model = model
+        self._free: Any = weakref.finalize(self, llama_cpp.llama_model_free, model)
+        self._free.atexit = False  # a step may be under way then
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
-        self.slots = slots
-        trained = llama_cpp.llama_model_n_ctx_train(model)
-        self.context_length = context_length or min(trained, DEFAULT_CONTEXT)
-        self._context = self._new_context(path, threads)
-        self._memory = llama_cpp.llama_get_memory(self._context)
         self._vocabulary_size = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self._template = self._read_template(path)
+        self.slots = slots
+        self.context_length = self._check_context_length(path, context_length)
+        self._context = self._new_context(path, threads)
+        self._free.detach()
+        self._free = weakref.finalize(self, _free, self._context, model)
+        self._free.atexit = False
+        self._memory = llama_cpp.llama_get_memory(self._context)
         self._pieces: dict[int, bytes] = {}
-        self._batch = _Batch(BATCH)
+        self._batch = LlamaBatch(BATCH)
         # What the cache of each free slot holds, for a prompt that begins alike.
-        self._free: dict[int, list[int]] = {slot: [] for slot in range(slots)}
-        self._template = self._read_template()
+        self._free_slots: dict[int, list[int]] = {slot: [] for slot in range(slots)}
 
     def prompt(self, request: Request) -> list[int]:
         """The request as tokens, in the model's chat template."""
@@ -122,20 +120,19 @@ class LlamaEngine:
     def open(self, tokens: list[int], request: Request) -> LlamaSequence:
         """Take the free slot whose cache begins most like `tokens`."""
         sampler = LlamaSampler(request, self._vocabulary, self._vocabulary_size)
-        slot = max(self._free, key=lambda slot: common_prefix(self._free[slot], tokens))
+        free = self._free_slots
+        slot = max(free, key=lambda slot: common_prefix(free[slot], tokens))
         # The last token is always decoded: its scores are what the answer begins with.
-        kept = min(common_prefix(self._free[slot], tokens), len(tokens) - 1)
+        kept = min(common_prefix(free[slot], tokens), len(tokens) - 1)
         if not llama_cpp.llama_memory_seq_rm(self._memory, slot, kept, -1):
             kept = 0  # a recurrent model can't forget a part
             llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        del self._free[slot]
-        return LlamaSequence(slot, tokens[:kept], tokens[kept:], kept, sampler, request.confidence)
+        del free[slot]
+        return LlamaSequence(
+            slot, tokens[:kept], tokens[kept:], kept, sampler, request.confidence, kept
+        )
 
-    def cached(self, sequence: LlamaSequence) -> int:
-        """How many of the prompt's tokens were found in the slot's cache."""
-        return sequence.cached
-
-    def step(self, sequences: list[LlamaSequence]) -> list[Sampled | None]:
+    def step(self, sequences: list[LlamaSequence]) -> list[Sampled | Exception | None]:
         """One `llama_decode` for all: those that are answering first, then prompts."""
         batch = self._batch
         batch.clear()
@@ -163,13 +160,12 @@ class LlamaEngine:
 
     def close(self, sequence: LlamaSequence) -> None:
         """Give the slot back, with its cache."""
-        self._free[sequence.slot] = sequence.tokens
+        self._free_slots[sequence.slot] = sequence.tokens
         sequence.sampler.free()
 
     def unload(self) -> None:
         """Free the context and the model."""
-        llama_cpp.llama_free(self._context)
-        llama_cpp.llama_model_free(self._model)
+        self._free()
 
     def _sample(self, sequence: LlamaSequence, output: int) -> Sampled:
         token = sequence.sampler.sample(self._context, output)
@@ -197,12 +193,19 @@ class LlamaEngine:
             raise ModelLoadError(f"llama.cpp can't make a context for {path}: {log.reason()}")
         return context
 
-    def _read_template(self) -> ChatTemplate:
+    def _check_context_length(self, path: Path, asked: int | None) -> int:
+        trained: int = llama_cpp.llama_model_n_ctx_train(self._model)
+        if asked is not None and asked > trained:
+            raise ModelLoadError(f"{path} has a context of {trained} tokens, not {asked}")
+        return asked or min(trained, DEFAULT_CONTEXT)
+
+    def _read_template(self, path: Path) -> ChatTemplate:
         source = llama_cpp.llama_model_chat_template(self._model, None)
         return ChatTemplate(
             source.decode() if source else None,
             bos_token=self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary)),
             eos_token=self._token_text(llama_cpp.llama_vocab_eos(self._vocabulary)),
+            origin=path,
         )
 
     def _token_text(self, token: int) -> str:
@@ -230,46 +233,13 @@ class LlamaEngine:
         return piece
 
 
-class _Batch:
-    """A `llama_batch` over numpy arrays: each token with its position, sequence and output flag."""
-
-    def __init__(self, capacity: int) -> None:
-        self._tokens = np.zeros(capacity, np.int32)
-        self._positions = np.zeros(capacity, np.int32)
-        self._counts = np.ones(capacity, np.int32)
-        self._slots = np.zeros(capacity, np.int32)
-        self._outputs = np.zeros(capacity, np.int8)
-        step = self._slots.itemsize
-        self._slot_pointers = self._slots.ctypes.data + step * np.arange(capacity, dtype=np.uint64)
-        self.struct = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=_pointer(self._tokens, ctypes.c_int32),
-            pos=_pointer(self._positions, ctypes.c_int32),
-            n_seq_id=_pointer(self._counts, ctypes.c_int32),
-            seq_id=_pointer(self._slot_pointers, ctypes.POINTER(ctypes.c_int32)),
-            logits=_pointer(self._outputs, ctypes.c_int8),
-        )
-
-    @property
-    def room(self) -> int:
-        """How many more tokens fit in."""
-        return len(self._tokens) - int(self.struct.n_tokens)
-
-    def clear(self) -> None:
-        self.struct.n_tokens = 0
-
-    def add(self, tokens: list[int], position: int, slot: int, has_output: bool) -> int:
-        """Add tokens of one sequence; returns the place of the last one."""
-        first = self.struct.n_tokens
-        end = first + len(tokens)
-        self._tokens[first:end] = tokens
-        self._positions[first:end] = np.arange(position, position + len(tokens))
-        self._slots[first:end] = slot
-        self._outputs[first:end] = 0
-        self._outputs[end - 1] = has_output
-        self.struct.n_tokens = end
-        return int(end - 1)
+def _free(context: Any, model: Any) -> None:
+    llama_cpp.llama_free(context)
+    llama_cpp.llama_model_free(model)
 
 
-def _pointer(array: np.ndarray[Any, Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

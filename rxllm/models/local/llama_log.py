@@ -19,6 +19,7 @@ __all__ = ["LoadLog", "log_of_this_thread", "stderr_captured"]
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR (ggml.h)
 _logger = logging.getLogger("rxllm.llama")
 _listening = threading.local()
+_one_at_a_time = threading.Lock()  # the file descriptors of a process are shared by its threads
 
 
 class LoadLog:
@@ -53,7 +54,7 @@ def stderr_captured() -> Iterator[Callable[[], str]]:
     Gives a function that returns (and so keeps from the terminal) what was caught. What nobody
     asked for is printed when the block is left, since another thread may have meant it.
     """
-    with tempfile.TemporaryFile() as caught:
+    with _one_at_a_time, tempfile.TemporaryFile() as caught:
         terminal = os.dup(2)
 
         def take() -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import llama_cpp
@@ -18,6 +18,7 @@ from rxllm.requests import Request
 
 __all__ = ["LlamaSampler"]
 
+_SURROGATES = re.compile(r"\\u(d[89ab]..)\\u(d[c-f]..)", re.IGNORECASE)
 _SEEDS = 2**32 - 1  # the greatest one means "choose any" to llama.cpp
 
 
@@ -43,7 +44,11 @@ class LlamaSampler:
             llama_cpp.llama_sampler_chain_default_params()
         )
         if grammar is not None:
-            self._add(_grammar_sampler(grammar, vocabulary, self.free))
+            try:
+                self._add(_grammar_sampler(grammar, vocabulary))
+            except BaseException:
+                self.free()
+                raise
         if options.repeat_penalty != 1.0:
             self._add(
                 llama_cpp.llama_sampler_init_penalties(
@@ -86,15 +91,24 @@ def _grammar(request: Request) -> str | None:
     return _schema_grammar(json.dumps(request.response_format))
 
 
-@cache
+@lru_cache(maxsize=64)
 def _schema_grammar(schema: str) -> str:
     try:
-        return str(json_schema_to_gbnf(schema))
+        grammar = str(json_schema_to_gbnf(schema))
     except Exception as error:
         raise BadRequestError(f"the JSON Schema can't be made a grammar: {error}") from error
+    # As llama-cpp-python writes it, a string may hold raw control characters, which JSON forbids,
+    # and a character beyond U+FFFF is two surrogates, which GBNF takes for two characters.
+    grammar = grammar.replace('[^"\\\\]', '[^"\\\\\\x7F\\x00-\\x1F]')
+    return _SURROGATES.sub(_join_surrogates, grammar)
 
 
-def _grammar_sampler(grammar: str, vocabulary: Any, free: Callable[[], None]) -> Any:
+def _join_surrogates(pair: re.Match[str]) -> str:
+    high, low = (int(half, 16) for half in pair.groups())
+    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
+
+
+def _grammar_sampler(grammar: str, vocabulary: Any) -> Any:
     sampler, reason = None, "it is no text"
     if isinstance(grammar, str):
         with stderr_captured() as take:
@@ -102,6 +116,5 @@ def _grammar_sampler(grammar: str, vocabulary: Any, free: Callable[[], None]) ->
             if not sampler:
                 reason = " ".join(take().split()) or "it has no rule named root"
     if not sampler:
-        free()
         raise BadRequestError(f"llama.cpp does not take the grammar (GBNF): {reason}")
     return sampler

@@ -9,12 +9,13 @@ from typing import Any
 
 from reactivex import Observable, abc
 
-from rxllm.bridge import pump
 from rxllm.chunks import Chunk, End, Start, Token, Usage
 from rxllm.errors import BadRequestError
 from rxllm.messages import ImagePart
 from rxllm.models.local.engine import Engine
-from rxllm.models.local.runner import EngineRunner, Failed, Finished, Job, Opened, Piece, Released
+from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
+from rxllm.models.local.runner import EngineRunner
+from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, as_request
 from rxllm.valve import Valve, running_loop
 
@@ -128,12 +129,12 @@ class _ChunkWriter:
     def __init__(self, info: ModelInfo) -> None:
         self._info = info
         self._opened = Opened(0, 0)
-        self._confidence: float | None = None
         self.is_done = False
 
     def write(self, event: Opened | Piece | Finished) -> tuple[Chunk, ...]:
         if isinstance(event, Piece):
-            return self._token(event)
+            # None for a character that is still incomplete, or a stop sequence that may be.
+            return (Token(event.text, event.confidence),) if event.text else ()
         if isinstance(event, Opened):
             self._opened = event
             return (
@@ -149,13 +150,3 @@ class _ChunkWriter:
             self._opened.input_tokens, event.output_tokens, cached_tokens=self._opened.cached
         )
         return usage, End(event.reason, event.stop_sequence)
-
-    def _token(self, piece: Piece) -> tuple[Chunk, ...]:
-        confidence = piece.confidence
-        if confidence is not None and self._confidence is not None:
-            confidence *= self._confidence
-        if not piece.text:  # a character is still incomplete, or a stop sequence is
-            self._confidence = confidence
-            return ()
-        self._confidence = None
-        return (Token(piece.text, confidence),)

@@ -44,12 +44,8 @@ class OnnxSequence:
     cache: Cache
     sampler: Sampler
     confidence: bool
+    cached: int
     decoder: DecodeStream
-
-    @property
-    def cached(self) -> int:
-        """Prompt tokens found in the cache, while nothing has been decoded."""
-        return len(self.tokens)
 
 
 def load_onnx(
@@ -134,16 +130,13 @@ class OnnxEngine:
             cache,
             Sampler(Sampling.of(request)),
             request.confidence,
+            kept,
             DecodeStream(skip_special_tokens=True),
         )
 
-    def cached(self, sequence: OnnxSequence) -> int:
-        """How many of the prompt's tokens were found in an earlier cache."""
-        return sequence.cached
-
-    def step(self, sequences: list[OnnxSequence]) -> list[Sampled | None]:
+    def step(self, sequences: list[OnnxSequence]) -> list[Sampled | Exception | None]:
         """One token, or one piece of its prompt, for each sequence in turn."""
-        return [self._advance(sequence) for sequence in sequences]
+        return [self._attempt(sequence) for sequence in sequences]
 
     def close(self, sequence: OnnxSequence) -> None:
         """Keep the cache of the sequence for a while."""
@@ -155,6 +148,12 @@ class OnnxEngine:
         """Let go of the session and the caches."""
         self._closed.clear()
         del self._session
+
+    def _attempt(self, sequence: OnnxSequence) -> Sampled | Exception | None:
+        try:
+            return self._advance(sequence)
+        except Exception as error:
+            return error
 
     def _advance(self, sequence: OnnxSequence) -> Sampled | None:
         fed, sequence.pending = sequence.pending[:PROMPT_CHUNK], sequence.pending[PROMPT_CHUNK:]

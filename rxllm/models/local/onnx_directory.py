@@ -29,10 +29,15 @@ class _AddedToken(msgspec.Struct):
     content: str
 
 
+class _NamedTemplate(msgspec.Struct):
+    name: str
+    template: str
+
+
 class _TokenizerConfig(msgspec.Struct):
     """What is read of `tokenizer_config.json`."""
 
-    chat_template: str | None = None
+    chat_template: str | list[_NamedTemplate] | None = None
     bos_token: str | _AddedToken | None = None
     eos_token: str | _AddedToken | None = None
 
@@ -68,7 +73,10 @@ class OnnxDirectory:
             path=path,
             tokenizer=tokenizer,
             template=ChatTemplate(
-                _template(path, names), bos_token=_text(names.bos_token), eos_token=eos_token
+                _template(path, names),
+                bos_token=_text(names.bos_token),
+                eos_token=eos_token,
+                origin=path,
             ),
             context_length=_context_length(path, config),
             end_tokens=_end_tokens(path, config, tokenizer.token_to_id(eos_token)),
@@ -89,7 +97,7 @@ def _read_if_there(path: Path, kind: type[_Struct]) -> _Struct:
 def _read_tokenizer(path: Path) -> Any:
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exceptions
+    except BaseException as error:  # tokenizers raises bare Exceptions, and a panic of Rust's
         raise ModelLoadError(f"{path} is no tokenizer: {error}") from error
 
 
@@ -99,7 +107,15 @@ def _text(token: str | _AddedToken | None) -> str:
 
 def _template(path: Path, names: _TokenizerConfig) -> str | None:
     file = path / "chat_template.jinja"
-    return file.read_text(encoding="utf-8") if file.exists() else names.chat_template
+    try:
+        if file.exists():
+            return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"{file} can't be read: {error}") from error
+    if not isinstance(names.chat_template, list):
+        return names.chat_template
+    templates = {each.name: each.template for each in names.chat_template}
+    return templates.get("default")
 
 
 def _context_length(path: Path, config: _Config) -> int:

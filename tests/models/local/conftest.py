@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 import rxllm
 from rxllm.models import tiny
+from rxllm.models.local.engine import Sampled
 from rxllm.models.local.model import LocalModel
 from rxllm.requests import as_request
 
@@ -73,7 +74,7 @@ def decode_greedily(name: str, prompts: list[str], steps: int) -> list[Greedy]:
         ended = [
             sequence
             for sequence, sampled in zip(live, results, strict=True)
-            if sampled is not None
+            if isinstance(sampled, Sampled)
             and (sampled.is_end or len(sequence.sampler.said.tokens) == steps)
         ]
         live = [sequence for sequence in live if sequence not in ended]

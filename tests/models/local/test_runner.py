@@ -14,10 +14,16 @@ from rxllm import End, Request, Start, Token, Usage, Valve, to_async
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, ContextLengthError, ModelError, ModelLoadError, RxLLMError
 from rxllm.models.local.engine import Sampled
+from rxllm.models.local.job import LEAD
 from rxllm.models.local.model import LocalModel
-from rxllm.models.local.runner import LEAD
 from rxllm.requests import ModelInfo, as_request
 from rxllm.valve import StreamScheduler
+
+BREAKS_DOWN = 13
+"""A sequence of this length can't be closed."""
+
+FAILS_ALONE = 17
+"""A sequence of this length fails at its first step."""
 
 
 @dataclass(eq=False)
@@ -26,6 +32,7 @@ class CountingSequence:
 
     length: int
     said: int = 0
+    cached: int = 0
 
 
 @dataclass
@@ -47,6 +54,8 @@ class CountingEngine:
 
     def prompt(self, request: Request) -> list[int]:
         content = request.messages[-1].content
+        if content == "nothing":
+            return []
         if not content.isdigit():
             raise BadRequestError("the counting engine takes a number")
         return [int(content)]
@@ -58,10 +67,7 @@ class CountingEngine:
         assert len(self.live) <= self.slots
         return sequence
 
-    def cached(self, sequence: CountingSequence) -> int:
-        return 0
-
-    def step(self, sequences: list[CountingSequence]) -> list[Sampled | None]:
+    def step(self, sequences: list[CountingSequence]) -> list[Sampled | Exception | None]:
         assert not self.gated or self.permits.acquire(timeout=10)
         assert self.live.issuperset(sequences)
         self.steps.append(list(sequences))
@@ -71,12 +77,16 @@ class CountingEngine:
 
     def close(self, sequence: CountingSequence) -> None:
         self.live.remove(sequence)
+        if sequence.length == BREAKS_DOWN:
+            raise SystemError("closing broke down")
 
     def unload(self) -> None:
         assert not self.live
         self.unloaded = True
 
-    def _say(self, sequence: CountingSequence) -> Sampled:
+    def _say(self, sequence: CountingSequence) -> Sampled | Exception:
+        if sequence.length == FAILS_ALONE:
+            return LookupError("this one alone")
         if sequence.said == sequence.length:
             return Sampled("", None, True)
         sequence.said += 1
@@ -316,6 +326,95 @@ async def test_a_step_that_fails_is_an_error_after_what_was_said_and_frees_the_s
     assert text(received) == "0 1 2 "
     assert not engine.live
     assert text(await collect(model, 2)) == "0 1 "
+
+
+async def test_a_sequence_that_fails_alone_harms_no_other() -> None:
+    model = counting(CountingEngine())
+    good = asyncio.create_task(collect(model, 100))
+    with pytest.raises(ModelError, match="this one alone"):
+        await collect(model, FAILS_ALONE)
+    assert len(text(await good).split()) == 100
+
+
+async def test_a_prompt_without_tokens_is_refused() -> None:
+    with pytest.raises(BadRequestError, match="no tokens"):
+        await collect(counting(CountingEngine()), "nothing")
+
+
+async def test_an_engine_that_breaks_down_fails_its_streams_and_is_loaded_anew() -> None:
+    engines: list[CountingEngine] = []
+
+    def load() -> CountingEngine:
+        engines.append(CountingEngine())
+        return engines[-1]
+
+    model = LocalModel(ModelInfo("count/1", "count"), load)
+    await collect(model, 1)
+    beside = asyncio.create_task(collect(model, 10**6))
+    await until(lambda: bool(engines[0].live))
+    answers = await asyncio.gather(beside, collect(model, BREAKS_DOWN), return_exceptions=True)
+    assert isinstance(answers[0], ModelError)
+    assert "broke down" in str(answers[0])
+    assert text(await collect(model, 2)) == "0 1 "
+    assert len(engines) == 2
+
+
+async def test_a_panic_while_loading_fails_what_waits_and_nothing_later() -> None:
+    class Panic(BaseException):
+        """As a library written in Rust raises it."""
+
+    attempts: list[int] = []
+
+    def load() -> CountingEngine:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise Panic("index out of bounds")
+        return CountingEngine()
+
+    model = LocalModel(ModelInfo("count/1", "count"), load)
+    with pytest.raises(ModelError, match="index out of bounds"):
+        await collect(model, 1)
+    assert text(await collect(model, 1)) == "0 "
+
+
+async def test_leaving_while_the_model_loads_need_not_wait_for_it() -> None:
+    may_load = threading.Event()
+
+    def load() -> CountingEngine:
+        assert may_load.wait(10)
+        return CountingEngine()
+
+    model = LocalModel(ModelInfo("count/1", "count"), load)
+    scheduler = StreamScheduler(asyncio.get_running_loop())
+    subscription = model.stream("1").subscribe(scheduler=scheduler)
+    await until(lambda: model.active == 1)
+    subscription.dispose()
+    await scheduler.settle()
+    assert model.active == 0
+    assert not scheduler.tasks
+    may_load.set()
+
+
+async def test_confidence_is_that_of_the_tokens_in_a_chunk_or_left_out() -> None:
+    class Confident(CountingEngine):
+        said = iter(
+            [
+                Sampled("a", 0.1, False),
+                Sampled("a", 0.9, False),
+                Sampled("c", 0.8, False),
+                Sampled("", 0.5, False),  # half of a character
+                Sampled("é", 0.5, False),
+                Sampled("d", 0.7, False),
+                Sampled("", None, True),
+            ]
+        )
+
+        def _say(self, sequence: CountingSequence) -> Sampled:
+            return next(self.said)
+
+    chunks = await collect(counting(Confident()), 9, stop="ab")
+    tokens = [chunk for chunk in chunks if isinstance(chunk, Token)]
+    assert tokens == [Token("a"), Token("ac"), Token("é", 0.25), Token("d", 0.7)]
 
 
 async def test_a_model_that_can_not_be_loaded_fails_all_that_wait_and_is_tried_again() -> None:

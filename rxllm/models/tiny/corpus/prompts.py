@@ -1,0 +1,39 @@
+"""Prompts for evaluation, made with the words kept out of training."""
+
+from random import Random
+from typing import NamedTuple
+
+from rxllm.models.tiny.corpus import records
+from rxllm.models.tiny.corpus.held_out import held_out_words
+from rxllm.models.tiny.corpus.stories import write_story
+from rxllm.models.tiny.corpus.wordings import STORY_REQUESTS, vary
+
+
+class Prompt(NamedTuple):
+    """A user's message and the word that a good answer contains ("" where none is certain)."""
+
+    text: str
+    subject: str
+
+
+def story_prompts(count: int, seed: int = 0) -> list[Prompt]:
+    """`count` requests for stories about subjects that no training text contains."""
+    random, words = Random(f"stories {seed}"), held_out_words()  # noqa: S311 - not a secret
+    prompts: list[Prompt] = []
+    for _ in range(count):
+        story = write_story(random, words)
+        request = vary(random, random.choice(STORY_REQUESTS).format(story.asked))
+        prompts.append(Prompt(request, story.noun))
+    return prompts
+
+
+def json_prompts(count: int, seed: int = 0) -> list[Prompt]:
+    """`count` requests for JSON, those for a record with a name that is not in training."""
+    random, words = Random(f"json {seed}"), held_out_words()  # noqa: S311 - not a secret
+    prompts: list[Prompt] = []
+    while len(prompts) < count:
+        request, _ = records.json_exchange(random, words)
+        named = [name for name in (*words.her_names, *words.his_names) if name in request]
+        if named:
+            prompts.append(Prompt(request, named[0]))
+    return prompts

@@ -1,0 +1,146 @@
+"""The pump: one task that moves what an asynchronous iterator yields into an observer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any
+from weakref import WeakSet
+
+from reactivex import abc
+from reactivex.disposable import Disposable
+
+from rxllm.errors import StreamCancelledError
+from rxllm.valve import StreamScheduler, Valve, running_loop, valve_of
+
+__all__ = ["pump", "stopping_pumps"]
+
+_stopping: WeakSet[asyncio.Task[None]] = WeakSet()
+
+
+def pump(
+    observer: abc.ObserverBase[Any],
+    scheduler: abc.SchedulerBase | None,
+    factory: Callable[[Valve], AsyncIterable[Any]],
+    *,
+    batched: bool = False,
+) -> abc.DisposableBase:
+    """Start pumping an asynchronous iterator into `observer`: the core of `from_async`.
+
+    Use it in place of `from_async` where the source itself wants to watch the valve.
+
+    Args:
+        observer: who gets the items.
+        scheduler: the subscribe-time scheduler; None means the running loop and no demand.
+        factory: given the subscriber's valve, returns an asynchronous iterable.
+        batched: each item is a sequence of items that came at once.
+
+    Returns:
+        The disposable that stops it.
+
+    Raises:
+        NoEventLoopError: no event loop runs.
+    """
+    loop = scheduler.loop if isinstance(scheduler, StreamScheduler) else running_loop()
+    valve = valve_of(scheduler)
+    work = _Pump(observer, valve, lambda: factory(valve), batched, loop)
+    task = loop.create_task(work.run(), name="rxllm pump")
+    if isinstance(scheduler, StreamScheduler):
+        scheduler.tasks.add(task)
+        task.add_done_callback(scheduler.tasks.discard)
+
+    def dispose() -> None:
+        work.stopped = True
+        _stopping.add(task)
+        # Inside of its own on_next the pump sees the flag next, and an iterator that is being
+        # closed is on its way: a cancellation would only strike the clean-up.
+        if not (work.emitting or work.closing):
+            task.cancel()
+
+    return Disposable(dispose)
+
+
+class _Pump:
+    """One iterator, pumped into one observer."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Any],
+        valve: Valve,
+        factory: Callable[[], AsyncIterable[Any]],
+        batched: bool,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._observer = observer
+        self._valve = valve
+        self._factory = factory
+        self._batched = batched
+        self._loop = loop
+        self.stopped = self.emitting = self.closing = False
+
+    async def run(self) -> None:
+        """Pump until the iterator ends or fails, the observer raises, or `stopped` is set."""
+        failure: Exception | None = None
+        try:
+            iterator = aiter(self._factory())
+            try:
+                await self._forward(iterator)
+            finally:
+                self.closing = True
+                close = getattr(iterator, "aclose", None)
+                if close is not None:
+                    await close()
+        except asyncio.CancelledError:
+            if not self.stopped:
+                self._tell(
+                    self._observer.on_error,
+                    StreamCancelledError("the task behind this stream was cancelled"),
+                )
+            raise
+        except Exception as error:
+            failure = error
+        if self.stopped:
+            if failure is not None:
+                self._report("a stream failed while it was being stopped", failure)
+        elif failure is not None:
+            self._tell(self._observer.on_error, failure)
+        else:
+            self._tell(self._observer.on_completed)
+
+    async def _forward(self, iterator: AsyncIterator[Any]) -> None:
+        valve, on_next, batched = self._valve, self._observer.on_next, self._batched
+        while not self.stopped:
+            if not valve.is_open:
+                await valve.wait_open()
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            for chunk in item if batched else (item,):
+                if not valve.is_open:
+                    await valve.wait_open()
+                self.emitting = True
+                try:
+                    on_next(chunk)
+                except (Exception, asyncio.CancelledError) as error:
+                    self.stopped = True
+                    self._report("a subscriber of a stream raised; its source is closed", error)
+                finally:
+                    self.emitting = False
+                if self.stopped:
+                    return
+
+    def _tell(self, callback: Callable[..., None], *arguments: Exception) -> None:
+        self.stopped = True
+        try:
+            callback(*arguments)
+        except Exception as error:
+            self._report("a subscriber of a stream raised at its end", error)
+
+    def _report(self, message: str, error: BaseException) -> None:
+        self._loop.call_exception_handler({"message": message, "exception": error})
+
+
+def stopping_pumps(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[None]]:
+    """The pumps of `loop` whose subscriptions were disposed, and that are still cleaning up."""
+    return {task for task in _stopping if task.get_loop() is loop and not task.done()}

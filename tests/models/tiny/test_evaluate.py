@@ -1,0 +1,30 @@
+"""The model itself, on a small sample of the prompts that its card reports on."""
+
+from __future__ import annotations
+
+import rxllm
+from rxllm.models.tiny.corpus import json_prompts, story_prompts
+from rxllm.models.tiny.evaluate import answers, json_is_good, story_is_good
+
+
+async def test_stories_name_their_subject_and_end() -> None:
+    prompts = story_prompts(50)
+    given = await answers(rxllm.model("tiny"), prompts, temperature=0.0)
+    # The card reports more than nine in ten; two fewer leave room for another processor's rounding.
+    assert sum(map(story_is_good, prompts, given)) >= 43
+
+
+async def test_json_parses() -> None:
+    prompts = json_prompts(20)
+    given = await answers(rxllm.model("tiny"), prompts, temperature=0.0)
+    assert sum(map(json_is_good, prompts, given)) >= 19
+
+
+async def test_the_story_of_the_readme() -> None:
+    stream = rxllm.model("tiny").stream(
+        "Tell me a story about a robot who learns to paint", temperature=0
+    )
+    result = await rxllm.sinks.collect(stream)
+    assert result.finish_reason == "stop"
+    assert result.text.count("robot") >= 2
+    assert "paint" in result.text
