@@ -196,23 +196,26 @@ def _check(request: Request) -> None:
         raise BadRequestError(f"repeat_penalty is above 0, not {request.repeat_penalty}")
     for message in request.messages:
         try:
-            message.content.encode()
+            message.text.encode()
         except UnicodeEncodeError:
             raise BadRequestError(
                 "a message holds half of a surrogate pair: it is no text"
             ) from None
     if not all(request.stop):
         raise BadRequestError("a stop sequence is empty")
+    _check_tools(request)
+
+
+def _check_tools(request: Request) -> None:
     names = [tool.name for tool in request.tools]
     if len(set(names)) < len(names):
         raise BadRequestError(f"two tools have one name: {sorted(names)}")
-    choices = ["auto", "none", "required", *names] if names else []
-    if request.tool_choice is not None and request.tool_choice not in choices:
+    choice = request.tool_choice
+    if choice is not None and not names:
+        raise BadRequestError("there is a tool_choice, and no tools")
+    if choice is not None and choice not in {"auto", "none", "required", *names}:
         raise BadRequestError(
-            f"tool_choice is auto, none, required, or the name of one of the tools, not "
-            f"{request.tool_choice!r}"
-            if names
-            else "there is a tool_choice, and no tools"
+            f"tool_choice is auto, none, required, or the name of one of the tools, not {choice!r}"
         )
 
 

@@ -32,7 +32,7 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
 
 
 def sent(model: ScriptedModel) -> list[list[str]]:
-    return [[message.content for message in request.messages] for request in model.requests]
+    return [[message.text for message in request.messages] for request in model.requests]
 
 
 def test_what_was_said_is_sent_with_the_next_question(talk: Talk, capsys: Captured) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 import msgspec
 from reactivex import Observable, abc
 
-from rxllm.bridge import pump
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
 from rxllm.models.remote.anthropic import AnthropicWire
@@ -18,6 +17,7 @@ from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import CAPABILITIES, Endpoint, Provider
 from rxllm.models.remote.sse import EventStreamDecoder
 from rxllm.models.remote.wire import Reader, Wire
+from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, as_request
 from rxllm.valve import Valve
 

@@ -53,7 +53,7 @@ class CountingEngine:
     permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def prompt(self, request: Request) -> list[int]:
-        content = request.messages[-1].content
+        content = request.messages[-1].text
         if content == "nothing":
             return []
         if not content.isdigit():
