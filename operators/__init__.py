@@ -7,7 +7,16 @@ RxPY's own operators can stand between them.
 if __name__ != "rxllm.operators":
     raise ImportError(f"import rxllm.operators, not {__name__}: each class would exist twice")
 
-from rxllm.operators.analytics import Intervals, Measurement, measure, progress
+from rxllm.operators.analytics import (
+    Intervals,
+    Measurement,
+    Price,
+    Prices,
+    cost,
+    measure,
+    progress,
+    read_prices,
+)
 from rxllm.operators.buffering import batch
 from rxllm.operators.controlling import Control, pausable
 from rxllm.operators.filtering import stop_on
@@ -17,10 +26,14 @@ __all__ = [
     "Control",
     "Intervals",
     "Measurement",
+    "Price",
+    "Prices",
     "batch",
+    "cost",
     "measure",
     "pausable",
     "progress",
+    "read_prices",
     "stop_on",
     "text",
 ]

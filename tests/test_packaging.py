@@ -79,7 +79,10 @@ def test_the_wheel_holds_each_module_once(wheel: zipfile.ZipFile) -> None:
     assert any(name.startswith("rxllm/operators/buffering/") for name in held)
 
 
-def test_the_wheel_holds_the_bundled_model_and_the_marker_of_types(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_the_bundled_model_the_prices_and_the_marker_of_types(
+    wheel: zipfile.ZipFile,
+) -> None:
     held = set(wheel.namelist())
     assert {f"rxllm/models/tiny/{name}" for name in TINY} <= held
     assert "rxllm/py.typed" in held
+    assert "rxllm/operators/analytics/prices.toml" in held

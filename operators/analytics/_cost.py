@@ -1,0 +1,82 @@
+"""`cost`: what an answer costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from reactivex import Observable, abc
+
+from rxllm.chunks import Chunk, Start, Usage
+from rxllm.operators.analytics._prices import Prices, read_prices
+
+__all__ = ["cost"]
+
+
+def cost(
+    prices: Prices | Path | str | None = None,
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Put the cost in USD into `Usage`.
+
+    ::
+
+        S-a-b-U-----------E|
+        [ cost() ]
+        S-a-b-U(cost)-----E|
+
+    The model is that of the last `Start` of the same source. A model without a price gets no cost
+    (None, never 0), and a cost that the provider told stays as it is. What a provider asks for
+    writing into its cache is not known, and counts as input.
+
+    - Completion, error: passed on.
+    - Restart: nothing to forget; the `Start` after it names the model.
+    - Disposal: upstream is disposed; nothing is held.
+    - Demand: passes through.
+
+    Args:
+        prices: a table, or the path of one in TOML or JSON; None: the bundled table, which tells
+            in `updated` how old it is. Read at this call.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is no table of prices.
+
+    >>> from datetime import date
+    >>> from rxllm.operators.analytics import Price
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> chunks = {"S": Start("1", "openai/gpt"), "U": Usage(1_000_000, 500_000)}
+    >>> table = Prices(date(2025, 1, 1), {"openai/gpt": Price(input=1.0, output=2.0)})
+    >>> events = marbles.run(marbles.cold("S-a-U-E|", lookup=chunks).pipe(cost(table)))
+    >>> [chunk.cost for _, chunk in events if isinstance(chunk, Usage)]
+    [2.0]
+    """
+    if isinstance(prices, Prices):
+        table = prices
+    else:
+        table = read_prices(None if prices is None else Path(prices))
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            models: dict[str | None, str] = {}
+            pass_on = observer.on_next
+
+            def on_next(chunk: Chunk) -> None:
+                if type(chunk) is Usage and chunk.cost is None:
+                    price = table.price_of(models.get(chunk.source, ""))
+                    if price is not None:
+                        chunk = msgspec.structs.replace(chunk, cost=price.of(chunk))
+                elif type(chunk) is Start:
+                    models[chunk.source] = chunk.model
+                pass_on(chunk)
+
+            return source.subscribe(
+                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+
+        return Observable(subscribe)
+
+    return operator

@@ -1,0 +1,145 @@
+"""`cost`: what an answer costs, from prices that are data."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxllm import operators as ops
+from rxllm.chunks import Notice, Start, Usage
+from rxllm.errors import RxLLMError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators import Price, Prices
+from rxllm.testing import Marbles
+
+TABLE = Prices(
+    date(2025, 1, 1),
+    {
+        "openai/gpt": Price(input=1.0, output=10.0, cached=0.1),
+        "openai/gpt-2024-01-01": Price(input=2.0, output=20.0),
+    },
+)
+MILLION = Usage(1_000_000, 1_000_000)
+
+
+def costs(marbles: Marbles, diagram: str, **lookup: Any) -> list[float | None]:
+    stream = marbles.cold(diagram, lookup=lookup).pipe(ops.cost(TABLE))
+    return [chunk.cost for _, chunk in marbles.run(stream) if isinstance(chunk, Usage)]
+
+
+@pytest.mark.parametrize(
+    ("usage", "dollars"),
+    [
+        (MILLION, 11.0),
+        (Usage(1_000_000, 0, cached_tokens=500_000), 0.55),
+        (Usage(10, 0, cached_tokens=1_000_000), 1e-6),
+        (Usage(0, 0), 0.0),
+    ],
+)
+def test_usage_gets_its_cost(marbles: Marbles, usage: Usage, dollars: float) -> None:  # row A9
+    (told,) = costs(marbles, "S-a-U-E|", S=Start("1", "openai/gpt"), U=usage)
+    assert told == pytest.approx(dollars)
+
+
+@pytest.mark.parametrize(
+    ("model", "dollars"),
+    [
+        ("openai/gpt-2024-08-06", 11.0),
+        ("openai/gpt-20240806", 11.0),
+        ("openai/gpt-2024-01-01", 22.0),
+        ("openai/gpt-mini", None),
+        ("gpt", None),
+    ],
+)
+def test_a_snapshot_costs_what_its_model_does_and_an_unknown_model_nothing_known(
+    marbles: Marbles, model: str, dollars: float | None
+) -> None:
+    assert costs(marbles, "S-U-E|", S=Start("1", model), U=MILLION) == [dollars]
+
+
+def test_a_cost_that_the_provider_told_stays(marbles: Marbles) -> None:
+    told = Usage(1, 1, cost=0.25)
+    assert costs(marbles, "S-U-E|", S=Start("1", "openai/gpt"), U=told) == [0.25]
+
+
+def test_usage_without_a_start_has_no_cost(marbles: Marbles) -> None:
+    assert costs(marbles, "a-U-E|", U=MILLION) == [None]
+
+
+def test_a_fallback_is_priced_as_the_model_that_answered(marbles: Marbles) -> None:
+    lookup = {"S": Start("1", "openai/gpt"), "T": Start("2", "tiny/onnx"), "N": Notice("fallback")}
+    assert costs(marbles, "S-N-T-U-E|", U=MILLION, **lookup) == [None]
+
+
+def test_each_source_has_its_model(marbles: Marbles) -> None:
+    lookup = {
+        "S": Start("1", "openai/gpt", source="x"),
+        "T": Start("2", "tiny/onnx", source="y"),
+        "U": Usage(1_000_000, 0, source="x"),
+        "V": Usage(1_000_000, 0, source="y"),
+    }
+    assert costs(marbles, "S-T-U-V-E|", **lookup) == [1.0, None]
+
+
+@pytest.mark.parametrize("diagram", ["S-a-b-E|", "|", "-", "S-a-#", "S-a-N-S-b-E|"])
+def test_all_else_passes(marbles: Marbles, diagram: str) -> None:
+    failure, lookup = RxLLMError("cut"), {"N": Notice("restart")}
+    source = marbles.cold(diagram, lookup=lookup, error=failure)
+    expected = marbles.expect(diagram, lookup=lookup, error=failure)
+    assert marbles.run(source.pipe(ops.cost(TABLE))) == expected
+
+
+def test_disposal_and_demand_pass_through(marbles: Marbles) -> None:
+    source = marbles.cold("S-a-b-c|", demand=True)
+    recording = marbles.subscribe(source.pipe(ops.cost(TABLE)))
+    marbles.valve.close()
+    marbles.advance_to(4)
+    assert recording.events == []
+    recording.dispose()
+    assert source.subscriptions == [(0.0, 4.0)]
+
+
+def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+    lookup = {"S": Start("1", "openai/gpt"), "U": Usage(1_000_000, 0)}
+    stream = marbles.cold("S-U|", lookup=lookup).pipe(ops.cost(TABLE))
+    first, second = marbles.subscribe(stream), marbles.subscribe(stream)
+    marbles.advance_to(10)
+    assert first.events == second.events
+
+
+def test_the_bundled_table_is_dated_and_has_the_large_providers(marbles: Marbles) -> None:
+    table = ops.read_prices()
+    assert table.updated >= date(2025, 1, 1)
+    assert {name.partition("/")[0] for name in table.models} >= {"openai", "anthropic", "groq"}
+    stream = ScriptedModel("Hi", name="openai/gpt-4o", usage=MILLION).stream("Hi").pipe(ops.cost())
+    (told,) = [chunk for _, chunk in marbles.run(stream) if isinstance(chunk, Usage)]
+    assert told.cost is not None
+    assert told.cost > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("prices.toml", 'updated = 2025-01-01\n[models]\n"a/b" = { input = 1, output = 2 }\n'),
+        ("prices.json", '{"updated": "2025-01-01", "models": {"a/b": {"input": 1, "output": 2}}}'),
+    ],
+)
+def test_a_table_of_ones_own_is_a_file(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    assert ops.read_prices(path).models == {"a/b": Price(1.0, 2.0)}
+    ops.cost(path)
+    ops.cost(str(path))
+
+
+@pytest.mark.parametrize("text", ["", "x", "updated = 2025-01-01\nmodels = { a = { input = -1 } }"])
+def test_a_file_that_is_no_table_is_refused_at_the_call(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="no table of prices"):
+        ops.cost(path)
+    with pytest.raises(OSError, match="nowhere"):
+        ops.cost(tmp_path / "nowhere.toml")
