@@ -1,0 +1,116 @@
+"""A server not of our making: llama-cpp-python's, on the bundled model, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+import rxllm
+from rxllm.chunks import End, Start, Token
+from rxllm.errors import EmptyStreamError, ServerError
+from rxllm.models import tiny
+
+Listen = Callable[..., Awaitable[Any]]
+
+pytestmark = pytest.mark.skipif(
+    not (importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("uvicorn")),
+    reason="llama-cpp-python[server] is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    """The server, on a free port that it chooses itself."""
+    command = [
+        sys.executable,
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        str(tiny.directory / "tiny.gguf"),
+    ]
+    options = {"--host": "127.0.0.1", "--port": "0", "--n_ctx": "1024", "--n_threads": "1"}
+    for option in options.items():
+        command += option
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        said: list[str] = []
+        for line in server.stderr:
+            said.append(line)
+            if running := re.search(r"running on (http://[\d.:]+)", line):
+                break
+        else:
+            pytest.fail("".join(said))
+        # A log that nobody reads would stop it in the end.
+        reading = threading.Thread(target=server.stderr.read, name="log of the server")
+        reading.start()
+        yield f"{running[1]}/v1"
+        server.terminate()
+        reading.join(30)
+
+
+@pytest.fixture
+def model(base_url: str) -> rxllm.Model:
+    return rxllm.model("openai_compatible/tiny", base_url=base_url)
+
+
+async def test_it_says_what_the_same_model_says_in_this_process(
+    model: rxllm.Model, listen: Listen
+) -> None:  # row J7
+    heard = await listen(model, "Hello!", temperature=0)
+    here = await rxllm.sinks.collect(rxllm.model("tiny/llama").stream("Hello!", temperature=0))
+    assert heard.error is None
+    assert heard.text == here.text
+    assert isinstance(heard.chunks[0], Start)
+    assert heard.chunks[0].model == "openai_compatible/tiny"
+    assert heard.chunks[-1] == End("stop")
+
+
+async def test_options_reach_it(model: rxllm.Model, listen: Listen) -> None:
+    heard = await listen(model, "Tell me a story", temperature=0, max_tokens=7)
+    assert len(heard.of(Token)) <= 7
+    assert heard.chunks[-1] == End("length")
+    stopped = await listen(model, "Tell me a story", temperature=0, stop="house")
+    assert stopped.text
+    assert "house" not in stopped.text
+    assert stopped.chunks[-1] == End("stop")
+
+
+async def test_sampling_with_a_seed_is_repeatable(model: rxllm.Model, listen: Listen) -> None:
+    options: dict[str, Any] = {"temperature": 1.0, "seed": 7, "max_tokens": 12}
+    first = await listen(model, "Tell me a story", **options)
+    assert first.text == (await listen(model, "Tell me a story", **options)).text
+
+
+async def test_what_it_refuses_is_an_error(model: rxllm.Model, listen: Listen) -> None:
+    heard = await listen(model, "Hi", extra={"temperature": "warm"})
+    assert isinstance(heard.error, ServerError)
+    assert heard.error.status == 500
+    assert "valid number" in str(heard.error)
+
+
+async def test_a_prompt_that_is_too_long_ends_its_stream_without_content(
+    model: rxllm.Model, listen: Listen
+) -> None:
+    """This server has sent its headers by the time it finds out."""
+    assert isinstance((await listen(model, "x " * 3000)).error, EmptyStreamError)
+
+
+async def test_leaving_frees_it_for_the_next_at_once(model: rxllm.Model, listen: Listen) -> None:
+    """It answers one request at a time, and a new one ends the one before it."""
+    chunks = rxllm.to_async(model.stream("Tell me a long story about a robot", max_tokens=900))
+    async for chunk in chunks:
+        if isinstance(chunk, Token):
+            break
+    await chunks.aclose()
+    async with asyncio.timeout(30):
+        assert (await listen(model, "Hello!", temperature=0)).chunks[-1] == End("stop")

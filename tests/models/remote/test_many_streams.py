@@ -1,0 +1,45 @@
+"""Ten thousand streams in a row leave everything where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import rxllm
+from rxllm.testing.fault_server import FaultServer, Reply
+from rxllm.testing.provider_streams import openai_events
+
+STREAMS = 10_000
+OPEN_FILES = Path("/proc/self/fd")
+
+
+def census(server: FaultServer) -> dict[str, int]:
+    server.requests.clear()
+    gc.collect()
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "files": len(list(OPEN_FILES.iterdir())),
+        "connections": server.connections,
+    }
+
+
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="open files are counted by Linux's /proc")
+async def test_memory_tasks_and_sockets_stay(model_on: Callable[..., rxllm.Model]) -> None:
+    body = b"".join(openai_events("Hello", " world"))
+    async with FaultServer(Reply([body])) as server:
+        model = model_on(server)
+
+        async def listen(count: int) -> None:
+            for _ in range(count):
+                result = await rxllm.sinks.collect(model.stream("Hi"))
+                assert result.text == "Hello world"
+
+        await listen(100)
+        before, objects = census(server), len(gc.get_objects())
+        await listen(STREAMS)
+        assert census(server) == before
+        assert len(gc.get_objects()) - objects < STREAMS / 10
