@@ -1,0 +1,100 @@
+"""A chat completion over HTTP, CPU time a token: beside a hand-written loop and other clients."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Awaitable, Callable, Iterator
+
+import aiohttp
+import msgspec
+
+import rxllm
+from rxllm import operators as ops
+from tests.benchmarks.chat_server import TEXTS, TOKENS, chat_server
+from tests.benchmarks.side_by_side import Result, compare, cost_of
+
+TEXT = "".join(TEXTS)
+
+
+class Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class Choice(msgspec.Struct):
+    delta: Delta
+
+
+class Event(msgspec.Struct):
+    choices: list[Choice]
+
+
+async def by_hand(url: str) -> str:
+    """As one would write it: no errors, no tools, no demand, and events in one form."""
+    decode = msgspec.json.Decoder(Event).decode
+    said: list[str] = []
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/chat/completions", json={"messages": []}) as response,
+    ):
+        rest = b""
+        async for data in response.content.iter_any():
+            *blocks, rest = (rest + data).split(b"\n\n")
+            for block in blocks:
+                if block.startswith(b"data: ") and block != b"data: [DONE]":
+                    for choice in decode(block[6:]).choices:
+                        if choice.delta.content:
+                            said.append(choice.delta.content)
+    return "".join(said)
+
+
+async def by_us(url: str) -> str:
+    """With what the hand-written loop leaves out, and two operators."""
+    model = rxllm.model("openai/gpt", api_key="none", base_url=url)
+    stream = model.stream("Hi").pipe(ops.stop_on("\nHuman:"), ops.measure(lambda _: None))
+    return (await rxllm.sinks.collect(stream)).text
+
+
+async def by_the_openai_sdk(url: str) -> str:
+    import openai
+
+    said: list[str] = []
+    async with openai.AsyncOpenAI(api_key="none", base_url=url) as client:
+        stream = await client.chat.completions.create(
+            model="gpt", messages=[{"role": "user", "content": "Hi"}], stream=True
+        )
+        async for chunk in stream:
+            for choice in chunk.choices:
+                said.append(choice.delta.content or "")
+    return "".join(said)
+
+
+def measured(client: Callable[[str], Awaitable[str]], url: str) -> Callable[[], float]:
+    """The cost of one stream, and a check that it was heard."""
+
+    async def listen() -> None:
+        assert await client(url) == TEXT
+
+    return lambda: cost_of(lambda: asyncio.run(listen()), TOKENS)
+
+
+def benchmarks() -> Iterator[Result]:
+    with chat_server() as url:
+        yield compare(
+            "OpenAI-style stream through stop_on and measure to a sink, beside a bare loop",
+            measured(by_us, url),
+            measured(by_hand, url),
+            unit="us a token",
+            limit=1.5,
+            kind="at most",
+        )
+        if importlib.util.find_spec("openai"):
+            yield compare(
+                "the openai SDK, beside that",
+                measured(by_the_openai_sdk, url),
+                measured(by_us, url),
+                unit="us a token (the SDK first)",
+                limit=3,
+                kind="at least",
+                rounds=3,
+            )
