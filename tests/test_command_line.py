@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import subprocess
@@ -16,6 +17,8 @@ from rxllm.command_line import main
 from rxllm.errors import ContextLengthError, ModelLoadError
 from rxllm.models import registry
 from rxllm.models.scripted import ScriptedModel
+from rxllm.testing.fault_server import FaultServer, Reply
+from rxllm.testing.provider_streams import openai_events
 
 Captured = pytest.CaptureFixture[str]
 
@@ -197,3 +200,18 @@ def test_the_help_loads_no_engine_and_no_web_framework() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.endswith("set()\n")
+
+
+async def test_run_asks_a_remote_model(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row J1: the key and the address come from the environment."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    async with FaultServer(Reply(openai_events("Hello", " there"))) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
+        assert await asyncio.to_thread(main, ["run", "Hi", "--model", "openai/gpt"]) == 0
+        monkeypatch.delenv("OPENAI_API_KEY")
+        assert await asyncio.to_thread(main, ["run", "Hi", "--model", "openai/gpt"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "Hello there\n"
+    assert "OPENAI_API_KEY" in captured.err
+    assert "sk-very" not in captured.out + captured.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,12 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+
+# Nobody's money, and no proxy on the way to this machine.
+NO_KEYS = {
+    **{name: value for name, value in os.environ.items() if not name.endswith(("_KEY", "_URL"))},
+    "NO_PROXY": "*",
+}
 
 SAYS = {
     "01_print_a_story": r"robot[\s\S]*tokens/s",
@@ -28,6 +35,11 @@ SAYS = {
     "13_local_models": r"tiny/onnx +1024[\s\S]*four streams in one batch:\n  \w",
     "14_chat": r"> Hello!\n\w[\s\S]*bear",
     "15_test_without_a_model": r"Hi !",
+    "16_openai": r"KEY is not set[\s\S]*Hello, human![\s\S]*mini-2024-07-18 3.15e-06 USD",
+    "17_anthropic": r"KEY is not set[\s\S]*calls: weather.*Oslo[\s\S]*It snows in Oslo",
+    "18_openrouter": r"ServerError after 'Good ', again\? True\n'Good morning!' cost: 1.2e-05",
+    "19_groq": r"GROQ_API_KEY is not set[\s\S]*49 50[\s\S]*completed: 50 tokens",
+    "20_openai_compatible": r"BASE_URL is not set[\s\S]*Hello yourself!",
 }
 
 
@@ -45,6 +57,7 @@ def test_it_names_its_rows_and_runs(example: Path) -> None:
         text=True,
         check=False,
         timeout=120,
+        env=NO_KEYS,
     )
     assert done.returncode == 0, done.stderr
     assert re.search(SAYS[example.stem], done.stdout + done.stderr), done.stdout

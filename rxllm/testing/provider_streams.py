@@ -36,19 +36,25 @@ def openai_event(**fields: Any) -> bytes:
 
 
 def openai_events(
-    *texts: str, finish_reason: str | None = "stop", usage: bool = True, done: bool = True
+    *texts: str,
+    model: str = "gpt",
+    finish_reason: str | None = "stop",
+    usage: bool = True,
+    done: bool = True,
 ) -> list[bytes]:
     """A chat completion that says `texts`, a delta each.
 
     Args:
         texts: the deltas.
+        model: which one answers.
         finish_reason: of the event after them; None leaves it out.
         usage: send the event with the usage: 5 tokens in, one out for each text.
         done: send `[DONE]`.
     """
 
     def choice(delta: dict[str, str], reason: str | None = None) -> bytes:
-        return openai_event(choices=[{"index": 0, "delta": delta, "finish_reason": reason}])
+        choices = [{"index": 0, "delta": delta, "finish_reason": reason}]
+        return openai_event(model=model, choices=choices)
 
     first: dict[str, str] = {"role": "assistant"}
     events = [
@@ -59,7 +65,7 @@ def openai_events(
         events.append(choice({}, finish_reason))
     if usage:
         counts = {"prompt_tokens": 5, "completion_tokens": len(texts)}
-        events.append(openai_event(choices=[], usage=counts))
+        events.append(openai_event(model=model, choices=[], usage=counts))
     if done:
         events.append(b"data: [DONE]\n\n")
     return events
