@@ -36,6 +36,11 @@ class _Usage(msgspec.Struct, gc=False):
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
 
+    def as_chunk(self) -> Usage:
+        cached = self.cache_read_input_tokens
+        read = (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + (cached or 0)
+        return Usage(read, self.output_tokens or 0, cached_tokens=cached)
+
 
 class _Message(msgspec.Struct):
     id: str = ""
@@ -113,7 +118,7 @@ class AnthropicReader:
         self._reasoning = TextJoiner()
         self._calls: dict[int, ToolCall] = {}
         self._arguments = TextJoiner()
-        self._usage = _Usage()
+        self._usage: _Usage | None = None
         self._reason: str | None = None
         self._stop_sequence: str | None = None
         self._has_begun = False
@@ -189,16 +194,13 @@ class AnthropicReader:
     def _add_usage(self, usage: _Usage) -> None:
         """Counts are of all so far; what an event does not tell stays."""
         told = {name: getattr(usage, name) for name in usage.__struct_fields__}
-        self._usage = msgspec.structs.replace(
-            self._usage, **{name: count for name, count in told.items() if count is not None}
-        )
+        known = {name: count for name, count in told.items() if count is not None}
+        self._usage = msgspec.structs.replace(self._usage or _Usage(), **known)
 
     def _finish(self, chunks: list[Chunk]) -> None:
         self.is_done = True
         if not self._has_begun:
             raise EmptyStreamError(f"{self._provider} sent an answer without any content")
-        usage = self._usage
-        cached = usage.cache_read_input_tokens
-        read = (usage.input_tokens or 0) + (usage.cache_creation_input_tokens or 0) + (cached or 0)
-        chunks.append(Usage(read, usage.output_tokens or 0, cached_tokens=cached))
+        if self._usage is not None:
+            chunks.append(self._usage.as_chunk())
         chunks.append(End(_REASONS.get(self._reason or "", "stop"), self._stop_sequence))

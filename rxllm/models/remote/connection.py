@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -95,7 +96,7 @@ async def connect(
 
     Connections are pooled for each provider and event loop, and closed with the loop. There is no
     limit to their number, and no time limit but the one to connect. Redirects are not followed:
-    the key belongs to the host that it was given for.
+    the key belongs to the host that it was given for. Proxies are those of the environment.
 
     On leaving, a connection whose response was read to its end goes back into the pool; any other
     is closed at once, before the response has come as well.
@@ -116,7 +117,14 @@ async def connect(
     session = await _session(provider)
     host = urlsplit(url).netloc.rpartition("@")[2]
     timeout = aiohttp.ClientTimeout(total=None, connect=seconds)
-    posting = session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
+    posting = session.post(
+        url,
+        data=body,
+        headers=headers,
+        timeout=timeout,
+        allow_redirects=False,
+        proxy=_proxy(url),
+    )
     response = await _told(posting, host)
     try:
         yield Connection(response, host)
@@ -126,6 +134,16 @@ async def connect(
             response.release()
         else:
             response.close()
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy of the environment (`HTTPS_PROXY`, ...) for `url`, unless `NO_PROXY` excepts it.
+
+    aiohttp's own `trust_env` reads `.netrc` as well, whose passwords would meet our keys.
+    """
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    return proxy if proxy and not proxy_bypass(parts.netloc) else None
 
 
 async def _session(provider: str) -> aiohttp.ClientSession:
@@ -143,7 +161,6 @@ async def _session(provider: str) -> aiohttp.ClientSession:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},  # compressed events come in clumps
             read_bufsize=READ_BUFFER,
-            trust_env=True,
         )
     return session
 

@@ -22,6 +22,7 @@ from rxllm.errors import (
     ConflictError,
     ContentFilteredError,
     ContextLengthError,
+    MalformedStreamError,
     ModelNotFoundError,
     OverloadedError,
     PermissionDeniedError,
@@ -32,7 +33,13 @@ from rxllm.errors import (
     ServerError,
 )
 
-__all__ = ["ErrorObject", "error_in_stream", "error_of_response", "retry_after"]
+__all__ = [
+    "ErrorObject",
+    "error_in_place_of_stream",
+    "error_in_stream",
+    "error_of_response",
+    "retry_after",
+]
 
 _BY_STATUS: Final[dict[int, type[RxLLMError]]] = {
     400: BadRequestError,
@@ -121,10 +128,7 @@ def error_of_response(
         headers: of the response, looked up in lower case.
         body: what there is of it; JSON in any of the known forms says more.
     """
-    try:
-        told = msgspec.json.decode(body, type=_ErrorBody).as_object()
-    except msgspec.DecodeError:
-        told = ErrorObject()
+    told = _read(body)
     kind = _by_name(told, _BY_CODE)
     if kind is None and told.metadata is not None and told.metadata.reasons:
         kind = ContentFilteredError
@@ -134,6 +138,25 @@ def error_of_response(
     return _make(kind, f"{provider} answered {status}: {said}", status, headers)
 
 
+def error_in_place_of_stream(
+    provider: str, content_type: str, headers: Mapping[str, str], body: bytes
+) -> RxLLMError:
+    """The error that a response with the status 200 is, that is no stream of events.
+
+    Args:
+        provider: its name, for the message.
+        content_type: of the body.
+        headers: of the response, looked up in lower case.
+        body: what there is of it. If it tells of an error in JSON, that is the error.
+    """
+    told = _read(body)
+    if told.message is not None:
+        return error_in_stream(provider, told, headers)
+    return MalformedStreamError(
+        f"{provider} answered with {content_type}, and not with a stream of events"
+    )
+
+
 def error_in_stream(provider: str, told: ErrorObject, headers: Mapping[str, str]) -> RxLLMError:
     """The error that was told inside of a stream, after the status 200."""
     kind = _by_name(told, _BY_TYPE)
@@ -141,7 +164,7 @@ def error_in_stream(provider: str, told: ErrorObject, headers: Mapping[str, str]
     if kind is None and status is not None:
         kind = _by_status(status)
     said = told.message or told.type or told.code or "no reason given"
-    message = f"{provider} failed in the middle of its answer: {said}"
+    message = f"{provider} told of an error in its answer: {said}"
     return _make(kind or ServerError, message, status, headers)
 
 
@@ -163,6 +186,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (KeyError, ValueError):
         now = time.time()
     return max(0.0, then - now)
+
+
+def _read(body: bytes) -> ErrorObject:
+    try:
+        return msgspec.json.decode(body, type=_ErrorBody).as_object()
+    except (msgspec.DecodeError, RecursionError):
+        return ErrorObject()
 
 
 def _by_name(told: ErrorObject, table: Mapping[str, type[RxLLMError]]) -> type[RxLLMError] | None:

@@ -9,10 +9,10 @@ import msgspec
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
-from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
+from rxllm.errors import BadRequestError, RxLLMError
 from rxllm.models.remote.anthropic import AnthropicWire
 from rxllm.models.remote.connection import Connection, connect
-from rxllm.models.remote.failures import error_of_response
+from rxllm.models.remote.failures import error_in_place_of_stream, error_of_response
 from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import CAPABILITIES, Endpoint, Provider
 from rxllm.models.remote.sse import EventStreamDecoder
@@ -132,14 +132,12 @@ class RemoteModel:
 
     async def _check(self, connection: Connection) -> None:
         """Raise what a response tells that is no stream."""
-        name, status = self._provider.name, connection.status
+        name, status, headers = self._provider.name, connection.status, connection.headers
         if status != 200:
-            body = await connection.read_error()
-            raise error_of_response(name, status, connection.headers, body)
-        if connection.content_type not in {"text/event-stream", ""}:
-            raise MalformedStreamError(
-                f"{name} answered with {connection.content_type}, and not with a stream of events"
-            )
+            raise error_of_response(name, status, headers, await connection.read_error())
+        kind = connection.content_type
+        if kind not in {"text/event-stream", ""}:
+            raise error_in_place_of_stream(name, kind, headers, await connection.read_error())
 
 
 async def _read(

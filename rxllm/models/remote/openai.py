@@ -109,8 +109,12 @@ class OpenAIReader:
         if isinstance(completion, Notice):
             chunks.append(completion)
             return
-        if completion.error is not None:
-            raise self._failure(completion.error)
+        groq = completion.x_groq
+        error = completion.error
+        if error is None and groq is not None:
+            error = groq.error
+        if error is not None:
+            raise self._failure(error)
         if not self._has_begun:
             self._begin(completion, chunks)
         for choice in completion.choices or ():
@@ -118,8 +122,8 @@ class OpenAIReader:
                 self._read_choice(choice, chunks)
         if completion.usage is not None:
             self._usage = completion.usage
-        elif completion.x_groq is not None and completion.x_groq.usage is not None:
-            self._usage = completion.x_groq.usage
+        elif groq is not None and groq.usage is not None:
+            self._usage = groq.usage
 
     def end(self, chunks: list[Chunk]) -> None:
         """The body has ended; see `Reader`."""
@@ -148,9 +152,9 @@ class OpenAIReader:
                 chunks.append(Reasoning(thought))
             if delta.content and (text := self._text.feed(delta.content)):
                 chunks.append(Token(text, _confidence(choice.logprobs)))
-            if delta.refusal:
+            if delta.refusal and (text := self._text.feed(delta.refusal)):
                 self._is_refused = True
-                chunks.append(Token(self._text.feed(delta.refusal)))
+                chunks.append(Token(text))
             for call in delta.tool_calls or ():
                 self._read_call(call, chunks)
         if choice.finish_reason == "error":

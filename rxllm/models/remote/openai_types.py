@@ -96,6 +96,7 @@ class GroqBlock(msgspec.Struct):
     """What Groq adds of its own."""
 
     usage: TokenCounts | None = None
+    error: str | None = None
 
 
 class Completion(msgspec.Struct):

@@ -81,4 +81,5 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for provider in NAMES:
         monkeypatch.delenv(f"{provider.upper()}_API_KEY", raising=False)
         monkeypatch.delenv(f"{provider.upper()}_BASE_URL", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NO_PROXY", "*")

@@ -201,6 +201,20 @@ async def test_an_error_in_the_stream_is_an_error(
     assert getattr(heard.error, "status", None) == status
 
 
+async def test_groq_tells_of_errors_in_a_block_of_its_own(hear: Hear) -> None:
+    heard = await hear(
+        [delta(content="a"), openai_event(choices=[], x_groq={"error": "overloaded"})]
+    )
+    assert isinstance(heard.error, ServerError)
+    assert "overloaded" in str(heard.error)
+
+
+async def test_an_error_in_place_of_a_stream_is_that_error(hear: Hear) -> None:
+    body = b'{"error": {"message": "slow down", "code": 429}}'
+    heard = await hear([body], headers={"Content-Type": "application/json"})
+    assert isinstance(heard.error, RateLimitError)
+
+
 async def test_only_the_first_choice_is_read(hear: Hear) -> None:
     other = openai_event(choices=[{"index": 1, "delta": {"content": "b"}}])
     assert (await hear([delta(content="a"), other, delta("stop"), DONE])).text == "a"

@@ -219,6 +219,18 @@ class TestConnecting:
         assert isinstance(heard.error, ProviderError)
         assert heard.error.status == 302
 
+    async def test_the_proxy_of_the_environment_is_asked(
+        self, listen: Listen, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("NO_PROXY")
+        async with FaultServer(Reply(openai_events("a"))) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+            model = rxllm.model("openai/gpt", api_key="k", base_url="http://host.invalid/v1")
+            assert (await listen(model)).text == "a"
+            assert proxy.requests[0].headers["host"] == "host.invalid"
+            monkeypatch.setenv("NO_PROXY", "host.invalid")
+            assert isinstance((await listen(model)).error, ConnectionFailedError)
+
     async def test_streams_in_a_row_share_a_connection(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
