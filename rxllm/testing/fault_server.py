@@ -16,73 +16,23 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import random
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Self
 
 import msgspec
 from aiohttp import web
 
+from rxllm.testing.fault_replies import CUT, FOREVER, RESET, Act, Reply, Step
+
 __all__ = ["CUT", "FOREVER", "RESET", "FaultServer", "Received", "Reply", "Step"]
 
 
-class _Act(enum.Enum):
-    CUT = "cut"
-    RESET = "reset"
-    FOREVER = "forever"
-
-
-CUT: Final = _Act.CUT
-"""Close the connection here, without the end that HTTP asks for."""
-
-RESET: Final = _Act.RESET
-"""Reset the connection here (TCP RST)."""
-
-FOREVER: Final = _Act.FOREVER
-"""Send the bytes before this again and again, until the client leaves."""
-
-Step: TypeAlias = bytes | float | asyncio.Event | _Act
-"""Bytes to send, seconds to wait, an event to wait for, or what to do to the connection."""
-
-_SEND_BUFFER = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the server answers to one request.
-
-    Args:
-        body: the bytes of the body, and what happens between them.
-        status: of the response.
-        headers: of the response. Without a `Content-Type` it is that of an event stream.
-        before: what happens before the headers are sent: waits, `CUT`, `RESET`.
-        pieces: send the bytes in pieces of so many, or of `"random"` sizes (1 to 40, seeded);
-            None sends each step as it is.
-        interval: seconds between two pieces.
-    """
-
-    body: Sequence[Step] = ()
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    before: Sequence[Step] = ()
-    pieces: int | Literal["random"] | None = None
-    interval: float = 0.0
-
-    def cut(self, at: int, *then: Step) -> Reply:
-        """This reply, whose body ends after `at` bytes, and with `then`: `CUT` if none is given."""
-        kept: list[Step] = []
-        for step in self.body:
-            if at <= 0:
-                break
-            if isinstance(step, bytes):
-                step, at = step[:at], at - len(step)
-            kept.append(step)
-        return replace(self, body=(*kept, *(then or (CUT,))))
+_SEND_BUFFER: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +197,7 @@ class _Answer:
             elif step is FOREVER:
                 while True:
                     await self._send(last)
-            elif isinstance(step, _Act):
+            elif isinstance(step, Act):
                 self._is_over = True
                 self._end(step)
                 return
@@ -268,7 +218,7 @@ class _Answer:
             yield data[start:end]
             start = end
 
-    def _end(self, act: _Act) -> None:
+    def _end(self, act: Act) -> None:
         if act is RESET:
             connection = self._transport.get_extra_info("socket")
             at_once = struct.pack("ii", 1, 0)
