@@ -40,6 +40,7 @@ $(VENV)/.installed-base: pyproject.toml | $(BIN)/python
 # llama-cpp-python compiles C++ for some minutes. Where it can't, its tests are skipped, and say so.
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llama]' 'llama-cpp-python[server]' \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llama]' \
+		'llama-cpp-python[server]' \
 		|| test -z "$$RXLLM_REQUIRE"
 	@touch $@ $(VENV)/.installed-base

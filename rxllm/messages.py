@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+import re
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -13,11 +14,11 @@ __all__ = ["ImagePart", "Message", "Part", "Role", "TextPart", "Tool"]
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
-_MAGIC = {
-    b"\x89PNG": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"RIFF": "image/webp",
+_BEGINNINGS: Final = {
+    rb"\x89PNG": "image/png",
+    rb"\xff\xd8\xff": "image/jpeg",
+    rb"GIF8": "image/gif",
+    rb"RIFF....WEBP": "image/webp",
 }
 
 
@@ -55,10 +56,14 @@ class ImagePart(
         if (self.url is None) == (self.data is None):
             raise BadRequestError("an image is given by its url, or by its data: by one of them")
         if self.data is not None and self.media_type is None:
-            kind = next((kind for magic, kind in _MAGIC.items() if self.data.startswith(magic)), "")
-            if not kind:
-                raise BadRequestError("the bytes of an image are of no known kind: say media_type")
-            msgspec.structs.force_setattr(self, "media_type", kind)
+            msgspec.structs.force_setattr(self, "media_type", _kind_of(self.data))
+
+
+def _kind_of(data: bytes) -> str:
+    for beginning, kind in _BEGINNINGS.items():
+        if re.match(beginning, data, re.DOTALL):
+            return kind
+    raise BadRequestError("the bytes of an image are of no known kind: say media_type")
 
 
 Part: TypeAlias = TextPart | ImagePart

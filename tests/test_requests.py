@@ -135,6 +135,7 @@ def test_an_answer_in_parts_is_continued_by_one_more() -> None:
 
 def test_the_kind_of_an_image_is_told_from_its_bytes() -> None:
     assert ImagePart(data=b"\x89PNG...").media_type == "image/png"
+    assert ImagePart(data=b"RIFF\n\0\0\0WEBPVP8 ").media_type == "image/webp"
     assert ImagePart(data=b"...", media_type="image/avif").media_type == "image/avif"
     with pytest.raises(BadRequestError, match="media_type"):
         ImagePart(data=b"...")

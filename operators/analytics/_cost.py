@@ -35,8 +35,8 @@ def cost(
     - Demand: passes through.
 
     Args:
-        prices: a table, or the path of one in TOML or JSON; None: the bundled table, which tells
-            in `updated` how old it is. Read at this call.
+        prices: a table, or the path of one in TOML or JSON; None: the bundled table, whose
+            `updated` tells how old it is. Read at this call.
 
     Raises:
         OSError: the file can't be read.

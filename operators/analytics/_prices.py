@@ -35,7 +35,7 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of prices, and the day on which they were looked up."""
+    """A table of prices, and the day as of which they are meant."""
 
     updated: date
     models: dict[str, Price]

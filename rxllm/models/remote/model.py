@@ -39,7 +39,7 @@ class RemoteModel:
     - Disposal: closes the connection at the next turn of the event loop, before the response has
       come as well, so that the provider stops.
     - Demand: while the subscriber's valve is closed the socket is not read, so that TCP stops the
-      provider. What has been read by then is held, 192 KiB at most.
+      provider. What has been read by then is held: half a MiB of the body at most.
     - Comments and pings are no chunks, so that they feed no time limit.
 
     Args:
