@@ -19,7 +19,7 @@ from rxllm.errors import (
     RxLLMError,
 )
 
-__all__ = ["READ_BUFFER", "Connection", "connect"]
+__all__ = ["READ_BUFFER", "Connection", "close_connections", "connect"]
 
 READ_BUFFER: Final = 64 * 1024
 """Bytes: a read gives so many at most, and the socket is not read once twice as many wait."""
@@ -134,6 +134,16 @@ async def connect(
             response.release()
         else:
             response.close()
+
+
+async def close_connections() -> None:
+    """Close the pooled connections of the running event loop; those in use are lost.
+
+    They are closed with the loop anyway: this is for a loop that goes on, and for leak checks.
+    """
+    pool = _pools.get(asyncio.get_running_loop())
+    if pool is not None:
+        await pool[1].aclose()
 
 
 def _proxy(url: str) -> str | None:

@@ -32,7 +32,8 @@ class RemoteModel:
     """A model behind HTTP. Made by `rxllm.model("openai/...")` and its like.
 
     - Nothing is sent before the subscription. Each subscription is a request of its own, over
-      connections that are pooled for each provider and event loop, and closed with the loop.
+      connections that are pooled for each provider and event loop, and closed with the loop (or
+      before, by `rxllm.models.remote.connection.close_connections`).
     - Completion: after `End`, once the end marker of the API has come.
     - Error: mapped to `rxllm.errors`; what came before it leaves first. An event that can't be
       read is skipped with a notice `"malformed"`; the third in a row is an error.
@@ -108,7 +109,7 @@ class RemoteModel:
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         key = self._endpoint.key()
-        body = msgspec.json.encode(self._wire.body(request, self._name, self._provider))
+        body = self._body(request)
         headers = _HEADERS | self._wire.headers(key) | self._headers
         url = self._endpoint.base_url + self._wire.path
         provider, seconds = self._provider, self._connect_timeout
@@ -129,6 +130,12 @@ class RemoteModel:
             if key is not None and key in str(error):
                 error.args = (str(error).replace(key, "[key]"),)
             raise
+
+    def _body(self, request: Request) -> bytes:
+        try:
+            return msgspec.json.encode(self._wire.body(request, self._name, self._provider))
+        except (TypeError, UnicodeEncodeError) as error:
+            raise BadRequestError(f"the request can't be written as JSON: {error}") from error
 
     async def _check(self, connection: Connection) -> None:
         """Raise what a response tells that is no stream."""

@@ -26,6 +26,7 @@ from rxllm.errors import (
     ProviderError,
 )
 from rxllm.models.remote import connection
+from rxllm.testing import no_leaks
 from rxllm.testing.fault_server import CUT, FOREVER, RESET, FaultServer, Reply, Step
 from rxllm.testing.provider_streams import openai_event, openai_events
 
@@ -119,6 +120,15 @@ class TestKeysAndAddresses:
             heard = await listen(model_on(server), top_k=3)
         assert isinstance(heard.error, BadRequestError)
         assert not server.requests
+
+    async def test_so_is_what_can_not_be_written_as_json(
+        self, listen: Listen, model_on: ModelOn
+    ) -> None:
+        async with FaultServer(Reply()) as server:
+            for extra in ({"x": object()}, {"x": "\ud83e"}):
+                heard = await listen(model_on(server), extra=extra)
+                assert isinstance(heard.error, BadRequestError)
+                assert heard.error.__cause__ is not None
 
     async def test_the_key_is_shown_nowhere(
         self, listen: Listen, model_on: ModelOn, caplog: pytest.LogCaptureFixture
@@ -247,6 +257,16 @@ class TestConnecting:
             heard = await listen(model_on(server))
             assert heard.chunks[-1] == End("stop")
             await server.until(lambda server: server.abandoned == 1)
+
+    async def test_connections_may_be_closed_before_the_loop_and_nothing_is_left(
+        self, listen: Listen, model_on: ModelOn
+    ) -> None:
+        async with no_leaks(), FaultServer(Reply(openai_events("a"))) as server:
+            await connection.close_connections()
+            for _ in range(2):
+                assert (await listen(model_on(server))).text == "a"
+                await connection.close_connections()
+            assert len({request.connection for request in server.requests}) == 2
 
     def test_sessions_are_closed_with_the_loop(self, listen: Listen, model_on: ModelOn) -> None:
         async def main() -> list[aiohttp.ClientSession]:
