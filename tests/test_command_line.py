@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +198,26 @@ def test_the_help_loads_no_engine_and_no_web_framework() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("run - <&-", 2),
+        ("chat -m scripted/hi <&-", 0),
+        ("run -m scripted/hi hello >&-", 0),
+        ("models >/dev/full", 1),
+        ("run -m scripted/hi hello >/dev/full", 1),
+    ],
+)
+def test_standard_streams_that_are_closed_or_full_give_no_traceback(
+    command: str, code: int
+) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{shlex.quote(sys.executable)} -m rxllm {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code, done.stderr
