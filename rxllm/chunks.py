@@ -161,7 +161,10 @@ class End(_Chunk, tag="end", frozen=True, gc=False):
 
 
 class Batch(_Chunk, tag="batch", frozen=True):
-    """Several chunks of text in one, in their order, and their joined text."""
+    """Several chunks of text of one source in one, in their order, and the answer's text in them.
+
+    The chunks carry the `source` of the batch.
+    """
 
     chunks: tuple[Token | Reasoning, ...]
     text: str

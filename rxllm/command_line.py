@@ -7,6 +7,7 @@ is wrong; 130, stopped by Ctrl-C. What is wrong is said in one line on standard 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -39,8 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of this process if None.
     """
+    _replace_missing_streams()
     try:
         code = commands.main(arguments, "rxllm", standalone_mode=False)
+    except OSError as error:
+        _complain(click.ClickException(error.strerror or str(error)))
+        with suppress(OSError):  # what is still buffered can't be written either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except click.ClickException as error:
         _complain(error)
         return error.exit_code
@@ -101,13 +108,14 @@ def run(
 
 @commands.command()
 @_model_option
-@click.option("--keep", type=click.IntRange(1), default=20, help="Exchanges kept (20).")
-@click.option("--send", type=click.IntRange(0), default=3, help="The last ones, sent along (3).")
+@click.option("--keep", type=click.IntRange(1), default=20, show_default=True, help="Kept.")
+@click.option("--send", type=click.IntRange(0), default=3, show_default=True, help="Sent along.")
 def chat(model: str, keep: int, send: int) -> None:
     """Talk with a model: a question a line.
 
     /clear forgets what was said, /history shows it, /exit or Ctrl-D leaves. Ctrl-C stops an answer.
-    An answer that fails or is stopped is forgotten, with its question.
+    An answer that fails or is stopped is forgotten, with its question. The last --keep exchanges
+    are kept, and the last --send of them are sent along: fewer, where the context is too small.
     """
     _find(model)
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -149,15 +157,26 @@ def models(as_json: bool) -> None:
         click.echo("\n".join(map("\t".join, rows)))
 
 
+def _replace_missing_streams() -> None:
+    """Python gives None for a standard stream that was closed before it began."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
 def _answer(model: str, question: str, exchanges: deque[tuple[str, str]], send: int) -> None:
+    sent = list(exchanges)[max(0, len(exchanges) - send) :]
     messages: list[Message] = []
-    for asked, answered in list(exchanges)[max(0, len(exchanges) - send) :]:
+    for asked, answered in sent:
         messages += [Message("user", asked), Message("assistant", answered)]
     try:
         stream = _ask(model, [*messages, Message("user", question)], {})
         result = _play(rxllm.sinks.console(stream))
     except click.ClickException as error:
-        _complain(error)
+        if sent and isinstance(error.__cause__, ContextLengthError):
+            _answer(model, question, exchanges, len(sent) - 1)  # fewer may fit
+        else:
+            _complain(error)
     except click.exceptions.Exit:
         pass  # stopped by Ctrl-C, which has been said
     else:

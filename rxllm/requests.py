@@ -222,8 +222,8 @@ def _check_tools(request: Request) -> None:
 def streaming_pays(expected_tokens: int, *, threshold: int = 100) -> bool:
     """Advice: is an answer of this length worth streaming, or is it as well read in one piece?
 
-    The default comes from reading speed: a hundred tokens are some seventy words, about as many as
-    are read in a glance and written by most models within a second or two.
+    The default comes from patience: most models write a hundred tokens, some seventy words, within
+    the two seconds that a reader waits without wondering. Longer answers are better seen coming.
 
     Args:
         expected_tokens: the expected length of the answer, in tokens.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -215,3 +216,26 @@ async def test_run_asks_a_remote_model(capsys: Captured, monkeypatch: pytest.Mon
     assert captured.out == "Hello there\n"
     assert "OPENAI_API_KEY" in captured.err
     assert "sk-very" not in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("run - <&-", 2),
+        ("chat -m scripted/hi <&-", 0),
+        ("run -m scripted/hi hello >&-", 0),
+        ("models >/dev/full", 1),
+        ("run -m scripted/hi hello >/dev/full", 1),
+    ],
+)
+def test_standard_streams_that_are_closed_or_full_give_no_traceback(
+    command: str, code: int
+) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{shlex.quote(sys.executable)} -m rxllm {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code, done.stderr

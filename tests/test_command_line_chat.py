@@ -10,6 +10,7 @@ import pytest
 
 import rxllm
 from rxllm.command_line import main
+from rxllm.errors import ContextLengthError
 from rxllm.models import registry
 from rxllm.models.scripted import Script, ScriptedModel
 
@@ -81,3 +82,19 @@ def test_an_answer_that_fails_is_told_and_forgotten(talk: Talk, capsys: Captured
     captured = capsys.readouterr()
     assert captured.out == "so far\ntwo\n"
     assert captured.err.startswith("rxllm: lost\n")
+
+
+def test_a_chat_that_outgrows_the_context_sends_fewer_exchanges(
+    talk: Talk, capsys: Captured
+) -> None:
+    too_long: Script = [ContextLengthError("too long")]
+    model = talk("1\n2\n3\n", "one", "two", too_long, too_long, "three")
+    assert sent(model)[2:] == [["1", "one", "2", "two", "3"], ["2", "two", "3"], ["3"]]
+    captured = capsys.readouterr()
+    assert captured.out == "one\ntwo\nthree\n"
+    assert "too long" not in captured.err
+
+
+def test_a_question_that_is_too_long_by_itself_is_told(talk: Talk, capsys: Captured) -> None:
+    talk("1\n", [ContextLengthError("too long")])
+    assert "too long" in capsys.readouterr().err

@@ -112,6 +112,8 @@ class _Measuring:
             elif type(chunk) is Batch:
                 counts[source] = counts.get(source, 0) + len(chunk.chunks)
                 moments.extend(repeat(clock(), len(chunk.chunks)))
+                if len(moments) > BLOCK:
+                    fold()
             elif type(chunk) is Usage:
                 usage[source] = chunk.output_tokens
             elif is_restart(chunk):

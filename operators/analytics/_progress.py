@@ -97,7 +97,7 @@ def _counting(
         else:
             if is_restart(chunk):
                 forget(counts, source)
-            elif type(chunk) is End:
+            elif type(chunk) is End and (source in counts or not counts):
                 tell(counts.get(source, 0), source, ended=True)
             pass_on(chunk)
 

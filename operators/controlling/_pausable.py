@@ -75,6 +75,7 @@ class _Pausing:
     def __init__(
         self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase, control: Control
     ) -> None:
+        control.attach(self)
         self.status: Status = "running"
         self._observer = observer
         self._scheduler = scheduler
@@ -91,7 +92,6 @@ class _Pausing:
         )
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
-        self._control.attach(self)
         self._upstream.disposable = source.subscribe(
             self.on_next,
             self.on_error,

@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
-from rxllm.chunks import Chunk, FinishReason, Start, Usage
+from rxllm.chunks import Batch, Chunk, FinishReason, Start, Usage, is_restart
 from rxllm.errors import BadRequestError
 from rxllm.models._script import Event, Script, Step, continuation, read_script, seconds
 from rxllm.requests import ModelInfo, Prompt, Request, as_request
@@ -40,7 +40,8 @@ class ScriptedModel:
     A stream is `Start`, the script, `Usage`, `End`. Each piece of text is one token.
 
     - Request: `max_tokens` ends the script with `"length"` as soon as that many tokens were said,
-      and `stop` ends it before a stop sequence. Other options are recorded and change nothing.
+      and `stop` ends it before a stop sequence; a script with a `Batch` or a restart takes neither.
+      Other options are recorded and change nothing.
     - Completion: after the script. Error: at an exception in the script.
     - Disposal: stops at once, and cancels the timer.
     - Demand: while the subscriber's valve is closed nothing is sent, and what comes next is not
@@ -87,6 +88,9 @@ class ScriptedModel:
                 f"finish_reason is one of {get_args(FinishReason)} or None, not {finish_reason!r}"
             )
         self._scripts = [read_script(script, by) for script in scripts]
+        self._counts_tokens = not any(
+            type(step) is Batch or is_restart(step) for script in self._scripts for step in script
+        )
         self._delays = (seconds(delay if first_delay is None else first_delay), seconds(delay))
         self._finish = (finish_reason, usage)
         self._info = ModelInfo(id=name, provider="scripted", capabilities=("text",))
@@ -105,6 +109,10 @@ class ScriptedModel:
             BadRequestError: the prompt or an option can't be right.
         """
         request = as_request(prompt, **options)
+        if (request.stop or request.max_tokens) and not self._counts_tokens:
+            raise BadRequestError(
+                "a script with a Batch or a restart takes neither `stop` nor `max_tokens`"
+            )
         stops = StopSequences(*request.stop) if request.stop else None
 
         def subscribe(

@@ -164,7 +164,7 @@ class CallbackStream:
                 self._on_token(chunk)
             case Batch():
                 for piece in chunk.chunks:
-                    if isinstance(piece, Token):
+                    if isinstance(piece, Token) and self._is_live:
                         self._on_token(piece)
             case Start():
                 self._call(self._callbacks.on_start, chunk)
@@ -173,7 +173,7 @@ class CallbackStream:
             case Progress():
                 self._makes_progress = False
                 self._call(self._callbacks.on_progress, chunk)
-        if self._makes_progress:
+        if self._makes_progress and self._is_live:
             self._make_progress()
 
     def _on_token(self, token: Token) -> None:

@@ -11,7 +11,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk, Notice, text_of
 from rxllm.sinks._consume import Consumption, check_stream
 from rxllm.sinks._printable import describe, encodable, figures_of, printable
-from rxllm.sinks._result import Recorder, Result
+from rxllm.sinks._result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +81,7 @@ async def _print(stream: Observable[Chunk], console: Console, figures: bool) -> 
             page.write(text_of(chunk))
 
     consumption = Consumption(stream, on_chunk)
-    page = _page(console, consumption.record)
+    page = _page(console, consumption)
     try:
         result = await consumption.run()
     finally:
@@ -91,11 +91,11 @@ async def _print(stream: Observable[Chunk], console: Console, figures: bool) -> 
     return result
 
 
-def _page(console: Console, record: Recorder) -> _Page:
+def _page(console: Console, consumption: Consumption) -> _Page:
     if console.is_terminal and not console.is_dumb_terminal:
         from rxllm.sinks._terminal import Terminal
 
-        return Terminal(console, record)
+        return Terminal(console, consumption.record, consumption.fail)
     return _Plain(console)
 
 
@@ -119,6 +119,8 @@ class _Plain:
         self._at_line_start = text.endswith("\n")
 
     def note(self, line: str) -> None:
+        if self._is_terminal and self._errors.is_terminal:
+            self.finish()  # both are the same screen
         shown = encodable(line, self._errors.file)
         self._errors.print(shown, style="dim", markup=False, emoji=False, soft_wrap=True)
 

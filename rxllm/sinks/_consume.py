@@ -61,7 +61,7 @@ class Consumption:
                 )
             await self._ended.wait()
         finally:
-            self._subscription.dispose()
+            self._dispose()
             self._valve.dispose()
             await scheduler.settle()
         if isinstance(self._outcome, Exception):
@@ -73,6 +73,11 @@ class Consumption:
         """Dispose at once; `run` returns a result with the finish reason `"cancelled"`."""
         if not self._ended.is_set():
             self._end(self.record.result(cancelled=True))
+
+    def fail(self, error: Exception) -> None:
+        """Dispose at once; `run` raises `error`."""
+        if not self._ended.is_set():
+            self._end(error)
 
     def _on_next(self, chunk: Chunk) -> None:
         if self._ended.is_set():
@@ -99,7 +104,15 @@ class Consumption:
     def _end(self, outcome: Result | Exception) -> None:
         self._outcome = outcome
         self._ended.set()
-        self._subscription.dispose()
+        self._dispose()
+
+    def _dispose(self) -> None:
+        try:
+            self._subscription.dispose()
+        except Exception as error:  # it must not keep others from being cleaned up
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "an operator raised while its stream was disposed", "exception": error}
+            )
 
 
 async def consume(

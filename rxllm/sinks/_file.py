@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ def file(
     """Write the text of a stream to a file, in UTF-8, as it comes.
 
     - Opens the file and subscribes when awaited: a file that can't be opened is an error before
-      any model is asked. What is written can be read by others at once.
+      any model is asked. What the file held is lost with the first chunk, or at completion, so a
+      model that can't be had destroys nothing. What is written can be read by others at once.
     - Completion, error, cancellation: the file is closed, and keeps what came. The error is raised
       by the `await`, with the text so far in `partial` if it is an `RxLLMError`.
     - Restart: the file is cut back to where this stream began. After a merge, if one source begins
@@ -48,31 +50,49 @@ def file(
 
 
 async def _write(stream: Observable[Chunk], path: Path, append: bool) -> Result:
-    with _open(path, append) as target:
-        begin = target.tell() if target.seekable() else None
+    with path.open("ab") as file:
+        target = _Target(file, append)
 
         def on_chunk(chunk: Chunk) -> None:
+            target.begin()
             if is_restart(chunk):
-                _cut(target, begin)
-                text = consumption.record.text
+                target.cut()
+                target.write(consumption.record.text)
             else:
-                text = text_of(chunk)
-            if text:
-                target.write(text.encode("utf-8", "replace"))
-                target.flush()
+                target.write(text_of(chunk))
 
         consumption = Consumption(stream, on_chunk)
-        return await consumption.run()
+        result = await consumption.run()
+        target.begin()
+        return result
 
 
-def _open(path: Path, append: bool) -> io.BufferedWriter:
-    return path.open("ab" if append else "wb")
+class _Target:
+    """An open file, and where this stream begins in it."""
 
+    def __init__(self, file: io.BufferedWriter, append: bool) -> None:
+        self._file = file
+        self._is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        self._first = os.fstat(file.fileno()).st_size if append else 0
+        self._has_begun = append
 
-def _cut(target: io.BufferedWriter, begin: int | None) -> None:
-    if begin is None:
-        raise RestartedStreamError(
-            f"the answer began again, and what was written to {target.name} can't be taken back"
-        )
-    target.seek(begin)
-    target.truncate()
+    def begin(self) -> None:
+        """Forget what the file held, once."""
+        if not self._has_begun:
+            self._has_begun = True
+            if self._is_regular:
+                self._file.truncate(0)
+
+    def write(self, text: str) -> None:
+        if text:
+            self._file.write(text.encode("utf-8", "replace"))
+            self._file.flush()
+
+    def cut(self) -> None:
+        """Go back to where this stream began."""
+        if not self._is_regular:
+            raise RestartedStreamError(
+                f"the answer began again, and what was written to {self._file.name} can't be "
+                "taken back"
+            )
+        self._file.truncate(self._first)

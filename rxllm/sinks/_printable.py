@@ -19,6 +19,9 @@ _PICTURES: Final = {
 }
 
 
+_CUT: Final = {"length": "cut at the limit of tokens", "content_filter": "cut by a filter"}
+
+
 def printable(text: str) -> str:
     r"""`text` without anything that a terminal obeys, but newlines and tabs.
 
@@ -62,6 +65,8 @@ def figures_of(result: Result) -> str:
     if timings.first_token is not None:
         parts.append(f"first after {timings.first_token:.2f} s")
     parts.append(rate(timings.tokens, timings.elapsed))
+    if result.finish_reason in _CUT:
+        parts.append(_CUT[result.finish_reason])
     return ", ".join(parts)
 
 

@@ -18,7 +18,7 @@ class Streams(Mapping[str, CallbackStream]):
     A stream stays in here after its end, to be looked up, until it is removed. Leaving the scope,
     also by an exception, stops the streams that run, waits for their clean-up, and keeps them all.
     It raises none of their errors: those go to `on_error`, to whoever awaits the stream, or else to
-    the loop's exception handler.
+    the loop's exception handler. One that was never started stays as it is.
 
     >>> from rxllm import run
     >>> from rxllm.models.scripted import ScriptedModel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from rich.console import Console, Group
@@ -28,11 +29,15 @@ class Terminal:
     Args:
         console: a console that can move its cursor.
         record: tells the figures.
+        fail: called with what goes wrong while nobody waits for it: the terminal can't be written.
     """
 
-    def __init__(self, console: Console, record: Recorder) -> None:
+    def __init__(
+        self, console: Console, record: Recorder, fail: Callable[[Exception], None]
+    ) -> None:
         self._console = console
         self._record = record
+        self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._line = ""
         self._waiting: list[str] = []
@@ -45,8 +50,9 @@ class Terminal:
             console=console,
             auto_refresh=False,
             transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
+            # What others print meanwhile goes above the line being written.
+            redirect_stdout=True,
+            redirect_stderr=True,
         )
         self._live.start(refresh=True)
 
@@ -56,7 +62,7 @@ class Terminal:
             self._waiting.append(printable(text))
         if self._timer is None:
             due = self._drawn_at + _SECONDS_BETWEEN_DRAWINGS
-            self._timer = self._loop.call_at(due, self._draw)
+            self._timer = self._loop.call_at(due, self._draw_or_fail)
 
     def note(self, line: str) -> None:
         """Print a dim line that is no part of the text, which goes on below it."""
@@ -71,6 +77,12 @@ class Terminal:
         self._draw()
         self._live.stop()
         self._end_line()
+
+    def _draw_or_fail(self) -> None:
+        try:
+            self._draw()
+        except Exception as error:
+            self._fail(error)
 
     def _draw(self) -> None:
         if self._timer is not None:

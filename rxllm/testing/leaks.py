@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 from rxllm.valve import Valve
 
@@ -52,25 +53,28 @@ async def no_leaks(*valves: Valve) -> AsyncIterator[None]:
         raise AssertionError("\n- ".join(["left behind:", *left]))
 
 
-def _begun() -> dict[object, str]:
-    """All that is there now, and how to name it."""
+_Things: TypeAlias = dict[object, tuple[object, str]]
+
+
+def _begun() -> _Things:
+    """All that is there now, held (so that no id is used again), and how to name it."""
     current = asyncio.current_task()
-    found: dict[object, str] = {}
+    found: _Things = {}
     for task in asyncio.all_tasks():
         if task is not current:
-            found[task] = f"the task {task.get_name()!r} ({task.get_coro()})"
+            found[task] = task, f"the task {task.get_name()!r} ({task.get_coro()})"
     for timer in getattr(asyncio.get_running_loop(), "_scheduled", ()):
         if not timer.cancelled():
             # Two timers are equal if they come due at the same time and do the same.
-            found[id(timer)] = f"the timer {timer}"
+            found[id(timer)] = timer, f"the timer {timer}"
     for thread in threading.enumerate():
         if thread.name.startswith("rxllm"):
-            found[thread] = f"the thread {thread.name!r}"
+            found[thread] = thread, f"the thread {thread.name!r}"
     return found
 
 
-def _left(before: dict[object, str], valves: tuple[Valve, ...]) -> list[str]:
-    left = [name for thing, name in _begun().items() if thing not in before]
+def _left(before: _Things, valves: tuple[Valve, ...]) -> list[str]:
+    left = [name for thing, (_, name) in _begun().items() if thing not in before]
     for valve in valves:
         count = len(valve._callbacks)  # noqa: SLF001 - nobody else needs to know who watches
         if count:
@@ -78,7 +82,7 @@ def _left(before: dict[object, str], valves: tuple[Valve, ...]) -> list[str]:
     return left
 
 
-async def _end_of_threads(before: dict[object, str]) -> None:
+async def _end_of_threads(before: _Things) -> None:
     deadline = time.monotonic() + _THREAD_SECONDS
     for thread in threading.enumerate():
         if thread.name.startswith("rxllm") and thread not in before:

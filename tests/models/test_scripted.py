@@ -7,7 +7,18 @@ import pytest
 from reactivex import Observable
 
 from rxllm.bridge import to_async
-from rxllm.chunks import Chunk, End, Reasoning, Start, Token, ToolCall, Usage, text_of
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Notice,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+    text_of,
+)
 from rxllm.errors import BadRequestError, NoEventLoopError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Model
@@ -235,3 +246,12 @@ def test_a_bare_subscription_needs_a_running_loop() -> None:
 def test_what_can_not_be_right_is_refused_at_once(make: Any, message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
         make()
+
+
+@pytest.mark.parametrize("step", [Batch((Token("a"),), "a"), Notice("restart")])
+@pytest.mark.parametrize("options", [{"stop": "x"}, {"max_tokens": 3}])
+def test_what_can_not_be_counted_is_refused_at_the_call(
+    step: Chunk, options: dict[str, Any]
+) -> None:
+    with pytest.raises(BadRequestError, match="a Batch or a restart"):
+        ScriptedModel(["a", step]).stream("Hi", **options)

@@ -13,8 +13,11 @@ import reactivex
 from reactivex import operators as rx
 from rich.console import Console
 
-from rxllm import RxLLMError, Token, sinks
+from rxllm import End, RxLLMError, Token, sinks
+from rxllm import operators as ops
 from rxllm.chunks import Chunk
+from rxllm.sinks import Streams, callbacks, collect
+from rxllm.sinks._printable import figures_of
 from rxllm.testing import no_leaks
 
 Sink = Callable[[Any], Awaitable[Any]]
@@ -120,3 +123,32 @@ def test_every_sink_is_in_the_export_list() -> None:
         "file",
     ]
     assert all(hasattr(sinks, name) for name in sinks.__all__)
+
+
+async def test_a_report_that_raises_when_disposed_keeps_nobody_from_cleaning_up(
+    source: Any,
+) -> None:
+    told: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+
+    def report(_: object) -> None:
+        raise ValueError("the report failed")
+
+    async with Streams() as streams:
+        for name in ("a", "b"):
+            stream = source.stream(Token("x"), waits=True).pipe(ops.measure(report))
+            streams.add(name, callbacks(stream)).start()
+        await source.said_all.wait()
+    assert streams.states() == {"a": "cancelled", "b": "cancelled"}
+    assert source.cleaned_up == source.subscriptions
+    assert told == ["the report failed"] * 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"), [("length", ", cut at the limit"), ("content_filter", ", cut by a filter")]
+)
+async def test_figures_say_that_an_answer_was_cut(reason: Any, words: str) -> None:
+    result = await collect(reactivex.of(Token("x"), End(reason)))
+    assert words in figures_of(result)
+    assert "cut" not in figures_of(await collect(reactivex.of(Token("x"), End("stop"))))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rxllm import Chunk, RxLLMError, Token
+from rxllm import Batch, Chunk, RxLLMError, Token
 from rxllm.errors import NoEventLoopError, StreamStateError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import Result, Streams, callbacks
@@ -140,6 +140,21 @@ async def test_stopping_out_of_a_function_lets_no_chunk_follow(source: Any) -> N
         source.stream(Token("a"), Token("b"), waits=True), on_token=lambda _: running.stop()
     )
     assert (await running).text == "a"
+
+
+async def test_stopping_inside_of_a_batch_lets_none_of_its_pieces_follow(source: Any) -> None:
+    told: list[object] = []
+
+    def on_token(event: object) -> None:
+        told.append(event)
+        running.stop()
+
+    batch = Batch(tuple(Token("x") for _ in range(12)), "x" * 12)
+    running = callbacks(
+        source.stream(batch, waits=True), on_token=on_token, on_progress=told.append
+    )
+    await running
+    assert len(told) == 1
 
 
 async def test_what_the_state_does_not_allow_is_an_error(source: Any) -> None:

@@ -11,6 +11,7 @@ import reactivex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import Observable
+from reactivex.operators import do_action
 
 from rxllm import Chunk, Notice, RxLLMError, Token, run
 from rxllm.models.scripted import ScriptedModel
@@ -112,3 +113,33 @@ def test_however_the_text_is_cut_the_same_is_to_be_seen(
     model = ScriptedModel(pieces, delay=0.06)
     run_virtual(console(model.stream("tell"), console=cut.console, figures=False))
     assert cut.lines == whole.lines
+
+
+def test_what_others_print_meanwhile_stands_above_the_line_being_written(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", terminal.console.file)
+
+    def say(chunk: Chunk) -> None:
+        if chunk == Token("fox"):
+            print("a fox is coming")
+
+    stream = reactivex.of(*map(Token, ("Once a", " small ", "fox"))).pipe(do_action(say))
+    run(console(stream, console=terminal.console, figures=False))
+    assert terminal.lines == ["a fox is coming", "Once a small fox"]
+
+
+async def test_a_terminal_that_can_not_be_written_stops_the_model(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ScriptedModel("word " * 10_000, by="word", delay=0.01)
+    sink = console(model.stream("Hi"), console=terminal.console)
+    monkeypatch.setattr(terminal.console, "print", _broken)
+    monkeypatch.setattr("rich.live.Live.update", _broken)
+    with pytest.raises(OSError, match="no terminal"):
+        await sink
+    assert model.active == 0
+
+
+def _broken(*_: object, **__: object) -> None:
+    raise OSError("no terminal")

@@ -110,3 +110,15 @@ def test_a_lone_surrogate_becomes_a_question_mark(path: Path) -> None:
 def test_what_is_no_path_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError):
         run(file(reactivex.of(Token("a")), 3))  # type: ignore[arg-type]
+
+
+def test_a_model_that_can_not_be_had_destroys_nothing(path: Path) -> None:
+    path.write_text("kept", "utf-8")
+    with pytest.raises(RxLLMError):
+        run(file(reactivex.throw(RxLLMError("no such model")), path))
+    assert said(path) == "kept"
+    assert write(path) == "", "an empty answer is an answer"
+
+
+def test_what_is_no_regular_file_is_written_to_as_well() -> None:
+    run(file(reactivex.of(Token("x")), os.devnull))

@@ -1,7 +1,9 @@
 """The leak check: it names what is left behind, and only that."""
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -85,3 +87,15 @@ async def test_an_error_inside_is_passed_as_it_is() -> None:
     with pytest.raises(ValueError, match="inside"):
         async with no_leaks():
             raise ValueError("inside")
+
+
+async def test_what_was_there_before_is_held_so_that_its_id_is_not_used_again() -> None:
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(0.0, lambda: None)
+    watched = weakref.ref(timer)
+    async with no_leaks():
+        del timer
+        for _ in range(5):
+            await asyncio.sleep(0)
+        gc.collect()
+        assert watched() is not None

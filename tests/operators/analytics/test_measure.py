@@ -226,3 +226,13 @@ def test_what_can_not_be_called_is_refused_at_the_call() -> None:
         ops.measure(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a function"):
         ops.measure(bad, on_start="now")  # type: ignore[arg-type]
+
+
+def test_behind_batches_it_takes_no_more_memory_than_before_them() -> None:
+    sizes: list[int] = []
+    batch = Batch((Token("x"),) * 10, "x" * 10)
+    stream = rx.from_iterable(batch for _ in range(2_000)).pipe(
+        ops.measure(lambda measurement: sizes.append(len(measurement.moments)))
+    )
+    Marbles().run(stream)
+    assert sizes[0] < 2_000

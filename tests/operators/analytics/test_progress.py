@@ -143,3 +143,9 @@ def test_under_an_event_loop_it_goes_by_the_loops_clock() -> None:
 def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ops.progress(**bad)
+
+
+def test_an_end_of_no_source_after_tokens_of_some_tells_of_no_tokens(marbles: Marbles) -> None:
+    source = marbles.cold("(a,E,|)", lookup={"a": Token("a", source="x")})
+    events = [event for _, event in marbles.run(source.pipe(ops.progress()))]
+    assert not [event for event in events if isinstance(event, Progress)]

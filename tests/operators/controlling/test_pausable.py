@@ -160,6 +160,16 @@ def test_in_the_end_nobody_watches_the_valve(
     assert marbles.valve._callbacks == {}
 
 
+def test_a_subscription_that_is_refused_leaves_no_watcher_of_the_valve(
+    marbles: Marbles, control: Control
+) -> None:
+    stream = marbles.cold("a-b-|", demand=True).pipe(ops.pausable(control))
+    marbles.subscribe(stream)
+    marbles.subscribe(stream)  # refused: the first one is running
+    marbles.advance_to(9)
+    assert marbles.valve._callbacks == {}
+
+
 def test_a_model_that_is_paused_an_hour_and_resumed_says_all() -> None:
     control, model = Control(max_pause=7200), ScriptedModel("a b c d", by="word", delay=1)
 
