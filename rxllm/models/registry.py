@@ -207,6 +207,6 @@ def _llama_loader(path: Path, options: _LocalOptions) -> Engine[Any]:
         from rxllm.models.local.llama import load_llama
     except ImportError as error:
         raise ModelLoadError(
-            f"GGUF models need llama-cpp-python: pip install 'rxllm[llama]' ({error})"
+            f"{path} needs llama-cpp-python: pip install 'rxllm[llama]' ({error})"
         ) from error
     return load_llama(path, **msgspec.structs.asdict(options))
