@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeAlias
 
 import aiohttp
 import msgspec
@@ -13,6 +15,9 @@ import rxllm
 from rxllm import operators as ops
 from tests.benchmarks.chat_server import TEXTS, TOKENS, chat_server
 from tests.benchmarks.side_by_side import Result, compare, cost_of
+
+Client: TypeAlias = Callable[[str], Awaitable[str]]
+"""Reads one answer from a server whose URL it is given, and returns the text."""
 
 TEXT = "".join(TEXTS)
 
@@ -69,7 +74,37 @@ async def by_the_openai_sdk(url: str) -> str:
     return "".join(said)
 
 
-def measured(client: Callable[[str], Awaitable[str]], url: str) -> Callable[[], float]:
+async def by_langchain(url: str) -> str:
+    from langchain_openai import ChatOpenAI
+    from pydantic import SecretStr
+
+    model = ChatOpenAI(model="gpt", base_url=url, api_key=SecretStr("none"))
+    return "".join([str(chunk.content) async for chunk in model.astream("Hi")])
+
+
+async def by_litellm(url: str) -> str:
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the network
+    import litellm
+
+    stream = await litellm.acompletion(
+        model="openai/gpt",
+        api_base=url,
+        api_key="none",
+        messages=[{"role": "user", "content": "Hi"}],
+        stream=True,
+    )
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+OTHERS: dict[str, tuple[str, Client]] = {
+    "openai": ("the openai SDK", by_the_openai_sdk),
+    "langchain_openai": ("LangChain", by_langchain),
+    "litellm": ("LiteLLM", by_litellm),
+}
+"""By the module that has to be installed."""
+
+
+def measured(client: Client, url: str) -> Callable[[], float]:
     """The cost of one stream, and a check that it was heard."""
 
     async def listen() -> None:
@@ -88,13 +123,14 @@ def benchmarks() -> Iterator[Result]:
             limit=1.5,
             kind="at most",
         )
-        if importlib.util.find_spec("openai"):
-            yield compare(
-                "the openai SDK, beside that",
-                measured(by_the_openai_sdk, url),
-                measured(by_us, url),
-                unit="us a token (the SDK first)",
-                limit=3,
-                kind="at least",
-                rounds=3,
-            )
+        for module, (name, client) in OTHERS.items():
+            if importlib.util.find_spec(module):
+                yield compare(
+                    f"{name}, beside that",
+                    measured(client, url),
+                    measured(by_us, url),
+                    unit="us a token",
+                    limit=3,
+                    kind="at least",
+                    rounds=3,
+                )
