@@ -12,9 +12,6 @@ NAME = "groq/llama-3.3-70b-versatile"
 
 
 def report(measured: Measurement) -> None:
-    print(
-        f"{measured.outcome}: {measured.tokens} tokens, {measured.tokens_per_second:.0f} a second"
-    )
     rate = measured.tokens_per_second or 0.0
     print(f"{measured.outcome}: {measured.tokens} tokens, {rate:.0f} a second")
     print(f"first token after {measured.time_to_first_token} s, {measured.intervals}")

@@ -92,10 +92,17 @@ Deserves: TypeAlias = Literal["again", "next", "neither"]
 class RxLLMError(Exception):
     """Anything that goes wrong in a model stream.
 
-    `partial` is the text that the subscriber has already seen (`""`: none, or not known).
+    Attributes:
+        partial: the text that the subscriber has already seen (`""`: none, or not known).
+        status: the HTTP status code, where a remote model answered with an error.
+        request_id: the provider's name for the request, for its support.
+        body: the beginning of what it answered.
     """
 
     partial: str = ""
+    status: int | None = None
+    request_id: str | None = None
+    body: str = ""
 
     @property
     def retryable(self) -> bool:

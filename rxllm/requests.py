@@ -195,6 +195,8 @@ def _check(request: Request) -> None:
     if request.repeat_penalty is not None and not 0 < request.repeat_penalty < float("inf"):
         raise BadRequestError(f"repeat_penalty is above 0, not {request.repeat_penalty}")
     for message in request.messages:
+        if message.tool_call_id is not None and message.role != "tool":
+            raise BadRequestError(f"a {message.role} message answers no tool call")
         try:
             message.text.encode()
         except UnicodeEncodeError:

@@ -44,6 +44,9 @@ class Reply:
         pieces: send the bytes in pieces of so many, or of `"random"` sizes (1 to 40, seeded);
             None sends each step as it is.
         interval: seconds between two pieces.
+
+    Raises:
+        ValueError: `FOREVER` has no bytes before it.
     """
 
     body: Sequence[Step] = ()
@@ -52,6 +55,11 @@ class Reply:
     before: Sequence[Step] = ()
     pieces: int | Literal["random"] | None = None
     interval: float = 0.0
+
+    def __post_init__(self) -> None:
+        for place, step in enumerate(self.body):
+            if step is FOREVER and not any(isinstance(s, bytes) and s for s in self.body[:place]):
+                raise ValueError("FOREVER sends the bytes before it again, and there are none")
 
     def cut(self, at: int, *then: Step) -> Reply:
         """This reply, whose body ends after `at` bytes, and with `then`: `CUT` if none is given."""

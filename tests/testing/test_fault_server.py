@@ -131,3 +131,8 @@ async def test_a_client_that_does_not_read_holds_it(session: aiohttp.ClientSessi
 def test_it_takes_one_reply_or_more() -> None:
     with pytest.raises(ValueError, match="one reply or more"):
         FaultServer()
+
+
+def test_nothing_for_ever_is_refused() -> None:
+    with pytest.raises(ValueError, match="there are none"):
+        Reply([FOREVER])

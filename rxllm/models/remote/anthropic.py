@@ -65,7 +65,7 @@ class _Delta(msgspec.Struct, gc=False):
 
 
 class _Event(msgspec.Struct):
-    type: str
+    type: str = ""
     index: int = 0
     message: _Message | None = None
     content_block: _Block | None = None

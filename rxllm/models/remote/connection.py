@@ -12,6 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from rxllm.errors import (
+    BadRequestError,
     CertificateError,
     ConnectionFailedError,
     ConnectTimeoutError,
@@ -94,9 +95,10 @@ async def connect(
 ) -> AsyncIterator[Connection]:
     """Post `body`, and give the response once its headers have come.
 
-    Connections are pooled for each provider and event loop, and closed with the loop. There is no
-    limit to their number, and no time limit but the one to connect. Redirects are not followed:
-    the key belongs to the host that it was given for. Proxies are those of the environment.
+    Connections are pooled for each provider and event loop, and closed with the loop, where its
+    asynchronous generators are shut down, as `asyncio.run` does. There is no limit to their number,
+    and no time limit but the one to connect. Redirects are not followed: the key belongs to the
+    host that it was given for. Proxies are those of the environment.
 
     On leaving, a connection whose response was read to its end goes back into the pool; any other
     is closed at once, before the response has come as well.
@@ -159,7 +161,7 @@ def _proxy(url: str) -> str | None:
 async def _session(provider: str) -> aiohttp.ClientSession:
     loop = asyncio.get_running_loop()
     if loop not in _pools:
-        for closed in [known for known in _pools if known.is_closed()]:
+        for closed in [known for known in list(_pools) if known.is_closed()]:
             del _pools[closed]
         lifetime = _lifetime(loop)
         _pools[loop] = await anext(lifetime), lifetime
@@ -191,10 +193,15 @@ async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Sessions
 
 async def _told(awaitable: Awaitable[_T], host: str) -> _T:
     """What `awaitable` gives; a failure of the connection is one of our errors."""
+    failure: RxLLMError
     try:
         return await awaitable
+    except aiohttp.InvalidURL:
+        failure = BadRequestError(f"the URL of {host}, or that of the proxy, can't be right")
     except aiohttp.ClientError as error:
         failure = _failure(error, host)
+    except ValueError:
+        failure = BadRequestError(f"a header for {host}, the key say, holds what no header can")
     raise failure  # out here, so that aiohttp's error is no context: it may hold the headers
 
 
@@ -210,6 +217,9 @@ def _failure(error: aiohttp.ClientError, host: str) -> RxLLMError:
         failure = ConnectionFailedError(f"there is no address for {host}")
     elif isinstance(error, aiohttp.ClientConnectorError):
         failure = ConnectionFailedError(f"{host} can't be reached: {error.os_error}")
+    elif isinstance(error, aiohttp.ClientHttpProxyError):
+        failure = BadRequestError(f"the proxy does not connect to {host}: {error.status}")
+        cause = None
     elif isinstance(error, aiohttp.ClientResponseError):
         failure = MalformedStreamError(f"what {host} answered is no HTTP: {error.message}")
         cause = error.__cause__

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -88,6 +89,7 @@ _BY_TYPE: Final[dict[str, type[RxLLMError]]] = {
 
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-generation-id")
 _LONGEST_MESSAGE: Final = 500
+_LONGEST_BODY: Final = 10_000
 
 
 class _Metadata(msgspec.Struct):
@@ -129,13 +131,11 @@ def error_of_response(
         body: what there is of it; JSON in any of the known forms says more.
     """
     told = _read(body)
-    kind = _by_name(told, _BY_CODE)
-    if kind is None and told.metadata is not None and told.metadata.reasons:
-        kind = ContentFilteredError
-    if kind is None:
-        kind = _by_status(status)
+    kind = _by_name(told, _BY_CODE) or _by_status(status)
     said = told.message or _phrase(status)
-    return _make(kind, f"{provider} answered {status}: {said}", status, headers)
+    failure = _make(kind, f"{provider} answered {status}: {said}", status, headers)
+    failure.body = body[:_LONGEST_BODY].decode("utf-8", "replace")
+    return failure
 
 
 def error_in_place_of_stream(
@@ -160,7 +160,7 @@ def error_in_place_of_stream(
 def error_in_stream(provider: str, told: ErrorObject, headers: Mapping[str, str]) -> RxLLMError:
     """The error that was told inside of a stream, after the status 200."""
     kind = _by_name(told, _BY_TYPE)
-    status = told.code if isinstance(told.code, int) else None
+    status = int(str(told.code)) if str(told.code).isdecimal() else None
     if kind is None and status is not None:
         kind = _by_status(status)
     said = told.message or told.type or told.code or "no reason given"
@@ -178,25 +178,33 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if math.isfinite(seconds):
             return max(0.0, seconds)
     try:
-        then = parsedate_to_datetime(headers["retry-after"]).timestamp()
-    except (KeyError, ValueError):
+        then = _timestamp(headers["retry-after"])
+    except (KeyError, ValueError, OverflowError):
         return None
     try:
-        now = parsedate_to_datetime(headers["date"]).timestamp()
-    except (KeyError, ValueError):
+        now = _timestamp(headers["date"])
+    except (KeyError, ValueError, OverflowError):
         now = time.time()
     return max(0.0, then - now)
+
+
+def _timestamp(date: str) -> float:
+    moment = parsedate_to_datetime(date)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _read(body: bytes) -> ErrorObject:
     try:
         return msgspec.json.decode(body, type=_ErrorBody).as_object()
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8
         return ErrorObject()
 
 
 def _by_name(told: ErrorObject, table: Mapping[str, type[RxLLMError]]) -> type[RxLLMError] | None:
-    return table.get(str(told.code)) or table.get(str(told.type))
+    kind = table.get(str(told.code)) or table.get(str(told.type))
+    if kind is None and told.metadata is not None and told.metadata.reasons:
+        return ContentFilteredError
+    return kind
 
 
 def _by_status(status: int) -> type[RxLLMError]:
@@ -214,8 +222,11 @@ def _make(
     kind: type[RxLLMError], message: str, status: int | None, headers: Mapping[str, str]
 ) -> RxLLMError:
     if len(message) > _LONGEST_MESSAGE:
-        message = message[:_LONGEST_MESSAGE] + "..."
-    if not issubclass(kind, ProviderError):
-        return kind(message)
+        # Between words, so that a key in it is there as a whole, to be found, or not at all.
+        message = message[:_LONGEST_MESSAGE].rpartition(" ")[0] + " ..."
     request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
-    return kind(message, status=status, request_id=request_id, retry_after=retry_after(headers))
+    if issubclass(kind, ProviderError):
+        return kind(message, status=status, request_id=request_id, retry_after=retry_after(headers))
+    failure = kind(message)
+    failure.status, failure.request_id = status, request_id
+    return failure

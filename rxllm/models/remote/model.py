@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +24,9 @@ from rxllm.valve import Valve
 __all__ = ["RemoteModel"]
 
 _WIRES: Final[dict[str, Wire]] = {"openai": OpenAIWire(), "anthropic": AnthropicWire()}
+
+_SHORTEST_SECRET: Final = 3
+"""Characters: what is no longer is a flag or a number, and would be found everywhere."""
 
 _HEADERS: Final = {"Accept": "text/event-stream", "Content-Type": "application/json"}
 
@@ -127,14 +130,13 @@ class RemoteModel:
                         raise failure
                 await connection.finish()
         except RxLLMError as error:
-            if key is not None and key in str(error):
-                error.args = (str(error).replace(key, "[key]"),)
+            _hide((key or "", *self._headers.values()), error)
             raise
 
     def _body(self, request: Request) -> bytes:
         try:
             return msgspec.json.encode(self._wire.body(request, self._name, self._provider))
-        except (TypeError, UnicodeEncodeError) as error:
+        except (TypeError, UnicodeEncodeError, RecursionError) as error:
             raise BadRequestError(f"the request can't be written as JSON: {error}") from error
 
     async def _check(self, connection: Connection) -> None:
@@ -145,6 +147,14 @@ class RemoteModel:
         kind = connection.content_type
         if kind not in {"text/event-stream", ""}:
             raise error_in_place_of_stream(name, kind, headers, await connection.read_error())
+
+
+def _hide(secrets: Iterable[str], error: RxLLMError) -> None:
+    """Take out of the error what the provider says of the key and of the user's own headers."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) > _SHORTEST_SECRET:
+            error.args = (str(error).replace(secret, "[key]"),)
+            error.body = error.body.replace(secret, "[key]")
 
 
 async def _read(

@@ -113,6 +113,8 @@ class OpenAIReader:
         error = completion.error
         if error is None and groq is not None:
             error = groq.error
+        if completion.object == "error":
+            error = ErrorObject(completion.message, completion.type, completion.code)
         if error is not None:
             raise self._failure(error)
         if not self._has_begun:

@@ -109,3 +109,8 @@ class Completion(msgspec.Struct):
     usage: TokenCounts | None = None
     x_groq: GroqBlock | None = None
     error: ErrorObject | str | None = None
+    # vLLM's older form of an error: all of it on the top.
+    object: str | None = None
+    message: str | None = None
+    type: str | None = None
+    code: str | int | None = None

@@ -105,6 +105,20 @@ PROVIDERS: Final = {
 }
 
 
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        rest = (parts.username, parts.query, parts.fragment)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not any(rest)
+        )
+    except ValueError:  # the host or the port
+        return False
+
+
 class Endpoint:
     """Where to ask, and with which key. The key is in no `repr`.
 
@@ -127,9 +141,10 @@ class Endpoint:
                 f"{provider.name} models need to know where the server is: give base_url, or set "
                 f"{variable}"
             )
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise BadRequestError(f"a base URL is like https://host/v1, not {url!r}")
+        if not _is_base_url(url):
+            raise BadRequestError(
+                "a base URL is like https://host/v1, with no user, query or fragment"
+            )
         self.provider = provider
         self.base_url = url.rstrip("/")
         self._key = api_key

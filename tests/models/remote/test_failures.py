@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -21,12 +22,13 @@ from rxllm.errors import (
     ProviderError,
     RateLimitError,
     RequestTimeoutError,
+    RxLLMError,
     ServerError,
 )
 from rxllm.models.remote.failures import error_of_response, retry_after
 
 
-def error(status: int, body: Any = b"", **headers: str) -> Exception:
+def error(status: int, body: Any = b"", **headers: str) -> RxLLMError:
     told = {name.replace("_", "-"): value for name, value in headers.items()}
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return error_of_response("openai", status, told, data)
@@ -106,6 +108,42 @@ def test_the_forms_of_bodies(body: Any) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"3", b'{"error": null}', b'{"error": 3}'])
 def test_without_a_readable_body_the_status_is_named(body: bytes) -> None:
     assert str(error(500, body)) == "openai answered 500: Internal Server Error"
+
+
+def test_a_body_in_another_encoding_loses_neither_the_class_nor_the_time_to_wait() -> None:
+    latin = '{"error": {"message": "f\xfcr heute"}}'.encode("latin-1")
+    failure = error(429, latin, retry_after="1")
+    assert isinstance(failure, RateLimitError)
+    assert failure.retry_after == 1.0
+
+
+def test_status_request_id_and_body_are_kept_whatever_the_class() -> None:
+    failure = error(400, {"error": "why"}, x_request_id="r1")
+    assert type(failure) is BadRequestError
+    assert (failure.status, failure.request_id, failure.body) == (400, "r1", '{"error":"why"}')
+
+
+def test_a_long_message_is_cut_between_words() -> None:
+    said = str(error(500, {"error": "x " * 238 + "sk-a-very-long-secret and more"}))
+    assert said.endswith("x ...")
+    assert "sk-a" not in said
+
+
+@pytest.mark.parametrize(
+    "date", ["Wed, 21 Oct 99999999999 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 +99999999999999"]
+)
+def test_a_date_that_is_none_is_no_time_to_wait(date: str) -> None:
+    assert retry_after({"retry-after": date}) is None
+
+
+def test_a_date_without_a_zone_is_in_universal_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    headers = {"retry-after": "Wed Oct 21 07:28:30 2015", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    waited = retry_after(headers)
+    monkeypatch.undo()
+    time.tzset()
+    assert waited == 30.0
 
 
 def test_a_message_without_end_is_cut() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,8 @@ async def test_memory_tasks_and_sockets_stay(model_on: Callable[..., rxllm.Model
                 assert result.text == "Hello world"
 
         await listen(100)
-        before, objects = census(server), len(gc.get_objects())
+        before, objects, blocks = census(server), len(gc.get_objects()), sys.getallocatedblocks()
         await listen(STREAMS)
         assert census(server) == before
         assert len(gc.get_objects()) - objects < STREAMS / 10
+        assert sys.getallocatedblocks() - blocks < STREAMS / 2

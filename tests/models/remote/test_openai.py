@@ -201,6 +201,14 @@ async def test_an_error_in_the_stream_is_an_error(
     assert getattr(heard.error, "status", None) == status
 
 
+async def test_an_error_may_be_told_on_the_top_of_an_event(hear: Hear) -> None:
+    """As older servers of vLLM do."""
+    told = {"object": "error", "message": "boom", "type": "InternalServerError", "code": "429"}
+    heard = await hear([delta(content="a"), openai_event(**told), b"data: [DONE]\n\n"])
+    assert isinstance(heard.error, RateLimitError)
+    assert "boom" in str(heard.error)
+
+
 async def test_groq_tells_of_errors_in_a_block_of_its_own(hear: Hear) -> None:
     heard = await hear(
         [delta(content="a"), openai_event(choices=[], x_groq={"error": "overloaded"})]

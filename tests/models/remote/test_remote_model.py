@@ -104,6 +104,10 @@ class TestKeysAndAddresses:
             ("openai/gpt", {"connect_timeout": 0}, "connect_timeout is above 0"),
             ("openai/gpt", {"base_url": "ftp://host"}, "a base URL is like"),
             ("openai/gpt", {"base_url": "host"}, "a base URL is like"),
+            ("openai/gpt", {"base_url": "http://[::1/v1"}, "a base URL is like"),
+            ("openai/gpt", {"base_url": "http://host:99999/v1"}, "a base URL is like"),
+            ("openai/gpt", {"base_url": "http://u:p@host/v1"}, "a base URL is like"),
+            ("openai/gpt", {"base_url": "http://host/v1?version=1"}, "a base URL is like"),
             ("openai_compatible/any", {}, "OPENAI_COMPATIBLE_BASE_URL"),
         ],
     )
@@ -151,6 +155,31 @@ class TestKeysAndAddresses:
                 said += [repr(error.__cause__), repr(error.__context__)]
         assert SECRET not in "".join(said) + caplog.text
         assert "the key [key] is wrong" in "".join(said)
+
+    async def test_nor_are_the_users_own_headers(self, listen: Listen, model_on: ModelOn) -> None:
+        echo = b'{"error": {"message": "x-token: ' + SECRET.encode() + b'"}}'
+        async with FaultServer(Reply([echo], status=401)) as server:
+            error = (await listen(model_on(server, headers={"X-Token": SECRET}))).error
+        assert SECRET not in str(error) + repr(vars(error))
+
+    @pytest.mark.parametrize("options", [{"api_key": "two\nlines"}, {"headers": {"a b": "c"}}])
+    async def test_what_no_header_can_hold_is_a_bad_request(
+        self, options: dict[str, Any], listen: Listen, model_on: ModelOn
+    ) -> None:
+        async with FaultServer(Reply()) as server:
+            error = (await listen(model_on(server, **options))).error
+        assert isinstance(error, BadRequestError)
+        assert "two" not in str(error)
+
+    async def test_a_proxy_that_can_not_be_right_is_no_lost_connection(
+        self, listen: Listen, model_on: ModelOn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", f"u:{SECRET}@127.0.0.1:1")
+        monkeypatch.setenv("no_proxy", "")
+        async with FaultServer(Reply()) as server:
+            error = (await listen(model_on(server))).error
+        assert isinstance(error, BadRequestError)
+        assert SECRET not in "".join(traceback.format_exception(error))
 
     async def test_nor_where_what_answers_is_no_http(
         self, listen: Listen, model_on: ModelOn
