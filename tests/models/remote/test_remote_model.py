@@ -8,6 +8,7 @@ import socket
 import ssl
 import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -246,11 +247,18 @@ class TestConnecting:
         assert isinstance(heard.error, ConnectionFailedError)
         assert isinstance(heard.error.__cause__, aiohttp.ClientSSLError)
 
-    def test_a_certificate_that_can_not_be_trusted(self) -> None:
-        cause = aiohttp.ClientConnectorCertificateError(None, ssl.SSLCertVerificationError("no"))  # type: ignore[arg-type]
-        failure = connection._failure(cause, "host")
-        assert isinstance(failure, CertificateError)
-        assert (failure.retryable, failure.__cause__) == (False, cause)
+    async def test_a_certificate_that_nobody_vouches_for(self, listen: Listen) -> None:
+        own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        own.load_cert_chain(Path(__file__).with_name("untrusted.pem"))
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)  # the server's side of the refusal
+        async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=own) as server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            error = (await listen(rxllm.model("openai/gpt", api_key="k", base_url=url))).error
+        assert isinstance(error, CertificateError)
+        assert isinstance(error.__cause__, aiohttp.ClientConnectorCertificateError)
+        assert not error.retryable
+        assert url.removeprefix("https://") in str(error)
 
     async def test_redirects_are_not_followed(self, listen: Listen, model_on: ModelOn) -> None:
         async with FaultServer(Reply(status=302, headers={"Location": "http://other"})) as server:
