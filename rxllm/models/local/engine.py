@@ -7,12 +7,20 @@ sequence. It knows no thread, no event loop and no demand: those are the `Engine
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from rxllm.errors import ContextLengthError
+from rxllm.errors import ContextLengthError, ModelLoadError
 from rxllm.requests import Request
 
-__all__ = ["Engine", "EngineSequence", "Sampled", "check_context", "common_prefix"]
+__all__ = [
+    "Engine",
+    "EngineSequence",
+    "Sampled",
+    "answer_limit",
+    "check_context_length",
+    "common_prefix",
+]
 
 
 class EngineSequence(Protocol):
@@ -75,11 +83,21 @@ class Engine(Protocol[_Sequence]):
         ...
 
 
-def check_context(tokens: int, request: Request, context_length: int) -> None:
-    """Check that a prompt of so many tokens, and the asked output, fit into the context.
+def check_context_length(path: Path, own: int, asked: int | None) -> None:
+    """Check that the context that was asked for is no longer than the model's own.
 
     Raises:
-        ContextLengthError: they don't.
+        ModelLoadError: it is.
+    """
+    if asked is not None and asked > own:
+        raise ModelLoadError(f"{path} has a context of {own} tokens, not {asked}")
+
+
+def answer_limit(tokens: int, request: Request, context_length: int) -> int:
+    """How many tokens the answer to a prompt of so many may have.
+
+    Raises:
+        ContextLengthError: the prompt, or with it the asked output, doesn't fit into the context.
     """
     room = context_length - tokens
     if room < 1:
@@ -87,11 +105,14 @@ def check_context(tokens: int, request: Request, context_length: int) -> None:
             f"the prompt has {tokens} tokens, and the context of the model only {context_length}: "
             "shorten the prompt"
         )
-    if request.max_tokens is not None and request.max_tokens > room:
+    if request.max_tokens is None:
+        return room
+    if request.max_tokens > room:
         raise ContextLengthError(
             f"the prompt has {tokens} tokens, so that {room} of the {context_length} of the "
             f"context are left, and max_tokens asks for {request.max_tokens}"
         )
+    return request.max_tokens
 
 
 def common_prefix(left: list[int], right: list[int]) -> int:

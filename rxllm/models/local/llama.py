@@ -19,7 +19,7 @@ import numpy as np
 
 from rxllm.errors import ModelError, ModelLoadError
 from rxllm.models.local.chat_template import ChatTemplate
-from rxllm.models.local.engine import Sampled, common_prefix
+from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.llama_batch import LlamaBatch
 from rxllm.models.local.llama_log import log_of_this_thread
 from rxllm.models.local.llama_sampler import LlamaSampler
@@ -100,7 +100,9 @@ class LlamaEngine:
         self._vocabulary_size = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self._template = self._read_template(path)
         self.slots = slots
-        self.context_length = self._check_context_length(path, context_length)
+        trained = llama_cpp.llama_model_n_ctx_train(model)
+        check_context_length(path, trained, context_length)
+        self.context_length: int = context_length or min(trained, DEFAULT_CONTEXT)
         self._context = self._new_context(path, threads)
         self._free.detach()
         self._free = weakref.finalize(self, _free, self._context, model)
@@ -192,12 +194,6 @@ class LlamaEngine:
         if not context:
             raise ModelLoadError(f"llama.cpp can't make a context for {path}: {log.reason()}")
         return context
-
-    def _check_context_length(self, path: Path, asked: int | None) -> int:
-        trained: int = llama_cpp.llama_model_n_ctx_train(self._model)
-        if asked is not None and asked > trained:
-            raise ModelLoadError(f"{path} has a context of {trained} tokens, not {asked}")
-        return asked or min(trained, DEFAULT_CONTEXT)
 
     def _read_template(self, path: Path) -> ChatTemplate:
         source = llama_cpp.llama_model_chat_template(self._model, None)

@@ -19,7 +19,7 @@ from tokenizers.decoders import DecodeStream
 
 from rxllm.errors import BadRequestError, ModelLoadError
 from rxllm.models.local.chat_template import ChatTemplate
-from rxllm.models.local.engine import Sampled, common_prefix
+from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.onnx_directory import OnnxDirectory
 from rxllm.models.local.sampling import Sampler, Sampling, probability
 from rxllm.requests import Request
@@ -67,10 +67,7 @@ def load_onnx(
         ModelLoadError: a file is missing, of the wrong kind, or broken.
     """
     directory = OnnxDirectory.read(path)
-    if context_length is not None and context_length > directory.context_length:
-        raise ModelLoadError(
-            f"{path} has a context of {directory.context_length} tokens, not {context_length}"
-        )
+    check_context_length(path, directory.context_length, context_length)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal only: what fails is raised as well
     if threads is not None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rxllm.errors import BadRequestError, ModelError, ModelLoadError, RxLLMError
-from rxllm.models.local.engine import Engine, check_context
+from rxllm.models.local.engine import Engine, answer_limit
 from rxllm.models.local.job import Failed, Job, Last, Opened, Outbox, Released
 from rxllm.requests import Request
 from rxllm.stop_sequences import StopSequences
@@ -185,9 +185,7 @@ class EngineRunner:
         tokens = engine.prompt(request)
         if not tokens:
             raise BadRequestError("the prompt has no tokens")
-        check_context(len(tokens), request, engine.context_length)
-        room = engine.context_length - len(tokens)
-        job.limit = room if request.max_tokens is None else request.max_tokens
+        job.limit = answer_limit(len(tokens), request, engine.context_length)
         job.stop = StopSequences(*request.stop).matcher() if request.stop else None
         job.sequence = engine.open(tokens, request)
         self._live.append(job)
