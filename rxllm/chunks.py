@@ -72,10 +72,12 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
     """A piece of the answer: whole characters, of one model token or of several.
 
     `confidence` is the probability (0..1) that the model gave to this piece, where it is known.
+    `number` counts words, sentences or lines from 1, once the text has been split into these.
     """
 
     text: str
     confidence: float | None = None
+    number: int | None = None
 
 
 class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 
-import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Reasoning, Token, is_restart, text_of
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.operators._held_text import HeldText
 from rxllm.operators._per_source import concerned, forget
 from rxllm.stop_sequences import StopMatcher, StopSequences
 
@@ -118,11 +117,12 @@ class _Stopping:
             self._observer.on_next(chunk)
             return
         search.waiting.append(chunk)
-        released = search.release(len(passed))
-        if search.matcher.matched is None:
-            self._send(released)
+        released = search.waiting.take(len(passed))
+        if search.matcher.matched is not None:
+            released += search.waiting.drop_all()
+            self._stop(chunk.source, released, search.matcher.matched)
         else:
-            self._stop(chunk.source, [*released, *search.other_chunks()], search.matcher.matched)
+            self._send(released)
 
     def _stop(self, source: str | None, last: list[Chunk], sequence: str) -> None:
         last.append(End("stop", sequence, source=source))
@@ -138,7 +138,7 @@ class _Stopping:
 
     def _release(self, source: str | None) -> None:
         for each in concerned(self._searches, source):
-            self._send(self._searches.pop(each).waiting)
+            self._send(self._searches.pop(each).waiting.take_all())
 
     def _restart(self, source: str | None) -> None:
         forget(self._searches, source)
@@ -152,60 +152,10 @@ class _Stopping:
 
 
 class _Search:
-    """The search in the text of one source.
-
-    `waiting` begins with the text that the matcher holds; what came behind it follows.
-    """
+    """The search in the text of one source: `waiting` begins with the text that it holds."""
 
     __slots__ = ("matcher", "waiting")
 
     def __init__(self, matcher: StopMatcher) -> None:
         self.matcher = matcher
-        self.waiting: deque[Chunk] = deque()
-
-    def release(self, length: int) -> list[Chunk]:
-        """Take `length` characters off the front, and the other chunks that then wait no more."""
-        released: list[Chunk] = []
-        while self.waiting:
-            first = self.waiting[0]
-            rest = length - len(text_of(first))
-            if rest < 0:
-                if length and isinstance(first, Token | Batch):
-                    front, self.waiting[0] = _cut(first, length)
-                    released.append(front)
-                break
-            released.append(self.waiting.popleft())
-            length = rest
-        return released
-
-    def other_chunks(self) -> list[Chunk]:
-        """What waits and is no text."""
-        others: list[Chunk] = []
-        for chunk in self.waiting:
-            parts = chunk.chunks if type(chunk) is Batch else (chunk,)
-            others.extend(part for part in parts if type(part) is not Token)
-        return others
-
-
-def _cut(chunk: Token | Batch, length: int) -> tuple[Token | Batch, Token | Batch]:
-    """Cut a chunk after `length` characters of its text."""
-    if isinstance(chunk, Token):
-        return _cut_token(chunk, length)
-    front: list[Token | Reasoning] = []
-    back = list(chunk.chunks)
-    while len(text_of(back[0])) <= length:
-        length -= len(text_of(back[0]))
-        front.append(back.pop(0))
-    if length and type(back[0]) is Token:
-        begun, back[0] = _cut_token(back[0], length)
-        front.append(begun)
-    return _batch(front, chunk.source), _batch(back, chunk.source)
-
-
-def _cut_token(token: Token, length: int) -> tuple[Token, Token]:
-    replace = msgspec.structs.replace
-    return replace(token, text=token.text[:length]), replace(token, text=token.text[length:])
-
-
-def _batch(chunks: list[Token | Reasoning], source: str | None) -> Batch:
-    return Batch(tuple(chunks), "".join(map(text_of, chunks)), source=source)
+        self.waiting = HeldText()

@@ -1,0 +1,123 @@
+"""The shape of an operator that reads the text of each source and decides what becomes of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.operators._per_source import concerned, forget
+
+__all__ = ["TextState", "text_operator"]
+
+
+class TextState(ABC):
+    """What an operator knows of the text of one source, from its beginning or a restart on.
+
+    What the methods return is sent in its order. What they raise is the error of the stream: they
+    call no observer, so that it can only be their own or that of a user's function.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def text(self, chunk: Token | Batch) -> Iterable[Chunk]:
+        """More text has come."""
+
+    def other(self, chunk: Chunk) -> Iterable[Chunk]:
+        """A chunk that is no text has come, neither `End` nor a restart.
+
+        An operator that holds text queues it behind that.
+        """
+        return (chunk,)
+
+    @abstractmethod
+    def end(self) -> Iterable[Chunk]:
+        """The text is complete (`End`, completion or an error): decide about all that is held."""
+
+
+def text_operator(
+    state_of: Callable[[str | None], TextState],
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """An operator with a `TextState` for each source of each subscription.
+
+    A restart drops the state, unasked. `End`, completion and an error ask it for what it holds,
+    which leaves first. An `End` or a restart that names no source concerns all.
+    Demand and the scheduler pass through. Disposal drops everything.
+
+    Args:
+        state_of: makes the state of a source, when its first text comes.
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            reading = _Reading(observer, state_of)
+            reading.upstream.disposable = source.subscribe(
+                reading.on_next, reading.on_error, reading.on_completed, scheduler=scheduler
+            )
+            return reading.upstream
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Reading:
+    """One subscription."""
+
+    def __init__(
+        self, observer: abc.ObserverBase[Chunk], state_of: Callable[[str | None], TextState]
+    ) -> None:
+        self._observer = observer
+        self._state_of = state_of
+        self._states: dict[str | None, TextState] = {}
+        self.upstream = SingleAssignmentDisposable()
+
+    def on_next(self, chunk: Chunk) -> None:
+        source = chunk.source
+        if type(chunk) is Token or type(chunk) is Batch:
+            state = self._states.get(source)
+            if state is None:
+                state = self._states[source] = self._state_of(source)
+            self._send(state.text, chunk)
+        elif type(chunk) is End:
+            if self._end(source):
+                self._observer.on_next(chunk)
+        elif is_restart(chunk):
+            forget(self._states, source)
+            self._observer.on_next(chunk)
+        elif (state := self._states.get(source)) is not None:
+            self._send(state.other, chunk)
+        else:
+            self._observer.on_next(chunk)
+
+    def on_error(self, error: Exception) -> None:
+        if self._end(None):
+            self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        if self._end(None):
+            self._observer.on_completed()
+
+    def _end(self, source: str | None) -> bool:
+        return all(
+            self._send(self._states.pop(each).end) for each in concerned(self._states, source)
+        )
+
+    def _send(self, decide: Callable[..., Iterable[Chunk]], *chunk: Any) -> bool:
+        try:
+            chunks = decide(*chunk)
+        except Exception as error:
+            self._states.clear()
+            self.upstream.dispose()
+            self._observer.on_error(error)
+            return False
+        for each in chunks:
+            self._observer.on_next(each)
+        return True

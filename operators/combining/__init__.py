@@ -1,0 +1,3 @@
+"""Operators and functions that make one stream of several."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Operators that give one stream to many subscribers."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Operators that answer a failure."""
+
+__all__: list[str] = []

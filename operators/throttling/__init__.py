@@ -1,0 +1,3 @@
+"""Operators that decide when chunks leave."""
+
+__all__: list[str] = []
