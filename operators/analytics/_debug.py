@@ -1,0 +1,194 @@
+"""`debug`: a log of all that went through one place of a pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count, islice
+from typing import Literal, TypeAlias
+
+import msgspec
+from reactivex import Observable
+
+from rxllm.chunks import Chunk, ErrorInfo
+from rxllm.operators.analytics._watching import Watcher, watching
+
+__all__ = ["DebugEntry", "DebugLog", "debug"]
+
+Happening: TypeAlias = Literal["subscribed", "chunk", "completed", "failed", "cancelled"]
+
+
+class DebugEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One thing that happened.
+
+    Attributes:
+        number: counts all entries of the log from 1, those that have gone included.
+        subscription: counts the subscriptions that the log has seen from 1.
+        elapsed: seconds since that subscription began, by its subscriber's clock.
+        time: in Unix seconds.
+        event: what it was.
+        chunk: with `"chunk"`, the chunk.
+        error: with `"failed"`, the class and the message of the error.
+    """
+
+    number: int
+    subscription: int
+    elapsed: float
+    time: float
+    event: Happening
+    chunk: Chunk | None = None
+    error: ErrorInfo | None = None
+
+
+class DebugLog:
+    """The last entries of any number of streams, to be filtered and exported.
+
+    Args:
+        size: how many entries are kept; older ones go first. 1 or more.
+
+    Raises:
+        ValueError: `size` is below 1.
+
+    >>> from rxllm.testing import Marbles
+    >>> log = DebugLog()
+    >>> _ = Marbles().run(Marbles().cold("a|").pipe(debug(log)), until=0.5)
+    >>> len(log), [entry.event for entry in log]
+    (1, ['subscribed'])
+    """
+
+    def __init__(self, size: int = 1000) -> None:
+        if size < 1:
+            raise ValueError(f"size is the number of entries to keep, 1 or more: {size}")
+        self._entries: deque[DebugEntry] = deque(maxlen=size)
+        self._numbers = count(1)
+        self._subscriptions = count(1)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[DebugEntry]:
+        return iter(tuple(self._entries))
+
+    def select(
+        self,
+        *,
+        event: Happening | None = None,
+        kind: type[object] | None = None,
+        source: str | None = None,
+        subscription: int | None = None,
+        after: int = 0,
+        last: int | None = None,
+    ) -> list[DebugEntry]:
+        """The entries that fit all that is given, in their order.
+
+        Args:
+            event: what happened.
+            kind: the class of the chunk.
+            source: the source of the chunk.
+            subscription: of which subscription.
+            after: the number that they come after.
+            last: how many at most, the latest.
+        """
+        fitting = (
+            entry
+            for entry in reversed(self._entries)
+            if entry.number > after
+            and (event is None or entry.event == event)
+            and (kind is None or isinstance(entry.chunk, kind))
+            and (source is None or (entry.chunk is not None and entry.chunk.source == source))
+            and (subscription is None or entry.subscription == subscription)
+        )
+        return list(islice(fitting, last))[::-1]
+
+    def export(self) -> bytes:
+        """All entries as NDJSON: one JSON object a line, in UTF-8, with camelCase names."""
+        return msgspec.json.Encoder().encode_lines(list(self._entries))
+
+    def clear(self) -> None:
+        """Forget all entries; the numbers go on."""
+        self._entries.clear()
+
+    def watcher(self, clock: Callable[[], float]) -> Watcher:
+        """Who writes down one subscription. Called by `debug`."""
+        return _Writer(self._entries, self._numbers, next(self._subscriptions), clock)
+
+
+class _Writer(Watcher):
+    def __init__(
+        self,
+        entries: deque[DebugEntry],
+        numbers: Iterator[int],
+        subscription: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._entries = entries
+        self._numbers = numbers
+        self._subscription = subscription
+        self._clock = clock
+        self._begun = clock()
+
+    def begun(self) -> None:
+        self._write("subscribed")
+
+    def chunk(self, chunk: Chunk) -> None:
+        self._write("chunk", chunk)
+
+    def completed(self) -> None:
+        self._write("completed")
+
+    def failed(self, error: Exception) -> None:
+        self._write("failed", error=ErrorInfo.of(error))
+
+    def cancelled(self) -> None:
+        self._write("cancelled")
+
+    def _write(
+        self, event: Happening, chunk: Chunk | None = None, error: ErrorInfo | None = None
+    ) -> None:
+        self._entries.append(
+            DebugEntry(
+                number=next(self._numbers),
+                subscription=self._subscription,
+                elapsed=self._clock() - self._begun,
+                time=time.time(),
+                event=event,
+                chunk=chunk,
+                error=error,
+            )
+        )
+
+
+def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Write down what goes through this place of the pipeline, and pass it on.
+
+    ::
+
+        S-a-b-E|
+        [ debug(log) ]
+        S-a-b-E|                  log: subscribed, S, a, b, E, completed
+
+    The log keeps the chunks themselves, with the text in them: it is for debugging, and stays in
+    memory. Several pipelines, and several places of one, may share a log.
+
+    - Completion, error: written down, and passed on.
+    - Restart: an entry like others; what came before it stays.
+    - Disposal: written down as `"cancelled"`; upstream is disposed.
+    - Demand: passes through; nothing is held.
+
+    Args:
+        log: where to.
+
+    Raises:
+        TypeError: `log` is no `DebugLog`.
+
+    >>> from rxllm.testing import Marbles
+    >>> from rxllm import Token
+    >>> log, marbles = DebugLog(), Marbles()
+    >>> _ = marbles.run(marbles.cold("S-a-b-E|").pipe(debug(log)))
+    >>> [entry.chunk.text for entry in log.select(kind=Token)], log.select(last=1)[0].event
+    (['a', 'b'], 'completed')
+    """
+    if not isinstance(log, DebugLog):
+        raise TypeError(f"debug takes a DebugLog, not {type(log).__name__}")
+    return watching(log.watcher)

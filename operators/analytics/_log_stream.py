@@ -1,0 +1,147 @@
+"""`log_stream`: what happens to a stream, as structured log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from reactivex import Observable
+
+from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, is_content, text_of
+from rxllm.operators.analytics._watching import Watcher, watching
+
+__all__ = ["log_stream"]
+
+
+def log_stream(
+    logger: Any = None, *, chunks: bool = False, **fields: object
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Log what happens to the stream through structlog, and pass everything on.
+
+    ::
+
+        S-a-b-E|
+        [ log_stream() ]
+        S-a-b-E|                  stream.start, stream.first_token, stream.end, stream.completed
+
+    Events and their fields: `stream.start` (model, provider, request), `stream.first_token`
+    (seconds), `stream.usage` (the fields of `Usage`), `stream.end` (finish_reason), and one of
+    `stream.completed`, `stream.failed` (error, message) and `stream.cancelled`, each with chunks
+    (of content), characters and seconds since the subscription. A `Notice` is a warning with its
+    kind: `stream.retry`, `stream.fallback`, `stream.restart`, ... (attempt, delay, skipped, error).
+    `source` is there where a chunk has one. Failures are logged as errors, the others as
+    information.
+
+    No text is logged, neither of the answer nor of the prompt; the message of an error may quote
+    what a provider said.
+
+    - Completion, error: logged, then passed on.
+    - Restart: logged; the counts begin again, the time goes on.
+    - Disposal: logged as `stream.cancelled`; upstream is disposed.
+    - Demand: passes through; nothing is held.
+
+    Args:
+        logger: a structlog logger, or anything with its methods; `structlog.get_logger("rxllm")`
+            if None.
+        chunks: log each chunk of content too, as `stream.chunk` (type, characters), at the level
+            "debug".
+        fields: bound to each line, such as `request_id="..."`.
+
+    Raises:
+        TypeError: `logger` has no method `bind`.
+
+    >>> from structlog.testing import capture_logs
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> with capture_logs() as lines:
+    ...     _ = marbles.run(marbles.cold("S-a-b-E|").pipe(log_stream(user="ada")))
+    >>> [line["event"] for line in lines], lines[1]["seconds"], lines[1]["user"]
+    (['stream.start', 'stream.first_token', 'stream.end', 'stream.completed'], 2.0, 'ada')
+    """
+    given = structlog.get_logger("rxllm") if logger is None else logger
+    if not callable(getattr(given, "bind", None)):
+        raise TypeError(
+            f"log_stream takes a structlog logger, which has `bind`; not {type(given).__name__}: "
+            "structlog.wrap_logger(logger) makes one of a logger of the standard library"
+        )
+    return watching(lambda clock: _Logging(given.bind(**fields), clock, chunks))
+
+
+class _Logging(Watcher):
+    def __init__(self, log: Any, clock: Callable[[], float], every_chunk: bool) -> None:
+        self._log = log
+        self._clock = clock
+        self._every_chunk = every_chunk
+        self._begun = clock()
+        self._chunks = self._characters = 0
+        self._has_content = False
+
+    def chunk(self, chunk: Chunk) -> None:
+        if is_content(chunk):
+            self._content(chunk)
+        elif type(chunk) is Start:
+            self._tell(
+                chunk, "start", model=chunk.model, provider=chunk.provider, request=chunk.request_id
+            )
+        elif type(chunk) is Notice:
+            self._notice(chunk)
+        elif type(chunk) is Usage:
+            used = {name: getattr(chunk, name) for name in chunk.__struct_fields__}
+            used.pop("source")
+            self._tell(chunk, "usage", **used)
+        elif type(chunk) is End:
+            self._tell(
+                chunk, "end", finish_reason=chunk.finish_reason, stop_sequence=chunk.stop_sequence
+            )
+
+    def completed(self) -> None:
+        self._log.info("stream.completed", **self._totals())
+
+    def failed(self, error: Exception) -> None:
+        self._log.error(
+            "stream.failed", error=type(error).__name__, message=str(error), **self._totals()
+        )
+
+    def cancelled(self) -> None:
+        self._log.info("stream.cancelled", **self._totals())
+
+    def _content(self, chunk: Chunk) -> None:
+        if not self._has_content:
+            self._has_content = True
+            self._tell(chunk, "first_token", seconds=self._clock() - self._begun)
+        characters = len(text_of(chunk))
+        self._chunks += len(chunk.chunks) if type(chunk) is Batch else 1
+        self._characters += characters
+        if self._every_chunk:
+            self._log.debug("stream.chunk", type=type(chunk).__name__, characters=characters)
+
+    def _notice(self, notice: Notice) -> None:
+        if notice.kind == "restart":
+            self._chunks = self._characters = 0
+        error = notice.error
+        self._tell(
+            notice,
+            notice.kind,
+            self._log.warning,
+            attempt=notice.attempt,
+            delay=notice.delay,
+            skipped=notice.skipped,
+            error=None if error is None else error.type,
+            message=None if error is None else error.message,
+        )
+
+    def _tell(
+        self, chunk: Chunk, event: str, level: Callable[..., object] | None = None, **fields: object
+    ) -> None:
+        told = {name: value for name, value in fields.items() if value is not None}
+        if chunk.source is not None:
+            told["source"] = chunk.source
+        (level or self._log.info)(f"stream.{event}", **told)
+
+    def _totals(self) -> dict[str, object]:
+        return {
+            "chunks": self._chunks,
+            "characters": self._characters,
+            "seconds": self._clock() - self._begun,
+        }

@@ -1,0 +1,101 @@
+"""`debug`: the last 1000 entries of a stream, filter, export (row I7)."""
+
+from typing import Any
+
+import msgspec
+import pytest
+import reactivex as rx
+
+from rxllm import operators as ops
+from rxllm.chunks import End, Notice, Start, Token
+from rxllm.operators import DebugEntry, DebugLog
+from rxllm.testing import Marbles
+
+
+def logged(diagram: str, log: DebugLog | None = None, **options: Any) -> DebugLog:
+    log, marbles = DebugLog() if log is None else log, Marbles()
+    marbles.run(marbles.cold(diagram, **options).pipe(ops.debug(log)), until=3000)
+    return log
+
+
+def test_everything_is_written_down_with_its_time_and_passed_on(marbles: Marbles) -> None:
+    log = DebugLog()
+    assert marbles.run(marbles.cold("S-a-E|").pipe(ops.debug(log))) == marbles.expect("S-a-E|")
+    assert [(entry.elapsed, entry.event, entry.chunk) for entry in log] == [
+        (0.0, "subscribed", None),
+        (0.0, "chunk", Start("request-1", "model")),
+        (2.0, "chunk", Token("a")),
+        (4.0, "chunk", End("stop")),
+        (5.0, "completed", None),
+    ]
+
+
+def test_a_failure_and_a_restart_are_entries() -> None:
+    log = logged("a-R-#", error=ValueError("broken"))
+    assert [entry.event for entry in log][-1] == "failed"
+    assert list(log)[2].chunk == Notice("restart")
+    error = list(log)[-1].error
+    assert error is not None
+    assert (error.type, error.message) == ("ValueError", "broken")
+
+
+def test_a_subscriber_that_leaves_is_an_entry(marbles: Marbles) -> None:
+    log, source = DebugLog(), marbles.cold("a-b-c|")
+    recording = marbles.subscribe(source.pipe(ops.debug(log)))
+    marbles.advance_to(1)
+    recording.dispose()
+    assert [entry.event for entry in log] == ["subscribed", "chunk", "cancelled"]
+    assert (source.subscriptions, marbles.timers) == ([(0.0, 1.0)], [])
+
+
+def test_never_and_empty() -> None:
+    assert [entry.event for entry in logged("")] == ["subscribed"]
+    assert [entry.event for entry in logged("|")] == ["subscribed", "completed"]
+
+
+def test_only_the_last_entries_are_kept_and_their_numbers_go_on() -> None:
+    log = logged("".join(f"({number},)" for number in range(9)) + "|", DebugLog(size=3))
+    assert len(log) == 3
+    assert [entry.number for entry in log] == [9, 10, 11]
+    assert [entry.number for entry in logged("a-" * 1100)] == list(range(102, 1102))
+
+
+def test_it_is_filtered() -> None:
+    log, marbles = DebugLog(), Marbles()
+    left, right = marbles.cold("a-b|", source="left"), marbles.cold("-x-E|", source="right")
+    marbles.run(rx.merge(left, right).pipe(ops.debug(log)))
+    texts = [getattr(entry.chunk, "text", None) for entry in log.select(kind=Token)]
+    assert texts == ["a", "x", "b"]
+    assert [entry.number for entry in log.select(source="right")] == [3, 5]
+    assert [entry.event for entry in log.select(event="completed")] == ["completed"]
+    assert [entry.number for entry in log.select(after=2, last=2)] == [5, 6]
+    assert log.select(subscription=2) == []
+
+
+def test_several_subscriptions_share_a_log() -> None:
+    log = logged("b|", logged("a|"))
+    assert [entry.subscription for entry in log] == [1, 1, 1, 2, 2, 2]
+    log.clear()
+    assert len(log) == 0
+    assert next(iter(logged("c|", log))).number == 7
+
+
+def test_it_is_exported_as_lines_of_json() -> None:
+    lines = logged("S-a-#").export().splitlines()
+    entries = [msgspec.json.decode(line, type=DebugEntry) for line in lines]
+    assert [entry.event for entry in entries] == ["subscribed", "chunk", "chunk", "failed"]
+    assert entries[2].chunk == Token("a")
+    assert b'"event":"subscribed"' in lines[0]
+
+
+def test_demand_passes_through(marbles: Marbles) -> None:
+    marbles.valve.close()
+    stream = marbles.cold("a-b", demand=True).pipe(ops.debug(DebugLog()))
+    assert marbles.run(stream, until=9) == []
+
+
+def test_bad_arguments_are_refused_at_the_call() -> None:
+    with pytest.raises(ValueError, match="size"):
+        DebugLog(0)
+    with pytest.raises(TypeError, match="DebugLog"):
+        ops.debug([])  # type: ignore[arg-type]

@@ -1,0 +1,122 @@
+"""`log_stream`: structured log lines with dotted event names."""
+
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from rxllm import operators as ops
+from rxllm.chunks import Batch, ErrorInfo, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.testing import Marbles
+
+
+def lines(diagram: str, *, leave_at: float | None = None, **options: Any) -> list[dict[str, Any]]:
+    marbles = Marbles()
+    stream = marbles.cold(
+        diagram, lookup=options.pop("lookup", None), error=options.pop("err", None)
+    )
+    with capture_logs() as captured:
+        recording = marbles.subscribe(stream.pipe(ops.log_stream(**options)))
+        marbles.advance_to(leave_at or 50)
+        recording.dispose()
+    return [dict(line) for line in captured]
+
+
+def test_a_stream_from_its_start_to_its_end() -> None:
+    got = lines("S--a-b-U-E|", lookup={"U": Usage(3, 2, cost=0.5)})
+    assert [line["event"] for line in got] == [
+        "stream.start",
+        "stream.first_token",
+        "stream.usage",
+        "stream.end",
+        "stream.completed",
+    ]
+    assert got[0]["model"] == "model"
+    assert got[0]["request"] == "request-1"
+    assert got[1]["seconds"] == 3.0
+    assert (got[2]["output_tokens"], got[2]["cost"]) == (2, 0.5)
+    assert got[3]["finish_reason"] == "stop"
+    assert (got[4]["chunks"], got[4]["characters"], got[4]["seconds"]) == (2, 2, 10.0)
+
+
+def test_a_failure_is_an_error_with_its_class() -> None:
+    last = lines("ab-#", err=ValueError("broken"))[-1]
+    assert (last["event"], last["log_level"]) == ("stream.failed", "error")
+    assert (last["error"], last["message"], last["characters"]) == ("ValueError", "broken", 2)
+
+
+def test_a_subscriber_that_leaves_is_logged_once() -> None:
+    got = lines("a-b-c|", leave_at=2.5)
+    assert [line["event"] for line in got] == ["stream.first_token", "stream.cancelled"]
+
+
+def test_each_notice_is_a_warning_by_its_kind() -> None:
+    retry = Notice("retry", attempt=2, delay=1.5, error=ErrorInfo("ServerError", "down"))
+    got = lines("r-abc-R-d|", lookup={"r": retry})
+    assert got[0] == {
+        "event": "stream.retry",
+        "log_level": "warning",
+        "attempt": 2,
+        "delay": 1.5,
+        "error": "ServerError",
+        "message": "down",
+    }
+    assert got[2]["event"] == "stream.restart"
+    assert got[-1]["characters"] == 1
+
+
+def test_no_text_is_logged() -> None:
+    lookup = {"r": Reasoning("secret"), "t": ToolCall("1", "tool", '"secret"')}
+    got = lines("secret-r-t-E|", lookup=lookup, chunks=True)
+    assert "secret" not in repr(got)
+    assert [line["type"] for line in got if line["event"] == "stream.chunk"] == [
+        "Token",
+        "Reasoning",
+        "ToolCall",
+    ]
+
+
+def test_a_batch_counts_its_chunks() -> None:
+    batch = Batch((Token("a"), Token("b")), "ab")
+    assert lines("B|", lookup={"B": batch})[-1]["chunks"] == 2
+
+
+def test_fields_and_source_are_bound_to_the_lines() -> None:
+    got = lines("x|", lookup={"x": Start("1", "m", source="left")}, user="ada")
+    assert (got[0]["user"], got[0]["source"], got[1]["user"]) == ("ada", "left", "ada")
+
+
+def test_everything_is_passed_on(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("S-a-R-b-E|").pipe(ops.log_stream())) == marbles.expect(
+        "S-a-R-b-E|"
+    )
+
+
+class Broken:
+    """A logger that fails."""
+
+    def bind(self, **_: object) -> "Broken":
+        return self
+
+    def info(self, *_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    error = warning = debug = info
+
+
+def test_a_logger_that_fails_is_the_error_of_the_stream(marbles: Marbles) -> None:
+    source = marbles.cold("S-a|")
+    events = marbles.run(source.pipe(ops.log_stream(Broken())))
+    assert [repr(event) for _, event in events] == ["OSError('disk full')"]
+    assert source.subscriptions == [(0.0, 0.0)]
+
+
+def test_a_logger_that_fails_at_an_error_adds_a_note(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    assert marbles.run(marbles.cold("#", error=error).pipe(ops.log_stream(Broken())))[0][1] is error
+    assert "disk full" in error.__notes__[0]
+
+
+def test_what_is_no_structlog_logger_is_refused_at_the_call() -> None:
+    with pytest.raises(TypeError, match="wrap_logger"):
+        ops.log_stream(object())

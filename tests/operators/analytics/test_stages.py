@@ -1,0 +1,122 @@
+"""`stages`: initialise, choose model, generate, complete; the percentage never falls (row I4)."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm import operators as ops
+from rxllm.chunks import Batch, Notice, Progress, Token
+from rxllm.testing import COMPLETED, Marbles
+
+
+def told(diagram: str, *arguments: Any, **options: Any) -> list[tuple[float, Any, Any]]:
+    """The stages with their times and percentages."""
+    marbles = Marbles()
+    events = marbles.run(marbles.cold(diagram, **options).pipe(ops.stages(*arguments)))
+    return [(time, e.stage, e.percentage) for time, e in events if isinstance(e, Progress)]
+
+
+def test_the_four_stages() -> None:
+    assert told("--S-a-b-c-d-E|", 4, 2) == [
+        (0.0, "initialise", 0.0),
+        (2.0, "choose_model", 10.0),
+        (4.0, "generate", 25.0),
+        (6.0, "generate", 60.0),
+        (10.0, "generate", 95.0),
+        (12.0, "complete", 100.0),
+    ]
+
+
+def test_the_stage_comes_before_what_it_is_about(marbles: Marbles) -> None:
+    events = [event for _, event in marbles.run(marbles.cold("S-a-E|").pipe(ops.stages()))]
+    kinds = [type(event).__name__ for event in events[:-1]]
+    assert kinds == ["Progress", "Progress", "Start", "Progress", "Token", "Progress", "End"]
+
+
+def test_without_max_tokens_it_goes_on_and_never_arrives() -> None:
+    percentages = [p for _, stage, p in told("a-" * 300, None, 50) if stage == "generate"]
+    assert percentages == sorted(percentages)
+    assert percentages[-1] < 95
+
+
+def test_more_tokens_than_expected_stay_below_the_end() -> None:
+    assert told("a-b-c-d|", 2, 1)[-2:] == [(6.0, "generate", 95.0), (7.0, "complete", 100.0)]
+
+
+def test_without_an_end_it_is_complete_at_completion() -> None:
+    assert told("a-|") == [
+        (0.0, "initialise", 0.0),
+        (0.0, "generate", 25.0),
+        (2.0, "complete", 100.0),
+    ]
+
+
+def test_a_failure_is_not_complete() -> None:
+    assert [stage for _, stage, _ in told("S-a-#")] == ["initialise", "choose_model", "generate"]
+
+
+def test_a_restart_or_a_fallback_chooses_again_and_the_percentage_stays() -> None:
+    """The trap of I4: it fell from 50 to 25."""
+    got = told("S-a-b-c-d-R-S-e-f-E|", 8, 4)
+    assert [(stage, percentage) for _, stage, percentage in got] == [
+        ("initialise", 0.0),
+        ("choose_model", 10.0),
+        ("generate", 25.0),
+        ("generate", 60.0),
+        ("choose_model", 60.0),
+        ("generate", 60.0),
+        ("complete", 100.0),
+    ]
+    again = told("n-S-a|", lookup={"n": Notice("fallback")})
+    assert [stage for _, stage, _ in again][:2] == ["initialise", "choose_model"]
+
+
+@given(st.text("SabRE", max_size=30), st.integers(1, 5))
+def test_the_percentage_never_falls(kinds: str, every: int) -> None:
+    marbles = Marbles()
+    diagram = "-".join(kinds.replace("E", "")) + "-E|"
+    events = [e for _, e in marbles.run(marbles.cold(diagram).pipe(ops.stages(10, every)))]
+    percentages = [e.percentage or 0.0 for e in events if isinstance(e, Progress)]
+    assert all(before <= after for before, after in pairwise(percentages))
+    assert (percentages[0], percentages[-1]) == (0.0, 100.0)
+
+
+def test_chunks_in_a_batch_count(marbles: Marbles) -> None:
+    batch = Batch((Token("a"), Token("b"), Token("c")), "abc")
+    got = told("B-B|", 12, 4, lookup={"B": batch})
+    assert [percentage for _, _, percentage in got] == [0.0, 25.0, 60.0, 100.0]
+
+
+def test_of_a_merge_only_the_end_of_all_is_complete(marbles: Marbles) -> None:
+    stream = rx.merge(marbles.cold("a-E|", source="left"), marbles.cold("-x---E|", source="right"))
+    events = marbles.run(stream.pipe(ops.stages()))
+    complete = [time for time, e in events if isinstance(e, Progress) and e.stage == "complete"]
+    assert complete == [6.0]
+
+
+def test_disposal_and_demand(marbles: Marbles) -> None:
+    source = marbles.cold("a-b-c", demand=True)
+    recording = marbles.subscribe(source.pipe(ops.stages()))
+    marbles.at(1, marbles.valve.close)
+    marbles.advance_to(9)
+    recording.dispose()
+    assert Token("b") not in recording.chunks
+    assert (source.subscriptions, marbles.timers) == ([(0.0, 9.0)], [])
+
+
+def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+    stream = marbles.cold("a|").pipe(ops.stages())
+    first, second = marbles.subscribe(stream), marbles.subscribe(stream)
+    marbles.advance_to(5)
+    assert first.events == second.events
+    assert first.events[-1] == (1.0, COMPLETED)
+
+
+@pytest.mark.parametrize("bad", [{"max_tokens": 0}, {"every": 0}])
+def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        ops.stages(**bad)

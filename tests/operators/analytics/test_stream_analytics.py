@@ -1,0 +1,132 @@
+"""`StreamAnalytics`: figures over all streams (row I2)."""
+
+from typing import Any
+
+import pytest
+
+from rxllm import operators as ops
+from rxllm.operators import StreamAnalytics
+from rxllm.testing import COMPLETED, Marbles
+
+
+def play(
+    analytics: StreamAnalytics, diagram: str, stream_id: str | None = None, **how: Any
+) -> None:
+    marbles = Marbles()
+    marbles.run(marbles.cold(diagram, **how).pipe(ops.analyzed(analytics, stream_id)), until=99)
+
+
+def test_with_no_streams_there_is_no_nan() -> None:
+    """The trap of I2."""
+    report = StreamAnalytics().report()
+    assert (report.created, report.active, report.streams, report.errors) == (0, 0, 0, {})
+    assert report.success_rate is report.mean_duration is report.mean_tokens_per_second is None
+    assert report.fastest is report.slowest is None
+
+
+def test_streams_are_counted_by_how_they_ended(marbles: Marbles) -> None:
+    analytics = StreamAnalytics()
+    play(analytics, "a-b|")
+    play(analytics, "a-#", error=ValueError("broken"))
+    play(analytics, "c|")
+    left = marbles.subscribe(marbles.cold("a-b-c|").pipe(ops.analyzed(analytics)))
+    assert (analytics.created, analytics.active) == (4, 1)
+    marbles.advance_to(1)
+    left.dispose()
+    report = analytics.report()
+    assert (report.completed, report.failed, report.cancelled, report.active) == (2, 1, 1, 0)
+    assert report.success_rate == 2 / 3
+    assert report.errors == {"ValueError": 1}
+
+
+def test_a_stream_is_found_while_it_runs_and_afterwards(marbles: Marbles) -> None:
+    analytics = StreamAnalytics()
+    assert analytics.find("story") is None
+    stream = marbles.cold("S-a-b-E|").pipe(ops.analyzed(analytics, "story"))
+    recording = marbles.subscribe(stream)
+    marbles.advance_to(3)
+    [running] = analytics.streams
+    assert running == analytics.find("story")
+    assert (running.outcome, running.tokens, running.model) == ("running", 1, "model")
+    marbles.advance_to(9)
+    ended = analytics.find("story")
+    assert ended is not None
+    assert (ended.outcome, ended.duration, ended.time_to_first_token) == ("completed", 7.0, 2.0)
+    assert (ended.tokens_per_second, analytics.streams) == (2 / 7, [])
+    assert recording.events[-1] == (7.0, COMPLETED)
+
+
+def test_the_fastest_and_the_slowest_of_those_that_completed() -> None:
+    analytics = StreamAnalytics()
+    for stream_id, diagram in {"fast": "abc|", "slow": "a---------|", "failed": "a#"}.items():
+        play(analytics, diagram, stream_id)
+    report = analytics.report()
+    assert report.fastest is not None
+    assert report.slowest is not None
+    assert (report.fastest.id, report.slowest.id) == ("fast", "slow")
+
+
+def test_the_report_is_about_the_last_streams() -> None:
+    analytics = StreamAnalytics()
+    for _ in range(3):
+        play(analytics, "#", error=ValueError())
+    for _ in range(50):
+        play(analytics, "a|")
+    report = analytics.report()
+    assert (report.streams, report.errors, report.failed) == (50, {}, 3)
+    assert analytics.report(last=51).errors == {"ValueError": 1}
+
+
+def test_the_history_is_bounded_and_forgets_what_was_found_by_id() -> None:
+    analytics = StreamAnalytics()
+    for number in range(130):
+        play(analytics, "a|", f"story {number}")
+    assert len(analytics.history) == len(analytics._latest) == 100
+    assert analytics.find("story 29") is None
+    assert analytics.find("story 30") is not None
+    assert analytics.created == 130
+
+
+def test_an_id_that_comes_again_names_the_latest() -> None:
+    analytics = StreamAnalytics(history=2)
+    for diagram in ("a|", "a-b|", "a-b-c|"):
+        play(analytics, diagram, "story")
+    found = analytics.find("story")
+    assert found is not None
+    assert found.tokens == 3
+    assert [record.tokens for record in analytics.history] == [2, 3]
+
+
+def test_a_restart_counts_anew() -> None:
+    analytics = StreamAnalytics()
+    play(analytics, "a-b-R-c|", "story")
+    found = analytics.find("story")
+    assert found is not None
+    assert found.tokens == 1
+
+
+def test_each_subscription_is_a_stream(marbles: Marbles) -> None:
+    analytics = StreamAnalytics()
+    stream = marbles.cold("a|").pipe(ops.analyzed(analytics))
+    marbles.subscribe(stream), marbles.subscribe(stream)
+    assert [record.id for record in analytics.streams] == ["stream-1", "stream-2"]
+    marbles.advance_to(5)
+    assert analytics.completed == 2
+
+
+def test_demand_passes_through_and_nothing_is_left(marbles: Marbles) -> None:
+    marbles.valve.close()
+    source = marbles.cold("a-b", demand=True)
+    recording = marbles.subscribe(source.pipe(ops.analyzed(StreamAnalytics())))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert (recording.events, source.subscriptions, marbles.timers) == ([], [(0.0, 9.0)], [])
+
+
+def test_bad_arguments_are_refused_at_the_call() -> None:
+    with pytest.raises(ValueError, match="history"):
+        StreamAnalytics(0)
+    with pytest.raises(ValueError, match="last"):
+        StreamAnalytics().report(0)
+    with pytest.raises(TypeError, match="StreamAnalytics"):
+        ops.analyzed("analytics")  # type: ignore[arg-type]
