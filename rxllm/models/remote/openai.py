@@ -194,12 +194,13 @@ class OpenAIReader:
             chunks.append(Reasoning(thought))
         if text := self._text.flush():
             chunks.append(Token(text))
+        reason = _REASONS.get(self._reason or "", "stop")
         for call in self._calls:
             call.arguments += call.joiner.flush()
-            chunks.append(call.as_chunk(complete=True))
+            # At the limit of tokens the last call was cut off.
+            chunks.append(call.as_chunk(complete=reason in ("tool_calls", "stop")))
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())
-        reason = _REASONS.get(self._reason or "", "stop")
         chunks.append(End("content_filter" if self._is_refused else reason))
 
 

@@ -113,6 +113,13 @@ async def test_the_confidence_is_that_of_all_tokens_of_a_delta(hear: Hear) -> No
     assert token.confidence == pytest.approx(0.25)
 
 
+async def test_a_call_that_was_cut_off_is_not_complete(hear: Hear) -> None:
+    heard = await hear([call(0, "call-1", "add", '{"a": '), delta("length"), DONE])
+    calls = [chunk for chunk in heard.chunks if isinstance(chunk, ToolCall)]
+    assert [chunk.complete for chunk in calls] == [False, False]
+    assert heard.chunks[-1] == End("length")
+
+
 async def test_calls_of_tools_come_as_they_grow_and_complete_at_the_end(hear: Hear) -> None:
     heard = await hear(
         [  # row E9
