@@ -1,0 +1,120 @@
+"""`accumulate`: the text so far, beside each chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.operators._per_source import forget
+
+__all__ = ["Accumulated", "accumulate"]
+
+
+class Accumulated:
+    """A chunk, and the answer up to and with it.
+
+    Attributes:
+        chunk: the chunk.
+        length: the characters of `text`, known without joining it.
+    """
+
+    __slots__ = ("_answer", "chunk", "length")
+
+    def __init__(self, chunk: Chunk, answer: _Answer) -> None:
+        self.chunk = chunk
+        self.length = answer.length
+        self._answer = answer
+
+    @property
+    def source(self) -> str | None:
+        """The stream that the chunk came from, after a merge."""
+        return self.chunk.source
+
+    @property
+    def text(self) -> str:
+        """The answer of that stream, up to and with this chunk.
+
+        Joined when asked for, at a cost that grows with the text: ask now and then, or at the end,
+        not at each token. It stays what it is, whatever comes later.
+        """
+        return self._answer.text()[: self.length]
+
+    def __repr__(self) -> str:
+        return f"Accumulated(chunk={self.chunk!r}, text={self.text!r})"
+
+
+def accumulate() -> Callable[[Observable[Chunk]], Observable[Accumulated]]:
+    """Put the text so far beside each chunk.
+
+    ::
+
+        S-a-b-E|
+        [ accumulate() ]
+        S-a-b-E|                  each one as Accumulated(chunk, text): "", "a", "ab", "ab"
+
+    What comes out are no chunks but pairs: read them with `subscribe`, `to_async` or RxPY's
+    operators. `text` is the answer of the chunk's own source; reasoning is no part of it. After
+    `End` the source begins with no text.
+
+    All pairs of one answer share its pieces, so a token adds a cost that does not grow. The text
+    is joined where it is asked for, and kept joined for those who ask next. To ask for it at each
+    token costs a copy of the whole text each time, here as anywhere.
+
+    - Completion, error: passed on.
+    - Restart: the text of that stream is empty again, beside the notice too. Pairs from before
+      keep theirs.
+    - Disposal: upstream is disposed.
+    - Demand: passes through; no chunk is held. The text is kept until `End`, a restart or the end
+      of the subscription, and then as long as somebody keeps a pair.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> events = marbles.run(marbles.cold("S-Once-upon-E|").pipe(accumulate()))
+    >>> [(event.length, event.text) for _, event in events[:-1]]
+    [(0, ''), (4, 'Once'), (8, 'Onceupon'), (8, 'Onceupon')]
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[Accumulated]:
+        def subscribe(
+            observer: abc.ObserverBase[Accumulated], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            pass_on, answers = observer.on_next, dict[str | None, _Answer]()
+
+            def on_next(chunk: Chunk) -> None:
+                if is_restart(chunk):
+                    forget(answers, chunk.source)
+                answer = answers.get(chunk.source)
+                if answer is None:
+                    answer = answers[chunk.source] = _Answer()
+                if type(chunk) is Token or type(chunk) is Batch:
+                    answer.pieces.append(chunk.text)
+                    answer.length += len(chunk.text)
+                elif type(chunk) is End:
+                    forget(answers, chunk.source)
+                pass_on(Accumulated(chunk, answer))
+
+            return source.subscribe(
+                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Answer:
+    """What one source has said since it began."""
+
+    __slots__ = ("length", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.length = 0
+
+    def text(self) -> str:
+        """All of it, kept joined for the next time."""
+        if len(self.pieces) != 1:
+            self.pieces[:] = ["".join(self.pieces)]
+        return self.pieces[0]

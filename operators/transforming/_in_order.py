@@ -1,0 +1,242 @@
+"""The shape of an operator that awaits a coroutine for each chunk, and keeps their order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
+
+from rxllm.chunks import Chunk, is_content, is_restart
+from rxllm.errors import StreamCancelledError
+from rxllm.valve import (
+    StreamScheduler,
+    Valve,
+    running_loop,
+    scheduler_or_default,
+    valve_of,
+    with_valve,
+)
+
+__all__ = ["Call", "in_order"]
+
+Call: TypeAlias = Callable[[Chunk], Awaitable[Chunk | None]]
+"""What is awaited for each chunk of content: what goes on in its place, or None for nothing."""
+
+
+def in_order(
+    name: str, call: Call, concurrency: int
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """An operator that passes on what `call` makes of each chunk of content, in their order.
+
+    Args:
+        name: of the operator, for messages.
+        call: awaited in a task of its own for each chunk.
+        concurrency: chunks that are under way at most.
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            line = _Line(observer, scheduler_or_default(scheduler), name, call, concurrency)
+            return line.start(source)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Place:
+    """The place of a chunk in the line, and what goes on in its stead once `done`."""
+
+    __slots__ = ("chunk", "done", "error", "source", "task")
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk: Chunk | None = chunk
+        self.source = chunk.source
+        self.done = False
+        self.error: Exception | None = None
+        self.task: asyncio.Task[Chunk | None] | None = None  # of content that is not dropped
+
+    def stop(self) -> None:
+        """Drop it, and stop its call."""
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
+
+
+class _Line:
+    """One subscription."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        name: str,
+        call: Call,
+        concurrency: int,
+    ) -> None:
+        self._observer = observer
+        self._scheduler = scheduler
+        self._loop = scheduler.loop if isinstance(scheduler, StreamScheduler) else running_loop()
+        self._name = name
+        self._call = call
+        self._concurrency = concurrency
+        self._line: deque[_Place] = deque()  # under way, or done and behind those that are
+        self._waiting: deque[Chunk] = deque()  # pushed by a source without demand
+        self._last: Callable[[], None] | None = None
+        self._moving = self._held = self._stopped = False
+        self._downstream = valve_of(scheduler)
+        self._valve = Valve(downstream=self._downstream)
+        self._upstream = SingleAssignmentDisposable()
+        self._subscription = CompositeDisposable(
+            self._upstream,
+            self._downstream.on_change(self._on_valve),
+            self._valve,
+            Disposable(self._stop),
+        )
+
+    def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
+        self._upstream.disposable = source.subscribe(
+            self.on_next,
+            self.on_error,
+            self.on_completed,
+            scheduler=with_valve(self._scheduler, self._valve),
+        )
+        return self._subscription
+
+    def on_next(self, chunk: Chunk) -> None:
+        if self._stopped:
+            return  # a source that pushes all at once has not seen the disposal yet
+        if is_restart(chunk):
+            self._drop(chunk.source)
+        self._waiting.append(chunk)
+        self._move()
+
+    def on_error(self, error: Exception) -> None:
+        self._end(partial(self._observer.on_error, error))
+
+    def on_completed(self) -> None:
+        self._end(self._observer.on_completed)
+
+    def _end(self, last: Callable[[], None]) -> None:
+        self._last = last
+        self._move()
+
+    def _move(self) -> None:
+        """Take in what there is room for, and let go what is done, until nothing more can be."""
+        if self._moving:
+            self._hold()
+            return  # called from inside of on_next, or by the valve: the loop below goes on
+        self._moving = True
+        try:
+            while not self._stopped and self._step():
+                pass
+        except BaseException:
+            self._subscription.dispose()
+            raise  # to whoever called: it is the subscriber's failure, none of this stream
+        finally:
+            self._moving = False
+
+    def _step(self) -> bool:
+        """Do one thing; False if there is nothing to do."""
+        if self._waiting and len(self._line) < self._concurrency:
+            self._begin(self._waiting.popleft())
+            return True
+        first = self._line[0] if self._line else None
+        if first is None and self._last is not None:
+            return self._finish(self._last)
+        if first is not None and first.error is not None:
+            return self._finish(partial(self._observer.on_error, first.error))
+        if first is not None and first.done and self._downstream.is_open:
+            self._line.popleft()
+            if first.chunk is not None:
+                self._observer.on_next(first.chunk)
+            return True
+        return self._hold()
+
+    def _hold(self) -> bool:
+        """Hold upstream while there is no room; True if it was let go, and may have pushed."""
+        full = len(self._line) + len(self._waiting) >= self._concurrency
+        if full == self._held:
+            return False
+        self._held = full
+        if full:
+            self._valve.close()
+        else:
+            self._valve.open()
+        return not full
+
+    def _begin(self, chunk: Chunk) -> None:
+        place = _Place(chunk)
+        self._line.append(place)
+        if not is_content(chunk):
+            place.done = True
+            return
+        task = place.task = self._loop.create_task(self._run(chunk), name=f"rxllm {self._name}")
+        if isinstance(self._scheduler, StreamScheduler):
+            tasks: set[asyncio.Task[Any]] = self._scheduler.tasks
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        task.add_done_callback(partial(self._on_done, place))
+
+    async def _run(self, chunk: Chunk) -> Chunk | None:
+        return await self._call(chunk)
+
+    def _on_done(self, place: _Place, task: asyncio.Task[Chunk | None]) -> None:
+        error: BaseException | None
+        if task.cancelled():
+            error = StreamCancelledError(f"a call of {self._name} was cancelled by somebody else")
+        else:
+            error = task.exception()
+        if place.task is None:  # it was dropped
+            if error is not None and not task.cancelled():
+                self._report(f"a call of {self._name} failed while it was being stopped", error)
+            return
+        if error is None:
+            place.chunk = task.result()
+        elif isinstance(error, Exception):
+            place.error = error
+        else:
+            return  # out of the loop already: nobody goes on after it
+        place.done = True
+        try:
+            self._move()
+        except Exception as failure:
+            self._report("a subscriber of a stream raised; its source is closed", failure)
+
+    def _drop(self, source: str | None) -> None:
+        """Forget the content of `source` (None: of all), and stop the calls for it."""
+        places, chunks = list(self._line), list(self._waiting)
+        self._line.clear()
+        self._waiting.clear()
+        for place in places:
+            if place.task is not None and source in (None, place.source):
+                place.stop()
+            else:
+                self._line.append(place)
+        self._waiting.extend(
+            chunk for chunk in chunks if not (is_content(chunk) and source in (None, chunk.source))
+        )
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._waiting.clear()
+        while self._line:
+            self._line.popleft().stop()
+
+    def _finish(self, last: Callable[[], None]) -> bool:
+        self._subscription.dispose()
+        last()
+        return False
+
+    def _on_valve(self, _: bool) -> None:
+        self._move()
+
+    def _report(self, message: str, error: BaseException) -> None:
+        self._loop.call_exception_handler({"message": message, "exception": error})

@@ -1,0 +1,65 @@
+"""The shape of an operator that changes each chunk by itself, and holds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxllm.chunks import Batch, Chunk
+
+__all__ = ["of_source", "per_chunk"]
+
+_replace = msgspec.structs.replace
+
+
+def per_chunk(
+    change_of: Callable[[], Callable[[Chunk], Chunk]],
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """An operator that passes on what a function makes of each chunk.
+
+    What the function raises is the error of the stream, and upstream is disposed. What the
+    observer raises is none of this. Demand and the scheduler pass through.
+
+    Args:
+        change_of: makes the function of one subscription.
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            change, pass_on = change_of(), observer.on_next
+            upstream = SingleAssignmentDisposable()
+
+            def on_next(chunk: Chunk) -> None:
+                if upstream.is_disposed:
+                    return  # a source that pushes all at once has not seen it yet
+                try:
+                    changed = change(chunk)
+                except Exception as error:
+                    upstream.dispose()
+                    observer.on_error(error)
+                    return
+                pass_on(changed)
+
+            upstream.disposable = source.subscribe(
+                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+            return upstream
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def of_source(chunk: Chunk, source: str | None) -> Chunk:
+    """`chunk`, which a user's function made for a chunk of `source`, and did not name it."""
+    if source is None or chunk.source is not None:
+        return chunk
+    if type(chunk) is Batch:
+        parts = tuple(_replace(part, source=source) for part in chunk.chunks)
+        return _replace(chunk, chunks=parts, source=source)
+    return _replace(chunk, source=source)

@@ -1,0 +1,218 @@
+"""The shape of an operator that reads a growing text again and again, and sends what it makes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex.disposable import (
+    CompositeDisposable,
+    Disposable,
+    SerialDisposable,
+    SingleAssignmentDisposable,
+)
+
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.operators._pacer import RESOLUTION
+from rxllm.operators._per_source import concerned
+from rxllm.valve import clock_of, scheduler_or_default, valve_of
+
+__all__ = ["Snapshot", "interval", "snapshot_operator"]
+
+
+class Snapshot(ABC):
+    """What an operator makes of the text of one source, from its beginning or a restart on.
+
+    What the methods append to `out` is sent, in its order. What they raise is then the error of
+    the stream: they call no observer, so that it can only be their own or that of a user's
+    function.
+    """
+
+    __slots__ = ("unread",)
+
+    def __init__(self) -> None:
+        self.unread = False  # text has come that a `look` has not read
+
+    @abstractmethod
+    def feed(self, text: str, out: list[Any]) -> None:
+        """More text has come. At a small cost: a `look` may follow."""
+
+    @abstractmethod
+    def look(self, out: list[Any]) -> None:
+        """Read what has come so far. Its cost may grow with `size`."""
+
+    @property
+    @abstractmethod
+    def size(self) -> float:
+        """How much a `look` reads; at 1.0 its cost is to be seen in a profile."""
+
+    @abstractmethod
+    def end(self, out: list[Any]) -> None:
+        """The text is complete (`End` or completion)."""
+
+    @abstractmethod
+    def cut_off(self, out: list[Any]) -> None:
+        """Nothing more comes, since the stream has failed."""
+
+
+def interval(operator: str, seconds: float) -> float:
+    """`seconds` as a float, checked."""
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{operator}: seconds is a finite time above 0, not {seconds!r}")
+    return float(seconds)
+
+
+def snapshot_operator(
+    snapshot_of: Callable[[str | None], Snapshot], seconds: float
+) -> Callable[[Observable[Chunk]], Observable[Any]]:
+    """An operator that replaces text by what a `Snapshot` of each source makes of it.
+
+    The first text is looked at when it comes; after that there are `seconds` between two looks,
+    and `size` times as many where that is above 1: so the cost of looking is the same share of
+    the time, however long the text is. Text that came too early for a look is looked at by one
+    timer. While the subscriber's valve is closed there are none.
+
+    Other chunks pass at once. A restart drops the snapshot. An `End` or a restart that names no
+    source concerns all. Demand and the scheduler pass through.
+
+    Args:
+        snapshot_of: makes the snapshot of a source, when its first text comes.
+        seconds: between two looks.
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[Any]:
+        def subscribe(
+            observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            scheduler = scheduler_or_default(scheduler)
+            return _Looking(observer, scheduler, snapshot_of, seconds).start(source)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Source:
+    """One source: its snapshot, and when it may be looked at."""
+
+    __slots__ = ("due", "snapshot", "timer", "waiting")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.due = -float("inf")
+        self.waiting = False  # for its timer, or for the valve
+        self.timer = SerialDisposable()
+
+
+class _Looking:
+    """One subscription."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Any],
+        scheduler: abc.SchedulerBase,
+        snapshot_of: Callable[[str | None], Snapshot],
+        seconds: float,
+    ) -> None:
+        self._observer = observer
+        self._scheduler = scheduler
+        self._snapshot_of = snapshot_of
+        self._seconds = seconds
+        self._clock = clock_of(scheduler)
+        self._valve = valve_of(scheduler)
+        self._sources: dict[str | None, _Source] = {}
+        self._stopped = False
+        self._upstream = SingleAssignmentDisposable()
+        self._subscription = CompositeDisposable(
+            self._upstream, self._valve.on_change(self._on_valve), Disposable(self._stop)
+        )
+
+    def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
+        self._upstream.disposable = source.subscribe(
+            self.on_next, self.on_error, self.on_completed, scheduler=self._scheduler
+        )
+        return self._subscription
+
+    def on_next(self, chunk: Chunk) -> None:
+        if self._stopped:
+            return
+        if type(chunk) is Token or type(chunk) is Batch:
+            if chunk.text:
+                self._on_text(chunk.source, chunk.text)
+            return
+        if type(chunk) is End:
+            if not self._end(chunk.source):
+                return
+        elif is_restart(chunk):
+            self._take(chunk.source)
+        self._observer.on_next(chunk)
+
+    def on_error(self, error: Exception) -> None:
+        taken = self._take(None)
+        if all(self._send(each.snapshot.cut_off) for each in taken):
+            self._subscription.dispose()
+            self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        if self._end(None):
+            self._subscription.dispose()
+            self._observer.on_completed()
+
+    def _on_text(self, name: str | None, text: str) -> None:
+        source = self._sources.get(name)
+        if source is None:
+            source = self._sources[name] = _Source(self._snapshot_of(name))
+        snapshot = source.snapshot
+        if self._send(snapshot.feed, text) and snapshot.unread and not source.waiting:
+            self._look_when_due(source)
+
+    def _look_when_due(self, source: _Source) -> None:
+        wait = source.due - self._clock()
+        source.waiting = wait > RESOLUTION or not self._valve.is_open
+        if not source.waiting:
+            self._look(source)
+        elif wait > RESOLUTION:
+            source.timer.disposable = self._scheduler.schedule_relative(
+                wait, lambda *_: self._look_when_due(source)
+            )
+
+    def _look(self, source: _Source) -> None:
+        source.due = self._clock() + self._seconds * max(1.0, source.snapshot.size)
+        self._send(source.snapshot.look)
+
+    def _on_valve(self, is_open: bool) -> None:
+        if is_open:
+            for source in list(self._sources.values()):
+                if source.waiting:
+                    self._look_when_due(source)
+
+    def _end(self, name: str | None) -> bool:
+        return all(self._send(source.snapshot.end) for source in self._take(name))
+
+    def _take(self, name: str | None) -> list[_Source]:
+        """The sources that a chunk of `name` concerns, with their timers cancelled."""
+        taken = [self._sources.pop(each) for each in concerned(self._sources, name)]
+        for source in taken:
+            source.timer.dispose()
+            source.waiting = False
+        return taken
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._take(None)
+
+    def _send(self, decide: Callable[..., None], *text: str) -> bool:
+        out: list[Any] = []
+        failure = None
+        try:
+            decide(*text, out)
+        except Exception as error:
+            failure = error
+            self._subscription.dispose()
+        for chunk in out:
+            self._observer.on_next(chunk)
+        if failure is not None:
+            self._observer.on_error(failure)
+        return failure is None

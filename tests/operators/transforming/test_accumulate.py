@@ -1,0 +1,167 @@
+"""`accumulate`: the text so far beside each chunk, at a linear cost (row E6)."""
+
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from reactivex import operators as rx_ops
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Batch, End, Notice, Reasoning, Start, Token, Usage
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators import Accumulated
+from rxllm.operators.transforming import _accumulate
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from tests.operators.texts import cut_texts, events_of
+
+
+def pairs(events: list[tuple[float, Any]]) -> list[tuple[Any, str]]:
+    """The chunks and the texts beside them, all read at the end."""
+    return [(event.chunk, event.text) for _, event in events if isinstance(event, Accumulated)]
+
+
+def test_beside_each_chunk_is_the_text_so_far(marbles: Marbles) -> None:
+    events = marbles.run(marbles.cold("S-a-b-(E,|)").pipe(ops.accumulate()))
+    assert [time for time, _ in events] == [0.0, 2.0, 4.0, 6.0, 6.0]
+    assert pairs(events) == [
+        (Start("request-1", "model"), ""),
+        (Token("a"), "a"),
+        (Token("b"), "ab"),
+        (End("stop"), "ab"),
+    ]
+    assert [event.length for _, event in events[:-1]] == [0, 1, 2, 2]
+
+
+def test_text_read_on_the_way_is_the_same_as_text_read_at_the_end(marbles: Marbles) -> None:
+    texts: list[str] = []
+
+    def read(pair: Accumulated) -> None:
+        if pair.length % 2:
+            texts.append(pair.text)
+
+    stream = marbles.cold("a-b-c-d|").pipe(
+        ops.accumulate(),
+        rx_ops.do_action(read),
+    )
+    events = marbles.run(stream)
+    assert texts == ["a", "abc"]
+    assert [text for _, text in pairs(events)] == ["a", "ab", "abc", "abcd"]
+
+
+def test_text_in_a_batch_is_text_and_reasoning_is_none(marbles: Marbles) -> None:
+    lookup = {"B": Batch((Reasoning("hm"), Token("b"), Token("c")), "bc"), "r": Reasoning("so")}
+    events = marbles.run(marbles.cold("a-B-r|", lookup=lookup).pipe(ops.accumulate()))
+    assert [text for _, text in pairs(events)] == ["a", "abc", "abc"]
+
+
+def test_a_restart_begins_anew_and_old_pairs_keep_their_text(marbles: Marbles) -> None:
+    events = marbles.run(marbles.cold("a-b-R-c|").pipe(ops.accumulate()))
+    assert pairs(events) == [
+        (Token("a"), "a"),
+        (Token("b"), "ab"),
+        (Notice("restart"), ""),
+        (Token("c"), "c"),
+    ]
+
+
+def test_another_notice_is_no_restart(marbles: Marbles) -> None:
+    events = marbles.run(marbles.cold("a-n|", lookup={"n": Notice("retry")}).pipe(ops.accumulate()))
+    assert pairs(events)[1] == (Notice("retry"), "a")
+
+
+def test_after_the_end_another_answer_begins(marbles: Marbles) -> None:
+    answers = rx.concat(marbles.cold("a-E|"), marbles.cold("b-E|"))
+    events = marbles.run(answers.pipe(ops.accumulate()))
+    assert [text for _, text in pairs(events)] == ["a", "a", "b", "b"]
+
+
+def test_each_source_has_a_text_of_its_own(marbles: Marbles) -> None:
+    left = marbles.cold("a---R---b|", source="left")
+    right = marbles.cold("-x-y---E|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.accumulate()))
+    assert [(event.source, event.text) for _, event in events[:-1]] == [
+        ("left", "a"),
+        ("right", "x"),
+        ("right", "xy"),
+        ("left", ""),
+        ("right", "xy"),
+        ("left", "b"),
+    ]
+
+
+def test_a_restart_of_the_whole_stream_concerns_every_source(marbles: Marbles) -> None:
+    left, whole = marbles.cold("a---b|", source="left"), marbles.cold("--R|")
+    events = marbles.run(rx.merge(left, whole).pipe(ops.accumulate()))
+    assert [text for _, text in pairs(events)] == ["a", "", "b"]
+
+
+def test_never_empty_and_error(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    assert marbles.run(marbles.cold("").pipe(ops.accumulate()), until=1) == []
+    assert marbles.run(marbles.cold("|").pipe(ops.accumulate())) == [(1.0, COMPLETED)]
+    events = marbles.run(marbles.cold("a#", error=error).pipe(ops.accumulate()))
+    assert pairs(events) == [(Token("a"), "a")]
+    assert events[-1][1] is error
+
+
+def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+    stream = marbles.cold("a-b|").pipe(ops.accumulate())
+    first = marbles.subscribe(stream)
+    marbles.advance_to(1)
+    second = marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert pairs(first.events) == pairs(second.events) == [(Token("a"), "a"), (Token("b"), "ab")]
+
+
+def test_disposal_and_demand_reach_the_source(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    source = marbles.cold("a-b-c", demand=True)
+    recording = marbles.subscribe(source.pipe(ops.accumulate()))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert pairs(recording.events) == [(Token("a"), "a")]
+    assert (source.subscriptions, marbles.timers) == ([(0.0, 9.0)], [])
+
+
+def test_the_cost_is_linear_the_text_is_joined_only_where_it_is_asked_for(
+    marbles: Marbles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row E6: pairs share the pieces, nothing is copied for a token."""
+    joined: list[int] = []
+    text = _accumulate._Answer.text
+
+    def count(answer: Any) -> str:
+        joined.append(len(answer.pieces))
+        return text(answer)
+
+    monkeypatch.setattr(_accumulate._Answer, "text", count)
+    model = ScriptedModel("x" * 10_000, by="character")
+    events = [event for _, event in marbles.run(model.stream("Hi").pipe(ops.accumulate()))][:-1]
+    assert joined == []
+    assert (type(events[-1].chunk), len(events[-1].text)) == (End, 10_000)
+    assert [len(event.text) for event in events[1:4]] == [1, 2, 3]
+    assert joined == [10_000, 1, 1, 1]
+    assert len({id(event._answer.pieces) for event in events}) == 1
+
+
+def test_under_an_event_loop_nothing_is_left_behind() -> None:
+    async def main() -> list[str]:
+        stream = ScriptedModel("a b", by="word", delay=1).stream("Hi").pipe(ops.accumulate())
+        async with no_leaks():
+            return [pair.text async for pair in to_async(stream)]
+
+    assert run_virtual(main()) == ["", "a", "a b", "a b", "a b"]
+
+
+def test_a_pair_can_be_looked_at(marbles: Marbles) -> None:
+    stream = marbles.cold("U|", lookup={"U": Usage(1, 2)}).pipe(ops.accumulate())
+    assert repr(marbles.run(stream)[0][1]) == f"Accumulated(chunk={Usage(1, 2)!r}, text='')"
+
+
+@given(cut_texts())
+def test_the_final_text_is_the_same_however_it_is_cut(cut: tuple[str, list[str]]) -> None:
+    text, pieces = cut
+    last = events_of(pieces, ops.accumulate())[-2]
+    assert (type(last.chunk), last.text, last.length) == (End, text, len(text))

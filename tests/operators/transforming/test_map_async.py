@@ -1,0 +1,476 @@
+"""`map_async`: an async function of each chunk, in order (row E7)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex import Observable, Subject
+from reactivex import operators as rx_ops
+
+from rxllm import operators as ops
+from rxllm.bridge import from_async, to_async
+from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, ToolCall, text_of
+from rxllm.errors import NoEventLoopError, StreamCancelledError
+from rxllm.models.scripted import ScriptedModel, Step
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from tests.operators.transforming.asynchronous import Subscriber, run
+
+Function = Callable[[Chunk], Awaitable[Chunk]]
+
+
+class Calls:
+    """An async function in upper case, which takes its time and keeps count of its calls."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = seconds
+        self.begun: list[tuple[float, str]] = []
+        self.cancelled: list[str] = []
+        self.running = self.most = 0
+
+    async def __call__(self, chunk: Chunk) -> Chunk:
+        text = text_of(chunk)
+        self.begun.append((asyncio.get_running_loop().time(), text))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(self.seconds[(len(self.begun) - 1) % len(self.seconds)])
+        except asyncio.CancelledError:
+            self.cancelled.append(text)
+            await asyncio.sleep(1)  # a clean-up that takes its time
+            raise
+        finally:
+            self.running -= 1
+        return Token(text.upper())
+
+
+def said(*script: Step, delay: float = 1.0) -> Observable[Chunk]:
+    """A model that says `script`, without `Start`, `Usage` and `End`."""
+    return (
+        ScriptedModel([*script], delay=delay, finish_reason=None).stream("Hi").pipe(rx_ops.skip(1))
+    )
+
+
+def outcome(events: list[tuple[float, Any]]) -> list[Any]:
+    """Events without times, tokens as their text."""
+    return [event.text if type(event) is Token else event for _, event in events]
+
+
+def test_each_chunk_is_replaced_one_after_another_unless_asked_otherwise() -> None:
+    calls = Calls(3)
+    assert run(said("a", "b").pipe(ops.map_async(calls))) == [
+        (4.0, Token("A")),
+        (8.0, Token("B")),  # the source waited: its second came after the first had left
+        (8.0, COMPLETED),
+    ]
+    assert calls.most == 1
+
+
+def test_the_times_of_the_diagram() -> None:
+    source: Subject[Chunk] = Subject()
+    script = [(2, Token("a")), (4, Token("b")), (6, Token("c")), (8, End("stop"))]
+    pushes = [(time, lambda _, chunk=chunk: source.on_next(chunk)) for time, chunk in script]
+    stream = source.pipe(ops.map_async(Calls(3), concurrency=2))
+    assert run(stream, *pushes, (9, lambda _: source.on_completed())) == [
+        (5.0, Token("A")),
+        (7.0, Token("B")),
+        (9.0, Token("C")),
+        (9.0, End("stop")),
+        (9.0, COMPLETED),
+    ]
+
+
+def test_a_fast_call_waits_for_the_slow_one_before_it() -> None:
+    stream = said("a", "b", "c", delay=0).pipe(ops.map_async(Calls(5, 1, 3), concurrency=3))
+    assert run(stream) == [
+        (5.0, Token("A")),
+        (5.0, Token("B")),
+        (5.0, Token("C")),
+        (5.0, COMPLETED),
+    ]
+
+
+def test_other_chunks_pass_in_their_order_and_unseen() -> None:
+    seen: list[Chunk] = []
+
+    async def see(chunk: Chunk) -> Chunk:
+        seen.append(chunk)
+        await asyncio.sleep(5)
+        return chunk
+
+    call = ToolCall("1", "weather", complete=True)
+    batch = Batch((Token("b"), Reasoning("so")), "b")
+    content: list[Chunk] = [Token("a"), Reasoning("hm"), call, batch]
+    others: list[Chunk] = [Progress(1, 0.5), Notice("retry"), End("stop")]
+    chunks = [content[0], others[0], content[1], others[1], *content[2:], others[2]]
+    events = run(said(*chunks).pipe(ops.map_async(see, 2)))
+    assert [event for _, event in events] == [*chunks, COMPLETED]
+    assert seen == content
+
+
+def test_a_chunk_without_a_source_gets_that_of_the_one_it_replaces() -> None:
+    async def plain(chunk: Chunk) -> Chunk:
+        text = text_of(chunk)
+        return Batch((Token(text),), text) if text == "b" else Token(text)
+
+    left = said(Token("a", source="left"), Token("b", source="left"))
+    assert [event for _, event in run(left.pipe(ops.map_async(plain)))] == [
+        Token("a", source="left"),
+        Batch((Token("b", source="left"),), "b", source="left"),
+        COMPLETED,
+    ]
+
+
+def test_never_and_empty() -> None:
+    async def main() -> list[Any]:
+        async with no_leaks():
+            subscriber = Subscriber(rx.never().pipe(ops.map_async(Calls(1))))
+            await asyncio.sleep(9)
+            await subscriber.leave()
+        return subscriber.events
+
+    assert run_virtual(main()) == []
+    assert run(rx.empty().pipe(ops.map_async(Calls(1)))) == [(0.0, COMPLETED)]
+
+
+def test_an_error_of_the_source_waits_for_the_calls_before_it() -> None:
+    error = ValueError("broken")
+    stream = said("a", "b", error).pipe(ops.map_async(Calls(9, 1), 3))
+    assert run(stream) == [(10.0, Token("A")), (10.0, Token("B")), (10.0, error)]
+
+
+def test_what_the_function_raises_comes_after_the_results_before_it() -> None:
+    calls, error = Calls(5), ValueError("no")
+
+    async def fail_at_b(chunk: Chunk) -> Chunk:
+        if text_of(chunk) == "b":
+            raise error
+        return await calls(chunk)
+
+    model = ScriptedModel(["a", "b", "c", "d"], finish_reason=None)
+    events = run(model.stream("Hi").pipe(ops.map_async(fail_at_b, 3)))
+    assert events[1:] == [(5.0, Token("A")), (5.0, error)]
+    assert (calls.cancelled, calls.running) == ([], 0)
+    assert (model.cancelled, model.active) == (1, 0)
+
+
+def test_a_failure_cancels_the_other_calls() -> None:
+    calls = Calls(5)
+
+    async def fail_at_a(chunk: Chunk) -> Chunk:
+        if text_of(chunk) == "a":
+            await asyncio.sleep(1)
+            raise ValueError("no")
+        return await calls(chunk)
+
+    events = run(said("a", "b", "c", delay=0).pipe(ops.map_async(fail_at_a, 3)))
+    assert [type(event) for _, event in events] == [ValueError]
+    assert (calls.cancelled, calls.running) == (["b", "c"], 0)
+
+
+@pytest.mark.parametrize("result", [None, "A"])
+def test_something_else_than_a_chunk_is_an_error(result: Any) -> None:
+    async def give(_: Chunk) -> Any:
+        return result
+
+    ((_, error),) = run(said("a").pipe(ops.map_async(give)))
+    assert isinstance(error, TypeError)
+    assert "filter_async" in str(error)
+
+
+def test_a_plain_function_is_an_error_that_says_so() -> None:
+    ((_, error),) = run(said("a").pipe(ops.map_async(lambda chunk: chunk)))  # type: ignore[arg-type, return-value]
+    assert isinstance(error, TypeError)
+    assert "async function" in str(error)
+
+
+def test_a_call_that_somebody_cancels_is_an_error_and_no_hang() -> None:
+    async def be_cancelled(_: Chunk) -> Chunk:
+        raise asyncio.CancelledError
+
+    ((_, error),) = run(said("a").pipe(ops.map_async(be_cancelled)))
+    assert isinstance(error, StreamCancelledError)
+
+
+def test_a_restart_cancels_the_calls_and_drops_what_they_gave() -> None:
+    calls = Calls(9, 0.5, 1)
+    stream = said("a", "b", Notice("restart"), "c").pipe(ops.map_async(calls, 3))
+    assert run(stream) == [(3.0, Notice("restart")), (5.0, Token("C")), (5.0, COMPLETED)]
+    assert calls.cancelled == ["a"]  # b was done, and waited
+
+
+def test_a_restart_voids_a_failure_that_waited() -> None:
+    async def fail_at_b(chunk: Chunk) -> Chunk:
+        if text_of(chunk) == "b":
+            raise ValueError("no")
+        await asyncio.sleep(9)
+        return chunk
+
+    stream = said("a", "b", Notice("restart"), "c").pipe(ops.map_async(fail_at_b, 3))
+    assert outcome(run(stream)) == [Notice("restart"), "c", COMPLETED]
+
+
+def test_a_restart_of_one_source_waits_for_the_calls_of_the_others() -> None:
+    left: list[Chunk] = [Token("a", source="left"), Notice("restart", source="left")]
+    right = Token("x", source="right")
+    calls = Calls(5)
+    events = run(said(right, *left, Token("b", source="left")).pipe(ops.map_async(calls, 4)))
+    assert events == [
+        (6.0, Token("X", source="right")),
+        (6.0, Notice("restart", source="left")),
+        (9.0, Token("B", source="left")),
+        (9.0, COMPLETED),
+    ]
+    assert calls.cancelled == ["a"]
+
+
+def test_a_restart_keeps_what_is_no_content() -> None:
+    progress = Progress(1, 0.5)
+    stream = said("a", progress, Notice("restart")).pipe(ops.map_async(Calls(9), 3))
+    assert [event for _, event in run(stream)] == [progress, Notice("restart"), COMPLETED]
+
+
+def test_a_restart_also_drops_what_is_not_begun() -> None:
+    calls = Calls(3)
+    stream: Observable[Chunk] = rx.of(Token("a"), Token("b"), Notice("restart"), Token("c"))
+    assert outcome(run(stream.pipe(ops.map_async(calls)))) == [Notice("restart"), "C", COMPLETED]
+    assert [text for _, text in calls.begun] == ["c"]  # a was cancelled before its first step
+
+
+def test_disposal_cancels_the_calls_and_the_sink_waits_for_their_clean_up() -> None:
+    calls, model = Calls(60), ScriptedModel("a b c", by="word", delay=1)
+
+    async def main() -> float:
+        async with no_leaks():
+            subscriber = Subscriber(model.stream("Hi").pipe(ops.map_async(calls, 2)))
+            await asyncio.sleep(2.5)
+            assert calls.running == 2
+            await subscriber.leave()
+            assert len(subscriber.events) == 1
+            assert subscriber.valve._callbacks == {}
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == 3.5
+    assert (calls.cancelled, calls.running) == (["a", " b"], 0)
+    assert (model.cancelled, model.active) == (1, 0)
+
+
+def test_leaving_a_loop_over_the_stream_stops_everything() -> None:
+    calls, model = Calls(2), ScriptedModel("a b c", by="word", delay=1)
+
+    async def main() -> None:
+        async with no_leaks():
+            chunks = to_async(model.stream("Hi").pipe(ops.map_async(calls, 2)))
+            async for chunk in chunks:
+                if text_of(chunk):
+                    break
+            await chunks.aclose()
+
+    run_virtual(main())
+    assert (calls.running, model.active) == (0, 0)
+
+
+def test_a_function_may_dispose_the_stream_that_it_serves() -> None:
+    async def main() -> list[tuple[float, Any]]:
+        async def leave(chunk: Chunk) -> Chunk:
+            subscriber.subscription.dispose()
+            await asyncio.sleep(1)
+            return chunk
+
+        async with no_leaks():
+            subscriber = Subscriber(said("a", "b").pipe(ops.map_async(leave)))
+            await asyncio.sleep(9)
+        return subscriber.events
+
+    assert run_virtual(main()) == []
+
+
+def test_a_call_that_fails_in_its_clean_up_is_told_to_the_loop() -> None:
+    async def fail_late(chunk: Chunk) -> Chunk:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("late")
+
+    async def main() -> list[str]:
+        told: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        async with no_leaks():
+            subscriber = Subscriber(said("a").pipe(ops.map_async(fail_late)))
+            await asyncio.sleep(2)
+            await subscriber.leave()
+            assert subscriber.events == []
+        return told
+
+    assert run_virtual(main()) == ["late"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_at_most_so_many_chunks_are_here_also_when_the_first_call_is_slow(
+    concurrency: int,
+) -> None:
+    calls, pulled = Calls(1000, 1, 1, 1), 0
+
+    async def source() -> Any:
+        nonlocal pulled
+        for _ in range(100):
+            pulled += 1
+            yield Token("a")
+
+    async def main() -> None:
+        async with no_leaks():
+            subscriber = Subscriber(from_async(source).pipe(ops.map_async(calls, concurrency)))
+            await asyncio.sleep(500)
+            assert subscriber.events == []
+            assert len(calls.begun) == concurrency
+            assert pulled <= concurrency + 1  # one item at most waits in the pump
+            await subscriber.leave()
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_results_wait_for_the_valve_and_hold_the_source(concurrency: int) -> None:
+    calls, model = Calls(1), ScriptedModel(["a"] * 100)
+
+    async def main() -> list[Any]:
+        async with no_leaks():
+            subscriber = Subscriber(model.stream("Hi").pipe(ops.map_async(calls, concurrency)))
+            await asyncio.sleep(0.5)
+            subscriber.valve.close()
+            await asyncio.sleep(500)
+            assert len(subscriber.events) == 1  # the start
+            assert len(calls.begun) == concurrency
+            subscriber.valve.open()
+            await subscriber.ended.wait()
+        return subscriber.events
+
+    events = run_virtual(main())
+    assert [text for _, event in events if (text := text_of(event))] == ["A"] * 100
+    assert calls.most == concurrency
+    assert events[-1][0] == pytest.approx(500.5 + (100 - concurrency) / concurrency)
+
+
+def test_what_a_source_without_demand_pushes_waits_and_is_not_begun() -> None:
+    calls = Calls(1)
+    events = run(rx.of(*map(Token, "abcde")).pipe(ops.map_async(calls, 2)))
+    assert outcome(events) == [*"ABCDE", COMPLETED]
+    assert calls.most == 2
+
+
+def test_a_subscriber_that_closes_its_valve_at_each_chunk_gets_one_at_a_time() -> None:
+    async def main() -> list[Any]:
+        async with no_leaks():
+            got: list[Any] = []
+            subscriber = Subscriber(
+                rx.of(*map(Token, "abc")).pipe(
+                    ops.map_async(Calls(1), 3), rx_ops.do_action(lambda _: hold.close())
+                )
+            )
+            hold = subscriber.valve
+            for _ in range(3):
+                await asyncio.sleep(5)
+                got.append(outcome(subscriber.events))
+                hold.open()
+            await subscriber.ended.wait()
+        return got
+
+    assert run_virtual(main()) == [["A"], ["A", "B"], ["A", "B", "C", COMPLETED]]
+
+
+def test_a_subscriber_that_raises_closes_the_source_and_cancels_the_calls() -> None:
+    calls, model, told = Calls(1, 60), ScriptedModel(["a", "b", "c"]), []
+
+    def on_next(chunk: Chunk) -> None:
+        if text_of(chunk):
+            raise ValueError("the subscriber's own")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        errors: list[Exception] = []
+        async with no_leaks():
+            model.stream("Hi").pipe(ops.map_async(calls, 2)).subscribe(on_next, errors.append)
+            await asyncio.sleep(9)
+        assert errors == []
+
+    run_virtual(main())
+    assert told == ["the subscriber's own"]
+    assert (calls.cancelled, model.cancelled) == (["b"], 1)
+
+
+def test_two_subscriptions_know_nothing_of_each_other() -> None:
+    calls = Calls(3)
+
+    async def main() -> list[list[Any]]:
+        stream = said("a", "b").pipe(ops.map_async(calls))
+        async with no_leaks():
+            subscribers = [Subscriber(stream), Subscriber(stream)]
+            for subscriber in subscribers:
+                await subscriber.ended.wait()
+        return [outcome(subscriber.events) for subscriber in subscribers]
+
+    assert run_virtual(main()) == [["A", "B", COMPLETED]] * 2
+    assert calls.most == 2
+
+
+def test_two_sources_share_one_order() -> None:
+    left, right = said(Token("a", source="left")), said(Token("x", source="right"))
+    events = run(rx.merge(left, right).pipe(ops.map_async(Calls(3, 1), 2)))
+    assert events[:2] == [(4.0, Token("A", source="left")), (4.0, Token("X", source="right"))]
+
+
+def test_a_late_chunk_of_a_source_that_was_disposed_begins_nothing() -> None:
+    calls: Calls = Calls(1)
+
+    async def main() -> None:
+        subject: Subject[Chunk] = Subject()
+        async with no_leaks():
+            subscriber = Subscriber(subject.pipe(ops.map_async(calls)))
+            subscriber.subscription.dispose()
+            subject.on_next(Token("a"))
+            await asyncio.sleep(1)
+
+    run_virtual(main())
+    assert calls.begun == []
+
+
+def test_without_an_event_loop_the_error_says_what_to_do(marbles: Marbles) -> None:
+    ((_, error),) = marbles.run(marbles.cold("a|").pipe(ops.map_async(Calls(1))))
+    assert isinstance(error, NoEventLoopError)
+    assert "rxllm.run" in str(error)
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=8),
+    st.lists(st.integers(0, 5), min_size=1, max_size=8),
+    st.integers(1, 4),
+)
+def test_the_order_is_that_of_the_source_whatever_the_calls_take(
+    waits: list[int], seconds: list[int], concurrency: int
+) -> None:
+    steps: list[Step] = []
+    for place, wait in enumerate(waits):
+        steps += [float(wait), f"a{place}", Progress(place, 0.0)]
+    calls = Calls(*seconds)
+    events = run(said(*steps, delay=0).pipe(ops.map_async(calls, concurrency)))
+    expected: list[Any] = []
+    for place in range(len(waits)):
+        expected += [f"A{place}", Progress(place, 0.0)]
+    assert outcome(events) == [*expected, COMPLETED]
+    assert calls.most <= concurrency
+
+
+@pytest.mark.parametrize("concurrency", [0, -1])
+def test_a_bad_concurrency_is_refused_at_the_call(concurrency: int) -> None:
+    with pytest.raises(ValueError, match="concurrency is"):
+        ops.map_async(Calls(1), concurrency)
+
+
+def test_what_is_no_function_is_refused_at_the_call() -> None:
+    with pytest.raises(TypeError, match="map_async takes an async function"):
+        ops.map_async("upper")  # type: ignore[arg-type]

@@ -1,0 +1,453 @@
+r"""`parse_json`: the value while it streams, and the last one checked (rows A7 and E8)."""
+
+import json
+import sys
+from dataclasses import dataclass
+from json import JSONDecodeError
+from typing import Any
+
+import jiter
+import msgspec
+import pytest
+import reactivex as rx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Batch, End, Json, Notice, Progress, Reasoning, Token, Usage, encode
+from rxllm.errors import MalformedStreamError, deserves
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from tests.operators.texts import cut_texts, events_of
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.sampled_from('ab"\\{}[]`\n é👩\u2028'), max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.sampled_from('ab"}'), max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+JSON_TEXTS = st.builds(
+    lambda value, ascii_only, indent: json.dumps(value, ensure_ascii=ascii_only, indent=indent),
+    VALUES,
+    st.booleans(),
+    st.sampled_from([None, 1]),
+)
+
+PIECES = {
+    "a": Token("[1"),
+    "b": Token(", 2"),
+    "c": Token(", 3"),
+    "d": Token(", 4"),
+    "q": Token(', "ab'),
+    "z": Token("]"),
+}
+"""What the letters of the diagrams stand for: no comma may stand in them."""
+
+
+class Cat(msgspec.Struct):
+    """A record as a user would write it."""
+
+    name: str
+    age: int = 0
+
+
+def values(pieces: list[Any], *arguments: Any) -> list[Any]:
+    """The chunks, when a model says `pieces` a second apart, without its own ones."""
+    events = events_of(pieces, ops.parse_json(*arguments))
+    return [event for event in events[1:] if type(event) not in (Usage, End)]
+
+
+def last_of(pieces: list[Any], *arguments: Any) -> Any:
+    """The complete value, or the error."""
+    got = events_of(pieces, ops.parse_json(*arguments))
+    complete = [event.value for event in got if type(event) is Json and event.complete]
+    if got[-1] is COMPLETED:
+        assert len(complete) == 1
+        return complete[0]
+    assert not complete
+    return got[-1]
+
+
+def failure_of(pieces: list[Any], *arguments: Any) -> MalformedStreamError:
+    """The error with which the stream ends."""
+    failure = last_of(pieces, *arguments)
+    assert isinstance(failure, MalformedStreamError)
+    return failure
+
+
+def test_row_e8_the_value_is_shown_while_it_grows() -> None:
+    assert values(['{"name"', ': "Mi', 'a", "a', 'ge": 3', "}"]) == [
+        Json({}),
+        Json({"name": "Mi"}),
+        Json({"name": "Mia"}),
+        Json({"name": "Mia", "age": 3}),
+        Json({"name": "Mia", "age": 3}, complete=True),
+        COMPLETED,
+    ]
+
+
+def test_a_value_that_has_not_changed_is_not_sent_again() -> None:
+    assert values(["{", " ", "\n", ' "', "a"])[:1] == [Json({})]
+    assert len(values(["[", " ", "\n", "]"])) == 3
+
+
+def test_the_complete_value_leaves_as_soon_as_it_is_closed(marbles: Marbles) -> None:
+    stream = marbles.cold("S-[1]-x-E|").pipe(ops.parse_json())
+    assert marbles.run(stream) == [
+        *marbles.expect("S"),
+        (2.0, Json([1], complete=True)),
+        (8.0, End("stop")),
+        (9.0, COMPLETED),
+    ]
+
+
+def test_a_number_at_the_end_may_grow_and_half_a_literal_is_not_shown() -> None:
+    assert values(["[1", "2, tr", "ue]"]) == [
+        Json([1]),
+        Json([12]),
+        Json([12, True], complete=True),
+        COMPLETED,
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '```json\n{"a": [1]}\n```',
+        '```\n{"a": [1]}```',
+        'Here it is:\n```json\n{"a": [1]}\n```\nThat {was} [it].',
+        'Sure: {"a": [1]} {"b": 2}',
+        ' \n\ufeff{"a": [1]}\n',
+    ],
+)
+def test_fences_and_sentences_around_the_value_are_left_out(answer: str) -> None:
+    assert last_of([answer]) == last_of(list(answer)) == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("12", 12),
+        (" -1.5e3\n", -1500.0),
+        ("null", None),
+        ("```json\ntrue\n```", True),
+        ('```\n"a"```', "a"),
+        ('"say \\"{\\" [', "..."),
+        ('"say \\"{\\"" or not', 'say "{"'),
+    ],
+)
+def test_a_bare_value_comes_at_the_end_of_the_answer(answer: str, value: Any) -> None:
+    if value == "...":
+        assert "Unterminated string" in str(failure_of(list(answer)))
+    else:
+        assert last_of([answer]) == last_of(list(answer)) == value
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ('{"a": 1,\n "b" 2}', r"is no valid JSON: Expecting ':' .*: line 2 column 6 \(char 14\)"),
+        ('Here: {"é" 2}', r"line 1 column 12 \(char 11\)"),
+        ("{]", r"property name .* \(char 1\)"),
+        ('["a\nb"]', r"control character .* \(char 3\)"),
+        ("[1,]", r"\(char 3\)"),
+        ("Hello!", r"Expecting value: line 1 column 1 \(char 0\)"),
+        ("12 apples", r"text behind the value: .*\(char 2\)"),
+        (" \n", r"there is no value: line 2 column 1 \(char 2\)"),
+        ("```json\n```", r"there is no value"),
+        ('{"a": [1, 2', r"ends before its JSON value does: .*\(char 11\)"),
+        ('["x", NaN]', r"no such number: .*\(char 6\)"),
+        ('["NaN", -Infinity]', r"no such number: .*\(char 8\)"),
+        ("[0, 1e999]", r"no such number: .*\(char 4\)"),
+        (f"[1, {'9' * 5000}]", r"no such number: .*\(char 4\)"),
+        (r'["\ud83d\ude00", "\\ud83d", "\ud83d"]', r"half a surrogate pair: .*\(char 29\)"),
+        ('["\ud83d"]', r"half a surrogate pair: .*\(char 2\)"),
+        ("[" * 100_000 + "]" * 100_000, r"nested too deeply"),
+    ],
+)
+def test_what_is_no_json_is_malformed_and_the_message_says_where(answer: str, message: str) -> None:
+    failure = failure_of([answer])
+    assert failure.partial == answer
+    assert deserves(failure) == "again"
+    cause = failure.__cause__
+    assert isinstance(cause, JSONDecodeError)
+    assert f"(char {cause.pos})" in str(failure)
+    with pytest.raises(MalformedStreamError, match=message):
+        raise failure
+
+
+def test_before_a_failure_at_the_end_what_was_read_leaves(marbles: Marbles) -> None:
+    stream = marbles.cold("a-b-q-E|", lookup=PIECES).pipe(ops.parse_json(seconds=60))
+    first, last, failure = marbles.run(stream)
+    assert (first, last) == ((0.0, Json([1])), (6.0, Json([1, 2, "ab"])))
+    assert "ends before" in str(failure[1])
+
+
+def test_before_an_error_what_was_read_leaves_not_complete(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    stream = marbles.cold("a-b#", lookup=PIECES, error=error).pipe(ops.parse_json(seconds=60))
+    assert marbles.run(stream) == [(0.0, Json([1])), (3.0, Json([1, 2])), (3.0, error)]
+
+
+def test_an_error_after_the_complete_value_sends_nothing_again(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    stream = marbles.cold("[1]x-#", error=error).pipe(ops.parse_json())
+    assert marbles.run(stream) == [(0.0, Json([1], complete=True)), (5.0, error)]
+
+
+def test_of_equal_keys_the_last_counts_and_integers_are_exact() -> None:
+    assert last_of(['{"a": 1, "a": 123456789012345678901234567890}']) == {
+        "a": 123456789012345678901234567890
+    }
+
+
+def test_the_complete_value_becomes_an_instance_of_the_type() -> None:
+    assert values(['{"name": "Mia"', "}"], Cat) == [
+        Json({"name": "Mia"}),
+        Json(Cat("Mia"), complete=True),
+        COMPLETED,
+    ]
+    assert last_of(["[1, 2]"], list[int]) == [1, 2]
+    assert last_of(['{"1": 2}'], dict[int, int]) == {1: 2}
+    assert encode(Json(Cat("Mia"), complete=True)) == (
+        b'{"type":"json","value":{"name":"Mia","age":0},"complete":true}'
+    )
+
+
+def test_a_value_that_does_not_fit_the_type_fails_and_says_where() -> None:
+    failure = failure_of(['{"name": "Mia", "age": "3"} and more'], Cat)
+    assert str(failure) == (
+        "the JSON value does not fit its schema: Expected `int`, got `str` - at `$.age`"
+    )
+    assert failure.partial == '{"name": "Mia", "age": "3"}'
+    assert isinstance(failure.__cause__, ValueError)
+
+
+def test_a_function_checks_the_value_and_may_replace_it() -> None:
+    assert last_of(["[1, 2]"], sum) == 3
+    failure = failure_of(["[1, 2]"], lambda value: int("x"))
+    assert "does not fit its schema: invalid literal" in str(failure)
+
+
+def test_what_a_function_raises_else_is_the_error(marbles: Marbles) -> None:
+    source = marbles.cold("[1-]-x|")
+    stream = source.pipe(ops.parse_json(lambda value: value["name"]))
+    events = marbles.run(stream)
+    assert events[0] == (0.0, Json([1]))
+    assert isinstance(events[1][1], TypeError)
+    assert (source.subscriptions, marbles.timers) == ([(0.0, 3.0)], [])
+
+
+def test_a_json_schema_is_checked_by_jsonschema() -> None:
+    pytest.importorskip("jsonschema")
+    schema = {
+        "type": "object",
+        "properties": {"age": {"type": "integer", "minimum": 0}},
+        "required": ["name"],
+    }
+    assert last_of(['{"name": "Mia", "age": 3}'], schema) == {"name": "Mia", "age": 3}
+    failure = failure_of(['{"name": "Mia", "age": -3}'], schema)
+    assert "-3 is less than the minimum of 0 - at `$.age`" in str(failure)
+    with pytest.raises(ValueError, match=r"no JSON Schema: .* at `\$.type`"):
+        ops.parse_json({"type": "objekt"})
+
+
+def test_a_json_schema_never_fetches_another_one() -> None:
+    pytest.importorskip("jsonschema")
+    failure = last_of(["[1]"], {"$ref": "http://127.0.0.1:9/schema.json"})
+    assert type(failure).__mro__[2].__name__ == "Unresolvable"
+
+
+def test_without_jsonschema_a_json_schema_is_refused_at_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(ImportError, match="pip install jsonschema, or give a type"):
+        ops.parse_json({"type": "object"})
+
+
+def test_never_and_empty_and_a_stream_without_text(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("").pipe(ops.parse_json()), until=1) == []
+    assert marbles.run(marbles.cold("|").pipe(ops.parse_json())) == [(1.0, COMPLETED)]
+    bench = Marbles()
+    stream = bench.cold("S-t-r-E|", lookup={"t": Token(""), "r": Reasoning("{")})
+    assert bench.run(stream.pipe(ops.parse_json())) == [
+        *bench.expect("S"),
+        (4.0, Reasoning("{")),
+        (6.0, End("stop")),
+        (7.0, COMPLETED),
+    ]
+
+
+def test_a_restart_begins_anew_and_cancels_the_timer(marbles: Marbles) -> None:
+    stream = marbles.cold("a-b-R-a-z-E|", lookup=PIECES).pipe(ops.parse_json(seconds=60))
+    assert marbles.run(stream) == [
+        (0.0, Json([1])),
+        (4.0, Notice("restart")),
+        (6.0, Json([1])),
+        (8.0, Json([1], complete=True)),
+        (10.0, End("stop")),
+        (11.0, COMPLETED),
+    ]
+
+
+def test_after_a_restart_a_complete_value_is_read_again() -> None:
+    assert last_of(["[1]", Notice("retry"), "x"]) == [1]
+    got = values(["[1]", Notice("restart"), "[2]"])
+    assert got == [Json([1], True), Notice("restart"), Json([2], True), COMPLETED]
+
+
+def test_other_chunks_pass_at_once_in_their_order() -> None:
+    other = [Progress(1, 0.5), Reasoning("]"), Notice("retry")]
+    assert values(["[1", *other, "]"]) == [Json([1]), *other, Json([1], True), COMPLETED]
+
+
+def test_text_in_a_batch_is_text() -> None:
+    batch = Batch((Token("[1"), Reasoning("]"), Token(", 2]")), "[1, 2]")
+    assert values([batch]) == [Json([1, 2], complete=True), COMPLETED]
+
+
+def test_two_sources_have_a_value_each(marbles: Marbles) -> None:
+    left = marbles.cold("[1--]-E|", source="left")
+    right = marbles.cold('-{"a"--:1}--E|', source="right")
+    assert marbles.run(rx.merge(left, right).pipe(ops.parse_json())) == [
+        (0.0, Json([1], source="left")),
+        (1.0, Json({}, source="right")),
+        (4.0, Json([1], complete=True, source="left")),
+        (6.0, End("stop", source="left")),
+        (7.0, Json({"a": 1}, complete=True, source="right")),
+        (12.0, End("stop", source="right")),
+        (13.0, COMPLETED),
+    ]
+
+
+def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+    stream = marbles.cold("[1--]|").pipe(ops.parse_json())
+    first = marbles.subscribe(stream)
+    marbles.advance_to(1)
+    second = marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert first.chunks == second.chunks == [Json([1]), Json([1], complete=True)]
+
+
+def test_early_disposal_disposes_the_source_and_the_timer(marbles: Marbles) -> None:
+    source = marbles.cold("a-b----c|", lookup=PIECES)
+    recording = marbles.subscribe(source.pipe(ops.parse_json(seconds=60)))
+    marbles.advance_to(4)
+    recording.dispose()
+    assert (recording.chunks, source.subscriptions) == ([Json([1])], [(0.0, 4.0)])
+    assert marbles.timers == []
+    assert marbles.valve._callbacks == {}
+
+
+def test_in_one_interval_there_is_one_value_and_the_timer_sends_the_last(
+    marbles: Marbles,
+) -> None:
+    stream = marbles.cold("a-b-c------d", lookup=PIECES).pipe(ops.parse_json(seconds=8))
+    assert marbles.run(stream) == [
+        (0.0, Json([1])),
+        (8.0, Json([1, 2, 3])),
+        (16.0, Json([1, 2, 3, 4])),
+    ]
+
+
+def test_with_the_default_the_value_is_at_most_a_tenth_of_a_second_old() -> None:
+    bench = Marbles()
+    model = ScriptedModel(["[1"] + [f", {i}" for i in range(2, 60)], delay=0.01)
+    events = bench.run(model.stream("Hi").pipe(ops.parse_json()))
+    times = [time for time, event in events if type(event) is Json]
+    assert [round(time, 3) for time in times] == [0.01, 0.11, 0.21, 0.31, 0.41, 0.51, 0.59]
+
+
+def test_a_long_value_is_read_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    from_json = jiter.from_json
+
+    def counted(data: bytes, **options: Any) -> Any:
+        read.append(len(data))
+        return from_json(data, **options)
+
+    monkeypatch.setattr(jiter, "from_json", counted)
+    piece = '"' + "a" * 1020 + '",'
+    model = ScriptedModel(["[", *[piece] * 1000, "1]"], delay=0.01)
+    Marbles().run(model.stream("Hi").pipe(ops.parse_json()))
+    assert len(read) < 50
+    assert sum(read) < 12 * 1_000_000  # 100 readings, one each 0.1 s, would be 50
+
+
+def test_while_the_valve_is_closed_no_incomplete_value_is_sent(marbles: Marbles) -> None:
+    marbles.at(2, marbles.valve.close)
+    marbles.at(20, marbles.valve.open)
+    stream = marbles.hot("a---b---c------------------d-", lookup=PIECES).pipe(
+        ops.parse_json(seconds=1)
+    )
+    assert marbles.run(stream) == [
+        (0.0, Json([1])),
+        (20.0, Json([1, 2, 3])),
+        (27.0, Json([1, 2, 3, 4])),
+    ]
+
+
+def test_demand_passes_through(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    recording = marbles.subscribe(
+        marbles.cold("a-b-c-z|", lookup=PIECES, demand=True).pipe(ops.parse_json())
+    )
+    marbles.advance_to(9)
+    assert recording.chunks == [Json([1])]
+
+
+def test_under_an_event_loop_nothing_is_left_behind() -> None:
+    async def main() -> list[Any]:
+        stream = ScriptedModel(["[1", ", 2", "]"], delay=0.03).stream("Hi")
+        async with no_leaks():
+            return [chunk async for chunk in to_async(stream.pipe(ops.parse_json()))]
+
+    chunks = [chunk for chunk in run_virtual(main()) if type(chunk) is Json]
+    assert chunks == [Json([1]), Json([1, 2], complete=True)]
+
+
+@given(cut_texts(JSON_TEXTS))
+def test_however_the_text_is_cut_the_value_is_that_of_the_whole(
+    cut: tuple[str, list[str]],
+) -> None:
+    text, pieces = cut
+    assert last_of(list(pieces)) == json.loads(text)
+
+
+@given(cut_texts(st.text(st.sampled_from('{}[]"\\:,1 eaun`\n'), max_size=12)))
+def test_however_the_text_is_cut_it_fails_in_the_same_way(cut: tuple[str, list[str]]) -> None:
+    text, pieces = cut
+
+    def outcome(pieces: list[str]) -> tuple[object, str]:
+        last = last_of(list(pieces)) if text else None
+        return (str(last), last.partial) if isinstance(last, MalformedStreamError) else (last, "")
+
+    assert outcome(pieces) == outcome([text])
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_time_that_is_none_is_refused_at_the_call(seconds: float) -> None:
+    with pytest.raises(ValueError, match="parse_json: seconds is a finite time above 0"):
+        ops.parse_json(seconds=seconds)
+
+
+@pytest.mark.parametrize("schema", [object, 3, "Cat", dict[int, int] | dict[str, int]])
+def test_what_no_value_can_be_checked_against_is_refused_at_the_call(schema: Any) -> None:
+    with pytest.raises(TypeError, match="parse_json: "):
+        ops.parse_json(schema)
+
+
+def test_a_dataclass_is_a_type() -> None:
+    @dataclass
+    class Point:
+        x: int
+
+    assert last_of(['{"x": 1}'], Point) == Point(1)
