@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from reactivex import Observable, abc
@@ -46,7 +48,7 @@ class Snapshot(ABC):
     @property
     @abstractmethod
     def size(self) -> float:
-        """How much a `look` reads; at 1.0 its cost is to be seen in a profile."""
+        """How much a `look` reads, as a multiple of what may be read once in `seconds`."""
 
     @abstractmethod
     def end(self, out: list[Any]) -> None:
@@ -123,6 +125,9 @@ class _Looking:
         self._clock = clock_of(scheduler)
         self._valve = valve_of(scheduler)
         self._sources: dict[str | None, _Source] = {}
+        self._queue: deque[Any] = deque()
+        self._passing = False
+        self._last: Callable[[], None] | None = None
         self._stopped = False
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(
@@ -142,54 +147,79 @@ class _Looking:
             if chunk.text:
                 self._on_text(chunk.source, chunk.text)
             return
+        out: list[Any] = []
         if type(chunk) is End:
-            if not self._end(chunk.source):
-                return
+            self._read_all(chunk.source, out)
         elif is_restart(chunk):
             self._take(chunk.source)
-        self._observer.on_next(chunk)
+        if self._last is None:
+            out.append(chunk)
+        self._pass(out)
 
     def on_error(self, error: Exception) -> None:
-        taken = self._take(None)
-        if all(self._send(each.snapshot.cut_off) for each in taken):
-            self._subscription.dispose()
-            self._observer.on_error(error)
+        self._finish(partial(self._observer.on_error, error), cut_off=True)
 
     def on_completed(self) -> None:
-        if self._end(None):
+        self._finish(self._observer.on_completed)
+
+    def _finish(self, last: Callable[[], None], *, cut_off: bool = False) -> None:
+        if self._stopped:
+            return
+        out: list[Any] = []
+        self._read_all(None, out, cut_off=cut_off)
+        if self._last is None:
+            self._last = last
             self._subscription.dispose()
-            self._observer.on_completed()
+        self._pass(out)
 
     def _on_text(self, name: str | None, text: str) -> None:
         source = self._sources.get(name)
         if source is None:
             source = self._sources[name] = _Source(self._snapshot_of(name))
-        snapshot = source.snapshot
-        if self._send(snapshot.feed, text) and snapshot.unread and not source.waiting:
-            self._look_when_due(source)
+        out: list[Any] = []
+        self._read(partial(source.snapshot.feed, text), out)
+        if source.snapshot.unread and not source.waiting:
+            self._look_when_due(source, out)
+        if out or self._last is not None:
+            self._pass(out)
 
-    def _look_when_due(self, source: _Source) -> None:
-        wait = source.due - self._clock()
+    def _look_when_due(self, source: _Source, out: list[Any]) -> None:
+        now = self._clock()
+        wait = source.due - now
         source.waiting = wait > RESOLUTION or not self._valve.is_open
         if not source.waiting:
-            self._look(source)
+            self._read(source.snapshot.look, out)
+            source.due = now + self._seconds * max(1.0, source.snapshot.size)
         elif wait > RESOLUTION:
             source.timer.disposable = self._scheduler.schedule_relative(
-                wait, lambda *_: self._look_when_due(source)
+                wait, lambda *_: self._look_late(source)
             )
 
-    def _look(self, source: _Source) -> None:
-        source.due = self._clock() + self._seconds * max(1.0, source.snapshot.size)
-        self._send(source.snapshot.look)
+    def _look_late(self, source: _Source) -> None:
+        if source.waiting:
+            out: list[Any] = []
+            self._look_when_due(source, out)
+            self._pass(out)
 
     def _on_valve(self, is_open: bool) -> None:
         if is_open:
+            now = self._clock() + RESOLUTION
             for source in list(self._sources.values()):
-                if source.waiting:
-                    self._look_when_due(source)
+                if source.due <= now:  # the others have their timer
+                    self._look_late(source)
 
-    def _end(self, name: str | None) -> bool:
-        return all(self._send(source.snapshot.end) for source in self._take(name))
+    def _read_all(self, name: str | None, out: list[Any], *, cut_off: bool = False) -> None:
+        for source in self._take(name):
+            if self._last is None:
+                snapshot = source.snapshot
+                self._read(snapshot.cut_off if cut_off else snapshot.end, out)
+
+    def _read(self, read: Callable[[list[Any]], None], out: list[Any]) -> None:
+        try:
+            read(out)
+        except Exception as error:
+            self._last = partial(self._observer.on_error, error)
+            self._subscription.dispose()
 
     def _take(self, name: str | None) -> list[_Source]:
         """The sources that a chunk of `name` concerns, with their timers cancelled."""
@@ -203,16 +233,16 @@ class _Looking:
         self._stopped = True
         self._take(None)
 
-    def _send(self, decide: Callable[..., None], *text: str) -> bool:
-        out: list[Any] = []
-        failure = None
+    def _pass(self, chunks: list[Any]) -> None:
+        """Send `chunks` and the last event behind what is being sent."""
+        self._queue.extend(chunks)
+        if self._passing:
+            return  # the subscriber has opened its valve inside of on_next: the loop goes on
+        self._passing = True
         try:
-            decide(*text, out)
-        except Exception as error:
-            failure = error
-            self._subscription.dispose()
-        for chunk in out:
-            self._observer.on_next(chunk)
-        if failure is not None:
-            self._observer.on_error(failure)
-        return failure is None
+            while self._queue:
+                self._observer.on_next(self._queue.popleft())
+        finally:
+            self._passing = False
+        if self._last is not None:
+            self._last()

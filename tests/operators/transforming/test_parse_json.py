@@ -395,6 +395,19 @@ def test_while_the_valve_is_closed_no_incomplete_value_is_sent(marbles: Marbles)
     ]
 
 
+def test_what_the_subscriber_raises_is_no_error_of_the_stream(marbles: Marbles) -> None:
+    errors: list[Exception] = []
+
+    def on_next(_: Any) -> None:
+        raise KeyError("mine")
+
+    stream = marbles.cold("[1]").pipe(ops.parse_json())
+    stream.subscribe(on_next, errors.append, scheduler=marbles.scheduler)
+    with pytest.raises(KeyError, match="mine"):
+        marbles.advance_to(1)
+    assert errors == []
+
+
 def test_demand_passes_through(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     recording = marbles.subscribe(

@@ -1,0 +1,34 @@
+"""A7, E5, E8: text, a JSON value and a page, each while its answer streams."""
+
+import msgspec
+
+import rxllm
+from rxllm import Json
+from rxllm import operators as ops
+from rxllm.models.scripted import ScriptedModel
+from rxllm.sinks import dispatch
+
+
+class Cat(msgspec.Struct):
+    """What the answer has to be."""
+
+    name: str
+    age: int
+
+
+def on_json(json: Json, _: object) -> None:
+    print("complete:" if json.complete else "so far:", json.value)
+
+
+async def show(answer: str) -> None:
+    stream = ScriptedModel(answer, by="word", delay=0.03).stream("How?")
+    async for chunk in rxllm.to_async(stream.pipe(ops.markdown_to_html())):
+        if isinstance(chunk, ops.Html):
+            print("final" if chunk.final else "open ", chunk.block, repr(chunk.html))
+
+
+prompt = "Give me a JSON record of a cat named Mia with the keys name and age"
+record = rxllm.model("tiny").stream(prompt, temperature=0)
+rxllm.run(dispatch(record.pipe(ops.parse_json(Cat, seconds=0.001)), {Json: on_json}))
+
+rxllm.run(show("Run **this**:\n\n```python\nprint(1 < 2)\n```\n\nnot <script>this</script>"))

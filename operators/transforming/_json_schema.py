@@ -1,0 +1,98 @@
+"""What a JSON value is checked against: a type, a JSON Schema, or a function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import msgspec
+
+__all__ = ["Check", "SchemaViolation", "check_of"]
+
+Check = Callable[[Any], Any]
+"""Gives the value that is sent, or raises a `SchemaViolation` that says what is wrong where."""
+
+
+class SchemaViolation(ValueError):  # noqa: N818 - it never leaves this package
+    """A value does not fit its schema."""
+
+
+def check_of(schema: Any) -> Check:
+    """The check that `schema` asks for.
+
+    Raises:
+        TypeError: `schema` is nothing that a value can be checked against.
+        ValueError: `schema` is a dictionary, and no JSON Schema.
+        ImportError: `schema` is a JSON Schema, and the package jsonschema is not installed.
+    """
+    if schema is None:
+        return lambda value: value
+    if isinstance(schema, Mapping):
+        return _check_json_schema(dict(schema))
+    if inspect.isroutine(schema) or isinstance(schema, partial):
+        return _check_function(schema)
+    return _check_type(schema)
+
+
+def _check_type(schema: Any) -> Check:
+    try:
+        known = not isinstance(msgspec.inspect.type_info(schema), msgspec.inspect.CustomType)
+    except TypeError as error:
+        raise TypeError(f"parse_json: no type that msgspec can read: {error}") from error
+    if not known:
+        raise TypeError(
+            f"parse_json: msgspec can't read values of {schema!r}. Give a msgspec.Struct, a "
+            "dataclass, a TypedDict, a built-in type, a JSON Schema, or a function that checks "
+            "the value (of a pydantic model: Model.model_validate)"
+        )
+
+    def check(value: Any) -> Any:
+        try:
+            return msgspec.convert(value, schema, str_keys=True)
+        except msgspec.ValidationError as error:
+            raise SchemaViolation(str(error)) from error
+
+    return check
+
+
+def _check_function(function: Callable[[Any], Any]) -> Check:
+    def check(value: Any) -> Any:
+        try:
+            return function(value)
+        except ValueError as error:
+            raise SchemaViolation(str(error)) from error
+
+    return check
+
+
+def _check_json_schema(schema: dict[str, Any]) -> Check:
+    try:
+        jsonschema: Any = import_module("jsonschema")
+        referencing: Any = import_module("referencing")
+    except ImportError as error:
+        raise ImportError(
+            "parse_json: a JSON Schema is checked by jsonschema, which is not installed: "
+            "pip install jsonschema, or give a type as schema"
+        ) from error
+    kind = jsonschema.validators.validator_for(
+        schema, default=jsonschema.validators.Draft202012Validator
+    )
+    try:
+        kind.check_schema(schema)
+    except jsonschema.exceptions.SchemaError as error:
+        raise ValueError(
+            f"parse_json: no JSON Schema: {error.message} - at `{error.json_path}`"
+        ) from error
+    # Without a registry of its own, jsonschema would fetch what `$ref` names from the network.
+    validator = kind(schema, registry=referencing.Registry())
+
+    def check(value: Any) -> Any:
+        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        if error is not None:
+            raise SchemaViolation(f"{error.message} - at `{error.json_path}`") from error
+        return value
+
+    return check

@@ -1,0 +1,198 @@
+"""`markdown_to_html`: an answer in Markdown as HTML, block by block, while it streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.operators.transforming._snapshots import Snapshot, interval, snapshot_operator
+
+if TYPE_CHECKING:
+    from rxllm.operators.transforming._markdown import Markdown
+
+__all__ = ["Html", "markdown_to_html"]
+
+_FREE: Final = 1024
+"""Characters of prose that are rendered in about two milliseconds."""
+_CODE: Final = 16
+"""How many characters of code are rendered in the time of one of prose."""
+
+
+class Html(
+    msgspec.Struct,
+    frozen=True,
+    tag_field="type",
+    tag="html",
+    rename="camel",
+    omit_defaults=True,
+    gc=False,
+):
+    """The HTML of one block of an answer: put it in the place of what block `block` showed.
+
+    `block` counts the blocks of the answer from 0. `final` is True on the last one of a block,
+    and all blocks before it are final. The joined `html` of the final ones is the whole answer.
+    On the wire it looks as a chunk does: `{"type": "html", "block": 0, "html": "<p>...", ...}`.
+    """
+
+    block: int
+    html: str
+    final: bool = False
+    source: str | None = None
+
+
+def markdown_to_html(
+    *, seconds: float = 0.05
+) -> Callable[[Observable[Chunk]], Observable[Html | Chunk]]:
+    r"""Replace the text of an answer in Markdown by its HTML, block by block.
+
+    ::
+
+        S-**a-**\n\n-b-\n--E|
+        [ markdown_to_html() ]
+        S-0---0-----0--(0!,1)--(1!,E)|  0: Html(0, ...), 0!: Html(0, ..., final=True)
+
+    A block is what stands at the top level: a paragraph, a heading, a code block, a whole list, a
+    table. An `Html` replaces what its block showed before; only the open block, the last one, is
+    rendered again. A block is final once the first line of the next one is complete, or at the
+    end. While that line is under way it is shown with the open block. HTML that has not changed is
+    not sent. The text itself is dropped, other chunks pass at once.
+
+    The joined HTML of the final blocks is that of the whole text, however it is cut into chunks.
+    This is CommonMark with tables and strikethrough, and with these differences, which make it
+    safe to show and its blocks independent: HTML is shown as text; a link that is not http, https
+    or mailto (a relative one, too) is shown as text; an image is a link behind a `!`, since it
+    would load by itself; a reference definition (`[1]: https://...`) is text.
+
+    - Completion, error: `End`, completion and an error make all blocks final.
+    - Restart: what is open of that stream is dropped, its blocks count from 0 again. The notice
+      is passed on: a page then removes all blocks.
+    - Disposal: upstream and timers are disposed, the open block is dropped.
+    - Demand: passes through; while the subscriber's valve is closed nothing is rendered. The text
+      of the open block is held until it is final, without a bound.
+    - Cost: rendered is the first text when it comes, and then once in `seconds`, so what is shown
+      is at most that old. Where the open block is longer than 1,024 characters (16,384 of code),
+      this time grows in proportion.
+
+    Args:
+        seconds: the least time between two renderings of a stream.
+
+    Raises:
+        ValueError: `seconds` is no finite time above 0.
+
+    >>> from rxllm.chunks import Token
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> lookup = {"1": Token("# Hi"), "2": Token("!\n\n<b> *th"), "3": Token("ere*")}
+    >>> stream = marbles.cold("1-2-3|", lookup=lookup).pipe(markdown_to_html())
+    >>> for time, event in marbles.run(stream)[:-1]:
+    ...     print(time, event.block, event.final, repr(event.html))
+    0.0 0 False '<h1>Hi</h1>\n'
+    2.0 0 False '<h1>Hi!</h1>\n<p>&lt;b&gt; *th</p>\n'
+    4.0 0 False '<h1>Hi!</h1>\n<p>&lt;b&gt; <em>there</em></p>\n'
+    5.0 0 True '<h1>Hi!</h1>\n'
+    5.0 1 True '<p>&lt;b&gt; <em>there</em></p>\n'
+    """
+    # Here, since it takes as long as a tenth of `import rxllm`, which most programs don't need.
+    from rxllm.operators.transforming._markdown import Markdown
+
+    seconds = interval("markdown_to_html", seconds)
+    markdown = Markdown()
+    return snapshot_operator(lambda source: _Rendering(source, markdown), seconds)
+
+
+class _Rendering(Snapshot):
+    """The Markdown of one source."""
+
+    __slots__ = (
+        "_block",
+        "_carriage_return",
+        "_code",
+        "_has_new_line",
+        "_html",
+        "_length",
+        "_markdown",
+        "_pieces",
+        "_source",
+    )
+
+    def __init__(self, source: str | None, markdown: Markdown) -> None:
+        super().__init__()
+        self._source = source
+        self._markdown = markdown
+        self._pieces: list[str] = []  # from the beginning of the open block on
+        self._length = 0
+        self._carriage_return = False  # the last character was one: half of a line end, or all
+        self._has_new_line = False  # that no look has seen
+        self._code = False
+        self._block = 0
+        self._html = ""
+
+    @property
+    def size(self) -> float:
+        return self._length / (_FREE * _CODE if self._code else _FREE)
+
+    def feed(self, text: str, out: list[Any]) -> None:
+        self.unread = True
+        if self._carriage_return or "\r" in text:
+            text = self._with_new_lines(text)
+        self._has_new_line = self._has_new_line or "\n" in text
+        self._length += len(text)
+        self._pieces.append(text)
+
+    def look(self, out: list[Any]) -> None:
+        self.unread = False
+        text = "".join(self._pieces)
+        if self._has_new_line:
+            self._has_new_line = False
+            text = self._settle(text, out)
+        self._pieces, self._length = [text], len(text)
+        parts = self._markdown.parse(text)
+        blocks = self._markdown.blocks_of(parts)
+        self._code = len(blocks) == 1 and parts[0].type in ("fence", "code_block")
+        html = self._markdown.html_of(parts)
+        if html != self._html:
+            self._html = html
+            out.append(Html(self._block, html, source=self._source))
+
+    def end(self, out: list[Any]) -> None:
+        if self._carriage_return:
+            self._pieces.append("\n")
+        parts = self._markdown.parse("".join(self._pieces))
+        for _, start, end in self._markdown.blocks_of(parts):
+            self._finish(self._markdown.html_of(parts[start:end]), out)
+
+    def cut_off(self, out: list[Any]) -> None:
+        self.end(out)
+
+    def _settle(self, text: str, out: list[Any]) -> str:
+        """Finish all blocks before the last one that has begun, and give the text from that on.
+
+        Only complete lines count: of `#` at the end of a text nobody knows what it begins.
+        """
+        complete = text[: text.rindex("\n") + 1]
+        parts = self._markdown.parse(complete)
+        blocks = self._markdown.blocks_of(parts)
+        for _, start, end in blocks[:-1]:
+            self._finish(self._markdown.html_of(parts[start:end]), out)
+        if len(blocks) < 2:
+            return text
+        lines = blocks[-1][0]
+        return text.split("\n", lines)[lines]
+
+    def _finish(self, html: str, out: list[Any]) -> None:
+        out.append(Html(self._block, html, final=True, source=self._source))
+        self._block += 1
+        self._html = ""
+
+    def _with_new_lines(self, text: str) -> str:
+        """`text` with `\\n` for each end of a line; a carriage return at its end waits."""
+        if self._carriage_return:
+            text = "\r" + text
+        self._carriage_return = text.endswith("\r")
+        if self._carriage_return:
+            text = text[:-1]
+        return text.replace("\r\n", "\n").replace("\r", "\n")
