@@ -1,3 +1,7 @@
 """Operators that give one stream to many subscribers."""
 
-__all__: list[str] = []
+from rxllm.operators.multicasting._cache import cache, cache_key
+from rxllm.operators.multicasting._multiplex import Multiplexed, multiplex
+from rxllm.operators.multicasting._store import CacheStore, MemoryStore
+
+__all__ = ["CacheStore", "MemoryStore", "Multiplexed", "cache", "cache_key", "multiplex"]

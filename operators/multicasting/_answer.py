@@ -1,0 +1,179 @@
+"""A whole answer: written down as it comes, and said again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+
+from rxllm.chunks import Chunk, End, Notice, Start, is_content, is_restart
+from rxllm.operators._per_source import forget
+from rxllm.valve import clock_of, scheduler_or_default, valve_of
+
+__all__ = ["Answer", "recording", "replay"]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Chunks, each with the time when it came, in seconds from the subscription on."""
+
+    chunks: Annotated[tuple[tuple[float, Chunk], ...], msgspec.Meta(min_length=1)]
+
+
+def recording(
+    keep: Callable[[Answer, abc.SchedulerBase], None], release: Callable[[], None]
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Pass the stream on and write it down.
+
+    Args:
+        keep: called before completion, if the answer is whole.
+        release: called once, before the end is passed on, or on disposal.
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            scheduler = scheduler_or_default(scheduler)
+            record = _Record(clock_of(scheduler))
+            ended = Disposable(release)
+
+            def on_next(chunk: Chunk) -> None:
+                record.add(chunk)
+                observer.on_next(chunk)
+
+            def on_error(error: Exception) -> None:
+                ended.dispose()
+                observer.on_error(error)
+
+            def on_completed() -> None:
+                if record.is_whole:
+                    keep(record.answer(), scheduler)
+                ended.dispose()
+                observer.on_completed()
+
+            upstream = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            return CompositeDisposable(upstream, ended)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Record:
+    """What has come, without what a restart took back."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begun = clock()
+        self._chunks: list[tuple[float, Chunk]] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """True if every source has come to its end, and nothing is missing."""
+        unfinished: dict[str | None, bool] = {}
+        ended = False
+        for _, chunk in self._chunks:
+            if type(chunk) is End:
+                if chunk.finish_reason == "cancelled":
+                    return False
+                forget(unfinished, chunk.source)
+                ended = True
+            elif type(chunk) is Start or is_content(chunk):
+                unfinished[chunk.source] = True
+            elif type(chunk) is Notice and chunk.kind == "lagged":
+                return False
+        return ended and not unfinished
+
+    def add(self, chunk: Chunk) -> None:
+        if not is_restart(chunk):
+            self._chunks.append((self._clock() - self._begun, chunk))
+        elif chunk.source is None:
+            self._chunks.clear()
+        else:
+            self._chunks = [each for each in self._chunks if each[1].source != chunk.source]
+
+    def answer(self) -> Answer:
+        return Answer(tuple(self._chunks))
+
+
+def replay(
+    answer: Answer,
+    in_time: bool,
+    observer: abc.ObserverBase[Chunk],
+    scheduler: abc.SchedulerBase | None,
+) -> abc.DisposableBase:
+    """Say `answer` again: as fast as the subscriber takes it, or with its pauses (`in_time`)."""
+    return _Replay(answer, in_time, observer, scheduler_or_default(scheduler)).start()
+
+
+class _Replay:
+    """One subscription."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        in_time: bool,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+    ) -> None:
+        self._chunks = answer.chunks
+        self._in_time = in_time
+        self._observer = observer
+        self._scheduler = scheduler
+        self._valve = valve_of(scheduler)
+        self._position = 0
+        self._waiting = True  # for the timer
+        self._playing = self._stopped = False
+        self._timer = SerialDisposable()
+        self._subscription = CompositeDisposable(
+            self._timer, self._valve.on_change(self._go_on), Disposable(self._stop)
+        )
+
+    def start(self) -> abc.DisposableBase:
+        self._wait(self._chunks[0][0])
+        return self._subscription
+
+    def _stop(self) -> None:
+        self._stopped = True
+
+    def _wait(self, seconds: float) -> None:
+        self._waiting = True
+        self._timer.disposable = (
+            self._scheduler.schedule_relative(seconds, self._on_timer)
+            if self._in_time and seconds > 0
+            else self._scheduler.schedule(self._on_timer)
+        )
+
+    def _on_timer(self, *_: object) -> None:
+        self._waiting = False
+        self._go_on()
+
+    def _go_on(self, *_: object) -> None:
+        if self._playing:
+            return  # opened from inside of on_next: the loop below sees it
+        self._playing = True
+        try:
+            while self._valve.is_open and not self._waiting and not self._stopped:
+                self._say_next()
+        finally:
+            self._playing = False
+
+    def _say_next(self) -> None:
+        if self._position == len(self._chunks):
+            self._subscription.dispose()
+            self._observer.on_completed()
+            return
+        time, chunk = self._chunks[self._position]
+        self._position += 1
+        if self._in_time and self._position < len(self._chunks):
+            pause = self._chunks[self._position][0] - time
+            if pause > 0:
+                self._wait(pause)
+        try:
+            self._observer.on_next(chunk)
+        except Exception:
+            self._subscription.dispose()
+            raise  # to the scheduler: it is the subscriber's failure, none of this stream

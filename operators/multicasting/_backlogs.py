@@ -1,0 +1,178 @@
+"""What waits for a subscriber that lags behind: one kind of queue for each policy."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final, Literal, Protocol, TypeAlias
+
+from rxllm.chunks import Batch, Chunk, Json, Notice, Progress, Reasoning, Token, ToolCall
+from rxllm.operators._per_source import forget
+from rxllm.operators.multicasting._coalesced import Coalesced, StateKey, is_whole, state_key
+
+__all__ = ["Backlog", "OnLag", "backlog"]
+
+OnLag: TypeAlias = Literal["block", "drop_oldest", "latest", "coalesce", "evict"]
+
+_DROPPABLE: Final = frozenset((Token, Reasoning, Batch, ToolCall, Json, Progress))
+
+
+class Backlog(Protocol):
+    """A queue of chunks for one subscriber."""
+
+    @property
+    def lag(self) -> int:
+        """How many chunks the subscriber is behind."""
+        ...
+
+    def __len__(self) -> int:
+        """How many chunks would come out now."""
+        ...
+
+    def append(self, chunk: Chunk) -> None:
+        """Queue `chunk`."""
+        ...
+
+    def popleft(self) -> Chunk:
+        """Take the first one."""
+        ...
+
+    def forget(self, source: str | None) -> None:
+        """Drop all of `source`; None drops everything."""
+        ...
+
+
+def backlog(on_lag: OnLag, capacity: int) -> Backlog:
+    """An empty queue for this policy."""
+    if on_lag == "drop_oldest":
+        return _DropOldest(capacity)
+    if on_lag == "latest":
+        return _Latest()
+    return Coalesced() if on_lag == "coalesce" else _Fifo()
+
+
+class _Fifo:
+    """Everything, as it came."""
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self) -> None:
+        self._chunks: deque[Chunk] = deque()
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    @property
+    def lag(self) -> int:
+        return len(self._chunks)
+
+    def append(self, chunk: Chunk) -> None:
+        self._chunks.append(chunk)
+
+    def popleft(self) -> Chunk:
+        return self._chunks.popleft()
+
+    def forget(self, source: str | None) -> None:
+        kept = [] if source is None else [each for each in self._chunks if each.source != source]
+        self._chunks = deque(kept)
+
+
+class _Dropping:
+    """A queue with gaps: where chunks were dropped, a `Notice` says how many."""
+
+    __slots__ = ("_chunks", "_gaps", "_number")
+
+    def __init__(self) -> None:
+        self._chunks: OrderedDict[int, Chunk] = OrderedDict()
+        self._gaps: dict[str | None, tuple[int, int]] = {}  # by source: where, how many
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._chunks) + len(self._gaps)
+
+    @property
+    def lag(self) -> int:
+        return len(self._chunks) + sum(count for _, count in self._gaps.values())
+
+    def append(self, chunk: Chunk) -> None:
+        self._number += 1
+        self._chunks[self._number] = chunk
+        if type(chunk) in _DROPPABLE and not is_whole(chunk):
+            self._make_room(self._number, chunk)
+
+    def popleft(self) -> Chunk:
+        number = next(iter(self._chunks)) if self._chunks else self._number + 1
+        for source, (place, count) in self._gaps.items():
+            if place < number:
+                del self._gaps[source]
+                return Notice("lagged", skipped=count, source=source)
+        chunk = self._chunks.pop(number)
+        self._taken(number, chunk)
+        return chunk
+
+    def forget(self, source: str | None) -> None:
+        forget(self._gaps, source)
+        for number, chunk in list(self._chunks.items()):
+            if source is None or chunk.source == source:
+                del self._chunks[number]
+                self._taken(number, chunk)
+
+    def _drop(self, number: int) -> None:
+        source = self._chunks.pop(number).source
+        place, count = self._gaps.get(source, (number, 0))
+        self._gaps[source] = place, count + 1
+
+    def _make_room(self, number: int, chunk: Chunk) -> None:
+        """`chunk`, which may be dropped, was queued at `number`."""
+        raise NotImplementedError
+
+    def _taken(self, number: int, chunk: Chunk) -> None:
+        """`chunk` waits no more."""
+        raise NotImplementedError
+
+
+class _DropOldest(_Dropping):
+    """Of the chunks that may be dropped, the newest ones up to `capacity`."""
+
+    __slots__ = ("_capacity", "_droppable")
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self._capacity = capacity
+        self._droppable: OrderedDict[int, None] = OrderedDict()
+
+    def _make_room(self, number: int, chunk: Chunk) -> None:
+        self._droppable[number] = None
+        if len(self._droppable) > self._capacity:
+            self._drop(self._droppable.popitem(last=False)[0])
+
+    def _taken(self, number: int, chunk: Chunk) -> None:
+        self._droppable.pop(number, None)
+
+
+class _Latest(_Dropping):
+    """Of each source and kind of chunk that may be dropped, the newest one."""
+
+    __slots__ = ("_newest",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._newest: dict[StateKey, int] = {}
+
+    def _make_room(self, number: int, chunk: Chunk) -> None:
+        key = _kind_key(chunk)
+        older = self._newest.get(key)
+        self._newest[key] = number
+        if older is not None and state_key(chunk) is not None:
+            del self._chunks[older]  # nothing is lost: the newer one says it all
+        elif older is not None:
+            self._drop(older)
+
+    def _taken(self, number: int, chunk: Chunk) -> None:
+        key = _kind_key(chunk)
+        if self._newest.get(key) == number:
+            del self._newest[key]
+
+
+def _kind_key(chunk: Chunk) -> StateKey:
+    """What `chunk` is the newest of: the text of a source, its reasoning, a state."""
+    return state_key(chunk) or (type(chunk) is Reasoning, chunk.source)

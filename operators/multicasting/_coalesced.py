@@ -1,0 +1,143 @@
+"""Chunks that wait, as few as there can be without losing any text."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeAlias
+
+from rxllm.chunks import Batch, Chunk, Json, Progress, Reasoning, Token, ToolCall
+from rxllm.operators._per_source import forget
+
+__all__ = ["Coalesced", "StateKey", "is_whole", "state_key"]
+
+StateKey: TypeAlias = tuple[object, ...]
+
+
+def state_key(chunk: Chunk) -> StateKey | None:
+    """What `chunk` tells the newest state of; None if it adds to what came before it."""
+    kind = type(chunk)
+    if kind is Json or kind is Progress:
+        return kind, chunk.source
+    if type(chunk) is ToolCall:
+        return kind, chunk.source, chunk.index, chunk.id
+    return None
+
+
+def is_whole(chunk: Chunk) -> bool:
+    """True for the last word on a tool call or a JSON value."""
+    return (type(chunk) is ToolCall or type(chunk) is Json) and chunk.complete
+
+
+class Coalesced:
+    """A queue that joins text, and keeps the newest of what tells a state.
+
+    - Text and reasoning of a source are joined into one `Batch`, until another chunk of that
+      source, or one of no source, stands behind it.
+    - A `Progress`, `ToolCall` or `Json` takes the place of the one that it continues. After a
+      complete one the next begins anew.
+    - Other chunks stay as they are, in their order.
+
+    So the length does not grow with the text.
+    """
+
+    __slots__ = ("_entries", "_number", "_runs", "_states", "lag")
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[int, Chunk | _Run] = OrderedDict()
+        self._runs: dict[str | None, _Run] = {}  # what the next text of a source is joined with
+        self._states: dict[StateKey, int] = {}  # where the newest one stands
+        self._number = 0
+        self.lag = 0
+        """How many chunks these were, without those that others took the place of."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def append(self, chunk: Chunk) -> None:
+        """Queue `chunk`."""
+        if type(chunk) is Token or type(chunk) is Reasoning:
+            self._run(chunk.source).parts.append(chunk)
+            self.lag += 1
+        elif type(chunk) is Batch:
+            self._run(chunk.source).parts.extend(chunk.chunks)
+            self.lag += len(chunk.chunks)
+        else:
+            self._append_other(chunk)
+
+    def popleft(self) -> Chunk:
+        """Take the first one."""
+        number, entry = self._entries.popitem(last=False)
+        if isinstance(entry, _Run):
+            if self._runs.get(entry.source) is entry:
+                del self._runs[entry.source]
+            self.lag -= len(entry.parts)
+            return entry.joined()
+        self.lag -= 1
+        key = state_key(entry)
+        if key is not None and self._states.get(key) == number:
+            del self._states[key]
+        return entry
+
+    def forget(self, source: str | None) -> None:
+        """Drop all of `source`; None drops everything."""
+        kept = [] if source is None else [each for each in self.chunks() if each.source != source]
+        self._entries.clear()
+        self._runs.clear()
+        self._states.clear()
+        self.lag = 0
+        for chunk in kept:
+            self.append(chunk)
+
+    def chunks(self) -> list[Chunk]:
+        """All that waits, in its order."""
+        return [
+            entry.joined() if isinstance(entry, _Run) else entry for entry in self._entries.values()
+        ]
+
+    def _run(self, source: str | None) -> _Run:
+        run = self._runs.get(source)
+        if run is None:
+            run = self._runs[source] = _Run(source)
+            self._add(run)
+        return run
+
+    def _append_other(self, chunk: Chunk) -> None:
+        key = state_key(chunk)
+        place = None if key is None else self._states.get(key)
+        if place is None:
+            forget(self._runs, chunk.source)
+            place = self._add(chunk)
+            self.lag += 1
+        else:
+            self._entries[place] = chunk
+        if key is not None:
+            if is_whole(chunk):
+                self._states.pop(key, None)
+            else:
+                self._states[key] = place
+
+    def _add(self, entry: Chunk | _Run) -> int:
+        self._number += 1
+        self._entries[self._number] = entry
+        return self._number
+
+
+class _Run:
+    """Text and reasoning of one source, with nothing of it in between."""
+
+    __slots__ = ("_joined", "parts", "source")
+
+    def __init__(self, source: str | None) -> None:
+        self.source = source
+        self.parts: list[Token | Reasoning] = []
+        self._joined: tuple[int, Chunk] | None = None
+
+    def joined(self) -> Chunk:
+        """One chunk for all; the same again if nothing has been added."""
+        parts = self.parts
+        if len(parts) == 1:
+            return parts[0]
+        if self._joined is None or self._joined[0] != len(parts):
+            text = "".join([part.text for part in parts if type(part) is Token])
+            self._joined = len(parts), Batch(tuple(parts), text, source=self.source)
+        return self._joined[1]

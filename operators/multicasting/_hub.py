@@ -1,0 +1,181 @@
+"""One upstream, and all that read from it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal, TypeAlias
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
+
+from rxllm.chunks import Chunk, is_restart
+from rxllm.operators.multicasting._backlogs import OnLag
+from rxllm.operators.multicasting._coalesced import Coalesced
+from rxllm.operators.multicasting._reader import Reader
+from rxllm.valve import StreamScheduler, Valve, scheduler_or_default, with_valve
+
+__all__ = ["Hub", "Replay"]
+
+Replay: TypeAlias = Literal["all", "none"]
+
+
+class Hub:
+    """Connects to `source` when the first subscriber comes, and lets go of it after the last one.
+
+    Args:
+        source: what is shared.
+        replay: what late joiners get.
+        grace: seconds between the last one's leaving and the disposal.
+    """
+
+    def __init__(self, source: Observable[Chunk], replay: Replay, grace: float) -> None:
+        self._source = source
+        self._replay = replay
+        self._grace = grace
+        self._connection: _Connection | None = None
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """Those that read now, in the order of their coming."""
+        return () if self._connection is None else self._connection.readers
+
+    def join(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase | None,
+        on_lag: OnLag,
+        capacity: int,
+    ) -> Reader:
+        """Start reading. What it returns has to leave."""
+        scheduler = scheduler_or_default(scheduler)
+        connection = self._connection
+        if connection is not None:
+            return connection.join(observer, scheduler, on_lag, capacity)
+        connection = self._connection = _Connection(self, scheduler, self._replay, self._grace)
+        reader = connection.join(observer, scheduler, on_lag, capacity)
+        connection.start(self._source)
+        return reader
+
+    def disconnected(self, connection: _Connection) -> None:
+        """Begin anew with the next subscriber."""
+        if self._connection is connection:
+            self._connection = None
+
+
+class _Connection:
+    """One subscription to the upstream."""
+
+    def __init__(
+        self, hub: Hub, scheduler: abc.SchedulerBase, replay: Replay, grace: float
+    ) -> None:
+        self.readers: tuple[Reader, ...] = ()
+        self._hub = hub
+        self._grace = grace
+        self._said = Coalesced() if replay == "all" else None
+        self._valve = Valve()
+        # Tasks of its own: the sink of the subscriber that came first does not wait for them.
+        self._scheduler = (
+            StreamScheduler(scheduler.loop, self._valve)
+            if isinstance(scheduler, StreamScheduler)
+            else with_valve(scheduler, self._valve)
+        )
+        self._upstream = SingleAssignmentDisposable()
+        self._leaving = SerialDisposable()
+        self._holding: set[Reader] = set()
+        self._inbox: deque[Chunk] = deque()
+        self._dispatching = False
+        self._ending: tuple[Exception | None] | None = None
+        self._ended = False
+
+    def start(self, source: Observable[Chunk]) -> None:
+        self._upstream.disposable = source.subscribe(
+            self._on_next, self._on_end, self._on_end, scheduler=self._scheduler
+        )
+
+    def join(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        on_lag: OnLag,
+        capacity: int,
+    ) -> Reader:
+        past = self._said.chunks() if self._said is not None else ()
+        reader = Reader(self, observer, scheduler, on_lag, capacity, past)
+        self.readers = (*self.readers, reader)
+        self._leaving.disposable = Disposable()
+        if self._ended and self._ending is not None:
+            reader.end(self._ending[0])
+        else:
+            reader.drain()
+        return reader
+
+    def hold(self, reader: Reader) -> None:
+        self._holding.add(reader)
+        self._valve.close()
+
+    def release(self, reader: Reader) -> None:
+        self._holding.discard(reader)
+        if not self._holding:
+            self._valve.open()
+
+    def leave(self, reader: Reader) -> None:
+        self.readers = tuple(each for each in self.readers if each is not reader)
+        if not (self.readers or self._ended or self._grace):
+            self._disconnect()
+            self._hand_tasks_to(reader)
+            return
+        self.release(reader)
+        if not (self.readers or self._ended):
+            self._leaving.disposable = self._scheduler.schedule_relative(
+                self._grace, self._disconnect
+            )
+
+    def _on_next(self, chunk: Chunk) -> None:
+        if self._dispatching:
+            self._inbox.append(chunk)  # pushed by a reader that let the source go on
+            return
+        self._dispatching = True
+        try:
+            self._dispatch(chunk)
+            while self._inbox:
+                self._dispatch(self._inbox.popleft())
+        finally:
+            self._dispatching = False
+        if self._ending is not None:
+            self._end(self._ending[0])
+
+    def _on_end(self, error: Exception | None = None) -> None:
+        self._ending = (error,)
+        if not self._dispatching:
+            self._end(error)
+
+    def _dispatch(self, chunk: Chunk) -> None:
+        if self._said is not None:
+            if is_restart(chunk):
+                self._said.forget(chunk.source)
+            else:
+                self._said.append(chunk)
+        for reader in self.readers:
+            reader.offer(chunk)
+
+    def _end(self, error: Exception | None) -> None:
+        self._ended = True
+        self._leaving.dispose()
+        self._valve.dispose()
+        for reader in self.readers:
+            self._hand_tasks_to(reader)
+            reader.end(error)
+
+    def _disconnect(self, *_: object) -> None:
+        self._hub.disconnected(self)
+        self._leaving.dispose()
+        self._upstream.dispose()
+        self._valve.dispose()
+
+    def _hand_tasks_to(self, reader: Reader) -> None:
+        """Let the sink behind `reader` wait for the clean-up of the upstream."""
+        theirs, ours = reader.scheduler, self._scheduler
+        if isinstance(theirs, StreamScheduler) and isinstance(ours, StreamScheduler):
+            for task in tuple(ours.tasks):
+                theirs.tasks.add(task)
+                task.add_done_callback(theirs.tasks.discard)

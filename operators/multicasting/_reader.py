@@ -1,0 +1,174 @@
+"""One subscriber of a stream that is shared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from reactivex import abc
+
+from rxllm.chunks import Batch, Chunk, is_restart
+from rxllm.errors import LaggedBehindError
+from rxllm.operators.multicasting._backlogs import OnLag, backlog
+from rxllm.operators.multicasting._report import report
+from rxllm.valve import valve_of
+
+__all__ = ["Reader", "Shared"]
+
+
+class Shared(Protocol):
+    """What a reader reads from."""
+
+    def hold(self, reader: Reader) -> None:
+        """`reader` can take no more."""
+        ...
+
+    def release(self, reader: Reader) -> None:
+        """`reader` can go on."""
+        ...
+
+    def leave(self, reader: Reader) -> None:
+        """`reader` is gone."""
+        ...
+
+
+class Reader:
+    """One subscription: what was said before it came, a queue, and the subscriber's own valve.
+
+    No failure of the subscriber gets out of here: it is reported, and the reader leaves.
+
+    Args:
+        shared: what it reads from.
+        observer: who gets the chunks.
+        scheduler: the subscriber's.
+        on_lag: what becomes of chunks that the subscriber can't take.
+        capacity: chunks that may wait in the queue.
+        past: what was said so far.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        on_lag: OnLag,
+        capacity: int,
+        past: Iterable[Chunk],
+    ) -> None:
+        self.scheduler = scheduler
+        self._shared = shared
+        self._observer = observer
+        self._on_lag = on_lag
+        self._high = capacity
+        self._low = capacity // 2
+        self._past = deque(past)
+        self._queue = backlog(on_lag, capacity)
+        self._ending: tuple[Exception | None] | None = None
+        self._draining = self._left = False
+        self._busy = bool(self._past)  # chunks wait, or are on their way, or there is no more
+        self._valve = valve_of(scheduler)
+        self._watching = self._valve.on_change(self.drain)
+
+    @property
+    def lag(self) -> int:
+        """How many chunks it is behind."""
+        past = (len(each.chunks) if type(each) is Batch else 1 for each in self._past)
+        return sum(past) + self._queue.lag
+
+    def offer(self, chunk: Chunk) -> None:
+        """`chunk` has come."""
+        if not self._busy and self._valve.is_open:
+            self._send(chunk)
+            return
+        if self._left:
+            return
+        self._busy = True
+        if is_restart(chunk):
+            self._forget(chunk.source)
+        if self._on_lag == "evict" and len(self._queue) >= self._high:
+            self._evict()
+            return
+        self._queue.append(chunk)
+        self._hold()
+        self.drain()
+
+    def end(self, error: Exception | None) -> None:
+        """The stream is complete, or has failed; what waits comes first."""
+        self._ending = (error,)
+        self.drain()
+
+    def drain(self, _: bool = True) -> None:
+        """Send what waits, as long as the valve is open."""
+        if self._draining or self._left:
+            return  # called from inside of on_next: the loop below goes on
+        self._draining = self._busy = True
+        try:
+            while (self._past or self._queue) and self._valve.is_open and not self._left:
+                if self._past:
+                    self._send(self._past.popleft())
+                else:
+                    self._send(self._queue.popleft())
+                    self._hold()
+        finally:
+            self._draining = False
+        if self._left or self._past or self._queue:
+            return
+        self._busy = False
+        if self._ending is not None:
+            self._end(self._ending[0])
+
+    def leave(self) -> None:
+        """Get nothing any more, and hold nobody."""
+        if self._left:
+            return
+        self._left = self._busy = True
+        self._watching.dispose()
+        self._past.clear()
+        self._queue.forget(None)
+        self._shared.leave(self)
+
+    def _end(self, error: Exception | None) -> None:
+        self.leave()
+        if error is None:
+            self._tell(self._observer.on_completed)
+        else:
+            self._tell(self._observer.on_error, error)
+
+    def _evict(self) -> None:
+        behind = self.lag
+        self._end(
+            LaggedBehindError(
+                f"this subscriber was {behind} chunks behind and was put out: give it more "
+                "`capacity`, or another `on_lag`"
+            )
+        )
+
+    def _forget(self, source: str | None) -> None:
+        self._past = deque(
+            each for each in self._past if source is not None and each.source != source
+        )
+        self._queue.forget(source)
+
+    def _hold(self) -> None:
+        if self._on_lag != "block":
+            return
+        waiting = len(self._queue)
+        if waiting >= self._high:
+            self._shared.hold(self)
+        elif waiting <= self._low:
+            self._shared.release(self)
+
+    def _send(self, chunk: Chunk) -> None:
+        try:
+            self._observer.on_next(chunk)
+        except (Exception, asyncio.CancelledError) as error:
+            self.leave()
+            report(self.scheduler, "a subscriber of a shared stream raised, and is out", error)
+
+    def _tell(self, callback: Callable[..., None], *arguments: Exception) -> None:
+        try:
+            callback(*arguments)
+        except Exception as error:
+            report(self.scheduler, "a subscriber of a shared stream raised at its end", error)

@@ -1,0 +1,26 @@
+"""Where failures go that are none of the stream's."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from reactivex import abc
+
+from rxllm.valve import StreamScheduler
+
+__all__ = ["report"]
+
+
+def report(scheduler: abc.SchedulerBase, message: str, error: BaseException) -> None:
+    """Tell `error` to the exception handler of the scheduler's event loop.
+
+    A scheduler without a loop raises it itself, out of an action of its own.
+    """
+    if isinstance(scheduler, StreamScheduler):
+        scheduler.loop.call_exception_handler({"message": message, "exception": error})
+        return
+
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    scheduler.schedule(fail)

@@ -1,0 +1,105 @@
+"""The queue that joins text: nothing is lost, and its length does not grow with the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm.chunks import Batch, Chunk, End, Json, Notice, Progress, Reasoning, Token, ToolCall
+from rxllm.operators.multicasting._coalesced import Coalesced
+
+SOURCES = st.sampled_from([None, "left", "right"])
+TEXTS = st.builds(Token, st.text(max_size=2), source=SOURCES) | st.builds(
+    Reasoning, st.text(max_size=2), source=SOURCES
+)
+STATES = st.one_of(
+    st.builds(Progress, st.integers(0, 9), st.just(0.0), source=SOURCES),
+    st.builds(Json, st.integers(0, 9), source=SOURCES),
+    st.builds(ToolCall, st.sampled_from("12"), st.just("f"), source=SOURCES),
+)
+OTHERS = st.builds(End, st.just("stop"), source=SOURCES)
+BATCHES = st.builds(
+    lambda parts, source: Batch(
+        tuple(Token(text, source=source) for text in parts), "".join(parts), source=source
+    ),
+    st.lists(st.text(max_size=2), max_size=3),
+    SOURCES,
+)
+
+
+def queued(chunks: Iterable[Chunk]) -> Coalesced:
+    """A queue with `chunks` in it."""
+    queue = Coalesced()
+    for chunk in chunks:
+        queue.append(chunk)
+    return queue
+
+
+def emptied(queue: Coalesced) -> list[Chunk]:
+    """All that comes out."""
+    return [queue.popleft() for _ in range(len(queue))]
+
+
+def parts(chunks: Iterable[Chunk], source: str | None) -> list[Chunk]:
+    """What of `source` adds to what came before it, with what batches hold in their place."""
+    own = [chunk for chunk in chunks if chunk.source == source]
+    flat = [part for chunk in own for part in (chunk.chunks if type(chunk) is Batch else [chunk])]
+    return [part for part in flat if type(part) in (Token, Reasoning, End)]
+
+
+@given(st.lists(TEXTS | STATES | OTHERS | BATCHES), SOURCES)
+def test_of_each_source_everything_comes_out_in_its_order(
+    chunks: list[Chunk], source: str | None
+) -> None:
+    assert parts(emptied(queued(chunks)), source) == parts(chunks, source)
+
+
+@given(st.lists(TEXTS | STATES | OTHERS | BATCHES))
+def test_looking_at_it_and_emptying_it_give_the_same(chunks: list[Chunk]) -> None:
+    queue = queued(chunks)
+    seen = queue.chunks()
+    assert queue.chunks() == seen == emptied(queue)
+    assert (queue.lag, len(queue)) == (0, 0)
+
+
+@given(st.lists(STATES, max_size=60))
+def test_of_each_state_there_is_the_newest_one(chunks: list[Chunk]) -> None:
+    newest = {
+        (type(chunk), chunk.source, chunk.id if type(chunk) is ToolCall else ""): chunk
+        for chunk in chunks
+    }
+    assert emptied(queued(chunks)) == list(newest.values())
+
+
+@given(st.lists(TEXTS | STATES | BATCHES, max_size=200))
+def test_its_length_does_not_grow_with_the_text(chunks: list[Chunk]) -> None:
+    # 3 sources with 4 states each, and a run of text of each source before and after each state.
+    assert len(queued(chunks)) <= 12 + 3 * 13
+
+
+@given(st.lists(TEXTS | OTHERS | BATCHES), SOURCES)
+def test_what_is_forgotten_is_gone_and_the_rest_is_as_if_it_had_been_alone(
+    chunks: list[Chunk], source: str | None
+) -> None:
+    queue = queued(chunks)
+    queue.forget(source)
+    rest = [] if source is None else [chunk for chunk in chunks if chunk.source != source]
+    for each in (None, "left", "right"):
+        assert parts(queue.chunks(), each) == parts(rest, each)
+    assert queue.lag == sum(len(c.chunks) if type(c) is Batch else 1 for c in rest)
+
+
+def test_text_stays_before_what_concerns_all_sources() -> None:
+    left, right = Token("a", source="left"), Token("x", source="right")
+    notice = Notice("retry")
+    assert emptied(queued([left, right, notice, left, right])) == [left, right, notice, left, right]
+
+
+def test_sources_that_take_turns_are_joined_each_for_itself() -> None:
+    left, right = Token("a", source="left"), Token("x", source="right")
+    assert emptied(queued([left, right, left, right])) == [
+        Batch((left, left), "aa", source="left"),
+        Batch((right, right), "xx", source="right"),
+    ]
