@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import (
@@ -16,9 +17,12 @@ from reactivex.disposable import (
 from rxllm.chunks import Chunk, is_restart
 from rxllm.valve import Valve, clock_of, scheduler_or_default, valve_of, with_valve
 
-__all__ = ["RESOLUTION", "Pacer"]
+__all__ = ["CAPACITY", "RESOLUTION", "Pacer"]
 
-RESOLUTION = 1e-6
+CAPACITY: Final = 1024
+"""Pieces that may wait before upstream is held."""
+
+RESOLUTION: Final = 1e-6
 """Seconds: RxPY's virtual schedulers count in whole microseconds."""
 
 
@@ -27,11 +31,14 @@ class Pacer:
 
     What comes is cut into pieces, which wait in the queue. The first one leaves when it is due and
     the subscriber's valve is open. An operator says, by its own class, how a chunk is cut
-    (`pieces`, `rest`) and when a piece is due (`due`), and hears of each that leaves (`left`).
+    (`pieces`, `rest`, `forget`) and when a piece is due (`due`), and hears of each that leaves
+    (`left`) and of the moment when the subscriber can take the next one (`ready`).
 
     - Completion waits behind the queue. An error does not: what is held leaves first, at once.
+    - What `pieces` raises is such an error too. What `due` raises is the error of the piece that
+      it was asked about: that one and all behind it are dropped.
     - A restart drops what is held of its source, and waits behind what is held of the others.
-    - Disposal drops what is held.
+    - Disposal drops what is held. So does an exception out of the observer, which then goes on.
     - Demand: upstream is held while `capacity` pieces wait, and again let go when half of them
       have left. So at most `capacity` pieces wait, those of one chunk more, and what a source
       without demand pushes all the same.
@@ -46,45 +53,66 @@ class Pacer:
         self,
         observer: abc.ObserverBase[Chunk],
         scheduler: abc.SchedulerBase | None,
-        capacity: int,
+        capacity: int = CAPACITY,
     ) -> None:
         self._observer = observer
-        self._scheduler = scheduler_or_default(scheduler)
-        self.clock = clock_of(self._scheduler)
-        self.queue: deque[tuple[float, Chunk]] = deque()  # when it came, in seconds, and what
+        self.scheduler = scheduler_or_default(scheduler)
+        self.clock = clock_of(self.scheduler)
+        self.queue: deque[tuple[float, Chunk]] = deque()  # since when it waits, and what
+        self.opened = float("-inf")  # when the subscriber's valve opened last
         self._high = capacity
         self._low = capacity // 2
-        self._downstream = valve_of(self._scheduler)
-        self.valve = Valve(downstream=self._downstream)
+        self._downstream = valve_of(self.scheduler)
+        watching = self._downstream.on_change(self._on_valve)  # before upstream hears of it
+        self._valve = Valve(downstream=self._downstream)
         self._upstream = SingleAssignmentDisposable()
         self._timer = SerialDisposable()
         self._timer_at = float("inf")
+        self._due: float | None = None  # of the first piece, once it was asked for
         self._draining = self._completed = False
-        self._subscription = CompositeDisposable(
+        self.subscription = CompositeDisposable(
             self._upstream,
             self._timer,
-            self._downstream.on_change(self._on_valve),
-            self.valve,
+            watching,
+            self._valve,
             Disposable(self.queue.clear),
         )
 
-    def pieces(self, chunk: Chunk) -> Iterable[Chunk]:
-        """What `chunk` is queued as, with what was kept back of the text before it."""
-        return (chunk,)
+    def pieces(self, chunk: Chunk, now: float) -> Iterable[tuple[float, Chunk]]:
+        """What `chunk` is queued as, with what was kept back of the text before it.
+
+        Each piece with the moment from which on it waits.
+        """
+        return ((now, chunk),)
 
     def rest(self, source: str | None) -> Iterable[Chunk]:
         """What `pieces` has kept back of `source` (None: of all), now that no text follows it."""
         return ()
 
     def forget(self, source: str | None) -> None:
-        """Drop what `pieces` has kept back of `source` (None: of all): it begins again."""
+        """Drop what is kept of `source` (None: of all): it begins again."""
 
-    def due(self) -> float:
-        """When the first piece of the queue may leave, in seconds of `clock`."""
+    def due(self, since: float) -> float:
+        """When the first piece of the queue may leave, in seconds of `clock`.
+
+        Asked once, when it has come to the front and the subscriber's valve is open.
+
+        Args:
+            since: since when it waits; not earlier than the valve has opened.
+        """
         raise NotImplementedError
 
-    def left(self, chunk: Chunk) -> None:
-        """`chunk` leaves now."""
+    def left(self, chunk: Chunk, due: float) -> None:
+        """`chunk` leaves now. Not called for what an error flushes.
+
+        Args:
+            chunk: what was the first piece of the queue.
+            due: when it was due; later than that, if the valve opened or it came to the front
+                later. What is left of the difference to `clock()` is the lateness of the timer.
+        """
+
+    def ready(self) -> None:
+        """The subscriber has taken a piece, or its valve has opened."""
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
         """Subscribe to `source`."""
@@ -92,87 +120,108 @@ class Pacer:
             self.on_next,
             self.on_error,
             self.on_completed,
-            scheduler=with_valve(self._scheduler, self.valve),
+            scheduler=with_valve(self.scheduler, self._valve),
         )
-        return self._subscription
+        return self.subscription
 
     def on_next(self, chunk: Chunk) -> None:
         """Queue what has come, and let go what is due."""
         if is_restart(chunk):
             self._drop(chunk.source)
-        self._append(self.pieces(chunk))
+        try:
+            for piece in self.pieces(chunk, self.clock()):
+                self.queue.append(piece)
+        except Exception as error:
+            self.on_error(error)
+        else:
+            self.drain()
 
     def on_error(self, error: Exception) -> None:
         """Let everything go at once, and then fail."""
         last = [*(piece for _, piece in self.queue), *self.rest(None)]
-        self._subscription.dispose()
+        self.subscription.dispose()
         for piece in last:
-            self.left(piece)
             self._observer.on_next(piece)
         self._observer.on_error(error)
 
     def on_completed(self) -> None:
         """Complete once the queue is empty."""
         self._completed = True
-        self._append(self.rest(None))
+        now = self.clock()
+        self.queue.extend((now, piece) for piece in self.rest(None))
+        self.drain()
 
     def drain(self) -> None:
-        """Let go what is due, and set the timer for the rest."""
+        """Let go what is due, and set the timer for the rest. Called when the queue has grown."""
+        self._hold()
         if self._draining:
             return  # called from inside of on_next: the loop below goes on
         self._draining = True
         try:
             while self.queue and self._downstream.is_open:
-                due = self.due()
+                due = self._due_of_first()
+                if due is None:
+                    return
                 wait = due - self.clock()
                 if wait > RESOLUTION:
                     self._wake_at(due, wait)
                     return
-                self._let_go()
+                self._let_go(due)
+        except Exception:
+            self.subscription.dispose()
+            raise
         finally:
             self._draining = False
         if self._completed and not self.queue:
-            self._subscription.dispose()
+            self.subscription.dispose()
             self._observer.on_completed()
 
-    def hold(self) -> None:
-        """Hold upstream while too much waits. Called at each change of the queue."""
+    def _due_of_first(self) -> float | None:
+        if self._due is None:
+            since = max(self.queue[0][0], self.opened)
+            try:
+                self._due = max(self.due(since), self.clock())
+            except Exception as error:
+                self.subscription.dispose()
+                self._observer.on_error(error)
+        return self._due
+
+    def _let_go(self, due: float) -> None:
+        _, chunk = self.queue.popleft()
+        self._due = None
+        self.left(chunk, max(due, self.opened))
+        self._observer.on_next(chunk)
+        if self._downstream.is_open:
+            self.ready()
+        self._hold()
+
+    def _hold(self) -> None:
+        """Hold upstream while too much waits."""
         waiting = len(self.queue)
         if waiting >= self._high:
-            self.valve.close()
+            self._valve.close()
         elif waiting <= self._low:
-            self.valve.open()
-
-    def _append(self, pieces: Iterable[Chunk]) -> None:
-        now = self.clock()
-        self.queue.extend((now, piece) for piece in pieces)
-        self.hold()
-        self.drain()
-
-    def _let_go(self) -> None:
-        _, chunk = self.queue.popleft()
-        self.left(chunk)
-        self.hold()
-        self._observer.on_next(chunk)
+            self._valve.open()
 
     def _drop(self, source: str | None) -> None:
         self.forget(source)
-        if source is None:
-            self.queue.clear()
-        else:
-            kept = [entry for entry in self.queue if entry[1].source != source]
-            self.queue.clear()
-            self.queue.extend(kept)
+        self._due = None
+        kept = [entry for entry in self.queue if source is not None and entry[1].source != source]
+        self.queue.clear()
+        self.queue.extend(kept)
 
     def _wake_at(self, due: float, wait: float) -> None:
         if self._timer_at <= due + RESOLUTION:
             return  # it wakes early enough, and looks again
         self._timer_at = due
-        self._timer.disposable = self._scheduler.schedule_relative(wait, self._on_timer)
+        self._timer.disposable = self.scheduler.schedule_relative(wait, self._on_timer)
 
     def _on_timer(self, *_: object) -> None:
         self._timer_at = float("inf")
         self.drain()
 
-    def _on_valve(self, _: bool) -> None:
-        self.drain()
+    def _on_valve(self, is_open: bool) -> None:
+        if is_open:
+            self.opened = self.clock()
+            self.ready()
+            self.drain()

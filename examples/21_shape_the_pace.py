@@ -1,0 +1,50 @@
+"""C2, C3, C4, C5, D1, D2, D3, D4, D5: pieces of another size, a buffer, and six ways to slow down.
+
+A model is sometimes too fast for a reader, and comes in bursts. Each line below is the same story
+at another pace; what comes out, all told, is always the same text.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rxllm
+from rxllm import Token, to_async
+from rxllm import operators as ops
+
+PROMPT = "Tell me a story about a gardener"
+
+
+async def show(name: str, *shaping: Callable[[Any], Any]) -> None:
+    stream = rxllm.model("tiny").stream(PROMPT, max_tokens=12, temperature=0)
+    begun = time.monotonic()
+    chunks = [chunk async for chunk in to_async(stream.pipe(*shaping))]
+    pieces = [chunk.text for chunk in chunks if isinstance(chunk, Token)]
+    print(f"{name}: {len(pieces)} pieces in {time.monotonic() - begun:.1f} s: {pieces[:3]}")
+
+
+async def through_a_buffer() -> None:
+    """A slow reader: the model runs ahead of it, until the buffer is nearly full."""
+    status = ops.BufferStatus()
+    fullest = 0.0
+    stream = rxllm.model("tiny").stream(PROMPT, max_tokens=30, temperature=0)
+    async for _ in to_async(stream.pipe(ops.buffered(16, status=status)), capacity=1):
+        await asyncio.sleep(0.01)
+        fullest = max(fullest, status.pressure)
+    print(f"buffered: fullest at {fullest:.2f}; now {status}")
+
+
+async def main() -> None:
+    await show("as it comes")
+    await show("rechunk", ops.rechunk("small"))
+    await show("rechunk, adaptive", ops.rechunk("adaptive"))
+    await show("rate_limit", ops.rate_limit(per_second=40, burst=4))
+    await show("typewriter", ops.typewriter(characters_per_second=200))
+    await show("smooth by word", ops.smooth(by="word", seconds=0.02))
+    await show("pace", ops.pace(gap=0.015, window=10))
+    await show("throttle", ops.throttle(0.1))
+    await through_a_buffer()
+
+
+rxllm.run(main())

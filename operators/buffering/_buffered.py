@@ -1,0 +1,220 @@
+"""`buffered`: a bounded buffer between a fast model and a slow subscriber."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
+
+from rxllm.chunks import Chunk, is_restart
+from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
+
+__all__ = ["BufferStatus", "buffered"]
+
+
+class BufferStatus:
+    """How full a buffer is: to be given to `buffered`, and read at any time.
+
+    It is live, and costs nothing while nobody reads it. It tells of all subscriptions that run
+    now, of each operator that it was given to; of none all is 0.
+
+    >>> BufferStatus()
+    BufferStatus(queued=0, capacity=0, paused=False, pressure=0.00)
+    """
+
+    __slots__ = ("_buffers",)
+
+    def __init__(self) -> None:
+        self._buffers: list[_Buffering] = []
+
+    @property
+    def queued(self) -> int:
+        """Chunks that wait in all buffers."""
+        return sum(len(buffer.queue) for buffer in self._buffers)
+
+    @property
+    def capacity(self) -> int:
+        """Chunks that all buffers have room for."""
+        return sum(buffer.capacity for buffer in self._buffers)
+
+    @property
+    def paused(self) -> bool:
+        """True while a producer is held."""
+        return any(buffer.paused for buffer in self._buffers)
+
+    @property
+    def pressure(self) -> float:
+        """How full the fullest buffer is, from 0.0 to 1.0."""
+        return max((buffer.pressure for buffer in self._buffers), default=0.0)
+
+    def __repr__(self) -> str:
+        return (
+            f"BufferStatus(queued={self.queued}, capacity={self.capacity}, "
+            f"paused={self.paused}, pressure={self.pressure:.2f})"
+        )
+
+
+def buffered(
+    capacity: int = 1024,
+    high: float = 0.8,
+    low: float = 0.2,
+    status: BufferStatus | None = None,
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Let the producer run ahead of a slow subscriber, until the buffer is nearly full.
+
+    ::
+
+        S-a-b-c-d.....-------e(E,|)     .: the producer is held
+        [ buffered(4, high=0.75, low=0.25) ]
+        S-a-----------(b,c,d)e(E,|)     the subscriber's valve is closed between a and b
+
+    Without this, a closed valve holds the producer at once. With it, what comes while the valve is
+    closed waits here, in its order, and leaves when the valve opens. While it is open chunks pass
+    as they come.
+
+    - Completion, error: wait behind what is queued.
+    - Restart: what is queued of that stream is dropped; the notice waits behind the others'.
+    - Disposal: what is queued is dropped, and the producer disposed.
+    - Demand: the producer has a valve of its own, which the subscriber's does not close: only
+      `high` of the capacity does, and it opens again when no more than `low` of it waits. The
+      room between `high` and the capacity is for what the producer has under way. A source that
+      knows no demand can't be held: all that it pushes is kept, over the capacity too, and the
+      pressure stays 1.0. There is no timer: chunks wait as long as the valve is closed.
+
+    Args:
+        capacity: chunks, 1 or more.
+        high: the part of the capacity at which the producer is held, above `low`, 1 at most.
+        low: the part of it at which the producer goes on, 0 or more.
+        status: kept live, to be read while the stream runs.
+
+    Raises:
+        ValueError: `capacity` is below 1, or `low` and `high` are no such parts.
+        TypeError: `status` is no `BufferStatus`.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles, status = Marbles(), BufferStatus()
+    >>> marbles.valve.close()
+    >>> stream = marbles.cold("a-b-c-d-e-f|", demand=True).pipe(buffered(5, status=status))
+    >>> recording = marbles.subscribe(stream)
+    >>> marbles.advance_to(20)
+    >>> status
+    BufferStatus(queued=4, capacity=5, paused=True, pressure=0.80)
+    >>> marbles.valve.open()
+    >>> "".join(chunk.text for chunk in recording.chunks)
+    'abcdef'
+    """
+    if capacity < 1:
+        raise ValueError(f"capacity is the number of chunks that find room, 1 or more: {capacity}")
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"low and high are parts of the capacity, 0 to 1: {low}, {high}")
+    if not (status is None or isinstance(status, BufferStatus)):
+        raise TypeError(f"status is a BufferStatus, not {type(status).__name__}")
+    known = status if status is not None else BufferStatus()
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            buffering = _Buffering(observer, scheduler_or_default(scheduler), capacity)
+            buffering.marks = (low * capacity, high * capacity)
+            return buffering.start(source, known._buffers)  # noqa: SLF001 - the two are one
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Buffering:
+    """One subscription."""
+
+    marks: tuple[float, float]
+
+    def __init__(
+        self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase, capacity: int
+    ) -> None:
+        self.capacity = capacity
+        self.queue: deque[Chunk] = deque()
+        self.paused = False
+        self._observer = observer
+        self._scheduler = scheduler
+        self._downstream = valve_of(scheduler)
+        self._valve = Valve()
+        self._last: Callable[[], None] | None = None
+        self._draining = False
+        self._upstream = SingleAssignmentDisposable()
+        self._subscription = CompositeDisposable(
+            self._upstream,
+            self._downstream.on_change(self._drain),
+            self._valve,
+            Disposable(self.queue.clear),
+        )
+
+    @property
+    def pressure(self) -> float:
+        return min(1.0, len(self.queue) / self.capacity)
+
+    def start(self, source: Observable[Chunk], known: list[_Buffering]) -> abc.DisposableBase:
+        known.append(self)
+        self._subscription.add(Disposable(lambda: known.remove(self)))
+        self._upstream.disposable = source.subscribe(
+            self.on_next,
+            self.on_error,
+            self.on_completed,
+            scheduler=with_valve(self._scheduler, self._valve),
+        )
+        return self._subscription
+
+    def on_next(self, chunk: Chunk) -> None:
+        queue = self.queue
+        if not queue and self._downstream.is_open and not self._draining:
+            self._observer.on_next(chunk)
+            return
+        if is_restart(chunk):
+            self._drop(chunk.source)
+        queue.append(chunk)
+        self._hold()
+        self._drain()
+
+    def on_error(self, error: Exception) -> None:
+        self._last = lambda: self._observer.on_error(error)
+        self._drain()
+
+    def on_completed(self) -> None:
+        self._last = self._observer.on_completed
+        self._drain()
+
+    def _drain(self, _: bool = True) -> None:
+        if self._draining:
+            return  # called from inside of on_next: the loop below goes on
+        self._draining = True
+        try:
+            while self.queue and self._downstream.is_open:
+                self._observer.on_next(self.queue.popleft())
+                self._hold()
+        except Exception:
+            self._subscription.dispose()
+            raise
+        finally:
+            self._draining = False
+        if self._last is not None and not self.queue:
+            last, self._last = self._last, None
+            self._subscription.dispose()
+            last()
+
+    def _hold(self) -> None:
+        low, high = self.marks
+        waiting = len(self.queue)
+        if waiting >= high:
+            self.paused = True
+            self._valve.close()
+        elif self.paused and waiting <= low:
+            self.paused = False
+            self._valve.open()
+
+    def _drop(self, source: str | None) -> None:
+        kept = [chunk for chunk in self.queue if source is not None and chunk.source != source]
+        self.queue.clear()
+        self.queue.extend(kept)
+        self._hold()

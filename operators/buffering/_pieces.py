@@ -1,0 +1,190 @@
+"""The shape of `words`, `sentences` and `lines`: each piece of the text is one token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+from reactivex import Observable
+
+from rxllm.chunks import Batch, Chunk, Token
+from rxllm.operators._graphemes import graphemes
+from rxllm.operators._held_text import HeldText, confidence_of
+from rxllm.operators._text_operator import TextState, text_operator
+
+__all__ = ["Borders", "Kind", "TextCount", "pieces"]
+
+Kind: TypeAlias = Literal["words", "sentences", "lines"]
+
+
+class TextCount(msgspec.Struct, frozen=True, gc=False):
+    """How much text a stream had, told when it ends.
+
+    Attributes:
+        kind: what was counted: `"words"`, `"sentences"` or `"lines"`.
+        count: how many; 0 where the text was only white space.
+        characters: of the whole text, white space included.
+        source: the stream, after a merge.
+    """
+
+    kind: Kind
+    count: int
+    characters: int
+    source: str | None = None
+
+
+class Borders(Protocol):
+    """Finds where the pieces of a text begin."""
+
+    def feed(self, text: str) -> list[int]:
+        """Go on with `text`, and return the borders found, in characters fed so far."""
+
+
+def pieces(
+    kind: Kind,
+    borders: Callable[[], Borders],
+    report: Callable[[TextCount], object] | None,
+    longest: int,
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Make of each piece between two borders one token, numbered from 1.
+
+    Args:
+        kind: what is counted. What is only white space is a line, but no word and no sentence.
+        borders: makes what finds the borders; again after a piece that was too long.
+        report: called with the count at the end of each source.
+        longest: characters, 1 or more: a longer piece is cut.
+
+    Raises:
+        TypeError: `report` can't be called, or `longest` is no integer.
+        ValueError: `longest` is less than 1.
+    """
+    if not (report is None or callable(report)):
+        raise TypeError(f"report is a function that is called with the count, not {report!r}")
+    if not isinstance(longest, int):
+        raise TypeError(f"longest is a number of characters, an int, not {longest!r}")
+    if longest < 1:
+        raise ValueError(f"longest has to be 1 character or more, not {longest}")
+    return text_operator(lambda source: _Pieces(kind, borders, report, longest, source))
+
+
+class _Pieces(TextState):
+    """The text of one source."""
+
+    __slots__ = (
+        "_begun",
+        "_borders",
+        "_characters",
+        "_count",
+        "_held",
+        "_kind",
+        "_length",
+        "_longest",
+        "_make_borders",
+        "_parts",
+        "_report",
+        "_source",
+    )
+
+    def __init__(
+        self,
+        kind: Kind,
+        make_borders: Callable[[], Borders],
+        report: Callable[[TextCount], object] | None,
+        longest: int,
+        source: str | None,
+    ) -> None:
+        self._kind = kind
+        self._make_borders = make_borders
+        self._report = report
+        self._longest = longest
+        self._source = source
+        self._borders = make_borders()
+        self._held = HeldText()
+        self._parts: list[str] = []  # the text of the piece that is still open
+        self._length = 0  # its characters
+        self._begun = 0  # where it begins, in characters fed to the borders
+        self._count = self._characters = 0
+
+    def text(self, chunk: Token | Batch) -> list[Chunk]:
+        if isinstance(chunk, Token):
+            return self._token(chunk)
+        return [
+            out
+            for part in chunk.chunks
+            for out in (self._token(part) if type(part) is Token else self.other(part))
+        ]
+
+    def other(self, chunk: Chunk) -> Iterable[Chunk]:
+        if not self._held:
+            return (chunk,)
+        self._held.append(chunk)
+        return ()
+
+    def end(self) -> Iterator[Chunk]:
+        if self._held:
+            yield from self._piece("".join(self._parts))
+        if self._report is not None and self._characters:
+            count = TextCount(self._kind, self._count, self._characters, self._source)
+            self._report(count)
+
+    def _token(self, token: Token) -> list[Chunk]:
+        text = token.text
+        if not text:
+            return []
+        self._held.append(token)
+        self._characters += len(text)
+        if self._length + len(text) <= self._longest:
+            return self._read(text)
+        sent: list[Chunk] = []
+        start = 0
+        while start < len(text):  # never more than one character too many of one piece
+            room = self._longest + 1 - self._length
+            sent += self._read(text[start : start + room])
+            start += room
+            if self._length > self._longest:
+                sent += self._cut()
+        return sent
+
+    def _read(self, text: str) -> list[Chunk]:
+        self._parts.append(text)
+        self._length += len(text)
+        borders = self._borders.feed(text)
+        if not borders:
+            return []
+        sent: list[Chunk] = []
+        whole = "".join(self._parts)
+        start, begun = 0, self._begun
+        for border in borders:
+            piece = whole[start : border - begun]
+            if len(piece) > self._longest:  # by the end of the line
+                length = self._allowed(piece)
+                sent += self._piece(piece[:length])
+                piece = piece[length:]
+            sent += self._piece(piece)
+            start = border - begun
+        self._begun += start
+        self._length -= start
+        self._parts = [whole[start:]]
+        return sent
+
+    def _cut(self) -> list[Chunk]:
+        """Cut the open piece, which is one character too long."""
+        whole = "".join(self._parts)
+        length = self._allowed(whole)
+        sent = self._piece(whole[:length])
+        self._borders, self._begun, self._length, self._parts = self._make_borders(), 0, 0, []
+        return sent + self._read(whole[length:])
+
+    def _allowed(self, piece: str) -> int:
+        """Where a piece is cut that is one character too long: before its last grapheme."""
+        return len(piece) - len(graphemes(piece)[-1]) or self._longest
+
+    def _piece(self, text: str) -> list[Chunk]:
+        """One piece, and what is no text and waited behind it."""
+        number = None
+        if self._kind == "lines" or not text.isspace():
+            number = self._count = self._count + 1
+        taken = self._held.take(len(text))
+        piece = Token(text, confidence_of(taken), number, source=self._source)
+        return [piece, *(chunk for chunk in taken if type(chunk) is not Token)]

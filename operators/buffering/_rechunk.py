@@ -1,0 +1,203 @@
+"""`rechunk`: text in pieces of another length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, TypeAlias
+
+from reactivex import Observable, abc
+
+from rxllm.chunks import Batch, Chunk, Token, text_of
+from rxllm.operators._graphemes import LONGEST_GRAPHEME, graphemes
+from rxllm.operators._held_text import HeldText, confidence_of
+from rxllm.operators._text_operator import TextState, text_operator
+from rxllm.valve import clock_of
+
+__all__ = ["rechunk"]
+
+Size: TypeAlias = int | Literal["small", "medium", "large", "adaptive"]
+
+_SIZES: Final = {"small": 16, "medium": 64, "large": 256}
+_SMALLEST: Final = 16
+_FIRST: Final = 64
+_LARGEST: Final = 512
+_LONG: Final = 0.2
+_SHORT: Final = 0.05
+
+
+def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Cut the text into pieces of one length, or of one that follows the pace of the stream.
+
+    ::
+
+        S-ab-cdefgh-i-(E,|)
+        [ rechunk(3) ]
+        S----(abc,def)(ghi,E,|)
+
+    A piece is a `Token` with the longest text of `size` characters at most that cuts through no
+    grapheme; a grapheme that is longer is a piece of its own. So a piece leaves once the character
+    behind it has come. For a number, and the three names of numbers, the very pieces are the same
+    however the text is cut into chunks.
+
+    `"adaptive"` begins with 64 characters. After each full piece it looks at the time since the
+    piece before it: above 200 ms the next one may be 1.5 times as long, 512 characters at most;
+    below 50 ms 0.8 times, 16 at least. So only the joined text is always the same. There is no
+    timer: a stream that stands still keeps what it holds.
+
+    The confidence of a piece is that of its tokens multiplied, if all have one. What comes in a
+    `Batch` is taken out of it. Another chunk of the same source sends what came before it.
+
+    - Completion, error: what is held leaves first.
+    - Restart: what is held of that stream is dropped, and its length is the first one again.
+    - Disposal: what is held is dropped.
+    - Demand: passes through. At most `size` characters of each source are held, or one grapheme;
+      so a text of any length takes the same memory.
+
+    Args:
+        size: characters, 1 or more; `"small"` (16), `"medium"` (64), `"large"` (256) or
+            `"adaptive"`.
+
+    Raises:
+        ValueError: `size` is below 1, or another name.
+        TypeError: `size` is neither a number nor a name.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> for time, event in marbles.run(marbles.cold("ab-cdefgh-i|").pipe(rechunk(3))):
+    ...     print(time, getattr(event, "text", event))
+    3.0 abc
+    3.0 def
+    11.0 ghi
+    11.0 |
+    """
+    if size == "adaptive":
+        return _adaptive
+    length = _length(size)
+    return text_operator(lambda source: _Packing(source, _Fixed(length)))
+
+
+def _length(size: object) -> int:
+    if isinstance(size, str):
+        if size not in _SIZES:
+            raise ValueError(f"size is a number, 'adaptive' or one of {list(_SIZES)}: {size!r}")
+        return _SIZES[size]
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise TypeError(f"size is a number of characters or a name, not {type(size).__name__}")
+    if size < 1:
+        raise ValueError(f"size is the number of characters in a piece, 1 or more: {size}")
+    return size
+
+
+def _adaptive(source: Observable[Chunk]) -> Observable[Chunk]:
+    def subscribe(
+        observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        clock = clock_of(scheduler)
+        pieces = source.pipe(text_operator(lambda name: _Packing(name, _Adaptive(clock))))
+        return pieces.subscribe(observer, scheduler=scheduler)
+
+    return Observable(subscribe)
+
+
+class _Fixed:
+    """A length that stays."""
+
+    __slots__ = ("characters",)
+
+    def __init__(self, characters: int) -> None:
+        self.characters = characters
+
+    def sent(self) -> None:
+        """A full piece has been cut off."""
+
+
+class _Adaptive(_Fixed):
+    """A length that follows the time between two pieces."""
+
+    __slots__ = ("_clock", "_last", "_length")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(_FIRST)
+        self._clock = clock
+        self._length = float(_FIRST)
+        self._last: float | None = None
+
+    def sent(self) -> None:
+        now = self._clock()
+        interval = _SHORT if self._last is None else now - self._last
+        self._last = now
+        if interval > _LONG:
+            self._length = min(self._length * 1.5, _LARGEST)
+        elif interval < _SHORT:
+            self._length = max(self._length * 0.8, _SMALLEST)
+        self.characters = int(self._length)
+
+
+class _Packing(TextState):
+    """The text of one source that is no full piece yet."""
+
+    __slots__ = ("_held", "_length", "_parts", "_size", "_source")
+
+    def __init__(self, source: str | None, size: _Fixed) -> None:
+        self._source = source
+        self._size = size
+        self._held = HeldText()
+        self._parts: list[str] = []  # the held text
+        self._length = 0  # of the held text
+
+    def text(self, chunk: Token | Batch) -> Iterable[Chunk]:
+        if type(chunk) is Token:
+            return self._add(chunk)
+        sent: list[Chunk] = []
+        for part in chunk.chunks if type(chunk) is Batch else ():
+            sent.extend(self._add(part) if type(part) is Token else self.other(part))
+        return sent
+
+    def other(self, chunk: Chunk) -> Iterable[Chunk]:
+        return (*self.end(), chunk)
+
+    def end(self) -> Iterable[Chunk]:
+        if not self._length:
+            return ()
+        length, self._length = self._length, 0
+        self._parts.clear()
+        return (self._piece(length),)
+
+    def _add(self, token: Token) -> Iterable[Chunk]:
+        if not token.text:
+            return ()
+        self._held.append(token)
+        self._parts.append(token.text)
+        self._length += len(token.text)
+        return self._full_pieces() if self._length > self._size.characters else ()
+
+    def _full_pieces(self) -> Iterable[Chunk]:
+        text, start = "".join(self._parts), 0
+        is_plain = text.isascii() and "\r" not in text
+        pieces: list[Chunk] = []
+        while len(text) - start > (length := self._size.characters):
+            end = start + length if is_plain else _border(text, start, length)
+            if end == len(text):
+                break  # it may not be the whole grapheme yet
+            pieces.append(self._piece(end - start))
+            self._size.sent()
+            start = end
+        self._parts = [text[start:]]
+        self._length = len(text) - start
+        return pieces
+
+    def _piece(self, length: int) -> Token:
+        taken = self._held.take(length)
+        return Token("".join(map(text_of, taken)), confidence_of(taken), source=self._source)
+
+
+def _border(text: str, start: int, length: int) -> int:
+    """Where a piece ends that begins at `start`, where more than `length` characters follow.
+
+    Whether there is a border between two characters depends on nothing that follows them.
+    """
+    window = text[start : start + length + 1]
+    end = len(window) - len(graphemes(window)[-1])
+    if end == 0:
+        end = len(graphemes(text[start : start + LONGEST_GRAPHEME + 1])[0])
+    return start + end

@@ -1,0 +1,118 @@
+"""`words`: the text by the word."""
+
+# ruff: noqa: RUF001 - full-width punctuation is meant
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import regex
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.operators.buffering._pieces import TextCount, pieces
+
+__all__ = ["words"]
+
+_SPACE: Final = r"\s\x1c-\x1f"  # as str.isspace() has it
+_MARK: Final = r"\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}"  # one grapheme with what it follows
+_IDEOGRAPH: Final = r"\p{Han}\p{Hiragana}"
+_CLOSING: Final = "、。！，：；？」』）】》〉〕］｝"
+_BORDER: Final = regex.compile(
+    rf"""
+    (?<=[{_SPACE}]) (?=[^{_SPACE}{_MARK}])
+    | (?<=[^{_SPACE}\p{{Ps}}\p{{Pi}}"'\u2019]) (?=[{_IDEOGRAPH}])
+    | (?<=[{_IDEOGRAPH}{_CLOSING}]) (?=[\p{{Ps}}\p{{Pi}}])
+    | (?<=[{_IDEOGRAPH}]\p{{M}}{{0,3}}) (?=[\p{{L}}\p{{N}}]) (?!\u30fc)
+    """,
+    regex.VERBOSE,
+)
+_ASCII_BORDER: Final = re.compile(r"(?<=\s)(?=\S)")
+_CONTEXT: Final = 4  # characters before a border that tell whether it is one
+
+
+def words(
+    report: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    r"""Make of each word one numbered token, sent as soon as the next one begins.
+
+    ::
+
+        S-Hel-lo-_wor-ld-!-E|          _: a space
+        [ words(report) ]
+        S--------Hello_----(world!,E)|      report: 2 words, 12 characters
+
+    A word is what stands between white space, as for `str.split()`, with its punctuation and the
+    white space behind it: the joined text is the same, and white space at its beginning belongs to
+    the first word. In Chinese and Japanese, which write no spaces, each ideograph (Han) and each
+    Hiragana letter is a word of its own, with the punctuation behind it and the opening quotes and
+    brackets before it; a run of Katakana is one word. Korean is written with spaces. Thai, Lao,
+    Khmer and Burmese are not, and a dictionary would be needed: there, what stands between white
+    space is one word.
+
+    The words are the same however the text is cut into chunks. `Token.number` counts them from 1;
+    a text that is only white space is a token without a number. The confidence of a word is the
+    probability of all tokens that it is made of together, where each one is known. Batches are
+    unpacked. Other chunks that come in the middle of a word leave behind it.
+
+    - Completion, error: the last word leaves first, then `report` is called. If that raises, a
+      completion becomes that error; an error stays what it was, and gets a note.
+    - Restart: the word that is held is dropped, and words are counted from 1 again.
+    - Disposal: what is held is dropped; nothing is reported.
+    - Demand: passes through. Held is one word until the next one begins, at most `longest`
+      characters, and the other chunks that came after its beginning.
+
+    Args:
+        report: called once at the end of each stream that had text (each source, after a merge),
+            with a `TextCount`.
+        longest: characters. A longer word is cut before that, between two graphemes, and each part
+            is counted as a word.
+
+    Raises:
+        TypeError: `report` can't be called, or `longest` is no integer.
+        ValueError: `longest` is less than 1.
+
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.testing import Marbles
+    >>> stream = ScriptedModel(["Pi is", " 3.1", "4, 大约"]).stream("What is pi?")
+    >>> for _, event in Marbles().run(stream.pipe(words(print))):
+    ...     if getattr(event, "text", ""):
+    ...         print(event.number, repr(event.text))
+    TextCount(kind='words', count=5, characters=14, source=None)
+    1 'Pi '
+    2 'is '
+    3 '3.14, '
+    4 '大'
+    5 '约'
+    """
+    return pieces("words", _WordBorders, report, longest)
+
+
+class _WordBorders:
+    """Finds where words begin."""
+
+    __slots__ = ("_before", "_blank", "_length")
+
+    def __init__(self) -> None:
+        self._length = 0
+        self._before = ""  # the end of the open word, as far as it was fed before
+        self._blank = True  # nothing but white space so far
+
+    def feed(self, text: str) -> list[int]:
+        if self._blank:
+            visible = text.lstrip()
+            if not visible:
+                self._length += len(text)
+                return []
+            self._blank = False
+            self._length += len(text) - len(visible)
+            text = visible
+        before = len(self._before)
+        shown = self._before + text
+        border = _ASCII_BORDER if shown.isascii() else _BORDER
+        found = [self._length - before + each.start() for each in border.finditer(shown, before)]
+        self._length += len(text)
+        self._before = shown[-_CONTEXT:]
+        return found

@@ -1,0 +1,119 @@
+"""`rate_limit`: so many tokens in a second, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+
+from rxllm.chunks import Batch, Chunk, Reasoning, Token
+from rxllm.operators._pacer import Pacer
+
+__all__ = ["rate_limit"]
+
+
+def rate_limit(
+    per_second: float = 100.0,
+    burst: float = 200.0,
+    cost: Callable[[Token | Reasoning | Batch], float] | None = None,
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Hold chunks so that no more than so many tokens leave in a second.
+
+    ::
+
+        S-abcd------e(E,|)
+        [ rate_limit(per_second=0.5, burst=2) ]
+        S-abc-d-----e(E,|)
+
+    A token bucket: it holds `burst` tokens, is full at first, and gets `per_second` new ones. A
+    chunk leaves when the bucket holds its cost, and takes that out. One that costs more than
+    `burst` waits until its whole cost would have come in, and leaves the bucket empty: so from the
+    beginning to any time at most `burst + per_second * time` leaves, and nothing waits for ever.
+
+    A `Token` and a `Reasoning` cost 1, a `Batch` as many as it has chunks; other chunks cost
+    nothing, and leave in their order. Chunks are passed on as they came: the joined text is the
+    same. After a merge all sources share one bucket.
+
+    - Completion: waits until all has left. Error: what is held leaves first, at once.
+    - Restart: what is held of that stream is dropped; what it has used of the bucket stays used.
+    - Disposal: what is held is dropped, the timer cancelled.
+    - Demand: upstream is held while 1024 chunks wait, and goes on when half of them have left.
+      Nothing leaves while the valve is closed; the bucket fills all the same.
+
+    Args:
+        per_second: tokens that come into the bucket, above 0.
+        burst: tokens that the bucket holds, above 0.
+        cost: what a chunk costs in place of that, 0 or more; called when it comes to the front.
+
+    Raises:
+        ValueError: `per_second` or `burst` is not above 0; into `on_error`: `cost` returned what
+            is no cost.
+        TypeError: `cost` can't be called.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> limited = marbles.cold("(a,b,c,d)|").pipe(rate_limit(per_second=2, burst=2))
+    >>> for time, event in marbles.run(limited):
+    ...     print(time, getattr(event, "text", event))
+    0.0 a
+    0.0 b
+    0.5 c
+    1.0 d
+    9.0 |
+    """
+    if not 0 < per_second < float("inf"):
+        raise ValueError(f"per_second is how many tokens may leave in a second: {per_second}")
+    if not 0 < burst < float("inf"):
+        raise ValueError(f"burst is how many tokens may leave at once, above 0: {burst}")
+    if not (cost is None or callable(cost)):
+        raise TypeError(f"cost is a function of a chunk, not {type(cost).__name__}")
+    price = cost if cost is not None else _cost
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _Bucket(observer, scheduler, per_second, burst, price).start(source)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def _cost(chunk: Token | Reasoning | Batch) -> float:
+    return len(chunk.chunks) if type(chunk) is Batch else 1
+
+
+class _Bucket(Pacer):
+    """One subscription."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase | None,
+        per_second: float,
+        burst: float,
+        cost: Callable[[Token | Reasoning | Batch], float],
+    ) -> None:
+        super().__init__(observer, scheduler)
+        self._per_second = per_second
+        self._to_fill = burst / per_second
+        self._cost = cost
+        self._empty = float("-inf")  # when the bucket held nothing, if it had filled ever since
+        self._wait = 0.0  # seconds in which the cost of the first chunk comes in
+
+    def due(self, since: float) -> float:
+        chunk = self.queue[0][1]
+        self._wait = 0.0
+        if not isinstance(chunk, Token | Reasoning | Batch):
+            return since
+        cost = self._cost(chunk)
+        if not 0 <= cost < float("inf"):
+            raise ValueError(f"a chunk costs a number of tokens, 0 or more, not {cost!r}")
+        self._wait = cost / self._per_second
+        return max(self._empty, self.clock() - self._to_fill) + self._wait
+
+    def left(self, chunk: Chunk, due: float) -> None:
+        # If it had to wait for the valve, the bucket has filled since, but not over its edge.
+        filled_at_most = self.clock() - max(0.0, self._to_fill - self._wait)
+        self._empty = max(self._empty + self._wait, filled_at_most)

@@ -1,0 +1,173 @@
+"""`throttle`: not more often than so, and nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, SerialDisposable
+
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart, text_of
+from rxllm.operators._held_text import confidence_of, parts_of
+from rxllm.operators._pacer import RESOLUTION
+from rxllm.operators._per_source import concerned, forget
+from rxllm.valve import clock_of, scheduler_or_default, valve_of
+
+__all__ = ["throttle"]
+
+
+def throttle(seconds: float) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Pass on at most one chunk of text in each interval, and join what comes between.
+
+    ::
+
+        S-abcd-----e-f(E,|)
+        [ throttle(3) ]
+        S-a--(bcd)-e--(f,E,|)
+
+    The first chunk of text leaves at once. What comes within `seconds` of the last one that left
+    is joined, and leaves when they are over: several tokens as one `Token`, whose confidence is
+    that of all of them multiplied, if all have one; with a batch among them as one `Batch`. No
+    text is lost, and the joined text is the same however it is cut into chunks. Another chunk,
+    `Reasoning` too, is passed on when it comes, and sends what came before it: of its own stream,
+    or of all streams if it names none.
+
+    - Completion, error: what is held leaves first.
+    - Restart: what is held of that stream is dropped, and its next text leaves at once.
+    - Disposal: what is held is dropped, the timer cancelled.
+    - Demand: passes through. What comes of each source in one interval is held; when the interval
+      is over while the valve is closed, it waits until that opens. One timer serves the
+      subscription: it is set by the first text that is held, and not touched by what joins it.
+
+    Args:
+        seconds: the interval, above 0.
+
+    Raises:
+        ValueError: `seconds` is not above 0.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> source = marbles.cold("a-b-c-d--------|")
+    >>> for time, event in marbles.run(source.pipe(throttle(5))):
+    ...     print(time, getattr(event, "text", event))
+    0.0 a
+    5.0 bc
+    10.0 d
+    15.0 |
+    """
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"seconds is the time between two chunks of text, above 0: {seconds}")
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            throttling = _Throttling(observer, scheduler_or_default(scheduler), seconds)
+            upstream = source.subscribe(
+                throttling.on_next,
+                throttling.on_error,
+                throttling.on_completed,
+                scheduler=scheduler,
+            )
+            return CompositeDisposable(upstream, throttling.timers)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Throttling:
+    """One subscription."""
+
+    def __init__(
+        self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase, seconds: float
+    ) -> None:
+        self._observer = observer
+        self._scheduler = scheduler
+        self._seconds = seconds
+        self._clock = clock_of(scheduler)
+        self._valve = valve_of(scheduler)
+        self._free: dict[str | None, float] = {}  # from when on text may leave again
+        self._held: dict[str | None, list[Chunk]] = {}
+        self._timer = SerialDisposable()
+        self._timer_runs = False
+        self.timers = CompositeDisposable(self._timer, self._valve.on_change(self._on_valve))
+
+    def on_next(self, chunk: Chunk) -> None:
+        source = chunk.source
+        if type(chunk) is Token or type(chunk) is Batch:
+            held = self._held.get(source)
+            if held is not None:
+                held.append(chunk)
+            else:
+                self._first(chunk, source)
+            return
+        if is_restart(chunk):
+            forget(self._held, source)
+            forget(self._free, source)
+        self._send_all(source)
+        if type(chunk) is End:
+            forget(self._free, source)
+        self._observer.on_next(chunk)
+
+    def on_error(self, error: Exception) -> None:
+        self._send_all(None)
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        self._send_all(None)
+        self._observer.on_completed()
+
+    def _first(self, chunk: Token | Batch, source: str | None) -> None:
+        now = self._clock()
+        free = self._free.get(source, now)
+        if free <= now + RESOLUTION and self._valve.is_open:
+            self._free[source] = now + self._seconds
+            self._observer.on_next(chunk)
+            return
+        self._free[source] = free
+        self._held[source] = [chunk]
+        if not self._timer_runs and free > now + RESOLUTION:
+            self._start_timer(free - now)
+
+    def _send(self, source: str | None) -> None:
+        held = self._held.pop(source, None)
+        if held is not None:
+            self._free[source] = self._clock() + self._seconds
+            self._observer.on_next(_joined(held))
+
+    def _send_all(self, source: str | None) -> None:
+        for each in concerned(self._held, source):
+            self._send(each)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._timer_runs = True
+        self._timer.disposable = self._scheduler.schedule_relative(seconds, self._on_timer)
+
+    def _on_timer(self, *_: object) -> None:
+        self._timer_runs = False
+        self._send_due()
+
+    def _on_valve(self, _: bool) -> None:
+        self._send_due()
+
+    def _send_due(self) -> None:
+        now = self._clock() + RESOLUTION
+        for source in list(self._held):
+            if not self._valve.is_open:
+                return  # to be gone on with when it opens
+            if self._free[source] <= now:
+                self._send(source)
+        if self._held and not self._timer_runs:
+            next_free = min(self._free[source] for source in self._held)
+            self._start_timer(next_free - self._clock())
+
+
+def _joined(held: list[Chunk]) -> Chunk:
+    if len(held) == 1:
+        return held[0]
+    text, source = "".join(map(text_of, held)), held[0].source
+    if any(type(chunk) is Batch for chunk in held):
+        parts = [part for part in parts_of(held) if type(part) is not Batch]
+        return Batch(tuple(parts), text, source=source)  # type: ignore[arg-type]
+    return Token(text, confidence_of(held), source=source)

@@ -1,0 +1,267 @@
+"""`buffered`: a bounded buffer that holds the producer (row C3), and tells its state (row C4)."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Chunk, End, Notice, Start, Token
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from rxllm.valve import StreamScheduler, Valve, with_valve
+from tests.operators.texts import cut_texts, text_after
+
+
+def figures(status: ops.BufferStatus) -> tuple[int, bool, float]:
+    """What `status` says: queued, paused, pressure."""
+    return status.queued, status.paused, round(status.pressure, 3)
+
+
+def test_while_the_valve_is_open_chunks_pass_as_they_come(marbles: Marbles) -> None:
+    diagram = "S-a-b-(E,|)"
+    assert marbles.run(marbles.cold(diagram).pipe(ops.buffered())) == marbles.expect(diagram)
+
+
+def test_while_it_is_closed_they_wait_in_their_order(marbles: Marbles) -> None:
+    marbles.at(3, marbles.valve.close)
+    marbles.at(9, marbles.valve.open)
+    assert marbles.run(marbles.cold("S-a-b-(E,|)").pipe(ops.buffered())) == [
+        (0.0, Start("request-1", "model")),
+        (2.0, Token("a")),
+        (9.0, Token("b")),
+        (9.0, End("stop")),
+        (9.0, COMPLETED),
+    ]
+
+
+def test_never_and_empty(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("").pipe(ops.buffered()), until=1) == []
+    assert marbles.run(marbles.cold("|").pipe(ops.buffered()), until=3) == [(1.0, COMPLETED)]
+
+
+def test_an_error_waits_behind_what_is_queued(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    marbles.at(1, marbles.valve.close)
+    marbles.at(9, marbles.valve.open)
+    stream = marbles.cold("a-b-#", error=error).pipe(ops.buffered())
+    assert marbles.run(stream) == [(0.0, Token("a")), (9.0, Token("b")), (9.0, error)]
+
+
+def test_a_restart_drops_what_is_queued_of_its_stream(marbles: Marbles) -> None:
+    marbles.valve.close()
+    marbles.at(9, marbles.valve.open)
+    left = marbles.cold("a-R-b|", source="left")
+    right = marbles.cold("-x----|", source="right")
+    assert [event for _, event in marbles.run(rx.merge(left, right).pipe(ops.buffered()))] == [
+        Token("x", source="right"),
+        Notice("restart", source="left"),
+        Token("b", source="left"),
+        COMPLETED,
+    ]
+
+
+def test_a_restart_of_no_source_drops_everything(marbles: Marbles) -> None:
+    marbles.valve.close()
+    marbles.at(9, marbles.valve.open)
+    events = marbles.run(marbles.cold("a-b-R-c|").pipe(ops.buffered()))
+    assert events == [(9.0, Notice("restart")), (9.0, Token("c")), (9.0, COMPLETED)]
+
+
+def test_a_restart_lets_the_held_producer_go_on(marbles: Marbles) -> None:
+    status = ops.BufferStatus()
+    marbles.valve.close()
+    stream = marbles.hot("-a-b-R").pipe(ops.buffered(2, high=1, low=0.5, status=status))
+    marbles.subscribe(stream)
+    marbles.advance_to(4)
+    assert figures(status) == (2, True, 1.0)
+    marbles.advance_to(6)
+    assert figures(status) == (1, False, 0.5)
+
+
+def test_c3_the_producer_is_held_at_the_high_mark() -> None:
+    marbles, status = Marbles(), ops.BufferStatus()
+    model = ScriptedModel([Token("x")] * 3000, delay=0.001)
+    marbles.valve.close()
+    recording = marbles.subscribe(model.stream("Hi").pipe(ops.buffered(status=status)))
+    marbles.advance_to(60)
+    assert (figures(status), status.capacity) == ((820, True, 0.801), 1024)
+    assert (recording.events, marbles.timers) == ([], [])
+    marbles.valve.open()
+    assert (len(recording.events), figures(status)) == (820, (0, False, 0.0))
+    marbles.valve.close()
+    marbles.advance_to(120)
+    assert figures(status) == (820, True, 0.801)
+
+
+def test_c3_the_producer_does_not_run_on_after_the_reader_has_left(marbles: Marbles) -> None:
+    model, status = ScriptedModel([Token("x")] * 3000, delay=1), ops.BufferStatus()
+    recording = marbles.subscribe(model.stream("Hi").pipe(ops.buffered(status=status)))
+    marbles.advance_to(5)
+    recording.dispose()
+    assert (model.active, model.cancelled, marbles.timers) == (0, 1, [])
+    assert repr(status) == "BufferStatus(queued=0, capacity=0, paused=False, pressure=0.00)"
+
+
+def test_c3_the_producer_goes_on_at_the_low_mark(marbles: Marbles) -> None:
+    status, seen = ops.BufferStatus(), []
+    marbles.valve.close()
+    marbles.hot("(a,b,c,d,e,f,g,h,i,j)").pipe(ops.buffered(10, status=status)).subscribe(
+        lambda _: seen.append((status.queued, status.paused)),
+        scheduler=with_valve(marbles.scheduler, marbles.valve),
+    )
+    marbles.advance_to(1)
+    assert figures(status) == (10, True, 1.0)
+    marbles.valve.open()
+    assert seen == [(queued, queued > 1) for queued in reversed(range(10))]
+
+
+def test_c4_the_length_of_the_queue_is_the_true_one(marbles: Marbles) -> None:
+    status, rows = ops.BufferStatus(), []
+    marbles.valve.close()
+    marbles.subscribe(marbles.cold("a-b-c-d-e").pipe(ops.buffered(5, status=status)))
+    for second in range(1, 10, 2):
+        marbles.advance_to(second)
+        rows.append(figures(status))
+    assert rows == [
+        (1, False, 0.2),
+        (2, False, 0.4),
+        (3, False, 0.6),
+        (4, True, 0.8),
+        (5, True, 1.0),
+    ]
+    marbles.valve.open()
+    assert figures(status) == (0, False, 0.0)
+
+
+def test_a_source_without_demand_loses_nothing(marbles: Marbles) -> None:
+    status = ops.BufferStatus()
+    marbles.valve.close()
+    recording = marbles.subscribe(marbles.cold("(a,b,c,d,e)|").pipe(ops.buffered(2, status=status)))
+    marbles.advance_to(1)
+    assert figures(status) == (5, True, 1.0)
+    marbles.valve.open()
+    assert [chunk.text for chunk in recording.chunks] == list("abcde")
+
+
+def test_what_comes_while_the_buffer_drains_leaves_behind_it(marbles: Marbles) -> None:
+    got: list[str] = []
+    subject: rx.Subject[Chunk] = rx.Subject()
+
+    def on_next(chunk: Any) -> None:
+        got.append(chunk.text)
+        if chunk.text == "a":
+            subject.on_next(Token("c"))
+
+    marbles.valve.close()
+    subject.pipe(ops.buffered()).subscribe(
+        on_next, scheduler=with_valve(marbles.scheduler, marbles.valve)
+    )
+    subject.on_next(Token("a"))
+    subject.on_next(Token("b"))
+    marbles.valve.open()
+    assert got == ["a", "b", "c"]
+
+
+def test_a_valve_that_closes_while_the_buffer_drains_is_obeyed(marbles: Marbles) -> None:
+    got: list[Any] = []
+
+    def on_next(chunk: Chunk) -> None:
+        got.append(chunk)
+        marbles.valve.close()
+
+    marbles.cold("(a,b)|").pipe(ops.buffered()).subscribe(
+        on_next, scheduler=with_valve(marbles.scheduler, marbles.valve)
+    )
+    marbles.advance_to(9)
+    assert got == [Token("a")]
+    marbles.valve.open()
+    assert got == [Token("a"), Token("b")]
+
+
+def test_what_the_subscriber_raises_ends_it_and_is_no_error_of_the_stream() -> None:
+    errors: list[Exception] = []
+    valve = Valve()
+
+    def on_next(_: object) -> None:
+        raise KeyError("mine")
+
+    async def main() -> None:
+        scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
+        valve.close()
+        async with no_leaks(valve):
+            model = ScriptedModel("Hi")
+            stream = model.stream("Hi").pipe(ops.buffered())
+            stream.subscribe(on_next, errors.append, scheduler=scheduler)
+            await asyncio.sleep(1)
+            with pytest.raises(KeyError):
+                valve.open()
+
+    run_virtual(main())
+    assert errors == []
+
+
+def test_one_status_tells_of_all_subscriptions(marbles: Marbles) -> None:
+    status = ops.BufferStatus()
+    stream = marbles.cold("a-b").pipe(ops.buffered(4, status=status))
+    marbles.valve.close()
+    first, second = marbles.subscribe(stream), marbles.subscribe(stream)
+    marbles.advance_to(1)
+    assert (status.queued, status.capacity, status.pressure) == (2, 8, 0.25)
+    first.dispose()
+    marbles.advance_to(3)
+    assert (status.queued, status.capacity, status.pressure) == (2, 4, 0.5)
+    marbles.valve.open()
+    assert (first.chunks, second.chunks) == ([], [Token("a"), Token("b")])
+
+
+@pytest.mark.parametrize("diagram", ["a|", "a#", "a"])
+def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> None:
+    recording = marbles.subscribe(marbles.cold(diagram).pipe(ops.buffered()))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert marbles.valve._callbacks == {}
+
+
+def test_under_an_event_loop_nothing_is_left_behind() -> None:
+    async def main() -> list[Any]:
+        stream = ScriptedModel("a b c", by="word", delay=0.07).stream("Hi").pipe(ops.buffered(2))
+        async with no_leaks():
+            return [chunk async for chunk in to_async(stream)]
+
+    assert [chunk.text for chunk in run_virtual(main()) if type(chunk) is Token] == [
+        "a",
+        " b",
+        " c",
+    ]
+
+
+@given(cut_texts(), st.integers(1, 4), st.integers(0, 9))
+def test_the_joined_text_is_the_same(
+    texts: tuple[str, list[str]], capacity: int, opens: int
+) -> None:
+    text, pieces = texts
+    assert text_after(pieces, ops.buffered(capacity)) == text
+    marbles = Marbles()
+    marbles.valve.close()
+    marbles.at(opens, marbles.valve.open)
+    model = ScriptedModel([Token(piece) for piece in pieces], delay=1)
+    events = marbles.run(model.stream("Hi").pipe(ops.buffered(capacity)))
+    assert "".join(event.text for _, event in events if type(event) is Token) == text
+
+
+@pytest.mark.parametrize(
+    "bad", [{"capacity": 0}, {"high": 1.1}, {"low": -0.1}, {"low": 0.5, "high": 0.5}]
+)
+def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        ops.buffered(**bad)
+
+
+def test_what_is_no_status_is_refused_at_the_call() -> None:
+    with pytest.raises(TypeError, match="BufferStatus"):
+        ops.buffered(status={})  # type: ignore[arg-type]

@@ -1,0 +1,220 @@
+"""`Pacer`: what the operators that let chunks go later have in common."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex import operators as rx_ops
+
+from rxllm.chunks import Chunk, Notice, Token
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators._pacer import Pacer
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from rxllm.valve import StreamScheduler, Valve, with_valve
+
+
+class Every(Pacer):
+    """A character every `seconds`; `!` fails as it comes, `?` when it is due."""
+
+    def __init__(self, observer: abc.ObserverBase[Chunk], scheduler: Any, seconds: float) -> None:
+        super().__init__(observer, scheduler, capacity=4)
+        self.seconds = seconds
+        self.next = 0.0
+
+    def pieces(self, chunk: Chunk, now: float) -> Iterable[tuple[float, Chunk]]:
+        if type(chunk) is not Token:
+            yield now, chunk
+            return
+        for letter in chunk.text:
+            if letter == "!":
+                raise KeyError(letter)
+            yield now, Token(letter, source=chunk.source)
+
+    def due(self, since: float) -> float:
+        if self.queue[0][1] == Token("?"):
+            raise KeyError("?")
+        return max(self.next, since)
+
+    def left(self, chunk: Chunk, due: float) -> None:
+        self.next = due + self.seconds
+
+
+def every(seconds: float) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return Every(observer, scheduler, seconds).start(source)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def test_pieces_leave_when_they_are_due_and_completion_behind_them(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("abc|").pipe(every(2))) == [
+        (0.0, Token("a")),
+        (2.0, Token("b")),
+        (4.0, Token("c")),
+        (4.0, COMPLETED),
+    ]
+
+
+def test_a_source_that_sends_all_at_once(marbles: Marbles) -> None:
+    source: Observable[Chunk] = rx.of(Token("a"), Token("b"))
+    assert marbles.run(source.pipe(every(2))) == [
+        (0.0, Token("a")),
+        (2.0, Token("b")),
+        (2.0, COMPLETED),
+    ]
+
+
+def test_an_error_flushes_what_is_held(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    stream = marbles.cold("abc#", error=error).pipe(every(9))
+    assert [time for time, _ in marbles.run(stream)] == [0.0, 3.0, 3.0, 3.0]
+    assert marbles.timers == []
+
+
+def test_an_exception_out_of_pieces_loses_nothing_that_came_before(marbles: Marbles) -> None:
+    source = marbles.cold("ab-c!d-e|")
+    events = marbles.run(source.pipe(every(9)))
+    assert [event for _, event in events[:-1]] == [Token("a"), Token("b"), Token("c")]
+    assert isinstance(events[-1][1], KeyError)
+    assert source.subscriptions == [(0.0, 3.0)]
+
+
+def test_an_exception_out_of_due_ends_the_stream_where_that_piece_stands(marbles: Marbles) -> None:
+    source = marbles.cold("ab?c----|")
+    events = marbles.run(source.pipe(every(1)))
+    assert [event for _, event in events[:-1]] == [Token("a"), Token("b")]
+    assert isinstance(events[-1][1], KeyError)
+    assert (source.subscriptions, marbles.timers) == ([(0.0, 1.0)], [])
+
+
+def test_one_timer_is_set_and_not_touched_by_what_comes(marbles: Marbles) -> None:
+    marbles.subscribe(marbles.hot("(a,b,c,d)--").pipe(every(30)))
+    marbles.advance_to(3)
+    assert marbles.timers == [30.0]
+
+
+def test_upstream_is_held_at_the_capacity_and_goes_on_at_half_of_it(marbles: Marbles) -> None:
+    said: list[Any] = []
+    model = ScriptedModel([Token("x")] * 50)
+    stream = model.stream("Hi").pipe(rx_ops.do_action(said.append), every(1))
+    marbles.subscribe(stream)
+    marbles.advance_to(0.5)
+    assert len(said) == 1 + 4
+    marbles.advance_to(1.5)
+    assert len(said) == 1 + 4
+    marbles.advance_to(2.5)
+    assert len(said) == 1 + 4 + 2
+
+
+def test_a_closed_valve_holds_upstream_at_once_and_what_is_due(marbles: Marbles) -> None:
+    marbles.at(1.5, marbles.valve.close)
+    marbles.at(7, marbles.valve.open)
+    source = marbles.cold("a-b-c|", demand=True)
+    assert marbles.run(source.pipe(every(1))) == [
+        (0.0, Token("a")),
+        (7.0, Token("b")),
+        (8.0, Token("c")),
+        (8.0, COMPLETED),
+    ]
+
+
+def test_a_valve_that_opens_inside_of_on_next_keeps_the_order(marbles: Marbles) -> None:
+    got: list[Any] = []
+
+    def on_next(chunk: Chunk) -> None:
+        marbles.valve.close()
+        marbles.valve.open()
+        got.append(chunk)
+
+    stream = marbles.cold("abc", demand=True).pipe(every(0))
+    stream.subscribe(on_next, scheduler=with_valve(marbles.scheduler, marbles.valve))
+    marbles.advance_to(9)
+    assert got == [Token("a"), Token("b"), Token("c")]
+
+
+def test_an_error_that_comes_inside_of_on_next_does_not_overtake(marbles: Marbles) -> None:
+    got: list[Any] = []
+    subject: rx.Subject[Chunk] = rx.Subject()
+
+    def on_next(chunk: Any) -> None:
+        got.append(chunk.text)
+        if chunk.text == "a":
+            subject.on_next(Token("c"))
+            subject.on_error(ValueError("broken"))
+
+    subject.pipe(every(0)).subscribe(
+        on_next, lambda error: got.append(str(error)), scheduler=marbles.scheduler
+    )
+    subject.on_next(Token("ab"))
+    assert got == ["a", "b", "c", "broken"]
+
+
+def test_disposal_inside_of_on_next_is_the_end(marbles: Marbles) -> None:
+    got: list[Any] = []
+    source = marbles.cold("abc--|")
+
+    def on_next(chunk: Chunk) -> None:
+        got.append(chunk)
+        subscription.dispose()
+
+    subscription = source.pipe(every(1)).subscribe(
+        on_next,
+        on_completed=lambda: got.append(COMPLETED),
+        scheduler=with_valve(marbles.scheduler, marbles.valve),
+    )
+    marbles.advance_to(9)
+    assert (got, source.subscriptions) == ([Token("a")], [(0.0, 0.0)])
+    assert (marbles.timers, marbles.valve._callbacks) == ([], {})
+
+
+def test_a_restart_drops_only_what_is_held_of_its_source(marbles: Marbles) -> None:
+    left = marbles.cold("(a,b)R|", source="left")
+    right = marbles.cold("-x---|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(every(9)))
+    assert [event for _, event in events] == [
+        Token("a", source="left"),
+        Token("x", source="right"),
+        Notice("restart", source="left"),
+        COMPLETED,
+    ]
+
+
+@pytest.mark.parametrize("diagram", ["ab|", "ab#", "ab"])
+def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> None:
+    recording = marbles.subscribe(marbles.cold(diagram).pipe(every(1)))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert marbles.valve._callbacks == {}
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_what_the_subscriber_raises_ends_it_and_is_no_error_of_the_stream(at: int) -> None:
+    errors: list[Exception] = []
+    told: list[Any] = []
+    valve = Valve()
+
+    def on_next(chunk: Any) -> None:
+        if chunk == Token("ab"[at]):
+            raise KeyError("mine")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        async with no_leaks(valve):
+            model = ScriptedModel([Token("abc"), 60.0])
+            model.stream("Hi").pipe(every(1)).subscribe(
+                on_next, errors.append, scheduler=StreamScheduler(loop, valve)
+            )
+            await asyncio.sleep(5)
+            assert model.active == 0
+
+    run_virtual(main())
+    assert (errors, [type(error) for error in told]) == ([], [KeyError])

@@ -1,0 +1,165 @@
+"""`pace`: adapted to the consumer, 15 ms over the last 10 chunks (row D4)."""
+
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from reactivex import operators as rx_ops
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Chunk, End, Notice, Reasoning, Start, Token, text_of
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from rxllm.valve import clock_of, with_valve
+from tests.operators.texts import cut_texts, text_after
+
+
+def times_of_a_consumer(needs: list[float], gap: float, window: int) -> list[float]:
+    """When chunks come to a consumer whose `on_next` takes so long for each of them."""
+    marbles, times = Marbles(), []
+    clock = clock_of(marbles.scheduler)
+
+    def on_next(_: Chunk) -> None:
+        times.append(round(clock(), 5))
+        need = needs[len(times) - 1]
+        if need:
+            marbles.scheduler.sleep(need)
+
+    source = marbles.cold("(" + ",".join("x" * len(needs)) + ")|")
+    source.pipe(ops.pace(gap, window)).subscribe(on_next, scheduler=marbles.scheduler)
+    marbles.advance_to(500)
+    return times
+
+
+def test_a_fast_consumer_gets_a_chunk_each_gap(marbles: Marbles) -> None:
+    stream = marbles.cold("S(a,b,c)---(E,|)").pipe(ops.pace(2))
+    assert marbles.run(stream) == [
+        (0.0, Start("request-1", "model")),
+        (1.0, Token("a")),
+        (3.0, Token("b")),
+        (5.0, Token("c")),
+        (11.0, End("stop")),
+        (11.0, COMPLETED),
+    ]
+
+
+def test_d4_15_milliseconds_apart() -> None:
+    times = times_of_a_consumer([0.0] * 5, 0.015, 10)
+    assert times == pytest.approx([0, 0.015, 0.03, 0.045, 0.06], abs=1e-5)
+
+
+def test_d4_what_the_consumer_takes_is_part_of_the_gap() -> None:
+    times = times_of_a_consumer([0.005] * 5, 0.015, 10)
+    assert times == pytest.approx([0, 0.015, 0.03, 0.045, 0.06], abs=1e-5)
+
+
+def test_d4_a_consumer_that_always_takes_longer_waits_for_nothing_on_top() -> None:
+    times = times_of_a_consumer([0.04] * 5, 0.015, 10)
+    assert times == pytest.approx([0, 0.04, 0.08, 0.12, 0.16], abs=1e-5)
+
+
+def test_d4_after_a_slow_chunk_the_average_of_the_last_ones_is_right() -> None:
+    assert times_of_a_consumer([1, 1, 5, 0, 0, 0], 3, 2) == [0, 3, 6, 11, 11.5, 14.5]
+
+
+def test_d4_the_average_gap_is_the_target_with_a_consumer_of_changing_speed() -> None:
+    times = times_of_a_consumer([0.0, 0.02] * 50, 0.015, 10)
+    assert (times[90] - times[10]) / 80 == pytest.approx(0.015, rel=0.02)
+
+
+def test_d4_a_closed_valve_is_the_time_that_the_consumer_takes(marbles: Marbles) -> None:
+    times: list[float] = []
+    clock = clock_of(marbles.scheduler)
+
+    def on_next(_: Chunk) -> None:
+        times.append(clock())
+        marbles.valve.close()
+        marbles.at(clock() + 2, marbles.valve.open)
+
+    stream = marbles.cold("(a,b,c)|").pipe(ops.pace(3))
+    stream.subscribe(on_next, scheduler=with_valve(marbles.scheduler, marbles.valve))
+    marbles.advance_to(100)
+    assert times == [0.0, 3.0, 6.0]
+
+
+def test_a_source_that_is_slower_than_the_gap_waits_for_nothing(marbles: Marbles) -> None:
+    diagram = "a---b---c|"
+    assert marbles.run(marbles.cold(diagram).pipe(ops.pace(2))) == marbles.expect(diagram)
+
+
+def test_never_and_empty(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("").pipe(ops.pace()), until=1) == []
+    assert marbles.run(marbles.cold("|").pipe(ops.pace()), until=3) == [(1.0, COMPLETED)]
+
+
+def test_before_an_error_everything_leaves_at_once(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    stream = marbles.cold("(a,b)#", error=error).pipe(ops.pace(60))
+    assert marbles.run(stream) == [(0.0, Token("a")), (5.0, Token("b")), (5.0, error)]
+
+
+def test_a_restart_drops_what_is_held_of_its_source(marbles: Marbles) -> None:
+    left = marbles.cold("(a,b)R-c|", source="left")
+    right = marbles.cold("-x|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.pace(10)))
+    assert [(time, event.source, event) for time, event in events[:-1]] == [
+        (0.0, "left", Token("a", source="left")),
+        (10.0, "right", Token("x", source="right")),
+        (10.0, "left", Notice("restart", source="left")),
+        (20.0, "left", Token("c", source="left")),
+    ]
+
+
+def test_reasoning_is_paced_and_other_chunks_take_no_time(marbles: Marbles) -> None:
+    lookup = {"r": Reasoning("hm"), "n": Notice("retry")}
+    stream = marbles.cold("(r,n,a,n)|", lookup=lookup).pipe(ops.pace(10))
+    assert [time for time, _ in marbles.run(stream)] == [0.0, 0.0, 10.0, 10.0, 10.0]
+
+
+def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+    stream = marbles.cold("(a,b)|").pipe(ops.pace(2))
+    first, second = marbles.subscribe(stream), marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert first.events == second.events
+    assert [time for time, _ in first.events] == [0.0, 2.0, 5.0]
+
+
+def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
+    source = marbles.cold("(a,b)---|")
+    recording = marbles.subscribe(source.pipe(ops.pace(60)))
+    marbles.advance_to(1)
+    recording.dispose()
+    assert (recording.chunks, source.subscriptions) == ([Token("a")], [(0.0, 1.0)])
+    assert (marbles.timers, marbles.valve._callbacks) == ([], {})
+
+
+def test_a_fast_model_is_held_while_1024_chunks_wait(marbles: Marbles) -> None:
+    said: list[Any] = []
+    model = ScriptedModel([Token("x")] * 5000)
+    stream = model.stream("Hi").pipe(rx_ops.do_action(said.append), ops.pace(1))
+    marbles.subscribe(stream)
+    marbles.advance_to(0.5)
+    assert len(said) == 1 + 1 + 1024
+
+
+def test_under_an_event_loop_nothing_is_left_behind() -> None:
+    async def main() -> list[Any]:
+        stream = ScriptedModel("a b c", by="word").stream("Hi").pipe(ops.pace())
+        async with no_leaks():
+            return [chunk async for chunk in to_async(stream)]
+
+    assert "".join(map(text_of, run_virtual(main()))) == "a b c"
+
+
+@given(cut_texts())
+def test_the_joined_text_is_the_same(texts: tuple[str, list[str]]) -> None:
+    text, pieces = texts
+    assert text_after(pieces, ops.pace(3)) == text
+
+
+@pytest.mark.parametrize("bad", [{"gap": 0}, {"gap": float("inf")}, {"window": 0}])
+def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        ops.pace(**bad)
