@@ -19,7 +19,9 @@ class TextState(ABC):
     """What an operator knows of the text of one source, from its beginning or a restart on.
 
     What the methods return is sent in its order. What they raise is the error of the stream: they
-    call no observer, so that it can only be their own or that of a user's function.
+    call no observer, so that it can only be their own or that of a user's function. A generator
+    may raise after what it has yielded, which is sent then. Once the stream has failed anyway, its
+    error stays what it was, and gets a note.
     """
 
     __slots__ = ()
@@ -77,6 +79,7 @@ class _Reading:
         self._observer = observer
         self._state_of = state_of
         self._states: dict[str | None, TextState] = {}
+        self._error: Exception | None = None  # that of the source
         self.upstream = SingleAssignmentDisposable()
 
     def on_next(self, chunk: Chunk) -> None:
@@ -98,6 +101,7 @@ class _Reading:
             self._observer.on_next(chunk)
 
     def on_error(self, error: Exception) -> None:
+        self._error = error
         if self._end(None):
             self._observer.on_error(error)
 
@@ -112,12 +116,22 @@ class _Reading:
 
     def _send(self, decide: Callable[..., Iterable[Chunk]], *chunk: Any) -> bool:
         try:
-            chunks = decide(*chunk)
-        except Exception as error:
-            self._states.clear()
-            self.upstream.dispose()
-            self._observer.on_error(error)
-            return False
-        for each in chunks:
+            chunks = iter(decide(*chunk))
+        except Exception as failure:
+            return self._fail(failure)
+        while True:
+            try:
+                each = next(chunks, None)
+            except Exception as failure:
+                return self._fail(failure)
+            if each is None:
+                return True
             self._observer.on_next(each)
-        return True
+
+    def _fail(self, failure: Exception) -> bool:
+        self._states.clear()
+        self.upstream.dispose()
+        if self._error is not None:
+            self._error.add_note(f"what was held when it came could not be decided: {failure!r}")
+        self._observer.on_error(self._error or failure)
+        return False

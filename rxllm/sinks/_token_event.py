@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rxllm.chunks import Token
-from rxllm.sinks._sentences import SentenceCounter
+from rxllm.sentences import SentenceBorders
 
 __all__ = ["Answer", "TokenEvent"]
 
@@ -14,10 +14,10 @@ class TokenEvent:
     Attributes:
         token: the chunk.
         index: its place among the tokens of the answer, from 0.
-        sentences: how many sentences have begun, this token included. Counted simply: a stop before
-            white space and a character not in lower case ends one, so "3.14" and "e.g. this" hold
-            no border, but "Dr. Smith" does.
-        new_sentence: whether one has begun in this token.
+        sentences: how many sentences have begun, this token included, by the rules of
+            `rxllm.sentences`: neither "3.14" nor "e.g." nor "Dr." ends one.
+        new_sentence: whether one has begun in this token. Where it opens with a quote or a bracket,
+            this is told of the token with the character behind that.
     """
 
     __slots__ = ("_answer", "_length", "index", "new_sentence", "sentences", "token")
@@ -29,8 +29,10 @@ class TokenEvent:
         answer.tokens += 1
         answer.pieces.append(token.text)
         answer.length += len(token.text)
-        self.new_sentence = answer.sentence_counter.add(token.text)
-        self.sentences = answer.sentence_counter.count
+        begun = answer.sentence_borders.begun
+        answer.sentence_borders.feed(token.text)
+        self.sentences = answer.sentence_borders.begun
+        self.new_sentence = self.sentences > begun
         self._length = answer.length
 
     @property
@@ -56,13 +58,13 @@ class TokenEvent:
 class Answer:
     """What one source has said since it last began."""
 
-    __slots__ = ("length", "pieces", "sentence_counter", "tokens")
+    __slots__ = ("length", "pieces", "sentence_borders", "tokens")
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.length = 0
         self.tokens = 0
-        self.sentence_counter = SentenceCounter()
+        self.sentence_borders = SentenceBorders()
 
     def text(self) -> str:
         """All of it, kept joined for the next time."""

@@ -1,0 +1,158 @@
+"""`change_case`: upper case, lower case, title case, one capital, capitals at sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias, get_args
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.operators._text_operator import text_operator
+from rxllm.operators.filtering._written import Writer, WrittenText
+from rxllm.sentences import SentenceBorders
+
+__all__ = ["Case", "change_case"]
+
+Case: TypeAlias = Literal["upper", "lower", "title", "capitalize", "sentence"]
+
+_SIGMA: Final = "\u03a3"
+_LONGEST: Final = 256  # characters that a sigma waits through
+_CONTEXTS: Final = ("", "A ", "A", "A'", "\u02b0", "A\u02b0", " \u02b0")
+_PROBES: Final = ("a", _SIGMA, f"\u02b0{_SIGMA}")
+
+
+def change_case(to: Case) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    r"""Write the text in another case, right across chunks.
+
+    ::
+
+        S-he-LLo-wor-ld-E|
+        [ change_case("capitalize") ]
+        S-He-llo-wor-ld-E|
+
+    The joined text is what `str.upper`, `str.lower`, `str.title` or `str.capitalize` make of the
+    whole text, however it is cut into chunks. `"sentence"` writes the first letter of each sentence
+    (as `sentences` has it, but that a letter in lower case may begin one) in upper case, unless a
+    digit comes before it, and leaves the rest as it is. Chunks stay as they are but for their text.
+    Code and addresses are text as well. Reasoning is not changed.
+
+    The capital sigma alone depends on what follows it (`"Σ"` becomes `"ς"` at the end of a word):
+    for all but `"upper"` and `"sentence"` it waits for a character that is no apostrophe, stop,
+    accent or the like. Behind 256 of these it is written as at the end of a word: there alone the
+    text may differ from what `str` makes of it. Other chunks that come behind it wait with it, in
+    their order.
+
+    - Completion, error: what is held leaves first.
+    - Restart: what is held is dropped; the text begins anew.
+    - Disposal: what is held is dropped.
+    - Demand: passes through. Held are at most a sigma and 256 characters, and the other chunks that
+      came behind it.
+
+    Args:
+        to: `"upper"`, `"lower"`, `"title"`, `"capitalize"` or `"sentence"`.
+
+    Raises:
+        ValueError: `to` is none of these.
+
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.testing import Marbles
+    >>> stream = ScriptedModel(["ΟΔΟ", "Σ", " tw", "O"]).stream("Hi").pipe(change_case("title"))
+    >>> [event.text for _, event in Marbles().run(stream) if hasattr(event, "text")]
+    ['Οδο', 'ς', ' Tw', 'o']
+    """
+    if to not in get_args(Case):
+        raise ValueError(f"to is one of {', '.join(get_args(Case))}, not {to!r}")
+    return text_operator(lambda _: WrittenText(_WRITERS[to]()))
+
+
+class _Upper:
+    """`str.upper` looks at each character alone."""
+
+    def decided(self, text: str) -> int:
+        return len(text)
+
+    def write(self, text: str, _: str) -> str:
+        return text.upper()
+
+
+class _Cased:
+    """A method of `str` that looks at the word a character is in.
+
+    What came before is stood for by a short text that the method takes for the same: by `_known`,
+    what it makes of the `_PROBES` behind it.
+    """
+
+    def __init__(self, change: Callable[[str], str]) -> None:
+        self._change = change
+        self._before = ""
+        self._known = {self._seen(context): context for context in reversed(_CONTEXTS)}
+
+    def decided(self, text: str) -> int:
+        if _SIGMA not in text:
+            return len(text)
+        place = text.rindex(_SIGMA)
+        if len(text) - place > _LONGEST:
+            return len(text)
+        at_the_end = self._change(self._before + text)
+        return len(text) if self._change(self._before + text + "A")[:-1] == at_the_end else place
+
+    def write(self, text: str, after: str) -> str:
+        begin = len(self._change(self._before))
+        before = self._before + text
+        changed = self._change(before)
+        if after and _SIGMA in text:
+            changed = self._change(before + after)[: len(changed)]
+        if text:
+            self._before = self._context(before)
+        return changed[begin:]
+
+    def _context(self, text: str) -> str:
+        last = text[-1]
+        if last.isascii() and last.isalpha():
+            return "A"
+        return "A " if last == " " else self._known[self._seen(text)]
+
+    def _seen(self, text: str) -> tuple[str, ...]:
+        return tuple(self._change(text + probe)[-1] for probe in _PROBES)
+
+
+class _Sentence:
+    """The first letter of each sentence in upper case."""
+
+    def __init__(self) -> None:
+        self._borders = SentenceBorders(any_case=True)
+        self._length = 0
+        self._due = True
+
+    def decided(self, text: str) -> int:
+        return len(text)
+
+    def write(self, text: str, _: str) -> str:
+        written: list[str] = []
+        start = 0
+        for border in self._borders.feed(text):
+            place = max(0, border - self._length)
+            written.append(self._begun(text[start:place]))
+            start, self._due = place, True
+        written.append(self._begun(text[start:]))
+        self._length += len(text)
+        return "".join(written)
+
+    def _begun(self, text: str) -> str:
+        """A part of a sentence, its first letter in upper case if it still is to come."""
+        if self._due:
+            for place, character in enumerate(text):
+                if character.isalnum():
+                    self._due = False
+                    return text[:place] + character.title() + text[place + 1 :]
+        return text
+
+
+_WRITERS: Final[dict[Case, Callable[[], Writer]]] = {
+    "upper": _Upper,
+    "lower": lambda: _Cased(str.lower),
+    "title": lambda: _Cased(str.title),
+    "capitalize": lambda: _Cased(str.capitalize),
+    "sentence": _Sentence,
+}

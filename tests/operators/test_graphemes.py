@@ -1,0 +1,75 @@
+"""Where a text may be cut (a foundation of the operators on text)."""
+
+from __future__ import annotations
+
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm.operators._graphemes import LONGEST_GRAPHEME, graphemes, settled
+from tests.operators.texts import cut_texts
+
+TORN = st.text("a\r\n\u0301\u200d👩🚀🏽🇳🇴字नि", max_size=30)
+
+
+@pytest.mark.parametrize(
+    "letters",
+    [
+        [],
+        ["a", "b", "\n"],
+        ["a", "\r\n", "\n", "\r"],
+        ["e\u0301", "\u0915\u093f"],
+        ["👩\u200d🚀", "👍🏽", "🇳🇴", "🇳"],
+        ["字", "。"],
+    ],
+)
+def test_a_grapheme_is_what_a_reader_sees_as_one(letters: list[str]) -> None:
+    assert graphemes("".join(letters)) == letters
+
+
+def test_a_very_long_one_is_cut_after_each_64_characters() -> None:
+    text = "ab" + "\u0301" * 150 + "c"
+    letters = graphemes(text)
+    assert [len(letter) for letter in letters] == [1, 64, 64, 23, 1]
+    assert "".join(letters) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("", 0),
+        ("a", 0),
+        ("ab", 1),
+        ("a\r", 1),
+        ("a\r\n", 1),
+        ("e\u0301", 0),
+        ("a👩\u200d", 1),
+        ("🇳🇴🇳", 2),
+        ("a" + "\u0301" * 62, 0),
+        ("a" + "\u0301" * 63, 64),
+    ],
+)
+def test_all_but_the_last_grapheme_is_settled(text: str, length: int) -> None:
+    assert settled(text) == length
+
+
+@given(TORN)
+def test_they_are_those_of_the_standard(text: str) -> None:
+    assert graphemes(text) == regex.findall(r"\X", text)  # none has more than 64 characters
+
+
+@given(cut_texts(TORN | st.text("a\u0301", max_size=300)))
+def test_what_is_sent_when_settled_is_the_same_however_it_is_cut(
+    text_and_pieces: tuple[str, list[str]],
+) -> None:
+    text, pieces = text_and_pieces
+    sent: list[str] = []
+    rest = ""
+    for piece in pieces:
+        rest += piece
+        length = settled(rest)
+        sent += graphemes(rest[:length])
+        rest = rest[length:]
+        assert len(rest) < LONGEST_GRAPHEME
+    assert sent + graphemes(rest) == graphemes(text)

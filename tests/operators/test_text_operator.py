@@ -1,0 +1,179 @@
+"""`text_operator`: the shape of a synchronous operator on text (a foundation)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+import reactivex as rx
+
+from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Token
+from rxllm.operators._text_operator import TextState, text_operator
+from rxllm.testing import COMPLETED, Marbles
+
+
+class Doubting(TextState):
+    """Holds the last token. "!" is an error, and so is "?" that is held at the end."""
+
+    def __init__(self, source: str | None) -> None:
+        self.source = source
+        self.held: list[Chunk] = []
+
+    def text(self, chunk: Token | Batch) -> Iterable[Chunk]:
+        if chunk.text == "!":
+            raise KeyError("!")
+        before, self.held = self.held, [chunk]
+        return before
+
+    def end(self) -> Iterator[Chunk]:
+        yield from self.held
+        if self.held == [Token("?")]:
+            raise KeyError("?")
+
+
+class Waiting(Doubting):
+    """Lets the others wait as well."""
+
+    def other(self, chunk: Chunk) -> Iterable[Chunk]:
+        self.held.append(chunk)
+        return ()
+
+
+def values(stream: Any) -> list[Any]:
+    return [event for _, event in Marbles().run(stream)]
+
+
+def test_what_the_state_returns_is_sent_in_its_order(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("S-a-b-E|").pipe(text_operator(Doubting))) == [
+        *marbles.expect("S---"),
+        (4.0, Token("a")),
+        (6.0, Token("b")),
+        (6.0, End("stop")),
+        (7.0, COMPLETED),
+    ]
+
+
+def test_never_and_empty(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("").pipe(text_operator(Doubting)), until=1) == []
+    assert marbles.run(marbles.cold("|").pipe(text_operator(Doubting)), until=9) == [
+        (1.0, COMPLETED)
+    ]
+
+
+def test_held_text_leaves_before_completion_and_before_an_error() -> None:
+    marbles, error = Marbles(), ValueError("broken")
+    for end, last in (("|", COMPLETED), ("#", error)):
+        stream = marbles.cold("a-" + end, error=error).pipe(text_operator(Doubting))
+        assert [event for _, event in marbles.run(stream)] == [Token("a"), last]
+
+
+def test_a_state_is_made_when_the_first_text_of_a_source_comes(marbles: Marbles) -> None:
+    made: list[str | None] = []
+
+    def state_of(source: str | None) -> TextState:
+        made.append(source)
+        return Doubting(source)
+
+    left = marbles.cold("S-a-b-|", source="left")
+    right = marbles.cold("-S-x--|", source="right")
+    stream = rx.merge(left, right).pipe(text_operator(state_of))
+    assert made == []
+    sources = [event.source for _, event in marbles.run(stream)[:-1]]
+    assert sources == ["left", "right", "left", "left", "right"]
+    assert made == ["left", "right"]
+
+
+def test_an_end_ends_its_source_and_one_without_a_source_ends_all(marbles: Marbles) -> None:
+    left = marbles.cold("a--E--|", source="left")
+    right = marbles.cold("-x----|", source="right")
+    whole = marbles.cold("----E-|")
+    events = marbles.run(rx.merge(left, right, whole).pipe(text_operator(Doubting)))
+    assert events[:-1] == [
+        (3.0, Token("a", source="left")),
+        (3.0, End("stop", source="left")),
+        (4.0, Token("x", source="right")),
+        (4.0, End("stop")),
+    ]
+
+
+def test_a_restart_drops_the_state_unasked(marbles: Marbles) -> None:
+    left = marbles.cold("a--R--|", source="left")
+    right = marbles.cold("-x----|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(text_operator(Doubting)))
+    assert [event for _, event in events] == [
+        Notice("restart", source="left"),
+        Token("x", source="right"),
+        COMPLETED,
+    ]
+
+
+@pytest.mark.parametrize(("state", "place"), [(Doubting, 0), (Waiting, 1)])
+def test_what_is_no_text_is_for_the_state_to_queue(
+    state: type[TextState], place: int, marbles: Marbles
+) -> None:
+    lookup = {"P": Progress(1, 0.5)}
+    stream = marbles.cold("a-P-|", lookup=lookup)
+    events = marbles.run(stream.pipe(text_operator(lambda source: state(source))))  # type: ignore[call-arg]
+    assert events[place][1] == lookup["P"]
+
+
+def test_what_the_state_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+    source = marbles.cold("a-!-b-|")
+    [(time, error)] = marbles.run(source.pipe(text_operator(Doubting)))
+    assert (time, type(error), source.subscriptions) == (2.0, KeyError, [(0.0, 2.0)])
+
+
+@pytest.mark.parametrize("end", ["E", "|"])
+def test_what_was_decided_before_a_failure_at_the_end_leaves_first(
+    end: str, marbles: Marbles
+) -> None:
+    lookup = {"a": Token("?")}
+    stream = marbles.cold("a-" + end, lookup=lookup).pipe(text_operator(Doubting))
+    token, failure = (event for _, event in marbles.run(stream))
+    assert (token, type(failure)) == (Token("?"), KeyError)
+
+
+def test_an_error_stays_what_it_was_and_gets_a_note(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    stream = marbles.cold("a-#", lookup={"a": Token("?")}, error=error)
+    events = marbles.run(stream.pipe(text_operator(Doubting)))
+    assert [event for _, event in events] == [Token("?"), error]
+    assert "KeyError" in error.__notes__[0]
+
+
+def test_an_error_of_the_subscriber_is_none_of_the_stream() -> None:
+    errors: list[Exception] = []
+
+    def on_next(_: Chunk) -> None:
+        raise LookupError("of the subscriber")
+
+    source: rx.Observable[Chunk] = rx.of(Token("a"), Token("b"))
+    with pytest.raises(LookupError):
+        source.pipe(text_operator(Doubting)).subscribe(on_next, errors.append)
+    assert errors == []
+
+
+def test_two_subscriptions_and_early_disposal(marbles: Marbles) -> None:
+    source = marbles.cold("a---b-")
+    stream = source.pipe(text_operator(Doubting))
+    first = marbles.subscribe(stream)
+    marbles.advance_to(2)
+    second = marbles.subscribe(stream)
+    first.dispose()
+    marbles.advance_to(9)
+    assert (first.chunks, second.chunks) == ([], [Token("a")])
+    assert source.subscriptions[0] == (0.0, 2.0)
+    second.dispose()
+    assert marbles.timers == []
+
+
+def test_demand_and_the_scheduler_pass_through(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    stream = marbles.cold("a-b-c-", demand=True).pipe(text_operator(Doubting))
+    recording = marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert recording.chunks == []
+    marbles.valve.open()
+    marbles.advance_to(20)
+    assert recording.chunks == [Token("a"), Token("b")]
