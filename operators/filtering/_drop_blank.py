@@ -1,0 +1,59 @@
+"""`drop_blank`: chunks of text without any text are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+
+from rxllm.chunks import Batch, Chunk, Reasoning, Token
+
+__all__ = ["drop_blank"]
+
+
+def drop_blank() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    r"""Leave out chunks of text that hold no text.
+
+    ::
+
+        S-""-a-" "-b-E|
+        [ drop_blank() ]
+        S----a-" "-b-E|
+
+    That is a `Token` or `Reasoning` with the text `""`, and a `Batch` of nothing but these. White
+    space is text: without it words would run together. What has any text is passed on as it came,
+    and so are all chunks of other kinds.
+
+    - Completion, error: passed on.
+    - Restart: passed on; there is no state.
+    - Disposal: upstream is disposed; nothing is held.
+    - Demand: passes through.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> source = marbles.cold("a-n-s-b|", lookup={"n": Token(""), "s": Token(" ")})
+    >>> [(time, getattr(event, "text", event)) for time, event in
+    ...  marbles.run(source.pipe(drop_blank()))]
+    [(0.0, 'a'), (4.0, ' '), (6.0, 'b'), (7.0, |)]
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            pass_on = observer.on_next
+
+            def on_next(chunk: Chunk) -> None:
+                if type(chunk) is Token or type(chunk) is Reasoning:
+                    if chunk.text:
+                        pass_on(chunk)
+                elif type(chunk) is not Batch or any(part.text for part in chunk.chunks):
+                    pass_on(chunk)
+
+            return source.subscribe(
+                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+
+        return Observable(subscribe)
+
+    return operator

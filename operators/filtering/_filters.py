@@ -1,0 +1,121 @@
+"""`filters`: each chunk goes through functions that change it, or drop it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, get_args
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxllm.chunks import Batch, Chunk, End, Notice, Start
+
+__all__ = ["filters"]
+
+Filter: TypeAlias = Callable[[Any], Chunk | None]
+
+_ORDER: Final = frozenset({Start, Notice, End})
+_REST: Final = frozenset(get_args(Chunk)) - _ORDER
+
+
+def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Put each chunk through functions, in their order; the first that gives `None` drops it.
+
+    ::
+
+        S-a-b-c-E|
+        [ filters(capital, no_b) ]
+        S-A---C-E|
+
+    A function takes a chunk and gives that chunk, another one in its place, or `None`; the
+    functions after one that gave `None` are not called. A new chunk that names no source gets that
+    of the chunk it came from. `Start`, `Notice` and `End` pass by, since the order of a stream
+    hangs on them: so `lambda chunk: chunk if type(chunk) is Token else None` leaves a stream whole.
+
+    The functions see the chunks as they are cut: `"bad"` may come as `"b"` and `"ad"`. Put
+    `words()` before this where that matters, or use `redact`.
+
+    - Completion, error: passed on. What a function raises is the error of the stream.
+    - Restart: passed on; there is no state.
+    - Disposal: upstream is disposed; nothing is held.
+    - Demand: passes through.
+
+    Args:
+        functions: called with each chunk, one after the other; without any, all pass.
+
+    Raises:
+        TypeError: a function can't be called, or is asynchronous (use `filter_async`); into
+            `on_error` if one gives something else than a chunk or `None`, or a `Start`, `Notice`
+            or `End`.
+
+    >>> from rxllm.chunks import Token
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> def no_b(chunk):
+    ...     return None if chunk.text == "b" else chunk
+    >>> def capital(chunk):
+    ...     return Token(chunk.text.upper())
+    >>> events = marbles.run(marbles.cold("S-a-b-c-E|").pipe(filters(no_b, capital)))
+    >>> [(time, getattr(event, "text", "")) for time, event in events]
+    [(0.0, ''), (2.0, 'A'), (6.0, 'C'), (8.0, ''), (9.0, '')]
+    """
+    for function in functions:
+        if not callable(function):
+            raise TypeError(f"a filter is a function of a chunk, not {function!r}")
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"the filter {function!r} is asynchronous: use filter_async for it")
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            upstream = SingleAssignmentDisposable()
+            pass_on = observer.on_next
+
+            def on_next(chunk: Chunk) -> None:
+                if type(chunk) not in _ORDER:
+                    try:
+                        left = _through(functions, chunk)
+                    except Exception as error:
+                        upstream.dispose()
+                        observer.on_error(error)
+                        return
+                    if left is None:
+                        return
+                    chunk = left
+                pass_on(chunk)
+
+            upstream.disposable = source.subscribe(
+                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+            return upstream
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def _through(functions: tuple[Filter, ...], chunk: Chunk) -> Chunk | None:
+    for function in functions:
+        result = function(chunk)
+        if result is None:
+            return None
+        if result is not chunk:
+            if type(result) not in _REST:
+                raise TypeError(
+                    f"the filter {function!r} gave {result!r}: it has to give a chunk, neither "
+                    "Start, Notice nor End, or None to drop it"
+                )
+            if result.source is None and chunk.source is not None:
+                result = _of_source(result, chunk.source)
+            chunk = result
+    return chunk
+
+
+def _of_source(chunk: Chunk, source: str) -> Chunk:
+    if type(chunk) is Batch:
+        parts = tuple(msgspec.structs.replace(part, source=source) for part in chunk.chunks)
+        return msgspec.structs.replace(chunk, chunks=parts, source=source)
+    return msgspec.structs.replace(chunk, source=source)

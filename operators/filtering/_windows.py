@@ -1,0 +1,123 @@
+"""The text of one source, cut into windows that are checked one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rxllm.chunks import Chunk, End, Token, is_content, text_of
+from rxllm.operators._held_text import HeldText, confidence_of, parts_of
+
+__all__ = ["Windows"]
+
+
+class Windows:
+    """A window under check, what waits behind it, and what the subscriber got before it.
+
+    Attributes:
+        source: the stream.
+        task: the check under way, if that is a task.
+        complete: no more text comes, so that the last window may be a short one.
+        busy: its windows are being settled at this moment.
+        passed: all text that has left, where it is kept.
+    """
+
+    __slots__ = (
+        "_checking",
+        "_context",
+        "_held",
+        "_length",
+        "_window",
+        "busy",
+        "complete",
+        "passed",
+        "source",
+        "task",
+    )
+
+    def __init__(self, source: str | None) -> None:
+        self.source = source
+        self.task: asyncio.Future[bool] | None = None
+        self.complete = self.busy = False
+        self.passed: list[str] = []
+        self._context = ""
+        self._window: list[Chunk] = []
+        self._checking = 0  # characters in the window
+        self._held = HeldText()
+        self._length = 0  # characters held
+
+    @property
+    def waits(self) -> bool:
+        """True while something waits for a check."""
+        return bool(self._window or self._held)
+
+    @property
+    def waiting(self) -> int:
+        """How many characters wait."""
+        return self._checking + self._length
+
+    def append(self, chunk: Chunk) -> None:
+        """Put `chunk` behind the others."""
+        self._held.append(chunk)
+        self._length += len(text_of(chunk))
+        if type(chunk) is End:
+            self.complete = True
+
+    def next_is_ready(self, size: int) -> bool:
+        """True if there is a window of `size` characters to check, or a last one, and none is."""
+        if self._window:
+            return False
+        return self._length >= size or (self.complete and self._length > 0)
+
+    def open(self, size: int) -> str:
+        """Take the next window, and return the text to be checked: the context and its own."""
+        self._checking = min(size, self._length)
+        self._length -= self._checking
+        self._window = self._held.take(self._checking)
+        return self._context + "".join(map(text_of, self._window))
+
+    def release(self, context: int, *, replacement: str | None = None) -> list[Chunk]:
+        """The window as it leaves, and what then waits no more.
+
+        One token stands for all text that is not parted by another chunk, or `replacement` for all
+        text. Of what has left the last `context` characters are remembered.
+        """
+        parts = parts_of(self._window)
+        if replacement is None:
+            chunks = self._joined(parts)
+        else:
+            chunks = [Token(replacement, source=self.source)] if replacement else []
+            chunks += [part for part in parts if type(part) is not Token]
+        known = self._context + "".join(map(text_of, chunks))
+        self._context = known[max(0, len(known) - context) :]
+        self._window, self._checking = [], 0
+        return chunks + self._held.take(0)
+
+    def left(self) -> list[Chunk]:
+        """Drop all that waits but what was not said: that may still be passed on."""
+        waiting = parts_of(self._window + self._held.take_all())
+        self.drop()
+        return [part for part in waiting if not is_content(part) and type(part) is not End]
+
+    def drop(self) -> None:
+        """Drop what waits, and cancel its check."""
+        task, self.task = self.task, None
+        self._window = []
+        self._held = HeldText()
+        self._length = self._checking = 0
+        if task is not None:
+            task.cancel()
+
+    def _joined(self, parts: list[Chunk]) -> list[Chunk]:
+        joined: list[Chunk] = []
+        run: list[Chunk] = []
+        for part in [*parts, None]:
+            if type(part) is Token:
+                run.append(part)
+                continue
+            text = "".join(map(text_of, run))
+            if text:
+                joined.append(Token(text, confidence_of(run), source=self.source))
+            run = []
+            if part is not None:
+                joined.append(part)
+        return joined
