@@ -3,13 +3,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROMPT ?= Tell me a story about a robot who learns to paint
 
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench readme clean
 
 help:
 	@echo "make run    stream a story from the bundled model to this terminal"
 	@echo "make test   install what the tests need, and run them all"
 	@echo "make lint   formatting, lint, types, import rules"
 	@echo "make bench  the benchmarks, as ratios measured side by side"
+	@echo "make readme write the catalogue of operators into the README"
 
 run: $(VENV)/.installed-base
 	@$(BIN)/rxllm run "$(PROMPT)"
@@ -25,6 +26,9 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks
+
+readme: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.readme_catalogue
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.readme_catalogue import catalogue, in_readme
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PROSE = re.sub(r"^```.*?^```$|`[^`\n]*`", "", README, flags=re.MULTILINE | re.DOTALL)
 PROGRAMS = [block for language, block in BLOCKS if language == "python"]
 COMMANDS = [
     line.removeprefix("$ ")
@@ -62,6 +65,10 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     assert done.stdout
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_the_catalogue_is_that_of_the_docstrings() -> None:
+    assert in_readme(README) == catalogue(), "run `make readme`"
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", PROSE))
 def test_links_lead_somewhere(link: str) -> None:
     assert (ROOT / link).exists()

@@ -1,0 +1,322 @@
+"""What each operator costs a token: beside a bare pass-through, and beside RxPY's nearest one.
+
+An operator is run over the same tokens as a bare `map`, in turn, and what the stream itself costs
+is taken off both. Those that wait run on a loop whose time jumps. `growth` is the cost a token in
+a stream of 10^5 tokens to that in a stream of 10^3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeAlias
+
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as rx_ops
+from reactivex.scheduler import ImmediateScheduler
+
+from rxllm import StreamScheduler, from_async
+from rxllm import operators as ops
+from rxllm.chunks import Chunk, End, Token, ToolCall
+from rxllm.testing import VirtualTimeLoop
+from tests.benchmarks.side_by_side import Result
+
+Operator: TypeAlias = Callable[[Observable[Any]], Observable[Any]]
+Texts: TypeAlias = Callable[[int], Iterator[Any]]
+
+ROUNDS = 5
+SHORT, MIDDLE, LONG = 1_000, 10_000, 100_000
+PASS_THROUGH = 5.0  # times a bare map: 0.4 us beside 0.08
+
+
+def prose(count: int) -> Iterator[Token]:
+    """Words, with a full stop after each 13th and a line after each 97th."""
+    for number in range(count):
+        end = ".\n" if number % 97 == 0 else ". " if number % 13 == 0 else " "
+        yield Token(f"word{number % 89}{end}")
+
+
+def json_pieces(count: int) -> Iterator[Token]:
+    """One JSON document in pieces of some characters."""
+    yield Token("[0")
+    for number in range(count - 2):
+        yield Token(f', "item {number % 89}"')
+    yield Token("]")
+
+
+def tool_deltas(count: int) -> Iterator[ToolCall]:
+    """Calls of a tool whose arguments come in ten pieces each."""
+    arguments = json.dumps({"city": "Oslo", "days": 3, "units": "metric"})
+    cuts = [arguments[: len(arguments) * part // 10] for part in range(1, 11)]
+    for number in range(count // 10):
+        for cut in cuts:
+            yield ToolCall(f"call-{number}", "weather", cut, number, complete=cut == arguments)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator, RxPY's nearest one, and how many times a bare map it may cost."""
+
+    name: str
+    ours: Callable[[], Operator]
+    nearest_name: str
+    nearest: Callable[[], Operator]
+    limit: float = PASS_THROUGH
+    reason: str = ""
+    texts: Texts = prose
+    waits: bool = False  # chunks leave by timers or tasks
+
+
+async def itself(chunk: Chunk) -> Chunk:
+    return chunk
+
+
+async def yes(_: Chunk) -> bool:
+    return True
+
+
+def bare() -> Operator:
+    return rx_ops.map(lambda chunk: chunk)
+
+
+def concat() -> Operator:
+    return rx_ops.concat_map(lambda chunk: rx.from_future(asyncio.ensure_future(itself(chunk))))
+
+
+def count_10() -> Operator:
+    return rx_ops.buffer_with_count(10)
+
+
+def observe_on() -> Operator:
+    return rx_ops.observe_on(ImmediateScheduler())
+
+
+def split_map() -> Operator:
+    return rx_ops.flat_map(lambda chunk: rx.from_iterable(getattr(chunk, "text", "").split()))
+
+
+def scan_text() -> Operator:
+    return rx_ops.scan(lambda length, chunk: length + len(getattr(chunk, "text", "")), 0)
+
+
+def delay() -> Operator:
+    return rx_ops.delay(0.01)
+
+
+def sample() -> Operator:
+    return rx_ops.throttle_first(0.1)
+
+
+def take_while() -> Operator:
+    return rx_ops.take_while(lambda chunk: "###" not in getattr(chunk, "text", ""))
+
+
+def substitute() -> Operator:
+    pattern = re.compile(r"\bsecret\b")
+    return rx_ops.map(lambda chunk: pattern.sub("***", getattr(chunk, "text", "")))
+
+
+def keep_all() -> Operator:
+    return rx_ops.filter(lambda chunk: True)
+
+
+def lower_map() -> Operator:
+    return rx_ops.map(lambda chunk: getattr(chunk, "text", "").lower())
+
+
+def upper_map() -> Operator:
+    return rx_ops.map(lambda chunk: getattr(chunk, "text", "").upper())
+
+
+def timestamp() -> Operator:
+    return rx_ops.timestamp()
+
+
+# Reasons why an operator may cost more than a pass-through.
+ANEW = "chunks are made anew"
+LETTERS = "a timer for each letter"
+QUEUES = "a queue, and a valve for demand"
+RENDERS = "it parses"
+SPLITS = "looks at every character, and makes pieces anew"
+TASK = "a task for each chunk"
+TIMER = "a timer for each piece that leaves"
+
+CASES = [
+    Case(
+        "batch(10, 0.1)",
+        lambda: ops.batch(10, 0.1),
+        "buffer_with_time_or_count",
+        lambda: rx_ops.buffer_with_time_or_count(0.1, 10),
+    ),
+    Case("rechunk(64)", lambda: ops.rechunk(64), "buffer_with_count", count_10, 12.0, SPLITS),
+    Case("buffered(1024)", lambda: ops.buffered(1024), "observe_on", observe_on, 25.0, QUEUES),
+    Case("words()", lambda: ops.words(), "flat_map", split_map, 60.0, SPLITS),
+    Case("sentences()", lambda: ops.sentences(), "scan", scan_text, 60.0, SPLITS),
+    Case("lines()", lambda: ops.lines(), "scan", scan_text, 30.0, SPLITS),
+    Case(
+        "rate_limit(10_000)",
+        lambda: ops.rate_limit(10_000),
+        "delay",
+        delay,
+        150.0,
+        TIMER,
+        waits=True,
+    ),
+    Case("smooth()", lambda: ops.smooth(), "delay", delay, 150.0, TIMER, waits=True),
+    Case(
+        "typewriter(1000)", lambda: ops.typewriter(1000), "delay", delay, 900.0, LETTERS, waits=True
+    ),
+    Case("pace()", lambda: ops.pace(), "delay", delay, 150.0, TIMER, waits=True),
+    Case("throttle(0.1)", lambda: ops.throttle(0.1), "sample", sample, 15.0, QUEUES),
+    Case("stop_on(two)", lambda: ops.stop_on("\nHuman:", "###"), "take_while", take_while),
+    Case("redact(two words)", lambda: ops.redact("secret", "key"), "map", substitute, 30.0, SPLITS),
+    Case(
+        "redact(a pattern)",
+        lambda: ops.redact(re.compile(r"\bsk-\w+")),
+        "map",
+        substitute,
+        120.0,
+        "a match may begin at each character",
+    ),
+    Case("filters(one)", lambda: ops.filters(lambda chunk: chunk), "filter", keep_all),
+    Case("change_case('lower')", lambda: ops.change_case("lower"), "map", lower_map, 30.0, SPLITS),
+    Case("guard(check)", lambda: ops.guard(lambda _: True), "buffer_with_count", count_10, 15.0),
+    Case("drop_blank()", lambda: ops.drop_blank(), "filter", keep_all),
+    Case("map_text(str.upper)", lambda: ops.map_text(str.upper), "map", upper_map, 10.0, ANEW),
+    Case(
+        "map_async(f)", lambda: ops.map_async(itself), "concat_map", concat, 900.0, TASK, waits=True
+    ),
+    Case(
+        "filter_async(f)",
+        lambda: ops.filter_async(yes),
+        "concat_map",
+        concat,
+        900.0,
+        TASK,
+        waits=True,
+    ),
+    Case("accumulate()", lambda: ops.accumulate(), "scan", scan_text, 12.0, ANEW),
+    Case("markdown_to_html()", lambda: ops.markdown_to_html(), "scan", scan_text, 300.0, RENDERS),
+    Case("parse_json()", lambda: ops.parse_json(), "scan", scan_text, 15.0, RENDERS, json_pieces),
+    Case("tool_calls()", lambda: ops.tool_calls(), "filter", keep_all, 15.0, ANEW, tool_deltas),
+    Case("text()", lambda: ops.text(), "map", upper_map),
+    Case("error_boundary(f)", lambda: ops.error_boundary(lambda chunk: chunk), "map", bare),
+    Case("measure(report)", lambda: ops.measure(lambda _: None), "timestamp", timestamp),
+    Case("progress(10)", lambda: ops.progress(10), "scan", scan_text),
+    Case("cost()", lambda: ops.cost(), "map", bare),
+    Case("pausable(control)", lambda: ops.pausable(ops.Control()), "map", bare),
+]
+
+
+def run_to_end(
+    operator: Operator | None, count: int, texts: Texts, *, waits: bool
+) -> tuple[float, int]:
+    """CPU seconds that a stream takes, and how many items came out of it."""
+    chunks = [*texts(count), End("stop")]
+    heard = 0
+
+    def on_next(_: object) -> None:
+        nonlocal heard
+        heard += 1
+
+    async def say() -> AsyncIterator[list[Chunk]]:
+        pieces = iter(chunks)
+        while read := list(islice(pieces, 8)):
+            yield read
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        source = from_async(say, batched=True) if waits else rx.from_iterable(chunks)
+        stream = source if operator is None else source.pipe(operator)
+        scheduler = StreamScheduler(loop)
+        started = time.process_time()
+        stream.subscribe(
+            on_next, ended.set_exception, lambda: ended.set_result(None), scheduler=scheduler
+        )
+        await ended
+        return time.process_time() - started
+
+    factory = VirtualTimeLoop if waits else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main()), heard
+
+
+def microseconds(case: Case, make: Callable[[], Operator] | None, count: int) -> float:
+    """What one operator adds, a token."""
+    with_it, heard = run_to_end(make() if make else None, count, case.texts, waits=case.waits)
+    assert heard, f"nothing came out of {case.name}"
+    without, _ = run_to_end(None, count, case.texts, waits=case.waits)
+    return max(with_it - without, 0.0) / count * 1e6
+
+
+@dataclass(frozen=True)
+class Row:
+    """Medians, in microseconds a token."""
+
+    case: Case
+    ours: float
+    bare: float
+    nearest: float
+    growth: float
+
+    @property
+    def ratio(self) -> float:
+        """Ours to a bare map."""
+        return self.ours / max(self.bare, 0.01)
+
+    @property
+    def is_within(self) -> bool:
+        """The budget is kept, and a long stream costs no more a token than a short one."""
+        return self.ratio <= self.case.limit and self.growth <= 2.0
+
+
+def measured(case: Case) -> Row:
+    """Measure one operator beside the others, in turn."""
+    makers: list[Callable[[], Operator]] = [case.ours, bare, case.nearest]
+    rounds = []
+    for _ in range(ROUNDS):
+        rounds.append([microseconds(case, make, MIDDLE) for make in makers])
+    ours, plain, nearest = (statistics.median(column) for column in zip(*rounds, strict=True))
+    short = statistics.median(microseconds(case, case.ours, SHORT) for _ in range(15))
+    long = statistics.median(microseconds(case, case.ours, LONG) for _ in range(3))
+    return Row(case, ours, plain, nearest, long / max(short, 0.05))
+
+
+def benchmarks() -> Iterator[Result]:
+    """A result for each operator."""
+    for case in CASES:
+        row = measured(case)
+        yield Result(
+            f"{case.name} (growth {row.growth:.2f}; {case.nearest_name}: {row.nearest:.2f} us)",
+            f"{row.ours:.2f} us a token",
+            f"{row.bare:.2f} us a token",
+            row.ratio,
+            f"at most {case.limit:g} x",
+            row.is_within,
+        )
+
+
+def main() -> None:
+    """Print the table of the README."""
+    wanted = sys.argv[1:]
+    for case in CASES:
+        if not wanted or case.name.partition("(")[0] in wanted:
+            row = measured(case)
+            print(
+                f"| `{case.name}` | {row.ours:.2f} | {row.ratio:.1f} | {case.limit:g} "
+                f"| `{case.nearest_name}`: {row.nearest:.2f} | {row.growth:.2f} | {case.reason} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The README's catalogue of operators, made from their docstrings: `make readme`.
+
+A test compares it with what stands there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rxllm import operators as ops
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- catalogue: made by `make readme` -->\n", "<!-- end of the catalogue -->\n"
+
+
+def catalogue() -> str:
+    """The section: for each family its operators, each with a line and a marble diagram."""
+    return "".join(_family(name) for name in _families())
+
+
+def in_readme(text: str) -> str:
+    """What stands between the two marks."""
+    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+
+
+def _families() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(ops.__path__) if module.ispkg)
+
+
+def _family(name: str) -> str:
+    module = importlib.import_module(f"rxllm.operators.{name}")
+    docstring = inspect.getdoc(module) or ""
+    entries = "\n".join(_entry(operator) for operator in _operators(module))
+    return (
+        f"<details><summary><b>{name}</b>: {docstring.splitlines()[0]}</summary>\n\n"
+        f"{entries}\n</details>\n\n"
+    )
+
+
+def _operators(module: Any) -> Iterator[Any]:
+    for name in module.__all__:
+        operator = getattr(module, name)
+        if inspect.isfunction(operator) and "::" in (operator.__doc__ or ""):
+            yield operator
+
+
+def _entry(operator: Any) -> str:
+    docstring = inspect.getdoc(operator) or ""
+    sentence = docstring.split("\n\n")[0].replace("\n", " ")
+    marble = re.search(r"::\n\n((?: {4}.*\n|\n(?= {4}))+)", docstring)
+    assert marble is not None, f"the docstring of {operator.__name__} has no marble diagram"
+    diagram = inspect.cleandoc(marble[1])
+    return f"`{operator.__name__}{_arguments(operator)}`: {sentence}\n\n```text\n{diagram}\n```\n"
+
+
+def _arguments(operator: Any) -> str:
+    shown = []
+    for parameter in inspect.signature(operator).parameters.values():
+        stars = {
+            int(inspect.Parameter.VAR_POSITIONAL): "*",
+            int(inspect.Parameter.VAR_KEYWORD): "**",
+        }
+        default = ""
+        if parameter.default is not parameter.empty:
+            value = parameter.default
+            default = f"={getattr(value, '__name__', None) or repr(value)}"
+        shown.append(f"{stars.get(int(parameter.kind), '')}{parameter.name}{default}")
+    return f"({', '.join(shown)})"
+
+
+def main() -> None:
+    """Write the section into the README."""
+    text = README.read_text(encoding="utf-8")
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    README.write_text(text[:begin] + catalogue() + text[end:], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
