@@ -42,7 +42,7 @@ __all__ = [
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
 NoticeKind: TypeAlias = Literal[
-    "retry", "fallback", "restart", "resume", "degraded", "malformed", "lagged"
+    "retry", "fallback", "restart", "resume", "degraded", "malformed", "lagged", "failed"
 ]
 
 
@@ -145,6 +145,7 @@ class Notice(_Chunk, tag="notice", frozen=True):
     """Something that happened on the way, and that the subscriber should know.
 
     After `kind="restart"` the answer begins again: forget the text that came before it.
+    `kind="failed"` tells of one of several streams that it has failed, while the others go on.
     `attempt` counts from 1, `delay` is in seconds, `skipped` counts chunks or events left out.
     """
 

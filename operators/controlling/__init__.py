@@ -1,6 +1,20 @@
-"""Operators that put a stream into the hands of a user."""
+"""Operators that put streams into the hands of a user."""
 
 from rxllm.operators.controlling._control import Control
 from rxllm.operators.controlling._pausable import pausable
+from rxllm.operators.controlling._pool import Pool
+from rxllm.operators.controlling._pooled import pooled
+from rxllm.operators.controlling._stream_registry import StreamRegistry
+from rxllm.operators.controlling._tracked import tracked
+from rxllm.operators.controlling._tracked_stream import StreamInfo, TrackedStream
 
-__all__ = ["Control", "pausable"]
+__all__ = [
+    "Control",
+    "Pool",
+    "StreamInfo",
+    "StreamRegistry",
+    "TrackedStream",
+    "pausable",
+    "pooled",
+    "tracked",
+]

@@ -1,0 +1,28 @@
+"""H6: a race to the first token, and a second model that is asked if the first one is slow."""
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.models.scripted import ScriptedModel
+
+slow = ScriptedModel("I was thinking.", first_delay=5.0)
+fast = ScriptedModel("Here I am.", first_delay=0.05)
+eager = ScriptedModel("At your service.", first_delay=0.01)
+
+
+def report(result: ops.RaceResult) -> None:
+    print(f"{result.winner} after {result.seconds:.1f} s, {len(result.losers)} stopped")
+
+
+async def main() -> None:
+    streams = {"slow": slow.stream("Hello?"), "fast": fast.stream("Hello?")}
+    print((await rxllm.sinks.collect(ops.race(streams, report=report))).text)
+
+    hedged = ops.hedge(slow.stream("Hello?"), fast.stream("Hello?"), after=0.1, report=report)
+    print((await rxllm.sinks.collect(hedged)).text)
+
+    in_time = ops.hedge(eager.stream("Hello?"), fast.stream("Hello?"), after=2, report=report)
+    print((await rxllm.sinks.collect(in_time)).text)
+    print(f"streams that still run: {slow.active + fast.active + eager.active}")
+
+
+rxllm.run(main())

@@ -1,0 +1,63 @@
+"""`hedge`: a second stream, if the first one is slow to speak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.operators.combining._racing import RaceResult, raced
+from rxllm.operators.combining._streams import check_report, named
+
+__all__ = ["hedge"]
+
+
+def hedge(
+    first: Observable[Chunk],
+    second: Observable[Chunk],
+    after: float,
+    *,
+    report: Callable[[RaceResult], object] | None = None,
+) -> Observable[Chunk]:
+    """Run a second stream too if the first has not spoken in time, and go on with the quicker one.
+
+    ::
+
+        S-------a-b-E|
+        ----S-x-y-E|              begun after 4 s
+        [ hedge(first, second, after=4) ]
+        ------(S,x)-y-E|          first: disposed at 6
+
+    As long as the first stream speaks in time, the second is never begun, and costs nothing. If the
+    first fails before that, the second begins at once. From then on it is a `race`, whose rules
+    hold; the streams are named `"first"` and `"second"`.
+
+    - Completion, error, restart: as for `race`.
+    - Disposal: those that have begun are disposed, the timer is cancelled.
+    - Demand: as for `race`. Time in which the subscriber's valve is closed does not count.
+
+    Args:
+        first: the stream that is asked.
+        second: the stream that is asked if the first is slow.
+        after: seconds that the first has to speak, above 0: a little more than it usually takes.
+        report: as for `race`; a stream that never began is not in it.
+
+    Raises:
+        TypeError: something is no stream, or `report` can't be called.
+        ValueError: `after` is not above 0.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> slow, fast = marbles.cold("S-------a-b|"), marbles.cold("S-x-y|")
+    >>> for time, event in marbles.run(hedge(slow, fast, after=4)):
+    ...     if hasattr(event, "text"):
+    ...         print(time, event.source, event.text)
+    6.0 second x
+    8.0 second y
+    """
+    streams = named("hedge", {"first": first, "second": second})
+    if not 0 < after < float("inf"):
+        raise ValueError(f"after is the seconds that the first has to speak, above 0: {after}")
+    check_report("report", report)
+    return raced(streams, after=after, report=report)

@@ -1,0 +1,177 @@
+"""Several streams at once, in one: the shape of `merge_streams`, `side_by_side` and `parallel`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.disposable import SingleAssignmentDisposable as Single
+
+from rxllm.chunks import Chunk
+from rxllm.operators.combining._streams import (
+    Record,
+    Streams,
+    StreamSummary,
+    all_failed,
+    failed,
+    note_source,
+    tagging,
+)
+from rxllm.valve import clock_of, scheduler_or_default
+
+__all__ = ["joined"]
+
+
+def joined(
+    streams: Streams,
+    *,
+    isolated: bool,
+    most: int | None = None,
+    report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+    on_active: Callable[[int], object] | None = None,
+) -> Observable[Chunk]:
+    """All `streams`, tagged with their names, as the chunks come.
+
+    Args:
+        streams: by name.
+        isolated: a failure is told by a `Notice`, and the others go on; it is the error of the
+            whole only if all fail. Else the first one is.
+        most: streams at once; the others begin in their order as these end.
+        report: called once at the end, also by disposal.
+        on_active: called with the number of streams that live, once all have begun that may, and
+            after each change.
+    """
+
+    def subscribe(
+        observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        joining = _Joining(streams, observer, scheduler_or_default(scheduler), isolated, most)
+        joining.report, joining.on_active = report, on_active
+        return joining.start()
+
+    return Observable(subscribe)
+
+
+class _Joining:
+    """One subscription."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        isolated: bool,
+        most: int | None,
+    ) -> None:
+        self._streams = streams
+        self._next = iter(streams)
+        self._observer = observer
+        self._scheduler = scheduler
+        self._clock = clock_of(scheduler)
+        self._isolated = isolated
+        self._most = len(streams) if most is None else most
+        self._records: dict[str, Record] = {}
+        self._live: dict[str, Single] = {}
+        self._filling = False
+        self._ended = False
+        self._told = -1
+        self.report: Callable[[Mapping[str, StreamSummary]], object] | None = None
+        self.on_active: Callable[[int], object] | None = None
+
+    def start(self) -> abc.DisposableBase:
+        self._go_on()
+        return Disposable(self._dispose)
+
+    def _go_on(self) -> None:
+        """Begin as many as may run. A loop: a stream that ends at once begins no deeper call."""
+        if self._filling:
+            return
+        self._filling = True
+        while len(self._live) < self._most and not self._ended:
+            name = next(self._next, None)
+            if name is None:
+                break
+            self._begin(name)
+        self._filling = False
+        if not self._ended:
+            self._tell_active()
+        if not self._live and not self._ended:
+            self._complete()
+
+    def _begin(self, name: str) -> None:
+        record = self._records[name] = Record(self._clock)
+        upstream = self._live[name] = Single()
+        pass_on: Callable[[Chunk], None] = self._observer.on_next
+        if self.report is not None:
+            pass_on = record.noting(pass_on)
+        upstream.disposable = self._streams[name].subscribe(
+            tagging(name, pass_on),
+            partial(self._on_error, name),
+            partial(self._on_completed, name),
+            scheduler=self._scheduler,
+        )
+
+    def _on_completed(self, name: str) -> None:
+        self._records[name].end("completed")
+        del self._live[name]
+        self._go_on()
+
+    def _on_error(self, name: str, error: Exception) -> None:
+        self._records[name].end("failed", error)
+        del self._live[name]
+        if self._isolated:
+            self._observer.on_next(failed(name, error))
+            self._go_on()
+        else:
+            note_source(error, name)
+            self._fail(error)
+
+    def _tell_active(self) -> None:
+        if self.on_active is None or self._told == len(self._live):
+            return
+        self._told = len(self._live)
+        try:
+            self.on_active(self._told)
+        except Exception as error:
+            self._fail(error)
+
+    def _complete(self) -> None:
+        errors = [record.error for record in self._records.values() if record.error]
+        if len(errors) == len(self._streams):
+            self._fail(all_failed(errors))
+            return
+        try:
+            self._end()
+        except Exception as failure:
+            self._observer.on_error(failure)
+        else:
+            self._observer.on_completed()
+
+    def _fail(self, error: Exception) -> None:
+        try:
+            self._end()
+        except Exception as failure:
+            error.add_note(f"the report failed too: {failure!r}")
+        self._observer.on_error(error)
+
+    def _dispose(self) -> None:
+        if not self._ended:
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        for upstream in list(self._live.values()):
+            upstream.dispose()
+        for name in self._live:
+            self._records[name].end("cancelled")
+        if self.report is None:
+            return
+        never_begun = StreamSummary("cancelled")
+        self.report(
+            {
+                name: self._records[name].end("cancelled") if name in self._records else never_begun
+                for name in self._streams
+            }
+        )

@@ -1,0 +1,84 @@
+"""`parallel`: many prompts at once, through a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import reactivex as rx
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.operators.combining._joined import joined
+from rxllm.operators.combining._streams import StreamSummary, check_report
+from rxllm.operators.controlling import Pool, pooled
+from rxllm.requests import Model, Prompt, Request
+
+__all__ = ["parallel"]
+
+
+def parallel(
+    prompts: Iterable[Prompt] | Mapping[str, Prompt],
+    model: Model,
+    pool: Pool,
+    *,
+    report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+    **options: Any,
+) -> Observable[Chunk]:
+    """Answer many prompts, as many at once as `pool` has slots, each as soon as one is free.
+
+    ::
+
+        [ parallel(["p", "q", "r"], model, Pool(2)) ]
+        SS-a-x-EESc-E|            0: S-a-E    1: S--x-E    2: c-E, in the first slot that is free
+
+    Each chunk is tagged with the name of its prompt, or its number from `"0"`: `Token` and the like
+    while it is answered, `End` when it is complete, and a `Notice` of the kind `"failed"` with the
+    error where it failed, in place of `End`; the others go on. Prompts begin in their order. No
+    more than `pool.limit` of them stand at the pool at a time, so that the others take no place in
+    its queue, and their wait does not count as waiting there.
+
+    - Completion: when all have ended; at once if there is no prompt. Error: `AllModelsFailedError`,
+      if every one has failed.
+    - Restart: passed on with the name of its prompt.
+    - Disposal: all are disposed, their slots are given back, no other prompt begins.
+    - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
+
+    If `report` raises, it is as for `side_by_side`.
+
+    Args:
+        prompts: what to ask; with names, if it is a mapping.
+        model: whom to ask.
+        pool: the slots; other streams may share it. A prompt that waits longer for one than
+            `pool.wait` seconds, since others hold them, fails.
+        report: called once for each subscription, at its end, with a summary for each prompt.
+        options: fields of `Request`, for all prompts.
+
+    Raises:
+        BadRequestError: a prompt or an option can't be right.
+        TypeError: `prompts` is one prompt, or `pool` no `Pool`, or `report` can't be called.
+
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.testing import Marbles
+    >>> model = ScriptedModel("yes", "no", delay=1)
+    >>> for time, event in Marbles().run(parallel(["Is it?", "Why?"], model, Pool(1))):
+    ...     if hasattr(event, "text"):
+    ...         print(time, event.source, event.text)
+    1.0 0 yes
+    2.0 1 no
+    """
+    check_report("report", report)
+    if isinstance(prompts, str | Request):
+        raise TypeError("parallel takes several prompts: write parallel([prompt], ...)")
+    in_slot = pooled(pool)
+    by_name = (
+        prompts
+        if isinstance(prompts, Mapping)
+        else {str(number): prompt for number, prompt in enumerate(prompts)}
+    )
+    streams = {
+        name: model.stream(prompt, **options).pipe(in_slot) for name, prompt in by_name.items()
+    }
+    if not streams:
+        return rx.empty()
+    return joined(streams, isolated=True, most=pool.limit, report=report)

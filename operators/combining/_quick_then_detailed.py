@@ -1,0 +1,144 @@
+"""`quick_then_detailed`: an answer at once, then a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable
+from reactivex.disposable import SingleAssignmentDisposable as Single
+
+from rxllm.chunks import Chunk, End, is_restart, text_of
+from rxllm.operators.combining._streams import failed, named, note_source, tagging
+
+__all__ = ["quick_then_detailed"]
+
+_Detailed: TypeAlias = Observable[Chunk] | Callable[[str], Observable[Chunk]]
+
+
+def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Observable[Chunk]:
+    """Give the answer of a quick model, and after it that of one that takes its time.
+
+    ::
+
+        S-a-E|
+        ---S---x-y-E|
+        [ quick_then_detailed(quick, detailed) ]
+        S-a-ES---x-y-E|           S, a, E: source="quick", then source="detailed"
+
+    The second stream begins when the first has completed. Two sources, so two answers: what is
+    between the two `End`s needs no restart. If the quick answer fails, a `Notice` of the kind
+    `"failed"` tells it, and the detailed one is given all the same. If the quick answer ends with
+    `End("cancelled")`, nobody waits for the detailed one, and it is not begun.
+
+    - Completion: that of the second stream. Error: that of the second stream, and what `detailed`
+      raises.
+    - Restart: passed on with the name of its stream.
+    - Disposal: the stream that runs is disposed; the second one does not begin.
+    - Demand: passes through to the stream that runs; nothing is held. The text of the quick answer
+      is kept if `detailed` is a function.
+
+    Args:
+        quick: the first stream.
+        detailed: the second one, or a function that makes it from the text of the quick answer, or
+            what there was of it: `lambda text: model.stream(f"Explain in detail: {text}")`.
+
+    Raises:
+        TypeError: `quick` is no stream, or `detailed` neither a stream nor a function.
+
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.testing import Marbles
+    >>> quick, thorough = ScriptedModel("Yes."), ScriptedModel("Yes, since it rains.", delay=2)
+    >>> stream = quick_then_detailed(quick.stream("Wet?"), thorough.stream("Wet? Why?"))
+    >>> for time, event in Marbles().run(stream):
+    ...     if hasattr(event, "text"):
+    ...         print(time, event.source, event.text)
+    0.0 quick Yes.
+    2.0 detailed Yes, since it rains.
+    """
+    named("quick_then_detailed", {"quick": quick})
+    if not isinstance(detailed, Observable) and not callable(detailed):
+        raise TypeError(
+            "detailed is a stream, or a function that makes one from the text of the quick answer, "
+            f"not {type(detailed).__name__}"
+        )
+
+    def subscribe(
+        observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        return _Answering(observer, scheduler, detailed).start(quick)
+
+    return Observable(subscribe)
+
+
+class _Answering:
+    """One subscription."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase | None,
+        detailed: _Detailed,
+    ) -> None:
+        self._observer = observer
+        self._scheduler = scheduler
+        self._detailed = detailed
+        self._pieces: list[str] = []
+        self._cancelled = False
+        self._first, self._second = Single(), Single()
+
+    def start(self, quick: Observable[Chunk]) -> abc.DisposableBase:
+        self._first.disposable = quick.subscribe(
+            tagging("quick", self._on_quick),
+            self._on_quick_error,
+            self._on_quick_completed,
+            scheduler=self._scheduler,
+        )
+        return CompositeDisposable(self._first, self._second)
+
+    def _on_quick(self, chunk: Chunk) -> None:
+        if type(chunk) is End:
+            self._cancelled = chunk.finish_reason == "cancelled"
+        elif is_restart(chunk):
+            self._pieces.clear()
+            self._cancelled = False
+        elif (text := text_of(chunk)) and not isinstance(self._detailed, Observable):
+            self._pieces.append(text)
+        self._observer.on_next(chunk)
+
+    def _on_quick_error(self, error: Exception) -> None:
+        self._observer.on_next(failed("quick", error))
+        self._begin_detailed()
+
+    def _on_quick_completed(self) -> None:
+        if self._cancelled:
+            self._observer.on_completed()
+        else:
+            self._begin_detailed()
+
+    def _begin_detailed(self) -> None:
+        if self._second.is_disposed:
+            return
+        try:
+            detailed = self._make()
+        except Exception as error:
+            self._observer.on_error(error)
+            return
+        self._second.disposable = detailed.subscribe(
+            tagging("detailed", self._observer.on_next),
+            self._on_error,
+            self._observer.on_completed,
+            scheduler=self._scheduler,
+        )
+
+    def _make(self) -> Observable[Chunk]:
+        if isinstance(self._detailed, Observable):
+            return self._detailed
+        detailed = self._detailed("".join(self._pieces))
+        named("quick_then_detailed", {"detailed": detailed})
+        return detailed
+
+    def _on_error(self, error: Exception) -> None:
+        note_source(error, "detailed")
+        self._observer.on_error(error)

@@ -1,0 +1,211 @@
+"""Streams until one of them speaks: the shape of `race` and `hedge`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import TypeAlias
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.disposable import SingleAssignmentDisposable as Single
+
+from rxllm.chunks import Chunk, Token, is_content
+from rxllm.operators.combining._open_timer import OpenTimer
+from rxllm.operators.combining._streams import (
+    Record,
+    Streams,
+    StreamSummary,
+    all_failed,
+    failed,
+    note_source,
+    tagging,
+)
+from rxllm.valve import clock_of, scheduler_or_default
+
+__all__ = ["RaceResult", "raced"]
+
+
+class RaceResult(msgspec.Struct, frozen=True):
+    """How a race went.
+
+    Attributes:
+        winner: the name of the stream that spoke first; None if none did.
+        seconds: from the beginning to its first content, or to the end of the race.
+        losers: what became of the other streams that had begun.
+    """
+
+    winner: str | None
+    seconds: float
+    losers: dict[str, StreamSummary]
+
+    @property
+    def wasted(self) -> float:
+        """The seconds for which the losers ran, together."""
+        return sum(summary.duration for summary in self.losers.values())
+
+
+Report: TypeAlias = Callable[[RaceResult], object]
+
+
+def raced(streams: Streams, *, after: float | None, report: Report | None) -> Observable[Chunk]:
+    """The stream of `streams` that speaks first, tagged with its name.
+
+    Args:
+        streams: by name.
+        after: seconds that the first one has before the others begin; None: all begin at once.
+        report: called once.
+    """
+
+    def subscribe(
+        observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        return _Racing(streams, observer, scheduler_or_default(scheduler), report).start(after)
+
+    return Observable(subscribe)
+
+
+class _Racer:
+    """One stream of a race."""
+
+    __slots__ = ("before", "record", "upstream", "won")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.record = Record(clock)
+        self.before: list[Chunk] = []  # what it sent before its content
+        self.upstream = Single()
+        self.won = False
+
+
+class _Racing:
+    """One subscription."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        report: Report | None,
+    ) -> None:
+        self._streams = streams
+        self._next = iter(streams)
+        self._observer = observer
+        self._scheduler = scheduler
+        self._clock = clock_of(scheduler)
+        self._begun = self._clock()
+        self._report = report
+        self._racers: dict[str, _Racer] = {}
+        self._beginning = False
+        self._decided = False
+        self._timer: OpenTimer | None = None
+
+    def start(self, after: float | None) -> abc.DisposableBase:
+        if after is not None:
+            # Set before the first stream begins, which may end at once.
+            self._timer = OpenTimer(self._scheduler, after, self._begin)
+        self._begin(None if after is None else 1)
+        return Disposable(self._dispose)
+
+    def _begin(self, most: int | None = None) -> None:
+        """Begin the streams that have not begun, or so many of them."""
+        if self._beginning:
+            return
+        self._beginning = True
+        if most is None and self._timer is not None:
+            self._timer.dispose()
+        for name in islice(self._next, most):
+            racer = self._racers[name] = _Racer(self._clock)
+            racer.upstream.disposable = self._streams[name].subscribe(
+                tagging(name, self._on_next_of(name, racer)),
+                partial(self._on_error, name, racer),
+                partial(self._on_completed, racer),
+                scheduler=self._scheduler,
+            )
+            if self._decided:
+                break
+        self._beginning = False
+        self._look()
+
+    def _on_next_of(self, name: str, racer: _Racer) -> Callable[[Chunk], None]:
+        pass_on = self._observer.on_next
+
+        def on_next(chunk: Chunk) -> None:
+            if racer.won:
+                pass_on(chunk)
+            elif self._decided:
+                return
+            elif is_content(chunk) and not (type(chunk) is Token and not chunk.text):
+                self._win(name, racer)
+                for each in racer.before:
+                    pass_on(each)
+                racer.before.clear()
+                pass_on(chunk)
+            else:
+                racer.before.append(chunk)
+
+        return on_next
+
+    def _on_error(self, name: str, racer: _Racer, error: Exception) -> None:
+        racer.record.end("failed", error)
+        if racer.won:
+            note_source(error, name)
+            self._observer.on_error(error)
+        elif not self._decided:
+            self._observer.on_next(failed(name, error))
+            self._look()
+
+    def _on_completed(self, racer: _Racer) -> None:
+        racer.record.end("completed")
+        if racer.won:
+            self._observer.on_completed()
+        else:
+            self._look()
+
+    def _win(self, name: str, racer: _Racer) -> None:
+        racer.won = True
+        try:
+            self._decide(name)
+        except Exception as error:
+            racer.upstream.dispose()
+            self._observer.on_error(error)
+
+    def _look(self) -> None:
+        """If nobody runs any more, the others begin; if there are none, nobody has won."""
+        running = any(racer.record.summary is None for racer in self._racers.values())
+        if running or self._decided or self._beginning:
+            return
+        if len(self._racers) < len(self._streams):
+            self._begin()
+            return
+        silent = [racer for racer in self._racers.values() if not racer.record.error]
+        errors = [racer.record.error for racer in self._racers.values() if racer.record.error]
+        try:
+            self._decide(None)
+        except Exception as failure:
+            self._observer.on_error(failure)
+            return
+        if not silent:
+            self._observer.on_error(all_failed(errors))
+            return
+        for chunk in silent[0].before:
+            self._observer.on_next(chunk)
+        self._observer.on_completed()
+
+    def _dispose(self) -> None:
+        if not self._decided:
+            self._decide(None)
+        for racer in self._racers.values():
+            racer.upstream.dispose()
+
+    def _decide(self, winner: str | None) -> None:
+        self._decided = True
+        if self._timer is not None:
+            self._timer.dispose()
+        losers = {name: racer for name, racer in self._racers.items() if name != winner}
+        for racer in losers.values():
+            racer.upstream.dispose()
+        if self._report is not None:
+            summaries = {name: racer.record.end("cancelled") for name, racer in losers.items()}
+            self._report(RaceResult(winner, self._clock() - self._begun, summaries))

@@ -1,0 +1,63 @@
+"""`side_by_side`: models next to each other, each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.operators.combining._joined import joined
+from rxllm.operators.combining._streams import StreamSummary, check_report, named
+
+__all__ = ["side_by_side"]
+
+
+def side_by_side(
+    streams: Mapping[str, Observable[Chunk]],
+    *,
+    report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+) -> Observable[Chunk]:
+    """Run several streams next to each other: the failure of one does not touch the others.
+
+    ::
+
+        S-a-b-E|
+        S-x#
+        [ side_by_side({"left": first, "right": second}) ]
+        S-ax(n)b-E|               n: Notice("failed", source="right")
+
+    Each chunk is tagged with the name of its stream, and comes when it comes. A stream that fails
+    sends a `Notice` of the kind `"failed"` with the error in place of its `End`.
+
+    - Completion: when all have ended. Error: `AllModelsFailedError`, if every one has failed.
+    - Restart: passed on with the name of its stream, whose length is counted from 0 again.
+    - Disposal: all are disposed; those that lived are `"cancelled"` in the report.
+    - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
+
+    If `report` raises, a completion becomes that error; an error stays what it was, and gets a
+    note; out of a disposal it reaches whoever disposes.
+
+    Args:
+        streams: streams by name: often models that are asked the same.
+        report: called once for each subscription, at its end, with a summary of each stream:
+            status, length (characters), duration (seconds), error.
+
+    Raises:
+        TypeError: something is no stream, or `report` can't be called.
+        ValueError: there is no stream.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> def report(summaries):
+    ...     for name, summary in summaries.items():
+    ...         print(name, summary.status, summary.length, summary.duration)
+    >>> left, right = marbles.cold("ab-cd-E|"), marbles.cold("x--#")
+    >>> _ = marbles.run(side_by_side({"left": left, "right": right}, report=report))
+    left completed 4 7.0
+    right failed 1 3.0
+    """
+    check_report("report", report)
+    if not isinstance(streams, Mapping):
+        raise TypeError(f"side_by_side takes streams by name, not {type(streams).__name__}")
+    return joined(named("side_by_side", streams), isolated=True, report=report)

@@ -1,0 +1,167 @@
+"""Streams with names: what the functions that combine streams have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+from reactivex import Observable
+
+from rxllm.chunks import Batch, Chunk, End, ErrorInfo, Notice, is_restart, text_of
+from rxllm.errors import AllModelsFailedError
+
+__all__ = [
+    "Record",
+    "StreamSummary",
+    "Streams",
+    "all_failed",
+    "check_report",
+    "failed",
+    "named",
+    "note_source",
+    "tagging",
+]
+
+Streams: TypeAlias = Mapping[str, Observable[Chunk]]
+
+
+class StreamSummary(msgspec.Struct, frozen=True):
+    """What became of one of several streams.
+
+    Attributes:
+        status: `"completed"`, `"failed"`, or `"cancelled"`: stopped, or never begun.
+        length: characters of text that it said; after a restart, of the answer that began again.
+        duration: seconds from its subscription to its end.
+        error: why it failed.
+    """
+
+    status: Literal["completed", "failed", "cancelled"]
+    length: int = 0
+    duration: float = 0.0
+    error: Exception | None = None
+
+
+def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
+    """The given mapping or sequence of streams, checked, by name; a sequence is numbered from 0.
+
+    Raises:
+        TypeError: a name is no text, or a stream no Observable.
+        ValueError: there is no stream, or a name is empty.
+    """
+    if isinstance(streams, Mapping):
+        found = dict(streams)
+    elif isinstance(streams, Iterable) and not isinstance(streams, str | bytes):
+        found = {str(number): stream for number, stream in enumerate(streams)}
+    else:
+        raise TypeError(f"{function} takes streams by name, not {type(streams).__name__}")
+    if not found:
+        raise ValueError(f"{function} takes one stream or more")
+    for name, stream in found.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a stream is a text, not {name!r}")
+        if not name:
+            raise ValueError("the name of a stream is empty")
+        if not isinstance(stream, Observable):
+            raise TypeError(
+                f"{function} takes streams, and {name!r} is {type(stream).__name__}: "
+                "write model.stream(prompt)"
+            )
+    return found
+
+
+def check_report(name: str, report: object) -> None:
+    """Refuse what is neither None nor can be called.
+
+    Raises:
+        TypeError: as said.
+    """
+    if report is not None and not callable(report):
+        raise TypeError(f"{name} is a function or None, not {type(report).__name__}")
+
+
+def tagging(name: str, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], None]:
+    """A function that names `name` as the source of each chunk, and passes it on.
+
+    A stream may be a merge itself: its source `"b"` becomes `"name/b"`. A restart or `End` that
+    concerned all of these is told to each.
+    """
+    replace = msgspec.structs.replace
+    inner: dict[str, str] = {}
+
+    def on_next(chunk: Chunk) -> None:
+        if chunk.source is not None:
+            source = inner.get(chunk.source)
+            if source is None:
+                source = inner[chunk.source] = f"{name}/{chunk.source}"
+        else:
+            source = name
+            if inner and (type(chunk) is End or is_restart(chunk)):
+                for each in inner.values():
+                    pass_on(replace(chunk, source=each))
+        if type(chunk) is Batch:
+            parts = tuple([replace(part, source=source) for part in chunk.chunks])
+            pass_on(Batch(parts, chunk.text, source=source))
+        else:
+            pass_on(replace(chunk, source=source))
+
+    return on_next
+
+
+class Record:
+    """The beginnings of a `StreamSummary`: what one stream has done so far."""
+
+    __slots__ = ("_begun", "_clock", "_length", "summary")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begun = clock()
+        self._length = 0
+        self.summary: StreamSummary | None = None
+
+    def noting(self, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], None]:
+        """A function that takes note of each chunk, and passes it on."""
+
+        def on_next(chunk: Chunk) -> None:
+            if text := text_of(chunk):
+                self._length += len(text)
+            elif is_restart(chunk):
+                self._length = 0
+            pass_on(chunk)
+
+        return on_next
+
+    @property
+    def error(self) -> Exception | None:
+        """Why it failed, if it did."""
+        return None if self.summary is None else self.summary.error
+
+    def end(
+        self, status: Literal["completed", "failed", "cancelled"], error: Exception | None = None
+    ) -> StreamSummary:
+        """What became of it; the first end counts."""
+        if self.summary is None:
+            duration = self._clock() - self._begun
+            self.summary = StreamSummary(status, self._length, duration, error)
+        return self.summary
+
+
+def failed(source: str, error: Exception) -> Notice:
+    """What tells the subscriber that one of several streams has failed."""
+    return Notice("failed", error=ErrorInfo.of(error), source=source)
+
+
+def all_failed(errors: Sequence[Exception]) -> AllModelsFailedError:
+    """The error of several streams that have all failed: `errors`, in their order."""
+    what = "the only stream" if len(errors) == 1 else f"each of {len(errors)} streams"
+    last = errors[-1]
+    return AllModelsFailedError(
+        f"{what} failed, the last one with {type(last).__name__}: {last}", errors
+    )
+
+
+def note_source(error: Exception, source: str) -> None:
+    """Write into `error` which of several streams it comes from, once."""
+    note = f"this is the error of the stream {source!r}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)

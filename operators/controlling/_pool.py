@@ -1,0 +1,92 @@
+"""`Pool`: how many streams may run at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Protocol
+
+from rxllm.errors import PoolFullError
+
+__all__ = ["Pool"]
+
+
+class Pooled(Protocol):
+    """Who takes a slot: a subscription of `pooled`."""
+
+    def admit(self) -> None:
+        """A slot is yours now. Must not call the pool back at once."""
+
+
+class Pool:
+    """Slots for the streams that have `pooled(pool)` in their pipe, first come, first served.
+
+    One pool may serve streams of any number of models. 3 streams at once suit a local engine, 10 a
+    remote model. Use it on the event loop's thread.
+
+    Args:
+        limit: streams at once, 1 or more.
+        queue: streams that may wait for a slot, 0 or more; one more is refused at once.
+        wait: seconds that a stream waits for its slot at most, above 0.
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    >>> pool = Pool(3)
+    >>> pool
+    Pool(limit=3, queue=100, wait=30.0): 0 active, 0 waiting
+    """
+
+    def __init__(self, limit: int, *, queue: int = 100, wait: float = 30.0) -> None:
+        if limit < 1:
+            raise ValueError(f"limit is the number of streams at once, 1 or more: {limit}")
+        if queue < 0:
+            raise ValueError(f"queue is the number of streams that may wait, 0 or more: {queue}")
+        if not 0 < wait < float("inf"):
+            raise ValueError(f"wait is the seconds that a stream may wait, above 0: {wait}")
+        self.limit = limit
+        self.queue = queue
+        self.wait = wait
+        self._holders: set[Pooled] = set()
+        self._waiting: OrderedDict[Pooled, None] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return (
+            f"Pool(limit={self.limit}, queue={self.queue}, wait={self.wait}): "
+            f"{self.active} active, {self.waiting} waiting"
+        )
+
+    @property
+    def active(self) -> int:
+        """Slots that are taken."""
+        return len(self._holders)
+
+    @property
+    def waiting(self) -> int:
+        """Streams that wait for a slot."""
+        return len(self._waiting)
+
+    def enter(self, stream: Pooled) -> bool:
+        """Take a slot (True) or a place in the queue (False). Called by `pooled`.
+
+        Raises:
+            PoolFullError: the queue is full.
+        """
+        # While a slot is free nobody waits: `leave` hands each one on.
+        if len(self._holders) < self.limit:
+            self._holders.add(stream)
+            return True
+        if len(self._waiting) >= self.queue:
+            raise PoolFullError(
+                f"all {self.limit} slots are taken, and {len(self._waiting)} streams wait already"
+            )
+        self._waiting[stream] = None
+        return False
+
+    def leave(self, stream: Pooled) -> None:
+        """Give back the slot or the place in the queue, if there is one. Called by `pooled`."""
+        self._waiting.pop(stream, None)
+        self._holders.discard(stream)
+        while self._waiting and len(self._holders) < self.limit:
+            first, _ = self._waiting.popitem(last=False)
+            self._holders.add(first)
+            first.admit()

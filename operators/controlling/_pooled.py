@@ -1,0 +1,137 @@
+"""`pooled`: a stream that runs in a slot of a `Pool`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+from reactivex.disposable import SingleAssignmentDisposable as Single
+
+from rxllm.chunks import Chunk
+from rxllm.errors import PoolFullError
+from rxllm.operators.controlling._pool import Pool
+from rxllm.valve import scheduler_or_default
+
+__all__ = ["pooled"]
+
+
+def pooled(pool: Pool) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Run the stream in a slot of `pool`, and wait for one if all are taken.
+
+    ::
+
+        S-a-b-E|
+        [ pooled(pool) ]          f: a slot came free
+        ---fS-a-b-E|
+        ------------#             #: none within `pool.wait` seconds: PoolFullError
+
+    The slot, or a place in the queue, is taken at the subscription: a stream that nobody reads
+    holds none. It is given back at completion, at an error and at disposal, before the subscriber
+    hears of it, and goes to whoever has waited longest, who begins in the next turn of its
+    scheduler. Put it before `retry_with_backoff`, so that each attempt has a slot of its own and
+    none is held during the wait, and before `pausable`, so that a stream can be stopped while it
+    waits, and a pause that takes too long gives its slot back. A stream that holds a slot while it
+    waits for a second one of the same pool can only end by `pool.wait`.
+
+    - Completion, error: passed on, once the slot is given back.
+    - Restart: passed on; the slot is kept.
+    - Disposal: upstream is disposed, then the slot or the place in the queue is given back; so
+      too if a subscriber raises.
+    - Demand: passes through; nothing is held. A stream whose subscriber can't keep up holds its
+      slot. The wait for a slot goes on while the valve is closed.
+
+    Args:
+        pool: which slots.
+
+    Raises:
+        TypeError: `pool` is no `Pool`.
+        PoolFullError: into `on_error`: the queue is full, or no slot came free in time.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles, pool = Marbles(), Pool(1)
+    >>> first = marbles.subscribe(marbles.cold("a---|").pipe(pooled(pool)))
+    >>> pool
+    Pool(limit=1, queue=100, wait=30.0): 1 active, 0 waiting
+    >>> for time, event in marbles.run(marbles.cold("b-|").pipe(pooled(pool))):
+    ...     print(time, getattr(event, "text", event))
+    4.0 b
+    6.0 |
+    """
+    if not isinstance(pool, Pool):
+        raise TypeError(f"pooled takes a Pool, not {type(pool).__name__}")
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _Pooling(source, observer, scheduler_or_default(scheduler), pool).start()
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Pooling:
+    """One subscription."""
+
+    def __init__(
+        self,
+        source: Observable[Chunk],
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        pool: Pool,
+    ) -> None:
+        self._source = source
+        self._observer = observer
+        self._scheduler = scheduler
+        self._pool = pool
+        self._upstream = Single()
+        self._timer = SerialDisposable()  # of the wait, then of the turn in which it begins
+        self._subscription = CompositeDisposable(
+            self._upstream, self._timer, Disposable(self._leave)
+        )
+
+    def start(self) -> abc.DisposableBase:
+        if self._pool.enter(self):
+            self._begin()
+        else:
+            self._timer.disposable = self._scheduler.schedule_relative(
+                self._pool.wait, self._give_up
+            )
+        return self._subscription
+
+    def admit(self) -> None:
+        # In a turn of its own: what this subscriber does is no part of the end of another stream.
+        self._timer.disposable = self._scheduler.schedule(self._begin)
+
+    def _begin(self, *_: object) -> None:
+        self._upstream.disposable = self._source.subscribe(
+            self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
+        )
+
+    def _on_next(self, chunk: Chunk) -> None:
+        try:
+            self._observer.on_next(chunk)
+        except BaseException:
+            self._subscription.dispose()
+            raise
+
+    def _give_up(self, *_: object) -> None:
+        self._leave()
+        self._observer.on_error(
+            PoolFullError(
+                f"none of {self._pool.limit} slots came free within {self._pool.wait:g} s"
+            )
+        )
+
+    def _on_error(self, error: Exception) -> None:
+        self._leave()
+        self._observer.on_error(error)
+
+    def _on_completed(self) -> None:
+        self._leave()
+        self._observer.on_completed()
+
+    def _leave(self) -> None:
+        self._pool.leave(self)

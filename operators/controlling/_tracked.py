@@ -1,0 +1,156 @@
+"""`tracked`: a stream that a `StreamRegistry` knows of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+
+from rxllm.chunks import Chunk
+from rxllm.operators.controlling._pausable import pausable
+from rxllm.operators.controlling._stream_registry import StreamRegistry
+from rxllm.operators.controlling._tracked_stream import TrackedStream
+from rxllm.valve import clock_of, scheduler_or_default
+
+__all__ = ["tracked"]
+
+_RESOLUTION = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
+
+
+def tracked(
+    registry: StreamRegistry, stream_id: str | None = None
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Let `registry` know of the stream, from its subscription to its end.
+
+    ::
+
+        S-a-b-c-d-E|
+        [ tracked(registry, "story") ]
+        S-a-b-x(E,|)              x: registry.cancel("story"); E: End("cancelled")
+
+    It is listed with its status, start, duration and last activity, and can be paused, resumed and
+    cancelled by id, also before its first token. It counts as ended as soon as it completes, fails,
+    or its subscriber leaves; and a stream without a chunk for `registry.max_idle` seconds is
+    cancelled, so that none stays active for ever.
+
+    - Completion, error: passed on; the status is `"completed"` or `"failed"`.
+    - Restart: passed on.
+    - Disposal: the status is `"cancelled"`, upstream is disposed; so too if a subscriber raises.
+    - Demand: passes through, as `pausable` says; a pause ends by itself after
+      `registry.max_pause` seconds, with a cancellation. One timer watches the idle time, and is not
+      touched by chunks.
+
+    Args:
+        registry: who shall know.
+        stream_id: its id there; if None, each subscription gets a new one (`"stream-1"`). The same
+            id may be used again after the end.
+
+    Raises:
+        TypeError: `registry` is no `StreamRegistry`, or the id no text.
+        StreamStateError: into `on_error`: a stream of this id lives, or the registry is being shut
+            down; the source is not subscribed to.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles, registry = Marbles(), StreamRegistry()
+    >>> marbles.at(3, lambda: registry.cancel("story"))
+    >>> events = marbles.run(marbles.cold("a-b-c-E|").pipe(tracked(registry, "story")))
+    >>> events[-1], registry["story"].status, registry["story"].duration
+    ((3.0, |), 'cancelled', 3.0)
+    """
+    if not isinstance(registry, StreamRegistry):
+        raise TypeError(f"tracked takes a StreamRegistry, not {type(registry).__name__}")
+    if not isinstance(stream_id, str | None):
+        raise TypeError(f"the id of a stream is a text or None, not {stream_id!r}")
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            tracking = _Tracking(observer, scheduler_or_default(scheduler), registry, stream_id)
+            return tracking.start(source)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Tracking:
+    """One subscription."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase,
+        registry: StreamRegistry,
+        stream_id: str | None,
+    ) -> None:
+        self._observer = observer
+        self._scheduler = scheduler
+        self._clock = clock_of(scheduler)
+        self._registry = registry
+        self._stream = TrackedStream(
+            registry.free_id() if stream_id is None else stream_id,
+            self._clock,
+            registry.max_pause,
+        )
+        registry.enter(self._stream)
+        self._limit = SerialDisposable()
+        self._subscription = CompositeDisposable()
+
+    def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
+        if self._registry.max_idle is not None:
+            self._watch(self._registry.max_idle)
+        # The stream first: disposed, it has its status before the registry hears of the end.
+        self._subscription.add(
+            source.pipe(pausable(self._stream.control)).subscribe(
+                self._noting(),
+                self._on_error,
+                self._on_completed,
+                scheduler=self._scheduler,
+            )
+        )
+        self._subscription.add(self._limit)
+        self._subscription.add(Disposable(self._leave))
+        return self._subscription
+
+    def _noting(self) -> Callable[[Chunk], None]:
+        """What is called with each chunk: a closure, so that a token costs no look-up on self."""
+        stream, clock, pass_on = self._stream, self._clock, self._observer.on_next
+
+        def on_next(chunk: Chunk) -> None:
+            stream.touched = clock()
+            try:
+                pass_on(chunk)
+            except BaseException:
+                self._subscription.dispose()
+                raise
+
+        return on_next
+
+    def _on_error(self, error: Exception) -> None:
+        self._leave()
+        self._observer.on_error(error)
+
+    def _on_completed(self) -> None:
+        self._leave()
+        self._observer.on_completed()
+
+    def _leave(self) -> None:
+        if self._stream.ended is None:
+            self._stream.ended = self._clock()
+            self._limit.dispose()
+            self._registry.leave(self._stream)
+
+    def _watch(self, seconds: float) -> None:
+        self._limit.disposable = self._scheduler.schedule_relative(seconds, self._look)
+
+    def _look(self, *_: object) -> None:
+        limit = self._registry.max_idle
+        assert limit is not None  # noqa: S101 - it was set when the timer was
+        if self._stream.status == "paused":
+            self._watch(limit)
+        elif self._stream.idle < limit - _RESOLUTION:
+            self._watch(limit - self._stream.idle)
+        else:
+            self._stream.cancel()

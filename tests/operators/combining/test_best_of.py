@@ -1,0 +1,303 @@
+"""`best_of`: of what several models say at a time, the best (row H3)."""
+
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, Usage, text_of
+from rxllm.errors import AllModelsFailedError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators import Choice
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from tests.operators.combining.sources import at_once
+
+
+def texts(events: list[tuple[float, Any]]) -> list[tuple[float, str | None, str]]:
+    """When, from where, and what text."""
+    return [(time, event.source, text_of(event)) for time, event in events if text_of(event)]
+
+
+def chosen(**streams: list[Token]) -> list[Choice]:
+    """The choices between these streams, which say all at once."""
+    choices: list[Choice] = []
+    by_name = {name: at_once(*tokens) for name, tokens in streams.items()}
+    Marbles().run(ops.best_of(by_name, on_choice=choices.append))
+    return choices
+
+
+def test_each_round_passes_on_the_best_piece_and_drops_the_others(marbles: Marbles) -> None:
+    left = marbles.cold("aaa--bb---c|")
+    right = marbles.cold("-xx-yyyy---------z|")
+    events = marbles.run(ops.best_of({"left": left, "right": right}))
+    assert texts(events) == [
+        (1.0, "left", "aaa"),
+        (5.0, "right", "yyyy"),
+        (17.0, "left", "c"),
+    ]
+    assert events[-1] == (18.0, COMPLETED)
+
+
+def test_the_first_piece_is_not_repeated_for_ever() -> None:
+    """The trap of row H3: each piece is looked at once."""
+    best = [Token("the best piece", 1.0), Token("b", 0.1), Token("c", 0.1)]
+    others = [Token("x", 0.2), Token("y", 0.2), Token("z", 0.2)]
+    assert [choice.text for choice in chosen(left=best, right=others)] == [
+        "the best piece",
+        "y",
+        "z",
+    ]
+
+
+def test_the_score_is_confidence_times_length_times_weight(marbles: Marbles) -> None:
+    choices: list[Choice] = []
+    streams = {
+        "short": at_once(Token("12345", 0.9)),
+        "long": at_once(Token("1234567890" * 3, 0.4)),
+        "unknown": at_once(Token("1234567890")),
+    }
+    stream = ops.best_of(streams, weights={"long": 1.5}, on_choice=choices.append)
+    events = marbles.run(stream)
+    [choice] = choices
+    assert choice.scores == pytest.approx({"short": 0.45, "long": 0.6, "unknown": 0.5})
+    assert (choice.number, choice.source, choice.score) == (1, "long", choice.scores["long"])
+    assert events[0][1] == Token("1234567890" * 3, 0.4, source="long")
+
+
+def test_the_confidence_of_a_batch_is_the_mean_of_its_tokens(marbles: Marbles) -> None:
+    choices: list[Choice] = []
+    parts = (Token("12345", 0.8), Reasoning("hm"), Token("67890", 0.4))
+    streams = {"left": at_once(Batch(parts, "1234567890"))}
+    marbles.run(ops.best_of(streams, on_choice=choices.append))
+    assert choices[0].score == pytest.approx(0.6)
+
+
+def test_of_equal_scores_the_first_stream_is_taken() -> None:
+    choices = chosen(b=[Token("x", 0.5)], a=[Token("y", 0.5)])
+    assert choices[0].source == "b"
+
+
+def test_a_stream_that_has_ended_takes_part_no_more() -> None:
+    choices = chosen(left=[Token("a")], right=[Token("x", 0.1), Token("y", 0.1)])
+    assert [(choice.source, choice.text) for choice in choices] == [("left", "a"), ("right", "y")]
+    assert choices[1].scores == {"right": pytest.approx(0.01)}
+
+
+def test_a_score_of_ones_own(marbles: Marbles) -> None:
+    streams = {"left": marbles.cold("aaa|"), "right": marbles.cold("x|")}
+    stream = ops.best_of(
+        streams, weights={"left": 2, "right": 3}, score=lambda piece: 1 / len(piece.text)
+    )
+    assert texts(marbles.run(stream)) == [(0.0, "right", "x")]
+
+
+def test_other_chunks_of_all_streams_come_in_the_order_of_their_stream(marbles: Marbles) -> None:
+    lookup = {"U": Usage(1, 2), "r": Reasoning("hm"), "P": Progress(1, 1.0)}
+    left = marbles.cold("S-r-a-U-E|", lookup=lookup)
+    right = marbles.cold("S-----P--xx--E|", lookup=lookup)
+    events = marbles.run(ops.best_of({"left": left, "right": right}))
+    assert [(time, event.source, type(event).__name__) for time, event in events[:-1]] == [
+        (0.0, "left", "Start"),
+        (0.0, "right", "Start"),
+        (2.0, "left", "Reasoning"),
+        (6.0, "right", "Progress"),
+        (9.0, "right", "Token"),
+        (9.0, "left", "Usage"),
+        (9.0, "left", "End"),
+        (13.0, "right", "End"),
+    ]
+
+
+def test_an_empty_token_makes_no_round(marbles: Marbles) -> None:
+    streams = {"left": at_once(Token(""), Token("a")), "right": at_once(Token("xx"))}
+    assert [text for _, _, text in texts(marbles.run(ops.best_of(streams)))] == ["xx"]
+
+
+def test_a_failure_is_told_behind_what_was_said_and_the_others_go_on(marbles: Marbles) -> None:
+    left = marbles.cold("aa-#", error=ValueError("broken"))
+    right = marbles.cold("----x--y|")
+    events = marbles.run(ops.best_of({"left": left, "right": right}))
+    assert texts(events) == [(4.0, "left", "aa"), (7.0, "right", "y")]
+    assert [(time, event.source) for time, event in events if type(event) is Notice] == [
+        (4.0, "left")
+    ]
+    assert events[-1] == (8.0, COMPLETED)
+
+
+def test_if_all_fail_it_fails_with_each_error(marbles: Marbles) -> None:
+    one, two = ValueError("one"), ValueError("two")
+    streams = {"left": marbles.cold("a-#", error=one), "right": marbles.cold("#", error=two)}
+    events = marbles.run(ops.best_of(streams))
+    assert texts(events) == [(0.0, "left", "a")]
+    assert (events[-1][0], type(events[-1][1])) == (2.0, AllModelsFailedError)
+    assert events[-1][1].errors == (one, two)
+
+
+def test_a_restart_drops_what_waits_of_that_stream(marbles: Marbles) -> None:
+    left = marbles.cold("aaaa-R-b-------|")
+    right = marbles.cold("-----------xx|")
+    events = marbles.run(ops.best_of({"left": left, "right": right}))
+    assert events[0] == (5.0, Notice("restart", source="left"))
+    assert texts(events) == [(11.0, "right", "xx")]
+
+
+def test_a_stream_with_a_piece_waiting_is_held(marbles: Marbles) -> None:
+    quick = marbles.cold("a-b-c-d|", demand=True)
+    slow = marbles.cold("-----x-----y|", demand=True)
+    events = marbles.run(ops.best_of({"slow": slow, "quick": quick}))
+    assert [(time, text) for time, _, text in texts(events)] == [
+        (5.0, "x"),
+        (11.0, "y"),
+        (12.0, "c"),
+        (12.0, "d"),
+    ]
+
+
+def test_a_source_with_demand_sends_one_piece_to_a_round() -> None:
+    model = ScriptedModel("one two three four", by="word")
+    marbles = Marbles()
+    recording = marbles.subscribe(
+        ops.best_of({"quick": model.stream("Hi"), "slow": marbles.cold("")})
+    )
+    marbles.advance_to(600)
+    assert (recording.chunks[1:], model.active) == ([], 1)
+    recording.dispose()
+    assert (model.cancelled, marbles.timers, marbles.valve._callbacks) == (1, [], {})
+
+
+def test_a_closed_valve_holds_all(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    streams = {name: marbles.cold("a-b-c", demand=True) for name in ("left", "right")}
+    recording = marbles.subscribe(ops.best_of(streams))
+    marbles.advance_to(600)
+    assert recording.chunks == [Token("a", source="left")]
+    marbles.valve.open()
+    assert len(recording.chunks) == 3
+
+
+def test_early_disposal_disposes_all(marbles: Marbles) -> None:
+    streams = {name: marbles.cold("a---b|") for name in ("left", "right")}
+    recording = marbles.subscribe(ops.best_of(streams))
+    marbles.advance_to(2)
+    recording.dispose()
+    assert [source.subscriptions for source in streams.values()] == [[(0.0, 2.0)]] * 2
+    assert (marbles.timers, marbles.valve._callbacks) == ([], {})
+
+
+@pytest.mark.parametrize("name", ["score", "on_choice"])
+def test_a_function_that_raises_is_the_error_of_the_stream(marbles: Marbles, name: str) -> None:
+    error, source = ZeroDivisionError(), marbles.cold("-a-b|")
+
+    def refuse(_: object) -> float:
+        raise error
+
+    options: dict[str, Any] = {name: refuse}
+    assert marbles.run(ops.best_of({"left": source}, **options)) == [(1.0, error)]
+    assert source.subscriptions == [(0.0, 1.0)]
+
+
+def test_a_score_that_is_no_number_is_an_error(marbles: Marbles) -> None:
+    stream = ops.best_of({"left": at_once(Token("a"))}, score=lambda _: float("nan"))
+    [(_, error)] = marbles.run(stream)
+    assert "is no number" in str(error)
+
+
+def test_never_and_empty(marbles: Marbles) -> None:
+    assert marbles.run(ops.best_of({"left": rx.never()}), until=5) == []
+    assert marbles.run(ops.best_of({"left": marbles.cold("|"), "right": at_once()})) == [
+        (5.0, COMPLETED)
+    ]
+
+
+def test_two_subscriptions_count_their_own_rounds(marbles: Marbles) -> None:
+    choices: list[Choice] = []
+    stream = ops.best_of({"left": marbles.cold("a-b|")}, on_choice=choices.append)
+    marbles.subscribe(stream)
+    marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert [choice.number for choice in choices] == [1, 1, 2, 2]
+
+
+def test_ten_thousand_rounds_pile_up_no_calls(marbles: Marbles) -> None:
+    streams: dict[str, rx.Observable[Chunk]] = {
+        name: ScriptedModel(list("ab" * 5000)).stream("Hi") for name in ("left", "right")
+    }
+    assert len(texts(marbles.run(ops.best_of(streams)))) == 10_000
+
+
+def test_models_on_the_event_loop_leave_nothing_behind() -> None:
+    models = {
+        name: ScriptedModel("one two three", by="word", delay=delay)
+        for name, delay in (("left", 1), ("right", 2))
+    }
+
+    async def main() -> tuple[str, list[str | None]]:
+        stream = ops.best_of({name: model.stream("Hi") for name, model in models.items()})
+        async with no_leaks():
+            chunks = [chunk async for chunk in to_async(stream)]
+        ends = [chunk.source for chunk in chunks if type(chunk) is End]
+        return "".join(map(text_of, chunks)), ends
+
+    assert run_virtual(main()) == ("one two three", ["left", "right"])
+
+
+PIECES = st.lists(st.tuples(st.sampled_from(["a", "word", "a long piece"]), st.floats(0, 1)))
+
+
+@given(PIECES, PIECES, st.lists(st.floats(0.1, 5), min_size=2, max_size=2))
+def test_who_comes_when_changes_nothing(
+    left: list[tuple[str, float]], right: list[tuple[str, float]], delays: list[float]
+) -> None:
+    """The choices are those of a plain loop over both lists, whatever the timing."""
+
+    def score(pieces: list[tuple[str, float]], number: int) -> float:
+        text, confidence = pieces[number]
+        return confidence * min(len(text) / 10, 1.0)
+
+    expected = []
+    for number in range(max(len(left), len(right))):
+        there = [pieces for pieces in (left, right) if number < len(pieces)]
+        best = max(there, key=lambda pieces: score(pieces, number))
+        expected.append(best[number][0])
+    models = {
+        name: ScriptedModel([Token(*piece) for piece in pieces], delay=delay)
+        for name, pieces, delay in zip("lr", (left, right), delays, strict=True)
+    }
+    stream = ops.best_of({name: model.stream("Hi") for name, model in models.items()})
+    assert [text for _, _, text in texts(Marbles().run(stream, until=1e6))] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (({},), ValueError, "one stream"),
+        (([rx.never()],), TypeError, "by name"),
+        (({"a": "text"},), TypeError, "takes streams"),
+    ],
+)
+def test_what_is_no_mapping_of_streams_is_refused(
+    arguments: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        ops.best_of(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"weights": {"b": 1}}, ValueError),
+        ({"weights": {"a": -1}}, ValueError),
+        ({"weights": {"a": float("nan")}}, ValueError),
+        ({"score": 3}, TypeError),
+        ({"on_choice": 3}, TypeError),
+    ],
+)
+def test_bad_options_are_refused_at_the_call(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        ops.best_of({"a": rx.never()}, **options)

@@ -1,0 +1,134 @@
+"""`hedge`: a second stream if the first is slow (row H6)."""
+
+from typing import Any
+
+import pytest
+import reactivex as rx
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import End, Token, text_of
+from rxllm.errors import AllModelsFailedError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators import RaceResult, StreamSummary
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+
+
+def test_a_first_stream_in_time_is_all_there_is(marbles: Marbles) -> None:
+    results: list[RaceResult] = []
+    second = marbles.cold("x|")
+    stream = ops.hedge(marbles.cold("S--a----b-E|"), second, 3.5, report=results.append)
+    assert marbles.run(stream)[1:] == [
+        (3.0, Token("a", source="first")),
+        (8.0, Token("b", source="first")),
+        (10.0, End("stop", source="first")),
+        (11.0, COMPLETED),
+    ]
+    assert (second.subscriptions, results) == ([], [RaceResult("first", 3.0, {})])
+
+
+def test_a_slow_first_stream_gets_a_rival(marbles: Marbles) -> None:
+    results: list[RaceResult] = []
+    first, second = marbles.cold("S-------a|"), marbles.cold("S-x-y|")
+    stream = ops.hedge(first, second, 4, report=results.append)
+    assert [(time, text_of(event)) for time, event in marbles.run(stream)][1:] == [
+        (6.0, "x"),
+        (8.0, "y"),
+        (9.0, ""),
+    ]
+    assert (first.subscriptions, second.subscriptions) == ([(0.0, 6.0)], [(4.0, 9.0)])
+    assert results == [RaceResult("second", 6.0, {"first": StreamSummary("cancelled", 0, 6.0)})]
+
+
+def test_the_first_one_may_still_win(marbles: Marbles) -> None:
+    second = marbles.cold("S-----x|")
+    events = marbles.run(ops.hedge(marbles.cold("-----a|"), second, 4))
+    assert events[0] == (5.0, Token("a", source="first"))
+    assert second.subscriptions == [(4.0, 5.0)]
+
+
+@pytest.mark.parametrize("end", ["#", "|"])
+def test_if_the_first_ends_without_a_word_the_second_begins_at_once(
+    marbles: Marbles, end: str
+) -> None:
+    second = marbles.cold("-x|")
+    events = marbles.run(ops.hedge(marbles.cold(f"-{end}"), second, 60))
+    assert (2.0, Token("x", source="second")) in events
+    assert (second.subscriptions, marbles.timers) == ([(1.0, 3.0)], [])
+
+
+def test_a_first_that_fails_inside_of_its_subscription(marbles: Marbles) -> None:
+    stream = ops.hedge(rx.throw(ValueError("broken")), marbles.cold("-x|"), 60)
+    assert marbles.run(stream)[-2:] == [(1.0, Token("x", source="second")), (2.0, COMPLETED)]
+    assert marbles.timers == []
+
+
+def test_if_both_fail_it_fails_with_both_errors(marbles: Marbles) -> None:
+    one, two = ValueError("one"), ValueError("two")
+    stream = ops.hedge(marbles.cold("-#", error=one), marbles.cold("-#", error=two), 4)
+    time, error = marbles.run(stream)[-1]
+    assert (time, type(error), error.errors) == (2.0, AllModelsFailedError, (one, two))
+
+
+def test_time_with_a_closed_valve_does_not_count(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    marbles.at(11, marbles.valve.open)
+    first, second = marbles.cold(""), marbles.cold("x", demand=True)
+    recording = marbles.subscribe(ops.hedge(first, second, 4))
+    marbles.advance_to(30)
+    assert recording.events == [(14.0, Token("x", source="second"))]
+    recording.dispose()
+    assert marbles.valve._callbacks == {}
+
+
+def test_a_valve_closed_from_the_beginning(marbles: Marbles) -> None:
+    marbles.valve.close()
+    marbles.at(10, marbles.valve.open)
+    second = marbles.cold("x", demand=True)
+    marbles.subscribe(ops.hedge(marbles.cold(""), second, 4))
+    marbles.advance_to(30)
+    assert second.subscriptions == [(14.0, None)]
+
+
+def test_early_disposal_cancels_the_timer(marbles: Marbles) -> None:
+    first, second = marbles.cold("S-------a|"), marbles.cold("x|")
+    recording = marbles.subscribe(ops.hedge(first, second, 4))
+    marbles.advance_to(2)
+    recording.dispose()
+    assert marbles.timers == []
+    marbles.advance_to(9)
+    assert (first.subscriptions, second.subscriptions) == ([(0.0, 2.0)], [])
+
+
+def test_two_subscriptions_have_a_timer_each(marbles: Marbles) -> None:
+    second = marbles.cold("x|")
+    stream = ops.hedge(marbles.cold(""), second, 4)
+    marbles.subscribe(stream)
+    marbles.at(1, lambda: marbles.subscribe(stream))
+    marbles.advance_to(9)
+    assert [begun for begun, _ in second.subscriptions] == [4.0, 5.0]
+
+
+def test_models_on_the_event_loop_leave_nothing_behind() -> None:
+    slow = ScriptedModel("slow", first_delay=60)
+    fast = ScriptedModel("fast answer", by="word", delay=0.5)
+
+    async def main() -> str:
+        async with no_leaks():
+            stream = ops.hedge(slow.stream("Hi"), fast.stream("Hi"), 2)
+            return "".join([text_of(chunk) async for chunk in to_async(stream)])
+
+    assert run_virtual(main()) == "fast answer"
+    assert (slow.cancelled, slow.active, fast.completed) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("after", [0, -1, float("inf"), float("nan")])
+def test_a_bad_time_is_refused_at_the_call(after: float) -> None:
+    with pytest.raises(ValueError, match="after is the seconds"):
+        ops.hedge(rx.never(), rx.never(), after)
+
+
+@pytest.mark.parametrize("arguments", [(None, rx.never()), (rx.never(), "text")])
+def test_what_is_no_stream_is_refused_at_the_call(arguments: tuple[Any, Any]) -> None:
+    with pytest.raises(TypeError, match="hedge takes streams"):
+        ops.hedge(*arguments, after=4)

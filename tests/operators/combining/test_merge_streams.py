@@ -1,0 +1,210 @@
+"""`merge_streams`: several streams as they come, tagged (row H2)."""
+
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Batch, End, Notice, Reasoning, Token, text_of
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from tests.operators.combining.sources import at_once
+from tests.operators.texts import cut_texts
+
+
+def sources(events: list[tuple[float, Any]]) -> list[tuple[float, str | None, str]]:
+    """When, from where, and what text."""
+    return [(time, event.source, text_of(event)) for time, event in events if text_of(event)]
+
+
+def test_chunks_come_as_they_come_each_with_its_number(marbles: Marbles) -> None:
+    stream = ops.merge_streams(marbles.cold("S-a---b-E|"), marbles.cold("-S-x-E|"))
+    first, second = marbles.expect("S-a---b-E", source="0"), marbles.expect("-S-x-E", source="1")
+    merged = sorted(first + second, key=lambda event: event[0])
+    assert marbles.run(stream) == [*merged, (9.0, COMPLETED)]
+
+
+def test_it_does_not_go_at_the_pace_of_the_slowest(marbles: Marbles) -> None:
+    """The trap of row H2."""
+    stream = ops.merge_streams(
+        {"slow": marbles.cold("-----a-----b|"), "fast": marbles.cold("xyz-w|")}
+    )
+    assert sources(marbles.run(stream)) == [
+        (0.0, "fast", "xyz"),
+        (4.0, "fast", "w"),
+        (5.0, "slow", "a"),
+        (11.0, "slow", "b"),
+    ]
+
+
+def test_how_many_live_is_told_at_each_change(marbles: Marbles) -> None:
+    counts: list[int] = []
+    streams = [marbles.cold("a|"), marbles.cold("b--|"), marbles.cold("|")]
+    marbles.at(2, lambda: counts.append(-1))
+    marbles.run(ops.merge_streams(*streams, on_active=counts.append))
+    assert counts == [3, 2, 1, -1, 0]
+
+
+def test_an_error_is_not_swallowed_and_says_whose_it_is(marbles: Marbles) -> None:
+    """The other trap of row H2."""
+    error = ValueError("broken")
+    left, right = marbles.cold("a----b|"), marbles.cold("x-#", error=error)
+    events = marbles.run(ops.merge_streams({"left": left, "right": right}))
+    assert events[-1] == (2.0, error)
+    assert error.__notes__ == ["this is the error of the stream 'right'"]
+    assert (left.subscriptions, right.subscriptions) == ([(0.0, 2.0)], [(0.0, 2.0)])
+    assert marbles.timers == []
+
+
+def test_a_source_that_fails_again_has_one_note(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    stream = ops.merge_streams(marbles.cold("#", error=error))
+    marbles.run(stream)
+    marbles.run(stream)
+    assert len(error.__notes__) == 1
+
+
+def test_all_chunks_are_tagged_also_inside_of_batches(marbles: Marbles) -> None:
+    inside = Batch((Token("a", 0.5), Reasoning("hm")), "a")
+    stream = ops.merge_streams({"left": marbles.cold("B-R-(E,|)", lookup={"B": inside})})
+    assert [event for _, event in marbles.run(stream)] == [
+        Batch((Token("a", 0.5, source="left"), Reasoning("hm", source="left")), "a", source="left"),
+        Notice("restart", source="left"),
+        End("stop", source="left"),
+        COMPLETED,
+    ]
+
+
+def test_the_sources_of_a_merge_in_a_merge_stay_apart(marbles: Marbles) -> None:
+    inner = ops.merge_streams(marbles.cold("a-b|"), marbles.cold("-x-y|"))
+    stream = ops.merge_streams({"left": inner, "right": marbles.cold("--z|")})
+    assert {source for _, source, _ in sources(marbles.run(stream))} == {
+        "left/0",
+        "left/1",
+        "right",
+    }
+
+
+def test_a_restart_of_a_whole_inner_merge_reaches_each_of_its_sources(marbles: Marbles) -> None:
+    inner = rx.merge(marbles.cold("a", source="x"), marbles.cold("-b-R-E|"))
+    events = marbles.run(ops.merge_streams({"left": inner}), until=9)
+    assert events[2:] == [
+        (3.0, Notice("restart", source="left/x")),
+        (3.0, Notice("restart", source="left")),
+        (5.0, End("stop", source="left/x")),
+        (5.0, End("stop", source="left")),
+    ]
+
+
+def test_never_and_empty(marbles: Marbles) -> None:
+    assert marbles.run(ops.merge_streams(marbles.cold(""), marbles.cold("|")), until=5) == []
+    assert marbles.run(ops.merge_streams(marbles.cold("|"), marbles.cold("-|"))) == [
+        (6.0, COMPLETED)
+    ]
+
+
+def test_streams_that_end_at_once(marbles: Marbles) -> None:
+    streams = [at_once(Token("a")), at_once(), at_once(Token("b"))]
+    counts: list[int] = []
+    events = marbles.run(ops.merge_streams(*streams, on_active=counts.append))
+    assert [source for _, source, _ in sources(events)] == ["0", "2"]
+    assert (events[-1], counts) == ((0.0, COMPLETED), [0])
+
+
+def test_early_disposal_disposes_all(marbles: Marbles) -> None:
+    left, right = marbles.cold("a--b|"), marbles.cold("x--y|")
+    recording = marbles.subscribe(ops.merge_streams(left, right))
+    marbles.advance_to(1)
+    recording.dispose()
+    assert left.subscriptions == right.subscriptions == [(0.0, 1.0)]
+    assert marbles.timers == []
+
+
+def test_all_wait_for_one_valve_and_all_wake_when_it_opens(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    marbles.at(9, marbles.valve.open)
+    left, right = marbles.cold("a-b|", demand=True), marbles.cold("x-y|", demand=True)
+    recording = marbles.subscribe(ops.merge_streams(left, right))
+    marbles.advance_to(8)
+    assert [text_of(chunk) for chunk in recording.chunks] == ["a", "x"]
+    marbles.advance_to(10)
+    assert [text_of(chunk) for chunk in recording.chunks] == ["a", "x", "b", "y"]
+    assert recording.events[-1] == (9.0, COMPLETED)
+    assert marbles.valve._callbacks == {}
+
+
+def test_a_callback_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+    source, error = marbles.cold("a-b|"), ZeroDivisionError()
+
+    def on_active(_: int) -> None:
+        raise error
+
+    assert marbles.run(ops.merge_streams(source, on_active=on_active)) == [(0.0, error)]
+    assert source.subscriptions == [(0.0, 0.0)]
+
+
+def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+    stream = ops.merge_streams(marbles.cold("a-|"), marbles.cold("-x|"))
+    first = marbles.subscribe(stream)
+    marbles.advance_to(1)
+    second = marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert first.chunks == second.chunks
+
+
+def test_operators_behind_it_keep_the_streams_apart(marbles: Marbles) -> None:
+    left, right = marbles.cold("aE---ND-b|"), marbles.cold("--xE---y|")
+    stream = ops.merge_streams(left, right).pipe(ops.stop_on("END"))
+    texts: dict[str | None, str] = {}
+    for _, source, text in sources(marbles.run(stream)):
+        texts[source] = texts.get(source, "") + text
+    assert texts == {"0": "a", "1": "xEy"}
+
+
+def test_models_on_the_event_loop_leave_nothing_behind() -> None:
+    models = [ScriptedModel("one two three", by="word", delay=delay) for delay in (1, 2)]
+
+    async def main() -> list[str]:
+        stream = ops.merge_streams(*(model.stream("Hi") for model in models))
+        async with no_leaks():
+            return [text_of(chunk).strip() async for chunk in to_async(stream) if text_of(chunk)]
+
+    assert run_virtual(main()) == ["one", "one", "two", "three", "two", "three"]
+
+
+@given(cut_texts(), cut_texts())
+def test_each_text_comes_whole_however_it_is_cut(
+    left: tuple[str, list[str]], right: tuple[str, list[str]]
+) -> None:
+    models = [
+        ScriptedModel([Token(piece) for piece in pieces], delay=1) for _, pieces in (left, right)
+    ]
+    stream = ops.merge_streams(*(model.stream("Hi") for model in models))
+    texts = {"0": "", "1": ""}
+    for _, event in Marbles().run(stream, until=1e6):
+        if text_of(event):
+            texts[event.source] += text_of(event)
+    assert texts == {"0": left[0], "1": right[0]}
+
+
+@pytest.mark.parametrize(
+    ("streams", "error", "words"),
+    [
+        ((), ValueError, "one stream or more"),
+        (({},), ValueError, "one stream or more"),
+        (({"": rx.empty()},), ValueError, "is empty"),
+        (({1: rx.empty()},), TypeError, "is a text"),
+        (("text",), TypeError, "model.stream"),
+        (([rx.empty()],), TypeError, "'0' is list"),
+    ],
+)
+def test_what_is_no_stream_is_refused_at_the_call(
+    streams: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        ops.merge_streams(*streams)
+    with pytest.raises(TypeError, match="on_active"):
+        ops.merge_streams(rx.empty(), on_active=3)  # type: ignore[arg-type]

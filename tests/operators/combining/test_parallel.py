@@ -1,0 +1,165 @@
+"""`parallel`: many prompts through the pool (row H5)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.chunks import End, Notice, text_of
+from rxllm.errors import AllModelsFailedError, BadRequestError, PoolFullError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators import Pool, StreamSummary
+from rxllm.requests import as_request
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+
+
+def texts(events: list[tuple[float, Any]]) -> dict[str | None, str]:
+    """The text of each source."""
+    found: dict[str | None, str] = {}
+    for _, event in events:
+        if text_of(event):
+            found[event.source] = found.get(event.source, "") + text_of(event)
+    return found
+
+
+def test_four_prompts_on_three_slots_finish(marbles: Marbles) -> None:
+    """The trap of rows B7 and H5."""
+    model, pool = ScriptedModel("a b c", by="word", delay=1), Pool(3)
+    events = marbles.run(ops.parallel(["one", "two", "three", "four"], model, pool))
+    assert texts(events) == dict.fromkeys("0123", "a b c")
+    ends = [(time, event.source) for time, event in events if type(event) is End]
+    assert ends == [(3.0, "0"), (3.0, "1"), (3.0, "2"), (6.0, "3")]
+    assert events[-1] == (6.0, COMPLETED)
+    assert (pool.active, pool.waiting) == (0, 0)
+
+
+def test_each_result_is_tagged_token_complete_or_error(marbles: Marbles) -> None:
+    model = ScriptedModel("fine", ["half", ConnectionResetError("reset")], "good", delay=1)
+    prompts = {"first": "one", "second": "two", "third": "three"}
+    events = marbles.run(ops.parallel(prompts, model, Pool(2)))
+    assert texts(events) == {"first": "fine", "second": "half", "third": "good"}
+    lasts = [event for _, event in events if type(event) in (End, Notice)]
+    assert [(type(last), last.source) for last in lasts] == [
+        (End, "first"),
+        (Notice, "second"),
+        (End, "third"),
+    ]
+    assert lasts[1].kind == "failed"
+    assert (lasts[1].error.type, lasts[1].error.message) == ("ConnectionResetError", "reset")
+
+
+def test_no_more_run_than_there_are_slots_and_none_waits_in_the_queue(marbles: Marbles) -> None:
+    model, pool = ScriptedModel("a", delay=1), Pool(3, queue=0)
+    seen: list[tuple[int, int]] = []
+    stream = ops.parallel(map(str, range(1, 101)), model, pool)
+    stream.subscribe(
+        lambda _: seen.append((model.active, pool.waiting)), scheduler=marbles.scheduler
+    )
+    marbles.advance_to(1000)
+    assert max(seen) == (3, 0)
+    assert (model.completed, pool.active) == (100, 0)
+
+
+def test_prompts_that_come_late_do_not_time_out_in_the_queue(marbles: Marbles) -> None:
+    model = ScriptedModel("a", delay=20)
+    events = marbles.run(ops.parallel(["p"] * 10, model, Pool(1, wait=5)))
+    assert (len(texts(events)), events[-1]) == (10, (200.0, COMPLETED))
+
+
+def test_the_pool_may_be_shared(marbles: Marbles) -> None:
+    pool = Pool(1, wait=5)
+    other = marbles.subscribe(marbles.cold("").pipe(ops.pooled(pool)))
+    marbles.at(6, other.dispose)
+    events = marbles.run(ops.parallel(["p", "q"], ScriptedModel("a"), pool))
+    [(time, notice)] = [event for event in events if type(event[1]) is Notice]
+    assert (time, notice.source, notice.error.type) == (5.0, "0", PoolFullError.__name__)
+    assert texts(events) == {"1": "a"}
+
+
+def test_prompts_begin_in_their_order_with_their_options(marbles: Marbles) -> None:
+    model = ScriptedModel("a b c", by="word", delay=1)
+    events = marbles.run(ops.parallel(["p", "q", "r"], model, Pool(1), max_tokens=2))
+    assert [request.messages[0].text for request in model.requests] == ["p", "q", "r"]
+    assert texts(events) == dict.fromkeys("012", "a b")
+
+
+def test_a_summary_of_each(marbles: Marbles) -> None:
+    reports: list[Mapping[str, StreamSummary]] = []
+    error = ConnectionResetError()
+    model = ScriptedModel("abc", [error], delay=1)
+    marbles.run(ops.parallel(["p", "q"], model, Pool(3), report=reports.append))
+    assert reports == [
+        {"0": StreamSummary("completed", 3, 1.0), "1": StreamSummary("failed", 0, 1.0, error)}
+    ]
+
+
+def test_if_all_fail_it_fails_with_each_error(marbles: Marbles) -> None:
+    model = ScriptedModel([ConnectionResetError()])
+    events = marbles.run(ops.parallel(["p", "q"], model, Pool(3)))
+    assert isinstance(events[-1][1], AllModelsFailedError)
+    assert len(events[-1][1].errors) == 2
+
+
+def test_no_prompt_is_complete_at_once(marbles: Marbles) -> None:
+    events = marbles.run(ops.parallel([], ScriptedModel("a"), Pool(1)))
+    assert events == [(0.0, COMPLETED)]
+
+
+def test_early_disposal_stops_all_and_begins_no_other(marbles: Marbles) -> None:
+    reports: list[Mapping[str, StreamSummary]] = []
+    model, pool = ScriptedModel("a b c", by="word", delay=1), Pool(2)
+    recording = marbles.subscribe(ops.parallel(["p", "q", "r"], model, pool, report=reports.append))
+    marbles.advance_to(1.5)
+    recording.dispose()
+    marbles.advance_to(9)
+    assert (model.cancelled, model.active, len(model.requests)) == (2, 0, 2)
+    assert reports[0]["2"] == StreamSummary("cancelled")
+    assert (pool.active, pool.waiting, marbles.timers) == (0, 0, [])
+
+
+def test_all_wait_for_one_valve(marbles: Marbles) -> None:
+    marbles.at(1.5, marbles.valve.close)
+    model = ScriptedModel("a b c", by="word", delay=1)
+    recording = marbles.subscribe(ops.parallel(["p", "q"], model, Pool(3)))
+    marbles.advance_to(60)
+    assert [text_of(chunk) for chunk in recording.chunks if text_of(chunk)] == ["a", "a"]
+
+
+def test_two_subscriptions_share_the_slots(marbles: Marbles) -> None:
+    stream = ops.parallel(["p", "q"], ScriptedModel("a", delay=1), Pool(2))
+    first, second = marbles.subscribe(stream), marbles.subscribe(stream)
+    marbles.advance_to(9)
+    assert (first.events[-1], second.events[-1]) == ((1.0, COMPLETED), (2.0, COMPLETED))
+
+
+def test_on_the_event_loop_nothing_is_left_behind() -> None:
+    model, pool = ScriptedModel("a b", by="word", delay=1), Pool(10)
+
+    async def main() -> dict[str, str]:
+        async with no_leaks():
+            prompts = {f"prompt {number}": "Hi" for number in range(25)}
+            return (await rxllm.sinks.collect(ops.parallel(prompts, model, pool))).texts
+
+    assert run_virtual(main()) == {f"prompt {number}": "a b" for number in range(25)}
+    assert model.completed == 25
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "error"),
+    [
+        ("one prompt", {}, TypeError),
+        (as_request("one prompt"), {}, TypeError),
+        (["fine", ""], {}, BadRequestError),
+        (["fine"], {"temperature": 9}, BadRequestError),
+        (["fine"], {"report": 3}, TypeError),
+    ],
+)
+def test_what_can_not_be_asked_is_refused_at_the_call(
+    prompts: Any, options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        ops.parallel(prompts, ScriptedModel("a"), Pool(1), **options)
+    with pytest.raises(TypeError, match="a Pool"):
+        ops.parallel(["fine"], ScriptedModel("a"), 3)  # type: ignore[arg-type]

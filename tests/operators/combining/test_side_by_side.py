@@ -1,0 +1,160 @@
+"""`side_by_side`: models on one prompt, failures isolated, with a summary (row H1)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import reactivex as rx
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Token, text_of
+from rxllm.errors import AllModelsFailedError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators import StreamSummary
+from rxllm.testing import COMPLETED, Marbles, run_virtual
+
+Reports = list[Mapping[str, StreamSummary]]
+
+
+@pytest.fixture
+def reports() -> Reports:
+    """What was reported."""
+    return []
+
+
+def test_each_stream_comes_with_its_name(marbles: Marbles) -> None:
+    streams = {"left": marbles.cold("S-a-E|"), "right": marbles.cold("-S-x-E|")}
+    events = marbles.run(ops.side_by_side(streams))
+    assert [event for _, event in events if event is not COMPLETED and event.source == "left"] == [
+        event for _, event in marbles.expect("S-a-E", source="left")
+    ]
+    assert events[-2:] == [(5.0, End("stop", source="right")), (6.0, COMPLETED)]
+
+
+def test_a_failure_is_told_and_the_others_go_on(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    streams = {"left": marbles.cold("a---b|"), "right": marbles.cold("x-#", error=error)}
+    assert marbles.run(ops.side_by_side(streams))[2:] == [
+        (2.0, Notice("failed", error=ErrorInfo("ValueError", "broken"), source="right")),
+        (4.0, Token("b", source="left")),
+        (5.0, COMPLETED),
+    ]
+
+
+def test_if_all_fail_it_fails_with_each_error(marbles: Marbles, reports: Reports) -> None:
+    first, second = ValueError("one"), KeyError("two")
+    streams = {
+        "left": marbles.cold("a--#", error=first),
+        "right": marbles.cold("-#", error=second),
+    }
+    events = marbles.run(ops.side_by_side(streams, report=reports.append))
+    time, error = events[-1]
+    assert time == 3.0
+    assert isinstance(error, AllModelsFailedError)
+    assert error.errors == (first, second)
+    assert str(error) == "each of 2 streams failed, the last one with KeyError: 'two'"
+    assert len(reports) == 1
+
+
+def test_the_summary_has_length_duration_and_error(marbles: Marbles, reports: Reports) -> None:
+    error = ValueError("broken")
+    streams = {
+        "left": marbles.cold("abc-de--E|"),
+        "right": marbles.cold("-xx-#", error=error),
+        "empty": marbles.cold("--|"),
+    }
+    marbles.run(ops.side_by_side(streams, report=reports.append))
+    assert reports == [
+        {
+            "left": StreamSummary("completed", 5, 9.0),
+            "right": StreamSummary("failed", 2, 4.0, error),
+            "empty": StreamSummary("completed", 0, 2.0),
+        }
+    ]
+
+
+def test_after_a_restart_the_length_is_counted_again(marbles: Marbles, reports: Reports) -> None:
+    marbles.run(ops.side_by_side({"left": marbles.cold("abc-R-d|")}, report=reports.append))
+    assert reports[0]["left"].length == 1
+
+
+def test_a_subscriber_that_leaves_gets_the_summary_too(marbles: Marbles, reports: Reports) -> None:
+    streams = {"left": marbles.cold("a-|"), "right": marbles.cold("xy---|")}
+    recording = marbles.subscribe(ops.side_by_side(streams, report=reports.append))
+    marbles.advance_to(3)
+    recording.dispose()
+    assert reports == [
+        {"left": StreamSummary("completed", 1, 2.0), "right": StreamSummary("cancelled", 2, 3.0)}
+    ]
+    assert streams["right"].subscriptions == [(0.0, 3.0)]
+    assert marbles.timers == []
+
+
+def test_a_report_that_raises_is_the_error_of_a_completion(marbles: Marbles) -> None:
+    failure, error = ZeroDivisionError(), ValueError("broken")
+
+    def report(_: object) -> None:
+        raise failure
+
+    complete = ops.side_by_side({"left": marbles.cold("|")}, report=report)
+    assert marbles.run(complete)[-1][1] is failure
+    failing = ops.side_by_side({"left": marbles.cold("#", error=error)}, report=report)
+    last = marbles.run(failing)[-1][1]
+    assert isinstance(last, AllModelsFailedError)
+    assert last.__notes__ == ["the report failed too: ZeroDivisionError()"]
+
+
+def test_never_and_empty(marbles: Marbles) -> None:
+    assert marbles.run(ops.side_by_side({"left": marbles.cold("")}), until=5) == []
+    assert marbles.run(ops.side_by_side({"left": marbles.cold("|")})) == [(5.0, COMPLETED)]
+
+
+def test_all_wait_for_one_valve(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    streams = {name: marbles.cold("a-b", demand=True) for name in ("left", "right")}
+    recording = marbles.subscribe(ops.side_by_side(streams))
+    marbles.advance_to(9)
+    assert [chunk.source for chunk in recording.chunks] == ["left", "right"]
+
+
+def test_a_subscriber_that_raises_is_no_failure_of_a_stream(marbles: Marbles) -> None:
+    errors: list[Exception] = []
+
+    def refuse(_: Chunk) -> None:
+        raise ZeroDivisionError
+
+    stream = ops.side_by_side({"left": marbles.cold("a|")})
+    subscription = stream.subscribe(refuse, errors.append, scheduler=marbles.scheduler)
+    with pytest.raises(ZeroDivisionError):
+        marbles.advance_to(1)
+    subscription.dispose()
+    assert errors == []
+
+
+def test_a_sink_gives_the_text_of_each() -> None:
+    streams = {
+        "good": ScriptedModel("good answer", by="word", delay=1).stream("Hi"),
+        "bad": ScriptedModel(["bad", ConnectionResetError()], delay=1).stream("Hi"),
+    }
+    result = run_virtual(rxllm.sinks.collect(ops.side_by_side(streams)))
+    assert result.texts == {"good": "good answer", "bad": "bad"}
+    assert [(notice.kind, notice.source) for notice in result.notices] == [("failed", "bad")]
+
+
+def test_two_subscriptions_have_their_own_reports(marbles: Marbles, reports: Reports) -> None:
+    stream = ops.side_by_side({"left": marbles.cold("ab|")}, report=reports.append)
+    events = marbles.run(rx.concat(stream, stream))
+    assert "".join(text_of(event) for _, event in events) == "abab"
+    assert reports[0] == reports[1] == {"left": StreamSummary("completed", 2, 2.0)}
+
+
+@pytest.mark.parametrize("streams", [None, [rx.empty()], "text", {"a": "text"}])
+def test_what_is_no_mapping_of_streams_is_refused_at_the_call(streams: Any) -> None:
+    with pytest.raises(TypeError):
+        ops.side_by_side(streams)
+
+
+def test_a_report_that_can_not_be_called_is_refused_at_the_call() -> None:
+    with pytest.raises(TypeError, match="report is a function or None"):
+        ops.side_by_side({"a": rx.empty()}, report=3)  # type: ignore[arg-type]
