@@ -33,6 +33,7 @@
     │   └── TotalTimeoutError
     ├── PoolFullError                no slot came free in time
     ├── CircuitOpenError             the model failed too often of late
+    ├── QualityError                 the answer is no good: a condition of quality_gate says so
     ├── LaggedBehindError            a subscriber was too slow, and was put out
     ├── StreamCancelledError         the task behind a stream was cancelled by somebody else
     ├── StreamStateError             also a RuntimeError: started twice, paused after its end, ...
@@ -71,6 +72,7 @@ __all__ = [
     "PermissionDeniedError",
     "PoolFullError",
     "ProviderError",
+    "QualityError",
     "RateLimitError",
     "RequestTimeoutError",
     "RestartedStreamError",
@@ -246,6 +248,10 @@ class CircuitOpenError(RxLLMError):
     """The model failed too often of late, and is not asked for a while."""
 
 
+class QualityError(RxLLMError):
+    """The answer is too slow, repeats itself, or is no good by another condition."""
+
+
 class LaggedBehindError(RxLLMError):
     """A subscriber was too slow, and was put out."""
 
@@ -287,6 +293,7 @@ _DESERVES_NEXT: Final = (
     FirstTokenTimeoutError,
     StallTimeoutError,
     CircuitOpenError,
+    QualityError,
     PoolFullError,
 )
 
@@ -298,7 +305,7 @@ def deserves(error: BaseException) -> Deserves:
       truncated or unreadable stream.
     - `"next"`: time-outs to connect, to the first token and between tokens; a context that is too
       small; a model that can't be found, loaded or used with this key; a certificate that can't be
-      trusted; an open circuit, a full pool.
+      trusted; an open circuit, a full pool; an answer that is no good.
     - `"neither"`: a bad request, filtered content, the total time limit, a subscriber that lagged
       behind, cancellation, and anything that is not known.
 

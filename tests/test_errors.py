@@ -19,6 +19,7 @@ NEXT = {
     "ModelError", "ModelNotFoundError", "ModelLoadError", "AuthenticationError",
     "PermissionDeniedError", "ContextLengthError", "ConnectTimeoutError", "FirstTokenTimeoutError",
     "StallTimeoutError", "CircuitOpenError", "PoolFullError", "CertificateError",
+    "QualityError",
 }  # fmt: skip
 
 

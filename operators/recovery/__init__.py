@@ -1,3 +1,32 @@
 """Operators that answer a failure."""
 
-__all__: list[str] = []
+from rxllm.operators.recovery._breaker import CircuitBreaker
+from rxllm.operators.recovery._circuit_breaker import circuit_breaker
+from rxllm.operators.recovery._complete_partial import complete_partial
+from rxllm.operators.recovery._degrade import degrade
+from rxllm.operators.recovery._fallback_to import fallback_to
+from rxllm.operators.recovery._keep_partial import keep_partial
+from rxllm.operators.recovery._quality import Quality, not_json, repeats, too_slow
+from rxllm.operators.recovery._quality_gate import quality_gate
+from rxllm.operators.recovery._require_output import require_output
+from rxllm.operators.recovery._resume import resume
+from rxllm.operators.recovery._retry_with_backoff import retry_with_backoff
+from rxllm.operators.recovery._timeouts import timeouts
+
+__all__ = [
+    "CircuitBreaker",
+    "Quality",
+    "circuit_breaker",
+    "complete_partial",
+    "degrade",
+    "fallback_to",
+    "keep_partial",
+    "not_json",
+    "quality_gate",
+    "repeats",
+    "require_output",
+    "resume",
+    "retry_with_backoff",
+    "timeouts",
+    "too_slow",
+]

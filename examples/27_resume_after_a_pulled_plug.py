@@ -1,0 +1,58 @@
+"""B4, F5, F8, F9, F10: an answer whose connection is cut goes on, and no text comes twice."""
+
+from typing import Any
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing.fault_server import CUT, FaultServer, Reply
+from rxllm.testing.provider_streams import openai_events
+
+PROMPT = "Count to five"
+
+
+async def resumed() -> None:
+    """The plug is pulled twice, at other places; the server goes on from the partial text."""
+    answers = [
+        Reply([*openai_events("one", ", two", done=False, finish_reason=None), CUT]),
+        Reply([*openai_events(", three", done=False, finish_reason=None), CUT]),
+        Reply(openai_events(", four", ", five")),
+    ]
+    async with FaultServer(*answers) as server:
+        model = rxllm.model("openai_compatible/any", base_url=server.url)
+        stream = model.stream(PROMPT).pipe(ops.resume(model, PROMPT, initial=0.01))
+        result = await rxllm.sinks.collect(stream)
+        print("resumed:", result.text, [notice.kind for notice in result.notices])
+        print("asked to go on from:", server.requests[2].json()["messages"][-1]["content"])
+
+
+async def begun_again() -> None:
+    """A model that can't go on says all of it again, and what was heard before is left out."""
+    choices: list[Any] = ["replay", "restart"]
+    for after_output in choices:
+        model = ScriptedModel(["one, two", ConnectionResetError()], "one, two, three", by="word")
+        again = ops.retry_with_backoff(initial=0.01, after_output=after_output)
+        result = await rxllm.sinks.collect(model.stream(PROMPT).pipe(again))
+        print(f"{after_output}:", result.text)
+
+
+async def degraded() -> None:
+    """A model that fails is asked for less and less."""
+    model = ScriptedModel([ConnectionResetError()], [ConnectionResetError()], "one, two")
+    result = await rxllm.sinks.collect(ops.degrade(model, PROMPT, max_tokens=200))
+    asked = [(request.max_tokens, request.temperature) for request in model.requests]
+    print("degraded:", result.text, asked)
+
+
+async def main() -> None:
+    await resumed()
+    await begun_again()
+    await degraded()
+    broken = ScriptedModel(["one, ", "two", ConnectionResetError()]).stream(PROMPT)
+    try:
+        await rxllm.sinks.collect(broken.pipe(ops.keep_partial()))
+    except ConnectionResetError as error:
+        print("kept:", vars(error)["partial"])
+
+
+rxllm.run(main())

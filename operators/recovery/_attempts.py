@@ -1,0 +1,245 @@
+"""The shape of an operator that asks again: attempts, one after another, as one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from reactivex import Observable, abc
+from reactivex.disposable import (
+    CompositeDisposable,
+    SerialDisposable,
+    SingleAssignmentDisposable,
+)
+
+from rxllm.chunks import Chunk, Notice, is_restart
+from rxllm.errors import BadRequestError
+from rxllm.operators.recovery._commit import (
+    AfterOutput,
+    AnswerDiffersError,
+    Continuing,
+    Passage,
+    passage_after,
+)
+from rxllm.operators.recovery._spoken import Spoken
+from rxllm.valve import scheduler_or_default
+
+__all__ = ["Attempt", "Plan", "StreamOrFactory", "attempts_of"]
+
+StreamOrFactory: TypeAlias = Observable[Chunk] | Callable[[], Observable[Chunk]]
+"""A stream, or a function that gives one when it is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What comes next.
+
+    Args:
+        stream: to be subscribed to; None where only `after_output` gives one.
+        notice: sent at once.
+        delay: seconds between the two.
+        otherwise: if it can only begin an answer, and not go on with one: the error where the
+            subscriber has heard a part of it, and there is no restart.
+    """
+
+    stream: StreamOrFactory | None
+    notice: Notice
+    delay: float = 0.0
+    otherwise: Exception | None = None
+
+
+Plan: TypeAlias = Callable[[Exception], Attempt | Exception]
+"""Asked at each failure: what comes next, or the error to end with."""
+
+
+def attempts_of(
+    first: StreamOrFactory, plan_of: Callable[[], Plan], after_output: AfterOutput
+) -> Observable[Chunk]:
+    """A stream that begins as `first`, and goes on as the plan says.
+
+    Args:
+        first: the first attempt.
+        plan_of: makes the plan of a subscription.
+        after_output: what may follow once content has been passed on; see `_commit`.
+    """
+
+    def subscribe(
+        observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        attempts = _Attempts(observer, scheduler, plan_of(), after_output)
+        attempts.begin(first)
+        return attempts.subscription
+
+    return Observable(subscribe)
+
+
+class _Attempts:
+    """One subscription."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase | None,
+        plan: Plan,
+        after_output: AfterOutput,
+    ) -> None:
+        self._observer = observer
+        self._pass_on = observer.on_next
+        self._scheduler = scheduler
+        self._plan = plan
+        self._after_output = after_output
+        self._spoken = Spoken()
+        self._add = self._spoken.add
+        self._passage: Passage | None = None
+        self._continuing: Continuing | None = None
+        self._failure: Exception | None = None  # what the running attempt answers
+        self._raised: Exception | None = None  # by the subscriber, out of its on_next
+        self._next: StreamOrFactory | None = None
+        self._beginning = False
+        self._upstream = SerialDisposable()
+        self._timer = SerialDisposable()
+        self.subscription = CompositeDisposable(self._upstream, self._timer)
+
+    def begin(self, stream: StreamOrFactory) -> None:
+        """Subscribe to `stream`. Attempts that fail at once follow in a loop, not in a stack."""
+        self._next = stream
+        if self._beginning:
+            return
+        self._beginning = True
+        try:
+            while self._next is not None and not self.subscription.is_disposed:
+                following, self._next = self._next, None
+                attempt = SingleAssignmentDisposable()
+                self._upstream.disposable = attempt  # the one before is disposed
+                made = self._made(following)
+                if made is not None:
+                    attempt.disposable = made.subscribe(
+                        self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
+                    )
+        finally:
+            self._beginning = False
+
+    def _made(self, stream: StreamOrFactory) -> Observable[Chunk] | None:
+        try:
+            made = stream if isinstance(stream, Observable) else stream()
+            if not isinstance(made, Observable):
+                raise TypeError(f"a function that gives a stream is asked for, and gave {made!r}")
+            return made
+        except Exception as error:
+            self._fail(error)
+            return None
+
+    def _on_next(self, chunk: Chunk) -> None:
+        if self._passage is not None:
+            self._on_guarded(chunk, self._passage)
+            return
+        if self._continuing is not None and is_restart(chunk):
+            self._passage = self._continuing
+            self._on_guarded(chunk, self._passage)
+            return
+        self._add(chunk)  # from here on as in `_send`, without the cost of a call
+        try:
+            self._pass_on(chunk)
+        except Exception as error:
+            self._raised = error
+            raise
+
+    def _on_guarded(self, chunk: Chunk, passage: Passage) -> None:
+        if isinstance(passage, Continuing) and is_restart(chunk):
+            chunks: Iterable[Chunk] = passage.again()
+        else:
+            try:
+                chunks = passage.feed(chunk)
+            except AnswerDiffersError as error:
+                self._fail_as_different(error)
+                return
+        if passage.is_open:
+            self._passage = None  # before the subscriber, who may let the source go on, hears of it
+        for each in chunks:
+            self._send(each)
+
+    def _send(self, chunk: Chunk) -> None:
+        self._add(chunk)
+        try:
+            self._pass_on(chunk)
+        except Exception as error:
+            self._raised = error
+            raise
+
+    def _on_error(self, error: Exception) -> None:
+        if error is self._raised:
+            # RxPY hands what a subscriber raises to on_error, if the source sends while it is
+            # subscribed to. It is no failure of the source, which is not to be asked again.
+            self.subscription.dispose()
+            raise error
+        if self._failure is not None and self._is_refused(error):
+            self._failure.add_note(f"it was not gone on with: {error}")
+            self._fail(self._failure)
+            return
+        after_output = self._after_output
+        has_begun = self._spoken.has_begun
+        passage = passage_after(self._spoken, after_output) if has_begun else None
+        if has_begun and passage is None:
+            self._fail(error)
+            return
+        try:
+            attempt = self._plan(error)
+        except Exception as failure:
+            self._fail(failure)
+            return
+        if isinstance(attempt, Exception):
+            self._fail(attempt)
+        elif attempt.stream is None and not isinstance(passage, Continuing):
+            self._fail(error)
+        elif has_begun and attempt.otherwise is not None and after_output != "restart":
+            self._fail(attempt.otherwise)
+        else:
+            self._follow(attempt, passage, error)
+
+    def _is_refused(self, error: Exception) -> bool:
+        """True if a model says that it can't go on from a partial answer, before it says more."""
+        is_first = self._continuing is not None and self._passage is self._continuing
+        return is_first and isinstance(error, BadRequestError)
+
+    def _follow(self, attempt: Attempt, passage: Passage | None, error: Exception) -> None:
+        self._passage, self._failure = passage, error
+        self._continuing = passage if isinstance(passage, Continuing) else None
+        stream = attempt.stream
+        if self._continuing is not None and callable(self._after_output):
+            stream = partial(self._after_output, self._spoken.text)
+        assert stream is not None  # noqa: S101 - `_on_error` saw to it
+        self._send(attempt.notice)
+        if attempt.delay <= 0:
+            self.begin(stream)
+        elif not self.subscription.is_disposed:
+            self._begin_after(attempt.delay, stream)
+
+    def _begin_after(self, delay: float, stream: StreamOrFactory) -> None:
+        self._upstream.disposable = SingleAssignmentDisposable()  # the one that failed is disposed
+        self._timer.disposable = scheduler_or_default(self._scheduler).schedule_relative(
+            delay, lambda *_: self.begin(stream)
+        )
+
+    def _on_completed(self) -> None:
+        if self._passage is not None:
+            try:
+                chunks = self._passage.end()
+            except AnswerDiffersError as error:
+                self._fail_as_different(error)
+                return
+            for each in chunks:
+                self._send(each)
+        self._observer.on_completed()
+
+    def _fail_as_different(self, difference: AnswerDiffersError) -> None:
+        failure = self._failure
+        assert failure is not None  # noqa: S101 - only an attempt that follows one is compared
+        failure.add_note(f"the answer was begun again, and differs: {difference}")
+        self._fail(failure)
+
+    def _fail(self, error: Exception) -> None:
+        self.subscription.dispose()
+        self._spoken.mark(error)
+        self._observer.on_error(error)

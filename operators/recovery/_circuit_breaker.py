@@ -1,0 +1,145 @@
+"""`circuit_breaker`: spares a model that fails, and whoever would wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxllm.chunks import Chunk, is_content
+from rxllm.errors import CircuitOpenError, ContextLengthError, PoolFullError, deserves
+from rxllm.operators.recovery._breaker import CircuitBreaker, Permit
+from rxllm.valve import clock_of
+
+__all__ = ["circuit_breaker", "is_failure_of_model"]
+
+
+def is_failure_of_model(error: Exception) -> bool:
+    """True if `error` says something about the model, and not about what was asked.
+
+    That is what deserves `"again"` or `"next"`, but for a context that is too small, a full pool,
+    and another circuit that is open.
+    """
+    if isinstance(error, ContextLengthError | PoolFullError | CircuitOpenError):
+        return False
+    return deserves(error) != "neither"
+
+
+def circuit_breaker(
+    breaker: CircuitBreaker, *, counts: Callable[[Exception], bool] = is_failure_of_model
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Don't subscribe to the source while it has failed too often of late.
+
+    ::
+
+        S-#                                  the source, each time
+        [ circuit_breaker(CircuitBreaker(failures=2)) ]
+        S-#   S-#   #   #                    four subscribers: the last two get CircuitOpenError
+
+    Each subscription asks the breaker, which is shared: by all streams of one model, say. See
+    `CircuitBreaker` for its states. While a probe runs, others are refused. A `CircuitOpenError`
+    deserves `"next"`, so a fallback answers it at once. Put this before `retry_with_backoff`, so
+    that each attempt counts, and behind `timeouts`, so that a silent model counts as a failure.
+
+    - Completion: a success. Error: a failure, if it `counts`; else it is no verdict.
+    - Restart: passed on.
+    - Disposal: upstream is disposed. After content had come it is a success, as when a stop
+      sequence was met downstream; before that it is no verdict.
+    - Demand: passes through; nothing is held.
+
+    Args:
+        breaker: shared by the streams that stand and fall together.
+        counts: whether an error is a failure of the model; by default what deserves `"again"` or
+            `"next"`, but for a context that is too small, a full pool, another open circuit.
+
+    Raises:
+        TypeError: `breaker` is no `CircuitBreaker`, or `counts` can't be called.
+        CircuitOpenError: into `on_error`.
+
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.testing import Marbles
+    >>> marbles, model = Marbles(), ScriptedModel([ConnectionResetError()])
+    >>> stream = model.stream("Hi").pipe(circuit_breaker(CircuitBreaker(failures=1)))
+    >>> [type(marbles.run(stream, until=time)[-1][1]).__name__ for time in (1, 31, 32)]
+    ['ConnectionResetError', 'CircuitOpenError', 'ConnectionResetError']
+    """
+    if not isinstance(breaker, CircuitBreaker):
+        raise TypeError(f"circuit_breaker takes a CircuitBreaker, not {type(breaker).__name__}")
+    if not callable(counts):
+        raise TypeError(f"counts is a function from an error to a bool, not {counts!r}")
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            clock = clock_of(scheduler)
+            now = clock()
+            permit = breaker.ask(now)
+            if permit is None:
+                observer.on_error(_refusal(breaker, now))
+                return Disposable()
+            judging = _Judging(observer, permit, clock, counts)
+            upstream = source.subscribe(
+                judging.on_next, judging.on_error, judging.on_completed, scheduler=scheduler
+            )
+            return CompositeDisposable(upstream, Disposable(judging.on_disposed))
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def _refusal(breaker: CircuitBreaker, now: float) -> CircuitOpenError:
+    wait = breaker.wait(now)
+    when = f"for {wait:.1f} s more" if wait > 0 else "while another stream tries it"
+    return CircuitOpenError(f"the model failed too often of late, and is not asked {when}")
+
+
+class _Judging:
+    """One subscription that was let in."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        permit: Permit,
+        clock: Callable[[], float],
+        counts: Callable[[Exception], bool],
+    ) -> None:
+        self._observer = observer
+        self._permit = permit
+        self._clock = clock
+        self._counts = counts
+        self._has_spoken = False
+
+    def on_next(self, chunk: Chunk) -> None:
+        if not self._has_spoken and is_content(chunk):
+            self._has_spoken = True
+        try:
+            self._observer.on_next(chunk)
+        except Exception:
+            self.on_disposed()  # who raises may never dispose, and a probe must not run for ever
+            raise
+
+    def on_error(self, error: Exception) -> None:
+        try:
+            failed = self._counts(error)
+        except Exception as failure:
+            self._permit.release()
+            self._observer.on_error(failure)
+            return
+        if failed:
+            self._permit.fail(self._clock())
+        else:
+            self._permit.release()
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        self._permit.succeed()
+        self._observer.on_completed()
+
+    def on_disposed(self) -> None:
+        if self._has_spoken:
+            self._permit.succeed()
+        else:
+            self._permit.release()

@@ -1,0 +1,125 @@
+"""`fallback_to`: asks another model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import reactivex
+from reactivex import Observable
+
+from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token
+from rxllm.errors import AllModelsFailedError, AuthenticationError, deserves
+from rxllm.operators.recovery._attempts import Attempt, Plan, StreamOrFactory, attempts_of
+from rxllm.operators.recovery._commit import AfterOutput, check_after_output
+from rxllm.operators.recovery._policy import Policy, check_policy
+
+__all__ = ["fallback_to"]
+
+_logger = logging.getLogger("rxllm.recovery")
+
+
+def fallback_to(
+    *streams: StreamOrFactory,
+    after_output: AfterOutput = "fail",
+    apology: str | None = None,
+    when: Policy = deserves,
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Go on with another stream when the source fails, and with the next when that one does.
+
+    ::
+
+        S-#               the source
+        T-a-(E,|)         backup
+        [ fallback_to(backup) ]
+        S-(n,T)-a-(E,|)   n: Notice("fallback", attempt=2, error=...)
+
+    Errors that deserve `"again"` or `"next"` (see `rxllm.deserves`) are answered with the next
+    stream, at once; one that deserves neither (a bad request, say) is the error. The model that
+    answers is named by its own `Start`, after the notice with the failure of the one before. A
+    wrong key is a warning in the log `rxllm.recovery` besides: nobody looks for it while a backup
+    answers.
+
+    Once content has been passed on, `after_output` decides as in `retry_with_backoff`: it is the
+    error (`"fail"`), the next model's answer after a `Notice("restart")`, the part of it that goes
+    beyond what was passed on (`"replay"`), or what a function of the partial text gives, which
+    then takes the place of the next stream, as in
+    `lambda partial: backup.stream(request.continuing(partial))`.
+
+    - Completion: passed on. Error: an `AllModelsFailedError` with the errors in their order, the
+      last of them its cause, and the text that was passed on in `partial`. With an `apology` it is
+      said in place of that error, after a `Start` of the model `apology`, unless a part of an
+      answer was passed on that no restart takes back.
+    - Restart: passed on; what came before it counts no longer as passed on. In a continuation what
+      was said before it is then told again, as one chunk.
+    - Disposal: the stream that runs is disposed.
+    - Demand: passes through; a replay or continuation holds no more text than was passed on. The
+      text passed on is kept, for the error. An apology is three chunks, which wait for no valve.
+
+    Args:
+        streams: Observables, or functions that give one when it is needed.
+        after_output: what to do once content has been passed on.
+        apology: a text to end with when all have failed.
+        when: what an error deserves, in place of `rxllm.deserves`.
+
+    Raises:
+        ValueError: there is neither a stream nor an apology, the apology is empty, or
+            `after_output` is none of these.
+        TypeError: a stream is neither an Observable nor a function, or `when` can't be called.
+
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.testing import Marbles
+    >>> model = ScriptedModel([ConnectionRefusedError()], name="large")
+    >>> backup = ScriptedModel("Hello", name="small")
+    >>> stream = model.stream("Hi").pipe(fallback_to(backup.stream("Hi")))
+    >>> [event.model for _, event in Marbles().run(stream) if isinstance(event, Start)]
+    ['large', 'small']
+    """
+    if not streams and apology is None:
+        raise ValueError("fallback_to takes one stream or more to go on with, or an apology")
+    for stream in streams:
+        if not isinstance(stream, Observable) and not callable(stream):
+            raise TypeError(
+                "fallback_to takes streams, or functions that give one: "
+                f"model.stream(...), not {type(stream).__name__}"
+            )
+    if apology is not None and not apology:
+        raise ValueError("apology is a text to end with; None for no apology")
+    check_after_output(after_output)
+    check_policy(when)
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        return attempts_of(source, lambda: _plan(streams, apology, when), after_output)
+
+    return operator
+
+
+def _plan(streams: tuple[StreamOrFactory, ...], apology: str | None, when: Policy) -> Plan:
+    errors: list[Exception] = []
+
+    def plan(error: Exception) -> Attempt | Exception:
+        if when(error) == "neither":
+            return error
+        errors.append(error)
+        used = len(errors)
+        if isinstance(error, AuthenticationError):
+            _logger.warning("a model refused its key, and is passed over: %s", error)
+        if used <= len(streams):
+            notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(error))
+            return Attempt(streams[used - 1], notice)
+        failure = AllModelsFailedError(f"all {used} models failed: {_told(errors)}", errors)
+        failure.__cause__ = error
+        if apology is None or used > len(streams) + 1:
+            return failure
+        notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(failure))
+        return Attempt(_saying(apology), notice, otherwise=failure)
+
+    return plan
+
+
+def _told(errors: list[Exception]) -> str:
+    return "; ".join(f"{type(error).__name__}: {error}" for error in errors)
+
+
+def _saying(apology: str) -> Observable[Chunk]:
+    return reactivex.of(Start("apology", "apology"), Token(apology), End("stop"))

@@ -1,0 +1,61 @@
+"""`keep_partial`: the text of a stream that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+
+from rxllm.chunks import Chunk
+from rxllm.operators.recovery._spoken import Spoken
+
+__all__ = ["keep_partial"]
+
+
+def keep_partial() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Write the text that was passed on into the error of a stream that fails.
+
+    ::
+
+        S-a-b-#
+        [ keep_partial() ]
+        S-a-b-#             error.partial == "ab"
+
+    Sinks do the same at their end; this is for whoever handles the error before, with RxPY's
+    `catch`, say. `complete_partial` and a `Request.continuing(error.partial)` finish the answer.
+    After a merge it is the text of one source after another. An exception that is no `RxLLMError`
+    gets the attribute too.
+
+    - Completion: passed on. Error: passed on, with `partial`.
+    - Restart: passed on; the text before it is no part of the partial text.
+    - Disposal: upstream is disposed.
+    - Demand: passes through; nothing is held back. The text passed on is kept.
+
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.testing import Marbles
+    >>> model = ScriptedModel(["Once", " upon", ConnectionResetError()])
+    >>> _, error = Marbles().run(model.stream("A tale").pipe(keep_partial()))[-1]
+    >>> error.partial
+    'Once upon'
+    """
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            spoken = Spoken()
+            add, pass_on = spoken.add, observer.on_next
+
+            def on_next(chunk: Chunk) -> None:
+                add(chunk)
+                pass_on(chunk)
+
+            def on_error(error: Exception) -> None:
+                spoken.mark(error)
+                observer.on_error(error)
+
+            return source.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
+
+        return Observable(subscribe)
+
+    return operator

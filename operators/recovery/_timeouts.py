@@ -1,0 +1,193 @@
+"""`timeouts`: limits on the first token, between tokens, and in total."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from reactivex import Observable, abc
+from reactivex.disposable import (
+    CompositeDisposable,
+    SerialDisposable,
+    SingleAssignmentDisposable,
+)
+
+from rxllm.chunks import Chunk, Reasoning, Token, is_content
+from rxllm.errors import (
+    FirstTokenTimeoutError,
+    StallTimeoutError,
+    StreamTimeoutError,
+    TotalTimeoutError,
+)
+from rxllm.operators.recovery._spoken import Spoken
+from rxllm.valve import clock_of, scheduler_or_default, valve_of
+
+__all__ = ["timeouts"]
+
+_NEVER: Final = float("inf")
+_RESOLUTION: Final = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
+
+
+def timeouts(
+    first: float | None = None, between: float | None = None, total: float | None = None
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Fail when the first token, the next one, or the end is too long in coming.
+
+    ::
+
+        S-a-b----------c
+        [ timeouts(between=5) ]
+        S-a-b----#          StallTimeoutError, 5 s after b
+
+    The clock sets it off, whether a chunk comes or not. Only content (`Token`, `Reasoning`,
+    `ToolCall`, `Json`, `Batch`) ends the wait for the first token, and feeds the limit between
+    tokens; a `Start`, a notice, a heartbeat do not. The time to connect is limited by the remote
+    model itself (`connect_timeout`), and is a part of `first`.
+
+    First-token and stall timeouts deserve `"next"`: a fallback answers them, and a retry does not,
+    since a silent route asked again multiplies the wait. After the total nobody is asked any more.
+    Put this before them, or `total` behind them to limit all attempts together.
+
+    - Completion, error: passed on, and the timer is cancelled.
+    - Restart: passed on. The clocks go on: the total as it ran, and content is awaited for
+      `between` seconds since the last one, or for `first` if there was none.
+    - Disposal: the timer is cancelled.
+    - Demand: passes through; nothing is held back, the text passed on is kept for the error. While
+      the valve is closed, `first` and `between` don't run; `total` does.
+
+    One timer serves the subscription, and is not touched by a token.
+
+    Args:
+        first: seconds from the subscription to the first content; None: no limit.
+        between: seconds between two pieces of content.
+        total: seconds from the subscription to the end.
+
+    Raises:
+        ValueError: a limit is not above 0, or there is none.
+        FirstTokenTimeoutError, StallTimeoutError, TotalTimeoutError: into `on_error`, with the
+            text that was passed on in `partial`, after the source was disposed.
+
+    >>> from rxllm.testing import Marbles
+    >>> marbles = Marbles()
+    >>> for time, event in marbles.run(marbles.cold("S-a-b").pipe(timeouts(between=5))):
+    ...     print(time, getattr(event, "text", None) or repr(event)[:20])
+    0.0 Start(request_id='re
+    2.0 a
+    4.0 b
+    9.0 StallTimeoutError('n
+    """
+    limits = (first, between, total)
+    for name, limit in zip(("first", "between", "total"), limits, strict=True):
+        if limit is not None and not 0 < limit < _NEVER:
+            raise ValueError(f"{name} is a limit in seconds, above 0, or None: {limit}")
+    if limits == (None, None, None):
+        raise ValueError("timeouts takes one limit or more: first, between or total")
+    seconds = [_NEVER if limit is None else float(limit) for limit in limits]
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _Timing(observer, scheduler, *seconds).start(source)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Timing:
+    """One subscription."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Chunk],
+        scheduler: abc.SchedulerBase | None,
+        first: float,
+        between: float,
+        total: float,
+    ) -> None:
+        self._observer = observer
+        self._given_scheduler = scheduler
+        self._scheduler = scheduler_or_default(scheduler)
+        self._clock = clock_of(self._scheduler)
+        self._first, self._between, self._total = first, between, total
+        self._spoken = Spoken()
+        self._has_begun = False
+        self._begun = self._fed = self._clock()  # when it began, and was fed last
+        self._valve = valve_of(self._scheduler)
+        self._closed_at: float | None = None if self._valve.is_open else self._begun
+        self._timer = SerialDisposable()
+        self._timer_at = _NEVER
+        self._upstream = SingleAssignmentDisposable()
+        self._subscription = CompositeDisposable(
+            self._upstream, self._timer, self._valve.on_change(self._on_valve)
+        )
+
+    def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
+        self._set_timer()
+        self._upstream.disposable = source.subscribe(
+            self._passing(),
+            self._observer.on_error,
+            self._observer.on_completed,
+            scheduler=self._given_scheduler,
+        )
+        return self._subscription
+
+    def _passing(self) -> Callable[[Chunk], None]:
+        """What is called with each chunk: a closure, so that a token costs few look-ups."""
+        add, pass_on, clock = self._spoken.add, self._observer.on_next, self._clock
+
+        def on_next(chunk: Chunk) -> None:
+            add(chunk)
+            if type(chunk) is Token or type(chunk) is Reasoning or is_content(chunk):
+                self._fed = now = clock()
+                if self._closed_at is not None:
+                    self._closed_at = now  # what it was closed before this counts no more
+                if not self._has_begun:
+                    self._has_begun = True
+                    self._set_timer()
+            pass_on(chunk)
+
+        return on_next
+
+    def _on_valve(self, is_open: bool) -> None:
+        now = self._clock()
+        if not is_open:
+            self._closed_at = now
+        elif self._closed_at is not None:
+            self._fed += now - self._closed_at
+            self._closed_at = None
+            self._set_timer()
+
+    def _deadlines(self) -> tuple[float, float]:
+        """When the next content and the end are due."""
+        wait = self._between if self._has_begun else self._first
+        content = _NEVER if self._closed_at is not None else self._fed + wait
+        return content, self._begun + self._total
+
+    def _set_timer(self) -> None:
+        due = min(self._deadlines())
+        if due >= self._timer_at - _RESOLUTION:
+            return  # it wakes early enough, and looks again
+        self._timer_at = due
+        self._timer.disposable = self._scheduler.schedule_relative(
+            max(0.0, due - self._clock()), self._on_timer
+        )
+
+    def _on_timer(self, *_: object) -> None:
+        self._timer_at = _NEVER
+        content, end = self._deadlines()
+        now = self._clock() + _RESOLUTION
+        if end <= now and end <= content:
+            self._fail(TotalTimeoutError(f"the stream took more than {self._total:g} s"))
+        elif content <= now and self._has_begun:
+            self._fail(StallTimeoutError(f"no token came for {self._between:g} s"))
+        elif content <= now:
+            self._fail(FirstTokenTimeoutError(f"no token came within {self._first:g} s"))
+        else:
+            self._set_timer()
+
+    def _fail(self, error: StreamTimeoutError) -> None:
+        self._subscription.dispose()
+        self._spoken.mark(error)
+        self._observer.on_error(error)

@@ -1,0 +1,308 @@
+"""The commit boundary: what may follow once content has been passed on (row F10).
+
+The meanings of `after_output` are the same in every operator that asks again; here they are tried
+on `retry_with_backoff`, without a wait.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import reactivex
+import reactivex.subject
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex import Observable
+
+from rxllm import operators as ops
+from rxllm.chunks import Batch, Chunk, End, Json, Notice, Reasoning, Start, Token, ToolCall, text_of
+from rxllm.errors import ConnectionFailedError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles
+from tests.operators.texts import cut_texts
+
+RESTART = Notice("restart")
+CALL = ToolCall("1", "weather", "{")
+
+
+def recovered(
+    source: Observable[Chunk], after_output: Any = "fail", attempts: int = 9
+) -> list[Any]:
+    """What a subscriber hears of `source`, retries left out."""
+    retry = ops.retry_with_backoff(attempts, initial=0, jitter=False, after_output=after_output)
+    events = [event for _, event in Marbles().run(source.pipe(retry))]
+    return [e for e in events if not (isinstance(e, Notice) and e.kind == "retry")]
+
+
+def one_after_another(*streams: Observable[Chunk]) -> Observable[Chunk]:
+    """The first subscriber gets the first stream, and so on."""
+    left = iter(streams)
+    return reactivex.defer(lambda _: next(left))
+
+
+def heard(
+    *scripts: list[Any], after_output: Any = "fail", attempts: int = 9, starts: bool = False
+) -> list[Any]:
+    """What a subscriber hears of a model that says one script after another, retries left out."""
+    model = ScriptedModel(*scripts, finish_reason=None)
+    events = recovered(model.stream("Hi"), after_output=after_output, attempts=attempts)
+    assert model.active == 0
+    return events if starts else [event for event in events if not isinstance(event, Start)]
+
+
+def lost() -> ConnectionFailedError:
+    return ConnectionFailedError("reset")
+
+
+def says(*pieces: Any) -> Any:
+    """A function for `after_output`."""
+    model = ScriptedModel(list(pieces), finish_reason=None)
+    return lambda _: model.stream("go on")
+
+
+@pytest.mark.parametrize("content", [Token("a"), Reasoning("a"), CALL, Json([]), End("stop")])
+def test_content_is_what_commits(content: Chunk) -> None:
+    error = lost()
+    source = one_after_another(sends(content, error), sends(Token("b")))
+    assert recovered(source) == [content, error]
+    assert error.partial == text_of(content)
+
+
+@pytest.mark.parametrize("other", [Token(""), Reasoning(""), Notice("malformed"), Batch((), "")])
+def test_what_says_nothing_does_not(other: Chunk) -> None:
+    assert heard([other, lost()], ["b"])[-2:] == [Token("b"), COMPLETED]
+
+
+def test_before_content_all_choices_are_one() -> None:
+    for choice in ("fail", "restart", "replay", says("never asked")):
+        got = heard([lost()], ["b"], after_output=choice, starts=True)
+        assert [type(event).__name__ for event in got[:2]] == ["Start", "Start"]
+        assert got[2:] == [Token("b"), COMPLETED]
+
+
+def test_restart_is_told_before_the_start_of_the_answer_that_comes() -> None:
+    got = heard(["a", lost()], ["b"], after_output="restart", starts=True)
+    assert [type(event).__name__ for event in got[:-1]] == [
+        "Start", "Token", "Notice", "Start", "Token",
+    ]  # fmt: skip
+    assert got[2] == RESTART
+
+
+def sends(*events: Any) -> Observable[Chunk]:
+    """A stream that sends all at once, an `End` before an error as well."""
+    last = events[-1]
+    end = reactivex.throw(last) if isinstance(last, Exception) else reactivex.empty()
+    chunks = [event for event in events if not isinstance(event, Exception)]
+    return reactivex.concat(reactivex.of(*chunks), end)
+
+
+def test_an_attempt_that_gives_nothing_takes_nothing_away() -> None:
+    error = lost()
+    source = one_after_another(sends(Token("ab"), lost()), sends(lost()), sends(error))
+    assert recovered(source, "restart", 3) == [Token("ab"), error]
+    assert error.partial == "ab"
+
+
+def test_an_empty_answer_after_a_partial_one_is_a_restart_too() -> None:
+    source = one_after_another(sends(Token("a"), lost()), reactivex.empty())
+    assert recovered(source, "restart") == [Token("a"), RESTART, COMPLETED]
+
+
+def test_a_restart_is_told_once_though_the_subscriber_lets_the_source_go_on_inside_of_it() -> None:
+    marbles, source = Marbles(), reactivex.subject.Subject[Chunk]()
+    first = marbles.cold("a#", error=lost())
+    stream = one_after_another(first, source).pipe(
+        ops.retry_with_backoff(initial=0, after_output="restart")
+    )
+    got: list[Chunk] = []
+
+    def on_next(chunk: Chunk) -> None:
+        got.append(chunk)
+        if chunk == RESTART:
+            source.on_next(Token("c"))
+
+    stream.subscribe(on_next, scheduler=marbles.scheduler)
+    marbles.advance_to(5)
+    source.on_next(Token("b"))
+    assert got.count(RESTART) == 1
+
+
+def test_what_is_restarted_counts_anew() -> None:
+    error = lost()
+    got = heard(["ab", lost()], ["c", error], after_output="restart", attempts=2)
+    assert got == [Token("ab"), RESTART, Token("c"), error]
+    assert error.partial == "c"
+
+
+def test_a_restart_of_the_source_takes_the_commitment_back() -> None:
+    got = heard(["a", RESTART, lost()], ["b"])
+    assert got == [Token("a"), RESTART, Token("b"), COMPLETED]
+
+
+def test_replay_withholds_the_equal_beginning() -> None:
+    got = heard(["A", "B", lost()], ["AB", "C"], after_output="replay")
+    assert got == [Token("A"), Token("B"), Token("C"), COMPLETED]
+    got = heard(["AB", lost()], ["A", Token("BC", 0.5)], after_output="replay")
+    assert got == [Token("AB"), Token("C", 0.5), COMPLETED]
+
+
+def test_replay_compares_text_and_reasoning_apart() -> None:
+    first = [Reasoning("hm, "), "A", lost()]
+    second = [Reasoning("h"), "A", "B", Reasoning("m, so")]
+    got = heard(first, second, after_output="replay")
+    assert got == [Reasoning("hm, "), Token("A"), Token("B"), Reasoning("so"), COMPLETED]
+
+
+def test_replay_looks_into_batches() -> None:
+    batch = Batch((Token("A"), Reasoning("hm"), Token("BC")), "ABC")
+    got = heard(["AB", lost()], [batch, Batch((Token("D"),), "D")], after_output="replay")
+    assert got == [
+        Token("AB"),
+        Batch((Reasoning("hm"), Token("C")), "C"),
+        Batch((Token("D"),), "D"),
+        COMPLETED,
+    ]
+
+
+@pytest.mark.parametrize("other", [["AX"], ["A"], ["A", End("stop")], ["A", CALL], []])
+def test_where_a_replay_differs_it_is_the_error(other: list[Any]) -> None:
+    error = lost()
+    got = heard(["AB", error], other, ["ABC"], after_output="replay")
+    assert got == [Token("AB"), error]
+    assert error.partial == "AB"
+    assert "differs" in error.__notes__[0]
+
+
+def test_a_replay_that_fails_before_its_end_is_begun_again() -> None:
+    got = heard(["ABC", lost()], ["AB", lost()], ["ABCD"], after_output="replay")
+    assert got == [Token("ABC"), Token("D"), COMPLETED]
+
+
+def test_a_tool_call_after_the_replayed_text_passes() -> None:
+    got = heard(["A", lost()], ["A", CALL], after_output="replay")
+    assert got == [Token("A"), CALL, COMPLETED]
+
+
+def test_a_restart_within_a_replay_ends_it() -> None:
+    got = heard(["AB", lost()], ["A", RESTART, "X"], after_output="replay")
+    assert got == [Token("AB"), RESTART, Token("X"), COMPLETED]
+
+
+@pytest.mark.parametrize("content", [CALL, Json({}), End("stop"), Token("x", source="left")])
+@pytest.mark.parametrize("after_output", ["replay", says("never asked")])
+def test_replay_and_continuation_are_refused_where_they_can_not_be_right(
+    content: Chunk, after_output: Any
+) -> None:
+    error = lost()
+    source = one_after_another(sends(Token("A"), content, error), sends(Token("A"), content))
+    assert recovered(source, after_output) == [Token("A"), content, error]
+
+
+def test_there_is_nothing_to_continue_while_there_is_only_reasoning() -> None:
+    error = lost()
+    got = heard([Reasoning("hm"), error], ["b"], after_output=says("never asked"))
+    assert got == [Reasoning("hm"), error]
+
+
+def test_a_continuation_gets_the_partial_text_and_goes_on_from_there() -> None:
+    asked: list[str] = []
+
+    def go_on(partial: str) -> Observable[Chunk]:
+        asked.append(partial)
+        script: list[Any] = [" a", lost()] if len(asked) == 1 else [" time"]
+        return ScriptedModel(script, finish_reason=None).stream("go on")
+
+    got = heard(["Once", " upon", lost()], after_output=go_on)
+    assert asked == ["Once upon", "Once upon a"]
+    assert "".join(map(text_of, got)) == "Once upon a time"
+
+
+def test_what_a_continuation_repeats_is_removed() -> None:
+    got = heard(["Once upon a", lost()], after_output=says("upon", " a ti", "me"))
+    assert "".join(map(text_of, got)) == "Once upon a time"
+
+
+def test_chunks_keep_their_order_while_a_continuation_is_held() -> None:
+    malformed = Notice("malformed", skipped=1)
+    again = says("up", malformed, "on a", Reasoning("hm"), " time")
+    got = heard(["Once upon a", lost()], after_output=again)
+    assert got[1:] == [malformed, Reasoning("hm"), Token(" time"), COMPLETED]
+
+
+def test_a_repetition_that_breaks_off_is_dropped_when_the_continuation_fails() -> None:
+    error = lost()
+    got = heard(["Once upon a", lost()], after_output=says("upon", error), attempts=2)
+    assert got == [Token("Once upon a"), error]
+    assert error.partial == "Once upon a"
+
+
+def test_what_is_held_at_the_end_of_a_continuation_leaves() -> None:
+    got = heard(["one two three", lost()], after_output=says("two"))
+    assert got == [Token("one two three"), Token("two"), COMPLETED]
+    got = heard(["one two three", lost()], after_output=says("two", End("stop")))
+    assert got[1:] == [Token("two"), End("stop"), COMPLETED]
+
+
+@pytest.mark.parametrize("before", [[], [" time"], ["up"]])
+def test_a_continuation_that_begins_again_tells_what_was_before_it(before: list[str]) -> None:
+    again = says(*before, RESTART, " night")
+    got = heard([Reasoning("hm"), "Once upon a", lost()], after_output=again)
+    assert got[-5:] == [
+        RESTART,
+        Reasoning("hm"),
+        Token("Once upon a"),
+        Token(" night"),
+        COMPLETED,
+    ]
+
+
+def test_a_function_that_raises_is_the_error_of_the_stream() -> None:
+    mine = LookupError("mine")
+
+    def go_on(_: str) -> Observable[Chunk]:
+        raise mine
+
+    assert heard(["a", lost()], after_output=go_on) == [Token("a"), mine]
+
+
+def test_a_function_that_gives_no_stream_is_told() -> None:
+    got = heard(["a", lost()], after_output=lambda _: None)
+    assert isinstance(got[-1], TypeError)
+
+
+def test_nothing_waits_for_the_valve_once_it_was_compared() -> None:
+    marbles = Marbles()
+    marbles.valve.close()
+    first, second = marbles.cold("abc#", error=lost()), marbles.cold("abcde-f")
+    retry = ops.retry_with_backoff(initial=0, after_output="replay")
+    recording = marbles.subscribe(one_after_another(first, second).pipe(retry))
+    marbles.advance_to(9)
+    assert "".join(map(text_of, recording.chunks)) == "abcdef"
+    assert second.subscriptions == [(3.0, None)]
+
+
+@given(cut_texts(), st.data())
+def test_a_replay_gives_the_same_text_however_both_are_cut(
+    cut: tuple[str, list[str]], data: st.DataObject
+) -> None:
+    text, pieces = cut
+    said = data.draw(st.integers(0, len(text)))
+    places = data.draw(st.lists(st.integers(0, said), max_size=4).map(sorted))
+    begun = [text[a:b] for a, b in zip([0, *places], [*places, said], strict=True)]
+    got = heard([*begun, lost()], pieces, after_output="replay")
+    assert "".join(map(text_of, got)) == text
+    assert got[-1] is COMPLETED
+
+
+@given(cut_texts(), st.data())
+def test_a_continuation_gives_the_same_text_however_it_is_cut(
+    cut: tuple[str, list[str]], data: st.DataObject
+) -> None:
+    text, pieces = cut
+    said = data.draw(st.text("ab .", min_size=1, max_size=9)) + text[: len(text) // 2]
+    whole = "".join(map(text_of, heard([said, lost()], after_output=says(text))))
+    got = "".join(map(text_of, heard([said, lost()], after_output=says(*pieces))))
+    assert got == whole
+    assert whole.startswith(said)
+    assert (said + text).endswith(whole[len(said) :])

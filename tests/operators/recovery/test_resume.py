@@ -1,0 +1,101 @@
+"""`resume`: goes on from where it was after a lost connection, a bounded number of times (F9)."""
+
+from typing import Any
+
+import pytest
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Notice, text_of
+from rxllm.errors import (
+    ConnectionFailedError,
+    OverloadedError,
+    RateLimitError,
+    StallTimeoutError,
+    TruncatedStreamError,
+)
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+
+
+def resumed(marbles: Marbles, model: ScriptedModel, **options: Any) -> list[tuple[float, Any]]:
+    operator = ops.resume(model, "A tale", **{"jitter": False, **options})
+    return marbles.run(model.stream("A tale").pipe(operator))
+
+
+def text(events: list[tuple[float, Any]]) -> str:
+    return "".join(text_of(event) for _, event in events)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionFailedError("cut"), TruncatedStreamError("cut"), ConnectionResetError()]
+)
+def test_f9_it_goes_on_from_where_it_was(marbles: Marbles, error: Exception) -> None:
+    model = ScriptedModel(["Once upon", error], [" a time"])
+    events = resumed(marbles, model)
+    assert (text(events), events[-1]) == ("Once upon a time", (1.0, COMPLETED))
+    (notice,) = [event for _, event in events if isinstance(event, Notice)]
+    assert (notice.kind, notice.attempt, notice.delay) == ("resume", 2, 1.0)
+    assert model.requests[1].messages[-1].text == "Once upon"
+
+
+def test_f9_it_is_capped_though_each_attempt_gets_further(marbles: Marbles) -> None:
+    model = ScriptedModel(["a ", ConnectionFailedError("cut")])
+    events = resumed(marbles, model)
+    assert (len(model.requests), events[-1][0]) == (3, 3.0)
+    assert isinstance(events[-1][1], ConnectionFailedError)
+
+
+def test_f9_it_goes_on_again_from_where_it_came_to(marbles: Marbles) -> None:
+    cut = ConnectionFailedError("cut")
+    model = ScriptedModel(["a", cut], [" b", cut], [cut], [" c"])
+    assert text(resumed(marbles, model, attempts=4)) == "a b c"
+    assert [request.messages[-1].text for request in model.requests] == [
+        "A tale", "a", "a b", "a b",
+    ]  # fmt: skip
+
+
+def test_before_content_the_source_is_asked_again(marbles: Marbles) -> None:
+    model = ScriptedModel([ConnectionFailedError("refused")], ["a"])
+    assert text(resumed(marbles, model)) == "a"
+    assert model.requests[0] == model.requests[1]
+
+
+@pytest.mark.parametrize(
+    "error", [OverloadedError("busy"), RateLimitError("slow"), StallTimeoutError("late")]
+)
+def test_what_is_no_lost_connection_stays(marbles: Marbles, error: Exception) -> None:
+    model = ScriptedModel(["a", error], ["never asked"])
+    assert resumed(marbles, model)[-1][1] is error
+    assert len(model.requests) == 1
+
+
+def test_disposal_while_it_waits_cancels_the_wait(marbles: Marbles) -> None:
+    model = ScriptedModel(["a", ConnectionFailedError("cut")])
+    operator = ops.resume(model, "A tale", jitter=False, initial=50)
+    recording = marbles.subscribe(model.stream("A tale").pipe(operator))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert (marbles.timers, len(model.requests)) == ([], 1)
+
+
+def test_under_an_event_loop_nothing_is_left_behind() -> None:
+    cut = ConnectionFailedError("cut")
+    model = ScriptedModel(["a", cut], [" b"], delay=1)
+
+    async def main() -> str:
+        async with no_leaks():
+            stream = model.stream("A tale").pipe(ops.resume(model, "A tale"))
+            return "".join([text_of(chunk) async for chunk in to_async(stream)])
+
+    assert run_virtual(main()) == "a b"
+
+
+def test_bad_arguments_are_refused_at_the_call() -> None:
+    model = ScriptedModel("a")
+    several: list[dict[str, Any]] = [{"attempts": 0}, {"initial": -1}, {"factor": 0}]
+    for bad in [*several, {"max_delay": -1}]:
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            ops.resume(model, "Hi", **bad)
+    with pytest.raises(ValueError, match="prompt"):
+        ops.resume(model, "")

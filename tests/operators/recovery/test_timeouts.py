@@ -1,0 +1,193 @@
+"""`timeouts`: limits that the clock keeps (row F6)."""
+
+from typing import Any
+
+import pytest
+import reactivex as rx
+
+from rxllm import operators as ops
+from rxllm.bridge import to_async
+from rxllm.chunks import Batch, Json, Notice, Progress, Reasoning, Start, Token, ToolCall
+from rxllm.errors import FirstTokenTimeoutError, StallTimeoutError, TotalTimeoutError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+
+DAY = 86_400.0
+
+
+def last(events: list[tuple[float, Any]]) -> tuple[float, type[Any], str | None]:
+    time, event = events[-1]
+    return time, type(event), getattr(event, "partial", None)
+
+
+def test_a_stream_that_is_in_time_passes_as_it_came(marbles: Marbles) -> None:
+    stream = marbles.cold("S-a-b-(E,|)").pipe(ops.timeouts(3, 3, 9))
+    assert marbles.run(stream) == marbles.expect("S-a-b-(E,|)")
+    assert marbles.timers == []
+
+
+@pytest.mark.parametrize("diagram", ["", "S", "S-n-P"])
+def test_f6_the_first_token_by_the_clock_though_no_chunk_comes(
+    marbles: Marbles, diagram: str
+) -> None:
+    lookup = {"n": Notice("malformed"), "P": Progress(0, 1.0)}
+    source = marbles.cold(diagram, lookup=lookup)
+    events = marbles.run(source.pipe(ops.timeouts(first=10)))
+    assert last(events) == (10.0, FirstTokenTimeoutError, "")
+    assert (source.subscriptions, marbles.timers) == ([(0.0, 10.0)], [])
+
+
+def test_f6_a_stall_by_the_clock_though_no_chunk_comes(marbles: Marbles) -> None:
+    source = marbles.cold("S-a-b")
+    events = marbles.run(source.pipe(ops.timeouts(between=5)))
+    assert last(events) == (9.0, StallTimeoutError, "ab")
+    assert (source.subscriptions, marbles.timers) == ([(0.0, 9.0)], [])
+
+
+def test_f6_the_total_by_the_clock_though_tokens_come(marbles: Marbles) -> None:
+    source = marbles.cold("a-" * 50)
+    events = marbles.run(source.pipe(ops.timeouts(first=10, between=5, total=30)))
+    assert last(events) == (30.0, TotalTimeoutError, "a" * 16)  # that of the 30th second as well
+
+
+def test_f6_with_the_figures_of_the_settings() -> None:
+    limits = {"first": 10.0, "between": 5.0, "total": 30.0}
+    cases: list[tuple[list[Any], tuple[float, type[Any]]]] = [
+        ([11.0, "a"], (10.0, FirstTokenTimeoutError)),
+        ([9.0, "a", 6.0, "b"], (14.0, StallTimeoutError)),
+        ([9.0, "a", *[4.0, "b"] * 9], (30.0, TotalTimeoutError)),
+    ]
+    for script, expected in cases:
+        stream = ScriptedModel(script).stream("Hi").pipe(ops.timeouts(**limits))
+        assert last(Marbles().run(stream))[:2] == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [Token("x"), Reasoning("x"), ToolCall("1", "x"), Json([]), Batch((Token("x"),), "x")],
+)
+def test_content_feeds_the_limit_between_tokens(marbles: Marbles, content: Any) -> None:
+    stream = marbles.cold("x---x---x|", lookup={"x": content}).pipe(ops.timeouts(between=5))
+    assert marbles.run(stream)[-1] == (9.0, COMPLETED)
+
+
+@pytest.mark.parametrize("other", [Notice("malformed"), Progress(1, 1.0), Start("2", "other")])
+def test_what_is_no_content_does_not(marbles: Marbles, other: Any) -> None:
+    stream = marbles.cold("a---n---n---n", lookup={"n": other}).pipe(ops.timeouts(between=5))
+    assert last(marbles.run(stream)) == (5.0, StallTimeoutError, "a")
+
+
+def test_the_limit_between_tokens_does_not_run_before_the_first(marbles: Marbles) -> None:
+    stream = marbles.cold("---------a|").pipe(ops.timeouts(between=5))
+    assert marbles.run(stream)[-1] == (10.0, COMPLETED)
+
+
+def test_a_limit_between_tokens_that_is_shorter_holds_from_the_first_one_on(
+    marbles: Marbles,
+) -> None:
+    stream = marbles.cold("-a").pipe(ops.timeouts(first=100, between=5))
+    assert last(marbles.run(stream)) == (6.0, StallTimeoutError, "a")
+
+
+def test_a_token_sets_no_timer(marbles: Marbles) -> None:
+    timers: list[list[float]] = []
+    stream = marbles.cold("-a-b-c-d-e").pipe(ops.timeouts(first=100, between=20))
+    for time in (2.5, 4.5, 6.5):
+        marbles.at(time, lambda: timers.append([due for due in marbles.timers if due > 10]))
+    marbles.run(stream, until=8)
+    assert timers == [[21.0]] * 3
+
+
+def test_while_the_valve_is_closed_only_the_total_runs(marbles: Marbles) -> None:
+    def with_pause(limits: Any) -> tuple[float, type[Any], str | None]:
+        marbles = Marbles()
+        marbles.at(2, marbles.valve.close)
+        marbles.at(50, marbles.valve.open)
+        return last(marbles.run(marbles.cold("a", demand=True).pipe(limits)))
+
+    assert with_pause(ops.timeouts(between=5)) == (53.0, StallTimeoutError, "a")
+    assert with_pause(ops.timeouts(between=5, total=30)) == (30.0, TotalTimeoutError, "a")
+
+
+def test_a_stream_subscribed_to_while_the_valve_is_closed_has_its_time(marbles: Marbles) -> None:
+    marbles.valve.close()
+    marbles.at(DAY, marbles.valve.open)
+    events = marbles.run(marbles.cold("").pipe(ops.timeouts(first=10)), until=2 * DAY)
+    assert last(events) == (DAY + 10, FirstTokenTimeoutError, "")
+
+
+def test_what_comes_while_the_valve_is_closed_counts_from_then(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    marbles.at(20, marbles.valve.open)
+    stream = marbles.cold("a---------b").pipe(ops.timeouts(between=5))
+    assert last(marbles.run(stream)) == (25.0, StallTimeoutError, "ab")
+
+
+def test_a_restart_is_no_content_and_the_clocks_go_on(marbles: Marbles) -> None:
+    stream = marbles.cold("ab-R-").pipe(ops.timeouts(between=5, total=60))
+    assert last(marbles.run(stream)) == (5.0, StallTimeoutError, "")
+
+
+def test_never_empty_and_error(marbles: Marbles) -> None:
+    assert marbles.run(marbles.cold("").pipe(ops.timeouts(first=10)), until=9) == []
+    error = ValueError("mine")
+    operator = ops.timeouts(10, 10, 10)
+    assert Marbles().run(marbles.cold("|").pipe(operator), until=1) == []
+    fresh = Marbles()
+    assert fresh.run(fresh.cold("a#", error=error).pipe(operator))[-1] == (1.0, error)
+    assert fresh.timers == []
+
+
+def test_early_disposal_leaves_no_timer_and_nobody_at_the_valve(marbles: Marbles) -> None:
+    source = marbles.cold("a-b")
+    recording = marbles.subscribe(source.pipe(ops.timeouts(first=10, between=5, total=60)))
+    marbles.advance_to(1)
+    recording.dispose()
+    assert (marbles.timers, marbles.valve._callbacks) == ([], {})
+    assert source.subscriptions == [(0.0, 1.0)]
+
+
+@pytest.mark.parametrize("diagram", ["a|", "a#", "a"])
+def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> None:
+    marbles.run(marbles.cold(diagram).pipe(ops.timeouts(total=5)))
+    assert (marbles.timers, marbles.valve._callbacks) == ([], {})
+
+
+def test_two_subscriptions_have_clocks_of_their_own(marbles: Marbles) -> None:
+    stream = marbles.cold("a").pipe(ops.timeouts(between=5))
+    first = marbles.subscribe(stream)
+    marbles.advance_to(3)
+    second = marbles.subscribe(stream)
+    marbles.advance_to(20)
+    assert (last(first.events)[0], last(second.events)[0]) == (5.0, 8.0)
+
+
+def test_after_a_merge_any_content_feeds_it(marbles: Marbles) -> None:
+    left, right = marbles.cold("a", source="left"), marbles.cold("---b", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.timeouts(between=5)))
+    assert last(events) == (8.0, StallTimeoutError, "ab")
+
+
+def test_the_scheduler_is_handed_up(marbles: Marbles) -> None:
+    marbles.valve.close()
+    stream = marbles.cold("a|", demand=True).pipe(ops.timeouts(first=5))
+    assert marbles.run(stream) == []
+
+
+def test_under_an_event_loop_a_silent_model_is_left(marbles: Marbles) -> None:
+    model = ScriptedModel(["a", 1000.0, "b"])
+
+    async def main() -> None:
+        async with no_leaks():
+            stream = model.stream("Hi").pipe(ops.timeouts(between=5))
+            with pytest.raises(StallTimeoutError):
+                _ = [chunk async for chunk in to_async(stream)]
+
+    run_virtual(main())
+    assert (model.cancelled, model.active) == (1, 0)
+
+
+@pytest.mark.parametrize("bad", [{"first": 0}, {"between": -1}, {"total": float("inf")}, {}])
+def test_bad_limits_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad), "one limit or more")):
+        ops.timeouts(**bad)
