@@ -2,20 +2,370 @@
 
 Each takes a stream of chunks and gives one: `stream.pipe(ops.stop_on("END"), ops.batch())`. Any of
 RxPY's own operators can stand between them.
+
+A family is imported when one of its names is asked for first: all of them together would make up
+half of the time that `import rxllm` takes.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
 if __name__ != "rxllm.operators":
     raise ImportError(f"import rxllm.operators, not {__name__}: each class would exist twice")
 
-import importlib as _i
-from rxllm.operators.analytics import *  # noqa: F403
-from rxllm.operators.buffering import *  # noqa: F403
-from rxllm.operators.combining import *  # noqa: F403
-from rxllm.operators.controlling import *  # noqa: F403
-from rxllm.operators.filtering import *  # noqa: F403
-from rxllm.operators.multicasting import *  # noqa: F403
-from rxllm.operators.recovery import *  # noqa: F403
-from rxllm.operators.throttling import *  # noqa: F403
-from rxllm.operators.transforming import *  # noqa: F403
+if TYPE_CHECKING:
+    from rxllm.operators.analytics import (
+        AnalyticsReport,
+        ContentFigures,
+        DebugEntry,
+        DebugLog,
+        Intervals,
+        Lexicon,
+        Measurement,
+        Price,
+        Prices,
+        StreamAnalytics,
+        StreamRecord,
+        TextFigures,
+        analyze_text,
+        analyzed,
+        cost,
+        debug,
+        log_stream,
+        measure,
+        meter,
+        progress,
+        read_lexicon,
+        read_prices,
+        sentiment_and_keywords,
+        stages,
+        trace,
+    )
+    from rxllm.operators.buffering import (
+        BufferStatus,
+        TextCount,
+        batch,
+        buffered,
+        lines,
+        rechunk,
+        sentences,
+        words,
+    )
+    from rxllm.operators.combining import (
+        Choice,
+        RaceResult,
+        StreamSummary,
+        best_of,
+        hedge,
+        merge_streams,
+        parallel,
+        quick_then_detailed,
+        race,
+        side_by_side,
+    )
+    from rxllm.operators.controlling import (
+        Control,
+        Pool,
+        StreamInfo,
+        StreamRegistry,
+        TrackedStream,
+        pausable,
+        pooled,
+        tracked,
+    )
+    from rxllm.operators.filtering import (
+        Redaction,
+        change_case,
+        drop_blank,
+        filters,
+        guard,
+        punctuation,
+        redact,
+        stop_on,
+    )
+    from rxllm.operators.multicasting import (
+        CacheStore,
+        MemoryStore,
+        Multiplexed,
+        cache,
+        cache_key,
+        multiplex,
+    )
+    from rxllm.operators.recovery import (
+        AfterOutput,
+        CircuitBreaker,
+        Quality,
+        circuit_breaker,
+        complete_partial,
+        degrade,
+        fallback_to,
+        is_failure_of_model,
+        keep_partial,
+        not_json,
+        quality_gate,
+        repeats,
+        require_output,
+        resume,
+        retry_with_backoff,
+        timeouts,
+        too_slow,
+    )
+    from rxllm.operators.throttling import (
+        pace,
+        rate_limit,
+        smooth,
+        throttle,
+        typewriter,
+    )
+    from rxllm.operators.transforming import (
+        Accumulated,
+        Html,
+        accumulate,
+        arguments_of,
+        error_boundary,
+        filter_async,
+        map_async,
+        map_text,
+        markdown_to_html,
+        parse_json,
+        text,
+        tool_calls,
+    )
 
-__all__ = sorted(n for f in ['analytics', 'buffering', 'combining', 'controlling', 'filtering', 'multicasting', 'recovery', 'throttling', 'transforming'] for n in getattr(_i.import_module('rxllm.operators.'+f), '__all__', []))  # noqa: PLE0605
+_FAMILIES: Final = {
+    "analytics": (
+        "AnalyticsReport",
+        "ContentFigures",
+        "DebugEntry",
+        "DebugLog",
+        "Intervals",
+        "Lexicon",
+        "Measurement",
+        "Price",
+        "Prices",
+        "StreamAnalytics",
+        "StreamRecord",
+        "TextFigures",
+        "analyze_text",
+        "analyzed",
+        "cost",
+        "debug",
+        "log_stream",
+        "measure",
+        "meter",
+        "progress",
+        "read_lexicon",
+        "read_prices",
+        "sentiment_and_keywords",
+        "stages",
+        "trace",
+    ),
+    "buffering": (
+        "BufferStatus",
+        "TextCount",
+        "batch",
+        "buffered",
+        "lines",
+        "rechunk",
+        "sentences",
+        "words",
+    ),
+    "combining": (
+        "Choice",
+        "RaceResult",
+        "StreamSummary",
+        "best_of",
+        "hedge",
+        "merge_streams",
+        "parallel",
+        "quick_then_detailed",
+        "race",
+        "side_by_side",
+    ),
+    "controlling": (
+        "Control",
+        "Pool",
+        "StreamInfo",
+        "StreamRegistry",
+        "TrackedStream",
+        "pausable",
+        "pooled",
+        "tracked",
+    ),
+    "filtering": (
+        "Redaction",
+        "change_case",
+        "drop_blank",
+        "filters",
+        "guard",
+        "punctuation",
+        "redact",
+        "stop_on",
+    ),
+    "multicasting": (
+        "CacheStore",
+        "MemoryStore",
+        "Multiplexed",
+        "cache",
+        "cache_key",
+        "multiplex",
+    ),
+    "recovery": (
+        "AfterOutput",
+        "CircuitBreaker",
+        "Quality",
+        "circuit_breaker",
+        "complete_partial",
+        "degrade",
+        "fallback_to",
+        "is_failure_of_model",
+        "keep_partial",
+        "not_json",
+        "quality_gate",
+        "repeats",
+        "require_output",
+        "resume",
+        "retry_with_backoff",
+        "timeouts",
+        "too_slow",
+    ),
+    "throttling": (
+        "pace",
+        "rate_limit",
+        "smooth",
+        "throttle",
+        "typewriter",
+    ),
+    "transforming": (
+        "Accumulated",
+        "Html",
+        "accumulate",
+        "arguments_of",
+        "error_boundary",
+        "filter_async",
+        "map_async",
+        "map_text",
+        "markdown_to_html",
+        "parse_json",
+        "text",
+        "tool_calls",
+    ),
+}
+_FAMILY_OF: Final = {name: family for family, names in _FAMILIES.items() for name in names}
+
+__all__ = [
+    "Accumulated",
+    "AfterOutput",
+    "AnalyticsReport",
+    "BufferStatus",
+    "CacheStore",
+    "Choice",
+    "CircuitBreaker",
+    "ContentFigures",
+    "Control",
+    "DebugEntry",
+    "DebugLog",
+    "Html",
+    "Intervals",
+    "Lexicon",
+    "Measurement",
+    "MemoryStore",
+    "Multiplexed",
+    "Pool",
+    "Price",
+    "Prices",
+    "Quality",
+    "RaceResult",
+    "Redaction",
+    "StreamAnalytics",
+    "StreamInfo",
+    "StreamRecord",
+    "StreamRegistry",
+    "StreamSummary",
+    "TextCount",
+    "TextFigures",
+    "TrackedStream",
+    "accumulate",
+    "analyze_text",
+    "analyzed",
+    "arguments_of",
+    "batch",
+    "best_of",
+    "buffered",
+    "cache",
+    "cache_key",
+    "change_case",
+    "circuit_breaker",
+    "complete_partial",
+    "cost",
+    "debug",
+    "degrade",
+    "drop_blank",
+    "error_boundary",
+    "fallback_to",
+    "filter_async",
+    "filters",
+    "guard",
+    "hedge",
+    "is_failure_of_model",
+    "keep_partial",
+    "lines",
+    "log_stream",
+    "map_async",
+    "map_text",
+    "markdown_to_html",
+    "measure",
+    "merge_streams",
+    "meter",
+    "multiplex",
+    "not_json",
+    "pace",
+    "parallel",
+    "parse_json",
+    "pausable",
+    "pooled",
+    "progress",
+    "punctuation",
+    "quality_gate",
+    "quick_then_detailed",
+    "race",
+    "rate_limit",
+    "read_lexicon",
+    "read_prices",
+    "rechunk",
+    "redact",
+    "repeats",
+    "require_output",
+    "resume",
+    "retry_with_backoff",
+    "sentences",
+    "sentiment_and_keywords",
+    "side_by_side",
+    "smooth",
+    "stages",
+    "stop_on",
+    "text",
+    "throttle",
+    "timeouts",
+    "too_slow",
+    "tool_calls",
+    "trace",
+    "tracked",
+    "typewriter",
+    "words",
+]
+
+
+def __getattr__(name: str) -> Any:
+    family = _FAMILY_OF.get(name)
+    if family is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{family}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

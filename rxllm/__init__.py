@@ -5,6 +5,10 @@
 loop for a script.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from rxllm import operators, sinks
 from rxllm.bridge import from_async, run, to_async
 from rxllm.chunks import (
@@ -25,7 +29,11 @@ from rxllm.errors import RxLLMError, deserves
 from rxllm.messages import ImagePart, Message, TextPart, Tool
 from rxllm.models.registry import model, models, register
 from rxllm.requests import Model, ModelInfo, Request, streaming_pays
+from rxllm.settings import Settings
 from rxllm.valve import StreamScheduler, Valve
+
+if TYPE_CHECKING:
+    from rxllm.router import Router
 
 __all__ = [
     "Batch",
@@ -41,7 +49,9 @@ __all__ = [
     "Progress",
     "Reasoning",
     "Request",
+    "Router",
     "RxLLMError",
+    "Settings",
     "Start",
     "StreamScheduler",
     "TextPart",
@@ -62,3 +72,11 @@ __all__ = [
     "to_async",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Router":  # it needs most of the operators, which are imported when asked for
+        from rxllm.router import Router
+
+        return Router
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `rxllm run`, `rxllm chat`, `rxllm models`.
+"""The command line: `rxllm run`, `rxllm chat`, `rxllm models`, `rxllm bench`.
 
 Exit codes: 0, done; 1, the stream failed, or a pipe was closed; 2, an option, a model or a prompt
 is wrong; 130, stopped by Ctrl-C. What is wrong is said in one line on standard error.
@@ -24,13 +24,14 @@ from rxllm.chunks import Chunk, encode
 from rxllm.errors import BadRequestError, ContextLengthError, ModelError, RxLLMError
 from rxllm.requests import Message, Prompt
 from rxllm.sinks._consume import consume
-from rxllm.sinks._printable import encodable, figures_of, printable
+from rxllm.sinks._printable import count, encodable, figures_of, printable
 
 __all__ = ["main"]
 
 _T = TypeVar("_T")
 
 _STOPPED = 130
+_BENCHMARK = ("Tell me a story about a robot who learns to paint", "Hello! Who are you?")
 _COMMANDS = "/clear forgets what was said, /history shows it, /exit leaves"
 
 
@@ -155,6 +156,57 @@ def models(as_json: bool) -> None:
         _print_table(("model", "context", "capabilities", "description"), rows)
     else:
         click.echo("\n".join(map("\t".join, rows)))
+
+
+@commands.command()
+@click.option(
+    "--model", "-m", "names", multiple=True, default=["tiny"], show_default=True, help="Repeatable."
+)
+@click.option("--prompt", "-p", "prompts", multiple=True, help="What to ask; repeatable.")
+@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Of each.")
+@click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--temperature", type=float, help="0 (the likeliest token always) to 2.")
+@click.option("--seed", type=int, help="Makes sampling repeatable.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw the bars into a file, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print rows and runs as JSON.")
+def bench(
+    names: Sequence[str],
+    prompts: Sequence[str],
+    runs: int,
+    svg: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure models: first token, intervals, speed, and whether the answers are the same.
+
+    The exit code is 1 if an answer failed.
+    """
+    from rxllm import benchmark_charts as charts
+    from rxllm.model_benchmark import BenchmarkRun, Case, benchmark
+
+    def tell(run: BenchmarkRun) -> None:
+        became = count(run.tokens)
+        if run.error is not None:
+            became = "failed: " + " ".join(run.error.message.split())
+        _say(f"{run.model}, {run.case!r}, run {run.number} of {runs}: {became}")
+
+    cases = [Case(prompt, prompt) for prompt in dict.fromkeys(map(_read_prompt, prompts))]
+    models = {name: _find(name) for name in names}
+    if svg is not None:
+        _check_writable(svg)
+    given = {name: value for name, value in options.items() if value is not None}
+    asked = cases or [Case(prompt, prompt) for prompt in _BENCHMARK]
+    report = _play(benchmark(models, asked, runs=runs, on_run=tell, **given))
+    if svg is not None:
+        svg.write_text(charts.as_svg(report), "utf-8")
+    if as_json:
+        click.echo(msgspec.json.encode(report))
+    else:
+        block = "\u2588" if encodable("\u2588", sys.stdout) == "\u2588" else "#"
+        for line in (*charts.as_table(report), "", *charts.as_bars(report, block=block)):
+            _say(line, err=False)
+    if report.failed:
+        raise click.exceptions.Exit(1)
 
 
 def _replace_missing_streams() -> None:

@@ -295,6 +295,7 @@ _DESERVES_NEXT: Final = (
     CircuitOpenError,
     QualityError,
     PoolFullError,
+    AllModelsFailedError,
 )
 
 
@@ -305,7 +306,7 @@ def deserves(error: BaseException) -> Deserves:
       truncated or unreadable stream.
     - `"next"`: time-outs to connect, to the first token and between tokens; a context that is too
       small; a model that can't be found, loaded or used with this key; a certificate that can't be
-      trusted; an open circuit, a full pool; an answer that is no good.
+      trusted; an open circuit, a full pool; an answer that is no good; models that have all failed.
     - `"neither"`: a bad request, filtered content, the total time limit, a subscriber that lagged
       behind, cancellation, and anything that is not known.
 

@@ -16,6 +16,7 @@ AGAIN = {
     "EmptyStreamError",
 } - {"StreamError"}  # fmt: skip
 NEXT = {
+    "AllModelsFailedError",
     "ModelError", "ModelNotFoundError", "ModelLoadError", "AuthenticationError",
     "PermissionDeniedError", "ContextLengthError", "ConnectTimeoutError", "FirstTokenTimeoutError",
     "StallTimeoutError", "CircuitOpenError", "PoolFullError", "CertificateError",

@@ -45,8 +45,18 @@ SAYS = {
     "23_filters": r"masked: \d of the word: \d+[\s\S]*\*\*\*[\s\S]*'This is fine. ' content_filter",
     "24_transform": r"Token was not saved[\s\S]*28 THE ANSWER IS \?\?, OF[\s\S]*time \{'at': 9\}",
     "25_json_and_markdown": r"complete: Cat\(name='Mia', age=\d+\)[\s\S]*final 2 '<p>not &lt;scrip",
+    "26_retry_and_fallback": r"RateLimitError[\s\S]*ConnectionFailedError[\s\S]*tiny/onnx: '",
+    "27_resume_after_a_pulled_plug": r"resumed: one, two, three, four, five[\s\S]*replay: one, "
+    r"two, three\n[\s\S]*degraded: one, two[\s\S]*kept: one, two",
     "28_one_stream_many_readers": r"has it all: True\nthe slow one got \d+ chunks, and was up",
     "29_cache": r"4 answers, 1 text, 1 in the store\nfaster from there: True",
+    "30_pool_and_registry": r"slots: 200 char[\s\S]*3 active, 1 w[\s\S]*short 2: completed\n"
+    r"endless 1: cancelled[\s\S]*0 active",
+    "31_side_by_side": r"tiny: completed, \d+[\s\S]*broken: failed[\s\S]*2 active\n1 active\n"
+    r"0 active[\s\S]*round 3[\s\S]*detailed: \w",
+    "32_race": r"fast after 0\.\d s, 1 stopped\nHere I am[\s\S]*second after[\s\S]*first after",
+    "33_live_dashboard": r"Error[\s\S]*3 completed, 1 failed[\s\S]*fastest: quick, slowest: s",
+    "34_log_and_analyze": r"stream\.start[\s\S]*words, \d+ different[\s\S]*100 % complete",
 }
 
 

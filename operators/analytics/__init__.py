@@ -1,12 +1,19 @@
 """Operators that tell how a stream is doing."""
 
+from rxllm.operators.analytics._analyze_text import TextFigures, analyze_text
 from rxllm.operators.analytics._cost import cost
 from rxllm.operators.analytics._debug import DebugEntry, DebugLog, debug
+from rxllm.operators.analytics._lexicon import Lexicon, read_lexicon
 from rxllm.operators.analytics._log_stream import log_stream
 from rxllm.operators.analytics._measure import measure
 from rxllm.operators.analytics._measurement import Intervals, Measurement
+from rxllm.operators.analytics._meter import meter
 from rxllm.operators.analytics._prices import Price, Prices, read_prices
 from rxllm.operators.analytics._progress import progress
+from rxllm.operators.analytics._sentiment_and_keywords import (
+    ContentFigures,
+    sentiment_and_keywords,
+)
 from rxllm.operators.analytics._stages import stages
 from rxllm.operators.analytics._stream_analytics import (
     AnalyticsReport,
@@ -14,23 +21,32 @@ from rxllm.operators.analytics._stream_analytics import (
     StreamRecord,
     analyzed,
 )
+from rxllm.operators.analytics._trace import trace
 
 __all__ = [
     "AnalyticsReport",
+    "ContentFigures",
     "DebugEntry",
     "DebugLog",
     "Intervals",
+    "Lexicon",
     "Measurement",
     "Price",
     "Prices",
     "StreamAnalytics",
     "StreamRecord",
+    "TextFigures",
+    "analyze_text",
     "analyzed",
     "cost",
     "debug",
     "log_stream",
     "measure",
+    "meter",
     "progress",
+    "read_lexicon",
     "read_prices",
+    "sentiment_and_keywords",
     "stages",
+    "trace",
 ]

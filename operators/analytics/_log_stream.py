@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, is_content, text_of
@@ -59,6 +58,8 @@ def log_stream(
     >>> [line["event"] for line in lines], lines[1]["seconds"], lines[1]["user"]
     (['stream.start', 'stream.first_token', 'stream.end', 'stream.completed'], 2.0, 'ada')
     """
+    import structlog  # here: it takes longer to import than all of this package
+
     given = structlog.get_logger("rxllm") if logger is None else logger
     if not callable(getattr(given, "bind", None)):
         raise TypeError(

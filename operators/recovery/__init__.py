@@ -1,7 +1,8 @@
 """Operators that answer a failure."""
 
 from rxllm.operators.recovery._breaker import CircuitBreaker
-from rxllm.operators.recovery._circuit_breaker import circuit_breaker
+from rxllm.operators.recovery._circuit_breaker import circuit_breaker, is_failure_of_model
+from rxllm.operators.recovery._commit import AfterOutput
 from rxllm.operators.recovery._complete_partial import complete_partial
 from rxllm.operators.recovery._degrade import degrade
 from rxllm.operators.recovery._fallback_to import fallback_to
@@ -14,12 +15,14 @@ from rxllm.operators.recovery._retry_with_backoff import retry_with_backoff
 from rxllm.operators.recovery._timeouts import timeouts
 
 __all__ = [
+    "AfterOutput",
     "CircuitBreaker",
     "Quality",
     "circuit_breaker",
     "complete_partial",
     "degrade",
     "fallback_to",
+    "is_failure_of_model",
     "keep_partial",
     "not_json",
     "quality_gate",

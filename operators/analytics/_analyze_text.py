@@ -1,0 +1,122 @@
+"""`analyze_text`: how many words and sentences, and how long they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_report
+from rxllm.operators.analytics._watching import watching
+from rxllm.operators.analytics._word_reader import WordReader
+from rxllm.sentences import SentenceBorders
+
+__all__ = ["TextFigures", "analyze_text"]
+
+
+class TextFigures(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False
+):
+    """The figures of a text, as far as it has come.
+
+    Attributes:
+        tokens: pieces of text.
+        words: those that have ended.
+        unique_words: how many different ones, whatever their case.
+        sentences: those that have begun.
+        mean_word_length: characters a word, over all words; None before the first has ended.
+        words_per_sentence: None before the first word has ended.
+        source: the stream that the text is of.
+    """
+
+    tokens: int
+    words: int
+    unique_words: int
+    sentences: int
+    mean_word_length: float | None = None
+    words_per_sentence: float | None = None
+    source: str | None = None
+
+
+def analyze_text(
+    report: Callable[[TextFigures], object], *, every: int | None = None
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Pass everything on, count words and sentences, and report at the end.
+
+    ::
+
+        S-a-b-c-E|
+        [ analyze_text(report) ]
+        S-a-b-c-E|                report: 3 tokens, 1 word, 1 sentence
+
+    A word is a run of letters and digits with the apostrophes inside ("don't" is one word,
+    "well-known" are two); what is longer than 64 characters counts as several, so that a text in
+    a script without spaces has few and long words. Sentences are those of `sentences()`. The
+    figures are the same however the text is cut into chunks. Reasoning is no part of the text.
+
+    Each source of a merge has figures of its own, and a report at its end. A report is made before
+    the chunk that it is due at is passed on.
+
+    - Completion, error: reported for the sources that have not ended; then passed on.
+    - Restart: the figures of that stream begin again.
+    - Disposal: upstream is disposed; nothing is reported.
+    - Demand: passes through; no chunk is held. What is remembered are the different words, so it
+      grows with the vocabulary of the text; the cost of a token does not.
+
+    If `report` raises, that is the error of the stream; an error of the source stays what it was,
+    and gets a note.
+
+    Args:
+        report: called with the figures.
+        every: tokens between two reports on the way, 1 or more; None: only at the end.
+
+    Raises:
+        TypeError: `report` can't be called.
+        ValueError: `every` is below 1.
+
+    >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.testing import Marbles
+    >>> model = ScriptedModel("The cat sat. The dog didn't!", by="word")
+    >>> def report(text):
+    ...     print(text.words, text.unique_words, text.sentences, text.words_per_sentence)
+    >>> _ = Marbles().run(model.stream("Hi").pipe(analyze_text(report)))
+    6 5 2 3.0
+    """
+    check_report("analyze_text", report, every)
+    return watching(lambda _: TextWatcher(_Analysis, report, every))
+
+
+class _Analysis(TextReader[TextFigures]):
+    def __init__(self, source: str | None) -> None:
+        self._source = source
+        self._words = WordReader()
+        self._sentences = SentenceBorders()
+        self._count = self._characters = 0
+        self._known: set[str] = set()
+
+    def read(self, text: str) -> None:
+        self._sentences.feed(text)
+        self._add(self._words.feed(text))
+
+    def end(self) -> None:
+        self._add(self._words.end())
+
+    def figures(self) -> TextFigures:
+        sentences = self._sentences.begun
+        return TextFigures(
+            tokens=self.tokens,
+            words=self._count,
+            unique_words=len(self._known),
+            sentences=sentences,
+            mean_word_length=self._characters / self._count if self._count else None,
+            words_per_sentence=self._count / sentences if self._count and sentences else None,
+            source=self._source,
+        )
+
+    def _add(self, words: list[str]) -> None:
+        self._count += len(words)
+        for word in words:
+            self._characters += len(word)
+            self._known.add(word)

@@ -1,0 +1,201 @@
+"""`meter`: figures of all streams, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.operators.analytics._operation import Operation, OperationOutcome
+from rxllm.operators.analytics._watching import watching
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["meter"]
+
+_MODELS: Final = 100
+_LABELS: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+
+_DURATIONS: Final = [0.01 * 2**power for power in range(14)]  # 10 ms to 82 s
+_FIRST_TOKEN: Final = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0),
+)
+_OUTPUT_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_TOKENS: Final = [4**power for power in range(14)]  # 1 to 67 million
+
+
+def meter(
+    registry: CollectorRegistry | None = None,
+    *,
+    model: str | None = None,
+    provider: str | None = None,
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Count the stream in metrics for Prometheus, and pass everything on.
+
+    ::
+
+        S-a-b-U-E|
+        [ meter() ]
+        S-a-b-U-E|                1 operation of 8 s, first token after 2 s, tokens of U
+
+    The metrics have the names and buckets of OpenTelemetry's conventions for generative AI:
+
+    - `gen_ai_client_operation_duration_seconds`: from the subscription to the end. Its further
+      labels are `outcome` (completed, failed, cancelled) and `error_type` (the class of the error).
+    - `gen_ai_client_token_usage`: tokens of an operation, over all its attempts, by
+      `gen_ai_token_type` (input, output), where `Usage` tells them.
+    - `gen_ai_server_time_to_first_token_seconds`, `gen_ai_server_time_per_output_token_seconds`
+      (after the first one): of operations that completed, as they are seen at this place.
+    - `rxllm_active_streams`: how many are subscribed to now.
+
+    The labels of all but the last are `gen_ai_operation_name` ("chat"), `gen_ai_provider_name` and
+    `gen_ai_request_model`. A registry gets 100 different pairs of these at most; later ones are
+    counted as `other`. A model that no `Start` has named is `unknown`.
+
+    - Completion, error, disposal: the operation is counted, by its outcome.
+    - Restart: the pieces of text are counted from 0 again; what was used before stays.
+    - Demand: passes through; nothing is held.
+
+    Args:
+        registry: where to; `prometheus_client.REGISTRY` if None. Any number of streams and of calls
+            may share one.
+        model: what was asked for, so that failures before the `Start` are counted with it; the
+            name in the last `Start` if None.
+        provider: whose it is; the one in the last `Start` if None.
+
+    Raises:
+        ModuleNotFoundError: `prometheus_client` is not installed.
+        ValueError: something else has registered metrics of these names.
+
+    >>> from prometheus_client import CollectorRegistry
+    >>> from rxllm.testing import Marbles
+    >>> marbles, registry = Marbles(), CollectorRegistry()
+    >>> _ = marbles.run(marbles.cold("S-a-b-E|").pipe(meter(registry, provider="docs")))
+    >>> registry.get_sample_value(
+    ...     "gen_ai_server_time_to_first_token_seconds_sum",
+    ...     {
+    ...         "gen_ai_operation_name": "chat",
+    ...         "gen_ai_provider_name": "docs",
+    ...         "gen_ai_request_model": "model",
+    ...     },
+    ... )
+    2.0
+    """
+    try:
+        import prometheus_client
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "meter needs prometheus-client: pip install 'rxllm[metrics]'", name="prometheus_client"
+        ) from error
+    target = prometheus_client.REGISTRY if registry is None else registry
+    metrics = _registered.get(target)
+    if metrics is None:
+        metrics = _registered[target] = _Metrics(target)
+    return watching(lambda clock: _Metering(metrics, model, provider, clock))
+
+
+class _Metrics:
+    """The metrics of one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        from prometheus_client import Gauge, Histogram
+
+        def histogram(
+            name: str, words: str, buckets: Sequence[float], labels: tuple[str, ...] = ()
+        ) -> Histogram:
+            return Histogram(name, words, (*_LABELS, *labels), registry=None, buckets=buckets)
+
+        self._pairs: set[tuple[str, str]] = set()
+        self.active = Gauge(
+            "rxllm_active_streams", "Streams that are subscribed to now.", registry=None
+        )
+        self.duration = histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "From the subscription to the end, in seconds.",
+            _DURATIONS,
+            ("outcome", "error_type"),
+        )
+        self.tokens = histogram(
+            "gen_ai_client_token_usage",
+            "Input and output tokens used by an operation.",
+            _TOKENS,
+            ("gen_ai_token_type",),
+        )
+        self.first_token = histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "To the first token of operations that completed, in seconds.",
+            _FIRST_TOKEN,
+        )
+        self.output_token = histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Per output token after the first one of operations that completed, in seconds.",
+            _OUTPUT_TOKEN,
+        )
+        self._register(registry)
+
+    def _register(self, registry: CollectorRegistry) -> None:
+        """All of them, or none."""
+        metrics = (self.active, self.duration, self.tokens, self.first_token, self.output_token)
+        with ExitStack() as registered:
+            for metric in metrics:
+                registry.register(metric)
+                registered.callback(registry.unregister, metric)
+            registered.pop_all()
+
+    def labels(self, provider: str, model: str) -> tuple[str, str, str]:
+        """The values of the common labels: a bounded number of different ones."""
+        pair = (provider, model)
+        if pair not in self._pairs:
+            if len(self._pairs) >= _MODELS:
+                pair = ("other", "other")
+            else:
+                self._pairs.add(pair)
+        return ("chat", *pair)
+
+
+_registered: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+
+
+class _Metering(Operation):
+    def __init__(
+        self,
+        metrics: _Metrics,
+        model: str | None,
+        provider: str | None,
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(clock)
+        self._metrics = metrics
+        self._model = model
+        self._provider = provider
+
+    def begun(self) -> None:
+        self._metrics.active.inc()
+
+    def ended(self, outcome: OperationOutcome, error: Exception | None = None) -> None:
+        metrics, elapsed, used = self._metrics, self.elapsed, self.used
+        labels = metrics.labels(*self._names())
+        metrics.active.dec()
+        error_type = "" if error is None else type(error).__name__
+        metrics.duration.labels(*labels, outcome, error_type).observe(elapsed)
+        for kind in ("input", "output"):
+            tokens = used.get(f"{kind}_tokens")
+            if tokens:
+                metrics.tokens.labels(*labels, kind).observe(tokens)
+        if outcome == "completed" and self.time_to_first is not None:
+            metrics.first_token.labels(*labels).observe(self.time_to_first)
+            if self.output_tokens > 1:
+                seconds = (elapsed - self.time_to_first) / (self.output_tokens - 1)
+                metrics.output_token.labels(*labels).observe(seconds)
+
+    def _names(self) -> tuple[str, str]:
+        start = self.start
+        if start is None:
+            return self._provider or "unknown", self._model or "unknown"
+        return self._provider or start.provider or "unknown", self._model or start.model

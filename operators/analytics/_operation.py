@@ -1,0 +1,112 @@
+"""What traces and metrics tell of a stream: OpenTelemetry calls it an operation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Start, Token, Usage, is_content
+from rxllm.operators.analytics._watching import Watcher
+
+__all__ = ["Operation", "OperationOutcome"]
+
+OperationOutcome: TypeAlias = Literal["completed", "failed", "cancelled"]
+
+_Counted: TypeAlias = dict[str, float]
+
+
+class Operation(Watcher):
+    """Gathers the figures of one subscription, and says once how it has ended.
+
+    Attributes:
+        start: the last one, if any.
+        finish_reason: of the last `End`.
+        time_to_first: seconds to the first content; None before it.
+        pieces: of text and reasoning since the last restart.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.start: Start | None = None
+        self.finish_reason: str | None = None
+        self.time_to_first: float | None = None
+        self.pieces = 0
+        self._clock = clock
+        self._begun = clock()
+        self._used: _Counted = {}  # by attempts that are over
+        self._usage: dict[str | None, Usage] = {}  # of the present attempts
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the subscription."""
+        return self._clock() - self._begun
+
+    @property
+    def used(self) -> _Counted:
+        """The known fields of `Usage`, summed over sources and over attempts: what is billed."""
+        used = self._used.copy()
+        for usage in self._usage.values():
+            _add(used, usage)
+        return used
+
+    @property
+    def output_tokens(self) -> int:
+        """Of the present attempt: those of `Usage`, or else the pieces."""
+        return sum(usage.output_tokens for usage in self._usage.values()) or self.pieces
+
+    @abstractmethod
+    def ended(self, outcome: OperationOutcome, error: Exception | None = None) -> None:
+        """The stream has ended; this is called once."""
+
+    def started(self, start: Start) -> None:
+        """A model has accepted the request."""
+
+    def noticed(self, notice: Notice) -> None:
+        """Something has happened on the way."""
+
+    def first_content(self) -> None:
+        """The first content has come."""
+
+    def chunk(self, chunk: Chunk) -> None:
+        if type(chunk) is Token or type(chunk) is Reasoning:
+            self.pieces += 1
+            if self.time_to_first is None:
+                self._first()
+        elif is_content(chunk):
+            self.pieces += len(chunk.chunks) if type(chunk) is Batch else 0
+            if self.time_to_first is None:
+                self._first()
+        elif type(chunk) is Usage:
+            self._usage[chunk.source] = chunk  # a later one of the same attempt knows better
+        elif type(chunk) is Start:
+            usage = self._usage.pop(chunk.source, None)
+            if usage is not None:
+                _add(self._used, usage)
+            self.start = chunk
+            self.started(chunk)
+        elif type(chunk) is End:
+            self.finish_reason = chunk.finish_reason
+        elif type(chunk) is Notice:
+            if chunk.kind == "restart":
+                self.pieces = 0
+            self.noticed(chunk)
+
+    def completed(self) -> None:
+        self.ended("completed")
+
+    def failed(self, error: Exception) -> None:
+        self.ended("failed", error)
+
+    def cancelled(self) -> None:
+        self.ended("cancelled")
+
+    def _first(self) -> None:
+        self.time_to_first = self.elapsed
+        self.first_content()
+
+
+def _add(used: _Counted, usage: Usage) -> None:
+    for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost"):
+        value = getattr(usage, name)
+        if value is not None:
+            used[name] = used.get(name, 0) + value

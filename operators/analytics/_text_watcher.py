@@ -1,0 +1,103 @@
+"""The shape of an operator that reads the text of each source, and reports what it found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.operators._per_source import concerned, forget
+from rxllm.operators.analytics._watching import Watcher
+
+__all__ = ["TextReader", "TextWatcher", "check_report"]
+
+_Figures = TypeVar("_Figures")
+
+
+class TextReader(ABC, Generic[_Figures]):
+    """Reads the text of one source, from its beginning or a restart on."""
+
+    tokens: int = 0
+
+    @abstractmethod
+    def read(self, text: str) -> None:
+        """More text has come."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """The text is complete."""
+
+    @abstractmethod
+    def figures(self) -> _Figures:
+        """What was found so far."""
+
+
+class TextWatcher(Watcher, Generic[_Figures]):
+    """Reports after every `every` tokens of a source, and at its end.
+
+    A source that ends without text is reported too, with figures of no text.
+
+    Args:
+        reader_of: makes the reader of a source.
+        report: called with the figures.
+        every: tokens between two reports; None: only at the end.
+    """
+
+    def __init__(
+        self,
+        reader_of: Callable[[str | None], TextReader[_Figures]],
+        report: Callable[[_Figures], object],
+        every: int | None,
+    ) -> None:
+        self._reader_of = reader_of
+        self._report = report
+        self._every = every
+        self._readers: dict[str | None, TextReader[_Figures]] = {}
+        self._has_ended = False
+
+    def chunk(self, chunk: Chunk) -> None:
+        if type(chunk) is Token:
+            self._read(chunk.source, chunk.text, 1)
+        elif type(chunk) is Batch:
+            tokens = sum(type(each) is Token for each in chunk.chunks)
+            self._read(chunk.source, chunk.text, tokens)
+        elif type(chunk) is End:
+            self._end(chunk.source)
+        elif is_restart(chunk):
+            forget(self._readers, chunk.source)
+
+    def completed(self) -> None:
+        self._end(None)
+
+    def failed(self, error: Exception) -> None:
+        self._end(None)
+
+    def _read(self, source: str | None, text: str, tokens: int) -> None:
+        reader = self._readers.get(source)
+        if reader is None:
+            reader = self._readers[source] = self._reader_of(source)
+        before = reader.tokens
+        reader.tokens = before + tokens
+        reader.read(text)
+        every = self._every
+        if every is not None and reader.tokens // every > before // every:
+            self._report(reader.figures())
+
+    def _end(self, source: str | None) -> None:
+        sources = concerned(self._readers, source)
+        if not sources and (source is not None or not self._has_ended):
+            sources = [source]
+        self._has_ended = True
+        for each in sources:
+            reader = self._readers.pop(each, None) or self._reader_of(each)
+            reader.end()
+            self._report(reader.figures())
+
+
+def check_report(operator: str, report: object, every: int | None) -> None:
+    """Raise what the arguments `report` and `every` of `operator` deserve."""
+    if not callable(report):
+        raise TypeError(f"{operator} takes a function that is called with the figures")
+    if every is not None and every < 1:
+        raise ValueError(f"every is the number of tokens between two reports, 1 or more: {every}")

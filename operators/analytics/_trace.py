@@ -1,0 +1,237 @@
+"""`trace`: a stream as a span of OpenTelemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from reactivex import Observable, abc
+
+from rxllm.chunks import Chunk, Notice, Start
+from rxllm.operators.analytics._operation import Operation, OperationOutcome
+from rxllm.operators.analytics._watching import watching
+from rxllm.requests import Request
+from rxllm.valve import clock_of
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, Tracer
+
+__all__ = ["trace"]
+
+_Value: TypeAlias = str | bool | int | float | Sequence[str]
+
+_USAGE: Final = {
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+    "cost": "rxllm.usage.cost",
+}
+_OURS: Final = "rxllm.tracing"  # in a context: the `_Tracing` that it belongs to
+_OPTIONS: Final = ("max_tokens", "temperature", "top_p", "seed")
+
+
+def trace(
+    tracer: Tracer | None = None,
+    *,
+    model: str | None = None,
+    provider: str | None = None,
+    request: Request | None = None,
+    attributes: Mapping[str, _Value] | None = None,
+) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    """Tell OpenTelemetry of the stream as a span, and pass everything on.
+
+    ::
+
+        S-a-b-U-E|
+        [ trace() ]
+        S-a-b-U-E|                span "chat model": first_token at a; usage, finish reason
+
+    The span follows the semantic conventions for generative AI. It begins at the subscription, as
+    a child of the span that is the current one then, and is the current one while upstream is
+    subscribed to, so that the requests of an instrumented HTTP client become its children. It is
+    named `chat {model}`, of the kind CLIENT, and has these attributes, as far as they are known:
+    `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.*` (model, stream, max_tokens,
+    temperature, top_p, top_k, seed, stop_sequences), `gen_ai.output.type`, `gen_ai.response.*`
+    (id, model, finish_reasons, time_to_first_chunk), `gen_ai.usage.*` (input, output, cached and
+    reasoning tokens, over all attempts), `error.type` (the class of the error); and
+    `rxllm.outcome` (completed, failed, cancelled) and `rxllm.usage.cost` (USD). Its events are
+    `first_token` and the kinds of the `Notice` chunks: `retry`, `fallback`, ... No text is told,
+    but the message of an error, which may quote what a provider said.
+
+    One subscription is one span, whatever happens in it: put `trace` after a retry to see the whole
+    operation, before it to see each attempt, before a merge to see each stream.
+
+    - Completion, error, disposal: end the span; an error is its status.
+    - Restart: an event; the attempts before it stay in the usage.
+    - Demand: passes through; nothing is held.
+
+    Args:
+        tracer: `opentelemetry.trace.get_tracer("rxllm")` at the subscription if None.
+        model: what was asked for, told from the beginning on; the name in `Start` if None.
+        provider: whose it is; the one in `Start` if None.
+        request: what was asked, for its options; its messages are not told.
+        attributes: more of them.
+
+    Raises:
+        ModuleNotFoundError: OpenTelemetry is not installed.
+        TypeError: `tracer` has no method `start_span`.
+
+    >>> from opentelemetry.sdk.trace import TracerProvider
+    >>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    >>> from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    >>> from rxllm.testing import Marbles
+    >>> exporter, provider, marbles = InMemorySpanExporter(), TracerProvider(), Marbles()
+    >>> provider.add_span_processor(SimpleSpanProcessor(exporter))
+    >>> source = marbles.cold("S-a-b-E|")
+    >>> _ = marbles.run(source.pipe(trace(provider.get_tracer("docs"))))
+    >>> [span] = exporter.get_finished_spans()
+    >>> span.name, span.attributes["gen_ai.response.time_to_first_chunk"]
+    ('chat model', 2.0)
+    """
+    try:
+        from opentelemetry import context
+        from opentelemetry import trace as telemetry
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "trace needs OpenTelemetry: pip install 'rxllm[tracing]'", name="opentelemetry"
+        ) from error
+    if tracer is not None and not callable(getattr(tracer, "start_span", None)):
+        raise TypeError(f"trace takes a tracer of OpenTelemetry, not {type(tracer).__name__}")
+    given = _given(model, provider, request, attributes or {})
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            clock = clock_of(scheduler)
+            parent = _parent()
+            span = (tracer or telemetry.get_tracer("rxllm")).start_span(
+                _name(model), parent, telemetry.SpanKind.CLIENT, given
+            )
+            tracing = _Tracing(span, parent, given, clock)
+            inside = context.set_value(_OURS, tracing, parent)
+            token = context.attach(telemetry.set_span_in_context(span, inside))
+            try:
+                return source.pipe(watching(lambda _: tracing)).subscribe(
+                    observer, scheduler=scheduler
+                )
+            finally:
+                context.detach(token)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def _parent() -> Context:
+    """The current context. Where that is still the one of a stream that has ended (it was asked
+    again, or another one follows it), the context around that stream.
+    """
+    from opentelemetry import context
+    from opentelemetry.trace import get_current_span
+
+    current = context.get_current()
+    while True:
+        tracing = context.get_value(_OURS, current)
+        if not isinstance(tracing, _Tracing) or not tracing.has_ended:
+            return current
+        if tracing.span is not get_current_span(current):
+            return current  # somebody has begun a span in it
+        current = tracing.parent
+
+
+class _Tracing(Operation):
+    def __init__(
+        self,
+        span: Span,
+        parent: Context,
+        given: Mapping[str, _Value],
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(clock)
+        self.span = span
+        self.parent = parent
+        self.has_ended = False
+        self._given = given
+
+    def started(self, start: Start) -> None:
+        span, given = self.span, self._given
+        if "gen_ai.request.model" not in given:
+            span.update_name(_name(start.model))
+            span.set_attribute("gen_ai.request.model", start.model)
+        if "gen_ai.provider.name" not in given and start.provider is not None:
+            span.set_attribute("gen_ai.provider.name", start.provider)
+        span.set_attribute("gen_ai.response.model", start.model)
+        span.set_attribute("gen_ai.response.id", start.request_id)
+
+    def first_content(self) -> None:
+        if self.time_to_first is not None:
+            self.span.set_attribute("gen_ai.response.time_to_first_chunk", self.time_to_first)
+        self.span.add_event("first_token")
+
+    def noticed(self, notice: Notice) -> None:
+        error = notice.error
+        known = _known(
+            {
+                "attempt": notice.attempt,
+                "delay": notice.delay,
+                "skipped": notice.skipped,
+                "source": notice.source,
+                "error.type": None if error is None else error.type,
+            }
+        )
+        self.span.add_event(notice.kind, known)
+
+    def ended(self, outcome: OperationOutcome, error: Exception | None = None) -> None:
+        from opentelemetry.trace import StatusCode
+
+        self.has_ended = True
+        span = self.span
+        for name, value in self.used.items():
+            span.set_attribute(_USAGE[name], value)
+        if self.finish_reason is not None:
+            span.set_attribute("gen_ai.response.finish_reasons", (self.finish_reason,))
+        span.set_attribute("rxllm.outcome", outcome)
+        if error is not None:
+            span.set_attribute("error.type", type(error).__name__)
+            span.set_status(StatusCode.ERROR, str(error))
+        span.end()
+
+
+def _name(model: str | None) -> str:
+    return "chat" if model is None else f"chat {model}"
+
+
+def _given(
+    model: str | None,
+    provider: str | None,
+    request: Request | None,
+    attributes: Mapping[str, _Value],
+) -> dict[str, Any]:
+    """The attributes that are known before the model answers."""
+    return _known(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.stream": True,
+            "gen_ai.request.model": model,
+            "gen_ai.provider.name": provider,
+            **(_options(request) if request is not None else {}),
+            **attributes,
+        }
+    )
+
+
+def _options(request: Request) -> dict[str, Any]:
+    top_k = request.top_k
+    return {
+        **{f"gen_ai.request.{name}": getattr(request, name) for name in _OPTIONS},
+        "gen_ai.request.top_k": None if top_k is None else float(top_k),
+        "gen_ai.request.stop_sequences": request.stop or None,
+        "gen_ai.output.type": None if request.response_format is None else "json",
+    }
+
+
+def _known(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if value is not None}

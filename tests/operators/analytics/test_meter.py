@@ -1,0 +1,215 @@
+"""`meter`: metrics of all streams for Prometheus (row K13, in part)."""
+
+import builtins
+import gc
+import weakref
+from typing import Any
+
+import prometheus_client
+import pytest
+import reactivex as rx
+from prometheus_client import CollectorRegistry, Gauge
+
+from rxllm import operators as ops
+from rxllm.chunks import Batch, Start, Token, Usage
+from rxllm.errors import RateLimitError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import Marbles
+
+DURATION = "gen_ai_client_operation_duration_seconds"
+TOKENS = "gen_ai_client_token_usage"
+FIRST = "gen_ai_server_time_to_first_token_seconds"
+BETWEEN = "gen_ai_server_time_per_output_token_seconds"
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+def samples(registry: CollectorRegistry, name: str) -> list[tuple[dict[str, str], float]]:
+    """The samples of a name, without those labels that are the same everywhere."""
+    return [
+        ({k: v for k, v in sample.labels.items() if k != "gen_ai_operation_name"}, sample.value)
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == name
+    ]
+
+
+MODEL = {"gen_ai_provider_name": "openai", "gen_ai_request_model": "gpt"}
+CHUNKS = {"S": Start("1", "gpt", "openai"), "U": Usage(70, 5)}
+
+
+def test_an_operation_that_completes(marbles: Marbles, registry: CollectorRegistry) -> None:
+    marbles.run(marbles.cold("S--a-b-c-U-E|", lookup=CHUNKS).pipe(ops.meter(registry)))
+    ended = {**MODEL, "outcome": "completed", "error_type": ""}
+    assert samples(registry, f"{DURATION}_sum") == [(ended, 12.0)]
+    assert samples(registry, f"{TOKENS}_sum") == [
+        ({**MODEL, "gen_ai_token_type": "input"}, 70.0),
+        ({**MODEL, "gen_ai_token_type": "output"}, 5.0),
+    ]
+    assert samples(registry, f"{FIRST}_sum") == [(MODEL, 3.0)]
+    assert samples(registry, f"{BETWEEN}_sum") == [(MODEL, 9.0 / 4)]
+
+
+def test_the_buckets_are_those_of_the_conventions(registry: CollectorRegistry) -> None:
+    ops.meter(registry)
+    marbles = Marbles()
+    marbles.run(marbles.cold("S-a-b-U|", lookup=CHUNKS).pipe(ops.meter(registry)))
+
+    def bounds(name: str) -> list[float]:
+        return sorted({float(labels["le"]) for labels, _ in samples(registry, f"{name}_bucket")})
+
+    assert bounds(DURATION)[:2] == [0.01, 0.02]
+    assert bounds(DURATION)[-2] == 81.92
+    assert bounds(TOKENS)[:3] == [1.0, 4.0, 16.0]
+    assert bounds(TOKENS)[-2] == 67108864.0
+    assert (bounds(FIRST)[0], bounds(BETWEEN)[0]) == (0.001, 0.01)
+
+
+def test_without_usage_pieces_are_counted_and_no_usage_is_told(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    batch = Batch((Token("a"), Token("b"), Token("c")), "abc")
+    marbles.run(marbles.cold("S-B-d-E|", lookup={"B": batch}).pipe(ops.meter(registry)))
+    assert samples(registry, f"{TOKENS}_sum") == []
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [5.0 / 3]
+
+
+def test_failures_and_cancellations_are_counted_by_outcome(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    operator = ops.meter(registry)
+    marbles.subscribe(marbles.cold("S-a-#", lookup=CHUNKS, error=RateLimitError("")).pipe(operator))
+    leaving = marbles.subscribe(marbles.cold("S-a-b|", lookup=CHUNKS).pipe(operator))
+    marbles.advance_to(3)
+    leaving.dispose()
+    marbles.advance_to(9)
+    assert samples(registry, f"{DURATION}_sum") == [
+        ({**MODEL, "outcome": "cancelled", "error_type": ""}, 3.0),
+        ({**MODEL, "outcome": "failed", "error_type": "RateLimitError"}, 4.0),
+    ]
+    assert samples(registry, f"{FIRST}_count") == []
+
+
+def test_a_failure_before_the_start_is_counted_with_the_model_that_was_asked(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    marbles.run(marbles.cold("#").pipe(ops.meter(registry)), until=9)
+    marbles.run(marbles.cold("#").pipe(ops.meter(registry, model="gpt", provider="openai")))
+    labels = [labels for labels, _ in samples(registry, f"{DURATION}_count")]
+    assert [each["gen_ai_request_model"] for each in labels] == ["unknown", "gpt"]
+    assert [each["gen_ai_provider_name"] for each in labels] == ["unknown", "openai"]
+
+
+def test_active_streams_are_counted_while_they_run(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    stream = marbles.cold("S-a-b|").pipe(ops.meter(registry))
+    marbles.subscribe(stream)
+    marbles.subscribe(stream).dispose()
+    assert registry.get_sample_value("rxllm_active_streams") == 1
+    marbles.advance_to(9)
+    assert registry.get_sample_value("rxllm_active_streams") == 0
+
+
+def test_a_restart_counts_anew_and_keeps_what_was_used(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    chunks = {**CHUNKS, "V": Usage(70, 3)}
+    diagram = "S-a-b-U-R-S-a-b-c-V|"
+    marbles.run(marbles.cold(diagram, lookup=chunks).pipe(ops.meter(registry)))
+    assert [value for _, value in samples(registry, f"{TOKENS}_sum")] == [140.0, 8.0]
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [17.0 / 2]
+
+
+def test_any_number_of_calls_share_a_registry(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    for _ in range(3):
+        marbles.run(marbles.cold("S|", lookup=CHUNKS).pipe(ops.meter(registry)), until=None)
+    assert [value for _, value in samples(registry, f"{DURATION}_count")] == [3.0]
+
+
+def test_without_a_registry_it_is_the_one_of_the_process(marbles: Marbles) -> None:
+    marbles.run(marbles.cold("S|", lookup=CHUNKS).pipe(ops.meter(), ops.meter()))
+    assert samples(prometheus_client.REGISTRY, f"{DURATION}_count")[0][1] == 2.0
+
+
+def test_a_registry_is_not_kept_alive() -> None:
+    registry = CollectorRegistry()
+    ops.meter(registry)
+    gone = weakref.ref(registry)
+    del registry
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_labels_are_bounded(registry: CollectorRegistry) -> None:
+    for number in range(130):
+        marbles = Marbles()
+        chunks = {"S": Start("1", f"model {number}", "openai")}
+        marbles.run(marbles.cold("S|", lookup=chunks).pipe(ops.meter(registry)))
+    counted = samples(registry, f"{DURATION}_count")
+    assert len(counted) == 101
+    assert [value for labels, value in counted if labels["gen_ai_request_model"] == "other"] == [
+        30.0
+    ]
+
+
+def test_what_others_have_registered_is_an_error_at_the_call(registry: CollectorRegistry) -> None:
+    Gauge(DURATION, "somebody else's", registry=registry)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=DURATION):
+            ops.meter(registry)
+    assert registry.get_sample_value("rxllm_active_streams") is None
+
+
+def test_without_prometheus_client_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def importing(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "prometheus_client":
+            raise ModuleNotFoundError(name)
+        return original(name, *arguments, **options)
+
+    original = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", importing)
+    with pytest.raises(ImportError, match=r"pip install 'rxllm\[metrics\]'"):
+        ops.meter()
+
+
+def test_everything_is_passed_on_and_demand_passes_through(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    stream = marbles.cold("S-a-R-b-E|").pipe(ops.meter(registry))
+    assert marbles.run(stream, until=50) == marbles.expect("S-a-R-b-E|")
+    marbles.valve.close()
+    source = marbles.cold("a-b", demand=True)
+    recording = marbles.subscribe(source.pipe(ops.meter(registry)))
+    marbles.advance_to(99)
+    recording.dispose()
+    assert (recording.events, source.subscriptions) == ([], [(50.0, 99.0)])
+    assert marbles.timers == []
+
+
+def test_a_merge_is_one_operation(marbles: Marbles, registry: CollectorRegistry) -> None:
+    streams = [marbles.cold("S-a-U|", lookup=CHUNKS, source=name) for name in ("left", "right")]
+    marbles.run(rx.merge(*streams).pipe(ops.meter(registry)))
+    assert [value for _, value in samples(registry, f"{DURATION}_count")] == [1.0]
+    assert [value for _, value in samples(registry, f"{TOKENS}_sum")] == [140.0, 10.0]
+
+
+def test_fifty_streams_in_virtual_time(registry: CollectorRegistry) -> None:
+    model = ScriptedModel("word " * 20, by="word", delay=0.05, first_delay=0.5)
+    marbles = Marbles()
+    for _ in range(50):
+        marbles.subscribe(model.stream("Hi").pipe(ops.meter(registry)))
+    marbles.advance_to(60)
+    ((_, count),) = samples(registry, f"{FIRST}_count")
+    ((_, first),) = samples(registry, f"{FIRST}_sum")
+    ((_, between),) = samples(registry, f"{BETWEEN}_sum")
+    assert count == 50
+    assert first / 50 == pytest.approx(0.5)
+    assert between / 50 == pytest.approx(0.05, rel=0.02)

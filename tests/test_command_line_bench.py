@@ -1,0 +1,101 @@
+"""`rxllm bench`: models measured from the command line (row I8)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rxllm.command_line import main
+from rxllm.models import registry
+from rxllm.models.scripted import ScriptedModel
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
+    """A model that the command line knows as `recorder`."""
+    made = ScriptedModel("Once upon a time", by="word")
+    monkeypatch.setitem(registry._registered, "recorder", (lambda _: made, made.info))
+    return made
+
+
+def test_it_prints_a_table_and_bars_and_tells_of_each_run(
+    model: ScriptedModel, capsys: Captured
+) -> None:
+    assert main(["bench", "-m", "recorder", "-p", "Hi", "-p", "Bye", "--runs", "2"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0].split()[:2] == ["first/ms", "between/ms"]
+    assert lines[1].startswith("recorder: Hi ")
+    assert lines[2].startswith("recorder: Bye ")
+    assert "time to first token" in lines
+    assert "tokens a second" in lines
+    assert captured.err.splitlines()[0] == "recorder, 'Hi', run 1 of 2: 4 tokens"
+    assert len(captured.err.splitlines()) == 4
+
+
+def test_options_are_passed_on_and_those_not_given_left_to_the_model(
+    model: ScriptedModel,
+) -> None:
+    options = "--runs 1 --max-tokens 2 --temperature 0 --seed 0"
+    assert main(["bench", "-m", "recorder", "-p", "Hi", *options.split()]) == 0
+    assert main(["bench", "-m", "recorder", "-p", "Hi", "--runs", "1"]) == 0
+    asked = [(each.max_tokens, each.temperature, each.seed) for each in model.requests]
+    assert asked == [(1, 0.0, 0), (2, 0.0, 0), (1, None, None), (64, None, None)]
+
+
+def test_it_prints_json(model: ScriptedModel, capsys: Captured) -> None:
+    assert main(["bench", "-m", "recorder", "-p", "Hi", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["rows"][0]["consistency"] == 1.0
+    assert [run["answer"] for run in report["runs"]] == ["Once upon a time"] * 3
+
+
+def test_it_draws_an_svg(model: ScriptedModel, tmp_path: Path) -> None:
+    path = tmp_path / "bars.svg"
+    assert main(["bench", "-m", "recorder", "--runs", "1", "--svg", str(path)]) == 0
+    assert path.read_text("utf-8").startswith("<svg ")
+
+
+def test_a_failure_is_told_and_is_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    made = ScriptedModel(["so far", ConnectionResetError("the line\nbroke\x1b[2J")])
+    monkeypatch.setitem(registry._registered, "failing", (lambda _: made, made.info))
+    assert main(["bench", "-m", "failing", "-p", "Hi", "--runs", "1"]) == 1
+    captured = capsys.readouterr()
+    assert "1 ConnectionResetError of 1" in captured.out
+    assert captured.err == "failing, 'Hi', run 1 of 1: failed: the line broke\u241b[2J\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["-m", "tinny"], "there is no model 'tinny'"),
+        (["--runs", "0"], "0 is not in the range x>=1"),
+        (["--temperature", "9"], "temperature is 0 to 2, not 9.0"),
+        (["-p", " "], "the prompt is empty"),
+        (["--svg", "/no/such/place.svg"], "can't be written"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    arguments: list[str], line: str, capsys: Captured
+) -> None:
+    assert main(["bench", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert line in captured.err
+
+
+def test_bars_are_plain_where_blocks_cannot_be_printed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rxllm", "bench", "-m", "scripted/hi", "-p", "Grüße", "--runs", "1"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert b"  scripted/hi: Gr??e  ####" in done.stdout
