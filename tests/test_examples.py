@@ -42,7 +42,7 @@ SAYS = {
     "20_openai_compatible": r"BASE_URL is not set[\s\S]*Hello yourself!",
     "21_shape_the_pace": r"comes: 12 pieces[\s\S]*by word: \d+ pieces[\s\S]*at 0\.\d\d; now Buff",
     "22_words_and_sentences": r"\d+ sentences of \d+ characters[\s\S]*-- 9 words of 4[\s\S]*-- 2 l",
-    "23_filters": r"masked: \d of the word: \d+[\s\S]*\*\*\*[\s\S]*'This is fine. ' content_filter",
+    "23_filters": r"masked: \d+ of the word[\s\S]*\*\*\*[\s\S]*'This is fine. ' content_filter",
     "24_transform": r"Token was not saved[\s\S]*28 THE ANSWER IS \?\?, OF[\s\S]*time \{'at': 9\}",
     "25_json_and_markdown": r"complete: Cat\(name='Mia', age=\d+\)[\s\S]*final 2 '<p>not &lt;scrip",
     "26_retry_and_fallback": r"RateLimitError[\s\S]*ConnectionFailedError[\s\S]*tiny/onnx: '",

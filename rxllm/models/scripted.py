@@ -8,8 +8,8 @@ scheduler, so it runs on a `TestScheduler` and on an event loop alike.
 >>> for time, chunk in Marbles().run(model.stream("Tell me a story", max_tokens=2)):
 ...     print(time, chunk)
 0.0 Start(request_id='scripted-1', model='scripted', provider='scripted', created=None, source=None)
-0.5 Token(text='Once', confidence=None, source=None)
-1.0 Token(text=' upon', confidence=None, source=None)
+0.5 Token(text='Once', confidence=None, number=None, source=None)
+1.0 Token(text=' upon', confidence=None, number=None, source=None)
 1.0 Usage(input_tokens=4, output_tokens=2, cached_tokens=None, reasoning_tokens=None, cost=None, \
 source=None)
 1.0 End(finish_reason='length', stop_sequence=None, source=None)

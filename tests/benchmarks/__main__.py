@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bridge, remote, sse, startup
+from tests.benchmarks import bridge, operators, remote, sse, startup
 from tests.benchmarks.side_by_side import Result
 
 
@@ -20,6 +20,7 @@ def results() -> Iterator[Result]:
     """All results, as they come."""
     yield from startup.benchmarks()
     yield from bridge.benchmarks()
+    yield from operators.benchmarks()
     yield from sse.benchmarks()
     yield from remote.benchmarks()
     if importlib.util.find_spec("llama_cpp") is None:

@@ -53,10 +53,22 @@ async def by_hand(url: str) -> str:
     return "".join(said)
 
 
+_pool = ops.Pool(limit=10)
+_registry = ops.StreamRegistry()
+
+
 async def by_us(url: str) -> str:
-    """With what the hand-written loop leaves out, and two operators."""
+    """With what the hand-written loop leaves out, and seven operators."""
     model = rxllm.model("openai/gpt", api_key="none", base_url=url)
-    stream = model.stream("Hi").pipe(ops.stop_on("\nHuman:"), ops.measure(lambda _: None))
+    stream = model.stream("Hi").pipe(
+        ops.timeouts(first=10, between=5, total=300),
+        ops.pooled(_pool),
+        ops.retry_with_backoff(3),
+        ops.fallback_to(model.stream("Hi")),
+        ops.stop_on("\nHuman:"),
+        ops.tracked(_registry),
+        ops.measure(lambda _: None),
+    )
     return (await rxllm.sinks.collect(stream)).text
 
 
@@ -116,7 +128,8 @@ def measured(client: Client, url: str) -> Callable[[], float]:
 def benchmarks() -> Iterator[Result]:
     with chat_server() as url:
         yield compare(
-            "OpenAI-style stream through stop_on and measure to a sink, beside a bare loop",
+            "OpenAI-style stream through timeouts, pool, retry, fallback, stop_on, registry and "
+            "measure to a sink, beside a bare loop",
             measured(by_us, url),
             measured(by_hand, url),
             unit="us a token",
