@@ -1,4 +1,4 @@
-"""The command line: `rxllm run`, `rxllm chat`, `rxllm models`, `rxllm bench`.
+"""The command line: `rxllm run`, `rxllm chat`, `rxllm models`, `rxllm bench`, `rxllm serve`.
 
 Exit codes: 0, done; 1, the stream failed, or a pipe was closed; 2, an option, a model or a prompt
 is wrong; 130, stopped by Ctrl-C. What is wrong is said in one line on standard error.
@@ -207,6 +207,39 @@ def bench(
             _say(line, err=False)
     if report.failed:
         raise click.exceptions.Exit(1)
+
+
+@commands.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--model", "-m", "names", multiple=True, help="What may be asked; repeatable.")
+@click.option("--api-key", envvar="RXLLM_API_KEY", help="Ask for it; or RXLLM_API_KEY.")
+@click.option("--cors", multiple=True, metavar="ORIGIN", help="Sites that may use it; repeatable.")
+@click.option("--name", "hosts", multiple=True, help="Its name in the network; repeatable.")
+def serve(
+    host: str,
+    port: int,
+    names: Sequence[str],
+    api_key: str | None,
+    cors: Sequence[str],
+    hosts: Sequence[str],
+) -> None:
+    """Serve streams over HTTP and WebSocket, and a page to try them.
+
+    Of the bundled model, if no --model is given; the first one is the default. SIGTERM and Ctrl-C
+    let live streams finish.
+    """
+    from rxllm.server.app import create_app
+    from rxllm.server.serve import is_loopback
+    from rxllm.server.serve import serve as serve_app
+
+    try:
+        app = create_app(names or None, api_key=api_key, cors=cors, hosts=hosts)
+    except RxLLMError as error:
+        raise _failure(error) from error
+    if api_key is None and not is_loopback(host):
+        _say(f"anybody who reaches {host} can use this server: --api-key asks for a key")
+    _play(serve_app(app, host, port, say=lambda line: _say(line, err=False)))
 
 
 def _replace_missing_streams() -> None:

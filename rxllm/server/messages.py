@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from rxllm.chunks import Chunk, FinishReason, Usage
+from rxllm.chunks import FinishReason, Usage
 from rxllm.messages import Message
 from rxllm.requests import ModelInfo, Strategy
+from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk
 
 __all__ = [
     "ChatMessage",
@@ -40,8 +41,10 @@ __all__ = [
     "Start",
     "Stop",
     "StreamChunk",
+    "StreamList",
     "StreamRequest",
     "StreamState",
+    "StreamSummary",
     "Typing",
 ]
 
@@ -50,7 +53,9 @@ _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 
 
-class Options(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+class Options(
+    msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
+):
     """How a stream is asked for. What is left out is the model's, or the server's, to choose."""
 
     model: str | None = None
@@ -157,7 +162,7 @@ class Say(_FromClient, tag="say"):
 
 
 class Typing(_FromClient, tag="typing"):
-    """Whether somebody is writing in a room. From the server it bears the name."""
+    """Whether somebody is writing in a room. From the server it bears the name, and only there."""
 
     room: _Name
     typing: bool
@@ -194,51 +199,6 @@ class Models(_FromServer, tag="models"):
     default_model: str
 
 
-class StreamChunk(_FromServer, tag="chunk"):
-    """A chunk of a stream.
-
-    `position` counts the events of the stream from 1, as the event ids of its SSE form do;
-    `timestamp` is in Unix seconds. A snapshot for a late reader is one of these as well, with the
-    position of the last event in it.
-    """
-
-    id: str
-    position: int
-    timestamp: float
-    chunk: Chunk
-    room: str | None = None
-
-
-class Complete(_FromServer, tag="complete"):
-    """The end of a stream that has not failed. `seconds` from its beginning."""
-
-    id: str
-    tokens: int
-    seconds: float
-    finish_reason: FinishReason | None = None
-    usage: Usage | None = None
-    model: str | None = None
-    text: str | None = None  # in the NDJSON form alone
-    position: int | None = None
-
-
-class Failed(_FromServer, tag="error"):
-    """Something went wrong: a stream (`id`), or a message of the client.
-
-    `code` names the class of the error in lower case with underscores (`rate_limit`,
-    `bad_request`, `invalid_message`, `too_many_messages`, ...), `field` what was wrong in the
-    message, `partial` is what the stream had said.
-    """
-
-    code: str
-    message: str
-    id: str | None = None
-    field: str | None = None
-    retryable: bool = False
-    partial: str | None = None
-    position: int | None = None
-
-
 class StreamState(_FromServer, tag="state"):
     """A stream has been paused, resumed or stopped."""
 
@@ -251,14 +211,14 @@ class Pong(_FromServer, tag="pong"):
 
 
 class ChatMessage(_FromServer, tag="chat_message"):
-    """The whole answer in the chat of this connection, once it is there."""
+    """The whole answer in the chat of this connection: it follows each `complete` there."""
 
     id: str
     text: str
     history: int  # exchanges that are kept
 
 
-class RoomMessage(_FromServer, tag="room_message", frozen=True):
+class RoomMessage(_FromServer, tag="room_message"):
     """Something was said in a room. The model's messages begin as a stream of the same `id`."""
 
     room: str
@@ -295,6 +255,28 @@ class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True
     model: str | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+
+
+class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """What is known of a stream, in `GET /streams`. Times are in Unix seconds, `position` is that
+    of its last event; `readers` counts those who read it now."""
+
+    id: str
+    status: Literal["ready", "running", "paused", "completed", "failed", "cancelled"]
+    started: float
+    last_activity: float
+    duration: float
+    model: str | None = None
+    position: int | None = None
+    readers: int | None = None
+
+
+class StreamList(msgspec.Struct, kw_only=True, rename="camel"):
+    """The answer of `GET /streams`. Those without a `position` belong to a WebSocket connection, or
+    a request that waits for the whole answer; they can be stopped, and not read."""
+
+    streams: tuple[StreamSummary, ...]
+    draining: bool = False
 
 
 ServerMessage: TypeAlias = (

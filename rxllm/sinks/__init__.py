@@ -1,17 +1,22 @@
 """Where streams go. Each sink is awaited, and subscribes when it is."""
 
+from rxllm.sinks._answering import Delivered
 from rxllm.sinks._callback_stream import CallbackStream, Status
 from rxllm.sinks._callbacks import callbacks
 from rxllm.sinks._collect import collect
 from rxllm.sinks._console import console
 from rxllm.sinks._dispatch import dispatch
 from rxllm.sinks._file import file
+from rxllm.sinks._ndjson import ndjson
 from rxllm.sinks._result import Result, Timings
+from rxllm.sinks._sse import sse
 from rxllm.sinks._streams import Streams
 from rxllm.sinks._token_event import TokenEvent
+from rxllm.sinks._websocket import websocket
 
 __all__ = [
     "CallbackStream",
+    "Delivered",
     "Result",
     "Status",
     "Streams",
@@ -22,4 +27,7 @@ __all__ = [
     "console",
     "dispatch",
     "file",
+    "ndjson",
+    "sse",
+    "websocket",
 ]

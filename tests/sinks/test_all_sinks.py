@@ -111,6 +111,7 @@ async def test_what_is_no_chunk_is_an_error_that_no_retry_sees(sink: Sink) -> No
 def test_every_sink_is_in_the_export_list() -> None:
     assert sorted(sinks.__all__) == [
         "CallbackStream",
+        "Delivered",
         "Result",
         "Status",
         "Streams",
@@ -121,6 +122,9 @@ def test_every_sink_is_in_the_export_list() -> None:
         "console",
         "dispatch",
         "file",
+        "ndjson",
+        "sse",
+        "websocket",
     ]
     assert all(hasattr(sinks, name) for name in sinks.__all__)
 

@@ -1,0 +1,90 @@
+"""K3, K5, B2: streams in an application that has more to do: lines of JSON, and a WebSocket.
+
+The model stops when its client leaves; a registry tells what is under way.
+"""
+
+import asyncio
+import json
+
+import aiohttp
+from aiohttp import web
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.sinks import Delivered
+
+MODEL = web.AppKey("MODEL", rxllm.Model)
+REGISTRY = web.AppKey("REGISTRY", ops.StreamRegistry)
+
+
+async def lines(request: web.Request) -> web.StreamResponse:
+    """A stream as NDJSON; `left` tells of clients that did not wait for its end."""
+    question = await request.json()
+    stream = request.app[MODEL].stream(question["prompt"], max_tokens=30, seed=1)
+    stream = stream.pipe(ops.tracked(request.app[REGISTRY]), ops.progress(max_tokens=30))
+
+    def on_end(delivered: Delivered) -> None:
+        print(f"server: {delivered.result.timings.tokens} tokens, left early: {delivered.left}")
+
+    return await rxllm.sinks.ndjson(request, stream, on_end=on_end)
+
+
+async def talk(request: web.Request) -> web.WebSocketResponse:
+    """Each message of the client is a prompt; the answers go out side by side."""
+    socket = web.WebSocketResponse(heartbeat=15)
+    await socket.prepare(request)
+    async with asyncio.TaskGroup() as answers:
+        number = 0
+        async for message in socket:
+            number += 1
+            stream = request.app[MODEL].stream(message.data, max_tokens=10)
+            answers.create_task(rxllm.sinks.websocket(socket, stream, f"answer {number}"))
+    return socket
+
+
+async def health(request: web.Request) -> web.Response:
+    return web.json_response({"active": len(request.app[REGISTRY].active)})
+
+
+def build() -> web.Application:
+    app = web.Application()
+    app[MODEL] = rxllm.model("tiny")
+    app[REGISTRY] = ops.StreamRegistry()
+    app.router.add_post("/lines", lines)
+    app.router.add_get("/talk", talk)
+    app.router.add_get("/health", health)
+    return app
+
+
+async def use(session: aiohttp.ClientSession) -> None:
+    async with session.post("/lines", json={"prompt": "Tell me a story"}) as response:
+        messages = [json.loads(line) async for line in response.content]
+    print(f"client: {len(messages)} lines, the last: {messages[-1]['text'][:40]!r}")
+
+    async with session.ws_connect("/talk") as socket:
+        for prompt in ("Tell me about a fox", "Tell me about a bear"):
+            await socket.send_str(prompt)
+        completed: list[str] = []
+        while len(completed) < 2:
+            answer = await socket.receive_json()
+            if answer["type"] == "complete":
+                completed.append(answer["id"])
+    print("client:", sorted(completed))
+
+    async with session.post("/lines", json={"prompt": "Tell me a story"}) as response:
+        await response.content.readline()  # and leaves, which the server hears of at once
+    async with session.get("/health") as response:
+        print("client:", await response.json())
+
+
+async def main() -> None:
+    runner = web.AppRunner(build())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    async with aiohttp.ClientSession(f"http://{host}:{port}") as session:
+        await use(session)
+    await runner.cleanup()
+
+
+rxllm.run(main())

@@ -1,0 +1,122 @@
+/**
+ * What `useStream` shows, apart from React: the state of one stream at a time, for
+ * `useSyncExternalStore`. It is told of each message from the first one on, whether or not a
+ * component looks already, and tells its listeners at most once a frame.
+ */
+
+import { isRestart, textOf } from "./rxllm.js";
+
+const EMPTY = Object.freeze({
+  status: "ready", // then waiting, streaming, paused; and complete, stopped, failed
+  text: "",
+  tokens: 0,
+  progress: undefined,
+  error: undefined,
+});
+
+const LIVE = new Set(["waiting", "streaming", "paused"]);
+
+export class StreamStore {
+  #client;
+  #state = EMPTY;
+  #shown = EMPTY;
+  #listeners = new Set();
+  #frame = 0;
+  #aborter;
+  #stream;
+
+  /** @param {import("./rxllm.js").Client} client */
+  constructor(client) {
+    this.#client = client;
+  }
+
+  // For useSyncExternalStore: both keep their identity, and a snapshot changes only with a change.
+  subscribe = (listener) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  getSnapshot = () => this.#shown;
+
+  /** Ask. A stream that goes on is ended first. Resolves with the whole text; never rejects: the
+   * error is in the state. @param {import("./rxllm.js").StreamRequest} request */
+  start = async (request) => {
+    this.#end();
+    const aborter = new AbortController();
+    const stream = this.#client.stream(request, { signal: aborter.signal });
+    this.#aborter = aborter;
+    this.#stream = stream;
+    this.#set({ ...EMPTY, status: "waiting" });
+    try {
+      for await (const message of stream) {
+        if (this.#stream === stream) this.#take(message);
+      }
+    } catch (error) {
+      const status = aborter.signal.aborted ? "stopped" : "failed";
+      if (this.#stream === stream) this.#set({ status, ...(status === "failed" && { error }) });
+    }
+    this.#show();
+    return stream.text;
+  };
+
+  stop = async () => {
+    if (this.#stream?.id) await this.#stream.stop().catch(() => this.#aborter.abort());
+    else this.#aborter?.abort();
+  };
+
+  pause = async () => {
+    if (!this.#live) return;
+    await this.#stream.pause();
+    if (this.#live) this.#set({ status: "paused" });
+  };
+
+  resume = async () => {
+    if (!this.#live) return;
+    await this.#stream.resume();
+    if (this.#live) this.#set({ status: "streaming" });
+  };
+
+  /** The component has gone: end the stream, and tell nobody any more. */
+  leave = () => this.#end();
+
+  get #live() {
+    return LIVE.has(this.#state.status) && this.#stream !== undefined;
+  }
+
+  #end() {
+    const stream = this.#stream;
+    const live = this.#live;
+    this.#stream = undefined;
+    this.#aborter?.abort();
+    if (stream?.id && live) this.#client.cancel(stream.id).catch(() => {}); // the server ends it alone
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+  }
+
+  #take({ type, chunk, finishReason }) {
+    const { text, tokens } = this.#state;
+    if (type === "complete") {
+      this.#set({ status: finishReason === "cancelled" ? "stopped" : "complete" });
+    } else if (isRestart(chunk)) {
+      this.#set({ text: "", tokens: 0 });
+    } else if (chunk.type === "progress") {
+      this.#set({ progress: chunk });
+    } else if (textOf(chunk)) {
+      const more = chunk.type === "batch" ? chunk.chunks.length : 1;
+      this.#set({ status: "streaming", text: text + textOf(chunk), tokens: tokens + more });
+    }
+  }
+
+  #set(changes) {
+    this.#state = { ...this.#state, ...changes };
+    this.#frame ||= requestAnimationFrame(() => this.#show());
+  }
+
+  #show() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    if (this.#shown === this.#state) return;
+    this.#shown = this.#state;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}

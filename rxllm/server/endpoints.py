@@ -1,0 +1,272 @@
+"""The endpoints of streams: SSE, NDJSON and plain JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+from reactivex import Observable
+from reactivex import operators as rxo
+
+from rxllm.chunks import Chunk
+from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
+from rxllm.server.failures import (
+    InvalidMessageError,
+    StreamNotFoundError,
+    invalid,
+    json_response,
+    read_body,
+    refusal,
+    status_of_message,
+)
+from rxllm.server.messages import (
+    Complete,
+    Failed,
+    Generated,
+    Options,
+    StreamRequest,
+)
+from rxllm.server.streams import Frame
+from rxllm.sinks._connection import connection_of
+from rxllm.sinks._consume import Consumption
+from rxllm.sinks._result import Result
+from rxllm.sinks._sending import NDJSON, send_frames
+
+__all__ = ["collect", "first_frame", "routes"]
+
+PATIENCE: Final = 5.0
+"""Seconds in which a failure gets a status. Then the headers go out, and it gets an event."""
+
+
+class StreamQuery(Options, kw_only=True, forbid_unknown_fields=True):
+    """The query of `GET /stream`. `id` names the stream, so that an `EventSource` can resume it."""
+
+    prompt: str | None = None
+    id: str | None = None
+
+
+_body = msgspec.json.Decoder(StreamRequest)
+
+
+async def get_stream(request: web.Request) -> web.StreamResponse:
+    """`GET /stream?prompt=...`: a stream as server-sent events, for `EventSource` and `curl -N`.
+
+    A request with a `Last-Event-ID` is an `EventSource` that has lost its connection: it goes on
+    with the stream of the `id` in its query, and is told to stop (204) where there is none, or it
+    would have the whole answer made again.
+    """
+    try:
+        query = msgspec.convert(dict(request.query), StreamQuery, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    if "Last-Event-ID" in request.headers:
+        try:
+            return await _resumed(request, query.id or "")
+        except StreamNotFoundError:
+            return web.Response(status=204)
+    return await _stream(request, query.prompt, query, query.id)
+
+
+async def post_stream(request: web.Request) -> web.StreamResponse:
+    """`POST /stream`: the same, with a JSON body."""
+    body = await _read(request)
+    return await _stream(request, _prompt_of(body), body)
+
+
+async def resume_stream(request: web.Request) -> web.StreamResponse:
+    """`GET /stream/{id}`: what a stream says, after the `Last-Event-ID`, or from its beginning.
+
+    204 if there is nothing after it, and will be nothing: so an `EventSource` stops.
+    """
+    return await _resumed(request, request.match_info["id"])
+
+
+async def post_ndjson(request: web.Request) -> web.StreamResponse:
+    """`POST /api/stream`: a message a line; `complete`, the last one, has the whole text."""
+    body = await _read(request)
+    stream_id = await _begin(request, _prompt_of(body), body, grace=0.0)
+    if (refused := await _refused(request, stream_id)) is not None:
+        return refused
+    frames = await request.app[STREAMS].read(stream_id)
+    return await send_frames(
+        request,
+        frames.pipe(rxo.map(_line)),
+        content_type=NDJSON,
+        headers={"X-Stream-Id": stream_id},
+        heartbeat=None,
+        max_stall=request.app[LIMITS].reader_stall,
+    )
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    """`POST /generate`: the whole answer as one JSON object."""
+    body = await _read(request)
+    stream = request.app[MODELS].ask(_prompt_of(body), body, progress=False)
+    result = await collect(request, stream)
+    return json_response(
+        Generated(
+            text=result.text,
+            tokens=result.timings.tokens,
+            seconds=round(result.timings.elapsed, 6),
+            model=result.model,
+            finish_reason=result.finish_reason,
+            usage=result.usage,
+        )
+    )
+
+
+routes = [
+    web.get("/stream", get_stream, allow_head=False),
+    web.post("/stream", post_stream),
+    web.get("/stream/{id}", resume_stream, allow_head=False),
+    web.post("/api/stream", post_ndjson),
+    web.post("/generate", generate),
+]
+
+
+async def first_frame(
+    request: web.Request, stream_id: str, seconds: float = PATIENCE
+) -> Frame | None:
+    """The first event of a stream, or None if it does not come in time.
+
+    If the client leaves in the meantime, the stream is cancelled: nobody else knows of it yet.
+    """
+    store = request.app[STREAMS]
+    connection = connection_of(request.transport)
+    waiting = asyncio.ensure_future(store.first(stream_id))
+
+    def look() -> None:
+        if connection.is_lost:
+            waiting.cancel()
+
+    try:
+        with connection.watch(look):
+            look()
+            await asyncio.wait([waiting], timeout=seconds)
+        if waiting.done() and not waiting.cancelled():
+            return waiting.result()
+    except asyncio.CancelledError:  # some servers of aiohttp cancel the handler
+        await store.cancel(stream_id)
+        raise
+    finally:
+        waiting.cancel()
+    if connection.is_lost:
+        await store.cancel(stream_id)
+    return None
+
+
+async def collect(
+    request: web.Request,
+    stream: Observable[Chunk],
+    on_chunk: Callable[[Chunk], object] | None = None,
+) -> Result:
+    """Read a whole stream; stop it when the client leaves.
+
+    Raises:
+        Exception: the stream's error.
+    """
+    consumption = Consumption(stream, on_chunk)
+    connection = connection_of(request.transport)
+
+    def look() -> None:
+        if connection.is_lost:
+            consumption.stop()
+
+    with connection.watch(look):
+        look()
+        return await consumption.run()
+
+
+async def _stream(
+    request: web.Request, prompt: Any, options: Options, stream_id: str | None = None
+) -> web.StreamResponse:
+    stream_id = await _begin(request, prompt, options, stream_id)
+    refused = await _refused(request, stream_id)
+    return refused if refused is not None else await _send(request, stream_id, 0)
+
+
+async def _begin(
+    request: web.Request,
+    prompt: Any,
+    options: Options,
+    stream_id: str | None = None,
+    grace: float | None = None,
+) -> str:
+    stream_id = uuid4().hex if stream_id is None else _checked_id(stream_id)
+    catalogue = request.app[MODELS]
+    stream = catalogue.ask(prompt, options, stream_id=stream_id)
+    name = options.model or catalogue.default
+    await request.app[STREAMS].begin(stream, stream_id, model=name, grace=grace)
+    return stream_id
+
+
+async def _refused(request: web.Request, stream_id: str) -> web.Response | None:
+    """What to answer if the stream fails before it has said anything."""
+    first = await first_frame(request, stream_id)
+    if first is None or not isinstance(first.message, Failed):
+        return None
+    return refusal(first.message, status_of_message(first.message))
+
+
+async def _resumed(request: web.Request, stream_id: str) -> web.StreamResponse:
+    after = _last_event_id(request)
+    summary = await request.app[STREAMS].describe(stream_id)
+    has_ended = summary.status not in ("ready", "running", "paused")
+    if has_ended and summary.position is not None and after >= summary.position:
+        return web.Response(status=204)
+    return await _send(request, stream_id, after)
+
+
+async def _send(request: web.Request, stream_id: str, after: int) -> web.StreamResponse:
+    frames = await request.app[STREAMS].read(stream_id, after)
+    return await send_frames(
+        request,
+        frames.pipe(rxo.map(_sse)),
+        headers={"X-Stream-Id": stream_id},
+        max_stall=request.app[LIMITS].reader_stall,
+    )
+
+
+def _sse(frame: Frame) -> bytes:
+    return frame.sse
+
+
+def _line(frame: Frame) -> bytes:
+    if isinstance(frame.message, Complete):
+        return msgspec.json.encode(frame.message) + b"\n"
+    return frame.data + b"\n"
+
+
+async def _read(request: web.Request) -> StreamRequest:
+    data = await read_body(request, request.app[LIMITS].body_seconds)
+    if not data.strip():
+        raise InvalidMessageError('a prompt is needed, as JSON: {"prompt": ...}', "prompt")
+    try:
+        return _body.decode(data)
+    except msgspec.DecodeError as error:
+        raise invalid(error) from None
+
+
+def _prompt_of(body: StreamRequest) -> Any:
+    if body.prompt is not None and body.messages is not None:
+        raise InvalidMessageError("give `prompt` or `messages`, not both", "messages")
+    return body.messages if body.prompt is None else body.prompt
+
+
+def _checked_id(stream_id: str) -> str:
+    if not 0 < len(stream_id) <= 100 or not stream_id.isascii() or not stream_id.isprintable():
+        raise InvalidMessageError("an id has 1 to 100 printable ASCII characters", "id")
+    return stream_id
+
+
+def _last_event_id(request: web.Request) -> int:
+    text = request.headers.get("Last-Event-ID") or request.query.get("after") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidMessageError(
+            f"Last-Event-ID is a position, not {text[:50]!r}", "Last-Event-ID"
+        )
+    return int(text)

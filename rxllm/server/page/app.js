@@ -1,0 +1,105 @@
+/** The page: tabs, theme, models, and what the tabs share. */
+
+import { announce, h } from "./dom.js";
+import { Client, Connection, RxllmError } from "./rxllm.js";
+import { setUpChat } from "./chat.js";
+import { setUpCompare } from "./compare.js";
+import { setUpGenerate } from "./generate.js";
+import { setUpInspector } from "./inspector.js";
+import { setUpRoom } from "./room.js";
+
+// The server may stand below a path of another one.
+const base = new URL(".", location.href);
+const client = new Client({ base: base.href });
+const connection = new Connection({ url: new URL("ws", base).href.replace(/^http/, "ws") });
+
+// Tabs.
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+
+function show(name, focus = false) {
+  const chosen = tabs.find((tab) => tab.getAttribute("aria-controls") === name) ?? tabs[0];
+  for (const tab of tabs) {
+    const selected = tab === chosen;
+    const panel = document.getElementById(tab.getAttribute("aria-controls"));
+    tab.setAttribute("aria-selected", String(selected));
+    tab.tabIndex = selected ? 0 : -1;
+    panel.hidden = !selected;
+    panel.dispatchEvent(new CustomEvent(selected ? "shown" : "hidden"));
+  }
+  if (focus) chosen.focus();
+}
+
+function setUpTabs() {
+  const go = (tab) => {
+    history.replaceState(null, "", `#${tab.getAttribute("aria-controls")}`);
+    show(tab.getAttribute("aria-controls"), true);
+  };
+  for (const [index, tab] of tabs.entries()) {
+    tab.addEventListener("click", () => go(tab));
+    tab.addEventListener("keydown", ({ key: pressed }) => {
+      const last = tabs.length - 1;
+      const to = { ArrowLeft: index - 1, ArrowRight: index + 1, Home: 0, End: last }[pressed];
+      if (to !== undefined) go(tabs[(to + tabs.length) % tabs.length]);
+    });
+  }
+  addEventListener("hashchange", () => show(location.hash.slice(1)));
+  show(location.hash.slice(1));
+}
+
+// Theme.
+
+const THEMES = { system: "◐", light: "☀", dark: "☾" };
+
+function setUpTheme() {
+  const button = document.getElementById("theme");
+  const root = document.documentElement;
+  const names = Object.keys(THEMES);
+  const label = () => {
+    const theme = root.dataset.theme ?? "system";
+    button.textContent = `${THEMES[theme]}\uFE0E`;
+    button.ariaLabel = button.title = `Theme: ${theme === "system" ? "as the system" : theme}`;
+  };
+  button.addEventListener("click", () => {
+    const next = names[(names.indexOf(root.dataset.theme ?? "system") + 1) % names.length];
+    if (next === "system") delete root.dataset.theme;
+    else root.dataset.theme = next;
+    try {
+      localStorage.setItem("rxllm-theme", next);
+    } catch {} // it holds for this page, then
+    label();
+  });
+  label();
+}
+
+// Models.
+
+async function setUpModels() {
+  const selects = [...document.querySelectorAll("select.models")];
+  try {
+    const { models, defaultModel } = await client.models();
+    for (const select of selects) {
+      const options = models.map(({ id, provider, description }) => {
+        const title = description ?? provider;
+        return h("option", { value: id, title, selected: id === defaultModel }, id);
+      });
+      select.replaceChildren(...options);
+    }
+    const other = document.querySelector("select[name=other]");
+    const second = models.find(({ id }) => id !== defaultModel);
+    if (second) other.value = second.id;
+  } catch (error) {
+    if (!(error instanceof RxllmError) && !(error instanceof TypeError)) throw error;
+    for (const select of selects) select.replaceChildren(h("option", { value: "" }, "default"));
+    announce(`The list of models could not be read: ${error.message}`);
+  }
+}
+
+setUpTheme();
+setUpModels();
+setUpGenerate(client);
+setUpCompare(client);
+setUpChat(connection);
+setUpRoom(connection);
+setUpInspector(client);
+setUpTabs();

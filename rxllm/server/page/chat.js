@@ -1,0 +1,152 @@
+/** A conversation with a model, over the WebSocket. The server keeps its history. */
+
+import { announce, h, optionsOf, submitWithEnter } from "./dom.js";
+import { MarkdownView } from "./markdown.js";
+import { isRestart, textOf } from "./rxllm.js";
+
+/** What somebody said, in a log. */
+export class Said {
+  #text = h("div", { className: "text" });
+  #markdown = new MarkdownView(this.#text);
+
+  /** @param {string} who @param {{mine?: boolean, plain?: string}} [options] */
+  constructor(who, { mine = false, plain } = {}) {
+    const name = h("span", { className: "who" }, who);
+    this.element = h("div", { className: "said" }, name, this.#text);
+    this.element.classList.toggle("mine", mine);
+    if (plain !== undefined) {
+      this.#text.classList.add("plain");
+      this.#text.textContent = plain;
+    } else {
+      this.element.dataset.state = "streaming";
+    }
+  }
+
+  /** What was said comes again. */
+  clear() {
+    this.#markdown.clear();
+  }
+
+  /** @param {import("./rxllm.js").Chunk} chunk */
+  take(chunk) {
+    if (isRestart(chunk)) this.clear();
+    this.#markdown.append(textOf(chunk));
+  }
+
+  /** The whole of it. @param {string} text */
+  replace(text) {
+    this.#markdown.clear();
+    this.#markdown.append(text);
+    this.end();
+  }
+
+  end() {
+    this.#markdown.flush();
+    delete this.element.dataset.state;
+  }
+}
+
+/** A log that keeps its end in sight. */
+export class Log {
+  /** @param {HTMLElement} element */
+  constructor(element) {
+    this.element = element;
+    this.empty = element.querySelector(".empty");
+    // Text grows in frames of its own, also after it was handed over.
+    this.following = true;
+    element.addEventListener("scroll", () => {
+      this.following = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
+    });
+    new MutationObserver(() => {
+      if (this.following) element.scrollTop = element.scrollHeight;
+    }).observe(element, { childList: true, subtree: true, characterData: true });
+  }
+
+  /** @param {Node} node */
+  add(node) {
+    this.empty?.remove();
+    this.element.append(node);
+  }
+
+  clear() {
+    this.element.replaceChildren();
+  }
+
+  /** Something that happened. @param {string} text */
+  event(text, bad = false) {
+    this.add(h("p", { className: bad ? "event bad" : "event" }, text));
+  }
+}
+
+/** Show the state of a connection. @param {import("./rxllm.js").Connection} connection */
+export function showConnection(connection, element) {
+  const texts = { open: "connected", connecting: "connecting …", closed: "not connected" };
+  const show = ({ status, delay }) => {
+    element.dataset.status = status;
+    element.textContent = texts[status] ?? `connection lost, again in ${Math.ceil(delay)} s`;
+  };
+  connection.addEventListener("status", ({ detail }) => show(detail));
+  show(connection);
+}
+
+/** @param {import("./rxllm.js").Connection} connection */
+export function setUpChat(connection) {
+  const panel = document.getElementById("chat");
+  const form = panel.querySelector(".composer");
+  const { text, send, stop } = form.elements;
+  const model = panel.querySelector("select");
+  const log = new Log(panel.querySelector(".log"));
+  let spoken = false;
+  /** @type {import("./rxllm.js").SocketStream | undefined} */
+  let stream;
+
+  panel.addEventListener("shown", () => connection.connect());
+  showConnection(connection, panel.querySelector(".connection"));
+  connection.addEventListener("connected", ({ detail }) => {
+    if (spoken) log.event("The connection was lost, and the server has forgotten what was said.");
+    else if (detail.welcome) log.event(detail.welcome);
+    spoken = false;
+  });
+
+  function answer(said) {
+    const bubble = new Said(model.value || "model");
+    log.add(bubble.element);
+    stop.hidden = false;
+    send.disabled = true;
+    const options = optionsOf({ elements: { model } });
+    stream = connection.chat(said, (message) => take(bubble, message), options);
+  }
+
+  function take(bubble, message) {
+    if (message.type === "chunk") bubble.take(message.chunk);
+    if (message.type !== "complete" && message.type !== "error") return;
+    bubble.end();
+    stop.hidden = true;
+    send.disabled = false;
+    if (message.type === "error") {
+      log.event(`${message.message} (${message.code})`, true);
+      announce(`The answer failed: ${message.message}`);
+    } else {
+      announce(`Answer: ${stream?.text ?? ""}`);
+    }
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const said = text.value.trim();
+    if (!said || send.disabled) return;
+    log.following = true;
+    log.add(new Said("you", { mine: true, plain: said }).element);
+    text.value = "";
+    spoken = true;
+    answer(said);
+  });
+  submitWithEnter(form);
+  stop.addEventListener("click", () => {
+    try {
+      stream?.stop();
+    } catch (error) {
+      announce(error.message);
+    }
+  });
+}

@@ -1,0 +1,96 @@
+/** The same prompt twice, side by side: streamed and plain, or two models. */
+
+import { announce, duration, h, optionsOf, submitWithCtrlEnter } from "./dom.js";
+import { StreamView } from "./view.js";
+
+/** @param {import("./rxllm.js").Client} client */
+export function setUpCompare(client) {
+  const panel = document.getElementById("compare");
+  const form = panel.querySelector("form");
+  const fields = form.elements;
+  const views = panel.querySelector(".views");
+  const verdict = h("p", { className: "hint", hidden: true });
+  views.before(verdict);
+  let aborted = new AbortController();
+  /** @type {import("./rxllm.js").HttpStream[]} */
+  let streams = [];
+
+  const arrange = () => {
+    for (const part of form.querySelectorAll("[data-only]")) {
+      part.hidden = part.dataset.only !== fields.mode.value;
+    }
+  };
+  fields.mode.forEach((radio) => radio.addEventListener("change", arrange));
+  arrange();
+
+  async function streamed(view, request) {
+    const { signal } = aborted;
+    const stream = client.stream(request, { signal });
+    stream.onResume = () => view.reconnecting();
+    streams.push(stream);
+    view.begin(request);
+    try {
+      for await (const message of stream) view.take(message);
+    } catch (error) {
+      if (signal.aborted) view.stopped();
+      else view.fail(error);
+    }
+  }
+
+  async function plain(view, request) {
+    const { signal } = aborted;
+    view.begin(request);
+    try {
+      view.whole(await client.generate(request, { signal }));
+    } catch (error) {
+      if (signal.aborted) view.stopped();
+      else view.fail(error);
+    }
+  }
+
+  async function compare() {
+    const request = { prompt: fields.prompt.value, ...optionsOf(form) };
+    aborted = new AbortController();
+    streams = [];
+    verdict.hidden = true;
+    fields.run.disabled = true;
+    fields.stop.disabled = false;
+    const two =
+      fields.mode.value === "models"
+        ? twoModels(request, fields.other.value)
+        : [new StreamView("Streamed"), new StreamView("Plain", { plot: false })];
+    views.replaceChildren(...two.map((view) => view.element));
+    if (fields.mode.value === "models") {
+      const other = { ...request, model: fields.other.value };
+      await Promise.all([streamed(two[0], request), streamed(two[1], other)]);
+    } else {
+      await Promise.all([streamed(two[0], request), plain(two[1], request)]);
+      judge(...two);
+    }
+    fields.run.disabled = false;
+    fields.stop.disabled = true;
+  }
+
+  const twoModels = ({ model }, other) => [new StreamView(model), new StreamView(other)];
+
+  function judge(streaming, whole) {
+    if (streaming.state !== "complete" || whole.state !== "complete") return;
+    const [soon, late] = [streaming.times.first, whole.times.all].map(duration);
+    const text = `Something to read came after ${soon} with the stream, and after ${late} without.`;
+    verdict.textContent = text;
+    verdict.hidden = false;
+    announce(text);
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!fields.run.disabled) compare();
+  });
+  submitWithCtrlEnter(form);
+  fields.stop.addEventListener("click", async () => {
+    // A stream outlives its connection: it is ended, not only left.
+    const known = streams.filter(({ id }) => id);
+    await Promise.allSettled(known.map((stream) => stream.stop()));
+    aborted.abort();
+  });
+}

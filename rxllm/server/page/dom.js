@@ -1,0 +1,91 @@
+/** Small things of the page. Text always gets in as text. */
+
+/**
+ * @param {string} name
+ * @param {Record<string, unknown>} [properties] of the element; `data` goes into its dataset
+ * @param {...(Node | string)} children
+ */
+export function h(name, { data, ...properties } = {}, ...children) {
+  const element = document.createElement(name);
+  Object.assign(element, properties);
+  Object.assign(element.dataset, data);
+  element.append(...children);
+  return element;
+}
+
+/** Tell who can't see it. Said once a change of state, never once a token. @param {string} text */
+export function announce(text) {
+  document.getElementById("announcer").textContent = text;
+}
+
+/** The options of a form of the page, as a request has them. @param {HTMLFormElement} form */
+export function optionsOf({ elements }) {
+  const number = (field) => (field?.value ? Number(field.value) : undefined);
+  return {
+    model: elements.model?.value || undefined,
+    maxTokens: number(elements.maxTokens),
+    temperature: number(elements.temperature),
+  };
+}
+
+/** Ctrl+Enter (or Cmd+Enter) in a form submits it. @param {HTMLFormElement} form */
+export function submitWithCtrlEnter(form) {
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+}
+
+/** Enter sends, Shift+Enter begins a line. @param {HTMLFormElement} form */
+export function submitWithEnter(form) {
+  form.elements.text.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+}
+
+/** Storage of this tab; nothing where it is switched off. */
+export const remembered = {
+  get(name) {
+    try {
+      return sessionStorage.getItem(name) ?? undefined;
+    } catch {
+      return undefined;
+    }
+  },
+  set(name, value) {
+    try {
+      if (value === undefined) sessionStorage.removeItem(name);
+      else sessionStorage.setItem(name, value);
+    } catch {} // it is a convenience
+  },
+};
+
+/** @param {number} seconds */
+export const duration = (seconds) =>
+  seconds < 60
+    ? `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`
+    : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+
+/** What a notice says, in words. @param {import("./rxllm.js").Chunk} notice */
+export function noticeText({ kind, attempt, delay, skipped, error, source }) {
+  const texts = {
+    retry: `asked again${delay ? `, after ${duration(delay)}` : ""}`,
+    fallback: "another model answers",
+    restart: "the answer begins again",
+    resume: "the answer is continued",
+    degraded: "the request was made smaller",
+    malformed: `${skipped ?? 1} malformed events were skipped`,
+    lagged: `${skipped ?? "some"} chunks were left out, for a slow reader`,
+    failed: "one of the streams has failed",
+  };
+  const parts = [texts[kind] ?? kind];
+  if (attempt) parts.push(`attempt ${attempt}`);
+  if (source) parts.push(source);
+  if (error) parts.push(`${error.type}: ${error.message}`);
+  return parts.join(" · ");
+}

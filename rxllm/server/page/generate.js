@@ -1,0 +1,88 @@
+/** A prompt, and its answer as it comes. A reload picks a running stream up again. */
+
+import { announce, optionsOf, remembered, submitWithCtrlEnter } from "./dom.js";
+import { StreamView } from "./view.js";
+
+const RUNNING = "rxllm-running";
+
+/** @param {import("./rxllm.js").Client} client */
+export function setUpGenerate(client) {
+  const panel = document.getElementById("generate");
+  const form = panel.querySelector("form");
+  const { prompt, run, hold, stop } = form.elements;
+  const view = new StreamView("Answer", { onState: buttons });
+  panel.querySelector(".views").append(view.element);
+  /** @type {import("./rxllm.js").HttpStream | undefined} */
+  let stream;
+  let aborted = new AbortController();
+
+  function buttons(state) {
+    const live = ["waiting", "streaming", "paused", "reconnecting"].includes(state);
+    run.disabled = live;
+    stop.disabled = !live;
+    hold.disabled = !live;
+    hold.textContent = state === "paused" ? "Resume" : "Pause";
+  }
+
+  async function follow(begun, request, elapsed) {
+    stream = begun;
+    begun.onResume = () => view.reconnecting();
+    view.begin(request, elapsed);
+    let kept = false; // for a reload: a stream outlives this page for a while
+    const since = Date.now() - (elapsed ?? 0) * 1000;
+    try {
+      for await (const message of begun) {
+        if (!kept) remembered.set(RUNNING, JSON.stringify({ id: begun.id, request, since }));
+        kept = true;
+        view.take(message);
+      }
+    } catch (error) {
+      if (aborted.signal.aborted) view.stopped();
+      else view.fail(error);
+    }
+    remembered.set(RUNNING, undefined);
+  }
+
+  function generate(request) {
+    aborted = new AbortController();
+    return follow(client.stream(request, { signal: aborted.signal }), request);
+  }
+
+  async function tell(action) {
+    try {
+      await action();
+      return true;
+    } catch (error) {
+      announce(error.message);
+      return false;
+    }
+  }
+
+  async function end() {
+    if (stop.disabled) return;
+    const ended = stream?.id !== undefined && (await tell(() => stream.stop()));
+    if (!ended) aborted.abort(); // it has no id yet, or the server is away
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!run.disabled) generate({ prompt: prompt.value, ...optionsOf(form) });
+  });
+  submitWithCtrlEnter(form);
+  panel.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") end();
+  });
+  stop.addEventListener("click", end);
+  hold.addEventListener("click", async () => {
+    const pausing = view.state !== "paused";
+    if (await tell(() => (pausing ? stream.pause() : stream.resume()))) view.hold(pausing);
+  });
+
+  const running = JSON.parse(remembered.get(RUNNING) ?? "null");
+  if (running) {
+    prompt.value = running.request.prompt ?? "";
+    aborted = new AbortController();
+    const watched = client.watch(running.id, { signal: aborted.signal });
+    follow(watched, running.request, (Date.now() - running.since) / 1000);
+  }
+}

@@ -1,0 +1,227 @@
+/** A room: several people and a model, who answers when it is asked. */
+
+import { announce, h, remembered, submitWithEnter } from "./dom.js";
+import { Log, Said, showConnection } from "./chat.js";
+
+const TYPING_SECONDS = 3;
+
+/** @param {import("./rxllm.js").Connection} connection */
+export function setUpRoom(connection) {
+  const panel = document.getElementById("room");
+  const entry = panel.querySelector(".join");
+  const form = panel.querySelector(".composer");
+  const { text, send } = form.elements;
+  const room = new Room(new Log(panel.querySelector(".log")), panel);
+  let typing = 0;
+
+  const within = (inside) => {
+    for (const field of [entry.elements.name, entry.elements.room]) field.disabled = inside;
+    entry.elements.join.hidden = inside;
+    entry.elements.leave.hidden = !inside;
+    text.disabled = send.disabled = !inside;
+  };
+
+  function stopTyping() {
+    if (!typing) return;
+    clearTimeout(typing);
+    typing = 0;
+    connection.typing(room.name, false);
+  }
+
+  function left() {
+    clearTimeout(typing);
+    typing = 0;
+    room.close();
+    within(false);
+  }
+
+  entry.elements.name.value = remembered.get("rxllm-name") ?? "";
+  panel.addEventListener("shown", () => connection.connect());
+  showConnection(connection, panel.querySelector(".connection"));
+
+  entry.addEventListener("submit", (event) => {
+    event.preventDefault();
+    room.open(entry.elements.room.value.trim(), entry.elements.name.value.trim());
+    remembered.set("rxllm-name", room.me);
+    connection.join(room.name, room.me);
+  });
+  entry.elements.leave.addEventListener("click", () => {
+    connection.leave(room.name);
+    room.log.event("You have left.");
+    left();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const said = text.value.trim();
+    if (!said) return;
+    try {
+      connection.say(room.name, said);
+    } catch (error) {
+      announce(`${error.message}: it was not sent`);
+      return;
+    }
+    text.value = "";
+    room.log.following = true;
+    stopTyping();
+  });
+  submitWithEnter(form);
+  text.addEventListener("input", () => {
+    if (typing) clearTimeout(typing);
+    else connection.typing(room.name, true);
+    typing = setTimeout(stopTyping, TYPING_SECONDS * 1000);
+  });
+
+  const on = (type, take) =>
+    connection.addEventListener(type, ({ detail }) => {
+      if (room.name && detail.room === room.name) take(detail);
+    });
+  on("joined", (message) => {
+    if (room.joined(message)) {
+      const byHand = !entry.elements.join.hidden; // and not after the connection was lost
+      within(true);
+      if (byHand) text.focus();
+    }
+  });
+  on("left", (message) => room.left(message));
+  on("typing", (message) => room.typing(message));
+  on("chunk", (message) => room.chunk(message));
+  on("room_message", (message) => room.said(message));
+  connection.addEventListener("status", ({ detail }) => {
+    if (detail.status !== "waiting" || !room.inside) return;
+    room.lost();
+    text.disabled = send.disabled = true;
+  });
+  connection.addEventListener("complete", ({ detail }) => room.replyEnded(detail));
+  connection.addEventListener("error", ({ detail }) => {
+    if (room.replyEnded(detail)) return;
+    if (!room.name || (detail.id && !detail.room)) return;
+    room.log.event(detail.message, true);
+    if (!room.inside) {
+      connection.leave(room.name);
+      left();
+    }
+  });
+}
+
+/** What is in the room. */
+class Room {
+  name = "";
+  me = "";
+  inside = false;
+  #writing = new Set();
+  /** Replies of the model, by their ids. @type {Map<string, Said>} */
+  #replies = new Map();
+  #known = new Set();
+
+  constructor(log, panel) {
+    this.log = log;
+    this.participants = panel.querySelector(".participants");
+    this.writing = panel.querySelector(".typing");
+  }
+
+  open(name, me) {
+    if (name !== this.name) this.#forget();
+    this.name = name;
+    this.me = me;
+  }
+
+  close() {
+    for (const reply of this.#replies.values()) reply.end();
+    this.#replies.clear();
+    this.name = "";
+    this.inside = false;
+    this.participants.textContent = "";
+    this.#write(undefined, false);
+  }
+
+  /** The connection was lost: it joins again by itself. */
+  lost() {
+    this.inside = false;
+    this.participants.textContent = "";
+    this.#write(undefined, false);
+  }
+
+  #forget() {
+    this.log.clear();
+    this.#known.clear();
+  }
+
+  /** @returns {boolean} whether it was this page that came in */
+  joined({ name, participants, history = [] }) {
+    this.#present(participants);
+    if (name !== this.me) {
+      this.log.event(`${name} is here.`);
+      return false;
+    }
+    this.inside = true;
+    // What is under way comes from its beginning.
+    for (const reply of this.#replies.values()) reply.clear();
+    for (const message of history) this.said(message);
+    this.log.event(`You are in ${this.name}.`);
+    return true;
+  }
+
+  left({ name, participants }) {
+    this.#present(participants);
+    this.#write(name, false);
+    this.log.event(`${name} has left.`);
+  }
+
+  typing({ name, typing }) {
+    if (name !== this.me) this.#write(name, typing);
+  }
+
+  chunk({ id, chunk }) {
+    this.#reply(id)?.take(chunk);
+  }
+
+  said({ id, name, text, bot }) {
+    if (bot) {
+      this.#reply(id, name)?.replace(text);
+      this.#replies.delete(id);
+    } else if (!this.#known.has(id)) {
+      const mine = name === this.me;
+      this.log.add(new Said(name, { mine, plain: text }).element);
+      this.#write(name, false);
+    }
+    this.#known.add(id);
+    if (name !== this.me) announce(`${name}: ${text}`);
+  }
+
+  /** @returns {boolean} whether it was a reply of this room */
+  replyEnded({ id, type, message }) {
+    const reply = this.#replies.get(id);
+    if (!reply) return false;
+    reply.end();
+    if (type === "error") {
+      this.#replies.delete(id);
+      this.log.event(`The answer failed: ${message}`, true);
+    }
+    return true;
+  }
+
+  /** The reply of this id: a new one, if it was not seen. */
+  #reply(id, name = "assistant") {
+    if (this.#known.has(id) && !this.#replies.has(id)) return undefined;
+    if (!this.#replies.has(id)) {
+      const reply = new Said(name);
+      this.#replies.set(id, reply);
+      this.log.add(reply.element);
+    }
+    return this.#replies.get(id);
+  }
+
+  #present(names = []) {
+    const shown = names.map((name) => (name === this.me ? `${name} (you)` : name));
+    this.participants.textContent = shown.length ? `In the room: ${shown.join(", ")}` : "";
+  }
+
+  #write(name, writes) {
+    if (name === undefined) this.#writing.clear();
+    else if (writes) this.#writing.add(name);
+    else this.#writing.delete(name);
+    const names = [...this.#writing];
+    const verb = names.length === 1 ? "is" : "are";
+    this.writing.textContent = names.length ? `${names.join(", ")} ${verb} writing …` : "";
+  }
+}

@@ -1,0 +1,742 @@
+/**
+ * The client of an rxllm server: streams over HTTP (server-sent events, NDJSON) and over a
+ * WebSocket. One module, no dependencies, for browsers and for Node 20 and later.
+ *
+ * Server-sent events are read as the HTML standard says
+ * (https://html.spec.whatwg.org/multipage/server-sent-events.html), over `fetch`, so that a
+ * request may have a body and headers. The messages are those of `GET /schema.json`.
+ *
+ * @typedef {{type: string, source?: string, [field: string]: any}} Chunk
+ *   What a model says: `start`, `token`, `reasoning`, `batch`, `progress`, `notice`, `end`, ...
+ * @typedef {{type: string, id?: string, position?: number, timestamp?: number, chunk?: Chunk,
+ *   [field: string]: any}} Message
+ *   What the server says: `chunk`, `complete`, `error`, `connected`, `room_message`, ...
+ * @typedef {{prompt?: string, messages?: {role: string, content: string}[], model?: string,
+ *   maxTokens?: number, temperature?: number, topP?: number, stop?: string[], seed?: number}}
+ *   StreamRequest Exactly one of `prompt` and `messages`.
+ */
+
+/** What went wrong. `code` is the server's, or one of this module's own:
+ * `connection_lost`, `disconnected`, `not_connected`, `malformed`, `truncated`, `http`. */
+export class RxllmError extends Error {
+  /** Of the response, if it was HTTP. @type {number | undefined} */
+  status;
+  /** What was wrong in the request. @type {string | undefined} */
+  field;
+  /** Seconds to wait, as the server says. @type {number | undefined} */
+  retryAfter;
+  /** What the stream had said. @type {string | undefined} */
+  partial;
+  /** Of the stream. @type {string | undefined} */
+  id;
+  retryable = false;
+
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{status?: number, field?: string, retryable?: boolean, retryAfter?: number,
+   *   partial?: string, id?: string, cause?: unknown}} [details] `retryAfter` is in seconds.
+   */
+  constructor(code, message, { cause, ...details } = {}) {
+    super(message, { cause });
+    this.name = "RxllmError";
+    this.code = code;
+    Object.assign(this, details);
+  }
+}
+
+/** @param {Message} failed the server's `error` message. */
+const errorOf = ({ code, message, type, ...details }) => new RxllmError(code, message, details);
+
+/** The text that a chunk adds to the answer; "" for all but `token` and `batch`.
+ * @param {Chunk} chunk @returns {string} */
+export const textOf = (chunk) =>
+  chunk.type === "token" || chunk.type === "batch" ? (chunk.text ?? "") : "";
+
+/** True for the notice after which an answer begins again: drop the text that came before.
+ * @param {Chunk} chunk */
+export const isRestart = (chunk) => chunk.type === "notice" && chunk.kind === "restart";
+
+const extended = (text, chunk) => (isRestart(chunk) ? "" : text + textOf(chunk));
+
+/**
+ * Seconds to wait before the next attempt: random between half of a bound and the bound, which
+ * doubles with each attempt up to `cap`. The spread keeps many clients from coming back at once.
+ * @param {number} attempt counted from 0
+ * @param {{base?: number, cap?: number, random?: () => number}} [options] in seconds
+ */
+export function backoff(attempt, { base = 0.5, cap = 15, random = Math.random } = {}) {
+  return Math.min(cap, base * 2 ** Math.min(attempt, 30)) * (0.5 + random() / 2);
+}
+
+// Reading.
+
+/**
+ * Bytes to lines, however the bytes are cut: half characters and half lines are carried over, and
+ * a line ends with \n, \r\n or \r, also where a cut goes between the two. A byte order mark at the
+ * beginning is dropped.
+ */
+export class LineDecoder {
+  #decoder = new TextDecoder();
+  #carry = "";
+  #afterReturn = false;
+
+  /** @param {number} [limit] the longest line, in UTF-16 units */
+  constructor(limit = 16 * 2 ** 20) {
+    this.limit = limit;
+  }
+
+  /** @param {Uint8Array} bytes @returns {string[]} the lines that are complete now */
+  feed(bytes) {
+    return this.#lines(this.#decoder.decode(bytes, { stream: true }));
+  }
+
+  /** What is left without a line end. @returns {string} */
+  rest() {
+    return this.#carry + this.#decoder.decode();
+  }
+
+  #lines(text) {
+    if (this.#afterReturn && text) {
+      if (text[0] === "\n") text = text.slice(1);
+      this.#afterReturn = false;
+    }
+    const lines = text.split(/\r\n|\n|\r/);
+    if (text.endsWith("\r")) this.#afterReturn = true;
+    lines[0] = this.#carry + lines[0];
+    this.#carry = lines.pop() ?? "";
+    if (this.#carry.length > this.limit) {
+      throw new RxllmError("malformed", `a line is longer than ${this.limit} characters`);
+    }
+    return lines;
+  }
+}
+
+/** Lines of server-sent events to events. An event without data is none; a comment is nothing. */
+export class EventDecoder {
+  /** The id of the last event. It stays until another one comes. */
+  lastEventId = "";
+  /** What the server asked to wait before coming back, in seconds. @type {number | undefined} */
+  retry = undefined;
+  #event = "";
+  #id = "";
+  /** @type {string[]} */
+  #data = [];
+
+  /** @param {string} line @returns {{event: string, data: string, id: string} | undefined} */
+  feed(line) {
+    if (line === "") return this.#dispatch();
+    const colon = line.indexOf(":");
+    const field = colon < 0 ? line : line.slice(0, colon);
+    let value = colon < 0 ? "" : line.slice(colon + 1);
+    if (value.startsWith(" ")) value = value.slice(1);
+    if (field === "data") this.#data.push(value);
+    else if (field === "event") this.#event = value;
+    else if (field === "id" && !value.includes("\0")) this.#id = value;
+    else if (field === "retry" && /^\d+$/.test(value)) this.retry = Number(value) / 1000;
+    return undefined;
+  }
+
+  #dispatch() {
+    this.lastEventId = this.#id;
+    const data = this.#data;
+    const event = this.#event || "message";
+    this.#data = [];
+    this.#event = "";
+    return data.length ? { event, data: data.join("\n"), id: this.lastEventId } : undefined;
+  }
+}
+
+/** The lines of a body, as they come. Leaving the loop early closes the connection.
+ * @param {ReadableStream<Uint8Array>} body @returns {AsyncGenerator<string>} */
+async function* readLines(body, { withRest = false } = {}) {
+  const reader = body.getReader();
+  const decoder = new LineDecoder();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      yield* decoder.feed(value);
+    }
+    const rest = decoder.rest();
+    if (withRest && rest) yield rest;
+  } finally {
+    await reader.cancel().catch(() => {}); // it may have failed already, and that was told
+  }
+}
+
+/** The events of a body of server-sent events. What is cut off at its end is dropped.
+ * @param {ReadableStream<Uint8Array>} body
+ * @param {EventDecoder} [decoder] of the caller, who wants to see `retry` */
+export async function* readEvents(body, decoder = new EventDecoder()) {
+  for await (const line of readLines(body)) {
+    const event = decoder.feed(line);
+    if (event) yield event;
+  }
+}
+
+/** The objects of a body of NDJSON.
+ * @param {ReadableStream<Uint8Array>} body @returns {AsyncGenerator<any>}
+ * @throws {RxllmError} `malformed`: a line is no JSON */
+export async function* readNdjson(body) {
+  for await (const line of readLines(body, { withRest: true })) {
+    if (line.trim()) yield parse(line);
+  }
+}
+
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new RxllmError("malformed", `no JSON: ${text.slice(0, 80)}`, { cause });
+  }
+}
+
+/** @param {number} seconds @param {AbortSignal} [signal] */
+function sleep(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve(undefined);
+    }, seconds * 1000);
+    if (signal?.aborted) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
+  });
+}
+
+// HTTP.
+
+/**
+ * A server, over HTTP.
+ *
+ * `for await (const { chunk } of new Client().stream({ prompt: "Hello" }).chunks()) ...`
+ */
+export class Client {
+  /**
+   * @param {{base?: string, key?: string, fetch?: typeof globalThis.fetch,
+   *   retries?: number, backoff?: {base?: number, cap?: number, random?: () => number}}} [options]
+   *   `base` is the URL of the server (this page's, if left out), `key` its API key. A stream that
+   *   was cut is resumed, with up to `retries` attempts in a row that bring nothing new.
+   */
+  constructor({ base = "", key, fetch, retries = 8, backoff = {} } = {}) {
+    this.base = base.replace(/\/$/, "");
+    this.key = key;
+    this.retries = retries;
+    this.backoff = backoff;
+    this.fetch = fetch ?? ((input, init) => globalThis.fetch(input, init));
+  }
+
+  /** A response that is well.
+   * @param {string} path @param {RequestInit & {json?: unknown}} [init]
+   * @returns {Promise<Response>}
+   * @throws {RxllmError} with the status, and the code of the server's answer where it has one */
+  async request(path, { json, ...init } = {}) {
+    const headers = new Headers(init.headers);
+    if (this.key) headers.set("Authorization", `Bearer ${this.key}`);
+    if (json !== undefined) headers.set("Content-Type", "application/json");
+    const body = json === undefined ? init.body : JSON.stringify(json);
+    const response = await this.fetch(this.base + path, { ...init, headers, body });
+    if (!response.ok) throw await failure(response);
+    return response;
+  }
+
+  /** @returns {Promise<any>} */
+  async #json(path, init) {
+    return parse(await (await this.request(path, init)).text());
+  }
+
+  /** `{models, defaultModel}`. */
+  models() {
+    return this.#json("/models");
+  }
+
+  /** The live streams. */
+  async streams() {
+    const listed = await this.#json("/streams");
+    return Array.isArray(listed) ? listed : listed.streams;
+  }
+
+  /** The whole answer at once: `{text, tokens, seconds, ...}`.
+   * @param {StreamRequest} request @param {{signal?: AbortSignal}} [options] */
+  generate(request, { signal } = {}) {
+    return this.#json("/generate", { method: "POST", json: request, signal });
+  }
+
+  /** A new stream. It outlives its connection for a while, and is resumed when that is cut.
+   * @param {StreamRequest} request @param {{signal?: AbortSignal}} [options] */
+  stream(request, { signal } = {}) {
+    return new HttpStream(this, { request, signal });
+  }
+
+  /** A stream that somebody has begun: what it has said so far, and then as it comes.
+   * @param {string} id
+   * @param {{after?: number, signal?: AbortSignal}} [options] `after`: the last position seen */
+  watch(id, { after, signal } = {}) {
+    return new HttpStream(this, { id, after, signal });
+  }
+
+  /** The messages of a stream as NDJSON, the last one with the whole text. It can't be resumed.
+   * @param {StreamRequest} request @param {{signal?: AbortSignal}} [options]
+   * @returns {AsyncGenerator<Message>} */
+  async *ndjson(request, { signal } = {}) {
+    const init = { method: "POST", json: request, signal };
+    const { body } = await this.request("/api/stream", init);
+    let text = "";
+    for await (const message of readNdjson(body)) {
+      if (message.type === "error") throw errorOf(message);
+      if (message.type === "chunk") text = extended(text, message.chunk);
+      yield message;
+      if (message.type === "complete") return;
+    }
+    const message = "the stream ended without its last message";
+    throw new RxllmError("truncated", message, { partial: text });
+  }
+
+  /** @param {string} id */
+  async cancel(id) {
+    await this.request(`/streams/${encodeURIComponent(id)}`, { method: "DELETE" });
+  }
+
+  /** @param {string} id */
+  async pause(id) {
+    await this.request(`/streams/${encodeURIComponent(id)}/pause`, { method: "POST" });
+  }
+
+  /** @param {string} id */
+  async resume(id) {
+    await this.request(`/streams/${encodeURIComponent(id)}/resume`, { method: "POST" });
+  }
+}
+
+/** @param {Response} response */
+async function failure(response) {
+  const details = { status: response.status, retryable: response.status >= 500 };
+  const after = Number(response.headers.get("Retry-After") ?? NaN);
+  if (Number.isFinite(after)) Object.assign(details, { retryAfter: after });
+  const text = await response.text().catch(() => "");
+  try {
+    const { code, message, ...rest } = JSON.parse(text);
+    if (code) return new RxllmError(code, message, { ...details, ...rest, type: undefined });
+  } catch {} // it was no answer of the server itself
+  return new RxllmError("http", `${response.status} ${response.statusText}`.trim(), details);
+}
+
+/**
+ * A stream over HTTP, read once: `for await (const message of stream) ...`
+ *
+ * The loop ends after `complete`, and throws at `error`. When the connection is cut, it comes back
+ * by `GET /stream/{id}` with `Last-Event-ID`, and goes on with no gap and no repeat. A request that
+ * was never answered is not sent again: that would ask the model twice. Leaving the loop, or the
+ * signal, closes the connection; the server ends the stream once nobody has read it for a while.
+ * `stop()` ends it now.
+ */
+export class HttpStream {
+  /** The position of the last message. */
+  position = 0;
+  /** The text so far. */
+  text = "";
+  /** How often it was cut. */
+  resumed = 0;
+  /** Called when the connection was cut, and is about to be made again. */
+  onResume = () => {};
+  #client;
+  #request;
+  #signal;
+
+  /** @param {Client} client
+   * @param {{request?: StreamRequest, id?: string, after?: number, signal?: AbortSignal}} what */
+  constructor(client, { request, id, after, signal }) {
+    this.#client = client;
+    this.#request = request;
+    this.#signal = signal;
+    /** Known once the server has answered. @type {string | undefined} */
+    this.id = id;
+    if (after) this.position = after;
+  }
+
+  stop() {
+    return this.#client.cancel(this.#known());
+  }
+
+  pause() {
+    return this.#client.pause(this.#known());
+  }
+
+  resume() {
+    return this.#client.resume(this.#known());
+  }
+
+  #known() {
+    if (!this.id) throw new RxllmError("not_connected", "the stream has not begun yet");
+    return this.id;
+  }
+
+  /** @returns {AsyncGenerator<Message>} */
+  async *[Symbol.asyncIterator]() {
+    const decoder = new EventDecoder();
+    for (let failures = 0; ; ) {
+      const before = this.position;
+      let cause;
+      try {
+        const response = await this.#open();
+        for await (const event of readEvents(response.body, decoder)) {
+          const message = this.#take(event);
+          if (!message) continue;
+          yield message;
+          if (message.type === "complete") return;
+        }
+      } catch (error) {
+        if (this.#signal?.aborted || !this.#mayComeBack(error)) throw error;
+        cause = error;
+      }
+      failures = this.position > before ? 1 : failures + 1;
+      if (failures > this.#client.retries) throw this.#lost(cause);
+      const asked = decoder.retry ? { base: decoder.retry } : {};
+      const pause = backoff(failures - 1, { ...asked, ...this.#client.backoff });
+      this.resumed += 1;
+      this.onResume();
+      await sleep(Math.max(pause, cause?.retryAfter ?? 0), this.#signal);
+    }
+  }
+
+  async #open() {
+    const headers = { Accept: "text/event-stream" };
+    const signal = this.#signal;
+    if (this.id) {
+      if (this.position) headers["Last-Event-ID"] = String(this.position);
+      return this.#client.request(`/stream/${encodeURIComponent(this.id)}`, { headers, signal });
+    }
+    const init = { method: "POST", json: this.#request, headers, signal };
+    const response = await this.#client.request("/stream", init);
+    this.id = response.headers.get("X-Stream-Id") ?? undefined;
+    return response;
+  }
+
+  /** @param {{data: string, id: string}} event @returns {Message | undefined} */
+  #take({ data, id }) {
+    const message = parse(data);
+    const position = message.position ?? Number(id || NaN);
+    if (position <= this.position) return undefined;
+    if (position) this.position = position;
+    this.id ??= message.id;
+    if (message.type === "error") throw errorOf({ partial: this.text, ...message });
+    if (message.type === "chunk") this.text = extended(this.text, message.chunk);
+    return message;
+  }
+
+  #mayComeBack(error) {
+    if (!this.id) return false;
+    if (!(error instanceof RxllmError)) return true; // of the network
+    return error.status !== undefined && (error.status >= 500 || error.status === 429);
+  }
+
+  #lost(cause) {
+    return new RxllmError("connection_lost", "the connection was lost, and could not be resumed", {
+      partial: this.text,
+      id: this.id,
+      cause,
+    });
+  }
+}
+
+// WebSocket.
+
+/**
+ * A connection to `/ws` with many streams, a chat and rooms on it.
+ *
+ * Each message of the server is an event of its `type` (`detail` is the message): `connected`,
+ * `chunk`, `complete`, `error`, `chat_message`, `room_message`, `joined`, ... A `status` event
+ * tells of the connection: `{status, delay?, attempt?}`, with the values of `status` below.
+ *
+ * When the connection is lost it comes back by itself, after a growing and random pause, with one
+ * attempt pending at most, until `disconnect()`. Then
+ * - rooms are joined again (the server sends their history with `joined`);
+ * - streams are the connection's, so the server has ended them: each fails with `connection_lost`
+ *   and its partial text, or, with `onLost: "restart"`, is asked for again after a `notice` of kind
+ *   `restart`;
+ * - the chat of the connection is forgotten by the server. Listen for `connected` to say so.
+ *
+ * A browser can't put a key into the headers of a WebSocket. It sends the one that it asked its
+ * user for, when the server wanted one for the page.
+ */
+export class Connection extends EventTarget {
+  /** @type {"connecting" | "open" | "waiting" | "closed"} */
+  status = "closed";
+  /** The server's first message. @type {Message | undefined} */
+  connected = undefined;
+  #socket;
+  #timer;
+  #heartbeat;
+  #heard = 0;
+  #openedAt = 0;
+  #attempt = 0;
+  #number = 0;
+  #streams = new Map();
+  #rooms = new Map();
+
+  /**
+   * @param {{url?: string, heartbeat?: number, stableAfter?: number,
+   *   backoff?: {base?: number, cap?: number, random?: () => number},
+   *   WebSocket?: typeof globalThis.WebSocket}} [options] `heartbeat`: seconds of silence after
+   *   which a ping is sent; as long again without an answer, and the connection counts as lost.
+   *   The pause begins anew with `base` after a connection that held for `stableAfter` seconds.
+   */
+  constructor({ url, heartbeat = 25, stableAfter = 5, backoff = {}, WebSocket } = {}) {
+    super();
+    this.url = url ?? new URL("/ws", globalThis.location.href).href.replace(/^http/, "ws");
+    this.heartbeat = heartbeat;
+    this.stableAfter = stableAfter;
+    this.backoff = backoff;
+    this.WebSocket = WebSocket ?? globalThis.WebSocket;
+  }
+
+  /** Connect, if it is not connected or about to be. */
+  connect() {
+    if (this.status === "open" || this.status === "connecting") return;
+    this.#cancelTimer();
+    this.#set("connecting");
+    const socket = new this.WebSocket(this.url);
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => {
+      if (this.#socket === socket) this.#receive(parse(data));
+    };
+    socket.onclose = () => {
+      if (this.#socket === socket) this.#lost();
+    };
+  }
+
+  /** Close the connection, and stay so. Its streams fail with `disconnected`. */
+  disconnect() {
+    this.#close();
+    this.#rooms.clear();
+    this.#attempt = 0;
+    this.#set("closed");
+    for (const stream of [...this.#streams.values()]) {
+      stream.fail(new RxllmError("disconnected", "the connection was closed", partOf(stream)));
+    }
+  }
+
+  /**
+   * Begin a stream; before there is a connection, as soon as there is one. `onMessage` gets each
+   * message of the stream, from the first on.
+   * @param {StreamRequest} request
+   * @param {(message: Message) => void} [onMessage]
+   * @param {{onLost?: "fail" | "restart"}} [options]
+   * @returns {SocketStream}
+   */
+  start({ prompt, messages, ...options }, onMessage = () => {}, { onLost = "fail" } = {}) {
+    const message = { type: "start", id: this.#newId(), prompt, messages, options };
+    return this.#begin(message, onMessage, onLost);
+  }
+
+  /** Say something in the chat of this connection. The stream is the answer.
+   * @param {string} text @param {(message: Message) => void} [onMessage]
+   * @param {StreamRequest} [options] without `prompt` and `messages` */
+  chat(text, onMessage = () => {}, options = {}) {
+    return this.#begin({ type: "chat", id: this.#newId(), text, options }, onMessage, "fail");
+  }
+
+  #begin(message, onMessage, onLost) {
+    const forget = () => this.#streams.delete(message.id);
+    const stream = new SocketStream((sent) => this.send(sent), message, onMessage, onLost, forget);
+    this.#streams.set(message.id, stream);
+    if (this.connected) stream.begin();
+    else this.connect();
+    return stream;
+  }
+
+  /** Enter a room, and again whenever the connection was lost. @param {string} room
+   * @param {string} name */
+  join(room, name) {
+    this.#rooms.set(room, name);
+    if (this.connected) this.send({ type: "join", room, name });
+    else this.connect();
+  }
+
+  /** @param {string} room */
+  leave(room) {
+    this.#rooms.delete(room);
+    if (this.connected) this.send({ type: "leave", room });
+  }
+
+  /** @param {string} room @param {string} text */
+  say(room, text) {
+    this.send({ type: "say", room, text });
+  }
+
+  /** @param {string} room @param {boolean} typing */
+  typing(room, typing) {
+    if (this.connected) this.send({ type: "typing", room, typing });
+  }
+
+  /** Ask for `models`, which comes as an event. */
+  models() {
+    this.send({ type: "models" });
+  }
+
+  /** @param {object} message @throws {RxllmError} `not_connected` */
+  send(message) {
+    if (!this.connected || !this.#socket) {
+      throw new RxllmError("not_connected", "there is no connection now");
+    }
+    this.#socket.send(JSON.stringify(message));
+  }
+
+  #newId() {
+    this.#number += 1;
+    return `${this.#number}-${Math.random().toString(36).slice(2, 8)}`;
+  }
+
+  #receive(message) {
+    this.#heard = Date.now();
+    if (message.type === "connected") this.#greeted(message);
+    this.#streams.get(message.id)?.take(message);
+    this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
+  }
+
+  #greeted(message) {
+    this.connected = message;
+    this.#openedAt = Date.now();
+    this.#set("open");
+    this.#heartbeat = setInterval(() => this.#beat(), this.heartbeat * 1000);
+    for (const [room, name] of this.#rooms) this.send({ type: "join", room, name });
+    for (const stream of this.#streams.values()) stream.begin();
+  }
+
+  #beat() {
+    const silence = (Date.now() - this.#heard) / 1000;
+    if (silence > 1.9 * this.heartbeat) this.#lost();
+    else if (silence > 0.9 * this.heartbeat) this.send({ type: "ping" });
+  }
+
+  #lost() {
+    const held = this.connected && (Date.now() - this.#openedAt) / 1000 >= this.stableAfter;
+    this.#close();
+    if (held) this.#attempt = 0;
+    const delay = backoff(this.#attempt, this.backoff);
+    this.#attempt += 1;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.connect();
+    }, delay * 1000);
+    this.#set("waiting", { delay, attempt: this.#attempt });
+    for (const stream of [...this.#streams.values()]) stream.lost();
+  }
+
+  #close() {
+    this.#cancelTimer();
+    clearInterval(this.#heartbeat);
+    const socket = this.#socket;
+    this.#socket = undefined;
+    this.connected = undefined;
+    if (socket) {
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+    }
+  }
+
+  #cancelTimer() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #set(status, details = {}) {
+    this.status = status;
+    this.dispatchEvent(new CustomEvent("status", { detail: { status, ...details } }));
+  }
+}
+
+const partOf = ({ id, text }) => ({ id, partial: text });
+
+/** A stream on a `Connection`. `done` is its `complete` message, or rejects with an error. */
+export class SocketStream {
+  /** The text so far. */
+  text = "";
+  #send;
+  #message;
+  #onMessage;
+  #onLost;
+  #forget;
+  #begun = false;
+  #ended = false;
+  #resolve;
+  #reject;
+
+  constructor(send, message, onMessage, onLost, forget) {
+    this.#send = send;
+    this.#message = message;
+    this.#onMessage = onMessage;
+    this.#onLost = onLost;
+    this.#forget = forget;
+    this.id = message.id;
+    /** @type {Promise<Message>} */
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.done.catch(() => {}); // who looks at no `done` has been told by `onMessage`
+  }
+
+  /** End it: a last `chunk` of type `end` says `cancelled`. Before it was sent, it just ends. */
+  stop() {
+    if (this.#begun) this.#send({ type: "stop", id: this.id });
+    else this.fail(new RxllmError("cancelled", "stopped before it began", partOf(this)));
+  }
+
+  pause() {
+    this.#send({ type: "pause", id: this.id });
+  }
+
+  resume() {
+    this.#send({ type: "resume", id: this.id });
+  }
+
+  /** Of the connection: it is open. */
+  begin() {
+    if (this.#begun) return;
+    this.#begun = true;
+    this.#send(this.#message);
+  }
+
+  /** Of the connection: it was lost. */
+  lost() {
+    if (!this.#begun) return;
+    if (this.#onLost === "restart") {
+      this.#begun = false;
+      const chunk = { type: "notice", kind: "restart" };
+      this.take({ type: "chunk", id: this.id, timestamp: Date.now() / 1000, chunk });
+    } else {
+      this.fail(new RxllmError("connection_lost", "the connection was lost", partOf(this)));
+    }
+  }
+
+  /** Of the connection: a message came. @param {Message} message */
+  take(message) {
+    if (this.#ended) return;
+    if (message.type === "chunk") this.text = extended(this.text, message.chunk);
+    if (message.type === "error") {
+      this.#end(() => this.#reject(errorOf({ partial: this.text, ...message })));
+    } else if (message.type === "complete") {
+      this.#end(() => this.#resolve(message));
+    }
+    this.#onMessage(message);
+  }
+
+  /** Of the connection: it can't go on. @param {RxllmError} error */
+  fail(error) {
+    if (this.#ended) return;
+    this.#end(() => this.#reject(error));
+    const { code, message, retryable, id, partial } = error;
+    this.#onMessage({ type: "error", code, message, retryable, id, partial });
+  }
+
+  #end(settle) {
+    this.#ended = true;
+    this.#forget();
+    settle();
+  }
+}

@@ -1,0 +1,216 @@
+/** One stream on the page: its state, its figures, its text. */
+
+import { announce, duration, h, noticeText } from "./dom.js";
+import { MarkdownView } from "./markdown.js";
+import { GapPlot } from "./plot.js";
+import { isRestart, textOf } from "./rxllm.js";
+
+const STATES = {
+  ready: "ready",
+  waiting: "waiting",
+  streaming: "streaming",
+  paused: "paused",
+  reconnecting: "reconnecting",
+  complete: "complete",
+  stopped: "stopped",
+  failed: "failed",
+};
+const LIVE = new Set(["waiting", "streaming", "paused", "reconnecting"]);
+
+/** How many tokens a chunk holds. */
+const tokensIn = ({ type, chunks }) =>
+  type === "batch" ? chunks.length : Number(type === "token" || type === "reasoning");
+
+export class StreamView {
+  #badge = h("span", { className: "badge" });
+  #bar = h("progress", { max: 100, value: 0 });
+  #happened = h("ul", { className: "happened" });
+  #failure = h("p", { className: "failure", hidden: true });
+  #output = h("div", { className: "output text", tabIndex: 0 });
+  #thinking = h("p");
+  #thought = h("details", { className: "thinking", hidden: true });
+  #text = new MarkdownView(this.#output);
+  #plot = new GapPlot();
+  #figures = {};
+  #ticker = 0;
+  #finish;
+
+  /**
+   * @param {string} title
+   * @param {{empty?: string, plot?: boolean, onState?: (state: string) => void}} [options]
+   */
+  constructor(title, { empty = "The answer comes here.", plot = true, onState = () => {} } = {}) {
+    this.title = h("h2", {}, title);
+    this.onState = onState;
+    this.#output.dataset.empty = empty;
+    this.#output.setAttribute("role", "region");
+    this.#output.setAttribute("aria-label", `${title}: the answer`);
+    this.#bar.setAttribute("aria-label", `${title}: progress`);
+    this.#thought.append(h("summary", {}, "Thinking"), this.#thinking);
+    this.#plot.element.hidden = !plot;
+    const figures = h("dl", { className: "figures" });
+    for (const name of ["tokens", "tokens/s", "first token", "elapsed"]) {
+      this.#figures[name] = h("dd", {}, "–");
+      figures.append(h("div", {}, h("dt", {}, name), this.#figures[name]));
+    }
+    const head = h("header", {}, this.title, this.#badge);
+    this.element = h("article", { className: "card" }, head, this.#bar, figures);
+    this.element.append(this.#plot.element, this.#happened, this.#failure);
+    this.element.append(this.#thought, this.#output);
+    this.#clear();
+    this.#set("ready");
+  }
+
+  /** Whether it goes on. */
+  get live() {
+    return LIVE.has(this.state);
+  }
+
+  /** Seconds to the first token, and to the end, once they are known. */
+  get times() {
+    return { first: this.first, all: this.all };
+  }
+
+  /** A stream begins, and nothing has come yet; or it has run for `elapsed` seconds, elsewhere.
+   * @param {{maxTokens?: number}} [request] @param {number} [elapsed] */
+  begin({ maxTokens } = {}, elapsed) {
+    this.#clear();
+    this.maxTokens = maxTokens;
+    this.joined = elapsed !== undefined;
+    this.started = performance.now() - (elapsed ?? 0) * 1000;
+    clearInterval(this.#ticker);
+    this.#ticker = setInterval(() => this.#tick(), 100);
+    this.#set("waiting");
+  }
+
+  /** @param {import("./rxllm.js").Message} message */
+  take(message) {
+    if (message.type === "complete") this.#complete(message);
+    else if (message.type === "error") this.fail(message);
+    else if (message.type === "chunk") this.#chunk(message.chunk);
+  }
+
+  /** The server has paused it, or let it go on. @param {boolean} paused */
+  hold(paused) {
+    if (!this.live) return;
+    this.last = undefined; // the pause is no time between tokens
+    this.#set(paused ? "paused" : this.tokens ? "streaming" : "waiting");
+  }
+
+  /** The connection was cut, and is made again. */
+  reconnecting() {
+    if (this.live) this.#set("reconnecting");
+  }
+
+  /** @param {{message: string, code?: string}} error */
+  fail({ message, code }) {
+    this.#failure.textContent = code ? `${message} (${code})` : message;
+    this.#failure.hidden = false;
+    this.#end("failed", `${this.title.textContent} failed: ${message}`);
+  }
+
+  /** A whole answer at once. @param {{text: string, tokens: number, seconds: number}} generated */
+  whole({ text, tokens, finishReason }) {
+    this.tokens = tokens;
+    this.first = this.#elapsed();
+    this.#text.append(text);
+    this.#complete({ tokens, finishReason });
+  }
+
+  /** It was ended from here, with nothing more to come. */
+  stopped() {
+    if (this.live) this.#end("stopped", "Stopped");
+  }
+
+  #chunk(chunk) {
+    if (isRestart(chunk)) {
+      this.#text.clear();
+      this.#thinking.textContent = "";
+    }
+    if (chunk.type === "notice") this.#happened.append(h("li", {}, noticeText(chunk)));
+    if (chunk.type === "end") this.#finish = chunk.finishReason;
+    if (chunk.type === "reasoning") this.#think(chunk.text);
+    if (chunk.type === "progress") this.#progress(chunk);
+    this.#text.append(textOf(chunk));
+    const tokens = tokensIn(chunk);
+    if (tokens) this.#count(tokens);
+  }
+
+  #think(text) {
+    this.#thought.hidden = false;
+    this.#thinking.append(text);
+  }
+
+  #count(tokens) {
+    const now = performance.now();
+    if (!this.joined) this.first ??= (now - this.started) / 1000;
+    if (this.last !== undefined) this.#plot.add((now - this.last) / 1000);
+    this.last = now;
+    this.tokens += tokens;
+    if (this.state !== "streaming") {
+      if (this.state === "waiting") announce(`${this.title.textContent}: streaming`);
+      this.#set("streaming");
+    }
+    if (this.maxTokens) this.#bar.value = Math.min(100, (100 * this.tokens) / this.maxTokens);
+  }
+
+  #progress({ tokens, percentage, tokensPerSecond }) {
+    this.tokens = Math.max(this.tokens, tokens);
+    this.speed = tokensPerSecond;
+    if (percentage !== undefined) this.#bar.value = percentage;
+  }
+
+  #complete({ tokens, finishReason, seconds }) {
+    if (this.joined) this.all = seconds;
+    this.tokens = Math.max(this.tokens, tokens ?? 0);
+    const stopped = (finishReason ?? this.#finish) === "cancelled";
+    const said = `${stopped ? "Stopped" : "Complete"}: ${this.tokens} tokens`;
+    this.#bar.value = stopped ? this.#bar.value : 100;
+    this.#end(stopped ? "stopped" : "complete", `${said} in ${duration(this.#elapsed())}`);
+  }
+
+  #end(state, said) {
+    this.all ??= this.#elapsed();
+    clearInterval(this.#ticker);
+    this.#tick();
+    this.#text.flush();
+    this.#set(state);
+    announce(said);
+  }
+
+  #elapsed() {
+    return this.all ?? (performance.now() - this.started) / 1000;
+  }
+
+  #tick() {
+    const elapsed = this.#elapsed();
+    const counted = this.tokens / elapsed;
+    const speed = this.live ? (this.speed ?? counted) : counted;
+    this.#figures.tokens.textContent = String(this.tokens);
+    this.#figures["tokens/s"].textContent = speed ? speed.toFixed(1) : "–";
+    const first = this.first === undefined ? "–" : duration(this.first);
+    this.#figures["first token"].textContent = first;
+    this.#figures.elapsed.textContent = duration(elapsed);
+  }
+
+  #clear() {
+    this.tokens = 0;
+    this.first = this.all = this.last = this.speed = this.#finish = undefined;
+    this.#text.clear();
+    this.#plot.clear();
+    this.#bar.value = 0;
+    this.#happened.replaceChildren();
+    this.#failure.hidden = true;
+    this.#thinking.textContent = "";
+    this.#thought.hidden = true;
+    for (const figure of Object.values(this.#figures)) figure.textContent = "–";
+  }
+
+  #set(state) {
+    this.state = state;
+    this.#badge.textContent = STATES[state];
+    this.#badge.dataset.state = state;
+    this.#output.setAttribute("aria-busy", String(this.live));
+    this.onState(state);
+  }
+}

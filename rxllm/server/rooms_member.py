@@ -1,0 +1,150 @@
+"""Who is in a room, and what the model has to say there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxllm.server.failures import InvalidMessageError, failed
+from rxllm.server.messages import Complete, RoomMessage, StreamChunk
+from rxllm.server.streams import Frame
+from rxllm.server.websocket_outbox import Outbox, encode_message
+
+__all__ = ["BOT", "Member", "Reply", "check_name", "is_addressed", "name_key"]
+
+BOT: Final = "assistant"
+_RESERVED: Final = {BOT, "bot", "ai"}
+_CALLS: Final = re.compile(r"\b(?:bot|ai|assistant|help|explain)\b", re.IGNORECASE)
+_QUESTION: Final = re.compile(r"\?(?!\w)")  # not the one in a URL
+
+
+def is_addressed(text: str) -> bool:
+    """Whether the model shall answer: it is called, or something is asked.
+
+    >>> is_addressed("AI, say something"), is_addressed("What now?"), is_addressed("He said so")
+    (True, True, False)
+    """
+    return _CALLS.search(text) is not None or _QUESTION.search(text) is not None
+
+
+def name_key(name: str) -> str:
+    """What two names have in common that look the same.
+
+    >>> name_key("Ann") == name_key("ann")
+    True
+    """
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def check_name(name: str, field: str) -> None:
+    """Raise if a name can't be told from another by looking at it.
+
+    Raises:
+        InvalidMessageError: it begins or ends with a space, holds what can't be seen, or is one of
+            the model's.
+    """
+    if not name.isprintable() or name.strip() != name:
+        raise InvalidMessageError(
+            f"a name has printable characters, and no space around them: {name!r}", field
+        )
+    if field == "name" and name_key(name) in _RESERVED:
+        raise InvalidMessageError(f"{name!r} is the model's name: choose another one", field)
+
+
+class Member:
+    """Somebody in a room: a name, and the outbox of a connection.
+
+    Attributes:
+        typing: ends the time in which the member counts as writing; None: the member is not.
+    """
+
+    def __init__(self, name: str, outbox: Outbox) -> None:
+        self.name = name
+        self.outbox = outbox
+        self.typing: asyncio.TimerHandle | None = None
+        self._reading: set[abc.DisposableBase] = set()
+
+    def read(
+        self,
+        frames: Observable[Frame],
+        on_frame: Callable[[Frame], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Subscribe to `frames` with the demand of this client, until it leaves."""
+        subscription = SingleAssignmentDisposable()
+        self._reading.add(subscription)
+        ended = partial(self._reading.discard, subscription)
+
+        def failed_(error: Exception) -> None:
+            ended()
+            on_error(error)
+
+        subscription.disposable = frames.subscribe(
+            on_frame, failed_, ended, scheduler=self.outbox.scheduler
+        )
+
+    def leave(self) -> None:
+        """Read nothing any more, and write nothing."""
+        if self.typing is not None:
+            self.typing.cancel()
+            self.typing = None
+        reading, self._reading = self._reading, set()
+        for each in reading:
+            each.dispose()
+
+
+class Reply:
+    """An answer of the model, as the members of a room read it: each at its own pace.
+
+    Who lags behind gets what it has missed joined, and who comes late the same. After the last
+    event each gets the whole answer as a message.
+
+    Args:
+        room: the room's name.
+        reply_id: the id of the stream and of the message.
+        frames: the stream, to be subscribed to once for each reader.
+
+    Attributes:
+        message: the whole answer, before any member reads its last event; None if there is none.
+    """
+
+    def __init__(self, room: str, reply_id: str, frames: Observable[Frame]) -> None:
+        self.message: RoomMessage | None = None
+        self._room = room
+        self._id = reply_id
+        self._frames = frames
+        self._last: tuple[Frame, bytes] | None = None
+
+    def attach(self, member: Member) -> None:
+        """Let `member` read, from the beginning."""
+        member.read(
+            self._frames, partial(self._pass, member.outbox), partial(self._lose, member.outbox)
+        )
+
+    def _pass(self, outbox: Outbox, frame: Frame) -> None:
+        outbox.write(self._encoded(frame))
+        if frame.is_last and self.message is not None:
+            outbox.send(self.message)
+
+    def _lose(self, outbox: Outbox, error: Exception) -> None:
+        message = failed(error, self._id)
+        message.room = self._room
+        outbox.send(message)
+
+    def _encoded(self, frame: Frame) -> bytes:
+        """A frame with the name of the room: encoded once for all who read it as it comes."""
+        if self._last is None or self._last[0] is not frame:
+            message: StreamChunk | Complete | msgspec.Struct = frame.message
+            if isinstance(message, Complete):
+                message = msgspec.structs.replace(message, text=None)
+            message = msgspec.structs.replace(message, room=self._room)
+            self._last = frame, encode_message(message)
+        return self._last[1]

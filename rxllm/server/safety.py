@@ -1,0 +1,192 @@
+"""Who may ask, and from where: row by row what stands between the network and the handlers.
+
+- **Host**: a server that listens on a loopback address answers requests for `localhost` and
+  loopback addresses only, and for the `hosts` that it is given. So a web page can't reach it
+  through a name that is made to point here (DNS rebinding).
+- **Origin**: what a browser sends in the name of another site is refused: WebSockets, all that is
+  no GET, and, by `Sec-Fetch-Site`, GET as well. Programs that are no browsers send neither header.
+- **Key**: with an `api_key`, all but the health check asks for it: `Authorization: Bearer KEY`,
+  `X-API-Key: KEY`, or `Authorization: Basic`, with the key as the password and any name. A browser
+  asks its user for the last one, and then sends it with the page, `fetch`, `EventSource` and
+  `WebSocket` alike. A key in a URL is not taken: URLs are logged, and handed on as referrers.
+- **CORS**: no other site may read, unless it is listed.
+- **Headers**: a strict Content-Security-Policy, no sniffing, no framing, no referrer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from rxllm.errors import BadRequestError
+from rxllm.server.failures import RefusedError
+from rxllm.server.observing import health
+
+__all__ = ["HEADERS", "Guard"]
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "Server": "rxllm",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+_SAFE_METHODS: Final = {"GET", "HEAD", "OPTIONS"}
+_CHALLENGE: Final = 'Basic realm="rxllm", charset="UTF-8"'
+
+
+class Guard:
+    """Decides on each request. Made by `create_app`.
+
+    Args:
+        api_key: what clients have to know; None asks for none.
+        cors: origins (`https://example.org`) of other sites that may use the server; `"*"` is all.
+        hosts: names, without a port, under which the server is reached, besides those of loopback.
+
+    Raises:
+        BadRequestError: the key is empty or not ASCII, or an origin is none.
+    """
+
+    def __init__(self, api_key: str | None, cors: tuple[str, ...], hosts: tuple[str, ...]) -> None:
+        if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
+            raise BadRequestError("an API key is a text of printable ASCII characters")
+        if isinstance(cors, str) or isinstance(hosts, str):
+            raise BadRequestError("cors and hosts are lists of texts")
+        for origin in cors:
+            parts = urlsplit(origin)
+            if origin != "*" and f"{parts.scheme}://{parts.netloc}" != origin:
+                raise BadRequestError(f"an origin is such as https://example.org, not {origin!r}")
+        self._key = None if api_key is None else api_key.encode()
+        self._cors = frozenset(cors)
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Let the request pass, or raise what is wrong with it."""
+        self._check_host(request)
+        self._check_origin(request)
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return self._preflight(request)
+        if self._key is not None and request.match_info.handler is not health:
+            self._check_key(request, self._key)
+        return await handler(request)
+
+    async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Put the headers on every response: for `on_response_prepare`."""
+        for name, value in HEADERS.items():
+            response.headers[name] = value
+        if response.status == 401:
+            response.headers[hdrs.WWW_AUTHENTICATE] = _CHALLENGE
+        if self._cors:
+            response.headers.add(hdrs.VARY, "Origin")
+            origin = request.headers.get(hdrs.ORIGIN)
+            if origin is not None and self._is_listed(origin):
+                response.headers["Access-Control-Allow-Origin"] = origin
+                response.headers["Access-Control-Expose-Headers"] = "X-Stream-Id, Retry-After"
+                response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+
+    def _check_host(self, request: web.Request) -> None:
+        name = _host_name(request.headers.get(hdrs.HOST, ""))
+        if name in self._hosts or _is_loopback(name):
+            return
+        transport = request.transport
+        local = transport.get_extra_info("sockname") if transport is not None else None
+        address = local[0] if isinstance(local, tuple) else ""
+        if self._hosts or _is_loopback(address):
+            raise RefusedError("host_not_allowed", f"this server is not {name[:100]!r}", 421)
+
+    def _check_origin(self, request: web.Request) -> None:
+        headers = request.headers
+        origin = headers.get(hdrs.ORIGIN)
+        if origin is not None:
+            changes = request.method not in _SAFE_METHODS or hdrs.UPGRADE in headers
+            is_own = urlsplit(origin).netloc.lower() == headers.get(hdrs.HOST, "").lower()
+            if changes and not is_own and not self._is_listed(origin):
+                raise RefusedError(
+                    "origin_not_allowed", f"requests from {origin[:200]!r} are not taken", 403
+                )
+        is_foreign = headers.get("Sec-Fetch-Site") == "cross-site"
+        is_listed = origin is not None and self._is_listed(origin)
+        if is_foreign and not is_listed and not self._is_navigation(request):
+            raise RefusedError("origin_not_allowed", "requests from other sites are not taken", 403)
+
+    def _is_navigation(self, request: web.Request) -> bool:
+        """A link to the page, on another site."""
+        is_page = request.path.endswith("/") or "/static/" in request.path
+        return is_page and request.method in _SAFE_METHODS
+
+    def _is_listed(self, origin: str) -> bool:
+        return origin in self._cors or "*" in self._cors
+
+    def _check_key(self, request: web.Request, key: bytes) -> None:
+        given = _given_key(request)
+        if given is None:
+            raise RefusedError(
+                "unauthorized", "an API key is needed: `Authorization: Bearer ...`", 401
+            )
+        if not hmac.compare_digest(given, key):
+            raise RefusedError("unauthorized", "the API key is wrong", 401)
+
+    def _preflight(self, request: web.Request) -> web.Response:
+        origin = request.headers.get(hdrs.ORIGIN, "")
+        if not self._is_listed(origin):
+            raise RefusedError("origin_not_allowed", "requests from this site are not taken", 403)
+        return web.Response(
+            status=204,
+            headers={
+                "Access-Control-Allow-Methods": "GET, POST, DELETE",
+                "Access-Control-Allow-Headers": (
+                    "Authorization, Content-Type, Last-Event-ID, X-API-Key"
+                ),
+                "Access-Control-Max-Age": "600",
+            },
+        )
+
+
+def _host_name(host: str) -> str:
+    """`Host` without its port, in lower case."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _given_key(request: web.Request) -> bytes | None:
+    plain = request.headers.get("X-API-Key")
+    if plain is not None:
+        return plain.encode("utf-8", "surrogateescape")
+    scheme, _, value = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip().encode("utf-8", "surrogateescape")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return b""
+    return None

@@ -1,0 +1,180 @@
+"""What one client of the WebSocket asks for, and what it gets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import WSCloseCode
+
+from rxllm.errors import RxLLMError
+from rxllm.server.catalogue import Catalogue
+from rxllm.server.chat import Chat
+from rxllm.server.failures import InvalidMessageError, failed, invalid
+from rxllm.server.messages import (
+    ClientMessage,
+    Connected,
+    Join,
+    Leave,
+    ListModels,
+    Models,
+    Pause,
+    Ping,
+    Pong,
+    Resume,
+    Say,
+    SendChat,
+    Start,
+    Stop,
+    Typing,
+)
+from rxllm.server.rooms import Rooms
+from rxllm.server.websocket_outbox import Outbox
+from rxllm.server.websocket_streams import ClientStreams
+
+__all__ = ["Session"]
+
+_CAPABILITIES: Final = ("streams", "pause", "progress", "chat", "rooms")
+_WELCOME: Final = "Say something, and the model answers. It remembers what was said here."
+
+_decode = msgspec.json.Decoder(ClientMessage).decode
+
+
+class _Names(msgspec.Struct):
+    """What an answer to a wrong message needs of it."""
+
+    id: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    room: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+
+
+_decode_names = msgspec.json.Decoder(_Names).decode
+
+
+class Session:
+    """One client: its streams, its chat, and what it asks for.
+
+    Args:
+        catalogue: whose models are asked.
+        rooms: those of the server.
+
+    Attributes:
+        outbox: where all messages to the client go; when it closes, all ends that was begun.
+        code, reason: with which the connection is to be closed.
+    """
+
+    def __init__(self, catalogue: Catalogue, rooms: Rooms) -> None:
+        self.code: int = WSCloseCode.OK
+        self.reason = b""
+        self.outbox = Outbox(self._end)
+        self._catalogue = catalogue
+        self._rooms = rooms
+        self._streams = ClientStreams(
+            catalogue.registry, self.outbox, catalogue.limits.streams_per_connection
+        )
+        self._chat = Chat(catalogue, self._streams, self.outbox)
+
+    def greet(self) -> None:
+        """Say what can be done here."""
+        models = self._catalogue.listed
+        self.outbox.send(
+            Connected(
+                capabilities=_CAPABILITIES,
+                models=models,
+                default_model=self._catalogue.default,
+                welcome=_WELCOME,
+            )
+        )
+
+    def receive(self, text: str) -> None:
+        """Do what a message asks for, or say what is wrong with it.
+
+        Nothing is done for a client that has gone: nobody would end it.
+        """
+        if not self.outbox.is_open:
+            return
+        try:
+            message = _decode(text)
+        except msgspec.DecodeError as error:
+            self._refuse_unread(invalid(error), text)
+            return
+        except RecursionError:
+            self.refuse(InvalidMessageError("this is nested too deep"))
+            return
+        named = getattr(message, "id", None), getattr(message, "room", None)
+        try:
+            self._act(message)
+        except RxLLMError as error:
+            self.refuse(error, *named)
+        except Exception as error:
+            self.refuse(error, *named)
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"a WebSocket message failed: {type(message)}", "exception": error}
+            )
+
+    def refuse(
+        self, error: Exception, stream_id: str | None = None, room: str | None = None
+    ) -> None:
+        """Say what is wrong.
+
+        An `error` with an id ends the stream of that id. So one about a stream that lives on, such
+        as a second one of its id, has none.
+        """
+        if stream_id in self._streams or stream_id in self._chat:
+            stream_id = None
+        message = failed(error, stream_id)
+        message.room = room
+        self.outbox.send(message)
+
+    def _refuse_unread(self, error: InvalidMessageError, text: str) -> None:
+        try:
+            names = _decode_names(text)
+        except (msgspec.DecodeError, RecursionError):
+            names = _Names()
+        self.refuse(error, names.id, names.room)
+
+    def _act(self, message: ClientMessage) -> None:
+        match message:
+            case Start():
+                self._start(message)
+            case Stop() if message.id in self._chat:
+                self._chat.withdraw(message.id)
+            case Stop():
+                self._streams.stop(message.id)
+            case Pause():
+                self._streams.pause(message.id)
+            case Resume():
+                self._streams.resume(message.id)
+            case SendChat():
+                self._chat.say(message)
+            case ListModels():
+                catalogue = self._catalogue
+                self.outbox.send(Models(models=catalogue.listed, default_model=catalogue.default))
+            case Ping():
+                self.outbox.send(Pong())
+            case Join():
+                self._rooms.join(self.outbox, message.room, message.name)
+            case Leave():
+                self._rooms.leave(self.outbox, message.room)
+            case Say():
+                self._rooms.say(self.outbox, message.room, message.text)
+            case Typing():
+                if message.name is not None:
+                    raise InvalidMessageError("who writes is known by the server", "name")
+                self._rooms.type(self.outbox, message.room, message.typing)
+
+    def _start(self, message: Start) -> None:
+        if message.prompt is not None and message.messages is not None:
+            raise InvalidMessageError("give `prompt` or `messages`, not both", "messages")
+        if message.id in self._chat:
+            raise InvalidMessageError(f"a chat message {message.id!r} waits already", "id")
+        prompt = message.messages if message.prompt is None else message.prompt
+        self._streams.begin(
+            message.id,
+            lambda listed: self._catalogue.ask(prompt, message.options, stream_id=listed),
+        )
+
+    def _end(self) -> None:
+        self._chat.close()
+        self._streams.close()
+        self._rooms.leave_all(self.outbox)

@@ -1,0 +1,59 @@
+"""A stream as lines of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.sinks._answering import Form, OnEnd, answer
+from rxllm.sinks._encoding import text_line
+from rxllm.sinks._sending import NDJSON
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_FORM: Final = Form("ndjson", NDJSON, text_line, b"\n", with_text=True)
+
+
+def ndjson(
+    request: web.Request,
+    stream: Observable[Chunk],
+    *,
+    stream_id: str | None = None,
+    first_position: int = 1,
+    heartbeat: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    max_stall: float = 300.0,
+    on_end: OnEnd | None = None,
+) -> Coroutine[Any, Any, web.StreamResponse]:
+    """Answer a request with a stream, a JSON object on each line (`application/x-ndjson`).
+
+    The messages are those of `sse`; the last line is a `complete` with the whole text, which no
+    line before it repeats, or an `error` with what had been said. An answer that ends without one
+    of these was cut.
+
+    Completion, error, restart, a client that leaves, and demand are as at `sse`.
+
+    Args:
+        request, stream, stream_id, first_position, headers, max_stall, on_end: as at `sse`.
+        heartbeat: seconds of silence, above 0, after which an empty line goes out; None: none
+            does, for not every reader of NDJSON passes over them.
+
+    Raises:
+        TypeError: `stream` is no stream, or `request` no request of aiohttp.
+        ValueError: a number is out of range, or `stream_id` can't be the value of a header.
+    """
+    return answer(
+        _FORM,
+        request,
+        stream,
+        stream_id=stream_id,
+        first_position=first_position,
+        heartbeat=heartbeat,
+        headers=headers,
+        max_stall=max_stall,
+        on_end=on_end,
+    )

@@ -1,0 +1,141 @@
+"""Many clients at once: `python -m tests.benchmarks.load [clients] [seconds]`.
+
+A server in a process of its own, each client with a stream of 20 tokens a second. Told are the
+tokens that clients got, the longest silence that one saw, the CPU time of the server for each
+delivered token, and its memory for each stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+RATE = 20
+SERVER = """
+import asyncio, sys
+from rxllm import Settings
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server import Limits, create_app
+from rxllm.server.serve import serve
+
+clients, seconds = int(sys.argv[1]), float(sys.argv[2])
+words = [" word"] * int(20 * seconds)
+app = create_app(
+    {"tiny": ScriptedModel(words, delay=1 / 20)},
+    limits=Limits(streams=2 * clients, ended_streams=2 * clients),
+    settings=Settings(remote_streams=2 * clients, shutdown=0.0),
+)
+asyncio.run(serve(app, port=0, say=lambda line: print(line, flush=True)))
+"""
+
+
+class Load(NamedTuple):
+    """What was seen. Times in seconds; `tokens` are those of each client."""
+
+    tokens: list[int]
+    completed: int
+    longest_silence: float
+    cpu_per_token: float
+    bytes_per_stream: float
+
+
+class Client:
+    """Counts the tokens of one stream."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.has_completed = False
+        self.longest_silence = 0.0
+
+    async def run(self, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /stream?prompt=Hi HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        last, tail = 0.0, b""
+        while not self.has_completed:
+            data = await reader.read(65536)
+            if not data:
+                break
+            now = time.monotonic()
+            if last:
+                self.longest_silence = max(self.longest_silence, now - last)
+            last = now
+            self._count(tail, data)
+            tail = data[-30:]
+        writer.close()
+
+    def _count(self, tail: bytes, data: bytes) -> None:
+        both = tail + data
+        for what in (b'"type":"token"', b"event: complete"):
+            found = both.count(what) - tail.count(what)
+            if what == b"event: complete":
+                self.has_completed = self.has_completed or found > 0
+            else:
+                self.tokens += found
+
+
+def load(clients: int, seconds: float) -> Load:
+    """Run it."""
+    with _server(clients, seconds) as (pid, port):
+        memory, cpu = _memory(pid), _cpu(pid)
+        those = [Client() for _ in range(clients)]
+
+        async def main() -> float:
+            running = [asyncio.ensure_future(each.run(port)) for each in those]
+            await asyncio.sleep(seconds * 0.8)
+            used = _memory(pid) - memory
+            await asyncio.wait_for(asyncio.gather(*running), seconds * 4 + 30)
+            return used
+
+        used = asyncio.run(main())
+        tokens = [each.tokens for each in those]
+        return Load(
+            tokens,
+            sum(each.has_completed for each in those),
+            max(each.longest_silence for each in those),
+            (_cpu(pid) - cpu) / max(1, sum(tokens)),
+            used / clients,
+        )
+
+
+@contextmanager
+def _server(clients: int, seconds: float) -> Iterator[tuple[int, int]]:
+    command = [sys.executable, "-c", SERVER, str(clients), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout is not None
+            yield program.pid, int(program.stdout.readline().split("/")[2].split(":")[1])
+        finally:
+            program.terminate()
+
+
+def _memory(pid: int) -> float:
+    """Resident bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of user and system time."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main(clients: int = 500, seconds: float = 30.0) -> None:
+    """Measure, and print."""
+    seen = load(clients, seconds)
+    print(f"{clients} clients at {RATE} tokens/s for {seconds:g} s: {seen.completed} completed")
+    print(f"tokens of a client: {min(seen.tokens)} to {max(seen.tokens)}")
+    print(f"longest silence {seen.longest_silence * 1000:.0f} ms")
+    print(f"CPU time of the server: {seen.cpu_per_token * 1e6:.0f} us a delivered token")
+    print(f"memory: {seen.bytes_per_stream / 1024:.0f} KiB a stream, its connection included")
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))

@@ -1,0 +1,129 @@
+"""What stands at both ends of a relay, in processes of their own so that they are not measured.
+
+`python -m tests.benchmarks.relay_peers upstream TOKENS SECONDS` prints its address, and serves chat
+completions, a token every so many seconds, until its input ends.
+
+`python -m tests.benchmarks.relay_peers readers URL COUNT` reads COUNT answers at once, each to its
+end, and prints how many bytes they had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+MODULE = "tests.benchmarks.relay_peers"
+WORD = "word%d "
+
+
+@contextmanager
+def upstream(tokens: int, seconds: float) -> Iterator[str]:
+    """The address of a server of chat completions of that many tokens."""
+    with subprocess.Popen(
+        [sys.executable, "-m", MODULE, "upstream", str(tokens), str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.stdin.close()
+
+
+async def read_all(url: str, count: int) -> int:
+    """Have `count` answers read at once in another process; returns their bytes."""
+    readers = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", MODULE, "readers", url, str(count), stdout=subprocess.PIPE
+    )
+    said, _ = await readers.communicate()
+    assert readers.returncode == 0
+    return int(said)
+
+
+def _events(tokens: int) -> list[bytes]:
+    form = (
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,'
+        b'"model":"gpt","choices":[{"index":0,"delta":%b,"finish_reason":%b}]}\n\n'
+    )
+    words = [form % (b'{"content":"%b"}' % (WORD % n).encode(), b"null") for n in range(tokens)]
+    first = form % (b'{"role":"assistant","content":""}', b"null")
+    return [first, *words, form % (b"{}", b'"stop"') + b"data: [DONE]\n\n"]
+
+
+async def _serve(tokens: int, seconds: float) -> None:
+    from aiohttp import web
+
+    events = _events(tokens)
+    numbers = itertools.count()
+
+    async def complete(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        if seconds == 0:
+            await response.write(b"".join(events))
+            return response
+        loop = asyncio.get_running_loop()
+        due = loop.time() + next(numbers) * 0.382 % 1 * seconds  # not all in step
+        for event in events:
+            due += seconds
+            await asyncio.sleep(due - loop.time())
+            await response.write(event)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/chat/completions", complete)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+class _Reader(asyncio.Protocol):
+    """Reads one chunked answer to its end."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tail = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.size += len(data)
+        self._tail = (self._tail + data)[-5:]
+        if self._tail == b"0\r\n\r\n" and not self.done.done():
+            self.done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(exc or ConnectionResetError("cut"))
+
+
+async def _read(url: str, count: int) -> None:
+    loop = asyncio.get_running_loop()
+    address = urlsplit(url)
+    head = f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
+    readers = []
+    for _ in range(count):
+        transport, reader = await loop.create_connection(
+            _Reader, address.hostname or "", address.port or 80
+        )
+        transport.write(head)
+        readers.append((transport, reader))
+    await asyncio.gather(*(reader.done for _, reader in readers))
+    print(sum(reader.size for _, reader in readers))
+    for transport, _ in readers:
+        transport.close()
+
+
+if __name__ == "__main__":
+    role, first, second = sys.argv[1:]
+    asyncio.run(
+        _serve(int(first), float(second)) if role == "upstream" else _read(first, int(second))
+    )

@@ -1,0 +1,353 @@
+"""Row K9: the WebSocket client of `rxllm.js`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from rxllm.chunks import End, Token
+from rxllm.server.messages import (
+    ChatMessage,
+    Complete,
+    Connected,
+    Failed,
+    Joined,
+    ServerMessage,
+    StreamChunk,
+)
+from tests.server.page.conftest import Library
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CONNECT = """
+  const backoff = { base: 0.02, cap: 0.04 };
+  const connect = (options = {}) => {
+    const connection = new rxllm.Connection({ backoff, ...options });
+    connection.statuses = [];
+    connection.addEventListener("status", ({ detail }) => connection.statuses.push(detail.status));
+    return connection;
+  };
+  const next = (target, type) =>
+    new Promise((resolve) =>
+      target.addEventListener(type, ({ detail }) => resolve(detail), { once: true }));
+"""
+
+
+class Sockets:
+    """A server that answers as it is told, and counts its connections."""
+
+    def __init__(self) -> None:
+        self.routes = web.RouteTableDef()
+        self.routes.get("/ws")(self.serve)
+        self.connections = 0
+        self.live: list[web.WebSocketResponse] = []
+        self.got: list[dict[str, Any]] = []
+        self.greet = True
+        self.cut_first = 0
+
+    async def serve(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        self.connections += 1
+        self.live.append(socket)
+        if self.greet:
+            await self.send(socket, Connected(capabilities=(), models=(), default_model="m"))
+        if self.connections <= self.cut_first:
+            await socket.close()
+        async for message in socket:
+            self.got.append(msgspec.json.decode(message.data))
+            await self.answer(socket, self.got[-1])
+        self.live.remove(socket)
+        return socket
+
+    async def send(self, socket: web.WebSocketResponse, message: ServerMessage) -> None:
+        await socket.send_str(msgspec.json.encode(message).decode())
+
+    async def say(self, socket: web.WebSocketResponse, stream: str, *texts: str) -> None:
+        for position, text in enumerate(texts, 1):
+            chunk = StreamChunk(id=stream, position=position, timestamp=1.0, chunk=Token(text))
+            await self.send(socket, chunk)
+
+    async def answer(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
+        kind, stream = message["type"], message.get("id", "")
+        if kind == "start" and message["prompt"] == "cut me":
+            await self.say(socket, stream, "so ", "far")
+            await socket.close()
+        elif kind == "start" and message["prompt"] == "cut me once" and self.connections == 1:
+            await self.say(socket, stream, "lost")
+            await socket.close()
+        elif kind == "start" and message["prompt"] == "fail":
+            await self.send(socket, Failed(code="rate_limit", message="slow down", id=stream))
+        elif kind == "start":
+            await self.say(socket, stream, message["prompt"], "!")
+            if message["prompt"] != "for ever":
+                await self.send(socket, Complete(id=stream, tokens=2, seconds=0.1))
+        elif kind == "stop":
+            end = StreamChunk(id=stream, position=9, timestamp=1.0, chunk=End("cancelled"))
+            await self.send(socket, end)
+            await self.send(
+                socket, Complete(id=stream, tokens=2, seconds=0.1, finish_reason="cancelled")
+            )
+        elif kind == "chat":
+            await self.say(socket, stream, "well")
+            await self.send(socket, Complete(id=stream, tokens=1, seconds=0.1))
+            await self.send(socket, ChatMessage(id=stream, text="well", history=1))
+        elif kind == "join":
+            joined = Joined(room=message["room"], name=message["name"], participants=("Ada",))
+            await self.send(socket, joined)
+
+
+async def test_many_streams_share_a_connection(in_browser: Library) -> None:
+    """Each hears its own messages, from the first one on; begun before there is a connection."""
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        const heard = { one: [], two: [], three: [] };
+        const streams = Object.keys(heard).map((prompt) =>
+          connection.start({ prompt, maxTokens: 5 }, ({ type }) => heard[prompt].push(type)));
+        const ends = await Promise.all(streams.map(({ done }) => done));
+        return [heard, streams.map(({ text }) => text), ends.map(({ tokens }) => tokens)];
+        """,
+        None,
+        sockets.routes,
+    )
+    kinds = ["chunk", "chunk", "complete"]
+    assert found == [
+        dict.fromkeys(("one", "two", "three"), kinds),
+        ["one!", "two!", "three!"],
+        [2] * 3,
+    ]
+    assert sockets.connections == 1
+    assert sockets.got[0]["options"] == {"maxTokens": 5}
+    assert len({message["id"] for message in sockets.got}) == 3
+
+
+async def test_stop_pause_and_resume_are_said(in_browser: Library) -> None:
+    sockets = Sockets()
+    reason = await in_browser(
+        CONNECT
+        + """
+        const stream = connect().start({ prompt: "for ever" }, ({ position }) => {
+          if (position !== 2) return;
+          stream.pause();
+          stream.resume();
+          stream.stop();
+        });
+        return (await stream.done).finishReason;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert reason == "cancelled"
+    assert [message["type"] for message in sockets.got] == ["start", "pause", "resume", "stop"]
+
+
+async def test_a_failure_rejects_with_its_code(in_browser: Library) -> None:
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const heard = [];
+        const stream = connect().start({ prompt: "fail" }, ({ code }) => heard.push(code));
+        await stream.done.catch(({ code, name }) => heard.push(name, code));
+        return heard;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == ["rate_limit", "RxllmError", "rate_limit"]
+
+
+async def test_there_is_one_attempt_to_come_back_at_a_time(in_browser: Library) -> None:
+    """Row K9: reconnects multiplied, in the original: each lost connection began another series."""
+    sockets = Sockets()
+    sockets.cut_first = 4
+    statuses = await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        connection.connect();
+        connection.connect(); // it is on its way
+        let connected = 0;
+        await new Promise((resolve) => connection.addEventListener("connected", () => {
+          connected += 1;
+          if (connected === 5) resolve();
+        }));
+        connection.connect(); // it is there
+        await new Promise((resolve) => setTimeout(resolve, 200)); // what is too many would come now
+        return connection.statuses;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert sockets.connections == 5
+    assert statuses == ["connecting", "open", *["waiting", "connecting", "open"] * 4]
+    assert len(sockets.live) == 1
+
+
+async def test_a_connection_that_does_not_hold_counts_as_another_failure(
+    in_browser: Library,
+) -> None:
+    sockets = Sockets()
+    sockets.cut_first = 3
+    found = await in_browser(
+        CONNECT
+        + """
+        const attempts = [];
+        const connection = connect();
+        connection.addEventListener("status", ({ detail }) => {
+          if (detail.attempt) attempts.push([detail.attempt, detail.delay <= 0.04]);
+        });
+        connection.connect();
+        while (attempts.length < 3) await next(connection, "status");
+        return attempts;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == [[1, True], [2, True], [3, True]]
+
+
+async def test_disconnecting_is_for_good(in_browser: Library) -> None:
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        const stream = connection.start({ prompt: "for ever" }, ({ position }) => {
+          if (position === 2) connection.disconnect();
+        });
+        const code = await stream.done.catch((error) => [error.code, error.partial]);
+        await new Promise((resolve) => setTimeout(resolve, 150)); // an attempt would come now
+        return [code, connection.status];
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == [["disconnected", "for ever!"], "closed"]
+    assert sockets.connections == 1
+
+
+async def test_disconnecting_while_it_waits_cancels_the_attempt(in_browser: Library) -> None:
+    sockets = Sockets()
+    sockets.cut_first = 1
+    await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        connection.connect();
+        while ((await next(connection, "status")).status !== "waiting");
+        connection.disconnect();
+        await new Promise((resolve) => setTimeout(resolve, 150));
+        """,
+        None,
+        sockets.routes,
+    )
+    assert sockets.connections == 1
+
+
+async def test_a_stream_whose_connection_is_lost_fails_with_what_it_said(
+    in_browser: Library,
+) -> None:
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const stream = connect().start({ prompt: "cut me" });
+        return stream.done.catch(({ code, partial }) => [code, partial]);
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == ["connection_lost", "so far"]
+
+
+async def test_or_it_is_asked_for_again_after_a_restart(in_browser: Library) -> None:
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const kinds = [];
+        const stream = connect().start(
+          { prompt: "cut me once" },
+          ({ type, chunk }) => kinds.push(chunk?.kind ?? chunk?.type ?? type),
+          { onLost: "restart" },
+        );
+        await stream.done;
+        return [kinds, stream.text];
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == [["token", "restart", "token", "token", "complete"], "cut me once!"]
+    assert [message["type"] for message in sockets.got] == ["start", "start"]
+
+
+async def test_rooms_are_joined_again(in_browser: Library) -> None:
+    sockets = Sockets()
+    sockets.cut_first = 1
+    await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        connection.join("lobby", "Ada");
+        await next(connection, "joined");
+        """,
+        None,
+        sockets.routes,
+    )
+    assert sockets.got[-1] == {"type": "join", "room": "lobby", "name": "Ada"}
+    assert sockets.connections == 2
+
+
+async def test_what_needs_a_connection_says_that_there_is_none(in_browser: Library) -> None:
+    code = await in_browser(
+        CONNECT + "try { connect().say('lobby', 'hi'); } catch (error) { return error.code; }"
+    )
+    assert code == "not_connected"
+
+
+async def test_a_chat_is_a_stream_and_then_a_message(in_browser: Library) -> None:
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        const whole = next(connection, "chat_message");
+        const stream = connection.chat("hello", undefined, { model: "m" });
+        await stream.done;
+        return [stream.text, (await whole).text];
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == ["well", "well"]
+    assert sockets.got[0]["options"] == {"model": "m"}
+
+
+async def test_a_connection_gone_silent_is_lost(in_browser: Library) -> None:
+    """A network that swallows packets closes nothing: no answer to a ping tells."""
+    sockets = Sockets()
+
+    async def silent(socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+
+    sockets.answer = silent  # type: ignore[method-assign]
+    await in_browser(
+        CONNECT
+        + """
+        const connection = connect({ heartbeat: 0.05 });
+        connection.connect();
+        while ((await next(connection, "status")).status !== "waiting");
+        connection.disconnect();
+        """,
+        None,
+        sockets.routes,
+    )
+    assert sockets.got[0] == {"type": "ping"}

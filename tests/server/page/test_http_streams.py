@@ -1,0 +1,207 @@
+"""Row K10: streams over HTTP with `rxllm.js`: resumed with no gap and no repeat, or an error."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from rxllm.chunks import Chunk, Token
+from rxllm.server.messages import Complete, Failed, StreamChunk
+from tests.server.page.conftest import Library
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+FOLLOW = """
+  const client = new rxllm.Client({ retries: 3, backoff: { base: 0.01, cap: 0.02 } });
+  const follow = async (stream) => {
+    const positions = [];
+    let error;
+    try {
+      for await (const { position } of stream) {
+        positions.push(position);
+        await fetch(`/seen?position=${position}`, { method: "POST" });
+      }
+    } catch (caught) {
+      const { code, partial, status, field } = caught;
+      error = { code, partial, status, field };
+    }
+    return { positions, error, text: stream.text, id: stream.id, resumed: stream.resumed };
+  };
+"""
+
+
+def event(message: StreamChunk | Complete | Failed) -> bytes:
+    name = message.__struct_config__.tag
+    data = msgspec.json.encode(message)
+    return f"event: {name}\nid: {message.position}\ndata: ".encode() + data + b"\n\n"
+
+
+def token(position: int, text: str | Chunk) -> bytes:
+    chunk = Token(text) if isinstance(text, str) else text
+    return event(StreamChunk(id="s 1", position=position, timestamp=1.0, chunk=chunk))
+
+
+def complete(position: int) -> bytes:
+    return event(Complete(id="s 1", tokens=position - 1, seconds=1.0, position=position))
+
+
+class Replies:
+    """A server whose connections each send what they are told to, and are cut once it was seen: a
+    browser may drop what it has not handed out when a connection breaks."""
+
+    def __init__(self, *replies: bytes | int) -> None:
+        self.replies = list(replies)
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.routes = web.RouteTableDef()
+        self.seen = asyncio.Condition()
+        self.position = 0
+        self.routes.post("/seen")(self.see)
+        self.routes.post("/stream")(self.reply)
+        self.routes.get("/stream/{id}")(self.reply)
+
+    async def reply(self, request: web.Request) -> web.StreamResponse:
+        last = request.headers.get("Last-Event-ID")
+        self.asked.append((request.method, request.path, last))
+        reply = self.replies.pop(0)
+        if isinstance(reply, int):
+            failed = Failed(code="not_now", message="no", field="prompt")
+            return web.Response(status=reply, body=msgspec.json.encode(failed))
+        response = web.StreamResponse(headers={"X-Stream-Id": "s 1"})
+        await response.prepare(request)
+        await response.write(reply)
+        ended = b"event: complete" in reply or b"event: error" in reply
+        reply = reply.split(b"event: error")[0]  # after that, the client reads no more
+        last_event = max(map(int, re.findall(rb"id: (\d+)\n.*\n\n", reply)), default=0)
+        async with self.seen:
+            await self.seen.wait_for(lambda: self.position >= last_event)
+        if request.transport is not None and not ended:
+            request.transport.close()
+        return response
+
+    async def see(self, request: web.Request) -> web.Response:
+        async with self.seen:
+            self.position = int(request.query["position"])
+            self.seen.notify_all()
+        return web.Response()
+
+
+async def follow(in_browser: Library, replies: Replies, ask: str = "") -> Any:
+    ask = ask or "client.stream({ prompt: 'hi' })"
+    return await in_browser(FOLLOW + f"return await follow({ask});", None, replies.routes)
+
+
+async def test_a_stream_ends_with_its_last_message(in_browser: Library) -> None:
+    replies = Replies(token(1, "a") + token(2, "b") + complete(3))
+    found = await follow(in_browser, replies)
+    assert found == {"positions": [1, 2, 3], "text": "ab", "id": "s 1", "resumed": 0}
+    assert replies.asked == [("POST", "/stream", None)]
+
+
+async def test_a_cut_connection_is_resumed_after_the_last_event(
+    in_browser: Library, complaints: Any
+) -> None:
+    """The half event at the cut is dropped, and comes again; what comes twice is left out."""
+    complaints.expected = ("Failed to load resource",)
+    half = token(3, "c")[:-9]
+    replies = Replies(
+        token(1, "a") + token(2, "b") + half,
+        503,
+        token(2, "b") + token(3, "c"),
+        complete(4),
+    )
+    found = await follow(in_browser, replies)
+    assert found == {"positions": [1, 2, 3, 4], "text": "abc", "id": "s 1", "resumed": 3}
+    assert [last for _, _, last in replies.asked] == [None, "2", "2", "3"]
+    assert replies.asked[1][1] == "/stream/s 1"
+
+
+async def test_attempts_that_bring_nothing_come_to_an_end(
+    in_browser: Library, complaints: Any
+) -> None:
+    complaints.expected = ("Failed to load resource",)
+    replies = Replies(token(1, "a"), b": ping\n\n", b"", 500, 500, 500, 500)
+    found = await follow(in_browser, replies)
+    assert found["error"] == {"code": "connection_lost", "partial": "a"}
+    assert len(replies.asked) == 4  # the first, and three in a row
+
+
+async def test_a_stream_that_is_gone_is_not_asked_for_again(
+    in_browser: Library, complaints: Any
+) -> None:
+    complaints.expected = ("Failed to load resource",)
+    replies = Replies(token(1, "a"), 404)
+    found = await follow(in_browser, replies)
+    assert found["error"]["status"] == 404
+    assert found["text"] == "a"
+
+
+async def test_a_request_that_was_refused_is_not_sent_again(
+    in_browser: Library, complaints: Any
+) -> None:
+    complaints.expected = ("Failed to load resource",)
+    replies = Replies(503)
+    found = await follow(in_browser, replies)
+    assert found["error"] == {"code": "not_now", "status": 503, "field": "prompt"}
+    assert len(replies.asked) == 1
+
+
+async def test_a_failure_of_the_stream_is_an_error_with_what_was_said(in_browser: Library) -> None:
+    failed = event(Failed(code="rate_limit", message="slow down", id="s 1", position=2))
+    found = await follow(in_browser, Replies(token(1, "a") + failed))
+    assert found["error"] == {"code": "rate_limit", "partial": "a"}
+    assert found["positions"] == [1]
+
+
+async def test_a_late_viewer_begins_where_it_says(in_browser: Library) -> None:
+    replies = Replies(token(5, "e") + complete(6))
+    found = await follow(in_browser, replies, "client.watch('s 1', { after: 4 })")
+    assert found["positions"] == [5, 6]
+    assert replies.asked == [("GET", "/stream/s 1", "4")]
+
+
+async def test_an_aborted_stream_ends_at_once_and_is_not_resumed(in_browser: Library) -> None:
+    replies = Replies(token(1, "a"), token(2, "b"))
+    name = await in_browser(
+        FOLLOW
+        + """
+        const aborter = new AbortController();
+        try {
+          for await (const _ of client.stream({ prompt: "hi" }, { signal: aborter.signal })) {
+            aborter.abort();
+          }
+        } catch (error) {
+          return error.name;
+        }
+        """,
+        None,
+        replies.routes,
+    )
+    assert name == "AbortError"
+    assert len(replies.asked) == 1
+
+
+async def test_ndjson_without_its_last_message_is_no_clean_end(in_browser: Library) -> None:
+    routes = web.RouteTableDef()
+
+    @routes.post("/api/stream")
+    async def stream(_: web.Request) -> web.Response:
+        message = StreamChunk(id="s", position=1, timestamp=1.0, chunk=Token("so far"))
+        return web.Response(body=msgspec.json.encode(message) + b"\n")
+
+    found = await in_browser(
+        """
+        try {
+          for await (const _ of new rxllm.Client().ndjson({ prompt: "hi" }));
+        } catch (error) {
+          return [error.code, error.partial];
+        }
+        """,
+        None,
+        routes,
+    )
+    assert found == ["truncated", "so far"]

@@ -1,0 +1,161 @@
+"""Row K8: the markdown of a model becomes nodes, and its text never becomes HTML."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.server.page.conftest import Library
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+RENDER = """
+  const shown = (pieces) => {
+    const box = document.createElement("div");
+    const view = new markdown.MarkdownView(box);
+    for (const piece of pieces) {
+      view.append(piece);
+      view.flush();
+    }
+    return box.innerHTML;
+  };
+"""
+
+
+async def render(in_browser: Library, *texts: str) -> list[str]:
+    found: list[str] = await in_browser(
+        RENDER + "return given.map((text) => shown([text]));", list(texts)
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("one\ntwo\n\nthree", "<p>one<br>two</p><p>three</p>"),
+        ("# One\n#hash\n## Two", "<h3>One</h3><p>#hash</p><h4>Two</h4>"),
+        ("**b** *i* `c` ~~s~~", "<p><strong>b</strong> <em>i</em> <code>c</code> <s>s</s></p>"),
+        ("**a *b* c**", "<p><strong>a <em>b</em> c</strong></p>"),
+        ("snake_case_name 2 * 3 * 4", "<p>snake_case_name 2 * 3 * 4</p>"),
+        ("**never closed", "<p>**never closed</p>"),
+        (r"\*no\* ``a ` b``", "<p>*no* <code>a ` b</code></p>"),
+        ("- a\n- b\n  - c\n- d", "<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>"),
+        ("3. a\n4. b", '<ol start="3"><li>a</li><li>b</li></ol>'),
+        (
+            "1. do\n   ```sh\n   ls\n   ```\n2. done",
+            '<ol start="1"><li>do<pre tabindex="0" data-language="sh"><code>ls</code></pre></li>'
+            "<li>done</li></ol>",
+        ),
+        ("> a\n> b\n\nc", "<blockquote><p>a<br>b</p></blockquote><p>c</p>"),
+        ("a\n\n---\nb", "<p>a</p><hr><p>b</p>"),
+        ("```\n**x**\n\n# y", '<pre tabindex="0"><code>**x**\n\n# y</code></pre>'),
+    ],
+)
+async def test_what_markdown_becomes(in_browser: Library, text: str, html: str) -> None:
+    assert await render(in_browser, text) == [html]
+
+
+async def test_links_lead_to_http_alone(in_browser: Library) -> None:
+    shown = await in_browser(
+        """
+        const box = document.createElement("div");
+        box.append(...given.flatMap((text) => [...markdown.inline(text), " | "]));
+        const links = [...box.querySelectorAll("a")];
+        const told = links.map(({ href, rel, textContent }) => [href, rel, textContent]);
+        return [told, box.textContent];
+        """,
+        [
+            "[a](https://example.org/x?y=1)",
+            "see http://example.org/b, or",
+            "[no](javascript:alert(1))",
+            "[no](data:text/html,x)",
+            "![an image](https://example.org/c.png)",
+            "[bad](https://[)",
+        ],
+    )
+    rel = "noopener noreferrer nofollow"
+    assert shown[0] == [
+        ["https://example.org/x?y=1", rel, "a"],
+        ["http://example.org/b", rel, "http://example.org/b"],
+        ["https://example.org/c.png", rel, "an image"],
+    ]
+    assert "[no](javascript:alert(1))" in shown[1]
+    assert "[no](data:text/html,x)" in shown[1]
+
+
+async def test_tags_in_the_text_are_shown_as_text(in_browser: Library) -> None:
+    """Row K8: `innerHTML` with model text, in the original."""
+    hostile = [
+        "<script>alert(1)</script>",
+        "# <img src=x onerror=alert(1)>",
+        "```html\n<iframe src=javascript:alert(1)>\n```",
+        "`<b>` **<i onclick=alert(1)>x</i>**",
+        "- <svg/onload=alert(1)>",
+        '[<img src=x onerror=alert(1)>](https://example.org/"onmouseover=alert(1))',
+        "```<img/onerror=alert(1)>\nx\n```",
+    ]
+    names, texts = await in_browser(
+        """
+        const box = document.createElement("div");
+        const texts = given.map((text) => {
+          new markdown.MarkdownView(box).append(text);
+          const view = new markdown.MarkdownView(box);
+          view.append(text);
+          view.flush();
+          return box.textContent;
+        });
+        return [[...box.querySelectorAll("*")].map(({ localName }) => localName), texts];
+        """,
+        hostile,
+    )
+    assert set(names) <= {"p", "h3", "pre", "code", "strong", "ul", "li", "a"}
+    assert "<script>alert(1)</script>" in texts[0]
+    assert "<img src=x onerror=alert(1)>" in texts[1]
+
+
+def cut(text: str, chance: random.Random) -> list[str]:
+    places = sorted(chance.choices(range(len(text) + 1), k=chance.randint(0, 25)))
+    return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+
+
+async def test_what_is_shown_is_the_same_however_the_text_is_cut(in_browser: Library) -> None:
+    chance = random.Random(6)
+    parts = ["# ", "- ", "1. ", "  ", "> ", "```", "`", "**", "*", "_", "\n", "\n", "\n\n", "---"]
+    parts += ["word", " ", "~~~py", "[a](https://b.c)", "https://b.c", "~~", "    x", "#"]
+    texts = ["".join(chance.choices(parts, k=chance.randint(1, 40))) for _ in range(400)]
+    cases: list[dict[str, Any]] = [{"whole": text, "pieces": cut(text, chance)} for text in texts]
+    different = await in_browser(
+        RENDER + "return given.filter(({ whole, pieces }) => shown([whole]) !== shown(pieces));",
+        cases,
+    )
+    assert different == []
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["*", "**a ", "[", "`", "_a", "- ", "> ", "](", "<https://", "``` ", "# ", "a`` ", "![x]("],
+)
+async def test_no_text_makes_it_slow(in_browser: Library, piece: str) -> None:
+    """200,000 characters at once: it is linear, or this test would not end."""
+    size = await in_browser(
+        RENDER + "return shown([given.repeat(200000 / given.length)]).length;", piece
+    )
+    assert size > 0
+
+
+async def test_blocks_that_are_done_are_not_made_again(in_browser: Library) -> None:
+    same = await in_browser(
+        """
+        const box = document.createElement("div");
+        const view = new markdown.MarkdownView(box);
+        view.append("first\\n\\nsecond\\n\\nthird\\n");
+        view.flush();
+        const [first, second] = box.children;
+        view.append("and on\\n\\nfourth\\n\\n");
+        view.flush();
+        return [first === box.children[0], second === box.children[1], box.children.length];
+        """
+    )
+    assert same == [True, True, 4]

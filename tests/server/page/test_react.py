@@ -1,0 +1,167 @@
+"""Row K11: the React hook of `examples/react`, on a stand-in for React."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from playwright.async_api import Page
+
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server.app import create_app
+from tests.server.page.conftest import PAGE, Complaints, Serve
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "react"
+EMPTY = """<!doctype html><link rel=icon href=data:,><title>empty</title>
+<script type=importmap>{"imports": {"react": "/test/react_stand_in.js"}}</script>"""
+
+
+async def in_component(page: Page, serve: Serve, model: ScriptedModel, body: str) -> Any:
+    """Run JavaScript with the names `mount` (a component that uses the hook) and `ended`."""
+    app = create_app({"m": model})
+
+    async def library(_: web.Request) -> web.FileResponse:
+        return web.FileResponse(PAGE / "rxllm.js")
+
+    app.router.add_get("/example/rxllm.js", library)
+    app.router.add_static("/example/", EXAMPLE)
+    app.router.add_static("/test/", Path(__file__).parent)
+    server = await serve(app)
+    # An import map is an inline script, which the policy of the server does not allow.
+    await page.route("**/empty", lambda route: route.fulfill(body=EMPTY, content_type="text/html"))
+    await page.goto(str(server.make_url("/empty")))
+    return await page.evaluate(
+        """async (body) => {
+          const { Root } = await import("/test/react_stand_in.js");
+          const { useStream } = await import("/example/useStream.js");
+          const mount = () => new Root(() => useStream());
+          const until = async (test) => {
+            while (!test()) await new Promise((resolve) => setTimeout(resolve, 5));
+          };
+          const AsyncFunction = (async () => {}).constructor;
+          return await new AsyncFunction("mount", "until", body)(mount, until);
+        }""",
+        body,
+    )
+
+
+async def test_no_chunk_is_dropped_however_early_it_comes(page: Page, serve: Serve) -> None:
+    """Row K11: early chunks dropped, in the original."""
+    model = ScriptedModel("all of it at once", by="character")
+    found = await in_component(
+        page,
+        serve,
+        model,
+        """
+        const root = mount();
+        const text = await root.output.start({ prompt: "hi" });
+        await until(() => root.output.status === "complete");
+        return [text, root.output.text, root.output.tokens];
+        """,
+    )
+    assert found == ["all of it at once"] * 2 + [17]
+
+
+async def test_a_component_has_one_store_however_often_it_renders(page: Page, serve: Serve) -> None:
+    """Row K11: a client per render, in the original."""
+    model = ScriptedModel("word " * 20, by="word", delay=0.02)
+    renders, same, statuses = await in_component(
+        page,
+        serve,
+        model,
+        """
+        const root = mount();
+        root.output.start({ prompt: "hi" });
+        await until(() => root.output.status === "complete");
+        const { outputs } = root;
+        const same = outputs.every(({ start, stop }) =>
+          start === outputs[0].start && stop === outputs[0].stop);
+        return [outputs.length, same, [...new Set(outputs.map(({ status }) => status))]];
+        """,
+    )
+    assert renders > 3
+    assert same is True
+    assert statuses == ["ready", "waiting", "streaming", "complete"]
+    assert len(model.requests) == 1
+
+
+async def test_a_component_that_goes_ends_its_stream(page: Page, serve: Serve) -> None:
+    model = ScriptedModel("word " * 900, by="word", delay=0.02)
+    await in_component(
+        page,
+        serve,
+        model,
+        """
+        const root = mount();
+        root.output.start({ prompt: "hi" });
+        await until(() => root.output.tokens > 2);
+        root.unmount();
+        """,
+    )
+    async with asyncio.timeout(10):
+        while model.active:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_new_question_ends_the_one_before(page: Page, serve: Serve) -> None:
+    model = ScriptedModel("one " * 900, "two", by="word", delay=0.02)
+    text = await in_component(
+        page,
+        serve,
+        model,
+        """
+        const root = mount();
+        root.output.start({ prompt: "1" });
+        await until(() => root.output.tokens > 2);
+        await root.output.start({ prompt: "2" });
+        await until(() => root.output.status === "complete");
+        return root.output.text;
+        """,
+    )
+    assert text == "two"
+    async with asyncio.timeout(10):
+        while model.active:
+            await asyncio.sleep(0.01)
+
+
+async def test_stop_pause_and_resume(page: Page, serve: Serve) -> None:
+    model = ScriptedModel("word " * 900, by="word", delay=0.02)
+    statuses = await in_component(
+        page,
+        serve,
+        model,
+        """
+        const root = mount();
+        root.output.pause(); // there is nothing to pause
+        root.output.start({ prompt: "hi" });
+        await until(() => root.output.tokens > 2);
+        await root.output.pause();
+        await until(() => root.output.status === "paused");
+        await root.output.resume();
+        await until(() => root.output.status === "streaming");
+        await root.output.stop();
+        await until(() => root.output.status === "stopped");
+        return root.output.status;
+        """,
+    )
+    assert statuses == "stopped"
+
+
+async def test_a_failure_is_in_the_state(page: Page, serve: Serve, complaints: Complaints) -> None:
+    complaints.expected = ("Failed to load resource",)
+    found = await in_component(
+        page,
+        serve,
+        ScriptedModel("x"),
+        """
+        const root = mount();
+        const text = await root.output.start({ prompt: "hi", model: "another" });
+        return [text, root.output.status, root.output.error.status];
+        """,
+    )
+    assert found == ["", "failed", 404]

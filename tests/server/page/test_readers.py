@@ -1,0 +1,142 @@
+"""Row K10: the readers of `rxllm.js`, in a browser, on bytes that are cut anywhere."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.server.page.conftest import Library
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+EVENTS = (
+    "\ufeff: ping\n\nevent: chunk\nid: 1\ndata: Grüße 🎨\n\n"
+    "data: one\r\ndata: two\r\n\r\n"
+    "event: noted\rid: 7\rdata:no space\r\r"
+    "retry: 2500\n\nretry: soon\n\nid: 8\n\n"
+    "event: nothing\n\ndata\n\ndata: cut off"
+)
+EXPECTED = [
+    {"event": "chunk", "data": "Grüße 🎨", "id": "1"},
+    {"event": "message", "data": "one\ntwo", "id": "1"},
+    {"event": "noted", "data": "no space", "id": "7"},
+    {"event": "message", "data": "", "id": "8"},
+]
+
+
+def cut(data: bytes, seed: int) -> list[list[int]]:
+    """In pieces of any length: half characters, half line ends, and nothing at all."""
+    chance = random.Random(seed)
+    places = sorted(chance.choices(range(len(data) + 1), k=chance.randint(0, 30)))
+    return [list(data[a:b]) for a, b in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+async def test_events_are_read_right_across_all_borders(in_browser: Library) -> None:
+    """Row K10: no carry-over of half lines or half characters, in the original."""
+    data = EVENTS.encode()
+    cuts = [[[byte] for byte in data], *(cut(data, seed) for seed in range(200))]
+    read = await in_browser(
+        """
+        const all = [];
+        for (const cuts of given) {
+          const body = new ReadableStream({
+            start(controller) {
+              cuts.forEach((piece) => controller.enqueue(Uint8Array.from(piece)));
+              controller.close();
+            },
+          });
+          const decoder = new rxllm.EventDecoder();
+          const events = [];
+          for await (const event of rxllm.readEvents(body, decoder)) events.push(event);
+          all.push({ events, retry: decoder.retry });
+        }
+        return all;
+        """,
+        cuts,
+    )
+    assert len(read) == 201
+    for each in read:
+        assert each == {"events": EXPECTED, "retry": 2.5}
+
+
+async def test_ndjson_is_read_right_across_all_borders(in_browser: Library) -> None:
+    """Row K10."""
+    data = '{"a":"é\u2028🎨"}\r\n\n{"b":2}\n{"last":true}'.encode()
+    read = await in_browser(
+        """
+        const all = [];
+        for (const cuts of given) {
+          const body = new ReadableStream({
+            start(controller) {
+              cuts.forEach((piece) => controller.enqueue(Uint8Array.from(piece)));
+              controller.close();
+            },
+          });
+          const objects = [];
+          for await (const object of rxllm.readNdjson(body)) objects.push(object);
+          all.push(objects);
+        }
+        return all;
+        """,
+        [cut(data, seed) for seed in range(100)],
+    )
+    assert read == [[{"a": "é\u2028🎨"}, {"b": 2}, {"last": True}]] * 100
+
+
+async def test_a_line_that_is_no_json_is_an_error_of_the_module(in_browser: Library) -> None:
+    code = await in_browser(
+        """
+        const body = new Response("{}\\nno json\\n").body;
+        try {
+          for await (const _ of rxllm.readNdjson(body));
+        } catch (error) {
+          return [error.name, error.code];
+        }
+        """
+    )
+    assert code == ["RxllmError", "malformed"]
+
+
+async def test_a_line_without_an_end_costs_bounded_memory(in_browser: Library) -> None:
+    code = await in_browser(
+        """
+        const decoder = new rxllm.LineDecoder(1000);
+        try {
+          for (;;) decoder.feed(new Uint8Array(100).fill(97));
+        } catch (error) {
+          return error.code;
+        }
+        """
+    )
+    assert code == "malformed"
+
+
+async def test_leaving_the_loop_early_closes_the_body(in_browser: Library) -> None:
+    cancelled = await in_browser(
+        """
+        let cancelled = false;
+        const body = new ReadableStream({
+          pull: (controller) => controller.enqueue(new TextEncoder().encode("data: x\\n\\n")),
+          cancel: () => { cancelled = true; },
+        });
+        for await (const _ of rxllm.readEvents(body)) break;
+        return cancelled;
+        """
+    )
+    assert cancelled is True
+
+
+async def test_the_pause_between_attempts_grows_to_a_cap_and_is_spread(
+    in_browser: Library,
+) -> None:
+    least, most, many = await in_browser(
+        """
+        const backoff = (n, random) => rxllm.backoff(n, { base: 1, cap: 8, random: () => random });
+        const at = (random) => [0, 1, 2, 9, 2000].map((n) => backoff(n, random));
+        return [at(0), at(1), new Set(Array.from({ length: 50 }, () => rxllm.backoff(3))).size];
+        """
+    )
+    assert least == [0.5, 1, 2, 4, 4]
+    assert most == [1, 2, 4, 8, 8]
+    assert many > 40

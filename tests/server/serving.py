@@ -1,0 +1,148 @@
+"""A server on the loopback, and what reads from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from rxllm import from_async
+from rxllm.chunks import Chunk, End, Start, Token, text_of
+from rxllm.models.scripted import ScriptedModel
+from rxllm.requests import ModelInfo
+from rxllm.server import create_app
+from rxllm.server.messages import Complete, Failed, StreamChunk
+from rxllm.testing import no_leaks
+
+Message = StreamChunk | Complete | Failed
+decode = msgspec.json.Decoder(Message).decode
+
+STORY = "Once upon a time there was a robot who learned to paint"
+
+
+class Event(msgspec.Struct):
+    """A server-sent event."""
+
+    kind: str
+    position: int
+    message: Message
+
+
+class Stepwise:
+    """A model that says `chunks` one by one, each when it is let."""
+
+    def __init__(self, *chunks: Chunk | Exception) -> None:
+        self.chunks = chunks or (Start("r", "m"), *map(Token, "abcdef"), End("stop"))
+        self.info = ModelInfo("stepwise", "test")
+        self.allowed = asyncio.Semaphore(0)
+        self.active = 0
+        self.said = 0
+
+    def let(self, count: int = 1000) -> None:
+        for _ in range(count):
+            self.allowed.release()
+
+    def stream(self, prompt: Any, **options: Any) -> Any:
+        return from_async(self._say)
+
+    async def _say(self) -> AsyncIterator[Chunk]:
+        self.active += 1
+        try:
+            for chunk in self.chunks:
+                await self.allowed.acquire()
+                if isinstance(chunk, Exception):
+                    raise chunk
+                self.said += 1
+                yield chunk
+        finally:
+            self.active -= 1
+
+
+def scripted(*scripts: Any, **options: Any) -> web.Application:
+    """An application with one scripted model."""
+    model = ScriptedModel(*(scripts or (STORY,)), by="word")
+    return create_app({"tiny": model}, **options)
+
+
+@asynccontextmanager
+async def serving(app: web.Application, **runner: Any) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of a server that runs `app`; nothing may be left behind by either."""
+    async with no_leaks():
+        server = TestServer(app)
+        await server.start_server(**runner)
+        try:
+            timeout = aiohttp.ClientTimeout()  # its timers outlive answers that nobody reads
+            base = server.make_url("/")
+            answers: list[aiohttp.ClientResponse] = []
+
+            class Answer(aiohttp.ClientResponse):
+                async def start(self, connection: Any) -> aiohttp.ClientResponse:
+                    answers.append(self)
+                    return await super().start(connection)
+
+            async with aiohttp.ClientSession(
+                base, timeout=timeout, response_class=Answer
+            ) as session:
+                yield session
+                for answer in answers:
+                    answer.close()
+        finally:
+            await server.close()
+            await asyncio.sleep(0.01)  # closed sockets are told of in the next turns
+
+
+async def events(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
+    """What comes as server-sent events."""
+    fields: dict[str, str] = {}
+    async for raw in response.content:
+        line = raw.decode().rstrip("\n")
+        if line.startswith(":"):
+            continue
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif fields:
+            yield Event(fields["event"], int(fields["id"]), decode(fields["data"]))
+            fields = {}
+
+
+async def all_events(response: aiohttp.ClientResponse) -> list[Event]:
+    return [event async for event in events(response)]
+
+
+async def take(response: aiohttp.ClientResponse, count: int) -> list[Event]:
+    """The first events; the rest stays unread."""
+    got: list[Event] = []
+    if count:
+        async for event in events(response):
+            got.append(event)
+            if len(got) == count:
+                break
+    return got
+
+
+def said(got: list[Event]) -> str:
+    """The text in events."""
+    return "".join(
+        text_of(event.message.chunk) for event in got if isinstance(event.message, StreamChunk)
+    )
+
+
+def port_of(client: aiohttp.ClientSession) -> int:
+    """Where the server listens."""
+    assert client._base_url is not None
+    assert client._base_url.port is not None
+    return client._base_url.port
+
+
+async def until(condition: Any, seconds: float = 5.0) -> None:
+    """Wait for what has no event of its own."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

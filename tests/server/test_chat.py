@@ -1,0 +1,179 @@
+"""The chat of a WebSocket connection (row K6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rxllm.chunks import End, Start, Token
+from rxllm.errors import ContextLengthError, ServerError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server import Limits, create_app
+from tests.server.serving import Stepwise, serving, until
+from tests.server.websocket_client import Client, Said, talking
+
+
+def sent(model: ScriptedModel) -> list[list[tuple[str, str]]]:
+    """What the model was asked, each time."""
+    return [[(turn.role, turn.text) for turn in asked.messages] for asked in model.requests]
+
+
+async def chat(client: Client, text: str, message_id: str = "m") -> Said:
+    await client.send("chat", id=message_id, text=text)
+    return await client.until("chat_message", id=message_id)
+
+
+async def test_an_answer_is_a_stream_of_the_message_s_id_and_then_a_chat_message() -> None:
+    app = create_app({"tiny": ScriptedModel("Hello there", by="word")})
+    async with serving(app) as session, talking(session) as client:
+        assert await chat(client, "Hi", "a") == {
+            "type": "chat_message",
+            "id": "a",
+            "text": "Hello there",
+            "history": 1,
+        }
+        assert client.text("a") == "Hello there"
+        assert [message["type"] for message in client.got[-2:]] == ["complete", "chat_message"]
+        assert {message["id"] for message in client.got} == {"a"}
+
+
+async def test_the_server_keeps_the_history_of_each_connection_for_itself() -> None:
+    model = ScriptedModel("one", "two", "three")
+    async with serving(create_app({"tiny": model})) as session:
+        async with talking(session) as client, talking(session) as other:
+            await chat(client, "first")
+            assert (await chat(client, "second"))["history"] == 2
+            assert (await chat(other, "mine"))["history"] == 1
+        async with talking(session) as client:
+            assert (await chat(client, "again"))["history"] == 1
+    assert sent(model)[1:] == [
+        [("user", "first"), ("assistant", "one"), ("user", "second")],
+        [("user", "mine")],
+        [("user", "again")],
+    ]
+
+
+async def test_the_last_exchanges_are_kept() -> None:
+    model = ScriptedModel("answer")
+    app = create_app({"tiny": model}, limits=Limits(history_exchanges=2))
+    async with serving(app) as session, talking(session) as client:
+        kept = [(await chat(client, text))["history"] for text in "abcd"]
+    assert kept == [1, 2, 2, 2]
+    assert [text for role, text in sent(model)[-1] if role == "user"] == ["b", "c", "d"]
+
+
+async def test_the_history_is_bounded_by_its_characters_too() -> None:
+    model = ScriptedModel("x" * 50)
+    app = create_app({"tiny": model}, limits=Limits(history_characters=120))
+    async with serving(app) as session, talking(session) as client:
+        kept = [(await chat(client, "y" * 5))["history"] for _ in range(4)]
+    assert kept == [1, 2, 2, 2]
+
+
+async def test_two_messages_at_once_are_answered_one_after_the_other() -> None:
+    model = Stepwise(Start("r", "m"), Token("hm"), End("stop"))
+    async with serving(create_app({"tiny": model})) as session, talking(session) as client:
+        await client.send("chat", id="a", text="one")
+        await client.send("chat", id="b", text="two")
+        await client.quiet()
+        assert model.active == 1
+        model.let()
+        assert (await client.until("chat_message"))["id"] == "a"
+        assert not client.of("chunk", id="b")
+        assert await client.until("chat_message") == {
+            "type": "chat_message",
+            "id": "b",
+            "text": "hm",
+            "history": 2,
+        }
+
+
+async def test_too_many_that_wait_are_refused() -> None:
+    model = Stepwise(Start("r", "m"), Token("hm"), End("stop"))
+    async with serving(create_app({"tiny": model})) as session, talking(session) as client:
+        for number in range(5):
+            await client.send("chat", id=f"{number}", text="Hi")
+        error = await client.ask("chat", id="5", text="Hi")
+        assert (error["code"], error["id"], error["retryable"]) == ("chat_busy", "5", True)
+        model.let()
+        for number in range(5):
+            await client.until("chat_message", id=f"{number}")
+
+
+@pytest.mark.parametrize("script", [["half of ", ServerError("no")], [ServerError("no")], [""]])
+async def test_an_exchange_that_failed_is_forgotten_question_and_all(script: Any) -> None:
+    model = ScriptedModel("one", script, "three")
+    async with serving(create_app({"tiny": model})) as session, talking(session) as client:
+        await chat(client, "first")
+        await client.send("chat", id="b", text="second")
+        if script == [""]:
+            assert (await client.until("chat_message"))["history"] == 1
+        else:
+            assert (await client.until("error", id="b"))["code"] == "server"
+        assert (await chat(client, "third"))["history"] == 2
+    assert sent(model)[-1] == [("user", "first"), ("assistant", "one"), ("user", "third")]
+
+
+async def test_what_was_said_before_a_stop_is_kept() -> None:
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as session, talking(session) as client:
+        await client.send("chat", id="a", text="Hi")
+        model.let(3)
+        await client.until("chunk", position=3)
+        await client.send("stop", id="a")
+        answer = await client.until("chat_message")
+        assert (answer["text"], answer["history"]) == ("ab", 1)
+
+
+async def test_a_message_that_waits_can_be_stopped_and_is_never_answered() -> None:
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as session, talking(session) as client:
+        await client.send("chat", id="a", text="Hi")
+        await client.send("chat", id="b", text="Hi")
+        assert (await client.ask("chat", id="b", text="Hi"))["field"] == "id"
+        assert (await client.ask("start", id="b", prompt="Hi"))["field"] == "id"
+        await client.send("stop", id="b")
+        assert (await client.until("complete", id="b"))["finishReason"] == "cancelled"
+        assert (await client.until("chat_message", id="b"))["history"] == 0
+        model.let()
+        assert (await client.until("chat_message"))["id"] == "a"
+        assert not client.of("chunk", id="b")
+
+
+async def test_a_message_that_waits_is_checked_when_it_comes() -> None:
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as session, talking(session) as client:
+        await client.send("chat", id="a", text="Hi")
+        error = await client.ask("chat", id="b", text="Hi", options={"model": "nope"})
+        assert (error["code"], error["id"]) == ("model_not_found", "b")
+        model.let()
+        await client.until("chat_message", id="a")
+
+
+async def test_those_that_wait_are_forgotten_when_the_client_leaves() -> None:
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as session:
+        async with talking(session) as client:
+            await client.send("chat", id="a", text="Hi")
+            await client.send("chat", id="b", text="Hi")
+            await until(lambda: model.active == 1)
+        await until(lambda: model.active == 0)
+        assert model.said == 0
+
+
+class Forgetful(ScriptedModel):
+    """Takes three messages, and no more."""
+
+    def stream(self, prompt: Any, **options: Any) -> Any:
+        if len(prompt.messages) > 3:
+            return ScriptedModel([ContextLengthError("too much")]).stream(prompt, **options)
+        return super().stream(prompt, **options)
+
+
+async def test_as_much_of_the_history_is_sent_as_the_model_can_take() -> None:
+    model = Forgetful("fine")
+    async with serving(create_app({"tiny": model})) as session, talking(session) as client:
+        for number in range(5):
+            assert (await chat(client, f"{number}"))["text"] == "fine"
+    assert sent(model)[-1] == [("user", "3"), ("assistant", "fine"), ("user", "4")]

@@ -1,0 +1,313 @@
+"""The endpoints of streams (rows K1 to K4, A7), with the messages of `rxllm.server.messages`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from rxllm.chunks import Progress, Start, Token
+from rxllm.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    ContextLengthError,
+    FirstTokenTimeoutError,
+    ModelLoadError,
+    OverloadedError,
+    RateLimitError,
+)
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server import Limits, create_app
+from rxllm.server.app_keys import MODELS
+from rxllm.server.messages import Complete, Failed, Generated, StreamChunk
+from rxllm.settings import Settings
+from tests.server.serving import (
+    STORY,
+    Stepwise,
+    all_events,
+    decode,
+    said,
+    scripted,
+    serving,
+    take,
+    until,
+)
+
+STREAMING = [("GET", "/stream"), ("POST", "/stream"), ("POST", "/api/stream")]
+ASKING = [*STREAMING, ("POST", "/generate")]
+
+
+def asked(method: str, **fields: Any) -> dict[str, Any]:
+    """The arguments of a request."""
+    return {"params": fields} if method == "GET" else {"json": fields}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_k1_k2_a_stream_is_start_tokens_progress_and_complete(method: str) -> None:
+    async with (
+        serving(scripted()) as client,
+        client.request(method, "/stream", **asked(method, prompt="Hi")) as response,
+    ):
+        got = await all_events(response)
+    assert response.status == 200
+    assert response.content_type == "text/event-stream"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    assert {event.message.id for event in got} == {response.headers["X-Stream-Id"]}
+    assert [event.position for event in got] == list(range(1, len(got) + 1))
+    assert [event.message.position for event in got] == [event.position for event in got]
+    chunks = [each.message.chunk for each in got if isinstance(each.message, StreamChunk)]
+    assert isinstance(chunks[0], Start)
+    assert said(got) == STORY
+    assert [each.tokens for each in chunks if isinstance(each, Progress)] == [10, 12]
+    last = got[-1]
+    assert last.kind == "complete"
+    assert isinstance(last.message, Complete)
+    assert (last.message.tokens, last.message.finish_reason) == (12, "stop")
+    assert last.message.seconds >= 0
+    assert last.message.text is None
+
+
+async def test_the_options_reach_the_model() -> None:
+    model = ScriptedModel(STORY, by="word")
+    async with serving(create_app({"tiny": model})) as client:
+        query = {"prompt": "Hi", "maxTokens": "2", "temperature": "0", "stop": "x", "seed": "7"}
+        await (await client.get("/stream", params=query)).read()
+        body = {"messages": [{"role": "user", "content": "Hi"}], "maxTokens": 3, "topP": 0.5}
+        await (await client.post("/stream", json=body)).read()
+    first, second = model.requests
+    assert (first.max_tokens, first.temperature, first.stop, first.seed) == (2, 0.0, ("x",), 7)
+    assert (second.max_tokens, second.top_p, second.messages[0].content) == (3, 0.5, "Hi")
+
+
+async def test_k3_ndjson_has_the_text_once_at_its_end() -> None:
+    """Trap of row K3: the full text came with every token."""
+    async with (
+        serving(scripted()) as client,
+        client.post("/api/stream", json={"prompt": "Hi"}) as response,
+    ):
+        body = await response.text()
+    lines = [decode(line) for line in body.splitlines()]
+    assert response.content_type == "application/x-ndjson"
+    assert body.endswith("\n")
+    assert all(isinstance(line, StreamChunk) for line in lines[:-1])
+    last = lines[-1]
+    assert isinstance(last, Complete)
+    assert (last.text, last.tokens) == (STORY, 12)
+    assert body.count(STORY) == 1
+
+
+async def test_k4_generate_gives_the_whole_answer() -> None:
+    async with (
+        serving(scripted()) as client,
+        client.post("/generate", json={"prompt": "Hi", "maxTokens": 4}) as response,
+    ):
+        answer = msgspec.json.decode(await response.read(), type=Generated)
+    assert (answer.text, answer.tokens, answer.finish_reason) == ("Once upon a time", 4, "length")
+
+
+@pytest.mark.parametrize(("method", "path"), ASKING)
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({}, "prompt"),
+        ({"prompt": " "}, "prompt"),
+        ({"prompt": "Hi", "temperature": "9"}, "temperature"),
+        ({"prompt": "Hi", "maxTokens": "many"}, "maxTokens"),
+        ({"prompt": "Hi", "maxTokens": "0"}, "maxTokens"),
+        ({"prompt": "Hi", "colour": "red"}, "colour"),
+    ],
+)
+async def test_k1_what_is_wrong_is_400_and_says_the_field(
+    method: str, path: str, fields: dict[str, str], field: str
+) -> None:
+    numbers = {"9": 9, "0": 0}
+    if method == "POST":
+        fields = {name: numbers.get(value, value) for name, value in fields.items()}  # type: ignore[misc]
+    async with (
+        serving(scripted()) as client,
+        client.request(method, path, **asked(method, **fields)) as response,
+    ):
+        message = decode(await response.read())
+    assert response.status == 400
+    assert isinstance(message, Failed)
+    assert (message.code, message.field) == ("invalid_message", field)
+    assert message.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"\xff\xfe", b'{"prompt": 1}', b'{"prompt":"a","messages":[]}', b"[" * 9999],
+)
+@pytest.mark.parametrize("path", ["/stream", "/api/stream", "/generate"])
+async def test_a_body_that_is_no_request_is_400(path: str, body: bytes) -> None:
+    async with serving(scripted()) as client:
+        async with client.post(path, data=body) as response:
+            assert response.status == 400
+            assert isinstance(decode(await response.read()), Failed)
+        assert (await client.post(path, json={"prompt": "Hi"})).status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), ASKING)
+async def test_a_model_that_is_not_listed_is_404(method: str, path: str) -> None:
+    """A name that `rxllm.model` knows is none that a client may use: it could be any file."""
+    async with serving(scripted()) as client:
+        for name in ("llama//etc/passwd", "openai/gpt-4o", ""):
+            options = asked(method, prompt="Hi", model=name)
+            async with client.request(method, path, **options) as response:
+                message = decode(await response.read())
+            assert response.status == 404
+            assert isinstance(message, Failed)
+            assert message.code == "model_not_found"
+
+
+FAILURES = [
+    (RateLimitError("slow down", retry_after=7.2), 429, "rate_limit", "8"),
+    (OverloadedError("busy"), 503, "overloaded", "5"),
+    (AuthenticationError("the key of the server"), 502, "authentication", None),
+    (ConnectionFailedError("refused"), 502, "connection_failed", None),
+    (FirstTokenTimeoutError("silent"), 504, "first_token_timeout", None),
+    (ContextLengthError("too long"), 400, "context_length", None),
+    (ModelLoadError("no such file"), 503, "model_load", "5"),
+    (ValueError("secret"), 500, "internal", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ASKING)
+@pytest.mark.parametrize(("error", "status", "code", "wait"), FAILURES)
+async def test_a_failure_before_the_first_byte_is_a_status(
+    method: str, path: str, error: Exception, status: int, code: str, wait: str | None
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    app = create_app({"tiny": Stepwise(error)})
+    app[MODELS].find("tiny").let()  # type: ignore[attr-defined]
+    async with (
+        serving(app) as client,
+        client.request(method, path, **asked(method, prompt="Hi")) as response,
+    ):
+        message = decode(await response.read())
+    assert response.status == status
+    assert isinstance(message, Failed)
+    assert message.code == code
+    assert response.headers.get("Retry-After") == wait
+    assert "secret" not in message.message
+
+
+@pytest.mark.parametrize(("method", "path"), STREAMING)
+async def test_a_failure_after_it_is_the_last_event_and_never_a_clean_end(
+    method: str, path: str
+) -> None:
+    model = Stepwise(Start("r", "m"), Token("Half"), RateLimitError("slow down"))
+    model.let()
+    async with (
+        serving(create_app({"tiny": model})) as client,
+        client.request(method, path, **asked(method, prompt="Hi")) as response,
+    ):
+        body = await response.text()
+    last = [line for line in body.splitlines() if line][-1].removeprefix("data: ")
+    message = decode(last)
+    assert response.status == 200
+    assert isinstance(message, Failed)
+    assert (message.code, message.partial, message.retryable) == ("rate_limit", "Half", True)
+    assert "complete" not in body
+
+
+async def test_a_stream_that_says_nothing_yet_gets_its_headers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rxllm.server.endpoints.first_frame.__defaults__", (0.01,))
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as client:
+        response = await client.get("/stream", params={"prompt": "Hi"})
+        assert response.status == 200
+        assert response.headers["X-Stream-Id"]
+        model.let()
+        assert said(await all_events(response)) == "abcdef"
+
+
+@pytest.mark.parametrize("path", ["/stream", "/api/stream", "/generate", "/v1/chat/completions"])
+async def test_a_client_that_leaves_before_the_first_token_stops_the_model(path: str) -> None:
+    model = Stepwise()
+    messages = [{"role": "user", "content": "Hi"}]
+    async with serving(create_app({"tiny": model})) as client:
+        asking = asyncio.ensure_future(client.post(path, json={"messages": messages}))
+        await until(lambda: model.active == 1)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await until(lambda: model.active == 0)
+
+
+async def test_a_client_of_ndjson_that_leaves_stops_the_model() -> None:
+    """It has no way to come back: the moment in which a reader may take over is all it gets."""
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as client:
+        model.let(2)
+        response = await client.post("/api/stream", json={"prompt": "Hi"})
+        assert await response.content.readline()
+        response.close()
+        await until(lambda: model.active == 0)
+
+
+async def test_too_many_streams_are_429_with_retry_after() -> None:
+    model = Stepwise()
+    settings = Settings(remote_streams=1, queue=0)
+    async with serving(create_app({"tiny": model}, settings=settings)) as client:
+        model.let(1)
+        first = await client.get("/stream", params={"prompt": "Hi"})
+        second = await client.get("/stream", params={"prompt": "Hi"})
+        message = decode(await second.read())
+        assert isinstance(message, Failed)
+        assert (second.status, message.code, message.retryable) == (429, "pool_full", True)
+        assert second.headers["Retry-After"]
+        model.let()
+        assert said(await all_events(first)) == "abcdef"
+
+
+@pytest.mark.parametrize(
+    ("limits", "fields", "field"),
+    [
+        (Limits(prompt_characters=5), {"prompt": "Hello!"}, "prompt"),
+        (Limits(max_tokens=5), {"prompt": "Hi", "maxTokens": 6}, "maxTokens"),
+        (Limits(body_bytes=1000), {"prompt": "x" * 2000}, "body"),
+        (Limits(messages=1), {"messages": [{"role": "user", "content": "x"}] * 2}, "messages"),
+    ],
+)
+async def test_k15_what_is_above_a_limit_is_413(
+    limits: Limits, fields: dict[str, Any], field: str
+) -> None:
+    async with (
+        serving(scripted(limits=limits)) as client,
+        client.post("/stream", json=fields) as response,
+    ):
+        message = decode(await response.read())
+    assert isinstance(message, Failed)
+    assert (response.status, message.code, message.field) == (413, "too_large", field)
+
+
+async def test_a_stream_that_is_longer_than_the_server_keeps_fails() -> None:
+    async with serving(scripted(limits=Limits(stream_events=5))) as client:
+        got = await all_events(await client.get("/stream", params={"prompt": "Hi"}))
+    assert isinstance(got[-1].message, Failed)
+    assert got[-1].message.code == "stream"
+    assert len(got) == 6
+
+
+async def test_unknown_paths_and_methods_are_told_as_messages() -> None:
+    async with serving(scripted()) as client:
+        for method, path, status in (("GET", "/nothing", 404), ("PUT", "/stream", 405)):
+            async with client.request(method, path) as response:
+                assert response.status == status
+                assert isinstance(decode(await response.read()), Failed)
+        assert "POST" in response.headers["Allow"]
+
+
+async def test_an_app_can_be_a_part_of_another() -> None:
+    from aiohttp import web
+
+    outer = web.Application()
+    outer.add_subapp("/llm/", scripted())
+    async with serving(outer) as client:
+        got = await take(await client.get("/llm/stream", params={"prompt": "Hi"}), 2)
+        assert got[0].kind == "chunk"

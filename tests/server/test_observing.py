@@ -1,0 +1,176 @@
+"""Health, metrics, and the documents that describe the messages (row K13)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from rxllm.chunks import Batch, Chunk, End, Json, Notice, Start, Token, Usage
+from rxllm.errors import BadRequestError, ModelNotFoundError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server import Limits, create_app, messages
+from rxllm.server.app import drain
+from rxllm.server.schema import json_schema, openapi
+from tests.server.serving import Stepwise, decode, scripted, serving, until
+
+CHUNKS: list[Chunk] = [
+    Start("r", "m"),
+    Token("a", confidence=0.5),
+    Batch((Token("a"),), "a"),
+    Json({"a": [1]}, complete=True),
+    Usage(1, 2),
+    Notice("retry", attempt=2),
+    End("stop"),
+]
+
+
+async def test_health_says_ok_and_how_many_streams_live() -> None:
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as client:
+        asking = asyncio.ensure_future(client.post("/generate", json={"prompt": "Hi"}))
+        await until(lambda: model.active == 1)
+        async with client.get("/healthz") as response:
+            assert response.status == 200
+            health = await response.json()
+        assert (health["status"], health["streams"]) == ("ok", 1)
+        model.let()
+        await (await asking).read()
+
+
+async def test_b6_a_server_that_drains_says_so_and_refuses() -> None:
+    model = Stepwise()
+    app = create_app({"tiny": model})
+    async with serving(app) as client:
+        asking = asyncio.ensure_future(client.post("/generate", json={"prompt": "Hi"}))
+        await until(lambda: model.active == 1)
+        draining = asyncio.gather(drain(app), drain(app))
+        await asyncio.sleep(0)
+        async with client.get("/healthz") as response:
+            assert (response.status, (await response.json())["status"]) == (503, "draining")
+        for path in ("/stream", "/api/stream", "/generate"):
+            async with client.post(path, json={"prompt": "Hi"}) as response:
+                message = decode(await response.read())
+            assert isinstance(message, messages.Failed)
+            assert (response.status, message.code) == (503, "draining")
+            assert response.headers["Retry-After"]
+        model.let()
+        async with await asking as answered:
+            assert (await answered.json())["text"] == "abcdef"
+        await draining
+
+
+async def test_the_metrics_count_streams_by_outcome() -> None:
+    async with serving(scripted()) as client:
+        async with client.post("/generate", json={"prompt": "Hi"}) as response:
+            await response.read()
+        async with client.get("/metrics") as response:
+            text = await response.text()
+    assert response.content_type == "text/plain"
+    assert 'gen_ai_request_model="tiny",outcome="completed"' in text
+    assert "rxllm_active_streams 0.0" in text
+
+
+async def test_without_prometheus_client_metrics_are_501(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    async with serving(scripted()) as client:
+        async with client.get("/metrics") as response:
+            assert response.status == 501
+            assert "rxllm[metrics]" in await response.text()
+        async with client.post("/generate", json={"prompt": "Hi"}) as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *[messages.StreamChunk(id="s", position=1, timestamp=1.5, chunk=chunk) for chunk in CHUNKS],
+        messages.Complete(id="s", tokens=1, seconds=0.5, finish_reason="stop", usage=Usage(1, 2)),
+        messages.Failed(code="rate_limit", message="slow down", retry_after=1.0),
+        messages.Pong(),
+        messages.Joined(room="r", name="n", participants=("n",)),
+    ],
+)
+def test_what_the_server_sends_is_as_its_schema_says(message: Any) -> None:
+    value = json.loads(msgspec.json.encode(message))
+    schema = {**json_schema(), "$ref": "#/$defs/ServerMessage"}
+    jsonschema.Draft202012Validator(schema).validate(value)
+
+
+def test_what_is_no_message_is_none_for_the_schema_either() -> None:
+    validator = jsonschema.Draft202012Validator({**json_schema(), "$ref": "#/$defs/ClientMessage"})
+    assert validator.is_valid({"type": "start", "id": "a", "prompt": "Hi"})
+    assert not validator.is_valid({"type": "start", "prompt": "Hi"})
+    assert not validator.is_valid({"type": "begin", "id": "a"})
+
+
+@pytest.mark.parametrize("document", [json_schema(), openapi()])
+def test_every_reference_of_a_document_leads_somewhere(document: dict[str, Any]) -> None:
+    def references(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            if isinstance(value.get("$ref"), str):
+                yield value["$ref"]
+            yield from value.get("discriminator", {}).get("mapping", {}).values()
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, dict | list):
+                yield from references(item)
+
+    found = list(references(document))
+    assert found
+    for reference in found:
+        place: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+
+
+async def test_the_documents_name_every_endpoint() -> None:
+    app = scripted()
+    paths = {
+        resource.canonical.replace(":.+", "")
+        for resource in app.router.resources()
+        if resource.canonical not in ("/", "/static", "/ws", "/schema.json", "/openapi.json")
+    }
+    assert paths - {"/v1/models/{id}"} == set(openapi()["paths"])
+    async with serving(app) as client:
+        for path in ("/schema.json", "/openapi.json"):
+            async with client.get(path) as response:
+                assert json.loads(await response.read())
+
+
+@pytest.mark.parametrize(("value", "field"), [(0, "streams"), (-1.0, "grace"), (True, "messages")])
+def test_a_limit_that_is_none_is_refused(value: Any, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        Limits(**{field: value})
+
+
+@pytest.mark.parametrize("models", [{}, [], "tiny", ["no such model"]])
+def test_models_that_can_not_be_served_are_refused(models: Any) -> None:
+    with pytest.raises(BadRequestError):
+        create_app(models)
+
+
+def test_a_default_that_is_none_of_the_models_is_refused() -> None:
+    with pytest.raises(ModelNotFoundError):
+        create_app({"tiny": ScriptedModel("x")}, "other")
+
+
+def test_the_bundled_model_is_what_is_served_by_default() -> None:
+    from rxllm.server.app_keys import MODELS
+
+    catalogue = create_app()[MODELS]
+    assert catalogue.default == "tiny"
+    assert all(info.id.startswith("tiny") for info in catalogue.listed)
+
+
+def test_importing_rxllm_imports_no_server() -> None:
+    program = (
+        "import sys, rxllm; sys.exit('aiohttp' in sys.modules or 'rxllm.server' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

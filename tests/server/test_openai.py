@@ -1,0 +1,244 @@
+"""`/v1`, with the official SDK as its client (row K14)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import openai
+import pytest
+from aiohttp import web
+from openai import AsyncOpenAI, OpenAI
+
+from rxllm.chunks import End, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.errors import ContextLengthError, OverloadedError, RateLimitError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server import create_app
+from tests.server.serving import STORY, Stepwise, scripted, serving
+
+HI: Any = [{"role": "user", "content": "Hi"}]
+CALLS = (
+    Start("r", "m"),
+    Reasoning("Hm. "),
+    ToolCall("c1", "weather", '{"ci', 0),
+    ToolCall("c1", "weather", '{"city":"Paris"}', 0, complete=True),
+    ToolCall("c2", "time", "{}", 1, complete=True),
+    Usage(5, 7, cached_tokens=2, reasoning_tokens=1),
+    End("tool_calls"),
+)
+TOOLS: Any = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+    for name in ("weather", "time")
+]
+
+
+@asynccontextmanager
+async def sdk(app: web.Application, key: str = "none") -> AsyncIterator[AsyncOpenAI]:
+    async with serving(app) as client:
+        base = f"{client._base_url}v1"
+        async with AsyncOpenAI(base_url=base, api_key=key, max_retries=0) as made:
+            yield made
+
+
+def let(*chunks: Any) -> tuple[Stepwise, web.Application]:
+    model = Stepwise(*chunks)
+    model.let()
+    return model, create_app({"tiny": model})
+
+
+async def test_a_whole_answer() -> None:
+    async with sdk(scripted()) as client:
+        answer = await client.chat.completions.create(model="tiny", messages=HI, max_tokens=4)
+    assert answer.object == "chat.completion"
+    assert answer.model == "tiny"
+    choice = answer.choices[0]
+    assert (choice.message.content, choice.finish_reason) == ("Once upon a time", "length")
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, 4)
+    assert answer.usage.total_tokens == 5
+
+
+async def test_a_streamed_answer() -> None:
+    async with sdk(scripted()) as client:
+        stream = await client.chat.completions.create(model="tiny", messages=HI, stream=True)
+        got = [chunk async for chunk in stream]
+    assert "".join(each.choices[0].delta.content or "" for each in got) == STORY
+    assert got[0].choices[0].delta.role == "assistant"
+    assert [each.choices[0].finish_reason for each in got[-2:]] == [None, "stop"]
+    assert len({each.id for each in got}) == 1
+    assert all(each.usage is None for each in got)
+
+
+async def test_the_usage_comes_last_if_it_is_asked_for() -> None:
+    async with sdk(scripted()) as client:
+        stream = await client.chat.completions.create(
+            model="tiny", messages=HI, stream=True, stream_options={"include_usage": True}
+        )
+        *others, last = [chunk async for chunk in stream]
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 12
+    assert all(each.usage is None for each in others)
+
+
+async def test_the_synchronous_client() -> None:
+    def ask(base: str) -> tuple[str | None, str, list[str]]:
+        with OpenAI(base_url=base, api_key="none", max_retries=0) as client:
+            whole = client.chat.completions.create(model="tiny", messages=HI)
+            stream = client.chat.completions.create(model="tiny", messages=HI, stream=True)
+            text = "".join(each.choices[0].delta.content or "" for each in stream)
+            return whole.choices[0].message.content, text, [it.id for it in client.models.list()]
+
+    async with serving(scripted()) as client:
+        assert await asyncio.to_thread(ask, f"{client._base_url}v1") == (STORY, STORY, ["tiny"])
+
+
+async def test_what_is_asked_reaches_the_model() -> None:
+    model = ScriptedModel(STORY, by="word")
+    messages: Any = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "time", "arguments": "{}"}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "noon"},
+    ]
+    async with sdk(create_app({"tiny": model})) as client:
+        await client.chat.completions.create(
+            model="tiny",
+            messages=messages,
+            max_completion_tokens=9,
+            temperature=0,
+            top_p=0.5,
+            stop=["x", "y"],
+            seed=3,
+            n=1,
+            response_format={"type": "json_object"},
+            tools=TOOLS,
+            tool_choice={"type": "function", "function": {"name": "time"}},
+        )
+    (asked,) = model.requests
+    assert [message.role for message in asked.messages] == ["system", "user", "assistant", "tool"]
+    assert asked.messages[2].tool_calls[0].name == "time"
+    assert asked.messages[3].tool_call_id == "c"
+    assert (asked.max_tokens, asked.temperature, asked.top_p) == (9, 0.0, 0.5)
+    assert (asked.stop, asked.seed, asked.response_format) == (("x", "y"), 3, "json")
+    assert ([tool.name for tool in asked.tools], asked.tool_choice) == (["weather", "time"], "time")
+
+
+async def test_stop_ends_the_answer_before_it() -> None:
+    async with sdk(scripted()) as client:
+        answer = await client.chat.completions.create(model="tiny", messages=HI, stop=" robot")
+    assert answer.choices[0].message.content == "Once upon a time there was a"
+
+
+async def test_a_json_schema_is_passed_on() -> None:
+    model = ScriptedModel("{}")
+    schema: dict[str, object] = {"type": "object"}
+    async with sdk(create_app({"tiny": model})) as client:
+        await client.chat.completions.create(
+            model="tiny",
+            messages=HI,
+            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
+        )
+    assert model.requests[0].response_format == schema
+
+
+async def test_tool_calls_of_a_whole_answer() -> None:
+    _, app = let(*CALLS)
+    async with sdk(app) as client:
+        answer = await client.chat.completions.create(model="tiny", messages=HI, tools=TOOLS)
+    choice = answer.choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    calls = [
+        (call.id, call.function.name, call.function.arguments)
+        for call in choice.message.tool_calls or ()
+        if call.type == "function"
+    ]
+    assert calls == [("c1", "weather", '{"city":"Paris"}'), ("c2", "time", "{}")]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 2
+
+
+async def test_tool_calls_of_a_streamed_answer_add_up() -> None:
+    _, app = let(*CALLS)
+    async with (
+        sdk(app) as client,
+        client.chat.completions.stream(model="tiny", messages=HI, tools=TOOLS) as stream,
+    ):
+        answer = await stream.get_final_completion()
+    calls = [
+        (call.id, call.function.name, call.function.arguments)
+        for call in answer.choices[0].message.tool_calls or ()
+    ]
+    assert calls == [("c1", "weather", '{"city":"Paris"}'), ("c2", "time", "{}")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (RateLimitError("slow down"), openai.RateLimitError, "rate_limit"),
+        (OverloadedError("busy"), openai.InternalServerError, "overloaded"),
+        (ContextLengthError("long"), openai.BadRequestError, "context_length_exceeded"),
+    ],
+)
+async def test_failures_are_the_exceptions_of_the_sdk(
+    stream: bool, error: Exception, kind: type[openai.APIStatusError], code: str
+) -> None:
+    _, app = let(error)
+    async with sdk(app) as client:
+        with pytest.raises(kind) as raised:
+            await client.chat.completions.create(model="tiny", messages=HI, stream=stream)
+    assert raised.value.code == code
+
+
+async def test_a_failure_on_the_way_is_raised_too() -> None:
+    _, app = let(Start("r", "m"), Token("Half"), OverloadedError("busy"))
+    async with sdk(app) as client:
+        stream = await client.chat.completions.create(model="tiny", messages=HI, stream=True)
+        said = []
+        with pytest.raises(openai.APIError, match="busy"):
+            async for chunk in stream:
+                said.append(chunk.choices[0].delta.content)
+    assert said == ["Half"]
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"presence_penalty": 1.0}, "presence_penalty"),
+        ({"temperature": 9}, "temperature"),
+        ({"messages": []}, None),
+        ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
+        ({"tool_choice": "required"}, None),
+    ],
+)
+async def test_what_can_not_be_done_is_400(more: dict[str, Any], field: str | None) -> None:
+    async with sdk(scripted()) as client:
+        with pytest.raises(openai.BadRequestError) as raised:
+            await client.chat.completions.create(**{"model": "tiny", "messages": HI, **more})
+    assert raised.value.param == field
+
+
+async def test_an_unknown_model_and_a_wrong_key() -> None:
+    async with sdk(scripted(api_key="right"), key="wrong") as client:
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()
+    async with sdk(scripted(api_key="right"), key="right") as client:
+        assert [model.id async for model in client.models.list()] == ["tiny"]
+        assert (await client.models.retrieve("tiny")).owned_by == "scripted"
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("gpt-4o")
+        with pytest.raises(openai.NotFoundError) as raised:
+            await client.chat.completions.create(model="gpt-4o", messages=HI)
+    assert raised.value.code == "model_not_found"

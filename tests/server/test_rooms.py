@@ -1,0 +1,378 @@
+"""Rooms of several people and a model (row K7)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rxllm.chunks import End, Start, Token
+from rxllm.errors import ServerError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.requests import ModelInfo
+from rxllm.server import Limits, create_app
+from rxllm.server.app_keys import MODELS
+from rxllm.server.rooms_member import is_addressed
+from rxllm.server.websocket import CONNECTIONS
+from tests.server.serving import STORY, Stepwise, scripted, serving, until
+from tests.server.websocket_client import talking
+from tests.sinks.web import Endless
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bot, tell me a story",
+        "@bot hi",
+        "AI!",
+        "hey Assistant",
+        "help",
+        "Can somebody explain this",
+        "what now?",
+        'he asked "why?"',
+        "really?!",
+    ],
+)
+def test_the_model_is_addressed(text: str) -> None:
+    assert is_addressed(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "she said so",
+        "it rained in Spain",
+        "the robots",
+        "helpful",
+        "unexplained",
+        "my assistants",
+        "see http://example.org/?page=2",
+        "nothing",
+    ],
+)
+def test_k7_said_does_not_trigger_ai(text: str) -> None:
+    assert not is_addressed(text)
+
+
+async def test_who_enters_gets_the_participants_and_the_history() -> None:
+    async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
+        assert await ann.join("r", "Ann") == {
+            "type": "joined",
+            "room": "r",
+            "name": "Ann",
+            "participants": ["Ann"],
+        }
+        await ann.send("say", room="r", text="hello")
+        said = await ann.until("room_message")
+        assert (said["name"], said["text"]) == ("Ann", "hello")
+        joined = await bob.join("r", "Bob")
+        assert joined["participants"] == ["Ann", "Bob"]
+        assert joined["history"] == [
+            {key: value for key, value in said.items() if key != "type"} | {"type": "room_message"}
+        ]
+        assert "history" not in await ann.until("joined", name="Bob")
+        await bob.send("leave", room="r")
+        left = await ann.until("left")
+        assert (left["name"], left["participants"]) == ("Bob", ["Ann"])
+        assert (await bob.until("left"))["name"] == "Bob"
+        await ann.send("say", room="r", text="alone")
+        await ann.until("room_message", text="alone")
+        assert await bob.quiet() == []
+
+
+async def test_rooms_are_apart() -> None:
+    async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
+        await ann.join("one", "Ann")
+        await bob.join("two", "Bob")
+        await ann.send("say", room="one", text="bot, hi")
+        await ann.until("room_message", bot=True)
+        assert await bob.quiet() == []
+
+
+async def test_the_history_holds_the_last_50_messages() -> None:
+    async with (
+        serving(scripted(limits=Limits(messages_per_second=1000))) as session,
+        talking(session) as ann,
+        talking(session) as bob,
+    ):
+        await ann.join("r", "Ann")
+        for number in range(60):
+            await ann.send("say", room="r", text=f"{number}")
+        await ann.until("room_message", text="59")
+        history = (await bob.join("r", "Bob"))["history"]
+    assert [message["text"] for message in history] == [f"{n}" for n in range(10, 60)]
+
+
+async def test_the_model_answers_all_under_one_id() -> None:
+    async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
+        await ann.join("r", "Ann")
+        await bob.join("r", "Bob")
+        await ann.send("say", room="r", text="bot, a story")
+        answers = [await client.until("room_message", bot=True) for client in (ann, bob)]
+        assert answers[0] == answers[1]
+        assert (answers[0]["name"], answers[0]["text"]) == ("assistant", STORY)
+        for client in (ann, bob):
+            assert client.text(answers[0]["id"]) == STORY
+            assert {chunk["room"] for chunk in client.of("chunk")} == {"r"}
+            kinds = [message["type"] for message in client.got[-2:]]
+            assert kinds == ["complete", "room_message"]
+            await client.until("typing", name="assistant", typing=False)
+
+
+async def test_it_does_not_answer_who_does_not_ask() -> None:
+    async with serving(scripted()) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="she said so")
+        await ann.until("room_message")
+        assert await ann.quiet() == []
+
+
+async def test_k7_replies_come_one_at_a_time() -> None:
+    model = Stepwise(Start("r", "m"), Token("hm"), End("stop"))
+    async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="first?")
+        await ann.send("say", room="r", text="second?")
+        await until(lambda: model.active == 1)
+        await ann.quiet()
+        assert model.active == 1
+        model.let()
+        await ann.until("room_message", bot=True)
+        await ann.until("room_message", bot=True)
+        order = [m["id"] for m in ann.of("chunk")]
+        assert order == sorted(order, key=order.index), "they are interleaved"
+        assert len(set(order)) == 2
+        typing = [message["typing"] for message in ann.of("typing")]
+        assert typing == [True]
+        await ann.until("typing", typing=False)
+
+
+async def test_too_many_questions_are_said_but_not_answered() -> None:
+    model = Stepwise(Start("r", "m"), Token("hm"), End("stop"))
+    async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="0?")
+        await until(lambda: model.active == 1)
+        for number in range(1, 7):
+            await ann.send("say", room="r", text=f"{number}?")
+        error = await ann.until("error")
+        assert (error["code"], error["room"]) == ("bot_busy", "r")
+        assert ann.of("room_message", text="6?")
+        model.let()
+        for _ in range(6):
+            await ann.until("room_message", bot=True)
+        await ann.until("typing", typing=False)
+
+
+async def test_the_model_gets_what_was_said_with_names_if_there_are_several() -> None:
+    model = ScriptedModel("fine")
+    async with (
+        serving(create_app({"tiny": model})) as session,
+        talking(session) as ann,
+        talking(session) as bob,
+    ):
+        await ann.join("r", "Ann")
+        await bob.join("r", "Bob")
+        await ann.send("say", room="r", text="bot, hi")
+        await ann.until("typing", typing=False)
+        await bob.until("typing", typing=False)
+        await ann.send("say", room="r", text="it rains")
+        await bob.until("room_message", text="it rains")
+        await bob.send("say", room="r", text="where?")
+        await bob.until("typing", typing=False)
+    first, second = [[(m.role, m.text) for m in asked.messages] for asked in model.requests]
+    assert first == [("user", "bot, hi")]
+    assert second == [
+        ("user", "Ann: bot, hi"),
+        ("assistant", "fine"),
+        ("user", "Ann: it rains\nBob: where?"),
+    ]
+
+
+@pytest.mark.parametrize("script", [["half ", ServerError("no")], [ServerError("no")]])
+async def test_k7_typing_does_not_stick_after_an_error(script: Any) -> None:
+    model = ScriptedModel(script, "fine")
+    async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="what?")
+        await ann.until("typing", name="assistant", typing=True)
+        error = await ann.until("error")
+        assert (error["code"], error["room"]) == ("server", "r")
+        await ann.until("typing", name="assistant", typing=False)
+        await ann.send("say", room="r", text="again?")
+        assert (await ann.until("room_message", bot=True))["text"] == "fine"
+        await ann.until("typing", typing=False)
+
+
+async def test_k7_an_answer_that_cannot_begin_is_told_and_typing_taken_back() -> None:
+    app = scripted(limits=Limits(streams=1))
+    async with serving(app) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await app[MODELS].registry.shutdown(0)
+        await ann.send("say", room="r", text="what?")
+        error = await ann.until("error")
+        assert (error["code"], error["room"]) == ("draining", "r")
+        await ann.until("typing", name="assistant", typing=False)
+
+
+@pytest.mark.parametrize("way", ["says", "leaves", "disconnects"])
+async def test_k7_typing_does_not_stick_when_a_member(way: str) -> None:
+    async with serving(scripted()) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        async with talking(session) as bob:
+            await bob.join("r", "Bob")
+            await bob.send("typing", room="r", typing=True)
+            await ann.until("typing", name="Bob", typing=True)
+            assert not bob.of("typing")
+            if way == "says":
+                await bob.send("say", room="r", text="hello")
+            elif way == "leaves":
+                await bob.send("leave", room="r")
+            else:
+                await bob.socket.close()
+            await ann.until("typing", name="Bob", typing=False)
+
+
+async def test_who_comes_later_hears_who_is_writing() -> None:
+    async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
+        await ann.join("r", "Ann")
+        await ann.send("typing", room="r", typing=True)
+        await ann.quiet()
+        await bob.join("r", "Bob")
+        await bob.until("typing", name="Ann", typing=True)
+
+
+async def test_who_comes_during_an_answer_gets_it_as_far_as_it_came_and_the_rest() -> None:
+    model = Stepwise()
+    async with (
+        serving(create_app({"tiny": model})) as session,
+        talking(session) as ann,
+        talking(session) as bob,
+    ):
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="what?")
+        model.let(4)
+        await ann.until("chunk", position=4)
+        await bob.join("r", "Bob")
+        snapshot = await bob.until("chunk", position=4)
+        assert snapshot["chunk"]["type"] == "batch"
+        assert snapshot["chunk"]["text"] == "abc"
+        assert bob.of("typing", name="assistant", typing=True)
+        model.let()
+        answer = await bob.until("room_message", bot=True)
+        assert bob.text(answer["id"]) == answer["text"] == "abcdef"
+
+
+async def test_an_answer_that_is_stopped_over_http_is_kept_as_far_as_it_came() -> None:
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="what?")
+        model.let(3)
+        reply = (await ann.until("chunk", position=3))["id"]
+        assert (await ann.ask("stop", id=reply))["code"] == "stream_not_found"  # it is nobody's
+        async with session.delete(f"/streams/{reply}") as response:
+            assert response.status == 200
+        assert (await ann.until("complete"))["finishReason"] == "cancelled"
+        assert (await ann.until("room_message", bot=True))["text"] == "ab"
+        await ann.until("typing", typing=False)
+
+
+async def test_an_empty_room_vanishes_and_its_answer_is_stopped() -> None:
+    model = Stepwise()
+    app = create_app({"tiny": model})
+    async with serving(app) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="what?")
+        await until(lambda: model.active == 1)
+        await ann.send("leave", room="r")
+        await until(lambda: model.active == 0)
+        assert len(app[CONNECTIONS].rooms) == 0
+        assert "history" not in await ann.join("r", "Ann")
+
+
+async def test_a_room_ends_with_the_connection_of_its_last_member() -> None:
+    model = Stepwise()
+    app = create_app({"tiny": model})
+    async with serving(app) as session:
+        async with talking(session) as ann:
+            await ann.join("r", "Ann")
+            await ann.send("say", room="r", text="what?")
+            await until(lambda: model.active == 1)
+        await until(lambda: model.active == 0 and len(app[CONNECTIONS].rooms) == 0)
+
+
+@pytest.mark.parametrize("name", ["Ann", "ANN", "\uff21nn"])
+async def test_names_are_unique_in_a_room_however_they_are_written(name: str) -> None:
+    async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
+        await ann.join("r", "Ann")
+        error = await bob.ask("join", room="r", name=name)
+        assert (error["code"], error["field"], error["room"]) == ("invalid_message", "name", "r")
+        await bob.join("other", name)
+        assert await ann.quiet() == []
+
+
+@pytest.mark.parametrize("name", [" Ann", "A\nn", "A\u200bnn", "assistant", "AI", ""])
+async def test_names_that_deceive_are_refused(name: str) -> None:
+    async with serving(scripted()) as session, talking(session) as ann:
+        error = await ann.ask("join", room="r", name=name)
+        assert (error["code"], error["field"]) == ("invalid_message", "name")
+
+
+async def test_who_is_not_in_a_room_can_do_nothing_there() -> None:
+    async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
+        await ann.join("r", "Ann")
+        for kind, fields in (("say", {"text": "hi"}), ("typing", {"typing": True}), ("leave", {})):
+            error = await bob.ask(kind, room="r", **fields)
+            assert (error["code"], error["room"]) == ("not_in_room", "r")
+        assert (await ann.ask("join", room="r", name="Eve"))["code"] == "already_joined"
+        assert (await ann.ask("typing", room="r", typing=True, name="Bob"))["field"] == "name"
+        assert (await ann.ask("say", room="r", text="   "))["field"] == "text"
+        assert (await ann.ask("say", room="r", text="x" * 20_001))["code"] == "too_large"
+
+
+async def test_rooms_and_their_members_are_limited() -> None:
+    app = scripted(limits=Limits(rooms=1, room_members=1))
+    async with serving(app) as session, talking(session) as ann, talking(session) as bob:
+        await ann.join("r", "Ann")
+        assert (await bob.ask("join", room="r", name="Bob"))["code"] == "room_full"
+        assert (await bob.ask("join", room="s", name="Bob"))["code"] == "too_many_rooms"
+
+
+class Talker:
+    """A model that talks without end."""
+
+    def __init__(self) -> None:
+        self.info = ModelInfo("talker", "test")
+        self.endless = Endless("x" * 2000)
+
+    def stream(self, prompt: Any, **options: Any) -> Any:
+        return self.endless.stream
+
+
+async def test_a_slow_member_holds_nobody_and_is_put_out() -> None:
+    talker = Talker()
+    app = create_app({"tiny": talker}, limits=Limits(reader_stall=0.2))
+    async with serving(app) as session, asyncio.timeout(20), talking(session) as ann:
+        await ann.join("r", "Ann")
+        url = session._build_url("/ws")
+        reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
+        writer.write(
+            f"GET /ws HTTP/1.1\r\nHost: {url.authority}\r\nConnection: Upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        join = b'{"type":"join","room":"r","name":"Slow"}'
+        writer.write(bytes([0x81, 0x80 | len(join)]) + bytes(4) + join)
+        await ann.until("joined", name="Slow")
+        await ann.send("say", room="r", text="what?")
+        while not ann.of("left"):
+            await ann.receive()
+            ann.got[:-1] = []
+        assert ann.of("left", name="Slow")
+        await ann.until("chunk")
+        await ann.send("leave", room="r")
+        await talker.endless.disposed.wait()
+        writer.transport.abort()
+        del reader

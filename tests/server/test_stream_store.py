@@ -1,0 +1,259 @@
+"""What holds the streams (rows G1, B2): no gap, no repeat, and slow readers that cost nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm import operators as ops
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    Json,
+    Notice,
+    Progress,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    text_of,
+)
+from rxllm.errors import LaggedBehindError, StreamStateError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server.event_log import EventLog
+from rxllm.server.failures import DrainingError, StreamNotFoundError
+from rxllm.server.limits import Limits
+from rxllm.server.memory import MemoryStreams
+from rxllm.server.messages import Complete, StreamChunk
+from rxllm.server.streams import Frame
+from rxllm.sinks._result import Recorder
+from rxllm.testing import no_leaks, run_virtual
+from rxllm.valve import StreamScheduler, Valve
+
+CHUNKS = st.one_of(
+    st.text(max_size=3).map(Token),
+    st.text(max_size=3).map(Reasoning),
+    st.text(max_size=3).map(lambda text: Batch((Token(text),), text)),
+    st.just(Progress(1, 0.5)),
+    st.just(Notice("retry")),
+    st.just(Notice("restart")),
+    st.integers(0, 2).map(lambda n: ToolCall("c", "f", "x" * n, complete=n == 2)),
+    st.booleans().map(lambda whole: Json([1], complete=whole)),
+)
+
+
+def log_of(*chunks: Chunk, ended: bool = True) -> EventLog:
+    log = EventLog("s", 4, 30.0, lambda count: None)
+    for chunk in chunks:
+        log.append(chunk)
+    if ended:
+        log.end(Complete(id="s", tokens=0, seconds=0.0))
+    return log
+
+
+def chunks_of(frames: list[Frame]) -> list[Chunk]:
+    return [each.message.chunk for each in frames if isinstance(each.message, StreamChunk)]
+
+
+def result_of(chunks: list[Chunk]) -> tuple[str, int]:
+    record = Recorder(lambda: 0.0)
+    for chunk in chunks:
+        record.add(chunk)
+    return record.text, record.tokens
+
+
+@given(st.lists(CHUNKS, max_size=30), st.data())
+def test_however_often_a_reader_comes_back_it_has_read_the_same(
+    chunks: list[Chunk], data: st.DataObject
+) -> None:
+    log = log_of(*chunks)
+    position, got = 0, list[Frame]()
+    while position < log.position:
+        frames = log.frames(position)
+        assert frames[-1].position == log.position
+        taken = frames[: data.draw(st.integers(1, len(frames)))]
+        got += taken
+        position = taken[-1].position
+    positions = [frame.position for frame in got]
+    assert positions == sorted(set(positions))
+    assert got[-1].is_last
+    assert result_of(chunks_of(got)) == result_of(chunks)
+    kept = [chunk for chunk in chunks_of(got) if isinstance(chunk, Notice)]
+    assert kept == [chunk for chunk in chunks if isinstance(chunk, Notice)]
+
+
+def test_a_snapshot_is_short_however_long_the_text() -> None:
+    said: list[Chunk] = [Token("x"), Progress(1, 0.1)]
+    log = log_of(Start("r", "m"), *said * 1000, ended=False)
+    start, text, progress = log.frames(0)
+    assert (start.position, text.position, progress.position) == (1, 2000, 2001)
+    assert text_of(chunks_of([text])[0]) == "x" * 1000
+
+
+def test_an_event_is_encoded_once_for_all_readers() -> None:
+    async def main() -> None:
+        log = log_of(ended=False)
+        got: list[list[Frame]] = [[], []]
+        for each in got:
+            log.read(0).subscribe(each.append, scheduler=scheduler())
+        log.append(Token("a"))
+        log.end(Complete(id="s", tokens=1, seconds=0.0))
+        first, second = got
+        assert [frame.position for frame in first] == [1, 2]
+        assert all(one is other for one, other in zip(first, second, strict=True))
+
+    run_virtual(main())
+
+
+def test_g1_a_reader_that_raises_is_out_and_the_others_are_not() -> None:
+    """Trap of row G1: one throwing subscriber ended it for all."""
+
+    async def main() -> None:
+        reported: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
+        log = log_of(ended=False)
+        good: list[Frame] = []
+
+        def bad(_: Frame) -> None:
+            raise ValueError
+
+        log.read(0).subscribe(bad, scheduler=scheduler())
+        log.read(0).subscribe(good.append, scheduler=scheduler())
+        log.append(Token("a"))
+        log.append(Token("b"))
+        assert len(good) == 2
+        assert log.readers == 1
+        assert isinstance(reported[0]["exception"], ValueError)
+
+    run_virtual(main())
+
+
+def test_a_reader_that_lags_gets_what_it_missed_joined() -> None:
+    async def main() -> None:
+        log, valve = log_of(ended=False), Valve()
+        got: list[Frame] = []
+        log.read(0).subscribe(got.append, scheduler=scheduler(valve))
+        log.append(Token("a"))
+        valve.close()
+        for letter in "bcd":
+            log.append(Token(letter))
+        assert len(got) == 1
+        valve.open()
+        assert [(each.position, text_of(chunks_of([each])[0])) for each in got] == [
+            (1, "a"),
+            (4, "bcd"),
+        ]
+
+    run_virtual(main())
+
+
+def test_a_reader_that_takes_nothing_is_put_out_and_holds_nobody() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            log, valve = log_of(ended=False), Valve()
+            errors: list[Exception] = []
+            fast: list[Frame] = []
+            log.read(0).subscribe(on_error=errors.append, scheduler=scheduler(valve))
+            reading = log.read(0).subscribe(fast.append, scheduler=scheduler())
+            valve.close()
+            await asyncio.sleep(100)
+            assert not errors  # nothing waits for it
+            for _ in range(50):
+                log.append(Token("a"))
+            assert log.valve.is_open
+            assert len(fast) == 50
+            await asyncio.sleep(29)
+            assert log.readers == 2
+            await asyncio.sleep(2)
+            assert log.readers == 1
+            assert isinstance(errors[0], LaggedBehindError)
+            reading.dispose()
+
+    run_virtual(main())
+
+
+def test_the_model_waits_while_all_readers_are_far_behind() -> None:
+    async def main() -> None:
+        log, valve = log_of(ended=False), Valve()
+        reading = log.read(0).subscribe(scheduler=scheduler(valve))
+        valve.close()
+        for _ in range(3):
+            log.append(Token("a"))
+        assert log.valve.is_open
+        log.append(Token("a"))
+        assert not log.valve.is_open
+        valve.open()
+        assert log.valve.is_open
+        reading.dispose()
+
+    run_virtual(main())
+
+
+def scheduler(valve: Valve | None = None) -> StreamScheduler:
+    return StreamScheduler(asyncio.get_running_loop(), valve)
+
+
+def store_of(**limits: Any) -> tuple[MemoryStreams, ops.StreamRegistry]:
+    registry = ops.StreamRegistry(max_idle=None)
+    return MemoryStreams(registry, Limits(**limits)), registry
+
+
+def story(registry: ops.StreamRegistry, stream_id: str = "s", delay: float = 1.0) -> Any:
+    model = ScriptedModel("a b c d", by="word", delay=delay)
+    return model.stream("Hi").pipe(ops.tracked(registry, stream_id))
+
+
+def test_b2_without_a_reader_it_lives_for_the_grace_time() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of(grace=3)
+            await store.begin(story(registry, delay=100.0), "s")
+            reading = (await store.read("s")).subscribe(scheduler=scheduler())
+            await asyncio.sleep(50)
+            assert (await store.describe("s")).status == "running"
+            reading.dispose()
+            await asyncio.sleep(2)
+            assert (await store.describe("s")).status == "running"
+            await asyncio.sleep(2)
+            assert (await store.describe("s")).status == "cancelled"
+            await asyncio.sleep(4)
+            with pytest.raises(StreamNotFoundError, match="'s'"):
+                await store.describe("s")
+
+    run_virtual(main())
+
+
+def test_an_id_is_taken_while_it_is_kept_and_free_after_that() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of(grace=3)
+            await store.begin(story(registry), "s")
+            with pytest.raises(StreamStateError):
+                await store.begin(story(registry), "s")
+            await store.close()
+            await store.begin(story(registry), "s")
+            await store.close()
+
+    run_virtual(main())
+
+
+def test_b6_a_shutdown_takes_no_new_streams() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of()
+            await store.begin(story(registry), "s")
+            got: list[Frame] = []
+            (await store.read("s")).subscribe(got.append, scheduler=scheduler())
+            await asyncio.gather(registry.shutdown(30.0), registry.shutdown(0.0))
+            assert got[-1].event == "complete"
+            with pytest.raises(DrainingError):
+                await store.begin(story(registry), "t")
+            await store.close()
+
+    run_virtual(main())

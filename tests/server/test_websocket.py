@@ -1,0 +1,400 @@
+"""`/ws`: many streams over one connection (row K5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from socket import SHUT_RDWR
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import WSMsgType, web
+
+from rxllm.chunks import End, Start, Token
+from rxllm.errors import RateLimitError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.requests import ModelInfo
+from rxllm.server import Limits, create_app
+from rxllm.server.app_keys import MODELS
+from rxllm.server.websocket import CONNECTIONS
+from rxllm.server.websocket_session import Session
+from rxllm.settings import Settings
+from tests.server.serving import STORY, Stepwise, scripted, serving, until
+from tests.server.websocket_client import talking
+from tests.sinks.web import Endless
+
+
+def stepwise(*chunks: Any, **limits: Any) -> tuple[Stepwise, web.Application]:
+    model = Stepwise(*chunks)
+    return model, create_app({"tiny": model}, limits=Limits(**limits))
+
+
+async def test_the_first_message_says_what_can_be_done_here() -> None:
+    async with serving(scripted()) as session, talking(session) as client:
+        assert client.connected["type"] == "connected"
+        assert client.connected["defaultModel"] == "tiny"
+        assert [model["id"] for model in client.connected["models"]] == ["tiny"]
+        assert {"streams", "pause", "chat", "rooms"} <= set(client.connected["capabilities"])
+        assert client.connected["welcome"]
+
+
+async def test_a_stream_comes_as_chunks_and_complete() -> None:
+    async with serving(scripted()) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Tell me a story")
+        complete = await client.until("complete", id="a")
+        assert client.text("a") == STORY
+        assert (complete["tokens"], complete["finishReason"]) == (12, "stop")
+        positions = [message["position"] for message in client.got]
+        assert positions == list(range(1, len(client.got) + 1))
+
+
+async def test_progress_comes_every_10_tokens_with_the_time_that_remains() -> None:
+    async with serving(scripted("word " * 30)) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Hi", options={"maxTokens": 25})
+        await client.until("complete")
+        told = [m["chunk"] for m in client.of("chunk") if m["chunk"]["type"] == "progress"]
+        assert [(each["tokens"], each["percentage"]) for each in told] == [
+            (10, 40.0),
+            (20, 80.0),
+            (25, 100.0),
+        ]
+        assert all(each["remaining"] >= 0 for each in told)
+
+
+async def test_many_streams_run_at_once_on_one_connection() -> None:
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as client:
+        for name in ("a", "b", "c"):
+            await client.send("start", id=name, prompt="Hi")
+        await until(lambda: model.active == 3)
+        model.let()
+        for _ in range(3):
+            await client.until("complete")
+        assert [client.text(name) for name in ("a", "b", "c")] == ["abcdef"] * 3
+
+
+async def test_a_stream_is_paused_resumed_and_stopped() -> None:
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Hi")
+        model.let(2)
+        await client.until("chunk", position=2)
+        assert await client.ask("pause", id="a") == {
+            "type": "state",
+            "id": "a",
+            "status": "paused",
+        }
+        model.let(2)
+        assert await client.quiet() == []
+        assert (await client.ask("resume", id="a"))["status"] == "running"
+        await client.until("chunk", position=4)
+        assert (await client.ask("stop", id="a"))["status"] == "cancelled"
+        complete = await client.until("complete", id="a")
+        assert complete["finishReason"] == "cancelled"
+        assert client.of("chunk")[-1]["chunk"] == {"type": "end", "finishReason": "cancelled"}
+        await until(lambda: model.active == 0)
+
+
+async def test_models_are_listed_and_pings_answered() -> None:
+    async with serving(scripted()) as session, talking(session) as client:
+        models = await client.ask("models")
+        assert (models["type"], models["defaultModel"]) == ("models", "tiny")
+        assert await client.ask("ping") == {"type": "pong"}
+
+
+async def test_k5_the_ids_of_one_client_cannot_stop_anothers() -> None:
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as one, talking(session) as other:
+        await one.send("start", id="same", prompt="Hi")
+        await other.send("start", id="same", prompt="Hi")
+        await until(lambda: model.active == 2)
+        for kind in ("stop", "pause", "resume"):
+            await one.send("start", id="mine", prompt="Hi")
+            error = await other.ask(kind, id="mine")
+            assert (error["code"], error["id"]) == ("stream_not_found", "mine")
+            await one.quiet()
+        await other.send("stop", id="same")
+        await other.until("complete", id="same")
+        model.let()
+        assert (await one.until("complete", id="same"))["finishReason"] == "stop"
+
+
+@pytest.mark.parametrize("way", ["closes", "vanishes"])
+async def test_k5_the_streams_of_a_client_end_with_it(way: str) -> None:
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as other:
+        await other.send("start", id="a", prompt="Hi")
+        async with talking(session) as client:
+            await client.send("start", id="a", prompt="Hi")
+            await client.send("start", id="b", prompt="Hi")
+            await until(lambda: model.active == 3)
+            if way == "vanishes":
+                client.socket.get_extra_info("socket").shutdown(SHUT_RDWR)
+        await until(lambda: model.active == 1)
+        assert len(app[MODELS].registry.active) == 1
+        await until(lambda: len(app[CONNECTIONS]) == 1)
+
+
+WRONG = {
+    "no JSON": ("{{{", "invalid_message", None),
+    "nothing": ("", "invalid_message", None),
+    "no object": ("[1]", "invalid_message", None),
+    "no type": ("{}", "invalid_message", "type"),
+    "no such type": ('{"type":"nope"}', "invalid_message", "type"),
+    "unknown field": ('{"type":"ping","x":1}', "invalid_message", "x"),
+    "missing field": ('{"type":"stop"}', "invalid_message", "id"),
+    "empty id": ('{"type":"stop","id":""}', "invalid_message", "id"),
+    "nested too deep": (
+        '{"type":"start","id":"a","prompt":"x","options":{"responseFormat":{"a":' + "[" * 50_000,
+        "invalid_message",
+        None,
+    ),
+    "half a character": ('{"type":"chat","id":"a","text":"\\ud800"}', "invalid_message", None),
+    "no prompt": ('{"type":"start","id":"a"}', "invalid_message", "prompt"),
+    "two prompts": (
+        '{"type":"start","id":"a","prompt":"x","messages":[]}',
+        "invalid_message",
+        "messages",
+    ),
+    "wrong option": (
+        '{"type":"start","id":"a","prompt":"x","options":{"maxTokens":"many"}}',
+        "invalid_message",
+        "options.maxTokens",
+    ),
+    "misspelt option": (
+        '{"type":"start","id":"a","prompt":"x","options":{"maxtokens":1}}',
+        "invalid_message",
+        "options.maxtokens",
+    ),
+    "option out of range": (
+        '{"type":"start","id":"a","prompt":"x","options":{"temperature":9}}',
+        "invalid_message",
+        "temperature",
+    ),
+    "no such model": (
+        '{"type":"start","id":"a","prompt":"x","options":{"model":"/etc/passwd"}}',
+        "model_not_found",
+        None,
+    ),
+    "too long": (
+        '{"type":"start","id":"a","prompt":"' + "x" * 101_000 + '"}',
+        "too_large",
+        "prompt",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+async def test_k5_a_wrong_message_is_answered_and_the_connection_lives_on(case: str) -> None:
+    sent, code, field = WRONG[case]
+    async with serving(scripted()) as session, talking(session) as client:
+        await client.socket.send_str(sent)
+        error = await client.receive()
+        assert (error["type"], error["code"], error.get("field")) == ("error", code, field)
+        assert error["message"]
+        await client.send("start", id="b", prompt="Hi")
+        await client.until("complete", id="b")
+
+
+async def test_an_error_of_a_start_that_cannot_be_read_bears_its_id_so_nobody_waits() -> None:
+    async with serving(scripted()) as session, talking(session) as client:
+        error = await client.ask("start", id="a", prompt="Hi", options={"seed": "x"})
+        assert (error["id"], error["field"]) == ("a", "options.seed")
+
+
+async def test_for_a_client_that_has_gone_nothing_is_begun() -> None:
+    """Messages may still lie there, read before the connection broke."""
+    model, app = stepwise()
+    async with serving(app):
+        session = Session(app[MODELS], app[CONNECTIONS].rooms)  # nobody reads its outbox
+        session.receive('{"type":"start","id":"a","prompt":"Hi"}')
+        session.receive('{"type":"join","room":"r","name":"Ann"}')
+        assert (model.active, len(app[CONNECTIONS].rooms)) == (0, 0)
+
+
+async def test_a_binary_message_is_refused() -> None:
+    async with serving(scripted()) as session, talking(session) as client:
+        await client.socket.send_bytes(b'{"type":"ping"}')
+        assert (await client.receive())["code"] == "invalid_message"
+
+
+async def test_a_second_stream_of_an_id_is_refused_and_the_first_goes_on() -> None:
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Hi")
+        error = await client.ask("start", id="a", prompt="Hi")
+        assert (error["code"], error["field"]) == ("invalid_message", "id")
+        assert "id" not in error, "an error with its id would be the end of the first"
+        model.let()
+        await client.until("complete", id="a")
+        await client.send("start", id="a", prompt="Hi")  # free again
+        await client.until("complete", id="a")
+
+
+async def test_a_failure_is_the_last_message_of_its_stream() -> None:
+    script = ["Once ", RateLimitError("slow down", retry_after=3.0)]
+    async with serving(scripted(script)) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Hi")
+        error = await client.until("error", id="a")
+        assert (error["code"], error["partial"], error["retryAfter"]) == ("rate_limit", "Once ", 3)
+        assert await client.quiet() == []
+
+
+async def test_what_a_foreign_error_says_is_not_told_and_goes_to_the_program() -> None:
+    reports: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    app = scripted([ValueError("the password is 1234")])
+    async with serving(app) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Hi")
+        error = await client.until("error", id="a")
+        assert error["code"] == "internal"
+        assert "1234" not in error["message"]
+    assert [str(report["exception"]) for report in reports] == ["the password is 1234"]
+
+
+async def test_too_many_streams_at_once_are_refused() -> None:
+    model, app = stepwise(streams_per_connection=2)
+    async with serving(app) as session, talking(session) as client:
+        for name in ("a", "b"):
+            await client.send("start", id=name, prompt="Hi")
+        error = await client.ask("start", id="c", prompt="Hi")
+        assert (error["code"], error["id"], error["retryable"]) == ("too_many_streams", "c", True)
+        model.let()
+        await client.until("complete")
+        await client.until("complete")
+
+
+async def test_too_many_messages_are_refused_and_who_goes_on_is_closed_with_1008() -> None:
+    app = scripted(limits=Limits(messages_per_second=0.001))
+    async with serving(app) as session, talking(session) as client:
+        for _ in range(21):
+            await client.send("ping")
+        answers = [await client.receive() for _ in range(20)]
+        assert [answer["type"] for answer in answers] == ["pong"] * 10 + ["error"] * 10
+        assert {answer["code"] for answer in answers[10:]} == {"too_many_messages"}
+        closing = await client.socket.receive(timeout=5)
+        assert closing.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED)
+        assert client.socket.close_code == 1008
+
+
+async def test_too_large_a_message_closes_the_connection_with_1009() -> None:
+    app = scripted(limits=Limits(message_bytes=1000))
+    async with serving(app) as session, talking(session) as client:
+        await client.send("chat", id="a", text="x" * 2000)
+        await client.socket.receive(timeout=5)
+        assert client.socket.close_code == 1009
+        await until(lambda: not len(app[CONNECTIONS]))
+
+
+async def test_too_many_connections_are_refused_with_503() -> None:
+    app = scripted(limits=Limits(connections=1))
+    async with serving(app) as session, talking(session):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect("/ws")
+        assert refused.value.status == 503
+
+
+async def test_what_is_no_websocket_is_answered_with_400() -> None:
+    async with serving(scripted()) as session, session.get("/ws") as response:
+        assert response.status == 400
+
+
+class Talker:
+    """A model that talks without end, and waits when it is held."""
+
+    def __init__(self) -> None:
+        self.info = ModelInfo("talker", "test")
+        self.endless = Endless("x" * 10_000)
+
+    def stream(self, prompt: Any, **options: Any) -> Any:
+        return self.endless.stream
+
+
+@asynccontextmanager
+async def silent(session: aiohttp.ClientSession, message: str) -> AsyncIterator[Any]:
+    """A client that sends one message, and reads nothing unless it is asked to."""
+    url = session._build_url("/ws")
+    reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
+    head = (
+        f"GET /ws HTTP/1.1\r\nHost: {url.authority}\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    unmasked = bytes(4)  # RFC 6455, 5.3: what is masked with zeros is as it was
+    frame = bytes([0x81, 0x80 | len(message)]) + unmasked + message.encode()
+    try:
+        writer.write(head.encode() + frame)
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+START = '{"type":"start","id":"a","prompt":"Hi"}'
+
+
+async def test_a_client_that_reads_nothing_holds_its_model_and_harms_no_other() -> None:
+    talker = Talker()
+    app = create_app({"tiny": talker, "small": ScriptedModel("fine")})
+    async with serving(app) as session, asyncio.timeout(20), silent(session, START) as reader:
+        await talker.endless.held.wait()
+        async with talking(session) as client:
+            await client.send("start", id="b", prompt="Hi", options={"model": "small"})
+            await client.until("complete", id="b")
+        said = talker.endless.said
+        await asyncio.sleep(0.05)  # nothing may happen in this time
+        assert talker.endless.said == said
+        while not talker.endless.resumed.is_set():
+            assert await reader.read(65536)
+
+
+async def test_a_client_that_takes_nothing_for_too_long_is_given_up() -> None:
+    talker = Talker()
+    app = create_app({"tiny": talker}, limits=Limits(reader_stall=0.05))
+    async with serving(app) as session, asyncio.timeout(20), silent(session, START):
+        await talker.endless.disposed.wait()
+        await until(lambda: len(app[CONNECTIONS]) == 0)
+        assert app[MODELS].registry.active == []
+
+
+async def test_b6_a_shutdown_lets_streams_finish_and_then_says_goodbye_with_1001() -> None:
+    model, app = stepwise(Start("r", "m"), Token("a"), End("stop"))
+    async with serving(app) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Hi")
+        await until(lambda: model.active == 1)
+        stopping = asyncio.ensure_future(app.shutdown())
+        await until(lambda: app[MODELS].registry.refusing)
+        error = await client.ask("start", id="b", prompt="Hi")
+        assert (error["code"], error["id"], error["retryable"]) == ("draining", "b", True)
+        model.let()
+        assert (await client.until("complete", id="a"))["finishReason"] == "stop"
+        await client.socket.receive(timeout=5)
+        assert client.socket.close_code == 1001
+        await stopping
+
+
+async def test_b6_what_has_not_finished_at_the_deadline_is_cancelled() -> None:
+    model = Stepwise()
+    app = create_app({"tiny": model}, settings=Settings(shutdown=0.01))
+    async with serving(app) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Hi")
+        await until(lambda: model.active == 1)
+        stopping = asyncio.ensure_future(app.shutdown())
+        assert (await client.until("complete", id="a"))["finishReason"] == "cancelled"
+        await client.socket.receive(timeout=5)
+        await stopping
+        assert model.active == 0
+
+
+async def test_the_streams_of_a_connection_are_listed_and_can_be_stopped_over_http() -> None:
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as client:
+        await client.send("start", id="a", prompt="Hi")
+        await until(lambda: model.active == 1)
+        async with session.get("/streams") as response:
+            (listed,) = (await response.json())["streams"]
+        assert listed["status"] == "running"
+        async with session.delete(f"/streams/{listed['id']}") as response:
+            assert response.status == 200
+        assert (await client.until("complete", id="a"))["finishReason"] == "cancelled"

@@ -1,0 +1,138 @@
+"""`rxllm serve` as a program of its own: where it listens, and how it ends (row B6)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+SECONDS = 30.0
+PROGRAM = """
+import sys
+import rxllm
+from rxllm.command_line import main
+from rxllm.models.scripted import ScriptedModel
+
+rxllm.register("slow", lambda rest: ScriptedModel("a b c d e f", by="word", delay=0.2))
+sys.exit(main())
+"""
+
+Serve = Callable[..., tuple["subprocess.Popen[str]", str]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts the server on a free port, and gives it with its URL."""
+    with ExitStack() as programs:
+
+        def serve(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+            command = [sys.executable, "-c", PROGRAM, "serve", "--port", "0", *arguments]
+            program = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+            programs.enter_context(program)
+            programs.callback(program.kill)
+            assert program.stdout is not None
+            line = program.stdout.readline()
+            found = re.search(r"http://\S+", line)
+            assert found is not None, line
+            return program, found[0]
+
+        yield serve
+
+
+def ask(url: str, **headers: str) -> Any:
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own server
+    return urllib.request.urlopen(request, timeout=SECONDS)  # noqa: S310
+
+
+def status(url: str, **headers: str) -> int:
+    try:
+        with ask(url, **headers) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_it_serves_the_bundled_model_on_loopback(serve: Serve) -> None:
+    program, url = serve()
+    assert url.startswith("http://127.0.0.1:")
+    with ask(f"{url}stream?prompt=Hello&maxTokens=3") as response:
+        assert b"event: complete" in response.read()
+    with ask(f"{url}models") as response:
+        assert json.load(response)["defaultModel"] == "tiny"
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_b6_a_signal_lets_live_streams_finish_and_refuses_new_ones(
+    serve: Serve, number: signal.Signals
+) -> None:
+    program, url = serve("--model", "slow")
+    with ask(f"{url}stream?prompt=Hello") as response:
+        assert response.readline() == b"event: chunk\n"
+        program.send_signal(number)
+        assert program.stdout is not None
+        assert "waiting for 1 stream" in program.stdout.readline()
+        assert status(f"{url}stream?prompt=Hello") == 503
+        assert status(f"{url}healthz") == 503
+        if number == signal.SIGTERM:
+            program.send_signal(number)  # twice is once
+        rest = response.read().decode()
+    assert "event: complete" in rest
+    assert '"finishReason":"stop"' in rest
+    assert program.wait(SECONDS) == 0
+
+
+def test_a_second_ctrl_c_cancels_what_is_left(serve: Serve) -> None:
+    program, url = serve("--model", "slow")
+    with ask(f"{url}stream?prompt=Hello") as response:
+        response.readline()
+        program.send_signal(signal.SIGINT)
+        assert program.stdout is not None
+        program.stdout.readline()
+        program.send_signal(signal.SIGINT)
+        assert '"finishReason":"cancelled"' in response.read().decode()
+    assert program.wait(SECONDS) == 0
+
+
+def test_an_api_key_is_asked_for(serve: Serve) -> None:
+    _, url = serve("--api-key", "s3cret", "--model", "slow")
+    assert status(f"{url}models") == 401
+    assert status(f"{url}models", Authorization="Bearer s3cret") == 200
+
+
+def test_what_can_not_be_served_is_said_in_one_line(serve: Serve) -> None:
+    _, url = serve("--model", "slow")
+    port = url.rstrip("/").rpartition(":")[2]
+    for arguments, code, words in (
+        (["--port", port], 1, "in use"),
+        (["--model", "nothing"], 2, "there is no model"),
+        (["--cors", "nowhere"], 2, "origin"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "rxllm", "serve", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
