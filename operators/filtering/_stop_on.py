@@ -70,7 +70,7 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Observable[Chunk]]
             stopping.upstream.disposable = source.subscribe(
                 partial(in_turn, stopping.on_next),
                 partial(in_turn, stopping.on_error),
-                partial(in_turn, stopping.on_completed),
+                partial(in_turn, stopping.on_completed, None),
                 scheduler=scheduler,
             )
             return stopping.upstream
@@ -109,7 +109,7 @@ class _Stopping:
         self._release(None)
         self._observer.on_error(error)
 
-    def on_completed(self) -> None:
+    def on_completed(self, _: None) -> None:
         self._release(None)
         self._observer.on_completed()
 
