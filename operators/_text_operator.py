@@ -10,7 +10,7 @@ from typing import Any
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
 from rxllm.operators._per_source import concerned
 from rxllm.operators._trampoline import Trampoline
 
@@ -33,7 +33,7 @@ class TextState(ABC):
         """More text has come."""
 
     def other(self, chunk: Chunk) -> Iterable[Chunk]:
-        """A chunk that is no text has come, neither `End` nor a restart.
+        """A chunk that is no text has come, neither `End` nor a restart nor a failure.
 
         An operator that holds text queues it behind that.
         """
@@ -41,7 +41,10 @@ class TextState(ABC):
 
     @abstractmethod
     def end(self) -> Iterable[Chunk]:
-        """The text is complete (`End`, completion or an error): decide about all that is held."""
+        """No more text comes: decide about all that is held.
+
+        After `End`, completion, an error, or a `Notice("failed")`, which is that of one of several.
+        """
 
     def restart(self) -> Iterable[Chunk]:
         """The text begins again, with another state: what is left of what this one holds.
@@ -56,8 +59,8 @@ def text_operator(
 ) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     """An operator with a `TextState` for each source of each subscription.
 
-    A restart drops the state. `End`, completion and an error ask it for what it holds, which
-    leaves first. An `End` or a restart that names no source concerns all. What comes while the
+    A restart drops the state. `End`, completion, an error and a `Notice("failed")` ask it for what
+    it holds, which leaves first. An `End` or a restart that names no source concerns all. What comes while the
     subscriber is being told (it may open its valve inside of `on_next`) waits its turn.
     Demand and the scheduler pass through. Disposal drops everything.
 
@@ -103,7 +106,7 @@ class _Reading:
             if state is None:
                 state = self._states[source] = self._state_of(source)
             self._send(state.text, chunk)
-        elif type(chunk) is End:
+        elif type(chunk) is End or is_failure(chunk):
             if self._leave(source):
                 self._observer.on_next(chunk)
         elif is_restart(chunk):

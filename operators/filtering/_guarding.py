@@ -10,7 +10,7 @@ from functools import partial
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, End, Notice, is_restart, text_of
+from rxllm.chunks import Chunk, End, is_failure, is_restart, text_of
 from rxllm.errors import ContentFilteredError
 from rxllm.operators._per_source import concerned
 from rxllm.operators._restart import outlives_restart
@@ -78,7 +78,7 @@ class Guarding:
         source = chunk.source
         if source in self._stopped:
             return
-        if type(chunk) is Notice and chunk.kind == "failed":
+        if is_failure(chunk):
             self._forget(source)  # as on an error, which this one of several streams has had
         stream = self._streams.get(source)
         if text_of(chunk):

@@ -8,7 +8,7 @@ from functools import partial
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
 from rxllm.operators._held_text import HeldText
 from rxllm.operators._per_source import concerned
 from rxllm.operators._restart import outlives_restart
@@ -98,7 +98,7 @@ class _Stopping:
             self._restart(chunk.source)
         elif chunk.source in self._stopped:
             return
-        elif type(chunk) is End:
+        elif type(chunk) is End or is_failure(chunk):
             self._release(chunk.source)
         elif (search := self._searches.get(chunk.source)) is not None and search.waiting:
             search.waiting.append(chunk)

@@ -16,7 +16,7 @@ from reactivex.disposable import (
     SingleAssignmentDisposable,
 )
 
-from rxllm.chunks import Batch, Chunk, End, Notice, Token, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
 from rxllm.operators._pacer import RESOLUTION
 from rxllm.operators._per_source import concerned
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
@@ -145,7 +145,7 @@ class _Looking:
         out: list[Any] = []
         if type(chunk) is End:
             self._read_all(chunk.source, out)
-        elif type(chunk) is Notice and chunk.kind == "failed":
+        elif is_failure(chunk):
             self._read_all(chunk.source, out, cut_off=True)
         elif is_restart(chunk):
             self._take(chunk.source)

@@ -211,3 +211,12 @@ def test_demand_and_the_scheduler_pass_through(marbles: Marbles) -> None:
     marbles.valve.open()
     marbles.advance_to(20)
     assert recording.chunks == [Token("a"), Token("b")]
+
+
+def test_the_failure_of_one_of_several_decides_what_is_held_of_it(marbles: Marbles) -> None:
+    failed = Notice("failed", source="left")
+    left = marbles.cold("a-b-f|", source="left", lookup={"f": failed})
+    right = marbles.cold("x-------y|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(text_operator(Waiting)))
+    assert [(time, event) for time, event in events if event == failed] == [(4.0, failed)]
+    assert events.index((4.0, Token("b", source="left"))) < events.index((4.0, failed))

@@ -183,6 +183,14 @@ def test_a_match_for_the_whole_stream_releases_what_others_hold(marbles: Marbles
     ]
 
 
+def test_the_failure_of_one_of_several_releases_what_is_held_of_it(marbles: Marbles) -> None:
+    failed = Notice("failed", source="left")
+    left = marbles.cold("xE-f|", source="left", lookup={"f": failed})
+    right = marbles.cold("y------E|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.stop_on("END")))
+    assert events[2:4] == [(3.0, Token("E", source="left")), (3.0, failed)]
+
+
 def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     stream = marbles.cold("EN--D|").pipe(ops.stop_on("END"))
     first = marbles.subscribe(stream)
