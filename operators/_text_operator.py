@@ -60,9 +60,9 @@ def text_operator(
     """An operator with a `TextState` for each source of each subscription.
 
     A restart drops the state. `End`, completion, an error and a `Notice("failed")` ask it for what
-    it holds, which leaves first. An `End` or a restart that names no source concerns all. What comes while the
-    subscriber is being told (it may open its valve inside of `on_next`) waits its turn.
-    Demand and the scheduler pass through. Disposal drops everything.
+    it holds, which leaves first. An `End` or a restart that names no source concerns all. What
+    comes while the subscriber is being told (it may open its valve inside of `on_next`) waits its
+    turn. Demand and the scheduler pass through. Disposal drops everything.
 
     Args:
         state_of: makes the state of a source, when its first text comes.
