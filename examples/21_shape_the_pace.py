@@ -1,7 +1,8 @@
-"""C2, C3, C4, C5, D1, D2, D3, D4, D5: pieces of another size, a buffer, and six ways to slow down.
+"""C2, C3, C4, C5, D1, D2, D3, D4, D5: pieces of another size, a buffer, and five ways to slow down.
 
 A model is sometimes too fast for a reader, and comes in bursts. Each line below is the same story
-at another pace; what comes out, all told, is always the same text.
+at another pace; what comes out, all told, is always the same text. The buffer at the end holds no
+more than its capacity, however far the model could run ahead.
 """
 
 import asyncio
@@ -25,14 +26,14 @@ async def show(name: str, *shaping: Callable[[Any], Any]) -> None:
 
 
 async def through_a_buffer() -> None:
-    """A slow reader: the model runs ahead of it, until the buffer is nearly full."""
+    """A slow reader: the model runs ahead of it, until the buffer is full, and then waits."""
     status = ops.BufferStatus()
-    fullest = 0.0
-    stream = rxllm.model("tiny").stream(PROMPT, max_tokens=30, temperature=0)
-    async for _ in to_async(stream.pipe(ops.buffered(16, status=status)), capacity=1):
+    chunks = most = 0
+    stream = rxllm.model("tiny").stream(PROMPT, max_tokens=60, temperature=0)
+    async for _ in to_async(stream.pipe(ops.buffered(8, status=status)), capacity=1):
         await asyncio.sleep(0.01)
-        fullest = max(fullest, status.pressure)
-    print(f"buffered: fullest at {fullest:.2f}; now {status}")
+        chunks, most = chunks + 1, max(most, status.queued)
+    print(f"buffered: of {chunks} chunks at most {most} waited, in a buffer for 8")
 
 
 async def main() -> None:

@@ -27,6 +27,15 @@ async def show(answer: str) -> None:
             print("final" if chunk.final else "open ", chunk.block, repr(chunk.html))
 
 
+async def say(prompt: str) -> None:
+    story = rxllm.model("tiny").stream(prompt, max_tokens=12, temperature=0)
+    async for text in rxllm.to_async(story.pipe(ops.text())):
+        print(text, end="")  # a plain string
+    print()
+
+
+rxllm.run(say("Tell me a story about a cat"))
+
 prompt = "Give me a JSON record of a cat named Mia with the keys name and age"
 record = rxllm.model("tiny").stream(prompt, temperature=0)
 rxllm.run(dispatch(record.pipe(ops.parse_json(Cat, seconds=0.001)), {Json: on_json}))

@@ -12,9 +12,9 @@ store = ops.MemoryStore(max_entries=100)
 
 
 async def ask(prompt: str) -> str:
-    options = {"temperature": 0, "max_tokens": 60}
-    key = ops.cache_key(model, prompt, **options)
-    result = await collect(model.stream(prompt, **options).pipe(ops.cache(store, key, ttl=600)))
+    request = rxllm.Request(messages=(rxllm.Message("user", prompt),), temperature=0, max_tokens=60)
+    key = ops.cache_key(model, request)
+    result = await collect(model.stream(request).pipe(ops.cache(store, key, ttl=600)))
     return result.text
 
 

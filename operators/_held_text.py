@@ -21,11 +21,13 @@ class HeldText:
     no text, and stands behind held text, leaves once all text before it has left.
     """
 
-    __slots__ = ("_begun", "_chunks")
+    __slots__ = ("_begun", "_chunks", "_inside", "_part")
 
     def __init__(self) -> None:
         self._chunks: deque[Chunk] = deque()
         self._begun = 0  # characters of the first chunk's text that have left
+        self._part = 0  # if that is a batch: how many of its parts have left,
+        self._inside = 0  # and how many characters of the next one
 
     def __bool__(self) -> bool:
         return bool(self._chunks)
@@ -42,18 +44,17 @@ class HeldText:
         taken: list[Chunk] = []
         chunks = self._chunks
         while chunks:
-            rest = length - (len(text_of(chunks[0])) - self._begun)
-            if rest < 0:
+            first = chunks[0]
+            rest = len(text_of(first)) - self._begun
+            if rest > length:
                 if length:
-                    taken.append(self._cut(length))
+                    taken.append(self._cut(first, length))
+                    self._begun += length
                 break
-            first = chunks.popleft()
-            if self._begun:
-                assert isinstance(first, Token)  # noqa: S101 - a cut batch leaves its rest
-                first = _replace(first, text=first.text[self._begun :])
-                self._begun = 0
-            taken.append(first)
-            length = rest
+            taken.append(self._cut(first, rest) if self._begun else first)
+            chunks.popleft()
+            self._begun = self._part = self._inside = 0
+            length -= rest
         return taken
 
     def drop(self, length: int) -> list[Chunk]:
@@ -68,16 +69,25 @@ class HeldText:
         """Take everything, and return only what is no text."""
         return self.drop(sys.maxsize)
 
-    def _cut(self, length: int) -> Chunk:
-        """The first `length` characters of the first chunk, which stays with the others."""
-        first = self._chunks[0]
+    def _cut(self, first: Chunk, length: int) -> Chunk:
+        """The next `length` characters of the first chunk, at a cost that grows with these."""
         if type(first) is Token:
-            begun = self._begun
-            self._begun += length
-            return _replace(first, text=first.text[begun : begun + length])
+            return _part_of(first, self._begun, length)
         assert type(first) is Batch  # noqa: S101 - nothing else has text
-        front, self._chunks[0] = _cut_batch(first, length)
-        return front
+        parts: list[Token | Reasoning] = []
+        while self._part < len(first.chunks):
+            part = first.chunks[self._part]
+            rest = len(text_of(part)) - self._inside
+            if rest > length:
+                if length:
+                    parts.append(_part_of(part, self._inside, length))
+                    self._inside += length
+                break
+            parts.append(_part_of(part, self._inside, rest) if self._inside else part)
+            self._part += 1
+            self._inside = 0
+            length -= rest
+        return Batch(tuple(parts), "".join(map(text_of, parts)), source=first.source)
 
 
 def parts_of(chunks: list[Chunk]) -> list[Chunk]:
@@ -102,19 +112,5 @@ def confidence_of(chunks: list[Chunk]) -> float | None:
     return product
 
 
-def _cut_batch(batch: Batch, length: int) -> tuple[Batch, Batch]:
-    """Cut a batch after `length` characters of its text, fewer than it has."""
-    position = 0
-    while (text := len(text_of(batch.chunks[position]))) <= length:
-        length -= text
-        position += 1
-    front, back = list(batch.chunks[:position]), list(batch.chunks[position:])
-    token = back[0]
-    if length and type(token) is Token:
-        front.append(_replace(token, text=token.text[:length]))
-        back[0] = _replace(token, text=token.text[length:])
-    return _batch(front, batch.source), _batch(back, batch.source)
-
-
-def _batch(chunks: list[Token | Reasoning], source: str | None) -> Batch:
-    return Batch(tuple(chunks), "".join(map(text_of, chunks)), source=source)
+def _part_of(piece: Token | Reasoning, start: int, length: int) -> Token | Reasoning:
+    return _replace(piece, text=piece.text[start : start + length])

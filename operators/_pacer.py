@@ -7,23 +7,17 @@ from collections.abc import Iterable
 from typing import Final
 
 from reactivex import Observable, abc
-from reactivex.disposable import (
-    CompositeDisposable,
-    Disposable,
-    SerialDisposable,
-    SingleAssignmentDisposable,
-)
+from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, is_restart
+from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_restart
+from rxllm.operators._alarm import RESOLUTION, Alarm
+from rxllm.operators._restart import outlives_restart
 from rxllm.valve import Valve, clock_of, scheduler_or_default, valve_of, with_valve
 
-__all__ = ["CAPACITY", "RESOLUTION", "Pacer"]
+__all__ = ["CAPACITY", "RESOLUTION", "Pacer", "has_text"]
 
 CAPACITY: Final = 1024
 """Pieces that may wait before upstream is held."""
-
-RESOLUTION: Final = 1e-6
-"""Seconds: RxPY's virtual schedulers count in whole microseconds."""
 
 
 class Pacer:
@@ -37,7 +31,8 @@ class Pacer:
     - Completion waits behind the queue. An error does not: what is held leaves first, at once.
     - What `pieces` raises is such an error too. What `due` raises is the error of the piece that
       it was asked about: that one and all behind it are dropped.
-    - A restart drops what is held of its source, and waits behind what is held of the others.
+    - A restart drops what is held of its source, but for what `outlives_restart`, and waits behind
+      that and what is held of the others.
     - Disposal drops what is held. So does an exception out of the observer, which then goes on.
     - Demand: upstream is held while `capacity` pieces wait, and again let go when half of them
       have left. So at most `capacity` pieces wait, those of one chunk more, and what a source
@@ -66,13 +61,12 @@ class Pacer:
         watching = self._downstream.on_change(self._on_valve)  # before upstream hears of it
         self._valve = Valve(downstream=self._downstream)
         self._upstream = SingleAssignmentDisposable()
-        self._timer = SerialDisposable()
-        self._timer_at = float("inf")
+        self._alarm = Alarm(self.scheduler, self.drain)
         self._due: float | None = None  # of the first piece, once it was asked for
         self._draining = self._completed = False
         self.subscription = CompositeDisposable(
             self._upstream,
-            self._timer,
+            self._alarm,
             watching,
             self._valve,
             Disposable(self.queue.clear),
@@ -112,7 +106,10 @@ class Pacer:
         """
 
     def ready(self) -> None:
-        """The subscriber has taken a piece, or its valve has opened."""
+        """The subscriber can take the next piece.
+
+        Called when it has taken one and its valve is open, and else when that opens.
+        """
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
         """Subscribe to `source`."""
@@ -162,9 +159,8 @@ class Pacer:
                 due = self._due_of_first()
                 if due is None:
                     return
-                wait = due - self.clock()
-                if wait > RESOLUTION:
-                    self._wake_at(due, wait)
+                if due - self.clock() > RESOLUTION:
+                    self._alarm.set(due)
                     return
                 self._let_go(due)
         except Exception:
@@ -205,23 +201,23 @@ class Pacer:
 
     def _drop(self, source: str | None) -> None:
         self.forget(source)
-        self._due = None
-        kept = [entry for entry in self.queue if source is not None and entry[1].source != source]
+        first = self.queue[0] if self.queue else None
+        kept = [entry for entry in self.queue if outlives_restart(entry[1], source)]
         self.queue.clear()
         self.queue.extend(kept)
-
-    def _wake_at(self, due: float, wait: float) -> None:
-        if self._timer_at <= due + RESOLUTION:
-            return  # it wakes early enough, and looks again
-        self._timer_at = due
-        self._timer.disposable = self.scheduler.schedule_relative(wait, self._on_timer)
-
-    def _on_timer(self, *_: object) -> None:
-        self._timer_at = float("inf")
-        self.drain()
+        if not kept or kept[0] is not first:
+            self._due = None
 
     def _on_valve(self, is_open: bool) -> None:
         if is_open:
             self.opened = self.clock()
-            self.ready()
+            if not self._draining:  # else it is still taking a piece
+                self.ready()
             self.drain()
+
+
+def has_text(chunk: Chunk) -> bool:
+    """True for a `Token`, a `Reasoning` or a `Batch` that says something: what is paced."""
+    if type(chunk) is Batch:
+        return any(part.text for part in chunk.chunks)
+    return (type(chunk) is Token or type(chunk) is Reasoning) and chunk.text != ""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart
-from rxllm.operators._per_source import concerned, forget
+from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
+from rxllm.operators._per_source import concerned
+from rxllm.operators._trampoline import Trampoline
 
 __all__ = ["TextState", "text_operator"]
 
@@ -21,7 +23,7 @@ class TextState(ABC):
     What the methods return is sent in its order. What they raise is the error of the stream: they
     call no observer, so that it can only be their own or that of a user's function. A generator
     may raise after what it has yielded, which is sent then. Once the stream has failed anyway, its
-    error stays what it was, and gets a note.
+    error stays what it was, and gets a note. Once the subscriber has left, it is not gone on with.
     """
 
     __slots__ = ()
@@ -31,7 +33,7 @@ class TextState(ABC):
         """More text has come."""
 
     def other(self, chunk: Chunk) -> Iterable[Chunk]:
-        """A chunk that is no text has come, neither `End` nor a restart.
+        """A chunk that is no text has come, neither `End` nor a restart nor a failure.
 
         An operator that holds text queues it behind that.
         """
@@ -39,7 +41,17 @@ class TextState(ABC):
 
     @abstractmethod
     def end(self) -> Iterable[Chunk]:
-        """The text is complete (`End`, completion or an error): decide about all that is held."""
+        """No more text comes: decide about all that is held.
+
+        After `End`, completion, an error, or a `Notice("failed")`, which is that of one of several.
+        """
+
+    def restart(self) -> Iterable[Chunk]:
+        """The text begins again, with another state: what is left of what this one holds.
+
+        An operator that lets other chunks wait behind text gives those that `outlives_restart`.
+        """
+        return ()
 
 
 def text_operator(
@@ -47,9 +59,10 @@ def text_operator(
 ) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     """An operator with a `TextState` for each source of each subscription.
 
-    A restart drops the state, unasked. `End`, completion and an error ask it for what it holds,
-    which leaves first. An `End` or a restart that names no source concerns all.
-    Demand and the scheduler pass through. Disposal drops everything.
+    A restart drops the state. `End`, completion, an error and a `Notice("failed")` ask it for what
+    it holds, which leaves first. An `End` or a restart that names no source concerns all. What
+    comes while the subscriber is being told (it may open its valve inside of `on_next`) waits its
+    turn. Demand and the scheduler pass through. Disposal drops everything.
 
     Args:
         state_of: makes the state of a source, when its first text comes.
@@ -60,8 +73,12 @@ def text_operator(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             reading = _Reading(observer, state_of)
+            in_turn = Trampoline(reading.upstream).run
             reading.upstream.disposable = source.subscribe(
-                reading.on_next, reading.on_error, reading.on_completed, scheduler=scheduler
+                partial(in_turn, reading.on_next),
+                partial(in_turn, reading.on_error),
+                partial(in_turn, reading.on_completed, None),
+                scheduler=scheduler,
             )
             return reading.upstream
 
@@ -89,12 +106,12 @@ class _Reading:
             if state is None:
                 state = self._states[source] = self._state_of(source)
             self._send(state.text, chunk)
-        elif type(chunk) is End:
-            if self._end(source):
+        elif type(chunk) is End or is_failure(chunk):
+            if self._leave(source):
                 self._observer.on_next(chunk)
         elif is_restart(chunk):
-            forget(self._states, source)
-            self._observer.on_next(chunk)
+            if self._leave(source, restarts=True):
+                self._observer.on_next(chunk)
         elif (state := self._states.get(source)) is not None:
             self._send(state.other, chunk)
         else:
@@ -102,17 +119,20 @@ class _Reading:
 
     def on_error(self, error: Exception) -> None:
         self._error = error
-        if self._end(None):
+        if self._leave(None):
             self._observer.on_error(error)
 
-    def on_completed(self) -> None:
-        if self._end(None):
+    def on_completed(self, _: None) -> None:
+        if self._leave(None):
             self._observer.on_completed()
 
-    def _end(self, source: str | None) -> bool:
-        return all(
-            self._send(self._states.pop(each).end) for each in concerned(self._states, source)
-        )
+    def _leave(self, source: str | None, *, restarts: bool = False) -> bool:
+        """Send the last of each stream that `source` concerns. False once nothing more is sent."""
+        for each in concerned(self._states, source):
+            state = self._states.pop(each)
+            if not self._send(state.restart if restarts else state.end):
+                return False
+        return True
 
     def _send(self, decide: Callable[..., Iterable[Chunk]], *chunk: Any) -> bool:
         try:
@@ -127,6 +147,8 @@ class _Reading:
             if each is None:
                 return True
             self._observer.on_next(each)
+            if self.upstream.is_disposed:
+                return False
 
     def _fail(self, failure: Exception) -> bool:
         self._states.clear()

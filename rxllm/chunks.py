@@ -36,6 +36,7 @@ __all__ = [
     "decode",
     "encode",
     "is_content",
+    "is_failure",
     "is_restart",
     "text_of",
 ]
@@ -209,3 +210,8 @@ def is_content(chunk: object) -> bool:
 def is_restart(chunk: object) -> bool:
     """True for the notice after which the answer begins again."""
     return type(chunk) is Notice and chunk.kind == "restart"
+
+
+def is_failure(chunk: object) -> bool:
+    """True for the notice that one of several streams has failed: it takes the place of `End`."""
+    return type(chunk) is Notice and chunk.kind == "failed"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -25,6 +26,9 @@ from rxllm.errors import BadRequestError, ContextLengthError, ModelError, RxLLME
 from rxllm.requests import Message, Prompt
 from rxllm.sinks._consume import consume
 from rxllm.sinks._printable import count, encodable, figures_of, printable
+
+if TYPE_CHECKING:
+    from rxllm.benchmark_report import BenchmarkReport
 
 __all__ = ["main"]
 
@@ -167,6 +171,13 @@ def models(as_json: bool) -> None:
 @click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--temperature", type=float, help="0 (the likeliest token always) to 2.")
 @click.option("--seed", type=int, help="Makes sampling repeatable.")
+@click.option(
+    *("--timeout", "total"),
+    type=click.FloatRange(0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Seconds of an answer at most; then it has failed.",
+)
 @click.option("--svg", type=click.Path(path_type=Path), help="Draw the bars into a file, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print rows and runs as JSON.")
 def bench(
@@ -179,12 +190,14 @@ def bench(
 ) -> None:
     """Measure models: first token, intervals, speed, and whether the answers are the same.
 
-    The exit code is 1 if an answer failed.
+    The exit code is 1 if an answer failed. Ctrl-C ends it with the figures so far.
     """
-    from rxllm import benchmark_charts as charts
-    from rxllm.model_benchmark import BenchmarkRun, Case, benchmark
+    from rxllm.model_benchmark import BenchmarkReport, BenchmarkRun, Case, benchmark
+
+    done: list[BenchmarkRun] = []
 
     def tell(run: BenchmarkRun) -> None:
+        done.append(run)
         became = count(run.tokens)
         if run.error is not None:
             became = "failed: " + " ".join(run.error.message.split())
@@ -196,17 +209,29 @@ def bench(
         _check_writable(svg)
     given = {name: value for name, value in options.items() if value is not None}
     asked = cases or [Case(prompt, prompt) for prompt in _BENCHMARK]
-    report = _play(benchmark(models, asked, runs=runs, on_run=tell, **given))
-    if svg is not None:
-        svg.write_text(charts.as_svg(report), "utf-8")
+    try:
+        _play(benchmark(models, asked, runs=runs, on_run=tell, **given))
+    finally:  # stopped by Ctrl-C, perhaps
+        report = BenchmarkReport.of(done)
+        if report.rows:
+            _show(report, as_json, svg)
+    if report.failed:
+        raise click.exceptions.Exit(1)
+
+
+def _show(report: BenchmarkReport, as_json: bool, svg: Path | None) -> None:
+    from rxllm import benchmark_charts as charts
+
     if as_json:
         click.echo(msgspec.json.encode(report))
     else:
+        width = shutil.get_terminal_size().columns
         block = "\u2588" if encodable("\u2588", sys.stdout) == "\u2588" else "#"
-        for line in (*charts.as_table(report), "", *charts.as_bars(report, block=block)):
+        bars = charts.as_bars(report, width=width, block=block)
+        for line in (*charts.as_table(report, width=width), "", *bars):
             _say(line, err=False)
-    if report.failed:
-        raise click.exceptions.Exit(1)
+    if svg is not None:
+        svg.write_text(charts.as_svg(report), "utf-8")
 
 
 @commands.command()

@@ -245,7 +245,10 @@ class PoolFullError(RxLLMError):
 
 
 class CircuitOpenError(RxLLMError):
-    """The model failed too often of late, and is not asked for a while."""
+    """The model failed too often of late, and is not asked for a while.
+
+    Its `__cause__` is the last of these failures, where that is known.
+    """
 
 
 class QualityError(RxLLMError):

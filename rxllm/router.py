@@ -7,23 +7,18 @@ from typing import Any, Final
 
 import msgspec
 from reactivex import Observable, abc
-from reactivex import operators as rx
 
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError
 from rxllm.models.registry import model as model_of
-from rxllm.operators.analytics import Measurement, Prices, measure, read_prices
-from rxllm.operators.recovery import (
-    AfterOutput,
-    CircuitBreaker,
-    circuit_breaker,
-    fallback_to,
-    is_failure_of_model,
-    retry_with_backoff,
-    timeouts,
-)
+from rxllm.operators.analytics import Prices, read_prices
+from rxllm.operators.recovery import AfterOutput, CircuitBreaker, timeouts
+from rxllm.operators.recovery._attempts import attempts_of
+from rxllm.operators.recovery._commit import check_after_output
+from rxllm.operators.recovery._fallback_to import check_apology, fallback_plan
 from rxllm.requests import Model, ModelInfo, Prompt, Request, as_request
 from rxllm.requests import Strategy as StrategyName
+from rxllm.routes import Route
 from rxllm.settings import Settings
 from rxllm.strategies import STRATEGIES, Candidate, Strategy
 from rxllm.valve import clock_of
@@ -31,8 +26,6 @@ from rxllm.valve import clock_of
 __all__ = ["Router"]
 
 _SETTINGS: Final = Settings(total=600.0)
-_WEIGHT: Final = 0.3
-"""How much the last stream counts in an average."""
 
 
 class Router:
@@ -40,28 +33,35 @@ class Router:
 
     A subscription is ordered by what was measured until then, and asks the first choice. That is
     retried with backoff where the failure deserves it, and then the next choice is asked, after a
-    `Notice("fallback")`; the model that answers is named by its `Start`. Models whose circuit is
-    open are passed over, and so are those that can't take the request (tools, images, ...). If all
-    fail it is an `AllModelsFailedError`.
+    `Notice("fallback")`; the model that answers is named by its `Start`. An answer that says
+    nothing has failed. Models whose circuit is open are passed over, and so are those that can't
+    take the request (tools, images, ...). If all fail it is an `AllModelsFailedError`, which holds
+    what each one failed with. An error that no model can help (see `rxllm.deserves`) is itself,
+    and so is one after a part of the answer has been passed on, if `after_output` says so.
 
     The figures of a stream that failed through a fault of what was asked count for nothing; those
-    of one that was left count as far as they are known.
+    of one that was left count as far as they are known. Time in which the subscriber's valve was
+    closed is no time of the model's.
 
     Args:
         models: two or more, or one; names for `rxllm.model`, or models. The best one first.
         strategy: `"quality"`, `"balanced"`, `"speed"`, `"cost"`, or a function (see
             `rxllm.strategies`). `Request.strategy` goes before it.
-        settings: time limits of each attempt and in total, in seconds, and how often a model is
-            asked. By default a total of 600 s, and else the defaults of `Settings`.
+        settings: `first_token` and `between_tokens` of each attempt and the `total`, in seconds,
+            and how many `attempts` a model has. By default a total of 600 s, and else the defaults
+            of `Settings`. Others are not looked at: the time to connect is an option of a remote
+            model.
         prices: what models cost; the bundled table if None.
         breaker_of: makes the circuit breaker of a model.
-        after_output: what to do when a model fails after a part of its answer has been passed on;
-            see `retry_with_backoff`.
+        after_output: what to do when a model fails after a part of its answer has been passed on:
+            see `retry_with_backoff` for when the same model is asked again, and `fallback_to` for
+            the next one.
         apology: a text to end with when all have failed, in place of the error.
 
     Raises:
-        BadRequestError: there is no model, one can't be found by its name, or there is no such
-            strategy.
+        BadRequestError: there is no model, one is none or can't be found by its name, or there is
+            no such strategy.
+        TypeError, ValueError: another argument can't be right.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -84,16 +84,21 @@ class Router:
         after_output: AfterOutput = "fail",
         apology: str | None = None,
     ) -> None:
-        if not models or isinstance(models, str):
-            raise BadRequestError("a router is made of a list of models, one or more")
-        given = [model_of(each) if isinstance(each, str) else each for each in models]
+        given = _models(models)
+        if not isinstance(settings, Settings):
+            raise TypeError(f"settings is a value of rxllm.Settings, not {settings!r}")
+        if not (prices is None or isinstance(prices, Prices)):
+            raise TypeError(f"prices is a table as read_prices() gives it, not {prices!r}")
+        check_after_output(after_output)
+        check_apology(apology)
         table = read_prices() if prices is None else prices
         self._strategy = _strategy(strategy)
-        self._settings = settings
+        self._total = settings.total
         self._after_output = after_output
         self._apology = apology
         self._routes = [
-            _Route(model, position, table, breaker_of()) for position, model in enumerate(given)
+            Route(model, position, table, _breaker(breaker_of), settings, after_output)
+            for position, model in enumerate(given)
         ]
 
     @property
@@ -137,7 +142,7 @@ class Router:
         refusal: BadRequestError | None = None
         for position, route in enumerate(self._routes):
             try:
-                attempts[position] = route.attempt(request, self._settings)
+                attempts[position] = route.attempt(request)
             except BadRequestError as error:
                 refusal = refusal or error
         if refusal is not None and not attempts:
@@ -156,76 +161,27 @@ class Router:
         if not streams:
             raise BadRequestError("the strategy has left no model to ask")
         first, *others = streams
-        if others or self._apology is not None:
-            first = first.pipe(
-                fallback_to(*others, after_output=self._after_output, apology=self._apology)
-            )
-        return first.pipe(timeouts(total=self._settings.total))
-
-
-class _Route:
-    """A model of the router, and how it fares."""
-
-    def __init__(
-        self, model: Model, position: int, prices: Prices, breaker: CircuitBreaker
-    ) -> None:
-        self.model = model
-        self._breaker = breaker
-        price = prices.price_of(model.info.id)
-        self.candidate = Candidate(
-            info=model.info, position=position, price=None if price is None else price.output
+        answered = attempts_of(
+            first, lambda: fallback_plan(others, self._apology), self._after_output
         )
-
-    def may_be_asked(self, now: float) -> bool:
-        """False while its circuit is open, and no probe is due."""
-        return self._breaker.state == "closed" or (
-            self._breaker.state == "open" and self._breaker.wait(now) == 0
-        )
-
-    def attempt(self, request: Request, settings: Settings) -> Observable[Chunk]:
-        """A stream that is measured, limited in time, and retried."""
-        stream = self.model.stream(request)
-
-        def subscribe(
-            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            failures: list[Exception] = []
-            noting: Callable[[Observable[Chunk]], Observable[Chunk]]
-            noting = rx.do_action(on_error=failures.append)
-            watched = stream.pipe(
-                timeouts(settings.first_token, settings.between_tokens),
-                noting,
-                measure(lambda measured: self._learn(measured, failures)),
-            )
-            return watched.subscribe(observer, scheduler=scheduler)
-
-        return Observable(subscribe).pipe(
-            circuit_breaker(self._breaker), retry_with_backoff(settings.attempts)
-        )
-
-    def _learn(self, measured: Measurement, failures: list[Exception]) -> None:
-        known = self.candidate
-        is_fault = bool(failures) and is_failure_of_model(failures[0])
-        rate = known.error_rate
-        if is_fault or measured.outcome == "completed":
-            rate += _WEIGHT * (is_fault - rate)
-        first = None if failures else measured.time_to_first_token
-        speed = None
-        if first is not None and measured.tokens > 1 and measured.elapsed > first:
-            speed = (measured.tokens - 1) / (measured.elapsed - first)
-        self.candidate = msgspec.structs.replace(
-            known,
-            first_token=_average(known.first_token, first),
-            tokens_per_second=_average(known.tokens_per_second, speed),
-            error_rate=rate,
-            streams=known.streams + 1,
-        )
+        return answered.pipe(timeouts(total=self._total))
 
 
-def _average(known: float | None, new: float | None) -> float | None:
-    if known is None or new is None:
-        return new if known is None else known
-    return known + _WEIGHT * (new - known)
+def _models(models: object) -> list[Model]:
+    if not isinstance(models, Sequence) or isinstance(models, str | bytes) or not models:
+        raise BadRequestError("a router is made of a list of models, one or more")
+    given = [model_of(each) if isinstance(each, str) else each for each in models]
+    for each in given:
+        if not (isinstance(each, Model) and isinstance(each.info, ModelInfo)):
+            raise BadRequestError(f"a router is made of models, or their names, not of {each!r}")
+    return given
+
+
+def _breaker(breaker_of: Callable[[], CircuitBreaker]) -> CircuitBreaker:
+    breaker = breaker_of() if callable(breaker_of) else None
+    if not isinstance(breaker, CircuitBreaker):
+        raise TypeError(f"breaker_of is a function that makes a CircuitBreaker, not {breaker_of!r}")
+    return breaker
 
 
 def _strategy(strategy: StrategyName | Strategy) -> Strategy:

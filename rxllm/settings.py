@@ -43,11 +43,12 @@ class PoolSettings(TypedDict):
     wait: float
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The numbers of a program that streams, with the defaults of this framework.
 
     A value: make another one with `msgspec.structs.replace`, read one from a file with
-    `msgspec.toml.decode(text, type=Settings)`. What is out of range is refused either way.
+    `msgspec.toml.decode(text, type=Settings)`. What is out of range is refused either way, and so
+    is a name that is none of these.
 
     Args:
         buffer_size: chunks that a buffer holds, 1 or more.

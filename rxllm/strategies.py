@@ -4,7 +4,7 @@ A strategy gets all candidates, in the order in which the router was given them,
 that are to be asked, the first choice first. What it leaves out is not asked. Write your own:
 
 >>> def local_first(candidates):
-...     return sorted(candidates, key=lambda candidate: candidate.price is not None)
+...     return sorted(candidates, key=lambda candidate: candidate.info.provider not in LOCAL)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rxllm.requests import ModelInfo
 from rxllm.requests import Strategy as StrategyName
 
 __all__ = [
+    "LOCAL",
     "STRATEGIES",
     "Candidate",
     "Strategy",
@@ -27,6 +28,10 @@ __all__ = [
     "quality_first",
 ]
 
+LOCAL: Final = ("tiny", "llama", "onnx", "scripted")
+"""The providers of this framework that run on this machine: their models cost nothing."""
+
+_NEVER: Final = float("inf")
 _USUAL: Final = 200
 """Tokens of an answer whose time and price are compared."""
 
@@ -41,8 +46,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
         position: its place in the list that the router was given, from 0: the best one first.
         price: USD per million tokens of output; None if it is not in the table of prices, as it is
             for local models.
-        first_token: seconds to the first token.
-        tokens_per_second: from the first token on.
+        first_token: seconds to the first token, or as many as were waited for it.
+        tokens_per_second: from the first token on; of an answer that came in one piece, in all its
+            time.
         error_rate: the share of its streams that failed through its fault, 0..1.
         streams: how many of its streams have ended, those that were cancelled included.
     """
@@ -57,9 +63,15 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
     @property
     def seconds(self) -> float:
-        """What an answer of 200 tokens takes; 0.0 before it was measured, so that it will be."""
+        """What an answer of 200 tokens takes.
+
+        0.0 before anything is known, so that it will be; infinity if it has failed, and never
+        answered.
+        """
+        if self.first_token is None:
+            return _NEVER if self.error_rate else 0.0
         generating = _USUAL / self.tokens_per_second if self.tokens_per_second else 0.0
-        return (self.first_token or 0.0) + generating
+        return self.first_token + generating
 
 
 Strategy: TypeAlias = Callable[[Sequence[Candidate]], Sequence[Candidate]]
@@ -74,13 +86,18 @@ def quality_first(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
 def fastest_first(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
     """By the time of an answer, lengthened by failures: one that fails half the time takes twice.
 
-    A model that was not measured yet comes first, so that it is.
+    A model of which nothing is known yet comes first, so that it is measured; one that has failed
+    and never answered comes last.
     """
     return sorted(candidates, key=_time)
 
 
 def cheapest_first(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-    """By price. A model without a price costs nothing if it is local, else it comes last."""
+    """By price. A model without one costs nothing if its provider is one of `LOCAL`.
+
+    Any other comes last: an engine of your own, or a server on this machine, too. Give it a price
+    of 0 in the table.
+    """
     return sorted(candidates, key=_price)
 
 
@@ -110,18 +127,17 @@ STRATEGIES: Final[Mapping[StrategyName, Strategy]] = {
     "cost": cheapest_first,
 }
 
-_LOCAL: Final = ("tiny", "llama", "onnx", "scripted")
-
 
 def _position(candidate: Candidate) -> float:
     return candidate.position
 
 
 def _time(candidate: Candidate) -> float:
-    return candidate.seconds / max(1.0 - candidate.error_rate, 0.01)
+    succeeds = 1.0 - candidate.error_rate
+    return candidate.seconds / succeeds if succeeds > 0 else _NEVER
 
 
 def _price(candidate: Candidate) -> float:
     if candidate.price is not None:
         return candidate.price
-    return 0.0 if candidate.info.provider in _LOCAL else float("inf")
+    return 0.0 if candidate.info.provider in LOCAL else float("inf")

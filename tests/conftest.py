@@ -1,10 +1,18 @@
-"""What all tests share: `RXLLM_REQUIRE` makes a skipped test fail the run."""
+"""What all tests share: `RXLLM_REQUIRE` makes a skipped test fail the run.
+
+No property test has a deadline: on a busy machine a draw takes as long as it takes, and a draw that
+hangs is stopped by the limit of its test.
+"""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("rxllm", deadline=None)
+settings.load_profile("rxllm")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -60,18 +60,22 @@ def _entry(operator: Any) -> str:
 
 
 def _arguments(operator: Any) -> str:
+    """The signature without types, and with functions by their names."""
+    signature = inspect.signature(operator)
     shown = []
-    for parameter in inspect.signature(operator).parameters.values():
-        stars = {
-            int(inspect.Parameter.VAR_POSITIONAL): "*",
-            int(inspect.Parameter.VAR_KEYWORD): "**",
-        }
-        default = ""
-        if parameter.default is not parameter.empty:
-            value = parameter.default
-            default = f"={getattr(value, '__name__', None) or repr(value)}"
-        shown.append(f"{stars.get(int(parameter.kind), '')}{parameter.name}{default}")
-    return f"({', '.join(shown)})"
+    for parameter in signature.parameters.values():
+        default = parameter.default
+        if inspect.isfunction(default):
+            default = _Named(default.__name__)
+        shown.append(parameter.replace(annotation=parameter.empty, default=default))
+    return str(inspect.Signature(shown))
+
+
+class _Named(str):
+    """A text that is shown without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def main() -> None:

@@ -5,12 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from reactivex import Observable
+from rich.cells import cell_len
 
+from rxllm.chunks import Chunk
 from rxllm.command_line import main
 from rxllm.models import registry
 from rxllm.models.scripted import ScriptedModel
+from rxllm.requests import as_request
 
 Captured = pytest.CaptureFixture[str]
 
@@ -68,8 +73,80 @@ def test_a_failure_is_told_and_is_the_exit_code(
     monkeypatch.setitem(registry._registered, "failing", (lambda _: made, made.info))
     assert main(["bench", "-m", "failing", "-p", "Hi", "--runs", "1"]) == 1
     captured = capsys.readouterr()
-    assert "1 ConnectionResetError of 1" in captured.out
+    assert "failing: Hi: 1 ConnectionResetError" in captured.out.splitlines()
     assert captured.err == "failing, 'Hi', run 1 of 1: failed: the line broke\u241b[2J\n"
+
+
+class Interrupted(ScriptedModel):
+    """Somebody presses Ctrl-C while it is asked for the third time."""
+
+    def stream(self, prompt: Any, **options: Any) -> Observable[Chunk]:
+        if len(self.requests) == 2:
+            raise KeyboardInterrupt
+        return super().stream(prompt, **options)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_shows_what_was_measured_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path, as_json: bool
+) -> None:
+    made, svg = Interrupted("Once"), tmp_path / "bars.svg"
+    monkeypatch.setitem(registry._registered, "interrupted", (lambda _: made, made.info))
+    options = ["--svg", str(svg), *(["--json"] if as_json else [])]
+    assert main(["bench", "-m", "interrupted", "-p", "Hi", *options]) == 130
+    captured = capsys.readouterr()
+    if as_json:
+        assert json.loads(captured.out)["rows"][0]["runs"] == 1
+    else:
+        assert captured.out.splitlines()[1].startswith("interrupted: Hi ")
+    assert captured.err.splitlines() == ["interrupted, 'Hi', run 1 of 3: 1 token", "stopped"]
+    assert svg.read_text("utf-8").startswith("<svg ")
+
+
+def test_ctrl_c_before_the_first_figure_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    made = Interrupted("Once")
+    made.requests += [as_request("Hi")] * 2
+    monkeypatch.setitem(registry._registered, "interrupted", (lambda _: made, made.info))
+    assert main(["bench", "-m", "interrupted", "-p", "Hi"]) == 130
+    assert capsys.readouterr() == ("", "stopped\n")
+
+
+def test_a_silent_model_has_failed_after_the_timeout(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    made = ScriptedModel([3600.0, "late"])
+    monkeypatch.setitem(registry._registered, "silent", (lambda _: made, made.info))
+    arguments = ["bench", "-m", "silent", "-p", "Hi", "--runs", "1", "--timeout", "0.01"]
+    assert main(arguments) == 1
+    assert "silent: Hi: 1 TotalTimeoutError" in capsys.readouterr().out.splitlines()
+
+
+def test_a_full_disk_costs_the_drawing_and_not_the_figures(
+    monkeypatch: pytest.MonkeyPatch, model: ScriptedModel, capsys: Captured, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)  # standard output is the one of this test
+    path = tmp_path / "bars.svg"
+    assert main(["bench", "-m", "recorder", "-p", "Hi", "--svg", str(path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1].startswith("recorder: Hi ")
+    assert captured.err.splitlines()[-1] == "rxllm: No space left on device"
+
+
+@pytest.mark.parametrize("columns", [70, 80, 120])
+def test_lines_fit_into_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, model: ScriptedModel, capsys: Captured, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    prompts = ["-p", "Tell me a story about a robot who learns to paint", "-p", "\u7269\u8a9e" * 30]
+    assert main(["bench", "-m", "recorder", *prompts]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) == columns
 
 
 @pytest.mark.parametrize(
@@ -77,6 +154,7 @@ def test_a_failure_is_told_and_is_the_exit_code(
     [
         (["-m", "tinny"], "there is no model 'tinny'"),
         (["--runs", "0"], "0 is not in the range x>=1"),
+        (["--timeout", "0"], "0.0 is not in the range x>0"),
         (["--temperature", "9"], "temperature is 0 to 2, not 9.0"),
         (["-p", " "], "the prompt is empty"),
         (["--svg", "/no/such/place.svg"], "can't be written"),

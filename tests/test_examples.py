@@ -40,7 +40,7 @@ SAYS = {
     "18_openrouter": r"ServerError after 'Good ', again\? True\n'Good morning!' cost: 1.2e-05",
     "19_groq": r"GROQ_API_KEY is not set[\s\S]*49 50[\s\S]*completed: 50 tokens",
     "20_openai_compatible": r"BASE_URL is not set[\s\S]*Hello yourself!",
-    "21_shape_the_pace": r"comes: 12 pieces[\s\S]*by word: \d+ pieces[\s\S]*at 0\.\d\d; now Buff",
+    "21_shape_the_pace": r"comes: 12 pieces[\s\S]*by word: \d+ pieces[\s\S]*at most [1-8] waited",
     "22_words_and_sentences": r"\d+ sentences of \d+ characters[\s\S]*-- 9 words of 4[\s\S]*-- 2 l",
     "23_filters": r"masked: \d+ of the word[\s\S]*\*\*\*[\s\S]*'This is fine. ' content_filter",
     "24_transform": r"Token was not saved[\s\S]*28 THE ANSWER IS \?\?, OF[\s\S]*time \{'at': 9\}",

@@ -8,8 +8,15 @@ from reactivex import Observable
 
 import rxllm
 from rxllm import Router, Settings
-from rxllm.chunks import Chunk, End, Notice, Start, Token, text_of
-from rxllm.errors import AllModelsFailedError, BadRequestError, ServerError
+from rxllm.chunks import Chunk, End, Notice, Start, Token, ToolCall, Usage, text_of
+from rxllm.errors import (
+    AllModelsFailedError,
+    AuthenticationError,
+    BadRequestError,
+    CircuitOpenError,
+    RateLimitError,
+    ServerError,
+)
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import CircuitBreaker, Price, Prices
 from rxllm.requests import ModelInfo, Prompt
@@ -58,6 +65,14 @@ def test_speed_is_the_time_of_an_answer_and_what_is_not_measured_comes_first() -
     quick_to_start = candidate(0, first_token=0.1, tokens_per_second=10.0)
     quick = candidate(1, first_token=2.0, tokens_per_second=100.0)
     assert positions(fastest_first([quick_to_start, quick, candidate(2)])) == [2, 1, 0]
+
+
+def test_a_model_that_has_only_failed_comes_last_and_one_that_always_fails_too() -> None:
+    failed, good = candidate(0, error_rate=0.3), candidate(1, first_token=30.0)
+    assert positions(fastest_first([failed, good])) == [1, 0]
+    for rate in (0.9999, 1.0):
+        quick = candidate(0, first_token=0.1, error_rate=rate)
+        assert positions(fastest_first([quick, good])) == [1, 0]
 
 
 def test_a_model_that_fails_half_the_time_is_half_as_fast() -> None:
@@ -123,6 +138,69 @@ def test_it_learns_from_what_it_measures() -> None:
     assert known.streams == 1
 
 
+@pytest.mark.parametrize("bad", [[RateLimitError("no")], [AuthenticationError("no")], [99.0], []])
+def test_under_speed_a_model_that_never_answers_is_not_asked_for_ever(bad: list[Any]) -> None:
+    failing = ScriptedModel(bad, name="bad")
+    good = ScriptedModel(["a", "b"], name="good", delay=1)
+    marbles, router = Marbles(), Router([failing, good], "speed", settings=ONCE)
+    answered = [asked(marbles, router.stream("Hi"), until=30 * turn)[1] for turn in range(1, 6)]
+    assert answered == ["ab"] * 5
+    assert len(failing.requests) == 1
+
+
+def test_who_leaves_before_the_first_token_has_waited_for_it() -> None:
+    marbles, silent = Marbles(), named("silent", [99.0], delay=0)
+    router = Router([silent, named("good", ["a", "b"])], "speed")
+    recording = marbles.subscribe(router.stream("Hi"))
+    marbles.advance_to(5)
+    recording.dispose()
+    assert router.candidates[0].first_token == 5.0
+    assert [asked(marbles, router.stream("Hi"), until=20 * n)[0] for n in (1, 2)] == [["good"]] * 2
+
+
+def test_a_fault_of_the_request_leaves_a_model_to_be_measured() -> None:
+    marbles, model = Marbles(), named("a", [BadRequestError("no")], "Hello")
+    router = Router([model, named("b")], "speed")
+    marbles.run(router.stream("Hi"), until=10)
+    assert asked(marbles, router.stream("Hi"), until=20)[0] == ["a"]
+
+
+def test_a_tool_call_is_measured_by_its_time() -> None:
+    model = named("a", [ToolCall("1", "weather", complete=True)], delay=3)
+    router = Router([model])
+    Marbles().run(router.stream("Hi"))
+    assert router.candidates[0].seconds == 3.0
+
+
+def test_an_answer_in_one_piece_has_taken_all_its_time() -> None:
+    usage = Usage(output_tokens=20)
+    model = ScriptedModel("all at once", name="lump", delay=5, usage=usage)
+    router = Router([model])
+    Marbles().run(router.stream("Hi"))
+    assert (router.candidates[0].first_token, router.candidates[0].tokens_per_second) == (5.0, 4.0)
+
+
+def test_the_time_of_a_paused_subscriber_is_not_that_of_the_model() -> None:
+    marbles = Marbles()
+    router = Router([named("a", ["a", "b", "c"], delay=2)])
+    marbles.valve.close()
+    marbles.at(50, marbles.valve.open)
+    assert marbles.run(router.stream("Hi"), until=90)[-1] == (56.0, COMPLETED)
+    [known] = router.candidates
+    assert (known.first_token, known.tokens_per_second) == (2.0, 0.5)
+    assert marbles.valve._callbacks == {}
+
+
+def test_nor_is_a_pause_between_tokens() -> None:
+    marbles = Marbles()
+    router = Router([named("a", ["a", "b", "c"], delay=2)])
+    marbles.at(4, marbles.valve.close)
+    marbles.at(60, marbles.valve.open)
+    assert marbles.run(router.stream("Hi"), until=90)[-1] == (62.0, COMPLETED)
+    [known] = router.candidates
+    assert (known.first_token, known.tokens_per_second) == (2.0, 0.5)
+
+
 def test_the_faster_model_is_asked_once_both_were_measured() -> None:
     marbles = Marbles()
     router = Router([named("slow", delay=3), named("fast", delay=1)], "speed")
@@ -153,7 +231,27 @@ def test_if_all_circuits_are_open_all_are_told() -> None:
     )
     marbles = Marbles()
     marbles.run(router.stream("Hi"), until=10)
-    assert type(marbles.run(router.stream("Hi"), until=20)[-1][1]).__name__ == "CircuitOpenError"
+    failure = marbles.run(router.stream("Hi"), until=20)[-1][1]
+    assert isinstance(failure, AllModelsFailedError)
+    assert isinstance(failure.errors[0], CircuitOpenError)
+    assert isinstance(failure.errors[0].__cause__, ServerError)
+
+
+def test_a_circuit_that_opens_hides_no_error_and_nobody_waits_to_hear_of_it() -> None:
+    errors = [ServerError("the real cause"), ServerError("other")]
+    models = [named(str(number), [error]) for number, error in enumerate(errors)]
+    router = Router(
+        models,
+        "quality",
+        settings=Settings(attempts=3),
+        breaker_of=lambda: CircuitBreaker(failures=2),
+    )
+    events = [event for _, event in Marbles().run(router.stream("Hi"))]
+    assert list(events[-1].errors) == errors
+    assert [event.kind for event in events if isinstance(event, Notice)] == [
+        "retry", "fallback", "retry",
+    ]  # fmt: skip
+    assert [len(model.requests) for model in models] == [2, 2]
 
 
 def test_if_all_fail_every_error_is_there() -> None:
@@ -162,6 +260,56 @@ def test_if_all_fail_every_error_is_there() -> None:
     last = Marbles().run(Router(models, "quality", settings=ONCE).stream("Hi"))[-1][1]
     assert isinstance(last, AllModelsFailedError)
     assert list(last.errors) == errors
+
+
+def test_one_model_that_fails_is_all_of_them() -> None:
+    error = ServerError("down")
+    last = Marbles().run(Router([named("a", [error])], settings=ONCE).stream("Hi"))[-1][1]
+    assert (type(last), last.errors, last.__cause__) == (AllModelsFailedError, (error,), error)
+
+
+def test_an_answer_that_says_nothing_has_failed() -> None:
+    empty = named("empty", [])
+    router = Router([empty, named("other")], "quality", settings=Settings(attempts=2))
+    assert asked(Marbles(), router.stream("Hi"))[1] == "Hello"
+    assert len(empty.requests) == 2
+    assert router.candidates[0].error_rate > 0.5
+
+
+def heard_of(router: Router) -> list[Any]:
+    """Texts and restarts, and the error."""
+    events = [event for _, event in Marbles().run(router.stream("Hi"))]
+    kept = [
+        event
+        for event in events
+        if text_of(event) or isinstance(event, Exception) or event == Notice("restart")
+    ]
+    return [text_of(event) or event for event in kept]
+
+
+LOST: list[Any] = ["Once ", ConnectionResetError("cut")]
+
+
+@pytest.mark.parametrize(
+    ("after_output", "heard"),
+    [
+        ("restart", ["Once ", Notice("restart"), "Once upon"]),
+        ("replay", ["Once ", "upon"]),
+        (lambda partial: ScriptedModel(["upon"]).stream(partial), ["Once ", "upon"]),
+    ],
+)
+def test_f10_after_output_asks_the_same_model_again_and_then_the_next(
+    after_output: Any, heard: list[Any]
+) -> None:
+    one = Router([named("a", LOST, "Once upon")], after_output=after_output)
+    assert heard_of(one) == heard
+    two = [named("a", LOST), named("b", "Once upon")]
+    assert heard_of(Router(two, "quality", settings=ONCE, after_output=after_output)) == heard
+
+
+def test_f10_by_default_a_failure_after_output_is_the_error() -> None:
+    text, error = heard_of(Router([named("a", LOST), named("b")], "quality"))
+    assert (text, type(error), error.partial) == ("Once ", ConnectionResetError, "Once ")
 
 
 def test_or_an_apology_ends_it() -> None:
@@ -263,10 +411,29 @@ def test_end_comes_once() -> None:
     assert [event for _, event in events if isinstance(event, End)] == [End("stop")]
 
 
-@pytest.mark.parametrize("bad", [[], "tiny", ["no/such/provider"]])
+@pytest.mark.parametrize(
+    "bad", [[], "tiny", b"tiny", ["no/such/provider"], [5], {"tiny": 1}, None, [ScriptedModel]]
+)
 def test_bad_models_are_refused_at_the_call(bad: Any) -> None:
     with pytest.raises(BadRequestError):
         Router(bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        ({"after_output": "maybe"}, ValueError),
+        ({"apology": ""}, ValueError),
+        ({"apology": 5}, TypeError),
+        ({"settings": 3}, TypeError),
+        ({"prices": {}}, TypeError),
+        ({"breaker_of": 5}, TypeError),
+        ({"breaker_of": lambda: 5}, TypeError),
+    ],
+)
+def test_other_bad_arguments_are_refused_at_the_call(bad: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=next(iter(bad))):
+        Router(["tiny"], **bad)
 
 
 def test_a_bad_strategy_is_refused_at_the_call() -> None:

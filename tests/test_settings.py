@@ -30,6 +30,8 @@ def test_operators_take_a_group_as_their_arguments() -> None:
 def test_a_value_can_be_changed_into_another_one_and_read_from_a_file() -> None:
     assert msgspec.structs.replace(Settings(), total=60).timeouts["total"] == 60
     assert msgspec.json.decode(b'{"total": 60, "queue": 0}', type=Settings).queue == 0
+    with pytest.raises(msgspec.ValidationError, match="totl"):
+        msgspec.toml.decode("totl = 60", type=Settings)
     with pytest.raises(msgspec.ValidationError, match="total is a number of seconds, above 0"):
         msgspec.json.decode(b'{"total": -1}', type=Settings)
 

@@ -73,7 +73,7 @@ def analyze_text(
         every: tokens between two reports on the way, 1 or more; None: only at the end.
 
     Raises:
-        TypeError: `report` can't be called.
+        TypeError: `report` can't be called or is asynchronous, or `every` is no whole number.
         ValueError: `every` is below 1.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -84,7 +84,7 @@ def analyze_text(
     >>> _ = Marbles().run(model.stream("Hi").pipe(analyze_text(report)))
     6 5 2 3.0
     """
-    check_report("analyze_text", report, every)
+    check_report(report, every)
     return watching(lambda _: TextWatcher(_Analysis, report, every))
 
 

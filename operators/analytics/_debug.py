@@ -6,17 +6,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count, islice
-from typing import Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo
+from rxllm.operators._arguments import whole
 from rxllm.operators.analytics._watching import Watcher, watching
 
 __all__ = ["DebugEntry", "DebugLog", "debug"]
 
 Happening: TypeAlias = Literal["subscribed", "chunk", "completed", "failed", "cancelled"]
+
+_EVENTS: Final = get_args(Happening)
+_encoder: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
 class DebugEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -48,7 +52,8 @@ class DebugLog:
         size: how many entries are kept; older ones go first. 1 or more.
 
     Raises:
-        ValueError: `size` is below 1.
+        TypeError: `size` is no whole number.
+        ValueError: it is below 1.
 
     >>> from rxllm.testing import Marbles
     >>> log = DebugLog()
@@ -58,9 +63,8 @@ class DebugLog:
     """
 
     def __init__(self, size: int = 1000) -> None:
-        if size < 1:
-            raise ValueError(f"size is the number of entries to keep, 1 or more: {size}")
-        self._entries: deque[DebugEntry] = deque(maxlen=size)
+        kept = whole("size", size, "the number of entries to keep")
+        self._entries: deque[DebugEntry] = deque(maxlen=kept)
         self._numbers = count(1)
         self._subscriptions = count(1)
 
@@ -88,8 +92,19 @@ class DebugLog:
             source: the source of the chunk.
             subscription: of which subscription.
             after: the number that they come after.
-            last: how many at most, the latest.
+            last: how many at most, the latest; 1 or more.
+
+        Raises:
+            TypeError: `kind` is no class, or a number is no whole number.
+            ValueError: there is no such `event`, or a number is too low.
         """
+        if event is not None and event not in _EVENTS:
+            raise ValueError(f"event is one of {', '.join(_EVENTS)}, not {event!r}")
+        if kind is not None and not isinstance(kind, type):
+            raise TypeError(f"kind is the class of the chunks, such as Token, not {kind!r}")
+        whole("after", after, "the number of an entry", least=0)
+        if last is not None:
+            whole("last", last, "how many entries at most, or None")
         fitting = (
             entry
             for entry in reversed(self._entries)
@@ -102,8 +117,11 @@ class DebugLog:
         return list(islice(fitting, last))[::-1]
 
     def export(self) -> bytes:
-        """All entries as NDJSON: one JSON object a line, in UTF-8, with camelCase names."""
-        return msgspec.json.Encoder().encode_lines(list(self._entries))
+        """All entries as NDJSON: one JSON object a line, in UTF-8, with camelCase names.
+
+        What JSON can't express is written as its `repr`, and `?` for half of a surrogate pair.
+        """
+        return b"".join(_line(entry) for entry in tuple(self._entries))
 
     def clear(self) -> None:
         """Forget all entries; the numbers go on."""
@@ -112,6 +130,23 @@ class DebugLog:
     def watcher(self, clock: Callable[[], float]) -> Watcher:
         """Who writes down one subscription. Called by `debug`."""
         return _Writer(self._entries, self._numbers, next(self._subscriptions), clock)
+
+
+def _line(entry: DebugEntry) -> bytes:
+    try:
+        return _encoder.encode(entry) + b"\n"
+    except UnicodeEncodeError:
+        plain = msgspec.to_builtins(entry, enc_hook=repr)
+        return _encoder.encode(_encodable(plain)) + b"\n"
+
+
+def _encodable(value: Any) -> Any:
+    """`value` with `?` for each half of a surrogate pair."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    return [_encodable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 class _Writer(Watcher):

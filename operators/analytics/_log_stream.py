@@ -8,6 +8,7 @@ from typing import Any
 from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, is_content, text_of
+from rxllm.operators._per_source import forget
 from rxllm.operators.analytics._watching import Watcher, watching
 
 __all__ = ["log_stream"]
@@ -36,7 +37,7 @@ def log_stream(
     what a provider said.
 
     - Completion, error: logged, then passed on.
-    - Restart: logged; the counts begin again, the time goes on.
+    - Restart: logged; the counts of that stream begin again, the time goes on.
     - Disposal: logged as `stream.cancelled`; upstream is disposed.
     - Demand: passes through; nothing is held.
 
@@ -48,7 +49,7 @@ def log_stream(
         fields: bound to each line, such as `request_id="..."`.
 
     Raises:
-        TypeError: `logger` has no method `bind`.
+        TypeError: `logger` is a class, or has no method `bind`.
 
     >>> from structlog.testing import capture_logs
     >>> from rxllm.testing import Marbles
@@ -61,12 +62,21 @@ def log_stream(
     import structlog  # here: it takes longer to import than all of this package
 
     given = structlog.get_logger("rxllm") if logger is None else logger
-    if not callable(getattr(given, "bind", None)):
+    if isinstance(given, type) or not callable(getattr(given, "bind", None)):
         raise TypeError(
             f"log_stream takes a structlog logger, which has `bind`; not {type(given).__name__}: "
             "structlog.wrap_logger(logger) makes one of a logger of the standard library"
         )
     return watching(lambda clock: _Logging(given.bind(**fields), clock, chunks))
+
+
+class _Counts:
+    """What one source has said since it last began."""
+
+    __slots__ = ("characters", "chunks")
+
+    def __init__(self) -> None:
+        self.chunks = self.characters = 0
 
 
 class _Logging(Watcher):
@@ -75,7 +85,7 @@ class _Logging(Watcher):
         self._clock = clock
         self._every_chunk = every_chunk
         self._begun = clock()
-        self._chunks = self._characters = 0
+        self._counts: dict[str | None, _Counts] = {}
         self._has_content = False
 
     def chunk(self, chunk: Chunk) -> None:
@@ -112,14 +122,18 @@ class _Logging(Watcher):
             self._has_content = True
             self._tell(chunk, "first_token", seconds=self._clock() - self._begun)
         characters = len(text_of(chunk))
-        self._chunks += len(chunk.chunks) if type(chunk) is Batch else 1
-        self._characters += characters
+        counts = self._counts.get(chunk.source)
+        if counts is None:
+            counts = self._counts[chunk.source] = _Counts()
+        counts.chunks += len(chunk.chunks) if type(chunk) is Batch else 1
+        counts.characters += characters
         if self._every_chunk:
-            self._log.debug("stream.chunk", type=type(chunk).__name__, characters=characters)
+            kind = type(chunk).__name__
+            self._tell(chunk, "chunk", self._log.debug, type=kind, characters=characters)
 
     def _notice(self, notice: Notice) -> None:
         if notice.kind == "restart":
-            self._chunks = self._characters = 0
+            forget(self._counts, notice.source)
         error = notice.error
         self._tell(
             notice,
@@ -142,7 +156,7 @@ class _Logging(Watcher):
 
     def _totals(self) -> dict[str, object]:
         return {
-            "chunks": self._chunks,
-            "characters": self._characters,
+            "chunks": sum(counts.chunks for counts in self._counts.values()),
+            "characters": sum(counts.characters for counts in self._counts.values()),
             "seconds": self._clock() - self._begun,
         }

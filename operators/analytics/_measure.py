@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import repeat
+from typing import Final
 
-from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, Reasoning, Token, Usage, is_restart
+from rxllm.chunks import Batch, Chunk, ErrorInfo, Reasoning, Start, Token, Usage, is_restart
+from rxllm.operators._arguments import function
 from rxllm.operators._per_source import forget
 from rxllm.operators.analytics._measurement import BLOCK, Measurement, Outcome
-from rxllm.valve import clock_of
+from rxllm.operators.analytics._watching import Watcher, watching
 
 __all__ = ["measure"]
+
+_INSTEAD: Final = "start a task in a plain one"
 
 
 def measure(
@@ -36,7 +39,8 @@ def measure(
 
     - Completion, error: the outcome is `"completed"` or `"failed"`; the report comes first.
     - Restart: the tokens of that stream are counted from 0 again; times go on.
-    - Disposal: upstream is disposed, then the outcome is `"cancelled"`.
+    - Disposal: upstream is disposed, then the outcome is `"cancelled"`; so it is if the subscriber
+      raises at a chunk.
     - Demand: passes through; nothing is held, and there is no timer.
 
     If `report` raises, a completion becomes that error; an error stays what it was, and gets a
@@ -49,7 +53,7 @@ def measure(
             be read while the stream runs.
 
     Raises:
-        TypeError: `report` or `on_start` can't be called.
+        TypeError: `report` or `on_start` can't be called, or is asynchronous.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -58,54 +62,41 @@ def measure(
     >>> _ = marbles.run(marbles.cold("S--a-b-c-E|").pipe(measure(report)))
     completed 3.0 2.0
     """
-    if not callable(report) or not (on_start is None or callable(on_start)):
-        raise TypeError("measure takes a function that is called with the measurement")
-
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
-        def subscribe(
-            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            measuring = _Measuring(observer, report, clock_of(scheduler))
-            if on_start is not None:
-                on_start(measuring.measurement)
-            upstream = source.subscribe(
-                measuring.counting(),
-                measuring.on_error,
-                measuring.on_completed,
-                scheduler=scheduler,
-            )
-            return CompositeDisposable(upstream, Disposable(measuring.on_disposed))
-
-        return Observable(subscribe)
-
-    return operator
+    function("report", report, "a function of the measurement", instead=_INSTEAD)
+    if on_start is not None:
+        function("on_start", on_start, "a function of the measurement", instead=_INSTEAD)
+    return watching(lambda clock: _Measuring(Measurement(clock), report, on_start, clock))
 
 
-class _Measuring:
-    """One subscription."""
-
+class _Measuring(Watcher):
     def __init__(
         self,
-        observer: abc.ObserverBase[Chunk],
+        measurement: Measurement,
         report: Callable[[Measurement], object],
+        on_start: Callable[[Measurement], object] | None,
         clock: Callable[[], float],
     ) -> None:
-        self.measurement = Measurement(clock)
-        self._observer = observer
+        self._measurement = measurement
         self._report = report
-        self._clock = clock
+        self._on_start = on_start
         self._usage: dict[str | None, int] = {}
+        self._clock = clock
 
-    def counting(self) -> Callable[[Chunk], None]:
-        """What is called with each chunk: a closure, so that a token costs no look-up on self."""
-        pass_on, clock, usage = self._observer.on_next, self._clock, self._usage
-        measured = self.measurement
+    def begun(self) -> None:
+        if self._on_start is not None:
+            self._on_start(self._measurement)
+
+    def watch(self) -> Callable[[Chunk], None]:
+        measured, usage, clock = self._measurement, self._usage, self._clock
         counts, moments, fold = measured.counts, measured.moments, measured.fold
 
-        def on_next(chunk: Chunk) -> None:
+        def count(chunk: Chunk) -> None:
             source = chunk.source
             if type(chunk) is Token or type(chunk) is Reasoning:
-                counts[source] = counts.get(source, 0) + 1
+                try:
+                    counts[source] += 1
+                except KeyError:
+                    counts[source] = 1
                 moments.append(clock())
                 if len(moments) > BLOCK:
                     fold()
@@ -116,33 +107,25 @@ class _Measuring:
                     fold()
             elif type(chunk) is Usage:
                 usage[source] = chunk.output_tokens
+            elif type(chunk) is Start:
+                measured.model = chunk.model
             elif is_restart(chunk):
                 forget(usage, source)
                 forget(counts, source)
-            pass_on(chunk)
 
-        return on_next
+        return count
 
-    def on_error(self, error: Exception) -> None:
-        try:
-            self._finish("failed")
-        except Exception as failure:
-            error.add_note(f"the report of measure() failed too: {failure!r}")
-        self._observer.on_error(error)
+    def completed(self) -> None:
+        self._finish("completed")
 
-    def on_completed(self) -> None:
-        try:
-            self._finish("completed")
-        except Exception as failure:
-            self._observer.on_error(failure)
-        else:
-            self._observer.on_completed()
+    def failed(self, error: Exception) -> None:
+        self._measurement.error = ErrorInfo.of(error)
+        self._finish("failed")
 
-    def on_disposed(self) -> None:
-        if self.measurement.outcome == "running":
-            self._finish("cancelled")
+    def cancelled(self) -> None:
+        self._finish("cancelled")
 
     def _finish(self, outcome: Outcome) -> None:
         used = {source: tokens for source, tokens in self._usage.items() if tokens}
-        self.measurement.finish(outcome, used)
-        self._report(self.measurement)
+        self._measurement.finish(outcome, used)
+        self._report(self._measurement)

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from rxllm.chunks import ErrorInfo
 from rxllm.operators.analytics._quantiles import Quantiles
 
 __all__ = ["BLOCK", "Intervals", "Measurement", "Outcome"]
@@ -47,6 +48,8 @@ class Measurement:
     Attributes:
         outcome: `"running"`, then `"completed"`, `"failed"` or `"cancelled"`.
         counts: the tokens by source; written by `measure`.
+        model: of the last `Start`; None before it.
+        error: why the stream failed; None if it has not.
         moments: when tokens came, seconds; written by `measure`, and folded into the figures block
             by block.
     """
@@ -54,6 +57,8 @@ class Measurement:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.outcome: Outcome = "running"
         self.counts: dict[str | None, int] = {}
+        self.model: str | None = None
+        self.error: ErrorInfo | None = None
         self._clock = clock
         self._begun = clock()
         self._ended: float | None = None

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.operators.analytics._operation import Operation, OperationOutcome
+from rxllm.operators.analytics._operation import Operation, OperationOutcome, check_names
 from rxllm.operators.analytics._watching import watching
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def meter(
     counted as `other`. A model that no `Start` has named is `unknown`.
 
     - Completion, error, disposal: the operation is counted, by its outcome.
-    - Restart: the pieces of text are counted from 0 again; what was used before stays.
+    - Restart: the pieces of text of that stream are counted from 0 again; what was used before
+      stays.
     - Demand: passes through; nothing is held.
 
     Args:
@@ -71,6 +72,7 @@ def meter(
 
     Raises:
         ModuleNotFoundError: `prometheus_client` is not installed.
+        TypeError: `registry` is no `CollectorRegistry`, or a name is no string.
         ValueError: something else has registered metrics of these names.
 
     >>> from prometheus_client import CollectorRegistry
@@ -94,6 +96,9 @@ def meter(
             "meter needs prometheus-client: pip install 'rxllm[metrics]'", name="prometheus_client"
         ) from error
     target = prometheus_client.REGISTRY if registry is None else registry
+    if not isinstance(target, prometheus_client.CollectorRegistry):
+        raise TypeError(f"registry is a CollectorRegistry of prometheus_client, not {registry!r}")
+    check_names(model, provider)
     metrics = _registered.get(target)
     if metrics is None:
         metrics = _registered[target] = _Metrics(target)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Start, Token, Usage, is_content
+from rxllm.operators._per_source import concerned, forget
 from rxllm.operators.analytics._watching import Watcher
 
-__all__ = ["Operation", "OperationOutcome"]
+__all__ = ["Operation", "OperationOutcome", "check_names"]
 
 OperationOutcome: TypeAlias = Literal["completed", "failed", "cancelled"]
 
@@ -23,18 +24,17 @@ class Operation(Watcher):
         start: the last one, if any.
         finish_reason: of the last `End`.
         time_to_first: seconds to the first content; None before it.
-        pieces: of text and reasoning since the last restart.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.start: Start | None = None
         self.finish_reason: str | None = None
         self.time_to_first: float | None = None
-        self.pieces = 0
         self._clock = clock
         self._begun = clock()
         self._used: _Counted = {}  # by attempts that are over
         self._usage: dict[str | None, Usage] = {}  # of the present attempts
+        self._pieces: dict[str | None, int] = {}  # of text and reasoning, since the last restart
 
     @property
     def elapsed(self) -> float:
@@ -51,8 +51,10 @@ class Operation(Watcher):
 
     @property
     def output_tokens(self) -> int:
-        """Of the present attempt: those of `Usage`, or else the pieces."""
-        return sum(usage.output_tokens for usage in self._usage.values()) or self.pieces
+        """Of the present attempts: of each source those of `Usage`, or else the pieces."""
+        told = {source: usage.output_tokens for source, usage in self._usage.items()}
+        sources = self._pieces.keys() | told.keys()
+        return sum(told.get(source) or self._pieces.get(source, 0) for source in sources)
 
     @abstractmethod
     def ended(self, outcome: OperationOutcome, error: Exception | None = None) -> None:
@@ -69,26 +71,26 @@ class Operation(Watcher):
 
     def chunk(self, chunk: Chunk) -> None:
         if type(chunk) is Token or type(chunk) is Reasoning:
-            self.pieces += 1
+            self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + 1
             if self.time_to_first is None:
                 self._first()
         elif is_content(chunk):
-            self.pieces += len(chunk.chunks) if type(chunk) is Batch else 0
+            if type(chunk) is Batch:
+                self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + len(chunk.chunks)
             if self.time_to_first is None:
                 self._first()
         elif type(chunk) is Usage:
             self._usage[chunk.source] = chunk  # a later one of the same attempt knows better
         elif type(chunk) is Start:
-            usage = self._usage.pop(chunk.source, None)
-            if usage is not None:
-                _add(self._used, usage)
+            self._close([chunk.source])
             self.start = chunk
             self.started(chunk)
         elif type(chunk) is End:
             self.finish_reason = chunk.finish_reason
         elif type(chunk) is Notice:
             if chunk.kind == "restart":
-                self.pieces = 0
+                self._close(concerned(self._usage, chunk.source))
+                forget(self._pieces, chunk.source)
             self.noticed(chunk)
 
     def completed(self) -> None:
@@ -100,6 +102,13 @@ class Operation(Watcher):
     def cancelled(self) -> None:
         self.ended("cancelled")
 
+    def _close(self, sources: Iterable[str | None]) -> None:
+        """The present attempts of `sources` are over."""
+        for source in sources:
+            usage = self._usage.pop(source, None)
+            if usage is not None:
+                _add(self._used, usage)
+
     def _first(self) -> None:
         self.time_to_first = self.elapsed
         self.first_content()
@@ -110,3 +119,10 @@ def _add(used: _Counted, usage: Usage) -> None:
         value = getattr(usage, name)
         if value is not None:
             used[name] = used.get(name, 0) + value
+
+
+def check_names(model: object, provider: object) -> None:
+    """Raise a `TypeError` if one of these arguments is no string."""
+    for name, value in (("model", model), ("provider", provider)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} is a name, a string, not {value!r}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from rxllm.chunks import Batch, Chunk, End, Progress, Reasoning, Token, is_restart
+from rxllm.operators._arguments import whole
 from rxllm.operators._per_source import forget
 from rxllm.valve import clock_of
 
@@ -40,7 +41,8 @@ def progress(
         max_tokens: the tokens expected at most, 1 or more; None if not known.
 
     Raises:
-        ValueError: `every` or `max_tokens` is below 1.
+        TypeError: `every` or `max_tokens` is no whole number.
+        ValueError: one of them is below 1.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -49,10 +51,9 @@ def progress(
     >>> [(e.tokens, e.tokens_per_second, e.percentage, e.remaining) for _, e in events[2:3]]
     [(2, 0.6666666666666666, 25.0, 9.0)]
     """
-    if every < 1:
-        raise ValueError(f"every is the number of tokens between two reports, 1 or more: {every}")
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens is 1 or more, or None: {max_tokens}")
+    whole("every", every, "the number of tokens between two reports")
+    if max_tokens is not None:
+        whole("max_tokens", max_tokens, "the number of tokens expected at most, or None")
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(

@@ -93,7 +93,8 @@ def sentiment_and_keywords(
 
     Raises:
         OSError: the file can't be read.
-        TypeError: `report` can't be called.
+        TypeError: `report` can't be called or is asynchronous, `every` is no whole number, or
+            `lexicon` is none of what it may be.
         ValueError: `every` is below 1, or the file holds no lists of words.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -104,7 +105,7 @@ def sentiment_and_keywords(
     >>> _ = Marbles().run(model.stream("Hi").pipe(sentiment_and_keywords(report)))
     positive {'robot': 2, 'happy': 1, 'painted': 1} 2.7
     """
-    check_report("sentiment_and_keywords", report, every)
+    check_report(report, every)
     words = as_lexicon(lexicon)
     return watching(lambda _: TextWatcher(lambda source: _Content(source, words), report, every))
 

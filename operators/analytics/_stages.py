@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Final, Literal, TypeAlias
 
 from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
+from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Start, is_content
+from rxllm.operators._arguments import whole
+from rxllm.operators._per_source import forget
 from rxllm.valve import clock_of
 
 __all__ = ["Stage", "stages"]
@@ -44,19 +49,22 @@ def stages(
 
     The percentage tells of the work as a whole: it stays where it is while a retry, a fallback or
     a restart catches up with what was done before. A stage is told again when it is entered again.
+    Of a merge, one source that begins again does not end `"generate"` while another one generates.
 
     - Completion, error: passed on; an error without a further `Progress`.
-    - Restart: the chunks are counted from 0 again, the percentage stays.
+    - Restart: the chunks of that stream are counted from 0 again, the percentage stays.
     - Disposal: upstream is disposed; nothing is held, and there is no timer.
     - Demand: passes through; a `Progress` is sent together with the chunk beside it. The first
-      one is sent at the subscription, whatever the valve says.
+      one is sent at the subscription, whatever the valve says, and before the source is subscribed
+      to: a subscriber that leaves at it costs no model call.
 
     Args:
         max_tokens: the tokens expected at most, 1 or more; None if not known.
         every: chunks of content between two reports, 1 or more.
 
     Raises:
-        ValueError: `max_tokens` or `every` is below 1.
+        TypeError: `max_tokens` or `every` is no whole number.
+        ValueError: one of them is below 1.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -69,20 +77,33 @@ def stages(
     generate 60.0
     complete 100.0
     """
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens is 1 or more, or None: {max_tokens}")
-    if every < 1:
-        raise ValueError(f"every is the chunks between two reports, 1 or more: {every}")
+    if max_tokens is not None:
+        whole("max_tokens", max_tokens, "the number of tokens expected at most, or None")
+    whole("every", every, "the number of chunks between two reports")
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             staging = _Staging(observer, clock_of(scheduler), max_tokens, every)
-            staging.enter("initialise")
-            return source.subscribe(
-                staging.on_next, observer.on_error, staging.on_completed, scheduler=scheduler
-            )
+            upstream = SingleAssignmentDisposable()
+            context = copy_context()  # what is current here (a span, say) is so for the source
+
+            def begin(*_: object) -> None:
+                staging.enter("initialise")
+                if not upstream.is_disposed:
+                    upstream.disposable = context.run(
+                        source.subscribe,
+                        staging.on_next,
+                        observer.on_error,
+                        staging.on_completed,
+                        scheduler=scheduler,
+                    )
+
+            # Behind the subscribing that goes on now: then the subscriber can leave, and what it
+            # raises is not taken for an error of the stream.
+            begun = CurrentThreadScheduler.singleton().schedule(begin)
+            return CompositeDisposable(upstream, begun)
 
         return Observable(subscribe)
 
@@ -105,7 +126,9 @@ class _Staging:
         self._every = every
         self._begun = clock()
         self._stage: Stage | None = None
-        self._tokens = 0
+        self._counts: dict[str | None, int] = {}
+        self._ended: set[str | None] = set()
+        self._tokens = 0  # of all sources
         self._percentage = 0.0
 
     def on_next(self, chunk: Chunk) -> None:
@@ -115,12 +138,11 @@ class _Staging:
         if type(chunk) is Start and self._stage == "initialise":
             self.enter("choose_model")
         elif type(chunk) is Notice:
-            if chunk.kind == "restart":
-                self._tokens = 0
-            if chunk.kind in ("fallback", "restart", "retry"):
-                self.enter("choose_model")
-        elif type(chunk) is End and chunk.source is None:
-            self.enter("complete")
+            self._notice(chunk)
+        elif type(chunk) is End:
+            self._ended.add(chunk.source)
+            if chunk.source is None:
+                self.enter("complete")
         self._observer.on_next(chunk)
 
     def on_completed(self) -> None:
@@ -133,11 +155,23 @@ class _Staging:
             self._stage = stage
             self._tell(_BEGINS[stage])
 
+    def _notice(self, notice: Notice) -> None:
+        if notice.kind == "restart":
+            forget(self._counts, notice.source)
+            self._tokens = sum(self._counts.values())
+        if notice.kind in ("fallback", "restart", "retry"):
+            self._ended.discard(notice.source)
+            others = self._counts.keys() - self._ended - {notice.source}
+            if notice.source is None or not others:
+                self.enter("choose_model")
+
     def _content(self, chunk: Chunk) -> None:
         self.enter("generate")
         self._observer.on_next(chunk)
-        before = self._tokens
-        self._tokens += len(chunk.chunks) if type(chunk) is Batch else 1
+        before, source = self._tokens, chunk.source
+        pieces = len(chunk.chunks) if type(chunk) is Batch else 1
+        self._counts[source] = self._counts.get(source, 0) + pieces
+        self._tokens = before + pieces
         if self._tokens // self._every > before // self._every:
             begins = _BEGINS["generate"]
             self._tell(begins + (_GENERATED - begins) * self._share())

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from itertools import count, islice
+from functools import partial
+from itertools import islice
 from statistics import fmean
 
 import msgspec
-from reactivex import Observable, abc
+from reactivex import Observable
 
-from rxllm.chunks import Chunk, ErrorInfo, Start
+from rxllm.chunks import Chunk, ErrorInfo
+from rxllm.operators._arguments import whole
 from rxllm.operators.analytics._measure import measure
 from rxllm.operators.analytics._measurement import Measurement, Outcome
-from rxllm.operators.analytics._watching import Watcher, watching
 
 __all__ = ["AnalyticsReport", "StreamAnalytics", "StreamRecord", "analyzed"]
 
@@ -87,7 +88,8 @@ class StreamAnalytics:
         completed, failed, cancelled: how many of them ended so.
 
     Raises:
-        ValueError: `history` is below 1.
+        TypeError: `history` is no whole number.
+        ValueError: it is below 1.
 
     >>> analytics = StreamAnalytics()
     >>> analytics.active, analytics.report().success_rate
@@ -95,14 +97,11 @@ class StreamAnalytics:
     """
 
     def __init__(self, history: int = 100) -> None:
-        if history < 1:
-            raise ValueError(f"history is the number of streams to keep, 1 or more: {history}")
+        kept = whole("history", history, "the number of ended streams to keep")
         self.created = self.completed = self.failed = self.cancelled = 0
-        self._active: dict[int, _Analyzed] = {}
-        self._latest: dict[str, _Analyzed] = {}  # by id: the active and those of the history
-        self._history: deque[_Analyzed] = deque()
-        self._size = history
-        self._numbers = count(1)
+        self._active: dict[Measurement, _Stream] = {}
+        self._history: deque[_Stream] = deque(maxlen=kept)
+        self._streams: dict[str, dict[_Stream, None]] = {}  # the same ones by id, the latest last
 
     @property
     def active(self) -> int:
@@ -120,19 +119,19 @@ class StreamAnalytics:
         return [stream.record for stream in self._history]
 
     def find(self, stream_id: str) -> StreamRecord | None:
-        """The active or ended stream of that id, the latest if there were several."""
-        stream = self._latest.get(stream_id)
-        return None if stream is None else stream.record
+        """The active or ended stream of that id, the latest to begin if there are several."""
+        streams = self._streams.get(stream_id)
+        return next(reversed(streams)).record if streams else None
 
     def report(self, last: int = 50) -> AnalyticsReport:
         """How things stand, with figures of the `last` streams that have ended.
 
         Raises:
-            ValueError: `last` is below 1.
+            TypeError: `last` is no whole number.
+            ValueError: it is below 1.
         """
-        if last < 1:
-            raise ValueError(f"last is a number of streams, 1 or more: {last}")
-        ended = [stream.record for stream in islice(reversed(self._history), last)]
+        counted = whole("last", last, "the number of ended streams to look at")
+        ended = [stream.record for stream in islice(reversed(self._history), counted)]
         fast = [each for each in ended if each.outcome == "completed" and each.tokens_per_second]
         fast.sort(key=lambda each: each.tokens_per_second or 0.0)
         judged = self.completed + self.failed
@@ -152,68 +151,52 @@ class StreamAnalytics:
             errors=dict(Counter(each.error.type for each in ended if each.error is not None)),
         )
 
-    def begin(self, stream_id: str | None) -> _Analyzed:
+    def begin(self, stream_id: str | None, measurement: Measurement) -> None:
         """A stream begins. Called by `analyzed`."""
-        number = next(self._numbers)
-        stream = _Analyzed(self, number, f"stream-{number}" if stream_id is None else stream_id)
         self.created += 1
-        self._active[number] = self._latest[stream.id] = stream
-        return stream
+        stream = _Stream(f"stream-{self.created}" if stream_id is None else stream_id, measurement)
+        self._active[measurement] = stream
+        self._streams.setdefault(stream.id, {})[stream] = None
 
-    def end(self, stream: _Analyzed, outcome: Outcome) -> None:
+    def end(self, measurement: Measurement) -> None:
         """A stream has ended. Called by `analyzed`."""
-        del self._active[stream.number]
+        stream = self._active.pop(measurement)
+        outcome = measurement.outcome
         self.completed += outcome == "completed"
         self.failed += outcome == "failed"
         self.cancelled += outcome == "cancelled"
+        if len(self._history) == self._history.maxlen:
+            self._forget(self._history[0])
         self._history.append(stream)
-        if len(self._history) > self._size:
-            oldest = self._history.popleft()
-            if self._latest.get(oldest.id) is oldest:
-                del self._latest[oldest.id]
+
+    def _forget(self, stream: _Stream) -> None:
+        streams = self._streams[stream.id]
+        del streams[stream]
+        if not streams:
+            del self._streams[stream.id]
 
 
-class _Analyzed(Watcher):
+class _Stream:
     """One subscription."""
 
-    def __init__(self, analytics: StreamAnalytics, number: int, stream_id: str) -> None:
-        self.number = number
+    def __init__(self, stream_id: str, measurement: Measurement) -> None:
         self.id = stream_id
-        self._analytics = analytics
-        self._started = time.time()
-        self._model: str | None = None
-        self._error: ErrorInfo | None = None
-        self._measurement: Measurement | None = None
-
-    def measured(self, measurement: Measurement) -> None:
-        """The measurement of this stream has begun."""
         self._measurement = measurement
-
-    def ended(self, measurement: Measurement) -> None:
-        """The measurement of this stream is done."""
-        self._analytics.end(self, measurement.outcome)
-
-    def chunk(self, chunk: Chunk) -> None:
-        if type(chunk) is Start:
-            self._model = chunk.model
-
-    def failed(self, error: Exception) -> None:
-        self._error = ErrorInfo.of(error)
+        self._started = time.time()
 
     @property
     def record(self) -> StreamRecord:
         measured = self._measurement
-        assert measured is not None  # noqa: S101 - made before anything else can happen
         return StreamRecord(
             id=self.id,
             outcome=measured.outcome,
             started=self._started,
             duration=measured.elapsed,
             tokens=measured.tokens,
-            model=self._model,
+            model=measured.model,
             time_to_first_token=measured.time_to_first_token,
             tokens_per_second=measured.tokens_per_second,
-            error=self._error,
+            error=measured.error,
         )
 
 
@@ -237,7 +220,7 @@ def analyzed(
         stream_id: to find this stream by; counted from `"stream-1"` if None.
 
     Raises:
-        TypeError: `analytics` is no `StreamAnalytics`.
+        TypeError: `analytics` is no `StreamAnalytics`, or `stream_id` no string.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, analytics = Marbles(), StreamAnalytics()
@@ -248,20 +231,9 @@ def analyzed(
     """
     if not isinstance(analytics, StreamAnalytics):
         raise TypeError(f"analyzed takes a StreamAnalytics, not {type(analytics).__name__}")
-
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
-        def subscribe(
-            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            stream = analytics.begin(stream_id)
-            watched = source.pipe(
-                watching(lambda _: stream), measure(stream.ended, on_start=stream.measured)
-            )
-            return watched.subscribe(observer, scheduler=scheduler)
-
-        return Observable(subscribe)
-
-    return operator
+    if stream_id is not None and not isinstance(stream_id, str):
+        raise TypeError(f"stream_id is the name of the stream, a string, not {stream_id!r}")
+    return measure(analytics.end, on_start=partial(analytics.begin, stream_id))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.operators._arguments import function, whole
 from rxllm.operators._per_source import concerned, forget
 from rxllm.operators.analytics._watching import Watcher
 
 __all__ = ["TextReader", "TextWatcher", "check_report"]
+
+_INSTEAD: Final = "start a task in a plain one"
 
 _Figures = TypeVar("_Figures")
 
@@ -36,7 +39,8 @@ class TextReader(ABC, Generic[_Figures]):
 class TextWatcher(Watcher, Generic[_Figures]):
     """Reports after every `every` tokens of a source, and at its end.
 
-    A source that ends without text is reported too, with figures of no text.
+    A source that ends without text is reported too, with figures of no text. Once `report` has
+    raised it is not called again.
 
     Args:
         reader_of: makes the reader of a source.
@@ -55,6 +59,7 @@ class TextWatcher(Watcher, Generic[_Figures]):
         self._every = every
         self._readers: dict[str | None, TextReader[_Figures]] = {}
         self._has_ended = False
+        self._has_raised = False  # `report` has
 
     def chunk(self, chunk: Chunk) -> None:
         if type(chunk) is Token:
@@ -71,7 +76,8 @@ class TextWatcher(Watcher, Generic[_Figures]):
         self._end(None)
 
     def failed(self, error: Exception) -> None:
-        self._end(None)
+        if not self._has_raised:
+            self._end(None)
 
     def _read(self, source: str | None, text: str, tokens: int) -> None:
         reader = self._readers.get(source)
@@ -82,7 +88,7 @@ class TextWatcher(Watcher, Generic[_Figures]):
         reader.read(text)
         every = self._every
         if every is not None and reader.tokens // every > before // every:
-            self._report(reader.figures())
+            self._tell(reader)
 
     def _end(self, source: str | None) -> None:
         sources = concerned(self._readers, source)
@@ -92,12 +98,18 @@ class TextWatcher(Watcher, Generic[_Figures]):
         for each in sources:
             reader = self._readers.pop(each, None) or self._reader_of(each)
             reader.end()
+            self._tell(reader)
+
+    def _tell(self, reader: TextReader[_Figures]) -> None:
+        try:
             self._report(reader.figures())
+        except BaseException:
+            self._has_raised = True
+            raise
 
 
-def check_report(operator: str, report: object, every: int | None) -> None:
-    """Raise what the arguments `report` and `every` of `operator` deserve."""
-    if not callable(report):
-        raise TypeError(f"{operator} takes a function that is called with the figures")
-    if every is not None and every < 1:
-        raise ValueError(f"every is the number of tokens between two reports, 1 or more: {every}")
+def check_report(report: Callable[..., object], every: int | None) -> None:
+    """Raise what the arguments `report` and `every` deserve."""
+    function("report", report, "a function of the figures", instead=_INSTEAD)
+    if every is not None:
+        whole("every", every, "the number of tokens between two reports, or None")

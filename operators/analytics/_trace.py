@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk, Notice, Start
-from rxllm.operators.analytics._operation import Operation, OperationOutcome
+from rxllm.operators.analytics._operation import Operation, OperationOutcome, check_names
 from rxllm.operators.analytics._watching import watching
 from rxllm.requests import Request
 from rxllm.valve import clock_of
@@ -76,7 +76,8 @@ def trace(
 
     Raises:
         ModuleNotFoundError: OpenTelemetry is not installed.
-        TypeError: `tracer` has no method `start_span`.
+        TypeError: `tracer` is a class, or has no method `start_span`; `request` is no `Request`,
+            `attributes` no mapping, or a name no string.
 
     >>> from opentelemetry.sdk.trace import TracerProvider
     >>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -97,8 +98,15 @@ def trace(
         raise ModuleNotFoundError(
             "trace needs OpenTelemetry: pip install 'rxllm[tracing]'", name="opentelemetry"
         ) from error
-    if tracer is not None and not callable(getattr(tracer, "start_span", None)):
-        raise TypeError(f"trace takes a tracer of OpenTelemetry, not {type(tracer).__name__}")
+    if isinstance(tracer, type) or not (
+        tracer is None or callable(getattr(tracer, "start_span", None))
+    ):
+        raise TypeError(f"tracer is a tracer of OpenTelemetry, not {tracer!r}")
+    check_names(model, provider)
+    if request is not None and not isinstance(request, Request):
+        raise TypeError(f"request is a Request, as `as_request` makes one, not {request!r}")
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise TypeError(f"attributes is a mapping of names to values, not {attributes!r}")
     given = _given(model, provider, request, attributes or {})
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:

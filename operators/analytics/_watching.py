@@ -16,6 +16,8 @@ __all__ = ["Watcher", "watching"]
 class Watcher:
     """Who watches one subscription. Each method is called before the event is passed on.
 
+    One of `completed`, `failed` and `cancelled` is called, once, and nothing after it.
+
     What `begun` or `chunk` raises is the error of the stream. What `completed` raises turns the
     completion into that error; what `failed` raises becomes a note of the error that came; what
     `cancelled` raises reaches whoever disposed.
@@ -27,6 +29,10 @@ class Watcher:
     def chunk(self, chunk: Chunk) -> None:
         """A chunk has come."""
 
+    def watch(self) -> Callable[[Chunk], None]:
+        """What is called with each chunk: `chunk`, or something faster."""
+        return self.chunk
+
     def completed(self) -> None:
         """The stream has completed."""
 
@@ -34,7 +40,7 @@ class Watcher:
         """The stream has failed."""
 
     def cancelled(self) -> None:
-        """The subscriber has left before the end."""
+        """The subscriber has left before the end, or has raised at a chunk."""
 
 
 def watching(
@@ -54,7 +60,7 @@ def watching(
             watcher.begun()
             watched = _Watched(observer, watcher)
             watched.upstream.disposable = source.subscribe(
-                watched.on_next, watched.on_error, watched.on_completed, scheduler=scheduler
+                watched.passing(), watched.on_error, watched.on_completed, scheduler=scheduler
             )
             return CompositeDisposable(watched.upstream, Disposable(watched.on_disposed))
 
@@ -66,30 +72,47 @@ def watching(
 class _Watched:
     """One subscription."""
 
+    __slots__ = ("_ended", "_observer", "_watcher", "upstream")
+
     def __init__(self, observer: abc.ObserverBase[Chunk], watcher: Watcher) -> None:
         self._observer = observer
         self._watcher = watcher
         self._ended = False
         self.upstream = SingleAssignmentDisposable()
 
-    def on_next(self, chunk: Chunk) -> None:
-        try:
-            self._watcher.chunk(chunk)
-        except Exception as error:
-            self.upstream.dispose()
-            self.on_error(error)
-        else:
-            self._observer.on_next(chunk)
+    def passing(self) -> Callable[[Chunk], None]:
+        """What is called with each chunk: a closure, so that a token costs few look-ups."""
+        watch, pass_on = self._watcher.watch(), self._observer.on_next
+
+        def on_next(chunk: Chunk) -> None:
+            if self._ended:
+                return  # a source that pushes all at once has not seen the disposal yet
+            try:
+                watch(chunk)
+            except Exception as error:
+                self.upstream.dispose()
+                self.on_error(error)
+                return
+            try:
+                pass_on(chunk)
+            except BaseException as error:
+                self._on_raised(error)
+                raise
+
+        return on_next
 
     def on_error(self, error: Exception) -> None:
-        self._ended = True
-        try:
-            self._watcher.failed(error)
-        except Exception as failure:
-            error.add_note(f"what watched the stream failed too: {failure!r}")
+        if not self._ended:
+            self._ended = True
+            try:
+                self._watcher.failed(error)
+            except Exception as failure:
+                _note(error, failure)
         self._observer.on_error(error)
 
     def on_completed(self) -> None:
+        if self._ended:
+            return
         self._ended = True
         try:
             self._watcher.completed()
@@ -102,3 +125,15 @@ class _Watched:
         if not self._ended:
             self._ended = True
             self._watcher.cancelled()
+
+    def _on_raised(self, error: BaseException) -> None:
+        """The subscriber has raised, and its source may not tell anybody: nothing else will end."""
+        self.upstream.dispose()
+        try:
+            self.on_disposed()
+        except Exception as failure:
+            _note(error, failure)
+
+
+def _note(error: BaseException, failure: Exception) -> None:
+    error.add_note(f"what watched the stream failed too: {failure!r}")

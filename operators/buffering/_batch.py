@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, SerialDisposable
+from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
 from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_restart
+from rxllm.operators._alarm import RESOLUTION, Alarm
+from rxllm.operators._arguments import number, whole
 from rxllm.operators._per_source import concerned, forget
+from rxllm.operators._trampoline import Trampoline
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["batch"]
-
-_RESOLUTION = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
 
 
 def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
@@ -26,8 +28,9 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
         S-----(abc)-(d)---(e,E,|)
 
     `Token` and `Reasoning` chunks are packed, in their order; those that come in a `Batch` are
-    packed anew. `Batch.text` is the answer's text alone, without the reasoning. Another chunk
-    sends what came before it: of its own stream, or of all streams if it names none.
+    packed anew. `Batch.text` is the answer's text alone, without the reasoning. Those without any
+    text are left out. Another chunk sends what came before it: of its own stream, or of all
+    streams if it names none.
 
     - Completion, error: what is held leaves first.
     - Restart: what is held of that stream is dropped, and the notice passed on.
@@ -45,6 +48,7 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
 
     Raises:
         ValueError: `size` is below 1, or `seconds` not above 0.
+        TypeError: they are no numbers, or `size` is no whole one.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -55,20 +59,15 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
     10.0 d
     15.0 |
     """
-    if size < 1:
-        raise ValueError(f"size is the number of chunks in a batch, 1 or more: {size}")
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"seconds is how long a chunk may wait, above 0: {seconds}")
+    size = whole("size", size, "the number of chunks in a batch")
+    seconds = number("seconds", seconds, "how long a chunk may wait", above=0)
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             packer = _Packer(observer, scheduler_or_default(scheduler), size, seconds)
-            upstream = source.subscribe(
-                packer.on_next, packer.on_error, packer.on_completed, scheduler=scheduler
-            )
-            return CompositeDisposable(upstream, packer.timers)
+            return packer.start(source)
 
         return Observable(subscribe)
 
@@ -93,11 +92,23 @@ class _Packer:
         self._valve = valve_of(scheduler)
         self._packs: dict[str | None, list[Token | Reasoning]] = {}
         self._deadlines: dict[str | None, float] = {}
-        self._timer = SerialDisposable()
-        self._timer_runs = False
-        self.timers = CompositeDisposable(self._timer, self._valve.on_change(self._on_valve))
+        self._upstream = SingleAssignmentDisposable()
+        self._subscription = CompositeDisposable(self._upstream)
+        self._in_turn = Trampoline(self._subscription).run
+        self._alarm = Alarm(scheduler, partial(self._in_turn, self._send_due, None))
+        self._subscription.add(self._alarm)
+        self._subscription.add(self._valve.on_change(partial(self._in_turn, self._send_due)))
 
-    def on_next(self, chunk: Chunk) -> None:
+    def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
+        self._upstream.disposable = source.subscribe(
+            partial(self._in_turn, self._on_next),
+            partial(self._in_turn, self._on_error),
+            partial(self._in_turn, self._on_completed, None),
+            scheduler=self._scheduler,
+        )
+        return self._subscription
+
+    def _on_next(self, chunk: Chunk) -> None:
         if type(chunk) is Token or type(chunk) is Reasoning:
             self._add(chunk, chunk.source)
         elif type(chunk) is Batch:
@@ -110,21 +121,22 @@ class _Packer:
             self._send_all(chunk.source)
             self._observer.on_next(chunk)
 
-    def on_error(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         self._send_all(None)
         self._observer.on_error(error)
 
-    def on_completed(self) -> None:
+    def _on_completed(self, _: None) -> None:
         self._send_all(None)
         self._observer.on_completed()
 
     def _add(self, chunk: Token | Reasoning, source: str | None) -> None:
+        if not chunk.text:
+            return
         pack = self._packs.get(source)
         if pack is None:
             pack = self._packs[source] = []
-            self._deadlines[source] = self._clock() + self._seconds
-            if not self._timer_runs:
-                self._start_timer(self._seconds)
+            deadline = self._deadlines[source] = self._clock() + self._seconds
+            self._alarm.set(deadline)
         pack.append(chunk)
         if len(pack) >= self._size:
             self._send(source)
@@ -140,23 +152,12 @@ class _Packer:
         for each in concerned(self._packs, source):
             self._send(each)
 
-    def _start_timer(self, seconds: float) -> None:
-        self._timer_runs = True
-        self._timer.disposable = self._scheduler.schedule_relative(seconds, self._on_timer)
-
-    def _on_timer(self, *_: object) -> None:
-        self._timer_runs = False
-        self._send_due()
-
-    def _on_valve(self, _: bool) -> None:
-        self._send_due()
-
-    def _send_due(self) -> None:
-        now = self._clock() + _RESOLUTION
+    def _send_due(self, _: object) -> None:
+        now = self._clock() + RESOLUTION
         for source, deadline in list(self._deadlines.items()):
             if not self._valve.is_open:
                 return  # to be gone on with when it opens
             if deadline <= now:
                 self._send(source)
-        if self._deadlines and not self._timer_runs:
-            self._start_timer(min(self._deadlines.values()) - self._clock())
+        if self._deadlines:
+            self._alarm.set(min(self._deadlines.values()))

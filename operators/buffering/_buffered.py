@@ -9,6 +9,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, is_restart
+from rxllm.operators._arguments import number, whole
+from rxllm.operators._restart import outlives_restart
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["BufferStatus", "buffered"]
@@ -75,7 +77,8 @@ def buffered(
     as they come.
 
     - Completion, error: wait behind what is queued.
-    - Restart: what is queued of that stream is dropped; the notice waits behind the others'.
+    - Restart: what is queued of that answer is dropped; the notice waits behind the others', and
+      behind what it leaves of this one: usage, progress and notices.
     - Disposal: what is queued is dropped, and the producer disposed.
     - Demand: the producer has a valve of its own, which the subscriber's does not close: only
       `high` of the capacity does, and it opens again when no more than `low` of it waits. The
@@ -91,7 +94,8 @@ def buffered(
 
     Raises:
         ValueError: `capacity` is below 1, or `low` and `high` are no such parts.
-        TypeError: `status` is no `BufferStatus`.
+        TypeError: something else than numbers, `capacity` no whole one; `status` is no
+            `BufferStatus`.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, status = Marbles(), BufferStatus()
@@ -105,8 +109,9 @@ def buffered(
     >>> "".join(chunk.text for chunk in recording.chunks)
     'abcdef'
     """
-    if capacity < 1:
-        raise ValueError(f"capacity is the number of chunks that find room, 1 or more: {capacity}")
+    capacity = whole("capacity", capacity, "the number of chunks that find room")
+    high = number("high", high, "the part of the capacity at which the producer is held", least=0)
+    low = number("low", low, "the part of the capacity at which the producer goes on", least=0)
     if not 0 <= low < high <= 1:
         raise ValueError(f"low and high are parts of the capacity, 0 to 1: {low}, {high}")
     if not (status is None or isinstance(status, BufferStatus)):
@@ -169,12 +174,16 @@ class _Buffering:
     def on_next(self, chunk: Chunk) -> None:
         queue = self.queue
         if not queue and self._downstream.is_open and not self._draining:
-            self._observer.on_next(chunk)
+            try:
+                self._observer.on_next(chunk)
+            except Exception:
+                self._subscription.dispose()
+                raise
             return
         if is_restart(chunk):
             self._drop(chunk.source)
         queue.append(chunk)
-        self._hold()
+        self._hold()  # which may open the producer's valve: the notice stands in its place
         self._drain()
 
     def on_error(self, error: Exception) -> None:
@@ -214,7 +223,6 @@ class _Buffering:
             self._valve.open()
 
     def _drop(self, source: str | None) -> None:
-        kept = [chunk for chunk in self.queue if source is not None and chunk.source != source]
+        kept = [chunk for chunk in self.queue if outlives_restart(chunk, source)]
         self.queue.clear()
         self.queue.extend(kept)
-        self._hold()

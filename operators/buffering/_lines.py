@@ -36,7 +36,8 @@ def lines(
 
     - Completion, error: the last line leaves first, then `report` is called. If that raises, a
       completion becomes that error; an error stays what it was, and gets a note.
-    - Restart: the line that is held is dropped, and lines are counted from 1 again.
+    - Restart: the line that is held is dropped, and lines are counted from 1 again. Usage,
+      progress and notices that came behind its beginning leave before the notice of the restart.
     - Disposal: what is held is dropped; nothing is reported.
     - Demand: passes through. Held is one line that is not complete, at most `longest` characters,
       and the other chunks that came after its beginning. A `\r` waits for the next character.

@@ -9,8 +9,10 @@ import msgspec
 from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, Token
+from rxllm.operators._arguments import function, whole
 from rxllm.operators._graphemes import graphemes
 from rxllm.operators._held_text import HeldText, confidence_of
+from rxllm.operators._restart import outlives_restart
 from rxllm.operators._text_operator import TextState, text_operator
 
 __all__ = ["Borders", "Kind", "TextCount", "pieces"]
@@ -59,12 +61,9 @@ def pieces(
         TypeError: `report` can't be called, or `longest` is no integer.
         ValueError: `longest` is less than 1.
     """
-    if not (report is None or callable(report)):
-        raise TypeError(f"report is a function that is called with the count, not {report!r}")
-    if not isinstance(longest, int):
-        raise TypeError(f"longest is a number of characters, an int, not {longest!r}")
-    if longest < 1:
-        raise ValueError(f"longest has to be 1 character or more, not {longest}")
+    if report is not None:
+        report = function("report", report, "a function that is called with the count")
+    longest = whole("longest", longest, "the number of characters in a piece")
     return text_operator(lambda source: _Pieces(kind, borders, report, longest, source))
 
 
@@ -127,6 +126,9 @@ class _Pieces(TextState):
         if self._report is not None and self._characters:
             count = TextCount(self._kind, self._count, self._characters, self._source)
             self._report(count)
+
+    def restart(self) -> Iterable[Chunk]:
+        return filter(outlives_restart, self._held.drop_all())
 
     def _token(self, token: Token) -> list[Chunk]:
         text = token.text

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 from reactivex import Observable, abc
 
 from rxllm.chunks import Batch, Chunk, Token, text_of
-from rxllm.operators._graphemes import LONGEST_GRAPHEME, graphemes
+from rxllm.operators._graphemes import border, graphemes
 from rxllm.operators._held_text import HeldText, confidence_of
 from rxllm.operators._text_operator import TextState, text_operator
 from rxllm.valve import clock_of
@@ -199,5 +199,5 @@ def _border(text: str, start: int, length: int) -> int:
     window = text[start : start + length + 1]
     end = len(window) - len(graphemes(window)[-1])
     if end == 0:
-        end = len(graphemes(text[start : start + LONGEST_GRAPHEME + 1])[0])
+        return border(text, start, start + 1)
     return start + end

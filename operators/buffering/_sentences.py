@@ -47,7 +47,8 @@ def sentences(
 
     - Completion, error: the last sentence leaves first, then `report` is called. If that raises, a
       completion becomes that error; an error stays what it was, and gets a note.
-    - Restart: the sentence that is held is dropped, and sentences are counted from 1 again.
+    - Restart: the sentence that is held is dropped, and sentences are counted from 1 again. Usage,
+      progress and notices that came behind its beginning leave before the notice of the restart.
     - Disposal: what is held is dropped; nothing is reported.
     - Demand: passes through. Held is one sentence until the next one begins (its first character
       that is no quote and no bracket), at most `longest` characters, and the other chunks that

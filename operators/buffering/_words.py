@@ -59,7 +59,8 @@ def words(
 
     - Completion, error: the last word leaves first, then `report` is called. If that raises, a
       completion becomes that error; an error stays what it was, and gets a note.
-    - Restart: the word that is held is dropped, and words are counted from 1 again.
+    - Restart: the word that is held is dropped, and words are counted from 1 again. Usage,
+      progress and notices that came behind its beginning leave before the notice of the restart.
     - Disposal: what is held is dropped; nothing is reported.
     - Demand: passes through. Held is one word until the next one begins, at most `longest`
       characters, and the other chunks that came after its beginning.

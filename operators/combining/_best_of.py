@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, Token
+from rxllm.operators._arguments import number
 from rxllm.operators.combining._choosing import Choice, choosing
 from rxllm.operators.combining._streams import check_report, named
 
@@ -45,8 +46,10 @@ def best_of(
 
     - Completion: when all have ended. Error: `AllModelsFailedError`, if every one has failed;
       what `score` or `on_choice` raise.
-    - Restart: what waits of that stream is dropped; the notice is passed on.
-    - Disposal: all are disposed, what waits is dropped.
+    - Restart: text and other content that waits of that stream is dropped (of a merge: of that
+      source in it). What else waits of it (`Usage`, `Notice`, ...) leaves before the notice, which
+      is passed on.
+    - Disposal: all are disposed, what waits is dropped; so too if the subscriber raises.
     - Demand: a stream with a piece waiting is held by a valve of its own until the round is over,
       so that one piece of each waits, and what a source without demand sends all the same.
 
@@ -58,8 +61,8 @@ def best_of(
             and those of the others.
 
     Raises:
-        TypeError: something is no stream, or can't be called.
-        ValueError: there is no stream, or a weight is below 0 or of no stream.
+        TypeError: something is no stream, no number, or can't be called.
+        ValueError: there is no stream, or a weight is below 0, infinite, or of no stream.
 
     >>> from rxllm import Token
     >>> from rxllm.testing import Marbles
@@ -78,12 +81,12 @@ def best_of(
     check_report("score", score)
     check_report("on_choice", on_choice)
     factors = dict.fromkeys(by_name, 1.0)
+    if not isinstance(weights, Mapping | None):
+        raise TypeError(f"weights are numbers by the name of a stream, not {weights!r}")
     for name, weight in (weights or {}).items():
         if name not in factors:
             raise ValueError(f"there is a weight for {name!r}, and no such stream")
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"a weight is 0 or more: {weight}")
-        factors[name] = weight
+        factors[name] = number(f"weights[{name!r}]", weight, "the weight of a stream", least=0)
     return choosing(by_name, factors, score or _score, on_choice)
 
 
@@ -94,4 +97,5 @@ def _score(piece: Token | Batch) -> float:
         for part in parts
         if type(part) is Token and part.text
     ]
-    return sum(known) / len(known) * min(len(piece.text) / 10, 1.0)
+    confidence = sum(known) / len(known) if known else _UNKNOWN
+    return confidence * min(len(piece.text) / 10, 1.0)

@@ -12,9 +12,12 @@ import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
+from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.chunks import Batch, Chunk, Token, is_restart
+from rxllm.operators._restart import outlives_restart
 from rxllm.operators.combining._streams import Streams, all_failed, failed, tagging
+from rxllm.operators.combining._subscriber import Subscriber
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["Choice", "choosing"]
@@ -76,14 +79,14 @@ class _Choosing:
         score: Callable[[Token | Batch], float],
         on_choice: Callable[[Choice], object] | None,
     ) -> None:
-        self._observer = observer
+        self._subscription = CompositeDisposable()
+        self._observer = Subscriber(observer, self._subscription.dispose)
         self._weights = weights
         self._score = score
         self._on_choice = on_choice
         self._speakers: dict[str, _Speaker] = {}
         self._rounds = 0
         self._deciding = True  # until all have begun
-        self._subscription = CompositeDisposable()
 
     def start(self, streams: Streams, scheduler: abc.SchedulerBase) -> abc.DisposableBase:
         for name in streams:
@@ -97,15 +100,19 @@ class _Choosing:
                 partial(self._on_completed, speaker),
                 scheduler=with_valve(scheduler, speaker.valve),
             )
+        # Once this subscription is in the hands of the subscriber, who may want but one round.
+        self._subscription.add(CurrentThreadScheduler.singleton().schedule(self._begin))
+        return self._subscription
+
+    def _begin(self, *_: object) -> None:
         self._deciding = False
         self._decide()
-        return self._subscription
 
     def _on_next(self, speaker: _Speaker, chunk: Chunk) -> None:
         if is_restart(chunk):
-            speaker.waiting.clear()
+            self._take_back(speaker, chunk.source)
             self._observer.on_next(chunk)
-            speaker.valve.open()
+            self._release(speaker)
         elif speaker.waiting:
             speaker.waiting.append(chunk)
         elif _is_piece(chunk):
@@ -115,7 +122,16 @@ class _Choosing:
         else:
             self._observer.on_next(chunk)
 
+    def _take_back(self, speaker: _Speaker, source: str | None) -> None:
+        """Drop what `source` has said, and pass on what else waits of it."""
+        left = [chunk for chunk in speaker.waiting if outlives_restart(chunk, source)]
+        speaker.waiting = deque(chunk for chunk in left if chunk.source != source)
+        for chunk in left:
+            if chunk.source == source:
+                self._observer.on_next(chunk)
+
     def _on_error(self, name: str, speaker: _Speaker, error: Exception) -> None:
+        self._observer.reraise(error)
         speaker.ended, speaker.error = True, error
         self._on_next(speaker, failed(name, error))
         self._decide()
@@ -130,9 +146,8 @@ class _Choosing:
             return  # out of on_next, or of a valve that was opened: the loop below sees it
         self._deciding = True
         try:
-            while self._is_round():
-                if not self._hold_round():
-                    return
+            while self._is_round() and not self._subscription.is_disposed:
+                self._hold_round()
         finally:
             self._deciding = False
         if all(speaker.ended for speaker in self._speakers.values()):
@@ -144,7 +159,7 @@ class _Choosing:
             speaker.waiting or speaker.ended for speaker in speakers
         )
 
-    def _hold_round(self) -> bool:
+    def _hold_round(self) -> None:
         taking_part = [name for name, speaker in self._speakers.items() if speaker.waiting]
         pieces = {name: self._speakers[name].waiting.popleft() for name in taking_part}
         try:
@@ -152,11 +167,10 @@ class _Choosing:
         except Exception as error:
             self._subscription.dispose()
             self._observer.on_error(error)
-            return False
+            return
         self._observer.on_next(pieces[best])
         for name in taking_part:
             self._release(self._speakers[name])
-        return True
 
     def _choose(self, pieces: Mapping[str, Any]) -> str:
         """The name of the stream with the best of these pieces of text."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
+from rxllm.operators._arguments import number
 from rxllm.operators.combining._racing import RaceResult, raced
 from rxllm.operators.combining._streams import check_report, named
 
@@ -34,7 +35,8 @@ def hedge(
     hold; the streams are named `"first"` and `"second"`.
 
     - Completion, error, restart: as for `race`.
-    - Disposal: those that have begun are disposed, the timer is cancelled.
+    - Disposal: those that have begun are disposed, the timer is cancelled; so too if the
+      subscriber raises.
     - Demand: as for `race`. Time in which the subscriber's valve is closed does not count.
 
     Args:
@@ -44,8 +46,8 @@ def hedge(
         report: as for `race`; a stream that never began is not in it.
 
     Raises:
-        TypeError: something is no stream, or `report` can't be called.
-        ValueError: `after` is not above 0.
+        TypeError: something is no stream, `after` is no number, or `report` can't be called.
+        ValueError: `after` is not above 0, or infinite.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -57,7 +59,6 @@ def hedge(
     8.0 second y
     """
     streams = named("hedge", {"first": first, "second": second})
-    if not 0 < after < float("inf"):
-        raise ValueError(f"after is the seconds that the first has to speak, above 0: {after}")
+    seconds = number("after", after, "the seconds that the first stream has to speak", above=0)
     check_report("report", report)
-    return raced(streams, after=after, report=report)
+    return raced(streams, after=seconds, report=report)

@@ -19,6 +19,7 @@ from rxllm.operators.combining._streams import (
     note_source,
     tagging,
 )
+from rxllm.operators.combining._subscriber import Subscriber
 from rxllm.valve import clock_of, scheduler_or_default
 
 __all__ = ["joined"]
@@ -41,7 +42,7 @@ def joined(
         most: streams at once; the others begin in their order as these end.
         report: called once at the end, also by disposal.
         on_active: called with the number of streams that live, once all have begun that may, and
-            after each change.
+            after each change; with 0 at the end, also by disposal.
     """
 
     def subscribe(
@@ -67,7 +68,7 @@ class _Joining:
     ) -> None:
         self._streams = streams
         self._next = iter(streams)
-        self._observer = observer
+        self._observer = Subscriber(observer, self._dispose)
         self._scheduler = scheduler
         self._clock = clock_of(scheduler)
         self._isolated = isolated
@@ -89,14 +90,20 @@ class _Joining:
         if self._filling:
             return
         self._filling = True
-        while len(self._live) < self._most and not self._ended:
-            name = next(self._next, None)
-            if name is None:
-                break
-            self._begin(name)
-        self._filling = False
-        if not self._ended:
+        try:
+            while len(self._live) < self._most and not self._ended:
+                name = next(self._next, None)
+                if name is None:
+                    break
+                self._begin(name)
+        finally:
+            self._filling = False
+        if self._ended:
+            return
+        try:
             self._tell_active()
+        except Exception as error:
+            self._fail(error)
         if not self._live and not self._ended:
             self._complete()
 
@@ -114,11 +121,16 @@ class _Joining:
         )
 
     def _on_completed(self, name: str) -> None:
+        if self._ended:
+            return
         self._records[name].end("completed")
         del self._live[name]
         self._go_on()
 
     def _on_error(self, name: str, error: Exception) -> None:
+        self._observer.reraise(error)
+        if self._ended:
+            return
         self._records[name].end("failed", error)
         del self._live[name]
         if self._isolated:
@@ -134,8 +146,9 @@ class _Joining:
         self._told = len(self._live)
         try:
             self.on_active(self._told)
-        except Exception as error:
-            self._fail(error)
+        except Exception:
+            self.on_active = None  # it is not called again
+            raise
 
     def _complete(self) -> None:
         errors = [record.error for record in self._records.values() if record.error]
@@ -153,7 +166,7 @@ class _Joining:
         try:
             self._end()
         except Exception as failure:
-            error.add_note(f"the report failed too: {failure!r}")
+            error.add_note(f"a callback failed too: {failure!r}")
         self._observer.on_error(error)
 
     def _dispose(self) -> None:
@@ -162,10 +175,11 @@ class _Joining:
 
     def _end(self) -> None:
         self._ended = True
-        for upstream in list(self._live.values()):
+        live, self._live = self._live, {}
+        for name, upstream in live.items():
             upstream.dispose()
-        for name in self._live:
             self._records[name].end("cancelled")
+        self._tell_active()
         if self.report is None:
             return
         never_begun = StreamSummary("cancelled")

@@ -33,13 +33,15 @@ def merge_streams(
       name of its stream; the others are disposed. Where the others should go on, use
       `side_by_side`.
     - Restart: passed on with the name of its stream.
-    - Disposal: all are disposed.
+    - Disposal: all are disposed; so too if the subscriber raises.
     - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
 
     Args:
         streams: one or more, or one mapping of names to streams.
-        on_active: called with the number of streams that live: at the beginning, and after each
-            end. What it raises is the error of the stream.
+        on_active: called with the number of streams that live: at the beginning, after each end,
+            and with 0 when all are over: complete, failed or disposed. What it raises is the error
+            of the stream; beside another error it is a note; out of a disposal it reaches whoever
+            disposes.
 
     Raises:
         TypeError: something is no stream, or `on_active` can't be called.

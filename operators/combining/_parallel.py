@@ -10,9 +10,9 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
-from rxllm.operators.combining._streams import StreamSummary, check_report
+from rxllm.operators.combining._streams import StreamSummary, check_report, named
 from rxllm.operators.controlling import Pool, pooled
-from rxllm.requests import Model, Prompt, Request
+from rxllm.requests import Model, Prompt, Request, as_request
 
 __all__ = ["parallel"]
 
@@ -41,7 +41,8 @@ def parallel(
     - Completion: when all have ended; at once if there is no prompt. Error: `AllModelsFailedError`,
       if every one has failed.
     - Restart: passed on with the name of its prompt.
-    - Disposal: all are disposed, their slots are given back, no other prompt begins.
+    - Disposal: all are disposed, their slots are given back, no other prompt begins; so too if
+      the subscriber raises.
     - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
 
     If `report` raises, it is as for `side_by_side`.
@@ -56,7 +57,9 @@ def parallel(
 
     Raises:
         BadRequestError: a prompt or an option can't be right.
-        TypeError: `prompts` is one prompt, or `pool` no `Pool`, or `report` can't be called.
+        TypeError: `prompts` is one prompt, a name is no text, `model` is no `Model`, `pool` no
+            `Pool`, or `report` can't be called.
+        ValueError: a name is empty.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -68,9 +71,13 @@ def parallel(
     2.0 1 no
     """
     check_report("report", report)
-    if isinstance(prompts, str | Request):
+    if isinstance(prompts, str | bytes | Request) or not isinstance(prompts, Iterable):
         raise TypeError("parallel takes several prompts: write parallel([prompt], ...)")
+    if not isinstance(model, Model):
+        raise TypeError(f"model is a Model, such as rxllm.model('tiny'), not {model!r}")
     in_slot = pooled(pool)
+    # For the case that there is no prompt, and so without what depends on the tools of a prompt.
+    as_request("any", **(options | {"tool_choice": None}))
     by_name = (
         prompts
         if isinstance(prompts, Mapping)
@@ -81,4 +88,5 @@ def parallel(
     }
     if not streams:
         return rx.empty()
-    return joined(streams, isolated=True, most=pool.limit, report=report)
+    checked = named("parallel", streams)
+    return joined(checked, isolated=True, most=pool.limit, report=report)

@@ -8,9 +8,11 @@ from typing import TypeAlias
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
+from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.chunks import Chunk, End, is_restart, text_of
 from rxllm.operators.combining._streams import failed, named, note_source, tagging
+from rxllm.operators.combining._subscriber import Subscriber
 
 __all__ = ["quick_then_detailed"]
 
@@ -35,7 +37,8 @@ def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Observ
     - Completion: that of the second stream. Error: that of the second stream, and what `detailed`
       raises.
     - Restart: passed on with the name of its stream.
-    - Disposal: the stream that runs is disposed; the second one does not begin.
+    - Disposal: the stream that runs is disposed; the second one does not begin. So too if the
+      subscriber raises.
     - Demand: passes through to the stream that runs; nothing is held. The text of the quick answer
       is kept if `detailed` is a function.
 
@@ -81,12 +84,13 @@ class _Answering:
         scheduler: abc.SchedulerBase | None,
         detailed: _Detailed,
     ) -> None:
-        self._observer = observer
+        self._first, self._second = Single(), Single()
+        self._subscription = CompositeDisposable(self._first, self._second)
+        self._observer = Subscriber(observer, self._subscription.dispose)
         self._scheduler = scheduler
         self._detailed = detailed
         self._pieces: list[str] = []
         self._cancelled = False
-        self._first, self._second = Single(), Single()
 
     def start(self, quick: Observable[Chunk]) -> abc.DisposableBase:
         self._first.disposable = quick.subscribe(
@@ -95,7 +99,7 @@ class _Answering:
             self._on_quick_completed,
             scheduler=self._scheduler,
         )
-        return CompositeDisposable(self._first, self._second)
+        return self._subscription
 
     def _on_quick(self, chunk: Chunk) -> None:
         if type(chunk) is End:
@@ -108,17 +112,22 @@ class _Answering:
         self._observer.on_next(chunk)
 
     def _on_quick_error(self, error: Exception) -> None:
+        self._observer.reraise(error)
         self._observer.on_next(failed("quick", error))
-        self._begin_detailed()
+        self._go_on()
 
     def _on_quick_completed(self) -> None:
         if self._cancelled:
             self._observer.on_completed()
         else:
-            self._begin_detailed()
+            self._go_on()
 
-    def _begin_detailed(self) -> None:
-        if self._second.is_disposed:
+    def _go_on(self) -> None:
+        # Once this subscription is in the hands of the subscriber, who may want no second answer.
+        self._subscription.add(CurrentThreadScheduler.singleton().schedule(self._begin_detailed))
+
+    def _begin_detailed(self, *_: object) -> None:
+        if self._subscription.is_disposed:
             return
         try:
             detailed = self._make()
@@ -140,5 +149,6 @@ class _Answering:
         return detailed
 
     def _on_error(self, error: Exception) -> None:
+        self._observer.reraise(error)
         note_source(error, "detailed")
         self._observer.on_error(error)

@@ -26,16 +26,16 @@ def race(
         [ race({"left": first, "right": second}) ]
         --(S,x)-y-E|              left: disposed at 2
 
-    The first content (text, reasoning, a tool call, JSON) decides; a `Start` is none, nor is an
-    empty token. What the winner sent before it comes first, what the losers sent is dropped. Each
-    chunk is tagged with the name of its stream in a mapping, or its number from `"0"`. A stream
-    that fails, or completes without content, has lost; a failure is told by a `Notice` of the
-    kind `"failed"`.
+    The first content (text, reasoning, a tool call, JSON) decides; a `Start` is none, nor is a
+    text without a character. What the winner sent before it comes first, what the losers sent is
+    dropped. Each chunk is tagged with the name of its stream in a mapping, or its number from
+    `"0"`. A stream that fails, or completes without content, has lost; a failure is told by a
+    `Notice` of the kind `"failed"`.
 
     - Completion, error: those of the winner. If nobody speaks: completion, if one has completed
       (what it sent is passed on), else `AllModelsFailedError`.
     - Restart: passed on with the name of its stream; it decides nothing, and changes nothing.
-    - Disposal: all are disposed.
+    - Disposal: all are disposed; so too if the subscriber raises.
     - Demand: all look at the subscriber's valve, and all wake when it opens. Held is what a stream
       sends before its content: a few chunks, until the race is decided.
 

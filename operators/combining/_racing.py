@@ -12,7 +12,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
-from rxllm.chunks import Chunk, Token, is_content
+from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_content
 from rxllm.operators.combining._open_timer import OpenTimer
 from rxllm.operators.combining._streams import (
     Record,
@@ -23,6 +23,7 @@ from rxllm.operators.combining._streams import (
     note_source,
     tagging,
 )
+from rxllm.operators.combining._subscriber import Subscriber
 from rxllm.valve import clock_of, scheduler_or_default
 
 __all__ = ["RaceResult", "raced"]
@@ -91,7 +92,7 @@ class _Racing:
     ) -> None:
         self._streams = streams
         self._next = iter(streams)
-        self._observer = observer
+        self._observer = Subscriber(observer, self._dispose)
         self._scheduler = scheduler
         self._clock = clock_of(scheduler)
         self._begun = self._clock()
@@ -115,17 +116,19 @@ class _Racing:
         self._beginning = True
         if most is None and self._timer is not None:
             self._timer.dispose()
-        for name in islice(self._next, most):
-            racer = self._racers[name] = _Racer(self._clock)
-            racer.upstream.disposable = self._streams[name].subscribe(
-                tagging(name, self._on_next_of(name, racer)),
-                partial(self._on_error, name, racer),
-                partial(self._on_completed, racer),
-                scheduler=self._scheduler,
-            )
-            if self._decided:
-                break
-        self._beginning = False
+        try:
+            for name in islice(self._next, most):
+                racer = self._racers[name] = _Racer(self._clock)
+                racer.upstream.disposable = self._streams[name].subscribe(
+                    tagging(name, self._on_next_of(name, racer)),
+                    partial(self._on_error, name, racer),
+                    partial(self._on_completed, racer),
+                    scheduler=self._scheduler,
+                )
+                if self._decided:
+                    break
+        finally:
+            self._beginning = False
         self._look()
 
     def _on_next_of(self, name: str, racer: _Racer) -> Callable[[Chunk], None]:
@@ -136,7 +139,7 @@ class _Racing:
                 pass_on(chunk)
             elif self._decided:
                 return
-            elif is_content(chunk) and not (type(chunk) is Token and not chunk.text):
+            elif _speaks(chunk):
                 self._win(name, racer)
                 for each in racer.before:
                     pass_on(each)
@@ -148,6 +151,7 @@ class _Racing:
         return on_next
 
     def _on_error(self, name: str, racer: _Racer, error: Exception) -> None:
+        self._observer.reraise(error)
         racer.record.end("failed", error)
         if racer.won:
             note_source(error, name)
@@ -209,3 +213,12 @@ class _Racing:
         if self._report is not None:
             summaries = {name: racer.record.end("cancelled") for name, racer in losers.items()}
             self._report(RaceResult(winner, self._clock() - self._begun, summaries))
+
+
+def _speaks(chunk: Chunk) -> bool:
+    """Content, and not merely a text without a character."""
+    if type(chunk) is Token or type(chunk) is Reasoning:
+        return bool(chunk.text)
+    if type(chunk) is Batch:
+        return bool(chunk.text) or any(part.text for part in chunk.chunks)
+    return is_content(chunk)

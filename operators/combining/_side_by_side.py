@@ -32,7 +32,8 @@ def side_by_side(
 
     - Completion: when all have ended. Error: `AllModelsFailedError`, if every one has failed.
     - Restart: passed on with the name of its stream, whose length is counted from 0 again.
-    - Disposal: all are disposed; those that lived are `"cancelled"` in the report.
+    - Disposal: all are disposed; those that lived are `"cancelled"` in the report. So too if the
+      subscriber raises.
     - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
 
     If `report` raises, a completion becomes that error; an error stays what it was, and gets a

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, End, ErrorInfo, Notice, is_restart, text_of
+from rxllm.chunks import Batch, Chunk, End, ErrorInfo, Notice, Token, is_restart, text_of
 from rxllm.errors import AllModelsFailedError
 
 __all__ = [
@@ -47,7 +47,7 @@ def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
 
     Raises:
         TypeError: a name is no text, or a stream no Observable.
-        ValueError: there is no stream, or a name is empty.
+        ValueError: there is no stream, a name is empty, or one begins with another and a slash.
     """
     if isinstance(streams, Mapping):
         found = dict(streams)
@@ -67,6 +67,12 @@ def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
                 f"{function} takes streams, and {name!r} is {type(stream).__name__}: "
                 "write model.stream(prompt)"
             )
+        for end in (place for place, letter in enumerate(name) if letter == "/"):
+            if name[:end] in found:
+                raise ValueError(
+                    f"a stream {name!r} can't be told from one in a merge {name[:end]!r}: "
+                    "choose another name"
+                )
     return found
 
 
@@ -83,27 +89,37 @@ def check_report(name: str, report: object) -> None:
 def tagging(name: str, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], None]:
     """A function that names `name` as the source of each chunk, and passes it on.
 
-    A stream may be a merge itself: its source `"b"` becomes `"name/b"`. A restart or `End` that
-    concerned all of these is told to each.
+    A stream may be a merge itself: its source `"b"` becomes `"name/b"`. A restart that concerned
+    all of these is told to each, and an `End` to each that has not ended yet.
     """
     replace = msgspec.structs.replace
-    inner: dict[str, str] = {}
+    names: dict[str | None, str] = {None: name}
+    ended: set[str] = set()
 
     def on_next(chunk: Chunk) -> None:
-        if chunk.source is not None:
-            source = inner.get(chunk.source)
-            if source is None:
-                source = inner[chunk.source] = f"{name}/{chunk.source}"
-        else:
-            source = name
-            if inner and (type(chunk) is End or is_restart(chunk)):
-                for each in inner.values():
-                    pass_on(replace(chunk, source=each))
-        if type(chunk) is Batch:
+        source = names.get(chunk.source)
+        if source is None:
+            source = names[chunk.source] = f"{name}/{chunk.source}"
+        if type(chunk) is Token:
+            pass_on(replace(chunk, source=source))
+        elif type(chunk) is Batch:
             parts = tuple([replace(part, source=source) for part in chunk.chunks])
             pass_on(Batch(parts, chunk.text, source=source))
+        elif type(chunk) is End or is_restart(chunk):
+            tell_each(chunk, source)
         else:
             pass_on(replace(chunk, source=source))
+
+    def tell_each(chunk: Chunk, source: str) -> None:
+        inner = [each for each in names.values() if each != name] if chunk.source is None else []
+        if type(chunk) is End:
+            told = [each for each in inner if each not in ended]
+            ended.update(inner, (source,))
+        else:
+            told = inner
+            ended.difference_update(inner, (source,))
+        for each in (*told, source):
+            pass_on(replace(chunk, source=each))
 
     return on_next
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol, TypeAlias
 
 from rxllm.errors import StreamStateError
+from rxllm.operators._arguments import number
 
 __all__ = ["Control", "Status"]
 
@@ -32,7 +33,8 @@ class Control:
             or a slot of an engine all the while.
 
     Raises:
-        ValueError: `max_pause` is not above 0.
+        TypeError: `max_pause` is no number.
+        ValueError: `max_pause` is not above 0, or infinite.
 
     >>> control = Control()
     >>> control.status
@@ -40,9 +42,7 @@ class Control:
     """
 
     def __init__(self, max_pause: float = 300.0) -> None:
-        if not max_pause > 0:
-            raise ValueError(f"max_pause is the seconds a pause may last, above 0: {max_pause}")
-        self.max_pause = max_pause
+        self.max_pause = number("max_pause", max_pause, "the seconds a pause may last", above=0)
         self._stream: Controlled | None = None
 
     @property

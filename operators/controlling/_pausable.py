@@ -10,7 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
-from rxllm.chunks import Chunk, End
+from rxllm.chunks import Chunk, End, Notice, is_restart
 from rxllm.operators.controlling._control import Control, Status
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
@@ -31,7 +31,8 @@ def pausable(control: Control) -> Callable[[Observable[Chunk]], Observable[Chunk
 
     - Completion, error: passed on; while paused they wait behind what is kept.
     - Restart: passed on; it does not end a pause, and what is kept stays in order.
-    - Disposal: the status is `"cancelled"`, upstream is disposed, what is kept is dropped.
+    - Disposal: the status is `"cancelled"`, upstream is disposed, what is kept is dropped; so too
+      if the subscriber raises.
     - Demand: a pause closes a valve of this operator, which stands before that of the subscriber.
       A source with demand sends at most what it had under way; what a source without demand
       pushes during a pause is all kept, without a bound, and goes down on resuming, or as soon as
@@ -115,11 +116,12 @@ class _Pausing:
     def pause(self) -> None:
         if self.status == "paused":
             return
-        self.status = "paused"
-        self._keeping = True
+        # First, since a scheduler may refuse it: then nothing has changed.
         self._limit.disposable = self._scheduler.schedule_relative(
             self._control.max_pause, lambda *_: self.stop()
         )
+        self.status = "paused"
+        self._keeping = True
         self._valve.close()
 
     def resume(self) -> None:
@@ -138,7 +140,13 @@ class _Pausing:
     def _pass(self, chunk: Chunk) -> None:
         if type(chunk) is End and chunk.source is None:
             self._end_sent = True
-        self._observer.on_next(chunk)
+        elif type(chunk) is Notice and is_restart(chunk):
+            self._end_sent = False
+        try:
+            self._observer.on_next(chunk)
+        except BaseException:
+            self._end("cancelled")
+            raise
 
     def _last(self, event: Callable[[], None]) -> None:
         if self._keeping:
@@ -168,5 +176,6 @@ class _Pausing:
     def _end(self, status: Status) -> None:
         if self.status in ("running", "paused"):
             self.status = status
+            self._keeping = False
             self._kept.clear()
             self._subscription.dispose()

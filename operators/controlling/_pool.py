@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Protocol
 
 from rxllm.errors import PoolFullError
+from rxllm.operators._arguments import number, whole
 
 __all__ = ["Pool"]
 
@@ -14,7 +15,7 @@ class Pooled(Protocol):
     """Who takes a slot: a subscription of `pooled`."""
 
     def admit(self) -> None:
-        """A slot is yours now. Must not call the pool back at once."""
+        """A slot is yours now. Must not call the pool back at once. If it raises it gets none."""
 
 
 class Pool:
@@ -29,6 +30,7 @@ class Pool:
         wait: seconds that a stream waits for its slot at most, above 0.
 
     Raises:
+        TypeError: something is no number, or no whole one.
         ValueError: a number is out of its range.
 
     >>> pool = Pool(3)
@@ -37,15 +39,9 @@ class Pool:
     """
 
     def __init__(self, limit: int, *, queue: int = 100, wait: float = 30.0) -> None:
-        if limit < 1:
-            raise ValueError(f"limit is the number of streams at once, 1 or more: {limit}")
-        if queue < 0:
-            raise ValueError(f"queue is the number of streams that may wait, 0 or more: {queue}")
-        if not 0 < wait < float("inf"):
-            raise ValueError(f"wait is the seconds that a stream may wait, above 0: {wait}")
-        self.limit = limit
-        self.queue = queue
-        self.wait = wait
+        self.limit = whole("limit", limit, "the number of streams at once")
+        self.queue = whole("queue", queue, "the number of streams that may wait", least=0)
+        self.wait = number("wait", wait, "the seconds that a stream may wait", above=0)
         self._holders: set[Pooled] = set()
         self._waiting: OrderedDict[Pooled, None] = OrderedDict()
 
@@ -89,4 +85,7 @@ class Pool:
         while self._waiting and len(self._holders) < self.limit:
             first, _ = self._waiting.popitem(last=False)
             self._holders.add(first)
-            first.admit()
+            try:
+                first.admit()
+            except Exception:  # its scheduler takes nothing more: an event loop that has ended
+                self._holders.discard(first)

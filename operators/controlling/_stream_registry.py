@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 from rxllm.errors import StreamStateError
+from rxllm.operators._arguments import number, whole
 from rxllm.operators.controlling._tracked_stream import StreamInfo, TrackedStream
 from rxllm.pump import stopping_pumps
 
@@ -19,7 +20,8 @@ class StreamRegistry(Mapping[str, TrackedStream]):
     """The streams that have `tracked(registry)` in their pipe, by id.
 
     It is a mapping: `registry["story"]` is a `TrackedStream`. Those that have ended stay to be
-    looked up, the last `keep` of them. Use it on the event loop's thread.
+    looked up, the last `keep` of them. With no stream in it, it is true all the same. Use it on the
+    event loop's thread.
 
     Args:
         keep: streams that are kept after their end, 0 or more; the oldest is forgotten first.
@@ -29,6 +31,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
         max_pause: seconds after which a paused stream is cancelled, above 0.
 
     Raises:
+        TypeError: something is no number, or no whole one.
         ValueError: a number is out of its range.
 
     >>> registry = StreamRegistry()
@@ -39,15 +42,11 @@ class StreamRegistry(Mapping[str, TrackedStream]):
     def __init__(
         self, *, keep: int = 100, max_idle: float | None = 600.0, max_pause: float = 300.0
     ) -> None:
-        if keep < 0:
-            raise ValueError(f"keep is the number of ended streams to keep, 0 or more: {keep}")
-        if max_idle is not None and not max_idle > 0:
-            raise ValueError(f"max_idle is in seconds, above 0, or None: {max_idle}")
-        if not max_pause > 0:
-            raise ValueError(f"max_pause is the seconds a pause may last, above 0: {max_pause}")
+        if max_idle is not None:
+            max_idle = number("max_idle", max_idle, "the seconds a stream may be idle", above=0)
         self.max_idle = max_idle
-        self.max_pause = max_pause
-        self._keep = keep
+        self.max_pause = number("max_pause", max_pause, "the seconds a pause may last", above=0)
+        self._keep = whole("keep", keep, "the number of ended streams to keep", least=0)
         self._streams: dict[str, TrackedStream] = {}
         self._live: dict[str, TrackedStream] = {}
         self._ended: deque[TrackedStream] = deque()
@@ -104,10 +103,10 @@ class StreamRegistry(Mapping[str, TrackedStream]):
             deadline: seconds, 0 or more.
 
         Raises:
+            TypeError: `deadline` is no number.
             ValueError: `deadline` is out of its range.
         """
-        if not 0 <= deadline < float("inf"):
-            raise ValueError(f"deadline is in seconds, 0 or more: {deadline}")
+        number("deadline", deadline, "the seconds that live streams have to finish", least=0)
         loop = asyncio.get_running_loop()
         if self._shutdown is None:
             self._refusing = True
@@ -167,3 +166,6 @@ class StreamRegistry(Mapping[str, TrackedStream]):
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def __bool__(self) -> bool:
+        return True  # so that `given or StreamRegistry()` does not replace an empty one

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Chunk, End
 from rxllm.operators.controlling._pausable import pausable
 from rxllm.operators.controlling._stream_registry import StreamRegistry
 from rxllm.operators.controlling._tracked_stream import TrackedStream
@@ -94,13 +94,18 @@ class _Tracking:
             self._clock,
             registry.max_pause,
         )
-        registry.enter(self._stream)
         self._limit = SerialDisposable()
         self._subscription = CompositeDisposable()
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
+        # The timer first, since a scheduler may refuse it: nobody would end the stream then.
         if self._registry.max_idle is not None:
             self._watch(self._registry.max_idle)
+        try:
+            self._registry.enter(self._stream)
+        except BaseException:
+            self._limit.dispose()
+            raise
         # The stream first: disposed, it has its status before the registry hears of the end.
         self._subscription.add(
             source.pipe(pausable(self._stream.control)).subscribe(
@@ -121,6 +126,8 @@ class _Tracking:
         def on_next(chunk: Chunk) -> None:
             stream.touched = clock()
             try:
+                if type(chunk) is End and not stream.is_live:
+                    self._leave()  # it was stopped, and this is how it is told
                 pass_on(chunk)
             except BaseException:
                 self._subscription.dispose()

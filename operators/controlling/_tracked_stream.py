@@ -56,6 +56,11 @@ class TrackedStream:
         return self.control.status
 
     @property
+    def is_live(self) -> bool:
+        """True while it runs or is paused."""
+        return self.status in ("running", "paused")
+
+    @property
     def duration(self) -> float:
         """Seconds from the start until now, or to the end."""
         return self._now - self.begun

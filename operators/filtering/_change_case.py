@@ -44,7 +44,7 @@ def change_case(to: Case) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     their order.
 
     - Completion, error: what is held leaves first.
-    - Restart: what is held is dropped; the text begins anew.
+    - Restart: held text is dropped, other chunks that waited with it leave; the text begins anew.
     - Disposal: what is held is dropped.
     - Demand: passes through. Held are at most a sigma and 256 characters, and the other chunks that
       came behind it.
@@ -69,6 +69,8 @@ def change_case(to: Case) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
 class _Upper:
     """`str.upper` looks at each character alone."""
 
+    ahead = 0
+
     def decided(self, text: str) -> int:
         return len(text)
 
@@ -82,6 +84,8 @@ class _Cased:
     What came before is stood for by a short text that the method takes for the same: by `_known`,
     what it makes of the `_PROBES` behind it.
     """
+
+    ahead = _LONGEST + 1
 
     def __init__(self, change: Callable[[str], str]) -> None:
         self._change = change
@@ -119,6 +123,8 @@ class _Cased:
 
 class _Sentence:
     """The first letter of each sentence in upper case."""
+
+    ahead = 0
 
     def __init__(self) -> None:
         self._borders = SentenceBorders(any_case=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, get_args
 
@@ -11,6 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Start
+from rxllm.operators._arguments import function
 
 __all__ = ["filters"]
 
@@ -33,6 +33,7 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Observable[Chun
     functions after one that gave `None` are not called. A new chunk that names no source gets that
     of the chunk it came from. `Start`, `Notice` and `End` pass by, since the order of a stream
     hangs on them: so `lambda chunk: chunk if type(chunk) is Token else None` leaves a stream whole.
+    A `Batch` is given as one chunk: behind `batch()` that filter would drop all text.
 
     The functions see the chunks as they are cut: `"bad"` may come as `"b"` and `"ad"`. Put
     `words()` before this where that matters, or use `redact`.
@@ -61,11 +62,8 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Observable[Chun
     >>> [(time, getattr(event, "text", "")) for time, event in events]
     [(0.0, ''), (2.0, 'A'), (6.0, 'C'), (8.0, ''), (9.0, '')]
     """
-    for function in functions:
-        if not callable(function):
-            raise TypeError(f"a filter is a function of a chunk, not {function!r}")
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"the filter {function!r} is asynchronous: use filter_async for it")
+    for each in functions:
+        function("a filter", each, "a function of a chunk", instead="use filter_async")
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(
@@ -75,6 +73,8 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Observable[Chun
             pass_on = observer.on_next
 
             def on_next(chunk: Chunk) -> None:
+                if upstream.is_disposed:
+                    return  # a source that pushes all at once has not seen it yet
                 if type(chunk) not in _ORDER:
                     try:
                         left = _through(functions, chunk)
@@ -98,14 +98,14 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Observable[Chun
 
 
 def _through(functions: tuple[Filter, ...], chunk: Chunk) -> Chunk | None:
-    for function in functions:
-        result = function(chunk)
+    for change in functions:
+        result = change(chunk)
         if result is None:
             return None
         if result is not chunk:
             if type(result) not in _REST:
                 raise TypeError(
-                    f"the filter {function!r} gave {result!r}: it has to give a chunk, neither "
+                    f"the filter {change!r} gave {result!r}: it has to give a chunk, neither "
                     "Start, Notice nor End, or None to drop it"
                 )
             if result.source is None and chunk.source is not None:

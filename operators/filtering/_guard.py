@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
+from rxllm.operators._arguments import function, whole
 from rxllm.operators.filtering._guarding import Guarding
 from rxllm.operators.filtering._rules import OnViolation, Rules
 from rxllm.valve import scheduler_or_default
@@ -54,9 +55,10 @@ def guard(
 
     - Completion: waits for the checks of what is held.
     - Error: passed on at once. A check under way is cancelled, and text that was not checked is
-      dropped.
-    - Restart: what is held of that stream is dropped, its check cancelled, and a stream that had
-      been stopped goes on.
+      dropped. After a merge a `Notice("failed")` does this to its stream.
+    - Restart: passed on at once, also where an `End` waits for a check: what is held of that stream
+      is dropped, its check cancelled, and a stream that had been stopped goes on. `Usage`,
+      `Progress` and notices that waited leave before it.
     - Disposal: checks are cancelled, what is held is dropped. A sink awaits the end of the checks.
     - Demand: upstream is held while more than `2 * every` characters of a stream wait. So these,
       and what was on its way, are the most that waits of it. While the subscriber's valve is
@@ -72,7 +74,8 @@ def guard(
 
     Raises:
         ValueError: `every` or `context` is too low, or `on_violation` is none of the three.
-        TypeError: `check` can't be called, or `replacement` is no text.
+        TypeError: `check` can't be called, `every` or `context` is no whole number, or
+            `replacement` is no text.
         ContentFilteredError: into `on_error`, as said above.
         NoEventLoopError: into `on_error`, if `check` is asynchronous and no event loop runs.
 
@@ -86,13 +89,9 @@ def guard(
     12.0 End(finish_reason='content_filter', stop_sequence=None, source=None)
     12.0 |
     """
-    if not callable(check):
-        raise TypeError(f"check is a function of a text, not {check!r}")
-    if every < 1 or context < 0:
-        raise ValueError(
-            "every and context count characters, at least 1 and 0: "
-            f"every={every}, context={context}"
-        )
+    function("check", check, "a function of a text")
+    every = whole("every", every, "the number of characters in a window")
+    context = whole("context", context, "the number of characters checked again", least=0)
     if on_violation not in get_args(OnViolation):
         raise ValueError(f"on_violation is one of {get_args(OnViolation)}: {on_violation!r}")
     if not isinstance(replacement, str):
@@ -103,7 +102,14 @@ def guard(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return Guarding(observer, scheduler_or_default(scheduler), rules).start(source)
+            guarding = Guarding(observer, scheduler_or_default(scheduler), rules)
+            guarding.upstream.disposable = source.subscribe(
+                guarding.on_next,
+                guarding.on_error,
+                guarding.on_completed,
+                scheduler=guarding.upstream_scheduler,
+            )
+            return guarding.subscription
 
         return Observable(subscribe)
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import partial
 
-from reactivex import Observable, abc
+from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, End, is_restart, text_of
-from rxllm.errors import ContentFilteredError, StreamCancelledError
+from rxllm.chunks import Chunk, End, is_failure, is_restart, text_of
+from rxllm.errors import ContentFilteredError
 from rxllm.operators._per_source import concerned
-from rxllm.operators.filtering._rules import Rules
-from rxllm.operators.filtering._windows import Windows
+from rxllm.operators._restart import outlives_restart
+from rxllm.operators.filtering._rules import Rules, outcome_of, tell_failure
+from rxllm.operators.filtering._windows import Windows, ends_all
 from rxllm.valve import Valve, valve_of, with_valve
 
 __all__ = ["Guarding"]
 
 
 class Guarding:
-    """One subscription. Each source has its own windows; `End` of all and completion wait."""
+    """One subscription. Each source has its own windows; `End` of all and completion wait.
+
+    One loop sends what stands in `_out`, and makes the checks that are due.
+    """
 
     def __init__(
         self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase, rules: Rules
@@ -31,59 +35,51 @@ class Guarding:
         self._rules = rules
         self._streams: dict[str | None, Windows] = {}
         self._stopped: set[str | None] = set()
-        self._full: set[str | None] = set()  # the streams of which too much waits
-        self._later: deque[Chunk | None] = deque()  # from an end of all on; None: completion
-        self._going_on = self._ended = False
+        self._due: dict[Windows, None] = {}  # those with a window to check, in their order
+        self._full: set[Windows] = set()  # those of which too much waits
+        self._later: deque[Chunk] = deque()  # from an end of all on
+        self._out: deque[Chunk] = deque()
+        self._last: Callable[[], None] | None = None  # behind `_out`
+        self._moving = self._held = self._completed = self._ended = False
         self._downstream = valve_of(scheduler)
         self._valve = Valve(downstream=self._downstream)
-        self._upstream = SingleAssignmentDisposable()
-        self._subscription = CompositeDisposable(
-            self._upstream,
-            self._downstream.on_change(self._on_valve),
+        self.upstream = SingleAssignmentDisposable()
+        self.upstream_scheduler = with_valve(scheduler, self._valve)
+        self.subscription = CompositeDisposable(
+            self.upstream,
+            self._downstream.on_change(lambda _: self._move()),
             self._valve,
             Disposable(self._drop),
         )
-
-    def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
-        """Subscribe to `source`."""
-        self._upstream.disposable = source.subscribe(
-            self.on_next,
-            self.on_error,
-            self.on_completed,
-            scheduler=with_valve(self._scheduler, self._valve),
-        )
-        return self._subscription
 
     def on_next(self, chunk: Chunk) -> None:
         """Check text, and pass on the rest behind it."""
         if self._ended:
             return  # a source that sends all at once can't be disposed of earlier
-        if self._later or _ends_all(chunk):
+        if is_restart(chunk):
+            self._restart(chunk)
+        elif self._later or ends_all(chunk):
             self._later.append(chunk)
-            self._go_on()
         else:
             self._accept(chunk)
+        self._move()
 
     def on_error(self, error: Exception) -> None:
         """Drop what was not checked, and fail."""
-        left = [chunk for stream in self._streams.values() for chunk in stream.left()]
-        self._subscription.dispose()
-        self._send(left)
-        self._observer.on_error(error)
+        self._finish(partial(self._observer.on_error, error))
+        self._move()
 
     def on_completed(self) -> None:
         """Complete once everything is checked."""
-        self._later.append(None)
-        self._go_on()
+        self._completed = True
+        self._move()
 
     def _accept(self, chunk: Chunk) -> None:
         source = chunk.source
-        if is_restart(chunk):
-            self._restart(source)
-            self._observer.on_next(chunk)
-            return
         if source in self._stopped:
             return
+        if is_failure(chunk):
+            self._forget(source)  # as on an error, which this one of several streams has had
         stream = self._streams.get(source)
         if text_of(chunk):
             if stream is None:
@@ -91,103 +87,107 @@ class Guarding:
         elif stream is None or not stream.waits:
             if type(chunk) is End:
                 self._streams.pop(source, None)
-            self._observer.on_next(chunk)
+            self._out.append(chunk)
             return
         stream.append(chunk)
-        self._hold(stream)
-        self._advance(stream)
+        if stream.waiting > 2 * self._rules.every:
+            self._full.add(stream)
+            self._hold()
+        self._look_at(stream)
 
-    def _go_on(self) -> None:
-        """Let go what waits for an end of all, as far as all checks are made."""
-        if self._going_on:
-            return  # called from inside of on_next: the loop below goes on
-        self._going_on = True
+    def _move(self) -> None:
+        """Do all that can be done."""
+        if self._moving:
+            return  # called from inside of on_next, or by the valve: the loop below goes on
+        self._moving = True
         try:
-            while self._later and not self._ended:
-                chunk = self._later[0]
-                if chunk is not None and not _ends_all(chunk):
-                    self._later.popleft()
-                    self._accept(chunk)
-                elif self._all_checked():
-                    self._later.popleft()
-                    self._end_all(chunk)
-                else:
-                    return
+            while self._step():
+                pass
+        except BaseException:
+            self.subscription.dispose()
+            raise  # to whoever called: it is the subscriber's failure, none of this stream
         finally:
-            self._going_on = False
+            self._moving = False
 
-    def _all_checked(self) -> bool:
-        for stream in list(self._streams.values()):
+    def _step(self) -> bool:
+        """Do one thing; False if there is nothing to do."""
+        if self._out:
+            self._observer.on_next(self._out.popleft())
+            return True
+        if self._last is not None:
+            last, self._last = self._last, None
+            last()
+        if self._ended:
+            return False
+        if self._held and not self._full:
+            self._hold()
+            return True
+        if self._due and self._downstream.is_open:
+            self._check(next(iter(self._due)))
+            return True
+        return self._go_on() if self._later or self._completed else False
+
+    def _look_at(self, stream: Windows) -> None:
+        if stream.next_is_ready(self._rules.every):
+            self._due[stream] = None
+
+    def _hold(self) -> None:
+        """Hold upstream while too much of any stream waits."""
+        self._held = bool(self._full)
+        (self._valve.close if self._held else self._valve.open)()
+
+    def _go_on(self) -> bool:
+        """Let go what comes first of `_later` and completion, if all checks before it are made."""
+        if self._later and not ends_all(self._later[0]):
+            self._accept(self._later.popleft())
+            return True
+        for stream in self._streams.values():
             stream.complete = True
-            self._advance(stream)
-        return not self._ended and not any(
-            stream.waits or stream.busy for stream in self._streams.values()
-        )
-
-    def _end_all(self, end: Chunk | None) -> None:
-        self._streams.clear()
-        if end is not None:
-            self._observer.on_next(end)
-        else:
-            self._subscription.dispose()
-            self._observer.on_completed()
-
-    def _advance(self, stream: Windows, fine: bool | None = None) -> None:
-        """Settle the window of `stream` that is `fine` or not, and check those after it."""
-        if stream.busy:
-            return  # called from inside of on_next: the loop below goes on
-        stream.busy = True
-        try:
-            if fine is not None:
-                self._settle(stream, fine)
-            while self._may_check(stream):
-                fine = self._checked(stream)
-                if fine is not None and not self._ended:
-                    self._settle(stream, fine)
-        finally:
-            stream.busy = False
+            self._look_at(stream)
+        if any(stream.waits for stream in self._streams.values()):
+            return bool(self._due) and self._downstream.is_open
         if self._later:
-            self._go_on()  # what came from inside of on_next has waited for this
+            self._streams.clear()
+            self._out.append(self._later.popleft())
+        else:
+            self._finish(self._observer.on_completed)
+        return True
 
-    def _may_check(self, stream: Windows) -> bool:
-        return (
-            not self._ended and self._downstream.is_open and stream.next_is_ready(self._rules.every)
-        )
-
-    def _checked(self, stream: Windows) -> bool | None:
-        """Whether the next window is fine; None if that is not known yet, or never will be."""
+    def _check(self, stream: Windows) -> None:
+        """Check the next window of `stream`, at once or by a task."""
+        del self._due[stream]
+        text = stream.open(self._rules.every)
         try:
-            verdict = self._rules.ask(stream.open(self._rules.every), self._scheduler)
+            verdict = self._rules.ask(text, self._scheduler)
         except Exception as error:
             self.on_error(error)
-            return None
+            return
+        dropped = self._streams.get(stream.source) is not stream  # by what was asked
         if isinstance(verdict, bool):
-            return verdict
-        stream.task = verdict
+            if not dropped:
+                self._settle(stream, verdict)
+            return
         verdict.add_done_callback(partial(self._on_checked, stream))
-        return None
+        if dropped:
+            verdict.cancel()
+        else:
+            stream.task = verdict
 
     def _on_checked(self, stream: Windows, task: asyncio.Future[bool]) -> None:
         """The task of a check is done. What is raised here goes to the loop's handler."""
-        error = None if task.cancelled() else task.exception()
         if stream.task is not task:
-            if error is not None:
-                message = "a check of guard() failed while it was being stopped"
-                task.get_loop().call_exception_handler({"message": message, "exception": error})
+            tell_failure(task)
             return
         stream.task = None
-        try:
-            if task.cancelled():
-                self.on_error(StreamCancelledError("somebody else cancelled a check of guard()"))
-            elif isinstance(error, Exception):
-                self.on_error(error)
-            elif error is None:
-                self._advance(stream, bool(task.result()))
-        except Exception:
-            self._subscription.dispose()  # a subscriber raised: its source is closed
-            raise
+        outcome = outcome_of(task)
+        if isinstance(outcome, Exception):
+            self.on_error(outcome)
+        elif outcome is not None:
+            self._settle(stream, outcome)
+            self._move()
 
     def _settle(self, stream: Windows, fine: bool) -> None:
+        """Let the window of `stream` go, or do about it what the rules say."""
         rules = self._rules
         if fine:
             self._release(stream, stream.release(rules.context))
@@ -197,68 +197,54 @@ class Guarding:
             error = ContentFilteredError("guard() has met text that is not fine, and dropped it")
             error.partial = "".join(stream.passed)
             self.on_error(error)
+        elif stream.source is None:
+            self._finish(self._observer.on_completed, End("content_filter"))
         else:
-            self._stop(stream)
+            self._forget(stream.source)
+            self._out.append(End("content_filter", source=stream.source))
+            self._stopped.add(stream.source)
 
     def _release(self, stream: Windows, chunks: list[Chunk]) -> None:
         if self._rules.on_violation == "error":
             stream.passed.extend(map(text_of, chunks))
-        self._send(chunks)
-        self._hold(stream)
-        if stream.complete and not stream.waits and self._streams.get(stream.source) is stream:
+        self._out.extend(chunks)
+        if stream.waiting <= 2 * self._rules.every:
+            self._full.discard(stream)
+        self._look_at(stream)
+        if stream.complete and not stream.waits:
             del self._streams[stream.source]
 
-    def _stop(self, stream: Windows) -> None:
-        last: Chunk = End("content_filter", source=stream.source)
-        if stream.source is not None:
-            left = stream.left()
-            self._forget(stream.source)
-            self._stopped.add(stream.source)
-            self._send([*left, last])
-            return
-        left = [chunk for stream in self._streams.values() for chunk in stream.left()]
-        self._subscription.dispose()
-        self._send([*left, last])
-        self._observer.on_completed()
-
-    def _restart(self, source: str | None) -> None:
+    def _restart(self, notice: Chunk) -> None:
+        source = notice.source
         self._forget(source)
-        if source is None:
-            self._stopped.clear()
-        self._stopped.discard(source)
+        self._stopped = set() if source is None else self._stopped - {source}
+        waiting, self._later = self._later, deque()
+        for each in waiting:
+            if source is not None and each.source != source:
+                self._later.append(each)
+            elif outlives_restart(each):
+                self._out.append(each)
+        self._out.append(notice)
 
     def _forget(self, source: str | None) -> None:
+        """Drop the streams that `source` concerns, and let what was not said in them go."""
         for each in concerned(self._streams, source):
             stream = self._streams.pop(each)
-            stream.drop()
-            self._hold(stream)
+            self._out.extend(stream.drop())
+            self._full.discard(stream)
+            self._due.pop(stream, None)
+
+    def _finish(self, last: Callable[[], None], *ends: Chunk) -> None:
+        """Stop, and let what was not said, and `last`, follow what has been checked."""
+        self.upstream.dispose()
+        self._forget(None)
+        out = [*self._out, *filter(outlives_restart, self._later), *ends]
+        self.subscription.dispose()
+        self._out.extend(out)
+        self._last = last
 
     def _drop(self) -> None:
         self._ended = True
+        self._forget(None)
         self._later.clear()
-        for stream in self._streams.values():
-            stream.drop()
-
-    def _hold(self, stream: Windows) -> None:
-        """Hold upstream while too much of any stream waits."""
-        if stream.waiting > 2 * self._rules.every:
-            self._full.add(stream.source)
-        else:
-            self._full.discard(stream.source)
-        if self._full:
-            self._valve.close()
-        else:
-            self._valve.open()
-
-    def _send(self, chunks: Iterable[Chunk]) -> None:
-        for chunk in chunks:
-            self._observer.on_next(chunk)
-
-    def _on_valve(self, _: bool) -> None:
-        for stream in list(self._streams.values()):
-            self._advance(stream)
-        self._go_on()
-
-
-def _ends_all(chunk: Chunk) -> bool:
-    return type(chunk) is End and chunk.source is None
+        self._out.clear()

@@ -52,7 +52,7 @@ def punctuation(
     changed. Other chunks that come behind held text wait with it, in their order.
 
     - Completion, error: what is held leaves first.
-    - Restart: what is held is dropped; the text begins anew.
+    - Restart: held text is dropped, other chunks that waited with it leave; the text begins anew.
     - Disposal: what is held is dropped.
     - Demand: passes through. For `"typographic"` held are at most two full stops, and the other
       chunks that came behind them.
@@ -70,13 +70,15 @@ def punctuation(
     >>> "".join(event.text for _, event in events if hasattr(event, "text"))
     'He said “I’m… “Hm”.'
     """
-    if to not in _WRITERS:
+    if to not in list(_WRITERS):  # what can't be hashed is none of them either
         raise ValueError(f"to is 'ascii' or 'typographic', not {to!r}")
     return text_operator(lambda _: WrittenText(_WRITERS[to]()))
 
 
 class _Ascii:
     """Each character for itself."""
+
+    ahead = 0
 
     def decided(self, text: str) -> int:
         return len(text)
@@ -87,6 +89,8 @@ class _Ascii:
 
 class _Typographic:
     """A quote by what stands before it, full stops by what follows."""
+
+    ahead = 2
 
     def __init__(self) -> None:
         self._last = ""  # the character before
@@ -99,7 +103,7 @@ class _Typographic:
         place = min(self._skipped, len(text))
         self._skipped -= place
         written: list[str] = []
-        for typed in _TYPED.finditer(text + after[:2], place):
+        for typed in _TYPED.finditer(text + after, place):
             if typed.start() >= len(text):
                 break
             self._pass(text[place : typed.start()], written)

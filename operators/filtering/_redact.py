@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import msgspec
 import regex
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, Token
-from rxllm.operators._held_text import HeldText, parts_of
-from rxllm.operators._text_operator import TextState, text_operator
-from rxllm.operators.filtering._targets import UNDECIDED, PatternTarget, Target, WordsTarget
+from rxllm.chunks import Chunk
+from rxllm.operators._arguments import function, whole
+from rxllm.operators._text_operator import text_operator
+from rxllm.operators.filtering._redacting import Redacting, Redaction
+from rxllm.operators.filtering._targets import PatternTarget, Target
+from rxllm.operators.filtering._word_search import Words, WordSearch
 
 __all__ = ["Redaction", "redact"]
-
-
-@dataclass(frozen=True)
-class Redaction:
-    """What `redact` has changed in one answer.
-
-    Attributes:
-        count: how often something was masked; 0 means that the text is what the model said.
-        by: how often for each word (as it was given) and each pattern (its text).
-        source: the stream, after a merge.
-    """
-
-    count: int
-    by: Mapping[str, int]
-    source: str | None = None
 
 
 def redact(
@@ -68,10 +52,13 @@ def redact(
     takes in combining marks.
 
     - Completion, error: what is held is decided as at the end of the text, and leaves first.
-    - Restart: what is held of that stream is dropped, and its count begins at 0 again.
+    - Restart: held text of that stream is dropped, other chunks that waited with it leave first,
+      and its count begins at 0 again.
     - Disposal: what is held is dropped, and nothing is reported.
     - Demand: passes through. At most the longest word, or `longest` characters, wait here; other
       chunks that come behind them wait with them, in their order.
+    - Cost: a character costs the same for any number of words, of any length. A pattern costs what
+      `regex` needs for `longest` characters wherever a match may begin.
 
     Args:
         words_or_patterns: words, and patterns compiled by `re` or `regex`.
@@ -86,8 +73,10 @@ def redact(
     Raises:
         ValueError: there is nothing to mask, a word is empty, a pattern matches the empty text or
             searches backwards, or a number is below 1.
-        TypeError: something else than words and patterns of text.
+        TypeError: something else than words and patterns of text, a number that is no whole one,
+            a `mask` that is no text, or a `report` that can't be called or is asynchronous.
 
+    >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
     >>> source = marbles.cold("a-b-ad-badge-E|", lookup={"a": Token("a "), "ad": Token("ad ")})
@@ -102,16 +91,26 @@ def redact(
     13.0 End(finish_reason='stop', stop_sequence=None, source=None)
     14.0 |
     """
-    if longest < 1 or context < 1:
-        raise ValueError(f"longest and context count characters, 1 or more: {longest}, {context}")
+    longest = whole("longest", longest, "the number of characters that a match fits into")
+    context = whole("context", context, "the number of characters that a pattern may look behind")
+    if not isinstance(mask, str):
+        raise TypeError(f"mask is a text, not {mask!r}")
+    if report is not None:
+        function(
+            "report", report, "a function of a Redaction, or None", instead="make it a plain one"
+        )
     if not words_or_patterns:
         raise ValueError("give one word or pattern, or more, that is to be masked")
     words, patterns = _sorted(words_or_patterns)
-    targets: list[Target] = [PatternTarget(pattern, longest) for pattern in patterns]
-    if words:
-        targets.insert(0, WordsTarget(words, whole=whole_words, ignore_case=ignore_case))
+    targets = [PatternTarget(pattern, longest) for pattern in patterns]
+    compiled = Words(words, whole=whole_words, ignore_case=ignore_case) if words else None
     kept = context if patterns else 1
-    return text_operator(lambda source: _Redacting(source, targets, mask, kept, report))
+
+    def state_of(source: str | None) -> Redacting:
+        searches: list[Target] = [WordSearch(compiled)] if compiled is not None else []
+        return Redacting(source, [*searches, *targets], mask, kept, report)
+
+    return text_operator(state_of)
 
 
 def _sorted(
@@ -139,112 +138,3 @@ def _sorted(
                 "pass several one by one, as in redact(*words)"
             )
     return words, patterns
-
-
-class _Redacting(TextState):
-    """The text of one source."""
-
-    __slots__ = (
-        "_begun",
-        "_by",
-        "_context",
-        "_held",
-        "_mask",
-        "_report",
-        "_source",
-        "_targets",
-        "_text",
-    )
-
-    def __init__(
-        self,
-        source: str | None,
-        targets: list[Target],
-        mask: str,
-        context: int,
-        report: Callable[[Redaction], object] | None,
-    ) -> None:
-        self._source = source
-        self._targets = targets
-        self._mask = mask
-        self._context = context
-        self._report = report
-        self._by: Counter[str] = Counter()
-        self._held = HeldText()
-        self._text = ""  # what has left, as far back as `context`, and what is held
-        self._begun = 0  # where in it that which is held begins
-
-    def text(self, chunk: Token | Batch) -> list[Chunk]:
-        self._text += chunk.text
-        if not self._held:
-            text, end = self._text, len(self._text)
-            for target in self._targets:
-                if target.first(text, self._begun) != end:
-                    break
-            else:
-                self._leave(end)
-                return [chunk]
-        self._held.append(chunk)
-        return self._decide(ended=False)
-
-    def other(self, chunk: Chunk) -> list[Chunk]:
-        if not self._held:
-            return [chunk]
-        self._held.append(chunk)
-        return []
-
-    def end(self) -> list[Chunk]:
-        sent = self._decide(ended=True)
-        if self._report is not None:
-            self._report(Redaction(self._by.total(), dict(self._by), self._source))
-        return sent
-
-    def _decide(self, *, ended: bool) -> list[Chunk]:
-        """Decide about the held text from its beginning, as far as that can be done."""
-        text, sent, begun = self._text, list[Chunk](), self._begun
-        end = len(text)
-        firsts = [target.first(text, begun) for target in self._targets]
-        while (place := min(firsts)) < end:
-            length, name = self._longest_at(place, firsts, ended)
-            if length == UNDECIDED:
-                break
-            if length:
-                sent += self._held.take(place - begun)
-                sent += self._masked(length, name)
-                begun = place + length
-            onward = max(begun, place + 1)
-            for index, first in enumerate(firsts):
-                if first < onward:
-                    firsts[index] = self._targets[index].first(text, onward)
-        sent += self._held.take(place - begun)
-        self._leave(place)
-        return sent
-
-    def _longest_at(self, place: int, firsts: list[int], ended: bool) -> tuple[int, str]:
-        longest = (0, "")
-        for target, first in zip(self._targets, firsts, strict=True):
-            if first == place:
-                found = target.at(self._text, place, ended)
-                if found[0] == UNDECIDED:
-                    return found
-                if found[0] > longest[0]:
-                    longest = found
-        return longest
-
-    def _masked(self, length: int, name: str) -> list[Chunk]:
-        """The mask in the place of the next `length` characters, and what is no text in them."""
-        self._by[name] += 1
-        left: list[Chunk] = []
-        mask = self._mask
-        for part in parts_of(self._held.take(length)):
-            if type(part) is not Token:
-                left.append(part)
-            elif mask and part.text:
-                left.append(msgspec.structs.replace(part, text=mask, confidence=None))
-                mask = ""
-        return left
-
-    def _leave(self, place: int) -> None:
-        """Keep of the text before `place` only what may be looked behind for."""
-        cut = max(0, place - self._context)
-        self._text, self._begun = self._text[cut:], place - cut

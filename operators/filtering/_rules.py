@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from reactivex import abc
 
-from rxllm.errors import NoEventLoopError
+from rxllm.errors import NoEventLoopError, StreamCancelledError
 from rxllm.valve import StreamScheduler, running_loop
 
-__all__ = ["OnViolation", "Rules"]
+__all__ = ["OnViolation", "Rules", "outcome_of", "tell_failure"]
 
 OnViolation: TypeAlias = Literal["stop", "error", "replace"]
 
@@ -46,3 +46,20 @@ def _started(verdict: Awaitable[bool], scheduler: abc.SchedulerBase) -> asyncio.
         if inspect.iscoroutine(verdict):
             verdict.close()
         raise
+
+
+def outcome_of(task: asyncio.Future[bool]) -> bool | Exception | None:
+    """What a check has given or raised; None if that has stopped the loop."""
+    if task.cancelled():
+        return StreamCancelledError("somebody else cancelled a check of guard()")
+    error = task.exception()
+    if error is None:
+        return bool(task.result())
+    return error if isinstance(error, Exception) else None
+
+
+def tell_failure(task: asyncio.Future[bool]) -> None:
+    """Tell the loop's exception handler that a check has failed which nobody waits for."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        message = "a check of guard() failed while it was being stopped"
+        task.get_loop().call_exception_handler({"message": message, "exception": error})

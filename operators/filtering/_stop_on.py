@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
 from rxllm.operators._held_text import HeldText
-from rxllm.operators._per_source import concerned, forget
+from rxllm.operators._per_source import concerned
+from rxllm.operators._restart import outlives_restart
+from rxllm.operators._trampoline import Trampoline
 from rxllm.stop_sequences import StopMatcher, StopSequences
 
 __all__ = ["stop_on"]
@@ -35,8 +38,8 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Observable[Chunk]]
     passed on.
 
     - Completion, error: what is held leaves first.
-    - Restart: what is held of that stream is dropped, the search begins anew, and a stream that
-      had been stopped goes on.
+    - Restart: held text of that stream is dropped, usage, progress and notices that waited with it
+      leave first, the search begins anew, and a stream that had been stopped goes on.
     - Disposal: what is held is dropped.
     - Demand: passes through; nothing is held because of it.
 
@@ -63,8 +66,12 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Observable[Chunk]]
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             stopping = _Stopping(observer, compiled)
+            in_turn = Trampoline(stopping.upstream).run
             stopping.upstream.disposable = source.subscribe(
-                stopping.on_next, stopping.on_error, stopping.on_completed, scheduler=scheduler
+                partial(in_turn, stopping.on_next),
+                partial(in_turn, stopping.on_error),
+                partial(in_turn, stopping.on_completed, None),
+                scheduler=scheduler,
             )
             return stopping.upstream
 
@@ -91,7 +98,7 @@ class _Stopping:
             self._restart(chunk.source)
         elif chunk.source in self._stopped:
             return
-        elif type(chunk) is End:
+        elif type(chunk) is End or is_failure(chunk):
             self._release(chunk.source)
         elif (search := self._searches.get(chunk.source)) is not None and search.waiting:
             search.waiting.append(chunk)
@@ -102,7 +109,7 @@ class _Stopping:
         self._release(None)
         self._observer.on_error(error)
 
-    def on_completed(self) -> None:
+    def on_completed(self, _: None) -> None:
         self._release(None)
         self._observer.on_completed()
 
@@ -141,7 +148,9 @@ class _Stopping:
             self._send(self._searches.pop(each).waiting.take_all())
 
     def _restart(self, source: str | None) -> None:
-        forget(self._searches, source)
+        for each in concerned(self._searches, source):
+            waiting = self._searches.pop(each).waiting.drop_all()
+            self._send(filter(outlives_restart, waiting))
         if source is None:
             self._stopped.clear()
         self._stopped.discard(source)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import regex
 
-__all__ = ["UNDECIDED", "PatternTarget", "Target", "WordsTarget"]
+from rxllm.operators.filtering._word_search import UNDECIDED
 
-UNDECIDED = -1
-
-_is_word = regex.compile(r"\w").match
-_NO_WORD: dict[str, Any] = {}
-_WORD = ""  # the key of a trie's node under which the word stands that ends there
+__all__ = ["PatternTarget", "Target"]
 
 
 class Target(Protocol):
-    """Looks for one thing, or for several of one kind."""
+    """Looks for one thing, or for several of one kind, in one text: the end of it that is kept."""
+
+    def read(self, text: str) -> None:
+        """The text is known as far as `text` goes. Comes before the others."""
 
     def first(self, text: str, position: int) -> int:
         """The first place from `position` on where a match begins or may begin, or the end."""
@@ -29,60 +27,8 @@ class Target(Protocol):
         The length is 0 if there is no match, `UNDECIDED` if more text could change the answer.
         """
 
-
-class WordsTarget:
-    """Words, looked for all at once: of several at one place, the longest counts.
-
-    Args:
-        words: none of them empty.
-        whole: a word counts only where no letter, digit or mark goes on with it.
-        ignore_case: letters are compared by their case folding, where that is one character.
-    """
-
-    def __init__(self, words: Iterable[str], *, whole: bool, ignore_case: bool) -> None:
-        self._key = _folded if ignore_case else str
-        self._trie: dict[str, Any] = {}
-        begins_at_border: set[str] = set()
-        begins_anywhere: set[str] = set()
-        for word in words:
-            node = self._trie
-            for character in word:
-                node = node.setdefault(self._key(character), {})
-            node.setdefault(_WORD, (word, whole and bool(_is_word(word[-1]))))
-            bordered = whole and _is_word(word)
-            (begins_at_border if bordered else begins_anywhere).add(regex.escape(word[0]))
-        places = []
-        if begins_at_border:
-            places.append(rf"(?<!\w)[{''.join(sorted(begins_at_border))}]")
-        if begins_anywhere:
-            places.append(f"[{''.join(sorted(begins_anywhere))}]")
-        flags = regex.IGNORECASE if ignore_case else 0
-        self._begins = regex.compile("|".join(places), flags | regex.VERSION0)
-
-    def first(self, text: str, position: int) -> int:
-        """The first place where a first letter stands, and no word goes on with it."""
-        found = self._begins.search(text, position)
-        return len(text) if found is None else found.start()
-
-    def at(self, text: str, place: int, ended: bool) -> tuple[int, str]:
-        """Follow all words at once; the end of a whole one is seen at the character behind it."""
-        length, name, node = 0, "", self._trie
-        for position in range(place, len(text)):
-            character = text[position]
-            if _WORD in node:
-                word, bordered = node[_WORD]
-                if not (bordered and _is_word(character)):
-                    length, name = position - place, word
-            node = node.get(self._key(character), _NO_WORD)
-            if node is _NO_WORD:
-                return length, name
-        decided = ended
-        if _WORD in node:
-            word, bordered = node[_WORD]
-            if ended or not bordered:
-                length, name = len(text) - place, word
-                decided = ended or len(node) == 1  # no longer word begins so
-        return (length, name) if decided else (UNDECIDED, "")
+    def cut(self, length: int) -> None:
+        """The first `length` characters of the text are kept no longer."""
 
 
 class PatternTarget:
@@ -96,9 +42,15 @@ class PatternTarget:
 
     def __init__(self, pattern: re.Pattern[str] | regex.Pattern[str], longest: int) -> None:
         if isinstance(pattern, re.Pattern):
-            pattern = regex.compile(pattern.pattern, pattern.flags | regex.VERSION0)
+            pattern = regex.compile(pattern.pattern, _flags_of(pattern) | regex.VERSION0)
         self._pattern = pattern
         self._longest = longest
+
+    def read(self, text: str) -> None:
+        """A pattern is searched for when it is asked for."""
+
+    def cut(self, length: int) -> None:
+        """It remembers no place."""
 
     def first(self, text: str, position: int) -> int:
         """The first place with a match, or near the end with what may become one.
@@ -127,9 +79,10 @@ class PatternTarget:
         return (match.end() - place if match else 0), self._pattern.pattern
 
 
-def _folded(character: str) -> str:
-    """`character` without its case, as `regex.IGNORECASE` sees it: one character."""
-    for folded in (character.casefold(), character.lower()):
-        if len(folded) == 1:
-            return folded
-    return character
+def _flags_of(pattern: re.Pattern[str]) -> int:
+    """The flags of `pattern` as `regex` has them: the same letters stand for other numbers."""
+    flags = 0
+    for letter in "AIMSUX":
+        if pattern.flags & getattr(re, letter):
+            flags |= getattr(regex, letter)
+    return flags

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from rxllm.chunks import Chunk, End, Token, is_content, text_of
+from rxllm.chunks import Chunk, End, Token, text_of
 from rxllm.operators._held_text import HeldText, confidence_of, parts_of
+from rxllm.operators._restart import outlives_restart
 
-__all__ = ["Windows"]
+__all__ = ["Windows", "ends_all"]
 
 
 class Windows:
@@ -17,7 +18,6 @@ class Windows:
         source: the stream.
         task: the check under way, if that is a task.
         complete: no more text comes, so that the last window may be a short one.
-        busy: its windows are being settled at this moment.
         passed: all text that has left, where it is kept.
     """
 
@@ -27,7 +27,6 @@ class Windows:
         "_held",
         "_length",
         "_window",
-        "busy",
         "complete",
         "passed",
         "source",
@@ -37,7 +36,7 @@ class Windows:
     def __init__(self, source: str | None) -> None:
         self.source = source
         self.task: asyncio.Future[bool] | None = None
-        self.complete = self.busy = False
+        self.complete = False
         self.passed: list[str] = []
         self._context = ""
         self._window: list[Chunk] = []
@@ -92,20 +91,14 @@ class Windows:
         self._window, self._checking = [], 0
         return chunks + self._held.take(0)
 
-    def left(self) -> list[Chunk]:
-        """Drop all that waits but what was not said: that may still be passed on."""
+    def drop(self) -> list[Chunk]:
+        """Drop what waits, cancel its check, and return what was not said."""
         waiting = parts_of(self._window + self._held.take_all())
-        self.drop()
-        return [part for part in waiting if not is_content(part) and type(part) is not End]
-
-    def drop(self) -> None:
-        """Drop what waits, and cancel its check."""
+        self._window, self._checking, self._length = [], 0, 0
         task, self.task = self.task, None
-        self._window = []
-        self._held = HeldText()
-        self._length = self._checking = 0
         if task is not None:
             task.cancel()
+        return list(filter(outlives_restart, waiting))
 
     def _joined(self, parts: list[Chunk]) -> list[Chunk]:
         joined: list[Chunk] = []
@@ -121,3 +114,8 @@ class Windows:
             if part is not None:
                 joined.append(part)
         return joined
+
+
+def ends_all(chunk: Chunk) -> bool:
+    """True for the end of all streams."""
+    return type(chunk) is End and chunk.source is None

@@ -9,6 +9,7 @@ import msgspec
 
 from rxllm.chunks import Batch, Chunk, Reasoning, Token, text_of
 from rxllm.operators._held_text import HeldText
+from rxllm.operators._restart import outlives_restart
 from rxllm.operators._text_operator import TextState
 
 __all__ = ["Writer", "WrittenText"]
@@ -17,13 +18,20 @@ _replace = msgspec.structs.replace
 
 
 class Writer(Protocol):
-    """Writes one text anew, from its beginning on."""
+    """Writes one text anew, from its beginning on.
+
+    Attributes:
+        ahead: how many characters behind a text `write` has to know.
+    """
+
+    @property
+    def ahead(self) -> int: ...
 
     def decided(self, text: str) -> int:
         """How many characters of `text`, which comes next, don't depend on what follows it."""
 
     def write(self, text: str, after: str) -> str:
-        """Write the next characters; `after` are those behind them, as far as they matter."""
+        """Write the next characters; `after` are those behind them, `ahead` at most."""
 
 
 class WrittenText(TextState):
@@ -40,7 +48,7 @@ class WrittenText(TextState):
         text = self._text + chunk.text
         decided = self._writer.decided(text)
         if not self._held and decided == len(text):
-            return (self._written(chunk, ""),)
+            return (self._written(chunk, text, 0),)
         self._held.append(chunk)
         self._text = text[decided:]
         return self._all_written(self._held.take(decided))
@@ -51,29 +59,35 @@ class WrittenText(TextState):
         self._held.append(chunk)
         return ()
 
+    def restart(self) -> Iterable[Chunk]:
+        return filter(outlives_restart, self._held.drop_all())
+
     def end(self) -> Iterable[Chunk]:
         self._text = ""
         return self._all_written(self._held.take_all())
 
     def _all_written(self, chunks: list[Chunk]) -> list[Chunk]:
-        after = "".join(map(text_of, chunks)) + self._text
+        text, place = "".join(map(text_of, chunks)) + self._text, 0
         written: list[Chunk] = []
         for chunk in chunks:
             if isinstance(chunk, Token | Batch):
-                after = after[len(chunk.text) :]
-                written.append(self._written(chunk, after))
+                written.append(self._written(chunk, text, place))
+                place += len(chunk.text)
             else:
                 written.append(chunk)
         return written
 
-    def _written(self, chunk: Token | Batch, after: str) -> Token | Batch:
+    def _written(self, chunk: Token | Batch, text: str, place: int) -> Token | Batch:
+        """`chunk`, the text of which stands at `place` in `text`."""
         if isinstance(chunk, Token):
-            return _replace(chunk, text=self._writer.write(chunk.text, after))
+            return self._changed(chunk, text, place)
         parts: list[Token | Reasoning] = []
-        after = chunk.text + after
         for part in chunk.chunks:
-            if isinstance(part, Token):
-                after = after[len(part.text) :]
-                part = _replace(part, text=self._writer.write(part.text, after))
-            parts.append(part)
+            parts.append(self._changed(part, text, place) if isinstance(part, Token) else part)
+            place += len(text_of(part))
         return _replace(chunk, chunks=tuple(parts), text="".join(map(text_of, parts)))
+
+    def _changed(self, token: Token, text: str, place: int) -> Token:
+        behind = place + len(token.text)
+        after = text[behind : behind + self._writer.ahead]
+        return _replace(token, text=self._writer.write(token.text, after))

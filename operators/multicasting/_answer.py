@@ -83,7 +83,7 @@ class _Record:
                 ended = True
             elif type(chunk) is Start or is_content(chunk):
                 unfinished[chunk.source] = True
-            elif type(chunk) is Notice and chunk.kind == "lagged":
+            elif type(chunk) is Notice and chunk.kind in ("lagged", "failed"):
                 return False
         return ended and not unfinished
 

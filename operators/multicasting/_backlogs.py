@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from rxllm.chunks import Batch, Chunk, Json, Notice, Progress, Reasoning, Token, ToolCall
 from rxllm.operators._per_source import forget
+from rxllm.operators._restart import outlives_restart
 from rxllm.operators.multicasting._coalesced import Coalesced, StateKey, is_whole, state_key
 
 __all__ = ["Backlog", "OnLag", "backlog"]
@@ -36,8 +37,8 @@ class Backlog(Protocol):
         """Take the first one."""
         ...
 
-    def forget(self, source: str | None) -> None:
-        """Drop all of `source`; None drops everything."""
+    def take_back(self, source: str | None) -> None:
+        """Drop what a restart of `source` takes back; None concerns all."""
         ...
 
 
@@ -71,9 +72,8 @@ class _Fifo:
     def popleft(self) -> Chunk:
         return self._chunks.popleft()
 
-    def forget(self, source: str | None) -> None:
-        kept = [] if source is None else [each for each in self._chunks if each.source != source]
-        self._chunks = deque(kept)
+    def take_back(self, source: str | None) -> None:
+        self._chunks = deque(each for each in self._chunks if outlives_restart(each, source))
 
 
 class _Dropping:
@@ -109,10 +109,10 @@ class _Dropping:
         self._taken(number, chunk)
         return chunk
 
-    def forget(self, source: str | None) -> None:
+    def take_back(self, source: str | None) -> None:
         forget(self._gaps, source)
         for number, chunk in list(self._chunks.items()):
-            if source is None or chunk.source == source:
+            if not outlives_restart(chunk, source):
                 del self._chunks[number]
                 self._taken(number, chunk)
 

@@ -10,6 +10,8 @@ import msgspec
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
+from rxllm.errors import BadRequestError
+from rxllm.operators._arguments import number
 from rxllm.operators.multicasting._answer import Answer, recording, replay
 from rxllm.operators.multicasting._multiplex import Multiplexed, multiplex
 from rxllm.operators.multicasting._report import report
@@ -47,13 +49,15 @@ def cache(
     last of them has left.
 
     Kept is an answer that came to its `End` and its completion; one that failed, was left, ended
-    with `"cancelled"`, or has a gap (`Notice("lagged")`) is not. It is said again chunk by chunk
-    as it was, `Usage` included: put `cost` before `cache`, and what you sum up behind it counts a
-    replay like a call.
+    with `"cancelled"`, has a gap (`Notice("lagged")`), or in which one of several streams has
+    failed (`Notice("failed")`) is not. A loser of `race` or `hedge` that fails is one too: there,
+    put `cache` into each of the streams. An answer is said again chunk by chunk as it was, `Usage`
+    included: put `cost` before `cache`, and what you sum up behind it counts a replay like a call.
 
     - Completion, error: passed on, to all who share the call; after an error the next one to ask
       makes a call. An exception out of `key` or `store.get` is the error. One out of `store.put`
-      goes to the exception handler of the event loop: the answer was whole.
+      goes to the exception handler of the event loop: the answer was whole. So does a `ValueError`
+      if JSON can't hold what is in it, such as a NaN in a `Json` chunk.
     - Restart: what came before it is not kept, nor the notice.
     - Disposal: leaves the call, or stops the replay.
     - Demand: the whole answer is in memory while it is under way. So the model does not wait for
@@ -69,7 +73,8 @@ def cache(
         timing: `"at_once"`, or `"original"`: with the pauses that it came with.
 
     Raises:
-        TypeError: `store` is no `CacheStore`, or `key` neither a text nor a function.
+        TypeError: `store` is no `CacheStore`, `key` neither a text nor a function, or `ttl` no
+            number. Into `on_error`: what the function `key` returns is no text.
         ValueError: `ttl` is not above 0, or `timing` none of these.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -87,8 +92,8 @@ def cache(
         raise TypeError(f"store is a CacheStore, such as MemoryStore(), not {store!r}")
     if not (isinstance(key, str) or callable(key)):
         raise TypeError(f"key is a text or a function that returns one, not {key!r}")
-    if ttl is not None and not ttl > 0:
-        raise ValueError(f"ttl is a time in seconds above 0, or None, not {ttl!r}")
+    if ttl is not None:
+        number("ttl", ttl, "the seconds for which an answer is kept", above=0, endless=True)
     if timing not in get_args(Timing):
         raise ValueError(f"timing is one of {get_args(Timing)}, not {timing!r}")
 
@@ -96,7 +101,7 @@ def cache(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            name = key if isinstance(key, str) else key()
+            name = _name(key)
             answer = _known(store.get(name, now=clock_of(scheduler)()))
             if answer is not None:
                 return replay(answer, timing == "original", observer, scheduler)
@@ -110,12 +115,17 @@ def cache(
     return operator
 
 
-def cache_key(model: Model, prompt: Prompt, **options: Any) -> str:
-    """A name for a request: the same for equal requests to the same model, and no other.
+def cache_key(model: Model, prompt: Prompt, *, salt: str = "", **options: Any) -> str:
+    """A name for a request: the same for equal requests to a model of the same name, and no other.
+
+    The name of a model (its provider and id) may not be all that tells it from another. What it
+    leaves out, such as a `base_url` of your own or the script of a `ScriptedModel`, goes into
+    `salt`, unless each has a store of its own.
 
     Args:
         model: who is asked.
         prompt, options: as for `Model.stream`.
+        salt: what else makes an answer another one.
 
     Raises:
         BadRequestError: the prompt or an option can't be right.
@@ -128,8 +138,18 @@ def cache_key(model: Model, prompt: Prompt, **options: Any) -> str:
     False
     """
     request = as_request(prompt, **options)
-    asked = _encode((model.info.provider, model.info.id, request))
+    try:
+        asked = _encode((model.info.provider, model.info.id, request, salt))
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
+        raise BadRequestError(f"the request can't be written as JSON: {error}") from error
     return hashlib.sha256(asked).hexdigest()
+
+
+def _name(key: str | Callable[[], str]) -> str:
+    name = key if isinstance(key, str) else key()
+    if not isinstance(name, str):
+        raise TypeError(f"key returned {name!r}: the name of a request is a text")
+    return name
 
 
 def _known(data: bytes | None) -> Answer | None:
@@ -142,6 +162,13 @@ def _known(data: bytes | None) -> Answer | None:
         return None
 
 
+def _written(answer: Answer) -> bytes:
+    data = _encode(answer)
+    if _decode(data) != answer:
+        raise ValueError("JSON can't hold what is in it: it would be another one when read again")
+    return data
+
+
 def _call(
     source: Observable[Chunk], store: CacheStore, name: str, ttl: float | None
 ) -> Multiplexed:
@@ -149,7 +176,7 @@ def _call(
 
     def keep(answer: Answer, scheduler: abc.SchedulerBase) -> None:
         try:
-            store.put(name, _encode(answer), now=clock_of(scheduler)(), ttl=ttl)
+            store.put(name, _written(answer), now=clock_of(scheduler)(), ttl=ttl)
         except Exception as error:
             report(scheduler, "an answer could not be cached", error)
 

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from rxllm.chunks import Batch, Chunk, Json, Progress, Reasoning, Token, ToolCall
 from rxllm.operators._per_source import forget
+from rxllm.operators._restart import outlives_restart
 
 __all__ = ["Coalesced", "StateKey", "is_whole", "state_key"]
 
@@ -80,19 +81,36 @@ class Coalesced:
 
     def forget(self, source: str | None) -> None:
         """Drop all of `source`; None drops everything."""
-        kept = [] if source is None else [each for each in self.chunks() if each.source != source]
-        self._entries.clear()
-        self._runs.clear()
-        self._states.clear()
-        self.lag = 0
-        for chunk in kept:
-            self.append(chunk)
+        for number, entry in list(self._entries.items()):
+            if source is None or entry.source == source:
+                self._drop(number)
+        self._close(source)
+
+    def take_back(self, source: str | None) -> None:
+        """Drop what a restart of `source` takes back; None concerns all."""
+        for number, entry in list(self._entries.items()):
+            if isinstance(entry, _Run):
+                if source is None or entry.source == source:
+                    self._drop(number)
+            elif not outlives_restart(entry, source):
+                self._drop(number)
+        self._close(source)
 
     def chunks(self) -> list[Chunk]:
         """All that waits, in its order."""
         return [
             entry.joined() if isinstance(entry, _Run) else entry for entry in self._entries.values()
         ]
+
+    def _drop(self, number: int) -> None:
+        entry = self._entries.pop(number)
+        self.lag -= len(entry.parts) if isinstance(entry, _Run) else 1
+
+    def _close(self, source: str | None) -> None:
+        """What comes next of `source` stands behind all that is left of it."""
+        forget(self._runs, source)
+        for key in [key for key in self._states if source is None or key[1] == source]:
+            del self._states[key]
 
     def _run(self, source: str | None) -> _Run:
         run = self._runs.get(source)

@@ -49,7 +49,7 @@ class Hub:
         """Start reading. What it returns has to leave."""
         scheduler = scheduler_or_default(scheduler)
         connection = self._connection
-        if connection is not None:
+        if connection is not None and not connection.is_stranded:
             return connection.join(observer, scheduler, on_lag, capacity)
         connection = self._connection = _Connection(self, scheduler, self._replay, self._grace)
         reader = connection.join(observer, scheduler, on_lag, capacity)
@@ -86,6 +86,14 @@ class _Connection:
         self._dispatching = False
         self._ending: tuple[Exception | None] | None = None
         self._ended = False
+
+    @property
+    def is_stranded(self) -> bool:
+        """True if its event loop was closed before the upstream had come to its end."""
+        scheduler = self._scheduler
+        return not self._ended and (
+            isinstance(scheduler, StreamScheduler) and scheduler.loop.is_closed()
+        )
 
     def start(self, source: Observable[Chunk]) -> None:
         self._upstream.disposable = source.subscribe(

@@ -10,6 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxllm.chunks import Chunk
+from rxllm.operators._arguments import number, whole
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._hub import Hub, Replay
 from rxllm.operators.multicasting._reader import Reader
@@ -31,7 +32,8 @@ def multiplex(
 
     The first subscriber starts the stream, the last one that leaves stops it, `grace` seconds
     later; one that comes in the meantime goes on with it, and one that comes after that starts it
-    anew. The operator gives a `Multiplexed`: keep it, it is what they all subscribe to.
+    anew; so does one that finds a stream whose event loop was closed in the middle. The operator
+    gives a `Multiplexed`: keep it, it is what they all subscribe to.
 
     What was said so far comes in as few chunks as say it exactly, and what follows joins on to it
     with no gap and no repeat. Text and reasoning of a source are one `Batch`, with each token in
@@ -56,7 +58,9 @@ def multiplex(
 
     - Completion, error: each subscriber first gets what waits for it. Who comes later gets what
       was said, and then the same end.
-    - Restart: what was said before it is forgotten, for late joiners and in all queues.
+    - Restart: what was said before it is forgotten, for late joiners and in all queues. `Usage`,
+      `Progress`, `Notice` and `Start` stay in the queues and leave before it; late joiners get
+      nothing from before it.
     - Disposal: a subscriber that leaves drops its queue, and holds the stream no more.
     - Demand: upstream has a valve of its own, closed while the queue of a `"block"` subscriber is
       full, until half of it has been taken. In a queue wait at most `capacity` chunks (`"block"`:
@@ -73,6 +77,7 @@ def multiplex(
         grace: seconds, 0 or more.
 
     Raises:
+        TypeError: `capacity` is no whole number, or `grace` none.
         ValueError: an argument is not one of these.
 
     >>> from rxllm.testing import Marbles
@@ -91,8 +96,7 @@ def multiplex(
     """
     if replay not in get_args(Replay):
         raise ValueError(f"replay is one of {get_args(Replay)}, not {replay!r}")
-    if not 0 <= grace < float("inf"):
-        raise ValueError(f"grace is a time in seconds, 0 or more, not {grace!r}")
+    grace = number("grace", grace, "the seconds between the last leaving and the end", least=0)
     _check_policy(on_lag, capacity)
 
     def operator(source: Observable[Chunk]) -> Multiplexed:
@@ -116,7 +120,7 @@ class Multiplexed(Observable[Chunk]):
         """The same stream, for subscribers with another policy.
 
         Raises:
-            ValueError: as `multiplex`.
+            TypeError, ValueError: as `multiplex`.
 
         >>> from rxllm.testing import Marbles
         >>> marbles = Marbles()
@@ -158,5 +162,4 @@ class Multiplexed(Observable[Chunk]):
 def _check_policy(on_lag: OnLag, capacity: int) -> None:
     if on_lag not in get_args(OnLag):
         raise ValueError(f"on_lag is one of {get_args(OnLag)}, not {on_lag!r}")
-    if capacity < 1:
-        raise ValueError(f"capacity is the number of chunks that may wait, 1 or more: {capacity}")
+    whole("capacity", capacity, "the number of chunks that may wait")

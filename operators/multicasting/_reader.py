@@ -11,6 +11,7 @@ from reactivex import abc
 
 from rxllm.chunks import Batch, Chunk, is_restart
 from rxllm.errors import LaggedBehindError
+from rxllm.operators._restart import outlives_restart
 from rxllm.operators.multicasting._backlogs import OnLag, backlog
 from rxllm.operators.multicasting._report import report
 from rxllm.valve import valve_of
@@ -82,11 +83,11 @@ class Reader:
         if not self._busy and self._valve.is_open:
             self._send(chunk)
             return
-        if self._left:
-            return
+        if self._left or self._ending is not None:
+            return  # it is out, or is being put out
         self._busy = True
         if is_restart(chunk):
-            self._forget(chunk.source)
+            self._take_back(chunk.source)
         if self._on_lag == "evict" and len(self._queue) >= self._high:
             self._evict()
             return
@@ -125,8 +126,7 @@ class Reader:
             return
         self._left = self._busy = True
         self._watching.dispose()
-        self._past.clear()
-        self._queue.forget(None)
+        self._drop_all()
         self._shared.leave(self)
 
     def _end(self, error: Exception | None) -> None:
@@ -137,19 +137,20 @@ class Reader:
             self._tell(self._observer.on_error, error)
 
     def _evict(self) -> None:
-        behind = self.lag
-        self._end(
-            LaggedBehindError(
-                f"this subscriber was {behind} chunks behind and was put out: give it more "
-                "`capacity`, or another `on_lag`"
-            )
+        error = LaggedBehindError(
+            f"this subscriber was {self.lag} chunks behind and was put out: give it more "
+            "`capacity`, or another `on_lag`"
         )
+        self._drop_all()
+        self.end(error)
 
-    def _forget(self, source: str | None) -> None:
-        self._past = deque(
-            each for each in self._past if source is not None and each.source != source
-        )
-        self._queue.forget(source)
+    def _drop_all(self) -> None:
+        self._past.clear()
+        self._queue = backlog(self._on_lag, self._high)
+
+    def _take_back(self, source: str | None) -> None:
+        self._past = deque(each for each in self._past if outlives_restart(each, source))
+        self._queue.take_back(source)
 
     def _hold(self) -> None:
         if self._on_lag != "block":

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from functools import cached_property
 
+from rxllm.operators._arguments import whole
 from rxllm.operators.multicasting._multiplex import Multiplexed
 
 __all__ = ["CacheStore", "MemoryStore"]
@@ -57,6 +58,7 @@ class MemoryStore(CacheStore):
         size: bytes of the keys and answers that are here.
 
     Raises:
+        TypeError: a limit is no whole number.
         ValueError: a limit is below 1.
 
     >>> store = MemoryStore(max_entries=2)
@@ -67,10 +69,8 @@ class MemoryStore(CacheStore):
     """
 
     def __init__(self, max_entries: int = 1000, max_bytes: int = 64 * 2**20) -> None:
-        if max_entries < 1 or max_bytes < 1:
-            raise ValueError(f"max_entries and max_bytes are 1 or more: {max_entries}, {max_bytes}")
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
+        self._max_entries = whole("max_entries", max_entries, "the number of answers to keep")
+        self._max_bytes = whole("max_bytes", max_bytes, "the bytes of keys and answers to keep")
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # until when
         self.hits = self.misses = self.size = 0
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 from reactivex import Observable, abc
 from reactivex.disposable import (
@@ -14,8 +13,9 @@ from reactivex.disposable import (
     SingleAssignmentDisposable,
 )
 
-from rxllm.chunks import Chunk, Notice, is_restart
+from rxllm.chunks import Chunk, is_restart
 from rxllm.errors import BadRequestError
+from rxllm.operators.recovery._annotations import add_note
 from rxllm.operators.recovery._commit import (
     AfterOutput,
     AnswerDiffersError,
@@ -23,35 +23,11 @@ from rxllm.operators.recovery._commit import (
     Passage,
     passage_after,
 )
+from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
 from rxllm.operators.recovery._spoken import Spoken
 from rxllm.valve import scheduler_or_default
 
-__all__ = ["Attempt", "Plan", "StreamOrFactory", "attempts_of"]
-
-StreamOrFactory: TypeAlias = Observable[Chunk] | Callable[[], Observable[Chunk]]
-"""A stream, or a function that gives one when it is needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What comes next.
-
-    Args:
-        stream: to be subscribed to; None where only `after_output` gives one.
-        notice: sent at once.
-        delay: seconds between the two.
-        otherwise: if it can only begin an answer, and not go on with one: the error where the
-            subscriber has heard a part of it, and there is no restart.
-    """
-
-    stream: StreamOrFactory | None
-    notice: Notice
-    delay: float = 0.0
-    otherwise: Exception | None = None
-
-
-Plan: TypeAlias = Callable[[Exception], Attempt | Exception]
-"""Asked at each failure: what comes next, or the error to end with."""
+__all__ = ["attempts_of"]
 
 
 def attempts_of(
@@ -94,6 +70,10 @@ class _Attempts:
         self._add = self._spoken.add
         self._passage: Passage | None = None
         self._continuing: Continuing | None = None
+        self._is_direct = True  # nothing is compared, held or waiting
+        self._is_busy = False  # chunks are sent that a passage gave
+        self._waiting: deque[Chunk] = deque()  # what has come meanwhile
+        self._ending: Callable[[], None] | None = None  # and the end that has come behind it
         self._failure: Exception | None = None  # what the running attempt answers
         self._raised: Exception | None = None  # by the subscriber, out of its on_next
         self._next: StreamOrFactory | None = None
@@ -128,16 +108,12 @@ class _Attempts:
                 raise TypeError(f"a function that gives a stream is asked for, and gave {made!r}")
             return made
         except Exception as error:
-            self._fail(error)
+            self._on_error(error)
             return None
 
     def _on_next(self, chunk: Chunk) -> None:
-        if self._passage is not None:
-            self._on_guarded(chunk, self._passage)
-            return
-        if self._continuing is not None and is_restart(chunk):
-            self._passage = self._continuing
-            self._on_guarded(chunk, self._passage)
+        if not self._is_direct or (self._continuing is not None and is_restart(chunk)):
+            self._on_guarded(chunk)
             return
         self._add(chunk)  # from here on as in `_send`, without the cost of a call
         try:
@@ -146,21 +122,41 @@ class _Attempts:
             self._raised = error
             raise
 
-    def _on_guarded(self, chunk: Chunk, passage: Passage) -> None:
-        if isinstance(passage, Continuing) and is_restart(chunk):
-            chunks: Iterable[Chunk] = passage.again()
-        else:
-            try:
-                chunks = passage.feed(chunk)
-            except AnswerDiffersError as error:
-                self._fail_as_different(error)
-                return
-        if passage.is_open:
-            self._passage = None  # before the subscriber, who may let the source go on, hears of it
-        for each in chunks:
-            self._send(each)
+    def _on_guarded(self, chunk: Chunk) -> None:
+        """Let the passage decide. What comes while its chunks are sent waits for its turn."""
+        self._waiting.append(chunk)
+        if self._is_busy:
+            return
+        self._is_busy, self._is_direct = True, False
+        try:
+            while self._waiting:
+                for each in self._passed(self._waiting.popleft()):
+                    self._send(each)
+        finally:
+            self._waiting.clear()  # of use only if the subscriber has raised
+            self._is_busy, self._is_direct = False, self._passage is None
+        ending, self._ending = self._ending, None
+        if ending is not None and not self.subscription.is_disposed:
+            ending()
+
+    def _passed(self, chunk: Chunk) -> Iterable[Chunk]:
+        if self._continuing is not None and is_restart(chunk):
+            self._passage = self._continuing
+            return self._continuing.again()
+        if self._passage is None:
+            return (chunk,)
+        try:
+            chunks = self._passage.feed(chunk)
+        except AnswerDiffersError as error:
+            self._fail_as_different(error)
+            return ()
+        if self._passage.is_open:
+            self._passage = None
+        return chunks
 
     def _send(self, chunk: Chunk) -> None:
+        if self.subscription.is_disposed:
+            return
         self._add(chunk)
         try:
             self._pass_on(chunk)
@@ -174,8 +170,11 @@ class _Attempts:
             # subscribed to. It is no failure of the source, which is not to be asked again.
             self.subscription.dispose()
             raise error
+        if self._is_busy:
+            self._ending = partial(self._on_error, error)
+            return
         if self._failure is not None and self._is_refused(error):
-            self._failure.add_note(f"it was not gone on with: {error}")
+            add_note(self._failure, f"it was not gone on with: {error}")
             self._fail(self._failure)
             return
         after_output = self._after_output
@@ -204,7 +203,7 @@ class _Attempts:
         return is_first and isinstance(error, BadRequestError)
 
     def _follow(self, attempt: Attempt, passage: Passage | None, error: Exception) -> None:
-        self._passage, self._failure = passage, error
+        self._passage, self._failure, self._is_direct = passage, error, passage is None
         self._continuing = passage if isinstance(passage, Continuing) else None
         stream = attempt.stream
         if self._continuing is not None and callable(self._after_output):
@@ -223,6 +222,9 @@ class _Attempts:
         )
 
     def _on_completed(self) -> None:
+        if self._is_busy:
+            self._ending = self._on_completed
+            return
         if self._passage is not None:
             try:
                 chunks = self._passage.end()
@@ -236,7 +238,7 @@ class _Attempts:
     def _fail_as_different(self, difference: AnswerDiffersError) -> None:
         failure = self._failure
         assert failure is not None  # noqa: S101 - only an attempt that follows one is compared
-        failure.add_note(f"the answer was begun again, and differs: {difference}")
+        add_note(failure, f"the answer was begun again, and differs: {difference}")
         self._fail(failure)
 
     def _fail(self, error: Exception) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from rxllm.errors import ProviderError
+from rxllm.operators._arguments import number, whole
 
-__all__ = ["LONGEST_RETRY_AFTER", "Backoff", "Jitter", "check_attempts"]
+__all__ = ["LONGEST_DELAY", "LONGEST_RETRY_AFTER", "Backoff", "Jitter", "check_attempts"]
 
 Jitter: TypeAlias = bool | Callable[[float], float]
 """True: "full jitter". False: none. A function: from the delay in seconds to the one to wait."""
@@ -16,15 +18,18 @@ Jitter: TypeAlias = bool | Callable[[float], float]
 LONGEST_RETRY_AFTER: Final = 120.0
 """Seconds: who is told to wait longer than this does not wait."""
 
+LONGEST_DELAY: Final = 365 * 86_400.0
+"""Seconds: no wait is longer, whatever is asked for. Any clock can take it."""
+
 
 def check_attempts(attempts: int) -> None:
     """Check how often a model may be asked.
 
     Raises:
+        TypeError: it is no whole number.
         ValueError: it is below 1.
     """
-    if attempts < 1:
-        raise ValueError(f"attempts is how often the model is asked in all, 1 or more: {attempts}")
+    whole("attempts", attempts, "how often the model is asked")
 
 
 class Backoff:
@@ -43,7 +48,7 @@ class Backoff:
 
     Raises:
         ValueError: an argument is out of its range.
-        TypeError: `jitter` is neither a bool nor a function.
+        TypeError: one is no number, or `jitter` is neither a bool nor a function.
 
     >>> backoff = Backoff(1.0, 2.0, 60.0, jitter=False)
     >>> [backoff.delay(failures) for failures in (1, 2, 3, 7, 5000)]
@@ -51,34 +56,35 @@ class Backoff:
     """
 
     def __init__(self, initial: float, factor: float, max_delay: float, jitter: Jitter) -> None:
-        infinity = float("inf")
-        if not 0 <= initial < infinity:
-            raise ValueError(f"initial is the first delay in seconds, 0 or more: {initial}")
-        if not 1 <= factor < infinity:
-            raise ValueError(f"factor is how much longer each delay is, 1 or more: {factor}")
-        if not 0 <= max_delay < infinity:
-            raise ValueError(f"max_delay is the longest delay in seconds, 0 or more: {max_delay}")
+        self._initial = number("initial", initial, "the first delay in seconds", least=0)
+        self._factor = number("factor", factor, "how much longer each delay is", least=1)
+        self._max_delay = number("max_delay", max_delay, "the longest delay in seconds", least=0)
         if not (isinstance(jitter, bool) or callable(jitter)):
             raise TypeError(f"jitter is True, False or a function of the delay, not {jitter!r}")
-        self._initial, self._factor, self._max_delay = initial, factor, max_delay
         self._jitter: Callable[[float], float] | None = _full_jitter if jitter is True else None
         if callable(jitter):
             self._jitter = jitter
 
     def delay(self, failures: int) -> float:
-        """Seconds to wait after so many failures, 1 or more."""
+        """Seconds to wait after so many failures, 1 or more.
+
+        Raises:
+            TypeError, ValueError: a jitter function gave something else than a finite number.
+        """
         try:
-            delay = min(self._max_delay, self._initial * float(self._factor) ** (failures - 1))
+            delay = min(self._max_delay, self._initial * self._factor ** (failures - 1))
         except OverflowError:
             delay = self._max_delay if self._initial else 0.0
-        return delay if self._jitter is None else self._jitter(delay)
+        if self._jitter is not None:
+            delay = number("what jitter gives", self._jitter(delay), "the seconds to wait")
+        return min(delay, LONGEST_DELAY)
 
     def delay_after(self, error: Exception, failures: int) -> float | None:
         """The same, and not less than the provider asks for; None if it asks for too much."""
-        asked = error.retry_after if isinstance(error, ProviderError) else None
-        if asked is not None and asked > LONGEST_RETRY_AFTER:
+        asked = (error.retry_after if isinstance(error, ProviderError) else None) or 0.0
+        if asked > LONGEST_RETRY_AFTER:
             return None
-        return max(asked or 0.0, self.delay(failures))
+        return max(0.0 if math.isnan(asked) else asked, self.delay(failures))
 
 
 def _full_jitter(delay: float) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Literal, TypeAlias
 
+from rxllm.operators._arguments import number, whole
+
 __all__ = ["CircuitBreaker", "CircuitState", "Permit"]
 
 CircuitState: TypeAlias = Literal["closed", "open", "half_open"]
@@ -29,7 +31,7 @@ class CircuitBreaker:
         reset_after: seconds for which it stays open, above 0.
 
     Raises:
-        ValueError: an argument is out of its range.
+        TypeError, ValueError: an argument is no such number, or out of its range.
 
     >>> breaker = CircuitBreaker(failures=1, reset_after=30)
     >>> breaker.ask(now=0.0).fail(now=1.0)
@@ -43,20 +45,20 @@ class CircuitBreaker:
     """
 
     def __init__(self, failures: int = 5, window: float = 60.0, reset_after: float = 30.0) -> None:
-        infinity = float("inf")
-        if failures < 1:
-            raise ValueError(f"failures is how many in a row open it, 1 or more: {failures}")
-        if not 0 < window < infinity:
-            raise ValueError(f"window is the seconds within which they fall, above 0: {window}")
-        if not 0 < reset_after < infinity:
-            raise ValueError(f"reset_after is the seconds it stays open, above 0: {reset_after}")
-        self._window = window
-        self._reset_after = reset_after
-        self._failed_at: deque[float] = deque(maxlen=failures)
+        count = whole("failures", failures, "how many in a row open it")
+        self._window = number("window", window, "the seconds within which they fall", above=0)
+        self._reset_after = number("reset_after", reset_after, "how long it stays open", above=0)
+        self._failed_at: deque[float] = deque(maxlen=count)
         self._state: CircuitState = "closed"
         self._opened_at = 0.0
         self._period = 0  # counts openings and closings: a permit is good for its own one
         self._probe: Permit | None = None
+        self._last_failure: Exception | None = None
+
+    @property
+    def last_failure(self) -> Exception | None:
+        """The error of the model that counted last, where it was told; None once it is closed."""
+        return self._last_failure
 
     @property
     def state(self) -> CircuitState:
@@ -79,15 +81,19 @@ class CircuitBreaker:
             return 0.0
         return max(0.0, self._opened_at + self._reset_after - now)
 
-    def judge(self, permit: Permit, failed_at: float | None) -> None:
+    def judge(
+        self, permit: Permit, failed_at: float | None, error: Exception | None = None
+    ) -> None:
         """Take the verdict of a stream: it succeeded (None), or failed. Called by `Permit`."""
         if permit.period != self._period:
             return
         if failed_at is None:
             self._failed_at.clear()
+            self._last_failure = None
             if permit is self._probe:
                 self._turn("closed")
             return
+        self._last_failure = error
         self._failed_at.append(failed_at)
         failures = self._failed_at
         enough = len(failures) == failures.maxlen and failed_at - failures[0] <= self._window
@@ -122,11 +128,11 @@ class Permit:
         if breaker is not None:
             breaker.judge(self, None)
 
-    def fail(self, now: float) -> None:
-        """The model has failed, `now` on the clock in seconds."""
+    def fail(self, now: float, error: Exception | None = None) -> None:
+        """The model has failed, `now` on the clock in seconds, with `error`."""
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
-            breaker.judge(self, now)
+            breaker.judge(self, now, error)
 
     def release(self) -> None:
         """Nobody knows."""

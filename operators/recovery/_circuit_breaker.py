@@ -7,8 +7,9 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxllm.chunks import Chunk, is_content
+from rxllm.chunks import Chunk, End, is_content
 from rxllm.errors import CircuitOpenError, ContextLengthError, PoolFullError, deserves
+from rxllm.operators._arguments import function
 from rxllm.operators.recovery._breaker import CircuitBreaker, Permit
 from rxllm.valve import clock_of
 
@@ -45,7 +46,8 @@ def circuit_breaker(
     - Completion: a success. Error: a failure, if it `counts`; else it is no verdict.
     - Restart: passed on.
     - Disposal: upstream is disposed. After content had come it is a success, as when a stop
-      sequence was met downstream; before that it is no verdict.
+      sequence was met downstream; before that it is no verdict. The same holds for a stream that
+      was stopped upstream, and ended with `End("cancelled")`.
     - Demand: passes through; nothing is held.
 
     Args:
@@ -55,7 +57,7 @@ def circuit_breaker(
 
     Raises:
         TypeError: `breaker` is no `CircuitBreaker`, or `counts` can't be called.
-        CircuitOpenError: into `on_error`.
+        CircuitOpenError: into `on_error`; its cause is the last error that counted.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -66,8 +68,7 @@ def circuit_breaker(
     """
     if not isinstance(breaker, CircuitBreaker):
         raise TypeError(f"circuit_breaker takes a CircuitBreaker, not {type(breaker).__name__}")
-    if not callable(counts):
-        raise TypeError(f"counts is a function from an error to a bool, not {counts!r}")
+    function("counts", counts, "a function from an error to a bool")
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(
@@ -93,7 +94,9 @@ def circuit_breaker(
 def _refusal(breaker: CircuitBreaker, now: float) -> CircuitOpenError:
     wait = breaker.wait(now)
     when = f"for {wait:.1f} s more" if wait > 0 else "while another stream tries it"
-    return CircuitOpenError(f"the model failed too often of late, and is not asked {when}")
+    refusal = CircuitOpenError(f"the model failed too often of late, and is not asked {when}")
+    refusal.__cause__ = breaker.last_failure
+    return refusal
 
 
 class _Judging:
@@ -111,10 +114,12 @@ class _Judging:
         self._clock = clock
         self._counts = counts
         self._has_spoken = False
+        self._was_cancelled = False
 
     def on_next(self, chunk: Chunk) -> None:
-        if not self._has_spoken and is_content(chunk):
-            self._has_spoken = True
+        if not self._has_spoken:
+            self._has_spoken = is_content(chunk)
+            self._was_cancelled |= type(chunk) is End and chunk.finish_reason == "cancelled"
         try:
             self._observer.on_next(chunk)
         except Exception:
@@ -129,13 +134,16 @@ class _Judging:
             self._observer.on_error(failure)
             return
         if failed:
-            self._permit.fail(self._clock())
+            self._permit.fail(self._clock(), error)
         else:
             self._permit.release()
         self._observer.on_error(error)
 
     def on_completed(self) -> None:
-        self._permit.succeed()
+        if self._was_cancelled:
+            self.on_disposed()
+        else:
+            self._permit.succeed()
         self._observer.on_completed()
 
     def on_disposed(self) -> None:

@@ -4,8 +4,8 @@ Before content has been passed on, an attempt may be followed by another one, an
 difference in the text. After it, `after_output` decides:
 
 - `"fail"`: the error, with the partial text.
-- `"restart"`: `Notice("restart")`, once the next attempt gives anything but a notice, then all
-  that it gives.
+- `"restart"`: `Notice("restart")`, once the next attempt says something or ends, then all that it
+  gives. What comes before that is held, so that an attempt that only began takes nothing away.
 - `"replay"`: the next attempt is compared with what was passed on, text and reasoning apart. What
   is equal is withheld, and it goes on from there; where it differs, the error. Refused once a tool
   call or JSON has begun.
@@ -32,6 +32,7 @@ from rxllm.chunks import (
     Json,
     Notice,
     Reasoning,
+    Start,
     Token,
     ToolCall,
     is_restart,
@@ -39,7 +40,7 @@ from rxllm.chunks import (
 )
 from rxllm.operators._held_text import HeldText
 from rxllm.operators.recovery._overlap import Overlap
-from rxllm.operators.recovery._spoken import Spoken
+from rxllm.operators.recovery._spoken import Spoken, says_something
 
 __all__ = [
     "AfterOutput",
@@ -117,16 +118,20 @@ def passage_after(spoken: Spoken, after_output: AfterOutput) -> Passage | None:
 class Restarting(Passage):
     """Tells of the restart when there is something to begin again with: not before."""
 
+    def __init__(self) -> None:
+        self._held: list[Chunk] = []  # a `Start`, mostly
+
     def feed(self, chunk: Chunk) -> Iterable[Chunk]:
-        if type(chunk) is Notice and not is_restart(chunk):
-            return (chunk,)
-        self.is_open = True
-        if is_restart(chunk) and chunk.source is None:
-            return (chunk,)
-        return (Notice("restart"), chunk)
+        if type(chunk) is Notice:
+            return () if is_restart(chunk) else (chunk,)  # the restart is told in any case
+        if type(chunk) is Start:  # what began before it has said nothing, and is over
+            self._held = [held for held in self._held if held.source != chunk.source]
+        self._held.append(chunk)
+        return self.end() if type(chunk) is End or says_something(chunk) else ()
 
     def end(self) -> Iterable[Chunk]:
-        return () if self.is_open else (Notice("restart"),)
+        self.is_open = True
+        return (Notice("restart"), *self._held)
 
 
 class Replaying(Passage):

@@ -9,10 +9,12 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import deserves
-from rxllm.operators.recovery._attempts import Attempt, Plan, attempts_of
+from rxllm.operators.recovery._asking import continuing
+from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._backoff import check_attempts
-from rxllm.operators.recovery._policy import Policy, check_policy
-from rxllm.requests import Model, Prompt, as_request
+from rxllm.operators.recovery._plan import Attempt, Plan
+from rxllm.operators.recovery._policy import Policy, policy_of
+from rxllm.requests import Model, Prompt
 
 __all__ = ["complete_partial"]
 
@@ -52,7 +54,7 @@ def complete_partial(
 
     Raises:
         ValueError: `attempts` is below 1.
-        TypeError: `when` can't be called.
+        TypeError: `model` is no model, `attempts` no whole number, or `when` can't be called.
         BadRequestError: the prompt or an option can't be right.
 
     >>> from rxllm.chunks import text_of
@@ -66,14 +68,11 @@ def complete_partial(
     'Once upon a'
     """
     check_attempts(attempts)
-    check_policy(when)
-    request = as_request(prompt, **options)
-
-    def continued(partial: str) -> Observable[Chunk]:
-        return model.stream(request.continuing(partial))
+    policy = policy_of(when)
+    continued = continuing(model, prompt, options)
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
-        return attempts_of(source, lambda: _plan(attempts, when), continued)
+        return attempts_of(source, lambda: _plan(attempts, policy), continued)
 
     return operator
 

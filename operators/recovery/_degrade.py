@@ -11,9 +11,12 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import deserves
-from rxllm.operators.recovery._attempts import Attempt, Plan, attempts_of
+from rxllm.operators.recovery._annotations import add_note
+from rxllm.operators.recovery._asking import check_model
+from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._commit import AfterOutput, check_after_output
-from rxllm.operators.recovery._policy import Policy, check_policy
+from rxllm.operators.recovery._plan import Attempt, Plan
+from rxllm.operators.recovery._policy import Policy, policy_of
 from rxllm.requests import Model, Prompt, Request, as_request
 
 __all__ = ["DEGRADING_STEPS", "DegradingStep", "degrade"]
@@ -83,7 +86,7 @@ def degrade(
 
     Raises:
         ValueError: `after_output` is none of these.
-        TypeError: a step or `when` can't be called.
+        TypeError: `model` is no model, or a step or `when` can't be called.
         BadRequestError: the prompt or an option can't be right.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -93,15 +96,16 @@ def degrade(
     >>> [(request.max_tokens, request.temperature) for request in model.requests]
     [(200, None), (140, None), (200, 0.3)]
     """
+    check_model(model)
     kept = DEGRADING_STEPS if steps is None else tuple(steps)
     for step in kept:
         if not callable(step):
             raise TypeError(f"a step is a function from a request to a lesser one, not {step!r}")
     check_after_output(after_output)
-    check_policy(when)
+    policy = policy_of(when)
     request = as_request(prompt, **options)
     return attempts_of(
-        partial(model.stream, request), lambda: _plan(model, request, kept, when), after_output
+        partial(model.stream, request), lambda: _plan(model, request, kept, policy), after_output
     )
 
 
@@ -120,7 +124,7 @@ def _plan(model: Model, request: Request, steps: tuple[DegradingStep, ...], when
                 return Attempt(partial(model.stream, lesser), notice)
         for earlier in errors[:-1]:
             if earlier is not error:
-                error.add_note(f"before that: {type(earlier).__name__}: {earlier}")
+                add_note(error, f"before that: {type(earlier).__name__}: {earlier}")
         return error
 
     return plan

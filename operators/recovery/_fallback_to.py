@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import reactivex
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token
 from rxllm.errors import AllModelsFailedError, AuthenticationError, deserves
-from rxllm.operators.recovery._attempts import Attempt, Plan, StreamOrFactory, attempts_of
+from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._commit import AfterOutput, check_after_output
-from rxllm.operators.recovery._policy import Policy, check_policy
+from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
+from rxllm.operators.recovery._policy import Policy, policy_of
 
-__all__ = ["fallback_to"]
+__all__ = ["check_apology", "fallback_plan", "fallback_to"]
 
 _logger = logging.getLogger("rxllm.recovery")
 
@@ -53,11 +54,13 @@ def fallback_to(
     - Restart: passed on; what came before it counts no longer as passed on. In a continuation what
       was said before it is then told again, as one chunk.
     - Disposal: the stream that runs is disposed.
-    - Demand: passes through; a replay or continuation holds no more text than was passed on. The
+    - Demand: passes through; a restart holds the `Start` of the answer that comes, a replay or
+      continuation no more text than was passed on. The
       text passed on is kept, for the error. An apology is three chunks, which wait for no valve.
 
     Args:
-        streams: Observables, or functions that give one when it is needed.
+        streams: Observables, or functions that give one when it is needed; what such a function
+            raises is answered as a failure of its stream.
         after_output: what to do once content has been passed on.
         apology: a text to end with when all have failed.
         when: what an error deserves, in place of `rxllm.deserves`.
@@ -65,7 +68,8 @@ def fallback_to(
     Raises:
         ValueError: there is neither a stream nor an apology, the apology is empty, or
             `after_output` is none of these.
-        TypeError: a stream is neither an Observable nor a function, or `when` can't be called.
+        TypeError: a stream is neither an Observable nor a function, the apology is no text, or
+            `when` can't be called.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -83,18 +87,33 @@ def fallback_to(
                 "fallback_to takes streams, or functions that give one: "
                 f"model.stream(...), not {type(stream).__name__}"
             )
-    if apology is not None and not apology:
-        raise ValueError("apology is a text to end with; None for no apology")
+    check_apology(apology)
     check_after_output(after_output)
-    check_policy(when)
+    policy = policy_of(when)
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
-        return attempts_of(source, lambda: _plan(streams, apology, when), after_output)
+        return attempts_of(source, lambda: fallback_plan(streams, apology, policy), after_output)
 
     return operator
 
 
-def _plan(streams: tuple[StreamOrFactory, ...], apology: str | None, when: Policy) -> Plan:
+def check_apology(apology: object) -> None:
+    """Check an argument.
+
+    Raises:
+        TypeError: it is neither a text nor None.
+        ValueError: it is empty.
+    """
+    if apology is not None and not isinstance(apology, str):
+        raise TypeError(f"apology is a text to end with, or None, not {apology!r}")
+    if apology == "":
+        raise ValueError("apology is a text to end with; None for no apology")
+
+
+def fallback_plan(
+    streams: Sequence[StreamOrFactory], apology: str | None, when: Policy = deserves
+) -> Plan:
+    """The plan of one subscription, that asks one of `streams` after another."""
     errors: list[Exception] = []
 
     def plan(error: Exception) -> Attempt | Exception:
@@ -107,7 +126,8 @@ def _plan(streams: tuple[StreamOrFactory, ...], apology: str | None, when: Polic
         if used <= len(streams):
             notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(error))
             return Attempt(streams[used - 1], notice)
-        failure = AllModelsFailedError(f"all {used} models failed: {_told(errors)}", errors)
+        who = f"all {used} models" if used > 1 else "the one model"
+        failure = AllModelsFailedError(f"{who} failed: {_told(errors)}", errors)
         failure.__cause__ = error
         if apology is None or used > len(streams) + 1:
             return failure

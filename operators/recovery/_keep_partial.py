@@ -24,7 +24,7 @@ def keep_partial() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     Sinks do the same at their end; this is for whoever handles the error before, with RxPY's
     `catch`, say. `complete_partial` and a `Request.continuing(error.partial)` finish the answer.
     After a merge it is the text of one source after another. An exception that is no `RxLLMError`
-    gets the attribute too.
+    gets the attribute too, unless it can't take it or has one of its own that is no text.
 
     - Completion: passed on. Error: passed on, with `partial`.
     - Restart: passed on; the text before it is no part of the partial text.

@@ -8,6 +8,8 @@ from typing import Final, TypeAlias
 
 import jiter
 
+from rxllm.operators._arguments import number, whole
+
 __all__ = ["Condition", "Quality", "not_json", "repeats", "too_slow"]
 
 
@@ -74,7 +76,7 @@ def too_slow(tokens_per_second: float, *, after: float = 2.0) -> Condition:
         after: seconds from the first token in which it may be slower, 0 or more.
 
     Raises:
-        ValueError: an argument is out of its range.
+        TypeError, ValueError: an argument is no such number, or out of its range.
 
     >>> quality = Quality()
     >>> for _ in range(5):
@@ -83,10 +85,8 @@ def too_slow(tokens_per_second: float, *, after: float = 2.0) -> Condition:
     >>> too_slow(1.0)(quality), too_slow(2.0)(quality)
     (None, '1 tokens/s, where 2 are the least')
     """
-    if not 0 < tokens_per_second < float("inf"):
-        raise ValueError(f"tokens_per_second is above 0, not {tokens_per_second}")
-    if not 0 <= after < float("inf"):
-        raise ValueError(f"after is a time in seconds, 0 or more: {after}")
+    number("tokens_per_second", tokens_per_second, "the least speed that will do", above=0)
+    number("after", after, "a time in seconds", least=0)
 
     def condition(quality: Quality) -> str | None:
         if quality.is_complete or quality.elapsed <= after or quality.tokens < 2:
@@ -111,17 +111,15 @@ def repeats(*, characters: int = 40, times: int = 4) -> Condition:
         times: how often it comes, 2 or more.
 
     Raises:
-        ValueError: an argument is out of its range.
+        TypeError, ValueError: an argument is no such number, or out of its range.
 
     >>> quality = Quality()
     >>> quality.add("He said no. " + "No, no. " * 6)
     >>> repeats()(quality)
     "'No, no. ' was said again and again"
     """
-    if characters < 1:
-        raise ValueError(f"characters is the longest piece looked for, 1 or more: {characters}")
-    if times < 2:
-        raise ValueError(f"times is how often a piece comes, 2 or more: {times}")
+    whole("characters", characters, "the length of the longest piece looked for")
+    whole("times", times, "how often a piece comes", least=2)
 
     def condition(quality: Quality) -> str | None:
         tail = quality.tail(characters * times)

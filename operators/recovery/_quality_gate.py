@@ -9,7 +9,9 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
 from rxllm.errors import QualityError
+from rxllm.operators._arguments import whole
 from rxllm.operators._per_source import concerned, forget
+from rxllm.operators.recovery._annotations import write_partial
 from rxllm.operators.recovery._quality import Condition, Quality
 from rxllm.valve import clock_of
 
@@ -46,7 +48,7 @@ def quality_gate(
 
     Raises:
         ValueError: there is no condition, or `every` is below 1.
-        TypeError: a condition can't be called.
+        TypeError: a condition can't be called, or `every` is no whole number.
         QualityError: into `on_error`, with the text that was passed on in `partial`.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -62,8 +64,7 @@ def quality_gate(
     for condition in conditions:
         if not callable(condition):
             raise TypeError(f"a condition is a function of a Quality, not {condition!r}")
-    if every < 1:
-        raise ValueError(f"every is a number of tokens, 1 or more: {every}")
+    whole("every", every, "a number of tokens")
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(
@@ -160,7 +161,7 @@ class _Gate:
         if failure is None:
             return True
         self.upstream.dispose()
-        failure.partial = self._text_before(answer, withheld)  # type: ignore[attr-defined]
+        write_partial(failure, self._text_before(answer, withheld))
         self._observer.on_error(failure)
         return False
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Reasoning, Token, is_content, is_restart
+from rxllm.chunks import Chunk, End, is_restart
 from rxllm.errors import ContentFilteredError, EmptyStreamError, RxLLMError
 from rxllm.operators._per_source import forget
+from rxllm.operators.recovery._spoken import says_something
 
 __all__ = ["require_output"]
 
@@ -72,7 +73,7 @@ class _Requiring:
                 self._fail(chunk.finish_reason == "content_filter")
                 return
             self._ended = True
-        elif source not in self._spoken and _says_something(chunk):
+        elif source not in self._spoken and says_something(chunk):
             self._spoken[source] = None
         elif is_restart(chunk):
             forget(self._spoken, source)
@@ -94,11 +95,3 @@ class _Requiring:
         if filtered:
             error = ContentFilteredError("the answer was filtered: nothing is left of it")
         self._observer.on_error(error)
-
-
-def _says_something(chunk: Chunk) -> bool:
-    if type(chunk) is Token or type(chunk) is Reasoning:
-        return bool(chunk.text)
-    if type(chunk) is Batch:
-        return any(part.text for part in chunk.chunks)
-    return is_content(chunk)

@@ -9,10 +9,11 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.errors import ConnectionFailedError, Deserves, TruncatedStreamError
+from rxllm.operators.recovery._asking import continuing
 from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._retry_with_backoff import retry_plan
-from rxllm.requests import Model, Prompt, as_request
+from rxllm.requests import Model, Prompt
 
 __all__ = ["resume"]
 
@@ -62,7 +63,7 @@ def resume(
 
     Raises:
         ValueError: a number is out of its range.
-        TypeError: `jitter` can't be called.
+        TypeError: `model` is no model, a number is none, or `jitter` can't be called.
         BadRequestError: the prompt or an option can't be right.
 
     >>> from rxllm.chunks import text_of
@@ -75,10 +76,7 @@ def resume(
     """
     check_attempts(attempts)
     backoff = Backoff(initial, factor, max_delay, jitter)
-    request = as_request(prompt, **options)
-
-    def continued(partial: str) -> Observable[Chunk]:
-        return model.stream(request.continuing(partial))
+    continued = continuing(model, prompt, options)
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         plan = retry_plan(source, attempts, backoff, _when_lost, "resume")

@@ -8,10 +8,11 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice, NoticeKind
 from rxllm.errors import deserves
-from rxllm.operators.recovery._attempts import Attempt, Plan, attempts_of
+from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._commit import AfterOutput, check_after_output
-from rxllm.operators.recovery._policy import Policy, check_policy
+from rxllm.operators.recovery._plan import Attempt, Plan
+from rxllm.operators.recovery._policy import Policy, policy_of
 
 __all__ = ["retry_plan", "retry_with_backoff"]
 
@@ -46,7 +47,8 @@ def retry_with_backoff(
     `ToolCall`, `Json`; empty text is none), `after_output` decides:
 
     - `"fail"`: the error.
-    - `"restart"`: `Notice("restart")`, on which what follows drops the text, then the new answer.
+    - `"restart"`: `Notice("restart")`, on which what follows drops the text, then the new answer:
+      as soon as that says something, so that an attempt that only began takes nothing away.
     - `"replay"`: the new answer is compared with what was passed on, text and reasoning apart; its
       equal beginning is withheld, and it goes on from there. Where it differs, the error: expect
       that without temperature 0 or a seed.
@@ -63,9 +65,9 @@ def retry_with_backoff(
     - Restart: passed on; what came before it counts no longer as passed on. Attempts are not given
       back. In a continuation what was said before it is then told again, as one chunk.
     - Disposal: the attempt, or the wait for the next one, ends at once.
-    - Demand: passes through. A replay withholds what was passed on already; a continuation holds
-      its beginning while that may repeat the partial text: at most as much text as that has. The
-      text passed on is kept, for the error.
+    - Demand: passes through. A restart holds the `Start` of the new answer, a replay withholds
+      what was passed on already; a continuation holds its beginning while that may repeat the
+      partial text: at most as much text as that has. The text passed on is kept, for the error.
 
     Args:
         attempts: how often the source is subscribed to in all, 1 or more.
@@ -79,7 +81,7 @@ def retry_with_backoff(
 
     Raises:
         ValueError: a number is out of its range, or `after_output` is none of these.
-        TypeError: `jitter` or `when` can't be called.
+        TypeError: a number is none, or `jitter` or `when` can't be called.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -96,12 +98,12 @@ def retry_with_backoff(
     1.0 _Completed
     """
     check_attempts(attempts)
-    check_policy(when)
+    policy = policy_of(when)
     check_after_output(after_output)
     backoff = Backoff(initial, factor, max_delay, jitter)
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
-        plan = retry_plan(source, attempts, backoff, when, "retry")
+        plan = retry_plan(source, attempts, backoff, policy, "retry")
         return attempts_of(source, plan, after_output)
 
     return operator

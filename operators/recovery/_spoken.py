@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from rxllm.chunks import Batch, Chunk, End, Json, Reasoning, Token, ToolCall, is_restart
+from rxllm.chunks import Batch, Chunk, End, Json, Reasoning, Token, ToolCall, is_content, is_restart
 from rxllm.operators._per_source import forget
+from rxllm.operators.recovery._annotations import write_partial
 
-__all__ = ["Spoken"]
+__all__ = ["Spoken", "says_something"]
+
+
+def says_something(chunk: Chunk) -> bool:
+    """True for content; text that is empty is none."""
+    if type(chunk) is Token or type(chunk) is Reasoning:
+        return bool(chunk.text)
+    if type(chunk) is Batch:
+        return any(part.text for part in chunk.chunks)
+    return is_content(chunk)
 
 
 class Spoken:
@@ -71,5 +81,5 @@ class Spoken:
         return not (self._calls or self._ended or merged)
 
     def mark(self, error: Exception) -> None:
-        """Write the text into `error.partial`."""
-        error.partial = self.text  # type: ignore[attr-defined]
+        """Write the text into `error.partial`, where it can be."""
+        write_partial(error, self.text)

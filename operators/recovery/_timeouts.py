@@ -12,13 +12,14 @@ from reactivex.disposable import (
     SingleAssignmentDisposable,
 )
 
-from rxllm.chunks import Chunk, Reasoning, Token, is_content
+from rxllm.chunks import Chunk, End, Reasoning, Start, Token, is_content, is_restart
 from rxllm.errors import (
     FirstTokenTimeoutError,
     StallTimeoutError,
     StreamTimeoutError,
     TotalTimeoutError,
 )
+from rxllm.operators._arguments import number
 from rxllm.operators.recovery._spoken import Spoken
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
@@ -41,8 +42,9 @@ def timeouts(
 
     The clock sets it off, whether a chunk comes or not. Only content (`Token`, `Reasoning`,
     `ToolCall`, `Json`, `Batch`) ends the wait for the first token, and feeds the limit between
-    tokens; a `Start`, a notice, a heartbeat do not. The time to connect is limited by the remote
-    model itself (`connect_timeout`), and is a part of `first`.
+    tokens; a `Start`, a notice, a heartbeat do not. After an `End` (of the stream, not of one
+    source of a merge) only the total runs, until another answer begins. The time to connect is
+    limited by the remote model itself (`connect_timeout`), and is a part of `first`.
 
     First-token and stall timeouts deserve `"next"`: a fallback answers them, and a retry does not,
     since a silent route asked again multiplies the wait. After the total nobody is asked any more.
@@ -50,7 +52,8 @@ def timeouts(
 
     - Completion, error: passed on, and the timer is cancelled.
     - Restart: passed on. The clocks go on: the total as it ran, and content is awaited for
-      `between` seconds since the last one, or for `first` if there was none.
+      `between` seconds since the last one (or since the restart, after an `End`), or for `first`
+      if there was none.
     - Disposal: the timer is cancelled.
     - Demand: passes through; nothing is held back, the text passed on is kept for the error. While
       the valve is closed, `first` and `between` don't run; `total` does.
@@ -64,6 +67,7 @@ def timeouts(
 
     Raises:
         ValueError: a limit is not above 0, or there is none.
+        TypeError: a limit is no number.
         FirstTokenTimeoutError, StallTimeoutError, TotalTimeoutError: into `on_error`, with the
             text that was passed on in `partial`, after the source was disposed.
 
@@ -78,8 +82,8 @@ def timeouts(
     """
     limits = (first, between, total)
     for name, limit in zip(("first", "between", "total"), limits, strict=True):
-        if limit is not None and not 0 < limit < _NEVER:
-            raise ValueError(f"{name} is a limit in seconds, above 0, or None: {limit}")
+        if limit is not None:
+            number(name, limit, "a limit in seconds, or None", above=0)
     if limits == (None, None, None):
         raise ValueError("timeouts takes one limit or more: first, between or total")
     seconds = [_NEVER if limit is None else float(limit) for limit in limits]
@@ -113,6 +117,7 @@ class _Timing:
         self._first, self._between, self._total = first, between, total
         self._spoken = Spoken()
         self._has_begun = False
+        self._has_ended = False
         self._begun = self._fed = self._clock()  # when it began, and was fed last
         self._valve = valve_of(self._scheduler)
         self._closed_at: float | None = None if self._valve.is_open else self._begun
@@ -146,9 +151,20 @@ class _Timing:
                 if not self._has_begun:
                     self._has_begun = True
                     self._set_timer()
+            elif type(chunk) is End and chunk.source is None:
+                self._has_ended = True
+            elif self._has_ended and (type(chunk) is Start or is_restart(chunk)):
+                self._begin_again()
             pass_on(chunk)
 
         return on_next
+
+    def _begin_again(self) -> None:
+        self._has_ended = False
+        self._fed = self._clock()
+        if self._closed_at is not None:
+            self._closed_at = self._fed
+        self._set_timer()
 
     def _on_valve(self, is_open: bool) -> None:
         now = self._clock()
@@ -162,7 +178,8 @@ class _Timing:
     def _deadlines(self) -> tuple[float, float]:
         """When the next content and the end are due."""
         wait = self._between if self._has_begun else self._first
-        content = _NEVER if self._closed_at is not None else self._fed + wait
+        is_awaited = self._closed_at is None and not self._has_ended
+        content = self._fed + wait if is_awaited else _NEVER
         return content, self._begun + self._total
 
     def _set_timer(self) -> None:

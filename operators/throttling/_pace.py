@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from reactivex import Observable, abc
 
-from rxllm.chunks import Batch, Chunk, Reasoning, Token
-from rxllm.operators._pacer import Pacer
+from rxllm.chunks import Chunk
+from rxllm.operators._arguments import number, whole
+from rxllm.operators._pacer import Pacer, has_text
 
 __all__ = ["pace"]
 
@@ -24,17 +25,19 @@ def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], 
 
     The time that the subscriber takes for a chunk is measured, from the moment when it gets it to
     the moment when it is ready for the next one: when its `on_next` has returned and its valve is
-    open. The pause after that is `gap` less the mean of what the last `window` chunks took. So a
-    fast subscriber gets a chunk each `gap` seconds; one that takes long now and then gets the next
-    ones sooner, until the average is right; one that always takes longer than `gap` gets each chunk
-    as soon as it is ready, with no pause on top.
+    open. When it closes after that, this does not count. The pause after the chunk is `gap` less
+    the mean of what the last `window` chunks took. So a fast subscriber gets a chunk each `gap`
+    seconds; one that takes long now and then gets the next ones sooner, until the average is right;
+    one that always takes longer than `gap` gets each chunk as soon as it is ready, with no pause on
+    top.
 
-    `Token`, `Reasoning` and `Batch` are paced; other chunks take no time, and leave in their
-    order. Chunks are passed on as they came: the joined text is the same. All sources of a merge
-    share the pace, as they share the subscriber.
+    `Token`, `Reasoning` and `Batch` are paced; other chunks, and those without any text, take no
+    time, and leave in their order. Chunks are passed on as they came: the joined text is the same.
+    All sources of a merge share the pace, as they share the subscriber.
 
     - Completion: waits until all has left. Error: what is held leaves first, at once.
-    - Restart: what is held of that stream is dropped; what was measured stays.
+    - Restart: what is held of that answer is dropped; usage, progress and notices that waited with
+      it leave before the notice of the restart. What was measured stays.
     - Disposal: what is held is dropped, the timer cancelled.
     - Demand: upstream is held while 1024 chunks wait, and goes on when half of them have left.
       Nothing leaves while the valve is closed.
@@ -45,6 +48,7 @@ def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], 
 
     Raises:
         ValueError: `gap` is not above 0, or `window` below 1.
+        TypeError: they are no numbers, or `window` is no whole one.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -55,10 +59,8 @@ def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], 
     1.0 c
     7.0 |
     """
-    if not 0 < gap < float("inf"):
-        raise ValueError(f"gap is the time between two chunks, in seconds above 0: {gap}")
-    if window < 1:
-        raise ValueError(f"window is a number of chunks, 1 or more: {window}")
+    gap = number("gap", gap, "the time between two chunks, in seconds", above=0)
+    window = whole("window", window, "the number of chunks that the mean is taken of")
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(
@@ -84,23 +86,20 @@ class _Pacing(Pacer):
         super().__init__(observer, scheduler)
         self._gap = gap
         self._taken: deque[float] = deque(maxlen=window)  # seconds for each of the last chunks
-        self._given: float | None = None  # when the last chunk was due to the subscriber
-        self._free = 0.0  # when the subscriber was ready again
+        self._given: float | None = None  # when the chunk that it takes now was due to it
+        self._free: float | None = None  # when it was ready for the next one; None: for the first
 
     def due(self, since: float) -> float:
-        if self._given is None or not _is_paced(self.queue[0][1]):
+        if self._free is None or not has_text(self.queue[0][1]):
             return since
-        self._taken.append(self._free - self._given)
-        pause = self._gap - sum(self._taken) / len(self._taken)
-        return self._free + max(0.0, pause)
+        return self._free + max(0.0, self._gap - sum(self._taken) / len(self._taken))
 
     def left(self, chunk: Chunk, due: float) -> None:
-        if _is_paced(chunk):
+        if has_text(chunk):
             self._given = due  # not the time now: so a late timer is made up for
 
     def ready(self) -> None:
-        self._free = self.clock()
-
-
-def _is_paced(chunk: Chunk) -> bool:
-    return isinstance(chunk, Token | Reasoning | Batch)
+        if self._given is not None:
+            self._free = self.clock()
+            self._taken.append(self._free - self._given)
+            self._given = None

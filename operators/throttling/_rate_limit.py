@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 
 from reactivex import Observable, abc
 
 from rxllm.chunks import Batch, Chunk, Reasoning, Token
-from rxllm.operators._pacer import Pacer
+from rxllm.operators._arguments import function, number
+from rxllm.operators._pacer import Pacer, has_text
 
 __all__ = ["rate_limit"]
 
@@ -30,12 +32,14 @@ def rate_limit(
     `burst` waits until its whole cost would have come in, and leaves the bucket empty: so from the
     beginning to any time at most `burst + per_second * time` leaves, and nothing waits for ever.
 
-    A `Token` and a `Reasoning` cost 1, a `Batch` as many as it has chunks; other chunks cost
-    nothing, and leave in their order. Chunks are passed on as they came: the joined text is the
-    same. After a merge all sources share one bucket.
+    A `Token` and a `Reasoning` cost 1, a `Batch` as many as it has of them, and none of these
+    anything without text; other chunks cost nothing, and leave in their order. Chunks are passed on
+    as they came: the joined text is the same. After a merge all sources share one bucket.
 
-    - Completion: waits until all has left. Error: what is held leaves first, at once.
-    - Restart: what is held of that stream is dropped; what it has used of the bucket stays used.
+    - Completion: waits until all has left. Error: what is held leaves first, at once; but what
+      `cost` raises comes in the place of its chunk, and what waits behind that is dropped.
+    - Restart: what is held of that answer is dropped; usage, progress and notices that waited with
+      it leave before the notice of the restart. What it has used of the bucket stays used.
     - Disposal: what is held is dropped, the timer cancelled.
     - Demand: upstream is held while 1024 chunks wait, and goes on when half of them have left.
       Nothing leaves while the valve is closed; the bucket fills all the same.
@@ -48,7 +52,7 @@ def rate_limit(
     Raises:
         ValueError: `per_second` or `burst` is not above 0; into `on_error`: `cost` returned what
             is no cost.
-        TypeError: `cost` can't be called.
+        TypeError: the others are no numbers, or `cost` can't be called.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -61,13 +65,9 @@ def rate_limit(
     1.0 d
     9.0 |
     """
-    if not 0 < per_second < float("inf"):
-        raise ValueError(f"per_second is how many tokens may leave in a second: {per_second}")
-    if not 0 < burst < float("inf"):
-        raise ValueError(f"burst is how many tokens may leave at once, above 0: {burst}")
-    if not (cost is None or callable(cost)):
-        raise TypeError(f"cost is a function of a chunk, not {type(cost).__name__}")
-    price = cost if cost is not None else _cost
+    per_second = number("per_second", per_second, "how many tokens may leave in a second", above=0)
+    burst = number("burst", burst, "how many tokens may leave at once", above=0)
+    price = _cost if cost is None else function("cost", cost, "a function of a chunk")
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(
@@ -81,7 +81,7 @@ def rate_limit(
 
 
 def _cost(chunk: Token | Reasoning | Batch) -> float:
-    return len(chunk.chunks) if type(chunk) is Batch else 1
+    return sum(map(has_text, chunk.chunks)) if type(chunk) is Batch else has_text(chunk)
 
 
 class _Bucket(Pacer):
@@ -108,7 +108,7 @@ class _Bucket(Pacer):
         if not isinstance(chunk, Token | Reasoning | Batch):
             return since
         cost = self._cost(chunk)
-        if not 0 <= cost < float("inf"):
+        if not (isinstance(cost, Real) and 0 <= cost < float("inf")):
             raise ValueError(f"a chunk costs a number of tokens, 0 or more, not {cost!r}")
         self._wait = cost / self._per_second
         return max(self._empty, self.clock() - self._to_fill) + self._wait

@@ -10,6 +10,7 @@ import regex
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
+from rxllm.operators._arguments import number
 from rxllm.operators.throttling._spacer import LONGEST_PIECE, Cut, Spacer, by_character
 
 __all__ = ["smooth"]
@@ -28,6 +29,8 @@ _ALONE: Final = (
 """Characters that are words of their own: emoji, and scripts that put no space between words."""
 
 _WORD: Final = regex.compile(rf"\s*(?:(?=[{_ALONE}])\X|[^\s{_ALONE}]+)\s*")
+_MARK: Final = r"\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}"  # may be of a word of its own
+_NO_LETTER: Final = regex.compile(rf"[\s{_ALONE}{_MARK}]")
 _LINE: Final = regex.compile(r"[\r\n]+")
 
 
@@ -56,7 +59,8 @@ def smooth(
     leave in their order. However the text is cut into chunks, the joined text is the same.
 
     - Completion: waits until all has left. Error: what is held leaves first, at once.
-    - Restart: what is held of that stream is dropped.
+    - Restart: what is held of that answer is dropped; usage, progress and notices that waited with
+      it leave before the notice of the restart.
     - Disposal: what is held is dropped, the timers cancelled.
     - Demand: upstream is held while 1024 pieces wait, and goes on when half of them have left.
       Nothing leaves while the valve is closed, and that time is no lag.
@@ -64,14 +68,15 @@ def smooth(
     Args:
         by: `"word"`, `"character"`, `"line"`, a compiled pattern (a piece ends where it first
             matches a text), or a function: given the text that waits (1024 characters of it at
-            most), it returns the piece that this begins with, or None if there is none yet.
+            most), it returns the piece that this begins with, or None if there is none yet. Each
+            token lets a pattern or a function look at the text that waits again.
         seconds: between two pieces, 0 or more.
         max_lag: seconds that text waits at most, above 0; infinity never catches up.
 
     Raises:
         ValueError: `by` is another name, `seconds` or `max_lag` can't be; into `on_error`: the
             function returned something else than a beginning of its text.
-        TypeError: `by` is neither a name nor a pattern nor a function.
+        TypeError: `by` is neither a name nor a pattern nor a function, or a time is no number.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -85,10 +90,8 @@ def smooth(
     6.0 'time'
     6.0 |
     """
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"seconds is the time between two pieces, 0 or more: {seconds}")
-    if not max_lag > 0:
-        raise ValueError(f"max_lag is how long text may wait, in seconds above 0: {max_lag}")
+    seconds = number("seconds", seconds, "the time between two pieces", least=0)
+    max_lag = number("max_lag", max_lag, "how long text may wait", above=0, endless=True)
     cut = _cut(by)
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
@@ -111,19 +114,21 @@ def _cut(by: Any) -> Cut:
     if isinstance(by, re.Pattern | regex.Pattern):
         if not isinstance(by.pattern, str):
             raise TypeError("by is a pattern of text, not of bytes")
-        return lambda text, start: _pattern(by, text, start)
+        return lambda text, start, _: _pattern(by, text, start)
     if callable(by):
-        return lambda text, start: _function(by, text, start)
+        return lambda text, start, _: _function(by, text, start)
     raise TypeError(f"by is a name, a compiled pattern or a function, not {type(by).__name__}")
 
 
-def _word(text: str, start: int) -> int | None:
-    found = _WORD.match(text, start, start + LONGEST_PIECE + 1)
-    return found.end() if found is not None else None
+def _word(text: str, start: int, known: int) -> int | None:
+    if start < known and _NO_LETTER.search(text, known - 1) is None:
+        return None  # the same word goes on
+    found = _WORD.match(text[start : start + LONGEST_PIECE + 1])  # `\X` looks back over all flags
+    return start + int(found.end()) if found is not None else None
 
 
-def _line(text: str, start: int) -> int | None:
-    found = _LINE.search(text, start, start + LONGEST_PIECE + 1)
+def _line(text: str, start: int, known: int) -> int | None:
+    found = _LINE.search(text, max(start, known - 1), start + LONGEST_PIECE + 1)
     return found.end() if found is not None else None
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from reactivex import abc
-from reactivex.disposable import SerialDisposable
 
 from rxllm.chunks import Batch, Chunk, Token, text_of
-from rxllm.operators._graphemes import LONGEST_GRAPHEME, graphemes, settled
+from rxllm.operators._alarm import RESOLUTION, Alarm
+from rxllm.operators._graphemes import border, settled
 from rxllm.operators._held_text import HeldText, confidence_of
-from rxllm.operators._pacer import RESOLUTION, Pacer
+from rxllm.operators._pacer import Pacer
 from rxllm.operators._per_source import concerned, forget
 
 __all__ = ["LONGEST_PIECE", "Cut", "Spacer", "by_character"]
@@ -19,11 +19,12 @@ __all__ = ["LONGEST_PIECE", "Cut", "Spacer", "by_character"]
 LONGEST_PIECE: Final = 1024
 """Characters after which a text that has no end of a piece is cut all the same."""
 
-Cut: TypeAlias = Callable[[str, int], int | None]
-"""Where the piece that begins at a place of a text ends, if that is known yet."""
+Cut: TypeAlias = Callable[[str, int, int], int | None]
+"""Where the piece that begins at a place of a text ends, if that is known yet. The third argument
+is how much of the text has been looked at before: a piece that begins in there ends behind it."""
 
 
-def by_character(text: str, start: int) -> int | None:
+def by_character(text: str, start: int, _: int) -> int | None:
     """A piece is one grapheme: the end is moved behind it."""
     return start + 1
 
@@ -58,8 +59,7 @@ class Spacer(Pacer):
         self._max_lag = max_lag
         self._unfinished: dict[str | None, _Unfinished] = {}
         self._last = float("-inf")  # when a piece left, or should have
-        self._look = SerialDisposable()
-        self._looks = False
+        self._look = Alarm(self.scheduler, self._on_look)
         self.subscription.add(self._look)
 
     def pieces(self, chunk: Chunk, now: float) -> Iterable[tuple[float, Chunk]]:
@@ -98,42 +98,39 @@ class Spacer(Pacer):
         unfinished = self._unfinished.get(token.source)
         if unfinished is None:
             unfinished = self._unfinished[token.source] = _Unfinished(token.source)
+        known = len(unfinished.text)
         unfinished.append(token)
         since = now if unfinished.since is None else unfinished.since
         start, text = 0, unfinished.text
         while start < len(text):
-            end = self._end_of_piece(text, start)
+            end = self._end_of_piece(text, start, known)
             if end is None:
                 break
             yield since, unfinished.take(end - start)
             start, since = end, now
         unfinished.text = text[start:]
         unfinished.since = since
-        if not self._looks and unfinished.text:
-            self._look_in(self._max_lag)
+        if unfinished.text:
+            self._look.set(now + self._max_lag)
 
-    def _end_of_piece(self, text: str, start: int) -> int | None:
-        end = self._cut(text, start)
+    def _end_of_piece(self, text: str, start: int, known: int) -> int | None:
+        end = self._cut(text, start, known)
         if end is None or end - start > LONGEST_PIECE:
             end = start + LONGEST_PIECE
         if end >= len(text):
             return None
-        end = _border(text, start, end)
+        end = border(text, start, end)
         return end if end < len(text) else None
 
-    def _look_in(self, seconds: float) -> None:
-        if seconds < float("inf"):
-            self._looks = True
-            self._look.disposable = self.scheduler.schedule_relative(seconds, self._on_look)
-
-    def _on_look(self, *_: object) -> None:
+    def _on_look(self) -> None:
         """Let go the unfinished text that is too old."""
-        self._looks = False
+        if not self._downstream.is_open:
+            return  # to be looked at anew when it opens
         now, first = self.clock(), float("inf")
         for unfinished in self._unfinished.values():
-            since = unfinished.since
-            if since is None:
+            if unfinished.since is None:
                 continue
+            since = max(unfinished.since, self.opened)
             if since + self._max_lag > now + RESOLUTION:
                 first = min(first, since)
                 continue
@@ -142,8 +139,13 @@ class Spacer(Pacer):
             if length:
                 self.queue.append((since, unfinished.take(length)))
                 unfinished.text = unfinished.text[length:]
-        self._look_in(first + self._max_lag - now)
+        self._look.set(first + self._max_lag)
         self.drain()
+
+    def _on_valve(self, is_open: bool) -> None:
+        super()._on_valve(is_open)
+        if is_open and self._unfinished:
+            self._look.set(self.opened + self._max_lag)
 
 
 class _Unfinished:
@@ -166,15 +168,3 @@ class _Unfinished:
         """The next piece. `text` is left to the caller, who cuts many pieces from it."""
         taken = self._held.take(length)
         return Token("".join(map(text_of, taken)), confidence_of(taken), source=self._source)
-
-
-def _border(text: str, start: int, end: int) -> int:
-    """The first border of graphemes at `end` or behind it. There is one at `start`."""
-    if text[end - 1 : end + 1].isascii() and text[end - 1 : end + 1] != "\r\n":
-        return end
-    position = start
-    for grapheme in graphemes(text[start : end + LONGEST_GRAPHEME]):
-        position += len(grapheme)
-        if position >= end:
-            break
-    return position

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, SerialDisposable
+from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart, text_of
+from rxllm.operators._alarm import RESOLUTION, Alarm
+from rxllm.operators._arguments import number
 from rxllm.operators._held_text import confidence_of, parts_of
-from rxllm.operators._pacer import RESOLUTION
 from rxllm.operators._per_source import concerned, forget
+from rxllm.operators._trampoline import Trampoline
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["throttle"]
@@ -28,9 +31,9 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Observable[Chunk]]
     The first chunk of text leaves at once. What comes within `seconds` of the last one that left
     is joined, and leaves when they are over: several tokens as one `Token`, whose confidence is
     that of all of them multiplied, if all have one; with a batch among them as one `Batch`. No
-    text is lost, and the joined text is the same however it is cut into chunks. Another chunk,
-    `Reasoning` too, is passed on when it comes, and sends what came before it: of its own stream,
-    or of all streams if it names none.
+    text is lost, and the joined text is the same however it is cut into chunks. A chunk with an
+    empty text begins no interval. Another chunk, `Reasoning` too, is passed on when it comes, and
+    sends what came before it: of its own stream, or of all streams if it names none.
 
     - Completion, error: what is held leaves first.
     - Restart: what is held of that stream is dropped, and its next text leaves at once.
@@ -44,6 +47,7 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Observable[Chunk]]
 
     Raises:
         ValueError: `seconds` is not above 0.
+        TypeError: it is no number.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -55,21 +59,14 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Observable[Chunk]]
     10.0 d
     15.0 |
     """
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"seconds is the time between two chunks of text, above 0: {seconds}")
+    seconds = number("seconds", seconds, "the time between two chunks of text", above=0)
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             throttling = _Throttling(observer, scheduler_or_default(scheduler), seconds)
-            upstream = source.subscribe(
-                throttling.on_next,
-                throttling.on_error,
-                throttling.on_completed,
-                scheduler=scheduler,
-            )
-            return CompositeDisposable(upstream, throttling.timers)
+            return throttling.start(source)
 
         return Observable(subscribe)
 
@@ -89,18 +86,32 @@ class _Throttling:
         self._valve = valve_of(scheduler)
         self._free: dict[str | None, float] = {}  # from when on text may leave again
         self._held: dict[str | None, list[Chunk]] = {}
-        self._timer = SerialDisposable()
-        self._timer_runs = False
-        self.timers = CompositeDisposable(self._timer, self._valve.on_change(self._on_valve))
+        self._upstream = SingleAssignmentDisposable()
+        self._subscription = CompositeDisposable(self._upstream)
+        self._in_turn = Trampoline(self._subscription).run
+        self._alarm = Alarm(scheduler, partial(self._in_turn, self._send_due, None))
+        self._subscription.add(self._alarm)
+        self._subscription.add(self._valve.on_change(partial(self._in_turn, self._send_due)))
 
-    def on_next(self, chunk: Chunk) -> None:
+    def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
+        self._upstream.disposable = source.subscribe(
+            partial(self._in_turn, self._on_next),
+            partial(self._in_turn, self._on_error),
+            partial(self._in_turn, self._on_completed, None),
+            scheduler=self._scheduler,
+        )
+        return self._subscription
+
+    def _on_next(self, chunk: Chunk) -> None:
         source = chunk.source
         if type(chunk) is Token or type(chunk) is Batch:
             held = self._held.get(source)
             if held is not None:
                 held.append(chunk)
-            else:
+            elif chunk.text:
                 self._first(chunk, source)
+            else:
+                self._observer.on_next(chunk)
             return
         if is_restart(chunk):
             forget(self._held, source)
@@ -110,11 +121,11 @@ class _Throttling:
             forget(self._free, source)
         self._observer.on_next(chunk)
 
-    def on_error(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         self._send_all(None)
         self._observer.on_error(error)
 
-    def on_completed(self) -> None:
+    def _on_completed(self, _: None) -> None:
         self._send_all(None)
         self._observer.on_completed()
 
@@ -127,8 +138,8 @@ class _Throttling:
             return
         self._free[source] = free
         self._held[source] = [chunk]
-        if not self._timer_runs and free > now + RESOLUTION:
-            self._start_timer(free - now)
+        if free > now + RESOLUTION:
+            self._alarm.set(free)
 
     def _send(self, source: str | None) -> None:
         held = self._held.pop(source, None)
@@ -140,27 +151,15 @@ class _Throttling:
         for each in concerned(self._held, source):
             self._send(each)
 
-    def _start_timer(self, seconds: float) -> None:
-        self._timer_runs = True
-        self._timer.disposable = self._scheduler.schedule_relative(seconds, self._on_timer)
-
-    def _on_timer(self, *_: object) -> None:
-        self._timer_runs = False
-        self._send_due()
-
-    def _on_valve(self, _: bool) -> None:
-        self._send_due()
-
-    def _send_due(self) -> None:
+    def _send_due(self, _: object) -> None:
         now = self._clock() + RESOLUTION
         for source in list(self._held):
             if not self._valve.is_open:
                 return  # to be gone on with when it opens
             if self._free[source] <= now:
                 self._send(source)
-        if self._held and not self._timer_runs:
-            next_free = min(self._free[source] for source in self._held)
-            self._start_timer(next_free - self._clock())
+        if self._held:
+            self._alarm.set(min(self._free[source] for source in self._held))
 
 
 def _joined(held: list[Chunk]) -> Chunk:

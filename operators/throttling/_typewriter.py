@@ -7,6 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
+from rxllm.operators._arguments import number
 from rxllm.operators.throttling._spacer import Spacer, by_character
 
 __all__ = ["typewriter"]
@@ -30,7 +31,8 @@ def typewriter(
     order. To show a fast answer in time use `smooth(by="character")`, which catches up.
 
     - Completion: waits until all is typed. Error: what is held leaves first, at once.
-    - Restart: what is held of that stream is dropped.
+    - Restart: what is held of that answer is dropped; usage, progress and notices that waited with
+      it leave before the notice of the restart.
     - Disposal: what is held is dropped, the timer cancelled.
     - Demand: upstream is held while 1024 pieces wait, and goes on when half of them have left.
       Nothing leaves while the valve is closed.
@@ -40,6 +42,7 @@ def typewriter(
 
     Raises:
         ValueError: `characters_per_second` is not above 0.
+        TypeError: it is no number.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -50,9 +53,7 @@ def typewriter(
     3.0 c
     3.0 |
     """
-    if not 0 < characters_per_second < float("inf"):
-        raise ValueError(f"characters_per_second is a speed, above 0: {characters_per_second}")
-    seconds = 1 / characters_per_second
+    seconds = 1 / number("characters_per_second", characters_per_second, "the speed", above=0)
 
     def operator(source: Observable[Chunk]) -> Observable[Chunk]:
         def subscribe(

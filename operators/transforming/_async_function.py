@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from rxllm.operators._arguments import whole
+
 __all__ = ["awaited", "check_asynchronous"]
 
 
@@ -12,15 +14,12 @@ def check_asynchronous(name: str, function: object, concurrency: int) -> None:
     """Check the arguments of an operator of this shape.
 
     Raises:
-        TypeError: `function` can't be called.
+        TypeError: `function` can't be called, or `concurrency` is no whole number.
         ValueError: `concurrency` is below 1.
     """
     if not callable(function):
         raise TypeError(f"{name} takes an async function of a chunk, not {function!r}")
-    if concurrency < 1:
-        raise ValueError(
-            f"concurrency is the number of chunks under way at once, 1 or more: {concurrency}"
-        )
+    whole("concurrency", concurrency, "the number of chunks under way at once")
 
 
 async def awaited(name: str, promise: Any) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from rxllm.operators._arguments import is_asynchronous
+
 __all__ = ["Check", "SchemaViolation", "check_of"]
 
 Check = Callable[[Any], Any]
@@ -24,7 +26,7 @@ def check_of(schema: Any) -> Check:
     """The check that `schema` asks for.
 
     Raises:
-        TypeError: `schema` is nothing that a value can be checked against.
+        TypeError: `schema` is nothing that a value can be checked against, or asynchronous.
         ValueError: `schema` is a dictionary, and no JSON Schema.
         ImportError: `schema` is a JSON Schema, and the package jsonschema is not installed.
     """
@@ -32,6 +34,11 @@ def check_of(schema: Any) -> Check:
         return lambda value: value
     if isinstance(schema, Mapping):
         return _check_json_schema(dict(schema))
+    if is_asynchronous(schema):
+        raise TypeError(
+            f"parse_json: the schema {schema!r} is asynchronous: give a plain function, and put "
+            "map_async behind parse_json for the rest"
+        )
     if inspect.isroutine(schema) or isinstance(schema, partial):
         return _check_function(schema)
     return _check_type(schema)
@@ -61,9 +68,14 @@ def _check_type(schema: Any) -> Check:
 def _check_function(function: Callable[[Any], Any]) -> Check:
     def check(value: Any) -> Any:
         try:
-            return function(value)
+            checked = function(value)
         except ValueError as error:
             raise SchemaViolation(str(error)) from error
+        if inspect.isawaitable(checked):
+            if inspect.iscoroutine(checked):
+                checked.close()
+            raise TypeError(f"parse_json: {function!r} has returned an awaitable, not a value")
+        return checked
 
     return check
 

@@ -47,8 +47,9 @@ def map_async(
         concurrency: chunks under way at once, 1 or more.
 
     Raises:
-        TypeError: `function` can't be called; or, into `on_error`, it is no async function, or
-            has returned something else than a chunk (None, say).
+        TypeError: `function` can't be called, or `concurrency` is no whole number; or, into
+            `on_error`, it is no async function, or has returned something else than a chunk
+            (None, say).
         ValueError: `concurrency` is below 1.
         NoEventLoopError: into `on_error`: no event loop runs.
 

@@ -9,7 +9,8 @@ import msgspec
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.operators.transforming._snapshots import Snapshot, interval, snapshot_operator
+from rxllm.operators._arguments import number
+from rxllm.operators.transforming._snapshots import Snapshot, snapshot_operator
 
 if TYPE_CHECKING:
     from rxllm.operators.transforming._markdown import Markdown
@@ -59,7 +60,8 @@ def markdown_to_html(
     table. An `Html` replaces what its block showed before; only the open block, the last one, is
     rendered again. A block is final once the first line of the next one is complete, or at the
     end. While that line is under way it is shown with the open block. HTML that has not changed is
-    not sent. The text itself is dropped, other chunks pass at once.
+    not sent. The text itself is dropped. Other chunks (reasoning in a batch, too) pass at once, and
+    so may overtake text that is not rendered yet.
 
     The joined HTML of the final blocks is that of the whole text, however it is cut into chunks.
     This is CommonMark with tables and strikethrough, and with these differences, which make it
@@ -67,7 +69,8 @@ def markdown_to_html(
     or mailto (a relative one, too) is shown as text; an image is a link behind a `!`, since it
     would load by itself; a reference definition (`[1]: https://...`) is text.
 
-    - Completion, error: `End`, completion and an error make all blocks final.
+    - Completion, error: `End`, completion and an error make all blocks final, and so does
+      `Notice("failed")` those of its stream.
     - Restart: what is open of that stream is dropped, its blocks count from 0 again. The notice
       is passed on: a page then removes all blocks.
     - Disposal: upstream and timers are disposed, the open block is dropped.
@@ -82,6 +85,7 @@ def markdown_to_html(
 
     Raises:
         ValueError: `seconds` is no finite time above 0.
+        TypeError: `seconds` is no number.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -99,7 +103,7 @@ def markdown_to_html(
     # Here, since it takes as long as a tenth of `import rxllm`, which most programs don't need.
     from rxllm.operators.transforming._markdown import Markdown
 
-    seconds = interval("markdown_to_html", seconds)
+    seconds = number("seconds", seconds, "the least time between two renderings", above=0)
     markdown = Markdown()
     return snapshot_operator(lambda source: _Rendering(source, markdown), seconds)
 

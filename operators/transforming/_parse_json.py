@@ -10,9 +10,10 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk, Json
 from rxllm.errors import MalformedStreamError
+from rxllm.operators._arguments import number
 from rxllm.operators.transforming._json_schema import Check, SchemaViolation, check_of
 from rxllm.operators.transforming._json_text import JsonText
-from rxllm.operators.transforming._snapshots import Snapshot, interval, snapshot_operator
+from rxllm.operators.transforming._snapshots import Snapshot, snapshot_operator
 
 __all__ = ["parse_json"]
 
@@ -35,8 +36,9 @@ def parse_json(
     Each `Json` holds the whole value as far as it has come; one that equals the last one is not
     sent. A string that has not ended is shown as far as it goes; a number at the end may still
     grow; `tru` is not shown. `complete` is True on the last one, which leaves as soon as the
-    value is closed, once it has been checked. The text itself is dropped, other chunks pass at
-    once. A stream without text gets no `Json`.
+    value is closed, once it has been checked. The text itself is dropped. Other chunks (reasoning
+    in a batch, too) pass at once: they do not wait for the next look, and so may overtake up to
+    `seconds` of text. A stream without text gets no `Json`.
 
     The value begins at the first `{` or `[` of the answer: a code fence or a sentence before it
     is left out, and so is all that follows the value, also a second one. An answer that begins
@@ -49,7 +51,8 @@ def parse_json(
     same.
 
     - Completion, error: `End` and completion in the midst of the value send what it had come to,
-      and then fail. On an error what it had come to leaves first, not complete.
+      and then fail. On an error what it had come to leaves first, not complete; and so it does on
+      the `Notice("failed")` of its stream, after a merge.
     - Restart: what has been read of that stream is dropped; its value begins anew.
     - Disposal: upstream and timers are disposed, what has been read is dropped.
     - Demand: passes through; while the subscriber's valve is closed no incomplete value is sent.
@@ -67,7 +70,8 @@ def parse_json(
 
     Raises:
         ValueError: `seconds` is no finite time above 0, or a dictionary is no JSON Schema.
-        TypeError: `schema` is nothing that a value can be checked against.
+        TypeError: `schema` is nothing that a value can be checked against, or asynchronous, or
+            `seconds` is no number; into `on_error`: a function has returned an awaitable.
         ImportError: `schema` is a JSON Schema, and jsonschema is not installed.
         MalformedStreamError: into `on_error`: the answer holds no JSON (the message says where,
             `__cause__` is the `JSONDecodeError`), or its value does not fit the schema. `partial`
@@ -85,7 +89,7 @@ def parse_json(
     4.0 Json(value={'name': 'Mia', 'age': 3}, complete=True, source=None)
     5.0 |
     """
-    seconds = interval("parse_json", seconds)
+    seconds = number("seconds", seconds, "the least time between two incomplete values", above=0)
     check = check_of(schema)
     return snapshot_operator(lambda source: _Reading(source, check), seconds)
 

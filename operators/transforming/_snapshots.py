@@ -16,20 +16,19 @@ from reactivex.disposable import (
     SingleAssignmentDisposable,
 )
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
 from rxllm.operators._pacer import RESOLUTION
 from rxllm.operators._per_source import concerned
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
-__all__ = ["Snapshot", "interval", "snapshot_operator"]
+__all__ = ["Snapshot", "snapshot_operator"]
 
 
 class Snapshot(ABC):
     """What an operator makes of the text of one source, from its beginning or a restart on.
 
     What the methods append to `out` is sent, in its order. What they raise is then the error of
-    the stream: they call no observer, so that it can only be their own or that of a user's
-    function.
+    the stream: they call no observer, so it can only be their own or that of a user's function.
     """
 
     __slots__ = ("unread",)
@@ -59,13 +58,6 @@ class Snapshot(ABC):
         """Nothing more comes, since the stream has failed."""
 
 
-def interval(operator: str, seconds: float) -> float:
-    """`seconds` as a float, checked."""
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"{operator}: seconds is a finite time above 0, not {seconds!r}")
-    return float(seconds)
-
-
 def snapshot_operator(
     snapshot_of: Callable[[str | None], Snapshot], seconds: float
 ) -> Callable[[Observable[Chunk]], Observable[Any]]:
@@ -76,8 +68,9 @@ def snapshot_operator(
     the time, however long the text is. Text that came too early for a look is looked at by one
     timer. While the subscriber's valve is closed there are none.
 
-    Other chunks pass at once. A restart drops the snapshot. An `End` or a restart that names no
-    source concerns all. Demand and the scheduler pass through.
+    Other chunks pass at once, also those in a batch: so they may overtake text that waits for a
+    look. A restart drops the snapshot. An `End` or a restart that names no source concerns all.
+    Demand and the scheduler pass through.
 
     Args:
         snapshot_of: makes the snapshot of a source, when its first text comes.
@@ -143,13 +136,17 @@ class _Looking:
     def on_next(self, chunk: Chunk) -> None:
         if self._stopped:
             return
-        if type(chunk) is Token or type(chunk) is Batch:
-            if chunk.text:
-                self._on_text(chunk.source, chunk.text)
+        if type(chunk) is Token:
+            self._on_text(chunk, [])
+            return
+        if type(chunk) is Batch:
+            self._on_text(chunk, [part for part in chunk.chunks if type(part) is not Token])
             return
         out: list[Any] = []
         if type(chunk) is End:
             self._read_all(chunk.source, out)
+        elif is_failure(chunk):
+            self._read_all(chunk.source, out, cut_off=True)
         elif is_restart(chunk):
             self._take(chunk.source)
         if self._last is None:
@@ -172,14 +169,15 @@ class _Looking:
             self._subscription.dispose()
         self._pass(out)
 
-    def _on_text(self, name: str | None, text: str) -> None:
-        source = self._sources.get(name)
-        if source is None:
-            source = self._sources[name] = _Source(self._snapshot_of(name))
-        out: list[Any] = []
-        self._read(partial(source.snapshot.feed, text), out)
-        if source.snapshot.unread and not source.waiting:
-            self._look_when_due(source, out)
+    def _on_text(self, chunk: Token | Batch, out: list[Any]) -> None:
+        """Feed the text of `chunk`, and send `out` with what comes of it."""
+        if chunk.text:
+            source = self._sources.get(chunk.source)
+            if source is None:
+                source = self._sources[chunk.source] = _Source(self._snapshot_of(chunk.source))
+            self._read(partial(source.snapshot.feed, chunk.text), out)
+            if source.snapshot.unread and not source.waiting:
+                self._look_when_due(source, out)
         if out or self._last is not None:
             self._pass(out)
 
@@ -242,6 +240,10 @@ class _Looking:
         try:
             while self._queue:
                 self._observer.on_next(self._queue.popleft())
+        except Exception:
+            self._queue.clear()
+            self._subscription.dispose()
+            raise  # of the subscriber: it ends the stream, also where a timer has led here
         finally:
             self._passing = False
         if self._last is not None:

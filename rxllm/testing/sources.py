@@ -62,10 +62,18 @@ class ColdChunks(_Recorded):
     ) -> abc.DisposableBase:
         valve = valve_of(scheduler) if self._demand else Valve()
         due: deque[object] = deque()
+        sending = False
 
         def send(_: bool = True) -> None:
-            while due and valve.is_open:
-                _deliver(due.popleft(), observer)
+            nonlocal sending
+            if sending:
+                return  # the valve was opened inside of on_next: the loop below goes on
+            sending = True
+            try:
+                while due and valve.is_open:
+                    _deliver(due.popleft(), observer)
+            finally:
+                sending = False
 
         def at(event: object) -> Callable[..., None]:
             def act(*_: object) -> None:

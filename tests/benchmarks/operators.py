@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import statistics
 import sys
@@ -19,6 +20,8 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 import reactivex as rx
+import structlog
+from prometheus_client import CollectorRegistry
 from reactivex import Observable
 from reactivex import operators as rx_ops
 from reactivex.scheduler import ImmediateScheduler
@@ -142,12 +145,21 @@ def timestamp() -> Operator:
 
 # Reasons why an operator may cost more than a pass-through.
 ANEW = "chunks are made anew"
+ENTRIES = "an entry with two clocks for each chunk"
 LETTERS = "a timer for each letter"
 QUEUES = "a queue, and a valve for demand"
+READS = "looks at every character"
 RENDERS = "it parses"
 SPLITS = "looks at every character, and makes pieces anew"
 TASK = "a task for each chunk"
 TIMER = "a timer for each piece that leaves"
+
+ANALYTICS = ops.StreamAnalytics()
+LOG = ops.DebugLog()
+QUIET = structlog.wrap_logger(
+    None, wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+)
+REGISTRY = CollectorRegistry()
 
 CASES = [
     Case(
@@ -210,6 +222,28 @@ CASES = [
     Case("text()", lambda: ops.text(), "map", upper_map),
     Case("error_boundary(f)", lambda: ops.error_boundary(lambda chunk: chunk), "map", bare),
     Case("measure(report)", lambda: ops.measure(lambda _: None), "timestamp", timestamp),
+    Case("analyzed(analytics)", lambda: ops.analyzed(ANALYTICS), "timestamp", timestamp),
+    Case("meter(registry)", lambda: ops.meter(REGISTRY), "timestamp", timestamp),
+    Case("trace()", lambda: ops.trace(), "timestamp", timestamp),
+    Case("log_stream()", lambda: ops.log_stream(QUIET), "timestamp", timestamp),
+    Case("debug(log)", lambda: ops.debug(LOG), "timestamp", timestamp, 12.0, ENTRIES),
+    Case("stages()", lambda: ops.stages(), "scan", scan_text),
+    Case(
+        "analyze_text(report)",
+        lambda: ops.analyze_text(lambda _: None),
+        "scan",
+        scan_text,
+        60.0,
+        READS,
+    ),
+    Case(
+        "sentiment_and_keywords(report)",
+        lambda: ops.sentiment_and_keywords(lambda _: None),
+        "scan",
+        scan_text,
+        60.0,
+        READS,
+    ),
     Case("progress(10)", lambda: ops.progress(10), "scan", scan_text),
     Case("cost()", lambda: ops.cost(), "map", bare),
     Case("pausable(control)", lambda: ops.pausable(ops.Control()), "map", bare),

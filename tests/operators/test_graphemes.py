@@ -7,7 +7,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxllm.operators._graphemes import LONGEST_GRAPHEME, graphemes, settled
+from rxllm.operators._graphemes import LONGEST_GRAPHEME, border, graphemes, settled
 from tests.operators.texts import cut_texts
 
 TORN = st.text("a\r\n\u0301\u200d👩🚀🏽🇳🇴字नि", max_size=30)
@@ -33,6 +33,20 @@ def test_a_very_long_one_is_cut_after_each_64_characters() -> None:
     letters = graphemes(text)
     assert [len(letter) for letter in letters] == [1, 64, 64, 23, 1]
     assert "".join(letters) == text
+
+
+@pytest.mark.parametrize(
+    "letters",
+    [
+        ["🇳🇴"] * 40_000,
+        ["a" + "\u0301" * 63, *["\u0301" * 64] * 1_500],
+        ["a" + "\u0301" * 63, "\u0301" * 36] * 2_000,
+        ["👩\u200d🚀", "字", "é", "\r\n", "각"] * 10_000,
+    ],
+    ids=["flags", "one long", "many long", "mixed"],
+)
+def test_a_text_of_any_length_is_split_at_a_cost_that_grows_with_it(letters: list[str]) -> None:
+    assert graphemes("".join(letters)) == letters
 
 
 @pytest.mark.parametrize(
@@ -73,3 +87,16 @@ def test_what_is_sent_when_settled_is_the_same_however_it_is_cut(
         rest = rest[length:]
         assert len(rest) < LONGEST_GRAPHEME
     assert sent + graphemes(rest) == graphemes(text)
+
+
+@given(
+    st.lists(TORN | st.text("각힣\u1161\u11a8\u1100한 a.ー。", max_size=9)).map("".join), st.data()
+)
+def test_a_border_is_where_the_list_of_graphemes_has_one(text: str, data: st.DataObject) -> None:
+    borders = [0]
+    for letter in graphemes(text):
+        borders.append(borders[-1] + len(letter))
+    start = data.draw(st.sampled_from(borders))
+    if start < len(text):
+        place = data.draw(st.integers(start + 1, len(text)))
+        assert border(text, start, place) == min(each for each in borders if each >= place)

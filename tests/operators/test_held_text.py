@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxllm.chunks import Batch, Chunk, Progress, Reasoning, Token, text_of
+from rxllm.operators import _held_text
 from rxllm.operators._held_text import HeldText, confidence_of, parts_of
 
 PROGRESS = Progress(1, 0.5)
@@ -65,6 +66,21 @@ def test_a_batch_is_cut_between_and_inside_of_its_chunks() -> None:
         Batch((Token("b", 0.5), Reasoning("hm"), Token("c")), "bc", source="left")
     ]
     assert text.take_all() == [Batch((Token("d"),), "d", source="left")]
+
+
+def test_cutting_a_batch_costs_what_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[object] = []
+
+    def counted(chunk: object) -> str:
+        looked_at.append(chunk)
+        return text_of(chunk)
+
+    monkeypatch.setattr(_held_text, "text_of", counted)
+    text = held(Batch((Token("ab"),) * 1000, "ab" * 1000))
+    pieces = [text.take(1) for _ in range(2000)]
+    assert "".join(text_of(piece) for [piece] in pieces) == "ab" * 1000
+    assert len(looked_at) < 10 * 2000
+    assert not text
 
 
 def test_the_parts_of_chunks_are_those_inside_of_batches() -> None:

@@ -9,9 +9,9 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as rx_ops
 
-from rxllm.chunks import Chunk, Notice, Token
+from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Start, Token, Usage
 from rxllm.models.scripted import ScriptedModel
-from rxllm.operators._pacer import Pacer
+from rxllm.operators._pacer import Pacer, has_text
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve, with_valve
 
@@ -185,6 +185,76 @@ def test_a_restart_drops_only_what_is_held_of_its_source(marbles: Marbles) -> No
         Notice("restart", source="left"),
         COMPLETED,
     ]
+
+
+def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Marbles) -> None:
+    lookup = {"U": Usage(1, 2), "P": Progress(1, 0.5), "N": Notice("degraded")}
+    source = marbles.cold("(S,a,U,b,P,N,E,R,S,c)|", lookup=lookup)
+    marbles.valve.close()
+    marbles.at(9, marbles.valve.open)
+    assert [event for _, event in marbles.run(source.pipe(every(0)))] == [
+        Start("request-1", "model"),
+        *lookup.values(),
+        Notice("restart"),
+        Start("request-1", "model"),
+        Token("c"),
+        COMPLETED,
+    ]
+
+
+def test_due_is_asked_once_for_each_piece_whatever_is_dropped_behind_it(marbles: Marbles) -> None:
+    asked: list[Chunk] = []
+
+    class Asked(Every):
+        def due(self, since: float) -> float:
+            asked.append(self.queue[0][1])
+            return super().due(since)
+
+    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+        def subscribe(observer: Any, scheduler: Any = None) -> abc.DisposableBase:
+            return Asked(observer, scheduler, 5).start(source)
+
+        return Observable(subscribe)
+
+    left = marbles.cold("(a,b)---|", source="left")
+    right = marbles.cold("-x-R-R|", source="right")
+    marbles.run(rx.merge(left, right).pipe(operator))
+    assert [chunk.text for chunk in asked if isinstance(chunk, Token)] == ["a", "b"]
+
+
+def test_ready_is_told_when_on_next_has_returned_and_the_valve_is_open(marbles: Marbles) -> None:
+    told: list[str] = []
+
+    class Ready(Every):
+        def ready(self) -> None:
+            told.append("ready")
+
+    def on_next(_: Chunk) -> None:
+        marbles.valve.close()
+        marbles.valve.open()
+        told.append("has it")
+
+    def subscribe(observer: Any, scheduler: Any = None) -> abc.DisposableBase:
+        return Ready(observer, scheduler, 1).start(marbles.cold("ab"))
+
+    Observable[Chunk](subscribe).subscribe(
+        on_next, scheduler=with_valve(marbles.scheduler, marbles.valve)
+    )
+    marbles.advance_to(9)
+    assert told == ["has it", "ready"] * 2
+
+
+def test_what_says_something_has_text() -> None:
+    says: list[Chunk] = [Token("a"), Reasoning("hm"), Batch((Token(""), Reasoning("hm")), "")]
+    says_nothing: list[Chunk] = [
+        Token(""),
+        Reasoning(""),
+        Batch((Token(""),), ""),
+        Usage(1, 2),
+        End("stop"),
+    ]
+    assert all(map(has_text, says))
+    assert not any(map(has_text, says_nothing))
 
 
 @pytest.mark.parametrize("diagram", ["ab|", "ab#", "ab"])

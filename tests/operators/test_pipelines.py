@@ -28,6 +28,7 @@ from rxllm.chunks import (
     Json,
     Notice,
     Progress,
+    Reasoning,
     Start,
     Token,
     Usage,
@@ -117,6 +118,16 @@ MARKDOWN = ["# a\n", "- b\n", "*c*", "\n\n", "```\n", "<b>", "| d |\n|---|\n", "
 
 PIPELINES = st.lists(st.sampled_from(sorted(CATALOGUE)), min_size=1, max_size=6)
 
+HOLDERS = ["buffered", "rate_limit", "smooth"]
+PACKERS = ["batch", "throttle"]
+CUTTERS = ["words", "rechunk(5)"]
+HOLDING = st.tuples(*(st.sampled_from(each) for each in (HOLDERS, PACKERS, CUTTERS))).map(list)
+"""What holds the source, what packs by time, and what cuts into several pieces."""
+
+BURSTS = st.lists(
+    st.sampled_from([Token("a b c "), Token("d e f "), 0.02, 0.04]), min_size=9, max_size=40
+)
+
 SOME = settings(
     max_examples=400,
     deadline=None,
@@ -157,10 +168,12 @@ def told(draw: st.DrawFn, source: str | None = None) -> tuple[str, list[Any]]:
     for place, piece in enumerate(pieces):
         if wait := draw(st.sampled_from([0.0, 0.0, 0.004, 0.06, 0.7])):
             steps.append(wait)
-        kind = draw(st.sampled_from(["token", "token", "token", "batch", "marked"]))
-        if kind == "batch":
+        kind = draw(st.sampled_from(["token", "token", "token", "batch", "thought", "marked"]))
+        if kind in ("batch", "thought"):
             half = len(piece) // 2
-            parts = (Token(piece[:half], source=source), Token(piece[half:], source=source))
+            thought = (Reasoning(f"hm {place}", source=source),) if kind == "thought" else ()
+            parts = (Token(piece[:half], source=source), *thought)
+            parts += (Token(piece[half:], source=source),)
             steps.append(Batch(parts, piece, source=source))
         else:
             steps.append(Token(piece, source=source))
@@ -175,6 +188,11 @@ def answer(steps: Sequence[Any], source: str | None = None) -> list[Any]:
     return [start, *steps, Usage(1, 2, source=source), End("stop", source=source)]
 
 
+def thoughtful(piece: str) -> Batch:
+    """A piece of text in a batch, with a thought."""
+    return Batch((Reasoning("hm"), Token(piece)), piece)
+
+
 def piped(stream: Observable[Chunk], pipeline: list[str]) -> Observable[Chunk]:
     return stream.pipe(*(CATALOGUE[name].make() for name in pipeline))
 
@@ -185,16 +203,31 @@ def plainly(text: str, pipeline: list[str]) -> str:
     return text
 
 
-def heard(stream: Observable[Chunk], *, leave_after: int | None = None) -> list[Any]:
-    """All events of a subscription, in virtual time, which leaves nothing behind."""
+def heard(
+    stream: Observable[Chunk], *, leave_after: int | None = None, toggles: bool = False
+) -> list[Any]:
+    """All events of a subscription, in virtual time, which leaves nothing behind.
+
+    One that `toggles` closes or opens its valve inside of `on_next`, or closes it soon after;
+    closed, it opens soon.
+    """
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
         events: list[Any] = []
+        timers: list[asyncio.TimerHandle] = []
         ended = asyncio.Event()
 
         def on_next(chunk: Chunk) -> None:
             events.append(chunk)
+            if not valve.is_open:
+                valve.open()
+            elif toggles:
+                if len(events) % 2:
+                    timers.append(loop.call_later(0.02, valve.close))
+                else:
+                    valve.close()
+                timers.append(loop.call_later(0.08, valve.open))
             if len(events) == leave_after:
                 ended.set()
 
@@ -213,6 +246,8 @@ def heard(stream: Observable[Chunk], *, leave_after: int | None = None) -> list[
             await asyncio.wait_for(ended.wait(), 3600)
             before = len(events)
             subscription.dispose()
+            for timer in timers:
+                timer.cancel()
             await scheduler.settle()
         assert len(events) == before, "it was heard after it had ended"
         return events
@@ -242,6 +277,12 @@ def others(events: Sequence[Any]) -> list[Any]:
     ]
 
 
+def thoughts(events: Sequence[Any]) -> list[str]:
+    """Reasoning, in batches too, in its order."""
+    parts = [part for event in events for part in getattr(event, "chunks", (event,))]
+    return [part.text for part in parts if isinstance(part, Reasoning)]
+
+
 def lengths_before_markers(events: Sequence[Any]) -> list[int]:
     lengths, length = [], 0
     for event in events:
@@ -265,10 +306,12 @@ def test_each_alone_says_what_the_plain_function_says(name: str) -> None:
 
 
 @SOME
-@given(PIPELINES, told())
-def test_text_and_order_to_the_end(pipeline: list[str], drawn: tuple[str, list[Any]]) -> None:
+@given(PIPELINES, told(), st.booleans())
+def test_text_and_order_to_the_end(
+    pipeline: list[str], drawn: tuple[str, list[Any]], toggles: bool
+) -> None:
     text, steps = drawn
-    events = heard(piped(Story(answer(steps)).stream(), pipeline))
+    events = heard(piped(Story(answer(steps)).stream(), pipeline), toggles=toggles)
     assert text_heard(events) == plainly(text, pipeline)
     assert events[-1] is COMPLETED
     assert [event for event in events if isinstance(event, End)] == [events[-2]]
@@ -278,6 +321,7 @@ def test_text_and_order_to_the_end(pipeline: list[str], drawn: tuple[str, list[A
         assert said == expected[: len(said)]
     else:
         assert others(events) == others(answer(steps))
+        assert thoughts(events) == thoughts(steps)
         if plainly(ATOMS[0], pipeline) and len(plainly(text, pipeline)) == len(text):
             came, left = lengths_before_markers(steps), lengths_before_markers(events)
             assert all(a <= b for a, b in zip(came, left, strict=True)), "overtook held text"
@@ -326,19 +370,35 @@ def test_a_restart_at_any_position(
 
 
 @SOME
-@given(PIPELINES, told("left"), told("right"))
+@given(PIPELINES, told("left"), told("right"), st.booleans())
 def test_two_sources(
-    pipeline: list[str], left: tuple[str, list[Any]], right: tuple[str, list[Any]]
+    pipeline: list[str],
+    left: tuple[str, list[Any]],
+    right: tuple[str, list[Any]],
+    toggles: bool,
 ) -> None:
     stream = rx.merge(
         Story(answer(left[1], "left")).stream(), Story(answer(right[1], "right")).stream()
     )
-    events = heard(piped(stream, pipeline))
+    events = heard(piped(stream, pipeline), toggles=toggles)
     assert events[-1] is COMPLETED
     for source, text in (("left", left[0]), ("right", right[0])):
         assert text_heard(events, source) == plainly(text, pipeline)
         ends = [e for e in events if isinstance(e, End) and e.source == source]
         assert len(ends) == 1
+
+
+@SOME
+@given(HOLDING, BURSTS, st.booleans())
+def test_what_holds_under_a_subscriber_that_toggles_its_valve(
+    pipeline: list[str], steps: list[Any], restarts: bool
+) -> None:
+    """What one of them holds must not overtake what another one is sending."""
+    first = [*answer(steps)[:-1], Notice("restart")] if restarts else []
+    events = heard(piped(Story([*first, *answer(steps)]).stream(), pipeline), toggles=True)
+    assert text_heard(events) == plainly("".join(map(text_of, steps)), pipeline)
+    assert events[-2:] == [End("stop"), COMPLETED]
+    assert others(events) == others([*first, *answer(steps)])
 
 
 @SOME
@@ -370,13 +430,15 @@ def test_json_among_others(
 ) -> None:
     text = json.dumps({"value": value}, ensure_ascii=False)
     _, pieces = data.draw(cut_texts(st.just(text)))
-    story = Story(answer([step for piece in pieces for step in (Token(piece), 0.03)]))
-    stream = piped(piped(story.stream(), before).pipe(ops.parse_json()), after)
-    events = heard(stream)
+    pieces = [*pieces, ""]
+    steps = [step for piece in pieces for step in (thoughtful(piece), 0.03)]
+    stream = piped(piped(Story(answer(steps)).stream(), before).pipe(ops.parse_json()), after)
+    events = heard(stream, toggles=data.draw(st.booleans()))
     assert [event.value for event in events if isinstance(event, Json) and event.complete] == [
         {"value": value}
     ]
     assert others(events) == others(answer([]))
+    assert thoughts(events) == ["hm"] * len(pieces)
     assert (text_heard(events), events[-1]) == ("", COMPLETED)
 
 
@@ -391,7 +453,7 @@ def test_markdown_among_others(
 
     text, pieces = drawn
     whole = Story(answer([Token(text)])).stream().pipe(ops.markdown_to_html())
-    cut = Story(answer([step for piece in pieces for step in (Token(piece), 0.03)]))
+    cut = Story(answer([step for piece in pieces for step in (thoughtful(piece), 0.03)]))
     rendered: Observable[Any] = piped(cut.stream(), before).pipe(ops.markdown_to_html())
     assert page(piped(rendered, after)) == page(whole)
 

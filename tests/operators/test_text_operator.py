@@ -108,6 +108,37 @@ def test_a_restart_drops_the_state_unasked(marbles: Marbles) -> None:
     ]
 
 
+def test_a_restart_sends_what_the_state_leaves_of_what_it_holds(marbles: Marbles) -> None:
+    class Leaving(Waiting):
+        def restart(self) -> Iterable[Chunk]:
+            return self.held[1:]
+
+    stream = marbles.cold("a-P-R-b|", lookup={"P": Progress(1, 0.5)}).pipe(text_operator(Leaving))
+    assert [event for _, event in marbles.run(stream)] == [
+        Progress(1, 0.5),
+        Notice("restart"),
+        Token("b"),
+        COMPLETED,
+    ]
+
+
+def test_once_the_subscriber_has_left_the_state_is_not_gone_on_with(marbles: Marbles) -> None:
+    asked: list[str] = []
+
+    class Asking(Doubting):
+        def end(self) -> Iterator[Chunk]:
+            yield from self.held
+            asked.append("after the last text")
+
+    def leave(_: Chunk) -> None:
+        subscription.dispose()
+
+    stream = marbles.cold("a-|").pipe(text_operator(Asking))
+    subscription = stream.subscribe(leave, scheduler=marbles.scheduler)
+    marbles.advance_to(9)
+    assert asked == []
+
+
 @pytest.mark.parametrize(("state", "place"), [(Doubting, 0), (Waiting, 1)])
 def test_what_is_no_text_is_for_the_state_to_queue(
     state: type[TextState], place: int, marbles: Marbles
@@ -148,10 +179,13 @@ def test_an_error_of_the_subscriber_is_none_of_the_stream() -> None:
     def on_next(_: Chunk) -> None:
         raise LookupError("of the subscriber")
 
-    source: rx.Observable[Chunk] = rx.of(Token("a"), Token("b"))
+    source: rx.Subject[Chunk] = rx.Subject()
+    source.pipe(text_operator(Doubting)).subscribe(on_next, errors.append)
+    source.on_next(Token("a"))
     with pytest.raises(LookupError):
-        source.pipe(text_operator(Doubting)).subscribe(on_next, errors.append)
-    assert errors == []
+        source.on_next(Token("b"))
+    source.on_next(Token("c"))  # it has ended
+    assert (errors, source.observers) == ([], [])
 
 
 def test_two_subscriptions_and_early_disposal(marbles: Marbles) -> None:
@@ -177,3 +211,12 @@ def test_demand_and_the_scheduler_pass_through(marbles: Marbles) -> None:
     marbles.valve.open()
     marbles.advance_to(20)
     assert recording.chunks == [Token("a"), Token("b")]
+
+
+def test_the_failure_of_one_of_several_decides_what_is_held_of_it(marbles: Marbles) -> None:
+    failed = Notice("failed", source="left")
+    left = marbles.cold("a-b-f|", source="left", lookup={"f": failed})
+    right = marbles.cold("x-------y|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(text_operator(Waiting)))
+    assert [(time, event) for time, event in events if event == failed] == [(4.0, failed)]
+    assert events.index((4.0, Token("b", source="left"))) < events.index((4.0, failed))

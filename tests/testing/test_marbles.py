@@ -1,5 +1,7 @@
 """Chunk marbles: what is drawn is what comes, when it comes, and who listened."""
 
+from typing import Any
+
 import pytest
 import reactivex as rx
 from reactivex import operators as rx_ops
@@ -7,6 +9,7 @@ from reactivex import operators as rx_ops
 from rxllm.chunks import End, Notice, Reasoning, Start, Token
 from rxllm.errors import RxLLMError
 from rxllm.testing import COMPLETED, Marbles
+from rxllm.valve import with_valve
 
 
 def test_elements_are_tokens_and_capitals_are_the_other_chunks() -> None:
@@ -102,6 +105,27 @@ def test_what_waits_is_sent_only_as_long_as_the_valve_stays_open() -> None:
 
     stream = marbles.cold("(a,b,|)", demand=True).pipe(rx_ops.do_action(close_again))
     assert marbles.run(stream, until=6) == [(5.0, Token("a"))]
+
+
+def test_a_valve_that_opens_inside_of_on_next_keeps_the_order() -> None:
+    marbles, got = Marbles(), []
+    depth = 0
+
+    def on_next(chunk: Any) -> None:
+        nonlocal depth
+        depth += 1
+        assert depth == 1, "called inside of itself"
+        marbles.valve.close()
+        marbles.valve.open()
+        got.append(chunk.text)
+        depth -= 1
+
+    stream = marbles.cold("(a,b,c)|", demand=True)
+    marbles.valve.close()
+    stream.subscribe(on_next, scheduler=with_valve(marbles.scheduler, marbles.valve))
+    marbles.advance_to(20)
+    marbles.valve.open()
+    assert got == ["a", "b", "c"]
 
 
 def test_a_source_without_demand_pushes_all_the_same() -> None:

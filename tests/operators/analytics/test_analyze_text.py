@@ -189,11 +189,36 @@ def test_a_report_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> No
     assert "disk full" in error.__notes__[0]
 
 
-def test_bad_arguments_are_refused_at_the_call() -> None:
-    with pytest.raises(TypeError, match="function"):
-        ops.analyze_text("report")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="every"):
-        ops.analyze_text(print, every=0)
+def test_a_report_that_raises_is_not_called_again(marbles: Marbles) -> None:
+    """Neither for the error that it made, nor for what a source goes on to push."""
+    got: list[int] = []
+
+    def report(text: TextFigures) -> None:
+        got.append(text.tokens)
+        raise OSError("disk full")
+
+    tokens = [Token("a"), Token("b"), Token("c")]
+    for stream in (marbles.cold("a-b-c|"), rx.from_iterable(tokens)):
+        events = marbles.run(stream.pipe(ops.analyze_text(report, every=1)))
+        assert [repr(event) for _, event in events] == ["OSError('disk full')"]
+        assert not hasattr(events[0][1], "__notes__")
+    assert got == [1, 1]
+
+
+async def asynchronous(_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("report", ["report", None, asynchronous])
+def test_what_is_no_function_is_refused_at_the_call(report: Any) -> None:
+    with pytest.raises(TypeError, match="report is a function"):
+        ops.analyze_text(report)
+
+
+@pytest.mark.parametrize("every", [0, True, 2.5, float("nan"), "3"])
+def test_what_is_no_number_of_tokens_is_refused_at_the_call(every: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="every"):
+        ops.analyze_text(print, every=every)
 
 
 @given(cut_texts())

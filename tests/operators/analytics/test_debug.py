@@ -1,5 +1,6 @@
 """`debug`: the last 1000 entries of a stream, filter, export (row I7)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -7,8 +8,9 @@ import pytest
 import reactivex as rx
 
 from rxllm import operators as ops
-from rxllm.chunks import End, Notice, Start, Token
+from rxllm.chunks import Chunk, End, Json, Notice, Start, Token
 from rxllm.operators import DebugEntry, DebugLog
+from rxllm.operators.analytics._watching import Watcher
 from rxllm.testing import Marbles
 
 
@@ -88,14 +90,60 @@ def test_it_is_exported_as_lines_of_json() -> None:
     assert b'"event":"subscribed"' in lines[0]
 
 
+def test_what_json_cannot_express_does_not_keep_the_others_from_being_exported() -> None:
+    lookup = {"j": Json({"at": object()}), "s": Token("half \ud800"), "n": Json({"\udc00": 1j})}
+    lines = logged("a-j-s-n|", lookup=lookup).export().splitlines()
+    chunks = [msgspec.json.decode(line).get("chunk", {}) for line in lines]
+    assert chunks[1]["text"] == "a"
+    assert chunks[2]["value"]["at"].startswith("<object object")
+    assert chunks[3] == {"type": "token", "text": "half ?"}
+    assert chunks[4]["value"] == {"?": "1j"}
+
+
+class Full(DebugLog):
+    """A log that can't be written to after its first entry."""
+
+    def watcher(self, clock: Callable[[], float]) -> Watcher:
+        writer = super().watcher(clock)
+        setattr(writer, "chunk", self.refuse)  # noqa: B010 - a method, to the type checker
+        return writer
+
+    def refuse(self, _: Chunk) -> None:
+        raise MemoryError("full")
+
+
+def test_a_log_that_fails_is_the_error_of_the_stream(marbles: Marbles) -> None:
+    log, source = Full(), marbles.cold("-a-b|")
+    events = marbles.run(source.pipe(ops.debug(log)))
+    assert [(time, repr(event)) for time, event in events] == [(1.0, "MemoryError('full')")]
+    assert [entry.event for entry in log] == ["subscribed", "failed"]
+    assert source.subscriptions == [(0.0, 1.0)]
+
+
 def test_demand_passes_through(marbles: Marbles) -> None:
     marbles.valve.close()
     stream = marbles.cold("a-b", demand=True).pipe(ops.debug(DebugLog()))
     assert marbles.run(stream, until=9) == []
 
 
-def test_bad_arguments_are_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="size"):
-        DebugLog(0)
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"event": "fail"}, "event is one of subscribed, chunk"),
+        ({"kind": "Token"}, "kind is the class"),
+        ({"last": -1}, "last is how many"),
+        ({"last": 2.5}, "last is how many"),
+        ({"after": -1}, "after is the number"),
+    ],
+)
+def test_what_cannot_be_selected_is_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        DebugLog().select(**wrong)
+
+
+@pytest.mark.parametrize("size", [0, True, 1.5, float("nan")])
+def test_bad_arguments_are_refused_at_the_call(size: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="size"):
+        DebugLog(size)
     with pytest.raises(TypeError, match="DebugLog"):
         ops.debug([])  # type: ignore[arg-type]

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+import reactivex as rx
+import structlog
 from structlog.testing import capture_logs
 
 from rxllm import operators as ops
@@ -81,6 +83,58 @@ def test_a_batch_counts_its_chunks() -> None:
     assert lines("B|", lookup={"B": batch})[-1]["chunks"] == 2
 
 
+def test_of_a_merge_one_source_that_begins_again_leaves_the_others_counts(
+    marbles: Marbles,
+) -> None:
+    left = marbles.cold("ab-cd-R-e-|", source="left")
+    right = marbles.cold("xyz-|", source="right")
+    with capture_logs() as captured:
+        marbles.run(rx.merge(left, right).pipe(ops.log_stream()), until=99)
+    assert (captured[-1]["chunks"], captured[-1]["characters"]) == (2, 4)
+    assert [line.get("source") for line in captured] == ["left", "left", None]
+
+
+def test_never_and_empty() -> None:
+    assert [line["event"] for line in lines("")] == ["stream.cancelled"]
+    assert [line["event"] for line in lines("|")] == ["stream.completed"]
+
+
+def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+    stream = marbles.cold("ab-c-|").pipe(ops.log_stream())
+    with capture_logs() as captured:
+        marbles.subscribe(stream)
+        marbles.advance_to(3)
+        marbles.subscribe(stream)
+        marbles.advance_to(99)
+    last = [line for line in captured if line["event"] == "stream.completed"]
+    assert [(line["chunks"], line["characters"], line["seconds"]) for line in last] == [
+        (2, 3, 5.0),
+        (2, 3, 5.0),
+    ]
+
+
+def test_disposal_and_demand(marbles: Marbles) -> None:
+    marbles.valve.close()
+    source = marbles.cold("a-b", demand=True)
+    recording = marbles.subscribe(source.pipe(ops.log_stream()))
+    marbles.advance_to(9)
+    recording.dispose()
+    assert (recording.events, source.subscriptions, marbles.timers) == ([], [(0.0, 9.0)], [])
+
+
+def test_a_chunk_is_logged_with_its_source(marbles: Marbles) -> None:
+    source = marbles.cold("a|", source="left")
+    with capture_logs() as captured:
+        marbles.run(source.pipe(ops.log_stream(chunks=True)))
+    assert captured[1] == {
+        "event": "stream.chunk",
+        "log_level": "debug",
+        "source": "left",
+        "type": "Token",
+        "characters": 1,
+    }
+
+
 def test_fields_and_source_are_bound_to_the_lines() -> None:
     got = lines("x|", lookup={"x": Start("1", "m", source="left")}, user="ada")
     assert (got[0]["user"], got[0]["source"], got[1]["user"]) == ("ada", "left", "ada")
@@ -120,3 +174,5 @@ def test_a_logger_that_fails_at_an_error_adds_a_note(marbles: Marbles) -> None:
 def test_what_is_no_structlog_logger_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="wrap_logger"):
         ops.log_stream(object())
+    with pytest.raises(TypeError, match="wrap_logger"):
+        ops.log_stream(structlog.BoundLogger)

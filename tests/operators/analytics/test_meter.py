@@ -201,6 +201,32 @@ def test_a_merge_is_one_operation(marbles: Marbles, registry: CollectorRegistry)
     assert [value for _, value in samples(registry, f"{TOKENS}_sum")] == [140.0, 10.0]
 
 
+def test_of_a_merge_each_source_has_its_own_usage_or_pieces(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    """Two tokens of one by its usage, eight pieces of the other, in 17 s."""
+    left = marbles.cold("a-a-a-a-U|", lookup={"U": Usage(5, 2)}, source="left")
+    right = marbles.cold("b-b-b-b-b-b-b-b--|", source="right")
+    marbles.run(rx.merge(left, right).pipe(ops.meter(registry)), until=99)
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [17.0 / 9]
+
+
+def test_of_a_merge_one_source_that_begins_again_leaves_the_others_counts(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    left = marbles.cold("a-b-U-R-c-d---|", lookup={"U": Usage(70, 9)}, source="left")
+    right = marbles.cold("x-V|", lookup={"V": Usage(7, 5)}, source="right")
+    marbles.run(rx.merge(left, right).pipe(ops.meter(registry)), until=99)
+    assert [value for _, value in samples(registry, f"{TOKENS}_sum")] == [77.0, 14.0]
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [14.0 / 6]
+
+
+@pytest.mark.parametrize("wrong", [{"registry": "metrics"}, {"model": 3}, {"provider": 3}])
+def test_bad_arguments_are_refused_at_the_call(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(wrong))):
+        ops.meter(**wrong)
+
+
 def test_fifty_streams_in_virtual_time(registry: CollectorRegistry) -> None:
     model = ScriptedModel("word " * 20, by="word", delay=0.05, first_delay=0.5)
     marbles = Marbles()

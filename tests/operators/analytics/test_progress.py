@@ -139,10 +139,11 @@ def test_under_an_event_loop_it_goes_by_the_loops_clock() -> None:
     assert told[0] == Progress(2, 120.0, 2 / 120)
 
 
-@pytest.mark.parametrize("bad", [{"every": 0}, {"max_tokens": 0}])
-def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        ops.progress(**bad)
+@pytest.mark.parametrize("name", ["every", "max_tokens"])
+@pytest.mark.parametrize("number", [0, True, 2.5, float("nan"), "3"])
+def test_bad_arguments_are_refused_at_the_call(name: str, number: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=name):
+        ops.progress(**{name: number})
 
 
 def test_an_end_of_no_source_after_tokens_of_some_tells_of_no_tokens(marbles: Marbles) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rxllm import operators as ops
 from rxllm.models.scripted import ScriptedModel
-from rxllm.operators import ContentFigures, Lexicon
+from rxllm.operators import ContentFigures, Lexicon, read_lexicon
 from rxllm.operators.analytics._sentiment_and_keywords import _MostFrequent
 from rxllm.testing import Marbles
 from tests.operators.texts import cut_texts, events_of
@@ -184,9 +184,41 @@ def test_bad_arguments_are_refused_at_the_call(tmp_path: Path) -> None:
         ops.sentiment_and_keywords(print, 0)
     with pytest.raises(FileNotFoundError):
         ops.sentiment_and_keywords(print, lexicon=tmp_path / "none.toml")
+    for wrong in ("", 3, {"positive": ["good"]}):
+        with pytest.raises(TypeError, match="lexicon is a Lexicon or the path"):
+            ops.sentiment_and_keywords(print, lexicon=wrong)  # type: ignore[arg-type]
     (tmp_path / "bad.toml").write_text("positive = 3")
     with pytest.raises(ValueError, match=r"bad\.toml holds no lists"):
         ops.sentiment_and_keywords(print, lexicon=tmp_path / "bad.toml")
+
+
+def test_the_words_of_a_lexicon_are_found_however_they_are_written() -> None:
+    lexicon = Lexicon(
+        positive=frozenset({"GOOD", "Cafe\u0301"}),
+        negative=frozenset({"bad"}),
+        negations=frozenset({"Ain\u2019t"}),
+    )
+    (figures,) = reports(["good caf\u00e9, it ain't good"], None, lexicon=lexicon)
+    assert (figures.positive, figures.negative) == (2, 1)
+
+
+@pytest.mark.parametrize("words", ["good gone", 3, None])
+def test_a_lexicon_takes_sets_of_words(words: Any) -> None:
+    with pytest.raises(TypeError, match="positive is a set of words"):
+        Lexicon(positive=words, negative=frozenset())
+
+
+@pytest.mark.parametrize("word", ["user-friendly", "not bad", "", "!"])
+def test_a_word_that_is_none_or_several_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="negative takes single words"):
+        Lexicon(positive=frozenset(), negative=frozenset({word}))
+
+
+def test_such_a_word_in_a_file_is_refused_with_the_name_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('positive = "good user-friendly"\nnegative = "Bad"')
+    with pytest.raises(ValueError, match=r"own\.toml: positive takes .* 'user-friendly'"):
+        read_lexicon(path)
 
 
 FEELINGS = st.lists(

@@ -1,5 +1,7 @@
 """`stages`: initialise, choose model, generate, complete; the percentage never falls (row I4)."""
 
+import math
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
 
@@ -7,6 +9,9 @@ import pytest
 import reactivex as rx
 from hypothesis import given
 from hypothesis import strategies as st
+from reactivex import Observable, abc
+from reactivex import operators as rx_ops
+from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
 from rxllm.chunks import Batch, Notice, Progress, Token
@@ -98,6 +103,82 @@ def test_of_a_merge_only_the_end_of_all_is_complete(marbles: Marbles) -> None:
     assert complete == [6.0]
 
 
+def test_of_a_merge_one_source_that_begins_again_does_not_send_the_others_back(
+    marbles: Marbles,
+) -> None:
+    left = marbles.cold("S-a-b-R-S-c-E|", source="left")
+    right = marbles.cold("S-x-y--------z-E|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.stages(10, 2)))
+    told = [(e.stage, e.tokens, e.percentage) for _, e in events if isinstance(e, Progress)]
+    assert told == [
+        ("initialise", 0, 0.0),
+        ("choose_model", 0, 10.0),
+        ("generate", 0, 25.0),
+        ("generate", 2, 39.0),
+        ("generate", 4, 53.0),
+        ("generate", 4, 53.0),
+        ("complete", 4, 100.0),
+    ]
+
+
+def test_of_a_merge_the_last_one_that_generates_chooses_again(marbles: Marbles) -> None:
+    left = marbles.cold("S-a-----R-S-c-E|", source="left")
+    right = marbles.cold("S-x-E|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.stages()))
+    stages = [(time, e.stage) for time, e in events if isinstance(e, Progress)]
+    assert stages[3:] == [(8.0, "choose_model"), (12.0, "generate"), (15.0, "complete")]
+
+
+def test_a_subscriber_that_leaves_at_the_first_stage_costs_no_model_call(
+    marbles: Marbles,
+) -> None:
+    source = marbles.cold("S-a|")
+    events = marbles.run(source.pipe(ops.stages(), rx_ops.take(1)))
+    assert [getattr(event, "stage", event) for _, event in events] == ["initialise", COMPLETED]
+    assert (source.subscriptions, marbles.timers) == ([], [])
+
+
+def test_what_a_subscriber_raises_at_the_first_stage_is_no_error_of_the_stream(
+    marbles: Marbles,
+) -> None:
+    def refusing(_: object) -> None:
+        raise ConnectionResetError("the subscriber's own")
+
+    source, errors = marbles.cold("S-a|"), list[Exception]()
+    stream = source.pipe(ops.stages(), ops.retry_with_backoff(3))
+    with pytest.raises(ConnectionResetError, match="own"):
+        stream.subscribe(refusing, errors.append, scheduler=marbles.scheduler)
+    assert (source.subscriptions, errors, marbles.timers) == ([], [], [])
+
+
+def test_what_is_current_at_the_subscription_is_so_for_the_source(marbles: Marbles) -> None:
+    """A span around it, for one: requests of the source are its children."""
+    current = ContextVar("current", default="nothing")
+    seen: list[str] = []
+
+    def subscribe(*_: object) -> Disposable:
+        seen.append(current.get())
+        return Disposable()
+
+    stream = Observable[Any](subscribe).pipe(ops.stages())
+
+    def around(observer: abc.ObserverBase[Any], scheduler: Any = None) -> abc.DisposableBase:
+        token = current.set("a span")
+        try:
+            return stream.subscribe(observer, scheduler=scheduler)
+        finally:
+            current.reset(token)
+
+    marbles.subscribe(Observable[Any](around))
+    assert seen == ["a span"]
+
+
+def test_a_source_that_pushes_at_once(marbles: Marbles) -> None:
+    events = marbles.run(rx.from_iterable([Token("a"), Token("b")]).pipe(ops.stages(2, 1)))
+    told = [e.percentage for _, e in events if isinstance(e, Progress)]
+    assert told == [0.0, 25.0, 60.0, 95.0, 100.0]
+
+
 def test_disposal_and_demand(marbles: Marbles) -> None:
     source = marbles.cold("a-b-c", demand=True)
     recording = marbles.subscribe(source.pipe(ops.stages()))
@@ -116,7 +197,8 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     assert first.events[-1] == (1.0, COMPLETED)
 
 
-@pytest.mark.parametrize("bad", [{"max_tokens": 0}, {"every": 0}])
-def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        ops.stages(**bad)
+@pytest.mark.parametrize("name", ["max_tokens", "every"])
+@pytest.mark.parametrize("number", [0, True, 2.5, math.nan, "3"])
+def test_bad_arguments_are_refused_at_the_call(name: str, number: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=name):
+        ops.stages(**{name: number})

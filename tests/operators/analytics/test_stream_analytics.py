@@ -1,10 +1,14 @@
 """`StreamAnalytics`: figures over all streams (row I2)."""
 
+import math
 from typing import Any
 
 import pytest
 
 from rxllm import operators as ops
+from rxllm.chunks import Notice, Start
+from rxllm.errors import NoEventLoopError
+from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import StreamAnalytics
 from rxllm.testing import COMPLETED, Marbles
 
@@ -81,7 +85,7 @@ def test_the_history_is_bounded_and_forgets_what_was_found_by_id() -> None:
     analytics = StreamAnalytics()
     for number in range(130):
         play(analytics, "a|", f"story {number}")
-    assert len(analytics.history) == len(analytics._latest) == 100
+    assert len(analytics.history) == len(analytics._streams) == 100
     assert analytics.find("story 29") is None
     assert analytics.find("story 30") is not None
     assert analytics.created == 130
@@ -95,6 +99,36 @@ def test_an_id_that_comes_again_names_the_latest() -> None:
     assert found is not None
     assert found.tokens == 3
     assert [record.tokens for record in analytics.history] == [2, 3]
+
+
+def test_an_id_of_several_names_the_one_that_still_runs(marbles: Marbles) -> None:
+    analytics = StreamAnalytics(history=1)
+    operator = ops.analyzed(analytics, "story")
+    marbles.subscribe(marbles.cold("a---------|").pipe(operator))
+    marbles.subscribe(marbles.cold("ab-|").pipe(operator))
+    marbles.subscribe(marbles.cold("-----|").pipe(ops.analyzed(analytics, "other")))
+    marbles.advance_to(4)
+    ended = analytics.find("story")
+    marbles.advance_to(8)
+    running = analytics.find("story")
+    assert (ended and ended.outcome, running and running.outcome) == ("completed", "running")
+
+
+def test_a_subscription_that_never_began_is_no_stream() -> None:
+    """Without an event loop there is no clock to measure it by."""
+    analytics, errors = StreamAnalytics(), list[Exception]()
+    stream = ScriptedModel("a").stream("Hi").pipe(ops.analyzed(analytics, "story"))
+    stream.subscribe(print, errors.append)
+    assert isinstance(errors[0], NoEventLoopError)
+    assert (analytics.created, analytics.active, analytics.streams) == (0, 0, [])
+    assert analytics.find("story") is None
+
+
+def test_the_model_is_the_last_one_that_started() -> None:
+    analytics = StreamAnalytics()
+    chunks = {"S": Start("1", "first"), "n": Notice("fallback"), "T": Start("2", "second")}
+    play(analytics, "S-n-T-a|", lookup=chunks)
+    assert [record.model for record in analytics.history] == ["second"]
 
 
 def test_a_restart_counts_anew() -> None:
@@ -123,10 +157,16 @@ def test_demand_passes_through_and_nothing_is_left(marbles: Marbles) -> None:
     assert (recording.events, source.subscriptions, marbles.timers) == ([], [(0.0, 9.0)], [])
 
 
+@pytest.mark.parametrize("number", [0, -1, math.nan, math.inf, True, 2.5, "3"])
+def test_what_is_no_number_of_streams_is_refused(number: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="history is the number"):
+        StreamAnalytics(number)
+    with pytest.raises((ValueError, TypeError), match="last is the number"):
+        StreamAnalytics().report(number)
+
+
 def test_bad_arguments_are_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="history"):
-        StreamAnalytics(0)
-    with pytest.raises(ValueError, match="last"):
-        StreamAnalytics().report(0)
     with pytest.raises(TypeError, match="StreamAnalytics"):
         ops.analyzed("analytics")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="stream_id"):
+        ops.analyzed(StreamAnalytics(), 3)  # type: ignore[arg-type]

@@ -288,3 +288,31 @@ def test_what_is_no_tracer_is_refused_at_the_call() -> None:
 def test_without_a_tracer_the_global_one_is_used(marbles: Marbles) -> None:
     """It does nothing until the application sets a provider."""
     assert marbles.run(marbles.cold("S-a|").pipe(ops.trace())) == marbles.expect("S-a|")
+
+
+def test_of_a_merge_one_source_that_begins_again_leaves_the_others_usage(
+    marbles: Marbles, spans: Spans
+) -> None:
+    """Each attempt is billed once, in whatever order they come."""
+    left = marbles.cold("a-U-R-S-b-U|", lookup={"U": Usage(10, 2)}, source="left")
+    right = marbles.cold("x-U---|", lookup={"U": Usage(7, 3)}, source="right")
+    marbles.run(rx.merge(left, right).pipe(ops.trace(spans.tracer)), until=99)
+    used = attributes_of(spans.only)
+    assert used["gen_ai.usage.input_tokens"] == 27
+    assert used["gen_ai.usage.output_tokens"] == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("tracer", telemetry.Tracer),
+        ("tracer", "rxllm"),
+        ("request", "Hi"),
+        ("attributes", ["a"]),
+        ("model", 3),
+        ("provider", 3),
+    ],
+)
+def test_what_is_not_of_its_kind_is_refused_at_the_call(name: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} is"):
+        ops.trace(**{name: wrong})

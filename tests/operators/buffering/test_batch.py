@@ -30,7 +30,7 @@ def test_a_full_batch_leaves_at_once_and_the_last_one_at_the_end(marbles: Marble
     ]
 
 
-def test_without_an_end_chunk_the_last_batch_leaves_before_completion(marbles: Marbles) -> None:
+def test_c1_without_an_end_chunk_the_last_batch_leaves_before_completion(marbles: Marbles) -> None:
     stream = marbles.cold("a-b--|").pipe(ops.batch(size=3, seconds=60))
     assert marbles.run(stream) == [(5.0, packed("ab")), (5.0, COMPLETED)]
 
@@ -41,7 +41,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
-def test_what_is_held_leaves_before_an_error(marbles: Marbles) -> None:
+def test_c1_what_is_held_leaves_before_an_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("a-b-#", error=error).pipe(ops.batch(size=3, seconds=60))
     assert marbles.run(stream) == [(4.0, packed("ab")), (4.0, error)]
@@ -76,7 +76,7 @@ def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize(("size", "seconds"), [(5, 0.05), (10, 0.1)])
-def test_by_count_with_the_usual_figures(size: int, seconds: float) -> None:
+def test_c1_by_count_with_the_usual_figures(size: int, seconds: float) -> None:
     marbles = Marbles(seconds=0.001)
     stream = marbles.cold("abc" * 4 + "-x" * size + "-|").pipe(ops.batch(size, seconds))
     batches = [event for _, event in marbles.run(stream) if isinstance(event, Batch)]
@@ -84,14 +84,14 @@ def test_by_count_with_the_usual_figures(size: int, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(("size", "seconds"), [(5, 0.05), (10, 0.1)])
-def test_by_time_also_when_no_further_token_comes(size: int, seconds: float) -> None:
+def test_c1_by_time_also_when_no_further_token_comes(size: int, seconds: float) -> None:
     marbles = Marbles(seconds=0.01)
     stream = marbles.cold("--a-b").pipe(ops.batch(size, seconds))
     assert marbles.run(stream, until=5) == [(round(0.02 + seconds, 6), packed("ab"))]
     assert marbles.timers == []
 
 
-def test_twelve_in_twelve_out_when_time_flushes() -> None:
+def test_c1_twelve_in_twelve_out_when_time_flushes() -> None:
     marbles = Marbles(seconds=0.01)
     stream = marbles.cold("a--------" * 12 + "|").pipe(ops.batch())
     batches = [event for _, event in marbles.run(stream) if isinstance(event, Batch)]
@@ -106,6 +106,16 @@ def test_one_timer_serves_all_and_every_batch_gets_its_full_time(marbles: Marble
     marbles.advance_to(20)
     assert recording.events[1:] == [(13.0, packed("d"))]
     assert marbles.timers == []
+
+
+def test_a_text_without_a_character_is_left_out_and_begins_no_batch(marbles: Marbles) -> None:
+    lookup = {"n": Token(""), "r": Reasoning(""), "B": Batch((Token(""), Token("b")), "b")}
+    stream = marbles.cold("(n,r)-----a-n-B|", lookup=lookup).pipe(ops.batch(size=2, seconds=3))
+    assert marbles.run(stream) == [
+        (13.0, packed("a")),
+        (15.0, packed("b")),
+        (15.0, COMPLETED),
+    ]
 
 
 def test_batches_of_one(marbles: Marbles) -> None:
@@ -221,7 +231,7 @@ def test_the_joined_text_is_the_same(pieces: list[str], size: int, seconds: int)
     events = marbles.run(model.stream("Hi").pipe(ops.batch(size, seconds)))
     assert "".join(text_of(event) for _, event in events) == "".join(pieces)
     sizes = [len(event.chunks) for _, event in events if isinstance(event, Batch)]
-    assert sum(sizes) == len(pieces)
+    assert sum(sizes) == len(list(filter(None, pieces)))
     assert all(1 <= length <= size for length in sizes)
 
 
@@ -229,3 +239,15 @@ def test_the_joined_text_is_the_same(pieces: list[str], size: int, seconds: int)
 def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ops.batch(**bad)
+
+
+@pytest.mark.parametrize("size", [1.5, 2.0, True, "2", float("nan"), float("inf")])
+def test_a_size_that_is_no_whole_number_is_refused_at_the_call(size: Any) -> None:
+    with pytest.raises(TypeError, match="size"):
+        ops.batch(size)
+
+
+@pytest.mark.parametrize("seconds", [True, "1", None])
+def test_seconds_that_are_no_number_are_refused_at_the_call(seconds: Any) -> None:
+    with pytest.raises(TypeError, match="seconds"):
+        ops.batch(5, seconds)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
-from rxllm.chunks import Chunk, End, Notice, Start, Token
+from rxllm.chunks import Chunk, End, Notice, Progress, Start, Token, Usage
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve, with_valve
@@ -205,6 +205,49 @@ def test_what_the_subscriber_raises_ends_it_and_is_no_error_of_the_stream() -> N
     assert errors == []
 
 
+def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Marbles) -> None:
+    marbles.valve.close()
+    marbles.at(20, marbles.valve.open)
+    lookup = {"U": Usage(1, 2), "P": Progress(1, 0.5)}
+    stream = marbles.cold("(S,a,U,b,P,E,R,c)|", lookup=lookup).pipe(ops.buffered())
+    assert [event for _, event in marbles.run(stream)] == [
+        Start("request-1", "model"),
+        *lookup.values(),
+        Notice("restart"),
+        Token("c"),
+        COMPLETED,
+    ]
+
+
+def test_a_producer_that_goes_on_at_a_restart_comes_behind_its_notice(marbles: Marbles) -> None:
+    source = marbles.cold("a-b-c-d|", demand=True)
+    marbles.valve.close()
+    subject: rx.Subject[Chunk] = rx.Subject()
+    stream = rx.merge(subject, source).pipe(ops.buffered(4, 0.5, 0.2))
+    recording = marbles.subscribe(stream)
+    marbles.advance_to(20)
+    subject.on_next(Notice("restart"))
+    marbles.valve.open()
+    assert recording.chunks == [Notice("restart"), Token("c"), Token("d")]
+
+
+def test_a_subscriber_that_raises_while_the_valve_is_open_hears_nothing_more(
+    marbles: Marbles,
+) -> None:
+    got: list[Any] = []
+    source: rx.Subject[Chunk] = rx.Subject()
+
+    def on_next(chunk: Chunk) -> None:
+        got.append(chunk)
+        raise KeyError("mine")
+
+    source.pipe(ops.buffered()).subscribe(on_next, got.append, scheduler=marbles.scheduler)
+    with pytest.raises(KeyError):
+        source.on_next(Token("a"))
+    source.on_next(Token("b"))
+    assert (got, source.observers) == ([Token("a")], [])
+
+
 def test_one_status_tells_of_all_subscriptions(marbles: Marbles) -> None:
     status = ops.BufferStatus()
     stream = marbles.cold("a-b").pipe(ops.buffered(4, status=status))
@@ -265,3 +308,15 @@ def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
 def test_what_is_no_status_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="BufferStatus"):
         ops.buffered(status={})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("capacity", [2.5, 4.0, True, "4", float("nan")])
+def test_a_capacity_that_is_no_whole_number_is_refused_at_the_call(capacity: Any) -> None:
+    with pytest.raises(TypeError, match="capacity"):
+        ops.buffered(capacity)
+
+
+@pytest.mark.parametrize("bad", [{"high": "1"}, {"low": True}])
+def test_a_part_that_is_no_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(bad))):
+        ops.buffered(**bad)

@@ -9,6 +9,7 @@ import pytest
 import reactivex as rx
 from hypothesis import given
 from hypothesis import strategies as st
+from reactivex import operators as rx_ops
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
@@ -102,6 +103,22 @@ def test_a_restart_drops_what_is_held_and_counts_from_one_again(
 
 
 @each_kind
+def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(
+    by: Callable[..., Any], marbles: Marbles
+) -> None:
+    lookup = {**OTHER, "N": Notice("degraded")}
+    events = marbles.run(marbles.cold("(S,a,U,P,r,N,R,b,E)|", lookup=lookup).pipe(by()))
+    assert [event for _, event in events] == [
+        Start("request-1", "model"),
+        *(lookup["U"], lookup["P"], lookup["N"]),
+        Notice("restart"),
+        Token("b", number=1),
+        End("stop"),
+        COMPLETED,
+    ]
+
+
+@each_kind
 def test_other_chunks_wait_behind_the_piece_that_they_came_in(
     by: Callable[..., Any], marbles: Marbles
 ) -> None:
@@ -181,6 +198,16 @@ def test_early_disposal_leaves_nothing_and_reports_nothing(
     recording.dispose()
     assert (recording.events, reports, marbles.timers) == ([], [], [])
     assert source.subscriptions == [(0.0, 3.0)]
+
+
+@each_kind
+def test_a_subscriber_that_leaves_at_the_last_piece_gets_no_report(
+    by: Callable[..., Any], marbles: Marbles
+) -> None:
+    reports: list[Any] = []
+    stream = marbles.cold("One-|").pipe(by(reports.append), rx_ops.take(1))
+    assert marbles.run(stream)[0] == (4.0, Token("One", number=1))
+    assert reports == []
 
 
 @each_kind
@@ -301,6 +328,7 @@ def test_under_an_event_loop_nothing_is_left_behind(by: Callable[..., Any]) -> N
     [
         ({"report": "print"}, TypeError, "report"),
         ({"longest": "9"}, TypeError, "longest"),
+        ({"longest": True}, TypeError, "longest"),
         ({"longest": 0}, ValueError, "longest"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 import reactivex as rx
 from hypothesis import given
 from hypothesis import strategies as st
+from reactivex import operators as rxo
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
@@ -143,6 +144,62 @@ def test_a_restart_drops_what_waits_of_that_stream(marbles: Marbles) -> None:
     events = marbles.run(ops.best_of({"left": left, "right": right}))
     assert events[0] == (5.0, Notice("restart", source="left"))
     assert texts(events) == [(11.0, "right", "xx")]
+
+
+def test_after_a_restart_a_source_with_demand_is_let_go_on(marbles: Marbles) -> None:
+    left = rx.merge(marbles.cold("a-R|"), marbles.cold("----bbb|", demand=True))
+    events = marbles.run(ops.best_of({"left": left, "right": marbles.cold("------x|")}))
+    assert texts(events) == [(6.0, "left", "bbb")]
+    assert events[-1] == (7.0, COMPLETED)
+
+
+def test_what_waits_and_is_no_content_leaves_before_the_restart(marbles: Marbles) -> None:
+    lookup = {"U": Usage(5, 7), "N": Notice("retry", attempt=1)}
+    left = marbles.cold("a-U-N-E-R-bb|", lookup=lookup)
+    events = marbles.run(ops.best_of({"left": left, "right": marbles.cold("----------x|")}))
+    assert events[:4] == [
+        (8.0, Usage(5, 7, source="left")),
+        (8.0, Notice("retry", attempt=1, source="left")),
+        (8.0, Notice("restart", source="left")),
+        (10.0, Token("bb", source="left")),
+    ]
+
+
+def test_a_restart_in_a_merge_leaves_what_the_others_in_it_have_said(marbles: Marbles) -> None:
+    one = marbles.cold("x----U-R-xx|", lookup={"U": Usage(1, 2)})
+    two = marbles.cold("-yyy-U-E|", lookup={"U": Usage(3, 4)})
+    merged = ops.merge_streams({"one": one, "two": two})
+    right = marbles.cold("-----------------q--q--q|")
+    events = marbles.run(ops.best_of({"merge": merged, "right": right}))
+    assert [(time, event) for time, event in events[:-1] if event.source == "merge/two"] == [
+        (17.0, Token("yyy", source="merge/two")),
+        (17.0, Usage(3, 4, source="merge/two")),
+        (17.0, End("stop", source="merge/two")),
+    ]
+    assert texts(events) == [
+        (17.0, "merge/two", "yyy"),
+        (20.0, "merge/one", "xx"),
+        (23.0, "right", "q"),
+    ]
+    assert [event for _, event in events][:2] == [
+        Usage(1, 2, source="merge/one"),
+        Notice("restart", source="merge/one"),
+    ]
+
+
+def test_who_wants_one_piece_makes_one_choice(marbles: Marbles) -> None:
+    choices: list[Choice] = []
+    pieces = [Token("a"), Token("b"), Token("c")]
+    streams = {"left": at_once(*pieces), "right": at_once(*pieces)}
+    events = marbles.run(ops.best_of(streams, on_choice=choices.append).pipe(rxo.take(1)))
+    assert texts(events) == [(0.0, "left", "a")]
+    assert len(choices) == 1
+
+
+def test_a_batch_without_its_tokens_counts_as_unknown(marbles: Marbles) -> None:
+    choices: list[Choice] = []
+    marbles.run(ops.best_of({"left": at_once(Batch((), "12345"))}, on_choice=choices.append))
+    assert choices[0].score == 0.25
 
 
 def test_a_stream_with_a_piece_waiting_is_held(marbles: Marbles) -> None:
@@ -292,6 +349,10 @@ def test_what_is_no_mapping_of_streams_is_refused(
         ({"weights": {"b": 1}}, ValueError),
         ({"weights": {"a": -1}}, ValueError),
         ({"weights": {"a": float("nan")}}, ValueError),
+        ({"weights": {"a": float("inf")}}, ValueError),
+        ({"weights": {"a": True}}, TypeError),
+        ({"weights": {"a": "1"}}, TypeError),
+        ({"weights": [1]}, TypeError),
         ({"score": 3}, TypeError),
         ({"on_choice": 3}, TypeError),
     ],

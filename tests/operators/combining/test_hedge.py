@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import reactivex as rx
+from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
@@ -125,6 +126,25 @@ def test_models_on_the_event_loop_leave_nothing_behind() -> None:
 @pytest.mark.parametrize("after", [0, -1, float("inf"), float("nan")])
 def test_a_bad_time_is_refused_at_the_call(after: float) -> None:
     with pytest.raises(ValueError, match="after is the seconds"):
+        ops.hedge(rx.never(), rx.never(), after)
+
+
+def test_a_second_that_raises_behind_its_end_does_not_keep_the_race_open(marbles: Marbles) -> None:
+    def subscribe(observer: Any, _: Any) -> Disposable:
+        observer.on_completed()
+        raise KeyError("broken")
+
+    recording = marbles.subscribe(ops.hedge(marbles.cold("----#"), rx.create(subscribe), 1))
+    with pytest.raises(KeyError):
+        marbles.advance_to(9)
+    marbles.scheduler.stop()
+    marbles.advance_to(9)
+    assert recording.events[-1] == (4.0, COMPLETED)
+
+
+@pytest.mark.parametrize("after", [True, "4"])
+def test_what_is_no_time_is_refused_at_the_call(after: Any) -> None:
+    with pytest.raises(TypeError, match="after is the seconds"):
         ops.hedge(rx.never(), rx.never(), after)
 
 

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import reactivex as rx
 from hypothesis import given
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
-from rxllm.chunks import Batch, End, Notice, Reasoning, Token, text_of
+from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Token, text_of
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.combining.sources import at_once
@@ -99,11 +101,54 @@ def test_a_restart_of_a_whole_inner_merge_reaches_each_of_its_sources(marbles: M
     ]
 
 
+def test_a_source_of_an_inner_merge_that_has_ended_is_not_told_so_again(marbles: Marbles) -> None:
+    control = ops.Control()
+    inner = ops.merge_streams({"x": marbles.cold("(a,E)---|"), "y": marbles.cold("--b---|")})
+    marbles.at(4, control.stop)
+    stream = ops.merge_streams({"m": inner.pipe(ops.pausable(control))})
+    ends = [(time, event) for time, event in marbles.run(stream) if type(event) is End]
+    assert ends == [
+        (0.0, End("stop", source="m/x")),
+        (4.0, End("cancelled", source="m/y")),
+        (4.0, End("cancelled", source="m")),
+    ]
+
+
+def test_one_that_has_ended_is_told_of_a_restart_and_of_the_end_of_that(marbles: Marbles) -> None:
+    inner = rx.merge(marbles.cold("a-E|", source="x"), marbles.cold("----R-E|"))
+    events = marbles.run(ops.merge_streams({"m": inner}))
+    assert [(type(event), event.source) for _, event in events[1:-1]] == [
+        (End, "m/x"),
+        (Notice, "m/x"),
+        (Notice, "m"),
+        (End, "m/x"),
+        (End, "m"),
+    ]
+
+
+@pytest.mark.parametrize("last", ["|", "#", ""])
+def test_in_the_end_none_is_active_however_it_ends(marbles: Marbles, last: str) -> None:
+    counts: list[int] = []
+    streams = marbles.cold(f"a-{last}"), marbles.cold("b---")
+    recording = marbles.subscribe(ops.merge_streams(*streams, on_active=counts.append))
+    marbles.advance_to(9)
+    recording.dispose()
+    recording.dispose()
+    assert counts == ([2, 1, 0] if last == "|" else [2, 0])
+
+
 def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(ops.merge_streams(marbles.cold(""), marbles.cold("|")), until=5) == []
     assert marbles.run(ops.merge_streams(marbles.cold("|"), marbles.cold("-|"))) == [
         (6.0, COMPLETED)
     ]
+
+
+def test_a_name_may_have_a_slash(marbles: Marbles) -> None:
+    streams = {"openai/gpt": marbles.cold("a|"), "openai/o": marbles.cold("b|")}
+    assert {source for _, source, _ in sources(marbles.run(ops.merge_streams(streams)))} == set(
+        streams
+    )
 
 
 def test_streams_that_end_at_once(marbles: Marbles) -> None:
@@ -137,13 +182,28 @@ def test_all_wait_for_one_valve_and_all_wake_when_it_opens(marbles: Marbles) -> 
 
 
 def test_a_callback_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
-    source, error = marbles.cold("a-b|"), ZeroDivisionError()
+    source, error, counts = marbles.cold("a-b|"), ZeroDivisionError(), list[int]()
 
-    def on_active(_: int) -> None:
+    def on_active(count: int) -> None:
+        counts.append(count)
         raise error
 
     assert marbles.run(ops.merge_streams(source, on_active=on_active)) == [(0.0, error)]
-    assert source.subscriptions == [(0.0, 0.0)]
+    assert (source.subscriptions, counts) == ([(0.0, 0.0)], [1])
+
+
+@pytest.mark.parametrize("end", ["on_completed", "on_error"])
+def test_one_that_ends_while_another_ends_it_all_changes_nothing(
+    marbles: Marbles, end: str
+) -> None:
+    first, error = Subject[Chunk](), ValueError("the first")
+
+    def subscribe(observer: Any, _: Any) -> Disposable:
+        first.on_error(error)
+        observer.on_completed() if end == "on_completed" else observer.on_error(KeyError())
+        return Disposable()
+
+    assert marbles.run(ops.merge_streams(first, rx.create(subscribe))) == [(0.0, error)]
 
 
 def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
@@ -194,6 +254,7 @@ def test_each_text_comes_whole_however_it_is_cut(
     ("streams", "error", "words"),
     [
         ((), ValueError, "one stream or more"),
+        (({"x": rx.empty(), "x/y": rx.empty()},), ValueError, "choose another name"),
         (({},), ValueError, "one stream or more"),
         (({"": rx.empty()},), ValueError, "is empty"),
         (({1: rx.empty()},), TypeError, "is a text"),

@@ -154,6 +154,12 @@ def test_on_the_event_loop_nothing_is_left_behind() -> None:
         (["fine", ""], {}, BadRequestError),
         (["fine"], {"temperature": 9}, BadRequestError),
         (["fine"], {"report": 3}, TypeError),
+        (b"bytes", {}, TypeError),
+        (3, {}, TypeError),
+        ({1: "fine"}, {}, TypeError),
+        ({"": "fine"}, {}, ValueError),
+        ([], {"temprature": 1}, BadRequestError),
+        ([], {"temperature": 9}, BadRequestError),
     ],
 )
 def test_what_can_not_be_asked_is_refused_at_the_call(
@@ -163,3 +169,12 @@ def test_what_can_not_be_asked_is_refused_at_the_call(
         ops.parallel(prompts, ScriptedModel("a"), Pool(1), **options)
     with pytest.raises(TypeError, match="a Pool"):
         ops.parallel(["fine"], ScriptedModel("a"), 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a Model"):
+        ops.parallel([], None, Pool(1))  # type: ignore[arg-type]
+
+
+def test_the_tools_may_be_those_of_the_prompts(marbles: Marbles) -> None:
+    prompt = as_request("one", tools=[{"name": "f", "description": "", "parameters": {}}])
+    model = ScriptedModel("a")
+    marbles.run(ops.parallel([prompt], model, Pool(1), tool_choice="f"))
+    assert model.requests[0].tool_choice == "f"

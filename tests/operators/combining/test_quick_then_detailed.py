@@ -52,6 +52,26 @@ def test_a_quick_answer_that_fails_is_told_and_the_detailed_one_given(marbles: M
     assert asked == ["a"]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_wants_the_quick_answer_alone_asks_for_no_other(marbles: Marbles, count: int) -> None:
+    asked: list[str] = []
+
+    def detailed(text: str) -> rx.Observable[Chunk]:
+        asked.append(text)
+        return rx.never()
+
+    quick = at_once(Token("a"), End("stop"))
+    events = marbles.run(ops.quick_then_detailed(quick, detailed).pipe(operators.take(count)))
+    assert (len(events), events[-1], asked) == (count + 1, (0.0, COMPLETED), [])
+
+
+def test_who_leaves_at_the_notice_of_a_failure_asks_for_no_other(marbles: Marbles) -> None:
+    detailed = marbles.cold("x|")
+    stream = ops.quick_then_detailed(marbles.cold("a-#"), detailed)
+    events = marbles.run(stream.pipe(operators.take(2)))
+    assert (type(events[1][1]), events[2][1], detailed.subscriptions) == (Notice, COMPLETED, [])
+
+
 def test_an_error_of_the_detailed_answer_is_the_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = ops.quick_then_detailed(marbles.cold("a|"), marbles.cold("x-#", error=error))

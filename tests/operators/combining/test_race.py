@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import reactivex as rx
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
@@ -53,11 +55,32 @@ def test_a_start_an_empty_token_and_progress_decide_nothing(marbles: Marbles) ->
         Reasoning("hm"),
         ToolCall("1", "weather"),
         Batch((Reasoning("hm"),), ""),
+        Batch((), "hm"),
     ],
 )
 def test_all_content_decides(marbles: Marbles, content: Chunk) -> None:
     streams = marbles.cold("-C|", lookup={"C": content}), marbles.cold("--x|")
     assert marbles.run(ops.race(*streams))[0][1].source == "0"
+
+
+@pytest.mark.parametrize(
+    "content", [Token(""), Reasoning(""), Batch((), ""), Batch((Token(""),), "")]
+)
+def test_text_without_a_character_does_not(marbles: Marbles, content: Chunk) -> None:
+    streams = marbles.cold("-C|", lookup={"C": content}), marbles.cold("--x|")
+    assert marbles.run(ops.race(*streams))[0][1].source == "1"
+
+
+def test_one_that_speaks_while_another_wins_is_not_heard(marbles: Marbles) -> None:
+    fast: Subject[Chunk] = Subject()
+
+    def slow(observer: Any, _: Any) -> Disposable:
+        fast.on_next(Token("x"))
+        observer.on_next(Token("a"))
+        return Disposable()
+
+    recording = marbles.subscribe(ops.race({"fast": fast, "slow": rx.create(slow)}))
+    assert recording.chunks == [Token("x", source="fast")]
 
 
 def test_what_losers_did_before_is_not_seen(marbles: Marbles) -> None:

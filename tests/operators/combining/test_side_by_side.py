@@ -102,7 +102,7 @@ def test_a_report_that_raises_is_the_error_of_a_completion(marbles: Marbles) -> 
     failing = ops.side_by_side({"left": marbles.cold("#", error=error)}, report=report)
     last = marbles.run(failing)[-1][1]
     assert isinstance(last, AllModelsFailedError)
-    assert last.__notes__ == ["the report failed too: ZeroDivisionError()"]
+    assert last.__notes__ == ["a callback failed too: ZeroDivisionError()"]
 
 
 def test_never_and_empty(marbles: Marbles) -> None:

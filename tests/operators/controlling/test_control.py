@@ -149,7 +149,35 @@ def test_a_stop_concerns_all_streams_of_a_merge(marbles: Marbles, control: Contr
     assert [left.subscriptions, right.subscriptions] == [[(0.0, 4.0)]] * 2
 
 
-@pytest.mark.parametrize("max_pause", [0, -1, float("nan")])
-def test_a_bad_limit_is_refused_at_the_call(max_pause: float) -> None:
-    with pytest.raises(ValueError, match="max_pause"):
+def test_stopping_an_answer_that_began_again_after_its_end_says_cancelled(
+    marbles: Marbles, control: Control
+) -> None:
+    marbles.at(7, control.stop)
+    events = marbles.run(marbles.cold("a-E-R-b-c|").pipe(ops.pausable(control)))
+    assert events[-2:] == [(7.0, End("cancelled")), (7.0, COMPLETED)]
+
+
+def test_a_pause_that_the_scheduler_refuses_changes_nothing(marbles: Marbles) -> None:
+    control = Control(max_pause=1e15)  # more than a virtual scheduler can count
+    recording = marbles.subscribe(marbles.cold("-a-b|", demand=True).pipe(ops.pausable(control)))
+    with pytest.raises(OverflowError):
+        control.pause()
+    assert control.status == "running"
+    marbles.advance_to(9)
+    assert recording.events[-1] == (4.0, COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("max_pause", "error"),
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        (True, TypeError),
+        ("5", TypeError),
+    ],
+)
+def test_a_bad_limit_is_refused_at_the_call(max_pause: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="max_pause"):
         Control(max_pause)

@@ -1,14 +1,18 @@
 """`pausable`: a pause holds the source, and nothing is lost (row B1)."""
 
 import asyncio
+from typing import Any
 
 import pytest
+import reactivex as rx
+from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
 from rxllm.chunks import Chunk, End, Notice, Token, text_of
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Control
+from rxllm.operators.controlling._pausable import _Pausing
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 
 
@@ -124,6 +128,62 @@ def test_what_is_kept_waits_for_a_sink_that_can_not_keep_up(
     marbles.at(8, marbles.valve.open)
     events = marbles.run(marbles.cold("a-b---c--|").pipe(ops.pausable(control)))
     assert events[1:] == [(8.0, Token("b")), (8.0, Token("c")), (9.0, COMPLETED)]
+
+
+def test_a_pause_is_no_abort_and_resuming_asks_the_model_for_nothing_anew(
+    marbles: Marbles, control: Control
+) -> None:
+    """The trap of row B1: a pause was an abort, and resuming lost the stream."""
+    model = ScriptedModel("a b c d", by="word", delay=1)
+    marbles.at(2.5, control.pause)
+    marbles.at(60, control.resume)
+    recording = marbles.subscribe(model.stream("Hi").pipe(ops.pausable(control)))
+    marbles.advance_to(59)
+    assert (model.active, model.cancelled, control.status) == (1, 0, "paused")
+    marbles.advance_to(99)
+    assert "".join(map(text_of, recording.chunks)) == "a b c d"
+    assert (len(model.requests), model.completed, control.status) == (1, 1, "completed")
+
+
+@pytest.mark.parametrize("last", ["b", "d"])
+def test_a_subscriber_that_raises_at_what_was_kept_ends_it(
+    marbles: Marbles, control: Control, last: str
+) -> None:
+    got: list[str] = []
+
+    def on_next(chunk: Chunk) -> None:
+        got.append(text_of(chunk))
+        if got[-1] == last:
+            raise ZeroDivisionError
+
+    source = marbles.cold("a-b-c-----d--e")
+    marbles.at(1, control.pause)
+    source.pipe(ops.pausable(control)).subscribe(on_next, scheduler=marbles.scheduler)
+    marbles.advance_to(6)
+    with pytest.raises(ZeroDivisionError):
+        control.resume()
+        marbles.advance_to(99)
+    assert (got[-1], control.status, marbles.timers) == (last, "cancelled", [])
+    assert source.subscriptions == [(0.0, 6.0 if last == "b" else 10.0)]
+
+
+def test_a_source_that_pushes_on_after_a_stop_is_not_kept(
+    marbles: Marbles, control: Control
+) -> None:
+    def push(observer: Any, _: Any) -> Disposable:
+        for number in range(1000):
+            observer.on_next(Token(str(number)))
+        return Disposable()
+
+    def stop(chunk: Chunk) -> None:
+        if type(chunk) is Token:
+            control.pause()
+            control.stop()
+
+    stream = rx.create(push).pipe(ops.pausable(control))
+    stream.subscribe(stop, scheduler=marbles.scheduler)
+    assert isinstance(control._stream, _Pausing)
+    assert not control._stream._kept
 
 
 def test_a_pause_has_a_limit(marbles: Marbles, control: Control) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import reactivex as rx
+from reactivex.abc import DisposableBase
 from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
@@ -15,6 +16,7 @@ from rxllm.errors import PoolFullError, deserves
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Control, Pool
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from rxllm.valve import StreamScheduler
 
 
 def test_with_a_free_slot_the_stream_passes_as_it_came(marbles: Marbles) -> None:
@@ -289,7 +291,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
 
 
 def test_it_says_what_it_is() -> None:
-    assert repr(Pool(3, queue=5, wait=2)) == "Pool(limit=3, queue=5, wait=2): 0 active, 0 waiting"
+    assert repr(Pool(3, queue=5, wait=2)) == "Pool(limit=3, queue=5, wait=2.0): 0 active, 0 waiting"
 
 
 @pytest.mark.parametrize(
@@ -305,6 +307,43 @@ def test_it_says_what_it_is() -> None:
 def test_bad_numbers_are_refused_at_the_call(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} "):
         Pool(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limit": float("nan")},
+        {"limit": 1.5},
+        {"limit": True},
+        {"limit": "3"},
+        {"queue": float("nan"), "limit": 1},
+        {"wait": True, "limit": 1},
+    ],
+)
+def test_what_is_no_number_is_refused_at_the_call(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(arguments))} "):
+        Pool(**arguments)
+
+
+def test_a_stream_whose_event_loop_has_ended_is_passed_over() -> None:
+    pool, holding, after = Pool(1), list[DisposableBase](), list[Any]()
+
+    async def hold_and_wait() -> None:
+        scheduler = StreamScheduler(asyncio.get_running_loop())
+        for _ in range(3):
+            holding.append(rx.never().pipe(ops.pooled(pool)).subscribe(scheduler=scheduler))
+
+    async def go_on() -> None:
+        scheduler = StreamScheduler(asyncio.get_running_loop())
+        rx.of(Token("a")).pipe(ops.pooled(pool)).subscribe(after.append, scheduler=scheduler)
+        holding[0].dispose()
+        await asyncio.sleep(1)
+
+    run_virtual(hold_and_wait())
+    assert (pool.active, pool.waiting) == (1, 2)
+    run_virtual(go_on())
+    assert after == [Token("a")]
+    assert (pool.active, pool.waiting) == (0, 0)
 
 
 def test_something_else_than_a_pool_is_refused_at_the_call() -> None:

@@ -202,3 +202,5 @@ def test_a_deadline_of_nothing_cancels_at_once() -> None:
 def test_a_bad_deadline_is_refused(deadline: float) -> None:
     with pytest.raises(ValueError, match="deadline"):
         run_virtual(StreamRegistry().shutdown(deadline))
+    with pytest.raises(TypeError, match="deadline"):
+        run_virtual(StreamRegistry().shutdown("soon"))  # type: ignore[arg-type]

@@ -182,6 +182,57 @@ def test_all_are_cancelled_also_if_a_subscriber_raises(
     assert [info.status for info in registry.snapshot()] == ["cancelled", "cancelled"]
 
 
+def test_a_stream_that_says_cancelled_is_active_no_more(
+    marbles: Marbles, registry: StreamRegistry
+) -> None:
+    seen: list[Any] = []
+    again = marbles.cold("x|").pipe(ops.tracked(registry, "story"))
+
+    def on_next(chunk: Chunk) -> None:
+        if type(chunk) is End:
+            seen.append((registry.active, registry["story"].status, registry["story"].duration))
+            seen.append(marbles.subscribe(again))
+
+    stream = marbles.cold("a---b").pipe(ops.tracked(registry, "story"))
+    stream.subscribe(on_next, scheduler=marbles.scheduler)
+    marbles.at(3, lambda: registry.cancel("story"))
+    marbles.advance_to(9)
+    assert seen[0] == ([], "cancelled", 3.0)
+    assert seen[1].events == [(3.0, Token("x")), (4.0, COMPLETED)]
+
+
+def test_a_stream_that_has_said_its_end_is_active_until_it_completes(
+    marbles: Marbles, registry: StreamRegistry
+) -> None:
+    marbles.subscribe(marbles.cold("(a,E)---|").pipe(ops.tracked(registry)))
+    marbles.advance_to(3)
+    assert len(registry.active) == 1
+    marbles.advance_to(9)
+    assert registry.active == []
+
+
+def test_a_stream_whose_timer_the_scheduler_refuses_is_not_active(marbles: Marbles) -> None:
+    registry = StreamRegistry(max_idle=1e15)  # more than a virtual scheduler can count
+    source = marbles.cold("a|")
+    [(_, error)] = marbles.run(source.pipe(ops.tracked(registry, "story")))
+    assert isinstance(error, OverflowError)
+    assert (registry.active, list(registry), source.subscriptions) == ([], [], [])
+
+
+def test_a_stream_that_is_refused_leaves_no_timer(
+    marbles: Marbles, registry: StreamRegistry
+) -> None:
+    stream = rx.never().pipe(ops.tracked(registry, "story"))
+    first = marbles.subscribe(stream)
+    marbles.subscribe(stream)
+    first.dispose()
+    assert marbles.timers == []
+
+
+def test_an_empty_registry_is_a_registry(registry: StreamRegistry) -> None:
+    assert (registry or None) is registry
+
+
 def test_cancelling_what_has_ended_does_nothing(marbles: Marbles, registry: StreamRegistry) -> None:
     marbles.run(marbles.cold("|").pipe(ops.tracked(registry, "story")))
     registry.cancel("story")
@@ -271,11 +322,21 @@ def test_a_subscriber_that_raises_does_not_leave_an_active_stream(
         ({"keep": -1}, "keep"),
         ({"max_idle": 0}, "max_idle"),
         ({"max_idle": float("nan")}, "max_idle"),
+        ({"max_idle": float("inf")}, "max_idle"),
         ({"max_pause": 0}, "max_pause"),
+        ({"max_pause": float("inf")}, "max_pause"),
     ],
 )
 def test_bad_numbers_are_refused_at_the_call(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} "):
+        StreamRegistry(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"keep": float("nan")}, {"keep": True}, {"max_idle": "9"}, {"max_pause": True}]
+)
+def test_what_is_no_number_is_refused_at_the_call(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(arguments))} "):
         StreamRegistry(**arguments)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import reactivex as rx
 from hypothesis import given
+from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from rxllm import operators as ops
@@ -154,6 +155,29 @@ def test_demand_passes_through(marbles: Marbles) -> None:
     recording = marbles.subscribe(marbles.cold("a-b-c", demand=True).pipe(ops.filters(shout)))
     marbles.advance_to(9)
     assert recording.chunks == [Token("A")]
+
+
+def test_a_filter_is_not_called_again_once_it_has_failed() -> None:
+    called: list[Chunk] = []
+
+    def fail(chunk: Chunk) -> Chunk:
+        called.append(chunk)
+        raise LookupError("no filter")
+
+    def push(observer: Any, _: Any) -> Disposable:
+        for text in "abc":
+            observer.on_next(Token(text))
+        return Disposable()
+
+    [(_, error)] = Marbles().run(rx.create(push).pipe(ops.filters(fail)), until=1)
+    assert (type(error), called) == (LookupError, [Token("a")])
+
+
+def test_a_batch_is_given_as_one_chunk(marbles: Marbles) -> None:
+    batch = Batch((Token("a"), Token("b")), "ab")
+    got: list[Chunk] = []
+    stream = marbles.cold("B|", lookup={"B": batch}).pipe(ops.filters(got.append))
+    assert (marbles.run(stream), got) == ([(1.0, COMPLETED)], [batch])
 
 
 @given(cut_texts())

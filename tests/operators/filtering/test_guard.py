@@ -19,6 +19,7 @@ from rxllm.chunks import (
     Notice,
     Progress,
     Reasoning,
+    Start,
     Token,
     ToolCall,
     Usage,
@@ -607,17 +608,128 @@ def test_streams_of_a_merge_are_checked_side_by_side() -> None:
     ]
 
 
-def test_a_restart_of_all_waits_behind_an_end_of_all() -> None:
-    chunks: list[Chunk] = [Token("abc"), End("stop"), Notice("restart"), Token("de"), End("length")]
-    events = said(rx.of(*chunks).pipe(ops.guard(Checks(1.0), every=9)))
-    assert events == [
-        (1.0, Token("abc")),
-        (1.0, End("stop")),
-        (1.0, Notice("restart")),
-        (2.0, Token("de")),
-        (2.0, End("length")),
-        (2.0, COMPLETED),
+def test_a_restart_behind_an_end_that_waits_cancels_the_check_at_once() -> None:
+    checks, stream = Checks(1.0), Subject[Chunk]()
+
+    async def main() -> list[tuple[float, Any]]:
+        bench = Bench(stream.pipe(ops.guard(checks, every=9)))
+        stream.on_next(Token("abc"))
+        stream.on_next(End("stop"))
+        await asyncio.sleep(0.5)
+        stream.on_next(Notice("restart"))
+        stream.on_next(Token("de"))
+        stream.on_completed()
+        await bench.done.wait()
+        await bench.scheduler.settle()
+        return bench.events
+
+    assert run_virtual(main()) == [
+        (0.5, Notice("restart")),
+        (1.5, Token("de")),
+        (1.5, COMPLETED),
     ]
+    assert (checks.asked, checks.cancelled) == (["abc", "de"], 1)
+
+
+def test_what_was_told_before_a_restart_leaves_before_it() -> None:
+    usage, progress, start = Usage(1, 2), Progress(1, 0.5), Start("2", "model")
+    chunks: list[Chunk] = [Token("abc"), progress, End("stop"), usage, Notice("retry"), start]
+    chunks += [Token("no"), Notice("restart"), Token("de"), End("length")]
+    assert said(rx.of(*chunks).pipe(ops.guard(Checks(1.0), every=9))) == [
+        *((0.0, each) for each in (progress, usage, Notice("retry"), start, Notice("restart"))),
+        (1.0, Token("de")),
+        (1.0, End("length")),
+        (1.0, COMPLETED),
+    ]
+
+
+def test_a_restart_of_one_leaves_what_others_wait_with() -> None:
+    chunks: list[Chunk] = [
+        Token("abc", source="left"),
+        Token("xyz", source="right"),
+        End("stop"),
+        Token("no", source="left"),
+        Token("more", source="right"),
+        Notice("restart", source="left"),
+        Token("new", source="left"),
+    ]
+    assert said(rx.of(*chunks).pipe(ops.guard(Checks(1.0), every=3))) == [
+        (0.0, Notice("restart", source="left")),
+        (1.0, Token("xyz", source="right")),
+        (1.0, End("stop")),
+        (2.0, Token("mor", source="right")),
+        (2.0, Token("new", source="left")),
+        (3.0, Token("e", source="right")),
+        (3.0, COMPLETED),
+    ]
+
+
+@pytest.mark.parametrize("last", [End("stop", source="x"), Notice("restart", source="x")])
+def test_what_comes_while_a_window_leaves_is_sent_behind_it(last: Chunk) -> None:
+    """The subscriber opens its valve inside of on_next, and so the source goes on."""
+    got: list[Chunk] = []
+    window: list[Chunk] = [
+        Token("ab", source="x"),
+        Progress(1, 1.0, source="x"),
+        Token("c", source="x"),
+    ]
+    stream = Subject[Chunk]()
+
+    async def main() -> None:
+        valve = Valve()
+
+        def on_next(chunk: Chunk) -> None:
+            got.append(chunk)
+            valve.open()
+
+        stream.pipe(ops.guard(Checks(1.0), every=3)).subscribe(
+            on_next, scheduler=StreamScheduler(asyncio.get_running_loop(), valve)
+        )
+        for chunk in window:
+            stream.on_next(chunk)
+        valve.close()
+        valve.on_change(lambda is_open: stream.on_next(last) if is_open else None)
+        await asyncio.sleep(2)
+
+    run_virtual(main())
+    assert got == [*window, last]
+
+
+def test_what_waits_behind_an_end_and_was_not_said_is_passed_on_before_an_error() -> None:
+    error, usage, progress = ValueError("x"), Usage(1, 2), Progress(1, 0.5)
+    chunks: list[Chunk] = [Token("abc"), End("stop"), usage, Reasoning("hm"), progress]
+    stream = rx.concat(rx.of(*chunks), rx.throw(error))
+    events = said(stream.pipe(ops.guard(Checks(1.0), every=3)))
+    assert [event for _, event in events] == [usage, progress, error]
+
+
+def test_a_stream_of_a_merge_that_has_failed_is_not_checked_any_more() -> None:
+    failed = Notice("failed", source="left")
+    chunks: list[Chunk] = [Token("abc", source="left"), Token("xyz", source="right"), failed]
+    checks = Checks(1.0)
+    assert said(rx.of(*chunks).pipe(ops.guard(checks, every=3))) == [
+        (0.0, failed),
+        (1.0, Token("xyz", source="right")),
+        (1.0, COMPLETED),
+    ]
+
+
+def test_a_check_that_leaves_the_stream_is_not_waited_for() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            checks = Checks(9.0)
+
+            def check(text: str) -> Awaitable[bool]:
+                bench.subscription.dispose()
+                return checks(text)
+
+            stream = Subject[Chunk]()
+            bench = Bench(stream.pipe(ops.guard(check, every=3)))
+            stream.on_next(Token("abc"))
+            await bench.scheduler.settle()
+            assert (bench.events, checks.asked) == ([], [])
+
+    run_virtual(main())
 
 
 def test_under_a_sink_nothing_is_left_behind() -> None:
@@ -677,6 +789,10 @@ def test_text_that_is_not_fine_never_leaves(cut: tuple[str, list[str]]) -> None:
     [
         ("bad", {}, TypeError, "function of a text"),
         (fine, {"every": 0}, ValueError, "every"),
+        (fine, {"every": 1.5}, TypeError, "every"),
+        (fine, {"every": True}, TypeError, "every"),
+        (fine, {"every": "3"}, TypeError, "every"),
+        (fine, {"context": float("nan")}, TypeError, "context"),
         (fine, {"context": -1}, ValueError, "context"),
         (fine, {"on_violation": "warn"}, ValueError, "'stop', 'error', 'replace'"),
         (fine, {"replacement": None}, TypeError, "replacement"),

@@ -139,3 +139,5 @@ def test_an_ellipsis_is_what_replace_makes_of_it(text_and_pieces: tuple[str, lis
 def test_bad_arguments_are_refused_at_the_call() -> None:
     with pytest.raises(ValueError, match="'ascii' or 'typographic', not 'french'"):
         ops.punctuation("french")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'ascii' or 'typographic'"):
+        ops.punctuation(["ascii"])  # type: ignore[arg-type]

@@ -9,13 +9,15 @@ import reactivex as rx
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
+from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, Usage, text_of
 from rxllm.models.scripted import ScriptedModel
-from rxllm.operators.filtering._redact import _Redacting
-from rxllm.operators.filtering._targets import PatternTarget, WordsTarget, _folded
+from rxllm.operators.filtering._redacting import Redacting
+from rxllm.operators.filtering._targets import PatternTarget
+from rxllm.operators.filtering._word_search import Words, WordSearch, folded
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.texts import cut_texts, events_of, text_after
 
@@ -149,10 +151,11 @@ def test_case_is_looked_at_or_not() -> None:
 
 
 def test_the_search_for_first_letters_knows_the_same_cases_as_the_words() -> None:
-    cased = [chr(code) for code in range(sys.maxunicode) if _folded(chr(code)) != chr(code)]
+    cased = [chr(code) for code in range(sys.maxunicode) if folded(chr(code)) != chr(code)]
     for character in cased:
-        target = WordsTarget([_folded(character)], whole=False, ignore_case=True)
-        assert (target.first(character, 0), target.at(character, 0, False)[0]) == (0, 1)
+        search = WordSearch(Words([folded(character)], whole=False, ignore_case=True))
+        search.read(character)
+        assert (search.first(character, 0), search.at(character, 0, False)[0]) == (0, 1)
 
 
 def test_a_mask_can_be_anything_or_nothing() -> None:
@@ -169,6 +172,27 @@ def test_words_and_patterns_are_masked_in_one_go() -> None:
 def test_a_pattern_of_either_library() -> None:
     for pattern in (re.compile("bad", re.IGNORECASE), regex.compile("bad", regex.IGNORECASE)):
         assert text_after(list("a BaDge"), ops.redact(pattern)) == "a ***ge"
+
+
+NO_FLAGS_OF_A_TEXT = ("LOCALE", "DEBUG", "TEMPLATE")  # for bytes, to print it, and an old one
+
+
+@pytest.mark.parametrize("name", [*re.RegexFlag.__members__])
+def test_a_pattern_of_re_keeps_its_flags(name: str) -> None:
+    flag = re.RegexFlag[name]
+    if flag.name in NO_FLAGS_OF_A_TEXT:
+        return
+    text = "Xbad\nxbadé BÁD\nbad é"
+    pattern = re.compile(r"^x? bad | ^bad\b | .b\wd", flag)
+    expected = pattern.sub(lambda match: "***" if match[0] else "", text)
+    assert text_after(list(text), ops.redact(pattern)) == expected
+
+
+def test_a_pattern_may_say_its_flags_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for pattern in (re.compile(r"(?a)\bbad\b"), re.compile(r"\bbad\b", re.ASCII | re.DEBUG)):
+        capsys.readouterr()
+        assert text_after(["a ba", "d x ébad"], ops.redact(pattern)) == "a *** x é***"
+        assert capsys.readouterr().out == ""
 
 
 def test_a_match_of_no_characters_is_none() -> None:
@@ -283,6 +307,28 @@ def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
     assert found == [ops.Redaction(0, {})]
 
 
+def test_what_is_no_text_and_waits_leaves_before_a_restart() -> None:
+    usage, thought = Usage(1, 2), Reasoning("hm")
+    script: list[str | Chunk] = ["ba", usage, thought, Notice("restart"), "x"]
+    assert events_of(script, ops.redact("bad"))[1:4] == [usage, Notice("restart"), Token("x")]
+
+
+def test_the_report_is_not_called_again_once_it_has_failed() -> None:
+    called: list[ops.Redaction] = []
+
+    def report(redaction: ops.Redaction) -> None:
+        called.append(redaction)
+        raise LookupError("no log")
+
+    def push(observer: Any, _: Any) -> Disposable:
+        for chunk in (Token("a"), End("stop"), Token("b"), End("stop")):
+            observer.on_next(chunk)
+        return Disposable()
+
+    events = Marbles().run(rx.create(push).pipe(ops.redact("bad", report=report)), until=1)
+    assert ([type(event) for _, event in events], len(called)) == ([Token, LookupError], 1)
+
+
 def test_early_disposal_disposes_the_source(marbles: Marbles) -> None:
     found: list[ops.Redaction] = []
     source = marbles.cold("bad--x|")
@@ -358,13 +404,46 @@ def test_demand_passes_through_and_no_more_than_longest_is_held(marbles: Marbles
 
 def test_what_is_kept_does_not_grow() -> None:
     target = PatternTarget(re.compile(r"\d{3}-\d{4}"), 64)
-    reading = _Redacting(None, [target], "***", 64, None)
+    reading = Redacting(None, [target], "***", 64, None)
     kept = []
     for _ in range(2000):
         for piece in ("word ", "55", "5-"):
             reading.text(Token(piece))
             kept.append(len(reading._text))
     assert max(kept) <= 64 + 64
+
+
+def test_words_cost_a_character_the_same_however_long_they_are() -> None:
+    class Counted(dict[str, int]):
+        asked = 0
+
+        def get(self, *key: Any) -> Any:
+            Counted.asked += 1
+            return super().get(*key)
+
+    words = Words(["a" * 500 + "b"], whole=False, ignore_case=False)
+    words.steps = [Counted(steps) for steps in words.steps]
+    reading = Redacting(None, [WordSearch(words)], "***", 1, None)
+    for _ in range(3000):
+        reading.text(Token("a"))
+    assert Counted.asked < 2 * 3000
+    assert len(reading._text) <= 501
+
+
+@given(
+    cut_texts(texts_of("a", "b", " ", "a a b", "é", "A")),
+    st.lists(st.text("ab éA", min_size=1, max_size=6), min_size=1, max_size=8),
+    st.booleans(),
+    st.lists(st.sampled_from(["a+b", "b ", r"a\b"]), max_size=1),
+)
+def test_words_in_words_are_found_as_in_the_whole_text(
+    cut: tuple[str, list[str]], words: list[str], whole: bool, patterns: list[str]
+) -> None:
+    text, pieces = cut
+    targets: list[str | regex.Pattern[str]] = [*words, *map(regex.compile, patterns)]
+    expected = plain(text, targets, whole=whole)
+    assert text_after(pieces, ops.redact(*targets, whole_words=whole)) == expected
+    assert text_after(list(text), ops.redact(*targets, whole_words=whole)) == expected
 
 
 def test_under_an_event_loop_nothing_is_left_behind() -> None:
@@ -421,6 +500,9 @@ def test_the_finish_reason_is_the_same(
         ]
 
 
+async def _asynchronous(_: ops.Redaction) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("targets", "options", "error", "message"),
     [
@@ -431,6 +513,13 @@ def test_the_finish_reason_is_the_same(
         ((["a", "b"],), {}, TypeError, "one by one"),
         ((re.compile(b"x"),), {}, TypeError, "of text"),
         (("a",), {"longest": 0}, ValueError, "longest"),
+        (("a",), {"longest": 1.5}, TypeError, "longest"),
+        (("a",), {"longest": float("nan")}, TypeError, "longest"),
+        (("a",), {"context": True}, TypeError, "context"),
+        (("a",), {"mask": None}, TypeError, "mask"),
+        (("a",), {"mask": 5}, TypeError, "mask"),
+        (("a",), {"report": 5}, TypeError, "report"),
+        (("a",), {"report": _asynchronous}, TypeError, "report"),
         (("a",), {"context": 0}, ValueError, "context"),
     ],
 )

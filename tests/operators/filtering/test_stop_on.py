@@ -73,6 +73,18 @@ def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
     assert got == [Notice("restart"), Token("D"), Token("x"), COMPLETED]
 
 
+def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Marbles) -> None:
+    waiting = {"U": Usage(1, 2), "P": Progress(1, 0.5), "r": Reasoning("hm")}
+    assert chunks(marbles, "(xE,U,r,P,R,ND)|", "END", **waiting) == [
+        Token("x"),
+        waiting["U"],
+        waiting["P"],
+        Notice("restart"),
+        Token("ND"),
+        COMPLETED,
+    ]
+
+
 def test_another_notice_is_no_restart(marbles: Marbles) -> None:
     got = chunks(marbles, "EN-n-D-x|", "END", n=Notice("retry"))
     assert got == [Notice("retry"), End("stop", "END"), COMPLETED]
@@ -169,6 +181,14 @@ def test_a_match_for_the_whole_stream_releases_what_others_hold(marbles: Marbles
         End("stop", "END"),
         COMPLETED,
     ]
+
+
+def test_the_failure_of_one_of_several_releases_what_is_held_of_it(marbles: Marbles) -> None:
+    failed = Notice("failed", source="left")
+    left = marbles.cold("xE-f|", source="left", lookup={"f": failed})
+    right = marbles.cold("y------E|", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.stop_on("END")))
+    assert events[2:4] == [(3.0, Token("E", source="left")), (3.0, failed)]
 
 
 def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:

@@ -12,7 +12,7 @@ from reactivex import operators as rxo
 
 import rxllm
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, End, Notice, Start, Token, Usage
+from rxllm.chunks import Batch, Chunk, End, Json, Notice, Start, Token, Usage
 from rxllm.errors import BadRequestError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import CacheStore, MemoryStore
@@ -174,6 +174,50 @@ def test_a_merge_is_cached_once_each_source_has_come_to_its_end(
     assert (len(store), store.get("cut", now=0)) == (1, None)
 
 
+def test_an_answer_in_which_one_of_several_streams_has_failed_is_not_kept(
+    marbles: Marbles, store: MemoryStore
+) -> None:
+    attempts = iter([marbles.cold("#"), marbles.cold("b(E,|)")])
+    good, bad = marbles.cold("a(E,|)"), rx.defer(lambda _: next(attempts))
+    both = ops.side_by_side({"good": good, "bad": bad})
+    for _ in range(3):
+        events = marbles.run(both.pipe(ops.cache(store, "key")))
+    texts = {event.source: event.text for _, event in events if isinstance(event, Token)}
+    assert (texts, len(good.subscriptions)) == ({"good": "a", "bad": "b"}, 2)
+
+
+def test_nor_is_a_race_in_which_one_has_failed_but_the_winner_alone_is(
+    marbles: Marbles, store: MemoryStore
+) -> None:
+    broken, good = marbles.cold("#"), marbles.cold("-a(E,|)")
+    marbles.run(ops.race(broken, good).pipe(ops.cache(store, "the race")))
+    marbles.run(ops.race(broken, good.pipe(ops.cache(store, "the stream"))))
+    assert (len(store), store.get("the race", now=0)) == (1, None)
+
+
+def test_a_source_that_failed_and_began_again_is_kept(marbles: Marbles, store: MemoryStore) -> None:
+    lookup = {"F": Notice("failed", source="x"), "Q": Notice("restart", source="x")}
+    marbles.run(marbles.cold("F-Q-a(E,|)", lookup=lookup).pipe(ops.cache(store, "key")))
+    assert len(store) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], (1, 2)])
+def test_what_json_can_not_hold_is_not_kept(value: object) -> None:
+    store, script = MemoryStore(), [Json(value, complete=True)]
+
+    async def main() -> list[str]:
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: told.append(str(context["exception"]))
+        )
+        await rxllm.sinks.collect(ScriptedModel(script).stream("Hi").pipe(ops.cache(store, "Hi")))
+        return told
+
+    [told] = run_virtual(main())
+    assert "JSON can't hold" in told
+    assert len(store) == 0
+
+
 def test_what_came_before_a_restart_is_not_kept(marbles: Marbles, store: MemoryStore) -> None:
     lookup = {"C": End("cancelled")}
     stream = marbles.cold("S-a-C-R-S-b-(E,|)", lookup=lookup).pipe(ops.cache(store, "key"))
@@ -283,6 +327,17 @@ def test_what_a_key_function_raises_is_the_error(marbles: Marbles, store: Memory
     stream = marbles.cold("a(E,|)").pipe(ops.cache(store, lambda: str(1 // 0)))
     ((_, error),) = marbles.run(stream)
     assert isinstance(error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("name", [None, 3])
+def test_a_key_function_that_returns_no_text_is_the_error(
+    marbles: Marbles, store: MemoryStore, name: Any
+) -> None:
+    source = marbles.cold("a(E,|)")
+    ((_, error),) = marbles.run(source.pipe(ops.cache(store, lambda: name)))
+    assert isinstance(error, TypeError)
+    assert str(error) == f"key returned {name}: the name of a request is a text"
+    assert source.subscriptions == []
 
 
 def test_what_the_store_raises_when_it_is_asked_is_the_error(marbles: Marbles) -> None:
@@ -402,6 +457,19 @@ def test_equal_requests_have_one_key_and_others_another() -> None:
     assert len({key, *others}) == 6
 
 
+def test_what_tells_models_of_one_name_apart_is_in_the_salt() -> None:
+    one, two = ScriptedModel("Hi"), ScriptedModel("Ho")
+    assert ops.cache_key(one, "?") == ops.cache_key(two, "?")
+    assert ops.cache_key(one, "?", salt="Hi") != ops.cache_key(two, "?", salt="Ho")
+    assert ops.cache_key(one, "?", salt="Hi") == ops.cache_key(one, "?", salt="Hi")
+
+
+@pytest.mark.parametrize("value", [object(), "\ud800", {1: object()}])
+def test_a_request_that_can_not_be_written_down_has_no_key(value: object) -> None:
+    with pytest.raises(BadRequestError, match="as JSON"):
+        ops.cache_key(ScriptedModel("Hi"), "Hi", extra={"a": value})
+
+
 def test_a_request_that_can_not_be_right_has_no_key() -> None:
     with pytest.raises(BadRequestError, match="temprature"):
         ops.cache_key(ScriptedModel("Hi"), "Hi", temprature=0)
@@ -413,6 +481,9 @@ def test_a_request_that_can_not_be_right_has_no_key() -> None:
         ({"store": {}}, TypeError),
         ({"key": 3}, TypeError),
         ({"ttl": 0}, ValueError),
+        ({"ttl": float("nan")}, ValueError),
+        ({"ttl": True}, TypeError),
+        ({"ttl": "1"}, TypeError),
         ({"timing": "slow"}, ValueError),
     ],
 )
@@ -423,7 +494,12 @@ def test_bad_arguments_are_refused_at_the_call(
         ops.cache(**{"store": store, "key": "key", **bad})
 
 
-@pytest.mark.parametrize("bad", [{"max_entries": 0}, {"max_bytes": 0}])
-def test_limits_below_one_are_refused(bad: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        MemoryStore(**bad)
+@pytest.mark.parametrize("name", ["max_entries", "max_bytes"])
+@pytest.mark.parametrize(
+    ("bad", "error"), [(0, ValueError), (float("nan"), TypeError), (True, TypeError)]
+)
+def test_limits_that_are_no_number_of_things_are_refused(
+    name: str, bad: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=name):
+        MemoryStore(**{name: bad})

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxllm.chunks import Batch, Chunk, End, Json, Notice, Progress, Reasoning, Token, ToolCall
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Json,
+    Notice,
+    Progress,
+    Reasoning,
+    Token,
+    ToolCall,
+    Usage,
+)
 from rxllm.operators.multicasting._coalesced import Coalesced
 
 SOURCES = st.sampled_from([None, "left", "right"])
@@ -89,6 +100,32 @@ def test_what_is_forgotten_is_gone_and_the_rest_is_as_if_it_had_been_alone(
     for each in (None, "left", "right"):
         assert parts(queue.chunks(), each) == parts(rest, each)
     assert queue.lag == sum(len(c.chunks) if type(c) is Batch else 1 for c in rest)
+
+
+@given(st.lists(TEXTS | STATES | OTHERS | BATCHES), SOURCES)
+def test_a_restart_takes_back_the_content_and_leaves_what_has_happened(
+    chunks: list[Chunk], source: str | None
+) -> None:
+    usage, end = Usage(1, 2, source=source), Progress(7, 7.0, source=source)
+    queue = queued([*chunks, usage])
+    queue.take_back(source)
+    queue.append(end)
+    left = emptied(queue)
+    concerned = [each for each in left if source is None or each.source == source]
+    assert {type(each) for each in concerned} <= {Progress, Usage}
+    assert (concerned[-2:], queue.lag) == ([usage, end], 0)
+    for each in {None, "left", "right"} - {source}:
+        assert source is None or parts(left, each) == parts(chunks, each)
+
+
+def test_to_forget_one_source_does_not_touch_the_text_of_another() -> None:
+    left, right = Token("a", source="left"), Token("x", source="right")
+    queue = queued([left, left, right])
+    [batch, _] = queue.chunks()
+    queue.forget("right")
+    assert queue.chunks()[0] is batch
+    queue.append(right)
+    assert queue.chunks() == [batch, right]
 
 
 def test_text_stays_before_what_concerns_all_sources() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import operators as rxo
 from reactivex.scheduler import ImmediateScheduler
+from reactivex.subject import Subject
 
 import rxllm
 from rxllm import operators as ops
@@ -210,7 +211,7 @@ def test_a_restart_drops_what_waits(marbles: Marbles, on_lag: OnLag) -> None:
     recording = reader(marbles, shared.with_policy(on_lag), valve)
     marbles.advance_to(11)
     valve.open()
-    assert recording.chunks == [Notice("restart"), START, Token("c")]
+    assert recording.chunks == [START, Notice("restart"), START, Token("c")]
 
 
 def test_a_restart_drops_what_a_late_joiner_has_not_taken_yet(marbles: Marbles) -> None:
@@ -220,7 +221,32 @@ def test_a_restart_drops_what_a_late_joiner_has_not_taken_yet(marbles: Marbles) 
     late = reader(marbles, shared, valve)
     marbles.advance_to(15)
     valve.open()
-    assert late.chunks == [Notice("restart"), START, Token("b")]
+    assert late.chunks == [START, Notice("restart"), START, Token("b")]
+
+
+@pytest.mark.parametrize("on_lag", get_args(OnLag))
+def test_what_the_first_attempt_has_used_is_told_before_the_restart(
+    marbles: Marbles, on_lag: OnLag
+) -> None:
+    lookup = {"U": Usage(100, 50), "V": Usage(100, 60), "N": Notice("retry", attempt=2)}
+    lookup["P"] = Progress(1, 1.0)
+    shared, valve = share(marbles.cold("a-U-P-E-N-R-b-V-E-|", lookup=lookup)), closed()
+    recording = reader(marbles, shared.with_policy(on_lag), valve)
+    marbles.advance_to(30)
+    valve.open()
+    kept = [lookup["U"], lookup["P"], lookup["N"], Notice("restart")]
+    assert recording.chunks == [*kept, Token("b"), lookup["V"], End("stop")]
+    assert marbles.subscribe(shared).chunks == [Token("b"), lookup["V"], End("stop")]
+
+
+@pytest.mark.parametrize("on_lag", get_args(OnLag))
+def test_progress_after_a_restart_stands_behind_it(marbles: Marbles, on_lag: OnLag) -> None:
+    lookup = {"P": Progress(9, 9.0), "Q": Progress(1, 1.0)}
+    shared, valve = share(marbles.cold("P-R-Q-", lookup=lookup)), closed()
+    recording = reader(marbles, shared.with_policy(on_lag), valve)
+    marbles.advance_to(9)
+    valve.open()
+    assert recording.chunks[-2:] == [Notice("restart"), lookup["Q"]]
 
 
 @pytest.mark.parametrize("on_lag", get_args(OnLag))
@@ -422,6 +448,22 @@ def test_the_sink_that_leaves_last_waits_for_the_clean_up_of_the_upstream() -> N
     assert closed == [5.0]
 
 
+def test_a_stream_whose_event_loop_was_closed_is_started_anew() -> None:
+    model = ScriptedModel("a b c", by="word", delay=1)
+    shared = share(model.stream("Hi"), grace=60)
+
+    async def some() -> str:
+        return (await rxllm.sinks.collect(shared.pipe(rxo.take(2)))).text
+
+    async def everything() -> str:
+        return (await asyncio.wait_for(rxllm.sinks.collect(shared), 100)).text
+
+    assert run_virtual(some()) == "a"
+    assert run_virtual(everything()) == "a b c"
+    assert run_virtual(everything()) == "a b c"  # it is complete, and said again
+    assert len(model.requests) == 2
+
+
 # Demand: each subscriber its own, and a policy for lag.
 
 
@@ -573,6 +615,30 @@ def test_g3_evict_puts_the_slow_one_out_and_nobody_else(marbles: Marbles) -> Non
     assert fast.events[-1] == (7.0, COMPLETED)
 
 
+def test_one_that_is_put_out_while_it_takes_a_chunk_hears_of_it_after_that(
+    marbles: Marbles,
+) -> None:
+    source: Subject[Chunk] = Subject()
+    shared, valve, heard = share(source, on_lag="evict", capacity=1), Valve(), list[Any]()
+
+    def on_next(chunk: Chunk) -> None:
+        heard.append(f"begins {text_of(chunk)}")
+        for text in "cde":
+            source.on_next(Token(text))
+        heard.append(f"has {text_of(chunk)}")
+
+    shared.subscribe(
+        on_next,
+        lambda error: heard.append(type(error)),
+        scheduler=with_valve(marbles.scheduler, valve),
+    )
+    valve.close()
+    source.on_next(Token("a"))
+    valve.open()
+    assert heard == ["begins a", "has a", LaggedBehindError]
+    assert (shared.lags, source.observers, valve._callbacks) == ([], [], {})
+
+
 def test_one_that_is_put_out_last_stops_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("a-b-c-d|")
     reader(marbles, share(source, on_lag="evict", capacity=1), closed())
@@ -683,6 +749,25 @@ def test_the_joined_text_is_the_same_whenever_one_joins_and_lags(
 )
 def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
+        ops.multiplex(**bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        ({"capacity": float("nan")}, TypeError),
+        ({"capacity": 1.5}, TypeError),
+        ({"capacity": True}, TypeError),
+        ({"grace": True}, TypeError),
+        ({"grace": "1"}, TypeError),
+        ({"grace": float("inf")}, ValueError),
+        ({"grace": float("nan")}, ValueError),
+    ],
+)
+def test_what_is_no_number_is_refused_at_the_call(
+    bad: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=next(iter(bad))):
         ops.multiplex(**bad)
 
 

@@ -1,13 +1,14 @@
 """`multiplex` under everything that can happen to it at once, step by step (rows G1, G3).
 
 Text is numbered: `"2.5"` is the sixth piece that its source has said after its second restart.
-So each subscriber can tell at each piece whether one was lost, or came twice.
+So each subscriber can tell at each piece whether one was lost, or came twice. Tool calls and JSON
+values are numbered too, and grow until they are complete.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, Notice, Progress, Token, Usage
+from rxllm.chunks import Batch, Chunk, Json, Notice, Progress, Reasoning, Token, ToolCall, Usage
 from rxllm.errors import LaggedBehindError
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._reader import Reader
@@ -32,6 +33,10 @@ from rxllm.valve import Valve, valve_of, with_valve
 
 SOURCES: list[str | None] = [None, "left", "right"]
 POLICIES: list[OnLag] = ["block", "drop_oldest", "latest", "coalesce", "evict"]
+Mode: TypeAlias = Literal["text", "progress", "states"]
+"""What is said. A notice of a gap counts all that was dropped: so where there is more than text and
+usage, those policies are left out that drop it too."""
+
 TASKS = ["leave", "close", "free the others", "put out the others", "join", "flicker", "raise"]
 """What a listener may do inside of its on_next."""
 
@@ -49,7 +54,8 @@ class Speaker(Observable[Chunk]):
         self.due: deque[Any] = deque()
         self.epochs: Counter[str | None] = Counter()
         self.said: Counter[str | None] = Counter()
-        self.usages = 0
+        self.usages: Counter[str | None] = Counter()
+        self.states: dict[tuple[Any, ...], State] = {}
         self.end: Any = None
 
     def _subscribe_core(
@@ -79,16 +85,42 @@ class Speaker(Observable[Chunk]):
 
     def _numbered(self, chunk: Chunk) -> Chunk:
         source = chunk.source
-        if type(chunk) is Token:
-            chunk = Token(f"{self.epochs[source]}.{self.said[source]}", source=source)
+        if type(chunk) is Token or type(chunk) is Reasoning:
+            text = f"{self.epochs[source]}.{self.said[source]}"
+            chunk = type(chunk)(text, source=source)
             self.said[source] += 1
+        elif type(chunk) is ToolCall or type(chunk) is Json:
+            chunk = self._grown(chunk)
         elif type(chunk) is Notice:
             for each in SOURCES if source is None else [source]:
                 self.epochs[each] += 1
                 self.said[each] = 0
+                for key in [key for key in self.states if key[1] == each]:
+                    del self.states[key]
         elif type(chunk) is Usage:
-            self.usages += 1
+            chunk = Usage(self.usages[source], source=source)
+            self.usages[source] += 1
         return chunk
+
+    def _grown(self, chunk: ToolCall | Json) -> Chunk:
+        source, complete = chunk.source, chunk.complete
+        state = self.states.setdefault((type(chunk), source), State())
+        epoch, number, size = self.epochs[source], state.number, state.size
+        state.grow(complete)
+        if type(chunk) is Json:
+            return Json([epoch, number, size], complete=complete, source=source)
+        arguments = f"{epoch}.{size}"
+        return ToolCall(str(number), "f", arguments, complete=complete, source=source)
+
+
+class State:
+    """How many tool calls or values of a source are complete, and how far the next one is."""
+
+    def __init__(self) -> None:
+        self.number = self.size = 0
+
+    def grow(self, complete: bool) -> None:
+        self.number, self.size = (self.number + 1, 0) if complete else (self.number, self.size + 1)
 
 
 class Listener:
@@ -100,6 +132,10 @@ class Listener:
         self.valve = Valve()
         self.got: Counter[str | None] = Counter()
         self.epochs: dict[str | None, int] = {}
+        self.known: set[Any] = set()  # of what the numbers are known from the beginning on
+        self.states: dict[tuple[Any, ...], State] = {}
+        anew = machine.speaker.active == 0 and machine.speaker.end is None
+        self.usages: dict[str | None, int] = dict.fromkeys(SOURCES, 0) if anew else {}
         self.end: Any = None
         self.task: str | None = None
         self.out = self.opening = False
@@ -131,20 +167,59 @@ class Listener:
 
     def take(self, chunk: Chunk) -> None:
         source = chunk.source
-        if type(chunk) is Token:
+        if type(chunk) is Token or type(chunk) is Reasoning:
             epoch, number = map(int, chunk.text.split("."))
-            assert self.epochs.setdefault(source, epoch) == epoch
-            if self.opening:
-                assert epoch == self.machine.speaker.epochs[source], "it was to be forgotten"
+            self.take_epoch(source, epoch)
+            if self.began_late(source):
+                self.got[source] = number
             assert number == self.got[source], "a piece was lost or came twice"
             self.got[source] += 1
+        elif type(chunk) is ToolCall:
+            epoch, size = map(int, chunk.arguments.split("."))
+            self.take_state(chunk, epoch, int(chunk.id), size)
+        elif type(chunk) is Json:
+            self.take_state(chunk, *chunk.value)
+        elif type(chunk) is Usage:
+            number = self.usages.setdefault(source, chunk.input_tokens)
+            assert number == chunk.input_tokens, "what was used was lost, or came twice"
+            self.usages[source] += 1
         elif type(chunk) is Notice and chunk.kind == "lagged":
             assert self.policy in ("drop_oldest", "latest")
-            self.got[source] += chunk.skipped or 0
+            if not self.began_late(source):
+                self.got[source] += chunk.skipped or 0
+            else:
+                self.known.discard(source)
         elif type(chunk) is Notice:
             for each in SOURCES if source is None else [source]:
                 self.got[each] = 0
                 self.epochs.pop(each, None)
+                self.known |= {each, (ToolCall, each), (Json, each)}
+                for key in [key for key in self.states if key[1] == each]:
+                    del self.states[key]
+
+    def take_epoch(self, source: str | None, epoch: int) -> None:
+        assert self.epochs.setdefault(source, epoch) == epoch
+        if self.opening:
+            assert epoch == self.machine.speaker.epochs[source], "it was to be forgotten"
+
+    def take_state(self, chunk: ToolCall | Json, epoch: int, number: int, size: int) -> None:
+        self.take_epoch(chunk.source, epoch)
+        key = type(chunk), chunk.source
+        late = self.began_late(key)
+        state = self.states.setdefault(key, State())
+        if late:
+            state.number, state.size = number, size
+        assert number == state.number, "one was lost that was complete, or came twice"
+        assert size >= state.size, "an older one came behind a newer one"
+        state.size = size
+        state.grow(chunk.complete)
+
+    def began_late(self, key: Any) -> bool:
+        """True at the first of these, if what was said before it came was not told."""
+        if self.machine.replay == "all" or key in self.known:
+            return False
+        self.known.add(key)
+        return True
 
     def perform(self) -> None:
         task, self.task = self.task, None
@@ -193,9 +268,16 @@ class Listener:
             return
         if self.valve.is_open:
             assert self.waiting == 0
-            assert +self.got == +speaker.said
+            everything = self.machine.replay == "all"
+            for source in SOURCES if everything else self.known & {*SOURCES}:
+                assert self.got[source] == speaker.said[source]
             for source, epoch in self.epochs.items():
                 assert epoch == speaker.epochs[source]
+            for source, number in self.usages.items():
+                assert number == speaker.usages[source]
+            for key in speaker.states if everything else self.states:
+                mine, theirs = self.states[key], speaker.states[key]
+                assert (mine.number, mine.size) == (theirs.number, theirs.size)
         if self.policy in ("block", "evict"):
             assert self.waiting <= self.capacity
 
@@ -203,15 +285,19 @@ class Listener:
 class Multiplexing(RuleBasedStateMachine):
     """Any number of listeners come, lag, raise and go, while the stream speaks and starts over."""
 
-    @initialize(grace=st.sampled_from([0.0, 5.0]), tells=st.booleans())
-    def begin(self, grace: float, tells: bool) -> None:
+    @initialize(
+        grace=st.sampled_from([0.0, 5.0]),
+        replay=st.sampled_from(["all", "none"]),
+        mode=st.sampled_from(["text", "progress", "states"]),
+    )
+    def begin(self, grace: float, replay: Literal["all", "none"], mode: Mode) -> None:
         self.failures: list[AssertionError] = []
-        self.tells = tells  # "drop_oldest" counts a dropped Progress too, so they are kept apart
+        self.mode, self.replay = mode, replay
         self.marbles = Marbles()
         self.now = 0.0
         self.grace = grace
         self.speaker = Speaker()
-        self.shared = self.speaker.pipe(ops.multiplex(grace=grace))
+        self.shared = self.speaker.pipe(ops.multiplex(replay, grace=grace))
         self.listeners: list[Listener] = []
 
     def add(self, policy: OnLag, capacity: int) -> None:
@@ -231,17 +317,32 @@ class Multiplexing(RuleBasedStateMachine):
 
     @rule(policy=st.sampled_from(POLICIES), capacity=st.integers(1, 4))
     def join(self, policy: OnLag, capacity: int) -> None:
-        self.add("block" if self.tells and policy == "drop_oldest" else policy, capacity)
+        drops = {"text": [], "progress": ["drop_oldest"], "states": ["drop_oldest", "latest"]}
+        self.add("block" if policy in drops[self.mode] else policy, capacity)
 
     @rule(source=st.sampled_from(SOURCES), count=st.integers(1, 4))
     def say(self, source: str | None, count: int) -> None:
         self.push(*[Token("", source=source)] * count)
 
+    @precondition(lambda self: self.mode == "states")
+    @rule(
+        source=st.sampled_from(SOURCES),
+        states=st.lists(st.tuples(st.sampled_from("crj"), st.booleans()), min_size=1, max_size=5),
+    )
+    def build(self, source: str | None, states: list[tuple[str, bool]]) -> None:
+        for kind, complete in states:
+            if kind == "r":
+                self.push(Reasoning("", source=source))
+            elif kind == "c":
+                self.push(ToolCall("", "f", complete=complete, source=source))
+            else:
+                self.push(Json(None, complete=complete, source=source))
+
     @rule(source=st.sampled_from(SOURCES))
     def start_over(self, source: str | None) -> None:
         self.push(Notice("restart", source=source))
 
-    @precondition(lambda self: self.tells)
+    @precondition(lambda self: self.mode == "progress")
     @rule(source=st.sampled_from(SOURCES), count=st.integers(1, 9))
     def tell(self, source: str | None, count: int) -> None:
         self.push(Progress(count, 0.0, source=source))

@@ -20,7 +20,7 @@ from reactivex import operators as rx_ops
 from reactivex.subject import Subject
 
 from rxllm import operators as ops
-from rxllm.chunks import Chunk, Notice, Start, Token
+from rxllm.chunks import Chunk, End, Notice, Start, Token
 from rxllm.errors import (
     BadRequestError,
     CircuitOpenError,
@@ -123,6 +123,32 @@ def test_a_probe_that_is_left_before_content_makes_room_for_the_next(marbles: Ma
     states = [breaker.state]
     assert outcome(marbles, stream, 9) == "_Completed"
     assert [*states, breaker.state] == ["half_open", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("diagram", "state"), [("S-(C,|)", "half_open"), ("S-(x,C,|)", "closed"), ("S-(E,|)", "closed")]
+)
+def test_a_probe_that_was_stopped_upstream_is_as_one_that_was_left(
+    marbles: Marbles, diagram: str, state: str
+) -> None:
+    breaker = opened(marbles, reset_after=5)
+    marbles.advance_to(6)
+    source = marbles.cold(diagram, lookup={"C": End("cancelled")})
+    assert outcome(marbles, source.pipe(ops.circuit_breaker(breaker)), 9) == "_Completed"
+    assert breaker.state == state
+    next_one = marbles.cold("a|").pipe(ops.circuit_breaker(breaker))
+    assert outcome(marbles, next_one, 9) == "_Completed"
+    assert breaker.state == "closed"
+
+
+def test_a_refusal_says_what_the_model_failed_with_until_it_is_closed(marbles: Marbles) -> None:
+    breaker = opened(marbles, reset_after=5)
+    assert breaker.last_failure is LOST
+    [(_, refusal)] = marbles.run(rx.never().pipe(ops.circuit_breaker(breaker)), until=2)
+    assert (type(refusal), refusal.__cause__) == (CircuitOpenError, LOST)
+    marbles.advance_to(6)
+    outcome(marbles, marbles.cold("a|").pipe(ops.circuit_breaker(breaker)), 9)
+    assert breaker.last_failure is None
 
 
 def test_a_probe_that_is_left_after_content_has_succeeded(marbles: Marbles) -> None:
@@ -233,6 +259,14 @@ def test_the_sources_of_a_merge_stand_and_fall_together(marbles: Marbles) -> Non
 @pytest.mark.parametrize("bad", [{"failures": 0}, {"window": 0}, {"reset_after": float("inf")}])
 def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
+        CircuitBreaker(**bad)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"failures": True}, {"failures": 2.5}, {"window": "60"}, {"reset_after": None}]
+)
+def test_what_is_no_such_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(bad))):
         CircuitBreaker(**bad)
 
 

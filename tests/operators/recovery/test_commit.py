@@ -6,6 +6,7 @@ on `retry_with_backoff`, without a wait.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,15 +15,29 @@ import reactivex.subject
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Observable
+from reactivex.disposable import SerialDisposable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, End, Json, Notice, Reasoning, Start, Token, ToolCall, text_of
-from rxllm.errors import ConnectionFailedError
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Json,
+    Notice,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+    text_of,
+)
+from rxllm.errors import BadRequestError, ConnectionFailedError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles
 from tests.operators.texts import cut_texts
 
 RESTART = Notice("restart")
+START = Start("request-1", "model")
 CALL = ToolCall("1", "weather", "{")
 
 
@@ -97,11 +112,29 @@ def sends(*events: Any) -> Observable[Chunk]:
     return reactivex.concat(reactivex.of(*chunks), end)
 
 
-def test_an_attempt_that_gives_nothing_takes_nothing_away() -> None:
+@pytest.mark.parametrize("said", [(), (START,), (START, Usage(3)), (Token(""),), (RESTART,)])
+def test_f8_an_attempt_that_says_nothing_takes_nothing_away(said: tuple[Chunk, ...]) -> None:
     error = lost()
-    source = one_after_another(sends(Token("ab"), lost()), sends(lost()), sends(error))
-    assert recovered(source, "restart", 3) == [Token("ab"), error]
+    source = one_after_another(sends(Token("ab"), lost()), sends(*said, error))
+    assert recovered(source, "restart", 2) == [Token("ab"), error]
     assert error.partial == "ab"
+
+
+def test_what_comes_before_the_first_content_follows_the_restart_in_order() -> None:
+    malformed = Notice("malformed", skipped=1)
+    again = sends(START, malformed, Usage(3), RESTART, Token("c"), End("stop"))
+    source = one_after_another(sends(Token("ab"), lost()), again)
+    assert recovered(source, "restart") == [
+        Token("ab"), malformed, RESTART, START, Usage(3), Token("c"), End("stop"), COMPLETED,
+    ]  # fmt: skip
+
+
+def test_of_attempts_within_an_attempt_only_the_start_of_the_last_one_is_told() -> None:
+    later = Start("request-2", "model")
+    again = sends(START, Notice("fallback"), later, Token("c"))
+    source = one_after_another(sends(Token("ab"), lost()), again)
+    got = recovered(source, "restart")
+    assert got == [Token("ab"), Notice("fallback"), RESTART, later, Token("c"), COMPLETED]
 
 
 def test_an_empty_answer_after_a_partial_one_is_a_restart_too() -> None:
@@ -125,7 +158,64 @@ def test_a_restart_is_told_once_though_the_subscriber_lets_the_source_go_on_insi
     stream.subscribe(on_next, scheduler=marbles.scheduler)
     marbles.advance_to(5)
     source.on_next(Token("b"))
-    assert got.count(RESTART) == 1
+    assert got[2:] == [RESTART, Token("b"), Token("c")]
+
+
+@pytest.mark.parametrize("last", [None, "error", "completed"])
+def test_what_comes_while_held_chunks_are_sent_waits_for_its_turn(last: str | None) -> None:
+    marbles, source = Marbles(), reactivex.subject.Subject[Chunk]()
+    malformed, error = Notice("malformed", skipped=1), BadRequestError("no")
+    retry = ops.retry_with_backoff(initial=0, after_output=lambda _: source)
+    first = marbles.cold("x#", lookup={"x": Token("Once upon a")}, error=lost())
+    got: list[Any] = []
+
+    def on_next(chunk: Chunk) -> None:
+        got.append(chunk)
+        if chunk == malformed:
+            source.on_next(Token(" there"))
+            source.on_next(Token(" was"))
+            if last == "error":
+                source.on_error(error)
+            elif last == "completed":
+                source.on_completed()
+
+    first.pipe(retry).subscribe(
+        on_next, got.append, lambda: got.append(COMPLETED), scheduler=marbles.scheduler
+    )
+    marbles.advance_to(5)
+    for chunk in (Token("up"), malformed, Token("on a time")):
+        source.on_next(chunk)
+    ends: dict[str | None, list[Any]]
+    ends = {None: [], "error": [error], "completed": [COMPLETED]}
+    assert got[2:] == [malformed, Token(" time"), Token(" there"), Token(" was"), *ends[last]]
+
+
+def test_who_leaves_or_raises_while_held_chunks_are_sent_hears_no_more() -> None:
+    def told(on_restart: Any) -> list[Chunk]:
+        marbles, source = Marbles(), reactivex.subject.Subject[Chunk]()
+        retry = ops.retry_with_backoff(initial=0, after_output="restart")
+        first = marbles.cold("a#", error=lost())
+        got: list[Chunk] = []
+        subscription = SerialDisposable()
+
+        def on_next(chunk: Chunk) -> None:
+            got.append(chunk)
+            if chunk == RESTART:
+                source.on_next(Token("c"))
+                on_restart(subscription)
+
+        subscription.disposable = (
+            one_after_another(first, source)
+            .pipe(retry)
+            .subscribe(on_next, scheduler=marbles.scheduler)
+        )
+        marbles.advance_to(5)
+        with suppress(ZeroDivisionError):
+            source.on_next(Token("b"))
+        return got[2:]
+
+    assert told(lambda subscription: subscription.dispose()) == [RESTART]
+    assert told(lambda _: 1 / 0) == [RESTART]
 
 
 def test_what_is_restarted_counts_anew() -> None:
@@ -264,6 +354,35 @@ def test_a_function_that_raises_is_the_error_of_the_stream() -> None:
         raise mine
 
     assert heard(["a", lost()], after_output=go_on) == [Token("a"), mine]
+
+
+def test_a_function_that_refuses_leaves_the_error_what_it_was() -> None:
+    error = lost()
+
+    def go_on(_: str) -> Observable[Chunk]:
+        raise BadRequestError("no prefill")
+
+    assert heard(["a", error], after_output=go_on) == [Token("a"), error]
+    assert error.__notes__ == ["it was not gone on with: no prefill"]
+
+
+def test_a_function_that_fails_is_asked_again_if_that_may_pass() -> None:
+    left = [ConnectionResetError(), None]
+
+    def go_on(_: str) -> Observable[Chunk]:
+        if (failure := left.pop(0)) is not None:
+            raise failure
+        return sends(Token("b"))
+
+    got = heard(["a", lost()], after_output=go_on)
+    assert got == [Token("a"), Token("b"), COMPLETED]
+
+
+def test_a_note_is_added_once_to_an_error_that_comes_again() -> None:
+    error = lost()
+    for _ in range(3):
+        heard(["AB", error], ["AX"], after_output="replay")
+    assert len(error.__notes__) == 1
 
 
 def test_a_function_that_gives_no_stream_is_told() -> None:

@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
+from reactivex import Observable
 
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, ErrorInfo, Notice, Reasoning, Start, Token, ToolCall, text_of
 from rxllm.errors import BadRequestError, ConnectionFailedError, StallTimeoutError
 from rxllm.messages import Message
 from rxllm.models.scripted import ScriptedModel
+from rxllm.requests import Prompt
 from rxllm.testing import COMPLETED, Marbles
 
 BROKEN: list[Any] = ["Once", " upon a", ConnectionFailedError("cut")]
@@ -114,6 +116,18 @@ def test_if_the_model_can_not_go_on_the_error_stays_what_it_was(marbles: Marbles
     assert cut.__notes__ == ["it was not gone on with: no prefill"]
 
 
+def test_if_the_model_refuses_at_the_call_the_error_stays_too(marbles: Marbles) -> None:
+    class NoPrefill(ScriptedModel):
+        def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+            raise BadRequestError("no prefill")
+
+    cut = ConnectionFailedError("cut")
+    source = ScriptedModel(["Once", cut]).stream("A tale")
+    error = marbles.run(source.pipe(ops.complete_partial(NoPrefill(""), "A tale")))[-1][1]
+    assert (error, cut.partial) == (cut, "Once")
+    assert cut.__notes__ == ["it was not gone on with: no prefill"]
+
+
 def test_never_empty_disposal_two_subscriptions_and_demand(marbles: Marbles) -> None:
     model = ScriptedModel([" b", " c"], delay=1, finish_reason=None)
     source = marbles.cold("a-#", error=ConnectionFailedError("cut"), demand=True)
@@ -145,6 +159,10 @@ def test_bad_arguments_are_refused_at_the_call() -> None:
     model = ScriptedModel("a")
     with pytest.raises(ValueError, match="attempts"):
         ops.complete_partial(model, "Hi", attempts=0)
+    with pytest.raises(TypeError, match="attempts"):
+        ops.complete_partial(model, "Hi", attempts=float("nan"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="model"):
+        ops.complete_partial("tiny", "Hi")  # type: ignore[arg-type]
     with pytest.raises(BadRequestError, match="temperature"):
         ops.complete_partial(model, "Hi", temprature=0)
     with pytest.raises(TypeError, match="when"):

@@ -73,6 +73,14 @@ def test_the_errors_before_the_last_are_notes() -> None:
     assert last.__notes__ == ["before that: ContextLengthError: too long"]
 
 
+def test_a_note_is_added_once_to_an_error_that_comes_again() -> None:
+    last = ConnectionResetError("reset")
+    for _ in range(3):
+        model = ScriptedModel([ContextLengthError("too long")], [last])
+        run(ops.degrade(model, "Hi", steps=[lambda r: shorter(r, 5)]))
+    assert last.__notes__ == ["before that: ContextLengthError: too long"]
+
+
 def shorter(request: Request, tokens: int) -> Request:
     return msgspec.structs.replace(request, max_tokens=tokens)
 
@@ -129,6 +137,8 @@ def test_bad_arguments_are_refused_at_the_call() -> None:
     model = ScriptedModel("a")
     with pytest.raises(TypeError, match="a step"):
         ops.degrade(model, "Hi", steps=[0.7])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="model"):
+        ops.degrade("tiny", "Hi")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="after_output"):
         ops.degrade(model, "Hi", after_output="no")  # type: ignore[arg-type]
     with pytest.raises(BadRequestError, match="max_tokens"):

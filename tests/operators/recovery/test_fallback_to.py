@@ -147,6 +147,22 @@ def test_a_factory_is_called_when_it_is_needed_and_each_time(marbles: Marbles) -
     assert len(made) == 2
 
 
+def test_a_factory_that_raises_has_failed_as_a_stream_does(marbles: Marbles) -> None:
+    gone = ModelLoadError("gone")
+
+    def backup() -> Observable[Chunk]:
+        raise gone
+
+    events = marbles.run(
+        marbles.cold("#", error=LOST).pipe(ops.fallback_to(backup, marbles.cold("a|")))
+    )
+    assert [event for _, event in events] == [
+        fallback(2), fallback(3, gone), Token("a"), COMPLETED,
+    ]  # fmt: skip
+    failure = marbles.run(marbles.cold("#", error=LOST).pipe(ops.fallback_to(backup)))[-1][1]
+    assert failure.errors == (LOST, gone)
+
+
 def test_a_factory_that_raises_or_gives_no_stream_is_the_error(marbles: Marbles) -> None:
     mine = LookupError("mine")
 
@@ -270,5 +286,7 @@ def test_bad_arguments_are_refused_at_the_call() -> None:
         ops.fallback_to(stream, after_output="maybe")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="streams, or functions"):
         ops.fallback_to(ScriptedModel("a"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="apology"):
+        ops.fallback_to(apology=5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="when"):
         ops.fallback_to(stream, when="next")  # type: ignore[arg-type]

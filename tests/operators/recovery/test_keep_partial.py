@@ -1,5 +1,8 @@
 """`keep_partial`: on failure the partial text is kept (row F8)."""
 
+import asyncio
+import dataclasses
+
 import pytest
 import reactivex as rx
 
@@ -36,6 +39,28 @@ def test_what_came_before_a_restart_is_no_part_of_it(marbles: Marbles) -> None:
 def test_an_exception_of_somebody_else_gets_it_too(marbles: Marbles, error: Exception) -> None:
     marbles.run(marbles.cold("a#", error=error).pipe(ops.keep_partial()))
     assert vars(error)["partial"] == "a"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):  # noqa: N818
+    code: int = 1
+
+
+class ReadOnly(Exception):  # noqa: N818
+    @property
+    def partial(self) -> str:
+        raise LookupError("not known")
+
+
+@pytest.mark.parametrize("error", [Frozen(), ReadOnly(), asyncio.IncompleteReadError(b"half", 9)])
+def test_an_exception_that_can_not_take_it_stays_as_it_is(
+    marbles: Marbles, error: Exception
+) -> None:
+    operators = [ops.keep_partial(), ops.retry_with_backoff(), ops.fallback_to(rx.never())]
+    for operator in operators:
+        assert marbles.run(marbles.cold("a#", error=error).pipe(operator))[-1][1] is error
+    if isinstance(error, asyncio.IncompleteReadError):
+        assert error.partial == b"half"
 
 
 def test_after_a_merge_it_is_one_source_after_another(marbles: Marbles) -> None:

@@ -1,5 +1,6 @@
 """`quality_gate` and its ready conditions: an answer that is no good has failed."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -77,6 +78,18 @@ def test_a_condition_that_raises_is_the_error_of_the_stream(marbles: Marbles) ->
     source = marbles.cold("a-b|")
     events = marbles.run(source.pipe(ops.quality_gate(lambda _: bool(1 / 0), every=1)))
     assert (type(events[-1][1]), source.subscriptions) == (ZeroDivisionError, [(0.0, 0.0)])
+
+
+def test_a_condition_may_raise_what_takes_no_attribute(marbles: Marbles) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Frozen(Exception):  # noqa: N818
+        code: int = 1
+
+    def condition(_: Quality) -> bool:
+        raise Frozen
+
+    events = marbles.run(marbles.cold("a-b|").pipe(ops.quality_gate(condition, every=1)))
+    assert type(events[-1][1]) is Frozen
 
 
 def test_after_a_restart_it_looks_at_the_new_answer(marbles: Marbles) -> None:
@@ -211,6 +224,14 @@ def test_bad_arguments_are_refused_at_the_call() -> None:
         ops.quality_gate(not_json(), every=0)
     with pytest.raises(TypeError, match="a condition"):
         ops.quality_gate("x")  # type: ignore[arg-type]
+    no_counts: list[Any] = [float("nan"), 2.5, True]
+    for number in no_counts:
+        with pytest.raises(TypeError, match="every"):
+            ops.quality_gate(not_json(), every=number)
+        with pytest.raises(TypeError, match="characters"):
+            repeats(characters=number)
+        with pytest.raises(TypeError, match="times"):
+            repeats(times=number)
     with pytest.raises(ValueError, match="tokens_per_second"):
         too_slow(0)
     with pytest.raises(ValueError, match="after"):

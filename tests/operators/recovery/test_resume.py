@@ -97,5 +97,9 @@ def test_bad_arguments_are_refused_at_the_call() -> None:
     for bad in [*several, {"max_delay": -1}]:
         with pytest.raises(ValueError, match=next(iter(bad))):
             ops.resume(model, "Hi", **bad)
+    with pytest.raises(TypeError, match="attempts"):
+        ops.resume(model, "Hi", attempts=2.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="model"):
+        ops.resume("tiny", "Hi")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="prompt"):
         ops.resume(model, "")

@@ -287,6 +287,51 @@ def test_bad_numbers_and_words_are_refused_at_the_call(bad: dict[str, Any]) -> N
         ops.retry_with_backoff(**bad)
 
 
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), "1", None])
+def test_what_jitter_gives_has_to_be_a_finite_number(marbles: Marbles, given: Any) -> None:
+    stream = marbles.cold("#", error=LOST).pipe(ops.retry_with_backoff(jitter=lambda _: given))
+    [(_, error)] = marbles.run(stream)
+    assert isinstance(error, TypeError | ValueError)
+    assert "what jitter gives" in str(error)
+
+
+@pytest.mark.parametrize(("given", "waited"), [(-5.0, 0.0), (1e300, 365 * 86_400.0)])
+def test_a_wait_is_within_what_a_clock_can_take(
+    marbles: Marbles, given: float, waited: float
+) -> None:
+    stream = marbles.cold("#", error=LOST).pipe(ops.retry_with_backoff(2, jitter=lambda _: given))
+    assert marbles.run(stream, until=400 * 86_400.0) == [(0.0, retry(2, waited)), (waited, LOST)]
+
+
+@pytest.mark.parametrize("asked", [float("nan"), -4.0])
+def test_a_retry_after_that_says_nothing_counts_for_nothing(marbles: Marbles, asked: float) -> None:
+    source = marbles.cold("#", error=RateLimitError("slow down", retry_after=asked))
+    assert [time for time, _ in marbles.run(source.pipe(exactly(attempts=2)))] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("verdict", [None, "AGAIN", True])
+def test_a_policy_that_gives_something_else_is_told(marbles: Marbles, verdict: Any) -> None:
+    error = LookupError("mine")
+    stream = marbles.cold("#", error=error).pipe(exactly(when=lambda _: verdict))
+    [(_, failure)] = marbles.run(stream)
+    assert (type(failure), failure.__cause__) == (TypeError, error)
+    assert "'again', 'next' or 'neither'" in str(failure)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *({"attempts": number} for number in (float("nan"), float("inf"), 2.5, True, "3")),
+        {"initial": True},
+        {"factor": "2"},
+        {"max_delay": None},
+    ],
+)
+def test_what_is_no_such_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(bad))):
+        ops.retry_with_backoff(**bad)
+
+
 @pytest.mark.parametrize("bad", [{"jitter": 0.5}, {"when": "again"}])
 def test_what_can_not_be_called_is_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(bad))):

@@ -7,7 +7,7 @@ import reactivex as rx
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
-from rxllm.chunks import Batch, Json, Notice, Progress, Reasoning, Start, Token, ToolCall
+from rxllm.chunks import Batch, End, Json, Notice, Progress, Reasoning, Start, Token, ToolCall
 from rxllm.errors import FirstTokenTimeoutError, StallTimeoutError, TotalTimeoutError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
@@ -96,6 +96,26 @@ def test_a_token_sets_no_timer(marbles: Marbles) -> None:
         marbles.at(time, lambda: timers.append([due for due in marbles.timers if due > 10]))
     marbles.run(stream, until=8)
     assert timers == [[21.0]] * 3
+
+
+def test_after_the_end_only_the_total_runs(marbles: Marbles) -> None:
+    stream = marbles.cold("a-E").pipe(ops.timeouts(first=3, between=5))
+    assert marbles.run(stream, until=99) == marbles.expect("a-E")
+    fresh = Marbles()
+    events = fresh.run(fresh.cold("a-E").pipe(ops.timeouts(first=3, between=5, total=30)))
+    assert last(events) == (30.0, TotalTimeoutError, "a")
+
+
+def test_the_end_of_one_source_ends_no_wait(marbles: Marbles) -> None:
+    source = marbles.cold("a-x", lookup={"x": End("stop", source="left")})
+    events = marbles.run(source.pipe(ops.timeouts(between=5)))
+    assert last(events) == (5.0, StallTimeoutError, "a")
+
+
+@pytest.mark.parametrize("diagram", ["a-E----S", "a-E----R"])
+def test_an_answer_that_begins_after_an_end_is_waited_for(marbles: Marbles, diagram: str) -> None:
+    events = marbles.run(marbles.cold(diagram).pipe(ops.timeouts(between=5)))
+    assert last(events)[:2] == (12.0, StallTimeoutError)
 
 
 def test_while_the_valve_is_closed_only_the_total_runs(marbles: Marbles) -> None:
@@ -190,4 +210,10 @@ def test_under_an_event_loop_a_silent_model_is_left(marbles: Marbles) -> None:
 @pytest.mark.parametrize("bad", [{"first": 0}, {"between": -1}, {"total": float("inf")}, {}])
 def test_bad_limits_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad), "one limit or more")):
+        ops.timeouts(**bad)
+
+
+@pytest.mark.parametrize("bad", [{"first": True}, {"between": "5"}])
+def test_what_is_no_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(bad))):
         ops.timeouts(**bad)

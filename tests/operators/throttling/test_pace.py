@@ -9,7 +9,7 @@ from reactivex import operators as rx_ops
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
-from rxllm.chunks import Chunk, End, Notice, Reasoning, Start, Token, text_of
+from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Start, Token, text_of
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import clock_of, with_valve
@@ -82,6 +82,43 @@ def test_d4_a_closed_valve_is_the_time_that_the_consumer_takes(marbles: Marbles)
     stream.subscribe(on_next, scheduler=with_valve(marbles.scheduler, marbles.valve))
     marbles.advance_to(100)
     assert times == [0.0, 3.0, 6.0]
+
+
+def test_d4_a_pause_when_the_consumer_is_ready_is_no_time_that_it_takes(marbles: Marbles) -> None:
+    marbles.at(10, marbles.valve.close)
+    marbles.at(40, marbles.valve.open)
+    source = marbles.hot("a" + "-" * 40 + "(b,c,d)")
+    events = marbles.run(source.pipe(ops.pace(1)), until=100)
+    assert [time for time, _ in events] == [0.0, 41.0, 42.0, 43.0]
+
+
+@pytest.mark.parametrize("restarts", ["-", "------R", "------(R,R,R)"])
+def test_d4_each_chunk_is_measured_once_whatever_is_dropped_behind_it(
+    marbles: Marbles, restarts: str
+) -> None:
+    """The first chunk takes 4 seconds, the others none, and the mean is taken of two."""
+    times: list[float] = []
+    clock = clock_of(marbles.scheduler)
+
+    def on_next(chunk: Chunk) -> None:
+        if type(chunk) is Token:
+            times.append(clock())
+        if chunk == Token("a", source="left"):
+            marbles.valve.close()
+            marbles.at(4, marbles.valve.open)
+
+    left = marbles.cold("(a,b,c,d)", source="left")
+    right = marbles.cold(restarts, source="right")
+    stream = rx.merge(left, right).pipe(ops.pace(5, 2))
+    stream.subscribe(on_next, scheduler=with_valve(marbles.scheduler, marbles.valve))
+    marbles.advance_to(100)
+    assert times == [0.0, 5.0, 8.0, 13.0]
+
+
+def test_a_text_without_a_character_takes_no_time(marbles: Marbles) -> None:
+    lookup = {"n": Token(""), "r": Reasoning(""), "B": Batch((Token(""),), "")}
+    stream = marbles.cold("(n,r,B,a,n,b)|", lookup=lookup).pipe(ops.pace(20))
+    assert [time for time, _ in marbles.run(stream)] == [0.0] * 5 + [20.0, 20.0]
 
 
 def test_a_source_that_is_slower_than_the_gap_waits_for_nothing(marbles: Marbles) -> None:
@@ -163,3 +200,9 @@ def test_the_joined_text_is_the_same(texts: tuple[str, list[str]]) -> None:
 def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ops.pace(**bad)
+
+
+@pytest.mark.parametrize("window", [2.5, float("nan"), True, "10"])
+def test_a_window_that_is_no_whole_number_is_refused_at_the_call(window: Any) -> None:
+    with pytest.raises(TypeError, match="window"):
+        ops.pace(window=window)

@@ -122,13 +122,13 @@ def test_a_cost_of_ones_own(marbles: Marbles) -> None:
     assert [time for time, _ in marbles.run(stream)] == [0.0, 2.0, 2.0, 5.0]
 
 
-@pytest.mark.parametrize("cost", [-1, float("inf"), float("nan"), KeyError("mine")])
+@pytest.mark.parametrize("cost", [-1, float("inf"), float("nan"), None, "1", KeyError("mine")])
 def test_a_cost_that_can_not_be_is_an_error(marbles: Marbles, cost: Any) -> None:
     def price(chunk: Any) -> float:
         if chunk.text == "b":
             if isinstance(cost, Exception):
                 raise cost
-            return float(cost)
+            return cost  # type: ignore[no-any-return]
         return 1
 
     source = marbles.cold("(a,b,c)|")
@@ -138,6 +138,25 @@ def test_a_cost_that_can_not_be_is_an_error(marbles: Marbles, cost: Any) -> None
         KeyError if isinstance(cost, Exception) else ValueError
     ]
     assert (source.subscriptions, marbles.timers) == ([(0.0, 0.0)], [])
+
+
+def test_a_cost_is_asked_once_whatever_is_dropped_behind_it(marbles: Marbles) -> None:
+    asked: list[str] = []
+
+    def price(chunk: Any) -> float:
+        asked.append(chunk.text)
+        return 1
+
+    left = marbles.cold("(a,b)", source="left")
+    right = marbles.cold("-R-R-R", source="right")
+    marbles.run(rx.merge(left, right).pipe(ops.rate_limit(0.1, 1, price)))
+    assert asked == ["a", "b"]
+
+
+def test_a_text_without_a_character_costs_nothing(marbles: Marbles) -> None:
+    lookup = {"n": Token(""), "r": Reasoning(""), "B": Batch((Token(""), Token("b")), "b")}
+    stream = marbles.cold("(n,r,a,n,B)", lookup=lookup).pipe(ops.rate_limit(0.1, 1))
+    assert [time for time, _ in marbles.run(stream)] == [0.0, 0.0, 0.0, 0.0, 10.0]
 
 
 def test_two_subscriptions_have_a_bucket_each(marbles: Marbles) -> None:
@@ -223,3 +242,9 @@ def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
 def test_a_cost_that_can_not_be_called_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="cost"):
         ops.rate_limit(cost=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [{"per_second": "5"}, {"burst": True}])
+def test_what_is_no_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(bad))):
+        ops.rate_limit(**bad)

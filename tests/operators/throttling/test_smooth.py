@@ -266,6 +266,46 @@ def test_while_the_valve_is_closed_nothing_leaves_and_that_is_no_lag(marbles: Ma
     assert [time for time, _ in events] == [9.0, 10.0, 11.0, 12.0, 13.0, 13.0]
 
 
+def test_time_in_which_the_valve_is_closed_is_no_lag_of_an_unfinished_word(
+    marbles: Marbles,
+) -> None:
+    lookup = {"a": Token("one hel"), "b": Token("lo world")}
+    marbles.at(1, marbles.valve.close)
+    marbles.at(30, marbles.valve.open)
+    source = marbles.cold("a-b---|", lookup=lookup, demand=True)
+    events = marbles.run(source.pipe(ops.smooth(seconds=0, max_lag=5)))
+    assert [(time, text_of(event)) for time, event in events] == [
+        (0.0, "one "),
+        (30.0, "hello "),
+        (30.0, "world"),
+        (30.0, ""),
+    ]
+
+
+def test_after_the_valve_has_opened_an_unfinished_word_waits_max_lag(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    marbles.at(30, marbles.valve.open)
+    events = marbles.run(marbles.cold("hello", demand=True).pipe(ops.smooth(max_lag=5)))
+    assert events == [(35.0, Token("hell"))]
+
+
+@pytest.mark.parametrize("unit", ["🇳🇴", "字", "👩\u200d🚀", "각"])
+def test_a_long_chunk_of_words_without_spaces_is_cut_into_its_characters(unit: str) -> None:
+    pieces = pieces_after([unit * 20_000], ops.smooth(seconds=0))
+    expected = [unit] * 20_000 if unit != "각" else ["각" * 1024] * 19 + ["각" * 544]
+    assert pieces == expected
+
+
+@pytest.mark.parametrize("by", ["word", "line"])
+@given(data=st.data())
+def test_the_very_pieces_are_the_same_while_nothing_is_shown_too_late(
+    by: Any, data: st.DataObject
+) -> None:
+    text, pieces = data.draw(cut_texts())
+    smooth = ops.smooth(by, max_lag=float("inf"))
+    assert pieces_after(pieces, smooth) == pieces_after([text], smooth)
+
+
 def test_under_an_event_loop_nothing_is_left_behind() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c", by="word", delay=0.07).stream("Hi").pipe(ops.smooth())
@@ -290,6 +330,8 @@ def test_the_joined_text_is_the_same(texts: tuple[str, list[str]], by: Any, max_
         ({"seconds": -1}, ValueError),
         ({"seconds": float("inf")}, ValueError),
         ({"max_lag": 0}, ValueError),
+        ({"max_lag": float("nan")}, ValueError),
+        ({"seconds": "1"}, TypeError),
     ],
 )
 def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any], kind: type[Exception]) -> None:

@@ -108,6 +108,24 @@ def test_sources_have_an_interval_each(marbles: Marbles) -> None:
     ]
 
 
+def test_a_source_that_comes_later_and_is_free_earlier_leaves_in_time(marbles: Marbles) -> None:
+    left = marbles.cold("--a(b)", source="left")
+    right = marbles.cold("x---y", source="right")
+    events = marbles.run(rx.merge(left, right).pipe(ops.throttle(5)))
+    assert [(time, event.text) for time, event in events] == [
+        (0.0, "x"),
+        (2.0, "a"),
+        (5.0, "y"),
+        (7.0, "b"),
+    ]
+
+
+def test_a_text_without_a_character_begins_no_interval(marbles: Marbles) -> None:
+    lookup = {"n": Token(""), "r": Batch((Reasoning("hm"),), "")}
+    stream = marbles.cold("n-r-a-nb|", lookup={**lookup, "nb": Token("b")}).pipe(ops.throttle(9))
+    assert [time for time, _ in marbles.run(stream)] == [0.0, 2.0, 4.0, 8.0, 8.0]
+
+
 def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles) -> None:
     left = marbles.cold("a-b-R|", source="left")
     right = marbles.cold("-x-y----------|", source="right")
@@ -195,4 +213,10 @@ def test_the_joined_text_is_the_same(texts: tuple[str, list[str]], seconds: int)
 @pytest.mark.parametrize("bad", [0, -1, float("inf"), float("nan")])
 def test_bad_arguments_are_refused_at_the_call(bad: float) -> None:
     with pytest.raises(ValueError, match="seconds"):
+        ops.throttle(bad)
+
+
+@pytest.mark.parametrize("bad", [True, "1", None])
+def test_what_is_no_time_is_refused_at_the_call(bad: Any) -> None:
+    with pytest.raises(TypeError, match="seconds"):
         ops.throttle(bad)

@@ -162,3 +162,9 @@ def test_the_very_pieces_are_the_same(texts: tuple[str, list[str]]) -> None:
 def test_bad_arguments_are_refused_at_the_call(bad: float) -> None:
     with pytest.raises(ValueError, match="characters_per_second"):
         ops.typewriter(bad)
+
+
+@pytest.mark.parametrize("bad", [True, "30"])
+def test_what_is_no_speed_is_refused_at_the_call(bad: Any) -> None:
+    with pytest.raises(TypeError, match="characters_per_second"):
+        ops.typewriter(bad)

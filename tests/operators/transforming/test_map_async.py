@@ -471,6 +471,14 @@ def test_a_bad_concurrency_is_refused_at_the_call(concurrency: int) -> None:
         ops.map_async(Calls(1), concurrency)
 
 
+@pytest.mark.parametrize("concurrency", [True, 1.5, float("nan"), "2", None])
+def test_a_concurrency_that_is_no_whole_number_is_refused_too(concurrency: Any) -> None:
+    operators: list[Any] = [ops.map_async, ops.filter_async]
+    for operator in operators:
+        with pytest.raises(TypeError, match=r"concurrency is .*, a whole number, not "):
+            operator(Calls(1), concurrency)
+
+
 def test_what_is_no_function_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="map_async takes an async function"):
         ops.map_async("upper")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
-from rxllm.chunks import Batch, End, Notice, Progress, Reasoning, Token, Usage, encode
+from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, Usage, encode
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Html
 from rxllm.operators.transforming._markdown import Markdown
@@ -270,7 +270,19 @@ def test_other_chunks_pass_at_once_in_their_order() -> None:
 
 def test_text_in_a_batch_is_text() -> None:
     batch = Batch((Token("*a"), Reasoning("hm"), Token("*")), "*a*")
-    assert updates([batch])[0] == Html(0, "<p><em>a</em></p>\n")
+    events = events_of([batch, Batch((Reasoning("so"),), "")], ops.markdown_to_html())
+    assert events[1:4] == [Reasoning("hm"), Html(0, "<p><em>a</em></p>\n"), Reasoning("so")]
+
+
+def test_what_a_stream_of_a_merge_said_before_it_failed_is_final() -> None:
+    failed = Notice("failed", source="left")
+    stream: rx.Observable[Chunk] = rx.of(Token("a", source="left"), failed)
+    assert [event for _, event in Marbles().run(stream.pipe(ops.markdown_to_html()))] == [
+        Html(0, "<p>a</p>\n", source="left"),
+        Html(0, "<p>a</p>\n", final=True, source="left"),
+        failed,
+        COMPLETED,
+    ]
 
 
 def test_two_sources_have_pages_of_their_own(marbles: Marbles) -> None:
@@ -425,5 +437,11 @@ def test_apart_from_the_differences_it_is_commonmark(text: str) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
 def test_a_time_that_is_none_is_refused_at_the_call(seconds: float) -> None:
-    with pytest.raises(ValueError, match="markdown_to_html: seconds is a finite time above 0"):
+    with pytest.raises(ValueError, match=r"seconds is .*, a finite number above 0: "):
+        ops.markdown_to_html(seconds=seconds)
+
+
+@pytest.mark.parametrize("seconds", [True, "1", None])
+def test_what_is_no_number_is_no_time(seconds: Any) -> None:
+    with pytest.raises(TypeError, match="seconds is "):
         ops.markdown_to_html(seconds=seconds)

@@ -3,6 +3,7 @@ r"""`parse_json`: the value while it streams, and the last one checked (rows A7 
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from json import JSONDecodeError
 from typing import Any
 
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 
 from rxllm import operators as ops
 from rxllm.bridge import to_async
-from rxllm.chunks import Batch, End, Json, Notice, Progress, Reasoning, Token, Usage, encode
+from rxllm.chunks import Batch, Chunk, End, Json, Notice, Progress, Reasoning, Token, Usage, encode
 from rxllm.errors import MalformedStreamError, deserves
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from rxllm.valve import with_valve
 from tests.operators.texts import cut_texts, events_of
 
 VALUES = st.recursive(
@@ -311,7 +313,25 @@ def test_other_chunks_pass_at_once_in_their_order() -> None:
 
 def test_text_in_a_batch_is_text() -> None:
     batch = Batch((Token("[1"), Reasoning("]"), Token(", 2]")), "[1, 2]")
-    assert values([batch]) == [Json([1, 2], complete=True), COMPLETED]
+    assert values([batch, Batch((Reasoning("so"),), "")]) == [
+        Reasoning("]"),
+        Json([1, 2], complete=True),
+        Reasoning("so"),
+        COMPLETED,
+    ]
+
+
+def test_what_a_stream_of_a_merge_said_before_it_failed_leaves_first() -> None:
+    failed = Notice("failed", source="left")
+    stream: rx.Observable[Chunk] = rx.of(
+        Token("[", source="left"), Token("1", source="left"), failed
+    )
+    assert [event for _, event in Marbles().run(stream.pipe(ops.parse_json()))] == [
+        Json([], source="left"),
+        Json([1], source="left"),
+        failed,
+        COMPLETED,
+    ]
 
 
 def test_two_sources_have_a_value_each(marbles: Marbles) -> None:
@@ -448,8 +468,55 @@ def test_however_the_text_is_cut_it_fails_in_the_same_way(cut: tuple[str, list[s
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
 def test_a_time_that_is_none_is_refused_at_the_call(seconds: float) -> None:
-    with pytest.raises(ValueError, match="parse_json: seconds is a finite time above 0"):
+    with pytest.raises(ValueError, match=r"seconds is .*, a finite number above 0: "):
         ops.parse_json(seconds=seconds)
+
+
+@pytest.mark.parametrize("seconds", [True, "1", None])
+def test_what_is_no_number_is_no_time(seconds: Any) -> None:
+    with pytest.raises(TypeError, match="seconds is "):
+        ops.parse_json(seconds=seconds)
+
+
+async def _asynchronous(value: Any) -> Any:
+    return value
+
+
+@pytest.mark.parametrize("schema", [_asynchronous, partial(_asynchronous)])
+def test_an_asynchronous_function_is_refused_at_the_call(schema: Any) -> None:
+    with pytest.raises(TypeError, match="is asynchronous"):
+        ops.parse_json(schema)
+
+
+def test_a_function_that_gives_an_awaitable_is_an_error() -> None:
+    failure = last_of(["[1]"], lambda value: _asynchronous(value))
+    assert isinstance(failure, TypeError)
+    assert "awaitable" in str(failure)
+
+
+def test_a_subscriber_that_raises_out_of_a_timer_or_the_valve_closes_the_source() -> None:
+    for wake in ("timer", "valve"):
+        marbles = Marbles()
+        source = marbles.cold(
+            "a--b---c", lookup={"a": Token("["), "b": Token("1"), "c": Token("2")}
+        )
+        got: list[Any] = []
+
+        def on_next(value: Any, got: list[Any] = got) -> None:
+            got.append(value)
+            if value == Json([1]):
+                raise KeyError("mine")
+
+        stream = source.pipe(ops.parse_json(seconds=5 if wake == "timer" else 1))
+        if wake == "valve":
+            marbles.at(1, marbles.valve.close)
+            marbles.at(5, marbles.valve.open)
+        scheduler = with_valve(marbles.scheduler, marbles.valve)
+        stream.subscribe(on_next, got.append, scheduler=scheduler)
+        with pytest.raises(KeyError, match="mine"):
+            marbles.advance_to(9)
+        assert (got, source.subscriptions) == ([Json([]), Json([1])], [(0.0, 5.0)])
+        assert marbles.timers == []
 
 
 @pytest.mark.parametrize("schema", [object, 3, "Cat", dict[int, int] | dict[str, int]])

@@ -1,4 +1,4 @@
-"""`text`: the text alone, as strings."""
+"""`text`: the text alone, as strings (row A7)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles
 
 
-def test_tokens_and_batches_become_their_text(marbles: Marbles) -> None:
+def test_a7_tokens_and_batches_become_their_text(marbles: Marbles) -> None:
     lookup = {"B": Batch((Reasoning("hm"), Token("b"), Token("c")), "bc")}
     stream = marbles.cold("S-a-B-E|", lookup=lookup).pipe(ops.text())
     assert marbles.run(stream) == [(2.0, "a"), (4.0, "bc"), (7.0, COMPLETED)]

@@ -1,0 +1,149 @@
+"""The text of one source of `redact`: what is held, and what was masked in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from rxllm.chunks import Batch, Chunk, Token
+from rxllm.operators._held_text import HeldText, parts_of
+from rxllm.operators._restart import outlives_restart
+from rxllm.operators._text_operator import TextState
+from rxllm.operators.filtering._targets import Target
+from rxllm.operators.filtering._word_search import UNDECIDED
+
+__all__ = ["Redacting", "Redaction"]
+
+
+@dataclass(frozen=True)
+class Redaction:
+    """What `redact` has changed in one answer.
+
+    Attributes:
+        count: how often something was masked; 0 means that the text is what the model said.
+        by: how often for each word (as it was given) and each pattern (its text).
+        source: the stream, after a merge.
+    """
+
+    count: int
+    by: Mapping[str, int]
+    source: str | None = None
+
+
+class Redacting(TextState):
+    """The text of one source."""
+
+    __slots__ = (
+        "_begun",
+        "_by",
+        "_context",
+        "_held",
+        "_mask",
+        "_report",
+        "_source",
+        "_targets",
+        "_text",
+    )
+
+    def __init__(
+        self,
+        source: str | None,
+        targets: list[Target],
+        mask: str,
+        context: int,
+        report: Callable[[Redaction], object] | None,
+    ) -> None:
+        self._source = source
+        self._targets = targets
+        self._mask = mask
+        self._context = context
+        self._report = report
+        self._by: Counter[str] = Counter()
+        self._held = HeldText()
+        self._text = ""  # what has left, as far back as `context`, and what is held
+        self._begun = 0  # where in it that which is held begins
+
+    def text(self, chunk: Token | Batch) -> list[Chunk]:
+        text = self._text = self._text + chunk.text
+        for target in self._targets:
+            target.read(text)
+        if not self._held:
+            end = len(text)
+            for target in self._targets:
+                if target.first(text, self._begun) != end:
+                    break
+            else:
+                self._leave(end)
+                return [chunk]
+        self._held.append(chunk)
+        return self._decide(ended=False)
+
+    def other(self, chunk: Chunk) -> list[Chunk]:
+        if not self._held:
+            return [chunk]
+        self._held.append(chunk)
+        return []
+
+    def restart(self) -> Iterable[Chunk]:
+        return filter(outlives_restart, self._held.drop_all())
+
+    def end(self) -> list[Chunk]:
+        sent = self._decide(ended=True)
+        if self._report is not None:
+            self._report(Redaction(self._by.total(), dict(self._by), self._source))
+        return sent
+
+    def _decide(self, *, ended: bool) -> list[Chunk]:
+        """Decide about the held text from its beginning, as far as that can be done."""
+        text, sent, begun = self._text, list[Chunk](), self._begun
+        end = len(text)
+        firsts = [target.first(text, begun) for target in self._targets]
+        while (place := min(firsts)) < end:
+            length, name = self._longest_at(place, firsts, ended)
+            if length == UNDECIDED:
+                break
+            if length:
+                sent += self._held.take(place - begun)
+                sent += self._masked(length, name)
+                begun = place + length
+            onward = max(begun, place + 1)
+            for index, first in enumerate(firsts):
+                if first < onward:
+                    firsts[index] = self._targets[index].first(text, onward)
+        sent += self._held.take(place - begun)
+        self._leave(place)
+        return sent
+
+    def _longest_at(self, place: int, firsts: list[int], ended: bool) -> tuple[int, str]:
+        longest = (0, "")
+        for target, first in zip(self._targets, firsts, strict=True):
+            if first == place:
+                found = target.at(self._text, place, ended)
+                if found[0] == UNDECIDED:
+                    return found
+                if found[0] > longest[0]:
+                    longest = found
+        return longest
+
+    def _masked(self, length: int, name: str) -> list[Chunk]:
+        """The mask in the place of the next `length` characters, and what is no text in them."""
+        self._by[name] += 1
+        left: list[Chunk] = []
+        mask = self._mask
+        for part in parts_of(self._held.take(length)):
+            if type(part) is not Token:
+                left.append(part)
+            elif mask and part.text:
+                left.append(msgspec.structs.replace(part, text=mask, confidence=None))
+                mask = ""
+        return left
+
+    def _leave(self, place: int) -> None:
+        """Keep of the text before `place` only what may be looked behind for."""
+        cut = max(0, place - self._context)
+        self._text, self._begun = self._text[cut:], place - cut
+        for target in self._targets:
+            target.cut(cut)

@@ -1,0 +1,41 @@
+"""Models that are asked again, by operators that are given one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.requests import Model, Prompt, as_request
+
+__all__ = ["check_model", "continuing"]
+
+
+def check_model(model: object) -> None:
+    """Check an argument.
+
+    Raises:
+        TypeError: it is no model.
+    """
+    if isinstance(model, type) or not callable(getattr(model, "stream", None)):
+        raise TypeError(f"model is what is asked: rxllm.model(...), say, not {model!r}")
+
+
+def continuing(
+    model: Model, prompt: Prompt, options: Mapping[str, Any]
+) -> Callable[[str], Observable[Chunk]]:
+    """A function from the partial text of an answer to the stream that goes on with it.
+
+    Raises:
+        TypeError: `model` is no model.
+        BadRequestError: the prompt or an option can't be right.
+    """
+    check_model(model)
+    request = as_request(prompt, **options)
+
+    def continued(partial: str) -> Observable[Chunk]:
+        return model.stream(request.continuing(partial))
+
+    return continued
