@@ -57,6 +57,13 @@ SAYS = {
     "32_race": r"fast after 0\.\d s, 1 stopped\nHere I am[\s\S]*second after[\s\S]*first after",
     "33_live_dashboard": r"Error[\s\S]*3 completed, 1 failed[\s\S]*fastest: quick, slowest: s",
     "34_log_and_analyze": r"stream\.start[\s\S]*words, \d+ different[\s\S]*100 % complete",
+    "35_sse_in_ten_lines": r"400 a prompt is missing[\s\S]*text/event-stream\nevent: chunk\nid: 1\n"
+    r"[\s\S]*event: complete\nid: \d+",
+    "36_embed_in_aiohttp": r"left early: False\nclient: \d+ lines, the last: '[\s\S]*\['answer 1', "
+    r"'answer 2'\]\nclient: \{'active': \d\}",
+    "37_websocket_chat": r"connected: [\s\S]*error: invalid_message, field options.maxTokens[\s\S]*"
+    r"count is paused[\s\S]*count is running[\s\S]*count is cancelled\ncancelled, \d+ tokens of 10",
+    "38_room": r"Cleo meets \['Ann', 'Bob', 'Cleo'\][\s\S]*one id: True\nall have it all: True\nCleo",
 }
 
 
