@@ -188,7 +188,7 @@ CASES = [
         lambda: ops.typewriter(1000),
         "delay",
         delay,
-        1200.0,
+        1500.0,
         LETTERS,
         waits=True,
     ),
