@@ -80,16 +80,3 @@ def benchmarks() -> Iterator[Result]:
         limit=10,
         kind="at least",
     )
-    for name, operator in {
-        "stop_on": ops.stop_on("\nHuman:", "###"),
-        "measure": ops.measure(lambda _: None),
-        "progress": ops.progress(10),
-    }.items():
-        yield compare(
-            f"{name} beside a bare map",
-            lambda operator=operator: in_one_go(operator) - in_one_go(),  # type: ignore[misc]
-            lambda: in_one_go(rx_ops.map(lambda chunk: chunk)) - in_one_go(),
-            unit="us a token",
-            limit=5,  # 0.4 us beside 0.08
-            kind="at most",
-        )
