@@ -14,6 +14,7 @@ help:
 
 run: $(VENV)/.installed-base
 	@$(BIN)/rxllm run "$(PROMPT)"
+	@echo "To try it in a browser: $(BIN)/rxllm serve"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

@@ -19,8 +19,11 @@ REGISTRY = web.AppKey("REGISTRY", ops.StreamRegistry)
 
 async def lines(request: web.Request) -> web.StreamResponse:
     """A stream as NDJSON; `left` tells of clients that did not wait for its end."""
-    question = await request.json()
-    stream = request.app[MODEL].stream(question["prompt"], max_tokens=30, seed=1)
+    try:
+        prompt = (await request.json())["prompt"]
+        stream = request.app[MODEL].stream(prompt, max_tokens=30, seed=1)
+    except (ValueError, KeyError, TypeError, rxllm.errors.BadRequestError) as error:
+        raise web.HTTPBadRequest(text=f'send {{"prompt": "a question"}}: {error!r}\n') from None
     stream = stream.pipe(ops.tracked(request.app[REGISTRY]), ops.progress(max_tokens=30))
 
     def on_end(delivered: Delivered) -> None:
@@ -36,6 +39,9 @@ async def talk(request: web.Request) -> web.WebSocketResponse:
     async with asyncio.TaskGroup() as answers:
         number = 0
         async for message in socket:
+            if message.type is not aiohttp.WSMsgType.TEXT or not message.data.strip():
+                await socket.send_json({"type": "error", "message": "a prompt is a text"})
+                continue
             number += 1
             stream = request.app[MODEL].stream(message.data, max_tokens=10)
             answers.create_task(rxllm.sinks.websocket(socket, stream, f"answer {number}"))

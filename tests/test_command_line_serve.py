@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -136,3 +138,28 @@ def test_what_can_not_be_served_is_said_in_one_line(serve: Serve) -> None:
         assert done.returncode == code, done.stderr
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_b6_a_second_sigterm_during_the_clean_up_changes_nothing(serve: Serve) -> None:
+    program, url = serve()
+    address = urllib.parse.urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), SECONDS) as client:
+        client.sendall(
+            b"POST /generate HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+            b"Content-Length: 50\r\n\r\n"
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 100")  # its handler waits for the body
+        client.sendall(b"{")
+        program.send_signal(signal.SIGTERM)
+        while accepts(address.port or 0):
+            pass
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(SECONDS) == 0
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), SECONDS).close()
+    except ConnectionError:
+        return False
+    return True

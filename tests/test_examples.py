@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from rxllm.testing import no_leaks
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
@@ -85,3 +89,22 @@ def test_it_names_its_rows_and_runs(example: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(SAYS[example.stem], done.stdout + done.stderr), done.stdout
+
+
+async def test_k5_nonsense_ends_no_other_answer_of_the_embedded_streams(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trap of row K5: one bad message killed all answers of its connection."""
+    monkeypatch.setattr("rxllm.run", lambda program: program.close())
+    (path,) = (each for each in EXAMPLES if each.stem == "36_embed_in_aiohttp")
+    app = runpy.run_path(str(path))["build"]()
+    async with no_leaks(), TestClient(TestServer(app)) as client:
+        async with client.ws_connect("/talk") as socket:
+            await socket.send_str("Tell me about a fox")
+            await socket.send_str(" ")
+            await socket.send_bytes(b"\x00")
+            types: list[str] = []
+            while "complete" not in types or types.count("error") < 2:
+                types.append((await socket.receive_json(timeout=30))["type"])
+        for body in (b"nonsense", b"{}", b"[]", b'{"prompt": ""}', b'{"prompt": 5}', b"\xff"):
+            assert (await client.post("/lines", data=body)).status == 400

@@ -76,8 +76,13 @@ export class StreamStore {
     if (this.#live) this.#set({ status: "streaming" });
   };
 
-  /** The component has gone: end the stream, and tell nobody any more. */
-  leave = () => this.#end();
+  /** The component has gone: end the stream. One that comes back finds it stopped. */
+  leave = () => {
+    const live = this.#live;
+    this.#end();
+    if (live) this.#state = { ...this.#state, status: "stopped" };
+    this.#show();
+  };
 
   get #live() {
     return LIVE.has(this.#state.status) && this.#stream !== undefined;

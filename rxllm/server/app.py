@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from rxllm import operators as ops
 from rxllm.errors import RxLLMError
 from rxllm.requests import Model
 from rxllm.server import endpoints, observing, openai_endpoints, schema, stream_list
-from rxllm.server.app_keys import LIMITS, MODELS, SETTINGS, STREAMS
+from rxllm.server.app_keys import LIMITS, MODELS, READERS, SETTINGS, STREAMS, Readers
 from rxllm.server.catalogue import Catalogue, default_models
 from rxllm.server.failures import RefusedError, failed, refuse, status_of
 from rxllm.server.limits import Limits
@@ -29,6 +30,7 @@ __all__ = ["create_app", "drain"]
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _PAGE: Final = Path(__file__).parent / "page"
+_ROOT: Final = "rxllm.page"
 
 
 def create_app(
@@ -67,7 +69,7 @@ def create_app(
     limits = Limits() if limits is None else limits
     settings = Settings() if settings is None else settings
     registry = ops.StreamRegistry(
-        keep=limits.ended_streams, max_idle=None, max_pause=settings.max_pause
+        keep=max(1, limits.ended_streams), max_idle=None, max_pause=settings.max_pause
     )
     guard = Guard(api_key, tuple(cors), tuple(hosts))
     app = web.Application(
@@ -75,6 +77,7 @@ def create_app(
     )
     app[LIMITS] = limits
     app[SETTINGS] = settings
+    app[READERS] = Readers(limits.readers)
     app[MODELS] = Catalogue(
         default_models() if models is None else models,
         default_model,
@@ -86,7 +89,7 @@ def create_app(
     app[STREAMS] = store(registry, limits)
     parts = (endpoints, stream_list, observing, openai_endpoints, schema)
     app.add_routes([route for part in parts for route in part.routes])
-    app.router.add_get("/", _page)
+    app.router.add_get("/", _page, name=_ROOT)
     app.router.add_static("/static/", _PAGE)
     app.on_response_prepare.append(guard.prepare)
     app.on_shutdown.append(drain)
@@ -125,6 +128,8 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
     except Exception as error:
         if request.writer.output_size > 0:
             raise  # so that the connection is cut: the client sees no clean end
+        if _is_long_name(request, error):
+            return _refuse(request, RefusedError("not_found", "Not Found", 404))
         if not isinstance(error, RxLLMError):
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"{request.method} {request.path} failed", "exception": error}
@@ -132,7 +137,14 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
         return _refuse(request, error)
 
 
+def _is_long_name(request: web.Request, error: Exception) -> bool:
+    """Whether a static file was asked for by a name that no file can have."""
+    is_static = isinstance(request.match_info.route.resource, web.StaticResource)
+    return is_static and isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+
+
 def _refuse(request: web.Request, error: Exception) -> web.Response:
-    if "/v1/" in request.path:
+    root = request.app.router[_ROOT].canonical  # below another application, if it is a part of one
+    if request.rel_url.raw_path.startswith(f"{root}v1/"):
         return openai_error(failed(error), status_of(error))
     return refuse(error)

@@ -119,8 +119,11 @@ class Chat:
         """Answer a message, now or when those before it are answered.
 
         Raises:
-            RxLLMError: it can't be answered: its options are wrong, its id is taken, too many wait.
+            RxLLMError: it can't be answered: it is blank, its options are wrong, its id is taken,
+                too many wait.
         """
+        if not message.text.strip():
+            raise InvalidMessageError("there is nothing in this message", "text")
         if message.id in self._waiting:
             raise InvalidMessageError(f"a message {message.id!r} waits already", "id")
         if not self._answering:

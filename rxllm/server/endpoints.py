@@ -13,10 +13,12 @@ from reactivex import Observable
 from reactivex import operators as rxo
 
 from rxllm.chunks import Chunk
-from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
+from rxllm.errors import TruncatedStreamError
+from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.failures import (
     InvalidMessageError,
     StreamNotFoundError,
+    decoded,
     invalid,
     json_response,
     read_body,
@@ -30,9 +32,10 @@ from rxllm.server.messages import (
     Options,
     StreamRequest,
 )
-from rxllm.server.streams import Frame
+from rxllm.server.streams import Begun, Frame
 from rxllm.sinks._connection import connection_of
 from rxllm.sinks._consume import Consumption
+from rxllm.sinks._encoding import to_json
 from rxllm.sinks._result import Result
 from rxllm.sinks._sending import NDJSON, send_frames
 
@@ -60,7 +63,7 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
     would have the whole answer made again.
     """
     try:
-        query = msgspec.convert(dict(request.query), StreamQuery, strict=False)
+        query = msgspec.convert(_fields(request), StreamQuery, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     if "Last-Event-ID" in request.headers:
@@ -88,18 +91,19 @@ async def resume_stream(request: web.Request) -> web.StreamResponse:
 async def post_ndjson(request: web.Request) -> web.StreamResponse:
     """`POST /api/stream`: a message a line; `complete`, the last one, has the whole text."""
     body = await _read(request)
-    stream_id = await _begin(request, _prompt_of(body), body, grace=0.0)
-    if (refused := await _refused(request, stream_id)) is not None:
-        return refused
-    frames = await request.app[STREAMS].read(stream_id)
-    return await send_frames(
-        request,
-        frames.pipe(rxo.map(_line)),
-        content_type=NDJSON,
-        headers={"X-Stream-Id": stream_id},
-        heartbeat=None,
-        max_stall=request.app[LIMITS].reader_stall,
-    )
+    with request.app[READERS].one_more():
+        stream_id, begun = await _begin(request, _prompt_of(body), body, grace=0.0)
+        if (refused := await _refused(request, begun)) is not None:
+            return refused
+        frames = await begun.read()
+        return await send_frames(
+            request,
+            frames.pipe(rxo.map(_line)),
+            content_type=NDJSON,
+            headers={"X-Stream-Id": stream_id},
+            heartbeat=None,
+            max_stall=request.app[LIMITS].reader_stall,
+        )
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
@@ -129,15 +133,14 @@ routes = [
 
 
 async def first_frame(
-    request: web.Request, stream_id: str, seconds: float = PATIENCE
+    request: web.Request, begun: Begun, seconds: float = PATIENCE
 ) -> Frame | None:
     """The first event of a stream, or None if it does not come in time.
 
     If the client leaves in the meantime, the stream is cancelled: nobody else knows of it yet.
     """
-    store = request.app[STREAMS]
     connection = connection_of(request.transport)
-    waiting = asyncio.ensure_future(store.first(stream_id))
+    waiting = asyncio.ensure_future(begun.first())
 
     def look() -> None:
         if connection.is_lost:
@@ -150,12 +153,12 @@ async def first_frame(
         if waiting.done() and not waiting.cancelled():
             return waiting.result()
     except asyncio.CancelledError:  # some servers of aiohttp cancel the handler
-        await store.cancel(stream_id)
+        begun.cancel()
         raise
     finally:
         waiting.cancel()
     if connection.is_lost:
-        await store.cancel(stream_id)
+        begun.cancel()
     return None
 
 
@@ -167,6 +170,7 @@ async def collect(
     """Read a whole stream; stop it when the client leaves.
 
     Raises:
+        TruncatedStreamError: it ended without its end marker.
         Exception: the stream's error.
     """
     consumption = Consumption(stream, on_chunk)
@@ -178,15 +182,23 @@ async def collect(
 
     with connection.watch(look):
         look()
-        return await consumption.run()
+        result = await consumption.run()
+    if result.finish_reason is None:
+        error = TruncatedStreamError("the stream ended without its end marker")
+        error.partial = result.text
+        raise error
+    return result
 
 
 async def _stream(
     request: web.Request, prompt: Any, options: Options, stream_id: str | None = None
 ) -> web.StreamResponse:
-    stream_id = await _begin(request, prompt, options, stream_id)
-    refused = await _refused(request, stream_id)
-    return refused if refused is not None else await _send(request, stream_id, 0)
+    with request.app[READERS].one_more():
+        stream_id, begun = await _begin(request, prompt, options, stream_id)
+        refused = await _refused(request, begun)
+        if refused is not None:
+            return refused
+        return await _send(request, stream_id, await begun.read())
 
 
 async def _begin(
@@ -195,18 +207,18 @@ async def _begin(
     options: Options,
     stream_id: str | None = None,
     grace: float | None = None,
-) -> str:
+) -> tuple[str, Begun]:
     stream_id = uuid4().hex if stream_id is None else _checked_id(stream_id)
     catalogue = request.app[MODELS]
     stream = catalogue.ask(prompt, options, stream_id=stream_id)
     name = options.model or catalogue.default
-    await request.app[STREAMS].begin(stream, stream_id, model=name, grace=grace)
-    return stream_id
+    begun = await request.app[STREAMS].begin(stream, stream_id, model=name, grace=grace)
+    return stream_id, begun
 
 
-async def _refused(request: web.Request, stream_id: str) -> web.Response | None:
+async def _refused(request: web.Request, begun: Begun) -> web.Response | None:
     """What to answer if the stream fails before it has said anything."""
-    first = await first_frame(request, stream_id)
+    first = await first_frame(request, begun)
     if first is None or not isinstance(first.message, Failed):
         return None
     return refusal(first.message, status_of_message(first.message))
@@ -218,11 +230,13 @@ async def _resumed(request: web.Request, stream_id: str) -> web.StreamResponse:
     has_ended = summary.status not in ("ready", "running", "paused")
     if has_ended and summary.position is not None and after >= summary.position:
         return web.Response(status=204)
-    return await _send(request, stream_id, after)
+    with request.app[READERS].one_more():
+        return await _send(request, stream_id, await request.app[STREAMS].read(stream_id, after))
 
 
-async def _send(request: web.Request, stream_id: str, after: int) -> web.StreamResponse:
-    frames = await request.app[STREAMS].read(stream_id, after)
+async def _send(
+    request: web.Request, stream_id: str, frames: Observable[Frame]
+) -> web.StreamResponse:
     return await send_frames(
         request,
         frames.pipe(rxo.map(_sse)),
@@ -237,18 +251,26 @@ def _sse(frame: Frame) -> bytes:
 
 def _line(frame: Frame) -> bytes:
     if isinstance(frame.message, Complete):
-        return msgspec.json.encode(frame.message) + b"\n"
+        return to_json(frame.message) + b"\n"
     return frame.data + b"\n"
 
 
 async def _read(request: web.Request) -> StreamRequest:
-    data = await read_body(request, request.app[LIMITS].body_seconds)
+    data = await read_body(request, request.app[LIMITS])
     if not data.strip():
         raise InvalidMessageError('a prompt is needed, as JSON: {"prompt": ...}', "prompt")
-    try:
-        return _body.decode(data)
-    except msgspec.DecodeError as error:
-        raise invalid(error) from None
+    return decoded(_body, data)
+
+
+def _fields(request: web.Request) -> dict[str, str | list[str]]:
+    """The query; only `stop` may come several times."""
+    fields: dict[str, str | list[str]] = {}
+    for name in request.query:
+        values = request.query.getall(name)
+        if len(values) > 1 and name != "stop":
+            raise InvalidMessageError(f"{name} comes {len(values)} times", name)
+        fields[name] = values[0] if len(values) == 1 else values
+    return fields
 
 
 def _prompt_of(body: StreamRequest) -> Any:

@@ -11,7 +11,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxllm.chunks import Batch, Chunk, Notice, Reasoning, Token, is_restart
-from rxllm.operators.multicasting._coalesced import is_whole, state_key
+from rxllm.operators.multicasting._coalesced import StateKey, is_whole, state_key
 from rxllm.server.event_reader import Reader
 from rxllm.server.messages import Complete, Failed, StreamChunk
 from rxllm.server.streams import Frame
@@ -25,7 +25,8 @@ class EventLog:
 
     A reader is a place in the log, so one that lags behind costs no memory, and the others do not
     feel it. An event is encoded once, for all who take it as it comes; what a reader has missed
-    comes joined.
+    comes joined. Of a state that was told again (a tool call, a JSON value, progress) only the
+    newest is held: what a call says so far would else take the square of its length.
 
     Args:
         stream_id: in every message.
@@ -37,6 +38,7 @@ class EventLog:
         valve: the demand of all readers: open as long as one of them keeps up, or none is left. The
             stream waits for its first reader after its first event.
         position: of the last event.
+        size: of what is held, in the unit of `append`.
         begun: set with the first event.
     """
 
@@ -50,13 +52,15 @@ class EventLog:
         self.id = stream_id
         self.valve = Valve()
         self.position = 0
+        self.size = 0
         self.stall = stall
         self.ending: Frame | None = None
         self.begun = asyncio.Event()
         self._was_read = False
         self._max_lag = max_lag
         self._on_readers = on_readers
-        self._chunks: list[Chunk] = []
+        self._chunks: list[Chunk | None] = []  # None: a newer one has taken its place
+        self._states: dict[StateKey, tuple[int, int]] = {}  # of the newest: its place and size
         self._times = array("d")
         self._readers: tuple[Reader, ...] = ()
         self._joined: tuple[int, int, list[Frame]] = (0, -1, [])
@@ -66,8 +70,10 @@ class EventLog:
         """How many read now."""
         return len(self._readers)
 
-    def append(self, chunk: Chunk) -> None:
-        """The stream has said this."""
+    def append(self, chunk: Chunk, size: int = 0) -> None:
+        """The stream has said this; `size` is what it takes to hold it."""
+        self._replace(chunk, size)
+        self.size += size
         self._chunks.append(chunk)
         self._times.append(time.time())
         self.position += 1
@@ -126,6 +132,17 @@ class EventLog:
             if all(each.cursor <= high for each in readers):
                 self.valve.close()
 
+    def _replace(self, chunk: Chunk, size: int) -> None:
+        key = state_key(chunk)
+        if key is None:
+            return
+        older = self._states.pop(key, None)
+        if older is not None:
+            self._chunks[older[0]] = None
+            self.size -= older[1]
+        if not is_whole(chunk):
+            self._states[key] = len(self._chunks), size
+
     def _tell(self) -> None:
         self.begun.set()
         position = self.position
@@ -144,13 +161,12 @@ class EventLog:
         frames: list[Frame] = []
         index = 0
         while index < len(kept):
-            first = kept[index]
+            first = kept[index][1]
             last = index
-            source = self._chunks[first].source
-            if _is_text(self._chunks[first]):
+            if _is_text(first):
                 while last + 1 < len(kept):
-                    following = self._chunks[kept[last + 1]]
-                    if not (_is_text(following) and following.source == source):
+                    following = kept[last + 1][1]
+                    if not (_is_text(following) and following.source == first.source):
                         break
                     last += 1
             frames.append(self._frame(kept[index : last + 1]))
@@ -159,13 +175,13 @@ class EventLog:
             frames.append(self.ending)
         return frames
 
-    def _frame(self, places: list[int]) -> Frame:
-        chunk = self._chunks[places[0]]
-        if len(places) > 1:
-            chunk = _batch([self._chunks[place] for place in places])
-        position = places[-1] + 1
+    def _frame(self, parts: list[tuple[int, Chunk]]) -> Frame:
+        place, chunk = parts[-1]
+        if len(parts) > 1:
+            chunk = _batch([part for _, part in parts])
+        position = place + 1
         message = StreamChunk(
-            id=self.id, position=position, timestamp=self._times[places[-1]], chunk=chunk
+            id=self.id, position=position, timestamp=self._times[place], chunk=chunk
         )
         return Frame(position, message)
 
@@ -174,16 +190,15 @@ def _is_text(chunk: Chunk) -> bool:
     return type(chunk) is Token or type(chunk) is Reasoning or type(chunk) is Batch
 
 
-def _still_said(chunks: list[Chunk], after: int) -> list[int]:
-    """The places after `after` of what a reader needs: not what a newer state or a restart has
-    taken the place of."""
-    if len(chunks) - after == 1:
-        return [after]
-    newer: set[object] = set()
+def _still_said(chunks: list[Chunk | None], after: int) -> list[tuple[int, Chunk]]:
+    """What a reader needs after `after`, each with its place: not what a newer state or a restart
+    has taken the place of."""
     restarted: set[str | None] = set()
-    kept: list[int] = []
+    kept: list[tuple[int, Chunk]] = []
     for place in range(len(chunks) - 1, after - 1, -1):
         chunk = chunks[place]
+        if chunk is None:
+            continue
         if is_restart(chunk):
             restarted.add(chunk.source)
         elif (
@@ -192,12 +207,7 @@ def _still_said(chunks: list[Chunk], after: int) -> list[int]:
             and not restarted.isdisjoint((None, chunk.source))
         ):
             continue
-        key = state_key(chunk)
-        if key is not None:
-            if key in newer and not is_whole(chunk):
-                continue
-            newer.add(key)
-        kept.append(place)
+        kept.append((place, chunk))
     kept.reverse()
     return kept
 

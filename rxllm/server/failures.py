@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from rxllm import errors
 from rxllm.errors import RxLLMError
+from rxllm.server.limits import Limits
 from rxllm.server.messages import Failed
+from rxllm.sinks._encoding import to_json
 from rxllm.sinks._stream_messages import code_of
 from rxllm.sinks._stream_messages import failed as _failed
 
@@ -22,6 +25,7 @@ __all__ = [
     "RefusedError",
     "StreamNotFoundError",
     "TooLargeError",
+    "decoded",
     "failed",
     "invalid",
     "json_response",
@@ -32,6 +36,9 @@ __all__ = [
     "status_of",
     "status_of_message",
 ]
+
+
+_T = TypeVar("_T")
 
 
 class TooLargeError(errors.BadRequestError):
@@ -150,7 +157,9 @@ def refusal(message: Failed, status: int) -> web.Response:
 def retry_headers(message: Failed, status: int) -> dict[str, str]:
     """`Retry-After`, where it makes sense."""
     wait = message.retry_after or _RETRY_AFTER.get(status)
-    return {} if wait is None else {"Retry-After": str(math.ceil(wait))}
+    if wait is None or not math.isfinite(wait):
+        return {}
+    return {"Retry-After": str(max(0, math.ceil(wait)))}
 
 
 def json_response(
@@ -158,29 +167,65 @@ def json_response(
 ) -> web.Response:
     """`value` as JSON, that nobody keeps."""
     return web.Response(
-        body=msgspec.json.encode(value),
+        body=to_json(value),
         status=status,
         content_type="application/json",
         headers={"Cache-Control": "no-store", **(headers or {})},
     )
 
 
-async def read_body(request: web.Request, seconds: float) -> bytes:
-    """The body of a request.
+async def read_body(request: web.Request, limits: Limits) -> bytes:
+    """The body of a request. It is counted here: the `client_max_size` of aiohttp is that of the
+    outermost application, which may not be ours.
 
     Raises:
-        TooLargeError: it is longer than the `client_max_size` of the application.
+        TooLargeError: it is longer than `limits.body_bytes`.
+        InvalidMessageError: its encoding is broken, or it did not come whole.
         RefusedError: it did not come in time (408).
     """
+    body = bytearray()
     try:
-        async with asyncio.timeout(seconds):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise TooLargeError(f"the body is too large: {error.text}", "body") from None
+        async with asyncio.timeout(limits.body_seconds):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > limits.body_bytes:
+                    break
+            data = bytes(body) or await request.read()  # a middleware may have read it before
     except TimeoutError:
         raise RefusedError(
-            "request_timeout", f"the body did not come within {seconds:g} s", 408
+            "request_timeout", f"the body did not come within {limits.body_seconds:g} s", 408
         ) from None
+    except web.HTTPRequestEntityTooLarge:  # of a middleware that replaces the request
+        raise _too_large(limits) from None
+    except (web.RequestPayloadError, ClientError, HttpProcessingError) as error:
+        request.content.feed_eof()  # or aiohttp reads on after the answer, and logs the same error
+        request.protocol.close()
+        raise InvalidMessageError(f"the body can't be read: {error}", "body") from None
+    except ConnectionError:
+        raise InvalidMessageError("the body did not come whole", "body") from None
+    if len(data) > limits.body_bytes:
+        raise _too_large(limits)
+    return data
+
+
+def _too_large(limits: Limits) -> TooLargeError:
+    return TooLargeError(f"a body has {limits.body_bytes} bytes at most", "body")
+
+
+def decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+    """A body as what it has to be.
+
+    Raises:
+        InvalidMessageError: it is something else.
+    """
+    try:
+        return decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise invalid(error) from None
+    except RecursionError:
+        raise InvalidMessageError("this is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise InvalidMessageError("this is no JSON: it is not in UTF-8") from None
 
 
 _PATH: Final = re.compile(r" - at `(?:key in )?\$\.?(.*?)`$")

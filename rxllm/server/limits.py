@@ -22,8 +22,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         max_tokens: what a client may ask for. A request that says nothing gets the model's own.
         stream_seconds: how long a stream may take in all.
         stream_events: events of one stream that the server keeps; a longer stream fails.
+        stream_characters: the text of them, without what a newer state has taken the place of; a
+            longer stream fails.
         streams: streams that live at once, in all; 429 above it. How many of them run at once is
             said by `Settings.local_streams` and `remote_streams`; the others wait.
+        readers: HTTP requests that read a stream at once, in all; 429 above it.
         grace: seconds that a stream lives on after its last reader has left (one second at least),
             and that one which has ended can still be read.
         ended_streams: of those, how many are kept at most.
@@ -49,7 +52,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = 8192
     stream_seconds: float = 600.0
     stream_events: int = 100_000
+    stream_characters: int = 4_000_000
     streams: int = 1000
+    readers: int = 2000
     grace: float = 30.0
     ended_streams: int = 100
     reader_lag: int = 1024

@@ -200,10 +200,10 @@ class Models(_FromServer, tag="models"):
 
 
 class StreamState(_FromServer, tag="state"):
-    """A stream has been paused, resumed or stopped."""
+    """A stream has been paused, resumed or stopped, or had come to its end before it could be."""
 
     id: str
-    status: Literal["running", "paused", "cancelled"]
+    status: Literal["running", "paused", "cancelled", "completed", "failed"]
 
 
 class Pong(_FromServer, tag="pong"):

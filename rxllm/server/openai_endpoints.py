@@ -16,12 +16,12 @@ from reactivex import operators as rxo
 from rxllm.chunks import Batch, Chunk, Reasoning, Token, ToolCall, Usage, is_restart
 from rxllm.errors import RestartedStreamError
 from rxllm.requests import ModelInfo, Request
-from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
+from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.endpoints import collect, first_frame
 from rxllm.server.failures import (
     RefusedError,
+    decoded,
     failed,
-    invalid,
     json_response,
     read_body,
     retry_headers,
@@ -30,13 +30,13 @@ from rxllm.server.failures import (
 from rxllm.server.messages import Complete, Failed, Options, StreamChunk
 from rxllm.server.openai_messages import CompletionRequest
 from rxllm.server.streams import Frame
+from rxllm.sinks._encoding import to_json
 from rxllm.sinks._result import Result
 from rxllm.sinks._sending import send_frames
 
 __all__ = ["openai_error", "routes"]
 
 _body = msgspec.json.Decoder(CompletionRequest)
-_encode = msgspec.json.Encoder().encode
 
 _TYPES: Final = {
     401: "authentication_error",
@@ -49,11 +49,7 @@ _CODES: Final = {"context_length": "context_length_exceeded"}
 
 async def completions(request: web.Request) -> web.StreamResponse:
     """`POST /v1/chat/completions`: one answer, whole or streamed."""
-    data = await read_body(request, request.app[LIMITS].body_seconds)
-    try:
-        body = _body.decode(data)
-    except msgspec.DecodeError as error:
-        raise invalid(error) from None
+    body = decoded(_body, await read_body(request, request.app[LIMITS]))
     body.check()
     catalogue = request.app[MODELS]
     options = body.as_options()
@@ -67,7 +63,8 @@ async def completions(request: web.Request) -> web.StreamResponse:
         if result.finish_reason == "cancelled":
             raise RefusedError("cancelled", "the stream was cancelled", 503)
         return json_response(answer.whole(result))
-    return await _stream(request, name, options, asked, body.with_usage)
+    with request.app[READERS].one_more():
+        return await _stream(request, name, options, asked, body.with_usage)
 
 
 async def _stream(
@@ -75,12 +72,11 @@ async def _stream(
 ) -> web.StreamResponse:
     stream_id = f"chatcmpl-{uuid4().hex}"
     stream = request.app[MODELS].ask(asked, options, stream_id=stream_id, progress=False)
-    store = request.app[STREAMS]
-    await store.begin(stream, stream_id, model=name, grace=0.0)
-    first = await first_frame(request, stream_id)
+    begun = await request.app[STREAMS].begin(stream, stream_id, model=name, grace=0.0)
+    first = await first_frame(request, begun)
     if first is not None and isinstance(first.message, Failed):
         return openai_error(first.message, status_of_message(first.message))
-    frames = await store.read(stream_id)
+    frames = await begun.read()
     events = _Events(stream_id, name, with_usage)
     return await send_frames(
         request,
@@ -163,8 +159,12 @@ class _Answer:
             message["tool_calls"] = [_call(call, call.arguments) for call in calls]
         if self._reasoning:
             message["reasoning_content"] = "".join(self._reasoning)
-        reason = result.finish_reason or "stop"
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": result.finish_reason,
+        }
         return {
             "id": self._id,
             "object": "chat.completion",
@@ -229,7 +229,7 @@ class _Events:
     def _complete(self, message: Complete) -> bytes:
         if message.finish_reason == "cancelled":
             return self._failed(Failed(code="cancelled", message="the stream was cancelled"))
-        events = [self._delta({}, message.finish_reason or "stop")]
+        events = [self._delta({}, message.finish_reason)]
         if self._with_usage:
             usage = _usage(message.usage, message.tokens)
             events.append(_event({**self._head, "choices": [], "usage": usage}))
@@ -259,7 +259,7 @@ def _parts(message: StreamChunk) -> tuple[Chunk, ...]:
 
 
 def _event(value: object) -> bytes:
-    return b"data: %b\n\n" % _encode(value)
+    return b"data: %b\n\n" % to_json(value)
 
 
 def _call(call: ToolCall, arguments: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -76,6 +76,18 @@ class _Choice(msgspec.Struct):
     function: _NamedFunction
 
 
+_UNSUPPORTED: Final = (
+    "logprobs",
+    "top_logprobs",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "functions",
+    "function_call",
+    "audio",
+)
+
+
 class CompletionRequest(msgspec.Struct):
     """The body of `POST /v1/chat/completions`."""
 
@@ -97,6 +109,11 @@ class CompletionRequest(msgspec.Struct):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
+    top_logprobs: int | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    modalities: list[str] | None = None
+    audio: Any = None
 
     @property
     def with_usage(self) -> bool:
@@ -107,7 +124,9 @@ class CompletionRequest(msgspec.Struct):
         """Raise an `InvalidMessageError` for what can't be done here."""
         if self.n not in (None, 1):
             raise InvalidMessageError("one answer at a time: n is 1", "n")
-        for name in ("logprobs", "frequency_penalty", "presence_penalty", "logit_bias"):
+        if self.modalities not in (None, [], ["text"]):
+            raise InvalidMessageError("answers are text: modalities is ['text']", "modalities")
+        for name in _UNSUPPORTED:
             if getattr(self, name):
                 raise InvalidMessageError(f"{name} is not supported here", name)
 

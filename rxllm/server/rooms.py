@@ -77,7 +77,8 @@ class Rooms:
         """
         room = self._find(outbox, room_name)
         room.leave(outbox)
-        if not room.members:
+        # Those who are told may be put out by it, and the last of them closes the room.
+        if not room.members and self._rooms.get(room_name) is room:
             self._close(room)
 
     def leave_all(self, outbox: Outbox) -> None:
@@ -165,9 +166,8 @@ class Room:
         self._bot.attach(member)
 
     def leave(self, outbox: Outbox) -> None:
-        member = self._members[outbox]
+        member = self._members.pop(outbox)
         self._stop_typing(member)
-        del self._members[outbox]
         member.leave()
         left = Left(room=self.name, name=member.name, participants=self._names)
         outbox.send(left)
@@ -194,12 +194,13 @@ class Room:
         if not typing:
             self._stop_typing(member)
             return
-        if member.typing is None:
-            self.broadcast(self._typing(member.name, True), besides=member)
-        else:
-            member.typing.cancel()
+        before = member.typing
         loop = asyncio.get_running_loop()
         member.typing = loop.call_later(_TYPING_SECONDS, self._stop_typing, member)
+        if before is None:
+            self.broadcast(self._typing(member.name, True), besides=member)
+        else:
+            before.cancel()
 
     def keep(self, message: RoomMessage) -> None:
         """Put a message into the history."""

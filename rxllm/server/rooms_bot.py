@@ -61,6 +61,7 @@ class Bot:
         self._waiting: deque[RoomMessage] = deque()
         self._reply: Reply | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
 
     @property
     def is_typing(self) -> bool:
@@ -68,11 +69,13 @@ class Bot:
         return self._task is not None
 
     def answer(self, message: RoomMessage) -> None:
-        """Answer `message`, now or after those before it.
+        """Answer `message`, now or after those before it; once stopped, nothing.
 
         Raises:
             RefusedError: too many wait.
         """
+        if self._stopped:
+            return  # who has said it was put out while it was told, and the room is gone
         if len(self._waiting) >= _MOST_WAITING:
             raise RefusedError(
                 "bot_busy", f"{_MOST_WAITING} messages wait for an answer already", 429
@@ -88,6 +91,7 @@ class Bot:
 
     def stop(self) -> asyncio.Task[None] | None:
         """Answer nobody any more. The task returned, if there is one, ends soon."""
+        self._stopped = True
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()

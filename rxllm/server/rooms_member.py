@@ -71,6 +71,7 @@ class Member:
         self.outbox = outbox
         self.typing: asyncio.TimerHandle | None = None
         self._reading: set[abc.DisposableBase] = set()
+        self._has_left = False
 
     def read(
         self,
@@ -79,6 +80,8 @@ class Member:
         on_error: Callable[[Exception], None],
     ) -> None:
         """Subscribe to `frames` with the demand of this client, until it leaves."""
+        if self._has_left:
+            return  # it was put out by what it was told before
         subscription = SingleAssignmentDisposable()
         self._reading.add(subscription)
         ended = partial(self._reading.discard, subscription)
@@ -93,6 +96,7 @@ class Member:
 
     def leave(self) -> None:
         """Read nothing any more, and write nothing."""
+        self._has_left = True
         if self.typing is not None:
             self.typing.cancel()
             self.typing = None

@@ -3,8 +3,9 @@
 - **Host**: a server that listens on a loopback address answers requests for `localhost` and
   loopback addresses only, and for the `hosts` that it is given. So a web page can't reach it
   through a name that is made to point here (DNS rebinding).
-- **Origin**: what a browser sends in the name of another site is refused: WebSockets, all that is
-  no GET, and, by `Sec-Fetch-Site`, GET as well. Programs that are no browsers send neither header.
+- **Origin**: what a browser sends in the name of another origin is refused, be it of another site
+  or of another port of this machine: by `Origin` whatever the method, and by `Sec-Fetch-Site` where
+  there is none. Links to the page are let pass. Programs that are no browsers send neither header.
 - **Key**: with an `api_key`, all but the health check asks for it: `Authorization: Bearer KEY`,
   `X-API-Key: KEY`, or `Authorization: Basic`, with the key as the password and any name. A browser
   asks its user for the last one, and then sends it with the page, `fetch`, `EventSource` and
@@ -61,7 +62,7 @@ class Guard:
         hosts: names, without a port, under which the server is reached, besides those of loopback.
 
     Raises:
-        BadRequestError: the key is empty or not ASCII, or an origin is none.
+        BadRequestError: the key is empty or not ASCII, or an origin or a host is none.
     """
 
     def __init__(self, api_key: str | None, cors: tuple[str, ...], hosts: tuple[str, ...]) -> None:
@@ -70,9 +71,11 @@ class Guard:
         if isinstance(cors, str) or isinstance(hosts, str):
             raise BadRequestError("cors and hosts are lists of texts")
         for origin in cors:
-            parts = urlsplit(origin)
-            if origin != "*" and f"{parts.scheme}://{parts.netloc}" != origin:
+            if origin != "*" and not _is_origin(origin):
                 raise BadRequestError(f"an origin is such as https://example.org, not {origin!r}")
+        for host in hosts:
+            if not host or _host_name(f"[{host}]" if host.count(":") > 1 else host) != host.lower():
+                raise BadRequestError(f"a host is a name without a port, not {host!r}")
         self._key = None if api_key is None else api_key.encode()
         self._cors = frozenset(cors)
         self._hosts = frozenset(host.lower() for host in hosts)
@@ -116,13 +119,12 @@ class Guard:
         headers = request.headers
         origin = headers.get(hdrs.ORIGIN)
         if origin is not None:
-            changes = request.method not in _SAFE_METHODS or hdrs.UPGRADE in headers
-            is_own = urlsplit(origin).netloc.lower() == headers.get(hdrs.HOST, "").lower()
-            if changes and not is_own and not self._is_listed(origin):
+            is_own = _authority(origin) == headers.get(hdrs.HOST, "").lower()
+            if not is_own and not self._is_listed(origin):
                 raise RefusedError(
                     "origin_not_allowed", f"requests from {origin[:200]!r} are not taken", 403
                 )
-        is_foreign = headers.get("Sec-Fetch-Site") == "cross-site"
+        is_foreign = headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
         is_listed = origin is not None and self._is_listed(origin)
         if is_foreign and not is_listed and not self._is_navigation(request):
             raise RefusedError("origin_not_allowed", "requests from other sites are not taken", 403)
@@ -158,6 +160,22 @@ class Guard:
                 "Access-Control-Max-Age": "600",
             },
         )
+
+
+def _authority(origin: str) -> str | None:
+    """Host and port of an origin, in lower case; None if it has none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return f"{parts.scheme}://{parts.netloc}" == text
 
 
 def _host_name(host: str) -> str:

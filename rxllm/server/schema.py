@@ -116,7 +116,7 @@ def _renamed(schema: Any, template: str) -> Any:
 
 
 def _paths() -> dict[str, Any]:
-    prompt = _query("prompt", "string", required=True)
+    prompt = _query("prompt", "string")
     options = [
         _query(name, kind)
         for name, kind in (
@@ -126,21 +126,24 @@ def _paths() -> dict[str, Any]:
             ("temperature", "number"),
             ("topP", "number"),
             ("seed", "integer"),
-            ("stop", "string"),
+            ("strategy", "string"),
+            ("responseFormat", "string"),
         )
     ]
+    options.append({"name": "stop", "in": "query", "schema": _STOPS})
     last_id = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}}
+    after = [last_id, _query("after", "integer")]
     ask = _body("StreamRequest")
     events = _answer("`chunk` events, then `complete` or `error`.", "ServerMessage", _SSE)
     lines = _answer("A message a line; the last has the text.", "ServerMessage", _NDJSON)
-    sse_query = {"parameters": [prompt, *options, last_id]}
+    sse_query = {"parameters": [prompt, *options, *after]}
     return {
         "/stream": {
-            "get": _operation("A stream, as server-sent events", events, **sse_query),
+            "get": _resumable("A stream, as server-sent events", events, **sse_query),
             "post": _operation("A stream, as server-sent events", events, **ask),
         },
         "/stream/{id}": {
-            "get": _operation("Go on with a stream, or join it", events, parameters=[_ID, last_id])
+            "get": _resumable("Go on with a stream, or join it", events, parameters=[_ID, *after])
         },
         "/api/stream": {"post": _operation("A stream, as NDJSON", lines, **ask)},
         "/generate": {"post": _operation("A whole answer", _answer("It.", "Generated"), **ask)},
@@ -163,12 +166,13 @@ def _paths() -> dict[str, Any]:
 
 
 _SSE: Final = "text/event-stream"
+_STOPS: Final = {"type": "array", "items": {"type": "string"}}
 _NDJSON: Final = "application/x-ndjson"
 _ID: Final = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _query(name: str, kind: str, *, required: bool = False) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": required, "schema": {"type": kind}}
+def _query(name: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": kind}}
 
 
 def _ref(name: str) -> dict[str, Any]:
@@ -191,3 +195,9 @@ def _act(summary: str) -> dict[str, Any]:
 def _operation(summary: str, success: dict[str, Any], **more: Any) -> dict[str, Any]:
     failure = _answer("What is wrong: see `code` and `field`.", "Failed")
     return {"summary": summary, "responses": {"200": success, "default": failure}, **more}
+
+
+def _resumable(summary: str, success: dict[str, Any], **more: Any) -> dict[str, Any]:
+    operation = _operation(summary, success, **more)
+    operation["responses"]["204"] = {"description": "Nothing more to come: do not reconnect."}
+    return operation

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
@@ -53,17 +54,35 @@ async def serve(
         shutdown_timeout=_CLEAN_UP,
     )
     await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
-        await site.start()
-        for url in _urls(runner):
-            say(f"rxllm serves {url} (Ctrl-C ends it)")
-        await _until_drained(app, say)
-    finally:
-        await runner.cleanup()
+    with _signals(app) as asked:
+        try:
+            await _serve(runner, host, port, asked, say)
+        finally:
+            await runner.cleanup()
 
 
-async def _until_drained(app: web.Application, say: Callable[[str], object]) -> None:
+async def _serve(
+    runner: web.AppRunner,
+    host: str,
+    port: int,
+    asked: asyncio.Event,
+    say: Callable[[str], object],
+) -> None:
+    site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
+    await site.start()
+    for url in _urls(runner):
+        say(f"rxllm serves {url} (Ctrl-C ends it)")
+    await asked.wait()
+    registry = runner.app[MODELS].registry
+    if registry.active:
+        say(f"waiting for {len(registry.active)} stream(s); Ctrl-C cancels them")
+    await drain(runner.app)
+
+
+@contextmanager
+def _signals(app: web.Application) -> Iterator[asyncio.Event]:
+    """Set with the first signal. They are handled until all is cleaned up: one more of them must
+    not kill the process on its way."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     registry = app[MODELS].registry
@@ -77,10 +96,7 @@ async def _until_drained(app: web.Application, say: Callable[[str], object]) -> 
     for number in numbers:
         loop.add_signal_handler(number, stop, number)
     try:
-        await asked.wait()
-        if registry.active:
-            say(f"waiting for {len(registry.active)} stream(s); Ctrl-C cancels them")
-        await drain(app)
+        yield asked
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)

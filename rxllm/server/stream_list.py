@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -28,7 +29,15 @@ async def list_streams(request: web.Request) -> web.Response:
 
 
 async def cancel_stream(request: web.Request) -> web.Response:
-    """`DELETE /streams/{id}`: end a stream; its readers see `End("cancelled")` and `complete`."""
+    """`DELETE /streams/{id}`: end a stream; its readers see `End("cancelled")` and `complete`.
+
+    One that has ended is left as it is, and its status says how it did.
+    """
+    stream_id = request.match_info["id"]
+    with suppress(StreamNotFoundError):
+        status = (await request.app[STREAMS].describe(stream_id)).status
+        if status in ("completed", "failed"):
+            return json_response(StreamState(id=stream_id, status=status))
     return await _act(request, "cancel", "cancelled")
 
 

@@ -14,19 +14,9 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.server.failures import StreamNotFoundError
 from rxllm.server.messages import Complete, Failed, StreamChunk, StreamSummary
-from rxllm.sinks._encoding import sse_event, with_lone_surrogates
+from rxllm.sinks._encoding import sse_event, to_json
 
-__all__ = ["Frame", "StreamNotFoundError", "StreamStore"]
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def _encoded(message: msgspec.Struct) -> bytes:
-    try:
-        return _encode(message)
-    except UnicodeEncodeError:
-        return with_lone_surrogates(message)
+__all__ = ["Begun", "Frame", "StreamNotFoundError", "StreamStore"]
 
 
 class Frame:
@@ -48,7 +38,7 @@ class Frame:
         self.event = str(message.__struct_config__.tag)
         if isinstance(message, Complete):
             message = msgspec.structs.replace(message, text=None)
-        self.data = _encoded(message)
+        self.data = to_json(message)
         self._sse: bytes | None = None
 
     @property
@@ -64,6 +54,25 @@ class Frame:
         return not isinstance(self.message, StreamChunk)
 
 
+class Begun(Protocol):
+    """A stream for whoever began it. It can be read even if the store has forgotten it since."""
+
+    async def first(self) -> Frame:
+        """The first event, as soon as it is there. The stream waits after it for its first reader.
+
+        So a failure to begin can be told in another way than as an event.
+        """
+        ...
+
+    async def read(self, after: int = 0) -> Observable[Frame]:
+        """As `StreamStore.read`."""
+        ...
+
+    def cancel(self) -> None:
+        """End the stream with `End("cancelled")`; one that has ended is left as it is."""
+        ...
+
+
 class StreamStore(Protocol):
     """Runs streams, keeps what they say, and lets any number of readers read it.
 
@@ -77,11 +86,12 @@ class StreamStore(Protocol):
         *,
         model: str | None = None,
         grace: float | None = None,
-    ) -> None:
+    ) -> Begun:
         """Subscribe to `stream` now, and keep what it says.
 
         It goes on without a reader for `grace` seconds (those of the store if None), from now or
-        from the last one's leaving, and is then cancelled.
+        from the last one's leaving, and is then cancelled. One that completes without a
+        finish reason fails, with a `TruncatedStreamError`.
 
         Raises:
             StreamStateError: a stream of this id is kept, or the store is being shut down.
@@ -96,13 +106,6 @@ class StreamStore(Protocol):
         reader has missed comes in as few frames as say it exactly: text is joined. Its last frame
         is a `complete` or an `error`; then it completes. It fails only with a `LaggedBehindError`:
         for `reader_stall` seconds the reader could take nothing.
-        """
-        ...
-
-    async def first(self, stream_id: str) -> Frame:
-        """The first event, as soon as it is there. The stream waits after it for its first reader.
-
-        So a failure to begin can be told in another way than as an event.
         """
         ...
 

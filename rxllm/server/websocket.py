@@ -132,7 +132,8 @@ async def _converse(socket: web.WebSocketResponse, session: Session, rate: Rate)
             session.code, session.reason = WSCloseCode.POLICY_VIOLATION, b"too many messages"
             return
         if verdict == "refuse":
-            session.refuse(RefusedError("too_many_messages", "slow down: too many messages", 429))
+            error = RefusedError("too_many_messages", "slow down: too many messages", 429)
+            session.refuse_unread(error, message.data)
         elif message.type == WSMsgType.BINARY:
             session.refuse(InvalidMessageError("a message is JSON in a text message"))
         else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final
+import json
+from typing import Final
 
 import msgspec
 from aiohttp import WSCloseCode
@@ -36,19 +37,10 @@ from rxllm.server.websocket_streams import ClientStreams
 __all__ = ["Session"]
 
 _CAPABILITIES: Final = ("streams", "pause", "progress", "chat", "rooms")
+_LONGEST_NAME: Final = 100
 _WELCOME: Final = "Say something, and the model answers. It remembers what was said here."
 
 _decode = msgspec.json.Decoder(ClientMessage).decode
-
-
-class _Names(msgspec.Struct):
-    """What an answer to a wrong message needs of it."""
-
-    id: Annotated[str, msgspec.Meta(max_length=100)] | None = None
-    room: Annotated[str, msgspec.Meta(max_length=100)] | None = None
-
-
-_decode_names = msgspec.json.Decoder(_Names).decode
 
 
 class Session:
@@ -96,7 +88,7 @@ class Session:
         try:
             message = _decode(text)
         except msgspec.DecodeError as error:
-            self._refuse_unread(invalid(error), text)
+            self.refuse_unread(invalid(error), text)
             return
         except RecursionError:
             self.refuse(InvalidMessageError("this is nested too deep"))
@@ -126,12 +118,14 @@ class Session:
         message.room = room
         self.outbox.send(message)
 
-    def _refuse_unread(self, error: InvalidMessageError, text: str) -> None:
+    def refuse_unread(self, error: Exception, text: str | bytes) -> None:
+        """Say why a message is not read; its id and its room are told if they can be found."""
         try:
-            names = _decode_names(text)
-        except (msgspec.DecodeError, RecursionError):
-            names = _Names()
-        self.refuse(error, names.id, names.room)
+            message = json.loads(text)  # more lenient than msgspec, as with half a surrogate pair
+        except (ValueError, RecursionError):
+            message = None
+        names = message if isinstance(message, dict) else {}
+        self.refuse(error, _name(names.get("id")), _name(names.get("room")))
 
     def _act(self, message: ClientMessage) -> None:
         match message:
@@ -178,3 +172,7 @@ class Session:
         self._chat.close()
         self._streams.close()
         self._rooms.leave_all(self.outbox)
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and len(value) <= _LONGEST_NAME else None

@@ -24,6 +24,7 @@ __all__ = [
     "plain_message",
     "sse_event",
     "text_line",
+    "to_json",
     "with_lone_surrogates",
 ]
 
@@ -124,15 +125,24 @@ class EventEncoder:
         return self._record.result(cancelled=not self._has_ended)
 
     def _made(self, kind: str, message: StreamChunk | Complete | Failed) -> bytes:
-        try:
-            data = _encode(message)
-        except UnicodeEncodeError:
-            data = with_lone_surrogates(message)
+        data = to_json(message)
         self.position += 1
         return self._frame(kind, self.position, data)
 
 
-def with_lone_surrogates(message: msgspec.Struct) -> bytes:
+def to_json(message: object) -> bytes:
+    """The JSON of anything that goes out: half of a surrogate pair, no UTF-8, goes out as `?`.
+
+    Raises:
+        TypeError: it holds what JSON can't express.
+    """
+    try:
+        return _encode(message)
+    except UnicodeEncodeError:
+        return with_lone_surrogates(message)
+
+
+def with_lone_surrogates(message: object) -> bytes:
     """The JSON of a message that msgspec refuses: half of a pair, no UTF-8, goes out as `?`."""
     text = json.dumps(msgspec.to_builtins(message), ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")

@@ -141,6 +141,13 @@ def port_of(client: aiohttp.ClientSession) -> int:
     return client._base_url.port
 
 
+def reports() -> list[dict[str, Any]]:
+    """What is reported to the event loop from now on."""
+    found: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
+    return found
+
+
 async def until(condition: Any, seconds: float = 5.0) -> None:
     """Wait for what has no event of its own."""
     async with asyncio.timeout(seconds):

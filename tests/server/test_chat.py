@@ -151,6 +151,16 @@ async def test_a_message_that_waits_is_checked_when_it_comes() -> None:
         await client.until("chat_message", id="a")
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+async def test_a_blank_message_is_refused(text: str) -> None:
+    model = ScriptedModel("well")
+    async with serving(create_app({"tiny": model})) as session, talking(session) as client:
+        error = await client.ask("chat", id="m", text=text)
+        assert (error["code"], error["id"]) == ("invalid_message", "m")
+        assert error["field"] == "text"
+        assert not model.requests
+
+
 async def test_those_that_wait_are_forgotten_when_the_client_leaves() -> None:
     model = Stepwise()
     async with serving(create_app({"tiny": model})) as session:

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+import reactivex as rx
+from aiohttp import web
 
-from rxllm.chunks import Progress, Start, Token
+from rxllm.chunks import End, Progress, Start, Token
 from rxllm.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -28,6 +30,8 @@ from tests.server.serving import (
     Stepwise,
     all_events,
     decode,
+    port_of,
+    reports,
     said,
     scripted,
     serving,
@@ -304,10 +308,170 @@ async def test_unknown_paths_and_methods_are_told_as_messages() -> None:
 
 
 async def test_an_app_can_be_a_part_of_another() -> None:
-    from aiohttp import web
-
     outer = web.Application()
     outer.add_subapp("/llm/", scripted())
     async with serving(outer) as client:
         got = await take(await client.get("/llm/stream", params={"prompt": "Hi"}), 2)
         assert got[0].kind == "chunk"
+
+
+EVERY = [*ASKING, ("POST", "/v1/chat/completions")]
+POSTED = [path for method, path in EVERY if method == "POST"]
+CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.mark.parametrize("fields", [{"stream": True}, {"stream": False}, {}])
+@pytest.mark.parametrize("path", POSTED)
+async def test_half_of_a_surrogate_pair_breaks_no_answer(path: str, fields: dict[str, Any]) -> None:
+    model = ScriptedModel([Start("r", "m"), Token("ok "), Token("\ud83d"), End("stop")])
+    body = {**CHAT, **fields} if path.startswith("/v1") else {"prompt": "Hi"}
+    async with (
+        serving(create_app({"tiny": model})) as client,
+        client.post(path, json=body) as response,
+    ):
+        text = await response.text()
+    assert response.status == 200
+    assert "?" in text
+    assert "error" not in text
+
+
+async def test_k15_the_limit_of_a_body_holds_in_a_part_of_another_application() -> None:
+    outer = web.Application(client_max_size=1 << 26)
+    outer.add_subapp("/llm/", scripted(limits=Limits(body_bytes=1000)))
+    async with serving(outer) as client:
+        for path in ("/llm/generate", "/llm/v1/chat/completions"):
+            async with client.post(path, json={"prompt": "x" * 20_000}) as response:
+                assert response.status == 413
+
+
+BROKEN = [
+    (b'{"prompt":"x","metadata":' + b"[" * 200_000 + b"]" * 200_000 + b"}", {}),
+    (b'{"prompt":"x","responseFormat":{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}}", {}),
+    (b'{"prompt":"\xff\xfe"}', {}),
+    (b'{"messages":[{"role":"user","content":"\xff"}]}', {}),
+    (b'{"prompt":"x"}', {"Content-Encoding": "gzip"}),
+]
+
+
+@pytest.mark.parametrize(("body", "headers"), BROKEN)
+@pytest.mark.parametrize("path", POSTED)
+async def test_a_body_that_is_broken_is_400_and_reported_to_nobody(
+    path: str, body: bytes, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    reported = reports()
+    async with (
+        serving(scripted()) as client,
+        client.post(path, data=body, headers=headers) as response,
+    ):
+        assert response.status == 400
+    assert not reported
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_reported_to_nobody() -> None:
+    reported = reports()
+    async with serving(scripted()) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(client))
+        writer.write(b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
+        await writer.drain()
+        writer.write_eof()
+        assert b" 500 " not in await reader.read()
+        writer.close()
+    assert not reported
+
+
+async def test_a_body_that_a_middleware_has_read_is_there_all_the_same() -> None:
+    @web.middleware
+    async def read(request: web.Request, handler: Any) -> web.StreamResponse:
+        await request.read()
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    outer = web.Application(middlewares=[read])
+    outer.add_subapp("/llm/", scripted())
+    async with serving(outer) as client:
+        assert (await client.post("/llm/generate", json={"prompt": "Hi"})).status == 200
+
+
+async def test_the_form_of_an_error_does_not_depend_on_where_the_application_is() -> None:
+    outer = web.Application()
+    outer.add_subapp("/api/v1/", scripted())
+    async with serving(outer) as client:
+        for path in ("/api/v1/stream", "/api/v1/nothing"):
+            async with client.get(path) as response:
+                assert isinstance(decode(await response.read()), Failed)
+        for path in ("/api/v1/v1/nothing", "/api/v1/v1/models/none"):
+            async with client.get(path) as response:
+                assert set(await response.json()) == {"error"}
+
+
+@pytest.mark.parametrize("failure", [None, RateLimitError("slow down")])
+@pytest.mark.parametrize("path", ["/stream", "/api/stream"])
+async def test_a_stream_that_ends_at_once_is_answered_even_if_none_is_kept(
+    path: str, failure: Exception | None
+) -> None:
+    class AtOnce(Stepwise):
+        def stream(self, prompt: Any, **options: Any) -> Any:
+            said = (Start("r", "m"), Token("a"), End("stop"))
+            return rx.of(*said) if failure is None else rx.throw(failure)
+
+    app = create_app({"tiny": AtOnce()}, limits=Limits(ended_streams=0))
+    async with (
+        serving(app) as client,
+        client.post(path, json={"prompt": "Hi"}) as response,
+    ):
+        text = await response.text()
+    assert response.status == (200 if failure is None else 429)
+    assert ("complete" if failure is None else "rate_limit") in text
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("path", POSTED)
+async def test_an_answer_without_its_end_marker_is_no_clean_one(path: str, streamed: bool) -> None:
+    model = Stepwise(Start("r", "m"), Token("Half"))
+    model.let()
+    body = {**CHAT, "stream": streamed} if path.startswith("/v1") else {"prompt": "Hi"}
+    async with (
+        serving(create_app({"tiny": model})) as client,
+        client.post(path, json=body) as response,
+    ):
+        text = await response.text()
+    assert "truncated_stream" in text
+    assert "[DONE]" not in text
+    assert '"complete"' not in text
+
+
+async def test_too_many_readers_are_429() -> None:
+    model = Stepwise()
+    async with serving(create_app({"tiny": model}, limits=Limits(readers=2))) as client:
+        model.let(1)
+        query = {"prompt": "Hi", "id": "mine"}
+        first = await client.get("/stream", params=query)
+        second = await client.get("/stream/mine")
+        for method, path in (*STREAMING, ("GET", "/stream/mine")):
+            fields = {} if path == "/stream/mine" else asked(method, prompt="Hi")
+            async with client.request(method, path, **fields) as third:
+                assert third.status == 429
+        model.let()
+        assert said(await all_events(first)) == said(await all_events(second)) == "abcdef"
+        assert (await client.get("/stream/mine")).status == 200
+
+
+async def test_a_stop_sequence_may_be_given_several_times_and_nothing_else() -> None:
+    async with serving(scripted("a b c d e f")) as client:
+        query = [("prompt", "Hi"), ("stop", "x"), ("stop", "c")]
+        assert said(await all_events(await client.get("/stream", params=query))) == "a b "
+        async with client.get("/stream", params=[*query, ("seed", "1"), ("seed", "2")]) as response:
+            message = decode(await response.read())
+    assert isinstance(message, Failed)
+    assert (response.status, message.field) == (400, "seed")
+
+
+@pytest.mark.parametrize("wait", [float("inf"), float("nan"), -1.0])
+async def test_a_time_to_wait_that_is_none_is_not_told(wait: float) -> None:
+    async with (
+        serving(scripted([RateLimitError("slow down", retry_after=wait)])) as client,
+        client.post("/generate", json={"prompt": "Hi"}) as response,
+    ):
+        assert response.status == 429
+        assert response.headers.get("Retry-After") in (None, "0")

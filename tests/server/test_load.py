@@ -31,7 +31,7 @@ def test_500_clients_at_20_tokens_a_second_and_none_is_starved() -> None:
 async def test_a_client_that_never_reads_is_put_out_and_harms_no_other() -> None:
     text = "x" * 4000
     model = Stepwise(Start("r", "m"), *[Token(text)] * 2000, End("stop"))
-    limits = Limits(reader_stall=0.3, reader_lag=50)
+    limits = Limits(reader_stall=0.3, reader_lag=50, stream_characters=10_000_000)
     app = create_app({"tiny": model}, limits=limits)
     streams = app[STREAMS]
     assert isinstance(streams, MemoryStreams)

@@ -174,3 +174,13 @@ def test_importing_rxllm_imports_no_server() -> None:
         "import sys, rxllm; sys.exit('aiohttp' in sys.modules or 'rxllm.server' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_document_tells_what_a_stream_can_be_asked_and_what_it_can_answer() -> None:
+    for path in ("/stream", "/stream/{id}"):
+        operation = openapi()["paths"][path]["get"]
+        assert "204" in operation["responses"]
+        assert {"after", "Last-Event-ID"} <= {each["name"] for each in operation["parameters"]}
+    asked = {each["name"]: each for each in openapi()["paths"]["/stream"]["get"]["parameters"]}
+    assert {"strategy", "responseFormat", "stop"} <= set(asked)
+    assert not any(each.get("required") for each in asked.values())

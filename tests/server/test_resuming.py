@@ -185,3 +185,17 @@ async def test_a_token_chunk_is_the_same_for_all_readers() -> None:
     assert all(each == got[0] for each in got[1:])
     tokens = [each.chunk for each in got[0] if isinstance(each, StreamChunk)]
     assert Token("a") in tokens
+
+
+async def test_a_stream_that_the_server_gives_up_is_listed_as_failed() -> None:
+    async with serving(scripted(limits=Limits(stream_events=3))) as client:
+        await (await client.get("/stream", params={**PROMPT, "id": "mine"})).read()
+        assert (await streams(client))["mine"].status == "failed"
+        assert (await (await client.delete("/streams/mine")).json())["status"] == "failed"
+
+
+async def test_to_cancel_what_has_completed_says_so() -> None:
+    async with serving(scripted()) as client:
+        await (await client.get("/stream", params={**PROMPT, "id": "mine"})).read()
+        assert (await (await client.delete("/streams/mine")).json())["status"] == "completed"
+        assert (await streams(client))["mine"].status == "completed"

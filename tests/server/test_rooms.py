@@ -6,15 +6,19 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
+from reactivex.disposable import SerialDisposable
 
 from rxllm.chunks import End, Start, Token
 from rxllm.errors import ServerError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import ModelInfo
 from rxllm.server import Limits, create_app
-from rxllm.server.app_keys import MODELS
+from rxllm.server.app_keys import MODELS, STREAMS
+from rxllm.server.rooms import Rooms
 from rxllm.server.rooms_member import is_addressed
 from rxllm.server.websocket import CONNECTIONS
+from rxllm.server.websocket_outbox import Outbox
 from tests.server.serving import STORY, Stepwise, scripted, serving, until
 from tests.server.websocket_client import talking
 from tests.sinks.web import Endless
@@ -338,6 +342,58 @@ async def test_rooms_and_their_members_are_limited() -> None:
         await ann.join("r", "Ann")
         assert (await bob.ask("join", room="r", name="Bob"))["code"] == "room_full"
         assert (await bob.ask("join", room="s", name="Bob"))["code"] == "too_many_rooms"
+
+
+def entering(app: web.Application, put_out_at: bytes) -> tuple[Rooms, Outbox]:
+    """A client whose connection is given up while it is told this."""
+    rooms = app[CONNECTIONS].rooms
+    outbox: Outbox = Outbox(lambda: rooms.leave_all(outbox))
+    reading = SerialDisposable()
+
+    def on_frame(frame: bytes) -> None:
+        if put_out_at in frame:
+            reading.dispose()
+
+    reading.disposable = outbox.frames.subscribe(on_frame)
+    return rooms, outbox
+
+
+async def test_who_is_put_out_by_its_own_question_gets_no_answer() -> None:
+    model = Stepwise()
+    app = create_app({"tiny": model})
+    async with serving(app):
+        rooms, outbox = entering(app, put_out_at=b"room_message")
+        rooms.join(outbox, "r", "Ann")
+        rooms.say(outbox, "r", "bot, tell me a story")
+        await asyncio.sleep(0.05)  # the model would be asked in this time
+        assert (len(rooms), model.active) == (0, 0)
+
+
+async def test_a_room_closes_once_when_a_goodbye_puts_the_last_one_out() -> None:
+    app = scripted()
+    async with serving(app):
+        rooms, ann = entering(app, put_out_at=b'"left"')
+        _, bob = entering(app, put_out_at=b"nothing")
+        rooms.join(ann, "r", "Ann")
+        rooms.join(bob, "r", "Bob")
+        rooms.leave(bob, "r")
+        assert len(rooms) == 0
+
+
+async def test_who_is_put_out_while_it_comes_in_reads_no_answer() -> None:
+    model = Stepwise()
+    app = create_app({"tiny": model})
+    async with serving(app) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="what?")
+        model.let(1)
+        await ann.until("chunk")
+        rooms, late = entering(app, put_out_at=b"joined")
+        rooms.join(late, "r", "Late")
+        assert (await ann.until("left"))["name"] == "Late"
+        assert [each.readers for each in await app[STREAMS].list()] == [
+            2
+        ]  # Ann, and the room itself
 
 
 class Talker:

@@ -79,7 +79,9 @@ def test_a_key_that_no_client_could_send_is_refused(key: str) -> None:
         scripted(api_key=key)
 
 
-@pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "https://a.b/path"])
+@pytest.mark.parametrize(
+    "origin", ["example.org", "http://[", "https://example.org/", "https://a.b/path"]
+)
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(BadRequestError):
         scripted(cors=[origin])
@@ -231,3 +233,36 @@ async def test_static_files_are_those_of_the_page(path: str) -> None:
         url = URL(str(client._base_url).rstrip("/") + path, encoded=True)
         async with client.get(url) as response:
             assert response.status in (403, 404)
+
+
+@pytest.mark.parametrize("path", ["/stream?prompt=Hi", "/streams", "/v1/models"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+    ],
+)
+async def test_another_origin_of_the_same_site_is_foreign_too(
+    path: str, headers: dict[str, str]
+) -> None:
+    async with serving(scripted()) as client, client.get(path, headers=headers) as response:
+        assert response.status == 403
+
+
+@pytest.mark.parametrize("host", ["example.org:8080", "https://example.org", "a/b", "", "[::1]"])
+def test_a_host_that_would_never_match_is_refused(host: str) -> None:
+    with pytest.raises(BadRequestError):
+        scripted(hosts=[host])
+
+
+def test_an_address_is_a_host() -> None:
+    scripted(hosts=["example.org", "192.0.2.1", "2001:db8::1"])
+
+
+async def test_a_name_that_no_file_can_have_is_404() -> None:
+    async with serving(scripted()) as client:
+        assert await status(client, "GET", "/static/" + "a" * 5000) == 404

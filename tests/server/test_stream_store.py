@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import reactivex as rx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from rxllm import operators as ops
 from rxllm.chunks import (
     Batch,
     Chunk,
+    End,
     Json,
     Notice,
     Progress,
@@ -22,13 +24,13 @@ from rxllm.chunks import (
     ToolCall,
     text_of,
 )
-from rxllm.errors import LaggedBehindError, StreamStateError
+from rxllm.errors import LaggedBehindError, RateLimitError, StreamStateError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server.event_log import EventLog
 from rxllm.server.failures import DrainingError, StreamNotFoundError
 from rxllm.server.limits import Limits
 from rxllm.server.memory import MemoryStreams
-from rxllm.server.messages import Complete, StreamChunk
+from rxllm.server.messages import Complete, Failed, StreamChunk
 from rxllm.server.streams import Frame
 from rxllm.sinks._result import Recorder
 from rxllm.testing import no_leaks, run_virtual
@@ -255,5 +257,67 @@ def test_b6_a_shutdown_takes_no_new_streams() -> None:
             with pytest.raises(DrainingError):
                 await store.begin(story(registry), "t")
             await store.close()
+
+    run_virtual(main())
+
+
+def test_of_a_state_that_is_told_again_only_the_newest_is_held() -> None:
+    """Every delta of a tool call says all its arguments so far: kept, they took the square."""
+    log = log_of(Start("r", "m"), ended=False)
+    for length in range(1, 1001):
+        log.append(ToolCall("c", "f", "x" * length), length)
+    assert log.size == 1000
+    assert sum(isinstance(chunk, ToolCall) for chunk in log._chunks) == 1
+    start, call = log.frames(0)
+    assert (start.position, call.position) == (1, 1001)
+    assert chunks_of([call]) == [ToolCall("c", "f", "x" * 1000)]
+    log.append(ToolCall("c", "f", "x", complete=True), 1)
+    log.append(ToolCall("c", "f", "y"), 1)
+    assert log.size == 2  # a complete one is never taken back
+    assert [each.position for each in log.frames(0)] == [1, 1002, 1003]
+
+
+def test_a_stream_that_says_more_than_is_kept_fails() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of(stream_characters=5)
+            begun = await store.begin(story(registry), "s")
+            got: list[Frame] = []
+            (await begun.read()).subscribe(got.append, scheduler=scheduler())
+            await asyncio.sleep(20)
+            assert isinstance(got[-1].message, Failed)
+            assert "5 characters" in got[-1].message.message
+            await store.close()
+
+    run_virtual(main())
+
+
+def at_once(last: Chunk | Exception) -> Any:
+    """A stream that has ended when it is subscribed to."""
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        if isinstance(last, Exception):
+            return observer.on_error(last)
+        observer.on_next(Start("r", "m"))
+        observer.on_next(last)
+        return observer.on_completed()
+
+    return rx.create(subscribe)
+
+
+@pytest.mark.parametrize("failure", [None, RateLimitError("slow down")])
+def test_who_began_a_stream_can_read_it_even_if_none_is_kept(failure: Exception | None) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            registry = ops.StreamRegistry(keep=1)
+            store = MemoryStreams(registry, Limits(ended_streams=0))
+            chunks = at_once(failure or End("stop"))
+            begun = await store.begin(chunks.pipe(ops.tracked(registry, "s")), "s")
+            with pytest.raises(StreamNotFoundError):
+                await store.describe("s")
+            got: list[Frame] = []
+            (await begun.read()).subscribe(got.append, scheduler=scheduler())
+            assert got[0].message == (await begun.first()).message
+            assert got[-1].event == ("complete" if failure is None else "error")
 
     run_virtual(main())

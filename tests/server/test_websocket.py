@@ -204,6 +204,38 @@ async def test_an_error_of_a_start_that_cannot_be_read_bears_its_id_so_nobody_wa
         assert (error["id"], error["field"]) == ("a", "options.seed")
 
 
+@pytest.mark.parametrize(
+    ("sent", "names"),
+    [
+        (r'{"type":"start","id":"a","prompt":"half \ud83d"}', ("a", None)),
+        (r'{"type":"say","room":"r","text":"half \ud83d"}', (None, "r")),
+        ('{"type":"start","id":"a","room":5,"prompt":"Hi"}', ("a", None)),
+        ('{"type":"say","id":[],"room":"r","text":5}', (None, "r")),
+        ('{"type":"start","id":"' + "a" * 101 + '"}', (None, None)),
+        ("[" * 50_000, (None, None)),
+    ],
+)
+async def test_a_refusal_bears_the_names_that_can_be_found(
+    sent: str, names: tuple[str | None, str | None]
+) -> None:
+    async with serving(scripted()) as session, talking(session) as client:
+        await client.socket.send_str(sent)
+        error = await client.receive()
+        assert error["code"] == "invalid_message"
+        assert (error.get("id"), error.get("room")) == names
+
+
+async def test_what_is_refused_for_its_rate_bears_its_id_so_nobody_waits() -> None:
+    app = scripted(limits=Limits(messages_per_second=0.001))
+    async with serving(app) as session, talking(session) as client:
+        for _ in range(10):
+            await client.ask("ping")
+        error = await client.ask("start", id="a", prompt="Hi")
+        assert (error["code"], error["id"]) == ("too_many_messages", "a")
+        error = await client.ask("join", room="r", name="Ann")
+        assert (error["code"], error["room"]) == ("too_many_messages", "r")
+
+
 async def test_for_a_client_that_has_gone_nothing_is_begun() -> None:
     """Messages may still lie there, read before the connection broke."""
     model, app = stepwise()

@@ -46,7 +46,9 @@ export class Said {
   }
 }
 
-/** A log that keeps its end in sight. */
+const LOGGED = 500;
+
+/** A log that keeps its end in sight, and not more than its last entries. */
 export class Log {
   /** @param {HTMLElement} element */
   constructor(element) {
@@ -66,6 +68,7 @@ export class Log {
   add(node) {
     this.empty?.remove();
     this.element.append(node);
+    if (this.element.childElementCount > LOGGED) this.element.firstElementChild.remove();
   }
 
   clear() {

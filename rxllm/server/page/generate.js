@@ -1,7 +1,7 @@
 /** A prompt, and its answer as it comes. A reload picks a running stream up again. */
 
 import { announce, optionsOf, remembered, submitWithCtrlEnter } from "./dom.js";
-import { StreamView } from "./view.js";
+import { StreamView, watched } from "./view.js";
 
 const RUNNING = "rxllm-running";
 
@@ -29,9 +29,10 @@ export function setUpGenerate(client) {
     begun.onResume = () => view.reconnecting();
     view.begin(request, elapsed);
     let kept = false; // for a reload: a stream outlives this page for a while
+    const messages = elapsed === undefined ? begun : watched(client, begun, view);
     const since = Date.now() - (elapsed ?? 0) * 1000;
     try {
-      for await (const message of begun) {
+      for await (const message of messages) {
         if (!kept) remembered.set(RUNNING, JSON.stringify({ id: begun.id, request, since }));
         kept = true;
         view.take(message);
@@ -82,7 +83,7 @@ export function setUpGenerate(client) {
   if (running) {
     prompt.value = running.request.prompt ?? "";
     aborted = new AbortController();
-    const watched = client.watch(running.id, { signal: aborted.signal });
-    follow(watched, running.request, (Date.now() - running.since) / 1000);
+    const begun = client.watch(running.id, { signal: aborted.signal });
+    follow(begun, running.request, (Date.now() - running.since) / 1000);
   }
 }

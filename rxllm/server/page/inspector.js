@@ -1,7 +1,7 @@
 /** The live streams of the server, and one of them token by token. */
 
 import { announce, duration, h, noticeText } from "./dom.js";
-import { StreamView } from "./view.js";
+import { StreamView, watched } from "./view.js";
 
 const EVERY = 1.5;
 const SHOWN = 600;
@@ -119,13 +119,14 @@ class Inspected {
       for (const button of actions.children) button.disabled = !this.view.live;
     };
     this.element.insertBefore(this.#events, this.element.lastChild);
-    this.element.append(actions);
+    this.element.querySelector("header").append(actions); // in sight, however long the answer
   }
 
   async follow(signal, elapsed) {
     this.view.begin({}, elapsed);
     try {
-      for await (const message of this.client.watch(this.id, { signal })) {
+      const stream = this.client.watch(this.id, { signal });
+      for await (const message of watched(this.client, stream, this.view)) {
         this.view.take(message);
         this.#show(message);
       }

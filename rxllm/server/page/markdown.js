@@ -180,7 +180,7 @@ export function inline(text, links = true) {
     at = match.index + whole.length;
     if (escaped) put(escaped);
     else if (run) at = putCode(text, at, run, ticks, put);
-    else if (target && links) put(linkOf(target, inline(label || target, false)));
+    else if (target && links) put(linkOf(target, inline(label || target, false), whole));
     else if (bare && links) {
       const url = withoutPunctuation(bare);
       put(linkOf(url, [url]));
@@ -250,14 +250,14 @@ function unwind(stack) {
   for (const node of nodes) outer.push(node);
 }
 
-function linkOf(target, children) {
+function linkOf(target, children, source = target) {
   let url;
   try {
     url = new URL(target);
   } catch {
-    return target;
+    return source;
   }
-  if (url.protocol !== "https:" && url.protocol !== "http:") return target;
+  if (url.protocol !== "https:" && url.protocol !== "http:") return source;
   const link = element("a", children);
   link.href = url.href;
   link.target = "_blank";

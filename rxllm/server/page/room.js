@@ -4,6 +4,7 @@ import { announce, h, remembered, submitWithEnter } from "./dom.js";
 import { Log, Said, showConnection } from "./chat.js";
 
 const TYPING_SECONDS = 3;
+const KNOWN = 200; // messages: more than a history has
 
 /** @param {import("./rxllm.js").Connection} connection */
 export function setUpRoom(connection) {
@@ -41,7 +42,13 @@ export function setUpRoom(connection) {
 
   entry.addEventListener("submit", (event) => {
     event.preventDefault();
-    room.open(entry.elements.room.value.trim(), entry.elements.name.value.trim());
+    const [name, me] = [entry.elements.room.value.trim(), entry.elements.name.value.trim()];
+    if (room.name) {
+      if (room.name === name && room.me === me) return; // it is on its way
+      connection.leave(room.name);
+      left();
+    }
+    room.open(name, me);
     remembered.set("rxllm-name", room.me);
     connection.join(room.name, room.me);
   });
@@ -91,10 +98,12 @@ export function setUpRoom(connection) {
     room.lost();
     text.disabled = send.disabled = true;
   });
+  on("rejoining", () => room.rejoins());
   connection.addEventListener("complete", ({ detail }) => room.replyEnded(detail));
   connection.addEventListener("error", ({ detail }) => {
     if (room.replyEnded(detail)) return;
-    if (!room.name || (detail.id && !detail.room)) return;
+    if (!room.name || (detail.room ?? room.name) !== room.name) return;
+    if (detail.id && !detail.room) return;
     room.log.event(detail.message, true);
     if (!room.inside) {
       connection.leave(room.name);
@@ -108,6 +117,7 @@ class Room {
   name = "";
   me = "";
   inside = false;
+  #rejoining = false;
   #writing = new Set();
   /** Replies of the model, by their ids. @type {Map<string, Said>} */
   #replies = new Map();
@@ -129,14 +139,20 @@ class Room {
     for (const reply of this.#replies.values()) reply.end();
     this.#replies.clear();
     this.name = "";
-    this.inside = false;
+    this.inside = this.#rejoining = false;
     this.participants.textContent = "";
     this.#write(undefined, false);
   }
 
+  /** Its own name is in the room still, for a moment. */
+  rejoins() {
+    if (!this.#rejoining) this.log.event("Coming back into the room …");
+    this.#rejoining = true;
+  }
+
   /** The connection was lost: it joins again by itself. */
   lost() {
-    this.inside = false;
+    this.inside = this.#rejoining = false;
     this.participants.textContent = "";
     this.#write(undefined, false);
   }
@@ -156,7 +172,7 @@ class Room {
     this.inside = true;
     // What is under way comes from its beginning.
     for (const reply of this.#replies.values()) reply.clear();
-    for (const message of history) this.said(message);
+    for (const message of history) this.#show(message);
     this.log.event(`You are in ${this.name}.`);
     return true;
   }
@@ -175,7 +191,13 @@ class Room {
     this.#reply(id)?.take(chunk);
   }
 
-  said({ id, name, text, bot }) {
+  said(message) {
+    const { name, text } = message;
+    this.#show(message);
+    if (name !== this.me) announce(`${name}: ${text}`);
+  }
+
+  #show({ id, name, text, bot }) {
     if (bot) {
       this.#reply(id, name)?.replace(text);
       this.#replies.delete(id);
@@ -184,8 +206,9 @@ class Room {
       this.log.add(new Said(name, { mine, plain: text }).element);
       this.#write(name, false);
     }
+    this.#known.delete(id);
     this.#known.add(id);
-    if (name !== this.me) announce(`${name}: ${text}`);
+    if (this.#known.size > KNOWN) this.#known.delete(this.#known.values().next().value);
   }
 
   /** @returns {boolean} whether it was a reply of this room */

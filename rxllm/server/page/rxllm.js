@@ -192,6 +192,13 @@ function parse(text) {
   }
 }
 
+/** Half of a pair of UTF-16 surrogates is no character, and no server takes it: it goes as U+FFFD.
+ * @param {unknown} message */
+const encoded = (message) =>
+  JSON.stringify(message, (_, value) =>
+    typeof value === "string" ? (value.toWellFormed?.() ?? value) : value,
+  );
+
 /** @param {number} seconds @param {AbortSignal} [signal] */
 function sleep(seconds, signal) {
   return new Promise((resolve, reject) => {
@@ -238,7 +245,7 @@ export class Client {
     const headers = new Headers(init.headers);
     if (this.key) headers.set("Authorization", `Bearer ${this.key}`);
     if (json !== undefined) headers.set("Content-Type", "application/json");
-    const body = json === undefined ? init.body : JSON.stringify(json);
+    const body = json === undefined ? init.body : encoded(json);
     const response = await this.fetch(this.base + path, { ...init, headers, body });
     if (!response.ok) throw await failure(response);
     return response;
@@ -445,6 +452,10 @@ export class HttpStream {
 
 // WebSocket.
 
+const MESSAGE_REFUSED = new Set([1008, 1009]); // RFC 6455, 7.4.1: against the policy, too big
+const FRUITLESS_RESTARTS = 5;
+const REJOIN_PAUSE = 2; // seconds at most
+
 /**
  * A connection to `/ws` with many streams, a chat and rooms on it.
  *
@@ -454,10 +465,13 @@ export class HttpStream {
  *
  * When the connection is lost it comes back by itself, after a growing and random pause, with one
  * attempt pending at most, until `disconnect()`. Then
- * - rooms are joined again (the server sends their history with `joined`);
+ * - rooms are joined again (the server sends their history with `joined`). As long as the server
+ *   has not noticed the loss, the name is taken by this client itself: then it asks again for
+ *   `rejoinFor` seconds, each time telling `rejoining` (`{room, name, delay}`) instead of `error`;
  * - streams are the connection's, so the server has ended them: each fails with `connection_lost`
  *   and its partial text, or, with `onLost: "restart"`, is asked for again after a `notice` of kind
- *   `restart`;
+ *   `restart`. Five restarts in a row that bring nothing are the last ones, and what the server has
+ *   closed the connection for (1008, 1009) is not sent again: then it fails as well;
  * - the chat of the connection is forgotten by the server. Listen for `connected` to say so.
  *
  * A browser can't put a key into the headers of a WebSocket. It sends the one that it asked its
@@ -472,25 +486,32 @@ export class Connection extends EventTarget {
   #timer;
   #heartbeat;
   #heard = 0;
+  #beaten = 0;
+  #pinged = 0;
+  #unanswered = 0;
   #openedAt = 0;
   #attempt = 0;
   #number = 0;
   #streams = new Map();
+  /** @type {Map<string, {name: string, joined: boolean, until: number, attempt: number,
+   *   timer?: any}>} */
   #rooms = new Map();
 
   /**
-   * @param {{url?: string, heartbeat?: number, stableAfter?: number,
+   * @param {{url?: string, heartbeat?: number, stableAfter?: number, rejoinFor?: number,
    *   backoff?: {base?: number, cap?: number, random?: () => number},
    *   WebSocket?: typeof globalThis.WebSocket}} [options] `heartbeat`: seconds of silence after
-   *   which a ping is sent; as long again without an answer, and the connection counts as lost.
+   *   which a ping is sent; as long again without an answer, and the connection counts as lost
+   *   (where timers are held back, as in a hidden tab, only after a second ping).
    *   The pause begins anew with `base` after a connection that held for `stableAfter` seconds.
    */
-  constructor({ url, heartbeat = 25, stableAfter = 5, backoff = {}, WebSocket } = {}) {
+  constructor({ url, heartbeat = 25, stableAfter = 5, rejoinFor = 30, backoff, WebSocket } = {}) {
     super();
     this.url = url ?? new URL("/ws", globalThis.location.href).href.replace(/^http/, "ws");
     this.heartbeat = heartbeat;
     this.stableAfter = stableAfter;
-    this.backoff = backoff;
+    this.rejoinFor = rejoinFor;
+    this.backoff = backoff ?? {};
     this.WebSocket = WebSocket ?? globalThis.WebSocket;
   }
 
@@ -504,8 +525,8 @@ export class Connection extends EventTarget {
     socket.onmessage = ({ data }) => {
       if (this.#socket === socket) this.#receive(parse(data));
     };
-    socket.onclose = () => {
-      if (this.#socket === socket) this.#lost();
+    socket.onclose = ({ code, reason }) => {
+      if (this.#socket === socket) this.#lost(code, reason);
     };
   }
 
@@ -552,15 +573,21 @@ export class Connection extends EventTarget {
   /** Enter a room, and again whenever the connection was lost. @param {string} room
    * @param {string} name */
   join(room, name) {
-    this.#rooms.set(room, name);
+    this.#forgetRoom(room);
+    this.#rooms.set(room, { name, joined: false, until: 0, attempt: 0 });
     if (this.connected) this.send({ type: "join", room, name });
     else this.connect();
   }
 
   /** @param {string} room */
   leave(room) {
-    this.#rooms.delete(room);
+    this.#forgetRoom(room);
     if (this.connected) this.send({ type: "leave", room });
+  }
+
+  #forgetRoom(room) {
+    clearTimeout(this.#rooms.get(room)?.timer);
+    this.#rooms.delete(room);
   }
 
   /** @param {string} room @param {string} text */
@@ -583,7 +610,7 @@ export class Connection extends EventTarget {
     if (!this.connected || !this.#socket) {
       throw new RxllmError("not_connected", "there is no connection now");
     }
-    this.#socket.send(JSON.stringify(message));
+    this.#socket.send(encoded(message));
   }
 
   #newId() {
@@ -593,27 +620,66 @@ export class Connection extends EventTarget {
 
   #receive(message) {
     this.#heard = Date.now();
-    if (message.type === "connected") this.#greeted(message);
+    this.#unanswered = 0;
+    if (message.type === "connected" && !this.#greeted(message)) return;
+    if (message.type === "joined") this.#joined(message);
+    if (message.type === "error" && this.#rejoins(message)) return;
     this.#streams.get(message.id)?.take(message);
     this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
   }
 
+  /** @returns {boolean} whether the connection is still there, after it was told of */
   #greeted(message) {
+    const socket = this.#socket;
     this.connected = message;
-    this.#openedAt = Date.now();
-    this.#set("open");
+    this.#openedAt = this.#beaten = Date.now();
     this.#heartbeat = setInterval(() => this.#beat(), this.heartbeat * 1000);
-    for (const [room, name] of this.#rooms) this.send({ type: "join", room, name });
+    this.#set("open");
+    if (this.#socket !== socket) return false;
+    for (const [room, entry] of this.#rooms) {
+      const until = entry.joined ? Date.now() + this.rejoinFor * 1000 : 0;
+      Object.assign(entry, { until, attempt: 0 });
+      this.send({ type: "join", room, name: entry.name });
+    }
     for (const stream of this.#streams.values()) stream.begin();
+    return true;
+  }
+
+  #joined({ room, name }) {
+    const entry = this.#rooms.get(room);
+    if (entry?.name === name) Object.assign(entry, { joined: true, until: 0 });
+  }
+
+  /** Whether this refusal of a room is not the last word: its name may be free in a moment. */
+  #rejoins({ room, field }) {
+    const entry = this.#rooms.get(room);
+    if (!entry || field !== "name" || Date.now() >= entry.until) return false;
+    const { cap = REJOIN_PAUSE } = this.backoff;
+    const delay = backoff(entry.attempt, { ...this.backoff, cap: Math.min(cap, REJOIN_PAUSE) });
+    entry.attempt += 1;
+    const { name } = entry;
+    entry.timer = setTimeout(() => this.send({ type: "join", room, name }), delay * 1000);
+    this.dispatchEvent(new CustomEvent("rejoining", { detail: { room, name, delay } }));
+    return true;
   }
 
   #beat() {
-    const silence = (Date.now() - this.#heard) / 1000;
-    if (silence > 1.9 * this.heartbeat) this.#lost();
-    else if (silence > 0.9 * this.heartbeat) this.send({ type: "ping" });
+    if (!this.#socket) return;
+    const now = Date.now();
+    const most = 0.9 * this.heartbeat * 1000; // a timer may be a little early
+    // After a sleep the answer may lie there, unread.
+    const late = now - this.#beaten > 1.5 * this.heartbeat * 1000;
+    this.#beaten = now;
+    if (this.#unanswered >= (late ? 2 : 1)) {
+      if (now - this.#pinged >= most) this.#lost();
+    } else if (late || now - this.#heard >= most) {
+      this.#unanswered += 1;
+      this.#pinged = now;
+      this.send({ type: "ping" });
+    }
   }
 
-  #lost() {
+  #lost(code = 0, reason = "") {
     const held = this.connected && (Date.now() - this.#openedAt) / 1000 >= this.stableAfter;
     this.#close();
     if (held) this.#attempt = 0;
@@ -624,12 +690,15 @@ export class Connection extends EventTarget {
       this.connect();
     }, delay * 1000);
     this.#set("waiting", { delay, attempt: this.#attempt });
-    for (const stream of [...this.#streams.values()]) stream.lost();
+    const refused = MESSAGE_REFUSED.has(code) ? reason || `closed with ${code}` : undefined;
+    for (const stream of [...this.#streams.values()]) stream.lost(refused);
   }
 
   #close() {
     this.#cancelTimer();
     clearInterval(this.#heartbeat);
+    this.#unanswered = 0;
+    for (const { timer } of this.#rooms.values()) clearTimeout(timer);
     const socket = this.#socket;
     this.#socket = undefined;
     this.connected = undefined;
@@ -663,6 +732,7 @@ export class SocketStream {
   #forget;
   #begun = false;
   #ended = false;
+  #fruitless = 0;
   #resolve;
   #reject;
 
@@ -702,22 +772,29 @@ export class SocketStream {
     this.#send(this.#message);
   }
 
-  /** Of the connection: it was lost. */
-  lost() {
+  /** Of the connection: it was lost; by the server's will, for what was sent, if `refused` says so.
+   * @param {string} [refused] */
+  lost(refused) {
     if (!this.#begun) return;
-    if (this.#onLost === "restart") {
+    const again = this.#fruitless < FRUITLESS_RESTARTS && refused === undefined;
+    if (this.#onLost === "restart" && again) {
+      this.#fruitless += 1;
       this.#begun = false;
       const chunk = { type: "notice", kind: "restart" };
       this.take({ type: "chunk", id: this.id, timestamp: Date.now() / 1000, chunk });
     } else {
-      this.fail(new RxllmError("connection_lost", "the connection was lost", partOf(this)));
+      const message = `the connection was lost${refused ? `: ${refused}` : ""}`;
+      this.fail(new RxllmError("connection_lost", message, partOf(this)));
     }
   }
 
   /** Of the connection: a message came. @param {Message} message */
   take(message) {
     if (this.#ended) return;
-    if (message.type === "chunk") this.text = extended(this.text, message.chunk);
+    if (message.type === "chunk") {
+      this.text = extended(this.text, message.chunk);
+      if (textOf(message.chunk) || message.chunk.type === "reasoning") this.#fruitless = 0;
+    }
     if (message.type === "error") {
       this.#end(() => this.#reject(errorOf({ partial: this.text, ...message })));
     } else if (message.type === "complete") {

@@ -17,6 +17,29 @@ const STATES = {
 };
 const LIVE = new Set(["waiting", "streaming", "paused", "reconnecting"]);
 
+/** The messages of a stream that was begun elsewhere; that it is paused there is shown as soon as
+ * what it has said so far was taken.
+ * @param {import("./rxllm.js").Client} client @param {import("./rxllm.js").HttpStream} stream
+ * @param {StreamView} view */
+export async function* watched(client, stream, view) {
+  let pausedAt = Infinity;
+  const hold = () => {
+    if (stream.position < pausedAt) return;
+    pausedAt = Infinity;
+    view.hold(true);
+  };
+  const look = async () => {
+    const found = (await client.streams()).find(({ id }) => id === stream.id);
+    if (found?.status === "paused") pausedAt = found.position ?? 0;
+    hold();
+  };
+  look().catch(() => {}); // what is wrong with the server, the stream says as well
+  for await (const message of stream) {
+    yield message;
+    hold();
+  }
+}
+
 /** How many tokens a chunk holds. */
 const tokensIn = ({ type, chunks }) =>
   type === "batch" ? chunks.length : Number(type === "token" || type === "reasoning");

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from rxllm.server.messages import (
     Connected,
     Failed,
     Joined,
+    Pong,
     ServerMessage,
     StreamChunk,
 )
@@ -48,6 +48,8 @@ class Sockets:
         self.got: list[dict[str, Any]] = []
         self.greet = True
         self.cut_first = 0
+        self.deaf = False
+        self.ghosts = 0
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -74,7 +76,15 @@ class Sockets:
 
     async def answer(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
         kind, stream = message["type"], message.get("id", "")
-        if kind == "start" and message["prompt"] == "cut me":
+        if self.deaf:
+            return
+        if kind == "ping":
+            await self.send(socket, Pong())
+        elif kind == "start" and message["prompt"] == "too big":
+            await socket.close(code=1009, message=b"it is too big")
+        elif kind == "start" and message["prompt"] == "nothing":
+            await socket.close()
+        elif kind == "start" and message["prompt"] == "cut me":
             await self.say(socket, stream, "so ", "far")
             await socket.close()
         elif kind == "start" and message["prompt"] == "cut me once" and self.connections == 1:
@@ -96,6 +106,11 @@ class Sockets:
             await self.say(socket, stream, "well")
             await self.send(socket, Complete(id=stream, tokens=1, seconds=0.1))
             await self.send(socket, ChatMessage(id=stream, text="well", history=1))
+        elif kind == "join" and self.connections > 1 and self.ghosts:
+            self.ghosts -= 1
+            taken = Failed(code="invalid_message", message="taken", field="name")
+            taken.room = message["room"]
+            await self.send(socket, taken)
         elif kind == "join":
             joined = Joined(room=message["room"], name=message["name"], participants=("Ada",))
             await self.send(socket, joined)
@@ -334,11 +349,7 @@ async def test_a_chat_is_a_stream_and_then_a_message(in_browser: Library) -> Non
 async def test_a_connection_gone_silent_is_lost(in_browser: Library) -> None:
     """A network that swallows packets closes nothing: no answer to a ping tells."""
     sockets = Sockets()
-
-    async def silent(socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
-        await asyncio.sleep(0)
-
-    sockets.answer = silent  # type: ignore[method-assign]
+    sockets.deaf = True
     await in_browser(
         CONNECT
         + """
@@ -351,3 +362,155 @@ async def test_a_connection_gone_silent_is_lost(in_browser: Library) -> None:
         sockets.routes,
     )
     assert sockets.got[0] == {"type": "ping"}
+
+
+async def test_a_hidden_tab_keeps_its_connection(in_browser: Library) -> None:
+    """Its timers run late: silence is no loss as long as pings are answered."""
+    sockets = Sockets()
+    statuses = await in_browser(
+        CONNECT
+        + """
+        const { setInterval } = globalThis;
+        globalThis.setInterval = (beat, delay) => setInterval(beat, 4 * delay);
+        const connection = connect({ heartbeat: 0.05 });
+        connection.connect();
+        for (let pongs = 0; pongs < 3; pongs += 1) await next(connection, "pong");
+        return connection.statuses;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert statuses == ["connecting", "open"]
+
+
+async def test_a_hidden_tab_finds_a_connection_lost_after_a_second_ping(
+    in_browser: Library,
+) -> None:
+    sockets = Sockets()
+    sockets.deaf = True
+    await in_browser(
+        CONNECT
+        + """
+        const { setInterval } = globalThis;
+        globalThis.setInterval = (beat, delay) => setInterval(beat, 4 * delay);
+        const connection = connect({ heartbeat: 0.05 });
+        connection.connect();
+        while ((await next(connection, "status")).status !== "waiting");
+        connection.disconnect();
+        """,
+        None,
+        sockets.routes,
+    )
+    assert sockets.got == [{"type": "ping"}] * 2
+
+
+async def test_disconnecting_as_soon_as_it_is_open_is_for_good(in_browser: Library) -> None:
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const connection = connect({ heartbeat: 0.02 });
+        let greeted = 0;
+        connection.addEventListener("connected", () => { greeted += 1; });
+        connection.addEventListener("status", ({ detail }) => {
+          if (detail.status === "open") connection.disconnect();
+        });
+        connection.join("lobby", "Ada");
+        await new Promise((resolve) => setTimeout(resolve, 200)); // some beats
+        return [connection.statuses, greeted];
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == [["connecting", "open", "closed"], 0]
+    assert (sockets.connections, sockets.got) == (1, [])
+
+
+async def test_what_the_server_closes_the_connection_for_is_not_sent_again(
+    in_browser: Library,
+) -> None:
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const stream = connect().start({ prompt: "too big" }, undefined, { onLost: "restart" });
+        return stream.done.catch(({ code, message }) => [code, message]);
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == ["connection_lost", "the connection was lost: it is too big"]
+    assert [message["type"] for message in sockets.got] == ["start"]
+
+
+async def test_restarts_that_bring_nothing_come_to_an_end(in_browser: Library) -> None:
+    sockets = Sockets()
+    code = await in_browser(
+        CONNECT
+        + """
+        const stream = connect().start({ prompt: "nothing" }, undefined, { onLost: "restart" });
+        return stream.done.catch(({ code }) => code);
+        """,
+        None,
+        sockets.routes,
+    )
+    assert code == "connection_lost"
+    assert [message["type"] for message in sockets.got] == ["start"] * 6
+
+
+async def test_a_room_with_its_own_ghost_in_it_is_joined_when_that_has_gone(
+    in_browser: Library,
+) -> None:
+    sockets = Sockets()
+    sockets.ghosts = 3
+    found = await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        const errors = [];
+        const tries = [];
+        connection.addEventListener("error", ({ detail }) => errors.push(detail.message));
+        connection.addEventListener("rejoining", ({ detail }) => tries.push(detail.room));
+        connection.join("lobby", "Ada");
+        await next(connection, "joined");
+        connection.start({ prompt: "cut me" });
+        await next(connection, "joined");
+        return [errors, tries];
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == [[], ["lobby"] * 3]
+
+
+async def test_a_name_that_stays_taken_is_told(in_browser: Library) -> None:
+    """At once where it was never this client's, and else after the time for a ghost to go."""
+    sockets = Sockets()
+    sockets.ghosts = 10**6
+    found = await in_browser(
+        CONNECT
+        + """
+        const connection = connect({ rejoinFor: 0.2 });
+        const tries = [];
+        connection.addEventListener("rejoining", ({ detail }) => tries.push(detail.room));
+        connection.join("lobby", "Ada");
+        await next(connection, "joined");
+        connection.start({ prompt: "cut me" });
+        const { field } = await next(connection, "error");
+        const before = tries.length;
+        connection.join("other", "Ada");
+        const other = await next(connection, "error");
+        return [field, before > 1, tries.length - before, other.room];
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == ["name", True, 0, "other"]
+
+
+async def test_half_a_surrogate_pair_is_sent_as_a_character(in_browser: Library) -> None:
+    sockets = Sockets()
+    await in_browser(
+        CONNECT + r'await connect().start({ prompt: "half \ud83d" }).done;', None, sockets.routes
+    )
+    assert sockets.got[0]["prompt"] == "half \ufffd"

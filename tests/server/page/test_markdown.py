@@ -73,6 +73,7 @@ async def test_links_lead_to_http_alone(in_browser: Library) -> None:
             "[no](data:text/html,x)",
             "![an image](https://example.org/c.png)",
             "[bad](https://[)",
+            "[worse](https://x:y)",
         ],
     )
     rel = "noopener noreferrer nofollow"
@@ -83,6 +84,7 @@ async def test_links_lead_to_http_alone(in_browser: Library) -> None:
     ]
     assert "[no](javascript:alert(1))" in shown[1]
     assert "[no](data:text/html,x)" in shown[1]
+    assert shown[1].endswith("[bad](https://[) | [worse](https://x:y) | ")
 
 
 async def test_tags_in_the_text_are_shown_as_text(in_browser: Library) -> None:

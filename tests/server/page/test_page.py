@@ -15,6 +15,7 @@ from rxllm.chunks import ErrorInfo, Notice
 from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel, Step
 from rxllm.server.limits import Limits
+from rxllm.server.websocket import CONNECTIONS
 from tests.server.page.conftest import PAGE, Complaints, Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -139,6 +140,20 @@ async def test_a_reload_picks_the_stream_up_with_no_gap_and_no_repeat(
     assert len(model.requests) == 1
     await page.reload()
     await expect(badge(page)).to_have_text("ready")
+
+
+async def test_a_reload_of_a_paused_stream_shows_it_paused(page: Page, serve: Serve) -> None:
+    await open_page(page, await serve(slow(60)))
+    await generate(page)
+    await expect(page.locator("#generate .output")).to_contain_text("10")
+    await page.click("#generate [name=hold]")
+    await expect(badge(page)).to_have_text("paused")
+    await page.reload()
+    await expect(badge(page)).to_have_text("paused")
+    await expect(page.locator("#generate .output")).to_contain_text("10")
+    await page.get_by_role("button", name="Resume").click()
+    await expect(badge(page)).to_have_text("complete")
+    assert (await text_of(page)).split() == [str(n) for n in range(60)]
 
 
 async def test_a_failure_is_told_and_what_was_said_stays(page: Page, serve: Serve) -> None:
@@ -342,6 +357,51 @@ async def test_who_comes_late_sees_what_was_said(context: BrowserContext, serve:
     await expect(bob.locator("#room .said .text")).to_have_text(["<b>nobody is here</b>"])
 
 
+async def test_who_changes_the_room_before_it_is_entered_is_only_in_the_last(
+    page: Page, serve: Serve
+) -> None:
+    server = await serve(ScriptedModel("x"))
+    await page.add_init_script(
+        """
+        const { WebSocket } = globalThis;
+        globalThis.opened = [];
+        globalThis.WebSocket = class extends WebSocket {
+          set onmessage(take) {
+            super.onmessage = take && ((event) => { opened.push(() => take(event)); });
+          }
+        };
+        """
+    )
+    await open_page(page, server, "room")
+    await page.fill("#room [name=name]", "Ada")
+    for room in ("one", "two"):
+        await page.fill("#room [name=room]", room)
+        await page.click("#room [name=join]")
+    await page.wait_for_function("opened.length > 0")
+    await page.evaluate("setInterval(() => { while (opened.length) opened.shift()(); }, 5)")
+    await expect(page.locator("#room-text")).to_be_enabled()
+    await expect(page.locator("#room .log")).to_contain_text("You are in two.")
+    rooms = server.app[CONNECTIONS].rooms
+    assert len(rooms) == 1
+
+
+async def test_a_history_is_not_read_out_again_by_a_screen_reader(
+    context: BrowserContext, serve: Serve
+) -> None:
+    server = await serve(ScriptedModel("x"))
+    ada, bob = await context.new_page(), await context.new_page()
+    await join(ada, server, "Ada")
+    await ada.fill("#room-text", "hello there")
+    await ada.keyboard.press("Enter")
+    await expect(ada.locator("#room .said")).to_have_count(1)
+    await join(bob, server, "Bob")
+    await expect(bob.locator("#room .said")).to_have_count(1)
+    assert "hello" not in (await bob.locator("#announcer").inner_text())
+    await ada.fill("#room-text", "and again")
+    await ada.keyboard.press("Enter")
+    await expect(bob.locator("#announcer")).to_have_text("Ada: and again")
+
+
 # The inspector.
 
 
@@ -378,6 +438,27 @@ async def test_the_inspector_stops_what_others_began(context: BrowserContext, se
     await second.locator("#inspect .actions").get_by_role("button", name="Stop").click()
     await expect(badge(first)).to_have_text("stopped")
     assert model.active == 0
+
+
+async def test_the_inspector_shows_that_a_stream_is_paused(
+    context: BrowserContext, serve: Serve
+) -> None:
+    server = await serve(slow())
+    first, second = await context.new_page(), await context.new_page()
+    await open_page(first, server)
+    await generate(first)
+    await expect(first.locator("#generate .output")).to_contain_text("10")
+    await first.click("#generate [name=hold]")
+    await expect(badge(first)).to_have_text("paused")
+    await open_page(second, server, "inspect")
+    await second.click("#inspect .streams button")
+    await expect(badge(second, "inspect").last).to_have_text("paused")
+    await expect(second.locator("#inspect .output")).to_contain_text("10")
+    await first.get_by_role("button", name="Resume").click()
+    await expect(badge(second, "inspect").last).to_have_text("streaming")
+    await first.click("#generate [name=stop]")
+    await expect(badge(first)).to_have_text("stopped")
+    await expect(badge(second, "inspect").last).to_have_text("stopped")
 
 
 # The server goes away.
@@ -500,6 +581,16 @@ async def test_the_theme_is_the_systems_until_one_is_chosen(page: Page, serve: S
     assert await ground() > 200
     await page.click("#theme")
     assert await ground() < 60
+
+
+async def test_figures_stand_in_twos_on_a_phone(page: Page, serve: Serve) -> None:
+    await page.set_viewport_size({"width": 360, "height": 800})
+    await open_page(page, await serve(ScriptedModel("x")))
+    tops = await page.evaluate(
+        """[...document.querySelectorAll("#generate .figures div")]
+          .map((figure) => figure.getBoundingClientRect().top)"""
+    )
+    assert tops[0] == tops[1] < tops[2] == tops[3]
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280])

@@ -108,6 +108,28 @@ async def test_a_component_that_goes_ends_its_stream(page: Page, serve: Serve) -
             await asyncio.sleep(0.01)
 
 
+async def test_a_component_that_comes_back_finds_its_stream_stopped(
+    page: Page, serve: Serve
+) -> None:
+    """As under `StrictMode`, which unmounts each component once."""
+    statuses = await in_component(
+        page,
+        serve,
+        ScriptedModel("word " * 900, by="word", delay=0.02),
+        """
+        const { StreamStore } = await import("/example/streamStore.js");
+        const { Client } = await import("/example/rxllm.js");
+        const store = new StreamStore(new Client());
+        const idle = (store.leave(), store.getSnapshot().status);
+        store.start({ prompt: "hi" });
+        await until(() => store.getSnapshot().status === "streaming");
+        store.leave();
+        return [idle, store.getSnapshot().status];
+        """,
+    )
+    assert statuses == ["ready", "stopped"]
+
+
 async def test_a_new_question_ends_the_one_before(page: Page, serve: Serve) -> None:
     model = ScriptedModel("one " * 900, "two", by="word", delay=0.02)
     text = await in_component(

@@ -1,0 +1,188 @@
+"""One stream that is kept in the memory of this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Literal
+
+from reactivex import Observable
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxllm import operators as ops
+from rxllm.chunks import Batch, Chunk, Reasoning, Token, ToolCall, encode
+from rxllm.errors import RxLLMError, StreamError, TruncatedStreamError
+from rxllm.server.event_log import EventLog
+from rxllm.server.failures import failed
+from rxllm.server.messages import Complete, Failed, StreamSummary
+from rxllm.server.streams import Frame
+from rxllm.sinks._encoding import with_lone_surrogates
+from rxllm.sinks._result import Recorder
+from rxllm.valve import StreamScheduler
+
+if TYPE_CHECKING:
+    from rxllm.server.memory import MemoryStreams
+
+__all__ = ["KeptStream"]
+
+_MOMENT: Final = 1.0  # between two readers of which one takes over from the other
+_FIRST_READER: Final = 10.0  # seconds that the first reader may take, if the grace is shorter
+
+
+class KeptStream:
+    """One stream: its subscription, what it has said, and the time it has left without a reader."""
+
+    def __init__(
+        self, store: MemoryStreams, stream_id: str, model: str | None, grace: float
+    ) -> None:
+        limits = store.limits
+        loop = asyncio.get_running_loop()
+        self.log = EventLog(stream_id, limits.reader_lag, limits.reader_stall, self._on_readers)
+        self.scheduler = StreamScheduler(loop, self.log.valve)
+        self.tracked: ops.TrackedStream
+        self._store = store
+        self._model = model
+        self._grace = max(grace, _MOMENT)
+        self._record = Recorder(loop.time)
+        self._subscription = SingleAssignmentDisposable()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, stream: Observable[Chunk], registry: ops.StreamRegistry) -> None:
+        """Subscribe."""
+        self._wait(max(self._grace, _FIRST_READER))
+        self._subscription.disposable = stream.subscribe(
+            self._on_next, self._on_error, self._on_completed, scheduler=self.scheduler
+        )
+        self.tracked = registry[self.log.id]
+
+    async def first(self) -> Frame:
+        """As `Begun.first`."""
+        await self.log.begun.wait()
+        return self.log.frames(0)[0]
+
+    async def read(self, after: int = 0) -> Observable[Frame]:
+        """As `Begun.read`."""
+        return self.log.read(after)
+
+    @property
+    def summary(self) -> StreamSummary:
+        """What is known now."""
+        info = self.tracked.info
+        return StreamSummary(
+            id=info.id,
+            status=info.status if self.log.ending is None else _outcome(self.log.ending),
+            started=info.started,
+            last_activity=info.last_activity,
+            duration=info.duration,
+            model=self._model,
+            position=self.log.position,
+            readers=self.log.readers,
+        )
+
+    def cancel(self) -> None:
+        """Stop the stream; one that has ended is left as it is."""
+        if self.log.ending is None:
+            self.tracked.cancel()
+
+    def stop_timer(self) -> None:
+        """Wait for nobody."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_next(self, chunk: Chunk) -> None:
+        if self.log.ending is not None:
+            return  # a source that pushes all at once has not seen the disposal yet
+        try:
+            size = _size(chunk)
+            self._record.add(chunk)
+        except (TypeError, ValueError) as error:
+            self._subscription.dispose()
+            self._on_error(error)
+            return
+        self.log.append(chunk, size)
+        limits = self._store.limits
+        if self.log.position >= limits.stream_events:
+            self._subscription.dispose()
+            self._on_error(StreamError(f"the stream has more than {limits.stream_events} events"))
+        elif self.log.size > limits.stream_characters:
+            self._subscription.dispose()
+            most = limits.stream_characters
+            self._on_error(StreamError(f"the stream says more than {most} characters"))
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, RxLLMError):
+            error.partial = error.partial or self._record.text
+        else:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"the stream {self.log.id!r} failed", "exception": error}
+            )
+        self._end(failed(error, self.log.id))
+
+    def _on_completed(self) -> None:
+        if self.log.ending is not None:
+            return
+        result = self._record.result()
+        if result.finish_reason is None:
+            self._on_error(TruncatedStreamError("the stream ended without its end marker"))
+            return
+        self._end(
+            Complete(
+                id=self.log.id,
+                tokens=result.timings.tokens,
+                seconds=round(result.timings.elapsed, 6),
+                finish_reason=result.finish_reason,
+                usage=result.usage,
+                model=result.model or self._model,
+                text=result.text,
+            )
+        )
+
+    def _end(self, message: Complete | Failed) -> None:
+        if self.log.ending is not None:
+            return
+        self.log.end(message)
+        del self._record
+        self._wait(self._store.limits.grace)
+        self._store.ended(self)
+
+    def _on_readers(self, count: int) -> None:
+        if self.log.ending is not None:
+            return
+        self.stop_timer()
+        if not count:
+            self._wait(self._grace)
+
+    def _wait(self, seconds: float) -> None:
+        self.stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._timeout)
+
+    def _timeout(self) -> None:
+        self._timer = None
+        if self.log.ending is None:
+            self.tracked.cancel()
+        else:
+            self._store.forget(self)
+
+
+def _outcome(ending: Frame) -> Literal["completed", "failed", "cancelled"]:
+    if isinstance(ending.message, Failed):
+        return "failed"
+    is_cancelled = isinstance(ending.message, Complete) and (
+        ending.message.finish_reason == "cancelled"
+    )
+    return "cancelled" if is_cancelled else "completed"
+
+
+def _size(chunk: Chunk) -> int:
+    """Characters to be held. What may hold anything is encoded: better now than in front of a
+    reader."""
+    if type(chunk) is Token or type(chunk) is Reasoning:
+        return len(chunk.text)
+    if type(chunk) is Batch:
+        return sum(len(part.text) for part in chunk.chunks)
+    if type(chunk) is ToolCall:
+        return len(chunk.arguments)
+    try:
+        return len(encode(chunk))
+    except UnicodeEncodeError:
+        return len(with_lone_surrogates(chunk))
