@@ -67,7 +67,8 @@ SAYS = {
     r"'answer 2'\]\nclient: \{'active': \d\}",
     "37_websocket_chat": r"connected: [\s\S]*error: invalid_message, field options.maxTokens[\s\S]*"
     r"count is paused[\s\S]*count is running[\s\S]*count is cancelled\ncancelled, \d+ tokens of 10",
-    "38_room": r"Cleo meets \['Ann', 'Bob', 'Cleo'\][\s\S]*one id: True\nall have it all: True\nCleo",
+    "38_room": r"Cleo meets \['Ann', 'Bob', 'Cleo'\][\s\S]*one id: True\n"
+    r"all have it all: True\nCleo",
 }
 
 

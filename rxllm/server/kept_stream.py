@@ -9,13 +9,13 @@ from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, Reasoning, Token, ToolCall, encode
+from rxllm.chunks import Batch, Chunk, Reasoning, Token, ToolCall
 from rxllm.errors import RxLLMError, StreamError, TruncatedStreamError
 from rxllm.server.event_log import EventLog
 from rxllm.server.failures import failed
 from rxllm.server.messages import Complete, Failed, StreamSummary
 from rxllm.server.streams import Frame
-from rxllm.sinks._encoding import with_lone_surrogates
+from rxllm.sinks._encoding import to_json
 from rxllm.sinks._result import Recorder
 from rxllm.valve import StreamScheduler
 
@@ -182,7 +182,4 @@ def _size(chunk: Chunk) -> int:
         return sum(len(part.text) for part in chunk.chunks)
     if type(chunk) is ToolCall:
         return len(chunk.arguments)
-    try:
-        return len(encode(chunk))
-    except UnicodeEncodeError:
-        return len(with_lone_surrogates(chunk))
+    return len(to_json(chunk))

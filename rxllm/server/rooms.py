@@ -18,7 +18,8 @@ from rxllm.server.messages import Joined, Left, RoomMessage, Typing
 from rxllm.server.rooms_bot import Bot
 from rxllm.server.rooms_member import BOT, Member, check_name, is_addressed, name_key
 from rxllm.server.streams import StreamStore
-from rxllm.server.websocket_outbox import Outbox, encode_message
+from rxllm.server.websocket_outbox import Outbox
+from rxllm.sinks._encoding import to_json
 
 __all__ = ["Room", "Rooms"]
 
@@ -211,7 +212,7 @@ class Room:
 
     def broadcast(self, message: msgspec.Struct, besides: Member | None = None) -> None:
         """Send to all who are here; what a slow one has not taken waits in its own outbox."""
-        frame = encode_message(message)
+        frame = to_json(message)
         for member in self.members:
             if member is not besides:
                 member.outbox.write(frame)

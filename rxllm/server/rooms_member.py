@@ -16,7 +16,8 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.server.failures import InvalidMessageError, failed
 from rxllm.server.messages import Complete, RoomMessage, StreamChunk
 from rxllm.server.streams import Frame
-from rxllm.server.websocket_outbox import Outbox, encode_message
+from rxllm.server.websocket_outbox import Outbox
+from rxllm.sinks._encoding import to_json
 
 __all__ = ["BOT", "Member", "Reply", "check_name", "is_addressed", "name_key"]
 
@@ -150,5 +151,5 @@ class Reply:
             if isinstance(message, Complete):
                 message = msgspec.structs.replace(message, text=None)
             message = msgspec.structs.replace(message, room=self._room)
-            self._last = frame, encode_message(message)
+            self._last = frame, to_json(message)
         return self._last[1]

@@ -9,19 +9,9 @@ import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from rxllm.sinks._encoding import with_lone_surrogates
+from rxllm.sinks._encoding import to_json
 
-__all__ = ["Outbox", "encode_message"]
-
-_encode = msgspec.json.Encoder().encode
-
-
-def encode_message(message: msgspec.Struct) -> bytes:
-    """`message` as one line of JSON."""
-    try:
-        return _encode(message)
-    except UnicodeEncodeError:
-        return with_lone_surrogates(message)
+__all__ = ["Outbox"]
 
 
 class Outbox:
@@ -55,7 +45,7 @@ class Outbox:
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a message; to a client that has gone nothing is sent."""
-        self.write(encode_message(message))
+        self.write(to_json(message))
 
     def write(self, frame: bytes) -> None:
         """Send what is encoded already."""

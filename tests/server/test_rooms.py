@@ -409,7 +409,9 @@ class Talker:
 
 async def test_a_slow_member_holds_nobody_and_is_put_out() -> None:
     talker = Talker()
-    app = create_app({"tiny": talker}, limits=Limits(reader_stall=0.2))
+    app = create_app(
+        {"tiny": talker}, limits=Limits(reader_stall=0.2, stream_characters=100_000_000)
+    )
     async with serving(app) as session, asyncio.timeout(20), talking(session) as ann:
         await ann.join("r", "Ann")
         url = session._build_url("/ws")
