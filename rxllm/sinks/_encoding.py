@@ -141,3 +141,46 @@ def to_json(message: object) -> bytes:
         builtins = msgspec.to_builtins(message)
         text = json.dumps(builtins, ensure_ascii=False, separators=(",", ":"))
         return text.encode("utf-8", "replace")
+
+
+def encoded(stream: Observable[Chunk], encoder: EventEncoder) -> Observable[bytes]:
+    """The frames of a stream, the terminal one included: it completes in any case.
+
+    To be subscribed to once. What can't be encoded is told as an error, and disposes the stream.
+    """
+
+    def subscribe(
+        observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        upstream = SingleAssignmentDisposable()
+        ended = False
+
+        def on_next(chunk: Chunk) -> None:
+            if ended:
+                return
+            try:
+                frame = encoder.chunk(chunk)
+            except Exception as error:
+                upstream.dispose()
+                on_error(error)
+                return
+            observer.on_next(frame)
+
+        def end(frame: bytes) -> None:
+            nonlocal ended
+            ended = True
+            observer.on_next(frame)
+            observer.on_completed()
+
+        def on_error(error: Exception) -> None:
+            if not ended:
+                end(encoder.failed(error))
+
+        def on_completed() -> None:
+            if not ended:
+                end(encoder.complete())
+
+        upstream.disposable = stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+        return upstream
+
+    return Observable(subscribe)
