@@ -94,12 +94,11 @@ class Delivery:
     def _on_next(self, frame: bytes) -> None:
         if self._ended or self.left:
             return  # a source that pushes all at once has not seen the disposal yet
-        is_alone = not self._is_planned and not self._gathered
-        if is_alone and self._loop.time() - self._written_at > _APART:
-            self._gathered.append(frame)
-            self._backlog += len(frame)
-            self._write_gathered()
-            return
+        if not (self._is_planned or self._gathered or self._writing is not None):
+            now = self._loop.time()
+            if now - self._written_at > _APART and self._connection.is_writable:
+                self._begin_write([frame], now)
+                return
         self._gather(frame)
         if self._backlog > _MAX_BACKLOG and not self._connection.is_writable:
             self._give_up(f"{self._backlog} bytes wait for a client that does not take them")
@@ -120,16 +119,19 @@ class Delivery:
             return  # planned again when that has changed
         if self._gathered:
             frames, self._gathered, self._backlog = self._gathered, [], 0
-            self._written_at = self._loop.time()
-            try:
-                self._writing = begin(self._write(frames))
-            except Exception as error:
-                self._fail(error)
-                return
-            if self._writing is not None:
-                self._writing.add_done_callback(self._written)
+            self._begin_write(frames, self._loop.time())
         if self._ended:
             self._finish_if_written()
+
+    def _begin_write(self, frames: list[bytes], now: float) -> None:
+        self._written_at = now
+        try:
+            self._writing = begin(self._write(frames))
+        except Exception as error:
+            self._fail(error)
+            return
+        if self._writing is not None:
+            self._writing.add_done_callback(self._written)
 
     def _written(self, writing: asyncio.Task[None]) -> None:
         self._writing = None

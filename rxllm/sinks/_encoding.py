@@ -80,6 +80,7 @@ class EventEncoder:
         self._frame = frame
         self._with_text = with_text
         self._record = Recorder(asyncio.get_running_loop().time)
+        self._add = self._record.add
         self._has_ended = False
 
     def chunk(self, chunk: Chunk) -> bytes:
@@ -88,11 +89,13 @@ class EventEncoder:
         Raises:
             TypeError: it is no chunk, or holds what JSON can't express.
         """
-        self._record.add(chunk)
-        message = StreamChunk(
-            id=self._id, position=self.position + 1, timestamp=time.time(), chunk=chunk
+        self._add(chunk)
+        position = self.position + 1
+        data = to_json(
+            StreamChunk(id=self._id, position=position, timestamp=time.time(), chunk=chunk)
         )
-        return self._made("chunk", message)
+        self.position = position
+        return self._frame("chunk", position, data)
 
     def complete(self) -> bytes:
         """The frame of the end of a stream that has not failed."""
@@ -123,7 +126,7 @@ class EventEncoder:
         """What came; with the finish reason `"cancelled"` if it came to no end."""
         return self._record.result(cancelled=not self._has_ended)
 
-    def _made(self, kind: str, message: StreamChunk | Complete | Failed) -> bytes:
+    def _made(self, kind: str, message: Complete | Failed) -> bytes:
         data = to_json(message)
         self.position += 1
         return self._frame(kind, self.position, data)

@@ -121,7 +121,7 @@ class Recorder:
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(piece for answer in self._answers.values() for piece in answer.pieces)
+        return "".join(["".join(answer.pieces) for answer in self._answers.values()])
 
     def add(self, chunk: Chunk) -> None:
         """Take note of `chunk`.

@@ -67,7 +67,11 @@ class Connection:
             content.set_exception(lost)
             if data:
                 return data
-        return await _told(content.read(READ_BUFFER), self._host)
+        try:
+            return await content.read(READ_BUFFER)
+        except aiohttp.ClientError as error:
+            failure = _failure(error, self._host)
+        raise failure  # out here, as in `_told`
 
     async def read_error(self) -> bytes:
         """The beginning of a body that tells of an error: what comes of it within 5 s."""

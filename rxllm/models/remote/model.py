@@ -122,7 +122,8 @@ class RemoteModel:
                 reader = self._wire.reader(self._name, provider, connection.headers, self._strict)
                 decoder = EventStreamDecoder()
                 while not reader.is_done:
-                    await valve.wait_open()
+                    if not valve.is_open:
+                        await valve.wait_open()
                     chunks, failure = await _read(connection, decoder, reader)
                     if chunks:
                         yield chunks
