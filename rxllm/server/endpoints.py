@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -12,15 +10,13 @@ from aiohttp import web
 from reactivex import Observable
 from reactivex import operators as rxo
 
-from rxllm.chunks import Chunk
-from rxllm.errors import TruncatedStreamError
+from rxllm.server.answering import collect, first_frame, send_whole
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.failures import (
     InvalidMessageError,
     StreamNotFoundError,
     decoded,
     invalid,
-    json_response,
     read_body,
     refusal,
     status_of_message,
@@ -30,27 +26,14 @@ from rxllm.server.messages import (
     Failed,
     Generated,
     Options,
+    StreamQuery,
     StreamRequest,
 )
 from rxllm.server.streams import Begun, Frame
-from rxllm.sinks._connection import connection_of
-from rxllm.sinks._consume import Consumption
 from rxllm.sinks._encoding import to_json
-from rxllm.sinks._result import Result
 from rxllm.sinks._sending import NDJSON, send_frames
 
-__all__ = ["collect", "first_frame", "routes"]
-
-PATIENCE: Final = 5.0
-"""Seconds in which a failure gets a status. Then the headers go out, and it gets an event."""
-
-
-class StreamQuery(Options, kw_only=True, forbid_unknown_fields=True):
-    """The query of `GET /stream`. `id` names the stream, so that an `EventSource` can resume it."""
-
-    prompt: str | None = None
-    id: str | None = None
-
+__all__ = ["routes"]
 
 _body = msgspec.json.Decoder(StreamRequest)
 
@@ -60,10 +43,16 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
 
     A request with a `Last-Event-ID` is an `EventSource` that has lost its connection: it goes on
     with the stream of the `id` in its query, and is told to stop (204) where there is none, or it
-    would have the whole answer made again.
+    would have the whole answer made again. One that was cut before it had an event asks the same
+    with the same `id`, and gets that stream from its beginning.
     """
+    fields = _fields(request)
+    if fields.get("responseFormat", "json") != "json":
+        raise InvalidMessageError(
+            "responseFormat is json in a query: a JSON Schema takes POST /stream", "responseFormat"
+        )
     try:
-        query = msgspec.convert(_fields(request), StreamQuery, strict=False)
+        query = msgspec.convert(fields, StreamQuery, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     if "Last-Event-ID" in request.headers:
@@ -71,7 +60,7 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
             return await _resumed(request, query.id or "")
         except StreamNotFoundError:
             return web.Response(status=204)
-    return await _stream(request, query.prompt, query, query.id)
+    return await _stream(request, query.prompt, query, query.id, repr(query))
 
 
 async def post_stream(request: web.Request) -> web.StreamResponse:
@@ -103,6 +92,7 @@ async def post_ndjson(request: web.Request) -> web.StreamResponse:
             headers={"X-Stream-Id": stream_id},
             heartbeat=None,
             max_stall=request.app[LIMITS].reader_stall,
+            on_end=lambda delivery: begun.cancel() if delivery.left else None,
         )
 
 
@@ -110,9 +100,9 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /generate`: the whole answer as one JSON object."""
     body = await _read(request)
     stream = request.app[MODELS].ask(_prompt_of(body), body, progress=False)
-    result = await collect(request, stream)
-    return json_response(
-        Generated(
+    with request.app[READERS].one_more():
+        result = await collect(request, stream)
+        answer = Generated(
             text=result.text,
             tokens=result.timings.tokens,
             seconds=round(result.timings.elapsed, 6),
@@ -120,7 +110,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
             finish_reason=result.finish_reason,
             usage=result.usage,
         )
-    )
+        return await send_whole(request, answer)
 
 
 routes = [
@@ -132,69 +122,15 @@ routes = [
 ]
 
 
-async def first_frame(
-    request: web.Request, begun: Begun, seconds: float = PATIENCE
-) -> Frame | None:
-    """The first event of a stream, or None if it does not come in time.
-
-    If the client leaves in the meantime, the stream is cancelled: nobody else knows of it yet.
-    """
-    connection = connection_of(request.transport)
-    waiting = asyncio.ensure_future(begun.first())
-
-    def look() -> None:
-        if connection.is_lost:
-            waiting.cancel()
-
-    try:
-        with connection.watch(look):
-            look()
-            await asyncio.wait([waiting], timeout=seconds)
-        if waiting.done() and not waiting.cancelled():
-            return waiting.result()
-    except asyncio.CancelledError:  # some servers of aiohttp cancel the handler
-        begun.cancel()
-        raise
-    finally:
-        waiting.cancel()
-    if connection.is_lost:
-        begun.cancel()
-    return None
-
-
-async def collect(
-    request: web.Request,
-    stream: Observable[Chunk],
-    on_chunk: Callable[[Chunk], object] | None = None,
-) -> Result:
-    """Read a whole stream; stop it when the client leaves.
-
-    Raises:
-        TruncatedStreamError: it ended without its end marker.
-        Exception: the stream's error.
-    """
-    consumption = Consumption(stream, on_chunk)
-    connection = connection_of(request.transport)
-
-    def look() -> None:
-        if connection.is_lost:
-            consumption.stop()
-
-    with connection.watch(look):
-        look()
-        result = await consumption.run()
-    if result.finish_reason is None:
-        error = TruncatedStreamError("the stream ended without its end marker")
-        error.partial = result.text
-        raise error
-    return result
-
-
 async def _stream(
-    request: web.Request, prompt: Any, options: Options, stream_id: str | None = None
+    request: web.Request,
+    prompt: Any,
+    options: Options,
+    stream_id: str | None = None,
+    key: str | None = None,
 ) -> web.StreamResponse:
     with request.app[READERS].one_more():
-        stream_id, begun = await _begin(request, prompt, options, stream_id)
+        stream_id, begun = await _begin(request, prompt, options, stream_id, key=key)
         refused = await _refused(request, begun)
         if refused is not None:
             return refused
@@ -206,13 +142,16 @@ async def _begin(
     prompt: Any,
     options: Options,
     stream_id: str | None = None,
+    *,
     grace: float | None = None,
+    key: str | None = None,
 ) -> tuple[str, Begun]:
     stream_id = uuid4().hex if stream_id is None else _checked_id(stream_id)
     catalogue = request.app[MODELS]
     stream = catalogue.ask(prompt, options, stream_id=stream_id)
     name = options.model or catalogue.default
-    begun = await request.app[STREAMS].begin(stream, stream_id, model=name, grace=grace)
+    store = request.app[STREAMS]
+    begun = await store.begin(stream, stream_id, model=name, grace=grace, key=key)
     return stream_id, begun
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxllm.chunks import Batch, Chunk, Notice, Reasoning, Token, is_restart
+from rxllm.operators._restart import outlives_restart
 from rxllm.operators.multicasting._coalesced import StateKey, is_whole, state_key
 from rxllm.server.event_reader import Reader
 from rxllm.server.messages import Complete, Failed, StreamChunk
@@ -19,14 +22,17 @@ from rxllm.valve import Valve, scheduler_or_default, valve_of
 
 __all__ = ["EventLog"]
 
+_JOINED: Final = 16 * 1024  # characters: what is joined ends with the event that reaches this
+
 
 class EventLog:
     """A stream as far as it has come: appended to at one end, read from any place.
 
     A reader is a place in the log, so one that lags behind costs no memory, and the others do not
     feel it. An event is encoded once, for all who take it as it comes; what a reader has missed
-    comes joined. Of a state that was told again (a tool call, a JSON value, progress) only the
-    newest is held: what a call says so far would else take the square of its length.
+    comes joined, some 16,000 characters at once. Of a state that was told again (a tool call, a
+    JSON value, progress) only the newest is held: what a call says so far would else take the
+    square of its length. What a restart takes back is not held either.
 
     Args:
         stream_id: in every message.
@@ -36,10 +42,10 @@ class EventLog:
 
     Attributes:
         valve: the demand of all readers: open as long as one of them keeps up, or none is left. The
-            stream waits for its first reader after its first event.
+            stream waits for its first reader once it has begun.
         position: of the last event.
         size: of what is held, in the unit of `append`.
-        begun: set with the first event.
+        begun: set with the first event that is no notice.
     """
 
     def __init__(
@@ -59,11 +65,13 @@ class EventLog:
         self._was_read = False
         self._max_lag = max_lag
         self._on_readers = on_readers
-        self._chunks: list[Chunk | None] = []  # None: a newer one has taken its place
-        self._states: dict[StateKey, tuple[int, int]] = {}  # of the newest: its place and size
+        self._chunks: list[Chunk | None] = []  # None: taken back, or a newer one has its place
+        self._sizes = array("q")
         self._times = array("d")
+        self._states: dict[StateKey, int] = {}  # the place of the newest
         self._readers: tuple[Reader, ...] = ()
-        self._joined: tuple[int, int, list[Frame]] = (0, -1, [])
+        self._newest: Frame | None = None
+        self._joined: tuple[int, int, Frame | None] = (0, -1, None)
 
     @property
     def readers(self) -> int:
@@ -72,12 +80,15 @@ class EventLog:
 
     def append(self, chunk: Chunk, size: int = 0) -> None:
         """The stream has said this; `size` is what it takes to hold it."""
-        self._replace(chunk, size)
+        self._take_back(chunk)
         self.size += size
         self._chunks.append(chunk)
+        self._sizes.append(size)
         self._times.append(time.time())
         self.position += 1
-        if not self._was_read:
+        if not self.begun.is_set() and type(chunk) is not Notice:
+            self.begun.set()
+        if not self._was_read and self.begun.is_set():
             self.valve.close()
         self._tell()
 
@@ -86,6 +97,7 @@ class EventLog:
         self.position += 1
         message.position = self.position
         self.ending = Frame(self.position, message)
+        self.begun.set()
         self._tell()
         self.valve.dispose()
 
@@ -106,10 +118,15 @@ class EventLog:
 
         return Observable(subscribe)
 
-    def frames(self, after: int) -> list[Frame]:
-        """What was said after this position, in as few frames as say it exactly."""
-        if self._joined[:2] != (after, self.position):
-            self._joined = after, self.position, self._join(after)
+    def next_frame(self, after: int) -> Frame | None:
+        """What was said after this position: text is joined. None if nothing was."""
+        position = self.position
+        if after == position - 1:
+            if self._newest is None or self._newest.position != position:
+                self._newest = self._frame_after(after)
+            return self._newest
+        if self._joined[0] != after or self._joined[1] != position:
+            self._joined = after, position, self._frame_after(after)
         return self._joined[2]
 
     def forget(self, reader: Reader) -> None:
@@ -132,19 +149,28 @@ class EventLog:
             if all(each.cursor <= high for each in readers):
                 self.valve.close()
 
-    def _replace(self, chunk: Chunk, size: int) -> None:
+    def _take_back(self, chunk: Chunk) -> None:
+        """Hold no more what `chunk`, which comes next, takes the place of."""
         key = state_key(chunk)
-        if key is None:
-            return
-        older = self._states.pop(key, None)
-        if older is not None:
-            self._chunks[older[0]] = None
-            self.size -= older[1]
-        if not is_whole(chunk):
-            self._states[key] = len(self._chunks), size
+        if key is not None:
+            older = self._states.pop(key, None)
+            if older is not None:
+                self._drop(older)
+            if not is_whole(chunk):
+                self._states[key] = len(self._chunks)
+        elif is_restart(chunk):
+            for place, told in enumerate(self._chunks):
+                if told is not None and not outlives_restart(told, chunk.source):
+                    self._drop(place)
+            restarted = chunk.source
+            for each in [k for k in self._states if restarted is None or k[1] == restarted]:
+                del self._states[each]
+
+    def _drop(self, place: int) -> None:
+        self._chunks[place] = None
+        self.size -= self._sizes[place]
 
     def _tell(self) -> None:
-        self.begun.set()
         position = self.position
         late = False
         for reader in self._readers:
@@ -156,68 +182,65 @@ class EventLog:
         if late:
             self.balance()
 
-    def _join(self, after: int) -> list[Frame]:
-        kept = _still_said(self._chunks, after)
-        frames: list[Frame] = []
-        index = 0
-        while index < len(kept):
-            first = kept[index][1]
-            last = index
-            if _is_text(first):
-                while last + 1 < len(kept):
-                    following = kept[last + 1][1]
-                    if not (_is_text(following) and following.source == first.source):
-                        break
-                    last += 1
-            frames.append(self._frame(kept[index : last + 1]))
-            index = last + 1
-        if self.ending is not None and after < self.position:
-            frames.append(self.ending)
-        return frames
-
-    def _frame(self, parts: list[tuple[int, Chunk]]) -> Frame:
-        place, chunk = parts[-1]
-        if len(parts) > 1:
-            chunk = _batch([part for _, part in parts])
-        position = place + 1
+    def _frame_after(self, after: int) -> Frame | None:
+        chunks = self._chunks
+        count, place = len(chunks), after
+        while place < count and (chunk := chunks[place]) is None:
+            place += 1
+        if place >= count:
+            return self.ending if after < self.position else None
+        assert chunk is not None  # noqa: S101 - the loop has ended at it
+        if _is_text(chunk):
+            chunk, place = self._joined_from(chunk, place)
         message = StreamChunk(
-            id=self.id, position=position, timestamp=self._times[place], chunk=chunk
+            id=self.id, position=place + 1, timestamp=self._times[place], chunk=chunk
         )
-        return Frame(position, message)
+        return Frame(place + 1, message)
+
+    def _joined_from(self, first: Chunk, place: int) -> tuple[Chunk, int]:
+        """The text from `place` on in one chunk, and the place of its last piece."""
+        chunks, sizes = self._chunks, self._sizes
+        texts, last, size = [first], place, sizes[place]
+        for following in range(place + 1, len(chunks)):
+            chunk = chunks[following]
+            if chunk is None:
+                continue
+            if size >= _JOINED or not _is_text(chunk) or chunk.source != first.source:
+                break
+            texts.append(chunk)
+            last, size = following, size + sizes[following]
+        return (first if len(texts) == 1 else _join(texts)), last
 
 
 def _is_text(chunk: Chunk) -> bool:
     return type(chunk) is Token or type(chunk) is Reasoning or type(chunk) is Batch
 
 
-def _still_said(chunks: list[Chunk | None], after: int) -> list[tuple[int, Chunk]]:
-    """What a reader needs after `after`, each with its place: not what a newer state or a restart
-    has taken the place of."""
-    restarted: set[str | None] = set()
-    kept: list[tuple[int, Chunk]] = []
-    for place in range(len(chunks) - 1, after - 1, -1):
-        chunk = chunks[place]
-        if chunk is None:
-            continue
-        if is_restart(chunk):
-            restarted.add(chunk.source)
-        elif (
-            restarted
-            and type(chunk) is not Notice
-            and not restarted.isdisjoint((None, chunk.source))
-        ):
-            continue
-        kept.append((place, chunk))
-    kept.reverse()
-    return kept
-
-
-def _batch(chunks: list[Chunk]) -> Batch:
+def _join(texts: list[Chunk]) -> Chunk:
+    """Pieces of text of one source in one chunk; those that say nothing but text become one."""
+    source = texts[0].source
     parts: list[Token | Reasoning] = []
-    for chunk in chunks:
-        if isinstance(chunk, Batch):
-            parts.extend(chunk.chunks)
-        elif isinstance(chunk, Token | Reasoning):
-            parts.append(chunk)
+    for kind, run in groupby(_pieces(texts), _plain_kind):
+        pieces = list(run)
+        if kind is None or len(pieces) == 1:
+            parts += pieces
+        else:
+            parts.append(kind("".join([piece.text for piece in pieces]), source=source))
+    if len(parts) == 1:
+        return parts[0]
     text = "".join([part.text for part in parts if type(part) is Token])
-    return Batch(tuple(parts), text, source=chunks[0].source)
+    return Batch(tuple(parts), text, source=source)
+
+
+def _plain_kind(piece: Token | Reasoning) -> type[Token] | type[Reasoning] | None:
+    if type(piece) is Token and (piece.confidence is not None or piece.number is not None):
+        return None
+    return type(piece)
+
+
+def _pieces(texts: list[Chunk]) -> Iterator[Token | Reasoning]:
+    for chunk in texts:
+        if isinstance(chunk, Batch):
+            yield from chunk.chunks
+        elif isinstance(chunk, Token | Reasoning):
+            yield chunk

@@ -58,12 +58,10 @@ class Reader:
         log = self._log
         try:
             while self._valve.is_open and not self._left:
-                if self.cursor >= log.position:
+                frame = log.next_frame(self.cursor)
+                if frame is None:
                     break
-                for frame in log.frames(self.cursor):
-                    self._send(frame)
-                    if self._left or not self._valve.is_open:
-                        break
+                self._send(frame)
         finally:
             self._sending = False
         if self.cursor >= log.position and log.ending is not None:

@@ -9,11 +9,11 @@ from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, Reasoning, Token, ToolCall
-from rxllm.errors import RxLLMError, StreamError, TruncatedStreamError
+from rxllm.chunks import Batch, Chunk, Notice, Reasoning, Token, ToolCall
+from rxllm.errors import RxLLMError, StreamError
 from rxllm.server.event_log import EventLog
 from rxllm.server.failures import failed
-from rxllm.server.messages import Complete, Failed, StreamSummary
+from rxllm.server.messages import Complete, Failed, StreamChunk, StreamSummary
 from rxllm.server.streams import Frame
 from rxllm.sinks._encoding import to_json
 from rxllm.sinks._result import Recorder
@@ -32,13 +32,19 @@ class KeptStream:
     """One stream: its subscription, what it has said, and the time it has left without a reader."""
 
     def __init__(
-        self, store: MemoryStreams, stream_id: str, model: str | None, grace: float
+        self,
+        store: MemoryStreams,
+        stream_id: str,
+        model: str | None,
+        grace: float,
+        key: str | None,
     ) -> None:
         limits = store.limits
         loop = asyncio.get_running_loop()
         self.log = EventLog(stream_id, limits.reader_lag, limits.reader_stall, self._on_readers)
         self.scheduler = StreamScheduler(loop, self.log.valve)
         self.tracked: ops.TrackedStream
+        self.key = key
         self._store = store
         self._model = model
         self._grace = max(grace, _MOMENT)
@@ -57,7 +63,15 @@ class KeptStream:
     async def first(self) -> Frame:
         """As `Begun.first`."""
         await self.log.begun.wait()
-        return self.log.frames(0)[0]
+        position = 0
+        while True:
+            frame = self.log.next_frame(position)
+            assert frame is not None  # noqa: S101 - one that is no notice is there
+            if not (
+                isinstance(frame.message, StreamChunk) and isinstance(frame.message.chunk, Notice)
+            ):
+                return frame
+            position = frame.position
 
     async def read(self, after: int = 0) -> Observable[Frame]:
         """As `Begun.read`."""
@@ -121,10 +135,11 @@ class KeptStream:
     def _on_completed(self) -> None:
         if self.log.ending is not None:
             return
-        result = self._record.result()
-        if result.finish_reason is None:
-            self._on_error(TruncatedStreamError("the stream ended without its end marker"))
+        truncated = self._record.truncated()
+        if truncated is not None:
+            self._on_error(truncated)
             return
+        result = self._record.result()
         self._end(
             Complete(
                 id=self.log.id,

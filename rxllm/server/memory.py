@@ -46,15 +46,18 @@ class MemoryStreams:
         *,
         model: str | None = None,
         grace: float | None = None,
+        key: str | None = None,
     ) -> Begun:
         """As `StreamStore.begin`."""
+        known = self._streams.get(stream_id)
+        if known is not None and key is not None and known.key == key:
+            return known
         if self._registry.refusing:
             raise DrainingError("the server is being shut down, and takes no new streams")
-        if stream_id in self._streams or any(
-            live.id == stream_id for live in self._registry.active
-        ):
+        if known is not None or any(live.id == stream_id for live in self._registry.active):
             raise StreamStateError(f"there is a stream {stream_id!r} already")
-        kept = KeptStream(self, stream_id, model, self._limits.grace if grace is None else grace)
+        grace = self._limits.grace if grace is None else grace
+        kept = KeptStream(self, stream_id, model, grace, key)
         self._streams[stream_id] = kept
         kept.start(stream, self._registry)
         return kept

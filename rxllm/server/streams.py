@@ -6,7 +6,7 @@ everything in this process; a store that several servers share can take its plac
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from reactivex import Observable
@@ -17,6 +17,9 @@ from rxllm.server.messages import Complete, Failed, StreamChunk, StreamSummary
 from rxllm.sinks._encoding import sse_event, to_json
 
 __all__ = ["Begun", "Frame", "StreamNotFoundError", "StreamStore"]
+
+
+_EVENTS: Final = {StreamChunk: "chunk", Complete: "complete", Failed: "error"}
 
 
 class Frame:
@@ -35,7 +38,7 @@ class Frame:
     def __init__(self, position: int, message: StreamChunk | Complete | Failed) -> None:
         self.position = position
         self.message = message
-        self.event = str(message.__struct_config__.tag)
+        self.event = _EVENTS[type(message)]
         if isinstance(message, Complete):
             message = msgspec.structs.replace(message, text=None)
         self.data = to_json(message)
@@ -58,9 +61,10 @@ class Begun(Protocol):
     """A stream for whoever began it. It can be read even if the store has forgotten it since."""
 
     async def first(self) -> Frame:
-        """The first event, as soon as it is there. The stream waits after it for its first reader.
+        """The first event that is no notice, as soon as it is there. The stream waits after it for
+        its first reader.
 
-        So a failure to begin can be told in another way than as an event.
+        So a failure to begin, be it after retries, can be told in another way than as an event.
         """
         ...
 
@@ -86,15 +90,19 @@ class StreamStore(Protocol):
         *,
         model: str | None = None,
         grace: float | None = None,
+        key: str | None = None,
     ) -> Begun:
         """Subscribe to `stream` now, and keep what it says.
+
+        Where a stream of this id is kept that was begun with the same `key`, it is that one: a
+        client whose connection was cut asks for it again. None is no key.
 
         It goes on without a reader for `grace` seconds (those of the store if None), from now or
         from the last one's leaving, and is then cancelled. One that completes without a
         finish reason fails, with a `TruncatedStreamError`.
 
         Raises:
-            StreamStateError: a stream of this id is kept, or the store is being shut down.
+            StreamStateError: another stream of this id is kept, or the store is being shut down.
             PoolFullError: too many streams live.
         """
         ...
@@ -103,9 +111,10 @@ class StreamStore(Protocol):
         """What the stream said after this position, and what it says from now on.
 
         The Observable is subscribed to once for each reader, which has its own demand. What a
-        reader has missed comes in as few frames as say it exactly: text is joined. Its last frame
-        is a `complete` or an `error`; then it completes. It fails only with a `LaggedBehindError`:
-        for `reader_stall` seconds the reader could take nothing.
+        reader has missed comes in few frames: text is joined, which loses where tokens began, and
+        what was taken back is left out. Its last frame is a `complete` or an `error`; then it
+        completes. It fails only with a `LaggedBehindError`: for `reader_stall` seconds the reader
+        could take nothing.
         """
         ...
 

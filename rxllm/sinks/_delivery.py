@@ -16,6 +16,7 @@ from rxllm.valve import StreamScheduler, Valve
 
 __all__ = ["Delivery", "check_times"]
 
+_HIGH_WATER: Final = 64 * 1024  # bytes gathered in one turn, after which a source has to wait
 _MAX_BACKLOG: Final = 4 * 1024 * 1024
 _APART: Final = 0.001  # s; frames that come this far apart have nothing to be gathered with
 
@@ -106,6 +107,8 @@ class Delivery:
     def _gather(self, frame: bytes) -> None:
         self._gathered.append(frame)
         self._backlog += len(frame)
+        if self._backlog > _HIGH_WATER:
+            self._valve.close()
         self._plan()
 
     def _plan(self) -> None:
@@ -122,6 +125,8 @@ class Delivery:
             self._begin_write(frames, self._loop.time())
         if self._ended:
             self._finish_if_written()
+        elif self._writing is None and self._connection.is_writable:
+            self._valve.open()
 
     def _begin_write(self, frames: list[bytes], now: float) -> None:
         self._written_at = now
@@ -169,7 +174,6 @@ class Delivery:
         elif self._connection.is_writable:
             self._end_stall()
             self._plan()
-            self._valve.open()
         elif self._stalls is None:
             self._valve.close()
             self._stalls = self._loop.call_later(

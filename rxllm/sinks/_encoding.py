@@ -13,7 +13,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk
-from rxllm.errors import RxLLMError
+from rxllm.errors import RxLLMError, TruncatedStreamError
 from rxllm.sinks._result import Recorder, Result
 from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk, failed
 
@@ -113,6 +113,10 @@ class EventEncoder:
         )
         return self._made("complete", message)
 
+    def truncated(self) -> TruncatedStreamError | None:
+        """The error that it is to complete now; None if its end marker has come."""
+        return self._record.truncated()
+
     def failed(self, error: Exception) -> bytes:
         """The frame of an error, which gets the text so far as its `partial` if it has none."""
         if isinstance(error, RxLLMError) and not error.partial:
@@ -181,7 +185,8 @@ def encoded(stream: Observable[Chunk], encoder: EventEncoder) -> Observable[byte
 
         def on_completed() -> None:
             if not ended:
-                end(encoder.complete())
+                truncated = encoder.truncated()
+                end(encoder.complete() if truncated is None else encoder.failed(truncated))
 
         upstream.disposable = stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
         return upstream

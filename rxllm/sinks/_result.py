@@ -23,6 +23,7 @@ from rxllm.chunks import (
     is_content,
     is_restart,
 )
+from rxllm.errors import TruncatedStreamError
 
 __all__ = ["Recorder", "Result", "Timings", "per_second"]
 
@@ -157,6 +158,14 @@ class Recorder:
                     f"a sink takes a stream of chunks, and got {chunk!r}: read a stream of "
                     "something else with `subscribe` or `to_async`"
                 )
+
+    def truncated(self) -> TruncatedStreamError | None:
+        """What it is for the stream to complete now: an error, unless its end marker has come."""
+        if self._end is not None:
+            return None
+        error = TruncatedStreamError("the stream ended without its end marker")
+        error.partial = self.text
+        return error
 
     def result(self, *, cancelled: bool = False) -> Result:
         """The result, if the stream is at its end now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
@@ -16,7 +16,7 @@ from rxllm.sinks._encoding import EventEncoder, encoded, plain_message
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["websocket"]
+__all__ = ["websocket", "writer_to"]
 
 
 def websocket(
@@ -57,7 +57,7 @@ def websocket(
         TypeError: `stream` is no stream, or `socket` no WebSocket of aiohttp's server.
         ValueError: a number is out of range, or the socket is not prepared.
     """
-    from aiohttp import WSMsgType, web
+    from aiohttp import web
 
     if not isinstance(socket, web.WebSocketResponse):
         raise TypeError(
@@ -70,16 +70,25 @@ def websocket(
     check_position(first_position)
     check_times(None, max_stall)
 
-    async def write(frames: list[bytes]) -> None:
-        for frame in frames:
-            await socket.send_frame(frame, WSMsgType.TEXT)
-
     async def send() -> Delivered:
         encoder = EventEncoder(stream_id, plain_message, first_position=first_position)
         request = socket._req  # noqa: SLF001 - the one way from a socket to its transport
         transport = None if request is None or socket.closed else request.transport
-        delivery = Delivery(transport, write, heartbeat=None, ping=None, max_stall=max_stall)
+        delivery = Delivery(transport, writer_to(socket), max_stall=max_stall)
         await delivery.run(encoded(stream, encoder))
         return report(encoder, delivery, on_end)
 
     return send()
+
+
+def writer_to(
+    socket: web.WebSocketResponse,
+) -> Callable[[list[bytes]], Coroutine[Any, Any, None]]:
+    """What a `Delivery` writes to a WebSocket with: each frame is a text message."""
+    from aiohttp import WSMsgType
+
+    async def write(frames: list[bytes]) -> None:
+        for frame in frames:
+            await socket.send_frame(frame, WSMsgType.TEXT)
+
+    return write

@@ -108,7 +108,7 @@ class _Reader(asyncio.Protocol):
 async def _read(url: str, count: int) -> None:
     loop = asyncio.get_running_loop()
     address = urlsplit(url)
-    head = f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
+    head = f"GET {address.path}?{address.query} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
     readers = []
     for _ in range(count):
         transport, reader = await loop.create_connection(

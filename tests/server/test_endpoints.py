@@ -10,7 +10,7 @@ import pytest
 import reactivex as rx
 from aiohttp import web
 
-from rxllm.chunks import End, Progress, Start, Token
+from rxllm.chunks import End, Notice, Progress, Start, Token
 from rxllm.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -22,7 +22,7 @@ from rxllm.errors import (
 )
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
-from rxllm.server.app_keys import MODELS
+from rxllm.server.app_keys import MODELS, READERS
 from rxllm.server.messages import Complete, Failed, Generated, StreamChunk
 from rxllm.settings import Settings
 from tests.server.serving import (
@@ -39,6 +39,7 @@ from tests.server.serving import (
     until,
 )
 
+OPENAI = b'{"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}'
 STREAMING = [("GET", "/stream"), ("POST", "/stream"), ("POST", "/api/stream")]
 ASKING = [*STREAMING, ("POST", "/generate")]
 
@@ -197,6 +198,32 @@ async def test_a_failure_before_the_first_byte_is_a_status(
     assert message.code == code
     assert response.headers.get("Retry-After") == wait
     assert "secret" not in message.message
+
+
+@pytest.mark.parametrize(("method", "path"), STREAMING)
+async def test_notices_of_retries_are_not_the_first_byte(method: str, path: str) -> None:
+    model = Stepwise(Notice("retry", attempt=2), RateLimitError("slow down"))
+    model.let()
+    async with (
+        serving(create_app({"tiny": model})) as client,
+        client.request(method, path, **asked(method, prompt="Hi")) as response,
+    ):
+        assert response.status == 429
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions"])
+async def test_k15_a_client_that_does_not_take_its_whole_answer_is_given_up(path: str) -> None:
+    app = scripted([Token("x" * 20_000_000)], limits=Limits(reader_stall=0.1))
+    body = b'{"prompt": "Hi"}' if path == "/generate" else OPENAI
+    async with serving(app) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(client), limit=1024)
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        assert b"Content-Length: 2000" in await reader.readuntil(b"\r\n\r\n")
+        await until(lambda: app[READERS].count == 0)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(20_000_000)
+        writer.close()
 
 
 @pytest.mark.parametrize(("method", "path"), STREAMING)

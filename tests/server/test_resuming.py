@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from rxllm.chunks import Batch, End, Start, Token
+from rxllm.chunks import End, Start, Token
 from rxllm.server import Limits, create_app
 from rxllm.server.messages import Complete, StreamChunk, StreamList
 from tests.server.serving import Stepwise, all_events, said, scripted, serving, take, until
@@ -56,8 +56,7 @@ async def test_a_late_viewer_gets_the_snapshot_and_then_what_comes() -> None:
         assert isinstance(start.message, StreamChunk)
         assert isinstance(start.message.chunk, Start)
         assert isinstance(snapshot.message, StreamChunk)
-        assert isinstance(snapshot.message.chunk, Batch)
-        assert (snapshot.message.chunk.text, snapshot.position) == ("abc", 4)
+        assert (snapshot.message.chunk, snapshot.position) == (Token("abc"), 4)
         model.let()
         assert said(await all_events(late)) == "def"
         assert said(await all_events(first)) == "def"
@@ -86,8 +85,23 @@ async def test_an_event_source_that_comes_back_does_not_ask_the_model_again() ->
         nameless = await client.get("/stream", params=PROMPT, headers={"Last-Event-ID": "3"})
         assert (nameless.status, await nameless.read()) == (204, b"")
         assert len(await streams(client)) == 1
-        async with client.get("/stream", params=query) as taken:
+        other = {**query, "prompt": "something else"}
+        async with client.get("/stream", params=other) as taken:
             assert taken.status == 409
+
+
+async def test_k10_a_reader_that_was_cut_before_its_first_event_asks_the_same_again() -> None:
+    """An `EventSource` has no `Last-Event-ID` yet, and gives up for good at a 409."""
+    model, app = stepwise()
+    query = {**PROMPT, "id": "mine"}
+    async with serving(app) as client:
+        model.let(4)
+        first = await client.get("/stream", params=query)
+        first.close()
+        again = await client.get("/stream", params=query)
+        model.let()
+        assert said(await all_events(again)) == "abcdef"
+        assert len(await streams(client)) == 1
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])

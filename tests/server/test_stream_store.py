@@ -22,6 +22,7 @@ from rxllm.chunks import (
     Start,
     Token,
     ToolCall,
+    is_restart,
     text_of,
 )
 from rxllm.errors import LaggedBehindError, RateLimitError, StreamStateError
@@ -32,7 +33,6 @@ from rxllm.server.limits import Limits
 from rxllm.server.memory import MemoryStreams
 from rxllm.server.messages import Complete, Failed, StreamChunk
 from rxllm.server.streams import Frame
-from rxllm.sinks._result import Recorder
 from rxllm.testing import no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve
 
@@ -57,15 +57,33 @@ def log_of(*chunks: Chunk, ended: bool = True) -> EventLog:
     return log
 
 
+def frames_of(log: EventLog, after: int = 0) -> list[Frame]:
+    """All that a reader gets who has had everything up to `after`."""
+    frames: list[Frame] = []
+    while (frame := log.next_frame(after)) is not None:
+        frames.append(frame)
+        after = frame.position
+    return frames
+
+
 def chunks_of(frames: list[Frame]) -> list[Chunk]:
     return [each.message.chunk for each in frames if isinstance(each.message, StreamChunk)]
 
 
-def result_of(chunks: list[Chunk]) -> tuple[str, int]:
-    record = Recorder(lambda: 0.0)
+def said_by(chunks: list[Chunk]) -> list[tuple[type[Chunk], str]]:
+    """The text and the reasoning since the last restart, joined where they follow each other."""
+    said: list[tuple[type[Chunk], str]] = []
     for chunk in chunks:
-        record.add(chunk)
-    return record.text, record.tokens
+        if is_restart(chunk):
+            said.clear()
+        for piece in chunk.chunks if isinstance(chunk, Batch) else (chunk,):
+            if not isinstance(piece, Token | Reasoning):
+                continue
+            if said and said[-1][0] is type(piece):
+                said[-1] = type(piece), said[-1][1] + piece.text
+            elif piece.text:
+                said.append((type(piece), piece.text))
+    return said
 
 
 @given(st.lists(CHUNKS, max_size=30), st.data())
@@ -75,7 +93,7 @@ def test_however_often_a_reader_comes_back_it_has_read_the_same(
     log = log_of(*chunks)
     position, got = 0, list[Frame]()
     while position < log.position:
-        frames = log.frames(position)
+        frames = frames_of(log, position)
         assert frames[-1].position == log.position
         taken = frames[: data.draw(st.integers(1, len(frames)))]
         got += taken
@@ -83,7 +101,7 @@ def test_however_often_a_reader_comes_back_it_has_read_the_same(
     positions = [frame.position for frame in got]
     assert positions == sorted(set(positions))
     assert got[-1].is_last
-    assert result_of(chunks_of(got)) == result_of(chunks)
+    assert said_by(chunks_of(got)) == said_by(chunks)
     kept = [chunk for chunk in chunks_of(got) if isinstance(chunk, Notice)]
     assert kept == [chunk for chunk in chunks if isinstance(chunk, Notice)]
 
@@ -91,9 +109,40 @@ def test_however_often_a_reader_comes_back_it_has_read_the_same(
 def test_a_snapshot_is_short_however_long_the_text() -> None:
     said: list[Chunk] = [Token("x"), Progress(1, 0.1)]
     log = log_of(Start("r", "m"), *said * 1000, ended=False)
-    start, text, progress = log.frames(0)
+    start, text, progress = frames_of(log)
     assert (start.position, text.position, progress.position) == (1, 2000, 2001)
-    assert text_of(chunks_of([text])[0]) == "x" * 1000
+    assert chunks_of([text]) == [Token("x" * 1000)]
+
+
+def test_what_is_joined_keeps_what_pieces_say_of_their_own() -> None:
+    sure, word = Token("c", 0.9), Token("d", number=1)
+    log = log_of(
+        Token("a"), Token("b"), sure, word, Reasoning("e"), Reasoning("f"), Token("g"), ended=False
+    )
+    assert chunks_of(frames_of(log)) == [
+        Batch((Token("ab"), sure, word, Reasoning("ef"), Token("g")), "abcdg")
+    ]
+
+
+def test_a_snapshot_of_a_long_text_comes_in_pieces() -> None:
+    """One who never reads would else be sent all of it in one turn of the loop."""
+    log = log_of(ended=False)
+    for _ in range(1000):
+        log.append(Token("x" * 100), 100)
+    frames = frames_of(log)
+    assert max(len(frame.data) for frame in frames) < 20_000
+    assert "".join(text_of(chunk) for chunk in chunks_of(frames)) == "x" * 100_000
+
+
+def test_what_a_restart_takes_back_is_not_held() -> None:
+    log = log_of(Start("r", "m"), ended=False)
+    for text in ("old ", "text"):
+        log.append(Token(text), 4)
+    log.append(Notice("restart"))
+    log.append(Token("new"), 3)
+    assert log.size == 3
+    assert chunks_of(frames_of(log)) == [Start("r", "m"), Notice("restart"), Token("new")]
+    assert chunks_of(frames_of(log, 2)) == [Notice("restart"), Token("new")]
 
 
 def test_an_event_is_encoded_once_for_all_readers() -> None:
@@ -268,13 +317,13 @@ def test_of_a_state_that_is_told_again_only_the_newest_is_held() -> None:
         log.append(ToolCall("c", "f", "x" * length), length)
     assert log.size == 1000
     assert sum(isinstance(chunk, ToolCall) for chunk in log._chunks) == 1
-    start, call = log.frames(0)
+    start, call = frames_of(log)
     assert (start.position, call.position) == (1, 1001)
     assert chunks_of([call]) == [ToolCall("c", "f", "x" * 1000)]
     log.append(ToolCall("c", "f", "x", complete=True), 1)
     log.append(ToolCall("c", "f", "y"), 1)
     assert log.size == 2  # a complete one is never taken back
-    assert [each.position for each in log.frames(0)] == [1, 1002, 1003]
+    assert [each.position for each in frames_of(log)] == [1, 1002, 1003]
 
 
 def test_a_stream_that_says_more_than_is_kept_fails() -> None:

@@ -14,13 +14,14 @@ from reactivex.subject import Subject
 
 from rxllm import End, Notice, Start, Token, sinks
 from rxllm.chunks import Json, is_restart
-from rxllm.errors import LaggedBehindError, RateLimitError
+from rxllm.errors import LaggedBehindError, RateLimitError, TruncatedStreamError
 from rxllm.sinks import Delivered
 from rxllm.sinks._delivery import Delivery
 from rxllm.sinks._encoding import EventEncoder, encoded
 from rxllm.sinks._sending import send_frames
 from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk
 from rxllm.testing import no_leaks
+from rxllm.valve import valve_of
 from tests.sinks.web import Endless, SilentReader, events_of, fetch, serving
 
 Sink = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
@@ -103,6 +104,16 @@ async def test_k1_a_failure_is_an_error_event_and_never_a_clean_end(source: Any)
     assert isinstance(delivered.error, RateLimitError)
     assert delivered.error.partial == "so far"
     assert delivered.result.finish_reason == "cancelled"
+
+
+async def test_a_stream_without_its_end_marker_is_an_error_and_no_clean_end(source: Any) -> None:
+    handler = Handler(sinks.sse, source.stream(Start("r1", "m"), Token("Once upon")))
+    async with no_leaks(), serving(handler) as url:
+        _, body = await fetch(url)
+    last = events_of(body)[-1].message
+    assert isinstance(last, Failed)
+    assert (last.code, last.partial) == ("truncated_stream", "Once upon")
+    assert isinstance(handler.ends.get_nowait().error, TruncatedStreamError)
 
 
 async def test_an_error_before_anything_was_said_is_an_event_too(source: Any) -> None:
@@ -232,6 +243,7 @@ async def test_silence_is_filled_with_comments(source: Any) -> None:
         words.on_next(Token("at last"))
         await client.reader.readuntil(b"at last")
         await client.reader.readuntil(b": ping\n\n")
+        words.on_next(End("stop"))
         words.on_completed()
         await client.reader.readuntil(b"event: complete")
         await client.leave()
@@ -302,6 +314,38 @@ async def test_a_slow_client_holds_the_stream_and_lets_it_go_on(sink: Sink) -> N
         await client.leave()
         assert (await handler.ends.get()).left
         assert endless.disposed.is_set()
+
+
+async def test_much_in_one_turn_closes_the_valve_before_the_transport_can(sink: Sink) -> None:
+    """A source that has it all, and heeds demand, gathers no more than the high-water mark."""
+    said = 0
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        valve = valve_of(scheduler)
+
+        def speak(is_open: bool) -> None:
+            nonlocal said
+            while valve.is_open and said < 1_000:
+                said += 1
+                observer.on_next(Token("x" * 10_000))
+
+        watching = valve.on_change(speak)
+        asyncio.get_running_loop().call_soon(speak, True)
+        asyncio.get_running_loop().call_soon(lambda: turns.append(said))
+        return watching
+
+    turns: list[int] = []
+    handler = Handler(sink, reactivex.create(subscribe))
+    async with no_leaks(), serving(handler) as url:
+        client = await SilentReader.ask(url)
+        size = 0
+        while size < 10_000_000:
+            data = await client.reader.read(65536)
+            assert data
+            size += len(data)
+        await client.leave()
+        assert (await handler.ends.get()).left
+    assert turns[0] < 10
 
 
 async def test_a_client_that_reads_slowly_gets_all_of_it(sink: Sink) -> None:

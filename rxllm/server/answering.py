@@ -1,0 +1,95 @@
+"""What the endpoints share: to wait for a stream, and to answer with all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import reactivex
+from aiohttp import web
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.server.app_keys import LIMITS
+from rxllm.server.streams import Begun, Frame
+from rxllm.sinks._connection import connection_of
+from rxllm.sinks._consume import Consumption
+from rxllm.sinks._encoding import to_json
+from rxllm.sinks._result import Result
+from rxllm.sinks._sending import send_frames
+
+__all__ = ["collect", "first_frame", "send_whole"]
+
+PATIENCE: Final = 5.0
+"""Seconds in which a failure gets a status. Then the headers go out, and it gets an event."""
+
+
+async def first_frame(
+    request: web.Request, begun: Begun, seconds: float = PATIENCE
+) -> Frame | None:
+    """The first event of a stream, or None if it does not come in time.
+
+    If the client leaves in the meantime, the stream is cancelled: nobody else knows of it yet.
+    """
+    connection = connection_of(request.transport)
+    waiting = asyncio.ensure_future(begun.first())
+
+    def look() -> None:
+        if connection.is_lost:
+            waiting.cancel()
+
+    try:
+        with connection.watch(look):
+            look()
+            await asyncio.wait([waiting], timeout=seconds)
+        if waiting.done() and not waiting.cancelled():
+            return waiting.result()
+    except asyncio.CancelledError:  # some servers of aiohttp cancel the handler
+        begun.cancel()
+        raise
+    finally:
+        waiting.cancel()
+    if connection.is_lost:
+        begun.cancel()
+    return None
+
+
+async def collect(
+    request: web.Request,
+    stream: Observable[Chunk],
+    on_chunk: Callable[[Chunk], object] | None = None,
+) -> Result:
+    """Read a whole stream; stop it when the client leaves.
+
+    Raises:
+        TruncatedStreamError: it ended without its end marker.
+        Exception: the stream's error.
+    """
+    consumption = Consumption(stream, on_chunk)
+    connection = connection_of(request.transport)
+
+    def look() -> None:
+        if connection.is_lost:
+            consumption.stop()
+
+    with connection.watch(look):
+        look()
+        result = await consumption.run()
+    truncated = consumption.record.truncated()
+    if truncated is not None and result.finish_reason != "cancelled":
+        raise truncated
+    return result
+
+
+async def send_whole(request: web.Request, answer: object) -> web.StreamResponse:
+    """Answer with one JSON object. A client that does not take it is given up, as a reader is."""
+    body = to_json(answer)
+    return await send_frames(
+        request,
+        reactivex.of(body),
+        content_type="application/json",
+        headers={"Content-Length": str(len(body))},
+        heartbeat=None,
+        max_stall=request.app[LIMITS].reader_stall,
+    )
