@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Progress, Reasoning, Token, is_restart
+from rxllm.chunks import Batch, Chunk, End, Progress, Reasoning, Start, Token, is_restart
 from rxllm.operators._arguments import whole
 from rxllm.operators._per_source import forget
-from rxllm.valve import clock_of
+from rxllm.valve import clock_of, valve_of
 
 __all__ = ["progress"]
 
@@ -27,12 +28,16 @@ def progress(
 
     A token is a `Token` or a `Reasoning` chunk, alone or in a `Batch`; after a batch that passes
     several multiples of `every` there is one `Progress`. Sources are counted each for itself.
-    `elapsed` is counted in seconds from the subscription, `tokens_per_second` is None as long as
-    no time has passed, `percentage` is 100 at most. `percentage` and `remaining` (seconds, at the
-    speed so far; 0 before `End`) are None without `max_tokens`.
+    `elapsed` is counted in seconds from the subscription. `tokens_per_second` is the model's own
+    speed: of the tokens since the last `Start` of their source (or after the first token, if there
+    was none), in the time since then. So neither a wait before the stream begins counts, as in a
+    `pooled` one, nor time in which the valve is closed and nothing comes, as in a pause. It is None
+    as long as there is no such token, or no time has passed. `percentage` is 100 at most.
+    `percentage` and `remaining` (seconds, at this speed; 0 before `End`) are None without
+    `max_tokens`.
 
     - Completion, error: passed on.
-    - Restart: the tokens of that stream are counted from 0 again; `elapsed` goes on.
+    - Restart: tokens and speed of that stream are counted from 0 again; `elapsed` goes on.
     - Disposal: upstream is disposed; nothing is held, and there is no timer.
     - Demand: passes through; a `Progress` is sent together with the token that it follows.
 
@@ -49,7 +54,7 @@ def progress(
     >>> source = marbles.cold("-a-b-c|")
     >>> events = marbles.run(source.pipe(progress(every=2, max_tokens=8)))
     >>> [(e.tokens, e.tokens_per_second, e.percentage, e.remaining) for _, e in events[2:3]]
-    [(2, 0.6666666666666666, 25.0, 9.0)]
+    [(2, 0.5, 25.0, 12.0)]
     """
     whole("every", every, "the number of tokens between two reports")
     if max_tokens is not None:
@@ -59,9 +64,17 @@ def progress(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            on_next = _counting(observer.on_next, clock_of(scheduler), every, max_tokens)
-            return source.subscribe(
-                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+            counting = _Counting(observer.on_next, clock_of(scheduler), every, max_tokens)
+            valve = valve_of(scheduler)
+            counting.watch(valve.is_open)
+            return CompositeDisposable(
+                valve.on_change(counting.watch),
+                source.subscribe(
+                    counting.counter(),
+                    observer.on_error,
+                    observer.on_completed,
+                    scheduler=scheduler,
+                ),
             )
 
         return Observable(subscribe)
@@ -69,65 +82,100 @@ def progress(
     return operator
 
 
-def _counting(
-    pass_on: Callable[[Chunk], None],
-    clock: Callable[[], float],
-    every: int,
-    max_tokens: int | None,
-) -> Callable[[Chunk], None]:
-    """What one subscription calls with each chunk."""
-    begun = clock()
-    counts: dict[str | None, int] = {}
+class _Counting:
+    """One subscription."""
 
-    def tell(tokens: int, source: str | None, *, ended: bool = False) -> None:
-        pass_on(_progress(tokens, max_tokens, clock() - begun, source, ended=ended))
+    def __init__(
+        self,
+        pass_on: Callable[[Chunk], None],
+        clock: Callable[[], float],
+        every: int,
+        max_tokens: int | None,
+    ) -> None:
+        self._pass_on = pass_on
+        self._clock = clock
+        self._every = every
+        self._max_tokens = max_tokens
+        self._subscribed = clock()
+        self._counts: dict[str | None, int] = {}
+        self._begun: dict[str | None, tuple[float, int]] = {}  # since when, and after which token
+        self._held = 0.0  # seconds in which the valve was closed, and nothing came
+        self._held_since: float | None = None
 
-    def on_next(chunk: Chunk) -> None:
-        source = chunk.source
-        if type(chunk) is Token or type(chunk) is Reasoning:
-            pass_on(chunk)
-            counts[source] = tokens = counts.get(source, 0) + 1
-            if tokens % every == 0:
-                tell(tokens, source)
-        elif type(chunk) is Batch:
-            pass_on(chunk)
-            before = counts.get(source, 0)
-            counts[source] = tokens = before + len(chunk.chunks)
-            if tokens // every > before // every:
-                tell(tokens, source)
-        else:
-            if is_restart(chunk):
-                forget(counts, source)
-            elif type(chunk) is End and (source in counts or not counts):
-                tell(counts.get(source, 0), source, ended=True)
-            pass_on(chunk)
+    def watch(self, is_open: bool) -> None:
+        """The valve is open now, or closed."""
+        if self._held_since is not None:
+            self._held += self._clock() - self._held_since
+        self._held_since = None if is_open else self._clock()
 
-    return on_next
+    def counter(self) -> Callable[[Chunk], None]:
+        """What is called with each chunk: a closure, so that a token costs few look-ups."""
+        pass_on, counts, every = self._pass_on, self._counts, self._every
 
+        def on_next(chunk: Chunk) -> None:
+            if self._held_since is not None:
+                self._held_since = self._clock()  # what comes all the same took its time
+            source = chunk.source
+            if type(chunk) is Token or type(chunk) is Reasoning:
+                pass_on(chunk)
+                tokens = counts.get(source, 0) + 1
+                counts[source] = tokens
+                if tokens == 1:
+                    self._begin(source, tokens)
+                if tokens % every == 0:
+                    self._tell(tokens, source)
+            elif type(chunk) is Batch:
+                pass_on(chunk)
+                before = counts.get(source, 0)
+                counts[source] = tokens = before + len(chunk.chunks)
+                if not before:
+                    self._begin(source, tokens)
+                if tokens // every > before // every:
+                    self._tell(tokens, source)
+            else:
+                self._look_at(chunk, source)
+                pass_on(chunk)
 
-def _progress(
-    tokens: int,
-    max_tokens: int | None,
-    elapsed: float,
-    source: str | None,
-    *,
-    ended: bool = False,
-) -> Progress:
-    speed = tokens / elapsed if elapsed > 0 else None
-    percentage = remaining = None
-    if max_tokens is not None:
-        percentage = min(100.0, 100.0 * tokens / max_tokens)
-        left = 0 if ended else max(0, max_tokens - tokens)
-        if not left:
-            remaining = 0.0
-        elif speed:
-            remaining = left / speed
-    return Progress(
-        tokens,
-        elapsed,
-        tokens_per_second=speed,
-        max_tokens=max_tokens,
-        percentage=percentage,
-        remaining=remaining,
-        source=source,
-    )
+        return on_next
+
+    def _look_at(self, chunk: Chunk, source: str | None) -> None:
+        counts = self._counts
+        if type(chunk) is Start:
+            self._begun[source] = self._spoken(), counts.get(source, 0)
+        elif is_restart(chunk):
+            forget(counts, source)
+            forget(self._begun, source)
+        elif type(chunk) is End and (source in counts or not counts):
+            self._tell(counts.get(source, 0), source, ended=True)
+
+    def _begin(self, source: str | None, tokens: int) -> None:
+        self._begun.setdefault(source, (self._spoken(), tokens))
+
+    def _spoken(self) -> float:
+        """Now, on a clock that stands still while nobody takes anything."""
+        now = self._clock() if self._held_since is None else self._held_since
+        return now - self._held
+
+    def _tell(self, tokens: int, source: str | None, *, ended: bool = False) -> None:
+        since, before = self._begun.get(source, (0.0, tokens))
+        took = self._spoken() - since
+        speed = (tokens - before) / took if tokens > before and took > 0 else None
+        percentage = remaining = None
+        if self._max_tokens is not None:
+            percentage = min(100.0, 100.0 * tokens / self._max_tokens)
+            left = 0 if ended else max(0, self._max_tokens - tokens)
+            if not left:
+                remaining = 0.0
+            elif speed is not None:
+                remaining = left / speed
+        self._pass_on(
+            Progress(
+                tokens,
+                self._clock() - self._subscribed,
+                tokens_per_second=speed,
+                max_tokens=self._max_tokens,
+                percentage=percentage,
+                remaining=remaining,
+                source=source,
+            )
+        )

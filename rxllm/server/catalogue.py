@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from reactivex import Observable
 
+from rxllm import errors
 from rxllm import operators as ops
 from rxllm.chunks import Chunk
-from rxllm.errors import BadRequestError, ModelNotFoundError, PoolFullError
+from rxllm.errors import BadRequestError, PoolFullError
 from rxllm.messages import Message
 from rxllm.models.registry import model as model_by_name
 from rxllm.requests import Model, ModelInfo, Request, as_request
@@ -23,11 +24,17 @@ from rxllm.settings import Settings
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["Catalogue", "default_models"]
+__all__ = ["Catalogue", "ModelNotFoundError", "default_models"]
 
 _LOCAL: Final = {"tiny", "llama", "onnx"}
 
 _Operator = Callable[[Observable[Chunk]], Observable[Chunk]]
+
+
+class ModelNotFoundError(errors.ModelNotFoundError):
+    """Clients can't ask for a model of this name, that they gave in `field`."""
+
+    field: Final = "model"
 
 
 def default_models() -> dict[str, Model]:
@@ -121,11 +128,18 @@ class Catalogue:
         }
         if options.response_format is not None:
             given["response_format"] = options.response_format
+        if options.stop == "" or not all(options.stop):
+            raise InvalidMessageError("a stop sequence is empty", "stop")
+        field = "prompt" if isinstance(prompt, str) else "messages"
         try:
-            request = as_request(prompt, **given, **more)
+            messages = as_request(prompt)
+        except BadRequestError as error:
+            raise InvalidMessageError(str(error), field) from None
+        try:
+            request = as_request(messages, **given, **more)
         except BadRequestError as error:
             raise InvalidMessageError(str(error), _field_of(str(error))) from None
-        self._check(request)
+        self._check(request, field)
         return request
 
     def ask(
@@ -182,7 +196,7 @@ class Catalogue:
         operators.append(ops.tracked(self.registry, stream_id))
         return operators
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request, field: str) -> None:
         limits = self.limits
         if len(request.messages) > limits.messages:
             raise TooLargeError(
@@ -191,8 +205,7 @@ class Catalogue:
         length = sum(len(message.text) for message in request.messages)
         if length > limits.prompt_characters:
             raise TooLargeError(
-                f"a prompt of {length} characters is longer than {limits.prompt_characters}",
-                "prompt",
+                f"a prompt of {length} characters is longer than {limits.prompt_characters}", field
             )
         if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
             raise TooLargeError(

@@ -141,6 +141,7 @@ class Chat:
     def withdraw(self, stream_id: str) -> None:
         """A message that waits shall not be answered."""
         del self._waiting[stream_id]
+        self._streams.remember(stream_id, "cancelled")
         self._outbox.send(StreamState(id=stream_id, status="cancelled"))
         self._outbox.send(
             Complete(id=stream_id, tokens=0, seconds=0.0, finish_reason="cancelled", position=1)

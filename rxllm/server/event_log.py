@@ -121,6 +121,8 @@ class EventLog:
     def next_frame(self, after: int) -> Frame | None:
         """What was said after this position: text is joined. None if nothing was."""
         position = self.position
+        if after >= position:
+            return None
         if after == position - 1:
             if self._newest is None or self._newest.position != position:
                 self._newest = self._frame_after(after)
@@ -187,10 +189,10 @@ class EventLog:
         count, place = len(chunks), after
         while place < count and (chunk := chunks[place]) is None:
             place += 1
-        if place >= count:
-            return self.ending if after < self.position else None
+        if place == count:
+            return self.ending
         assert chunk is not None  # noqa: S101 - the loop has ended at it
-        if _is_text(chunk):
+        if place + 1 < count and _is_text(chunk):
             chunk, place = self._joined_from(chunk, place)
         message = StreamChunk(
             id=self.id, position=place + 1, timestamp=self._times[place], chunk=chunk

@@ -59,10 +59,10 @@ class Rooms:
         """
         check_name(room_name, "room")
         check_name(name, "name")
-        joined = sum(outbox in room for room in self._rooms.values())
-        if joined >= _ROOMS_PER_CLIENT:
-            raise RefusedError("too_many_rooms", f"you are in {joined} rooms already", 429)
         room = self._rooms.get(room_name)
+        joined = sum(outbox in each for each in self._rooms.values())
+        if joined >= _ROOMS_PER_CLIENT and (room is None or outbox not in room):
+            raise RefusedError("too_many_rooms", f"you are in {joined} rooms already", 429)
         if room is None:
             most = self._catalogue.limits.rooms
             if len(self._rooms) >= most:

@@ -14,7 +14,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
-from rxllm.messages import Message
+from rxllm.messages import Message, Role
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.chat import ask_with_history
 from rxllm.server.failures import RefusedError, failed
@@ -180,9 +180,9 @@ def _conversation(said: Sequence[RoomMessage], with_names: bool) -> list[Message
     turns: list[Message] = []
     for each in said:
         text = f"{each.name}: {each.text}" if with_names and not each.bot else each.text
-        role = "assistant" if each.bot else "user"
+        role: Role = "assistant" if each.bot else "user"
         if turns and turns[-1].role == role:
             turns[-1] = turns[-1].followed_by("\n" + text)
         elif turns or role == "user":
-            turns.append(Message("assistant" if each.bot else "user", text))
+            turns.append(Message(role, text))
     return turns

@@ -23,8 +23,16 @@ __all__ = ["BOT", "Member", "Reply", "check_name", "is_addressed", "name_key"]
 
 BOT: Final = "assistant"
 _RESERVED: Final = {BOT, "bot", "ai"}
-_CALLS: Final = re.compile(r"\b(?:bot|ai|assistant|help|explain)\b", re.IGNORECASE)
-_QUESTION: Final = re.compile(r"\?(?!\w)")  # not the one in a URL
+_URL: Final = re.compile(r"(?:\b\w+://|\bwww\.|(?<![\w.-])[\w.-]+\.\w{2,}/)[^\s()<>\[\]\"]*")
+_CALLS: Final = re.compile(  # no part of a file's name, an address, or an elision ("j'ai")
+    r"(?<!\w)(?<!\w['\u2019])(?<![\w\s]\.)(?:bot|ai|assistant|help|explain)(?!\w|[.@]\w)",
+    re.IGNORECASE,
+)
+_QUESTION: Final = re.compile(r"[\uff1f\u061f]|\?(?!\w)|(?<=\w)\?")
+_UNSEEN: Final = re.compile(  # of categories that are seen, yet invisible
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 
 
 def is_addressed(text: str) -> bool:
@@ -33,6 +41,7 @@ def is_addressed(text: str) -> bool:
     >>> is_addressed("AI, say something"), is_addressed("What now?"), is_addressed("He said so")
     (True, True, False)
     """
+    text = _URL.sub(" ", text)
     return _CALLS.search(text) is not None or _QUESTION.search(text) is not None
 
 
@@ -52,9 +61,9 @@ def check_name(name: str, field: str) -> None:
         InvalidMessageError: it begins or ends with a space, holds what can't be seen, or is one of
             the model's.
     """
-    if not name.isprintable() or name.strip() != name:
+    if not name.isprintable() or name.strip() != name or _UNSEEN.search(name):
         raise InvalidMessageError(
-            f"a name has printable characters, and no space around them: {name!r}", field
+            f"a name has characters that can be seen, and no space around them: {name!a}", field
         )
     if field == "name" and name_key(name) in _RESERVED:
         raise InvalidMessageError(f"{name!r} is the model's name: choose another one", field)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -20,12 +20,50 @@ from rxllm.server.failures import InvalidMessageError, RefusedError
 from rxllm.server.rooms import Rooms
 from rxllm.server.websocket_rate import Rate
 from rxllm.server.websocket_session import Session
+from rxllm.sinks._connection import connection_of
 from rxllm.sinks._delivery import Delivery
+from rxllm.sinks._websocket import writer_to
 
 __all__ = ["CONNECTIONS", "Connections", "add_websocket", "websocket"]
 
 _HEARTBEAT: Final = 15.0
 _CLOSING: Final = 2.0
+
+
+class _Line:
+    """The way to one client, which ends soon whatever the client does.
+
+    aiohttp alone waits without end for a client that reads nothing, when it closes a connection:
+    what was sent stays in memory, and the connection open.
+    """
+
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+        self.socket = socket
+        self._connection = connection_of(transport)
+        self._lost = asyncio.Event()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """See, while inside, when the connection is lost."""
+        with self._connection.watch(self._look):
+            self._look()
+            yield
+
+    async def close(self, code: int, reason: bytes) -> None:
+        """Say goodbye, and give the client `_CLOSING` seconds to take it; then cut it off."""
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSING):
+                    await self.socket.close(code=code, message=reason)
+                    await self._lost.wait()
+        finally:
+            # What the client sends after that, its own goodbye too, has begun the heartbeat anew.
+            self.socket._cancel_heartbeat()  # noqa: SLF001 - its timer outlives the connection
+            self._connection.abort()
+
+    def _look(self) -> None:
+        if self._connection.is_lost:
+            self._lost.set()
 
 
 class Connections:
@@ -34,32 +72,33 @@ class Connections:
     def __init__(self, rooms: Rooms, most: int) -> None:
         self.rooms = rooms
         self._most = most
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._lines: set[_Line] = set()
 
     def __len__(self) -> int:
-        return len(self._sockets)
+        return len(self._lines)
 
     @contextmanager
-    def holding(self, socket: web.WebSocketResponse) -> Iterator[None]:
+    def holding(self, line: _Line) -> Iterator[None]:
         """Count a connection while inside.
 
         Raises:
             RefusedError: there are too many.
         """
-        if len(self._sockets) >= self._most:
+        if len(self._lines) >= self._most:
             raise RefusedError("too_many_connections", "too many clients are connected", 503)
-        self._sockets.add(socket)
+        self._lines.add(line)
         try:
-            yield
+            with line.watched():
+                yield
         finally:
-            self._sockets.discard(socket)
+            self._lines.discard(line)
 
     async def close(self) -> None:
         """Tell all clients that the server goes, and stop what is under way."""
         goodbyes = [
-            _say_goodbye(socket, WSCloseCode.GOING_AWAY, b"the server is being shut down")
-            for socket in tuple(self._sockets)
-            if socket.prepared
+            line.close(WSCloseCode.GOING_AWAY, b"the server is being shut down")
+            for line in tuple(self._lines)
+            if line.socket.prepared
         ]
         await asyncio.gather(*goodbyes)
         await self.rooms.close()
@@ -92,16 +131,12 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         timeout=_CLOSING,
         compress=False,  # a token gets no shorter, and each client would cost a window of zlib
     )
-    with connections.holding(socket):
+    line = _Line(socket, request.transport)
+    with connections.holding(line):
         await socket.prepare(request)
         session = Session(request.app[MODELS], connections.rooms)
         outbox = session.outbox
-
-        async def write(frames: list[bytes]) -> None:
-            for frame in frames:
-                await socket.send_frame(frame, WSMsgType.TEXT)
-
-        delivery = Delivery(request.transport, write, max_stall=limits.reader_stall)
+        delivery = Delivery(request.transport, writer_to(socket), max_stall=limits.reader_stall)
         sending = asyncio.create_task(delivery.run(outbox.frames), name="rxllm websocket")
 
         def ended(_: asyncio.Task[None]) -> None:
@@ -118,7 +153,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
             try:
                 await _until_sent(sending)
             finally:
-                await _say_goodbye(socket, session.code, session.reason)
+                await line.close(session.code, session.reason)
     return socket
 
 
@@ -149,11 +184,3 @@ async def _until_sent(sending: asyncio.Task[None]) -> None:
         await asyncio.wait([sending])
     if not sending.cancelled():
         await sending  # raises what it has failed with
-
-
-async def _say_goodbye(socket: web.WebSocketResponse, code: int, reason: bytes) -> None:
-    try:
-        await socket.close(code=code, message=reason)
-    finally:
-        # What the client sends after that, its own goodbye too, has begun the heartbeat anew.
-        socket._cancel_heartbeat()  # noqa: SLF001 - its timer would outlive the connection

@@ -20,6 +20,7 @@ from rxllm.server.messages import (
     Leave,
     ListModels,
     Models,
+    Options,
     Pause,
     Ping,
     Pong,
@@ -39,6 +40,8 @@ __all__ = ["Session"]
 _CAPABILITIES: Final = ("streams", "pause", "progress", "chat", "rooms")
 _LONGEST_NAME: Final = 100
 _WELCOME: Final = "Say something, and the model answers. It remembers what was said here."
+
+_OPTIONS: Final = frozenset(Options.__struct_encode_fields__)
 
 _decode = msgspec.json.Decoder(ClientMessage).decode
 
@@ -97,7 +100,7 @@ class Session:
         try:
             self._act(message)
         except RxLLMError as error:
-            self.refuse(error, *named)
+            self.refuse(error, *named, field=_field_in(message, getattr(error, "field", None)))
         except Exception as error:
             self.refuse(error, *named)
             asyncio.get_running_loop().call_exception_handler(
@@ -105,9 +108,14 @@ class Session:
             )
 
     def refuse(
-        self, error: Exception, stream_id: str | None = None, room: str | None = None
+        self,
+        error: Exception,
+        stream_id: str | None = None,
+        room: str | None = None,
+        *,
+        field: str | None = None,
     ) -> None:
-        """Say what is wrong.
+        """Say what is wrong; `field` names it better than the error does.
 
         An `error` with an id ends the stream of that id. So one about a stream that lives on, such
         as a second one of its id, has none.
@@ -116,6 +124,7 @@ class Session:
             stream_id = None
         message = failed(error, stream_id)
         message.room = room
+        message.field = field or message.field
         self.outbox.send(message)
 
     def refuse_unread(self, error: Exception, text: str | bytes) -> None:
@@ -172,6 +181,14 @@ class Session:
         self._chat.close()
         self._streams.close()
         self._rooms.leave_all(self.outbox)
+
+
+def _field_in(message: ClientMessage, field: str | None) -> str | None:
+    """What a request calls `field`, as it is called in a message."""
+    if field in _OPTIONS and isinstance(message, Start | SendChat):
+        return f"options.{field}"
+    is_text = field in ("prompt", "messages") and isinstance(message, SendChat)
+    return "text" if is_text else field
 
 
 def _name(value: object) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from reactivex import Observable
@@ -21,10 +21,14 @@ from rxllm.sinks._result import Result
 
 __all__ = ["Ask", "ClientStreams", "OnEnd"]
 
+_REMEMBERED: Final = 100  # ended streams
+
 Ask: TypeAlias = Callable[[str], Observable[Chunk]]
 """Makes a stream that is listed in the registry under the id that it is given."""
 
 OnEnd: TypeAlias = Callable[[Result, Exception | None], None]
+
+_Ended: TypeAlias = Literal["completed", "failed", "cancelled"]
 
 
 class _Live(NamedTuple):
@@ -34,6 +38,9 @@ class _Live(NamedTuple):
 
 class ClientStreams:
     """The streams that one client has begun: nobody else can name them, and they end with it.
+
+    What a client asks of a stream may cross its last message on the way. So how the last 100 have
+    ended is remembered, and is the answer.
 
     Args:
         registry: where the streams are listed while they live.
@@ -46,6 +53,7 @@ class ClientStreams:
         self._outbox = outbox
         self._most = most
         self._live: dict[str, _Live] = {}
+        self._ended: dict[str, _Ended] = {}
         self._prefix = f"ws-{uuid4().hex[:12]}"
         self._number = 0
 
@@ -79,15 +87,19 @@ class ClientStreams:
         live = _Live(f"{self._prefix}-{self._number}", SingleAssignmentDisposable())
         encoder = EventEncoder(stream_id, plain_message)
         frames = encoded(ask(live.listed), encoder)
+        self._ended.pop(stream_id, None)
         self._live[stream_id] = live
 
         def ended() -> None:
             if self._live.pop(stream_id, None) is None:
                 return
+            result = encoder.result()
+            status: _Ended = "cancelled" if result.finish_reason == "cancelled" else "completed"
+            self.remember(stream_id, status if encoder.error is None else "failed")
             if encoder.error is not None and not isinstance(encoder.error, RxLLMError):
                 _report(f"the stream {stream_id!r} of a WebSocket failed", encoder.error)
             if on_end is not None:
-                on_end(encoder.result(), encoder.error)
+                on_end(result, encoder.error)
 
         live.subscription.disposable = frames.subscribe(
             self._outbox.write, on_completed=ended, scheduler=self._outbox.scheduler
@@ -97,30 +109,40 @@ class ClientStreams:
         """Hold a stream, for as long as the registry allows.
 
         Raises:
-            StreamNotFoundError: this client has no live stream of this id.
+            StreamNotFoundError: this client has had no stream of this id.
         """
-        self._find(stream_id).pause()
-        self._outbox.send(StreamState(id=stream_id, status="paused"))
+        tracked = self._find(stream_id)
+        if tracked is not None:
+            tracked.pause()
+            self._outbox.send(StreamState(id=stream_id, status="paused"))
 
     def resume(self, stream_id: str) -> None:
         """Let a stream go on.
 
         Raises:
-            StreamNotFoundError: this client has no live stream of this id.
+            StreamNotFoundError: this client has had no stream of this id.
         """
         tracked = self._find(stream_id)
-        self._outbox.send(StreamState(id=stream_id, status="running"))
-        tracked.resume()
+        if tracked is not None:
+            self._outbox.send(StreamState(id=stream_id, status="running"))
+            tracked.resume()
 
     def stop(self, stream_id: str) -> None:
         """End a stream: the client gets its state, `End("cancelled")` and `complete`.
 
         Raises:
-            StreamNotFoundError: this client has no live stream of this id.
+            StreamNotFoundError: this client has had no stream of this id.
         """
         tracked = self._find(stream_id)
-        self._outbox.send(StreamState(id=stream_id, status="cancelled"))
-        tracked.cancel()
+        if tracked is not None:
+            self._outbox.send(StreamState(id=stream_id, status="cancelled"))
+            tracked.cancel()
+
+    def remember(self, stream_id: str, status: _Ended) -> None:
+        """Note how a stream has ended, for a client that does not know it yet."""
+        self._ended[stream_id] = status
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
 
     def close(self) -> None:
         """Dispose all that live; no `on_end` is called."""
@@ -131,10 +153,14 @@ class ClientStreams:
             except Exception as error:  # it must not keep the others from being disposed
                 _report("an operator raised while its stream was disposed", error)
 
-    def _find(self, stream_id: str) -> TrackedStream:
+    def _find(self, stream_id: str) -> TrackedStream | None:
+        """A live stream; None, once the client is told of its end, if it has just ended."""
         live = self._live.get(stream_id)
         tracked = None if live is None else self._registry.get(live.listed)
-        if tracked is None:
+        status = self._ended.get(stream_id)
+        if tracked is None and status is not None:
+            self._outbox.send(StreamState(id=stream_id, status=status))
+        elif tracked is None:
             raise StreamNotFoundError(
                 f"this connection has no stream {stream_id!r}, or not any more"
             )

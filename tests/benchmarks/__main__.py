@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import bridge, operators, relay, remote, sse, startup
+from tests.benchmarks import bridge, fan_out, operators, relay, remote, sse, startup
 from tests.benchmarks.side_by_side import Result
 
 
@@ -24,6 +24,7 @@ def results() -> Iterator[Result]:
     yield from sse.benchmarks()
     yield from remote.benchmarks()
     yield from relay.benchmarks()
+    yield from fan_out.benchmarks()
     if importlib.util.find_spec("llama_cpp") is None:
         print("llama-cpp-python is not installed: its benchmarks are left out", file=sys.stderr)
         return

@@ -37,10 +37,12 @@ asyncio.run(serve(app, port=0, say=lambda line: print(line, flush=True)))
 
 
 class Load(NamedTuple):
-    """What was seen. Times in seconds; `tokens` are those of each client."""
+    """What was seen. Times in seconds; `tokens` are those of each client, `seconds` what each
+    took from its connecting to its end."""
 
     tokens: list[int]
     completed: int
+    seconds: list[float]
     longest_silence: float
     cpu_per_token: float
     bytes_per_stream: float
@@ -53,8 +55,10 @@ class Client:
         self.tokens = 0
         self.has_completed = False
         self.longest_silence = 0.0
+        self.seconds = 0.0
 
     async def run(self, port: int) -> None:
+        begun = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /stream?prompt=Hi HTTP/1.1\r\nHost: localhost\r\n\r\n")
         last, tail = 0.0, b""
@@ -68,6 +72,7 @@ class Client:
             last = now
             self._count(tail, data)
             tail = data[-30:]
+        self.seconds = time.monotonic() - begun
         writer.close()
 
     def _count(self, tail: bytes, data: bytes) -> None:
@@ -98,6 +103,7 @@ def load(clients: int, seconds: float) -> Load:
         return Load(
             tokens,
             sum(each.has_completed for each in those),
+            [each.seconds for each in those],
             max(each.longest_silence for each in those),
             (_cpu(pid) - cpu) / max(1, sum(tokens)),
             used / clients,
@@ -132,6 +138,7 @@ def main(clients: int = 500, seconds: float = 30.0) -> None:
     seen = load(clients, seconds)
     print(f"{clients} clients at {RATE} tokens/s for {seconds:g} s: {seen.completed} completed")
     print(f"tokens of a client: {min(seen.tokens)} to {max(seen.tokens)}")
+    print(f"the slowest client took {max(seen.seconds):.1f} s")
     print(f"longest silence {seen.longest_silence * 1000:.0f} ms")
     print(f"CPU time of the server: {seen.cpu_per_token * 1e6:.0f} us a delivered token")
     print(f"memory: {seen.bytes_per_stream / 1024:.0f} KiB a stream, its connection included")

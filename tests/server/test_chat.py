@@ -136,6 +136,7 @@ async def test_a_message_that_waits_can_be_stopped_and_is_never_answered() -> No
         await client.send("stop", id="b")
         assert (await client.until("complete", id="b"))["finishReason"] == "cancelled"
         assert (await client.until("chat_message", id="b"))["history"] == 0
+        assert (await client.ask("stop", id="b"))["status"] == "cancelled"
         model.let()
         assert (await client.until("chat_message"))["id"] == "a"
         assert not client.of("chunk", id="b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -12,16 +13,15 @@ from reactivex.disposable import SerialDisposable
 from rxllm.chunks import End, Start, Token
 from rxllm.errors import ServerError
 from rxllm.models.scripted import ScriptedModel
-from rxllm.requests import ModelInfo
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, STREAMS
 from rxllm.server.rooms import Rooms
 from rxllm.server.rooms_member import is_addressed
 from rxllm.server.websocket import CONNECTIONS
 from rxllm.server.websocket_outbox import Outbox
+from rxllm.testing import run_virtual
 from tests.server.serving import STORY, Stepwise, scripted, serving, until
-from tests.server.websocket_client import talking
-from tests.sinks.web import Endless
+from tests.server.websocket_client import Talker, silent, talking
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,11 @@ from tests.sinks.web import Endless
         "what now?",
         'he asked "why?"',
         "really?!",
+        "What?I thought so",
+        "so...bot, what now",
+        "the AI's turn",
+        "read this (http://x.org/)?",
+        "\u4eca\u4f55\u6642\u3067\u3059\u304b\uff1f",
     ],
 )
 def test_the_model_is_addressed(text: str) -> None:
@@ -52,6 +57,14 @@ def test_the_model_is_addressed(text: str) -> None:
         "unexplained",
         "my assistants",
         "see http://example.org/?page=2",
+        "http://x.org/search?",
+        "example.org/x?page=2",
+        "see https://x.ai/blog",
+        "J'ai dit oui",
+        "j\u2019ai dit oui",
+        "robot.ai is nice",
+        "open the file bot.py",
+        "write to help@example.org",
         "nothing",
     ],
 )
@@ -260,8 +273,7 @@ async def test_who_comes_during_an_answer_gets_it_as_far_as_it_came_and_the_rest
         await ann.until("chunk", position=4)
         await bob.join("r", "Bob")
         snapshot = await bob.until("chunk", position=4)
-        assert snapshot["chunk"]["type"] == "batch"
-        assert snapshot["chunk"]["text"] == "abc"
+        assert snapshot["chunk"] == {"type": "token", "text": "abc"}
         assert bob.of("typing", name="assistant", typing=True)
         model.let()
         answer = await bob.until("room_message", bot=True)
@@ -317,7 +329,14 @@ async def test_names_are_unique_in_a_room_however_they_are_written(name: str) ->
         assert await ann.quiet() == []
 
 
-@pytest.mark.parametrize("name", [" Ann", "A\nn", "A\u200bnn", "assistant", "AI", ""])
+UNSEEN = ["\u034f", "\u115f", "\u2800", "\u3164", "\ufe0f", "\uffa0", "\U000e0100"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [" Ann", "A\nn", "A\u200bnn", "assistant", "AI", "", "assistant\ufe0f", "\u3164"]
+    + [f"Ann{character}" for character in UNSEEN],
+)
 async def test_names_that_deceive_are_refused(name: str) -> None:
     async with serving(scripted()) as session, talking(session) as ann:
         error = await ann.ask("join", room="r", name=name)
@@ -342,6 +361,45 @@ async def test_rooms_and_their_members_are_limited() -> None:
         await ann.join("r", "Ann")
         assert (await bob.ask("join", room="r", name="Bob"))["code"] == "room_full"
         assert (await bob.ask("join", room="s", name="Bob"))["code"] == "too_many_rooms"
+
+
+async def test_a_client_is_in_eight_rooms_at_most() -> None:
+    async with serving(scripted()) as session, talking(session) as ann:
+        for number in range(8):
+            await ann.join(f"{number}", "Ann")
+        error = await ann.ask("join", room="8", name="Ann")
+        assert (error["code"], error["room"]) == ("too_many_rooms", "8")
+        assert (await ann.ask("join", room="0", name="Ann"))["code"] == "already_joined"
+        await ann.send("leave", room="0")
+        await ann.until("left")
+        await ann.join("8", "Ann")
+
+
+def test_k7_typing_ends_after_60_seconds_in_which_it_is_not_told_again() -> None:
+    async def main() -> list[tuple[float, bool]]:
+        rooms = create_app({"tiny": ScriptedModel("fine")})[CONNECTIONS].rooms
+        clock = asyncio.get_running_loop().time
+        told: list[tuple[float, bool]] = []
+
+        def on_frame(frame: bytes) -> None:
+            message = json.loads(frame)
+            if message["type"] == "typing":
+                told.append((clock() - begun, message["typing"]))
+
+        ann, bob = (Outbox(lambda: None) for _ in range(2))
+        with ann.frames.subscribe(on_frame), bob.frames.subscribe(lambda _: None):
+            rooms.join(ann, "r", "Ann")
+            rooms.join(bob, "r", "Bob")
+            begun = clock()
+            rooms.type(bob, "r", True)
+            await asyncio.sleep(50)
+            rooms.type(bob, "r", True)
+            await asyncio.sleep(200)
+            rooms.leave_all(bob)
+            rooms.leave_all(ann)
+        return told
+
+    assert run_virtual(main()) == [(0.0, True), (110.0, False)]
 
 
 def entering(app: web.Application, put_out_at: bytes) -> tuple[Rooms, Outbox]:
@@ -396,34 +454,19 @@ async def test_who_is_put_out_while_it_comes_in_reads_no_answer() -> None:
         ]  # Ann, and the room itself
 
 
-class Talker:
-    """A model that talks without end."""
-
-    def __init__(self) -> None:
-        self.info = ModelInfo("talker", "test")
-        self.endless = Endless("x" * 2000)
-
-    def stream(self, prompt: Any, **options: Any) -> Any:
-        return self.endless.stream
-
-
 async def test_a_slow_member_holds_nobody_and_is_put_out() -> None:
-    talker = Talker()
+    talker = Talker("x" * 2000)
     app = create_app(
         {"tiny": talker}, limits=Limits(reader_stall=0.2, stream_characters=100_000_000)
     )
-    async with serving(app) as session, asyncio.timeout(20), talking(session) as ann:
+    join = '{"type":"join","room":"r","name":"Slow"}'
+    async with (
+        serving(app) as session,
+        asyncio.timeout(20),
+        talking(session) as ann,
+        silent(session, join),
+    ):
         await ann.join("r", "Ann")
-        url = session._build_url("/ws")
-        reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
-        writer.write(
-            f"GET /ws HTTP/1.1\r\nHost: {url.authority}\r\nConnection: Upgrade\r\n"
-            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-        )
-        join = b'{"type":"join","room":"r","name":"Slow"}'
-        writer.write(bytes([0x81, 0x80 | len(join)]) + bytes(4) + join)
-        await ann.until("joined", name="Slow")
         await ann.send("say", room="r", text="what?")
         while not ann.of("left"):
             await ann.receive()
@@ -432,5 +475,3 @@ async def test_a_slow_member_holds_nobody_and_is_put_out() -> None:
         await ann.until("chunk")
         await ann.send("leave", room="r")
         await talker.endless.disposed.wait()
-        writer.transport.abort()
-        del reader

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from socket import SHUT_RDWR
 from typing import Any
 
@@ -15,15 +13,13 @@ from aiohttp import WSMsgType, web
 from rxllm.chunks import End, Start, Token
 from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel
-from rxllm.requests import ModelInfo
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS
 from rxllm.server.websocket import CONNECTIONS
 from rxllm.server.websocket_session import Session
 from rxllm.settings import Settings
 from tests.server.serving import STORY, Stepwise, scripted, serving, until
-from tests.server.websocket_client import talking
-from tests.sinks.web import Endless
+from tests.server.websocket_client import Talker, silent, talking
 
 
 def stepwise(*chunks: Any, **limits: Any) -> tuple[Stepwise, web.Application]:
@@ -95,6 +91,35 @@ async def test_a_stream_is_paused_resumed_and_stopped() -> None:
         assert complete["finishReason"] == "cancelled"
         assert client.of("chunk")[-1]["chunk"] == {"type": "end", "finishReason": "cancelled"}
         await until(lambda: model.active == 0)
+
+
+async def test_what_is_asked_of_a_stream_as_it_ends_is_answered_with_its_end() -> None:
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as client:
+        model.let()
+        await client.send("start", id="done", prompt="Hi")
+        await client.until("complete", id="done")
+        for kind in ("pause", "resume", "stop"):
+            assert await client.ask(kind, id="done") == {
+                "type": "state",
+                "id": "done",
+                "status": "completed",
+            }
+        await client.send("start", id="stopped", prompt="Hi")
+        await client.send("stop", id="stopped")
+        await client.until("complete", id="stopped")
+        assert (await client.ask("stop", id="stopped"))["status"] == "cancelled"
+        assert (await client.ask("stop", id="never"))["code"] == "stream_not_found"
+
+
+async def test_how_a_stream_has_failed_is_remembered_for_the_last_100() -> None:
+    app = scripted([RateLimitError("no")], limits=Limits(messages_per_second=1000))
+    async with serving(app) as session, talking(session) as client:
+        for number in range(101):
+            await client.send("start", id=f"{number}", prompt="Hi")
+            await client.until("error", id=f"{number}")
+        assert (await client.ask("pause", id="1"))["status"] == "failed"
+        assert (await client.ask("pause", id="0"))["code"] == "stream_not_found"
 
 
 async def test_models_are_listed_and_pings_answered() -> None:
@@ -171,12 +196,38 @@ WRONG = {
     "option out of range": (
         '{"type":"start","id":"a","prompt":"x","options":{"temperature":9}}',
         "invalid_message",
-        "temperature",
+        "options.temperature",
+    ),
+    "too many tokens": (
+        '{"type":"start","id":"a","prompt":"x","options":{"maxTokens":100000}}',
+        "too_large",
+        "options.maxTokens",
+    ),
+    "empty stop sequences": (
+        '{"type":"start","id":"a","prompt":"x","options":{"stop":["",""]}}',
+        "invalid_message",
+        "options.stop",
+    ),
+    "an option at the wrong place": (
+        '{"type":"start","id":"a","prompt":"x","model":"tiny"}',
+        "invalid_message",
+        "model",
+    ),
+    "no messages": ('{"type":"start","id":"a","messages":[]}', "invalid_message", "messages"),
+    "messages too long": (
+        '{"type":"start","id":"a","messages":[{"role":"user","content":"' + "x" * 101_000 + '"}]}',
+        "too_large",
+        "messages",
+    ),
+    "a chat message too long": (
+        '{"type":"chat","id":"a","text":"' + "x" * 101_000 + '"}',
+        "too_large",
+        "text",
     ),
     "no such model": (
         '{"type":"start","id":"a","prompt":"x","options":{"model":"/etc/passwd"}}',
         "model_not_found",
-        None,
+        "options.model",
     ),
     "too long": (
         '{"type":"start","id":"a","prompt":"' + "x" * 101_000 + '"}',
@@ -333,43 +384,13 @@ async def test_what_is_no_websocket_is_answered_with_400() -> None:
         assert response.status == 400
 
 
-class Talker:
-    """A model that talks without end, and waits when it is held."""
-
-    def __init__(self) -> None:
-        self.info = ModelInfo("talker", "test")
-        self.endless = Endless("x" * 10_000)
-
-    def stream(self, prompt: Any, **options: Any) -> Any:
-        return self.endless.stream
-
-
-@asynccontextmanager
-async def silent(session: aiohttp.ClientSession, message: str) -> AsyncIterator[Any]:
-    """A client that sends one message, and reads nothing unless it is asked to."""
-    url = session._build_url("/ws")
-    reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
-    head = (
-        f"GET /ws HTTP/1.1\r\nHost: {url.authority}\r\nConnection: Upgrade\r\n"
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    unmasked = bytes(4)  # RFC 6455, 5.3: what is masked with zeros is as it was
-    frame = bytes([0x81, 0x80 | len(message)]) + unmasked + message.encode()
-    try:
-        writer.write(head.encode() + frame)
-        yield reader
-    finally:
-        writer.transport.abort()
-
-
 START = '{"type":"start","id":"a","prompt":"Hi"}'
 
 
 async def test_a_client_that_reads_nothing_holds_its_model_and_harms_no_other() -> None:
     talker = Talker()
     app = create_app({"tiny": talker, "small": ScriptedModel("fine")})
-    async with serving(app) as session, asyncio.timeout(20), silent(session, START) as reader:
+    async with serving(app) as session, asyncio.timeout(20), silent(session, START) as slow:
         await talker.endless.held.wait()
         async with talking(session) as client:
             await client.send("start", id="b", prompt="Hi", options={"model": "small"})
@@ -378,7 +399,7 @@ async def test_a_client_that_reads_nothing_holds_its_model_and_harms_no_other() 
         await asyncio.sleep(0.05)  # nothing may happen in this time
         assert talker.endless.said == said
         while not talker.endless.resumed.is_set():
-            assert await reader.read(65536)
+            assert await slow.reader.read(65536)
 
 
 async def test_a_client_that_takes_nothing_for_too_long_is_given_up() -> None:
@@ -388,6 +409,59 @@ async def test_a_client_that_takes_nothing_for_too_long_is_given_up() -> None:
         await talker.endless.disposed.wait()
         await until(lambda: len(app[CONNECTIONS]) == 0)
         assert app[MODELS].registry.active == []
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goodbyes and heartbeats take tenths of a second."""
+    monkeypatch.setattr("rxllm.server.websocket._CLOSING", 0.1)
+    monkeypatch.setattr("rxllm.server.websocket._HEARTBEAT", 0.2)
+
+
+def sockets_of(app: web.Application) -> list[web.Request]:
+    """The requests for a WebSocket that are answered from now on."""
+    requests: list[web.Request] = []
+
+    async def note(request: web.Request, _: web.StreamResponse) -> None:
+        requests.append(request)
+
+    app.on_response_prepare.append(note)
+    return requests
+
+
+@pytest.mark.parametrize("why", ["its silence", "its messages", "its goodbye", "half a goodbye"])
+@pytest.mark.usefixtures("impatient")
+async def test_a_client_that_reads_nothing_is_cut_off_when_it_is_closed_for(why: str) -> None:
+    """Nothing of it stays: neither what was sent to it, nor the connection, nor its place."""
+    talker = Talker()
+    stall = 0.5 if "goodbye" in why else 30.0
+    app = create_app({"tiny": talker}, limits=Limits(reader_stall=stall))
+    opened = sockets_of(app)
+    async with serving(app) as session, asyncio.timeout(20), silent(session, START) as client:
+        await talker.endless.held.wait()
+        if why == "its messages":
+            for _ in range(100):
+                client.send('{"type":"ping"}')
+        elif why == "its goodbye":
+            client.close()
+        elif why == "half a goodbye":
+            client.leave()
+        await until(lambda: not len(app[CONNECTIONS]))
+        await until(lambda: opened[0].transport is None)
+        assert talker.endless.disposed.is_set()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_b6_a_shutdown_does_not_wait_for_a_client_that_reads_nothing() -> None:
+    talker = Talker()
+    app = create_app({"tiny": talker}, settings=Settings(shutdown=0.05))
+    opened = sockets_of(app)
+    async with serving(app) as session, silent(session, START):
+        await talker.endless.held.wait()
+        async with asyncio.timeout(5):  # `reader_stall` is 30 s
+            await app.shutdown()
+        await until(lambda: opened[0].transport is None)
+        await until(lambda: not len(app[CONNECTIONS]))
 
 
 async def test_b6_a_shutdown_lets_streams_finish_and_then_says_goodbye_with_1001() -> None:

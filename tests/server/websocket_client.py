@@ -1,4 +1,4 @@
-"""A client of the WebSocket, for tests."""
+"""Clients of the WebSocket, for tests, and a model that is too much for one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+
+from rxllm.requests import ModelInfo
+from tests.sinks.web import Endless
 
 Said = dict[str, Any]
 
@@ -79,3 +82,58 @@ async def talking(session: aiohttp.ClientSession, **options: Any) -> AsyncIterat
         client.connected = await client.receive()
         client.got.clear()
         yield client
+
+
+class Silent:
+    """Sends messages, and reads nothing but what is read from `reader`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+
+    def send(self, message: str) -> None:
+        self._frame(0x81, message.encode())
+
+    def close(self) -> None:
+        """Begin the closing handshake."""
+        self._frame(0x88, (1000).to_bytes(2))
+
+    def leave(self) -> None:
+        """Send nothing more, and stay."""
+        self._writer.write_eof()
+
+    def _frame(self, opcode: int, data: bytes) -> None:
+        unmasked = bytes(4)  # RFC 6455, 5.3: what is masked with zeros is as it was
+        self._writer.write(bytes([opcode, 0x80 | len(data)]) + unmasked + data)
+
+
+@asynccontextmanager
+async def silent(session: aiohttp.ClientSession, *messages: str) -> AsyncIterator[Silent]:
+    """A client that sends some messages, of 125 bytes at most, and reads nothing."""
+    url = session._build_url("/ws")
+    assert url.host is not None
+    reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
+    try:
+        head = (
+            f"GET /ws HTTP/1.1\r\nHost: {url.authority}\r\nConnection: Upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        writer.write(head.encode())
+        client = Silent(reader, writer)
+        for message in messages:
+            client.send(message)
+        yield client
+    finally:
+        writer.transport.abort()
+
+
+class Talker:
+    """A model that talks without end, and waits when it is held."""
+
+    def __init__(self, text: str = "x" * 10_000) -> None:
+        self.info = ModelInfo("talker", "test")
+        self.endless = Endless(text)
+
+    def stream(self, prompt: Any, **options: Any) -> Any:
+        return self.endless.stream

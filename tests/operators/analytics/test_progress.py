@@ -33,15 +33,15 @@ def test_every_ten_tokens_by_default() -> None:
     told = reports(marbles.run(marbles.cold("-a" * 25 + "-E|").pipe(ops.progress())))
     assert [report.tokens for _, report in told] == [10, 20, 25]
     speeds = [report.tokens_per_second for _, report in told]
-    assert speeds == pytest.approx([10 / 1.9, 20 / 3.9, 25 / 5.1])
+    assert speeds == pytest.approx([9 / 1.8, 19 / 3.8, 24 / 5.0])
 
 
 def test_with_a_length_it_tells_percentage_and_remaining_time(marbles: Marbles) -> None:
     stream = marbles.cold("-a-b-c-d-E|").pipe(ops.progress(every=2, max_tokens=8))
     told = [report for _, report in reports(marbles.run(stream))]
     assert [(r.max_tokens, r.percentage, r.remaining) for r in told] == [
-        (8, 25.0, pytest.approx(9.0)),
-        (8, 50.0, pytest.approx(7.0)),
+        (8, 25.0, pytest.approx(12.0)),
+        (8, 50.0, pytest.approx(8.0)),
         (8, 50.0, 0.0),
     ]
 
@@ -50,7 +50,7 @@ def test_percentage_is_100_at_most_and_remaining_not_below_0(marbles: Marbles) -
     stream = marbles.cold("-a-b-c|").pipe(ops.progress(every=1, max_tokens=2))
     told = [report for _, report in reports(marbles.run(stream))]
     assert [(r.percentage, r.remaining) for r in told] == [
-        (50.0, 1.0),
+        (50.0, None),
         (100.0, 0.0),
         (100.0, 0.0),
     ]
@@ -66,7 +66,7 @@ def test_no_time_passed_is_no_speed_and_no_division_by_zero(marbles: Marbles) ->
 
 def test_an_answer_without_tokens(marbles: Marbles) -> None:
     stream = marbles.cold("S--E|").pipe(ops.progress(max_tokens=8))
-    assert reports(marbles.run(stream)) == [(3.0, Progress(0, 3.0, 0.0, 8, 0.0, 0.0))]
+    assert reports(marbles.run(stream)) == [(3.0, Progress(0, 3.0, None, 8, 0.0, 0.0))]
 
 
 def test_never_and_empty(marbles: Marbles) -> None:
@@ -83,9 +83,51 @@ def test_an_error_is_passed_on_without_a_report(marbles: Marbles) -> None:
 def test_after_a_restart_tokens_are_counted_anew_and_time_goes_on(marbles: Marbles) -> None:
     stream = marbles.cold("-a-b-R-c-d|").pipe(ops.progress(every=2))
     assert reports(marbles.run(stream)) == [
-        (3.0, Progress(2, 3.0, 2 / 3)),
-        (9.0, Progress(2, 9.0, 2 / 9)),
+        (3.0, Progress(2, 3.0, 1 / 2)),
+        (9.0, Progress(2, 9.0, 1 / 2)),
     ]
+
+
+def test_i3_a_wait_before_the_stream_begins_is_not_the_models(marbles: Marbles) -> None:
+    stream = marbles.cold("------S-a-b-c-d|").pipe(ops.progress(every=2, max_tokens=8))
+    told = [report for _, report in reports(marbles.run(stream))]
+    assert [(r.elapsed, r.tokens_per_second, r.remaining) for r in told] == [
+        (10.0, 0.5, 12.0),
+        (14.0, 0.5, 8.0),
+    ]
+
+
+def test_the_speed_is_that_of_the_last_attempt(marbles: Marbles) -> None:
+    stream = marbles.cold("S-----n-S-a-b|", lookup={"n": Notice("retry")}).pipe(
+        ops.progress(every=2)
+    )
+    assert reports(marbles.run(stream)) == [(12.0, Progress(2, 12.0, 0.5))]
+
+
+def test_k5_time_in_which_the_stream_is_held_is_not_the_models(marbles: Marbles) -> None:
+    marbles.at(3.5, marbles.valve.close)
+    marbles.at(9.5, marbles.valve.open)
+    source = marbles.cold("S-a------b-c-d-e|")
+    told = [report for _, report in reports(marbles.run(source.pipe(ops.progress(2, 8))))]
+    assert [(r.elapsed, r.tokens_per_second) for r in told] == [(9.0, 2 / 9), (13.0, 4 / 12.5)]
+
+
+def test_k5_a_stream_that_is_held_from_the_beginning(marbles: Marbles) -> None:
+    marbles.valve.close()
+    marbles.at(6, marbles.valve.open)
+    source = marbles.cold("S-------a-b|")
+    assert reports(marbles.run(source.pipe(ops.progress(2)))) == [
+        (10.0, Progress(2, 10.0, 2 / 4)),
+    ]
+
+
+def test_what_comes_while_the_valve_is_closed_took_its_time(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    marbles.at(12, marbles.valve.open)
+    source = marbles.cold("S-a-b-c-d---------e|")
+    told = [report for _, report in reports(marbles.run(source.pipe(ops.progress(1))))]
+    speeds = [r.tokens_per_second for r in told]
+    assert speeds == pytest.approx([1 / 2, 2 / 4, 3 / 6, 4 / 8, 5 / 14])
 
 
 def test_another_notice_changes_nothing(marbles: Marbles) -> None:
@@ -110,13 +152,13 @@ def test_sources_are_counted_each_for_itself(marbles: Marbles) -> None:
 
 
 def test_two_subscriptions_have_clocks_of_their_own(marbles: Marbles) -> None:
-    stream = marbles.cold("-a|").pipe(ops.progress(every=1))
+    stream = marbles.cold("S-a|").pipe(ops.progress(every=1))
     first = marbles.subscribe(stream)
     marbles.advance_to(5)
     second = marbles.subscribe(stream)
     marbles.advance_to(9)
-    assert reports(first.events) == [(1.0, Progress(1, 1.0, 1.0))]
-    assert reports(second.events) == [(6.0, Progress(1, 1.0, 1.0))]
+    assert reports(first.events) == [(2.0, Progress(1, 2.0, 0.5))]
+    assert reports(second.events) == [(7.0, Progress(1, 2.0, 0.5))]
 
 
 def test_disposal_and_demand_reach_the_source(marbles: Marbles) -> None:
