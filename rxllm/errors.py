@@ -113,7 +113,17 @@ class RxLLMError(Exception):
 
 
 class BadRequestError(RxLLMError, ValueError):
-    """What was asked for can't be right, whichever model is asked."""
+    """What was asked for can't be right, whichever model is asked.
+
+    Attributes:
+        field: the field of the `Request` that can't be (`"max_tokens"`), where it is one.
+    """
+
+    field: str | None = None
+
+    def __init__(self, message: str = "", field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class NoEventLoopError(RxLLMError, RuntimeError):

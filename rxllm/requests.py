@@ -157,16 +157,17 @@ def as_request(prompt: Prompt, **options: Any) -> Request:
 def _messages(prompt: object) -> list[Message]:
     if isinstance(prompt, str):
         if not prompt.strip():
-            raise BadRequestError("the prompt is empty")
+            raise BadRequestError("the prompt is empty", "messages")
         return [Message("user", prompt)]
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
         raise BadRequestError(
-            f"a prompt is a text, a sequence of messages or a Request, not {type(prompt).__name__}"
+            f"a prompt is a text, a sequence of messages or a Request, not {type(prompt).__name__}",
+            "messages",
         )
     try:
         return msgspec.convert(list(prompt), list[Message], from_attributes=True)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"a message is not right: {error}") from None
+        raise BadRequestError(f"a message is not right: {error}", "messages") from None
 
 
 def _nearest(name: str) -> str:
@@ -185,39 +186,42 @@ _RANGES: dict[str, tuple[str, float, float]] = {
 
 def _check(request: Request) -> None:
     if not request.messages:
-        raise BadRequestError("there is no message in the request")
+        raise BadRequestError("there is no message in the request", "messages")
     for name, (words, low, high) in _RANGES.items():
         value = getattr(request, name)
         if value is not None and not low <= value <= high:
-            raise BadRequestError(f"{name} is {words}, not {value}")
+            raise BadRequestError(f"{name} is {words}, not {value}", name)
     if request.top_p is not None and not 0 < request.top_p <= 1:
-        raise BadRequestError(f"top_p is above 0, and 1 at most, not {request.top_p}")
+        raise BadRequestError(f"top_p is above 0, and 1 at most, not {request.top_p}", "top_p")
     if request.repeat_penalty is not None and not 0 < request.repeat_penalty < float("inf"):
-        raise BadRequestError(f"repeat_penalty is above 0, not {request.repeat_penalty}")
+        words = f"repeat_penalty is above 0, not {request.repeat_penalty}"
+        raise BadRequestError(words, "repeat_penalty")
     for message in request.messages:
         if message.tool_call_id is not None and message.role != "tool":
-            raise BadRequestError(f"a {message.role} message answers no tool call")
+            words = f"a {message.role} message answers no tool call"
+            raise BadRequestError(words, "messages")
         try:
             message.text.encode()
         except UnicodeEncodeError:
             raise BadRequestError(
-                "a message holds half of a surrogate pair: it is no text"
+                "a message holds half of a surrogate pair: it is no text", "messages"
             ) from None
     if not all(request.stop):
-        raise BadRequestError("a stop sequence is empty")
+        raise BadRequestError("a stop sequence is empty", "stop")
     _check_tools(request)
 
 
 def _check_tools(request: Request) -> None:
     names = [tool.name for tool in request.tools]
     if len(set(names)) < len(names):
-        raise BadRequestError(f"two tools have one name: {sorted(names)}")
+        raise BadRequestError(f"two tools have one name: {sorted(names)}", "tools")
     choice = request.tool_choice
     if choice is not None and not names:
-        raise BadRequestError("there is a tool_choice, and no tools")
+        raise BadRequestError("there is a tool_choice, and no tools", "tool_choice")
     if choice is not None and choice not in {"auto", "none", "required", *names}:
         raise BadRequestError(
-            f"tool_choice is auto, none, required, or the name of one of the tools, not {choice!r}"
+            f"tool_choice is auto, none, required, or the name of one of the tools, not {choice!r}",
+            "tool_choice",
         )
 
 

@@ -128,17 +128,12 @@ class Catalogue:
         }
         if options.response_format is not None:
             given["response_format"] = options.response_format
-        if options.stop == "" or not all(options.stop):
-            raise InvalidMessageError("a stop sequence is empty", "stop")
         field = "prompt" if isinstance(prompt, str) else "messages"
         try:
-            messages = as_request(prompt)
+            request = as_request(prompt, **given, **more)
         except BadRequestError as error:
-            raise InvalidMessageError(str(error), field) from None
-        try:
-            request = as_request(messages, **given, **more)
-        except BadRequestError as error:
-            raise InvalidMessageError(str(error), _field_of(str(error))) from None
+            wrong = field if error.field == "messages" else _camel_case(error.field)
+            raise InvalidMessageError(str(error), wrong) from None
         self._check(request, field)
         return request
 
@@ -213,10 +208,9 @@ class Catalogue:
             )
 
 
-def _field_of(message: str) -> str | None:
-    """The option that an error of `as_request` is about, as it is called on the wire."""
-    first, *_ = message.split(" ", 1)
-    if first not in Request.__struct_fields__:
+def _camel_case(name: str | None) -> str | None:
+    """The name of an option, as it is on the wire."""
+    if name is None:
         return None
-    head, *tail = first.split("_")
+    head, *tail = name.split("_")
     return head + "".join(map(str.capitalize, tail))

@@ -44,17 +44,9 @@ _T = TypeVar("_T")
 class TooLargeError(errors.BadRequestError):
     """A request is above a limit of the server. `field` is what is too long."""
 
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
-
 
 class InvalidMessageError(errors.BadRequestError):
     """A body or a message is no JSON, or not of the form that is asked for."""
-
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 class RefusedError(RxLLMError):
