@@ -154,8 +154,9 @@ class Guard:
             status=204,
             headers={
                 "Access-Control-Allow-Methods": "GET, POST, DELETE",
-                "Access-Control-Allow-Headers": (
-                    "Authorization, Content-Type, Last-Event-ID, X-API-Key"
+                # All that is asked for: an SDK in a page has headers of its own.
+                "Access-Control-Allow-Headers": request.headers.get(
+                    "Access-Control-Request-Headers", "Authorization, Content-Type"
                 ),
                 "Access-Control-Max-Age": "600",
             },

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any
+from typing import Literal
 
 import msgspec
 from aiohttp import web
@@ -33,11 +32,6 @@ async def cancel_stream(request: web.Request) -> web.Response:
 
     One that has ended is left as it is, and its status says how it did.
     """
-    stream_id = request.match_info["id"]
-    with suppress(StreamNotFoundError):
-        status = (await request.app[STREAMS].describe(stream_id)).status
-        if status in ("completed", "failed"):
-            return json_response(StreamState(id=stream_id, status=status))
     return await _act(request, "cancel", "cancelled")
 
 
@@ -66,14 +60,21 @@ routes = [
 ]
 
 
-async def _act(request: web.Request, what: str, status: Any) -> web.Response:
+async def _act(
+    request: web.Request, what: str, status: Literal["running", "paused", "cancelled"]
+) -> web.Response:
     stream_id = request.match_info["id"]
+    store = request.app[STREAMS]
     try:
-        await getattr(request.app[STREAMS], what)(stream_id)
+        ended = (await store.describe(stream_id)).status
+        await getattr(store, what)(stream_id)
     except StreamNotFoundError:
         # Of a WebSocket connection, a room, or a request that waits for the whole answer.
         registry = request.app[MODELS].registry
         if stream_id not in registry:
             raise
+        ended = registry[stream_id].status
         getattr(registry[stream_id], what)()
-    return json_response(StreamState(id=stream_id, status=status))
+    return json_response(
+        StreamState(id=stream_id, status=ended if ended in ("completed", "failed") else status)
+    )

@@ -213,3 +213,5 @@ async def test_to_cancel_what_has_completed_says_so() -> None:
         await (await client.get("/stream", params={**PROMPT, "id": "mine"})).read()
         assert (await (await client.delete("/streams/mine")).json())["status"] == "completed"
         assert (await streams(client))["mine"].status == "completed"
+        await client.post("/generate", json=PROMPT)  # kept by nobody
+        assert (await (await client.delete("/streams/stream-1")).json())["status"] == "completed"
