@@ -3,14 +3,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROMPT ?= Tell me a story about a robot who learns to paint
 
-.PHONY: help run test lint bench readme clean
+.PHONY: help run test lint bench load readme clean
 
 help:
 	@echo "make run    stream a story from the bundled model to this terminal"
 	@echo "make test   install what the tests need, and run them all"
 	@echo "make lint   formatting, lint, types, import rules"
 	@echo "make bench  the benchmarks, as ratios measured side by side"
-	@echo "make readme write the catalogue of operators into the README"
+	@echo "make load   500 clients of the server at once, for 30 s"
+	@echo "make readme write the catalogue of operators and the table of messages into the README"
 
 run: $(VENV)/.installed-base
 	@$(BIN)/rxllm run "$(PROMPT)"
@@ -27,6 +28,9 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks
+
+load: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.benchmarks.load
 
 readme: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.readme_catalogue

@@ -1,6 +1,7 @@
-"""The README's catalogue of operators, made from their docstrings: `make readme`.
+"""What of the README is made from the program: `make readme`.
 
-A test compares it with what stands there.
+The catalogue of operators, from their docstrings, and the table of messages. A test compares them
+with what stands there.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rxllm import operators as ops
+from tests.readme_messages import messages
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- catalogue: made by `make readme` -->\n", "<!-- end of the catalogue -->\n"
 
 
 def catalogue() -> str:
@@ -24,9 +25,13 @@ def catalogue() -> str:
     return "".join(_family(name) for name in _families())
 
 
-def in_readme(text: str) -> str:
-    """What stands between the two marks."""
-    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+def split(text: str, name: str) -> tuple[str, str, str]:
+    """The README before a section, the section between its two marks, and what follows."""
+    begin, end = f"<!-- {name}: made by `make readme` -->\n", f"<!-- end of the {name} -->\n"
+    before, mark, rest = text.partition(begin)
+    section, end_mark, after = rest.partition(end)
+    assert end_mark, f"the README has no section {name!r}"
+    return before + mark, section, end_mark + after
 
 
 def _families() -> list[str]:
@@ -78,11 +83,16 @@ class _Named(str):
     __repr__ = str.__str__
 
 
+SECTIONS = {"catalogue": catalogue, "messages": messages}
+
+
 def main() -> None:
-    """Write the section into the README."""
+    """Write the sections into the README."""
     text = README.read_text(encoding="utf-8")
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    README.write_text(text[:begin] + catalogue() + text[end:], encoding="utf-8")
+    for name, section in SECTIONS.items():
+        before, _, after = split(text, name)
+        text = before + section() + after
+    README.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

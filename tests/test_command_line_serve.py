@@ -120,6 +120,14 @@ def test_an_api_key_is_asked_for(serve: Serve) -> None:
     assert status(f"{url}models", Authorization="Bearer s3cret") == 200
 
 
+def test_limits_and_settings_are_options(serve: Serve) -> None:
+    _, url = serve(
+        "--limit", "prompt_characters=3", "--limit", "grace=0", "--setting", "shutdown=0.5"
+    )
+    assert status(f"{url}stream?prompt=Hi&maxTokens=1") == 200
+    assert status(f"{url}stream?prompt=Hello") == 413
+
+
 def test_what_can_not_be_served_is_said_in_one_line(serve: Serve) -> None:
     _, url = serve("--model", "slow")
     port = url.rstrip("/").rpartition(":")[2]
@@ -127,6 +135,12 @@ def test_what_can_not_be_served_is_said_in_one_line(serve: Serve) -> None:
         (["--port", port], 1, "in use"),
         (["--model", "nothing"], 2, "there is no model"),
         (["--cors", "nowhere"], 2, "origin"),
+        (["--limit", "streams"], 2, "--limit is NAME=VALUE"),
+        (["--limit", "stream=5"], 2, "did you mean streams?"),
+        (["--limit", "streams=5", "--limit", "streams=6"], 2, "given twice"),
+        (["--limit", "streams=many"], 2, "streams is a whole number, not 'many'"),
+        (["--setting", "queue=0.5"], 2, "queue is a whole number, not '0.5'"),
+        (["--setting", "total=0"], 2, "total is a number of seconds"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "rxllm", "serve", *arguments],

@@ -2,24 +2,51 @@
 
 >>> from rxllm.server import create_app
 >>> app = create_app()  # then aiohttp.web.run_app(app), or other.add_subapp("/llm/", app)
+
+`serve` runs an application until a signal, `drain` lets its streams finish. What holds the streams
+is a `StreamStore`, of which `MemoryStreams` is one: it hands out `Begun` streams, and their events
+as `Frame`s. The messages are in `rxllm.server.messages`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from rxllm.server.limits import Limits
 
 if TYPE_CHECKING:
+    from rxllm.server._serve import serve
     from rxllm.server.app import create_app, drain
+    from rxllm.server.memory import MemoryStreams
+    from rxllm.server.streams import Begun, Frame, StreamStore
 
-__all__ = ["Limits", "create_app", "drain"]
+__all__ = [
+    "Begun",
+    "Frame",
+    "Limits",
+    "MemoryStreams",
+    "StreamStore",
+    "create_app",
+    "drain",
+    "serve",
+]
+
+# They import aiohttp, which those who only want the messages need not.
+_LATER: Final = {
+    "Begun": "streams",
+    "Frame": "streams",
+    "MemoryStreams": "memory",
+    "StreamStore": "streams",
+    "create_app": "app",
+    "drain": "app",
+    "serve": "_serve",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # They import aiohttp, which those who only want the messages need not.
-    if name in ("create_app", "drain"):
-        from rxllm.server import app
-
-        return getattr(app, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"rxllm.server.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value

@@ -2,18 +2,29 @@
 
 Everything is JSON with camelCase names, tagged by `type`, defaults left out. The chunks of
 `rxllm.chunks` go out as they are; the messages here are what stands around them. The JSON Schema
-and the OpenAPI document of the server are generated from these classes.
+and the OpenAPI document of the server are generated from these classes, and so is the table of
+messages in the README (`make readme`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
-from rxllm.chunks import FinishReason, Usage
-from rxllm.messages import Message
-from rxllm.requests import ModelInfo, Strategy
+from rxllm.requests import ModelInfo
+from rxllm.server.http_messages import (
+    Asked,
+    Conversation,
+    Generated,
+    Health,
+    Options,
+    StreamList,
+    StreamQuery,
+    StreamRequest,
+    StreamSummary,
+)
 from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk
 
 __all__ = [
@@ -23,6 +34,7 @@ __all__ = [
     "Connected",
     "Failed",
     "Generated",
+    "Health",
     "Join",
     "Joined",
     "Leave",
@@ -42,40 +54,22 @@ __all__ = [
     "Stop",
     "StreamChunk",
     "StreamList",
+    "StreamQuery",
     "StreamRequest",
     "StreamState",
     "StreamSummary",
     "Typing",
 ]
 
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-
-
-class Options(
-    msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
-):
-    """How a stream is asked for. What is left out is the model's, or the server's, to choose."""
-
-    model: str | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: tuple[str, ...] | str = ()
-    seed: int | None = None
-    strategy: Strategy | None = None
-    response_format: Literal["json"] | dict[str, Any] | None = None
-
-
-class StreamRequest(Options, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /stream`, `POST /api/stream` and `POST /generate`.
-
-    Exactly one of `prompt` and `messages`.
-    """
-
-    prompt: str | None = None
-    messages: tuple[Message, ...] | None = None
+_Text = Annotated[str, Meta(min_length=1, description="what is said")]
+_Id = Annotated[
+    str, Meta(min_length=1, max_length=100, description="of the stream, in this connection")
+]
+_Room = Annotated[str, Meta(min_length=1, max_length=60, description="the room's name")]
+_Name = Annotated[str, Meta(min_length=1, max_length=60, description="who it is, in this room")]
+_Participants = Annotated[tuple[str, ...], Meta(description="all who are in the room now")]
+_ModelInfos = Annotated[tuple[ModelInfo, ...], Meta(description="what may be asked")]
+_Default = Annotated[str, Meta(description="the model that is asked when a request names none")]
 
 
 # From a client of the WebSocket.
@@ -99,8 +93,8 @@ class Start(_FromClient, tag="start"):
     """
 
     id: _Id
-    prompt: str | None = None
-    messages: tuple[Message, ...] | None = None
+    prompt: Asked = None
+    messages: Conversation = None
     options: Options = msgspec.field(default_factory=Options)
 
 
@@ -144,29 +138,29 @@ class SendChat(_FromClient, tag="chat"):
 class Join(_FromClient, tag="join"):
     """Enter a room, under a name."""
 
-    room: _Name
+    room: _Room
     name: _Name
 
 
 class Leave(_FromClient, tag="leave"):
     """Leave a room."""
 
-    room: _Name
+    room: _Room
 
 
 class Say(_FromClient, tag="say"):
     """Say something in a room. The model answers when it is addressed or asked."""
 
-    room: _Name
+    room: _Room
     text: _Text
 
 
 class Typing(_FromClient, tag="typing"):
     """Whether somebody is writing in a room. From the server it bears the name, and only there."""
 
-    room: _Name
+    room: _Room
     typing: bool
-    name: str | None = None
+    name: Annotated[str | None, Meta(description="who writes")] = None
 
 
 ClientMessage: TypeAlias = (
@@ -186,17 +180,17 @@ class _FromServer(
 class Connected(_FromServer, tag="connected"):
     """The first message of a connection: what can be done here."""
 
-    capabilities: tuple[str, ...]
-    models: tuple[ModelInfo, ...]
-    default_model: str
-    welcome: str = ""
+    capabilities: Annotated[tuple[str, ...], Meta(description="what this server can do")]
+    models: _ModelInfos
+    default_model: _Default
+    welcome: Annotated[str, Meta(description="a line to show")] = ""
 
 
 class Models(_FromServer, tag="models"):
     """What models there are."""
 
-    models: tuple[ModelInfo, ...]
-    default_model: str
+    models: _ModelInfos
+    default_model: _Default
 
 
 class StreamState(_FromServer, tag="state"):
@@ -215,18 +209,18 @@ class ChatMessage(_FromServer, tag="chat_message"):
 
     id: str
     text: str
-    history: int  # exchanges that are kept
+    history: Annotated[int, Meta(description="exchanges that are kept")]
 
 
 class RoomMessage(_FromServer, tag="room_message"):
     """Something was said in a room. The model's messages begin as a stream of the same `id`."""
 
     room: str
-    id: str
-    name: str
+    id: Annotated[str, Meta(description="of this message")]
+    name: Annotated[str, Meta(description="who has said it")]
     text: str
-    timestamp: float
-    bot: bool = False
+    timestamp: Annotated[float, Meta(description="in Unix seconds")]
+    bot: Annotated[bool, Meta(description="whether the model has said it")] = False
 
 
 class Joined(_FromServer, tag="joined"):
@@ -234,8 +228,10 @@ class Joined(_FromServer, tag="joined"):
 
     room: str
     name: str
-    participants: tuple[str, ...]
-    history: tuple[RoomMessage, ...] = ()
+    participants: _Participants
+    history: Annotated[
+        tuple[RoomMessage, ...], Meta(description="what was said last, oldest first")
+    ] = ()
 
 
 class Left(_FromServer, tag="left"):
@@ -243,40 +239,7 @@ class Left(_FromServer, tag="left"):
 
     room: str
     name: str
-    participants: tuple[str, ...]
-
-
-class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """The answer of `POST /generate`."""
-
-    text: str
-    tokens: int
-    seconds: float
-    model: str | None = None
-    finish_reason: FinishReason | None = None
-    usage: Usage | None = None
-
-
-class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """What is known of a stream, in `GET /streams`. Times are in Unix seconds, `position` is that
-    of its last event; `readers` counts those who read it now."""
-
-    id: str
-    status: Literal["ready", "running", "paused", "completed", "failed", "cancelled"]
-    started: float
-    last_activity: float
-    duration: float
-    model: str | None = None
-    position: int | None = None
-    readers: int | None = None
-
-
-class StreamList(msgspec.Struct, kw_only=True, rename="camel"):
-    """The answer of `GET /streams`. Those without a `position` belong to a WebSocket connection, or
-    a request that waits for the whole answer; they can be stopped, and not read."""
-
-    streams: tuple[StreamSummary, ...]
-    draining: bool = False
+    participants: _Participants
 
 
 ServerMessage: TypeAlias = (

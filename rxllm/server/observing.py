@@ -9,6 +9,7 @@ from aiohttp import web
 import rxllm
 from rxllm.server.app_keys import MODELS
 from rxllm.server.failures import RefusedError, json_response
+from rxllm.server.messages import Health
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -28,8 +29,11 @@ def new_metrics() -> CollectorRegistry | None:
 async def health(request: web.Request) -> web.Response:
     """`GET /healthz`: 200, or 503 once the server is being shut down."""
     registry = request.app[MODELS].registry
-    status = "draining" if registry.refusing else "ok"
-    value = {"status": status, "streams": len(registry.active), "version": rxllm.__version__}
+    value = Health(
+        status="draining" if registry.refusing else "ok",
+        streams=len(registry.active),
+        version=rxllm.__version__,
+    )
     return json_response(value, 503 if registry.refusing else 200)
 
 

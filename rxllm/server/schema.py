@@ -12,33 +12,55 @@ import rxllm
 from rxllm.chunks import Chunk
 from rxllm.server.messages import (
     ClientMessage,
+    Complete,
     Failed,
     Generated,
+    Health,
     Models,
     ServerMessage,
+    StreamChunk,
     StreamList,
+    StreamQuery,
     StreamRequest,
     StreamState,
+)
+from rxllm.server.openai_answers import (
+    Completion,
+    CompletionEvent,
+    ListedModel,
+    ListedModels,
+    OpenAIError,
 )
 from rxllm.server.openai_messages import CompletionRequest
 
 __all__ = ["json_schema", "openapi", "routes"]
 
-_TYPES: Final[dict[str, Any]] = {
+_UNIONS: Final[dict[str, Any]] = {
     "ClientMessage": ClientMessage,
     "ServerMessage": ServerMessage,
+    "StreamMessage": StreamChunk | Complete | Failed,
     "AnyChunk": Chunk,
-    "StreamRequest": StreamRequest,
-    "Generated": Generated,
-    "StreamList": StreamList,
-    "CompletionRequest": CompletionRequest,
 }
+_OTHERS: Final = (
+    StreamRequest,
+    Generated,
+    Models,
+    StreamList,
+    StreamState,
+    Health,
+    CompletionRequest,
+    Completion,
+    CompletionEvent,
+    ListedModel,
+    ListedModels,
+    OpenAIError,
+)
 
 
 @cache
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of all messages: `$defs` holds one for each class, and the unions
-    `ClientMessage`, `ServerMessage` and `AnyChunk`."""
+    `ClientMessage`, `ServerMessage`, `StreamMessage` and `AnyChunk`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "rxllm-messages",
@@ -90,17 +112,17 @@ def _document(value: dict[str, Any], content_type: str) -> web.Response:
 def _definitions(template: str) -> dict[str, Any]:
     # Two classes may have one name (the chunk `Start`, and the message): msgspec tells them apart
     # by their modules, and the dots of these are no part of a component's name.
-    kinds = [*_TYPES.values(), Failed, Models, StreamState]
+    kinds = [*_UNIONS.values(), *_OTHERS]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=template)
-    unions = dict(zip(_TYPES, schemas, strict=False))
-    named = {**components, **{name: it for name, it in unions.items() if name not in components}}
+    named = {**components, **dict(zip(_UNIONS, schemas, strict=False))}
     return {_short(name): _renamed(schema, template) for name, schema in named.items()}
 
 
 def _short(name: str) -> str:
     *_, module, short = ("", *name.split("."))
-    prefix = {"chunks": "Chunk", "messages": "Client"}.get(module.removeprefix("_"), "")
-    return prefix + short.removeprefix("_")
+    if short.startswith("_"):  # a part of what OpenAI's clients send and get
+        return "OpenAI" + short.removeprefix("_")
+    return {"chunks": "Chunk", "messages": "Client"}.get(module, "") + short
 
 
 def _renamed(schema: Any, template: str) -> Any:
@@ -116,63 +138,84 @@ def _renamed(schema: Any, template: str) -> Any:
 
 
 def _paths() -> dict[str, Any]:
-    prompt = _query("prompt", "string")
-    options = [
-        _query(name, kind)
-        for name, kind in (
-            ("id", "string"),
-            ("model", "string"),
-            ("maxTokens", "integer"),
-            ("temperature", "number"),
-            ("topP", "number"),
-            ("seed", "integer"),
-            ("strategy", "string"),
-            ("responseFormat", "string"),
-        )
-    ]
-    options.append({"name": "stop", "in": "query", "schema": _STOPS})
+    return {**_stream_paths(), **_list_paths(), **_openai_paths(), **_health_paths()}
+
+
+def _stream_paths() -> dict[str, Any]:
     last_id = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}}
-    after = [last_id, _query("after", "integer")]
+    after = {"name": "after", "in": "query", "schema": {"type": "integer"}}
     ask = _body("StreamRequest")
-    events = _answer("`chunk` events, then `complete` or `error`.", "ServerMessage", _SSE)
-    lines = _answer("A message a line; the last has the text.", "ServerMessage", _NDJSON)
-    sse_query = {"parameters": [prompt, *options, *after]}
+    events = _answer("Events: the `data` of each is one of these.", "StreamMessage", _SSE)
+    lines = _answer("A message a line; the last has the text.", "StreamMessage", _NDJSON)
+    from_query = _resumable("A stream, as server-sent events", events, [*_query(), last_id])
+    resumed = _resumable("Go on with a stream, or join it", events, [_ID, last_id, after])
     return {
         "/stream": {
-            "get": _resumable("A stream, as server-sent events", events, **sse_query),
+            "get": from_query,
             "post": _operation("A stream, as server-sent events", events, **ask),
         },
-        "/stream/{id}": {
-            "get": _resumable("Go on with a stream, or join it", events, parameters=[_ID, *after])
-        },
+        "/stream/{id}": {"get": resumed},
         "/api/stream": {"post": _operation("A stream, as NDJSON", lines, **ask)},
         "/generate": {"post": _operation("A whole answer", _answer("It.", "Generated"), **ask)},
+    }
+
+
+def _list_paths() -> dict[str, Any]:
+    return {
         "/streams": {"get": _operation("All streams", _answer("They.", "StreamList"))},
         "/streams/{id}": {"delete": _act("Cancel a stream")},
         "/streams/{id}/pause": {"post": _act("Hold a stream")},
         "/streams/{id}/resume": {"post": _act("Let a stream go on")},
         "/models": {"get": _operation("What may be asked", _answer("The models.", "Models"))},
-        "/v1/chat/completions": {
-            "post": _operation(
-                "OpenAI's chat completions",
-                {"description": "As OpenAI answers."},
-                **_body("CompletionRequest"),
-            )
-        },
-        "/v1/models": {"get": _operation("As OpenAI lists them", {"description": "The models."})},
-        "/healthz": {"get": _operation("200, or 503 while it drains", {"description": "Health."})},
-        "/metrics": {"get": _operation("For Prometheus", {"description": "Text format."})},
     }
 
 
+def _openai_paths() -> dict[str, Any]:
+    whole = _answer("It, or with `stream` its events, then `[DONE]`.", "Completion")
+    events = [_ref("CompletionEvent"), _ref("OpenAIError")]
+    whole["content"][_SSE] = {"schema": {"anyOf": events}}
+    listed = _answer("They.", "ListedModels")
+    model = _answer("It.", "ListedModel")
+    failure = _answer("What is wrong, as OpenAI says it.", "OpenAIError")
+    return {
+        "/v1/chat/completions": {
+            "post": _operation(
+                "A chat completion", whole, failure=failure, **_body("CompletionRequest")
+            )
+        },
+        "/v1/models": {"get": _operation("The models", listed, failure=failure)},
+        "/v1/models/{id}": {
+            "get": _operation("A model", model, failure=failure, parameters=[_ID]),
+        },
+    }
+
+
+def _health_paths() -> dict[str, Any]:
+    health = _operation("Whether it takes streams", _answer("It does.", "Health"))
+    health["responses"]["503"] = _answer("It is being shut down.", "Health")
+    text = {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": _TEXT}}}
+    return {"/healthz": {"get": health}, "/metrics": {"get": _operation("Metrics", text)}}
+
+
 _SSE: Final = "text/event-stream"
-_STOPS: Final = {"type": "array", "items": {"type": "string"}}
 _NDJSON: Final = "application/x-ndjson"
+_TEXT: Final = {"type": "string"}
 _ID: Final = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _query(name: str, kind: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": {"type": kind}}
+def _query() -> list[dict[str, Any]]:
+    """The options of `GET /stream`: a value in a query is never null."""
+    (_,), components = msgspec.json.schema_components([StreamQuery])
+    options = []
+    for name, schema in components["StreamQuery"]["properties"].items():
+        kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+        kind = next((kind for kind in kinds if kind.get("type") == "array"), kinds[0])
+        kind = {key: value for key, value in kind.items() if key not in ("default", "description")}
+        if "enum" in kind:
+            kind["enum"] = [value for value in kind["enum"] if value is not None]
+        description = schema["description"]
+        options.append({"name": name, "in": "query", "description": description, "schema": kind})
+    return options
 
 
 def _ref(name: str) -> dict[str, Any]:
@@ -192,12 +235,16 @@ def _act(summary: str) -> dict[str, Any]:
     return _operation(summary, _answer("What has become of it.", "StreamState"), parameters=[_ID])
 
 
-def _operation(summary: str, success: dict[str, Any], **more: Any) -> dict[str, Any]:
-    failure = _answer("What is wrong: see `code` and `field`.", "Failed")
+def _operation(
+    summary: str, success: dict[str, Any], *, failure: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    failure = failure or _answer("What is wrong: see `code` and `field`.", "Failed")
     return {"summary": summary, "responses": {"200": success, "default": failure}, **more}
 
 
-def _resumable(summary: str, success: dict[str, Any], **more: Any) -> dict[str, Any]:
-    operation = _operation(summary, success, **more)
+def _resumable(
+    summary: str, success: dict[str, Any], parameters: list[dict[str, Any]]
+) -> dict[str, Any]:
+    operation = _operation(summary, success, parameters=parameters)
     operation["responses"]["204"] = {"description": "Nothing more to come: do not reconnect."}
     return operation

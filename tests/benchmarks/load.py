@@ -22,8 +22,7 @@ SERVER = """
 import asyncio, sys
 from rxllm import Settings
 from rxllm.models.scripted import ScriptedModel
-from rxllm.server import Limits, create_app
-from rxllm.server.serve import serve
+from rxllm.server import Limits, create_app, serve
 
 clients, seconds = int(sys.argv[1]), float(sys.argv[2])
 words = [" word"] * int(20 * seconds)

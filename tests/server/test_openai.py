@@ -221,7 +221,7 @@ async def test_a_failure_on_the_way_is_raised_too() -> None:
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"temperature": 9}, "temperature"),
-        ({"messages": []}, None),
+        ({"messages": []}, "messages"),
         ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
         ({"tool_choice": "required"}, None),
     ],

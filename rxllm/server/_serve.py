@@ -1,0 +1,118 @@
+"""`rxllm serve`: the server as a program of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from aiohttp import web
+
+from rxllm.server.app import drain
+from rxllm.server.app_keys import MODELS
+
+__all__ = ["is_loopback", "serve"]
+
+_KEEP_ALIVE: Final = 30.0
+_BACKLOG: Final = 1024
+_CLEAN_UP: Final = 5.0
+
+
+async def serve(
+    app: web.Application,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Serve `app` until SIGTERM or Ctrl-C; then drain it, and return.
+
+    On the first signal no new streams are taken (503, with `Retry-After`, and so says `/healthz`),
+    and those that live get `settings.shutdown` seconds. Another SIGTERM changes nothing; a Ctrl-C
+    after the first signal cancels what is left.
+
+    A connection that has sent no whole request head within 30 s, or nothing at all since its last
+    one, is closed; a body has `limits.body_seconds`.
+
+    Args:
+        app: made by `create_app`.
+        host: a name or an address to listen on.
+        port: 0 takes a free one.
+        say: told the URL once the server listens, and what it waits for at its end.
+
+    Raises:
+        OSError: it can't listen there.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=_KEEP_ALIVE,
+        lingering_time=_CLEAN_UP,
+        shutdown_timeout=_CLEAN_UP,
+    )
+    await runner.setup()
+    with _signals(app) as asked:
+        try:
+            await _serve(runner, host, port, asked, say)
+        finally:
+            await runner.cleanup()
+
+
+async def _serve(
+    runner: web.AppRunner,
+    host: str,
+    port: int,
+    asked: asyncio.Event,
+    say: Callable[[str], object],
+) -> None:
+    site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
+    await site.start()
+    for url in _urls(runner):
+        say(f"rxllm serves {url} (Ctrl-C ends it)")
+    await asked.wait()
+    registry = runner.app[MODELS].registry
+    if registry.active:
+        say(f"waiting for {len(registry.active)} stream(s); Ctrl-C cancels them")
+    await drain(runner.app)
+
+
+@contextmanager
+def _signals(app: web.Application) -> Iterator[asyncio.Event]:
+    """Set with the first signal. They are handled until all is cleaned up: one more of them must
+    not kill the process on its way."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    registry = app[MODELS].registry
+
+    def stop(number: int) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            registry.cancel_all()
+        asked.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield asked
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _urls(runner: web.AppRunner) -> list[str]:
+    urls = []
+    for address in runner.addresses:
+        host, port = address[0], address[1]
+        urls.append(f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/")
+    return urls
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach a server that listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

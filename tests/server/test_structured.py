@@ -1,0 +1,122 @@
+"""Structured answers and JSON over the server (row A7): asked for, and as chunks of a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+import rxllm
+from rxllm.chunks import Chunk, End, Json, Progress, Start, Token, ToolCall
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server import create_app
+from rxllm.server.messages import Complete, Failed, Generated, StreamChunk
+from tests.server.serving import all_events, decode, said, serving
+from tests.server.websocket_client import talking
+
+CHUNKS: tuple[Chunk, ...] = (
+    Token('{"name":'),
+    Json({"name": "M"}),
+    Token('"Mia"}'),
+    Json({"name": "Mia"}, complete=True),
+    ToolCall("c1", "weather", '{"ci', 0),
+    ToolCall("c1", "weather", '{"city":"Paris"}', 0, complete=True),
+    ToolCall("c2", "time", "{}", 1, complete=True),
+    End("tool_calls"),
+)
+CAT = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+ASKED: dict[str, Any] = {
+    "prompt": "Give me a JSON record of a cat",
+    "maxTokens": 120,
+    "temperature": 0,
+    "seed": 1,
+}
+
+
+async def over_sse(client: aiohttp.ClientSession) -> list[Any]:
+    async with client.post("/stream", json={"prompt": "Hi"}) as response:
+        return [event.message for event in await all_events(response)]
+
+
+async def over_ndjson(client: aiohttp.ClientSession) -> list[Any]:
+    async with client.post("/api/stream", json={"prompt": "Hi"}) as response:
+        return [decode(line) async for line in response.content]
+
+
+async def over_websocket(client: aiohttp.ClientSession) -> list[Any]:
+    async with talking(client) as talk:
+        await talk.send("start", id="a", prompt="Hi")
+        await talk.until("complete", id="a")
+        return [decode(msgspec.json.encode(message)) for message in talk.got]
+
+
+@pytest.mark.parametrize("read", [over_sse, over_ndjson, over_websocket])
+async def test_a7_json_and_tool_calls_come_as_the_model_said_them(read: Any) -> None:
+    async with serving(create_app({"tiny": ScriptedModel(CHUNKS, delay=0.001)})) as client:
+        *messages, last = await read(client)
+    chunks = [each.chunk for each in messages]
+    assert [each for each in chunks if not isinstance(each, Start | Progress)] == list(CHUNKS)
+    assert isinstance(last, Complete)
+    assert last.finish_reason == "tool_calls"
+
+
+async def test_a7_a_late_reader_gets_each_value_and_call_as_far_as_it_has_come() -> None:
+    async with serving(create_app({"tiny": ScriptedModel(CHUNKS)})) as client:
+        async with client.get("/stream", params={"prompt": "Hi", "id": "mine"}) as response:
+            await response.read()
+        async with client.get("/stream/mine") as response:
+            late = [event.message for event in await all_events(response)]
+    chunks = [each.chunk for each in late if isinstance(each, StreamChunk)]
+    assert Json({"name": "Mia"}, complete=True) in chunks
+    calls = [chunk for chunk in chunks if isinstance(chunk, ToolCall)]
+    assert [(call.name, call.arguments) for call in calls if call.complete] == [
+        ("weather", '{"city":"Paris"}'),
+        ("time", "{}"),
+    ]
+
+
+@asynccontextmanager
+async def llama() -> AsyncIterator[aiohttp.ClientSession]:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    async with serving(create_app({"tiny": rxllm.model("tiny/llama")})) as client:
+        yield client
+
+
+async def test_a7_json_mode_answers_with_json() -> None:
+    async with (
+        llama() as client,
+        client.get("/stream", params={**ASKED, "responseFormat": "json"}) as response,
+    ):
+        got = await all_events(response)
+    assert isinstance(json.loads(said(got)), dict)
+
+
+async def test_a7_an_answer_follows_a_schema() -> None:
+    async with (
+        llama() as client,
+        client.post("/generate", json={**ASKED, "responseFormat": CAT}) as response,
+    ):
+        answer = msgspec.json.decode(await response.read(), type=Generated)
+    assert set(json.loads(answer.text)) == {"name"}
+
+
+async def test_a7_a_schema_in_a_query_is_refused_and_told_to_take_post() -> None:
+    asked = {"prompt": "Hi", "responseFormat": json.dumps(CAT)}
+    async with (
+        serving(create_app({"tiny": ScriptedModel("x")})) as client,
+        client.get("/stream", params=asked) as response,
+    ):
+        refused = decode(await response.read())
+    assert isinstance(refused, Failed)
+    assert (response.status, refused.field) == (400, "responseFormat")
+    assert "takes POST /stream" in refused.message
