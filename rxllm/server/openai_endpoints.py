@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from reactivex import operators as rxo
 
+from rxllm.errors import BadRequestError
 from rxllm.requests import ModelInfo, Request
 from rxllm.server.answering import collect, first_frame, send_whole
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
@@ -44,7 +45,11 @@ async def completions(request: web.Request) -> web.StreamResponse:
     catalogue = request.app[MODELS]
     options = body.as_options()
     catalogue.find(options.model)
-    asked = catalogue.request(body.as_messages(), options, **body.further())
+    try:
+        asked = catalogue.request(body.as_messages(), options, **body.further())
+    except BadRequestError as error:
+        error.field = body.name_of(error.field)
+        raise
     name = options.model or catalogue.default
     with request.app[READERS].one_more():
         if body.stream:
@@ -53,7 +58,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
         stream = catalogue.ask(asked, options, progress=False)
         result = await collect(request, stream, answer.add)
         if result.finish_reason == "cancelled":
-            raise RefusedError("cancelled", "the stream was cancelled", 503)
+            raise RefusedError("cancelled", "the stream was cancelled", 409)
         return await send_whole(request, answer.whole(result))
 
 
@@ -99,9 +104,15 @@ routes = [
 
 
 def openai_error(message: Failed, status: int) -> web.Response:
-    """An error in OpenAI's form, which the SDK makes an exception of by its status."""
+    """An error in OpenAI's form, which the SDK makes an exception of by its status.
+
+    The SDK would ask again after any 409, 5xx and more: it is told whether that may help.
+    """
     body = OpenAIError(error=error_body(message, status))
-    return json_response(body, status, retry_headers(message, status))
+    headers = retry_headers(message, status)
+    return json_response(
+        body, status, {**headers, "x-should-retry": "true" if message.retryable else "false"}
+    )
 
 
 def _model(info: ModelInfo) -> ListedModel:

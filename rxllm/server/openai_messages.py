@@ -1,8 +1,8 @@
 """Requests and answers in the form of OpenAI's chat completions, as a server reads and writes them.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create. What a request says that is not
-named here is let be (`user`, `store`, `metadata`, ...); what would change the answer, and can't be
-done, is refused.
+named here is let be (`user`, `store`, `metadata`, ..., and `strict` of a schema, which is kept as
+well as a model can); what would change the answer, and can't be done, is refused.
 """
 
 from __future__ import annotations
@@ -85,7 +85,20 @@ _UNSUPPORTED: Final = (
     "functions",
     "function_call",
     "audio",
+    "prediction",
+    "reasoning_effort",
+    "verbosity",
+    "web_search_options",
 )
+
+
+_NAMES: Final[dict[str | None, str]] = {
+    "prompt": "messages",
+    "maxTokens": "max_tokens",
+    "topP": "top_p",
+    "responseFormat": "response_format",
+    "toolChoice": "tool_choice",
+}
 
 
 class CompletionRequest(msgspec.Struct):
@@ -114,6 +127,11 @@ class CompletionRequest(msgspec.Struct):
     function_call: Any = None
     modalities: list[str] | None = None
     audio: Any = None
+    prediction: Any = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    web_search_options: Any = None
+    parallel_tool_calls: bool | None = None
 
     @property
     def with_usage(self) -> bool:
@@ -126,9 +144,19 @@ class CompletionRequest(msgspec.Struct):
             raise InvalidMessageError("one answer at a time: n is 1", "n")
         if self.modalities not in (None, [], ["text"]):
             raise InvalidMessageError("answers are text: modalities is ['text']", "modalities")
+        if self.tools and self.parallel_tool_calls is False:
+            raise InvalidMessageError(
+                "how many tools are called is the model's to say", "parallel_tool_calls"
+            )
         for name in _UNSUPPORTED:
-            if getattr(self, name):
+            if getattr(self, name) not in (None, False, 0, [], {}):
                 raise InvalidMessageError(f"{name} is not supported here", name)
+
+    def name_of(self, field: str | None) -> str | None:
+        """What a field of ours is called in this request."""
+        if field == "maxTokens" and self.max_completion_tokens is not None:
+            return "max_completion_tokens"
+        return _NAMES.get(field, field)
 
     def as_messages(self) -> tuple[Message, ...]:
         """The conversation."""

@@ -16,7 +16,8 @@ from rxllm.chunks import End, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import ContextLengthError, OverloadedError, RateLimitError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
-from tests.server.serving import STORY, Stepwise, scripted, serving
+from rxllm.server.app_keys import MODELS
+from tests.server.serving import STORY, Stepwise, scripted, serving, until
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 CALLS = (
@@ -223,14 +224,37 @@ async def test_a_failure_on_the_way_is_raised_too() -> None:
         ({"temperature": 9}, "temperature"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
-        ({"tool_choice": "required"}, None),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"max_tokens": 10**6}, "max_tokens"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"top_p": 7}, "top_p"),
+        ({"stop": [""]}, "stop"),
+        ({"messages": [{"role": "user", "content": "x" * 100_001}]}, "messages"),
+        ({"tools": TOOLS, "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
     ],
 )
-async def test_what_can_not_be_done_is_400(more: dict[str, Any], field: str | None) -> None:
+async def test_what_can_not_be_done_is_400_or_413(more: dict[str, Any], field: str | None) -> None:
     async with sdk(scripted()) as client:
-        with pytest.raises(openai.BadRequestError) as raised:
+        with pytest.raises(openai.APIStatusError) as raised:
             await client.chat.completions.create(**{"model": "tiny", "messages": HI, **more})
+    assert raised.value.status_code in (400, 413)
     assert raised.value.param == field
+
+
+async def test_an_answer_that_was_cancelled_is_not_asked_for_again() -> None:
+    """By itself the SDK asks again after a 409 or a 5xx: nobody could stop such a stream."""
+    model = Stepwise()
+    app = create_app({"tiny": model})
+    async with sdk(app) as client:
+        again = client.with_options(max_retries=2)
+        asking = asyncio.create_task(again.chat.completions.create(model="tiny", messages=HI))
+        await until(lambda: model.active == 1)
+        (live,) = app[MODELS].registry.active
+        live.cancel()
+        with pytest.raises(openai.ConflictError, match="cancelled"):
+            await asking
+        assert model.active == 0
 
 
 async def test_an_unknown_model_and_a_wrong_key() -> None:
