@@ -43,8 +43,15 @@ function setUpTabs() {
       if (to !== undefined) go(tabs[(to + tabs.length) % tabs.length]);
     });
   }
-  addEventListener("hashchange", () => show(location.hash.slice(1)));
+  addEventListener("hashchange", () => {
+    const name = location.hash.slice(1);
+    if (tabs.some((tab) => tab.getAttribute("aria-controls") === name)) show(name);
+  });
   show(location.hash.slice(1));
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the hash is the tab's
+    document.getElementById("main").focus();
+  });
 }
 
 // Theme.
@@ -74,20 +81,33 @@ function setUpTheme() {
 
 // Models.
 
+/** Nobody can ask for more tokens than the context of a model has. */
+function limitTokens({ elements: { maxTokens, model, other } }) {
+  const asked = [model, other].filter((select) => select && !select.closest("label").hidden);
+  const lengths = asked.map((select) => Number(select.selectedOptions[0]?.dataset.context));
+  const known = lengths.filter((length) => length > 0);
+  maxTokens.max = known.length ? String(Math.min(...known)) : "";
+}
+
 async function setUpModels() {
   const selects = [...document.querySelectorAll("select.models")];
   try {
     const { models, defaultModel } = await client.models();
     for (const select of selects) {
-      const options = models.map(({ id, provider, description }) => {
+      const options = models.map(({ id, provider, description, contextLength }) => {
         const title = description ?? provider;
-        return h("option", { value: id, title, selected: id === defaultModel }, id);
+        const data = { context: contextLength ?? "" };
+        return h("option", { value: id, title, data, selected: id === defaultModel }, id);
       });
       select.replaceChildren(...options);
     }
     const other = document.querySelector("select[name=other]");
     const second = models.find(({ id }) => id !== defaultModel);
     if (second) other.value = second.id;
+    for (const form of document.querySelectorAll("form:has([name=maxTokens])")) {
+      form.addEventListener("change", () => limitTokens(form));
+      limitTokens(form);
+    }
   } catch (error) {
     if (!(error instanceof RxllmError) && !(error instanceof TypeError)) throw error;
     for (const select of selects) select.replaceChildren(h("option", { value: "" }, "default"));

@@ -1,41 +1,49 @@
 /** A conversation with a model, over the WebSocket. The server keeps its history. */
 
-import { announce, h, optionsOf, submitWithEnter } from "./dom.js";
+import { announce, h, optionsOf, stopWithEscape, submitWithEnter, switchOver } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { isRestart, textOf } from "./rxllm.js";
 
 /** What somebody said, in a log. */
 export class Said {
-  #text = h("div", { className: "text" });
+  #text = h("div", { className: "text", dir: "auto" });
   #markdown = new MarkdownView(this.#text);
+  /** @type {HTMLElement | undefined} */
+  #lost;
 
   /** @param {string} who @param {{mine?: boolean, plain?: string}} [options] */
   constructor(who, { mine = false, plain } = {}) {
-    const name = h("span", { className: "who" }, who);
+    const name = h("span", { className: "who", dir: "auto" }, who);
     this.element = h("div", { className: "said" }, name, this.#text);
     this.element.classList.toggle("mine", mine);
     if (plain !== undefined) {
       this.#text.classList.add("plain");
       this.#text.textContent = plain;
     } else {
-      this.element.dataset.state = "streaming";
+      this.begin();
     }
   }
 
-  /** What was said comes again. */
-  clear() {
+  get live() {
+    return this.element.dataset.state === "streaming";
+  }
+
+  /** It comes, from its beginning. */
+  begin() {
     this.#markdown.clear();
+    this.#lost?.remove();
+    this.element.dataset.state = "streaming";
   }
 
   /** @param {import("./rxllm.js").Chunk} chunk */
   take(chunk) {
-    if (isRestart(chunk)) this.clear();
+    if (isRestart(chunk)) this.#markdown.clear();
     this.#markdown.append(textOf(chunk));
   }
 
   /** The whole of it. @param {string} text */
   replace(text) {
-    this.#markdown.clear();
+    this.begin();
     this.#markdown.append(text);
     this.end();
   }
@@ -43,6 +51,13 @@ export class Said {
   end() {
     this.#markdown.flush();
     delete this.element.dataset.state;
+  }
+
+  /** The rest of it won't come. */
+  lose() {
+    this.end();
+    this.#lost = h("p", { className: "event bad" }, "The answer was lost.");
+    this.element.append(this.#lost);
   }
 }
 
@@ -115,7 +130,7 @@ export function setUpChat(connection) {
     const bubble = new Said(model.value || "model");
     log.add(bubble.element);
     stop.hidden = false;
-    send.disabled = true;
+    switchOver({ on: [], off: [send] }, text);
     const options = optionsOf({ elements: { model } });
     stream = connection.chat(said, (message) => take(bubble, message), options);
   }
@@ -124,8 +139,8 @@ export function setUpChat(connection) {
     if (message.type === "chunk") bubble.take(message.chunk);
     if (message.type !== "complete" && message.type !== "error") return;
     bubble.end();
-    stop.hidden = true;
     send.disabled = false;
+    switchOver({ on: [], off: [stop], hide: true }, text);
     if (message.type === "error") {
       log.event(`${message.message} (${message.code})`, true);
       announce(`The answer failed: ${message.message}`);
@@ -145,11 +160,16 @@ export function setUpChat(connection) {
     answer(said);
   });
   submitWithEnter(form);
-  stop.addEventListener("click", () => {
+
+  function end() {
+    if (stop.hidden) return;
     try {
       stream?.stop();
     } catch (error) {
       announce(error.message);
     }
-  });
+  }
+
+  stopWithEscape(panel, end);
+  stop.addEventListener("click", end);
 }

@@ -1,7 +1,17 @@
 /** The same prompt twice, side by side: streamed and plain, or two models. */
 
-import { announce, duration, h, optionsOf, submitWithCtrlEnter } from "./dom.js";
+import {
+  announce,
+  duration,
+  h,
+  optionsOf,
+  selectExample,
+  stopWithEscape,
+  submitWithCtrlEnter,
+  switchOver,
+} from "./dom.js";
 import { StreamView } from "./view.js";
+import { Watched } from "./watched.js";
 
 /** @param {import("./rxllm.js").Client} client */
 export function setUpCompare(client) {
@@ -30,7 +40,7 @@ export function setUpCompare(client) {
     streams.push(stream);
     view.begin(request);
     try {
-      for await (const message of stream) view.take(message);
+      for await (const message of new Watched(client, stream, view)) view.take(message);
     } catch (error) {
       if (signal.aborted) view.stopped();
       else view.fail(error);
@@ -53,8 +63,7 @@ export function setUpCompare(client) {
     aborted = new AbortController();
     streams = [];
     verdict.hidden = true;
-    fields.run.disabled = true;
-    fields.stop.disabled = false;
+    switchOver({ on: [fields.stop], off: [fields.run] });
     const two =
       fields.mode.value === "models"
         ? twoModels(request, fields.other.value)
@@ -67,8 +76,7 @@ export function setUpCompare(client) {
       await Promise.all([streamed(two[0], request), plain(two[1], request)]);
       judge(...two);
     }
-    fields.run.disabled = false;
-    fields.stop.disabled = true;
+    switchOver({ on: [fields.run], off: [fields.stop] });
   }
 
   const twoModels = ({ model }, other) => [new StreamView(model), new StreamView(other)];
@@ -87,10 +95,16 @@ export function setUpCompare(client) {
     if (!fields.run.disabled) compare();
   });
   submitWithCtrlEnter(form);
-  fields.stop.addEventListener("click", async () => {
+  selectExample(fields.prompt);
+
+  async function end() {
+    if (fields.stop.disabled) return;
     // A stream outlives its connection: it is ended, not only left.
     const known = streams.filter(({ id }) => id);
     await Promise.allSettled(known.map((stream) => stream.stop()));
     aborted.abort();
-  });
+  }
+
+  stopWithEscape(panel, end);
+  fields.stop.addEventListener("click", end);
 }

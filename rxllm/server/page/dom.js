@@ -48,6 +48,35 @@ export function submitWithEnter(form) {
   });
 }
 
+/** Escape stops, wherever the focus is, while this panel is shown.
+ * @param {HTMLElement} panel @param {() => void} stop */
+export function stopWithEscape(panel, stop) {
+  document.addEventListener("keydown", ({ key, isComposing }) => {
+    if (key === "Escape" && !isComposing && !panel.hidden) stop();
+  });
+}
+
+/** Switch controls on and off, and hand the focus on where it was on one that goes.
+ * @param {{on: HTMLElement[], off: HTMLElement[], hide?: boolean}} controls with `hide` by
+ *   `hidden`, else by `disabled`
+ * @param {HTMLElement} [heir] of the focus: the first of `on`, if left out */
+export function switchOver({ on, off, hide = false }, heir = on[0]) {
+  const held = off.includes(document.activeElement);
+  const property = hide ? "hidden" : "disabled";
+  for (const control of on) control[property] = false;
+  if (held) heir.focus({ preventScroll: true }); // a text may be read, further down
+  for (const control of off) control[property] = true;
+}
+
+/** An example is there to be replaced: it is selected when it is first come to.
+ * @param {HTMLTextAreaElement} field */
+export function selectExample(field) {
+  const select = () => {
+    if (field.value === field.defaultValue) field.select();
+  };
+  for (const event of ["focus", "click"]) field.addEventListener(event, select, { once: true });
+}
+
 /** Storage of this tab; nothing where it is switched off. */
 export const remembered = {
   get(name) {

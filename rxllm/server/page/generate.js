@@ -1,7 +1,16 @@
 /** A prompt, and its answer as it comes. A reload picks a running stream up again. */
 
-import { announce, optionsOf, remembered, submitWithCtrlEnter } from "./dom.js";
-import { StreamView, watched } from "./view.js";
+import {
+  announce,
+  optionsOf,
+  remembered,
+  selectExample,
+  stopWithEscape,
+  submitWithCtrlEnter,
+  switchOver,
+} from "./dom.js";
+import { StreamView } from "./view.js";
+import { Watched } from "./watched.js";
 
 const RUNNING = "rxllm-running";
 
@@ -14,13 +23,14 @@ export function setUpGenerate(client) {
   panel.querySelector(".views").append(view.element);
   /** @type {import("./rxllm.js").HttpStream | undefined} */
   let stream;
+  /** @type {Watched | undefined} */
+  let watched;
   let aborted = new AbortController();
 
   function buttons(state) {
     const live = ["waiting", "streaming", "paused", "reconnecting"].includes(state);
-    run.disabled = live;
-    stop.disabled = !live;
-    hold.disabled = !live;
+    if (live) switchOver({ on: [stop, hold], off: [run] });
+    else switchOver({ on: [run], off: [stop, hold] });
     hold.textContent = state === "paused" ? "Resume" : "Pause";
   }
 
@@ -29,10 +39,10 @@ export function setUpGenerate(client) {
     begun.onResume = () => view.reconnecting();
     view.begin(request, elapsed);
     let kept = false; // for a reload: a stream outlives this page for a while
-    const messages = elapsed === undefined ? begun : watched(client, begun, view);
+    watched = new Watched(client, begun, view);
     const since = Date.now() - (elapsed ?? 0) * 1000;
     try {
-      for await (const message of messages) {
+      for await (const message of watched) {
         if (!kept) remembered.set(RUNNING, JSON.stringify({ id: begun.id, request, since }));
         kept = true;
         view.take(message);
@@ -70,13 +80,14 @@ export function setUpGenerate(client) {
     if (!run.disabled) generate({ prompt: prompt.value, ...optionsOf(form) });
   });
   submitWithCtrlEnter(form);
-  panel.addEventListener("keydown", ({ key }) => {
-    if (key === "Escape") end();
-  });
+  selectExample(prompt);
+  stopWithEscape(panel, end);
   stop.addEventListener("click", end);
   hold.addEventListener("click", async () => {
     const pausing = view.state !== "paused";
-    if (await tell(() => (pausing ? stream.pause() : stream.resume()))) view.hold(pausing);
+    if (!(await tell(() => (pausing ? stream.pause() : stream.resume())))) return;
+    if (pausing) watched.look();
+    else view.hold(false);
   });
 
   const running = JSON.parse(remembered.get(RUNNING) ?? "null");

@@ -1,7 +1,9 @@
 /** The live streams of the server, and one of them token by token. */
 
-import { announce, duration, h, noticeText } from "./dom.js";
-import { StreamView, watched } from "./view.js";
+import { announce, duration, h, noticeText, switchOver } from "./dom.js";
+import { RxllmError, backoff } from "./rxllm.js";
+import { StreamView } from "./view.js";
+import { Watched } from "./watched.js";
 
 const EVERY = 1.5;
 const SHOWN = 600;
@@ -12,19 +14,35 @@ export function setUpInspector(client) {
   const panel = document.getElementById("inspect");
   const list = new StreamList(panel.querySelector(".streams"), choose);
   const place = panel.querySelector(".inspected");
+  const trouble = panel.querySelector(".failure");
+  let failures = 0;
   let timer = 0;
   let aborted = new AbortController();
+
+  /** Said once a change, however often the server is asked. @param {unknown} [error] */
+  function tell(error) {
+    failures = error ? failures + 1 : 0;
+    let text = error ? "Can't reach the server, trying again." : "";
+    if (error instanceof RxllmError) text = `The server refuses, trying again: ${error.message}`;
+    if (text === trouble.textContent) return;
+    trouble.textContent = text;
+    trouble.hidden = !text;
+    announce(text || "The server is there again.");
+  }
 
   async function refresh() {
     clearTimeout(timer);
     try {
-      if (!document.hidden) list.show(await client.streams());
+      if (!document.hidden) {
+        list.show(await client.streams());
+        tell();
+      }
     } catch (error) {
-      list.show([]);
-      announce(`The streams could not be listed: ${error.message}`);
+      tell(error);
     }
     clearTimeout(timer); // two may have been on their way
-    if (!panel.hidden) timer = setTimeout(refresh, EVERY * 1000);
+    const pause = failures ? backoff(failures - 1, { base: EVERY, cap: 10 }) : EVERY;
+    if (!panel.hidden) timer = setTimeout(refresh, pause * 1000);
   }
 
   async function choose({ id, duration: elapsed }) {
@@ -54,6 +72,7 @@ class StreamList {
     const ids = new Set(streams.map(({ id }) => id));
     for (const [id, item] of this.#items) {
       if (ids.has(id)) continue;
+      if (item.contains(document.activeElement)) this.element.focus();
       item.remove();
       this.#items.delete(id);
     }
@@ -90,7 +109,6 @@ class StreamList {
 /** One stream, token by token. */
 class Inspected {
   #events = h("ol", { className: "events", tabIndex: 0, ariaLabel: "Events" });
-  #last;
   #usual;
 
   constructor(client, id) {
@@ -111,12 +129,14 @@ class Inspected {
     };
     const actions = h("div", { className: "actions" });
     actions.append(
-      act("Pause", () => client.pause(id).then(() => this.view.hold(true))),
+      act("Pause", () => client.pause(id).then(() => this.watched?.look())),
       act("Resume", () => client.resume(id).then(() => this.view.hold(false))),
       act("Stop", () => client.cancel(id)),
     );
     this.view.onState = () => {
-      for (const button of actions.children) button.disabled = !this.view.live;
+      const buttons = [...actions.children];
+      if (this.view.live) switchOver({ on: buttons, off: [] });
+      else switchOver({ on: [], off: buttons }, this.#events);
     };
     this.element.insertBefore(this.#events, this.element.lastChild);
     this.element.querySelector("header").append(actions); // in sight, however long the answer
@@ -126,12 +146,14 @@ class Inspected {
     this.view.begin({}, elapsed);
     try {
       const stream = this.client.watch(this.id, { signal });
-      for await (const message of watched(this.client, stream, this.view)) {
+      stream.onResume = () => this.view.reconnecting();
+      this.watched = new Watched(this.client, stream, this.view);
+      for await (const message of this.watched) {
         this.view.take(message);
         this.#show(message);
       }
     } catch (error) {
-      if (signal.aborted) this.view.stopped();
+      if (signal.aborted) this.view.leave(); // another one was chosen
       else {
         this.view.fail(error);
         this.#add("error", `error · ${error.message}`);
@@ -139,20 +161,19 @@ class Inspected {
     }
   }
 
-  #show({ type, chunk, timestamp, position, ...rest }) {
+  #show({ type, chunk, position, ...rest }) {
     if (type === "complete") {
       const { tokens, seconds } = rest;
       this.#add("complete", `complete · ${tokens} tokens in ${duration(seconds)}`, position);
     } else if (chunk.type === "token" || chunk.type === "reasoning") {
-      this.#token(chunk, timestamp, position);
+      this.#token(chunk, position);
     } else {
       this.#add(chunk.type, told(chunk), position);
     }
   }
 
-  #token({ text, confidence }, timestamp, position) {
-    const gap = this.#last === undefined ? undefined : timestamp - this.#last;
-    this.#last = timestamp;
+  #token({ text, confidence }, position) {
+    const { gap } = this.view;
     const item = this.#add("token", text.replaceAll("\n", "⏎"), position);
     if (confidence !== undefined) item.title += `, probability ${confidence.toFixed(2)}`;
     if (gap === undefined) return;

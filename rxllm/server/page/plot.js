@@ -42,19 +42,19 @@ export class GapPlot {
     const gaps = this.#gaps;
     const sorted = [...gaps].sort((a, b) => a - b);
     const at = (part) => sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
-    const top = sorted.length ? Math.max(1, at(1)) : 1;
+    const longest = at(1);
     this.#caption.textContent = sorted.length
       ? `between tokens: median ${milliseconds(at(0.5))}`
       : "between tokens";
-    this.#peak.textContent = sorted.length ? `longest ${milliseconds(top)}` : "";
+    this.#peak.textContent = sorted.length ? `longest ${milliseconds(longest)}` : "";
     this.#canvas.setAttribute(
       "aria-label",
       sorted.length
         ? `Times between the last ${sorted.length + 1} tokens: ` +
-            `median ${milliseconds(at(0.5))}, longest ${milliseconds(top)}`
+            `median ${milliseconds(at(0.5))}, longest ${milliseconds(longest)}`
         : "Times between tokens: none yet",
     );
-    this.#bars(top);
+    this.#bars(Math.max(1, longest ?? 0));
   }
 
   #bars(top) {

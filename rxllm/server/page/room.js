@@ -1,6 +1,6 @@
 /** A room: several people and a model, who answers when it is asked. */
 
-import { announce, h, remembered, submitWithEnter } from "./dom.js";
+import { announce, remembered, submitWithEnter, switchOver } from "./dom.js";
 import { Log, Said, showConnection } from "./chat.js";
 
 const TYPING_SECONDS = 3;
@@ -16,10 +16,11 @@ export function setUpRoom(connection) {
   let typing = 0;
 
   const within = (inside) => {
-    for (const field of [entry.elements.name, entry.elements.room]) field.disabled = inside;
-    entry.elements.join.hidden = inside;
-    entry.elements.leave.hidden = !inside;
-    text.disabled = send.disabled = !inside;
+    const { name, room: place, join, leave } = entry.elements;
+    const swap = (inner, outer) => (inside ? { on: inner, off: outer } : { on: outer, off: inner });
+    switchOver(swap([text, send], [name, place]));
+    switchOver({ ...swap([leave], [join]), hide: true }, inside ? text : name);
+    text.readOnly = false;
   };
 
   function stopTyping() {
@@ -60,7 +61,7 @@ export function setUpRoom(connection) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const said = text.value.trim();
-    if (!said) return;
+    if (!said || !room.inside) return;
     try {
       connection.say(room.name, said);
     } catch (error) {
@@ -83,11 +84,7 @@ export function setUpRoom(connection) {
       if (room.name && detail.room === room.name) take(detail);
     });
   on("joined", (message) => {
-    if (room.joined(message)) {
-      const byHand = !entry.elements.join.hidden; // and not after the connection was lost
-      within(true);
-      if (byHand) text.focus();
-    }
+    if (room.joined(message)) within(true);
   });
   on("left", (message) => room.left(message));
   on("typing", (message) => room.typing(message));
@@ -96,7 +93,8 @@ export function setUpRoom(connection) {
   connection.addEventListener("status", ({ detail }) => {
     if (detail.status !== "waiting" || !room.inside) return;
     room.lost();
-    text.disabled = send.disabled = true;
+    text.readOnly = true; // what is being written stays, and the focus
+    switchOver({ on: [], off: [send] }, text);
   });
   on("rejoining", () => room.rejoins());
   connection.addEventListener("complete", ({ detail }) => room.replyEnded(detail));
@@ -170,9 +168,8 @@ class Room {
       return false;
     }
     this.inside = true;
-    // What is under way comes from its beginning.
-    for (const reply of this.#replies.values()) reply.clear();
     for (const message of history) this.#show(message);
+    for (const reply of this.#replies.values()) if (reply.live) reply.lose();
     this.log.event(`You are in ${this.name}.`);
     return true;
   }
@@ -188,7 +185,9 @@ class Room {
   }
 
   chunk({ id, chunk }) {
-    this.#reply(id)?.take(chunk);
+    const reply = this.#reply(id);
+    if (reply && !reply.live) reply.begin(); // it was not lost: all of it comes again
+    reply?.take(chunk);
   }
 
   said(message) {

@@ -17,29 +17,6 @@ const STATES = {
 };
 const LIVE = new Set(["waiting", "streaming", "paused", "reconnecting"]);
 
-/** The messages of a stream that was begun elsewhere; that it is paused there is shown as soon as
- * what it has said so far was taken.
- * @param {import("./rxllm.js").Client} client @param {import("./rxllm.js").HttpStream} stream
- * @param {StreamView} view */
-export async function* watched(client, stream, view) {
-  let pausedAt = Infinity;
-  const hold = () => {
-    if (stream.position < pausedAt) return;
-    pausedAt = Infinity;
-    view.hold(true);
-  };
-  const look = async () => {
-    const found = (await client.streams()).find(({ id }) => id === stream.id);
-    if (found?.status === "paused") pausedAt = found.position ?? 0;
-    hold();
-  };
-  look().catch(() => {}); // what is wrong with the server, the stream says as well
-  for await (const message of stream) {
-    yield message;
-    hold();
-  }
-}
-
 /** How many tokens a chunk holds. */
 const tokensIn = ({ type, chunks }) =>
   type === "batch" ? chunks.length : Number(type === "token" || type === "reasoning");
@@ -49,8 +26,8 @@ export class StreamView {
   #bar = h("progress", { max: 100, value: 0 });
   #happened = h("ul", { className: "happened" });
   #failure = h("p", { className: "failure", hidden: true });
-  #output = h("div", { className: "output text", tabIndex: 0 });
-  #thinking = h("p");
+  #output = h("div", { className: "output text", tabIndex: 0, dir: "auto" });
+  #thinking = h("p", { dir: "auto" });
   #thought = h("details", { className: "thinking", hidden: true });
   #text = new MarkdownView(this.#output);
   #plot = new GapPlot();
@@ -94,6 +71,10 @@ export class StreamView {
     return { first: this.first, all: this.all };
   }
 
+  /** Seconds at the model between the tokens of the last chunk and the one before.
+   * @type {number | undefined} */
+  gap;
+
   /** A stream begins, and nothing has come yet; or it has run for `elapsed` seconds, elsewhere.
    * @param {{maxTokens?: number}} [request] @param {number} [elapsed] */
   begin({ maxTokens } = {}, elapsed) {
@@ -110,7 +91,7 @@ export class StreamView {
   take(message) {
     if (message.type === "complete") this.#complete(message);
     else if (message.type === "error") this.fail(message);
-    else if (message.type === "chunk") this.#chunk(message.chunk);
+    else if (message.type === "chunk") this.#chunk(message.chunk, message.timestamp);
   }
 
   /** The server has paused it, or let it go on. @param {boolean} paused */
@@ -145,7 +126,13 @@ export class StreamView {
     if (this.live) this.#end("stopped", "Stopped");
   }
 
-  #chunk(chunk) {
+  /** It is shown no more. */
+  leave() {
+    clearInterval(this.#ticker);
+  }
+
+  #chunk(chunk, timestamp) {
+    this.gap = undefined;
     if (isRestart(chunk)) {
       this.#text.clear();
       this.#thinking.textContent = "";
@@ -156,7 +143,7 @@ export class StreamView {
     if (chunk.type === "progress") this.#progress(chunk);
     this.#text.append(textOf(chunk));
     const tokens = tokensIn(chunk);
-    if (tokens) this.#count(tokens);
+    if (tokens) this.#count(tokens, timestamp);
   }
 
   #think(text) {
@@ -164,11 +151,14 @@ export class StreamView {
     this.#thinking.append(text);
   }
 
-  #count(tokens) {
-    const now = performance.now();
-    if (!this.joined) this.first ??= (now - this.started) / 1000;
-    if (this.last !== undefined) this.#plot.add((now - this.last) / 1000);
-    this.last = now;
+  /** @param {number} timestamp of the server: many tokens may come in one read */
+  #count(tokens, timestamp) {
+    if (!this.joined) this.first ??= (performance.now() - this.started) / 1000;
+    if (this.last !== undefined) {
+      this.gap = Math.max(0, timestamp - this.last) / tokens;
+      this.#plot.add(this.gap);
+    }
+    this.last = timestamp;
     this.tokens += tokens;
     if (this.state !== "streaming") {
       if (this.state === "waiting") announce(`${this.title.textContent}: streaming`);
@@ -195,9 +185,9 @@ export class StreamView {
   #end(state, said) {
     this.all ??= this.#elapsed();
     clearInterval(this.#ticker);
+    this.#set(state);
     this.#tick();
     this.#text.flush();
-    this.#set(state);
     announce(said);
   }
 
@@ -218,7 +208,7 @@ export class StreamView {
 
   #clear() {
     this.tokens = 0;
-    this.first = this.all = this.last = this.speed = this.#finish = undefined;
+    this.first = this.all = this.last = this.gap = this.speed = this.#finish = undefined;
     this.#text.clear();
     this.#plot.clear();
     this.#bar.value = 0;

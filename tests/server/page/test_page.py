@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp.test_utils import TestServer
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from rxllm.chunks import ErrorInfo, Notice
 from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel, Step
+from rxllm.requests import ModelInfo
 from rxllm.server.limits import Limits
 from rxllm.server.websocket import CONNECTIONS
 from tests.server.page.conftest import PAGE, Complaints, Serve
@@ -30,6 +33,14 @@ HOSTILE = (
 def slow(pieces: int = 400, name: str = "slow") -> ScriptedModel:
     """Some seconds of numbered words."""
     return ScriptedModel("".join(f" {n}" for n in range(pieces)), by="word", delay=0.02, name=name)
+
+
+class Small(ScriptedModel):
+    """A model with little room."""
+
+    @property
+    def info(self) -> ModelInfo:
+        return msgspec.structs.replace(super().info, context_length=64)
 
 
 async def open_page(page: Page, server: TestServer, tab: str = "generate") -> None:
@@ -92,12 +103,84 @@ async def test_stop_ends_the_model(page: Page, serve: Serve, by: str) -> None:
     if by == "button":
         await page.click("#generate [name=stop]")
     else:
-        await page.focus("#generate [name=prompt]")
         await page.keyboard.press("Escape")
     await expect(badge(page)).to_have_text("stopped")
     assert model.active == 0
-    assert (await text_of(page)).startswith("0 1")
+    assert (await text_of(page)).startswith("0")
     await expect(page.locator("#generate [name=run]")).to_be_enabled()
+
+
+async def test_the_first_click_streams_a_story(page: Page, serve: Serve) -> None:
+    """The prompt is an example, which is selected when it is come to: typing replaces it."""
+    model = ScriptedModel(STORY)
+    await open_page(page, await serve(model))
+    await page.click("#generate [name=run]")
+    await expect(badge(page)).to_have_text("complete")
+    assert model.requests[0].messages[0].text.startswith("Tell me a story")
+    await page.click("#generate [name=prompt]")
+    await page.keyboard.type("And now?")
+    assert await page.input_value("#generate [name=prompt]") == "And now?"
+    await page.click("#tab-compare")
+    await page.click("#compare [name=run]")
+    await expect(badge(page, "compare")).to_have_text(["complete", "complete"])
+
+
+async def test_any_temperature_and_as_many_tokens_as_the_model_holds(
+    page: Page, serve: Serve, complaints: Complaints
+) -> None:
+    complaints.expected = ("Failed to load resource",)
+    small, large = Small("x", name="small"), ScriptedModel("x", name="large")
+    await open_page(page, await serve({"small": small, "large": large}))
+    tokens = page.locator("#generate [name=maxTokens]")
+    await page.fill("#generate [name=temperature]", "0.75")
+    await expect(tokens).to_have_js_property("max", "64")
+    await tokens.fill("50")
+    await page.click("#generate [name=run]")
+    await expect(badge(page)).to_have_text("complete")
+    assert (small.requests[0].temperature, small.requests[0].max_tokens) == (0.75, 50)
+    await page.select_option("#generate [name=model]", "large")
+    await expect(tokens).to_have_js_property("max", "")
+    await tokens.fill("1000000")
+    await page.click("#generate [name=run]")
+    await expect(page.locator("#generate .failure")).to_contain_text("8192 at most")
+
+
+async def test_the_plot_shows_the_times_of_the_model_and_not_of_the_network(
+    page: Page, serve: Serve
+) -> None:
+    """Many tokens may come in one read; the server says when each of them came."""
+
+    def event(position: int, timestamp: float, **chunk: str) -> str:
+        message = {"type": "chunk", "position": position, "timestamp": timestamp, "chunk": chunk}
+        return f"data: {json.dumps(message)}\n\n"
+
+    times = (1000.0, 1000.05, 1000.1, 1000.4)
+    events = [event(n, at, type="token", text=" x") for n, at in enumerate(times, 1)]
+    events.append(f"data: {json.dumps({'type': 'complete', 'tokens': 4, 'seconds': 0.4})}\n\n")
+
+    async def at_once(route: Route) -> None:
+        headers = {"Content-Type": "text/event-stream", "X-Stream-Id": "s"}
+        await route.fulfill(body="".join(events), headers=headers)
+
+    await open_page(page, await serve(ScriptedModel("x")))
+    await page.route("**/stream", at_once)
+    await generate(page)
+    await expect(badge(page)).to_have_text("complete")
+    await expect(page.locator("#generate canvas")).to_have_attribute(
+        "aria-label", "Times between the last 4 tokens: median 50 ms, longest 300 ms"
+    )
+
+
+async def test_a_text_that_is_read_from_the_right_stands_there(page: Page, serve: Serve) -> None:
+    await open_page(page, await serve(ScriptedModel("שלום עולם")))
+    await generate(page, "ספר לי סיפור")
+    await expect(badge(page)).to_have_text("complete")
+    await page.click("#tab-chat")
+    await page.fill("#chat textarea", "שלום")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#chat .said .text")).to_have_count(2)
+    for place in ("#generate [name=prompt]", "#generate .output", "#chat .mine .text"):
+        assert await page.locator(place).evaluate("e => e.matches(':dir(rtl)')"), place
 
 
 async def test_stop_before_the_first_token(page: Page, serve: Serve) -> None:
@@ -275,14 +358,21 @@ async def test_two_models_side_by_side(page: Page, serve: Serve) -> None:
     assert await page.locator("#compare .card h2").all_inner_texts() == ["one", "two"]
 
 
-async def test_stop_ends_both(page: Page, serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(lambda page: page.click("#compare [name=stop]"), id="button"),
+        pytest.param(lambda page: page.keyboard.press("Escape"), id="escape"),
+    ],
+)
+async def test_stop_ends_both(page: Page, serve: Serve, stop: Any) -> None:
     models = {name: slow(name=name) for name in ("one", "two")}
     await open_page(page, await serve(models), "compare")
     await page.check("#compare [value=models]")
     await page.fill("#compare [name=prompt]", "count")
     await page.click("#compare [name=run]")
     await expect(badge(page, "compare")).to_have_text(["streaming", "streaming"])
-    await page.click("#compare [name=stop]")
+    await stop(page)
     await expect(badge(page, "compare")).to_have_text(["stopped", "stopped"])
     assert [model.active for model in models.values()] == [0, 0]
 
@@ -311,6 +401,17 @@ async def test_an_answer_of_a_chat_can_be_stopped(page: Page, serve: Serve) -> N
     await page.keyboard.press("Enter")
     await expect(page.locator("#chat .said:not(.mine) .text")).to_contain_text("3")
     await page.click("#chat [name=stop]")
+    await expect(page.locator("#chat [name=send]")).to_be_enabled()
+    assert model.active == 0
+
+
+async def test_escape_stops_an_answer_of_a_chat(page: Page, serve: Serve) -> None:
+    model = slow()
+    await open_page(page, await serve(model), "chat")
+    await page.fill("#chat textarea", "count")
+    await page.click("#chat [name=send]")
+    await expect(page.locator("#chat .said:not(.mine) .text")).to_contain_text("3")
+    await page.keyboard.press("Escape")
     await expect(page.locator("#chat [name=send]")).to_be_enabled()
     assert model.active == 0
 
@@ -344,6 +445,42 @@ async def test_two_tabs_in_a_room(context: BrowserContext, serve: Serve) -> None
     await expect(ada.locator(".participants")).to_have_text("In the room: Ada (you)")
     await expect(bob.locator("#room-text")).to_be_disabled()
     assert len(model.requests) == 1
+
+
+async def test_an_answer_under_way_goes_on_after_the_connection_was_lost(
+    context: BrowserContext, serve: Serve
+) -> None:
+    """It comes again from its beginning, once: what was there stays until it does."""
+    await context.add_init_script(
+        """
+        const { WebSocket } = globalThis;
+        globalThis.sockets = [];
+        globalThis.WebSocket = class extends WebSocket {
+          constructor(url) {
+            super(url);
+            sockets.push(this);
+          }
+        };
+        """
+    )
+    server = await serve(slow(150))
+    ada, bob = await context.new_page(), await context.new_page()
+    await join(ada, server, "Ada")
+    await join(bob, server, "Bob")  # the room stays
+    await ada.fill("#room-text", "bot, count")
+    await ada.keyboard.press("Enter")
+    reply = ada.locator("#room .said:not(.mine)")
+    await expect(reply.locator(".text")).to_contain_text("10")
+    await ada.fill("#room-text", "half a")
+    await ada.evaluate("sockets[0].close()")
+    await expect(ada.locator("#room-text")).not_to_be_editable()
+    await expect(reply.locator(".text")).to_contain_text("10")
+    await expect(ada.locator("#room-text")).to_be_editable()
+    await expect(ada.locator("#room-text")).to_be_focused()
+    await expect(ada.locator("#room-text")).to_have_value("half a")
+    await expect(reply).not_to_have_attribute("data-state", "streaming")
+    assert (await reply.locator(".text").inner_text()).split() == [str(n) for n in range(150)]
+    await expect(reply).not_to_contain_text("lost")
 
 
 async def test_who_comes_late_sees_what_was_said(context: BrowserContext, serve: Serve) -> None:
@@ -461,6 +598,90 @@ async def test_the_inspector_shows_that_a_stream_is_paused(
     await expect(badge(second, "inspect").last).to_have_text("stopped")
 
 
+async def test_a_pause_by_somebody_else_is_shown(context: BrowserContext, serve: Serve) -> None:
+    """And the next press of the button lets it go on."""
+    model = slow(2000)
+    server = await serve(model)
+    first, second = await context.new_page(), await context.new_page()
+    await open_page(first, server)
+    await generate(first)
+    await expect(badge(first)).to_have_text("streaming")
+    await open_page(second, server, "inspect")
+    await second.click("#inspect .streams button")
+    inspected = badge(second, "inspect").last
+    await expect(inspected).to_have_text("streaming")
+    act = second.locator("#inspect .actions").get_by_role("button")
+    await act.filter(has_text="Pause").click()
+    await expect(badge(first)).to_have_text("paused", timeout=15_000)
+    await act.filter(has_text="Resume").click()
+    await expect(badge(first)).to_have_text("streaming")
+    await act.filter(has_text="Pause").click()
+    await expect(badge(first)).to_have_text("paused", timeout=15_000)
+    await first.get_by_role("button", name="Resume").click()
+    await expect(inspected).to_have_text("streaming")
+    await first.click("#generate [name=stop]")
+    await expect(badge(first)).to_have_text("stopped")
+    assert model.active == 0
+
+
+async def listen(page: Page) -> None:
+    """What a screen reader is told goes into `told`."""
+    await page.evaluate(
+        """() => {
+          window.told = [];
+          const announcer = document.getElementById("announcer");
+          new MutationObserver(() => window.told.push(announcer.textContent))
+            .observe(announcer, { childList: true });
+        }"""
+    )
+
+
+async def test_another_stream_can_be_inspected_without_the_first_being_stopped(
+    context: BrowserContext, serve: Serve
+) -> None:
+    server = await serve(slow(2000))
+    pages = [await context.new_page() for _ in range(3)]
+    for page in pages[:2]:
+        await open_page(page, server)
+        await generate(page)
+        await expect(badge(page)).to_have_text("streaming")
+    page = pages[2]
+    await open_page(page, server, "inspect")
+    await listen(page)
+    for index in (0, 1):
+        await page.locator("#inspect .streams button").nth(index).click()
+        await expect(page.locator("#inspect .events .token").first).to_be_visible()
+    told = await page.evaluate("window.told")
+    assert [each.partition(": ")[2] for each in told] == ["streaming"] * 2
+    for page in pages[:2]:
+        await page.click("#generate [name=stop]")
+
+
+async def test_an_inspector_without_a_server_says_so_once(
+    page: Page, serve: Serve, complaints: Complaints
+) -> None:
+    complaints.expected = ("Failed to load resource",)
+    server = await serve(ScriptedModel("x"))
+    port = server.port
+    await open_page(page, server, "inspect")
+    trouble = page.locator("#inspect .panel .failure")
+    await expect(trouble).to_be_hidden()
+    await listen(page)
+    await server.close()
+    await expect(trouble).to_contain_text("Can't reach the server")
+    await expect(page.locator("#inspect .panel .empty")).to_be_hidden()
+    for _ in range(2):
+        await page.wait_for_event("requestfailed")
+    await serve(ScriptedModel("x"), port=port)
+    await expect(trouble).to_be_hidden(timeout=30_000)
+    await expect(page.locator("#inspect .panel .empty")).to_be_visible()
+    told = await page.evaluate("window.told")
+    assert told == [
+        "Can't reach the server, trying again.",
+        "The server is there again.",
+    ]
+
+
 # The server goes away.
 
 
@@ -497,7 +718,10 @@ async def test_a_server_killed_under_the_page_and_started_again(
         await page.click("#tab-room")
         await page.fill("#room [name=name]", "Ada")
         await page.click("#room [name=join]")
-        await expect(page.locator("#room-text")).to_be_enabled()
+        await page.fill("#room-text", "bot, speak")
+        await page.keyboard.press("Enter")
+        reply = page.locator("#room .said:not(.mine)")
+        await expect(reply.locator(".text")).to_contain_text("word word")
         await page.click("#tab-generate")
         await generate(page)
         await expect(page.locator("#generate .output")).to_contain_text("word word")
@@ -505,14 +729,18 @@ async def test_a_server_killed_under_the_page_and_started_again(
         process.kill()
         await process.wait()
     await expect(page.locator("#chat .connection")).to_contain_text("connection lost")
-    await expect(page.locator("#room-text")).to_be_disabled()
+    await expect(page.locator("#room-text")).not_to_be_editable()
+    await expect(reply.locator(".text")).to_contain_text("word word")
     await expect(badge(page)).to_have_text("reconnecting")
     assert (await text_of(page)).startswith("word word")
     await serve(ScriptedModel("again", name="slow"), port=port)
     await expect(badge(page)).to_have_text("failed", timeout=30_000)
     assert (await text_of(page)).startswith("word word")
     await expect(page.locator("#chat .connection")).to_have_text("connected", timeout=30_000)
-    await expect(page.locator("#room-text")).to_be_enabled()
+    await expect(page.locator("#room-text")).to_be_editable()
+    await expect(reply).to_contain_text("word word")
+    await expect(reply).to_contain_text("The answer was lost")
+    assert await reply.get_attribute("data-state") is None
     await generate(page)
     await expect(page.locator("#generate .output")).to_have_text("again")
 
@@ -535,6 +763,66 @@ async def test_the_tabs_are_worked_with_the_keyboard(page: Page, serve: Serve) -
     assert await page.locator("[role=tab][tabindex='0']").count() == 1
 
 
+@pytest.mark.parametrize("tab", ["generate", "compare"])
+async def test_the_focus_goes_with_what_can_be_done(page: Page, serve: Serve, tab: str) -> None:
+    await open_page(page, await serve(slow()), tab)
+    run, stop = page.locator(f"#{tab} [name=run]"), page.locator(f"#{tab} [name=stop]")
+    await run.focus()
+    await page.keyboard.press("Enter")
+    await expect(stop).to_be_focused()
+    await expect(badge(page, tab).first).to_have_text("streaming")
+    await page.keyboard.press("Enter")
+    await expect(run).to_be_focused()
+    await page.focus(f"#{tab} [name=prompt]")
+    await page.keyboard.press("Control+Enter")
+    await expect(stop).to_be_enabled()
+    await page.keyboard.press("Escape")
+    await expect(run).to_be_enabled()
+    await expect(page.locator(f"#{tab} [name=prompt]")).to_be_focused()
+
+
+async def test_the_focus_of_a_talk_is_where_one_writes(page: Page, serve: Serve) -> None:
+    server = await serve(ScriptedModel("yes"))
+    await open_page(page, server, "chat")
+    await page.fill("#chat textarea", "hello")
+    await page.click("#chat [name=send]")
+    await expect(page.locator("#chat textarea")).to_be_focused()
+    await expect(page.locator("#chat [name=send]")).to_be_enabled()
+    await join(page, server, "Ada")
+    await expect(page.locator("#room-text")).to_be_focused()
+    await page.click("#room [name=leave]")
+    await expect(page.locator("#room [name=name]")).to_be_focused()
+
+
+async def test_the_focus_stays_in_what_is_inspected_when_it_ends(
+    context: BrowserContext, serve: Serve
+) -> None:
+    server = await serve(slow())
+    first, second = await context.new_page(), await context.new_page()
+    await open_page(first, server)
+    await generate(first)
+    await expect(badge(first)).to_have_text("streaming")
+    await open_page(second, server, "inspect")
+    await second.click("#inspect .streams button")
+    await expect(badge(second, "inspect").last).to_have_text("streaming")
+    await second.locator("#inspect .actions").get_by_role("button", name="Stop").click()
+    await expect(second.locator("#inspect .events")).to_be_focused()
+
+
+@pytest.mark.parametrize("hash_", ["main", "nothing"])
+async def test_what_names_no_tab_leaves_the_tab(page: Page, serve: Serve, hash_: str) -> None:
+    """As the link to the content, for those who come by the keyboard."""
+    await open_page(page, await serve(ScriptedModel("x")), "chat")
+    if hash_ == "main":
+        await page.focus(".skip")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#main")).to_be_focused()
+    else:
+        await page.evaluate("location.hash = 'nothing'")
+    await expect(page.locator("#chat")).to_be_visible()
+    await expect(page.locator("#generate")).to_be_hidden()
+
+
 async def test_everything_that_is_used_has_a_name(page: Page, serve: Serve) -> None:
     await open_page(page, await serve(ScriptedModel("x")))
     unnamed = await page.evaluate(
@@ -549,14 +837,7 @@ async def test_a_screen_reader_is_told_of_states_and_not_of_tokens(
     page: Page, serve: Serve
 ) -> None:
     await open_page(page, await serve(slow(30)))
-    await page.evaluate(
-        """() => {
-          window.told = [];
-          const announcer = document.getElementById("announcer");
-          new MutationObserver(() => window.told.push(announcer.textContent))
-            .observe(announcer, { childList: true });
-        }"""
-    )
+    await listen(page)
     await generate(page)
     await expect(badge(page)).to_have_text("complete")
     told = await page.evaluate("window.told")
