@@ -60,20 +60,23 @@ export class StreamStore {
   };
 
   stop = async () => {
-    if (this.#stream?.id) await this.#stream.stop().catch(() => this.#aborter.abort());
-    else this.#aborter?.abort();
+    const aborter = this.#aborter; // by the time that the server answers there may be another
+    if (this.#stream?.id) await this.#stream.stop().catch(() => aborter.abort());
+    else aborter?.abort();
   };
 
   pause = async () => {
     if (!this.#live) return;
-    await this.#stream.pause();
-    if (this.#live) this.#set({ status: "paused" });
+    const stream = this.#stream;
+    await stream.pause();
+    if (this.#live && this.#stream === stream) this.#set({ status: "paused" });
   };
 
   resume = async () => {
     if (!this.#live) return;
-    await this.#stream.resume();
-    if (this.#live) this.#set({ status: "streaming" });
+    const stream = this.#stream;
+    await stream.resume();
+    if (this.#live && this.#stream === stream) this.#set({ status: "streaming" });
   };
 
   /** The component has gone: end the stream. One that comes back finds it stopped. */

@@ -166,7 +166,7 @@ async def _refused(request: web.Request, begun: Begun) -> web.Response | None:
 async def _resumed(request: web.Request, stream_id: str) -> web.StreamResponse:
     after = _last_event_id(request)
     summary = await request.app[STREAMS].describe(stream_id)
-    has_ended = summary.status not in ("ready", "running", "paused")
+    has_ended = summary.status in ("completed", "failed", "cancelled")
     if has_ended and summary.position is not None and after >= summary.position:
         return web.Response(status=204)
     with request.app[READERS].one_more():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,7 @@ __all__ = [
     "StreamList",
     "StreamQuery",
     "StreamRequest",
+    "StreamStatus",
     "StreamSummary",
 ]
 
@@ -87,12 +88,18 @@ class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True
     usage: Usage | None = None
 
 
+StreamStatus: TypeAlias = Literal[
+    "waiting", "ready", "running", "paused", "completed", "failed", "cancelled"
+]
+
+
 class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """What is known of a stream, in `GET /streams`. Times are in Unix seconds, `position` is that
-    of its last event; `readers` counts those who read it now."""
+    """What is known of a stream, in `GET /streams`. One that is `waiting` has had no event yet.
+    Times are in Unix seconds, `position` is that of its last event; `readers` counts those who read
+    it now."""
 
     id: str
-    status: Literal["ready", "running", "paused", "completed", "failed", "cancelled"]
+    status: StreamStatus
     started: float
     last_activity: float
     duration: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
@@ -13,6 +13,7 @@ from rxllm.chunks import Batch, Chunk, Notice, Reasoning, Token, ToolCall
 from rxllm.errors import RxLLMError, StreamError
 from rxllm.server.event_log import EventLog
 from rxllm.server.failures import failed
+from rxllm.server.http_messages import StreamStatus
 from rxllm.server.messages import Complete, Failed, StreamChunk, StreamSummary
 from rxllm.server.streams import Frame
 from rxllm.sinks._encoding import to_json
@@ -83,7 +84,7 @@ class KeptStream:
         info = self.tracked.info
         return StreamSummary(
             id=info.id,
-            status=info.status if self.log.ending is None else _outcome(self.log.ending),
+            status=self._status(info.status),
             started=info.started,
             last_activity=info.last_activity,
             duration=info.duration,
@@ -91,6 +92,11 @@ class KeptStream:
             position=self.log.position,
             readers=self.log.readers,
         )
+
+    def _status(self, tracked: StreamStatus) -> StreamStatus:
+        if self.log.ending is not None:
+            return _outcome(self.log.ending)
+        return "waiting" if tracked == "running" and not self.log.position else tracked
 
     def cancel(self) -> None:
         """Stop the stream; one that has ended is left as it is."""
@@ -179,7 +185,7 @@ class KeptStream:
             self._store.forget(self)
 
 
-def _outcome(ending: Frame) -> Literal["completed", "failed", "cancelled"]:
+def _outcome(ending: Frame) -> StreamStatus:
     if isinstance(ending.message, Failed):
         return "failed"
     is_cancelled = isinstance(ending.message, Complete) and (

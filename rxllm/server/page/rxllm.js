@@ -16,19 +16,28 @@
  *   StreamRequest Exactly one of `prompt` and `messages`.
  */
 
-/** What went wrong. `code` is the server's, or one of this module's own:
- * `connection_lost`, `disconnected`, `not_connected`, `malformed`, `truncated`, `http`. */
+/**
+ * What went wrong. `code` is the server's (`rate_limit`, `invalid_message`, ...), or this module's:
+ * - `connection_lost`: it was cut, and `retries` are used up; or a stream on a `Connection` was
+ *   lost with it;
+ * - `disconnected`: `disconnect()` was called; `cancelled`: `stop()`, before it was sent;
+ * - `not_connected`: there is no connection, or no stream, to say that to;
+ * - `malformed`: what came is no JSON, or a line without an end;
+ * - `truncated`: an NDJSON body ended without its last message;
+ * - `http`: an answer with this `status` that is none of the server's own.
+ */
 export class RxllmError extends Error {
-  /** Of the response, if it was HTTP. @type {number | undefined} */
+  /** Of the response, if it was HTTP and refused. @type {number | undefined} */
   status;
   /** What was wrong in the request. @type {string | undefined} */
   field;
   /** Seconds to wait, as the server says. @type {number | undefined} */
   retryAfter;
-  /** What the stream had said. @type {string | undefined} */
+  /** What the stream had said, if it had begun. @type {string | undefined} */
   partial;
-  /** Of the stream. @type {string | undefined} */
+  /** Of the stream, if it had begun. @type {string | undefined} */
   id;
+  /** Whether the same request may go well later. */
   retryable = false;
 
   /**
@@ -147,29 +156,75 @@ export class EventDecoder {
   }
 }
 
-/** The lines of a body, as they come. Leaving the loop early closes the connection.
+/** Calls `lost` once a wait has gone on for so many seconds. Where timers are held back, as in a
+ * hidden tab or a computer that slept, what came may lie there unread: then it waits once more. */
+class SilenceTimer {
+  #since = Infinity;
+  #spared = false;
+  #looked = Date.now();
+  #timer;
+
+  constructor(seconds, lost) {
+    this.limit = seconds * 1000;
+    this.lost = lost;
+    if (seconds < Infinity) this.#timer = setInterval(() => this.#look(), this.limit / 4);
+  }
+
+  /** Only time in here counts: a reader that takes its time hears nothing, and nothing is lost. */
+  async wait(promise) {
+    this.#since = Date.now();
+    try {
+      return await promise;
+    } finally {
+      this.#since = Infinity;
+      this.#spared = false;
+    }
+  }
+
+  #look() {
+    const now = Date.now();
+    const late = now - this.#looked > 1.5 * (this.limit / 4);
+    this.#looked = now;
+    if (now - this.#since < this.limit) return;
+    if (late && !this.#spared) {
+      this.#spared = true;
+      this.#since = now;
+    } else this.lost();
+  }
+
+  end() {
+    clearInterval(this.#timer);
+  }
+}
+
+/** The lines of a body, as they come. Leaving the loop early closes the connection, and so do
+ * `silence` seconds without a byte: then the body has ended.
  * @param {ReadableStream<Uint8Array>} body @returns {AsyncGenerator<string>} */
-async function* readLines(body, { withRest = false } = {}) {
+async function* readLines(body, { withRest = false, silence = Infinity } = {}) {
   const reader = body.getReader();
   const decoder = new LineDecoder();
+  const timer = new SilenceTimer(silence, () => reader.cancel().catch(() => {}));
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await timer.wait(reader.read());
       if (done) break;
       yield* decoder.feed(value);
     }
     const rest = decoder.rest();
     if (withRest && rest) yield rest;
   } finally {
+    timer.end();
     await reader.cancel().catch(() => {}); // it may have failed already, and that was told
   }
 }
 
 /** The events of a body of server-sent events. What is cut off at its end is dropped.
  * @param {ReadableStream<Uint8Array>} body
- * @param {EventDecoder} [decoder] of the caller, who wants to see `retry` */
-export async function* readEvents(body, decoder = new EventDecoder()) {
-  for await (const line of readLines(body)) {
+ * @param {EventDecoder} [decoder] of the caller, who wants to see `retry`; one for each body
+ * @param {{silence?: number}} [options] `silence`: seconds without a byte, comments included,
+ *   after which the body counts as cut; never, if left out */
+export async function* readEvents(body, decoder = new EventDecoder(), { silence } = {}) {
+  for await (const line of readLines(body, { silence })) {
     const event = decoder.feed(line);
     if (event) yield event;
   }
@@ -220,19 +275,28 @@ function sleep(seconds, signal) {
 /**
  * A server, over HTTP.
  *
- * `for await (const { chunk } of new Client().stream({ prompt: "Hello" }).chunks()) ...`
+ *     for await (const chunk of new Client().stream({ prompt: "Hello" }).chunks()) {
+ *       console.log(textOf(chunk));
+ *     }
+ *
+ * All methods reject with an `RxllmError` where the server says no, with a `TypeError` of `fetch`
+ * where it can't be reached, and with the reason of the signal once that is aborted.
  */
 export class Client {
   /**
    * @param {{base?: string, key?: string, fetch?: typeof globalThis.fetch,
-   *   retries?: number, backoff?: {base?: number, cap?: number, random?: () => number}}} [options]
+   *   retries?: number, silence?: number,
+   *   backoff?: {base?: number, cap?: number, random?: () => number}}} [options]
    *   `base` is the URL of the server (this page's, if left out), `key` its API key. A stream that
-   *   was cut is resumed, with up to `retries` attempts in a row that bring nothing new.
+   *   was cut is resumed, with up to `retries` attempts in a row that bring nothing new, and pauses
+   *   between them of `backoff`, in seconds. A connection counts as cut after `silence` seconds
+   *   without a byte (the server sends a comment every 15 seconds); never, if Infinity.
    */
-  constructor({ base = "", key, fetch, retries = 8, backoff = {} } = {}) {
+  constructor({ base = "", key, fetch, retries = 8, silence = 40, backoff = {} } = {}) {
     this.base = base.replace(/\/$/, "");
     this.key = key;
     this.retries = retries;
+    this.silence = silence;
     this.backoff = backoff;
     this.fetch = fetch ?? ((input, init) => globalThis.fetch(input, init));
   }
@@ -326,8 +390,8 @@ async function failure(response) {
   if (Number.isFinite(after)) Object.assign(details, { retryAfter: after });
   const text = await response.text().catch(() => "");
   try {
-    const { code, message, ...rest } = JSON.parse(text);
-    if (code) return new RxllmError(code, message, { ...details, ...rest, type: undefined });
+    const failed = JSON.parse(text);
+    if (failed.code) return errorOf({ ...details, ...failed });
   } catch {} // it was no answer of the server itself
   return new RxllmError("http", `${response.status} ${response.statusText}`.trim(), details);
 }
@@ -342,7 +406,7 @@ async function failure(response) {
  * `stop()` ends it now.
  */
 export class HttpStream {
-  /** The position of the last message. */
+  /** The position of the last message, counted from 1; 0 before it. */
   position = 0;
   /** The text so far. */
   text = "";
@@ -382,27 +446,36 @@ export class HttpStream {
     return this.id;
   }
 
+  /** The chunks of its messages, read instead of them, and ended by the same.
+   * @returns {AsyncGenerator<Chunk>} */
+  async *chunks() {
+    for await (const { type, chunk } of this) if (type === "chunk") yield chunk;
+  }
+
   /** @returns {AsyncGenerator<Message>} */
   async *[Symbol.asyncIterator]() {
-    const decoder = new EventDecoder();
+    const { silence } = this.#client;
+    let retry;
     for (let failures = 0; ; ) {
       const before = this.position;
+      const decoder = new EventDecoder(); // half an event of a cut connection is none of the next
       let cause;
       try {
         const response = await this.#open();
-        for await (const event of readEvents(response.body, decoder)) {
+        for await (const event of readEvents(response.body, decoder, { silence })) {
           const message = this.#take(event);
           if (!message) continue;
           yield message;
           if (message.type === "complete") return;
         }
       } catch (error) {
-        if (this.#signal?.aborted || !this.#mayComeBack(error)) throw error;
+        if (this.#signal?.aborted || !this.#mayComeBack(error)) throw this.#completed(error);
         cause = error;
       }
+      retry = decoder.retry ?? retry;
       failures = this.position > before ? 1 : failures + 1;
       if (failures > this.#client.retries) throw this.#lost(cause);
-      const asked = decoder.retry ? { base: decoder.retry } : {};
+      const asked = retry ? { base: retry } : {};
       const pause = backoff(failures - 1, { ...asked, ...this.#client.backoff });
       this.resumed += 1;
       this.onResume();
@@ -430,7 +503,7 @@ export class HttpStream {
     if (position <= this.position) return undefined;
     if (position) this.position = position;
     this.id ??= message.id;
-    if (message.type === "error") throw errorOf({ partial: this.text, ...message });
+    if (message.type === "error") throw errorOf(message);
     if (message.type === "chunk") this.text = extended(this.text, message.chunk);
     return message;
   }
@@ -439,6 +512,15 @@ export class HttpStream {
     if (!this.id) return false;
     if (!(error instanceof RxllmError)) return true; // of the network
     return error.status !== undefined && (error.status >= 500 || error.status === 429);
+  }
+
+  /** What is told of a stream that had begun says which, and what it had said. */
+  #completed(error) {
+    if (this.id && error instanceof RxllmError) {
+      error.id ??= this.id;
+      error.partial ??= this.text;
+    }
+    return error;
   }
 
   #lost(cause) {
@@ -461,7 +543,9 @@ const REJOIN_PAUSE = 2; // seconds at most
  *
  * Each message of the server is an event of its `type` (`detail` is the message): `connected`,
  * `chunk`, `complete`, `error`, `chat_message`, `room_message`, `joined`, ... A `status` event
- * tells of the connection: `{status, delay?, attempt?}`, with the values of `status` below.
+ * tells of the connection: `{status, delay?, attempt?}`, with the values of `status` below;
+ * `delay` is the pause before the next attempt, in seconds, `attempt` its number, counted from 1.
+ * What a listener or an `onMessage` throws is reported as an uncaught error, and harms no other.
  *
  * When the connection is lost it comes back by itself, after a growing and random pause, with one
  * attempt pending at most, until `disconnect()`. Then
@@ -478,7 +562,7 @@ const REJOIN_PAUSE = 2; // seconds at most
  * user for, when the server wanted one for the page.
  */
 export class Connection extends EventTarget {
-  /** @type {"connecting" | "open" | "waiting" | "closed"} */
+  /** `waiting` for the next attempt. @type {"connecting" | "open" | "waiting" | "closed"} */
   status = "closed";
   /** The server's first message. @type {Message | undefined} */
   connected = undefined;
@@ -500,14 +584,18 @@ export class Connection extends EventTarget {
   /**
    * @param {{url?: string, heartbeat?: number, stableAfter?: number, rejoinFor?: number,
    *   backoff?: {base?: number, cap?: number, random?: () => number},
-   *   WebSocket?: typeof globalThis.WebSocket}} [options] `heartbeat`: seconds of silence after
-   *   which a ping is sent; as long again without an answer, and the connection counts as lost
-   *   (where timers are held back, as in a hidden tab, only after a second ping).
-   *   The pause begins anew with `base` after a connection that held for `stableAfter` seconds.
+   *   WebSocket?: typeof globalThis.WebSocket}} [options] `url`: of the socket, with http or ws, or
+   *   relative to this page; its `/ws`, if left out. `heartbeat`: seconds of silence after which a
+   *   ping is sent; as long again without an answer, and the connection counts as lost (where
+   *   timers are held back, as in a hidden tab, only after a second ping).
+   *   `backoff`: the pause before it comes back, in seconds; it begins anew with `base` after a
+   *   connection that held for `stableAfter` seconds. `rejoinFor`: see above, in seconds.
+   * @throws {TypeError} `url` is none
    */
   constructor({ url, heartbeat = 25, stableAfter = 5, rejoinFor = 30, backoff, WebSocket } = {}) {
     super();
-    this.url = url ?? new URL("/ws", globalThis.location.href).href.replace(/^http/, "ws");
+    this.url = new URL(url ?? "/ws", globalThis.location?.href).href.replace(/^http/, "ws");
+    if (!/^wss?:/.test(this.url)) throw new TypeError(`no address of a WebSocket: ${url}`);
     this.heartbeat = heartbeat;
     this.stableAfter = stableAfter;
     this.rejoinFor = rejoinFor;
@@ -518,9 +606,8 @@ export class Connection extends EventTarget {
   /** Connect, if it is not connected or about to be. */
   connect() {
     if (this.status === "open" || this.status === "connecting") return;
+    const socket = new this.WebSocket(this.url); // it throws where the browser forbids the address
     this.#cancelTimer();
-    this.#set("connecting");
-    const socket = new this.WebSocket(this.url);
     this.#socket = socket;
     socket.onmessage = ({ data }) => {
       if (this.#socket === socket) this.#receive(parse(data));
@@ -528,6 +615,7 @@ export class Connection extends EventTarget {
     socket.onclose = ({ code, reason }) => {
       if (this.#socket === socket) this.#lost(code, reason);
     };
+    this.#set("connecting");
   }
 
   /** Close the connection, and stay so. Its streams fail with `disconnected`. */
@@ -543,10 +631,10 @@ export class Connection extends EventTarget {
 
   /**
    * Begin a stream; before there is a connection, as soon as there is one. `onMessage` gets each
-   * message of the stream, from the first on.
+   * message of the stream, from the first on; where it fails here, an `error` message as well.
    * @param {StreamRequest} request
    * @param {(message: Message) => void} [onMessage]
-   * @param {{onLost?: "fail" | "restart"}} [options]
+   * @param {{onLost?: "fail" | "restart"}} [options] `onLost`: see above
    * @returns {SocketStream}
    */
   start({ prompt, messages, ...options }, onMessage = () => {}, { onLost = "fail" } = {}) {
@@ -800,7 +888,7 @@ export class SocketStream {
     } else if (message.type === "complete") {
       this.#end(() => this.#resolve(message));
     }
-    this.#onMessage(message);
+    this.#tell(message);
   }
 
   /** Of the connection: it can't go on. @param {RxllmError} error */
@@ -808,7 +896,19 @@ export class SocketStream {
     if (this.#ended) return;
     this.#end(() => this.#reject(error));
     const { code, message, retryable, id, partial } = error;
-    this.#onMessage({ type: "error", code, message, retryable, id, partial });
+    this.#tell({ type: "error", code, message, retryable, id, partial });
+  }
+
+  /** What the callback throws is its own affair, reported as of a listener of an event: the other
+   * streams of the connection go on. */
+  #tell(message) {
+    try {
+      this.#onMessage(message);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 
   #end(settle) {

@@ -31,6 +31,7 @@ export class StreamView {
   #thought = h("details", { className: "thinking", hidden: true });
   #text = new MarkdownView(this.#output);
   #plot = new GapPlot();
+  #position = 0;
   #figures = {};
   #ticker = 0;
   #finish;
@@ -91,7 +92,12 @@ export class StreamView {
   take(message) {
     if (message.type === "complete") this.#complete(message);
     else if (message.type === "error") this.fail(message);
-    else if (message.type === "chunk") this.#chunk(message.chunk, message.timestamp);
+    else if (message.type === "chunk") {
+      const joined = message.position > this.#position + 1; // and tells no time between tokens
+      if (joined) this.last = undefined;
+      this.#position = message.position;
+      this.#chunk(message.chunk, message.timestamp);
+    }
   }
 
   /** The server has paused it, or let it go on. @param {boolean} paused */
@@ -207,7 +213,7 @@ export class StreamView {
   }
 
   #clear() {
-    this.tokens = 0;
+    this.tokens = this.#position = 0;
     this.first = this.all = this.last = this.gap = this.speed = this.#finish = undefined;
     this.#text.clear();
     this.#plot.clear();

@@ -47,7 +47,7 @@ export class Watched {
     if (found?.status === "paused" && state !== "paused") {
       this.#pausedAt = found.position ?? 0;
       this.#hold();
-    } else if (found?.status === "running") {
+    } else if (found?.status === "running" || found?.status === "waiting") {
       this.#pausedAt = Infinity;
       if (state === "paused" && view.state === "paused") view.hold(false);
     }

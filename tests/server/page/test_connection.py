@@ -19,7 +19,7 @@ from rxllm.server.messages import (
     ServerMessage,
     StreamChunk,
 )
-from tests.server.page.conftest import Library
+from tests.server.page.conftest import Complaints, Library
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -35,6 +35,12 @@ CONNECT = """
     new Promise((resolve) =>
       target.addEventListener(type, ({ detail }) => resolve(detail), { once: true }));
 """
+
+
+@pytest.fixture(autouse=True)
+def _servers_go_first(complaints: Complaints) -> None:
+    """A connection that comes back after the end of a test finds no server."""
+    complaints.expected = ("WebSocket connection",)
 
 
 class Sockets:
@@ -514,3 +520,66 @@ async def test_half_a_surrogate_pair_is_sent_as_a_character(in_browser: Library)
         CONNECT + r'await connect().start({ prompt: "half \ud83d" }).done;', None, sockets.routes
     )
     assert sockets.got[0]["prompt"] == "half \ufffd"
+
+
+async def test_a_callback_that_throws_harms_no_other_stream(
+    in_browser: Library, complaints: Complaints
+) -> None:
+    """Row G1: one throwing subscriber ended it for all, in the original. It is reported, as what
+    the listener of an event throws."""
+    complaints.expected += ("not my day",)
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        const heard = [];
+        connection.addEventListener("chunk", ({ detail }) => heard.push(detail.chunk.text));
+        const throwing = () => { throw new Error("not my day"); };
+        const told = ({ code }) => code;
+        const lost = [
+          connection.start({ prompt: "for ever" }, throwing),
+          connection.start({ prompt: "cut me" }),
+        ];
+        const codes = await Promise.all(lost.map(({ done }) => done.catch(told)));
+        const closed = [
+          connection.start({ prompt: "for ever" }, throwing),
+          connection.start({ prompt: "for ever" }),
+        ];
+        while ((await next(connection, "chunk")).id !== closed[1].id);
+        connection.disconnect();
+        codes.push(...(await Promise.all(closed.map(({ done }) => done.catch(told)))));
+        return [codes, heard.slice(0, 4), connection.status];
+        """,
+        None,
+        sockets.routes,
+    )
+    codes = ["connection_lost"] * 2 + ["disconnected"] * 2
+    assert found == [codes, ["for ever", "!", "so ", "far"], "closed"]
+    assert len(complaints) >= 4
+
+
+async def test_an_address_that_is_none_is_told_at_once(in_browser: Library) -> None:
+    found = await in_browser(
+        """
+        const told = given.map((url) => {
+          try {
+            return new rxllm.Connection({ url }).url;
+          } catch (error) {
+            return error.name;
+          }
+        });
+        class Forbidden {
+          constructor() { throw new DOMException("no", "SecurityError"); }
+        }
+        const connection = new rxllm.Connection({ WebSocket: Forbidden });
+        try {
+          connection.connect();
+        } catch (error) {
+          told.push(error.name);
+        }
+        return [...told, connection.status];
+        """,
+        ["http://[", "ftp://a/ws", "https://a/ws"],
+    )
+    assert found == ["TypeError", "TypeError", "wss://a/ws", "SecurityError", "closed"]

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from rxllm.chunks import Chunk, Token
 from rxllm.server.messages import Complete, Failed, StreamChunk
-from tests.server.page.conftest import Library
+from tests.server.page.conftest import PAGE, Library
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -27,8 +27,8 @@ FOLLOW = """
         await fetch(`/seen?position=${position}`, { method: "POST" });
       }
     } catch (caught) {
-      const { code, partial, status, field } = caught;
-      error = { code, partial, status, field };
+      const { code, partial, status, field, id } = caught;
+      error = { code, partial, status, field, id };
     }
     return { positions, error, text: stream.text, id: stream.id, resumed: stream.resumed };
   };
@@ -60,6 +60,7 @@ class Replies:
         self.routes = web.RouteTableDef()
         self.seen = asyncio.Condition()
         self.position = 0
+        self.keep_open = False
         self.routes.post("/seen")(self.see)
         self.routes.post("/stream")(self.reply)
         self.routes.get("/stream/{id}")(self.reply)
@@ -79,6 +80,8 @@ class Replies:
         last_event = max(map(int, re.findall(rb"id: (\d+)\n.*\n\n", reply)), default=0)
         async with self.seen:
             await self.seen.wait_for(lambda: self.position >= last_event)
+        if self.keep_open and not ended:
+            await asyncio.Event().wait()  # until the client leaves
         if request.transport is not None and not ended:
             request.transport.close()
         return response
@@ -120,13 +123,56 @@ async def test_a_cut_connection_is_resumed_after_the_last_event(
     assert replies.asked[1][1] == "/stream/s 1"
 
 
+async def test_an_event_cut_before_its_blank_line_is_none(
+    in_browser: Library, complaints: Any
+) -> None:
+    """Its data is whole, but nothing of it is carried over to the next connection."""
+    complaints.expected = ("Failed to load resource",)
+    replies = Replies(token(1, "a") + token(2, "b")[:-1], token(2, "b") + complete(3))
+    found = await follow(in_browser, replies)
+    assert found == {"positions": [1, 2, 3], "text": "ab", "id": "s 1", "resumed": 1}
+
+
+async def test_a_connection_gone_silent_is_made_again(in_browser: Library) -> None:
+    """A network that swallows packets closes nothing: the server's comments stay away."""
+    replies = Replies(token(1, "a"), token(2, "b") + complete(3))
+    replies.keep_open = True
+    found = await follow(
+        in_browser,
+        replies,
+        "new rxllm.Client({ silence: 0.2, backoff: { base: 0.01 } }).stream({ prompt: 'hi' })",
+    )
+    assert found == {"positions": [1, 2, 3], "text": "ab", "id": "s 1", "resumed": 1}
+    assert [last for _, _, last in replies.asked] == [None, "1"]
+
+
+async def test_the_example_of_the_module_runs(in_browser: Library) -> None:
+    source = (PAGE / "rxllm.js").read_text(encoding="utf-8")
+    found = re.search(r" \* A server, over HTTP\.\n \*\n((?: \*     .*\n)+)", source)
+    assert found is not None
+    example = re.sub(r"^ \* {5}", "", found[1], flags=re.MULTILINE)
+    replies = Replies(token(1, "one ") + token(2, "two") + complete(3))
+    said = await in_browser(
+        """
+        const said = [];
+        const AsyncFunction = (async () => {}).constructor;
+        const run = new AsyncFunction("Client", "textOf", "console", given);
+        await run(rxllm.Client, rxllm.textOf, { log: (text) => said.push(text) });
+        return said;
+        """,
+        example,
+        replies.routes,
+    )
+    assert said == ["one ", "two"]
+
+
 async def test_attempts_that_bring_nothing_come_to_an_end(
     in_browser: Library, complaints: Any
 ) -> None:
     complaints.expected = ("Failed to load resource",)
     replies = Replies(token(1, "a"), b": ping\n\n", b"", 500, 500, 500, 500)
     found = await follow(in_browser, replies)
-    assert found["error"] == {"code": "connection_lost", "partial": "a"}
+    assert found["error"] == {"code": "connection_lost", "partial": "a", "id": "s 1"}
     assert len(replies.asked) == 4  # the first, and three in a row
 
 
@@ -136,7 +182,8 @@ async def test_a_stream_that_is_gone_is_not_asked_for_again(
     complaints.expected = ("Failed to load resource",)
     replies = Replies(token(1, "a"), 404)
     found = await follow(in_browser, replies)
-    assert found["error"]["status"] == 404
+    said = {"partial": "a", "id": "s 1"}
+    assert found["error"] == {"code": "not_now", "status": 404, "field": "prompt", **said}
     assert found["text"] == "a"
 
 
@@ -153,7 +200,7 @@ async def test_a_request_that_was_refused_is_not_sent_again(
 async def test_a_failure_of_the_stream_is_an_error_with_what_was_said(in_browser: Library) -> None:
     failed = event(Failed(code="rate_limit", message="slow down", id="s 1", position=2))
     found = await follow(in_browser, Replies(token(1, "a") + failed))
-    assert found["error"] == {"code": "rate_limit", "partial": "a"}
+    assert found["error"] == {"code": "rate_limit", "partial": "a", "id": "s 1"}
     assert found["positions"] == [1]
 
 

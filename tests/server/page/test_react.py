@@ -109,9 +109,10 @@ async def test_a_component_that_goes_ends_its_stream(page: Page, serve: Serve) -
 
 
 async def test_a_component_that_comes_back_finds_its_stream_stopped(
-    page: Page, serve: Serve
+    page: Page, serve: Serve, complaints: Complaints
 ) -> None:
     """As under `StrictMode`, which unmounts each component once."""
+    complaints.expected = ("Failed to load resource",)  # the server may be gone when it is asked
     statuses = await in_component(
         page,
         serve,
@@ -149,6 +150,42 @@ async def test_a_new_question_ends_the_one_before(page: Page, serve: Serve) -> N
     async with asyncio.timeout(10):
         while model.active:
             await asyncio.sleep(0.01)
+
+
+async def test_what_the_server_answers_late_is_for_the_stream_it_was_asked_of(
+    page: Page, serve: Serve
+) -> None:
+    """A stop that fails, and a pause, of a stream that was followed by another one."""
+    model = ScriptedModel("one " * 900, "two " * 30, by="word", delay=0.02)
+    found = await in_component(
+        page,
+        serve,
+        model,
+        """
+        const { StreamStore } = await import("/example/streamStore.js");
+        const { Client } = await import("/example/rxllm.js");
+        const late = [];
+        const store = new StreamStore(new Client({
+          fetch: (path, init) => {
+            const asks = init.method === "DELETE" || path.endsWith("/pause");
+            return asks ? new Promise((resolve) => late.push([path, resolve])) : fetch(path, init);
+          },
+        }));
+        store.start({ prompt: "1" });
+        await until(() => store.getSnapshot().tokens > 2);
+        const answered = [store.pause(), store.stop()];
+        const ended = store.start({ prompt: "2" });
+        await until(() => store.getSnapshot().text.startsWith("two"));
+        for (const [path, resolve] of late) {
+          resolve(new Response("{}", { status: path.endsWith("/pause") ? 200 : 503 }));
+        }
+        await Promise.all(answered);
+        const { status } = store.getSnapshot();
+        const text = await ended;
+        return [status, store.getSnapshot().status, text];
+        """,
+    )
+    assert found == ["streaming", "complete", "two " * 30]
 
 
 async def test_stop_pause_and_resume(page: Page, serve: Serve) -> None:

@@ -127,6 +127,94 @@ async def test_leaving_the_loop_early_closes_the_body(in_browser: Library) -> No
     assert cancelled is True
 
 
+SILENCE = """
+  let now = 1e12;
+  let look;
+  let looking = 0;
+  let cancelled = false;
+  Date.now = () => now;
+  globalThis.setInterval = (callback) => { look = callback; looking += 1; };
+  globalThis.clearInterval = () => { looking -= 1; };
+  let body;
+  const stream = new ReadableStream({
+    start: (controller) => { body = controller; },
+    cancel: () => { cancelled = true; },
+  });
+  const send = (text) => body.enqueue(new TextEncoder().encode(text));
+  const settle = () => new Promise((resolve) => setTimeout(resolve));
+  const pass = async (seconds, times = 1) => {
+    for (let i = 0; i < times; i += 1) {
+      now += seconds * 1000;
+      look();
+      await settle();
+    }
+  };
+  const read = async (handle = () => {}) => {
+    for await (const event of rxllm.readEvents(stream, undefined, { silence: 40 })) {
+      await handle(event);
+    }
+    return "ended";
+  };
+"""
+
+
+async def test_a_body_that_is_silent_has_ended(in_browser: Library) -> None:
+    """Virtual time: a comment is a sign of life, and a timer is not left behind."""
+    found = await in_browser(
+        SILENCE
+        + """
+        const reading = read();
+        await pass(10, 3);
+        send(": ping\\n\\n");
+        await settle();
+        await pass(10, 3);
+        const before = cancelled;
+        await pass(10);
+        return [before, cancelled, await reading, looking];
+        """
+    )
+    assert found == [False, True, "ended", 0]
+
+
+async def test_a_timer_that_comes_late_is_no_silence(in_browser: Library) -> None:
+    """As after a sleep or in a hidden tab: what came lies there unread. A second time, it is."""
+    found = await in_browser(
+        SILENCE
+        + """
+        const reading = read();
+        await pass(3600);
+        const slept = cancelled;
+        send(": ping\\n\\n");
+        await settle();
+        await pass(60);
+        const hidden = cancelled;
+        await pass(60);
+        return [slept, hidden, cancelled, await reading];
+        """
+    )
+    assert found == [False, False, True, "ended"]
+
+
+async def test_a_reader_that_takes_its_time_hears_no_silence(in_browser: Library) -> None:
+    found = await in_browser(
+        SILENCE
+        + """
+        let goOn;
+        const reading = read(() => new Promise((resolve) => { goOn = resolve; }));
+        send("data: x\\n\\n");
+        await settle();
+        await pass(10, 20);
+        goOn();
+        await settle();
+        await pass(10, 3);
+        const before = cancelled;
+        body.close();
+        return [before, await reading];
+        """
+    )
+    assert found == [False, "ended"]
+
+
 async def test_the_pause_between_attempts_grows_to_a_cap_and_is_spread(
     in_browser: Library,
 ) -> None:
