@@ -80,8 +80,9 @@ async def test_what_markdown_becomes(in_browser: Library, text: str, html: str) 
 async def test_links_lead_to_http_alone(in_browser: Library) -> None:
     shown = await in_browser(
         """
+        const { inline } = await import("/static/markdown_inline.js");
         const box = document.createElement("div");
-        box.append(...given.flatMap((text) => [...markdown.inline(text), " | "]));
+        box.append(...given.flatMap((text) => [...inline(text), " | "]));
         const links = [...box.querySelectorAll("a")];
         const told = links.map(({ href, rel, textContent }) => [href, rel, textContent]);
         return [told, box.textContent];
@@ -111,7 +112,8 @@ async def test_an_address_may_have_parentheses_and_a_title(in_browser: Library) 
     shown = await in_browser(
         """
         const box = document.createElement("div");
-        box.append(...given.flatMap((text) => markdown.inline(text)));
+        const { inline } = await import("/static/markdown_inline.js");
+        box.append(...given.flatMap((text) => inline(text)));
         const links = [...box.querySelectorAll("a")];
         return [links.map(({ href, title }) => [href, title]), box.textContent];
         """,

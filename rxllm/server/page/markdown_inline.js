@@ -1,0 +1,162 @@
+/** Markdown within a line: emphasis, code, links, as DOM nodes that get their text as text. */
+
+/** An element with children; strings become text. */
+export function element(name, children = []) {
+  const made = document.createElement(name);
+  for (const child of children) made.append(child);
+  return made;
+}
+
+const TAGS = { "**": "strong", __: "strong", "*": "em", _: "em", "~~": "s" };
+// An address may hold pairs of parentheses, as those of Wikipedia do.
+const ADDRESS = /https?:\/\/(?:[^\s<>()]|\([^\s<>()]{0,200}\)){1,2000}/;
+const TITLE = /(?:[ \t]{1,9}(?:"([^"\n]{0,500})"|'([^'\n]{0,500})'))?/;
+// In turn: an escape, a run of backticks, a link, an address, a mark of emphasis, a line end.
+const PIECE = new RegExp(
+  [
+    /\\([!-/:-@[-`{-~])/,
+    /(`+)/,
+    new RegExp(`!?\\[([^[\\]\\n]{0,500})\\]\\(<?(${ADDRESS.source})>?${TITLE.source}\\)`),
+    /<?(https?:\/\/(?:[^\s<>()"'`*]|\([^\s<>()"'`*]{0,200}\)){1,2000})>?/,
+    /(\*{1,3}|_{1,3}|~~)/,
+    /\n/,
+  ]
+    .map(({ source }) => source)
+    .join("|"),
+  "gi",
+);
+const WORD = /[\p{L}\p{N}]/u;
+
+/** The nodes of a text without blocks. Linear in its length.
+ * @param {string} text @returns {(Node | string)[]} */
+export const inline = (text, links = true) => piecesOf(text, links).nodes;
+
+/** Also, how many of the nodes will stay however the text goes on, and where the others begin. */
+export function piecesOf(text, links = true) {
+  const stack = [{ mark: "", nodes: [] }];
+  const ticks = new Map(); // run of backticks -> no such run from here on
+  const put = (node) => node && stack.at(-1).nodes.push(node);
+  let done = { children: 0, at: 0 };
+  let bracket = false; // in this line, that may still be a link's
+  let at = 0;
+  for (let match; (match = execAt(text, at)); ) {
+    const plain = text.slice(at, match.index);
+    put(plain);
+    bracket ||= plain.includes("[");
+    const [whole, escaped, run, label, target, double, single, bare, mark] = match;
+    if (whole === "\n") bracket = false;
+    else if (stack.length === 1 && !ticks.size && !bracket && /[ \t]$/.test(plain)) {
+      done = { children: stack[0].nodes.length, at: match.index };
+    }
+    at = match.index + whole.length;
+    if (escaped) put(escaped);
+    else if (run) at = putCode(text, at, run, ticks, put);
+    else if (target && links) {
+      put(linkOf(target, inline(label || target, false), whole, double ?? single));
+    } else if (bare && links) {
+      const url = withoutPunctuation(bare);
+      put(linkOf(url, [url]));
+      at -= whole.length - whole.indexOf(bare) - url.length;
+      if (whole.startsWith("<") && text[at] === ">") at += 1;
+    } else if (mark) putMark(text, match.index, mark, stack, put);
+    else if (whole === "\n") put(document.createElement("br"));
+    else put(whole);
+  }
+  put(text.slice(at));
+  while (stack.length > 1) unwind(stack);
+  return { nodes: stack[0].nodes, done };
+}
+
+/** A dot or a comma behind an address belongs to the sentence. */
+function withoutPunctuation(url) {
+  let end = url.length;
+  while (".,;:!?".includes(url[end - 1])) end -= 1;
+  return url.slice(0, end);
+}
+
+function execAt(text, at) {
+  PIECE.lastIndex = at;
+  return PIECE.exec(text);
+}
+
+function putCode(text, at, run, ticks, put) {
+  let close = ticks.has(run.length) ? -1 : at;
+  while (close >= 0) {
+    close = text.indexOf(run, close);
+    if (close < 0 || text[close + run.length] !== "`") break;
+    while (text[close] === "`") close += 1;
+  }
+  if (close < 0) {
+    ticks.set(run.length, true);
+    put(run);
+    return at;
+  }
+  const code = text.slice(at, close).replaceAll("\n", " ");
+  const padded = code.startsWith(" ") && code.endsWith(" ") && code.trim();
+  put(element("code", [padded ? code.slice(1, -1) : code]));
+  return close + run.length;
+}
+
+/** Close and open emphasis. A mark between spaces is none, nor is _ within a word. */
+function putMark(text, index, run, stack, put) {
+  const before = text[index - 1] ?? " ";
+  const after = text[index + run.length] ?? " ";
+  const inWord = run[0] === "_" && WORD.test(before) && WORD.test(after);
+  const left = /\s/.test(before) || inWord ? run.length : close(stack, run);
+  const mark = run.slice(0, left);
+  if (!left) return;
+  const clashes = (frame) =>
+    frame.mark === mark || (frame.mark[0] === mark[0] && left + frame.mark.length > 3);
+  // At most one frame of each mark: the stack is short.
+  if (/\s/.test(after) || inWord || stack.some(clashes)) put(mark);
+  else stack.push({ mark, nodes: [] });
+}
+
+/** Close what a run of marks closes, the innermost first: three of them are one and two, in any
+ * order. @returns {number} how many are left */
+function close(stack, run) {
+  let left = run.length;
+  for (;;) {
+    const opened = stack.findLastIndex(({ mark, nodes }) => {
+      const { length } = mark;
+      if (mark[0] !== run[0] || !nodes.length) return false;
+      return length === left || length === 3 || (run.length === 3 && length < left);
+    });
+    if (opened < 1) return left;
+    while (stack.length > opened + 1) unwind(stack);
+    const { mark, nodes } = stack.pop();
+    const used = Math.min(left, mark.length);
+    const made = used < 3 ? element(TAGS[run.slice(0, used)], nodes) : bothOf(run[0], nodes);
+    const outer = mark.slice(used);
+    if (outer) stack.push({ mark: outer, nodes: [made] });
+    else stack.at(-1).nodes.push(made);
+    left -= used;
+    if (!left) return left;
+  }
+}
+
+const bothOf = (mark, nodes) => element(TAGS[mark], [element(TAGS[mark + mark], nodes)]);
+
+/** A mark that was never closed is text. */
+function unwind(stack) {
+  const { mark, nodes } = stack.pop();
+  const outer = stack.at(-1).nodes;
+  outer.push(mark);
+  for (const node of nodes) outer.push(node);
+}
+
+function linkOf(target, children, source = target, title = "") {
+  let url;
+  try {
+    url = new URL(target);
+  } catch {
+    return source;
+  }
+  if (url.protocol !== "https:" && url.protocol !== "http:") return source;
+  const link = element("a", children);
+  link.href = url.href;
+  link.target = "_blank";
+  link.rel = "noopener noreferrer nofollow";
+  link.title = title ? `${title} (${url.href})` : url.href;
+  return link;
+}
