@@ -1,0 +1,95 @@
+"""`rxllm bench`: models, measured."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from rxllm.command_line._arguments import check_writable, find_model, read_prompt
+from rxllm.command_line._outcomes import play, say
+from rxllm.sinks._printable import count, encodable
+
+if TYPE_CHECKING:
+    from rxllm.benchmark_report import BenchmarkReport
+
+__all__ = ["bench"]
+
+_BENCHMARK = ("Tell me a story about a robot who learns to paint", "Hello! Who are you?")
+
+
+@click.command()
+@click.option(
+    "--model", "-m", "names", multiple=True, default=["tiny"], show_default=True, help="Repeatable."
+)
+@click.option("--prompt", "-p", "prompts", multiple=True, help="What to ask; repeatable.")
+@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Of each.")
+@click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--temperature", type=float, help="0 (the likeliest token always) to 2.")
+@click.option("--seed", type=int, help="Makes sampling repeatable.")
+@click.option(
+    *("--timeout", "total"),
+    type=click.FloatRange(0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Seconds of an answer at most; then it has failed.",
+)
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw the bars into a file, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print rows and runs as JSON.")
+def bench(
+    names: Sequence[str],
+    prompts: Sequence[str],
+    runs: int,
+    svg: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure models: first token, intervals, speed, and whether the answers are the same.
+
+    The exit code is 1 if an answer failed. Ctrl-C ends it with the figures so far.
+    """
+    from rxllm.model_benchmark import BenchmarkReport, BenchmarkRun, Case, benchmark
+
+    done: list[BenchmarkRun] = []
+
+    def tell(run: BenchmarkRun) -> None:
+        done.append(run)
+        became = count(run.tokens)
+        if run.error is not None:
+            became = "failed: " + " ".join(run.error.message.split())
+        say(f"{run.model}, {run.case!r}, run {run.number} of {runs}: {became}")
+
+    cases = [Case(prompt, prompt) for prompt in dict.fromkeys(map(read_prompt, prompts))]
+    models = {name: find_model(name) for name in names}
+    if svg is not None:
+        check_writable(svg)
+    given = {name: value for name, value in options.items() if value is not None}
+    asked = cases or [Case(prompt, prompt) for prompt in _BENCHMARK]
+    try:
+        play(benchmark(models, asked, runs=runs, on_run=tell, **given))
+    finally:  # stopped by Ctrl-C, perhaps
+        report = BenchmarkReport.of(done)
+        if report.rows:
+            _show(report, as_json, svg)
+    if report.failed:
+        raise click.exceptions.Exit(1)
+
+
+def _show(report: BenchmarkReport, as_json: bool, svg: Path | None) -> None:
+    from rxllm import benchmark_charts as charts
+
+    if as_json:
+        click.echo(msgspec.json.encode(report))
+    else:
+        width = shutil.get_terminal_size().columns
+        block = "\u2588" if encodable("\u2588", sys.stdout) == "\u2588" else "#"
+        bars = charts.as_bars(report, width=width, block=block)
+        for line in (*charts.as_table(report, width=width), "", *bars):
+            say(line, err=False)
+    if svg is not None:
+        svg.write_text(charts.as_svg(report), "utf-8")

@@ -1,0 +1,41 @@
+"""`rxllm models`: what can be asked for by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+import msgspec
+
+import rxllm
+
+__all__ = ["models"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print each model as a line of JSON.")
+def models(as_json: bool) -> None:
+    """List the models that can be asked for by name."""
+    listed = rxllm.models()
+    rows = [
+        (info.id, str(info.context_length or ""), ", ".join(info.capabilities), info.description)
+        for info in listed
+    ]
+    if as_json:
+        click.echo(b"\n".join(map(msgspec.json.encode, listed)))
+    elif sys.stdout.isatty():
+        _print_table(("model", "context", "capabilities", "description"), rows)
+    else:
+        click.echo("\n".join(map("\t".join, rows)))
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

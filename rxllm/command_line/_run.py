@@ -1,0 +1,59 @@
+"""`rxllm run`: the answer to one prompt."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import rxllm
+from rxllm.chunks import Chunk, encode
+from rxllm.command_line._arguments import ask, check_writable, model_option, read_prompt
+from rxllm.command_line._outcomes import play, say
+from rxllm.requests import Message
+from rxllm.sinks._consume import consume
+from rxllm.sinks._printable import figures_of
+
+__all__ = ["run"]
+
+
+@click.command()
+@click.argument("prompt")
+@model_option
+@click.option("--max-tokens", type=int, help="Length of the answer at most.")
+@click.option("--temperature", type=float, help="0 (the likeliest token always) to 2.")
+@click.option("--top-p", type=float, help="Sample from the likeliest tokens that add up to this.")
+@click.option("--seed", type=int, help="Makes sampling repeatable.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable.")
+@click.option("--system", help="What the model is told before the prompt.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the text to a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print each chunk as a line of JSON.")
+def run(
+    prompt: str,
+    model: str,
+    system: str | None,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Answer PROMPT; `-` reads it from standard input."""
+    if as_json and output is not None:
+        raise click.UsageError("--json prints the chunks and --output writes the text: choose one")
+    messages = [Message("system", system)] if system is not None else []
+    messages.append(Message("user", read_prompt(prompt)))
+    stream = ask(model, messages, options)
+    if as_json:
+        play(consume(stream, _print_json))
+    elif output is not None:
+        check_writable(output)
+        result = play(rxllm.sinks.file(stream, output))
+        say(f"{output}: {figures_of(result)}")
+    else:
+        play(rxllm.sinks.console(stream))
+
+
+def _print_json(chunk: Chunk) -> None:
+    sys.stdout.buffer.write(encode(chunk) + b"\n")
+    sys.stdout.buffer.flush()
