@@ -49,28 +49,6 @@ async def complaints() -> AsyncIterator[Complaints]:
     assert complaints.unexpected() == []
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def context(browser: Browser, complaints: Complaints) -> AsyncIterator[BrowserContext]:
-    context = await browser.new_context()
-    context.set_default_timeout(15_000)
-
-    def listen(page: Page) -> None:
-        page.on(
-            "console",
-            lambda said: complaints.append(said.text) if said.type == "error" else None,
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-
-    context.on("page", listen)
-    yield context
-    await context.close()
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def page(context: BrowserContext) -> Page:
-    return await context.new_page()
-
-
 Serve = Callable[..., Awaitable[TestServer]]
 
 
@@ -93,6 +71,31 @@ async def serve() -> AsyncIterator[Serve]:
             return server
 
         yield serve
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(
+    browser: Browser, complaints: Complaints, serve: Serve
+) -> AsyncIterator[BrowserContext]:
+    """Pages are closed before their servers: those that ask again and again would complain."""
+    context = await browser.new_context()
+    context.set_default_timeout(15_000)
+
+    def listen(page: Page) -> None:
+        page.on(
+            "console",
+            lambda said: complaints.append(said.text) if said.type == "error" else None,
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+
+    context.on("page", listen)
+    yield context
+    await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(context: BrowserContext) -> Page:
+    return await context.new_page()
 
 
 Library = Callable[..., Awaitable[Any]]

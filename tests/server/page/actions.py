@@ -1,0 +1,58 @@
+"""What the tests of the page do on it and read from it, and a model that takes its time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Page, expect
+
+from rxllm.models.scripted import ScriptedModel
+
+STORY = "Once there was a **robot** who learned to paint the sea."
+
+
+def slow(pieces: int = 2000, name: str = "slow") -> ScriptedModel:
+    """Numbered words, 50 a second: more than any test waits for."""
+    return ScriptedModel("".join(f" {n}" for n in range(pieces)), by="word", delay=0.02, name=name)
+
+
+async def open_page(page: Page, server: TestServer, tab: str = "generate") -> None:
+    await page.goto(f"{server.make_url('/')}#{tab}")
+    await expect(page.locator(f"#{tab}")).to_be_visible()
+    await expect(page.locator("#generate select option").first).to_be_attached()
+
+
+async def generate(
+    page: Page, prompt: str = "Tell me a story", *, max_tokens: str = "2000"
+) -> None:
+    await page.fill("#generate [name=prompt]", prompt)
+    await page.fill("#generate [name=maxTokens]", max_tokens)
+    await page.click("#generate [name=run]")
+
+
+def badge(page: Page, tab: str = "generate") -> Any:
+    return page.locator(f"#{tab} .card .badge")
+
+
+async def text_of(page: Page) -> str:
+    return await page.locator("#generate .output").inner_text()
+
+
+async def join(page: Page, server: TestServer, name: str) -> None:
+    await open_page(page, server, "room")
+    await page.fill("#room [name=name]", name)
+    await page.click("#room [name=join]")
+    await expect(page.locator("#room-text")).to_be_enabled()
+
+
+async def listen(page: Page) -> None:
+    """What a screen reader is told goes into `told`."""
+    await page.evaluate(
+        """() => {
+          window.told = [];
+          const announcer = document.getElementById("announcer");
+          new MutationObserver(() => window.told.push(announcer.textContent))
+            .observe(announcer, { childList: true });
+        }"""
+    )

@@ -1,0 +1,223 @@
+"""Row K8: a prompt becomes an answer: shown, stopped, paused, reloaded, failed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import msgspec
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from rxllm.chunks import ErrorInfo, Notice
+from rxllm.errors import RateLimitError
+from rxllm.models.scripted import ScriptedModel, Step
+from rxllm.requests import ModelInfo
+from rxllm.server.limits import Limits
+from tests.server.page.actions import STORY, badge, generate, open_page, slow, text_of
+from tests.server.page.conftest import Complaints, Serve
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+class Small(ScriptedModel):
+    """A model with little room."""
+
+    @property
+    def info(self) -> ModelInfo:
+        return msgspec.structs.replace(super().info, context_length=64)
+
+
+async def test_a_prompt_becomes_an_answer_with_its_figures(page: Page, serve: Serve) -> None:
+    model = ScriptedModel(STORY, by="word", delay=0.01, first_delay=0.1)
+    server = await serve(model)
+    await open_page(page, server)
+    await page.fill("#generate [name=temperature]", "0")
+    await generate(page, max_tokens="50")
+    await expect(badge(page)).to_have_text("complete")
+    assert await text_of(page) == STORY.replace("**", "")
+    assert await page.locator("#generate .output strong").inner_text() == "robot"
+    figures = await page.locator("#generate .figures dd").all_inner_texts()
+    assert figures[0] == "11"
+    assert [re.sub(r"[\d.]+", "n", figure) for figure in figures[1:]] == ["n", "n s", "n s"]
+    assert await page.locator("#generate progress").evaluate("bar => bar.value") == 100
+    label = await page.locator("#generate canvas").get_attribute("aria-label")
+    assert label is not None
+    assert label.startswith("Times between the last 11 tokens")
+    request = model.requests[0]
+    assert (request.max_tokens, request.temperature) == (50, 0)
+    assert request.messages[0].content == "Tell me a story"
+
+
+async def test_control_and_enter_generate(page: Page, serve: Serve) -> None:
+    await open_page(page, await serve(ScriptedModel("done")))
+    await page.fill("#generate [name=prompt]", "hi")
+    await page.keyboard.press("Control+Enter")
+    await expect(badge(page)).to_have_text("complete")
+
+
+@pytest.mark.parametrize("by", ["button", "escape"])
+async def test_stop_ends_the_model(page: Page, serve: Serve, by: str) -> None:
+    model = slow()
+    await open_page(page, await serve(model))
+    await generate(page)
+    await expect(badge(page)).to_have_text("streaming")
+    if by == "button":
+        await page.click("#generate [name=stop]")
+    else:
+        await page.keyboard.press("Escape")
+    await expect(badge(page)).to_have_text("stopped")
+    assert model.active == 0
+    assert (await text_of(page)).startswith("0")
+    await expect(page.locator("#generate [name=run]")).to_be_enabled()
+
+
+async def test_the_first_click_streams_a_story(page: Page, serve: Serve) -> None:
+    """The prompt is an example, which is selected when it is come to: typing replaces it."""
+    model = ScriptedModel(STORY)
+    await open_page(page, await serve(model))
+    await page.click("#generate [name=run]")
+    await expect(badge(page)).to_have_text("complete")
+    assert model.requests[0].messages[0].text.startswith("Tell me a story")
+    await page.click("#generate [name=prompt]")
+    await page.keyboard.type("And now?")
+    assert await page.input_value("#generate [name=prompt]") == "And now?"
+    await page.click("#tab-compare")
+    await page.click("#compare [name=run]")
+    await expect(badge(page, "compare")).to_have_text(["complete", "complete"])
+
+
+async def test_any_temperature_and_as_many_tokens_as_the_model_holds(
+    page: Page, serve: Serve, complaints: Complaints
+) -> None:
+    complaints.expected = ("Failed to load resource",)
+    small, large = Small("x", name="small"), ScriptedModel("x", name="large")
+    await open_page(page, await serve({"small": small, "large": large}))
+    tokens = page.locator("#generate [name=maxTokens]")
+    await page.fill("#generate [name=temperature]", "0.75")
+    await expect(tokens).to_have_js_property("max", "64")
+    await tokens.fill("50")
+    await page.click("#generate [name=run]")
+    await expect(badge(page)).to_have_text("complete")
+    assert (small.requests[0].temperature, small.requests[0].max_tokens) == (0.75, 50)
+    await page.select_option("#generate [name=model]", "large")
+    await expect(tokens).to_have_js_property("max", "")
+    await tokens.fill("1000000")
+    await page.click("#generate [name=run]")
+    await expect(page.locator("#generate .failure")).to_contain_text("8192 at most")
+
+
+async def test_the_plot_shows_the_times_of_the_model_and_not_of_the_network(
+    page: Page, serve: Serve
+) -> None:
+    """Many tokens may come in one read; the server says when each of them came."""
+
+    def event(position: int, timestamp: float, **chunk: str) -> str:
+        message = {"type": "chunk", "position": position, "timestamp": timestamp, "chunk": chunk}
+        return f"data: {json.dumps(message)}\n\n"
+
+    times = (1000.0, 1000.05, 1000.1, 1000.4)
+    events = [event(n, at, type="token", text=" x") for n, at in enumerate(times, 1)]
+    events.append(f"data: {json.dumps({'type': 'complete', 'tokens': 4, 'seconds': 0.4})}\n\n")
+
+    async def at_once(route: Route) -> None:
+        headers = {"Content-Type": "text/event-stream", "X-Stream-Id": "s"}
+        await route.fulfill(body="".join(events), headers=headers)
+
+    await open_page(page, await serve(ScriptedModel("x")))
+    await page.route("**/stream", at_once)
+    await generate(page)
+    await expect(badge(page)).to_have_text("complete")
+    await expect(page.locator("#generate canvas")).to_have_attribute(
+        "aria-label", "Times between the last 4 tokens: median 50 ms, longest 300 ms"
+    )
+
+
+async def test_stop_before_the_first_token(page: Page, serve: Serve) -> None:
+    model = ScriptedModel("too late", first_delay=60.0)
+    await open_page(page, await serve(model))
+    await generate(page)
+    await expect(badge(page)).to_have_text("waiting")
+    await page.click("#generate [name=stop]")
+    await expect(badge(page)).to_have_text("stopped")
+
+
+async def test_pause_holds_the_model_and_resume_lets_it_go_on(page: Page, serve: Serve) -> None:
+    model = slow(100)
+    await open_page(page, await serve(model))
+    await generate(page)
+    await expect(badge(page)).to_have_text("streaming")
+    await page.click("#generate [name=hold]")
+    await expect(badge(page)).to_have_text("paused")
+    await asyncio.sleep(0.15)  # what was on its way has come
+    held = await text_of(page)
+    await asyncio.sleep(0.25)  # a model that isn't held says ten words
+    assert await text_of(page) == held
+    await page.get_by_role("button", name="Resume").click()
+    await expect(badge(page)).to_have_text("complete")
+    assert (await text_of(page)).split() == [str(n) for n in range(100)]
+
+
+async def test_a_reload_picks_the_stream_up_with_no_gap_and_no_repeat(
+    page: Page, serve: Serve
+) -> None:
+    model = slow(120)
+    await open_page(page, await serve(model))
+    await generate(page, "count")
+    await expect(page.locator("#generate .output")).to_contain_text("10")
+    await page.reload()
+    await expect(badge(page)).to_have_text("streaming")
+    assert await page.input_value("#generate [name=prompt]") == "count"
+    await expect(badge(page)).to_have_text("complete")
+    assert (await text_of(page)).split() == [str(n) for n in range(120)]
+    assert len(model.requests) == 1
+    await page.reload()
+    await expect(badge(page)).to_have_text("ready")
+
+
+async def test_a_reload_of_a_paused_stream_shows_it_paused(page: Page, serve: Serve) -> None:
+    await open_page(page, await serve(slow(60)))
+    await generate(page)
+    await expect(page.locator("#generate .output")).to_contain_text("10")
+    await page.click("#generate [name=hold]")
+    await expect(badge(page)).to_have_text("paused")
+    await page.reload()
+    await expect(badge(page)).to_have_text("paused")
+    await expect(page.locator("#generate .output")).to_contain_text("10")
+    await page.get_by_role("button", name="Resume").click()
+    await expect(badge(page)).to_have_text("complete")
+    assert (await text_of(page)).split() == [str(n) for n in range(60)]
+
+
+async def test_a_failure_is_told_and_what_was_said_stays(page: Page, serve: Serve) -> None:
+    await open_page(page, await serve(ScriptedModel(["so far", RateLimitError("slow down")])))
+    await generate(page)
+    await expect(badge(page)).to_have_text("failed")
+    await expect(page.locator("#generate .failure")).to_contain_text("slow down")
+    assert await text_of(page) == "so far"
+    await expect(page.locator("#announcer")).to_contain_text("slow down")
+
+
+async def test_a_restart_drops_what_was_said(page: Page, serve: Serve) -> None:
+    error = ErrorInfo("ConnectionFailedError", "cut")
+    script: list[Step] = [
+        "wrong ",
+        "start",
+        Notice(kind="restart", attempt=1, error=error),
+        "right",
+    ]
+    await open_page(page, await serve(ScriptedModel(script)))
+    await generate(page, max_tokens="")
+    await expect(badge(page)).to_have_text("complete")
+    assert await text_of(page) == "right"
+    await expect(page.locator("#generate .happened")).to_contain_text("begins again")
+
+
+async def test_a_refused_request_is_told(page: Page, serve: Serve, complaints: Complaints) -> None:
+    complaints.expected = ("Failed to load resource",)
+    server = await serve(ScriptedModel("x"), limits=Limits(prompt_characters=5))
+    await open_page(page, server)
+    await generate(page, "much too long")
+    await expect(badge(page)).to_have_text("failed")
+    await expect(page.locator("#generate .failure")).not_to_be_empty()

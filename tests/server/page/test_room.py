@@ -1,0 +1,112 @@
+"""A room on the page: who is there, what is said, and a connection that was lost (row K9)."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server.websocket import CONNECTIONS
+from tests.server.page.actions import join, open_page, slow
+from tests.server.page.conftest import Serve
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_two_tabs_in_a_room(context: BrowserContext, serve: Serve) -> None:
+    """Each sees who is there, who writes, what is said, and the one answer of the model."""
+    model = ScriptedModel("It mixes **blue**.", by="word", delay=0.02)
+    server = await serve(model)
+    ada, bob = await context.new_page(), await context.new_page()
+    await join(ada, server, "Ada")
+    await join(bob, server, "Bob")
+    await expect(ada.locator(".participants")).to_have_text("In the room: Ada (you), Bob")
+    await bob.locator("#room-text").press_sequentially("How does")
+    await expect(ada.locator("#room .typing")).to_have_text("Bob is writing …")
+    await bob.fill("#room-text", "How does a robot paint?")
+    await bob.keyboard.press("Enter")
+    await expect(ada.locator("#room .typing")).to_be_empty()
+    for page in (ada, bob):
+        texts = page.locator("#room .said .text")
+        await expect(texts).to_have_text(["How does a robot paint?", "It mixes blue."])
+        await expect(page.locator("#room .said[data-state]")).to_have_count(0)
+    assert await bob.locator("#room .said.mine").count() == 1
+    await bob.click("#room [name=leave]")
+    await expect(ada.locator(".participants")).to_have_text("In the room: Ada (you)")
+    await expect(bob.locator("#room-text")).to_be_disabled()
+    assert len(model.requests) == 1
+
+
+async def test_an_answer_under_way_goes_on_after_the_connection_was_lost(
+    context: BrowserContext, serve: Serve
+) -> None:
+    """It comes again from its beginning, once: what was there stays until it does."""
+    await context.add_init_script(
+        """
+        const { WebSocket } = globalThis;
+        globalThis.sockets = [];
+        globalThis.WebSocket = class extends WebSocket {
+          constructor(url) {
+            super(url);
+            sockets.push(this);
+          }
+        };
+        """
+    )
+    server = await serve(slow(150))
+    ada, bob = await context.new_page(), await context.new_page()
+    await join(ada, server, "Ada")
+    await join(bob, server, "Bob")  # the room stays
+    await ada.fill("#room-text", "bot, count")
+    await ada.keyboard.press("Enter")
+    reply = ada.locator("#room .said:not(.mine)")
+    await expect(reply.locator(".text")).to_contain_text("10")
+    await ada.fill("#room-text", "half a")
+    await ada.evaluate("sockets[0].close()")
+    await expect(ada.locator("#room-text")).not_to_be_editable()
+    await expect(reply.locator(".text")).to_contain_text("10")
+    await expect(ada.locator("#room-text")).to_be_editable()
+    await expect(ada.locator("#room-text")).to_be_focused()
+    await expect(ada.locator("#room-text")).to_have_value("half a")
+    await expect(reply).not_to_have_attribute("data-state", "streaming")
+    assert (await reply.locator(".text").inner_text()).split() == [str(n) for n in range(150)]
+    await expect(reply).not_to_contain_text("lost")
+
+
+async def test_who_comes_late_sees_what_was_said(context: BrowserContext, serve: Serve) -> None:
+    server = await serve(ScriptedModel("x"))
+    ada, bob = await context.new_page(), await context.new_page()
+    await join(ada, server, "Ada")
+    await ada.fill("#room-text", "<b>nobody is here</b>")
+    await ada.keyboard.press("Enter")
+    await expect(ada.locator("#room .said .text")).to_have_text(["<b>nobody is here</b>"])
+    await join(bob, server, "Bob")
+    await expect(bob.locator("#room .said .text")).to_have_text(["<b>nobody is here</b>"])
+
+
+async def test_who_changes_the_room_before_it_is_entered_is_only_in_the_last(
+    page: Page, serve: Serve
+) -> None:
+    server = await serve(ScriptedModel("x"))
+    await page.add_init_script(
+        """
+        const { WebSocket } = globalThis;
+        globalThis.opened = [];
+        globalThis.WebSocket = class extends WebSocket {
+          set onmessage(take) {
+            super.onmessage = take && ((event) => { opened.push(() => take(event)); });
+          }
+        };
+        """
+    )
+    await open_page(page, server, "room")
+    await page.fill("#room [name=name]", "Ada")
+    for room in ("one", "two"):
+        await page.fill("#room [name=room]", room)
+        await page.click("#room [name=join]")
+    await page.wait_for_function("opened.length > 0")
+    await page.evaluate("setInterval(() => { while (opened.length) opened.shift()(); }, 5)")
+    await expect(page.locator("#room-text")).to_be_enabled()
+    await expect(page.locator("#room .log")).to_contain_text("You are in two.")
+    rooms = server.app[CONNECTIONS].rooms
+    assert len(rooms) == 1
