@@ -26,11 +26,12 @@ PATIENCE: Final = 5.0
 
 
 async def first_frame(
-    request: web.Request, begun: Begun, seconds: float = PATIENCE
+    request: web.Request, begun: Begun, seconds: float = PATIENCE, *, comes_back: bool = False
 ) -> Frame | None:
     """The first event of a stream, or None if it does not come in time.
 
-    If the client leaves in the meantime, the stream is cancelled: nobody else knows of it yet.
+    If the client leaves in the meantime, the stream is abandoned, unless the client can ask for it
+    again: then it has the time of grace for that.
     """
     connection = connection_of(request.transport)
     waiting = asyncio.ensure_future(begun.first())
@@ -39,20 +40,19 @@ async def first_frame(
         if connection.is_lost:
             waiting.cancel()
 
+    has_left = True  # some servers of aiohttp cancel the handler
     try:
         with connection.watch(look):
             look()
             await asyncio.wait([waiting], timeout=seconds)
+        has_left = connection.is_lost
         if waiting.done() and not waiting.cancelled():
             return waiting.result()
-    except asyncio.CancelledError:  # some servers of aiohttp cancel the handler
-        begun.cancel()
-        raise
+        return None
     finally:
         waiting.cancel()
-    if connection.is_lost:
-        begun.cancel()
-    return None
+        if has_left and not comes_back:
+            begun.abandon()
 
 
 async def collect(

@@ -60,7 +60,8 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
             return await _resumed(request, query.id or "")
         except StreamNotFoundError:
             return web.Response(status=204)
-    return await _stream(request, query.prompt, query, query.id, repr(query))
+    key = None if query.id is None else repr(query)
+    return await _stream(request, query.prompt, query, query.id, key)
 
 
 async def post_stream(request: web.Request) -> web.StreamResponse:
@@ -92,7 +93,7 @@ async def post_ndjson(request: web.Request) -> web.StreamResponse:
             headers={"X-Stream-Id": stream_id},
             heartbeat=None,
             max_stall=request.app[LIMITS].reader_stall,
-            on_end=lambda delivery: begun.cancel() if delivery.left else None,
+            on_end=lambda delivery: begun.abandon() if delivery.left else None,
         )
 
 
@@ -131,7 +132,7 @@ async def _stream(
 ) -> web.StreamResponse:
     with request.app[READERS].one_more():
         stream_id, begun = await _begin(request, prompt, options, stream_id, key=key)
-        refused = await _refused(request, begun)
+        refused = await _refused(request, begun, comes_back=key is not None)
         if refused is not None:
             return refused
         return await _send(request, stream_id, await begun.read())
@@ -155,9 +156,11 @@ async def _begin(
     return stream_id, begun
 
 
-async def _refused(request: web.Request, begun: Begun) -> web.Response | None:
+async def _refused(
+    request: web.Request, begun: Begun, *, comes_back: bool = False
+) -> web.Response | None:
     """What to answer if the stream fails before it has said anything."""
-    first = await first_frame(request, begun)
+    first = await first_frame(request, begun, comes_back=comes_back)
     if first is None or not isinstance(first.message, Failed):
         return None
     return refusal(first.message, status_of_message(first.message))

@@ -167,6 +167,8 @@ class EventLog:
             restarted = chunk.source
             for each in [k for k in self._states if restarted is None or k[1] == restarted]:
                 del self._states[each]
+            if all(told is None or type(told) is Notice for told in self._chunks):
+                self.begun.clear()
 
     def _drop(self, place: int) -> None:
         self._chunks[place] = None

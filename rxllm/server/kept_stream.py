@@ -63,14 +63,14 @@ class KeptStream:
 
     async def first(self) -> Frame:
         """As `Begun.first`."""
-        await self.log.begun.wait()
         position = 0
         while True:
+            await self.log.begun.wait()
             frame = self.log.next_frame(position)
-            assert frame is not None  # noqa: S101 - one that is no notice is there
-            if not (
-                isinstance(frame.message, StreamChunk) and isinstance(frame.message.chunk, Notice)
-            ):
+            if frame is None:
+                continue  # what it began with was taken back
+            message = frame.message
+            if not (isinstance(message, StreamChunk) and isinstance(message.chunk, Notice)):
                 return frame
             position = frame.position
 
@@ -102,6 +102,16 @@ class KeptStream:
         """Stop the stream; one that has ended is left as it is."""
         if self.log.ending is None:
             self.tracked.cancel()
+
+    def abandon(self) -> None:
+        """As `Begun.abandon`."""
+        if not self.log.readers:
+            self.cancel()
+
+    @property
+    def may_be_joined(self) -> bool:
+        """Whether who asks the same again is given this one: it lives, or has completed."""
+        return self.log.ending is None or _outcome(self.log.ending) == "completed"
 
     def stop_timer(self) -> None:
         """Wait for nobody."""

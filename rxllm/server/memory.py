@@ -51,10 +51,14 @@ class MemoryStreams:
         """As `StreamStore.begin`."""
         known = self._streams.get(stream_id)
         if known is not None and key is not None and known.key == key:
-            return known
+            if known.may_be_joined:
+                return known
+            self.forget(known)
         if self._registry.refusing:
             raise DrainingError("the server is being shut down, and takes no new streams")
-        if known is not None or any(live.id == stream_id for live in self._registry.active):
+        if stream_id in self._streams or any(
+            live.id == stream_id for live in self._registry.active
+        ):
             raise StreamStateError(f"there is a stream {stream_id!r} already")
         grace = self._limits.grace if grace is None else grace
         kept = KeptStream(self, stream_id, model, grace, key)

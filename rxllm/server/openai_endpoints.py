@@ -78,7 +78,7 @@ async def _stream(
         frames.pipe(rxo.map(events.of), rxo.filter(bool)),
         headers={"X-Stream-Id": stream_id},
         max_stall=request.app[LIMITS].reader_stall,
-        on_end=lambda delivery: begun.cancel() if delivery.left else None,
+        on_end=lambda delivery: begun.abandon() if delivery.left else None,
     )
 
 

@@ -72,8 +72,8 @@ class Begun(Protocol):
         """As `StreamStore.read`."""
         ...
 
-    def cancel(self) -> None:
-        """End the stream with `End("cancelled")`; one that has ended is left as it is."""
+    def abandon(self) -> None:
+        """Who began it has gone, and will not come back: end it, unless others read it."""
         ...
 
 
@@ -94,8 +94,9 @@ class StreamStore(Protocol):
     ) -> Begun:
         """Subscribe to `stream` now, and keep what it says.
 
-        Where a stream of this id is kept that was begun with the same `key`, it is that one: a
-        client whose connection was cut asks for it again. None is no key.
+        Where a stream of this id is kept that was begun with the same `key`, and lives or has
+        completed, it is that one: a client whose connection was cut asks for it again. None is no
+        key.
 
         It goes on without a reader for `grace` seconds (those of the store if None), from now or
         from the last one's leaving, and is then cancelled. One that completes without a

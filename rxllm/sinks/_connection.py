@@ -50,8 +50,12 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection at once; what was not yet sent is lost."""
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._transport
+        # asyncio's own fails on one that has closed behind its last byte.
+        if transport is not None and (
+            not transport.is_closing() or transport.get_write_buffer_size()
+        ):
+            transport.abort()
         self._lose()
 
     def data_received(self, data: bytes) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
 
-from rxllm.chunks import End, Start, Token
+from rxllm.chunks import End, Notice, Start, Token
+from rxllm.errors import RateLimitError
 from rxllm.server import Limits, create_app
 from rxllm.server.messages import Complete, StreamChunk, StreamList
 from tests.server.serving import Stepwise, all_events, said, scripted, serving, take, until
@@ -90,18 +92,60 @@ async def test_an_event_source_that_comes_back_does_not_ask_the_model_again() ->
             assert taken.status == 409
 
 
+async def ask_and_leave(client: aiohttp.ClientSession, model: Stepwise, **query: str) -> None:
+    """Ask a model that is silent, and be gone before it says anything."""
+    asking = asyncio.create_task(client.get("/stream", params=query))
+    await until(lambda: model.active == 1)
+    asking.cancel()
+    await asyncio.wait([asking])
+
+
 async def test_k10_a_reader_that_was_cut_before_its_first_event_asks_the_same_again() -> None:
     """An `EventSource` has no `Last-Event-ID` yet, and gives up for good at a 409."""
     model, app = stepwise()
-    query = {**PROMPT, "id": "mine"}
     async with serving(app) as client:
-        model.let(4)
-        first = await client.get("/stream", params=query)
-        first.close()
-        again = await client.get("/stream", params=query)
+        await ask_and_leave(client, model, **PROMPT, id="mine")
+        asking = asyncio.create_task(client.get("/stream", params={**PROMPT, "id": "mine"}))
         model.let()
-        assert said(await all_events(again)) == "abcdef"
+        assert said(await all_events(await asking)) == "abcdef"
         assert len(await streams(client)) == 1
+
+
+async def test_who_leaves_before_the_first_event_takes_it_from_nobody() -> None:
+    model, app = stepwise()
+    async with serving(app) as client:
+        asking = asyncio.create_task(client.post("/stream", json=PROMPT))
+        await until(lambda: model.active == 1)
+        (stream_id,) = await streams(client)
+        viewer = await client.get(f"/stream/{stream_id}")
+        asking.cancel()
+        await asyncio.wait([asking])
+        model.let()
+        assert said(await all_events(viewer)) == "abcdef"
+
+
+async def test_an_answer_that_is_taken_back_before_it_is_read_has_not_begun() -> None:
+    said_later = (Start("r", "m"), Token("right"), End("stop"))
+    model = Stepwise(Token("wrong"), Notice("restart"), *said_later)
+    async with serving(create_app({"tiny": model})) as client:
+        model.let(2)
+        asking = asyncio.create_task(client.post("/stream", json=PROMPT))
+        await until(lambda: model.said == 2)
+        model.let()
+        response = await asking
+        assert response.status == 200
+        assert said(await all_events(response)) == "right"
+
+
+async def test_the_same_question_is_asked_anew_after_a_failure() -> None:
+    model = Stepwise(RateLimitError("slow down"))
+    model.let()
+    query = {**PROMPT, "id": "mine"}
+    async with serving(create_app({"tiny": model})) as client:
+        async with client.get("/stream", params=query) as refused:
+            assert refused.status == 429
+        model.chunks = (Start("r", "m"), Token("Hello"), End("stop"))
+        assert said(await all_events(await client.get("/stream", params=query))) == "Hello"
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])

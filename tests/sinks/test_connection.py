@@ -114,3 +114,32 @@ async def test_a_client_that_has_gone_is_told_at_once(is_closing: bool) -> None:
         with connection.watch(lambda: None):
             assert protocol.transport.get_protocol() is protocol
         connection.abort()
+
+
+async def test_a_connection_that_has_closed_behind_its_last_byte_can_be_aborted() -> None:
+    protocol = Recording()
+    async with no_leaks(), client_of(protocol) as (reader, _):
+        transport = protocol.transport
+        connection = connection_of(transport)
+        with connection.watch(lambda: None):
+            transport.write(b"x" * 5_000_000)
+            assert transport.get_write_buffer_size()
+            transport.close()
+            assert len(await reader.read(-1)) == 5_000_000
+            await asyncio.sleep(0)
+            assert connection.is_lost
+            connection.abort()
+        assert protocol.told[-1] == "lost"
+
+
+async def test_what_waits_in_a_connection_that_is_closing_can_be_dropped() -> None:
+    protocol = Recording()
+    async with no_leaks(), client_of(protocol) as (reader, _):
+        connection = connection_of(protocol.transport)
+        with connection.watch(lambda: None):
+            protocol.transport.write(b"x" * 20_000_000)
+            protocol.transport.close()
+            connection.abort()
+            assert protocol.transport.get_write_buffer_size() == 0
+            with suppress(ConnectionError):
+                assert len(await reader.read(-1)) < 20_000_000
