@@ -48,12 +48,16 @@ def messages() -> str:
         ),
         ("A `chunk` is one of", _tagged(known, "AnyChunk")),
         ("In the query of `GET /stream`", [("the query", query["StreamQuery"])]),
-        ("Bodies, and what messages are made of", [(name, known[name]) for name in _BODIES]),
+        (
+            "Bodies, and what messages are made of",
+            [(_titled(name, known[name]), known[name]) for name in _BODIES],
+        ),
     ]
     tables = "\n".join(f"{title}:\n\n{_table(rows)}" for title, rows in parts)
     return (
         "<details><summary><b>The messages</b>, with their fields, and the codes of errors"
-        f"</summary>\n\nFields with a `?` may be left out.\n\n{tables}\n"
+        "</summary>\n\nA name in the first column that is `code` is the value of the field `type`. "
+        f"Fields with a `?` may be left out.\n\n{tables}\n"
         f"The `code` of an `error`, and the HTTP status where it answers a request:\n\n{_errors()}"
         "\n</details>\n"
     )
@@ -62,6 +66,11 @@ def messages() -> str:
 def _tagged(known: dict[str, Schema], union: str) -> list[tuple[str, Schema]]:
     mapping = known[union]["discriminator"]["mapping"]
     return [(f"`{tag}`", known[_name(reference)]) for tag, reference in mapping.items()]
+
+
+def _titled(name: str, schema: Schema) -> str:
+    tag = schema["properties"].get("type", {}).get("enum", ())
+    return f"{name}: `{tag[0]}`" if len(tag) == 1 else name
 
 
 def _table(rows: list[tuple[str, Schema]]) -> str:

@@ -1,7 +1,8 @@
 """The messages of the server: what comes in, and what goes out.
 
-Everything is JSON with camelCase names, tagged by `type`, defaults left out. The chunks of
-`rxllm.chunks` go out as they are; the messages here are what stands around them. The JSON Schema
+Everything is JSON with camelCase names, tagged by `type`, defaults left out; only the turns of a
+conversation have the names that OpenAI gave them (`tool_call_id`). The chunks of `rxllm.chunks` go
+out as they are; the messages here are what stands around them. The JSON Schema
 and the OpenAPI document of the server are generated from these classes, and so is the table of
 messages in the README (`make readme`).
 """

@@ -9,6 +9,7 @@ import pytest
 import reactivex as rx
 from hypothesis import given
 from hypothesis import strategies as st
+from reactivex.subject import Subject
 
 from rxllm import operators as ops
 from rxllm.chunks import (
@@ -336,6 +337,27 @@ def test_a_stream_that_says_more_than_is_kept_fails() -> None:
             await asyncio.sleep(20)
             assert isinstance(got[-1].message, Failed)
             assert "5 characters" in got[-1].message.message
+            await store.close()
+
+    run_virtual(main())
+
+
+def test_an_answer_that_is_taken_back_before_it_is_read_has_not_begun() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of()
+            said = Subject[Chunk]()
+            begun = await store.begin(said.pipe(ops.tracked(registry, "s")), "s")
+            first = asyncio.create_task(begun.first())
+            await asyncio.sleep(0)
+            for chunk in (Notice("retry"), Token("wrong"), Notice("restart")):
+                said.on_next(chunk)
+            await asyncio.sleep(1)
+            assert not first.done()
+            said.on_next(Token("right"))
+            message = (await first).message
+            assert isinstance(message, StreamChunk)
+            assert message.chunk == Token("right")
             await store.close()
 
     run_virtual(main())
