@@ -46,7 +46,8 @@ def sse(
     - Sends the headers at once, with `X-Stream-Id`, and subscribes then. Each chunk is encoded
       once; one that comes alone is written at once, what comes closely together in one call. For
       progress put `ops.progress()` in the pipe.
-    - Completion: the finished response is returned.
+    - Completion: the finished response is returned. A stream that completes without an `End` has
+      broken off: it counts as failed, with a `TruncatedStreamError`.
     - Error: goes out as the terminal `error` event, and then the response is returned; `on_end`
       gets it. Of an error that is none of rxllm's the client learns the code `internal` only, and
       without an `on_end` it goes to the loop's exception handler.
@@ -54,7 +55,7 @@ def sse(
     - The client leaves: the stream is disposed at once, also before its first token. Cancelling
       the handler does the same, and is no clean end for the client. The clean-up is awaited.
     - Demand: holds the stream while the client is slow, that is while more than the transport's
-      high-water mark (64 KiB) waits for it. The client is given up after `max_stall`, or when
+      high-water mark (64 KiB) waits for it, or as much was gathered in one turn of the loop. The client is given up after `max_stall`, or when
       4 MiB wait of what came in spite of the closed valve.
 
     Args:

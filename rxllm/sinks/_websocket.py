@@ -34,7 +34,7 @@ def websocket(
     way on one socket, each in a task of its own and told apart by its `stream_id`, and other
     messages between them. The socket stays open at the end.
 
-    - Completion: what became of it is returned.
+    - Completion: what became of it is returned; without an `End` it counts as failed, as at `sse`.
     - Error: goes out as an `error` message, and is in what is returned; that of another kind than
       rxllm's goes out as `internal`, and without an `on_end` to the loop's exception handler.
     - The client leaves, or closes the socket: the stream is disposed at once, also before its

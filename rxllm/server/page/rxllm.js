@@ -280,7 +280,8 @@ function sleep(seconds, signal) {
  *     }
  *
  * All methods reject with an `RxllmError` where the server says no, with a `TypeError` of `fetch`
- * where it can't be reached, and with the reason of the signal once that is aborted.
+ * where it can't be reached, and with the reason of the signal once that is aborted. A request
+ * waits for its answer as long as it takes: `{ signal: AbortSignal.timeout(5000) }` limits that.
  */
 export class Client {
   /**
@@ -320,14 +321,14 @@ export class Client {
     return parse(await (await this.request(path, init)).text());
   }
 
-  /** `{models, defaultModel}`. */
-  models() {
-    return this.#json("/models");
+  /** `{models, defaultModel}`. @param {{signal?: AbortSignal}} [options] */
+  models({ signal } = {}) {
+    return this.#json("/models", { signal });
   }
 
-  /** The live streams. */
-  async streams() {
-    const listed = await this.#json("/streams");
+  /** The live streams. @param {{signal?: AbortSignal}} [options] */
+  async streams({ signal } = {}) {
+    const listed = await this.#json("/streams", { signal });
     return Array.isArray(listed) ? listed : listed.streams;
   }
 
@@ -367,19 +368,19 @@ export class Client {
     throw new RxllmError("truncated", message, { partial: text });
   }
 
-  /** @param {string} id */
-  async cancel(id) {
-    await this.request(`/streams/${encodeURIComponent(id)}`, { method: "DELETE" });
+  /** @param {string} id @param {{signal?: AbortSignal}} [options] */
+  async cancel(id, { signal } = {}) {
+    await this.request(`/streams/${encodeURIComponent(id)}`, { method: "DELETE", signal });
   }
 
-  /** @param {string} id */
-  async pause(id) {
-    await this.request(`/streams/${encodeURIComponent(id)}/pause`, { method: "POST" });
+  /** @param {string} id @param {{signal?: AbortSignal}} [options] */
+  async pause(id, { signal } = {}) {
+    await this.request(`/streams/${encodeURIComponent(id)}/pause`, { method: "POST", signal });
   }
 
-  /** @param {string} id */
-  async resume(id) {
-    await this.request(`/streams/${encodeURIComponent(id)}/resume`, { method: "POST" });
+  /** @param {string} id @param {{signal?: AbortSignal}} [options] */
+  async resume(id, { signal } = {}) {
+    await this.request(`/streams/${encodeURIComponent(id)}/resume`, { method: "POST", signal });
   }
 }
 
