@@ -55,8 +55,9 @@ def sse(
     - The client leaves: the stream is disposed at once, also before its first token. Cancelling
       the handler does the same, and is no clean end for the client. The clean-up is awaited.
     - Demand: holds the stream while the client is slow, that is while more than the transport's
-      high-water mark (64 KiB) waits for it, or as much was gathered in one turn of the loop. The client is given up after `max_stall`, or when
-      4 MiB wait of what came in spite of the closed valve.
+      high-water mark (64 KiB) waits for it, or as much was gathered in one turn of the loop. The
+      client is given up after `max_stall`, or when 4 MiB wait of what came in spite of the closed
+      valve.
 
     Args:
         request: not answered yet. To `HEAD` go the headers alone, and no model is asked.
