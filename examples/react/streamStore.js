@@ -7,7 +7,8 @@
 import { isRestart, textOf } from "./rxllm.js";
 
 const EMPTY = Object.freeze({
-  status: "ready", // then waiting, streaming, paused; and complete, stopped, failed
+  // Then waiting, until something is said; streaming, paused; and complete, stopped, failed.
+  status: "ready",
   text: "",
   tokens: 0,
   progress: undefined,
@@ -24,6 +25,8 @@ export class StreamStore {
   #frame = 0;
   #aborter;
   #stream;
+  #paused = false;
+  #said = false;
 
   /** @param {import("./rxllm.js").Client} client */
   constructor(client) {
@@ -46,7 +49,8 @@ export class StreamStore {
     const stream = this.#client.stream(request, { signal: aborter.signal });
     this.#aborter = aborter;
     this.#stream = stream;
-    this.#set({ ...EMPTY, status: "waiting" });
+    this.#paused = this.#said = false;
+    this.#set({ ...EMPTY, status: this.#liveStatus });
     try {
       for await (const message of stream) {
         if (this.#stream === stream) this.#take(message);
@@ -65,19 +69,9 @@ export class StreamStore {
     else aborter?.abort();
   };
 
-  pause = async () => {
-    if (!this.#live) return;
-    const stream = this.#stream;
-    await stream.pause();
-    if (this.#live && this.#stream === stream) this.#set({ status: "paused" });
-  };
+  pause = () => this.#pause(true);
 
-  resume = async () => {
-    if (!this.#live) return;
-    const stream = this.#stream;
-    await stream.resume();
-    if (this.#live && this.#stream === stream) this.#set({ status: "streaming" });
-  };
+  resume = () => this.#pause(false);
 
   /** The component has gone: end the stream. One that comes back finds it stopped. */
   leave = () => {
@@ -86,6 +80,21 @@ export class StreamStore {
     if (live) this.#state = { ...this.#state, status: "stopped" };
     this.#show();
   };
+
+  async #pause(paused) {
+    if (!this.#live) return;
+    const stream = this.#stream;
+    await (paused ? stream.pause() : stream.resume());
+    if (!this.#live || this.#stream !== stream) return;
+    this.#paused = paused;
+    this.#set({ status: this.#liveStatus });
+  }
+
+  /** Text that was under way when the stream was paused does not make it go on. */
+  get #liveStatus() {
+    if (this.#paused) return "paused";
+    return this.#said ? "streaming" : "waiting";
+  }
 
   get #live() {
     return LIVE.has(this.#state.status) && this.#stream !== undefined;
@@ -106,12 +115,18 @@ export class StreamStore {
     if (type === "complete") {
       this.#set({ status: finishReason === "cancelled" ? "stopped" : "complete" });
     } else if (isRestart(chunk)) {
-      this.#set({ text: "", tokens: 0 });
+      this.#said = false;
+      this.#set({ status: this.#liveStatus, text: "", tokens: 0 });
     } else if (chunk.type === "progress") {
       this.#set({ progress: chunk });
+    } else if (chunk.type === "reasoning") {
+      this.#said = true;
+      this.#set({ status: this.#liveStatus });
     } else if (textOf(chunk)) {
+      this.#said = true;
       const more = chunk.type === "batch" ? chunk.chunks.length : 1;
-      this.#set({ status: "streaming", text: text + textOf(chunk), tokens: tokens + more });
+      const status = this.#liveStatus;
+      this.#set({ status, text: text + textOf(chunk), tokens: tokens + more });
     }
   }
 

@@ -8,7 +8,9 @@
  *
  * What is shown does not depend on how the text was cut. Blocks that are done are not looked at
  * again, nor are the items, rows, lines of code and pieces of a paragraph that are done in the last
- * one. Of the rest, the nodes that stay as they were are kept, so that they can be selected.
+ * one. What may still change is: a quote and the last item of a list as a whole, and a paragraph
+ * from the first mark on that was not closed, or from a last line that begins with a pipe. Of that,
+ * the nodes that stay as they were are kept, so that they can be selected.
  */
 
 import { blocksOf } from "./markdown_blocks.js";

@@ -31,8 +31,9 @@ const WORD = /[\p{L}\p{N}]/u;
  * @param {string} text @returns {(Node | string)[]} */
 export const inline = (text, links = true) => piecesOf(text, links).nodes;
 
-/** Also, how many of the nodes will stay however the text goes on, and where the others begin. */
-export function piecesOf(text, links = true) {
+/** Also, how many of the nodes will stay however the text goes on, and where the others begin:
+ * before `limit`. */
+export function piecesOf(text, links = true, limit = 0) {
   const stack = [{ mark: "", nodes: [] }];
   const ticks = new Map(); // run of backticks -> no such run from here on
   const put = (node) => node && stack.at(-1).nodes.push(node);
@@ -45,7 +46,8 @@ export function piecesOf(text, links = true) {
     bracket ||= plain.includes("[");
     const [whole, escaped, run, label, target, double, single, bare, mark] = match;
     if (whole === "\n") bracket = false;
-    else if (stack.length === 1 && !ticks.size && !bracket && /[ \t]$/.test(plain)) {
+    const open = stack.length > 1 || ticks.size || bracket || match.index >= limit;
+    if (!open && (whole === "\n" || /[ \t]$/.test(plain))) {
       done = { children: stack[0].nodes.length, at: match.index };
     }
     at = match.index + whole.length;

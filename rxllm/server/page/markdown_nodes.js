@@ -25,17 +25,24 @@ export function nodeOf(block, depth) {
 
 function paragraphOf(block) {
   const trimmed = block.lines.map((line) => line.trimStart());
-  const { nodes, done } = piecesOf(trimmed.join("\n"));
+  const { nodes, done } = piecesOf(trimmed.join("\n"), true, beginningOfTable(trimmed));
   if (done.children) {
     let [line, column] = [0, done.at];
     while (column > trimmed[line].length) column -= trimmed[line++].length + 1;
-    // A last line may still be the header of a table.
-    if (trimmed[line][0] !== "|") {
-      column += block.lines[line].length - trimmed[line].length;
-      block.done = { children: done.children, line, column };
-    }
+    column += block.lines[line].length - trimmed[line].length;
+    block.done = { children: done.children, line, column };
   }
   return element("p", nodes);
+}
+
+/** Where the last line begins that may still be the header of a table; Infinity if none may. */
+function beginningOfTable(lines) {
+  const last = lines.at(-1) ?? "";
+  const before = lines.at(-2) ?? "";
+  const whole = lines.reduce((sum, { length }) => sum + length + 1, 0);
+  // What is below the header holds nothing else.
+  if (before[0] === "|" && /^[-:|\s]*$/.test(last)) return whole - last.length - before.length - 2;
+  return last[0] === "|" ? whole - last.length - 1 : Infinity;
 }
 
 function tableOf(block) {

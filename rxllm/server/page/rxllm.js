@@ -1,6 +1,6 @@
 /**
  * The client of an rxllm server: streams over HTTP (server-sent events, NDJSON) and over a
- * WebSocket. One module, no dependencies, for browsers and for Node 20 and later.
+ * WebSocket. One module, no dependencies, for browsers and for Node 20.3 and later.
  *
  * Server-sent events are read as the HTML standard says
  * (https://html.spec.whatwg.org/multipage/server-sent-events.html), over `fetch`, so that a
@@ -291,7 +291,8 @@ export class Client {
    *   `base` is the URL of the server (this page's, if left out), `key` its API key. A stream that
    *   was cut is resumed, with up to `retries` attempts in a row that bring nothing new, and pauses
    *   between them of `backoff`, in seconds. A connection counts as cut after `silence` seconds
-   *   without a byte (the server sends a comment every 15 seconds); never, if Infinity.
+   *   without a byte (the server sends a comment every 15 seconds), and an attempt to resume has
+   *   failed after as long without an answer; never, if Infinity.
    */
   constructor({ base = "", key, fetch, retries = 8, silence = 40, backoff = {} } = {}) {
     this.base = base.replace(/\/$/, "");
@@ -486,15 +487,26 @@ export class HttpStream {
 
   async #open() {
     const headers = { Accept: "text/event-stream" };
-    const signal = this.#signal;
-    if (this.id) {
-      if (this.position) headers["Last-Event-ID"] = String(this.position);
-      return this.#client.request(`/stream/${encodeURIComponent(this.id)}`, { headers, signal });
-    }
-    const init = { method: "POST", json: this.#request, headers, signal };
+    if (this.id) return this.#openAgain(headers);
+    const init = { method: "POST", json: this.#request, headers, signal: this.#signal };
     const response = await this.#client.request("/stream", init);
     this.id = response.headers.get("X-Stream-Id") ?? undefined;
     return response;
+  }
+
+  async #openAgain(headers) {
+    if (this.position) headers["Last-Event-ID"] = String(this.position);
+    const silent = new AbortController();
+    const signal = AbortSignal.any([silent.signal, ...(this.#signal ? [this.#signal] : [])]);
+    const timer = new SilenceTimer(this.#client.silence, () =>
+      silent.abort(new DOMException("no answer", "TimeoutError")),
+    );
+    const path = `/stream/${encodeURIComponent(this.id)}`;
+    try {
+      return await timer.wait(this.#client.request(path, { headers, signal }));
+    } finally {
+      timer.end();
+    }
   }
 
   /** @param {{data: string, id: string}} event @returns {Message | undefined} */
@@ -538,6 +550,9 @@ export class HttpStream {
 const MESSAGE_REFUSED = new Set([1008, 1009]); // RFC 6455, 7.4.1: against the policy, too big
 const FRUITLESS_RESTARTS = 5;
 const REJOIN_PAUSE = 2; // seconds at most
+
+/** Of a timer, in milliseconds. One that is asked for more goes off at once. */
+const delayOf = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
 
 /**
  * A connection to `/ws` with many streams, a chat and rooms on it.
@@ -588,7 +603,8 @@ export class Connection extends EventTarget {
    *   WebSocket?: typeof globalThis.WebSocket}} [options] `url`: of the socket, with http or ws, or
    *   relative to this page; its `/ws`, if left out. `heartbeat`: seconds of silence after which a
    *   ping is sent; as long again without an answer, and the connection counts as lost (where
-   *   timers are held back, as in a hidden tab, only after a second ping).
+   *   timers are held back, as in a hidden tab, only after a second ping). So does one that is not
+   *   there, with the `connected` of the server, after twice that time.
    *   `backoff`: the pause before it comes back, in seconds; it begins anew with `base` after a
    *   connection that held for `stableAfter` seconds. `rejoinFor`: see above, in seconds.
    * @throws {TypeError} `url` is none
@@ -610,6 +626,7 @@ export class Connection extends EventTarget {
     const socket = new this.WebSocket(this.url); // it throws where the browser forbids the address
     this.#cancelTimer();
     this.#socket = socket;
+    this.#timer = setTimeout(() => this.#lost(), delayOf(2 * this.heartbeat));
     socket.onmessage = ({ data }) => {
       if (this.#socket === socket) this.#receive(parse(data));
     };
@@ -720,9 +737,10 @@ export class Connection extends EventTarget {
   /** @returns {boolean} whether the connection is still there, after it was told of */
   #greeted(message) {
     const socket = this.#socket;
+    this.#cancelTimer();
     this.connected = message;
     this.#openedAt = this.#beaten = Date.now();
-    this.#heartbeat = setInterval(() => this.#beat(), this.heartbeat * 1000);
+    this.#heartbeat = setInterval(() => this.#beat(), delayOf(this.heartbeat));
     this.#set("open");
     if (this.#socket !== socket) return false;
     for (const [room, entry] of this.#rooms) {

@@ -25,10 +25,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CONNECT = """
   const backoff = { base: 0.02, cap: 0.04 };
-  const connect = (options = {}) => {
+  // `pings`: a heartbeat that is too short for the greeting, on a busy machine.
+  const connect = ({ pings, ...options } = {}) => {
     const connection = new rxllm.Connection({ backoff, ...options });
     connection.statuses = [];
-    connection.addEventListener("status", ({ detail }) => connection.statuses.push(detail.status));
+    connection.addEventListener("status", ({ detail: { status } }) => {
+      connection.statuses.push(status);
+      if (pings && status === "connecting") connection.heartbeat = pings;
+    });
     return connection;
   };
   const next = (target, type) =>
@@ -52,7 +56,7 @@ class Sockets:
         self.connections = 0
         self.live: list[web.WebSocketResponse] = []
         self.got: list[dict[str, Any]] = []
-        self.greet = True
+        self.ungreeted = 0
         self.cut_first = 0
         self.deaf = False
         self.ghosts = 0
@@ -62,7 +66,7 @@ class Sockets:
         await socket.prepare(request)
         self.connections += 1
         self.live.append(socket)
-        if self.greet:
+        if self.connections > self.ungreeted:
             await self.send(socket, Connected(capabilities=(), models=(), default_model="m"))
         if self.connections <= self.cut_first:
             await socket.close()
@@ -359,7 +363,7 @@ async def test_a_connection_gone_silent_is_lost(in_browser: Library) -> None:
     await in_browser(
         CONNECT
         + """
-        const connection = connect({ heartbeat: 0.05 });
+        const connection = connect({ pings: 0.05 });
         connection.connect();
         while ((await next(connection, "status")).status !== "waiting");
         connection.disconnect();
@@ -370,6 +374,61 @@ async def test_a_connection_gone_silent_is_lost(in_browser: Library) -> None:
     assert sockets.got[0] == {"type": "ping"}
 
 
+async def test_a_connection_that_is_never_greeted_is_lost(in_browser: Library) -> None:
+    """Nor is `connect()` any help: it is on its way. What was begun waits for the next one."""
+    sockets = Sockets()
+    sockets.ungreeted = 1
+    statuses, text = await in_browser(
+        CONNECT
+        + """
+        const connection = connect({ heartbeat: 0.3 });
+        const stream = connection.start({ prompt: "hi" });
+        await stream.done;
+        return [connection.statuses, stream.text];
+        """,
+        None,
+        sockets.routes,
+    )
+    assert (statuses[:3], text) == (["connecting", "waiting", "connecting"], "hi!")
+    assert [message["type"] for message in sockets.got] == ["start"]
+
+
+async def test_disconnecting_before_it_was_greeted_is_for_good(in_browser: Library) -> None:
+    sockets = Sockets()
+    sockets.ungreeted = 1
+    statuses = await in_browser(
+        CONNECT
+        + """
+        const connection = connect({ heartbeat: 0.02 });
+        connection.connect();
+        connection.disconnect();
+        await new Promise((resolve) => setTimeout(resolve, 150)); // an attempt would come now
+        return connection.statuses;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert statuses == ["connecting", "closed"]
+
+
+async def test_a_heartbeat_may_be_as_rare_as_one_likes(in_browser: Library) -> None:
+    """A timer that is asked for more than 24 days goes off at once."""
+    sockets = Sockets()
+    statuses = await in_browser(
+        CONNECT
+        + """
+        const connection = connect({ heartbeat: Infinity });
+        const greeted = next(connection, "connected");
+        connection.connect();
+        await greeted;
+        return connection.statuses;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert statuses == ["connecting", "open"]
+
+
 async def test_a_hidden_tab_keeps_its_connection(in_browser: Library) -> None:
     """Its timers run late: silence is no loss as long as pings are answered."""
     sockets = Sockets()
@@ -378,7 +437,7 @@ async def test_a_hidden_tab_keeps_its_connection(in_browser: Library) -> None:
         + """
         const { setInterval } = globalThis;
         globalThis.setInterval = (beat, delay) => setInterval(beat, 4 * delay);
-        const connection = connect({ heartbeat: 0.05 });
+        const connection = connect({ pings: 0.05 });
         connection.connect();
         for (let pongs = 0; pongs < 3; pongs += 1) await next(connection, "pong");
         return connection.statuses;
@@ -399,7 +458,7 @@ async def test_a_hidden_tab_finds_a_connection_lost_after_a_second_ping(
         + """
         const { setInterval } = globalThis;
         globalThis.setInterval = (beat, delay) => setInterval(beat, 4 * delay);
-        const connection = connect({ heartbeat: 0.05 });
+        const connection = connect({ pings: 0.05 });
         connection.connect();
         while ((await next(connection, "status")).status !== "waiting");
         connection.disconnect();
@@ -415,7 +474,7 @@ async def test_disconnecting_as_soon_as_it_is_open_is_for_good(in_browser: Libra
     found = await in_browser(
         CONNECT
         + """
-        const connection = connect({ heartbeat: 0.02 });
+        const connection = connect({ pings: 0.02 });
         let greeted = 0;
         connection.addEventListener("connected", () => { greeted += 1; });
         connection.addEventListener("status", ({ detail }) => {

@@ -51,10 +51,11 @@ def complete(position: int) -> bytes:
 
 
 class Replies:
-    """A server whose connections each send what they are told to, and are cut once it was seen: a
-    browser may drop what it has not handed out when a connection breaks."""
+    """A server whose connections each send what they are told to (a status is refused with, None is
+    never answered), and are cut once it was seen: a browser may drop what it has not handed out
+    when a connection breaks."""
 
-    def __init__(self, *replies: bytes | int) -> None:
+    def __init__(self, *replies: bytes | int | None) -> None:
         self.replies = list(replies)
         self.asked: list[tuple[str, str, str | None]] = []
         self.routes = web.RouteTableDef()
@@ -69,6 +70,9 @@ class Replies:
         last = request.headers.get("Last-Event-ID")
         self.asked.append((request.method, request.path, last))
         reply = self.replies.pop(0)
+        if reply is None:
+            await asyncio.Event().wait()  # until the server is closed
+        assert reply is not None
         if isinstance(reply, int):
             failed = Failed(code="not_now", message="no", field="prompt")
             return web.Response(status=reply, body=msgspec.json.encode(failed))
@@ -140,10 +144,94 @@ async def test_a_connection_gone_silent_is_made_again(in_browser: Library) -> No
     found = await follow(
         in_browser,
         replies,
-        "new rxllm.Client({ silence: 0.2, backoff: { base: 0.01 } }).stream({ prompt: 'hi' })",
+        "new rxllm.Client({ silence: 0.5, backoff: { base: 0.01 } }).stream({ prompt: 'hi' })",
     )
     assert found == {"positions": [1, 2, 3], "text": "ab", "id": "s 1", "resumed": 1}
     assert [last for _, _, last in replies.asked] == [None, "1"]
+
+
+async def test_an_attempt_without_an_answer_is_made_again(in_browser: Library) -> None:
+    """A network that swallows packets swallows those that ask as well."""
+    replies = Replies(token(1, "a"), None, token(2, "b") + complete(3))
+    replies.keep_open = True
+    found = await follow(
+        in_browser,
+        replies,
+        "new rxllm.Client({ silence: 0.5, backoff: { base: 0.01 } }).stream({ prompt: 'hi' })",
+    )
+    assert found == {"positions": [1, 2, 3], "text": "ab", "id": "s 1", "resumed": 2}
+    assert [last for _, _, last in replies.asked] == [None, "1", "1"]
+
+
+async def test_attempts_without_an_answer_come_to_an_end(in_browser: Library) -> None:
+    replies = Replies(None, None)
+    found = await follow(
+        in_browser,
+        replies,
+        "new rxllm.Client({ silence: 0.4, retries: 1, backoff: { base: 0.01 } }).watch('s 1')",
+    )
+    assert found["error"] == {"code": "connection_lost", "partial": "", "id": "s 1"}
+    assert len(replies.asked) == 2
+
+
+async def test_an_attempt_without_an_answer_can_be_aborted(in_browser: Library) -> None:
+    replies = Replies(token(1, "a"), None)
+    replies.keep_open = True
+    name = await in_browser(
+        """
+        const client = new rxllm.Client({ silence: 0.3, backoff: { base: 0.01 } });
+        const aborter = new AbortController();
+        const stream = client.stream({ prompt: "hi" }, { signal: aborter.signal });
+        const { fetch } = client;
+        client.fetch = (path, init) => {
+          const response = fetch(path, init);
+          if (path !== "/stream") aborter.abort();
+          return response;
+        };
+        try {
+          for await (const { position } of stream) {
+            await window.fetch(`/seen?position=${position}`, { method: "POST" });
+          }
+        } catch (error) {
+          return error.name;
+        }
+        """,
+        None,
+        replies.routes,
+    )
+    assert name == "AbortError"
+
+
+async def test_each_request_can_be_given_a_limit(in_browser: Library) -> None:
+    routes = web.RouteTableDef()
+
+    @routes.get("/models")
+    @routes.get("/streams")
+    @routes.post("/generate")
+    @routes.delete("/streams/{id}")
+    @routes.post("/streams/{id}/{what}")
+    async def silent(_: web.Request) -> web.Response:
+        await asyncio.Event().wait()  # until the server is closed
+        raise AssertionError
+
+    names = await in_browser(
+        """
+        const client = new rxllm.Client();
+        const options = { signal: AbortSignal.timeout(50) };
+        const asked = [
+          client.models(options),
+          client.streams(options),
+          client.generate({ prompt: "hi" }, options),
+          client.cancel("s", options),
+          client.pause("s", options),
+          client.resume("s", options),
+        ];
+        return Promise.all(asked.map((answer) => answer.catch(({ name }) => name)));
+        """,
+        None,
+        routes,
+    )
+    assert names == ["TimeoutError"] * 6
 
 
 async def test_the_example_of_the_module_runs(in_browser: Library) -> None:

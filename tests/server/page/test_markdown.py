@@ -244,6 +244,8 @@ async def test_blocks_that_are_done_are_not_made_again(in_browser: Library) -> N
         ("| a | b |\n|---|---|\n", "| *one* | two |\n"),
         ("", "word *and* `code` "),
         ("", "a line with **bold** words\n"),
+        ("", "plain words\n"),
+        ("", "| a row of no table |\n"),
     ],
 )
 async def test_what_is_done_in_the_last_block_is_not_made_again(

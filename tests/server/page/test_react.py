@@ -211,6 +211,79 @@ async def test_stop_pause_and_resume(page: Page, serve: Serve) -> None:
     assert statuses == "stopped"
 
 
+async def test_a_pause_outlasts_what_was_under_way(page: Page, serve: Serve) -> None:
+    """Here all of it is under way: the server is never told of the pause."""
+    found = await in_component(
+        page,
+        serve,
+        ScriptedModel("word " * 900, by="word", delay=0.01),
+        """
+        const { StreamStore } = await import("/example/streamStore.js");
+        const { Client } = await import("/example/rxllm.js");
+        const store = new StreamStore(new Client({
+          fetch: (path, init) =>
+            /(pause|resume)$/.test(path) ? Promise.resolve(new Response("{}")) : fetch(path, init),
+        }));
+        const shown = store.getSnapshot;
+        store.start({ prompt: "hi" });
+        await until(() => shown().tokens > 2);
+        await store.pause();
+        const { tokens } = shown();
+        await until(() => shown().tokens > tokens + 3);
+        const paused = shown().status;
+        await store.resume();
+        await until(() => shown().status !== "paused");
+        const resumed = shown().status;
+        store.leave();
+        return [paused, resumed];
+        """,
+    )
+    assert found == ["paused", "streaming"]
+
+
+async def test_it_waits_until_something_is_said(page: Page, serve: Serve) -> None:
+    """A pause before that, and its end, say nothing. Thinking does, and a restart takes it back."""
+    statuses = await in_component(
+        page,
+        serve,
+        ScriptedModel("x"),
+        """
+        const { StreamStore } = await import("/example/streamStore.js");
+        const statuses = [];
+        const look = async () => {
+          await new Promise(requestAnimationFrame);
+          statuses.push(store.getSnapshot().status);
+        };
+        const chunks = [
+          { type: "start" },
+          { type: "reasoning", text: "hm" },
+          { type: "notice", kind: "restart" },
+          { type: "token", text: "well" },
+        ];
+        const stream = {
+          pause: async () => {},
+          resume: async () => {},
+          async *[Symbol.asyncIterator]() {
+            await store.pause();
+            await look();
+            await store.resume();
+            await look();
+            for (const chunk of chunks) {
+              yield { type: "chunk", chunk };
+              await look();
+            }
+            yield { type: "complete" };
+          },
+        };
+        const store = new StreamStore({ stream: () => stream });
+        await store.start({ prompt: "hi" });
+        return [...statuses, store.getSnapshot().status];
+        """,
+    )
+    live = ["waiting", "waiting", "streaming", "waiting", "streaming"]
+    assert statuses == ["paused", *live, "complete"]
+
+
 async def test_a_failure_is_in_the_state(page: Page, serve: Serve, complaints: Complaints) -> None:
     complaints.expected = ("Failed to load resource",)
     found = await in_component(
