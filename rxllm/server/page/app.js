@@ -1,6 +1,6 @@
 /** The page: tabs, theme, models, and what the tabs share. */
 
-import { announce, h } from "./dom.js";
+import { h, showFailure } from "./dom.js";
 import { Client, Connection, RxllmError } from "./rxllm.js";
 import { setUpChat } from "./chat.js";
 import { setUpCompare } from "./compare.js";
@@ -94,10 +94,11 @@ async function setUpModels() {
   try {
     const { models, defaultModel } = await client.models();
     for (const select of selects) {
+      const chosen = models.find(({ id }) => id === select.value)?.id ?? defaultModel;
       const options = models.map(({ id, provider, description, contextLength }) => {
         const title = description ?? provider;
         const data = { context: contextLength ?? "" };
-        return h("option", { value: id, title, data, selected: id === defaultModel }, id);
+        return h("option", { value: id, title, data, selected: id === chosen }, id);
       });
       select.replaceChildren(...options);
     }
@@ -111,7 +112,7 @@ async function setUpModels() {
   } catch (error) {
     if (!(error instanceof RxllmError) && !(error instanceof TypeError)) throw error;
     for (const select of selects) select.replaceChildren(h("option", { value: "" }, "default"));
-    announce(`The list of models could not be read: ${error.message}`);
+    showFailure(`The list of models could not be read: ${error.message}`);
   }
 }
 

@@ -1,6 +1,14 @@
 /** A conversation with a model, over the WebSocket. The server keeps its history. */
 
-import { announce, h, optionsOf, stopWithEscape, submitWithEnter, switchOver } from "./dom.js";
+import {
+  announce,
+  h,
+  optionsOf,
+  showFailure,
+  stopWithEscape,
+  submitWithEnter,
+  switchOver,
+} from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { isRestart, textOf } from "./rxllm.js";
 
@@ -79,6 +87,11 @@ export class Log {
     }).observe(element, { childList: true, subtree: true, characterData: true });
   }
 
+  /** Whether nothing was ever put in. */
+  get untouched() {
+    return this.empty?.isConnected ?? false;
+  }
+
   /** @param {Node} node */
   add(node) {
     this.empty?.remove();
@@ -114,15 +127,19 @@ export function setUpChat(connection) {
   const { text, send, stop } = form.elements;
   const model = panel.querySelector("select");
   const log = new Log(panel.querySelector(".log"));
-  let spoken = false;
+  let spoken = false; // on this connection, whose server knows it
   /** @type {import("./rxllm.js").SocketStream | undefined} */
   let stream;
 
   panel.addEventListener("shown", () => connection.connect());
   showConnection(connection, panel.querySelector(".connection"));
   connection.addEventListener("connected", ({ detail }) => {
-    if (spoken) log.event("The connection was lost, and the server has forgotten what was said.");
-    else if (detail.welcome) log.event(detail.welcome);
+    spoken = send.disabled; // a question has waited for it
+    if (log.untouched && detail.welcome) log.event(detail.welcome);
+  });
+  connection.addEventListener("status", ({ detail }) => {
+    if (detail.status !== "waiting" || !spoken) return;
+    log.event("The connection was lost, and the server has forgotten what was said.");
     spoken = false;
   });
 
@@ -156,7 +173,7 @@ export function setUpChat(connection) {
     log.following = true;
     log.add(new Said("you", { mine: true, plain: said }).element);
     text.value = "";
-    spoken = true;
+    spoken = connection.status === "open";
     answer(said);
   });
   submitWithEnter(form);
@@ -166,7 +183,7 @@ export function setUpChat(connection) {
     try {
       stream?.stop();
     } catch (error) {
-      announce(error.message);
+      showFailure(`Stop failed: ${error.message}`);
     }
   }
 

@@ -18,6 +18,24 @@ export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
+const SHOWN = 10; // seconds
+let hiding = 0;
+
+/** Show to everybody what could not be done, for a while or until something else is done.
+ * @param {string} text */
+export function showFailure(text) {
+  const line = document.getElementById("failed");
+  line.textContent = text;
+  const hide = () => {
+    line.textContent = "";
+  };
+  clearTimeout(hiding);
+  hiding = setTimeout(hide, SHOWN * 1000);
+  for (const event of ["click", "submit"]) {
+    document.addEventListener(event, hide, { capture: true, once: true });
+  }
+}
+
 /** The options of a form of the page, as a request has them. @param {HTMLFormElement} form */
 export function optionsOf({ elements }) {
   const number = (field) => (field?.value ? Number(field.value) : undefined);
@@ -95,10 +113,12 @@ export const remembered = {
 };
 
 /** @param {number} seconds */
-export const duration = (seconds) =>
-  seconds < 60
-    ? `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`
-    : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+export function duration(seconds) {
+  if (seconds < 9.995) return `${seconds.toFixed(2)} s`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
 
 /** What a notice says, in words. @param {import("./rxllm.js").Chunk} notice */
 export function noticeText({ kind, attempt, delay, skipped, error, source }) {

@@ -1,10 +1,11 @@
 /** A prompt, and its answer as it comes. A reload picks a running stream up again. */
 
 import {
-  announce,
+  h,
   optionsOf,
   remembered,
   selectExample,
+  showFailure,
   stopWithEscape,
   submitWithCtrlEnter,
   switchOver,
@@ -18,7 +19,7 @@ const RUNNING = "rxllm-running";
 export function setUpGenerate(client) {
   const panel = document.getElementById("generate");
   const form = panel.querySelector("form");
-  const { prompt, run, hold, stop } = form.elements;
+  const { prompt, model, maxTokens, temperature, run, hold, stop } = form.elements;
   const view = new StreamView("Answer", { onState: buttons });
   panel.querySelector(".views").append(view.element);
   /** @type {import("./rxllm.js").HttpStream | undefined} */
@@ -54,24 +55,34 @@ export function setUpGenerate(client) {
     remembered.set(RUNNING, undefined);
   }
 
+  /** The form as it was for this request. */
+  function fill(request) {
+    prompt.value = request.prompt;
+    maxTokens.value = request.maxTokens ?? "";
+    temperature.value = request.temperature ?? "";
+    // Until the list of models is there, which keeps what is chosen.
+    if (request.model) model.replaceChildren(h("option", {}, request.model));
+  }
+
   function generate(request) {
     aborted = new AbortController();
     return follow(client.stream(request, { signal: aborted.signal }), request);
   }
 
-  async function tell(action) {
+  /** @returns {Promise<boolean>} whether it was done */
+  async function tried(name, action) {
     try {
       await action();
       return true;
     } catch (error) {
-      announce(error.message);
+      showFailure(`${name} failed: ${error.message}`);
       return false;
     }
   }
 
   async function end() {
     if (stop.disabled) return;
-    const ended = stream?.id !== undefined && (await tell(() => stream.stop()));
+    const ended = stream?.id !== undefined && (await tried("Stop", () => stream.stop()));
     if (!ended) aborted.abort(); // it has no id yet, or the server is away
   }
 
@@ -85,14 +96,14 @@ export function setUpGenerate(client) {
   stop.addEventListener("click", end);
   hold.addEventListener("click", async () => {
     const pausing = view.state !== "paused";
-    if (!(await tell(() => (pausing ? stream.pause() : stream.resume())))) return;
-    if (pausing) watched.look();
-    else view.hold(false);
+    if (pausing) {
+      if (await tried("Pause", () => stream.pause())) watched.look();
+    } else if (await tried("Resume", () => stream.resume())) view.hold(false);
   });
 
   const running = JSON.parse(remembered.get(RUNNING) ?? "null");
   if (running) {
-    prompt.value = running.request.prompt ?? "";
+    fill(running.request);
     aborted = new AbortController();
     const begun = client.watch(running.id, { signal: aborted.signal });
     follow(begun, running.request, (Date.now() - running.since) / 1000);

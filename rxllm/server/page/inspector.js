@@ -1,9 +1,9 @@
 /** The live streams of the server, and one of them token by token. */
 
-import { announce, duration, h, noticeText, switchOver } from "./dom.js";
+import { announce, duration, h, noticeText, showFailure, switchOver } from "./dom.js";
 import { RxllmError, backoff } from "./rxllm.js";
 import { StreamView } from "./view.js";
-import { Watched } from "./watched.js";
+import { ANSWER_WITHIN, Watched } from "./watched.js";
 
 const EVERY = 1.5;
 const SHOWN = 600;
@@ -34,7 +34,8 @@ export function setUpInspector(client) {
     clearTimeout(timer);
     try {
       if (!document.hidden) {
-        list.show(await client.streams());
+        const signal = AbortSignal.timeout(ANSWER_WITHIN * 1000);
+        list.show(await client.streams({ signal }));
         tell();
       }
     } catch (error) {
@@ -122,7 +123,7 @@ class Inspected {
         try {
           await action();
         } catch (error) {
-          announce(error.message);
+          showFailure(`${label} failed: ${error.message}`);
         }
       });
       return button;

@@ -1,6 +1,6 @@
 /** A room: several people and a model, who answers when it is asked. */
 
-import { announce, remembered, submitWithEnter, switchOver } from "./dom.js";
+import { announce, remembered, showFailure, submitWithEnter, switchOver } from "./dom.js";
 import { Log, Said, showConnection } from "./chat.js";
 
 const TYPING_SECONDS = 3;
@@ -65,7 +65,7 @@ export function setUpRoom(connection) {
     try {
       connection.say(room.name, said);
     } catch (error) {
-      announce(`${error.message}: it was not sent`);
+      showFailure(`${error.message}: it was not sent`);
       return;
     }
     text.value = "";

@@ -203,8 +203,7 @@ export class StreamView {
 
   #tick() {
     const elapsed = this.#elapsed();
-    const counted = this.tokens / elapsed;
-    const speed = this.live ? (this.speed ?? counted) : counted;
+    const speed = this.speed ?? this.tokens / elapsed;
     this.#figures.tokens.textContent = String(this.tokens);
     this.#figures["tokens/s"].textContent = speed ? speed.toFixed(1) : "–";
     const first = this.first === undefined ? "–" : duration(this.first);

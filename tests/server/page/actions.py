@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Page, expect
 
 from rxllm.models.scripted import ScriptedModel
+from rxllm.requests import ModelInfo
 
 STORY = "Once there was a **robot** who learned to paint the sea."
+
+
+class Small(ScriptedModel):
+    """A model with little room."""
+
+    @property
+    def info(self) -> ModelInfo:
+        return msgspec.structs.replace(super().info, context_length=64)
 
 
 def slow(pieces: int = 2000, name: str = "slow") -> ScriptedModel:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from rxllm.models.scripted import ScriptedModel
 from tests.server.page.actions import badge, generate, join, listen, open_page, slow
-from tests.server.page.conftest import Serve
+from tests.server.page.conftest import Complaints, Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -128,3 +128,41 @@ async def test_a_history_is_not_read_out_again_by_a_screen_reader(
     await ada.fill("#room-text", "and again")
     await ada.keyboard.press("Enter")
     await expect(bob.locator("#announcer")).to_have_text("Ada: and again")
+
+
+async def test_what_could_not_be_done_is_shown_to_all_until_something_else_is_done(
+    page: Page, serve: Serve, complaints: Complaints
+) -> None:
+    """And told to a screen reader by what is shown, not a second time."""
+    complaints.expected = ("Failed to load resource",)
+
+    async def refuse(route: Route) -> None:
+        error = {"type": "error", "code": "stream_state", "message": "it can't be paused"}
+        await route.fulfill(status=409, json=error)
+
+    await page.route("**/pause", refuse)
+    await open_page(page, await serve(slow()))
+    await generate(page)
+    await expect(badge(page)).to_have_text("streaming")
+    await page.click("#generate [name=hold]")
+    shown = page.get_by_role("status").filter(has_text="Pause failed: it can't be paused")
+    await expect(shown).to_have_count(1)
+    await expect(shown).to_be_in_viewport()
+    assert await shown.evaluate("line => line.offsetHeight > 15")
+    await page.click("#generate [name=stop]")
+    await expect(badge(page)).to_have_text("stopped")
+    await expect(shown).to_have_count(0)
+
+
+async def test_what_could_not_be_done_is_shown_for_a_while(
+    page: Page, serve: Serve, complaints: Complaints
+) -> None:
+    complaints.expected = ("Failed to load resource",)
+    await page.clock.install()
+    await page.route("**/models", lambda route: route.abort())
+    server = await serve(ScriptedModel("x"))
+    await page.goto(str(server.make_url("/")))
+    shown = page.get_by_role("status").filter(has_text="The list of models could not be read")
+    await expect(shown).to_be_visible()
+    await page.clock.fast_forward(10_000)
+    await expect(shown).to_have_count(0)

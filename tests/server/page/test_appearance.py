@@ -1,4 +1,4 @@
-"""The theme, the width of the window, and text that is read from the right."""
+"""The theme, the width of the window, times, and text that is read from the right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playwright.async_api import Page, expect
 
 from rxllm.models.scripted import ScriptedModel
 from tests.server.page.actions import badge, generate, open_page
-from tests.server.page.conftest import Serve
+from tests.server.page.conftest import Library, Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -68,3 +68,21 @@ async def test_a_text_that_is_read_from_the_right_stands_there(page: Page, serve
     await expect(page.locator("#chat .said .text")).to_have_count(2)
     for place in ("#generate [name=prompt]", "#generate .output", "#chat .mine .text"):
         assert await page.locator(place).evaluate("e => e.matches(':dir(rtl)')"), place
+
+
+async def test_a_time_is_rounded_before_it_is_written(in_browser: Library) -> None:
+    """No minute has 60 seconds."""
+    written = await in_browser(
+        'return given.map((await import("/static/dom.js")).duration)',
+        [0.004, 1.234, 9.999, 59.94, 59.97, 119.4, 119.6, 179.9],
+    )
+    assert written == [
+        "0.00 s",
+        "1.23 s",
+        "10.0 s",
+        "59.9 s",
+        "1 min 0 s",
+        "1 min 59 s",
+        "2 min 0 s",
+        "3 min 0 s",
+    ]

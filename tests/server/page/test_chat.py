@@ -1,4 +1,4 @@
-"""A chat on the page: its history, and an answer that is stopped."""
+"""A chat on the page: its history, what it says of it, and an answer that is stopped."""
 
 from __future__ import annotations
 
@@ -10,6 +10,32 @@ from tests.server.page.actions import open_page, slow
 from tests.server.page.conftest import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+# `sockets` are the connections of the page. What the server says waits for `greet()`, after
+# `hold()`.
+HELD = """
+const { WebSocket } = globalThis;
+globalThis.sockets = [];
+globalThis.hold = () => {
+  globalThis.held = new Promise((greet) => { globalThis.greet = greet; });
+};
+globalThis.WebSocket = class extends WebSocket {
+  constructor(url) {
+    super(url);
+    sockets.push(this);
+  }
+  set onmessage(take) {
+    super.onmessage = take && (async (event) => { await globalThis.held; take(event); });
+  }
+};
+"""
+WELCOME = "Say something, and the model answers. It remembers what was said here."
+FORGOTTEN = "The connection was lost, and the server has forgotten what was said."
+
+
+async def say(page: Page, text: str) -> None:
+    await page.fill("#chat textarea", text)
+    await page.keyboard.press("Enter")
 
 
 async def test_a_chat_keeps_its_history(page: Page, serve: Serve) -> None:
@@ -46,3 +72,53 @@ async def test_escape_stops_an_answer_of_a_chat(page: Page, serve: Serve) -> Non
     await page.keyboard.press("Escape")
     await expect(page.locator("#chat [name=send]")).to_be_enabled()
     assert model.active == 0
+
+
+async def test_what_is_said_before_there_is_a_connection_is_not_forgotten(
+    page: Page, serve: Serve
+) -> None:
+    await page.add_init_script(f"{HELD} hold();")
+    await open_page(page, await serve(ScriptedModel("yes")), "chat")
+    await say(page, "hello")
+    await page.evaluate("greet()")
+    await expect(page.locator("#chat .said:not(.mine) .text")).to_have_text(["yes"])
+    await expect(page.locator("#chat .log .event")).to_have_count(0)
+
+
+async def test_a_chat_tells_at_once_that_what_was_said_is_forgotten(
+    page: Page, serve: Serve
+) -> None:
+    """Before what is said next, which the server then knows; and again when that is lost."""
+    await page.add_init_script(HELD)
+    await open_page(page, await serve(ScriptedModel("yes")), "chat")
+    log = page.locator("#chat .log > *")
+    await expect(log).to_have_text([WELCOME])
+    await say(page, "one")
+    await expect(log).to_have_text([WELCOME, "youone", "scriptedyes"])
+    await page.evaluate("hold(), sockets[0].close()")
+    await expect(log).to_have_text([WELCOME, "youone", "scriptedyes", FORGOTTEN])
+    await say(page, "two")
+    await page.wait_for_function("() => sockets.length === 2")
+    await page.evaluate("sockets[1].close()")
+    await page.wait_for_function("() => sockets.length === 3")
+    await page.evaluate("greet()")
+    told = [WELCOME, "youone", "scriptedyes", FORGOTTEN, "youtwo", "scriptedyes"]
+    await expect(log).to_have_text(told)
+    await page.evaluate("sockets[2].close()")
+    await expect(log).to_have_text([*told, FORGOTTEN])
+    await expect(page.locator("#chat .connection")).to_contain_text("connection lost")
+    await expect(page.locator("#chat .connection")).to_have_text("connected")
+    await expect(log).to_have_text([*told, FORGOTTEN])
+
+
+async def test_a_connection_that_is_lost_before_anything_was_said_forgets_nothing(
+    page: Page, serve: Serve
+) -> None:
+    await page.add_init_script(HELD)
+    await open_page(page, await serve(ScriptedModel("yes")), "chat")
+    log = page.locator("#chat .log > *")
+    await expect(log).to_have_text([WELCOME])
+    await page.evaluate("sockets[0].close()")
+    await expect(page.locator("#chat .connection")).to_contain_text("connection lost")
+    await expect(page.locator("#chat .connection")).to_have_text("connected")
+    await expect(log).to_have_text([WELCOME])

@@ -1,4 +1,4 @@
-"""Row K8: a prompt becomes an answer: shown, stopped, paused, reloaded, failed."""
+"""Row K8: a prompt becomes an answer: shown, stopped, paused, failed."""
 
 from __future__ import annotations
 
@@ -6,27 +6,17 @@ import asyncio
 import json
 import re
 
-import msgspec
 import pytest
 from playwright.async_api import Page, Route, expect
 
 from rxllm.chunks import ErrorInfo, Notice
 from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel, Step
-from rxllm.requests import ModelInfo
 from rxllm.server.limits import Limits
-from tests.server.page.actions import STORY, badge, generate, open_page, slow, text_of
+from tests.server.page.actions import STORY, Small, badge, generate, open_page, slow, text_of
 from tests.server.page.conftest import Complaints, Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-class Small(ScriptedModel):
-    """A model with little room."""
-
-    @property
-    def info(self) -> ModelInfo:
-        return msgspec.structs.replace(super().info, context_length=64)
 
 
 async def test_a_prompt_becomes_an_answer_with_its_figures(page: Page, serve: Serve) -> None:
@@ -108,30 +98,50 @@ async def test_any_temperature_and_as_many_tokens_as_the_model_holds(
     await expect(page.locator("#generate .failure")).to_contain_text("8192 at most")
 
 
+async def answer_at_once(page: Page, *chunks: tuple[float, dict[str, object]]) -> None:
+    """The next stream comes in one read: chunks, each with its time at the server."""
+    messages = [
+        {"type": "chunk", "position": position, "timestamp": timestamp, "chunk": chunk}
+        for position, (timestamp, chunk) in enumerate(chunks, 1)
+    ]
+    tokens = sum(chunk["type"] == "token" for _, chunk in chunks)
+    messages.append({"type": "complete", "tokens": tokens, "seconds": 0.4})
+    body = "".join(f"data: {json.dumps(message)}\n\n" for message in messages)
+
+    async def answer(route: Route) -> None:
+        headers = {"Content-Type": "text/event-stream", "X-Stream-Id": "s"}
+        await route.fulfill(body=body, headers=headers)
+
+    await page.route("**/stream", answer)
+
+
 async def test_the_plot_shows_the_times_of_the_model_and_not_of_the_network(
     page: Page, serve: Serve
 ) -> None:
     """Many tokens may come in one read; the server says when each of them came."""
-
-    def event(position: int, timestamp: float, **chunk: str) -> str:
-        message = {"type": "chunk", "position": position, "timestamp": timestamp, "chunk": chunk}
-        return f"data: {json.dumps(message)}\n\n"
-
-    times = (1000.0, 1000.05, 1000.1, 1000.4)
-    events = [event(n, at, type="token", text=" x") for n, at in enumerate(times, 1)]
-    events.append(f"data: {json.dumps({'type': 'complete', 'tokens': 4, 'seconds': 0.4})}\n\n")
-
-    async def at_once(route: Route) -> None:
-        headers = {"Content-Type": "text/event-stream", "X-Stream-Id": "s"}
-        await route.fulfill(body="".join(events), headers=headers)
-
+    token: dict[str, object] = {"type": "token", "text": " x"}
     await open_page(page, await serve(ScriptedModel("x")))
-    await page.route("**/stream", at_once)
+    await answer_at_once(page, *((at, token) for at in (1000.0, 1000.05, 1000.1, 1000.4)))
     await generate(page)
     await expect(badge(page)).to_have_text("complete")
     await expect(page.locator("#generate canvas")).to_have_attribute(
         "aria-label", "Times between the last 4 tokens: median 50 ms, longest 300 ms"
     )
+
+
+async def test_the_speed_of_an_ended_stream_is_the_models_as_it_was_before(
+    page: Page, serve: Serve
+) -> None:
+    """The pauses of who reads it are no time of the model: `progress` leaves them out."""
+    await open_page(page, await serve(ScriptedModel("x")))
+    await answer_at_once(
+        page,
+        (1000.0, {"type": "token", "text": "x"}),
+        (1000.1, {"type": "progress", "tokens": 1, "elapsed": 9.0, "tokensPerSecond": 12.5}),
+    )
+    await generate(page)
+    await expect(badge(page)).to_have_text("complete")
+    await expect(page.locator("#generate .figures dd").nth(1)).to_have_text("12.5")
 
 
 async def test_stop_before_the_first_token(page: Page, serve: Serve) -> None:
@@ -157,37 +167,6 @@ async def test_pause_holds_the_model_and_resume_lets_it_go_on(page: Page, serve:
     await page.get_by_role("button", name="Resume").click()
     await expect(badge(page)).to_have_text("complete")
     assert (await text_of(page)).split() == [str(n) for n in range(100)]
-
-
-async def test_a_reload_picks_the_stream_up_with_no_gap_and_no_repeat(
-    page: Page, serve: Serve
-) -> None:
-    model = slow(120)
-    await open_page(page, await serve(model))
-    await generate(page, "count")
-    await expect(page.locator("#generate .output")).to_contain_text("10")
-    await page.reload()
-    await expect(badge(page)).to_have_text("streaming")
-    assert await page.input_value("#generate [name=prompt]") == "count"
-    await expect(badge(page)).to_have_text("complete")
-    assert (await text_of(page)).split() == [str(n) for n in range(120)]
-    assert len(model.requests) == 1
-    await page.reload()
-    await expect(badge(page)).to_have_text("ready")
-
-
-async def test_a_reload_of_a_paused_stream_shows_it_paused(page: Page, serve: Serve) -> None:
-    await open_page(page, await serve(slow(60)))
-    await generate(page)
-    await expect(page.locator("#generate .output")).to_contain_text("10")
-    await page.click("#generate [name=hold]")
-    await expect(badge(page)).to_have_text("paused")
-    await page.reload()
-    await expect(badge(page)).to_have_text("paused")
-    await expect(page.locator("#generate .output")).to_contain_text("10")
-    await page.get_by_role("button", name="Resume").click()
-    await expect(badge(page)).to_have_text("complete")
-    assert (await text_of(page)).split() == [str(n) for n in range(60)]
 
 
 async def test_a_failure_is_told_and_what_was_said_stays(page: Page, serve: Serve) -> None:

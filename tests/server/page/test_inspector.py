@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, Route, expect
 
 from rxllm.chunks import ErrorInfo, Notice
 from rxllm.models.scripted import ScriptedModel, Step
@@ -139,3 +141,29 @@ async def test_an_inspector_without_a_server_says_so_once(
         "Can't reach the server, trying again.",
         "The server is there again.",
     ]
+
+
+async def test_an_inspector_that_is_never_answered_says_so_and_asks_again(
+    page: Page, serve: Serve
+) -> None:
+    asked = 0
+    silent = asyncio.Event()
+
+    async def silent_once(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            silent.set()
+        else:
+            await route.continue_()
+
+    await page.clock.install()
+    await page.route("**/streams", silent_once)
+    await open_page(page, await serve(ScriptedModel("x")), "inspect")
+    trouble = page.locator("#inspect .panel .failure")
+    await silent.wait()
+    await expect(trouble).to_be_hidden()
+    await page.clock.fast_forward(5_000)
+    await expect(trouble).to_contain_text("Can't reach the server")
+    await expect(trouble).to_be_hidden()
+    assert asked > 2
