@@ -135,15 +135,15 @@ async def test_no_cors_unless_asked() -> None:
 
 async def test_listed_sites_may_read_and_change_and_no_others() -> None:
     app = scripted(cors=["https://a.example"], api_key="s3cret")
-    headers = "authorization,content-type,x-stainless-lang"  # as OpenAI's SDK asks in a page
+    asked = "authorization,content-type,x-stainless-lang"  # as OpenAI's SDK asks in a page
     preflight = {
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": headers,
+        "Access-Control-Request-Headers": asked,
         "Origin": "https://a.example",
     }
     async with serving(app) as client:
         async with client.options("/stream", headers=preflight) as response:
-            assert response.headers["Access-Control-Allow-Headers"] == headers
+            assert response.headers["Access-Control-Allow-Headers"] == asked
             assert response.status == 204  # without the key, which browsers don't send here
             assert response.headers["Access-Control-Allow-Origin"] == "https://a.example"
             assert "POST" in response.headers["Access-Control-Allow-Methods"]
