@@ -174,7 +174,11 @@ class Inspected {
   }
 
   #token({ text, confidence }, position) {
-    const { gap } = this.view;
+    const { gap, events } = this.view;
+    if (events > 1) {
+      this.#add("batch", `${events} events joined · ${text}`, position);
+      return;
+    }
     const item = this.#add("token", text.replaceAll("\n", "⏎"), position);
     if (confidence !== undefined) item.title += `, probability ${confidence.toFixed(2)}`;
     if (gap === undefined) return;
@@ -202,7 +206,7 @@ function told(chunk) {
   if (chunk.type === "start") {
     return ["start", chunk.model, chunk.provider].filter(Boolean).join(" · ");
   }
-  if (chunk.type === "batch") return `${chunk.chunks.length} tokens so far · ${chunk.text}`;
+  if (chunk.type === "batch") return `${chunk.chunks.length} parts · ${chunk.text}`;
   if (chunk.type === "end") return `end · ${chunk.finishReason}`;
   if (chunk.type === "progress") return progressText(chunk);
   const { type, ...rest } = chunk;

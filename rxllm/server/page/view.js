@@ -75,6 +75,8 @@ export class StreamView {
   /** Seconds at the model between the tokens of the last chunk and the one before.
    * @type {number | undefined} */
   gap;
+  /** How many events of the stream the last chunk stands for: above 1, what came before is joined. */
+  events = 1;
 
   /** A stream begins, and nothing has come yet; or it has run for `elapsed` seconds, elsewhere.
    * @param {{maxTokens?: number}} [request] @param {number} [elapsed] */
@@ -93,8 +95,8 @@ export class StreamView {
     if (message.type === "complete") this.#complete(message);
     else if (message.type === "error") this.fail(message);
     else if (message.type === "chunk") {
-      const joined = message.position > this.#position + 1; // and tells no time between tokens
-      if (joined) this.last = undefined;
+      this.events = message.position - this.#position;
+      if (this.events > 1) this.last = undefined; // joined: it tells no time between tokens
       this.#position = message.position;
       this.#chunk(message.chunk, message.timestamp);
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import ClientSession
 from playwright.async_api import BrowserContext, Page, Route, expect
 
 from rxllm.chunks import ErrorInfo, Notice
 from rxllm.models.scripted import ScriptedModel, Step
-from tests.server.page.actions import badge, generate, listen, open_page, slow
+from tests.server.page.actions import STORY, badge, generate, listen, open_page, slow
 from tests.server.page.conftest import Complaints, Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -167,3 +168,14 @@ async def test_an_inspector_that_is_never_answered_says_so_and_asks_again(
     await expect(trouble).to_contain_text("Can't reach the server")
     await expect(trouble).to_be_hidden()
     assert asked > 2
+
+
+async def test_what_came_before_one_looked_is_joined(page: Page, serve: Serve) -> None:
+    server = await serve(ScriptedModel(STORY, by="word"))
+    async with ClientSession() as session:
+        url = server.make_url("/stream").with_query(prompt="Hi")
+        await (await session.get(url)).read()
+    await open_page(page, server, "inspect")
+    await page.click("#inspect .streams button")
+    joined = page.locator("#inspect .events .batch")
+    await expect(joined).to_contain_text("events joined · Once there was")
