@@ -9,8 +9,9 @@ half of the time that `import rxllm` takes.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from rxllm._lazy_names import lazy_names
 
 if __name__ != "rxllm.operators":
     raise ImportError(f"import rxllm.operators, not {__name__}: each class would exist twice")
@@ -358,13 +359,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    family = _FAMILY_OF.get(name)
-    if family is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{family}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _FAMILY_OF)
 
 
 def __dir__() -> list[str]:

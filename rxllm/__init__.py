@@ -7,9 +7,10 @@ loop for a script.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rxllm import operators, sinks
+from rxllm._lazy_names import lazy_names
 from rxllm.bridge import from_async, run, to_async
 from rxllm.chunks import (
     Batch,
@@ -74,9 +75,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Router":  # it needs most of the operators, which are imported when asked for
-        from rxllm.router import Router
+# It needs most of the operators, which are imported when they are asked for.
+__getattr__ = lazy_names(__name__, {"Router": "router"})
 
-        return Router
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return __all__

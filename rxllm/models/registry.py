@@ -15,17 +15,18 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import msgspec
 
 from rxllm.errors import BadRequestError, ModelLoadError
 from rxllm.models import tiny
-from rxllm.models.local.engine import Engine
-from rxllm.models.local.model import LocalModel
 from rxllm.models.remote.provider import CAPABILITIES, PROVIDERS
-from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Model, ModelInfo
+
+if TYPE_CHECKING:  # each kind of model is imported when one is made
+    from rxllm.models.local.engine import Engine
+    from rxllm.models.local.model import LocalModel
 
 __all__ = ["model", "models", "register"]
 
@@ -132,6 +133,8 @@ def _onnx(path: str, **options: Any) -> Model:
 
 
 def _scripted(text: str, **options: Any) -> Model:
+    from rxllm.models.scripted import ScriptedModel
+
     if options:
         raise BadRequestError(
             "a script by name has no options: make a rxllm.models.scripted.ScriptedModel"
@@ -176,6 +179,8 @@ def _local(
     given: dict[str, Any],
     threads: int | None = None,
 ) -> Model:
+    from rxllm.models.local.model import LocalModel
+
     try:
         options = msgspec.convert({"threads": threads, **given}, _LocalOptions)
     except msgspec.ValidationError as error:

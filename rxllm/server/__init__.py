@@ -10,9 +10,9 @@ as `Frame`s. The messages are in `rxllm.server.messages`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
+from rxllm._lazy_names import lazy_names
 from rxllm.server.limits import Limits
 
 if TYPE_CHECKING:
@@ -33,20 +33,19 @@ __all__ = [
 ]
 
 # They import aiohttp, which those who only want the messages need not.
-_LATER: Final = {
-    "Begun": "streams",
-    "Frame": "streams",
-    "MemoryStreams": "memory",
-    "StreamStore": "streams",
-    "create_app": "app",
-    "drain": "app",
-    "serve": "_serve",
-}
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Begun": "streams",
+        "Frame": "streams",
+        "MemoryStreams": "memory",
+        "StreamStore": "streams",
+        "create_app": "app",
+        "drain": "app",
+        "serve": "_serve",
+    },
+)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"rxllm.server.{_LATER[name]}"), name)
-    globals()[name] = value
-    return value
+def __dir__() -> list[str]:
+    return __all__

@@ -1,18 +1,28 @@
-"""Where streams go. Each sink is awaited, and subscribes when it is."""
+"""Where streams go. Each sink is awaited, and subscribes when it is.
 
-from rxllm.sinks._answering import Delivered
+Those for the web are imported when they are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rxllm._lazy_names import lazy_names
 from rxllm.sinks._callback_stream import CallbackStream, Status
 from rxllm.sinks._callbacks import callbacks
 from rxllm.sinks._collect import collect
 from rxllm.sinks._console import console
 from rxllm.sinks._dispatch import dispatch
 from rxllm.sinks._file import file
-from rxllm.sinks._ndjson import ndjson
 from rxllm.sinks._result import Result, Timings
-from rxllm.sinks._sse import sse
 from rxllm.sinks._streams import Streams
 from rxllm.sinks._token_event import TokenEvent
-from rxllm.sinks._websocket import websocket
+
+if TYPE_CHECKING:
+    from rxllm.sinks._answering import Delivered
+    from rxllm.sinks._ndjson import ndjson
+    from rxllm.sinks._sse import sse
+    from rxllm.sinks._websocket import websocket
 
 __all__ = [
     "CallbackStream",
@@ -31,3 +41,13 @@ __all__ = [
     "sse",
     "websocket",
 ]
+
+
+__getattr__ = lazy_names(
+    __name__,
+    {"Delivered": "_answering", "ndjson": "_ndjson", "sse": "_sse", "websocket": "_websocket"},
+)
+
+
+def __dir__() -> list[str]:
+    return __all__
