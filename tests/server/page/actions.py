@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Page, expect
+from playwright.async_api import BrowserContext, Page, expect
 
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import ModelInfo
@@ -39,6 +39,18 @@ async def generate(
     await page.fill("#generate [name=prompt]", prompt)
     await page.fill("#generate [name=maxTokens]", max_tokens)
     await page.click("#generate [name=run]")
+
+
+async def inspected(context: BrowserContext, server: TestServer) -> tuple[Page, Page]:
+    """A page on which a stream runs, and one that inspects it."""
+    first, second = await context.new_page(), await context.new_page()
+    await open_page(first, server)
+    await generate(first)
+    await expect(badge(first)).to_have_text("streaming")
+    await open_page(second, server, "inspect")
+    await second.click("#inspect .streams button")
+    await expect(badge(second, "inspect").last).to_have_text("streaming")
+    return first, second
 
 
 def badge(page: Page, tab: str = "generate") -> Any:

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import BrowserContext, Page, Route, expect
 
 from rxllm.models.scripted import ScriptedModel
-from tests.server.page.actions import badge, generate, join, listen, open_page, slow
+from tests.server.page.actions import badge, generate, inspected, join, listen, open_page, slow
 from tests.server.page.conftest import Complaints, Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -63,14 +63,7 @@ async def test_the_focus_of_a_talk_is_where_one_writes(page: Page, serve: Serve)
 async def test_the_focus_stays_in_what_is_inspected_when_it_ends(
     context: BrowserContext, serve: Serve
 ) -> None:
-    server = await serve(slow())
-    first, second = await context.new_page(), await context.new_page()
-    await open_page(first, server)
-    await generate(first)
-    await expect(badge(first)).to_have_text("streaming")
-    await open_page(second, server, "inspect")
-    await second.click("#inspect .streams button")
-    await expect(badge(second, "inspect").last).to_have_text("streaming")
+    _, second = await inspected(context, await serve(slow()))
     await second.locator("#inspect .actions").get_by_role("button", name="Stop").click()
     await expect(second.locator("#inspect .events")).to_be_focused()
 

@@ -10,7 +10,7 @@ from playwright.async_api import BrowserContext, Page, Route, expect
 
 from rxllm.chunks import ErrorInfo, Notice
 from rxllm.models.scripted import ScriptedModel, Step
-from tests.server.page.actions import STORY, badge, generate, listen, open_page, slow
+from tests.server.page.actions import STORY, badge, generate, inspected, listen, open_page, slow
 from tests.server.page.conftest import Complaints, Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -38,14 +38,7 @@ async def test_the_inspector_shows_a_stream_token_by_token(
 
 async def test_the_inspector_stops_what_others_began(context: BrowserContext, serve: Serve) -> None:
     model = slow()
-    server = await serve(model)
-    first, second = await context.new_page(), await context.new_page()
-    await open_page(first, server)
-    await generate(first)
-    await expect(badge(first)).to_have_text("streaming")
-    await open_page(second, server, "inspect")
-    await second.click("#inspect .streams button")
-    await expect(badge(second, "inspect").last).to_have_text("streaming")
+    first, second = await inspected(context, await serve(model))
     await second.locator("#inspect .actions").get_by_role("button", name="Stop").click()
     await expect(badge(first)).to_have_text("stopped")
     assert model.active == 0
@@ -75,15 +68,7 @@ async def test_the_inspector_shows_that_a_stream_is_paused(
 async def test_a_pause_by_somebody_else_is_shown(context: BrowserContext, serve: Serve) -> None:
     """And the next press of the button lets it go on."""
     model = slow()
-    server = await serve(model)
-    first, second = await context.new_page(), await context.new_page()
-    await open_page(first, server)
-    await generate(first)
-    await expect(badge(first)).to_have_text("streaming")
-    await open_page(second, server, "inspect")
-    await second.click("#inspect .streams button")
-    inspected = badge(second, "inspect").last
-    await expect(inspected).to_have_text("streaming")
+    first, second = await inspected(context, await serve(model))
     act = second.locator("#inspect .actions").get_by_role("button")
     await act.filter(has_text="Pause").click()
     await expect(badge(first)).to_have_text("paused", timeout=15_000)
@@ -92,7 +77,7 @@ async def test_a_pause_by_somebody_else_is_shown(context: BrowserContext, serve:
     await act.filter(has_text="Pause").click()
     await expect(badge(first)).to_have_text("paused", timeout=15_000)
     await first.get_by_role("button", name="Resume").click()
-    await expect(inspected).to_have_text("streaming")
+    await expect(badge(second, "inspect").last).to_have_text("streaming")
     await first.click("#generate [name=stop]")
     await expect(badge(first)).to_have_text("stopped")
     assert model.active == 0
