@@ -134,7 +134,7 @@ class Recorder:
             self._first_token = self.elapsed
         match chunk:
             case Token(text=text):
-                answer = self._answer(chunk.source)
+                answer = self._answers.get(chunk.source) or self._answer(chunk.source)
                 answer.pieces.append(text)
                 answer.tokens += 1
             case Batch(text=text):

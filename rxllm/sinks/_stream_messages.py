@@ -16,7 +16,7 @@ class _OfStream(msgspec.Struct, kw_only=True, rename="camel", tag_field="type", 
     pass
 
 
-class StreamChunk(_OfStream, tag="chunk"):
+class StreamChunk(_OfStream, tag="chunk", gc=False):
     """A chunk of a stream.
 
     `position` counts the events of the stream from 1, as the event ids of its SSE form do;

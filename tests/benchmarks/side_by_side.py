@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def alternate(
     ours: Callable[[], float], baseline: Callable[[], float], rounds: int = ROUNDS
 ) -> tuple[float, float]:
     """Medians of both, measured in turn so that whatever else goes on strikes both alike."""
+    gc.collect()
+    gc.freeze()  # nobody has to look through what other benchmarks have left in memory
     ours(), baseline()  # what is loaded or compiled once is not measured
     pairs = [(ours(), baseline()) for _ in range(rounds)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)

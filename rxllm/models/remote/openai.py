@@ -153,7 +153,8 @@ class OpenAIReader:
             if thought and (thought := self._reasoning.feed(thought)):
                 chunks.append(Reasoning(thought))
             if delta.content and (text := self._text.feed(delta.content)):
-                chunks.append(Token(text, _confidence(choice.logprobs)))
+                told = choice.logprobs
+                chunks.append(Token(text, None if told is None else _confidence(told)))
             if delta.refusal and (text := self._text.feed(delta.refusal)):
                 self._is_refused = True
                 chunks.append(Token(text))
@@ -204,7 +205,7 @@ class OpenAIReader:
         chunks.append(End("content_filter" if self._is_refused else reason))
 
 
-def _confidence(logprobs: LogProbs | None) -> float | None:
-    if logprobs is None or not logprobs.content:
+def _confidence(logprobs: LogProbs) -> float | None:
+    if not logprobs.content:
         return None
     return math.exp(min(0.0, sum(token.logprob for token in logprobs.content)))

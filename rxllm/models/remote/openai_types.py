@@ -20,7 +20,7 @@ class FunctionDelta(msgspec.Struct, gc=False):
     arguments: str | None = None
 
 
-class ToolCallDelta(msgspec.Struct):
+class ToolCallDelta(msgspec.Struct, gc=False):
     """More of one call of a tool."""
 
     index: int | None = None
@@ -28,7 +28,7 @@ class ToolCallDelta(msgspec.Struct):
     function: FunctionDelta | None = None
 
 
-class Delta(msgspec.Struct):
+class Delta(msgspec.Struct, gc=False):
     """More of the answer. Servers differ in what they call the reasoning."""
 
     content: str | None = None
@@ -44,13 +44,13 @@ class LogProb(msgspec.Struct, gc=False):
     logprob: float
 
 
-class LogProbs(msgspec.Struct):
+class LogProbs(msgspec.Struct, gc=False):
     """Of the tokens of one delta."""
 
     content: list[LogProb] | None = None
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """One of the answers: the first, as no more are asked for."""
 
     index: int = 0
@@ -71,7 +71,7 @@ class OutputDetails(msgspec.Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
-class TokenCounts(msgspec.Struct):
+class TokenCounts(msgspec.Struct, gc=False):
     """The usage; `cost`, in USD, is OpenRouter's."""
 
     prompt_tokens: int = 0
@@ -92,14 +92,14 @@ class TokenCounts(msgspec.Struct):
         )
 
 
-class GroqBlock(msgspec.Struct):
+class GroqBlock(msgspec.Struct, gc=False):
     """What Groq adds of its own."""
 
     usage: TokenCounts | None = None
     error: str | None = None
 
 
-class Completion(msgspec.Struct):
+class Completion(msgspec.Struct, gc=False):
     """One event."""
 
     id: str | None = None

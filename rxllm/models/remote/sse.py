@@ -73,9 +73,12 @@ class EventStreamDecoder:
             MalformedStreamError: out of the iteration, after the events before it: an event or a
                 line is longer than `limit`. Nothing can be read any more.
         """
-        text = self._normalised(self._decode(data))
+        text = self._decode(data)
+        if self._is_first or self._follows_cr or "\r" in text:
+            text = self._normalised(text)
         if "\n" not in text:
-            self._begin_line(text)
+            if text:
+                self._begin_line(text)
             return
         if self._begun:
             text = "".join(self._begun) + text
@@ -102,7 +105,8 @@ class EventStreamDecoder:
                     held.clear()
                 self._type, size = "", 0
         self._size = size
-        self._begin_line(last)
+        if last:
+            self._begin_line(last)
 
     def _normalised(self, text: str) -> str:
         """The text with LF as the only end of a line."""
@@ -121,11 +125,10 @@ class EventStreamDecoder:
         return text
 
     def _begin_line(self, text: str) -> None:
-        if text:
-            self._begun.append(text)
-            self._begun_size += len(text)
-            if self._size + self._begun_size > self._limit:
-                raise self._too_long()
+        self._begun.append(text)
+        self._begun_size += len(text)
+        if self._size + self._begun_size > self._limit:
+            raise self._too_long()
 
     def _field(self, line: str) -> None:
         """A line that is neither data with a colon nor empty."""
