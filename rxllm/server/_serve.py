@@ -30,7 +30,7 @@ async def serve(
 ) -> None:
     """Serve `app` until SIGTERM or Ctrl-C; then drain it, and return.
 
-    On the first signal no new streams are taken (503, with `Retry-After`, and so says `/healthz`),
+    On the first signal no new streams are taken (503, with `Retry-After`; `/healthz` is 503 too),
     and those that live get `settings.shutdown` seconds. Another SIGTERM changes nothing; a Ctrl-C
     after the first signal cancels what is left.
 
