@@ -13,6 +13,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
 from rxllm.operators._per_source import concerned
 from rxllm.operators._trampoline import Trampoline
+from rxllm.stream import Stream
 
 __all__ = ["TextState", "text_operator"]
 
@@ -55,8 +56,9 @@ class TextState(ABC):
 
 
 def text_operator(
+    name: str,
     state_of: Callable[[str | None], TextState],
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """An operator with a `TextState` for each source of each subscription.
 
     A restart drops the state. `End`, completion, an error and a `Notice("failed")` ask it for what
@@ -65,10 +67,11 @@ def text_operator(
     turn. Demand and the scheduler pass through. Disposal drops everything.
 
     Args:
+        name: of the operator.
         state_of: makes the state of a source, when its first text comes.
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -82,7 +85,7 @@ def text_operator(
             )
             return reading.upstream
 
-        return Observable(subscribe)
+        return Stream(subscribe, name)
 
     return operator
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rxllm import operators, sinks
 from rxllm._lazy_names import lazy_names
-from rxllm.bridge import from_async, run, to_async
+from rxllm.bridge import from_async, run
 from rxllm.chunks import (
     Batch,
     Chunk,
@@ -27,10 +27,13 @@ from rxllm.chunks import (
     Usage,
 )
 from rxllm.errors import RxLLMError, deserves
+from rxllm.iteration import to_async
 from rxllm.messages import ImagePart, Message, TextPart, Tool
 from rxllm.models.registry import model, models, register
-from rxllm.requests import Model, ModelInfo, Request, streaming_pays
+from rxllm.requests import Model, ModelInfo, Request, RequestOptions, streaming_pays
+from rxllm.result import Result
 from rxllm.settings import Settings
+from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
@@ -50,10 +53,13 @@ __all__ = [
     "Progress",
     "Reasoning",
     "Request",
+    "RequestOptions",
+    "Result",
     "Router",
     "RxLLMError",
     "Settings",
     "Start",
+    "Stream",
     "StreamScheduler",
     "TextPart",
     "Token",

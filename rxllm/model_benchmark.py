@@ -18,11 +18,11 @@ import msgspec
 
 from rxllm.benchmark_report import BenchmarkReport, BenchmarkRow, BenchmarkRun
 from rxllm.chunks import Chunk, ErrorInfo, ToolCall, is_restart
+from rxllm.consumer import consume
 from rxllm.operators._arguments import function, number, whole
 from rxllm.operators.analytics import Intervals, Measurement, measure
 from rxllm.operators.recovery import keep_partial, timeouts
 from rxllm.requests import Model, as_request
-from rxllm.sinks._consume import consume
 
 __all__ = ["BenchmarkReport", "BenchmarkRow", "BenchmarkRun", "Case", "benchmark"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -11,7 +12,7 @@ from reactivex import abc
 from reactivex.disposable import Disposable
 
 from rxllm.errors import StreamCancelledError
-from rxllm.valve import StreamScheduler, Valve, running_loop, valve_of
+from rxllm.valve import StreamScheduler, Valve, report_failure, running_loop, valve_of
 
 __all__ = ["pump", "stopping_pumps"]
 
@@ -43,7 +44,10 @@ def pump(
     """
     loop = scheduler.loop if isinstance(scheduler, StreamScheduler) else running_loop()
     valve = valve_of(scheduler)
-    work = _Pump(observer, valve, lambda: factory(valve), batched, loop)
+    fail = (
+        scheduler.fail if isinstance(scheduler, StreamScheduler) else partial(report_failure, loop)
+    )
+    work = _Pump(observer, valve, lambda: factory(valve), batched, fail)
     task = loop.create_task(work.run(), name="rxllm pump")
     if isinstance(scheduler, StreamScheduler):
         scheduler.tasks.add(task)
@@ -69,13 +73,13 @@ class _Pump:
         valve: Valve,
         factory: Callable[[], AsyncIterable[Any]],
         batched: bool,
-        loop: asyncio.AbstractEventLoop,
+        fail: Callable[[BaseException], None],
     ) -> None:
         self._observer = observer
         self._valve = valve
         self._factory = factory
         self._batched = batched
-        self._loop = loop
+        self._fail = fail
         self.stopped = self.emitting = self.closing = False
 
     async def run(self) -> None:
@@ -101,14 +105,14 @@ class _Pump:
             failure = error
         if self.stopped:
             if failure is not None:
-                self._report("a stream failed while it was being stopped", failure)
+                self._fail(failure)
         elif failure is not None:
             self._tell(self._observer.on_error, failure)
         else:
             self._tell(self._observer.on_completed)
 
     async def _forward(self, iterator: AsyncIterator[Any]) -> None:
-        valve, on_next, batched = self._valve, self._observer.on_next, self._batched
+        valve, observer, batched = self._valve, self._observer, self._batched
         while not self.stopped:
             if not valve.is_open:
                 await valve.wait_open()
@@ -121,10 +125,10 @@ class _Pump:
                     await valve.wait_open()
                 self.emitting = True
                 try:
-                    on_next(chunk)
+                    observer.on_next(chunk)
                 except (Exception, asyncio.CancelledError) as error:
                     self.stopped = True
-                    self._report("a subscriber of a stream raised; its source is closed", error)
+                    self._fail(error)
                 finally:
                     self.emitting = False
                 if self.stopped:
@@ -135,10 +139,7 @@ class _Pump:
         try:
             callback(*arguments)
         except Exception as error:
-            self._report("a subscriber of a stream raised at its end", error)
-
-    def _report(self, message: str, error: BaseException) -> None:
-        self._loop.call_exception_handler({"message": message, "exception": error})
+            self._fail(error)
 
 
 def stopping_pumps(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[None]]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, Unpack, runtime_checkable
 
 import msgspec
-from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError
 from rxllm.messages import Message, Tool
+from rxllm.stream import Stream
 
 __all__ = [
     "Message",
@@ -23,6 +23,7 @@ __all__ = [
     "ModelInfo",
     "Prompt",
     "Request",
+    "RequestOptions",
     "Strategy",
     "as_request",
     "streaming_pays",
@@ -84,6 +85,25 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, messages=(*self.messages, begun))
 
 
+class RequestOptions(TypedDict, total=False):
+    """The options that `Model.stream` takes: the fields of `Request` without the messages."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repeat_penalty: float | None
+    stop: str | Sequence[str]
+    seed: int | None
+    response_format: Literal["json"] | dict[str, Any] | None
+    confidence: bool
+    tools: Sequence[Tool | Mapping[str, Any]]
+    tool_choice: str | None
+    strategy: Strategy | None
+    extra: dict[str, Any]
+
+
 Prompt: TypeAlias = str | Request | Sequence[Message | Mapping[str, Any]]
 
 
@@ -106,8 +126,8 @@ class Model(Protocol):
         """What is known of this model, without loading it."""
         ...
 
-    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
-        """A cold Observable of the answer: nothing happens before it is subscribed to.
+    def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
+        """A cold stream of the answer: nothing happens before it is subscribed to.
 
         Args:
             prompt: a text, messages, or a whole request.
@@ -119,7 +139,7 @@ class Model(Protocol):
         ...
 
 
-def as_request(prompt: Prompt, **options: Any) -> Request:
+def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
     """Make a checked `Request` of what a user passed to `Model.stream`.
 
     Args:
@@ -140,8 +160,9 @@ def as_request(prompt: Prompt, **options: Any) -> Request:
     for name in options:
         if name not in Request.__struct_fields__:
             raise BadRequestError(f"unknown option {name!r}{_nearest(name)}")
-    if isinstance(options.get("stop"), str):
-        options["stop"] = (options["stop"],)
+    stop = options.get("stop")
+    if isinstance(stop, str):
+        options["stop"] = (stop,)
     if isinstance(prompt, Request):
         fields = msgspec.structs.asdict(prompt) | options
     else:

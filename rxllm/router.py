@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final, Unpack
 
 import msgspec
 from reactivex import Observable, abc
@@ -16,11 +16,12 @@ from rxllm.operators.recovery import AfterOutput, CircuitBreaker, timeouts
 from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._commit import check_after_output
 from rxllm.operators.recovery._fallback_to import check_apology, fallback_plan
-from rxllm.requests import Model, ModelInfo, Prompt, Request, as_request
+from rxllm.requests import Model, ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.requests import Strategy as StrategyName
 from rxllm.routes import Route
 from rxllm.settings import Settings
 from rxllm.strategies import STRATEGIES, Candidate, Strategy
+from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
 __all__ = ["Router"]
@@ -118,7 +119,7 @@ class Router:
         """The models as they stand, in the order given."""
         return [route.candidate for route in self._routes]
 
-    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+    def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """A cold Observable of the answer; the models are ordered at each subscription.
 
         Raises:
@@ -134,7 +135,7 @@ class Router:
             streams = self._ordered(attempts, strategy, clock_of(scheduler)())
             return self._one_after_another(streams).subscribe(observer, scheduler=scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "router")
 
     def _attempts(self, request: Request) -> dict[int, Observable[Chunk]]:
         """By position, the streams of the models that can take the request."""
@@ -162,7 +163,7 @@ class Router:
             raise BadRequestError("the strategy has left no model to ask")
         first, *others = streams
         answered = attempts_of(
-            first, lambda: fallback_plan(others, self._apology), self._after_output
+            "router", first, lambda: fallback_plan(others, self._apology), self._after_output
         )
         return answered.pipe(timeouts(total=self._total))
 

@@ -25,6 +25,7 @@ from rxllm.operators.recovery import (
 from rxllm.requests import Model, Request
 from rxllm.settings import Settings
 from rxllm.strategies import Candidate
+from rxllm.stream import Stream
 from rxllm.valve import Valve, clock_of, valve_of
 
 __all__ = ["Route"]
@@ -96,7 +97,7 @@ class Route:
             running = stream.pipe(noting, measuring).subscribe(observer, scheduler=scheduler)
             return CompositeDisposable(running, pauses.watching)
 
-        return Observable(subscribe).pipe(
+        return Stream(subscribe, "route").pipe(
             circuit_breaker(self._breaker),
             retry_with_backoff(
                 settings.attempts, when=self._deserves, after_output=self._after_output

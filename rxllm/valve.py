@@ -18,13 +18,16 @@ from reactivex.internal.constants import UTC_ZERO
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 
-from rxllm.errors import NoEventLoopError
+from rxllm.errors import NoEventLoopError, StreamCancelledError
 
 __all__ = [
     "StreamScheduler",
     "Valve",
     "clock_of",
+    "report_failure",
+    "run_on_loop",
     "running_loop",
+    "runs_elsewhere",
     "scheduler_or_default",
     "valve_of",
     "with_valve",
@@ -133,21 +136,34 @@ class Valve:
 
 
 class StreamScheduler(AsyncIOScheduler):
-    """An `AsyncIOScheduler` that carries a valve and the pump tasks of its subscription.
+    """An `AsyncIOScheduler` with the valve, the pump tasks and the failures of a subscription.
 
     `now` is the loop's monotonic clock (as a datetime, counted from the epoch), so that a step of
     the wall clock freezes no timer. So absolute times are `scheduler.now + timedelta(...)`.
 
+    An exception out of an `on_next`, `on_error` or `on_completed` between source and sink has
+    nowhere to go in Rx: it is not an error of the stream, and a retry must not answer it. The
+    source, or the action of this scheduler that made the call, hands it to `fail`, and so it
+    reaches the sink directly.
+
     Args:
         loop: the event loop on which everything runs.
-        valve: the demand of the subscriber; an always-open one if None.
+        valve: the demand of the subscriber; an always-open one if `None`.
+        on_failure: called with the exception of a subscriber or operator; the sink then disposes
+            the stream and raises it. If `None`, it goes to the loop's exception handler.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, valve: Valve | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        valve: Valve | None = None,
+        on_failure: Callable[[Exception], object] | None = None,
+    ) -> None:
         super().__init__(loop)
         self.loop = loop
         self.valve = valve if valve is not None else Valve()
         self.tasks: set[asyncio.Task[None]] = set()
+        self._on_failure = on_failure
 
     @property
     def now(self) -> datetime:
@@ -155,15 +171,40 @@ class StreamScheduler(AsyncIOScheduler):
         return UTC_ZERO + timedelta(seconds=self.loop.time())
 
     def chained(self, valve: Valve) -> StreamScheduler:
-        """The same loop and the same tasks, with another valve."""
-        chained = StreamScheduler(self.loop, valve)
+        """The same loop, tasks and sink, with another valve."""
+        chained = StreamScheduler(self.loop, valve, self._on_failure)
         chained.tasks = self.tasks
         return chained
 
-    async def settle(self, seconds: float = 5.0) -> None:
-        """Wait until the pump tasks of the subscription have cleaned up, `seconds` at most.
+    def fail(self, error: BaseException) -> None:
+        """Hand the exception of a subscriber or operator to the sink.
 
-        What is not done by then is told to the loop's exception handler, and left to itself.
+        An `asyncio.CancelledError`, which would look like a cancellation of the sink, becomes a
+        `StreamCancelledError`.
+        """
+        if self._on_failure is None:
+            report_failure(self.loop, error)
+        elif isinstance(error, Exception):
+            self._on_failure(error)
+        else:
+            failure = StreamCancelledError("an operator or subscriber raised CancelledError")
+            failure.__cause__ = error
+            self._on_failure(failure)
+
+    def invoke_action(
+        self, action: typing.ScheduledAction[_State], state: _State | None = None
+    ) -> abc.DisposableBase:
+        """Run a scheduled action; an exception out of it is handed to `fail`."""
+        try:
+            return super().invoke_action(action, state)
+        except (Exception, asyncio.CancelledError) as error:
+            self.fail(error)
+            return Disposable()
+
+    async def settle(self, seconds: float = 5.0) -> None:
+        """Wait until the pump tasks of the subscription have cleaned up, at most `seconds`.
+
+        Tasks that are still running then are reported to the loop's exception handler.
         """
         if not self.tasks:
             return
@@ -262,6 +303,33 @@ def scheduler_or_default(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBa
     return scheduler if scheduler is not None else StreamScheduler(running_loop())
 
 
+def run_on_loop(scheduler: abc.SchedulerBase, action: Callable[[], object]) -> None:
+    """Call `action` on the event loop of `scheduler`, from any thread.
+
+    At once, unless that loop is running in another thread: then at the loop's next turn, and what
+    the action raises is a failure of the stream (see `StreamScheduler.fail`).
+    """
+    if not isinstance(scheduler, StreamScheduler) or not runs_elsewhere(scheduler.loop):
+        action()
+        return
+
+    def run() -> None:
+        try:
+            action()
+        except Exception as error:
+            scheduler.fail(error)
+
+    scheduler.loop.call_soon_threadsafe(run)
+
+
+def runs_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether `loop` is running in another thread than this one."""
+    try:
+        return loop.is_running() and asyncio.get_running_loop() is not loop
+    except RuntimeError:
+        return True
+
+
 def running_loop() -> asyncio.AbstractEventLoop:
     """The running event loop.
 
@@ -275,3 +343,10 @@ def running_loop() -> asyncio.AbstractEventLoop:
             "a model stream needs a running event loop: subscribe inside a coroutine, "
             "and start that with rxllm.run(...)"
         ) from None
+
+
+def report_failure(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+    """Report the exception of a subscriber that has no sink to raise it."""
+    loop.call_exception_handler(
+        {"message": "a subscriber or operator of a stream raised", "exception": error}
+    )

@@ -17,8 +17,11 @@ from reactivex import operators as rx_ops
 from reactivex.abc import ObserverBase
 
 import rxllm
-from rxllm.bridge import from_async, run, to_async
+from rxllm.bridge import from_async, run
+from rxllm.chunks import Token
 from rxllm.errors import NoEventLoopError, StreamCancelledError
+from rxllm.iteration import to_async
+from rxllm.models.scripted import ScriptedModel
 from rxllm.valve import StreamScheduler, Valve
 
 
@@ -491,6 +494,20 @@ class TestRun:
 
     def test_something_that_can_not_be_awaited_is_refused(self) -> None:
         with pytest.raises(TypeError, match=r"sinks\.console"):
+            run(1)  # type: ignore[call-overload]
+
+    def test_a_coroutine_function_is_to_be_called(self) -> None:
+        async def main() -> None: ...
+
+        with pytest.raises(TypeError, match=r"call it: run\(main\(\)\)"):
+            run(main)  # type: ignore[call-overload]
+
+    def test_of_a_stream_it_returns_the_result(self) -> None:
+        assert run(ScriptedModel("Once").stream("Hi")).text == "Once"
+        assert run(rx.of(Token("Once"))).text == "Once"
+
+    def test_a_stream_of_something_else_than_chunks_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="stream of chunks"):
             run(rx.of(1))
 
     async def test_inside_of_a_loop_the_error_says_what_to_do(self) -> None:

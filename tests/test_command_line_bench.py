@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reactivex import Observable
 from rich.cells import cell_len
 
 from rxllm.chunks import Chunk
@@ -16,6 +15,7 @@ from rxllm.command_line import main
 from rxllm.models import registry
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import as_request
+from rxllm.stream import Stream
 
 Captured = pytest.CaptureFixture[str]
 
@@ -80,7 +80,7 @@ def test_a_failure_is_told_and_is_the_exit_code(
 class Interrupted(ScriptedModel):
     """Somebody presses Ctrl-C while it is asked for the third time."""
 
-    def stream(self, prompt: Any, **options: Any) -> Observable[Chunk]:
+    def stream(self, prompt: Any, **options: Any) -> Stream[Chunk]:
         if len(self.requests) == 2:
             raise KeyboardInterrupt
         return super().stream(prompt, **options)

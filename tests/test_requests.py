@@ -33,7 +33,8 @@ def test_options_override_those_of_a_request() -> None:
 
 @pytest.mark.parametrize("name", ["temperature", "top_k", "min_p", "seed"])
 def test_zero_is_a_value_and_none_is_the_models_choice(name: str) -> None:
-    assert getattr(as_request("Hi", **{name: 0}), name) == 0
+    options: dict[str, Any] = {name: 0}
+    assert getattr(as_request("Hi", **options), name) == 0
     assert getattr(as_request("Hi"), name) is None
 
 
@@ -145,7 +146,7 @@ def test_the_kind_of_an_image_is_told_from_its_bytes() -> None:
 
 def test_tools_may_be_mappings_or_values_and_one_of_them_chosen() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
-    tools = [Tool("add", "adds", schema), {"name": "now"}]
+    tools: list[Tool | dict[str, Any]] = [Tool("add", "adds", schema), {"name": "now"}]
     request = as_request("Hi", tools=tools, tool_choice="add")
     assert request.tools == (Tool("add", "adds", schema), Tool("now"))
     assert request.tool_choice == "add"

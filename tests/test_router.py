@@ -21,6 +21,7 @@ from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import CircuitBreaker, Price, Prices
 from rxllm.requests import ModelInfo, Prompt
 from rxllm.strategies import Candidate, balanced, cheapest_first, fastest_first, quality_first
+from rxllm.stream import Stream
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 
 ONCE = Settings(attempts=1)
@@ -49,7 +50,7 @@ def named(name: str, *scripts: Any, delay: float = 1.0) -> ScriptedModel:
 class Able(ScriptedModel):
     """A model that can't take a seed."""
 
-    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+    def stream(self, prompt: Prompt, **options: Any) -> Stream[Chunk]:
         request = super().stream(prompt, **options)
         if getattr(prompt, "seed", None) is not None:
             raise BadRequestError("this model knows no seed")

@@ -12,6 +12,7 @@ from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, che
 from rxllm.operators.analytics._watching import watching
 from rxllm.operators.analytics._word_reader import WordReader
 from rxllm.sentences import SentenceBorders
+from rxllm.stream import Stream
 
 __all__ = ["TextFigures", "analyze_text"]
 
@@ -42,7 +43,7 @@ class TextFigures(
 
 def analyze_text(
     report: Callable[[TextFigures], object], *, every: int | None = None
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pass everything on, count words and sentences, and report at the end.
 
     ::
@@ -85,7 +86,7 @@ def analyze_text(
     6 5 2 3.0
     """
     check_report(report, every)
-    return watching(lambda _: TextWatcher(_Analysis, report, every))
+    return watching("analyze_text", lambda _: TextWatcher(_Analysis, report, every))
 
 
 class _Analysis(TextReader[TextFigures]):

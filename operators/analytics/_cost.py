@@ -10,13 +10,14 @@ from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk, Start, Usage
 from rxllm.operators.analytics._prices import Prices, read_prices
+from rxllm.stream import Stream
 
 __all__ = ["cost"]
 
 
 def cost(
     prices: Prices | Path | str | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Put the cost in USD into `Usage`.
 
     ::
@@ -57,12 +58,11 @@ def cost(
     else:
         table = read_prices(None if prices is None else Path(prices))
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             models: dict[str | None, str] = {}
-            pass_on = observer.on_next
 
             def on_next(chunk: Chunk) -> None:
                 if type(chunk) is Usage and chunk.cost is None:
@@ -71,12 +71,12 @@ def cost(
                         chunk = msgspec.structs.replace(chunk, cost=price.of(chunk))
                 elif type(chunk) is Start:
                     models[chunk.source] = chunk.model
-                pass_on(chunk)
+                observer.on_next(chunk)
 
             return source.subscribe(
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe, "cost")
 
     return operator

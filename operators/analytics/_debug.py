@@ -14,6 +14,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk, ErrorInfo
 from rxllm.operators._arguments import whole
 from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.stream import Stream
 
 __all__ = ["DebugEntry", "DebugLog", "debug"]
 
@@ -194,7 +195,7 @@ class _Writer(Watcher):
         )
 
 
-def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Write down what goes through this place of the pipeline, and pass it on.
 
     ::
@@ -226,4 +227,4 @@ def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     """
     if not isinstance(log, DebugLog):
         raise TypeError(f"debug takes a DebugLog, not {type(log).__name__}")
-    return watching(log.watcher)
+    return watching("debug", log.watcher)

@@ -10,13 +10,14 @@ from reactivex import Observable
 from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, is_content, text_of
 from rxllm.operators._per_source import forget
 from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.stream import Stream
 
 __all__ = ["log_stream"]
 
 
 def log_stream(
     logger: Any = None, *, chunks: bool = False, **fields: object
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Log what happens to the stream through structlog, and pass everything on.
 
     ::
@@ -67,7 +68,7 @@ def log_stream(
             f"log_stream takes a structlog logger, which has `bind`; not {type(given).__name__}: "
             "structlog.wrap_logger(logger) makes one of a logger of the standard library"
         )
-    return watching(lambda clock: _Logging(given.bind(**fields), clock, chunks))
+    return watching("log_stream", lambda clock: _Logging(given.bind(**fields), clock, chunks))
 
 
 class _Counts:

@@ -13,6 +13,7 @@ from rxllm.operators._arguments import function
 from rxllm.operators._per_source import forget
 from rxllm.operators.analytics._measurement import BLOCK, Measurement, Outcome
 from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.stream import Stream
 
 __all__ = ["measure"]
 
@@ -23,7 +24,7 @@ def measure(
     report: Callable[[Measurement], object],
     *,
     on_start: Callable[[Measurement], object] | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pass everything on, measure it, and report once at the end.
 
     ::
@@ -65,7 +66,9 @@ def measure(
     function("report", report, "a function of the measurement", instead=_INSTEAD)
     if on_start is not None:
         function("on_start", on_start, "a function of the measurement", instead=_INSTEAD)
-    return watching(lambda clock: _Measuring(Measurement(clock), report, on_start, clock))
+    return watching(
+        "measure", lambda clock: _Measuring(Measurement(clock), report, on_start, clock)
+    )
 
 
 class _Measuring(Watcher):

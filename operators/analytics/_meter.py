@@ -12,6 +12,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.analytics._operation import Operation, OperationOutcome, check_names
 from rxllm.operators.analytics._watching import watching
+from rxllm.stream import Stream
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -35,7 +36,7 @@ def meter(
     *,
     model: str | None = None,
     provider: str | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Count the stream in metrics for Prometheus, and pass everything on.
 
     ::
@@ -102,7 +103,7 @@ def meter(
     metrics = _registered.get(target)
     if metrics is None:
         metrics = _registered[target] = _Metrics(target)
-    return watching(lambda clock: _Metering(metrics, model, provider, clock))
+    return watching("meter", lambda clock: _Metering(metrics, model, provider, clock))
 
 
 class _Metrics:

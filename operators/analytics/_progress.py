@@ -10,6 +10,7 @@ from reactivex.disposable import CompositeDisposable
 from rxllm.chunks import Batch, Chunk, End, Progress, Reasoning, Start, Token, is_restart
 from rxllm.operators._arguments import whole
 from rxllm.operators._per_source import forget
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, valve_of
 
 __all__ = ["progress"]
@@ -17,7 +18,7 @@ __all__ = ["progress"]
 
 def progress(
     every: int = 10, max_tokens: int | None = None
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Insert a `Progress` after every `every` tokens, and before `End`.
 
     ::
@@ -60,11 +61,11 @@ def progress(
     if max_tokens is not None:
         whole("max_tokens", max_tokens, "the number of tokens expected at most, or None")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            counting = _Counting(observer.on_next, clock_of(scheduler), every, max_tokens)
+            counting = _Counting(observer, clock_of(scheduler), every, max_tokens)
             valve = valve_of(scheduler)
             counting.watch(valve.is_open)
             return CompositeDisposable(
@@ -77,7 +78,7 @@ def progress(
                 ),
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe, "progress")
 
     return operator
 
@@ -87,12 +88,12 @@ class _Counting:
 
     def __init__(
         self,
-        pass_on: Callable[[Chunk], None],
+        observer: abc.ObserverBase[Chunk],
         clock: Callable[[], float],
         every: int,
         max_tokens: int | None,
     ) -> None:
-        self._pass_on = pass_on
+        self._observer = observer
         self._clock = clock
         self._every = every
         self._max_tokens = max_tokens
@@ -110,14 +111,14 @@ class _Counting:
 
     def counter(self) -> Callable[[Chunk], None]:
         """What is called with each chunk: a closure, so that a token costs few look-ups."""
-        pass_on, counts, every = self._pass_on, self._counts, self._every
+        observer, counts, every = self._observer, self._counts, self._every
 
         def on_next(chunk: Chunk) -> None:
             if self._held_since is not None:
                 self._held_since = self._clock()  # what comes all the same took its time
             source = chunk.source
             if type(chunk) is Token or type(chunk) is Reasoning:
-                pass_on(chunk)
+                observer.on_next(chunk)
                 tokens = counts.get(source, 0) + 1
                 counts[source] = tokens
                 if tokens == 1:
@@ -125,7 +126,7 @@ class _Counting:
                 if tokens % every == 0:
                     self._tell(tokens, source)
             elif type(chunk) is Batch:
-                pass_on(chunk)
+                observer.on_next(chunk)
                 before = counts.get(source, 0)
                 counts[source] = tokens = before + len(chunk.chunks)
                 if not before:
@@ -134,7 +135,7 @@ class _Counting:
                     self._tell(tokens, source)
             else:
                 self._look_at(chunk, source)
-                pass_on(chunk)
+                observer.on_next(chunk)
 
         return on_next
 
@@ -168,7 +169,7 @@ class _Counting:
                 remaining = 0.0
             elif speed is not None:
                 remaining = left / speed
-        self._pass_on(
+        self._observer.on_next(
             Progress(
                 tokens,
                 self._clock() - self._subscribed,

@@ -14,6 +14,7 @@ from rxllm.operators.analytics._lexicon import Lexicon, as_lexicon
 from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_report
 from rxllm.operators.analytics._watching import watching
 from rxllm.operators.analytics._word_reader import STOPS, WordReader
+from rxllm.stream import Stream
 
 __all__ = ["ContentFigures", "Sentiment", "sentiment_and_keywords"]
 
@@ -58,7 +59,7 @@ def sentiment_and_keywords(
     every: int | None = 10,
     *,
     lexicon: Lexicon | Path | str | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pass everything on, and report sentiment, keywords and reading time on the way.
 
     ::
@@ -107,7 +108,10 @@ def sentiment_and_keywords(
     """
     check_report(report, every)
     words = as_lexicon(lexicon)
-    return watching(lambda _: TextWatcher(lambda source: _Content(source, words), report, every))
+    return watching(
+        "sentiment_and_keywords",
+        lambda _: TextWatcher(lambda source: _Content(source, words), report, every),
+    )
 
 
 class _Content(TextReader[ContentFigures]):

@@ -14,6 +14,7 @@ from reactivex.scheduler import CurrentThreadScheduler
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Start, is_content
 from rxllm.operators._arguments import whole
 from rxllm.operators._per_source import forget
+from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
 __all__ = ["Stage", "stages"]
@@ -32,7 +33,7 @@ _USUAL: Final = 100  # tokens after which an answer of unknown length stands at 
 
 def stages(
     max_tokens: int | None = None, every: int = 10
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Insert a `Progress` at each stage of the work, with a percentage that never falls.
 
     ::
@@ -81,7 +82,7 @@ def stages(
         whole("max_tokens", max_tokens, "the number of tokens expected at most, or None")
     whole("every", every, "the number of chunks between two reports")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -105,7 +106,7 @@ def stages(
             begun = CurrentThreadScheduler.singleton().schedule(begin)
             return CompositeDisposable(upstream, begun)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "stages")
 
     return operator
 

@@ -16,6 +16,7 @@ from rxllm.chunks import Chunk, ErrorInfo
 from rxllm.operators._arguments import whole
 from rxllm.operators.analytics._measure import measure
 from rxllm.operators.analytics._measurement import Measurement, Outcome
+from rxllm.stream import Stream
 
 __all__ = ["AnalyticsReport", "StreamAnalytics", "StreamRecord", "analyzed"]
 
@@ -202,7 +203,7 @@ class _Stream:
 
 def analyzed(
     analytics: StreamAnalytics, stream_id: str | None = None
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Count the stream in `analytics`, and pass everything on.
 
     ::

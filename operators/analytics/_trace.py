@@ -11,6 +11,7 @@ from rxllm.chunks import Chunk, Notice, Start
 from rxllm.operators.analytics._operation import Operation, OperationOutcome, check_names
 from rxllm.operators.analytics._watching import watching
 from rxllm.requests import Request
+from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def trace(
     provider: str | None = None,
     request: Request | None = None,
     attributes: Mapping[str, _Value] | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Tell OpenTelemetry of the stream as a span, and pass everything on.
 
     ::
@@ -109,7 +110,7 @@ def trace(
         raise TypeError(f"attributes is a mapping of names to values, not {attributes!r}")
     given = _given(model, provider, request, attributes or {})
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -122,13 +123,13 @@ def trace(
             inside = context.set_value(_OURS, tracing, parent)
             token = context.attach(telemetry.set_span_in_context(span, inside))
             try:
-                return source.pipe(watching(lambda _: tracing)).subscribe(
+                return source.pipe(watching("trace", lambda _: tracing)).subscribe(
                     observer, scheduler=scheduler
                 )
             finally:
                 context.detach(token)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "trace")
 
     return operator
 

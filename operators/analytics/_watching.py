@@ -8,6 +8,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk
+from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
 __all__ = ["Watcher", "watching"]
@@ -44,15 +45,16 @@ class Watcher:
 
 
 def watching(
+    name: str,
     watcher_of: Callable[[Callable[[], float]], Watcher],
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """An operator with a `Watcher` for each subscription. Demand passes through, nothing is held.
 
     Args:
         watcher_of: makes it, given the clock of the subscriber (in seconds).
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -64,7 +66,7 @@ def watching(
             )
             return CompositeDisposable(watched.upstream, Disposable(watched.on_disposed))
 
-        return Observable(subscribe)
+        return Stream(subscribe, name)
 
     return operator
 
@@ -82,7 +84,7 @@ class _Watched:
 
     def passing(self) -> Callable[[Chunk], None]:
         """What is called with each chunk: a closure, so that a token costs few look-ups."""
-        watch, pass_on = self._watcher.watch(), self._observer.on_next
+        watch, observer = self._watcher.watch(), self._observer
 
         def on_next(chunk: Chunk) -> None:
             if self._ended:
@@ -94,7 +96,7 @@ class _Watched:
                 self.on_error(error)
                 return
             try:
-                pass_on(chunk)
+                observer.on_next(chunk)
             except BaseException as error:
                 self._on_raised(error)
                 raise

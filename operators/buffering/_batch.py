@@ -13,12 +13,13 @@ from rxllm.operators._alarm import RESOLUTION, Alarm
 from rxllm.operators._arguments import number, whole
 from rxllm.operators._per_source import concerned, forget
 from rxllm.operators._trampoline import Trampoline
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["batch"]
 
 
-def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pack tokens into batches, by count or by time, whichever comes first.
 
     ::
@@ -62,14 +63,14 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
     size = whole("size", size, "the number of chunks in a batch")
     seconds = number("seconds", seconds, "how long a chunk may wait", above=0)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             packer = _Packer(observer, scheduler_or_default(scheduler), size, seconds)
             return packer.start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "batch")
 
     return operator
 

@@ -11,6 +11,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 from rxllm.chunks import Chunk, is_restart
 from rxllm.operators._arguments import number, whole
 from rxllm.operators._restart import outlives_restart
+from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["BufferStatus", "buffered"]
@@ -63,7 +64,7 @@ def buffered(
     high: float = 0.8,
     low: float = 0.2,
     status: BufferStatus | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Let the producer run ahead of a slow subscriber, until the buffer is nearly full.
 
     ::
@@ -118,7 +119,7 @@ def buffered(
         raise TypeError(f"status is a BufferStatus, not {type(status).__name__}")
     known = status if status is not None else BufferStatus()
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -126,7 +127,7 @@ def buffered(
             buffering.marks = (low * capacity, high * capacity)
             return buffering.start(source, known._buffers)  # noqa: SLF001 - the two are one
 
-        return Observable(subscribe)
+        return Stream(subscribe, "buffered")
 
     return operator
 

@@ -10,6 +10,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.buffering._pieces import TextCount, pieces
+from rxllm.stream import Stream
 
 __all__ = ["lines"]
 
@@ -18,7 +19,7 @@ _LINE_END: Final = re.compile(r"\r\n?|\n")
 
 def lines(
     report: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Make of each line one numbered token, sent as soon as the line is complete.
 
     ::

@@ -14,6 +14,7 @@ from rxllm.operators._graphemes import graphemes
 from rxllm.operators._held_text import HeldText, confidence_of
 from rxllm.operators._restart import outlives_restart
 from rxllm.operators._text_operator import TextState, text_operator
+from rxllm.stream import Stream
 
 __all__ = ["Borders", "Kind", "TextCount", "pieces"]
 
@@ -48,7 +49,7 @@ def pieces(
     borders: Callable[[], Borders],
     report: Callable[[TextCount], object] | None,
     longest: int,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Make of each piece between two borders one token, numbered from 1.
 
     Args:
@@ -64,7 +65,7 @@ def pieces(
     if report is not None:
         report = function("report", report, "a function that is called with the count")
     longest = whole("longest", longest, "the number of characters in a piece")
-    return text_operator(lambda source: _Pieces(kind, borders, report, longest, source))
+    return text_operator(kind, lambda source: _Pieces(kind, borders, report, longest, source))
 
 
 class _Pieces(TextState):

@@ -11,6 +11,7 @@ from rxllm.chunks import Batch, Chunk, Token, text_of
 from rxllm.operators._graphemes import border, graphemes
 from rxllm.operators._held_text import HeldText, confidence_of
 from rxllm.operators._text_operator import TextState, text_operator
+from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
 __all__ = ["rechunk"]
@@ -25,7 +26,7 @@ _LONG: Final = 0.2
 _SHORT: Final = 0.05
 
 
-def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Cut the text into pieces of one length, or of one that follows the pace of the stream.
 
     ::
@@ -73,7 +74,7 @@ def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Observable
     if size == "adaptive":
         return _adaptive
     length = _length(size)
-    return text_operator(lambda source: _Packing(source, _Fixed(length)))
+    return text_operator("rechunk", lambda source: _Packing(source, _Fixed(length)))
 
 
 def _length(size: object) -> int:
@@ -88,15 +89,15 @@ def _length(size: object) -> int:
     return size
 
 
-def _adaptive(source: Observable[Chunk]) -> Observable[Chunk]:
+def _adaptive(source: Observable[Chunk]) -> Stream[Chunk]:
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         clock = clock_of(scheduler)
-        pieces = source.pipe(text_operator(lambda name: _Packing(name, _Adaptive(clock))))
-        return pieces.subscribe(observer, scheduler=scheduler)
+        pack = text_operator("rechunk", lambda name: _Packing(name, _Adaptive(clock)))
+        return pack(source).subscribe(observer, scheduler=scheduler)
 
-    return Observable(subscribe)
+    return Stream(subscribe, "rechunk")
 
 
 class _Fixed:

@@ -11,13 +11,14 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.buffering._pieces import TextCount, pieces
 from rxllm.sentences import SentenceBorders
+from rxllm.stream import Stream
 
 __all__ = ["sentences"]
 
 
 def sentences(
     report: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Make of each sentence one numbered token, sent as soon as the next one begins.
 
     ::

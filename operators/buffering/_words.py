@@ -13,6 +13,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.buffering._pieces import TextCount, pieces
+from rxllm.stream import Stream
 
 __all__ = ["words"]
 
@@ -35,7 +36,7 @@ _CONTEXT: Final = 4  # characters before a border that tell whether it is one
 
 def words(
     report: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Make of each word one numbered token, sent as soon as the next one begins.
 
     ::

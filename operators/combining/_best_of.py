@@ -10,6 +10,7 @@ from rxllm.chunks import Batch, Chunk, Token
 from rxllm.operators._arguments import number
 from rxllm.operators.combining._choosing import Choice, choosing
 from rxllm.operators.combining._streams import check_report, named
+from rxllm.stream import Stream
 
 __all__ = ["best_of"]
 
@@ -22,7 +23,7 @@ def best_of(
     weights: Mapping[str, float] | None = None,
     score: Callable[[Token | Batch], float] | None = None,
     on_choice: Callable[[Choice], object] | None = None,
-) -> Observable[Chunk]:
+) -> Stream[Chunk]:
     """Take the next piece of text of each stream, pass the best one on, drop the others, and so on.
 
     ::

@@ -9,7 +9,7 @@ from math import isnan
 from typing import Any
 
 import msgspec
-from reactivex import Observable, abc
+from reactivex import abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 from reactivex.scheduler import CurrentThreadScheduler
@@ -18,6 +18,7 @@ from rxllm.chunks import Batch, Chunk, Token, is_restart
 from rxllm.operators._restart import outlives_restart
 from rxllm.operators.combining._streams import Streams, all_failed, failed, tagging
 from rxllm.operators.combining._subscriber import Subscriber
+from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["Choice", "choosing"]
@@ -46,7 +47,7 @@ def choosing(
     weights: Mapping[str, float],
     score: Callable[[Token | Batch], float],
     on_choice: Callable[[Choice], object] | None,
-) -> Observable[Chunk]:
+) -> Stream[Chunk]:
     """The best pieces of `streams`, tagged with their names; `weights` has one for each."""
 
     def subscribe(
@@ -55,7 +56,7 @@ def choosing(
         work = _Choosing(observer, weights, score, on_choice)
         return work.start(streams, scheduler_or_default(scheduler))
 
-    return Observable(subscribe)
+    return Stream(subscribe, "best_of")
 
 
 class _Speaker:
@@ -80,7 +81,7 @@ class _Choosing:
         on_choice: Callable[[Choice], object] | None,
     ) -> None:
         self._subscription = CompositeDisposable()
-        self._observer = Subscriber(observer, self._subscription.dispose)
+        self._subscriber = Subscriber(observer, self._subscription.dispose)
         self._weights = weights
         self._score = score
         self._on_choice = on_choice
@@ -111,7 +112,7 @@ class _Choosing:
     def _on_next(self, speaker: _Speaker, chunk: Chunk) -> None:
         if is_restart(chunk):
             self._take_back(speaker, chunk.source)
-            self._observer.on_next(chunk)
+            self._subscriber.on_next(chunk)
             self._release(speaker)
         elif speaker.waiting:
             speaker.waiting.append(chunk)
@@ -120,7 +121,7 @@ class _Choosing:
             speaker.valve.close()
             self._decide()
         else:
-            self._observer.on_next(chunk)
+            self._subscriber.on_next(chunk)
 
     def _take_back(self, speaker: _Speaker, source: str | None) -> None:
         """Drop what `source` has said, and pass on what else waits of it."""
@@ -128,10 +129,10 @@ class _Choosing:
         speaker.waiting = deque(chunk for chunk in left if chunk.source != source)
         for chunk in left:
             if chunk.source == source:
-                self._observer.on_next(chunk)
+                self._subscriber.on_next(chunk)
 
     def _on_error(self, name: str, speaker: _Speaker, error: Exception) -> None:
-        self._observer.reraise(error)
+        self._subscriber.reraise(error)
         speaker.ended, speaker.error = True, error
         self._on_next(speaker, failed(name, error))
         self._decide()
@@ -166,9 +167,9 @@ class _Choosing:
             best = self._choose(pieces)
         except Exception as error:
             self._subscription.dispose()
-            self._observer.on_error(error)
+            self._subscriber.on_error(error)
             return
-        self._observer.on_next(pieces[best])
+        self._subscriber.on_next(pieces[best])
         for name in taking_part:
             self._release(self._speakers[name])
 
@@ -189,16 +190,16 @@ class _Choosing:
         """Pass on what stood behind the piece of this round, and ask for the next one."""
         waiting = speaker.waiting
         while waiting and not _is_piece(waiting[0]):
-            self._observer.on_next(waiting.popleft())
+            self._subscriber.on_next(waiting.popleft())
         if not waiting:
             speaker.valve.open()
 
     def _end(self) -> None:
         errors = [speaker.error for speaker in self._speakers.values() if speaker.error]
         if len(errors) == len(self._speakers):
-            self._observer.on_error(all_failed(errors))
+            self._subscriber.on_error(all_failed(errors))
         else:
-            self._observer.on_completed()
+            self._subscriber.on_completed()
 
 
 def _is_piece(chunk: Chunk) -> bool:

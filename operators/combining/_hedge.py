@@ -10,6 +10,7 @@ from rxllm.chunks import Chunk
 from rxllm.operators._arguments import number
 from rxllm.operators.combining._racing import RaceResult, raced
 from rxllm.operators.combining._streams import check_report, named
+from rxllm.stream import Stream
 
 __all__ = ["hedge"]
 
@@ -20,7 +21,7 @@ def hedge(
     after: float,
     *,
     report: Callable[[RaceResult], object] | None = None,
-) -> Observable[Chunk]:
+) -> Stream[Chunk]:
     """Run a second stream too if the first has not spoken in time, and go on with the quicker one.
 
     ::
@@ -61,4 +62,4 @@ def hedge(
     streams = named("hedge", {"first": first, "second": second})
     seconds = number("after", after, "the seconds that the first stream has to speak", above=0)
     check_report("report", report)
-    return raced(streams, after=seconds, report=report)
+    return raced("hedge", streams, after=seconds, report=report)

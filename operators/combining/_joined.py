@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from reactivex import Observable, abc
+from reactivex import abc
 from reactivex.disposable import Disposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
@@ -20,19 +20,21 @@ from rxllm.operators.combining._streams import (
     tagging,
 )
 from rxllm.operators.combining._subscriber import Subscriber
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default
 
 __all__ = ["joined"]
 
 
 def joined(
+    name: str,
     streams: Streams,
     *,
     isolated: bool,
     most: int | None = None,
     report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
     on_active: Callable[[int], object] | None = None,
-) -> Observable[Chunk]:
+) -> Stream[Chunk]:
     """All `streams`, tagged with their names, as the chunks come.
 
     Args:
@@ -52,7 +54,7 @@ def joined(
         joining.report, joining.on_active = report, on_active
         return joining.start()
 
-    return Observable(subscribe)
+    return Stream(subscribe, name)
 
 
 class _Joining:
@@ -68,7 +70,7 @@ class _Joining:
     ) -> None:
         self._streams = streams
         self._next = iter(streams)
-        self._observer = Subscriber(observer, self._dispose)
+        self._subscriber = Subscriber(observer, self._dispose)
         self._scheduler = scheduler
         self._clock = clock_of(scheduler)
         self._isolated = isolated
@@ -110,7 +112,7 @@ class _Joining:
     def _begin(self, name: str) -> None:
         record = self._records[name] = Record(self._clock)
         upstream = self._live[name] = Single()
-        pass_on: Callable[[Chunk], None] = self._observer.on_next
+        pass_on: Callable[[Chunk], None] = self._subscriber.on_next
         if self.report is not None:
             pass_on = record.noting(pass_on)
         upstream.disposable = self._streams[name].subscribe(
@@ -128,13 +130,13 @@ class _Joining:
         self._go_on()
 
     def _on_error(self, name: str, error: Exception) -> None:
-        self._observer.reraise(error)
+        self._subscriber.reraise(error)
         if self._ended:
             return
         self._records[name].end("failed", error)
         del self._live[name]
         if self._isolated:
-            self._observer.on_next(failed(name, error))
+            self._subscriber.on_next(failed(name, error))
             self._go_on()
         else:
             note_source(error, name)
@@ -158,16 +160,16 @@ class _Joining:
         try:
             self._end()
         except Exception as failure:
-            self._observer.on_error(failure)
+            self._subscriber.on_error(failure)
         else:
-            self._observer.on_completed()
+            self._subscriber.on_completed()
 
     def _fail(self, error: Exception) -> None:
         try:
             self._end()
         except Exception as failure:
             error.add_note(f"a callback failed too: {failure!r}")
-        self._observer.on_error(error)
+        self._subscriber.on_error(error)
 
     def _dispose(self) -> None:
         if not self._ended:

@@ -9,6 +9,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
 from rxllm.operators.combining._streams import check_report, named
+from rxllm.stream import Stream
 
 __all__ = ["merge_streams"]
 
@@ -16,7 +17,7 @@ __all__ = ["merge_streams"]
 def merge_streams(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
     on_active: Callable[[int], object] | None = None,
-) -> Observable[Chunk]:
+) -> Stream[Chunk]:
     """Merge several streams as their chunks come, each tagged with the stream it came from.
 
     ::
@@ -59,4 +60,6 @@ def merge_streams(
     """
     given = streams[0] if len(streams) == 1 and isinstance(streams[0], Mapping) else streams
     check_report("on_active", on_active)
-    return joined(named("merge_streams", given), isolated=False, on_active=on_active)
+    return joined(
+        "merge_streams", named("merge_streams", given), isolated=False, on_active=on_active
+    )

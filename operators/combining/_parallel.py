@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Unpack
 
 import reactivex as rx
-from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
 from rxllm.operators.combining._streams import StreamSummary, check_report, named
 from rxllm.operators.controlling import Pool, pooled
-from rxllm.requests import Model, Prompt, Request, as_request
+from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
+from rxllm.stream import Stream, as_stream
 
 __all__ = ["parallel"]
 
@@ -23,8 +23,8 @@ def parallel(
     pool: Pool,
     *,
     report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
-    **options: Any,
-) -> Observable[Chunk]:
+    **options: Unpack[RequestOptions],
+) -> Stream[Chunk]:
     """Answer many prompts, as many at once as `pool` has slots, each as soon as one is free.
 
     ::
@@ -87,6 +87,6 @@ def parallel(
         name: model.stream(prompt, **options).pipe(in_slot) for name, prompt in by_name.items()
     }
     if not streams:
-        return rx.empty()
+        return as_stream(rx.empty(), "parallel")
     checked = named("parallel", streams)
-    return joined(checked, isolated=True, most=pool.limit, report=report)
+    return joined("parallel", checked, isolated=True, most=pool.limit, report=report)

@@ -13,13 +13,14 @@ from reactivex.scheduler import CurrentThreadScheduler
 from rxllm.chunks import Chunk, End, is_restart, text_of
 from rxllm.operators.combining._streams import failed, named, note_source, tagging
 from rxllm.operators.combining._subscriber import Subscriber
+from rxllm.stream import Stream
 
 __all__ = ["quick_then_detailed"]
 
 _Detailed: TypeAlias = Observable[Chunk] | Callable[[str], Observable[Chunk]]
 
 
-def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Observable[Chunk]:
+def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Stream[Chunk]:
     """Give the answer of a quick model, and after it that of one that takes its time.
 
     ::
@@ -72,7 +73,7 @@ def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Observ
     ) -> abc.DisposableBase:
         return _Answering(observer, scheduler, detailed).start(quick)
 
-    return Observable(subscribe)
+    return Stream(subscribe, "quick_then_detailed")
 
 
 class _Answering:
@@ -86,7 +87,7 @@ class _Answering:
     ) -> None:
         self._first, self._second = Single(), Single()
         self._subscription = CompositeDisposable(self._first, self._second)
-        self._observer = Subscriber(observer, self._subscription.dispose)
+        self._subscriber = Subscriber(observer, self._subscription.dispose)
         self._scheduler = scheduler
         self._detailed = detailed
         self._pieces: list[str] = []
@@ -109,16 +110,16 @@ class _Answering:
             self._cancelled = False
         elif (text := text_of(chunk)) and not isinstance(self._detailed, Observable):
             self._pieces.append(text)
-        self._observer.on_next(chunk)
+        self._subscriber.on_next(chunk)
 
     def _on_quick_error(self, error: Exception) -> None:
-        self._observer.reraise(error)
-        self._observer.on_next(failed("quick", error))
+        self._subscriber.reraise(error)
+        self._subscriber.on_next(failed("quick", error))
         self._go_on()
 
     def _on_quick_completed(self) -> None:
         if self._cancelled:
-            self._observer.on_completed()
+            self._subscriber.on_completed()
         else:
             self._go_on()
 
@@ -132,12 +133,12 @@ class _Answering:
         try:
             detailed = self._make()
         except Exception as error:
-            self._observer.on_error(error)
+            self._subscriber.on_error(error)
             return
         self._second.disposable = detailed.subscribe(
-            tagging("detailed", self._observer.on_next),
+            tagging("detailed", self._subscriber.on_next),
             self._on_error,
-            self._observer.on_completed,
+            self._subscriber.on_completed,
             scheduler=self._scheduler,
         )
 
@@ -149,6 +150,6 @@ class _Answering:
         return detailed
 
     def _on_error(self, error: Exception) -> None:
-        self._observer.reraise(error)
+        self._subscriber.reraise(error)
         note_source(error, "detailed")
-        self._observer.on_error(error)
+        self._subscriber.on_error(error)

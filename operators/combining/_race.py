@@ -9,6 +9,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._racing import RaceResult, raced
 from rxllm.operators.combining._streams import check_report, named
+from rxllm.stream import Stream
 
 __all__ = ["race"]
 
@@ -16,7 +17,7 @@ __all__ = ["race"]
 def race(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
     report: Callable[[RaceResult], object] | None = None,
-) -> Observable[Chunk]:
+) -> Stream[Chunk]:
     """Run several streams until one of them speaks, stop the others, and go on with that one.
 
     ::
@@ -64,4 +65,4 @@ def race(
     """
     given = streams[0] if len(streams) == 1 and isinstance(streams[0], Mapping) else streams
     check_report("report", report)
-    return raced(named("race", given), after=None, report=report)
+    return raced("race", named("race", given), after=None, report=report)

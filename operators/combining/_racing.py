@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeAlias
 
 import msgspec
-from reactivex import Observable, abc
+from reactivex import abc
 from reactivex.disposable import Disposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
@@ -24,6 +24,7 @@ from rxllm.operators.combining._streams import (
     tagging,
 )
 from rxllm.operators.combining._subscriber import Subscriber
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default
 
 __all__ = ["RaceResult", "raced"]
@@ -51,7 +52,9 @@ class RaceResult(msgspec.Struct, frozen=True):
 Report: TypeAlias = Callable[[RaceResult], object]
 
 
-def raced(streams: Streams, *, after: float | None, report: Report | None) -> Observable[Chunk]:
+def raced(
+    name: str, streams: Streams, *, after: float | None, report: Report | None
+) -> Stream[Chunk]:
     """The stream of `streams` that speaks first, tagged with its name.
 
     Args:
@@ -65,7 +68,7 @@ def raced(streams: Streams, *, after: float | None, report: Report | None) -> Ob
     ) -> abc.DisposableBase:
         return _Racing(streams, observer, scheduler_or_default(scheduler), report).start(after)
 
-    return Observable(subscribe)
+    return Stream(subscribe, name)
 
 
 class _Racer:
@@ -92,7 +95,7 @@ class _Racing:
     ) -> None:
         self._streams = streams
         self._next = iter(streams)
-        self._observer = Subscriber(observer, self._dispose)
+        self._subscriber = Subscriber(observer, self._dispose)
         self._scheduler = scheduler
         self._clock = clock_of(scheduler)
         self._begun = self._clock()
@@ -132,7 +135,7 @@ class _Racing:
         self._look()
 
     def _on_next_of(self, name: str, racer: _Racer) -> Callable[[Chunk], None]:
-        pass_on = self._observer.on_next
+        pass_on = self._subscriber.on_next
 
         def on_next(chunk: Chunk) -> None:
             if racer.won:
@@ -151,19 +154,19 @@ class _Racing:
         return on_next
 
     def _on_error(self, name: str, racer: _Racer, error: Exception) -> None:
-        self._observer.reraise(error)
+        self._subscriber.reraise(error)
         racer.record.end("failed", error)
         if racer.won:
             note_source(error, name)
-            self._observer.on_error(error)
+            self._subscriber.on_error(error)
         elif not self._decided:
-            self._observer.on_next(failed(name, error))
+            self._subscriber.on_next(failed(name, error))
             self._look()
 
     def _on_completed(self, racer: _Racer) -> None:
         racer.record.end("completed")
         if racer.won:
-            self._observer.on_completed()
+            self._subscriber.on_completed()
         else:
             self._look()
 
@@ -173,7 +176,7 @@ class _Racing:
             self._decide(name)
         except Exception as error:
             racer.upstream.dispose()
-            self._observer.on_error(error)
+            self._subscriber.on_error(error)
 
     def _look(self) -> None:
         """If nobody runs any more, the others begin; if there are none, nobody has won."""
@@ -188,14 +191,14 @@ class _Racing:
         try:
             self._decide(None)
         except Exception as failure:
-            self._observer.on_error(failure)
+            self._subscriber.on_error(failure)
             return
         if not silent:
-            self._observer.on_error(all_failed(errors))
+            self._subscriber.on_error(all_failed(errors))
             return
         for chunk in silent[0].before:
-            self._observer.on_next(chunk)
-        self._observer.on_completed()
+            self._subscriber.on_next(chunk)
+        self._subscriber.on_completed()
 
     def _dispose(self) -> None:
         if not self._decided:

@@ -9,6 +9,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
 from rxllm.operators.combining._streams import StreamSummary, check_report, named
+from rxllm.stream import Stream
 
 __all__ = ["side_by_side"]
 
@@ -17,7 +18,7 @@ def side_by_side(
     streams: Mapping[str, Observable[Chunk]],
     *,
     report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
-) -> Observable[Chunk]:
+) -> Stream[Chunk]:
     """Run several streams next to each other: the failure of one does not touch the others.
 
     ::
@@ -61,4 +62,4 @@ def side_by_side(
     check_report("report", report)
     if not isinstance(streams, Mapping):
         raise TypeError(f"side_by_side takes streams by name, not {type(streams).__name__}")
-    return joined(named("side_by_side", streams), isolated=True, report=report)
+    return joined("side_by_side", named("side_by_side", streams), isolated=True, report=report)

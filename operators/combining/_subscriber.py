@@ -19,17 +19,16 @@ class Subscriber:
         leave: disposes all streams. What it raises is noted on what the subscriber raised.
     """
 
-    __slots__ = ("_leave", "_observer", "_pass_on", "_raised")
+    __slots__ = ("_leave", "_observer", "_raised")
 
     def __init__(self, observer: abc.ObserverBase[Chunk], leave: Callable[[], None]) -> None:
         self._observer = observer
         self._leave = leave
-        self._pass_on = observer.on_next
         self._raised: BaseException | None = None
 
     def on_next(self, chunk: Chunk) -> None:
         try:
-            self._pass_on(chunk)
+            self._observer.on_next(chunk)
         except BaseException as error:
             self._raised = error
             try:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, TypeAlias
 
+from reactivex import abc
+
 from rxllm.errors import StreamStateError
 from rxllm.operators._arguments import number
+from rxllm.valve import run_on_loop
 
 __all__ = ["Control", "Status"]
 
@@ -16,6 +19,7 @@ class Controlled(Protocol):
     """What a control controls: a subscription of `pausable`."""
 
     status: Status
+    scheduler: abc.SchedulerBase
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
@@ -25,8 +29,9 @@ class Controlled(Protocol):
 class Control:
     """Pauses, resumes and stops the stream that has `pausable(control)` in its pipe.
 
-    It serves one subscription at a time, and another one after that has ended. Use it on the
-    event loop's thread.
+    It serves one subscription at a time, and another one after that has ended. Called from
+    another thread than that of the stream's event loop, its methods take effect at the loop's next
+    turn.
 
     Args:
         max_pause: seconds after which a paused stream is stopped, above 0: it holds a connection
@@ -63,7 +68,8 @@ class Control:
         Raises:
             StreamStateError: the stream has not begun, or has ended.
         """
-        self._live("paused").pause()
+        stream = self._live("paused")
+        run_on_loop(stream.scheduler, stream.pause)
 
     def resume(self) -> None:
         """Let the stream go on, with what was kept first. A running stream is left as it is.
@@ -71,7 +77,8 @@ class Control:
         Raises:
             StreamStateError: the stream has not begun, or has ended.
         """
-        self._live("resumed").resume()
+        stream = self._live("resumed")
+        run_on_loop(stream.scheduler, stream.resume)
 
     def stop(self) -> None:
         """End the stream now: the source is disposed, `End("cancelled")` and completion go down.
@@ -82,7 +89,8 @@ class Control:
             StreamStateError: the stream has not begun.
         """
         if self._stream is None or self._is_live:
-            self._live("stopped").stop()
+            stream = self._live("stopped")
+            run_on_loop(stream.scheduler, stream.stop)
 
     def attach(self, stream: Controlled) -> None:
         """Take charge of a subscription. Called by `pausable`.

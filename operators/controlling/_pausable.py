@@ -12,12 +12,13 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 
 from rxllm.chunks import Chunk, End, Notice, is_restart
 from rxllm.operators.controlling._control import Control, Status
+from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["pausable"]
 
 
-def pausable(control: Control) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def pausable(control: Control) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Put the stream into the hands of `control`.
 
     ::
@@ -59,13 +60,13 @@ def pausable(control: Control) -> Callable[[Observable[Chunk]], Observable[Chunk
     if not isinstance(control, Control):
         raise TypeError(f"pausable takes a Control, not {type(control).__name__}")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             return _Pausing(observer, scheduler_or_default(scheduler), control).start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "pausable")
 
     return operator
 
@@ -79,7 +80,7 @@ class _Pausing:
         control.attach(self)
         self.status: Status = "running"
         self._observer = observer
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._control = control
         self._kept: deque[Callable[[], None]] = deque()
         self._keeping = False  # true while paused, and until all that was kept has left
@@ -97,7 +98,7 @@ class _Pausing:
             self.on_next,
             self.on_error,
             self.on_completed,
-            scheduler=with_valve(self._scheduler, self._valve),
+            scheduler=with_valve(self.scheduler, self._valve),
         )
         return Disposable(partial(self._end, "cancelled"))
 
@@ -114,10 +115,10 @@ class _Pausing:
         self._last(self._complete)
 
     def pause(self) -> None:
-        if self.status == "paused":
+        if self.status != "running":
             return
         # First, since a scheduler may refuse it: then nothing has changed.
-        self._limit.disposable = self._scheduler.schedule_relative(
+        self._limit.disposable = self.scheduler.schedule_relative(
             self._control.max_pause, lambda *_: self.stop()
         )
         self.status = "paused"
@@ -125,13 +126,15 @@ class _Pausing:
         self._valve.close()
 
     def resume(self) -> None:
-        if self.status == "running":
+        if self.status != "paused":
             return
         self.status = "running"
         self._limit.disposable = Disposable()
         self._valve.open()
 
     def stop(self) -> None:
+        if self.status not in ("running", "paused"):
+            return
         self._end("cancelled")
         if not self._end_sent:
             self._observer.on_next(End("cancelled"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import RLock
 from typing import Protocol
 
 from rxllm.errors import PoolFullError
@@ -21,8 +22,8 @@ class Pooled(Protocol):
 class Pool:
     """Slots for the streams that have `pooled(pool)` in their pipe, first come, first served.
 
-    One pool may serve streams of any number of models. 3 streams at once suit a local engine, 10 a
-    remote model. Use it on the event loop's thread.
+    One pool may serve streams of any number of models, on any number of event loops. 3 streams at
+    once suit a local engine, 10 a remote model.
 
     Args:
         limit: streams at once, 1 or more.
@@ -42,6 +43,7 @@ class Pool:
         self.limit = whole("limit", limit, "the number of streams at once")
         self.queue = whole("queue", queue, "the number of streams that may wait", least=0)
         self.wait = number("wait", wait, "the seconds that a stream may wait", above=0)
+        self._lock = RLock()  # streams of several event loops may share it
         self._holders: set[Pooled] = set()
         self._waiting: OrderedDict[Pooled, None] = OrderedDict()
 
@@ -67,25 +69,27 @@ class Pool:
         Raises:
             PoolFullError: the queue is full.
         """
-        # While a slot is free nobody waits: `leave` hands each one on.
-        if len(self._holders) < self.limit:
-            self._holders.add(stream)
-            return True
-        if len(self._waiting) >= self.queue:
-            raise PoolFullError(
-                f"all {self.limit} slots are taken, and {len(self._waiting)} streams wait already"
-            )
-        self._waiting[stream] = None
-        return False
+        with self._lock:
+            # While a slot is free nobody waits: `leave` hands each one on.
+            if len(self._holders) < self.limit:
+                self._holders.add(stream)
+                return True
+            if len(self._waiting) >= self.queue:
+                raise PoolFullError(
+                    f"all {self.limit} slots are taken, and {self.waiting} streams wait already"
+                )
+            self._waiting[stream] = None
+            return False
 
     def leave(self, stream: Pooled) -> None:
         """Give back the slot or the place in the queue, if there is one. Called by `pooled`."""
-        self._waiting.pop(stream, None)
-        self._holders.discard(stream)
-        while self._waiting and len(self._holders) < self.limit:
-            first, _ = self._waiting.popitem(last=False)
-            self._holders.add(first)
-            try:
-                first.admit()
-            except Exception:  # its scheduler takes nothing more: an event loop that has ended
-                self._holders.discard(first)
+        with self._lock:
+            self._waiting.pop(stream, None)
+            self._holders.discard(stream)
+            while self._waiting and len(self._holders) < self.limit:
+                first, _ = self._waiting.popitem(last=False)
+                self._holders.add(first)
+                try:
+                    first.admit()
+                except Exception:  # its scheduler takes nothing more: an event loop that has ended
+                    self._holders.discard(first)

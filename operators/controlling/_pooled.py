@@ -11,12 +11,13 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 from rxllm.chunks import Chunk
 from rxllm.errors import PoolFullError
 from rxllm.operators.controlling._pool import Pool
-from rxllm.valve import scheduler_or_default
+from rxllm.stream import Stream
+from rxllm.valve import run_on_loop, scheduler_or_default
 
 __all__ = ["pooled"]
 
 
-def pooled(pool: Pool) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def pooled(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Run the stream in a slot of `pool`, and wait for one if all are taken.
 
     ::
@@ -61,13 +62,13 @@ def pooled(pool: Pool) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     if not isinstance(pool, Pool):
         raise TypeError(f"pooled takes a Pool, not {type(pool).__name__}")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             return _Pooling(source, observer, scheduler_or_default(scheduler), pool).start()
 
-        return Observable(subscribe)
+        return Stream(subscribe, "pooled")
 
     return operator
 
@@ -102,6 +103,9 @@ class _Pooling:
         return self._subscription
 
     def admit(self) -> None:
+        run_on_loop(self._scheduler, self._begin_later)
+
+    def _begin_later(self) -> None:
         # In a turn of its own: what this subscriber does is no part of the end of another stream.
         self._timer.disposable = self._scheduler.schedule(self._begin)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import count
+from threading import RLock
 
 from rxllm.errors import StreamStateError
 from rxllm.operators._arguments import number, whole
 from rxllm.operators.controlling._tracked_stream import StreamInfo, TrackedStream
 from rxllm.pump import stopping_pumps
+from rxllm.valve import runs_elsewhere
 
 __all__ = ["StreamRegistry"]
 
@@ -20,8 +23,8 @@ class StreamRegistry(Mapping[str, TrackedStream]):
     """The streams that have `tracked(registry)` in their pipe, by id.
 
     It is a mapping: `registry["story"]` is a `TrackedStream`. Those that have ended stay to be
-    looked up, the last `keep` of them. With no stream in it, it is true all the same. Use it on the
-    event loop's thread.
+    looked up, the last `keep` of them. With no stream in it, it is true all the same. Streams of
+    several event loops may share it.
 
     Args:
         keep: streams that are kept after their end, 0 or more; the oldest is forgotten first.
@@ -50,7 +53,8 @@ class StreamRegistry(Mapping[str, TrackedStream]):
         self._streams: dict[str, TrackedStream] = {}
         self._live: dict[str, TrackedStream] = {}
         self._ended: deque[TrackedStream] = deque()
-        self._named = 0
+        self._numbers = count(1)
+        self._lock = RLock()  # streams of several event loops may share it
         self._refusing = False
         self._shutdown: asyncio.Future[None] | None = None
 
@@ -124,8 +128,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
     def free_id(self) -> str:
         """An id that no stream has had. Called by `tracked`."""
         while True:
-            self._named += 1
-            stream_id = f"stream-{self._named}"
+            stream_id = f"stream-{next(self._numbers)}"
             if stream_id not in self._streams:
                 return stream_id
 
@@ -135,28 +138,33 @@ class StreamRegistry(Mapping[str, TrackedStream]):
         Raises:
             StreamStateError: a stream of this id lives, or a shutdown has begun.
         """
-        if self._refusing:
-            raise StreamStateError(
-                f"the registry is being shut down, and takes no stream {stream.id!r}"
-            )
-        if stream.id in self._live:
-            raise StreamStateError(
-                f"there is a stream {stream.id!r}, and it is {self._live[stream.id].status}: "
-                "give this one another id, or cancel that"
-            )
-        earlier = self._streams.pop(stream.id, None)
-        if earlier is not None:
-            self._ended.remove(earlier)
-        self._streams[stream.id] = self._live[stream.id] = stream
+        with self._lock:
+            if self._refusing:
+                raise StreamStateError(
+                    f"the registry is being shut down, and takes no stream {stream.id!r}"
+                )
+            if stream.id in self._live:
+                raise StreamStateError(
+                    f"there is a stream {stream.id!r}, and it is {self._live[stream.id].status}: "
+                    "give this one another id, or cancel that"
+                )
+            earlier = self._streams.pop(stream.id, None)
+            if earlier is not None:
+                self._ended.remove(earlier)
+            self._streams[stream.id] = self._live[stream.id] = stream
 
     def leave(self, stream: TrackedStream) -> None:
         """Take note that a stream has ended. Called by `tracked`."""
-        del self._live[stream.id]
-        self._ended.append(stream)
-        while len(self._ended) > self._keep:
-            del self._streams[self._ended.popleft().id]
-        if self._shutdown is not None and not self._live and not self._shutdown.done():
-            self._shutdown.set_result(None)
+        with self._lock:
+            del self._live[stream.id]
+            self._ended.append(stream)
+            while len(self._ended) > self._keep:
+                del self._streams[self._ended.popleft().id]
+        if self._shutdown is not None and not self._live:
+            if runs_elsewhere(loop := self._shutdown.get_loop()):
+                loop.call_soon_threadsafe(_finish, self._shutdown)
+            else:
+                _finish(self._shutdown)
 
     def __getitem__(self, stream_id: str) -> TrackedStream:
         return self._streams[stream_id]
@@ -169,3 +177,8 @@ class StreamRegistry(Mapping[str, TrackedStream]):
 
     def __bool__(self) -> bool:
         return True  # so that `given or StreamRegistry()` does not replace an empty one
+
+
+def _finish(shutdown: asyncio.Future[None]) -> None:
+    if not shutdown.done():
+        shutdown.set_result(None)

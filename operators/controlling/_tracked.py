@@ -11,6 +11,7 @@ from rxllm.chunks import Chunk, End
 from rxllm.operators.controlling._pausable import pausable
 from rxllm.operators.controlling._stream_registry import StreamRegistry
 from rxllm.operators.controlling._tracked_stream import TrackedStream
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default
 
 __all__ = ["tracked"]
@@ -20,7 +21,7 @@ _RESOLUTION = 1e-6  # seconds: RxPY's virtual schedulers count in whole microsec
 
 def tracked(
     registry: StreamRegistry, stream_id: str | None = None
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Let `registry` know of the stream, from its subscription to its end.
 
     ::
@@ -63,14 +64,14 @@ def tracked(
     if not isinstance(stream_id, str | None):
         raise TypeError(f"the id of a stream is a text or None, not {stream_id!r}")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             tracking = _Tracking(observer, scheduler_or_default(scheduler), registry, stream_id)
             return tracking.start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "tracked")
 
     return operator
 
@@ -121,14 +122,14 @@ class _Tracking:
 
     def _noting(self) -> Callable[[Chunk], None]:
         """What is called with each chunk: a closure, so that a token costs no look-up on self."""
-        stream, clock, pass_on = self._stream, self._clock, self._observer.on_next
+        stream, clock, observer = self._stream, self._clock, self._observer
 
         def on_next(chunk: Chunk) -> None:
             stream.touched = clock()
             try:
                 if type(chunk) is End and not stream.is_live:
                     self._leave()  # it was stopped, and this is how it is told
-                pass_on(chunk)
+                observer.on_next(chunk)
             except BaseException:
                 self._subscription.dispose()
                 raise

@@ -11,6 +11,7 @@ from rxllm.chunks import Chunk
 from rxllm.operators._text_operator import text_operator
 from rxllm.operators.filtering._written import Writer, WrittenText
 from rxllm.sentences import SentenceBorders
+from rxllm.stream import Stream
 
 __all__ = ["Case", "change_case"]
 
@@ -22,7 +23,7 @@ _CONTEXTS: Final = ("", "A ", "A", "A'", "\u02b0", "A\u02b0", " \u02b0")
 _PROBES: Final = ("a", _SIGMA, f"\u02b0{_SIGMA}")
 
 
-def change_case(to: Case) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def change_case(to: Case) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Write the text in another case, right across chunks.
 
     ::
@@ -63,7 +64,7 @@ def change_case(to: Case) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     """
     if to not in get_args(Case):
         raise ValueError(f"to is one of {', '.join(get_args(Case))}, not {to!r}")
-    return text_operator(lambda _: WrittenText(_WRITERS[to]()))
+    return text_operator("change_case", lambda _: WrittenText(_WRITERS[to]()))
 
 
 class _Upper:

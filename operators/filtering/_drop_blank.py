@@ -7,11 +7,12 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from rxllm.chunks import Batch, Chunk, Reasoning, Token
+from rxllm.stream import Stream
 
 __all__ = ["drop_blank"]
 
 
-def drop_blank() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def drop_blank() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Leave out chunks of text that hold no text.
 
     ::
@@ -37,23 +38,21 @@ def drop_blank() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     [(0.0, 'a'), (4.0, ' '), (6.0, 'b'), (7.0, |)]
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            pass_on = observer.on_next
-
             def on_next(chunk: Chunk) -> None:
                 if type(chunk) is Token or type(chunk) is Reasoning:
                     if chunk.text:
-                        pass_on(chunk)
+                        observer.on_next(chunk)
                 elif type(chunk) is not Batch or any(part.text for part in chunk.chunks):
-                    pass_on(chunk)
+                    observer.on_next(chunk)
 
             return source.subscribe(
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe, "drop_blank")
 
     return operator

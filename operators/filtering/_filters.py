@@ -11,6 +11,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Start
 from rxllm.operators._arguments import function
+from rxllm.stream import Stream
 
 __all__ = ["filters"]
 
@@ -20,7 +21,7 @@ _ORDER: Final = frozenset({Start, Notice, End})
 _REST: Final = frozenset(get_args(Chunk)) - _ORDER
 
 
-def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Put each chunk through functions, in their order; the first that gives `None` drops it.
 
     ::
@@ -65,12 +66,11 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Observable[Chun
     for each in functions:
         function("a filter", each, "a function of a chunk", instead="use filter_async")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             upstream = SingleAssignmentDisposable()
-            pass_on = observer.on_next
 
             def on_next(chunk: Chunk) -> None:
                 if upstream.is_disposed:
@@ -85,14 +85,14 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Observable[Chun
                     if left is None:
                         return
                     chunk = left
-                pass_on(chunk)
+                observer.on_next(chunk)
 
             upstream.disposable = source.subscribe(
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
             return upstream
 
-        return Observable(subscribe)
+        return Stream(subscribe, "filters")
 
     return operator
 

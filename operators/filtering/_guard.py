@@ -11,6 +11,7 @@ from rxllm.chunks import Chunk
 from rxllm.operators._arguments import function, whole
 from rxllm.operators.filtering._guarding import Guarding
 from rxllm.operators.filtering._rules import OnViolation, Rules
+from rxllm.stream import Stream
 from rxllm.valve import scheduler_or_default
 
 __all__ = ["guard"]
@@ -23,7 +24,7 @@ def guard(
     context: int = 50,
     on_violation: Literal["stop", "error", "replace"] = "stop",
     replacement: str = "[removed]",
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Let text go only once a check has called it fine.
 
     ::
@@ -98,7 +99,7 @@ def guard(
         raise TypeError(f"replacement is a text, not {replacement!r}")
     rules = Rules(check, every, context, on_violation, replacement)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -111,6 +112,6 @@ def guard(
             )
             return guarding.subscription
 
-        return Observable(subscribe)
+        return Stream(subscribe, "guard")
 
     return operator

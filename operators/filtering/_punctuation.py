@@ -14,6 +14,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators._text_operator import text_operator
 from rxllm.operators.filtering._written import Writer, WrittenText
+from rxllm.stream import Stream
 
 __all__ = ["punctuation"]
 
@@ -31,7 +32,7 @@ _QUOTES: Final = {'"': ("\u201c", "\u201d"), "'": ("\u2018", "\u2019")}
 
 def punctuation(
     to: Literal["ascii", "typographic"],
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Write quotes, ellipses, dashes and spaces in one way, right across chunks.
 
     ::
@@ -72,7 +73,7 @@ def punctuation(
     """
     if to not in list(_WRITERS):  # what can't be hashed is none of them either
         raise ValueError(f"to is 'ascii' or 'typographic', not {to!r}")
-    return text_operator(lambda _: WrittenText(_WRITERS[to]()))
+    return text_operator("punctuation", lambda _: WrittenText(_WRITERS[to]()))
 
 
 class _Ascii:

@@ -14,6 +14,7 @@ from rxllm.operators._text_operator import text_operator
 from rxllm.operators.filtering._redacting import Redacting, Redaction
 from rxllm.operators.filtering._targets import PatternTarget, Target
 from rxllm.operators.filtering._word_search import Words, WordSearch
+from rxllm.stream import Stream
 
 __all__ = ["Redaction", "redact"]
 
@@ -26,7 +27,7 @@ def redact(
     longest: int = 64,
     context: int = 64,
     report: Callable[[Redaction], object] | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Mask words and patterns, however the text is cut into chunks.
 
     ::
@@ -110,7 +111,7 @@ def redact(
         searches: list[Target] = [WordSearch(compiled)] if compiled is not None else []
         return Redacting(source, [*searches, *targets], mask, kept, report)
 
-    return text_operator(state_of)
+    return text_operator("redact", state_of)
 
 
 def _sorted(

@@ -14,11 +14,12 @@ from rxllm.operators._per_source import concerned
 from rxllm.operators._restart import outlives_restart
 from rxllm.operators._trampoline import Trampoline
 from rxllm.stop_sequences import StopMatcher, StopSequences
+from rxllm.stream import Stream
 
 __all__ = ["stop_on"]
 
 
-def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""End the stream before a stop sequence, however the text is cut into chunks.
 
     ::
@@ -61,7 +62,7 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Observable[Chunk]]
     """
     compiled = StopSequences(*sequences)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -75,7 +76,7 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Observable[Chunk]]
             )
             return stopping.upstream
 
-        return Observable(subscribe)
+        return Stream(subscribe, "stop_on")
 
     return operator
 

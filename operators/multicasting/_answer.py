@@ -11,6 +11,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 
 from rxllm.chunks import Chunk, End, Notice, Start, is_content, is_restart
 from rxllm.operators._per_source import forget
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["Answer", "recording", "replay"]
@@ -24,7 +25,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 def recording(
     keep: Callable[[Answer, abc.SchedulerBase], None], release: Callable[[], None]
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pass the stream on and write it down.
 
     Args:
@@ -32,7 +33,7 @@ def recording(
         release: called once, before the end is passed on, or on disposal.
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -57,7 +58,7 @@ def recording(
             upstream = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
             return CompositeDisposable(upstream, ended)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "cache")
 
     return operator
 

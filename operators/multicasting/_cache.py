@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, Unpack, get_args
 
 import msgspec
 from reactivex import Observable, abc
@@ -16,8 +16,9 @@ from rxllm.operators.multicasting._answer import Answer, recording, replay
 from rxllm.operators.multicasting._multiplex import Multiplexed, multiplex
 from rxllm.operators.multicasting._report import report
 from rxllm.operators.multicasting._store import CacheStore
-from rxllm.requests import Model, Prompt, as_request
-from rxllm.valve import clock_of
+from rxllm.requests import Model, Prompt, RequestOptions, as_request
+from rxllm.stream import Stream
+from rxllm.valve import clock_of, scheduler_or_default
 
 __all__ = ["cache", "cache_key"]
 
@@ -33,7 +34,7 @@ def cache(
     ttl: float | None = 3600.0,
     *,
     timing: Timing = "at_once",
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Keep the whole answer, and say it again when it is asked for once more.
 
     ::
@@ -97,7 +98,7 @@ def cache(
     if timing not in get_args(Timing):
         raise ValueError(f"timing is one of {get_args(Timing)}, not {timing!r}")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -105,17 +106,17 @@ def cache(
             answer = _known(store.get(name, now=clock_of(scheduler)()))
             if answer is not None:
                 return replay(answer, timing == "original", observer, scheduler)
-            call = store.under_way.get(name)
-            if call is None:
-                call = store.under_way[name] = _call(source, store, name, ttl)
+            call = _joint_call(source, store, name, ttl, scheduler_or_default(scheduler))
             return call.subscribe(observer, scheduler=scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "cache")
 
     return operator
 
 
-def cache_key(model: Model, prompt: Prompt, *, salt: str = "", **options: Any) -> str:
+def cache_key(
+    model: Model, prompt: Prompt, *, salt: str = "", **options: Unpack[RequestOptions]
+) -> str:
     """A name for a request: the same for equal requests to a model of the same name, and no other.
 
     The name of a model (its provider and id) may not be all that tells it from another. What it
@@ -169,10 +170,28 @@ def _written(answer: Answer) -> bytes:
     return data
 
 
-def _call(
-    source: Observable[Chunk], store: CacheStore, name: str, ttl: float | None
+def _joint_call(
+    source: Observable[Chunk],
+    store: CacheStore,
+    name: str,
+    ttl: float | None,
+    scheduler: abc.SchedulerBase,
 ) -> Multiplexed:
-    """One call, for all who ask for `name` until it is over."""
+    """The call for `name` that is under way on this event loop, or a new one."""
+    flights = store.under_way
+    flight = getattr(scheduler, "loop", None), name
+    if flight not in flights:
+        for loop, key in [each for each in flights if getattr(each[0], "is_closed", bool)()]:
+            del flights[loop, key]  # it was closed before the call had ended
+        flights[flight] = _call(source, store, flight, ttl)
+    return flights[flight]
+
+
+def _call(
+    source: Observable[Chunk], store: CacheStore, flight: tuple[object, str], ttl: float | None
+) -> Multiplexed:
+    """One call, for all who ask the same on one event loop until it is over."""
+    _, name = flight
 
     def keep(answer: Answer, scheduler: abc.SchedulerBase) -> None:
         try:
@@ -181,8 +200,8 @@ def _call(
             report(scheduler, "an answer could not be cached", error)
 
     def release() -> None:
-        if store.under_way.get(name) is call:
-            del store.under_way[name]
+        if store.under_way.get(flight) is call:
+            del store.under_way[flight]
 
     call = source.pipe(recording(keep, release), multiplex(on_lag="coalesce"))
     return call

@@ -9,6 +9,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, is_restart
+from rxllm.errors import StreamStateError
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._coalesced import Coalesced
 from rxllm.operators.multicasting._reader import Reader
@@ -50,6 +51,7 @@ class Hub:
         scheduler = scheduler_or_default(scheduler)
         connection = self._connection
         if connection is not None and not connection.is_stranded:
+            connection.check_loop(scheduler)
             return connection.join(observer, scheduler, on_lag, capacity)
         connection = self._connection = _Connection(self, scheduler, self._replay, self._grace)
         reader = connection.join(observer, scheduler, on_lag, capacity)
@@ -94,6 +96,19 @@ class _Connection:
         return not self._ended and (
             isinstance(scheduler, StreamScheduler) and scheduler.loop.is_closed()
         )
+
+    def check_loop(self, scheduler: abc.SchedulerBase) -> None:
+        """Refuse who would read a live stream on another event loop.
+
+        Raises:
+            StreamStateError: as said.
+        """
+        ours = getattr(self._scheduler, "loop", None)
+        if not self._ended and getattr(scheduler, "loop", None) is not ours:
+            raise StreamStateError(
+                "this shared stream runs on another event loop: subscribe to it there, or wait "
+                "for its end"
+            )
 
     def start(self, source: Observable[Chunk]) -> None:
         self._upstream.disposable = source.subscribe(

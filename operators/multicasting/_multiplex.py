@@ -14,6 +14,7 @@ from rxllm.operators._arguments import number, whole
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._hub import Hub, Replay
 from rxllm.operators.multicasting._reader import Reader
+from rxllm.stream import Stream
 
 __all__ = ["Multiplexed", "multiplex"]
 
@@ -105,13 +106,13 @@ def multiplex(
     return operator
 
 
-class Multiplexed(Observable[Chunk]):
+class Multiplexed(Stream[Chunk]):
     """A stream that many subscribe to. Made by `multiplex`."""
 
     def __init__(
         self, hub: Hub, on_lag: OnLag, capacity: int, own: WeakSet[Reader] | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(self._join, "multiplex")
         self._hub = hub
         self._policy = on_lag, capacity
         self._own = own  # those who subscribed here; None: all
@@ -150,7 +151,7 @@ class Multiplexed(Observable[Chunk]):
         """How many chunks the slowest subscriber is behind; 0 if there is none."""
         return max(self.lags, default=0)
 
-    def _subscribe_core(
+    def _join(
         self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         reader = self._hub.join(observer, scheduler, *self._policy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from functools import cached_property
+from threading import Lock
 
 from rxllm.operators._arguments import whole
 from rxllm.operators.multicasting._multiplex import Multiplexed
@@ -40,8 +41,8 @@ class CacheStore(ABC):
         """
 
     @cached_property
-    def under_way(self) -> dict[str, Multiplexed]:
-        """The calls that are being made now, by key. `cache` keeps it."""
+    def under_way(self) -> dict[tuple[object, str], Multiplexed]:
+        """The calls that are being made now, by event loop and key. `cache` keeps it."""
         return {}
 
 
@@ -71,6 +72,7 @@ class MemoryStore(CacheStore):
     def __init__(self, max_entries: int = 1000, max_bytes: int = 64 * 2**20) -> None:
         self._max_entries = whole("max_entries", max_entries, "the number of answers to keep")
         self._max_bytes = whole("max_bytes", max_bytes, "the bytes of keys and answers to keep")
+        self._lock = Lock()  # streams of several event loops may share it
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # until when
         self.hits = self.misses = self.size = 0
 
@@ -80,28 +82,30 @@ class MemoryStore(CacheStore):
 
     def get(self, key: str, *, now: float) -> bytes | None:
         """The answer, which counts as asked for now."""
-        answer, until = self._entries.get(key, (None, 0.0))
-        if answer is not None and now >= until:
-            self._remove(key)
-            answer = None
-        if answer is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._entries.move_to_end(key)
-        return answer
+        with self._lock:
+            answer, until = self._entries.get(key, (None, 0.0))
+            if answer is not None and now >= until:
+                self._remove(key)
+                answer = None
+            if answer is None:
+                self.misses += 1
+                return None
+            self.hits += 1
+            self._entries.move_to_end(key)
+            return answer
 
     def put(self, key: str, answer: bytes, *, now: float, ttl: float | None) -> None:
         """Keep the answer, and drop others if there are too many."""
-        if key in self._entries:
-            self._remove(key)
-        size = _size(key, answer)
-        if size > self._max_bytes:
-            return
-        self._entries[key] = answer, float("inf") if ttl is None else now + ttl
-        self.size += size
-        while len(self._entries) > self._max_entries or self.size > self._max_bytes:
-            self._remove(next(iter(self._entries)))
+        with self._lock:
+            if key in self._entries:
+                self._remove(key)
+            size = _size(key, answer)
+            if size > self._max_bytes:
+                return
+            self._entries[key] = answer, float("inf") if ttl is None else now + ttl
+            self.size += size
+            while len(self._entries) > self._max_entries or self.size > self._max_bytes:
+                self._remove(next(iter(self._entries)))
 
     def _remove(self, key: str) -> None:
         answer, _ = self._entries.pop(key)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.requests import Model, Prompt, as_request
+from rxllm.requests import Model, Prompt, RequestOptions, as_request
 
 __all__ = ["check_model", "continuing"]
 
@@ -24,7 +23,7 @@ def check_model(model: object) -> None:
 
 
 def continuing(
-    model: Model, prompt: Prompt, options: Mapping[str, Any]
+    model: Model, prompt: Prompt, options: RequestOptions
 ) -> Callable[[str], Observable[Chunk]]:
     """A function from the partial text of an answer to the stream that goes on with it.
 

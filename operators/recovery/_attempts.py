@@ -25,14 +25,15 @@ from rxllm.operators.recovery._commit import (
 )
 from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
 from rxllm.operators.recovery._spoken import Spoken
+from rxllm.stream import Stream
 from rxllm.valve import scheduler_or_default
 
 __all__ = ["attempts_of"]
 
 
 def attempts_of(
-    first: StreamOrFactory, plan_of: Callable[[], Plan], after_output: AfterOutput
-) -> Observable[Chunk]:
+    name: str, first: StreamOrFactory, plan_of: Callable[[], Plan], after_output: AfterOutput
+) -> Stream[Chunk]:
     """A stream that begins as `first`, and goes on as the plan says.
 
     Args:
@@ -48,7 +49,7 @@ def attempts_of(
         attempts.begin(first)
         return attempts.subscription
 
-    return Observable(subscribe)
+    return Stream(subscribe, name)
 
 
 class _Attempts:
@@ -62,7 +63,6 @@ class _Attempts:
         after_output: AfterOutput,
     ) -> None:
         self._observer = observer
-        self._pass_on = observer.on_next
         self._scheduler = scheduler
         self._plan = plan
         self._after_output = after_output
@@ -117,7 +117,7 @@ class _Attempts:
             return
         self._add(chunk)  # from here on as in `_send`, without the cost of a call
         try:
-            self._pass_on(chunk)
+            self._observer.on_next(chunk)
         except Exception as error:
             self._raised = error
             raise
@@ -159,7 +159,7 @@ class _Attempts:
             return
         self._add(chunk)
         try:
-            self._pass_on(chunk)
+            self._observer.on_next(chunk)
         except Exception as error:
             self._raised = error
             raise

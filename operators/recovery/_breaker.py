@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import Lock
 from typing import Literal, TypeAlias
 
 from rxllm.operators._arguments import number, whole
@@ -23,7 +24,7 @@ class CircuitBreaker:
       room for the next one.
 
     What began before the circuit opened, or closed again, says nothing about it any more. Give all
-    streams one clock: use a breaker in one event loop, or on one virtual scheduler.
+    streams one clock: that of event loops (any number of them), or that of one virtual scheduler.
 
     Args:
         failures: in a row, that open it, 1 or more.
@@ -48,6 +49,7 @@ class CircuitBreaker:
         count = whole("failures", failures, "how many in a row open it")
         self._window = number("window", window, "the seconds within which they fall", above=0)
         self._reset_after = number("reset_after", reset_after, "how long it stays open", above=0)
+        self._lock = Lock()  # streams of several event loops may share it
         self._failed_at: deque[float] = deque(maxlen=count)
         self._state: CircuitState = "closed"
         self._opened_at = 0.0
@@ -67,13 +69,14 @@ class CircuitBreaker:
 
     def ask(self, now: float) -> Permit | None:
         """May the model be asked, `now` on the clock in seconds? A permit, or None."""
-        if self._state == "closed":
-            return Permit(self, self._period)
-        if self._probe is not None or self.wait(now) > 0:
-            return None
-        self._state = "half_open"
-        self._probe = Permit(self, self._period)
-        return self._probe
+        with self._lock:
+            if self._state == "closed":
+                return Permit(self, self._period)
+            if self._probe is not None or self.wait(now) > 0:
+                return None
+            self._state = "half_open"
+            self._probe = Permit(self, self._period)
+            return self._probe
 
     def wait(self, now: float) -> float:
         """Seconds until a probe may begin; 0.0 if time is not what is waited for."""
@@ -85,26 +88,28 @@ class CircuitBreaker:
         self, permit: Permit, failed_at: float | None, error: Exception | None = None
     ) -> None:
         """Take the verdict of a stream: it succeeded (None), or failed. Called by `Permit`."""
-        if permit.period != self._period:
-            return
-        if failed_at is None:
-            self._failed_at.clear()
-            self._last_failure = None
-            if permit is self._probe:
-                self._turn("closed")
-            return
-        self._last_failure = error
-        self._failed_at.append(failed_at)
-        failures = self._failed_at
-        enough = len(failures) == failures.maxlen and failed_at - failures[0] <= self._window
-        if permit is self._probe or enough:
-            self._opened_at = failed_at
-            self._turn("open")
+        with self._lock:
+            if permit.period != self._period:
+                return
+            if failed_at is None:
+                self._failed_at.clear()
+                self._last_failure = None
+                if permit is self._probe:
+                    self._turn("closed")
+                return
+            self._last_failure = error
+            self._failed_at.append(failed_at)
+            failures = self._failed_at
+            enough = len(failures) == failures.maxlen and failed_at - failures[0] <= self._window
+            if permit is self._probe or enough:
+                self._opened_at = failed_at
+                self._turn("open")
 
     def release(self, permit: Permit) -> None:
         """The stream was left without a verdict. Called by `Permit`."""
-        if permit is self._probe:
-            self._probe = None
+        with self._lock:
+            if permit is self._probe:
+                self._probe = None
 
     def _turn(self, state: CircuitState) -> None:
         self._state = state

@@ -11,6 +11,7 @@ from rxllm.chunks import Chunk, End, is_content
 from rxllm.errors import CircuitOpenError, ContextLengthError, PoolFullError, deserves
 from rxllm.operators._arguments import function
 from rxllm.operators.recovery._breaker import CircuitBreaker, Permit
+from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
 __all__ = ["circuit_breaker", "is_failure_of_model"]
@@ -29,7 +30,7 @@ def is_failure_of_model(error: Exception) -> bool:
 
 def circuit_breaker(
     breaker: CircuitBreaker, *, counts: Callable[[Exception], bool] = is_failure_of_model
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Don't subscribe to the source while it has failed too often of late.
 
     ::
@@ -70,7 +71,7 @@ def circuit_breaker(
         raise TypeError(f"circuit_breaker takes a CircuitBreaker, not {type(breaker).__name__}")
     function("counts", counts, "a function from an error to a bool")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -86,7 +87,7 @@ def circuit_breaker(
             )
             return CompositeDisposable(upstream, Disposable(judging.on_disposed))
 
-        return Observable(subscribe)
+        return Stream(subscribe, "circuit_breaker")
 
     return operator
 

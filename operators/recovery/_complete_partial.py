@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Unpack
 
 from reactivex import Observable
 
@@ -14,14 +14,20 @@ from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._backoff import check_attempts
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
-from rxllm.requests import Model, Prompt
+from rxllm.requests import Model, Prompt, RequestOptions
+from rxllm.stream import Stream
 
 __all__ = ["complete_partial"]
 
 
 def complete_partial(
-    model: Model, prompt: Prompt, *, attempts: int = 1, when: Policy = deserves, **options: Any
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    model: Model,
+    prompt: Prompt,
+    *,
+    attempts: int = 1,
+    when: Policy = deserves,
+    **options: Unpack[RequestOptions],
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Finish an answer that broke off, by a second request that holds the partial text.
 
     ::
@@ -71,8 +77,8 @@ def complete_partial(
     policy = policy_of(when)
     continued = continuing(model, prompt, options)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
-        return attempts_of(source, lambda: _plan(attempts, policy), continued)
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
+        return attempts_of("complete_partial", source, lambda: _plan(attempts, policy), continued)
 
     return operator
 

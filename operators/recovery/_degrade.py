@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias, Unpack
 
 import msgspec
-from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import deserves
@@ -17,7 +16,8 @@ from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._commit import AfterOutput, check_after_output
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
-from rxllm.requests import Model, Prompt, Request, as_request
+from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
+from rxllm.stream import Stream
 
 __all__ = ["DEGRADING_STEPS", "DegradingStep", "degrade"]
 
@@ -51,8 +51,8 @@ def degrade(
     steps: Sequence[DegradingStep] | None = None,
     after_output: AfterOutput = "fail",
     when: Policy = deserves,
-    **options: Any,
-) -> Observable[Chunk]:
+    **options: Unpack[RequestOptions],
+) -> Stream[Chunk]:
     """Ask the model, and after each failure ask it for less: a stream that tries step by step.
 
     ::
@@ -105,7 +105,10 @@ def degrade(
     policy = policy_of(when)
     request = as_request(prompt, **options)
     return attempts_of(
-        partial(model.stream, request), lambda: _plan(model, request, kept, policy), after_output
+        "degrade",
+        partial(model.stream, request),
+        lambda: _plan(model, request, kept, policy),
+        after_output,
     )
 
 

@@ -14,6 +14,7 @@ from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._commit import AfterOutput, check_after_output
 from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
 from rxllm.operators.recovery._policy import Policy, policy_of
+from rxllm.stream import Stream
 
 __all__ = ["check_apology", "fallback_plan", "fallback_to"]
 
@@ -25,7 +26,7 @@ def fallback_to(
     after_output: AfterOutput = "fail",
     apology: str | None = None,
     when: Policy = deserves,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Go on with another stream when the source fails, and with the next when that one does.
 
     ::
@@ -91,8 +92,10 @@ def fallback_to(
     check_after_output(after_output)
     policy = policy_of(when)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
-        return attempts_of(source, lambda: fallback_plan(streams, apology, policy), after_output)
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
+        return attempts_of(
+            "fallback_to", source, lambda: fallback_plan(streams, apology, policy), after_output
+        )
 
     return operator
 

@@ -8,11 +8,12 @@ from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
 from rxllm.operators.recovery._spoken import Spoken
+from rxllm.stream import Stream
 
 __all__ = ["keep_partial"]
 
 
-def keep_partial() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def keep_partial() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Write the text that was passed on into the error of a stream that fails.
 
     ::
@@ -39,16 +40,16 @@ def keep_partial() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     'Once upon'
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             spoken = Spoken()
-            add, pass_on = spoken.add, observer.on_next
+            add = spoken.add
 
             def on_next(chunk: Chunk) -> None:
                 add(chunk)
-                pass_on(chunk)
+                observer.on_next(chunk)
 
             def on_error(error: Exception) -> None:
                 spoken.mark(error)
@@ -56,6 +57,6 @@ def keep_partial() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
 
             return source.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "keep_partial")
 
     return operator

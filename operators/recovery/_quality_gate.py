@@ -13,6 +13,7 @@ from rxllm.operators._arguments import whole
 from rxllm.operators._per_source import concerned, forget
 from rxllm.operators.recovery._annotations import write_partial
 from rxllm.operators.recovery._quality import Condition, Quality
+from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
 __all__ = ["quality_gate"]
@@ -20,7 +21,7 @@ __all__ = ["quality_gate"]
 
 def quality_gate(
     *conditions: Condition, every: int = 10
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Make an answer that meets one of the conditions an error, which a fallback answers.
 
     ::
@@ -66,7 +67,7 @@ def quality_gate(
             raise TypeError(f"a condition is a function of a Quality, not {condition!r}")
     whole("every", every, "a number of tokens")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -76,7 +77,7 @@ def quality_gate(
             )
             return gate.upstream
 
-        return Observable(subscribe)
+        return Stream(subscribe, "quality_gate")
 
     return operator
 

@@ -11,11 +11,12 @@ from rxllm.chunks import Chunk, End, is_restart
 from rxllm.errors import ContentFilteredError, EmptyStreamError, RxLLMError
 from rxllm.operators._per_source import forget
 from rxllm.operators.recovery._spoken import says_something
+from rxllm.stream import Stream
 
 __all__ = ["require_output"]
 
 
-def require_output() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def require_output() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Make a stream that ends without any content an error.
 
     ::
@@ -42,7 +43,7 @@ def require_output() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     (0.0, EmptyStreamError('the stream ended without any content'))
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -52,7 +53,7 @@ def require_output() -> Callable[[Observable[Chunk]], Observable[Chunk]]:
             )
             return requiring.upstream
 
-        return Observable(subscribe)
+        return Stream(subscribe, "require_output")
 
     return operator
 

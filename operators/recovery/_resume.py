@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, Unpack
 
 from reactivex import Observable
 
@@ -13,7 +13,8 @@ from rxllm.operators.recovery._asking import continuing
 from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._retry_with_backoff import retry_plan
-from rxllm.requests import Model, Prompt
+from rxllm.requests import Model, Prompt, RequestOptions
+from rxllm.stream import Stream
 
 __all__ = ["resume"]
 
@@ -29,8 +30,8 @@ def resume(
     factor: float = 2.0,
     max_delay: float = 60.0,
     jitter: Jitter = True,
-    **options: Any,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+    **options: Unpack[RequestOptions],
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Go on from where the answer was after a lost connection, a bounded number of times.
 
     ::
@@ -78,9 +79,9 @@ def resume(
     backoff = Backoff(initial, factor, max_delay, jitter)
     continued = continuing(model, prompt, options)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         plan = retry_plan(source, attempts, backoff, _when_lost, "resume")
-        return attempts_of(source, plan, continued)
+        return attempts_of("resume", source, plan, continued)
 
     return operator
 

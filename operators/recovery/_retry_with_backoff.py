@@ -13,6 +13,7 @@ from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._commit import AfterOutput, check_after_output
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
+from rxllm.stream import Stream
 
 __all__ = ["retry_plan", "retry_with_backoff"]
 
@@ -25,7 +26,7 @@ def retry_with_backoff(
     jitter: Jitter = True,
     when: Policy = deserves,
     after_output: AfterOutput = "fail",
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Subscribe to the source again after a failure that may pass, and wait before that.
 
     ::
@@ -102,9 +103,9 @@ def retry_with_backoff(
     check_after_output(after_output)
     backoff = Backoff(initial, factor, max_delay, jitter)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         plan = retry_plan(source, attempts, backoff, policy, "retry")
-        return attempts_of(source, plan, after_output)
+        return attempts_of("retry_with_backoff", source, plan, after_output)
 
     return operator
 

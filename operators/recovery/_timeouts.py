@@ -21,6 +21,7 @@ from rxllm.errors import (
 )
 from rxllm.operators._arguments import number
 from rxllm.operators.recovery._spoken import Spoken
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["timeouts"]
@@ -31,7 +32,7 @@ _RESOLUTION: Final = 1e-6  # seconds: RxPY's virtual schedulers count in whole m
 
 def timeouts(
     first: float | None = None, between: float | None = None, total: float | None = None
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Fail when the first token, the next one, or the end is too long in coming.
 
     ::
@@ -88,13 +89,13 @@ def timeouts(
         raise ValueError("timeouts takes one limit or more: first, between or total")
     seconds = [_NEVER if limit is None else float(limit) for limit in limits]
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             return _Timing(observer, scheduler, *seconds).start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "timeouts")
 
     return operator
 
@@ -140,7 +141,7 @@ class _Timing:
 
     def _passing(self) -> Callable[[Chunk], None]:
         """What is called with each chunk: a closure, so that a token costs few look-ups."""
-        add, pass_on, clock = self._spoken.add, self._observer.on_next, self._clock
+        add, observer, clock = self._spoken.add, self._observer, self._clock
 
         def on_next(chunk: Chunk) -> None:
             add(chunk)
@@ -155,7 +156,7 @@ class _Timing:
                 self._has_ended = True
             elif self._has_ended and (type(chunk) is Start or is_restart(chunk)):
                 self._begin_again()
-            pass_on(chunk)
+            observer.on_next(chunk)
 
         return on_next
 

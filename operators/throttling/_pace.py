@@ -10,11 +10,12 @@ from reactivex import Observable, abc
 from rxllm.chunks import Chunk
 from rxllm.operators._arguments import number, whole
 from rxllm.operators._pacer import Pacer, has_text
+from rxllm.stream import Stream
 
 __all__ = ["pace"]
 
 
-def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Leave the subscriber so much time that, on average, chunks come `gap` seconds apart.
 
     ::
@@ -62,13 +63,13 @@ def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], 
     gap = number("gap", gap, "the time between two chunks, in seconds", above=0)
     window = whole("window", window, "the number of chunks that the mean is taken of")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             return _Pacing(observer, scheduler, gap, window).start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "pace")
 
     return operator
 

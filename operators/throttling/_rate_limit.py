@@ -10,6 +10,7 @@ from reactivex import Observable, abc
 from rxllm.chunks import Batch, Chunk, Reasoning, Token
 from rxllm.operators._arguments import function, number
 from rxllm.operators._pacer import Pacer, has_text
+from rxllm.stream import Stream
 
 __all__ = ["rate_limit"]
 
@@ -18,7 +19,7 @@ def rate_limit(
     per_second: float = 100.0,
     burst: float = 200.0,
     cost: Callable[[Token | Reasoning | Batch], float] | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Hold chunks so that no more than so many tokens leave in a second.
 
     ::
@@ -69,13 +70,13 @@ def rate_limit(
     burst = number("burst", burst, "how many tokens may leave at once", above=0)
     price = _cost if cost is None else function("cost", cost, "a function of a chunk")
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             return _Bucket(observer, scheduler, per_second, burst, price).start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "rate_limit")
 
     return operator
 

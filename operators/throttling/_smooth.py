@@ -12,6 +12,7 @@ from reactivex import Observable, abc
 from rxllm.chunks import Chunk
 from rxllm.operators._arguments import number
 from rxllm.operators.throttling._spacer import LONGEST_PIECE, Cut, Spacer, by_character
+from rxllm.stream import Stream
 
 __all__ = ["smooth"]
 
@@ -36,7 +37,7 @@ _LINE: Final = regex.compile(r"[\r\n]+")
 
 def smooth(
     by: By = "word", seconds: float = 0.01, max_lag: float = 0.4
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Let the text flow evenly: piece by piece, some time apart.
 
     ::
@@ -94,13 +95,13 @@ def smooth(
     max_lag = number("max_lag", max_lag, "how long text may wait", above=0, endless=True)
     cut = _cut(by)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             return Spacer(observer, scheduler, cut, seconds, max_lag).start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "smooth")
 
     return operator
 

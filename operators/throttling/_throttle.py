@@ -14,12 +14,13 @@ from rxllm.operators._arguments import number
 from rxllm.operators._held_text import confidence_of, parts_of
 from rxllm.operators._per_source import concerned, forget
 from rxllm.operators._trampoline import Trampoline
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["throttle"]
 
 
-def throttle(seconds: float) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def throttle(seconds: float) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pass on at most one chunk of text in each interval, and join what comes between.
 
     ::
@@ -61,14 +62,14 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Observable[Chunk]]
     """
     seconds = number("seconds", seconds, "the time between two chunks of text", above=0)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             throttling = _Throttling(observer, scheduler_or_default(scheduler), seconds)
             return throttling.start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "throttle")
 
     return operator
 

@@ -9,13 +9,14 @@ from reactivex import Observable, abc
 from rxllm.chunks import Chunk
 from rxllm.operators._arguments import number
 from rxllm.operators.throttling._spacer import Spacer, by_character
+from rxllm.stream import Stream
 
 __all__ = ["typewriter"]
 
 
 def typewriter(
     characters_per_second: float = 30.0,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Type the text, character by character, at one speed.
 
     ::
@@ -55,13 +56,13 @@ def typewriter(
     """
     seconds = 1 / number("characters_per_second", characters_per_second, "the speed", above=0)
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             spacer = Spacer(observer, scheduler, by_character, seconds, max_lag=float("inf"))
             return spacer.start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, "typewriter")
 
     return operator

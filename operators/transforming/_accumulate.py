@@ -8,6 +8,7 @@ from reactivex import Observable, abc
 
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
 from rxllm.operators._per_source import forget
+from rxllm.stream import Stream
 
 __all__ = ["Accumulated", "accumulate"]
 
@@ -45,7 +46,7 @@ class Accumulated:
         return f"Accumulated(chunk={self.chunk!r}, text={self.text!r})"
 
 
-def accumulate() -> Callable[[Observable[Chunk]], Observable[Accumulated]]:
+def accumulate() -> Callable[[Observable[Chunk]], Stream[Accumulated]]:
     """Put the text so far beside each chunk.
 
     ::
@@ -76,11 +77,11 @@ def accumulate() -> Callable[[Observable[Chunk]], Observable[Accumulated]]:
     [(0, ''), (4, 'Once'), (8, 'Onceupon'), (8, 'Onceupon')]
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Accumulated]:
+    def operator(source: Observable[Chunk]) -> Stream[Accumulated]:
         def subscribe(
             observer: abc.ObserverBase[Accumulated], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            pass_on, answers = observer.on_next, dict[str | None, _Answer]()
+            answers = dict[str | None, _Answer]()
 
             def on_next(chunk: Chunk) -> None:
                 if is_restart(chunk):
@@ -93,13 +94,13 @@ def accumulate() -> Callable[[Observable[Chunk]], Observable[Accumulated]]:
                     answer.length += len(chunk.text)
                 elif type(chunk) is End:
                     forget(answers, chunk.source)
-                pass_on(Accumulated(chunk, answer))
+                observer.on_next(Accumulated(chunk, answer))
 
             return source.subscribe(
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe, "accumulate")
 
     return operator
 

@@ -10,6 +10,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.transforming._per_chunk import of_source, per_chunk
+from rxllm.stream import Stream
 
 __all__ = ["error_boundary"]
 
@@ -19,7 +20,7 @@ _logger = logging.getLogger("rxllm.error_boundary")
 def error_boundary(
     handler: Callable[[Chunk], Chunk | None],
     on_error: Callable[[Exception, Chunk], Chunk | None] | None = None,
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Call a handler with each chunk, and let the stream go on where it fails.
 
     ::
@@ -84,7 +85,7 @@ def error_boundary(
 
         return change
 
-    return per_chunk(change_of)
+    return per_chunk("error_boundary", change_of)
 
 
 def _instead(changed: Chunk | None, chunk: Chunk, name: str) -> Chunk:

@@ -9,13 +9,14 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.transforming._async_function import awaited, check_asynchronous
 from rxllm.operators.transforming._in_order import in_order
+from rxllm.stream import Stream
 
 __all__ = ["filter_async"]
 
 
 def filter_async(
     predicate: Callable[[Chunk], Awaitable[bool]], concurrency: int = 1
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Drop each chunk of content that an async predicate says no to, in order.
 
     ::

@@ -13,6 +13,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 
 from rxllm.chunks import Chunk, is_content, is_restart
 from rxllm.errors import StreamCancelledError
+from rxllm.stream import Stream
 from rxllm.valve import (
     StreamScheduler,
     Valve,
@@ -30,7 +31,7 @@ Call: TypeAlias = Callable[[Chunk], Awaitable[Chunk | None]]
 
 def in_order(
     name: str, call: Call, concurrency: int
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """An operator that passes on what `call` makes of each chunk of content, in their order.
 
     Args:
@@ -39,14 +40,14 @@ def in_order(
         concurrency: chunks that are under way at most.
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             line = _Line(observer, scheduler_or_default(scheduler), name, call, concurrency)
             return line.start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, name)
 
     return operator
 

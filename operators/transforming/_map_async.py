@@ -10,13 +10,14 @@ from rxllm.chunks import Chunk
 from rxllm.operators.transforming._async_function import awaited, check_asynchronous
 from rxllm.operators.transforming._in_order import in_order
 from rxllm.operators.transforming._per_chunk import of_source
+from rxllm.stream import Stream
 
 __all__ = ["map_async"]
 
 
 def map_async(
     function: Callable[[Chunk], Awaitable[Chunk]], concurrency: int = 1
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Replace each chunk of content by what an async function makes of it, in order.
 
     ::

@@ -9,13 +9,14 @@ from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, Reasoning, Token
 from rxllm.operators.transforming._per_chunk import per_chunk
+from rxllm.stream import Stream
 
 __all__ = ["map_text"]
 
 
 def map_text(
     function: Callable[[str], str],
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Replace the text of each chunk by what a function makes of it.
 
     ::
@@ -66,7 +67,7 @@ def map_text(
             return _changed_batch(chunk, function)
         return chunk
 
-    return per_chunk(lambda: change)
+    return per_chunk("map_text", lambda: change)
 
 
 def _changed(token: Token, function: Callable[[str], str]) -> Token:

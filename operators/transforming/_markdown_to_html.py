@@ -14,6 +14,7 @@ from rxllm.operators.transforming._snapshots import Snapshot, snapshot_operator
 
 if TYPE_CHECKING:
     from rxllm.operators.transforming._markdown import Markdown
+from rxllm.stream import Stream
 
 __all__ = ["Html", "markdown_to_html"]
 
@@ -47,7 +48,7 @@ class Html(
 
 def markdown_to_html(
     *, seconds: float = 0.05
-) -> Callable[[Observable[Chunk]], Observable[Html | Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Html | Chunk]]:
     r"""Replace the text of an answer in Markdown by its HTML, block by block.
 
     ::
@@ -105,7 +106,9 @@ def markdown_to_html(
 
     seconds = number("seconds", seconds, "the least time between two renderings", above=0)
     markdown = Markdown()
-    return snapshot_operator(lambda source: _Rendering(source, markdown), seconds)
+    return snapshot_operator(
+        "markdown_to_html", lambda source: _Rendering(source, markdown), seconds
+    )
 
 
 class _Rendering(Snapshot):

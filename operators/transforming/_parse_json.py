@@ -14,6 +14,7 @@ from rxllm.operators._arguments import number
 from rxllm.operators.transforming._json_schema import Check, SchemaViolation, check_of
 from rxllm.operators.transforming._json_text import JsonText
 from rxllm.operators.transforming._snapshots import Snapshot, snapshot_operator
+from rxllm.stream import Stream
 
 __all__ = ["parse_json"]
 
@@ -24,7 +25,7 @@ _NOTHING: Final = object()
 
 def parse_json(
     schema: Any = None, *, seconds: float = 0.1
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Replace the text of an answer by the JSON value in it, again and again while it grows.
 
     ::
@@ -91,7 +92,7 @@ def parse_json(
     """
     seconds = number("seconds", seconds, "the least time between two incomplete values", above=0)
     check = check_of(schema)
-    return snapshot_operator(lambda source: _Reading(source, check), seconds)
+    return snapshot_operator("parse_json", lambda source: _Reading(source, check), seconds)
 
 
 class _Reading(Snapshot):

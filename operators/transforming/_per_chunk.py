@@ -9,6 +9,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Batch, Chunk
+from rxllm.stream import Stream
 
 __all__ = ["of_source", "per_chunk"]
 
@@ -16,8 +17,9 @@ _replace = msgspec.structs.replace
 
 
 def per_chunk(
+    name: str,
     change_of: Callable[[], Callable[[Chunk], Chunk]],
-) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """An operator that passes on what a function makes of each chunk.
 
     What the function raises is the error of the stream, and upstream is disposed. What the
@@ -27,11 +29,11 @@ def per_chunk(
         change_of: makes the function of one subscription.
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            change, pass_on = change_of(), observer.on_next
+            change = change_of()
             upstream = SingleAssignmentDisposable()
 
             def on_next(chunk: Chunk) -> None:
@@ -43,14 +45,14 @@ def per_chunk(
                     upstream.dispose()
                     observer.on_error(error)
                     return
-                pass_on(changed)
+                observer.on_next(changed)
 
             upstream.disposable = source.subscribe(
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
             return upstream
 
-        return Observable(subscribe)
+        return Stream(subscribe, name)
 
     return operator
 

@@ -19,6 +19,7 @@ from reactivex.disposable import (
 from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
 from rxllm.operators._pacer import RESOLUTION
 from rxllm.operators._per_source import concerned
+from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["Snapshot", "snapshot_operator"]
@@ -59,8 +60,8 @@ class Snapshot(ABC):
 
 
 def snapshot_operator(
-    snapshot_of: Callable[[str | None], Snapshot], seconds: float
-) -> Callable[[Observable[Chunk]], Observable[Any]]:
+    name: str, snapshot_of: Callable[[str | None], Snapshot], seconds: float
+) -> Callable[[Observable[Chunk]], Stream[Any]]:
     """An operator that replaces text by what a `Snapshot` of each source makes of it.
 
     The first text is looked at when it comes; after that there are `seconds` between two looks,
@@ -73,18 +74,19 @@ def snapshot_operator(
     Demand and the scheduler pass through.
 
     Args:
+        name: of the operator.
         snapshot_of: makes the snapshot of a source, when its first text comes.
         seconds: between two looks.
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Any]:
+    def operator(source: Observable[Chunk]) -> Stream[Any]:
         def subscribe(
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             scheduler = scheduler_or_default(scheduler)
             return _Looking(observer, scheduler, snapshot_of, seconds).start(source)
 
-        return Observable(subscribe)
+        return Stream(subscribe, name)
 
     return operator
 

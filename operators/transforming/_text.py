@@ -8,11 +8,12 @@ from reactivex import Observable, abc
 
 from rxllm.chunks import Batch, Chunk, Token, is_restart
 from rxllm.errors import RestartedStreamError
+from rxllm.stream import Stream
 
 __all__ = ["text"]
 
 
-def text() -> Callable[[Observable[Chunk]], Observable[str]]:
+def text() -> Callable[[Observable[Chunk]], Stream[str]]:
     """Pass on the text of the answer, as plain strings.
 
     ::
@@ -40,7 +41,7 @@ def text() -> Callable[[Observable[Chunk]], Observable[str]]:
     [(2.0, 'Hi'), (5.0, 'there'), (12.0, |)]
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[str]:
+    def operator(source: Observable[Chunk]) -> Stream[str]:
         def subscribe(
             observer: abc.ObserverBase[str], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -65,6 +66,6 @@ def text() -> Callable[[Observable[Chunk]], Observable[str]]:
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe, "text")
 
     return operator

@@ -12,13 +12,14 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.chunks import Chunk, End, ToolCall, is_restart
 from rxllm.errors import MalformedStreamError
 from rxllm.operators._per_source import concerned, forget
+from rxllm.stream import Stream
 
 __all__ = ["arguments_of", "tool_calls"]
 
 _WHOLE: Final = ("tool_calls", "stop")
 
 
-def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
+def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pass on each call of a tool once, when it is whole and its arguments have been read.
 
     ::
@@ -65,7 +66,7 @@ def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Observab
     9.0 |
     """
 
-    def operator(source: Observable[Chunk]) -> Observable[Chunk]:
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -75,7 +76,7 @@ def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Observab
             )
             return assembling.upstream
 
-        return Observable(subscribe)
+        return Stream(subscribe, "tool_calls")
 
     return operator
 

@@ -12,8 +12,8 @@ import rxllm
 from rxllm.chunks import Chunk, encode
 from rxllm.command_line._arguments import ask, check_writable, model_option, read_prompt
 from rxllm.command_line._outcomes import play, say
+from rxllm.consumer import consume
 from rxllm.requests import Message
-from rxllm.sinks._consume import consume
 from rxllm.sinks._printable import figures_of
 
 __all__ = ["run"]

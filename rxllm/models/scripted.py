@@ -19,16 +19,17 @@ source=None)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Literal, Unpack, get_args
 
-from reactivex import Observable, abc
+from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from rxllm.chunks import Batch, Chunk, FinishReason, Start, Usage, is_restart
 from rxllm.errors import BadRequestError
 from rxllm.models._script import Event, Script, Step, continuation, read_script, seconds
-from rxllm.requests import ModelInfo, Prompt, Request, as_request
+from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.stop_sequences import StopSequences
+from rxllm.stream import Stream
 from rxllm.valve import scheduler_or_default, valve_of
 
 __all__ = ["Script", "ScriptedModel", "Step"]
@@ -102,7 +103,7 @@ class ScriptedModel:
         """The name of this model."""
         return self._info
 
-    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+    def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """A cold Observable that plays the next script at each subscription.
 
         Raises:
@@ -123,7 +124,7 @@ class ScriptedModel:
             events = self._events(len(self.requests), request, stops)
             return _Player(self, observer, scheduler, events).start()
 
-        return Observable(subscribe)
+        return Stream(subscribe, self._info.id)
 
     def _events(
         self, number: int, request: Request, stops: StopSequences | None

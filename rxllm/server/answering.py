@@ -11,12 +11,12 @@ from aiohttp import web
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
+from rxllm.consumer import Consumer
+from rxllm.result import Result
 from rxllm.server.app_keys import LIMITS
 from rxllm.server.streams import Begun, Frame
 from rxllm.sinks._connection import connection_of
-from rxllm.sinks._consume import Consumption
 from rxllm.sinks._encoding import to_json
-from rxllm.sinks._result import Result
 from rxllm.sinks._sending import send_frames
 
 __all__ = ["collect", "first_frame", "send_whole"]
@@ -66,17 +66,17 @@ async def collect(
         TruncatedStreamError: it ended without its end marker.
         Exception: the stream's error.
     """
-    consumption = Consumption(stream, on_chunk)
+    consumer = Consumer(stream, on_chunk)
     connection = connection_of(request.transport)
 
     def look() -> None:
         if connection.is_lost:
-            consumption.stop()
+            consumer.stop()
 
     with connection.watch(look):
         look()
-        result = await consumption.run()
-    truncated = consumption.record.truncated()
+        result = await consumer.run()
+    truncated = consumer.record.truncated()
     if truncated is not None and result.finish_reason != "cancelled":
         raise truncated
     return result

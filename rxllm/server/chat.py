@@ -14,12 +14,12 @@ from reactivex import operators as rxo
 from rxllm.chunks import Chunk, ErrorInfo, Notice, is_content
 from rxllm.errors import ContextLengthError, RxLLMError
 from rxllm.messages import Message
+from rxllm.result import Result
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.failures import InvalidMessageError, RefusedError, TooLargeError, failed
 from rxllm.server.messages import ChatMessage, Complete, Options, SendChat, StreamState
 from rxllm.server.websocket_outbox import Outbox
 from rxllm.server.websocket_streams import ClientStreams
-from rxllm.sinks._result import Result
 
 __all__ = ["Chat", "ask_with_history"]
 

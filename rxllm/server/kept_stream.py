@@ -11,13 +11,13 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm import operators as ops
 from rxllm.chunks import Batch, Chunk, Notice, Reasoning, Token, ToolCall
 from rxllm.errors import RxLLMError, StreamError
+from rxllm.result import Recorder
 from rxllm.server.event_log import EventLog
 from rxllm.server.failures import failed
 from rxllm.server.http_messages import StreamStatus
 from rxllm.server.messages import Complete, Failed, StreamChunk, StreamSummary
 from rxllm.server.streams import Frame
 from rxllm.sinks._encoding import to_json
-from rxllm.sinks._result import Recorder
 from rxllm.valve import StreamScheduler
 
 if TYPE_CHECKING:

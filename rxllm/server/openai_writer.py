@@ -16,6 +16,7 @@ from rxllm.chunks import (
     is_restart,
 )
 from rxllm.errors import RestartedStreamError
+from rxllm.result import Result
 from rxllm.server.failures import failed, status_of_message
 from rxllm.server.messages import Complete, Failed, StreamChunk
 from rxllm.server.openai_answers import (
@@ -31,7 +32,6 @@ from rxllm.server.openai_answers import (
 )
 from rxllm.server.streams import Frame
 from rxllm.sinks._encoding import to_json
-from rxllm.sinks._result import Result
 
 __all__ = ["Collected", "Events", "error_body"]
 

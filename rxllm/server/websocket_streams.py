@@ -13,11 +13,11 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
 from rxllm.operators import StreamRegistry, TrackedStream
+from rxllm.result import Result
 from rxllm.server.failures import InvalidMessageError, RefusedError, StreamNotFoundError
 from rxllm.server.messages import StreamState
 from rxllm.server.websocket_outbox import Outbox
 from rxllm.sinks._encoding import EventEncoder, encoded, plain_message
-from rxllm.sinks._result import Result
 
 __all__ = ["Ask", "ClientStreams", "OnEnd"]
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rxllm._lazy_names import lazy_names
+from rxllm.result import Result, Timings
 from rxllm.sinks._callback_stream import CallbackStream, Status
 from rxllm.sinks._callbacks import callbacks
 from rxllm.sinks._collect import collect
 from rxllm.sinks._console import console
 from rxllm.sinks._dispatch import dispatch
 from rxllm.sinks._file import file
-from rxllm.sinks._result import Result, Timings
 from rxllm.sinks._streams import Streams
 from rxllm.sinks._token_event import TokenEvent
 

@@ -12,11 +12,11 @@ import msgspec
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
+from rxllm.consumer import check_stream
 from rxllm.errors import RxLLMError
-from rxllm.sinks._consume import check_stream
+from rxllm.result import Result
 from rxllm.sinks._delivery import Delivery, check_times
 from rxllm.sinks._encoding import EventEncoder, Frame, encoded
-from rxllm.sinks._result import Result
 from rxllm.sinks._sending import send_frames
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, Notice, Progress, Start, Token, is_restart
+from rxllm.consumer import Consumer
 from rxllm.errors import StreamStateError
-from rxllm.sinks._consume import Consumption
-from rxllm.sinks._result import Result, per_second
+from rxllm.result import Result, per_second
 from rxllm.sinks._token_event import Answer, TokenEvent
 from rxllm.valve import Valve, running_loop
 
@@ -50,7 +50,7 @@ class CallbackStream:
         self._max_pause = max_pause
         self._valve = Valve()
         self._status: Status = "ready"
-        self._consumption: Consumption | None = None
+        self._consumer: Consumer | None = None
         self._task: asyncio.Task[Result] | None = None
         self._limit: asyncio.TimerHandle | None = None
         self._answers: dict[str | None, Answer] = {}
@@ -73,9 +73,9 @@ class CallbackStream:
         if self._task is not None:
             raise StreamStateError(f"this stream is {self._status}: it can't be started twice")
         loop = running_loop()
-        self._consumption = Consumption(self._stream, self._on_chunk, self._valve)
+        self._consumer = Consumer(self._stream, self._on_chunk, self._valve)
         self._status = "running"
-        self._task = loop.create_task(self._run(self._consumption), name="rxllm callbacks")
+        self._task = loop.create_task(self._run(self._consumer), name="rxllm callbacks")
         self._task.add_done_callback(self._ended)
 
     def pause(self) -> None:
@@ -113,12 +113,12 @@ class CallbackStream:
         Raises:
             StreamStateError: the stream has not begun.
         """
-        if self._consumption is None:
+        if self._consumer is None:
             self._check_live("stopped")
         elif self._is_live:
             self._status = "cancelled"
             self._end_pause()
-            self._consumption.stop()
+            self._consumer.stop()
 
     async def wait(self) -> None:
         """Return when the stream has ended and cleaned up; at once if it was never started.
@@ -134,13 +134,13 @@ class CallbackStream:
         assert self._task is not None  # noqa: S101 - `start` has set it
         return self._task.__await__()
 
-    async def _run(self, consumption: Consumption) -> Result:
+    async def _run(self, consumer: Consumer) -> Result:
         try:
-            result = await consumption.run()
+            result = await consumer.run()
         except Exception:
             self._status = "failed"
-            if consumption.error is not None and self._callbacks.on_error is not None:
-                self._callbacks.on_error(consumption.error)
+            if consumer.error is not None and self._callbacks.on_error is not None:
+                self._callbacks.on_error(consumer.error)
                 self._is_told = True
             raise
         if result.finish_reason == "cancelled":
@@ -191,8 +191,8 @@ class CallbackStream:
         self._call(self._callbacks.on_notice, notice)
 
     def _make_progress(self) -> None:
-        assert self._consumption is not None  # noqa: S101 - chunks come from it
-        record = self._consumption.record
+        assert self._consumer is not None  # noqa: S101 - chunks come from it
+        record = self._consumer.record
         tokens, before = record.tokens, self._tens
         self._tens = tokens // _TOKENS_BETWEEN_PROGRESS
         if self._tens > before:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, Notice, Progress, Start
+from rxllm.consumer import check_function, check_stream
+from rxllm.result import Result
 from rxllm.sinks._callback_stream import Callbacks, CallbackStream
-from rxllm.sinks._consume import check_function, check_stream
-from rxllm.sinks._result import Result
 from rxllm.sinks._token_event import TokenEvent
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.sinks._consume import check_stream, consume
-from rxllm.sinks._result import Result
+from rxllm.consumer import check_stream, consume
+from rxllm.result import Result
 
 
 def collect(stream: Observable[Chunk]) -> Coroutine[Any, Any, Result]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, Notice, text_of
-from rxllm.sinks._consume import Consumption, check_stream
+from rxllm.consumer import Consumer, check_stream
+from rxllm.result import Result
 from rxllm.sinks._printable import describe, encodable, figures_of, printable
-from rxllm.sinks._result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,10 +80,10 @@ async def _print(stream: Observable[Chunk], console: Console, figures: bool) -> 
         else:
             page.write(text_of(chunk))
 
-    consumption = Consumption(stream, on_chunk)
-    page = _page(console, consumption)
+    consumer = Consumer(stream, on_chunk)
+    page = _page(console, consumer)
     try:
-        result = await consumption.run()
+        result = await consumer.run()
     finally:
         page.finish()
     if figures:
@@ -91,11 +91,11 @@ async def _print(stream: Observable[Chunk], console: Console, figures: bool) -> 
     return result
 
 
-def _page(console: Console, consumption: Consumption) -> _Page:
+def _page(console: Console, consumer: Consumer) -> _Page:
     if console.is_terminal and not console.is_dumb_terminal:
         from rxllm.sinks._terminal import Terminal
 
-        return Terminal(console, consumption.record, consumption.fail)
+        return Terminal(console, consumer.record, consumer.fail)
     return _Plain(console)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args, overload
 from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk
-from rxllm.sinks._consume import check_function, check_stream, consume
+from rxllm.consumer import check_function, check_stream, consume
 
 _Context = TypeVar("_Context")
 

@@ -14,7 +14,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError, TruncatedStreamError
-from rxllm.sinks._result import Recorder, Result
+from rxllm.result import Recorder, Result
 from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk, failed
 
 __all__ = [

@@ -12,9 +12,9 @@ from typing import Any
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, is_restart, text_of
+from rxllm.consumer import Consumer, check_stream
 from rxllm.errors import RestartedStreamError
-from rxllm.sinks._consume import Consumption, check_stream
-from rxllm.sinks._result import Result
+from rxllm.result import Result
 
 
 def file(
@@ -57,12 +57,12 @@ async def _write(stream: Observable[Chunk], path: Path, append: bool) -> Result:
             target.begin()
             if is_restart(chunk):
                 target.cut()
-                target.write(consumption.record.text)
+                target.write(consumer.record.text)
             else:
                 target.write(text_of(chunk))
 
-        consumption = Consumption(stream, on_chunk)
-        result = await consumption.run()
+        consumer = Consumer(stream, on_chunk)
+        result = await consumer.run()
         target.begin()
         return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import IO, Final
 
 from rxllm.chunks import Notice
-from rxllm.sinks._result import Result, per_second
+from rxllm.result import Result, per_second
 
 __all__ = ["count", "describe", "encodable", "figures_of", "printable", "rate"]
 

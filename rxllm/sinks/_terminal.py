@@ -10,8 +10,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from rxllm.result import Recorder
 from rxllm.sinks._printable import count, encodable, printable, rate
-from rxllm.sinks._result import Recorder
 from rxllm.sinks._wrap import wrap
 
 __all__ = ["Terminal"]

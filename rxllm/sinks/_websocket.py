@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
+from rxllm.consumer import check_stream
 from rxllm.sinks._answering import Delivered, OnEnd, check_position, report
-from rxllm.sinks._consume import check_stream
 from rxllm.sinks._delivery import Delivery, check_times
 from rxllm.sinks._encoding import EventEncoder, encoded, plain_message
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from reactivex import Observable
 
-from rxllm.bridge import to_async
 from rxllm.chunks import (
     Batch,
     Chunk,
@@ -20,6 +19,7 @@ from rxllm.chunks import (
     text_of,
 )
 from rxllm.errors import BadRequestError, NoEventLoopError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Model
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual

@@ -45,7 +45,7 @@ def values(stream: Any) -> list[Any]:
 
 
 def test_what_the_state_returns_is_sent_in_its_order(marbles: Marbles) -> None:
-    assert marbles.run(marbles.cold("S-a-b-E|").pipe(text_operator(Doubting))) == [
+    assert marbles.run(marbles.cold("S-a-b-E|").pipe(text_operator("test", Doubting))) == [
         *marbles.expect("S---"),
         (4.0, Token("a")),
         (6.0, Token("b")),
@@ -55,8 +55,8 @@ def test_what_the_state_returns_is_sent_in_its_order(marbles: Marbles) -> None:
 
 
 def test_never_and_empty(marbles: Marbles) -> None:
-    assert marbles.run(marbles.cold("").pipe(text_operator(Doubting)), until=1) == []
-    assert marbles.run(marbles.cold("|").pipe(text_operator(Doubting)), until=9) == [
+    assert marbles.run(marbles.cold("").pipe(text_operator("test", Doubting)), until=1) == []
+    assert marbles.run(marbles.cold("|").pipe(text_operator("test", Doubting)), until=9) == [
         (1.0, COMPLETED)
     ]
 
@@ -64,7 +64,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
 def test_held_text_leaves_before_completion_and_before_an_error() -> None:
     marbles, error = Marbles(), ValueError("broken")
     for end, last in (("|", COMPLETED), ("#", error)):
-        stream = marbles.cold("a-" + end, error=error).pipe(text_operator(Doubting))
+        stream = marbles.cold("a-" + end, error=error).pipe(text_operator("test", Doubting))
         assert [event for _, event in marbles.run(stream)] == [Token("a"), last]
 
 
@@ -77,7 +77,7 @@ def test_a_state_is_made_when_the_first_text_of_a_source_comes(marbles: Marbles)
 
     left = marbles.cold("S-a-b-|", source="left")
     right = marbles.cold("-S-x--|", source="right")
-    stream = rx.merge(left, right).pipe(text_operator(state_of))
+    stream = rx.merge(left, right).pipe(text_operator("test", state_of))
     assert made == []
     sources = [event.source for _, event in marbles.run(stream)[:-1]]
     assert sources == ["left", "right", "left", "left", "right"]
@@ -88,7 +88,7 @@ def test_an_end_ends_its_source_and_one_without_a_source_ends_all(marbles: Marbl
     left = marbles.cold("a--E--|", source="left")
     right = marbles.cold("-x----|", source="right")
     whole = marbles.cold("----E-|")
-    events = marbles.run(rx.merge(left, right, whole).pipe(text_operator(Doubting)))
+    events = marbles.run(rx.merge(left, right, whole).pipe(text_operator("test", Doubting)))
     assert events[:-1] == [
         (3.0, Token("a", source="left")),
         (3.0, End("stop", source="left")),
@@ -100,7 +100,7 @@ def test_an_end_ends_its_source_and_one_without_a_source_ends_all(marbles: Marbl
 def test_a_restart_drops_the_state_unasked(marbles: Marbles) -> None:
     left = marbles.cold("a--R--|", source="left")
     right = marbles.cold("-x----|", source="right")
-    events = marbles.run(rx.merge(left, right).pipe(text_operator(Doubting)))
+    events = marbles.run(rx.merge(left, right).pipe(text_operator("test", Doubting)))
     assert [event for _, event in events] == [
         Notice("restart", source="left"),
         Token("x", source="right"),
@@ -113,7 +113,9 @@ def test_a_restart_sends_what_the_state_leaves_of_what_it_holds(marbles: Marbles
         def restart(self) -> Iterable[Chunk]:
             return self.held[1:]
 
-    stream = marbles.cold("a-P-R-b|", lookup={"P": Progress(1, 0.5)}).pipe(text_operator(Leaving))
+    stream = marbles.cold("a-P-R-b|", lookup={"P": Progress(1, 0.5)}).pipe(
+        text_operator("test", Leaving)
+    )
     assert [event for _, event in marbles.run(stream)] == [
         Progress(1, 0.5),
         Notice("restart"),
@@ -133,7 +135,7 @@ def test_once_the_subscriber_has_left_the_state_is_not_gone_on_with(marbles: Mar
     def leave(_: Chunk) -> None:
         subscription.dispose()
 
-    stream = marbles.cold("a-|").pipe(text_operator(Asking))
+    stream = marbles.cold("a-|").pipe(text_operator("test", Asking))
     subscription = stream.subscribe(leave, scheduler=marbles.scheduler)
     marbles.advance_to(9)
     assert asked == []
@@ -145,13 +147,13 @@ def test_what_is_no_text_is_for_the_state_to_queue(
 ) -> None:
     lookup = {"P": Progress(1, 0.5)}
     stream = marbles.cold("a-P-|", lookup=lookup)
-    events = marbles.run(stream.pipe(text_operator(lambda source: state(source))))  # type: ignore[call-arg]
+    events = marbles.run(stream.pipe(text_operator("test", lambda source: state(source))))  # type: ignore[call-arg]
     assert events[place][1] == lookup["P"]
 
 
 def test_what_the_state_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("a-!-b-|")
-    [(time, error)] = marbles.run(source.pipe(text_operator(Doubting)))
+    [(time, error)] = marbles.run(source.pipe(text_operator("test", Doubting)))
     assert (time, type(error), source.subscriptions) == (2.0, KeyError, [(0.0, 2.0)])
 
 
@@ -160,7 +162,7 @@ def test_what_was_decided_before_a_failure_at_the_end_leaves_first(
     end: str, marbles: Marbles
 ) -> None:
     lookup = {"a": Token("?")}
-    stream = marbles.cold("a-" + end, lookup=lookup).pipe(text_operator(Doubting))
+    stream = marbles.cold("a-" + end, lookup=lookup).pipe(text_operator("test", Doubting))
     token, failure = (event for _, event in marbles.run(stream))
     assert (token, type(failure)) == (Token("?"), KeyError)
 
@@ -168,7 +170,7 @@ def test_what_was_decided_before_a_failure_at_the_end_leaves_first(
 def test_an_error_stays_what_it_was_and_gets_a_note(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("a-#", lookup={"a": Token("?")}, error=error)
-    events = marbles.run(stream.pipe(text_operator(Doubting)))
+    events = marbles.run(stream.pipe(text_operator("test", Doubting)))
     assert [event for _, event in events] == [Token("?"), error]
     assert "KeyError" in error.__notes__[0]
 
@@ -180,7 +182,7 @@ def test_an_error_of_the_subscriber_is_none_of_the_stream() -> None:
         raise LookupError("of the subscriber")
 
     source: rx.Subject[Chunk] = rx.Subject()
-    source.pipe(text_operator(Doubting)).subscribe(on_next, errors.append)
+    source.pipe(text_operator("test", Doubting)).subscribe(on_next, errors.append)
     source.on_next(Token("a"))
     with pytest.raises(LookupError):
         source.on_next(Token("b"))
@@ -190,7 +192,7 @@ def test_an_error_of_the_subscriber_is_none_of_the_stream() -> None:
 
 def test_two_subscriptions_and_early_disposal(marbles: Marbles) -> None:
     source = marbles.cold("a---b-")
-    stream = source.pipe(text_operator(Doubting))
+    stream = source.pipe(text_operator("test", Doubting))
     first = marbles.subscribe(stream)
     marbles.advance_to(2)
     second = marbles.subscribe(stream)
@@ -204,7 +206,7 @@ def test_two_subscriptions_and_early_disposal(marbles: Marbles) -> None:
 
 def test_demand_and_the_scheduler_pass_through(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
-    stream = marbles.cold("a-b-c-", demand=True).pipe(text_operator(Doubting))
+    stream = marbles.cold("a-b-c-", demand=True).pipe(text_operator("test", Doubting))
     recording = marbles.subscribe(stream)
     marbles.advance_to(9)
     assert recording.chunks == []
@@ -217,6 +219,6 @@ def test_the_failure_of_one_of_several_decides_what_is_held_of_it(marbles: Marbl
     failed = Notice("failed", source="left")
     left = marbles.cold("a-b-f|", source="left", lookup={"f": failed})
     right = marbles.cold("x-------y|", source="right")
-    events = marbles.run(rx.merge(left, right).pipe(text_operator(Waiting)))
+    events = marbles.run(rx.merge(left, right).pipe(text_operator("test", Waiting)))
     assert [(time, event) for time, event in events if event == failed] == [(4.0, failed)]
     assert events.index((4.0, Token("b", source="left"))) < events.index((4.0, failed))

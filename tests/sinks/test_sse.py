@@ -444,7 +444,7 @@ async def test_wrong_arguments_are_refused_before_anything_is_sent(sink: Sink, s
     async def handler(request: web.Request) -> web.StreamResponse:
         with pytest.raises(TypeError, match=r"takes a stream, such as model\.stream\(prompt\)"):
             await sink(request, "a prompt")
-        with pytest.raises(TypeError, match="answers a request of aiohttp; got Obs"):
+        with pytest.raises(TypeError, match="answers a request of aiohttp; got Stream"):
             await sink(stream, request)
         for wrong in ({"first_position": 0}, {"heartbeat": 0}, {"max_stall": -1.0}):
             with pytest.raises(ValueError, match=next(iter(wrong))):

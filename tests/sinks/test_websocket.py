@@ -229,7 +229,7 @@ async def test_messages_are_right_with_compression_too(source: Any) -> None:
 async def test_wrong_arguments_are_refused_before_anything_is_sent(source: Any) -> None:
     stream = source.stream(Token("a"))
     socket = web.WebSocketResponse()
-    with pytest.raises(TypeError, match=r"over a web\.WebSocketResponse; got Observable"):
+    with pytest.raises(TypeError, match=r"over a web\.WebSocketResponse; got Stream"):
         await sinks.websocket(stream, socket, "s")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not prepared"):
         await sinks.websocket(socket, stream, "s")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Unpack
 
-from reactivex import Observable, abc
+from reactivex import abc
 
 from rxllm.chunks import Chunk, End, Start, Token, Usage
 from rxllm.errors import BadRequestError
@@ -16,7 +16,8 @@ from rxllm.models.local.engine import Engine
 from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
 from rxllm.models.local.runner import EngineRunner
 from rxllm.pump import pump
-from rxllm.requests import ModelInfo, Prompt, Request, as_request
+from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
+from rxllm.stream import Stream
 from rxllm.valve import Valve, running_loop
 
 __all__ = ["LocalModel"]
@@ -61,7 +62,7 @@ class LocalModel:
         """True once `close` was called."""
         return self._runner.is_closed
 
-    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+    def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """A cold Observable of the answer; see `rxllm.requests.Model.stream`.
 
         `Start` comes once the model is loaded and the stream has its slot.
@@ -78,7 +79,7 @@ class LocalModel:
                 observer, scheduler, lambda valve: self._answer(request, valve), batched=True
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe, self._info.id)
 
     def close(self) -> None:
         """Stop all streams with a `ModelError`, and free the memory. For good."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Final
+from typing import Final, Unpack
 
 import msgspec
-from reactivex import Observable, abc
+from reactivex import abc
 
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, RxLLMError
@@ -18,7 +18,8 @@ from rxllm.models.remote.provider import CAPABILITIES, Endpoint, Provider
 from rxllm.models.remote.sse import EventStreamDecoder
 from rxllm.models.remote.wire import Reader, Wire
 from rxllm.pump import pump
-from rxllm.requests import ModelInfo, Prompt, Request, as_request
+from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
+from rxllm.stream import Stream
 from rxllm.valve import Valve
 
 __all__ = ["RemoteModel"]
@@ -92,7 +93,7 @@ class RemoteModel:
         """What is known of this model, without asking anybody."""
         return self._info
 
-    def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+    def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """A cold Observable of the answer; see `rxllm.requests.Model.stream`.
 
         Raises:
@@ -108,7 +109,7 @@ class RemoteModel:
                 observer, scheduler, lambda valve: self._answer(request, valve), batched=True
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe, self._info.id)
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         key = self._endpoint.key()

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from rxllm.bridge import run, to_async
+from rxllm.bridge import run
 from rxllm.chunks import End, text_of
+from rxllm.iteration import to_async
 from rxllm.models.registry import model
 from rxllm.models.tiny.corpus import Prompt, json_prompts, story_prompts
 from rxllm.requests import Model

@@ -506,4 +506,4 @@ def test_a_loop_that_was_closed_under_its_streams_holds_no_slot() -> None:
 
 async def test_bad_options_are_refused_at_the_call() -> None:
     with pytest.raises(RxLLMError, match="unknown option 'temprature'"):
-        counting(CountingEngine()).stream("1", temprature=0)
+        counting(CountingEngine()).stream("1", temprature=0)  # type: ignore[call-arg]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,11 +12,11 @@ from hypothesis import strategies as st
 from rxllm.models.local.sampling import Sampler, Sampling, probability, softmax
 from rxllm.requests import as_request
 
-OPEN = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
+OPEN: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
 SCORES = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 
 
-def drawn(number: int = 4000, scores: object = SCORES, **options: float) -> np.ndarray:
+def drawn(number: int = 4000, scores: object = SCORES, **options: Any) -> np.ndarray:
     """How often each token is drawn, as fractions."""
     sampling = Sampling.of(as_request("Hi", seed=1, **{**OPEN, **options}))
     sampler = Sampler(sampling)
@@ -79,7 +81,7 @@ def test_equal_seeds_draw_equal_tokens_and_no_seed_draws_others() -> None:
     ),
 )
 def test_any_options_draw_a_token_of_the_vocabulary(
-    scores: list[float], options: dict[str, float]
+    scores: list[float], options: dict[str, Any]
 ) -> None:
     sampler = Sampler(Sampling.of(as_request("Hi", seed=1, **options)))
     assert 0 <= sampler.sample(np.array(scores, np.float32)) < len(scores)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Reasoning, Token, Usage
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators.analytics import Intervals, Measurement
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual

@@ -6,8 +6,8 @@ import pytest
 import reactivex as rx
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, End, Notice, Progress, Reasoning, Token
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 

@@ -64,7 +64,7 @@ def at_once(*texts: str, error: Exception | None = None) -> Observable[Chunk]:
 
 
 def watched_by(watcher: Watcher) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
-    return watching(lambda _: watcher)
+    return watching("test", lambda _: watcher)
 
 
 def refusing(chunk: Chunk) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Chunk, End, Notice, Progress, Start, Token, Usage
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve, with_valve

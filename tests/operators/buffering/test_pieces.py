@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reactivex import operators as rx_ops
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Start, Token, Usage
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators._graphemes import LONGEST_GRAPHEME, graphemes
 from rxllm.operators.buffering import TextCount

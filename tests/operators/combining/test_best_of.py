@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from reactivex import operators as rxo
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, Usage, text_of
 from rxllm.errors import AllModelsFailedError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Choice
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual

@@ -7,9 +7,9 @@ import reactivex as rx
 from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import End, Token, text_of
 from rxllm.errors import AllModelsFailedError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import RaceResult, StreamSummary
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual

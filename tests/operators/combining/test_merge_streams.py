@@ -9,8 +9,8 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Token, text_of
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.combining.sources import at_once

@@ -8,7 +8,6 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import (
     Batch,
     Chunk,
@@ -23,6 +22,7 @@ from rxllm.chunks import (
     text_of,
 )
 from rxllm.errors import AllModelsFailedError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import RaceResult, StreamSummary
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual

@@ -8,8 +8,8 @@ import reactivex as rx
 from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Chunk, End, Notice, Token, text_of
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Control
 from rxllm.operators.controlling._pausable import _Pausing

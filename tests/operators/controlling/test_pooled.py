@@ -10,9 +10,10 @@ from reactivex.abc import DisposableBase
 from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
-from rxllm.bridge import from_async, to_async
+from rxllm.bridge import from_async
 from rxllm.chunks import Chunk, End, Notice, Token, text_of
 from rxllm.errors import PoolFullError, deserves
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Control, Pool
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from rxllm import operators as ops
-from rxllm.bridge import from_async, to_async
+from rxllm.bridge import from_async
 from rxllm.chunks import Chunk, End, Token, text_of
 from rxllm.errors import StreamStateError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import StreamRegistry
 from rxllm.testing import no_leaks, run_virtual

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from reactivex.subject import Subject
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import (
     Batch,
     Chunk,
@@ -26,6 +25,7 @@ from rxllm.chunks import (
     text_of,
 )
 from rxllm.errors import ContentFilteredError, NoEventLoopError, StreamCancelledError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, Usage, text_of
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators.filtering._redacting import Redacting
 from rxllm.operators.filtering._targets import PatternTarget

@@ -472,7 +472,7 @@ def test_a_request_that_can_not_be_written_down_has_no_key(value: object) -> Non
 
 def test_a_request_that_can_not_be_right_has_no_key() -> None:
     with pytest.raises(BadRequestError, match="temprature"):
-        ops.cache_key(ScriptedModel("Hi"), "Hi", temprature=0)
+        ops.cache_key(ScriptedModel("Hi"), "Hi", temprature=0)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

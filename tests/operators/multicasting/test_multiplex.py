@@ -14,7 +14,7 @@ from reactivex.subject import Subject
 
 import rxllm
 from rxllm import operators as ops
-from rxllm.bridge import from_async, to_async
+from rxllm.bridge import from_async
 from rxllm.chunks import (
     Batch,
     Chunk,
@@ -30,6 +30,7 @@ from rxllm.chunks import (
     text_of,
 )
 from rxllm.errors import LaggedBehindError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Multiplexed
 from rxllm.operators.multicasting._backlogs import OnLag

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from reactivex import Observable
 
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, ErrorInfo, Notice, Reasoning, Start, Token, ToolCall, text_of
@@ -11,6 +10,7 @@ from rxllm.errors import BadRequestError, ConnectionFailedError, StallTimeoutErr
 from rxllm.messages import Message
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Prompt
+from rxllm.stream import Stream
 from rxllm.testing import COMPLETED, Marbles
 
 BROKEN: list[Any] = ["Once", " upon a", ConnectionFailedError("cut")]
@@ -118,7 +118,7 @@ def test_if_the_model_can_not_go_on_the_error_stays_what_it_was(marbles: Marbles
 
 def test_if_the_model_refuses_at_the_call_the_error_stays_too(marbles: Marbles) -> None:
     class NoPrefill(ScriptedModel):
-        def stream(self, prompt: Prompt, **options: Any) -> Observable[Chunk]:
+        def stream(self, prompt: Prompt, **options: Any) -> Stream[Chunk]:
             raise BadRequestError("no prefill")
 
     cut = ConnectionFailedError("cut")
@@ -164,6 +164,6 @@ def test_bad_arguments_are_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="model"):
         ops.complete_partial("tiny", "Hi")  # type: ignore[arg-type]
     with pytest.raises(BadRequestError, match="temperature"):
-        ops.complete_partial(model, "Hi", temprature=0)
+        ops.complete_partial(model, "Hi", temprature=0)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="when"):
         ops.complete_partial(model, "Hi", when=True)  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ import reactivex as rx
 from reactivex import Observable
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token, text_of
 from rxllm.errors import (
     AllModelsFailedError,
@@ -19,6 +18,7 @@ from rxllm.errors import (
     StallTimeoutError,
     TotalTimeoutError,
 )
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 

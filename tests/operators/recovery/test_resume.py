@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Notice, text_of
 from rxllm.errors import (
     ConnectionFailedError,
@@ -14,6 +13,7 @@ from rxllm.errors import (
     StallTimeoutError,
     TruncatedStreamError,
 )
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 

@@ -10,9 +10,9 @@ from reactivex.disposable import Disposable
 
 from rxllm import errors
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token, text_of
 from rxllm.errors import RateLimitError, RxLLMError, deserves
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import as_request
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual

@@ -6,9 +6,9 @@ import pytest
 import reactivex as rx
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, End, Json, Notice, Progress, Reasoning, Start, Token, ToolCall
 from rxllm.errors import FirstTokenTimeoutError, StallTimeoutError, TotalTimeoutError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 

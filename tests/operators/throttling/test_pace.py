@@ -8,8 +8,8 @@ from hypothesis import given
 from reactivex import operators as rx_ops
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Start, Token, text_of
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import clock_of, with_valve

@@ -7,8 +7,8 @@ import reactivex as rx
 from hypothesis import given
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, End, Notice, Reasoning, Start, Token, text_of
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators._graphemes import graphemes
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual

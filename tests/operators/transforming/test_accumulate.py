@@ -8,8 +8,8 @@ from hypothesis import given
 from reactivex import operators as rx_ops
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, End, Notice, Reasoning, Start, Token, Usage
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Accumulated
 from rxllm.operators.transforming import _accumulate

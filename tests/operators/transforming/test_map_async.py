@@ -12,9 +12,10 @@ from reactivex import Observable, Subject
 from reactivex import operators as rx_ops
 
 from rxllm import operators as ops
-from rxllm.bridge import from_async, to_async
+from rxllm.bridge import from_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, ToolCall, text_of
 from rxllm.errors import NoEventLoopError, StreamCancelledError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel, Step
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.transforming.asynchronous import Subscriber, run

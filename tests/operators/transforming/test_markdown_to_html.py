@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, Usage, encode
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Html
 from rxllm.operators.transforming._markdown import Markdown

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxllm import operators as ops
-from rxllm.bridge import to_async
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, ToolCall
 from rxllm.errors import MalformedStreamError
+from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel, Step
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.texts import TEXTS, events_of

@@ -11,13 +11,13 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
-from rxllm.sinks._result import Recorder, Result
-from rxllm.valve import StreamScheduler, Valve
+from rxllm.result import Recorder, Result
+from rxllm.valve import StreamScheduler, Valve, report_failure
 
-__all__ = ["Consumption", "check_function", "check_stream", "consume"]
+__all__ = ["Consumer", "check_function", "check_stream", "consume"]
 
 
-class Consumption:
+class Consumer:
     """One subscription of a sink. Made in a running event loop; `run` it once.
 
     Args:
@@ -37,7 +37,8 @@ class Consumption:
         on_chunk: Callable[[Chunk], object] | None = None,
         valve: Valve | None = None,
     ) -> None:
-        self.record = Recorder(asyncio.get_running_loop().time)
+        self._loop = asyncio.get_running_loop()
+        self.record = Recorder(self._loop.time)
         self.error: Exception | None = None
         self._stream = stream
         self._on_chunk = on_chunk
@@ -51,9 +52,10 @@ class Consumption:
 
         Raises:
             Exception: the stream's error, with the text so far in `partial` if it is an
-                `RxLLMError` without one; or what `on_chunk` raised.
+                `RxLLMError` without one; or what `on_chunk` or an
+                operator on the way raised.
         """
-        scheduler = StreamScheduler(asyncio.get_running_loop(), self._valve)
+        scheduler = StreamScheduler(self._loop, self._valve, self.fail)
         try:
             if not self._ended.is_set():
                 self._subscription.disposable = self._stream.subscribe(
@@ -75,8 +77,13 @@ class Consumption:
             self._end(self.record.result(cancelled=True))
 
     def fail(self, error: Exception) -> None:
-        """Dispose at once; `run` raises `error`."""
-        if not self._ended.is_set():
+        """Dispose at once; `run` raises `error`, which is not one of the stream.
+
+        After the end it is reported to the loop's exception handler.
+        """
+        if self._ended.is_set():
+            report_failure(self._loop, error)
+        else:
             self._end(error)
 
     def _on_next(self, chunk: Chunk) -> None:
@@ -110,7 +117,7 @@ class Consumption:
         try:
             self._subscription.dispose()
         except Exception as error:  # it must not keep others from being cleaned up
-            asyncio.get_running_loop().call_exception_handler(
+            self._loop.call_exception_handler(
                 {"message": "an operator raised while its stream was disposed", "exception": error}
             )
 
@@ -120,10 +127,10 @@ async def consume(
 ) -> Result:
     """Subscribe to `stream`, call `on_chunk` with each chunk, and return the result.
 
-    Errors are those of `Consumption.run`; cancelling the task that awaits this disposes the stream
+    Errors are those of `Consumer.run`; cancelling the task that awaits this disposes the stream
     at once, and waits for its clean-up.
     """
-    return await Consumption(stream, on_chunk).run()
+    return await Consumer(stream, on_chunk).run()
 
 
 def check_stream(stream: object, sink: str) -> None:

@@ -1,0 +1,473 @@
+"""`Stream`: the Observable that models, operators and combining functions give."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from functools import cached_property
+from typing import Any, Final, TypeAlias, TypeVar, overload
+
+from reactivex import ConnectableObservable, Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.internal import default_error
+from reactivex.scheduler import CurrentThreadScheduler
+
+from rxllm.chunks import Chunk
+from rxllm.consumer import consume
+from rxllm.iteration import to_async, to_sync
+from rxllm.result import Result
+
+__all__ = ["Stream", "as_stream"]
+
+_T = TypeVar("_T", covariant=True)
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+_C = TypeVar("_C")
+_D = TypeVar("_D")
+_E = TypeVar("_E")
+_F = TypeVar("_F")
+_G = TypeVar("_G")
+_H = TypeVar("_H")
+_I = TypeVar("_I")
+_J = TypeVar("_J")
+_K = TypeVar("_K")
+_Z = TypeVar("_Z")
+_S = TypeVar("_S", bound="Stream[Any] | ConnectableObservable[Any]")
+
+_Op: TypeAlias = Callable[[_In], _Out]
+
+
+class Stream(Observable[_T]):
+    """A cold Observable that can also be read in the ways of Python.
+
+    ::
+
+        async for chunk in stream: ...      # in a coroutine; see `to_async`
+        result = await stream               # the `Result`, of a stream of chunks
+        for chunk in stream: ...            # without an event loop; see `to_sync`
+        shaped = stream.pipe(ops.stop_on("\n"), ops.measure(print))
+
+    Each of these subscribes, and so asks the model. Leaving a `for` stops the model at once;
+    leaving an `async for` stops it when Python collects the iterator, which may be late: use
+    `async with contextlib.aclosing(aiter(stream)) as chunks` where it matters.
+
+    Its subscriptions have one link where RxPY has an observer that looks at every item (see
+    `subscribe`). RxPY's operators work on it, and `pipe` makes a `Stream` of what they give.
+
+    Args:
+        subscribe: starts a subscription, as for `Observable`. It calls `observer.on_next(item)`,
+            and must not keep the bound method `observer.on_next` for later calls: after the
+            subscription has ended that one would still send.
+        name: what it is, for `repr`.
+    """
+
+    def __init__(
+        self,
+        subscribe: Callable[
+            [abc.ObserverBase[_T], abc.SchedulerBase | None],
+            abc.DisposableBase | Callable[[], None],
+        ],
+        name: str,
+    ) -> None:
+        # Not `super().__init__`: it would make a lock for each stream, which few ever need.
+        self._subscribe = subscribe  # type: ignore[assignment]
+        self._name = name
+
+    @cached_property
+    def lock(self) -> threading.RLock:  # type: ignore[override]
+        """What some operators of RxPY synchronise with."""
+        return threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"<Stream {self._name}>"
+
+    def __aiter__(self) -> AsyncGenerator[_T, None]:
+        return to_async(self)
+
+    def __iter__(self) -> Generator[_T, None, None]:
+        return to_sync(self)
+
+    def __await__(self: Stream[Chunk]) -> Generator[Any, None, Result]:  # type: ignore[override]
+        """Read the stream to its end.
+
+        Raises:
+            RxLLMError: the stream failed; the text so far is in `partial`.
+            TypeError: what it sends are not chunks (behind `ops.text()`, say).
+        """
+        return consume(self).__await__()
+
+    def subscribe(
+        self,
+        on_next: abc.ObserverBase[_T] | abc.OnNext[_T] | None = None,
+        on_error: abc.OnError | None = None,
+        on_completed: abc.OnCompleted | None = None,
+        *,
+        scheduler: abc.SchedulerBase | None = None,
+    ) -> abc.DisposableBase:
+        """As `Observable.subscribe`, in all that it promises.
+
+        An exception out of one of the callbacks goes to the sink (through its `StreamScheduler`),
+        to the loop's exception handler if there is none, and never to `on_error`: it is no failure
+        of the model, which a retry would ask again. A source that other code pushes into, such as
+        a `Subject`, raises it into that code, as RxPY does.
+        """
+        link = _Link(*_callbacks(on_next, on_error, on_completed))
+
+        def start(*_: object) -> None:
+            try:
+                upstream = self._subscribe_core(link, scheduler)
+            except Exception as error:
+                if not link.fail(error):
+                    raise
+            else:
+                link.hold(upstream)
+
+        # As RxPY has it: what a source schedules on the current thread begins once all of the
+        # outermost subscription is set up, and can be disposed.
+        current_thread = CurrentThreadScheduler.singleton()
+        if current_thread.schedule_required():
+            current_thread.schedule(start)
+        else:
+            start()
+        return link
+
+    # fmt: off
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(self, a: _Op[Stream[_T], Observable[_Z]], /) -> Stream[_Z]: ...
+    @overload
+    def pipe(self, a: _Op[Stream[_T], _Z], /) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(self, a: _Op[Stream[_T], _A], b: _Op[_A, Observable[_Z]], /) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C],
+        d: _Op[_C, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H],
+        i: _Op[_H, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, Observable[_Z]],
+        /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, _J], k: _Op[_J, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, _J], k: _Op[_J, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, _J], k: _Op[_J, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, _J], k: _Op[_J, _K], m: _Op[_K, _S], /
+    ) -> _S: ...
+    @overload
+    def pipe(
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, _J], k: _Op[_J, _K], m: _Op[_K, Observable[_Z]], /
+    ) -> Stream[_Z]: ...
+    @overload
+    def pipe(  # type: ignore[overload-overlap]
+        self, a: _Op[Stream[_T], _A], b: _Op[_A, _B], c: _Op[_B, _C], d: _Op[_C, _D],
+        e: _Op[_D, _E], f: _Op[_E, _F], g: _Op[_F, _G], h: _Op[_G, _H], i: _Op[_H, _I],
+        j: _Op[_I, _J], k: _Op[_J, _K], m: _Op[_K, _Z], /
+    ) -> _Z: ...
+    @overload
+    def pipe(self, *operators: _Op[Observable[_T], Observable[_T]]) -> Stream[_T]: ...
+    # fmt: on
+
+    def pipe(self, *operators: Callable[[Any], Any]) -> Any:
+        """Put operators behind this stream, from left to right.
+
+        What an operator of RxPY or a function of your own gives becomes a `Stream` too, which
+        subscribes to it as RxPY does. A `ConnectableObservable` and what is not an Observable (the
+        future of `to_future`, the list of `partition`) come out as they are. Types are kept for up
+        to twelve operators, and beyond that for those that keep the type of the items.
+
+        Raises:
+            TypeError: something is not an operator: a function of `rxllm.operators` that was not
+                called, a stream, a list, `None`.
+        """
+        for position, operator in enumerate(operators, 1):
+            _check_operator(operator, position)
+        value: Any = self
+        for operator in operators:
+            value = operator(value)
+            if isinstance(value, Observable):
+                value = as_stream(value, _name_of(operator))
+        return value
+
+
+def as_stream(observable: Observable[_Out], name: str) -> Stream[_Out]:
+    """A `Stream` of what another Observable sends, or `observable` itself if it is one.
+
+    It subscribes as that Observable does, so any subscribe function is safe behind it. A
+    `ConnectableObservable` is left as it is too.
+    """
+    if isinstance(observable, Stream | ConnectableObservable):
+        return observable  # type: ignore[return-value]
+    return _Foreign(observable, name)
+
+
+class _Foreign(Stream[_T]):
+    """A `Stream` that subscribes through the Observable behind it."""
+
+    def __init__(self, observable: Observable[_T], name: str) -> None:
+        self._observable = observable
+        self._name = name
+
+    @property
+    def lock(self) -> threading.RLock:  # type: ignore[override]
+        return self._observable.lock
+
+    def subscribe(
+        self,
+        on_next: abc.ObserverBase[_T] | abc.OnNext[_T] | None = None,
+        on_error: abc.OnError | None = None,
+        on_completed: abc.OnCompleted | None = None,
+        *,
+        scheduler: abc.SchedulerBase | None = None,
+    ) -> abc.DisposableBase:
+        given = _callbacks(on_next, on_error, on_completed)
+        return self._observable.subscribe(*given, scheduler=scheduler)
+
+
+class _Link(abc.ObserverBase[Any], abc.DisposableBase):
+    """One subscription: the observer to upstream, the disposable to downstream.
+
+    `on_next` is the subscriber's own function until the link is cut, and then does nothing.
+    """
+
+    __slots__ = ("_on_completed", "_on_error", "_upstream", "on_next")
+
+    on_next: Callable[[Any], None]  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        on_next: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
+        on_completed: Callable[[], None],
+    ) -> None:
+        self.on_next = on_next
+        self._on_error = on_error
+        self._on_completed = on_completed
+        self._upstream: abc.DisposableBase | None = None
+
+    def hold(self, upstream: Any) -> None:
+        """Dispose `upstream` when the link is cut: now, if it is."""
+        held = upstream if hasattr(upstream, "dispose") else Disposable(upstream)
+        if self._on_error is _nothing:
+            held.dispose()
+        else:
+            self._upstream = held
+
+    def on_error(self, error: Exception) -> None:
+        on_error = self._on_error
+        self._cut()
+        try:
+            on_error(error)
+        finally:
+            self.dispose()
+
+    def on_completed(self) -> None:
+        on_completed = self._on_completed
+        self._cut()
+        try:
+            on_completed()
+        finally:
+            self.dispose()
+
+    def fail(self, error: Exception) -> bool:
+        """Report that subscribing has failed; False if nobody is subscribed any more."""
+        if self._on_error is _nothing:
+            return False
+        self.on_error(error)
+        return True
+
+    def dispose(self) -> None:
+        self._cut()
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.dispose()
+
+    def _cut(self) -> None:
+        self.on_next = self._on_error = self._on_completed = _nothing
+
+
+def _nothing(*_: object) -> None:
+    """For a link that is cut."""
+
+
+def _callbacks(on_next: Any, on_error: Any, on_completed: Any) -> tuple[Any, Any, Any]:
+    """The three functions of a subscriber, which may be an observer."""
+    observer = on_next
+    if isinstance(observer, _Link):  # its `on_next` changes: it is looked up at each item
+        return lambda item: observer.on_next(item), observer.on_error, observer.on_completed
+    if callable(getattr(observer, "on_next", None)):
+        return observer.on_next, observer.on_error, observer.on_completed
+    return on_next or _nothing, on_error or default_error, on_completed or _nothing
+
+
+_CATALOGUES: Final = ("rxllm.operators", "reactivex.operators")
+
+
+def _check_operator(operator: Any, position: int) -> None:
+    if not callable(operator):
+        hint = ""
+        if isinstance(operator, Observable):
+            hint = "; to put streams together, see rxllm.operators.merge_streams and its neighbours"
+        elif isinstance(operator, list | tuple):
+            hint = "; write pipe(*operators)"
+        raise TypeError(f"pipe takes operators; argument {position} is {operator!r}{hint}")
+    module = getattr(operator, "__module__", None) or ""
+    name = getattr(operator, "__qualname__", "_")
+    if module.startswith(_CATALOGUES) and "<locals>" not in name and not name.startswith("_"):
+        raise TypeError(
+            f"pipe takes operators; argument {position} is the function {name} that makes one: "
+            f"call it, as in pipe({name}(...))"
+        )
+
+
+def _name_of(operator: Any) -> str:
+    """What an operator calls itself; those of RxPY are curried functions."""
+    name: str = getattr(operator, "__qualname__", type(operator).__name__)
+    if name.startswith("curry_flip."):
+        for cell in operator.__closure__ or ():
+            name = getattr(cell.cell_contents, "__name__", name)
+    return name.split(".<locals>")[0].strip("_<>")

@@ -1,0 +1,193 @@
+"""`for` over a stream: one background loop in a process, to its exit, over a fork, under Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import Any
+
+import pytest
+
+import rxllm
+from rxllm.background import background_loop
+from rxllm.errors import StreamCancelledError
+from rxllm.models.scripted import ScriptedModel
+
+STORY = ["Once", " upon", " a", " time"]
+
+
+def run_program(source: str, *, code: int = 0) -> list[str]:
+    """The lines that a program prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr if code == 0 else "") == (code, "")
+    return done.stdout.splitlines()
+
+
+def test_all_readers_share_one_loop_and_its_thread() -> None:
+    threads: set[str] = set()
+
+    def note(_: object) -> None:
+        threads.add(threading.current_thread().name)
+
+    for _ in range(2):
+        list(ScriptedModel(STORY).stream("Hi").pipe(rxllm.operators.measure(note)))
+    assert threads == {"rxllm background"}
+    assert background_loop() is background_loop()
+
+
+def test_the_body_runs_on_the_thread_of_the_caller() -> None:
+    for _ in ScriptedModel(STORY).stream("Hi"):
+        assert threading.current_thread() is threading.main_thread()
+
+
+def test_many_threads_read_at_once() -> None:
+    texts: list[str] = []
+
+    def read() -> None:
+        chunks = ScriptedModel(STORY, delay=0.001).stream("Hi")
+        texts.append("".join(chunk.text for chunk in chunks if isinstance(chunk, rxllm.Token)))
+
+    threads = [threading.Thread(target=read) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert texts == ["Once upon a time"] * 10
+
+
+def test_an_iterator_collected_on_the_background_thread_does_not_wait_for_itself() -> None:
+    model = ScriptedModel(STORY, delay=60)
+    iterator: Any = iter(model.stream("Hi"))
+    next(iterator)
+    held = [iterator]
+    del iterator
+
+    async def collect() -> None:
+        held.clear()
+        gc.collect()
+
+    asyncio.run_coroutine_threadsafe(collect(), background_loop().loop).result(5)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), background_loop().loop).result(5)
+    assert model.cancelled == 1
+
+
+def test_streams_that_live_at_exit_are_stopped() -> None:
+    assert run_program(
+        """
+        import asyncio, rxllm
+
+        async def source():
+            try:
+                while True:
+                    yield "x"
+                    await asyncio.sleep(0.001)
+            finally:
+                print("cleaned up", flush=True)
+
+        iterator = iter(rxllm.from_async(source))
+        print(next(iterator))
+        """
+    ) == ["x", "cleaned up"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_has_a_loop_of_its_own() -> None:
+    assert run_program(
+        """
+        import os, rxllm
+        from rxllm.models.scripted import ScriptedModel
+
+        def read():
+            return len(list(ScriptedModel("Hi").stream("Hi")))
+
+        print(read(), flush=True)
+        child = os.fork()
+        if child == 0:
+            print(read(), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(read(), flush=True)
+        """
+    ) == ["4", "4", "4"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_stream_of_the_parent_is_an_error_in_a_fork_and_goes_on_in_the_parent() -> None:
+    assert run_program(
+        """
+        import os, rxllm
+        from rxllm.models.scripted import ScriptedModel
+
+        iterator = iter(ScriptedModel(["a", "b"]).stream("Hi"))
+        next(iterator)
+        child = os.fork()
+        if child == 0:
+            try:
+                next(iterator)
+            except rxllm.errors.StreamCancelledError as error:
+                print(error, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(len(list(iterator)), flush=True)
+        """
+    ) == ["a stream can't be read on in a forked process", "4"]
+
+
+def test_ctrl_c_stops_the_model_and_is_raised() -> None:
+    assert run_program(
+        """
+        import signal, rxllm
+        from rxllm.models.scripted import ScriptedModel
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        model = ScriptedModel(["a", "b"], delay=60, first_delay=0)
+        try:
+            for chunk in model.stream("Hi"):
+                if isinstance(chunk, rxllm.Token):
+                    signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("interrupted", model.cancelled)
+        """
+    ) == ["interrupted 1"]
+
+
+def test_ctrl_c_reaches_a_loop_that_waits_for_a_chunk() -> None:
+    assert run_program(
+        """
+        import os, signal, threading, time, rxllm
+        from rxllm.models.scripted import ScriptedModel
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        model = ScriptedModel(["a"], delay=60)
+
+        def interrupt():
+            while not model.active:
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        try:
+            for chunk in model.stream("Hi"):
+                pass
+        except KeyboardInterrupt:
+            print("interrupted", model.cancelled)
+        """
+    ) == ["interrupted 1"]
+
+
+def test_a_stream_that_is_cancelled_from_outside_is_an_error_and_does_not_hang() -> None:
+    async def source() -> Any:
+        yield 1
+        raise asyncio.CancelledError
+
+    iterator = iter(rxllm.from_async(source))
+    assert next(iterator) == 1
+    with pytest.raises(StreamCancelledError):
+        next(iterator)

@@ -1,0 +1,445 @@
+"""`Stream`: three ways to read it, a `pipe` that refuses mistakes, subscriptions as in RxPY."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex import ConnectableObservable, Observable, Subject, abc
+from reactivex import operators as rxo
+from reactivex.disposable import Disposable
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.chunks import Chunk, End, Start, Token
+from rxllm.errors import StreamError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.result import Result
+from rxllm.stream import Stream, as_stream
+from rxllm.testing import no_leaks, run_virtual
+
+STORY = ["Once", " upon", " a", " time"]
+
+
+def story() -> tuple[ScriptedModel, Stream[Any]]:
+    model = ScriptedModel(STORY, name="story")
+    return model, model.stream("Hi")
+
+
+def texts(chunks: list[Any]) -> list[str]:
+    return [chunk.text for chunk in chunks if isinstance(chunk, Token)]
+
+
+class TestReading:
+    """`async for`, `await` and `for`."""
+
+    async def test_async_for_gives_the_chunks(self) -> None:
+        model, stream = story()
+        assert texts([chunk async for chunk in stream]) == STORY
+        assert (model.completed, model.active) == (1, 0)
+
+    async def test_await_gives_the_result(self) -> None:
+        _, stream = story()
+        result = await stream
+        assert isinstance(result, Result)
+        assert (result.text, result.finish_reason) == ("Once upon a time", "stop")
+
+    def test_for_gives_the_chunks_without_a_loop_of_ones_own(self) -> None:
+        model, stream = story()
+        assert texts(list(stream)) == STORY
+        assert (model.completed, model.active) == (1, 0)
+
+    async def test_each_reading_asks_the_model_again(self) -> None:
+        model, stream = story()
+        await stream
+        assert [chunk async for chunk in stream]
+        assert len(model.requests) == 2
+
+    async def test_await_raises_the_error_with_the_text_so_far(self) -> None:
+        stream = ScriptedModel(["Once", StreamError("cut")]).stream("Hi")
+        with pytest.raises(StreamError, match="cut") as raised:
+            await stream
+        assert raised.value.partial == "Once"
+
+    async def test_async_for_raises_the_error_behind_the_chunks(self) -> None:
+        heard = []
+        with pytest.raises(StreamError, match="cut"):
+            async for chunk in ScriptedModel(["Once", StreamError("cut")]).stream("Hi"):
+                heard.append(chunk)
+        assert texts(heard) == ["Once"]
+
+    def test_for_raises_the_error_behind_the_chunks(self) -> None:
+        heard = []
+        with pytest.raises(StreamError, match="cut"):
+            for chunk in ScriptedModel(["Once", StreamError("cut")]).stream("Hi"):
+                heard.append(chunk)  # noqa: PERF402 - the error has to come behind them
+        assert texts(heard) == ["Once"]
+
+    async def test_only_a_stream_of_chunks_makes_a_result(self) -> None:
+        _, stream = story()
+        with pytest.raises(TypeError, match="stream of chunks"):
+            await stream.pipe(ops.text())  # type: ignore[misc]
+
+    async def test_for_inside_of_an_event_loop_says_async_for(self) -> None:
+        model, stream = story()
+        with pytest.raises(TypeError, match="async for"):
+            for _ in stream:
+                pass
+        with pytest.raises(TypeError, match="async for"):
+            list(stream)
+        assert not model.requests
+
+    async def test_several_at_once_by_gather(self) -> None:
+        model, stream = story()
+        async with no_leaks():
+            results = await asyncio.gather(stream, model.stream("You"), model.stream("They"))
+        assert [result.text for result in results] == ["Once upon a time"] * 3
+        assert len(model.requests) == 3
+
+
+class TestLeaving:
+    """Who leaves the loop stops the model."""
+
+    async def test_async_for_with_aclosing(self) -> None:
+        model = ScriptedModel(STORY, delay=60)
+        async with no_leaks():
+            async with contextlib.aclosing(aiter(model.stream("Hi"))) as chunks:
+                async for _ in chunks:
+                    break
+            assert (model.cancelled, model.active) == (1, 0)
+
+    def test_breaking_out_of_a_for_stops_the_model_at_once(self) -> None:
+        model = ScriptedModel(STORY, delay=60)
+        for _ in model.stream("Hi"):
+            break
+        assert (model.cancelled, model.active) == (1, 0)
+
+    def test_so_does_an_exception_in_its_body(self) -> None:
+        model = ScriptedModel(STORY, delay=60)
+        with pytest.raises(LookupError):
+            for _ in model.stream("Hi"):
+                raise LookupError
+        assert (model.cancelled, model.active) == (1, 0)
+
+    def test_an_iterator_that_was_not_begun_asks_nobody(self) -> None:
+        model, stream = story()
+        iterator = iter(stream)
+        del iterator
+        assert not model.requests
+
+
+class TestDemand:
+    """A reader that is busy holds the source."""
+
+    @staticmethod
+    def counted() -> tuple[list[int], Stream[int]]:
+        pulled: list[int] = []
+
+        async def source() -> Any:
+            for number in range(1000):
+                pulled.append(number)
+                yield number
+
+        return pulled, rxllm.from_async(source)
+
+    async def test_async_for(self) -> None:
+        pulled, stream = self.counted()
+        async with contextlib.aclosing(aiter(stream)) as numbers:
+            async for _ in numbers:
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                break
+            assert len(pulled) <= 18
+
+    def test_for(self) -> None:
+        pulled, stream = self.counted()
+        for number in stream:
+            # 16 wait, one is on its way, and this one; another 8 were asked for at half of these.
+            assert len(pulled) <= number + 1 + 16 + 1
+            if number == 300:
+                break
+
+    def test_for_takes_all_that_a_source_without_demand_pushes(self) -> None:
+        assert list(as_stream(rx.range(500), "range")) == list(range(500))
+
+
+def test_repr_says_what_it_is() -> None:
+    _, stream = story()
+    assert repr(stream) == "<Stream story>"
+    assert repr(stream.pipe(ops.measure(print))) == "<Stream measure>"
+    assert repr(stream.pipe(ops.words(), ops.words())) == "<Stream words>"
+    assert repr(stream.pipe(rxo.map(str))) == "<Stream map>"
+    assert repr(ops.merge_streams(stream, stream)) == "<Stream merge_streams>"
+
+    def mine(source: Observable[Any]) -> Observable[Any]:
+        return Observable(lambda observer, _: source.subscribe(observer))
+
+    assert repr(stream.pipe(mine)) == "<Stream test_repr_says_what_it_is>"
+
+
+class TestPipe:
+    """What `pipe` takes and gives."""
+
+    def test_without_operators_it_is_the_stream(self) -> None:
+        _, stream = story()
+        assert stream.pipe() is stream
+
+    async def test_what_an_operator_of_rxpy_gives_is_a_stream(self) -> None:
+        _, stream = story()
+        tokens = stream.pipe(rxo.filter(lambda chunk: isinstance(chunk, Token)), rxo.take(2))
+        assert isinstance(tokens, Stream)
+        assert texts([chunk async for chunk in tokens]) == STORY[:2]
+
+    async def test_so_is_what_a_function_of_ones_own_gives(self) -> None:
+        def mine(source: Observable[Any]) -> Observable[Any]:
+            return Observable(lambda observer, scheduler: source.subscribe(observer))
+
+        _, stream = story()
+        piped = stream.pipe(mine)
+        assert isinstance(piped, Stream)
+        assert (await piped).text == "Once upon a time"
+
+    def test_a_function_of_ones_own_is_given_a_stream_wherever_it_stands(self) -> None:
+        given: list[object] = []
+
+        def mine(source: Stream[Any]) -> Stream[Any]:
+            given.append(source)
+            return source
+
+        _, stream = story()
+        stream.pipe(rxo.take(1), mine, ops.words(), mine)  # type: ignore[misc]
+        assert all(isinstance(source, Stream) for source in given)
+
+    def test_a_connectable_observable_comes_out_as_it_is(self) -> None:
+        _, stream = story()
+        assert type(stream.pipe(rxo.publish())) is ConnectableObservable
+
+    async def test_what_is_not_an_observable_comes_out_as_it_is(self) -> None:
+        _, stream = story()
+        assert isinstance(stream.pipe(rxo.to_future()), asyncio.Future)
+        parts = stream.pipe(rxo.partition(lambda chunk: isinstance(chunk, Token)))
+        assert isinstance(parts, list)
+
+    def test_what_multiplex_gives_keeps_its_own_class(self) -> None:
+        _, stream = story()
+        assert stream.pipe(ops.multiplex()).lags == []
+
+    async def test_more_than_twelve_operators(self) -> None:
+        _, stream = story()
+        assert (await stream.pipe(*[ops.drop_blank()] * 20)).text == "Once upon a time"
+
+    @pytest.mark.parametrize(
+        ("argument", "words"),
+        [
+            (ops.measure, r"argument 2 is the function measure .* pipe\(measure\(\.\.\.\)\)"),
+            (ops.stop_on, r"pipe\(stop_on\(\.\.\.\)\)"),
+            (ops.merge_streams, r"pipe\(merge_streams\(\.\.\.\)\)"),
+            (ops.Pool, r"pipe\(Pool\(\.\.\.\)\)"),
+            (rxo.map, r"pipe\(map\(\.\.\.\)\)"),
+            (None, "argument 2 is None"),
+            ("text", "argument 2 is 'text'"),
+            (ops.Pool(1), "argument 2 is Pool"),
+            ([ops.words()], r"pipe\(\*operators\)"),
+            (rx.empty(), "merge_streams"),
+        ],
+    )
+    def test_what_is_not_an_operator_is_refused(self, argument: Any, words: str) -> None:
+        model, stream = story()
+        with pytest.raises(TypeError, match=words):
+            stream.pipe(ops.words(), argument)
+        with pytest.raises(TypeError, match="argument 1"):
+            stream.pipe(argument, ops.words())
+        assert not model.requests
+
+
+class TestEverythingGivesAStream:
+    """Models, operators, combining functions, `from_async`."""
+
+    def test_models(self) -> None:
+        assert isinstance(rxllm.model("tiny").stream("Hi"), Stream)
+        assert isinstance(rxllm.model("openai/x", api_key="k").stream("Hi"), Stream)
+        assert isinstance(rxllm.Router(["tiny"]).stream("Hi"), Stream)
+        assert isinstance(ScriptedModel("Hi").stream("Hi"), Stream)
+
+    @pytest.mark.parametrize("name", sorted(ops.__all__))
+    def test_operators_and_combining_functions_say_so(self, name: str) -> None:
+        function = getattr(ops, name)
+        if not inspect.isfunction(function):
+            return
+        gives = function.__annotations__["return"]
+        assert "Observable" not in gives.removeprefix("Callable[[Observable[Chunk]], ")
+
+
+def modules() -> list[Path]:
+    root = Path(rxllm.__file__).parent
+    ours = [path for path in root.rglob("*.py") if "operators" not in path.parts[-3:]]
+    return sorted({*ours, *(root.parent / "operators").rglob("*.py")})
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_nobody_keeps_the_on_next_of_an_observer(path: Path) -> None:
+    """A link's `on_next` is its subscriber's own function: kept, it would outlive the link."""
+    tree = ast.parse(path.read_text())
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    kept = [
+        f"{path}:{node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "on_next"
+        and ast.unparse(node.value).split(".")[-1].lstrip("_") == "observer"
+        and id(node) not in called
+        and path.name != "stream.py"
+    ]
+    assert not kept
+
+
+class TestSubscriptions:
+    """A link does what RxPY's observer does."""
+
+    @staticmethod
+    def played(make: Callable[[Any], Observable[int]], events: list[str]) -> list[object]:
+        """What a subscriber hears while `events` happen, and whether upstream was disposed."""
+        heard: list[object] = []
+        source: list[abc.ObserverBase[int]] = []
+
+        def subscribe(observer: abc.ObserverBase[int], _: object = None) -> abc.DisposableBase:
+            source.append(observer)
+            return Disposable(lambda: heard.append("disposed"))
+
+        def raises() -> None:
+            raise LookupError
+
+        subscription = make(subscribe).subscribe(
+            lambda item: raises() if item < 0 else heard.append(item),
+            lambda error: heard.append(repr(error)),
+            lambda: heard.append("completed"),
+        )
+        for number, event in enumerate(events):
+            with contextlib.suppress(LookupError):
+                match event:
+                    case "next":
+                        source[0].on_next(number)
+                    case "raise":
+                        source[0].on_next(-1)
+                    case "error":
+                        source[0].on_error(ValueError(number))
+                    case "complete":
+                        source[0].on_completed()
+                    case "dispose":
+                        subscription.dispose()
+        return heard
+
+    @given(st.lists(st.sampled_from(["next", "raise", "error", "complete", "dispose"]), max_size=6))
+    def test_as_in_rxpy_whatever_happens(self, events: list[str]) -> None:
+        expected = self.played(lambda subscribe: Observable(subscribe), events)
+        assert self.played(lambda subscribe: Stream(subscribe, "test"), events) == expected
+
+    def test_an_error_of_subscribing_is_an_error_of_the_stream(self) -> None:
+        def subscribe(*_: object) -> abc.DisposableBase:
+            raise ValueError("no")
+
+        errors: list[Exception] = []
+        Stream(subscribe, "test").subscribe(on_error=errors.append)
+        assert str(errors[0]) == "no"
+
+    def test_a_function_is_as_good_as_a_disposable(self) -> None:
+        disposed: list[bool] = []
+        stream: Stream[int] = Stream(lambda *_: lambda: disposed.append(True), "test")
+        stream.subscribe().dispose()
+        assert disposed == [True]
+
+    def test_what_ends_while_it_subscribes_is_disposed(self) -> None:
+        disposed: list[bool] = []
+
+        def subscribe(observer: abc.ObserverBase[int], _: object = None) -> abc.DisposableBase:
+            observer.on_completed()
+            return Disposable(lambda: disposed.append(True))
+
+        Stream(subscribe, "test").subscribe()
+        assert disposed == [True]
+
+    def test_without_on_error_the_error_is_raised(self) -> None:
+        subject: Subject[int] = Subject()
+        as_stream(subject, "test").subscribe()
+        with pytest.raises(LookupError):
+            subject.on_error(LookupError())
+
+    def test_an_observer_is_as_good_as_three_functions(self) -> None:
+        heard: list[object] = []
+        subject: Subject[object] = Subject()
+        subject.subscribe(heard.append, heard.append, lambda: heard.append("completed"))
+        as_stream(rx.of(1, 2), "test").subscribe(subject)
+        assert heard == [1, 2, "completed"]
+
+    @pytest.mark.parametrize("operators", [[], [ops.drop_blank()], [rxo.map(lambda item: item)]])
+    def test_a_link_that_observes_another_stream_is_cut_for_it_too(self, operators: Any) -> None:
+        """An operator may hand its observer up: what comes after the end stays unheard."""
+        pushing: list[Callable[[], object]] = []
+
+        def push(observer: abc.ObserverBase[Token], _: object = None) -> abc.DisposableBase:
+            pushing.append(
+                lambda: [observer.on_next(Token(letter)) for letter in "abcdef"] and None
+            )
+            return Disposable()
+
+        inner = Stream(push, "inner").pipe(*operators)
+        outer: Stream[Token] = Stream(
+            lambda observer, _: inner.subscribe(observer) and Disposable(), "outer"
+        )
+        heard: list[str] = []
+
+        def on_next(token: Token) -> None:
+            heard.append(token.text)
+            if len(heard) == 2:
+                subscription.dispose()
+
+        subscription = outer.subscribe(on_next)
+        pushing[0]()
+        assert heard == ["a", "b"]
+
+    async def test_an_operator_that_keeps_on_next_is_safe_behind_pipe(self) -> None:
+        """As RxPY's own may: they are given an observer of RxPY."""
+
+        def keeping(source: Observable[Token]) -> Observable[Token]:
+            def subscribe(
+                observer: abc.ObserverBase[Token], scheduler: abc.SchedulerBase | None = None
+            ) -> abc.DisposableBase:
+                return source.subscribe(observer.on_next, scheduler=scheduler)
+
+            return Observable(subscribe)
+
+        heard: list[Token] = []
+        tokens = [Token(letter) for letter in "abcdef"]
+        stream = as_stream(rx.from_iterable(tokens), "tokens").pipe(keeping, rxo.take(2))
+        stream.subscribe(heard.append)
+        await asyncio.sleep(0)
+        assert heard == tokens[:2]
+
+    def test_few_streams_need_a_lock(self) -> None:
+        _, stream = story()
+        assert "lock" not in vars(stream)
+        with stream.lock:
+            assert stream.lock is stream.lock
+
+
+def test_a_plain_observable_is_read_as_well() -> None:
+    chunks: Observable[Chunk] = rx.of(Start("1", "m"), Token("Once"), End("stop"))
+    assert rxllm.run(chunks).text == "Once"
+    assert rxllm.run(rxllm.sinks.collect(chunks)).text == "Once"
+
+
+def test_a_stream_runs_in_virtual_time() -> None:
+    async def main() -> float:
+        await ScriptedModel(STORY, delay=60).stream("Hi")
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == 240
