@@ -85,7 +85,7 @@ def text_operator(
             )
             return reading.upstream
 
-        return Stream(subscribe, name)
+        return Stream(subscribe, name, of_chunks=True)
 
     return operator
 

@@ -7,8 +7,11 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
+from typing import Final
 
-__all__ = ["BackgroundLoop", "background_loop", "loop_factory"]
+__all__ = ["BACKGROUND_THREAD", "BackgroundLoop", "background_loop", "loop_factory"]
+
+BACKGROUND_THREAD: Final = "rxllm background"
 
 
 class BackgroundLoop:
@@ -18,7 +21,7 @@ class BackgroundLoop:
         self.loop: asyncio.AbstractEventLoop
         self._closing: asyncio.Event
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rxllm background", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=BACKGROUND_THREAD, daemon=True)
         self._thread.start()
         self._ready.wait()
 

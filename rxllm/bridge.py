@@ -42,8 +42,9 @@ def from_async(factory: Callable[[], AsyncIterable[Any]], *, batched: bool = Fal
       this clean-up goes to the loop's exception handler.
     - Demand: no item is pulled and none is passed on while the subscriber's valve is closed, so
       that one item at most waits here (with `batched`, the rest of one sequence).
-    - A subscriber that raises closes the iterator; its exception goes to the loop's exception
-      handler and never into `on_error`, where a retry would call the model again.
+    - An operator or subscriber that raises closes the iterator; its exception goes to the sink, to
+      the loop's exception handler if there is none, and never into `on_error`, where a retry would
+      call the model again.
 
     Args:
         factory: called at each subscription; gives an asynchronous iterable, such as a call of an

@@ -35,6 +35,7 @@ __all__ = [
     "Usage",
     "decode",
     "encode",
+    "is_chunk",
     "is_content",
     "is_failure",
     "is_restart",
@@ -185,6 +186,11 @@ _decoder: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Chunk)
 
 encode = _encoder.encode
 """One chunk as one line of JSON, in UTF-8, without a newline."""
+
+
+def is_chunk(item: object) -> bool:
+    """Whether `item` is of one of the classes in `Chunk`."""
+    return isinstance(item, _Chunk)
 
 
 def decode(data: bytes | str) -> Chunk:

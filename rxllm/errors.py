@@ -45,8 +45,9 @@ the exception behind it in `__cause__`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 __all__ = [
     "AllModelsFailedError",
@@ -86,7 +87,10 @@ __all__ = [
     "TotalTimeoutError",
     "TruncatedStreamError",
     "deserves",
+    "separate_error",
 ]
+
+_Error = TypeVar("_Error", bound=Exception)
 
 Deserves: TypeAlias = Literal["again", "next", "neither"]
 
@@ -336,3 +340,24 @@ def deserves(error: BaseException) -> Deserves:
         return "next"
     is_foreign_timeout = isinstance(error, TimeoutError) and not isinstance(error, RxLLMError)
     return "next" if is_foreign_timeout else "neither"
+
+
+def separate_error(error: _Error) -> _Error:
+    """A copy of `error` for another stream that fails for the same reason.
+
+    Each stream writes into its error what its own subscriber has seen (`partial`, notes): an
+    object that two streams share would show one client the text of the other.
+    """
+    try:
+        copied = copy.copy(error)
+    except Exception:  # a class whose `__init__` takes something else than `args`
+        copied = type(error).__new__(type(error), *error.args)
+        copied.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        copied.__notes__ = list(notes)
+    copied.__cause__, copied.__context__ = error.__cause__, error.__context__
+    copied.__suppress_context__ = error.__suppress_context__
+    copied.__traceback__ = error.__traceback__
+    if isinstance(copied, RxLLMError):
+        copied.partial = ""
+    return copied

@@ -135,7 +135,7 @@ class Router:
             streams = self._ordered(attempts, strategy, clock_of(scheduler)())
             return self._one_after_another(streams).subscribe(observer, scheduler=scheduler)
 
-        return Stream(subscribe, "router")
+        return Stream(subscribe, "router", of_chunks=True)
 
     def _attempts(self, request: Request) -> dict[int, Observable[Chunk]]:
         """By position, the streams of the models that can take the request."""

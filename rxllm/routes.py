@@ -97,7 +97,7 @@ class Route:
             running = stream.pipe(noting, measuring).subscribe(observer, scheduler=scheduler)
             return CompositeDisposable(running, pauses.watching)
 
-        return Stream(subscribe, "route").pipe(
+        return Stream(subscribe, "route", of_chunks=True).pipe(
             circuit_breaker(self._breaker),
             retry_with_backoff(
                 settings.attempts, when=self._deserves, after_output=self._after_output

@@ -12,7 +12,7 @@ from reactivex.disposable import Disposable
 from reactivex.internal import default_error
 from reactivex.scheduler import CurrentThreadScheduler
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Chunk, is_chunk
 from rxllm.consumer import consume
 from rxllm.iteration import to_async, to_sync
 from rxllm.result import Result
@@ -56,11 +56,15 @@ class Stream(Observable[_T]):
     Its subscriptions have one link where RxPY has an observer that looks at every item (see
     `subscribe`). RxPY's operators work on it, and `pipe` makes a `Stream` of what they give.
 
+    Attributes:
+        name: what it is: that of a model or an operator.
+        of_chunks: whether it sends chunks; `None` if that is not known.
+
     Args:
         subscribe: starts a subscription, as for `Observable`. It calls `observer.on_next(item)`,
             and must not keep the bound method `observer.on_next` for later calls: after the
             subscription has ended that one would still send.
-        name: what it is, for `repr`.
+        name, of_chunks: see above.
     """
 
     def __init__(
@@ -70,10 +74,13 @@ class Stream(Observable[_T]):
             abc.DisposableBase | Callable[[], None],
         ],
         name: str,
+        *,
+        of_chunks: bool | None = None,
     ) -> None:
         # Not `super().__init__`: it would make a lock for each stream, which few ever need.
         self._subscribe = subscribe  # type: ignore[assignment]
-        self._name = name
+        self.name = name
+        self.of_chunks = of_chunks
 
     @cached_property
     def lock(self) -> threading.RLock:  # type: ignore[override]
@@ -81,7 +88,7 @@ class Stream(Observable[_T]):
         return threading.RLock()
 
     def __repr__(self) -> str:
-        return f"<Stream {self._name}>"
+        return f"<Stream {self.name}>"
 
     def __aiter__(self) -> AsyncGenerator[_T, None]:
         return to_async(self)
@@ -96,6 +103,11 @@ class Stream(Observable[_T]):
             RxLLMError: the stream failed; the text so far is in `partial`.
             TypeError: what it sends are not chunks (behind `ops.text()`, say).
         """
+        if self.of_chunks is False:
+            raise TypeError(
+                f"only a stream of chunks makes a Result, and {self.name} gives something else: "
+                "read it with `async for`"
+            )
         return consume(self).__await__()
 
     def subscribe(
@@ -322,15 +334,15 @@ class Stream(Observable[_T]):
 
         Raises:
             TypeError: something is not an operator: a function of `rxllm.operators` that was not
-                called, a stream, a list, `None`.
+                called, a stream, a list, `None`. Or an operator of `rxllm.operators`, all of which
+                take chunks, is put behind one that gives something else, such as `text`. Where that
+                is not known here, it is raised at the first item that is not a chunk.
         """
         for position, operator in enumerate(operators, 1):
             _check_operator(operator, position)
         value: Any = self
         for operator in operators:
-            value = operator(value)
-            if isinstance(value, Observable):
-                value = as_stream(value, _name_of(operator))
+            value = _applied(operator, value)
         return value
 
 
@@ -350,7 +362,8 @@ class _Foreign(Stream[_T]):
 
     def __init__(self, observable: Observable[_T], name: str) -> None:
         self._observable = observable
-        self._name = name
+        self.name = name
+        self.of_chunks = None
 
     @property
     def lock(self) -> threading.RLock:  # type: ignore[override]
@@ -444,7 +457,8 @@ def _callbacks(on_next: Any, on_error: Any, on_completed: Any) -> tuple[Any, Any
     return on_next or _nothing, on_error or default_error, on_completed or _nothing
 
 
-_CATALOGUES: Final = ("rxllm.operators", "reactivex.operators")
+_OPERATORS: Final = "rxllm.operators"
+_CATALOGUES: Final = (_OPERATORS, "reactivex.operators")
 
 
 def _check_operator(operator: Any, position: int) -> None:
@@ -462,6 +476,49 @@ def _check_operator(operator: Any, position: int) -> None:
             f"pipe takes operators; argument {position} is the function {name} that makes one: "
             f"call it, as in pipe({name}(...))"
         )
+
+
+def _applied(operator: Callable[[Any], Any], source: Any) -> Any:
+    """What an operator makes of `source`: an Observable becomes a `Stream`."""
+    if (
+        not (getattr(operator, "__module__", None) or "").startswith(_OPERATORS)
+        or not isinstance(source, Stream)
+        or source.of_chunks
+    ):
+        value = operator(source)
+    else:
+        value = _applied_to_chunks(operator, source)
+    return as_stream(value, _name_of(operator)) if isinstance(value, Observable) else value
+
+
+def _applied_to_chunks(operator: Callable[[Any], Any], source: Stream[Any]) -> Any:
+    """The same for one of ours, all of which take chunks, and a source that may send others.
+
+    Raises:
+        TypeError: it does.
+    """
+    taker = ""
+
+    def subscribe(
+        observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        def on_next(item: Any) -> None:
+            if not is_chunk(item):
+                raise TypeError(f"{taker} takes chunks, and got {item!r} from {source.name}")
+            observer.on_next(item)
+
+        return source.subscribe(
+            on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+        )
+
+    value = operator(Stream(subscribe, source.name, of_chunks=True))
+    taker = value.name if isinstance(value, Stream) else _name_of(operator)
+    if source.of_chunks is False:
+        raise TypeError(
+            f"{taker} takes chunks, and {source.name} gives something else: "
+            f"put {taker} before {source.name}"
+        )
+    return value
 
 
 def _name_of(operator: Any) -> str:

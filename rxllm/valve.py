@@ -24,6 +24,7 @@ __all__ = [
     "StreamScheduler",
     "Valve",
     "clock_of",
+    "fail_stream",
     "report_failure",
     "run_on_loop",
     "running_loop",
@@ -47,6 +48,11 @@ class Valve:
     Args:
         downstream: the valve that this one follows.
 
+    Attributes:
+        on_failure: called with what a callback of this valve, or of one upstream, has raised: an
+            opening valve lets chunks go, and so runs operators. Set by a `StreamScheduler` that
+            has a sink.
+
     >>> sink = Valve()
     >>> pause = Valve(downstream=sink)
     >>> pause.close(); sink.close(); sink.open()
@@ -54,12 +60,21 @@ class Valve:
     (True, False)
     """
 
-    __slots__ = ("_callbacks", "_changes", "_detach", "_downstream", "_held", "is_open")
+    __slots__ = (
+        "_callbacks",
+        "_changes",
+        "_detach",
+        "_downstream",
+        "_held",
+        "is_open",
+        "on_failure",
+    )
 
     def __init__(self, downstream: Valve | None = None) -> None:
         self.is_open: bool = downstream is None or downstream.is_open
         self._held = False
         self._changes = 0
+        self.on_failure: Callable[[Exception], object] | None = None
         self._downstream = downstream
         self._callbacks: dict[object, Callable[[bool], None]] = {}
         self._detach = downstream.on_change(self._follow) if downstream is not None else None
@@ -85,8 +100,8 @@ class Valve:
         """Call `callback(is_open)` after each change, until the returned disposable is disposed.
 
         A callback may open, close or dispose. If it changes the valve, the others hear of the
-        last state only. An exception out of a callback reaches whoever changed the valve, after
-        all callbacks were called.
+        last state only. An exception out of a callback goes to the nearest `on_failure` downstream;
+        where there is none it reaches whoever changed the valve, after all callbacks were called.
         """
         key = object()
         self._callbacks[key] = callback
@@ -132,6 +147,15 @@ class Valve:
                 except Exception as error:
                     failure = failure or error
         if failure is not None:
+            self.fail(failure)
+
+    def fail(self, failure: Exception) -> None:
+        """Hand what a callback has raised to the nearest `on_failure`, or raise it."""
+        if self.on_failure is not None:
+            self.on_failure(failure)
+        elif self._downstream is not None:
+            self._downstream.fail(failure)
+        else:
             raise failure
 
 
@@ -164,6 +188,8 @@ class StreamScheduler(AsyncIOScheduler):
         self.valve = valve if valve is not None else Valve()
         self.tasks: set[asyncio.Task[None]] = set()
         self._on_failure = on_failure
+        if on_failure is not None:
+            self.valve.on_failure = on_failure
 
     @property
     def now(self) -> datetime:
@@ -172,9 +198,20 @@ class StreamScheduler(AsyncIOScheduler):
 
     def chained(self, valve: Valve) -> StreamScheduler:
         """The same loop, tasks and sink, with another valve."""
-        chained = StreamScheduler(self.loop, valve, self._on_failure)
-        chained.tasks = self.tasks
+        chained = StreamScheduler(self.loop, valve)
+        chained.tasks, chained._on_failure = self.tasks, self._on_failure
         return chained
+
+    def with_sink(self, on_failure: Callable[[Exception], object]) -> StreamScheduler:
+        """The same loop, tasks and valve, for a sink that reports failures in its own way."""
+        scheduler = StreamScheduler(self.loop, self.valve, on_failure)
+        scheduler.tasks = self.tasks
+        return scheduler
+
+    @property
+    def has_sink(self) -> bool:
+        """Whether a sink takes failures."""
+        return self._on_failure is not None
 
     def fail(self, error: BaseException) -> None:
         """Hand the exception of a subscriber or operator to the sink.
@@ -184,12 +221,12 @@ class StreamScheduler(AsyncIOScheduler):
         """
         if self._on_failure is None:
             report_failure(self.loop, error)
-        elif isinstance(error, Exception):
-            self._on_failure(error)
-        else:
-            failure = StreamCancelledError("an operator or subscriber raised CancelledError")
-            failure.__cause__ = error
-            self._on_failure(failure)
+            return
+        if not isinstance(error, Exception):
+            cancelled = StreamCancelledError("an operator or subscriber raised CancelledError")
+            cancelled.__cause__ = error
+            error = cancelled
+        self._on_failure(error)
 
     def invoke_action(
         self, action: typing.ScheduledAction[_State], state: _State | None = None
@@ -303,23 +340,27 @@ def scheduler_or_default(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBa
     return scheduler if scheduler is not None else StreamScheduler(running_loop())
 
 
+def fail_stream(scheduler: abc.SchedulerBase, error: BaseException) -> None:
+    """Hand the exception of an operator or subscriber to the sink behind `scheduler`.
+
+    For what calls `on_next` neither as a source nor in an action of the scheduler: the end of a
+    task, a control. Where there is no sink, the exception is raised.
+    """
+    if isinstance(scheduler, StreamScheduler) and scheduler.has_sink:
+        scheduler.fail(error)
+    else:
+        raise error
+
+
 def run_on_loop(scheduler: abc.SchedulerBase, action: Callable[[], object]) -> None:
     """Call `action` on the event loop of `scheduler`, from any thread.
 
-    At once, unless that loop is running in another thread: then at the loop's next turn, and what
-    the action raises is a failure of the stream (see `StreamScheduler.fail`).
+    At once, unless that loop is running in another thread: then at the loop's next turn.
     """
-    if not isinstance(scheduler, StreamScheduler) or not runs_elsewhere(scheduler.loop):
+    if isinstance(scheduler, StreamScheduler) and runs_elsewhere(scheduler.loop):
+        scheduler.loop.call_soon_threadsafe(action)
+    else:
         action()
-        return
-
-    def run() -> None:
-        try:
-            action()
-        except Exception as error:
-            scheduler.fail(error)
-
-    scheduler.loop.call_soon_threadsafe(run)
 
 
 def runs_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:

@@ -85,9 +85,12 @@ class TestReading:
         assert texts(heard) == ["Once"]
 
     async def test_only_a_stream_of_chunks_makes_a_result(self) -> None:
-        _, stream = story()
-        with pytest.raises(TypeError, match="stream of chunks"):
+        model, stream = story()
+        with pytest.raises(TypeError, match="stream of chunks makes a Result, and text gives"):
             await stream.pipe(ops.text())  # type: ignore[misc]
+        assert not model.requests
+        with pytest.raises(TypeError, match="stream of chunks"):
+            await stream.pipe(rxo.map(str))  # type: ignore[misc]
 
     async def test_for_inside_of_an_event_loop_says_async_for(self) -> None:
         model, stream = story()

@@ -77,6 +77,6 @@ def cost(
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Stream(subscribe, "cost")
+        return Stream(subscribe, "cost", of_chunks=True)
 
     return operator

@@ -78,7 +78,7 @@ def progress(
                 ),
             )
 
-        return Stream(subscribe, "progress")
+        return Stream(subscribe, "progress", of_chunks=True)
 
     return operator
 

@@ -106,7 +106,7 @@ def stages(
             begun = CurrentThreadScheduler.singleton().schedule(begin)
             return CompositeDisposable(upstream, begun)
 
-        return Stream(subscribe, "stages")
+        return Stream(subscribe, "stages", of_chunks=True)
 
     return operator
 

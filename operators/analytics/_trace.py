@@ -129,7 +129,7 @@ def trace(
             finally:
                 context.detach(token)
 
-        return Stream(subscribe, "trace")
+        return Stream(subscribe, "trace", of_chunks=True)
 
     return operator
 

@@ -66,7 +66,7 @@ def watching(
             )
             return CompositeDisposable(watched.upstream, Disposable(watched.on_disposed))
 
-        return Stream(subscribe, name)
+        return Stream(subscribe, name, of_chunks=True)
 
     return operator
 

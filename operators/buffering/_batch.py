@@ -70,7 +70,7 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
             packer = _Packer(observer, scheduler_or_default(scheduler), size, seconds)
             return packer.start(source)
 
-        return Stream(subscribe, "batch")
+        return Stream(subscribe, "batch", of_chunks=True)
 
     return operator
 

@@ -127,7 +127,7 @@ def buffered(
             buffering.marks = (low * capacity, high * capacity)
             return buffering.start(source, known._buffers)  # noqa: SLF001 - the two are one
 
-        return Stream(subscribe, "buffered")
+        return Stream(subscribe, "buffered", of_chunks=True)
 
     return operator
 

@@ -97,7 +97,7 @@ def _adaptive(source: Observable[Chunk]) -> Stream[Chunk]:
         pack = text_operator("rechunk", lambda name: _Packing(name, _Adaptive(clock)))
         return pack(source).subscribe(observer, scheduler=scheduler)
 
-    return Stream(subscribe, "rechunk")
+    return Stream(subscribe, "rechunk", of_chunks=True)
 
 
 class _Fixed:

@@ -56,7 +56,7 @@ def choosing(
         work = _Choosing(observer, weights, score, on_choice)
         return work.start(streams, scheduler_or_default(scheduler))
 
-    return Stream(subscribe, "best_of")
+    return Stream(subscribe, "best_of", of_chunks=True)
 
 
 class _Speaker:

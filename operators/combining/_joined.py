@@ -54,7 +54,7 @@ def joined(
         joining.report, joining.on_active = report, on_active
         return joining.start()
 
-    return Stream(subscribe, name)
+    return Stream(subscribe, name, of_chunks=True)
 
 
 class _Joining:

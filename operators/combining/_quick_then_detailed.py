@@ -73,7 +73,7 @@ def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Stream
     ) -> abc.DisposableBase:
         return _Answering(observer, scheduler, detailed).start(quick)
 
-    return Stream(subscribe, "quick_then_detailed")
+    return Stream(subscribe, "quick_then_detailed", of_chunks=True)
 
 
 class _Answering:

@@ -68,7 +68,7 @@ def raced(
     ) -> abc.DisposableBase:
         return _Racing(streams, observer, scheduler_or_default(scheduler), report).start(after)
 
-    return Stream(subscribe, name)
+    return Stream(subscribe, name, of_chunks=True)
 
 
 class _Racer:

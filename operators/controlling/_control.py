@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol, TypeAlias
 
 from reactivex import abc
 
 from rxllm.errors import StreamStateError
 from rxllm.operators._arguments import number
-from rxllm.valve import run_on_loop
+from rxllm.valve import fail_stream, run_on_loop
 
 __all__ = ["Control", "Status"]
 
@@ -69,7 +70,7 @@ class Control:
             StreamStateError: the stream has not begun, or has ended.
         """
         stream = self._live("paused")
-        run_on_loop(stream.scheduler, stream.pause)
+        _act(stream, stream.pause)
 
     def resume(self) -> None:
         """Let the stream go on, with what was kept first. A running stream is left as it is.
@@ -78,7 +79,7 @@ class Control:
             StreamStateError: the stream has not begun, or has ended.
         """
         stream = self._live("resumed")
-        run_on_loop(stream.scheduler, stream.resume)
+        _act(stream, stream.resume)
 
     def stop(self) -> None:
         """End the stream now: the source is disposed, `End("cancelled")` and completion go down.
@@ -90,7 +91,7 @@ class Control:
         """
         if self._stream is None or self._is_live:
             stream = self._live("stopped")
-            run_on_loop(stream.scheduler, stream.stop)
+            _act(stream, stream.stop)
 
     def attach(self, stream: Controlled) -> None:
         """Take charge of a subscription. Called by `pausable`.
@@ -114,3 +115,15 @@ class Control:
             when = "has not begun" if self._stream is None else f"is {self.status}"
             raise StreamStateError(f"a stream that {when} can't be {what}")
         return self._stream
+
+
+def _act(stream: Controlled, action: Callable[[], None]) -> None:
+    """Do it on the stream's own thread; what a subscriber raises is for its sink."""
+
+    def act() -> None:
+        try:
+            action()
+        except Exception as error:
+            fail_stream(stream.scheduler, error)
+
+    run_on_loop(stream.scheduler, act)

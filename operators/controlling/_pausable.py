@@ -66,7 +66,7 @@ def pausable(control: Control) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         ) -> abc.DisposableBase:
             return _Pausing(observer, scheduler_or_default(scheduler), control).start(source)
 
-        return Stream(subscribe, "pausable")
+        return Stream(subscribe, "pausable", of_chunks=True)
 
     return operator
 

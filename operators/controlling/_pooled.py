@@ -68,7 +68,7 @@ def pooled(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         ) -> abc.DisposableBase:
             return _Pooling(source, observer, scheduler_or_default(scheduler), pool).start()
 
-        return Stream(subscribe, "pooled")
+        return Stream(subscribe, "pooled", of_chunks=True)
 
     return operator
 

@@ -71,7 +71,7 @@ def tracked(
             tracking = _Tracking(observer, scheduler_or_default(scheduler), registry, stream_id)
             return tracking.start(source)
 
-        return Stream(subscribe, "tracked")
+        return Stream(subscribe, "tracked", of_chunks=True)
 
     return operator
 

@@ -53,6 +53,6 @@ def drop_blank() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Stream(subscribe, "drop_blank")
+        return Stream(subscribe, "drop_blank", of_chunks=True)
 
     return operator

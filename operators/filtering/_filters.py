@@ -92,7 +92,7 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
             )
             return upstream
 
-        return Stream(subscribe, "filters")
+        return Stream(subscribe, "filters", of_chunks=True)
 
     return operator
 

@@ -112,6 +112,6 @@ def guard(
             )
             return guarding.subscription
 
-        return Stream(subscribe, "guard")
+        return Stream(subscribe, "guard", of_chunks=True)
 
     return operator

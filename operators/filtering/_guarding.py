@@ -16,7 +16,7 @@ from rxllm.operators._per_source import concerned
 from rxllm.operators._restart import outlives_restart
 from rxllm.operators.filtering._rules import Rules, outcome_of, tell_failure
 from rxllm.operators.filtering._windows import Windows, ends_all
-from rxllm.valve import Valve, valve_of, with_valve
+from rxllm.valve import Valve, fail_stream, valve_of, with_valve
 
 __all__ = ["Guarding"]
 
@@ -174,17 +174,20 @@ class Guarding:
             stream.task = verdict
 
     def _on_checked(self, stream: Windows, task: asyncio.Future[bool]) -> None:
-        """The task of a check is done. What is raised here goes to the loop's handler."""
+        """The task of a check is done."""
         if stream.task is not task:
             tell_failure(task)
             return
         stream.task = None
         outcome = outcome_of(task)
-        if isinstance(outcome, Exception):
-            self.on_error(outcome)
-        elif outcome is not None:
-            self._settle(stream, outcome)
-            self._move()
+        try:
+            if isinstance(outcome, Exception):
+                self.on_error(outcome)
+            elif outcome is not None:
+                self._settle(stream, outcome)
+                self._move()
+        except Exception as failure:
+            fail_stream(self._scheduler, failure)
 
     def _settle(self, stream: Windows, fine: bool) -> None:
         """Let the window of `stream` go, or do about it what the rules say."""

@@ -76,7 +76,7 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
             )
             return stopping.upstream
 
-        return Stream(subscribe, "stop_on")
+        return Stream(subscribe, "stop_on", of_chunks=True)
 
     return operator
 

@@ -58,7 +58,7 @@ def recording(
             upstream = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
             return CompositeDisposable(upstream, ended)
 
-        return Stream(subscribe, "cache")
+        return Stream(subscribe, "cache", of_chunks=True)
 
     return operator
 

@@ -109,7 +109,7 @@ def cache(
             call = _joint_call(source, store, name, ttl, scheduler_or_default(scheduler))
             return call.subscribe(observer, scheduler=scheduler)
 
-        return Stream(subscribe, "cache")
+        return Stream(subscribe, "cache", of_chunks=True)
 
     return operator
 

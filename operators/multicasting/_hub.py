@@ -9,10 +9,11 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, is_restart
-from rxllm.errors import StreamStateError
+from rxllm.errors import StreamStateError, separate_error
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._coalesced import Coalesced
 from rxllm.operators.multicasting._reader import Reader
+from rxllm.operators.multicasting._report import report
 from rxllm.valve import StreamScheduler, Valve, scheduler_or_default, with_valve
 
 __all__ = ["Hub", "Replay"]
@@ -77,7 +78,7 @@ class _Connection:
         self._valve = Valve()
         # Tasks of its own: the sink of the subscriber that came first does not wait for them.
         self._scheduler = (
-            StreamScheduler(scheduler.loop, self._valve)
+            StreamScheduler(scheduler.loop, self._valve, self._on_failure)
             if isinstance(scheduler, StreamScheduler)
             else with_valve(scheduler, self._valve)
         )
@@ -127,7 +128,8 @@ class _Connection:
         self.readers = (*self.readers, reader)
         self._leaving.disposable = Disposable()
         if self._ended and self._ending is not None:
-            reader.end(self._ending[0])
+            error = self._ending[0]
+            reader.end(error and separate_error(error))
         else:
             reader.drain()
         return reader
@@ -172,6 +174,15 @@ class _Connection:
         if not self._dispatching:
             self._end(error)
 
+    def _on_failure(self, error: Exception) -> None:
+        """An operator upstream has raised: this is the sink, and its readers get the error."""
+        if self._ended:
+            report(self._scheduler, "an operator of a shared stream raised after its end", error)
+            return
+        self._upstream.dispose()
+        self._dispatching = False
+        self._on_end(error)
+
     def _dispatch(self, chunk: Chunk) -> None:
         if self._said is not None:
             if is_restart(chunk):
@@ -185,9 +196,9 @@ class _Connection:
         self._ended = True
         self._leaving.dispose()
         self._valve.dispose()
-        for reader in self.readers:
+        for number, reader in enumerate(self.readers):
             self._hand_tasks_to(reader)
-            reader.end(error)
+            reader.end(separate_error(error) if error is not None and number else error)
 
     def _disconnect(self, *_: object) -> None:
         self._hub.disconnected(self)

@@ -112,7 +112,7 @@ class Multiplexed(Stream[Chunk]):
     def __init__(
         self, hub: Hub, on_lag: OnLag, capacity: int, own: WeakSet[Reader] | None = None
     ) -> None:
-        super().__init__(self._join, "multiplex")
+        super().__init__(self._join, "multiplex", of_chunks=True)
         self._hub = hub
         self._policy = on_lag, capacity
         self._own = own  # those who subscribed here; None: all

@@ -14,7 +14,7 @@ from rxllm.errors import LaggedBehindError
 from rxllm.operators._restart import outlives_restart
 from rxllm.operators.multicasting._backlogs import OnLag, backlog
 from rxllm.operators.multicasting._report import report
-from rxllm.valve import valve_of
+from rxllm.valve import StreamScheduler, valve_of
 
 __all__ = ["Reader", "Shared"]
 
@@ -166,10 +166,17 @@ class Reader:
             self._observer.on_next(chunk)
         except (Exception, asyncio.CancelledError) as error:
             self.leave()
-            report(self.scheduler, "a subscriber of a shared stream raised, and is out", error)
+            self._fail("a subscriber of a shared stream raised, and is out", error)
 
     def _tell(self, callback: Callable[..., None], *arguments: Exception) -> None:
         try:
             callback(*arguments)
         except Exception as error:
-            report(self.scheduler, "a subscriber of a shared stream raised at its end", error)
+            self._fail("a subscriber of a shared stream raised at its end", error)
+
+    def _fail(self, message: str, error: BaseException) -> None:
+        """The sink of this subscriber raises it; the others are not touched."""
+        if isinstance(self.scheduler, StreamScheduler) and self.scheduler.has_sink:
+            self.scheduler.fail(error)
+        else:
+            report(self.scheduler, message, error)

@@ -12,7 +12,7 @@ __all__ = ["report"]
 
 
 def report(scheduler: abc.SchedulerBase, message: str, error: BaseException) -> None:
-    """Tell `error` to the exception handler of the scheduler's event loop.
+    """Report `error` to the exception handler of the scheduler's event loop.
 
     A scheduler without a loop raises it itself, out of an action of its own.
     """

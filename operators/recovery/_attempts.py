@@ -49,7 +49,7 @@ def attempts_of(
         attempts.begin(first)
         return attempts.subscription
 
-    return Stream(subscribe, name)
+    return Stream(subscribe, name, of_chunks=True)
 
 
 class _Attempts:

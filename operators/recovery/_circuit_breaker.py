@@ -8,7 +8,13 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxllm.chunks import Chunk, End, is_content
-from rxllm.errors import CircuitOpenError, ContextLengthError, PoolFullError, deserves
+from rxllm.errors import (
+    CircuitOpenError,
+    ContextLengthError,
+    PoolFullError,
+    deserves,
+    separate_error,
+)
 from rxllm.operators._arguments import function
 from rxllm.operators.recovery._breaker import CircuitBreaker, Permit
 from rxllm.stream import Stream
@@ -87,7 +93,7 @@ def circuit_breaker(
             )
             return CompositeDisposable(upstream, Disposable(judging.on_disposed))
 
-        return Stream(subscribe, "circuit_breaker")
+        return Stream(subscribe, "circuit_breaker", of_chunks=True)
 
     return operator
 
@@ -96,7 +102,8 @@ def _refusal(breaker: CircuitBreaker, now: float) -> CircuitOpenError:
     wait = breaker.wait(now)
     when = f"for {wait:.1f} s more" if wait > 0 else "while another stream tries it"
     refusal = CircuitOpenError(f"the model failed too often of late, and is not asked {when}")
-    refusal.__cause__ = breaker.last_failure
+    if breaker.last_failure is not None:
+        refusal.__cause__ = separate_error(breaker.last_failure)
     return refusal
 
 

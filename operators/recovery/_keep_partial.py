@@ -57,6 +57,6 @@ def keep_partial() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
 
             return source.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
 
-        return Stream(subscribe, "keep_partial")
+        return Stream(subscribe, "keep_partial", of_chunks=True)
 
     return operator

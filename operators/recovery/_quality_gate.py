@@ -77,7 +77,7 @@ def quality_gate(
             )
             return gate.upstream
 
-        return Stream(subscribe, "quality_gate")
+        return Stream(subscribe, "quality_gate", of_chunks=True)
 
     return operator
 

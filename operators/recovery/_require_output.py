@@ -53,7 +53,7 @@ def require_output() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
             )
             return requiring.upstream
 
-        return Stream(subscribe, "require_output")
+        return Stream(subscribe, "require_output", of_chunks=True)
 
     return operator
 

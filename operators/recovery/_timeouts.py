@@ -95,7 +95,7 @@ def timeouts(
         ) -> abc.DisposableBase:
             return _Timing(observer, scheduler, *seconds).start(source)
 
-        return Stream(subscribe, "timeouts")
+        return Stream(subscribe, "timeouts", of_chunks=True)
 
     return operator
 
@@ -156,7 +156,11 @@ class _Timing:
                 self._has_ended = True
             elif self._has_ended and (type(chunk) is Start or is_restart(chunk)):
                 self._begin_again()
-            observer.on_next(chunk)
+            try:
+                observer.on_next(chunk)
+            except BaseException:
+                self._subscription.dispose()  # or its timer would ask the next model
+                raise
 
         return on_next
 

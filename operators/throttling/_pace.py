@@ -69,7 +69,7 @@ def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], 
         ) -> abc.DisposableBase:
             return _Pacing(observer, scheduler, gap, window).start(source)
 
-        return Stream(subscribe, "pace")
+        return Stream(subscribe, "pace", of_chunks=True)
 
     return operator
 

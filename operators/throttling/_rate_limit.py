@@ -76,7 +76,7 @@ def rate_limit(
         ) -> abc.DisposableBase:
             return _Bucket(observer, scheduler, per_second, burst, price).start(source)
 
-        return Stream(subscribe, "rate_limit")
+        return Stream(subscribe, "rate_limit", of_chunks=True)
 
     return operator
 

@@ -101,7 +101,7 @@ def smooth(
         ) -> abc.DisposableBase:
             return Spacer(observer, scheduler, cut, seconds, max_lag).start(source)
 
-        return Stream(subscribe, "smooth")
+        return Stream(subscribe, "smooth", of_chunks=True)
 
     return operator
 

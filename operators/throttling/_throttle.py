@@ -69,7 +69,7 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
             throttling = _Throttling(observer, scheduler_or_default(scheduler), seconds)
             return throttling.start(source)
 
-        return Stream(subscribe, "throttle")
+        return Stream(subscribe, "throttle", of_chunks=True)
 
     return operator
 

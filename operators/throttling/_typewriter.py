@@ -63,6 +63,6 @@ def typewriter(
             spacer = Spacer(observer, scheduler, by_character, seconds, max_lag=float("inf"))
             return spacer.start(source)
 
-        return Stream(subscribe, "typewriter")
+        return Stream(subscribe, "typewriter", of_chunks=True)
 
     return operator

@@ -100,7 +100,7 @@ def accumulate() -> Callable[[Observable[Chunk]], Stream[Accumulated]]:
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Stream(subscribe, "accumulate")
+        return Stream(subscribe, "accumulate", of_chunks=False)
 
     return operator
 

@@ -17,6 +17,7 @@ from rxllm.stream import Stream
 from rxllm.valve import (
     StreamScheduler,
     Valve,
+    fail_stream,
     running_loop,
     scheduler_or_default,
     valve_of,
@@ -47,7 +48,7 @@ def in_order(
             line = _Line(observer, scheduler_or_default(scheduler), name, call, concurrency)
             return line.start(source)
 
-        return Stream(subscribe, name)
+        return Stream(subscribe, name, of_chunks=True)
 
     return operator
 
@@ -209,7 +210,7 @@ class _Line:
         try:
             self._move()
         except Exception as failure:
-            self._report("a subscriber of a stream raised; its source is closed", failure)
+            fail_stream(self._scheduler, failure)
 
     def _drop(self, source: str | None) -> None:
         """Forget the content of `source` (None: of all), and stop the calls for it."""

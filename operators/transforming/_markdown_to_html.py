@@ -107,7 +107,10 @@ def markdown_to_html(
     seconds = number("seconds", seconds, "the least time between two renderings", above=0)
     markdown = Markdown()
     return snapshot_operator(
-        "markdown_to_html", lambda source: _Rendering(source, markdown), seconds
+        "markdown_to_html",
+        lambda source: _Rendering(source, markdown),
+        seconds,
+        of_chunks=False,
     )
 
 

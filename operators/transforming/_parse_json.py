@@ -92,7 +92,9 @@ def parse_json(
     """
     seconds = number("seconds", seconds, "the least time between two incomplete values", above=0)
     check = check_of(schema)
-    return snapshot_operator("parse_json", lambda source: _Reading(source, check), seconds)
+    return snapshot_operator(
+        "parse_json", lambda source: _Reading(source, check), seconds, of_chunks=True
+    )
 
 
 class _Reading(Snapshot):

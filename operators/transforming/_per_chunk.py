@@ -52,7 +52,7 @@ def per_chunk(
             )
             return upstream
 
-        return Stream(subscribe, name)
+        return Stream(subscribe, name, of_chunks=True)
 
     return operator
 

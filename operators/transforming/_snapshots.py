@@ -60,7 +60,11 @@ class Snapshot(ABC):
 
 
 def snapshot_operator(
-    name: str, snapshot_of: Callable[[str | None], Snapshot], seconds: float
+    name: str,
+    snapshot_of: Callable[[str | None], Snapshot],
+    seconds: float,
+    *,
+    of_chunks: bool,
 ) -> Callable[[Observable[Chunk]], Stream[Any]]:
     """An operator that replaces text by what a `Snapshot` of each source makes of it.
 
@@ -77,6 +81,7 @@ def snapshot_operator(
         name: of the operator.
         snapshot_of: makes the snapshot of a source, when its first text comes.
         seconds: between two looks.
+        of_chunks: whether what a `Snapshot` gives are chunks.
     """
 
     def operator(source: Observable[Chunk]) -> Stream[Any]:
@@ -86,7 +91,7 @@ def snapshot_operator(
             scheduler = scheduler_or_default(scheduler)
             return _Looking(observer, scheduler, snapshot_of, seconds).start(source)
 
-        return Stream(subscribe, name)
+        return Stream(subscribe, name, of_chunks=of_chunks)
 
     return operator
 

@@ -66,6 +66,6 @@ def text() -> Callable[[Observable[Chunk]], Stream[str]]:
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Stream(subscribe, "text")
+        return Stream(subscribe, "text", of_chunks=False)
 
     return operator

@@ -76,7 +76,7 @@ def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Stream[C
             )
             return assembling.upstream
 
-        return Stream(subscribe, "tool_calls")
+        return Stream(subscribe, "tool_calls", of_chunks=True)
 
     return operator
 

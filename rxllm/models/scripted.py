@@ -25,7 +25,7 @@ from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from rxllm.chunks import Batch, Chunk, FinishReason, Start, Usage, is_restart
-from rxllm.errors import BadRequestError
+from rxllm.errors import BadRequestError, separate_error
 from rxllm.models._script import Event, Script, Step, continuation, read_script, seconds
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.stop_sequences import StopSequences
@@ -95,6 +95,7 @@ class ScriptedModel:
         self._delays = (seconds(delay if first_delay is None else first_delay), seconds(delay))
         self._finish = (finish_reason, usage)
         self._info = ModelInfo(id=name, provider="scripted", capabilities=("text",))
+        self._raised: set[int] = set()
         self.requests: list[Request] = []
         self.active = self.completed = self.failed = self.cancelled = 0
 
@@ -124,7 +125,14 @@ class ScriptedModel:
             events = self._events(len(self.requests), request, stops)
             return _Player(self, observer, scheduler, events).start()
 
-        return Stream(subscribe, self._info.id)
+        return Stream(subscribe, self._info.id, of_chunks=True)
+
+    def raised(self, error: Exception) -> Exception:
+        """`error` itself for the first stream that fails with it, a copy for each later one."""
+        if id(error) in self._raised:
+            return separate_error(error)
+        self._raised.add(id(error))
+        return error
 
     def _events(
         self, number: int, request: Request, stops: StopSequences | None
@@ -205,7 +213,7 @@ class _Player:
         if isinstance(due, Exception):
             self._model.failed += 1
             self._end()
-            self._observer.on_error(due)
+            self._observer.on_error(self._model.raised(due))
         elif due is not None:
             try:
                 self._observer.on_next(due)

@@ -18,7 +18,7 @@ from rxllm.server.http_messages import StreamStatus
 from rxllm.server.messages import Complete, Failed, StreamChunk, StreamSummary
 from rxllm.server.streams import Frame
 from rxllm.sinks._encoding import to_json
-from rxllm.valve import StreamScheduler
+from rxllm.valve import StreamScheduler, report_failure
 
 if TYPE_CHECKING:
     from rxllm.server.memory import MemoryStreams
@@ -43,7 +43,7 @@ class KeptStream:
         limits = store.limits
         loop = asyncio.get_running_loop()
         self.log = EventLog(stream_id, limits.reader_lag, limits.reader_stall, self._on_readers)
-        self.scheduler = StreamScheduler(loop, self.log.valve)
+        self.scheduler = StreamScheduler(loop, self.log.valve, self._on_failure)
         self.tracked: ops.TrackedStream
         self.key = key
         self._store = store
@@ -147,6 +147,14 @@ class KeptStream:
                 {"message": f"the stream {self.log.id!r} failed", "exception": error}
             )
         self._end(failed(error, self.log.id))
+
+    def _on_failure(self, error: Exception) -> None:
+        """An operator has raised: this is the sink, and its readers get the error."""
+        if self.log.ending is None:
+            self._subscription.dispose()
+            self._on_error(error)
+        else:
+            report_failure(self.scheduler.loop, error)
 
     def _on_completed(self) -> None:
         if self.log.ending is not None:

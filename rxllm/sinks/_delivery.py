@@ -12,7 +12,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.errors import LaggedBehindError
 from rxllm.sinks._begin import begin
 from rxllm.sinks._connection import connection_of
-from rxllm.valve import StreamScheduler, Valve
+from rxllm.valve import StreamScheduler, Valve, report_failure
 
 __all__ = ["Delivery", "check_times"]
 
@@ -73,7 +73,7 @@ class Delivery:
 
         Raises nothing of its own, and no error of the frames: see `error`.
         """
-        scheduler = StreamScheduler(self._loop, self._valve)
+        scheduler = StreamScheduler(self._loop, self._valve, self._on_failure)
         self._connection = connection_of(self._transport)
         try:
             with self._connection.watch(self._look):
@@ -162,6 +162,13 @@ class Delivery:
         if not (self._ended or self.left):
             self.error = error
             self._on_completed()
+
+    def _on_failure(self, error: Exception) -> None:
+        """What makes the frames has raised."""
+        if self._ended or self.left:
+            report_failure(self._loop, error)
+        else:
+            self._on_error(error)
 
     def _on_completed(self) -> None:
         self._ended = True

@@ -16,6 +16,7 @@ from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError, TruncatedStreamError
 from rxllm.result import Recorder, Result
 from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk, failed
+from rxllm.valve import StreamScheduler, report_failure
 
 __all__ = [
     "EventEncoder",
@@ -188,6 +189,16 @@ def encoded(stream: Observable[Chunk], encoder: EventEncoder) -> Observable[byte
                 truncated = encoder.truncated()
                 end(encoder.complete() if truncated is None else encoder.failed(truncated))
 
+        def on_failure(error: Exception) -> None:
+            """An operator has raised: for the client this is an error like any other."""
+            if ended:
+                report_failure(asyncio.get_running_loop(), error)
+            else:
+                upstream.dispose()
+                on_error(error)
+
+        if isinstance(scheduler, StreamScheduler):
+            scheduler = scheduler.with_sink(on_failure)
         upstream.disposable = stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
         return upstream
 

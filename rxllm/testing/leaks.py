@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
+from rxllm.background import BACKGROUND_THREAD
 from rxllm.valve import Valve
 
 __all__ = ["no_leaks"]
@@ -22,9 +23,9 @@ async def no_leaks(*valves: Valve) -> AsyncIterator[None]:
     """On leaving, fail if something begun inside is still there.
 
     Looked at are tasks, timers of the loop that are not cancelled (where the loop tells of them:
-    uvloop does not), threads whose name starts with `rxllm`, and watchers of the given valves. The
-    loop is given 20 turns to clean up, threads 5 s of real time. An exception out of the body
-    passes, and nothing is checked.
+    uvloop does not), threads whose name starts with `rxllm` (but for the background loop of the
+    process, which stays), and watchers of the given valves. The loop is given 20 turns to clean up,
+    threads 5 s of real time. An exception out of the body passes, and nothing is checked.
 
     Args:
         valves: valves that nothing may watch any more at the end.
@@ -68,7 +69,7 @@ def _begun() -> _Things:
             # Two timers are equal if they come due at the same time and do the same.
             found[id(timer)] = timer, f"the timer {timer}"
     for thread in threading.enumerate():
-        if thread.name.startswith("rxllm"):
+        if _is_ours(thread):
             found[thread] = thread, f"the thread {thread.name!r}"
     return found
 
@@ -85,5 +86,9 @@ def _left(before: _Things, valves: tuple[Valve, ...]) -> list[str]:
 async def _end_of_threads(before: _Things) -> None:
     deadline = time.monotonic() + _THREAD_SECONDS
     for thread in threading.enumerate():
-        if thread.name.startswith("rxllm") and thread not in before:
+        if _is_ours(thread) and thread not in before:
             await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    return thread.name.startswith("rxllm") and thread.name != BACKGROUND_THREAD

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from reactivex import abc
 
 from rxllm.chunks import Chunk, End, Start, Token, Usage
-from rxllm.errors import BadRequestError
+from rxllm.errors import BadRequestError, separate_error
 from rxllm.messages import ImagePart
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
@@ -79,7 +79,7 @@ class LocalModel:
                 observer, scheduler, lambda valve: self._answer(request, valve), batched=True
             )
 
-        return Stream(subscribe, self._info.id)
+        return Stream(subscribe, self._info.id, of_chunks=True)
 
     def close(self) -> None:
         """Stop all streams with a `ModelError`, and free the memory. For good."""
@@ -107,7 +107,7 @@ class LocalModel:
                 if chunks:
                     job.receive(event)  # what came before it leaves first
                     return chunks
-                raise event.error
+                raise separate_error(event.error)  # it may have failed for all streams
             if not isinstance(event, Released):
                 chunks.extend(writer.write(event))
         return chunks

@@ -109,7 +109,7 @@ class RemoteModel:
                 observer, scheduler, lambda valve: self._answer(request, valve), batched=True
             )
 
-        return Stream(subscribe, self._info.id)
+        return Stream(subscribe, self._info.id, of_chunks=True)
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         key = self._endpoint.key()

@@ -504,6 +504,15 @@ def test_a_loop_that_was_closed_under_its_streams_holds_no_slot() -> None:
     assert text(asyncio.run(collect(model, 2))) == "0 1 "
 
 
+async def test_streams_that_fail_together_have_each_an_error_of_its_own() -> None:
+    """The sink writes into it what its own client has seen."""
+    model = counting(CountingEngine(fail_at=3))
+    failures = await asyncio.gather(model.stream("10"), model.stream("20"), return_exceptions=True)
+    assert len({id(failure) for failure in failures}) == 2
+    assert all(isinstance(failure, ModelError) for failure in failures)
+    assert [getattr(failure, "partial", "") for failure in failures] == ["0 1 ", "0 1 "]
+
+
 async def test_bad_options_are_refused_at_the_call() -> None:
     with pytest.raises(RxLLMError, match="unknown option 'temprature'"):
         counting(CountingEngine()).stream("1", temprature=0)  # type: ignore[call-arg]

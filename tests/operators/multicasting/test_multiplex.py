@@ -29,7 +29,7 @@ from rxllm.chunks import (
     Usage,
     text_of,
 )
-from rxllm.errors import LaggedBehindError
+from rxllm.errors import LaggedBehindError, StreamError
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Multiplexed
@@ -169,8 +169,23 @@ def test_an_error_reaches_all_and_those_who_come_later(marbles: Marbles) -> None
     shared = share(marbles.cold("a-#", error=error))
     first, second = marbles.subscribe(shared), marbles.subscribe(shared)
     marbles.advance_to(5)
-    assert first.events == second.events == [(0.0, Token("a")), (2.0, error)]
-    assert marbles.subscribe(shared).events == [(5.0, Token("a")), (5.0, error)]
+    late = marbles.subscribe(shared)
+    assert first.events == [(0.0, Token("a")), (2.0, error)]
+    for heard, time in ((second, 2.0), (late, 5.0)):
+        *_, (ended, raised) = heard.events
+        assert (ended, repr(raised)) == (time, repr(error))
+
+
+def test_each_subscriber_has_an_error_of_its_own(marbles: Marbles) -> None:
+    """A sink writes into it what its own subscriber has seen."""
+    error = StreamError("broken")
+    shared = share(marbles.cold("a-#", error=error))
+    heard = [marbles.subscribe(shared), marbles.subscribe(shared)]
+    marbles.advance_to(5)
+    heard.append(marbles.subscribe(shared))
+    errors = [each.events[-1][1] for each in heard]
+    assert len({id(each) for each in errors}) == 3
+    assert {type(each) for each in errors} == {StreamError}
 
 
 def test_two_applications_know_nothing_of_each_other(marbles: Marbles) -> None:
