@@ -9,12 +9,12 @@ from typing import Final
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_restart
+from rxllm.chunks import Chunk, has_output, is_restart
 from rxllm.operators._alarm import RESOLUTION, Alarm
-from rxllm.operators._restart import outlives_restart
+from rxllm.restart import survives_restart
 from rxllm.valve import Valve, clock_of, scheduler_or_default, valve_of, with_valve
 
-__all__ = ["CAPACITY", "RESOLUTION", "Pacer", "has_text"]
+__all__ = ["CAPACITY", "RESOLUTION", "Pacer", "is_paced"]
 
 CAPACITY: Final = 1024
 """Pieces that may wait before upstream is held."""
@@ -31,7 +31,7 @@ class Pacer:
     - Completion waits behind the queue. An error does not: what is held leaves first, at once.
     - What `pieces` raises is such an error too. What `due` raises is the error of the piece that
       it was asked about: that one and all behind it are dropped.
-    - A restart drops what is held of its source, but for what `outlives_restart`, and waits behind
+    - A restart drops what is held of its source, but for what `survives_restart`, and waits behind
       that and what is held of the others.
     - Disposal drops what is held. So does an exception out of the observer, which then goes on.
     - Demand: upstream is held while `capacity` pieces wait, and again let go when half of them
@@ -202,7 +202,7 @@ class Pacer:
     def _drop(self, source: str | None) -> None:
         self.forget(source)
         first = self.queue[0] if self.queue else None
-        kept = [entry for entry in self.queue if outlives_restart(entry[1], source)]
+        kept = [entry for entry in self.queue if survives_restart(entry[1], source)]
         self.queue.clear()
         self.queue.extend(kept)
         if not kept or kept[0] is not first:
@@ -216,8 +216,6 @@ class Pacer:
             self.drain()
 
 
-def has_text(chunk: Chunk) -> bool:
-    """True for a `Token`, a `Reasoning` or a `Batch` that says something: what is paced."""
-    if type(chunk) is Batch:
-        return any(part.text for part in chunk.chunks)
-    return (type(chunk) is Token or type(chunk) is Reasoning) and chunk.text != ""
+def is_paced(chunk: Chunk) -> bool:
+    """Whether it is text or reasoning that says something."""
+    return has_output(chunk) and not chunk.is_state

@@ -10,10 +10,10 @@ from typing import Any
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
-from rxllm.operators._per_source import concerned
-from rxllm.operators._trampoline import Trampoline
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart, is_stream_failed
+from rxllm.restart import matching_sources
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 
 __all__ = ["TextState", "text_operator"]
 
@@ -50,7 +50,7 @@ class TextState(ABC):
     def restart(self) -> Iterable[Chunk]:
         """The text begins again, with another state: what is left of what this one holds.
 
-        An operator that lets other chunks wait behind text gives those that `outlives_restart`.
+        An operator that lets other chunks wait behind text gives those that `survives_restart`.
         """
         return ()
 
@@ -109,7 +109,7 @@ class _Reading:
             if state is None:
                 state = self._states[source] = self._state_of(source)
             self._send(state.text, chunk)
-        elif type(chunk) is End or is_failure(chunk):
+        elif type(chunk) is End or is_stream_failed(chunk):
             if self._leave(source):
                 self._observer.on_next(chunk)
         elif is_restart(chunk):
@@ -131,7 +131,7 @@ class _Reading:
 
     def _leave(self, source: str | None, *, restarts: bool = False) -> bool:
         """Send the last of each stream that `source` concerns. False once nothing more is sent."""
-        for each in concerned(self._states, source):
+        for each in matching_sources(self._states, source):
             state = self._states.pop(each)
             if not self._send(state.restart if restarts else state.end):
                 return False

@@ -14,7 +14,7 @@ End(finish_reason='stop', stop_sequence=None, source=None)
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -27,22 +27,30 @@ __all__ = [
     "Json",
     "Notice",
     "NoticeKind",
+    "Outcome",
     "Progress",
     "Reasoning",
     "Start",
+    "StateKey",
     "Token",
     "ToolCall",
     "Usage",
     "decode",
     "encode",
+    "has_output",
     "is_chunk",
-    "is_content",
-    "is_failure",
+    "is_final_state",
     "is_restart",
+    "is_stream_failed",
+    "state_key",
     "text_of",
 ]
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
+Outcome: TypeAlias = Literal["completed", "failed", "cancelled"]
+"""What became of a stream."""
+
+StateKey: TypeAlias = tuple[object, ...]
 NoticeKind: TypeAlias = Literal[
     "retry", "fallback", "restart", "resume", "degraded", "malformed", "lagged", "failed"
 ]
@@ -56,13 +64,32 @@ class _Chunk(
     rename="camel",
     omit_defaults=True,
 ):
-    """The base of all chunks. `source` names the stream it came from, after a merge."""
+    """The base of all chunks. `source` names the stream it came from, after a merge.
+
+    What may become of a chunk is said once, here, on its class:
+
+    Attributes:
+        is_content: what the model says; see `has_output` for content that says nothing.
+        is_structure: what the order of a stream hangs on: its beginnings, notices and ends.
+        is_state: says all anew each time, so that only the newest one counts (see `state_key`).
+        is_droppable: a slow reader may miss it, unless it is the last word on a state.
+        survives_restart: is still true after the answer has begun again.
+    """
+
+    is_content: ClassVar[bool] = False
+    is_structure: ClassVar[bool] = False
+    is_state: ClassVar[bool] = False
+    is_droppable: ClassVar[bool] = False
+    survives_restart: ClassVar[bool] = False
 
     source: str | None = None
 
 
 class Start(_Chunk, tag="start", frozen=True, gc=False):
     """The model has accepted the request. `created` is in Unix seconds."""
+
+    is_structure = True
+    survives_restart = True
 
     request_id: str
     model: str
@@ -77,6 +104,9 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
     `number` counts words, sentences or lines from 1, once the text has been split into these.
     """
 
+    is_content = True
+    is_droppable = True
+
     text: str
     confidence: float | None = None
     number: int | None = None
@@ -84,6 +114,9 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
 
 class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):
     """A piece of a thinking block: not part of the answer's text."""
+
+    is_content = True
+    is_droppable = True
 
     text: str
 
@@ -95,6 +128,10 @@ class ToolCall(_Chunk, tag="tool_call", frozen=True, gc=False):
     last chunk of a call.
     """
 
+    is_content = True
+    is_state = True
+    is_droppable = True
+
     id: str
     name: str
     arguments: str = ""
@@ -105,12 +142,23 @@ class ToolCall(_Chunk, tag="tool_call", frozen=True, gc=False):
 class Json(_Chunk, tag="json", frozen=True):
     """A JSON value as far as it has come; `complete` is True on the last one."""
 
+    is_content = True
+    is_state = True
+    is_droppable = True
+
     value: Any
     complete: bool = False
 
 
 class Usage(_Chunk, tag="usage", frozen=True, gc=False):
-    """Tokens read and written, and the cost in USD once priced (None: not known)."""
+    """Tokens read and written, and the cost in USD once priced (None: not known).
+
+    >>> Usage(3, 5, cost=0.5) + Usage(1, 1, cached_tokens=1)
+    Usage(input_tokens=4, output_tokens=6, cached_tokens=1, reasoning_tokens=None, cost=0.5, \
+source=None)
+    """
+
+    survives_restart = True
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -118,9 +166,24 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
     reasoning_tokens: int | None = None
     cost: float | None = None
 
+    def __add__(self, other: Usage) -> Usage:
+        """Both together, of no source. What neither knows stays unknown."""
+        total: dict[str, Any] = {}
+        for name in self.__struct_fields__:
+            known = [
+                each for each in (getattr(self, name), getattr(other, name)) if each is not None
+            ]
+            if known and name != "source":
+                total[name] = sum(known)
+        return Usage(**total)
+
 
 class Progress(_Chunk, tag="progress", frozen=True, gc=False):
     """How far a stream has come. Times are in seconds, `percentage` is 0..100."""
+
+    is_state = True
+    is_droppable = True
+    survives_restart = True
 
     tokens: int
     elapsed: float
@@ -151,6 +214,9 @@ class Notice(_Chunk, tag="notice", frozen=True):
     `attempt` counts from 1, `delay` is in seconds, `skipped` counts chunks or events left out.
     """
 
+    is_structure = True
+    survives_restart = True
+
     kind: NoticeKind
     attempt: int | None = None
     delay: float | None = None
@@ -160,6 +226,8 @@ class Notice(_Chunk, tag="notice", frozen=True):
 
 class End(_Chunk, tag="end", frozen=True, gc=False):
     """The answer is complete, and why. `stop_sequence` is the one that was met, if any."""
+
+    is_structure = True
 
     finish_reason: FinishReason
     stop_sequence: str | None = None
@@ -171,6 +239,9 @@ class Batch(_Chunk, tag="batch", frozen=True):
     The chunks carry the `source` of the batch.
     """
 
+    is_content = True
+    is_droppable = True
+
     chunks: tuple[Token | Reasoning, ...]
     text: str
 
@@ -178,8 +249,6 @@ class Batch(_Chunk, tag="batch", frozen=True):
 Chunk: TypeAlias = (
     Start | Token | Reasoning | ToolCall | Json | Batch | Usage | Progress | Notice | End
 )
-
-CONTENT: Final = (Token, Reasoning, ToolCall, Json, Batch)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Chunk)
@@ -208,9 +277,25 @@ def text_of(chunk: object) -> str:
     return chunk.text if isinstance(chunk, Token | Batch) else ""
 
 
-def is_content(chunk: object) -> bool:
-    """True for what a model says (`Token`, `Reasoning`, `ToolCall`, ...), False for `Start`."""
-    return isinstance(chunk, CONTENT)
+def has_output(chunk: Chunk) -> bool:
+    """Whether the model says something in this chunk: content, and not merely an empty text."""
+    if type(chunk) is Token or type(chunk) is Reasoning:
+        return bool(chunk.text)
+    if type(chunk) is Batch:
+        return bool(chunk.text) or any(part.text for part in chunk.chunks)
+    return chunk.is_content
+
+
+def state_key(chunk: Chunk) -> StateKey | None:
+    """What `chunk` tells the newest state of; `None` if it adds to what came before it."""
+    if type(chunk) is ToolCall:
+        return ToolCall, chunk.source, chunk.index, chunk.id
+    return (type(chunk), chunk.source) if chunk.is_state else None
+
+
+def is_final_state(chunk: Chunk) -> bool:
+    """Whether `chunk` is the last word on a tool call or a JSON value."""
+    return (type(chunk) is ToolCall or type(chunk) is Json) and chunk.complete
 
 
 def is_restart(chunk: object) -> bool:
@@ -218,6 +303,6 @@ def is_restart(chunk: object) -> bool:
     return type(chunk) is Notice and chunk.kind == "restart"
 
 
-def is_failure(chunk: object) -> bool:
+def is_stream_failed(chunk: object) -> bool:
     """True for the notice that one of several streams has failed: it takes the place of `End`."""
     return type(chunk) is Notice and chunk.kind == "failed"

@@ -47,6 +47,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Literal, TypeAlias, TypeVar
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "TruncatedStreamError",
     "deserves",
     "separate_error",
+    "write_partial",
 ]
 
 _Error = TypeVar("_Error", bound=Exception)
@@ -361,3 +363,14 @@ def separate_error(error: _Error) -> _Error:
     if isinstance(copied, RxLLMError):
         copied.partial = ""
     return copied
+
+
+def write_partial(error: Exception, text: str) -> None:
+    """Write the text that was passed on into `error.partial`.
+
+    An exception that can't take it, or has something other than a text there (as
+    `asyncio.IncompleteReadError` has), stays as it is.
+    """
+    with suppress(Exception):
+        if isinstance(getattr(error, "partial", ""), str):
+            error.partial = text  # type: ignore[attr-defined]

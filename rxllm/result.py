@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from rxllm.chunks import (
-    Batch,
     Chunk,
-    End,
     FinishReason,
-    Json,
     Notice,
-    Progress,
-    Reasoning,
-    Start,
     Token,
     ToolCall,
     Usage,
-    is_content,
-    is_restart,
+    has_output,
+    is_chunk,
 )
 from rxllm.errors import TruncatedStreamError
+from rxllm.messages import Message
+from rxllm.transcript import Answer, Transcript, assistant_message
 
 __all__ = ["Recorder", "Result", "Timings", "per_second"]
 
@@ -59,6 +56,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         text: the answer.
+        reasoning: the text of its thinking blocks.
+        tool_calls: what it asks to be called, each as far as it has come.
+        json: the newest value of `ops.parse_json`; `None` if there was none.
         finish_reason: of the last `End`; `"cancelled"` if the sink stopped the stream; None if the
             stream completed without an `End`.
         stop_sequence: the one that was met, if any.
@@ -79,35 +79,29 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     notices: tuple[Notice, ...] = ()
     texts: dict[str, str] = {}
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    json: Any = None
 
-
-class _Answer:
-    """What one source has said since it last began."""
-
-    __slots__ = ("pieces", "tokens", "usage")
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.tokens = 0
-        self.usage: Usage | None = None
+    @property
+    def message(self) -> Message:
+        """The answer as a message for the history: its text, and its complete tool calls."""
+        return assistant_message(self.text, self.tool_calls)
 
 
 class Recorder:
-    """Gathers chunks for a `Result`, at a cost that does not grow with what has gone by.
+    """Gathers chunks for a `Result`.
 
     Args:
         clock: gives monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        self.transcript = Transcript()
         self._clock = clock
         self._begun = clock()
         self._started = time.time()
         self._first_token: float | None = None
-        self._answers: dict[str | None, _Answer] = {}
-        self._notices: list[Notice] = []
-        self._start: Start | None = None
-        self._end: End | None = None
 
     @property
     def elapsed(self) -> float:
@@ -117,100 +111,63 @@ class Recorder:
     @property
     def tokens(self) -> int:
         """Pieces of text and reasoning so far."""
-        return sum(answer.tokens for answer in self._answers.values())
+        return self.transcript.tokens
 
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(["".join(answer.pieces) for answer in self._answers.values()])
+        return self.transcript.text
 
     def add(self, chunk: Chunk) -> None:
-        """Take note of `chunk`.
+        """Take in the next chunk.
 
         Raises:
-            TypeError: it is no chunk.
+            TypeError: it is not a chunk.
         """
-        if self._first_token is None and is_content(chunk):
+        if type(chunk) is not Token and not is_chunk(chunk):
+            raise TypeError(
+                f"a sink takes a stream of chunks, and got {chunk!r}: read a stream of "
+                "something else with `async for`, `for` or `subscribe`"
+            )
+        if self._first_token is None and has_output(chunk):
             self._first_token = self.elapsed
-        match chunk:
-            case Token(text=text):
-                answer = self._answers.get(chunk.source) or self._answer(chunk.source)
-                answer.pieces.append(text)
-                answer.tokens += 1
-            case Batch(text=text):
-                answer = self._answer(chunk.source)
-                answer.pieces.append(text)
-                answer.tokens += len(chunk.chunks)
-            case Reasoning():
-                self._answer(chunk.source).tokens += 1
-            case Usage():
-                self._answer(chunk.source).usage = chunk
-            case Start():
-                self._start = chunk
-            case End():
-                self._end = chunk
-            case Notice():
-                self._note(chunk)
-            case ToolCall() | Json() | Progress():
-                pass  # for handlers: no part of the text
-            case _:
-                raise TypeError(
-                    f"a sink takes a stream of chunks, and got {chunk!r}: read a stream of "
-                    "something else with `subscribe` or `to_async`"
-                )
+        self.transcript.add(chunk)
 
     def truncated(self) -> TruncatedStreamError | None:
-        """What it is for the stream to complete now: an error, unless its end marker has come."""
-        if self._end is not None:
+        """The error of a stream that completes now; `None` if its end marker has come."""
+        if self.transcript.end is not None:
             return None
         error = TruncatedStreamError("the stream ended without its end marker")
         error.partial = self.text
         return error
 
     def result(self, *, cancelled: bool = False) -> Result:
-        """The result, if the stream is at its end now."""
-        start, end = self._start, self._end
+        """The result of a stream that ends now."""
+        said = self.transcript
+        start, end = said.start, said.end
+        reason = None if end is None else end.finish_reason
         return Result(
-            text=self.text,
+            text=said.text,
             timings=Timings(
                 started=self._started,
                 elapsed=self.elapsed,
                 first_token=self._first_token,
-                tokens=sum(_tokens(answer) for answer in self._answers.values()),
+                tokens=sum(_tokens(answer) for answer in said.answers.values()),
             ),
-            finish_reason="cancelled"
-            if cancelled
-            else (None if end is None else end.finish_reason),
+            finish_reason="cancelled" if cancelled else reason,
             stop_sequence=None if end is None else end.stop_sequence,
-            usage=_sum([answer.usage for answer in self._answers.values() if answer.usage]),
+            usage=said.usage,
             model=None if start is None else start.model,
             provider=None if start is None else start.provider,
             request_id=None if start is None else start.request_id,
-            notices=tuple(self._notices),
+            notices=said.notices,
+            reasoning=said.reasoning,
+            tool_calls=said.tool_calls,
+            json=said.json,
             texts={
-                source: "".join(answer.pieces)
-                for source, answer in self._answers.items()
-                if source is not None
+                source: answer.text for source, answer in said.answers.items() if source is not None
             },
         )
-
-    def _answer(self, source: str | None) -> _Answer:
-        answer = self._answers.get(source)
-        if answer is None:
-            answer = self._answers[source] = _Answer()
-        return answer
-
-    def _note(self, notice: Notice) -> None:
-        self._notices.append(notice)
-        if not is_restart(notice):
-            return
-        if notice.source is None:
-            self._answers.clear()
-            self._end = None
-        else:
-            self._answers.pop(notice.source, None)
-            if self._end is not None and self._end.source == notice.source:
-                self._end = None
 
 
 def per_second(count: int, seconds: float) -> float | None:
@@ -218,20 +175,6 @@ def per_second(count: int, seconds: float) -> float | None:
     return count / seconds if seconds > 0 else None
 
 
-def _tokens(answer: _Answer) -> int:
+def _tokens(answer: Answer) -> int:
     told = answer.usage.output_tokens if answer.usage is not None else 0
     return told or answer.tokens
-
-
-def _sum(usages: list[Usage]) -> Usage | None:
-    if len(usages) < 2:
-        return usages[0] if usages else None
-    fields = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost")
-    known = {name: [getattr(usage, name) for usage in usages] for name in fields}
-    return Usage(
-        **{
-            name: sum(value for value in values if value is not None)
-            for name, values in known.items()
-            if any(value is not None for value in values)
-        }
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import msgspec
 import pytest
 
@@ -20,8 +22,10 @@ from rxllm.chunks import (
     Usage,
     decode,
     encode,
-    is_content,
+    has_output,
+    is_final_state,
     is_restart,
+    state_key,
     text_of,
 )
 
@@ -91,9 +95,50 @@ def test_text_is_the_answers_text_alone() -> None:
             assert text_of(chunk) == ""
 
 
-def test_a_start_is_no_content_and_only_one_notice_is_a_restart() -> None:
-    assert not is_content(Start("r", "m"))
-    assert not is_content(End("stop"))
-    assert all(map(is_content, (Token(""), Reasoning(""), ToolCall("i", "n"), Json(1))))
+def test_only_one_notice_is_a_restart() -> None:
     assert is_restart(Notice("restart"))
     assert not is_restart(Notice("retry"))
+
+
+def traits(name: str) -> set[str]:
+    return {kind.__name__ for kind in get_args(Chunk) if getattr(kind, name)}
+
+
+def test_what_a_chunk_is_stands_on_its_class() -> None:
+    text = {"Token", "Reasoning", "Batch"}
+    assert traits("is_content") == text | {"ToolCall", "Json"}
+    assert traits("is_structure") == {"Start", "Notice", "End"}
+    assert traits("is_state") == {"ToolCall", "Json", "Progress"}
+    assert traits("is_droppable") == text | {"ToolCall", "Json", "Progress"}
+    assert traits("survives_restart") == {"Start", "Usage", "Progress", "Notice"}
+
+
+def test_an_empty_text_is_no_output() -> None:
+    output: list[Chunk] = [Token("a"), Reasoning("a"), ToolCall("i", "n"), Json(None)]
+    assert all(map(has_output, output))
+    assert has_output(Batch((Token(""), Reasoning("so")), ""))
+    nothing: list[Chunk] = [Token(""), Reasoning(""), Batch((Token(""),), "")]
+    others: list[Chunk] = [Start("r", "m"), Usage(), Notice("retry"), End("stop")]
+    assert not any(map(has_output, nothing + others))
+
+
+def test_usages_add_up_and_what_neither_knows_stays_unknown() -> None:
+    total = Usage(1, 2, cost=0.0, source="a") + Usage(3, 4, cached_tokens=5, source="b")
+    assert total == Usage(4, 6, cached_tokens=5, cost=0.0)
+
+
+def test_no_field_of_a_usage_is_lost_in_a_sum() -> None:
+    names = [name for name in Usage.__struct_fields__ if name != "source"]
+    ones: dict[str, Any] = dict.fromkeys(names, 1)
+    twos: dict[str, Any] = dict.fromkeys(names, 2)
+    assert Usage(**ones) + Usage(**ones) == Usage(**twos)
+
+
+def test_a_state_is_known_by_its_source_and_a_call_by_its_place_too() -> None:
+    assert state_key(Token("a")) is None
+    assert state_key(Progress(1, 0.5)) != state_key(Progress(1, 0.5, source="a"))
+    assert state_key(ToolCall("c", "f", index=1)) == state_key(ToolCall("c", "f", "{", index=1))
+    assert state_key(ToolCall("c", "f")) != state_key(ToolCall("d", "f"))
+    assert is_final_state(Json(1, complete=True))
+    assert not is_final_state(ToolCall("c", "f"))
+    assert not is_final_state(Progress(1, 0.5))

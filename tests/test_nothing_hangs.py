@@ -414,7 +414,6 @@ def test_a_failure_of_a_valve_goes_to_the_nearest_sink_downstream() -> None:
         (ops.text(), ops.stop_on("you"), r"stop_on takes chunks, and text gives"),
         (ops.text(), ops.measure(print), "measure takes chunks"),
         (ops.accumulate(), ops.words(), "words takes chunks"),
-        (ops.markdown_to_html(), ops.words(), "words takes chunks"),
     ],
 )
 def test_operators_in_the_wrong_order_are_refused_before_anything_starts(

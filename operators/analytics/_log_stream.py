@@ -7,9 +7,9 @@ from typing import Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, is_content, text_of
-from rxllm.operators._per_source import forget
+from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, has_output, text_of
 from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.restart import forget
 from rxllm.stream import Stream
 
 __all__ = ["log_stream"]
@@ -90,7 +90,7 @@ class _Logging(Watcher):
         self._has_content = False
 
     def chunk(self, chunk: Chunk) -> None:
-        if is_content(chunk):
+        if has_output(chunk):
             self._content(chunk)
         elif type(chunk) is Start:
             self._tell(

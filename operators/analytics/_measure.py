@@ -8,11 +8,21 @@ from typing import Final
 
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, ErrorInfo, Reasoning, Start, Token, Usage, is_restart
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    ErrorInfo,
+    Reasoning,
+    Start,
+    Token,
+    Usage,
+    has_output,
+    is_restart,
+)
 from rxllm.operators._arguments import function
-from rxllm.operators._per_source import forget
 from rxllm.operators.analytics._measurement import BLOCK, Measurement, Outcome
 from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.restart import forget
 from rxllm.stream import Stream
 
 __all__ = ["measure"]
@@ -96,6 +106,8 @@ class _Measuring(Watcher):
         def count(chunk: Chunk) -> None:
             source = chunk.source
             if type(chunk) is Token or type(chunk) is Reasoning:
+                if not chunk.text:
+                    return
                 try:
                     counts[source] += 1
                 except KeyError:
@@ -104,8 +116,9 @@ class _Measuring(Watcher):
                 if len(moments) > BLOCK:
                     fold()
             elif type(chunk) is Batch:
-                counts[source] = counts.get(source, 0) + len(chunk.chunks)
-                moments.extend(repeat(clock(), len(chunk.chunks)))
+                said = sum(map(has_output, chunk.chunks))
+                counts[source] = counts.get(source, 0) + said
+                moments.extend(repeat(clock(), said))
                 if len(moments) > BLOCK:
                     fold()
             elif type(chunk) is Usage:

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
-from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Start, Token, Usage, is_content
-from rxllm.operators._per_source import concerned, forget
+from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Start, Token, Usage, has_output
 from rxllm.operators.analytics._watching import Watcher
+from rxllm.restart import forget, matching_sources
 
 __all__ = ["Operation", "OperationOutcome", "check_names"]
 
@@ -74,7 +74,7 @@ class Operation(Watcher):
             self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + 1
             if self.time_to_first is None:
                 self._first()
-        elif is_content(chunk):
+        elif has_output(chunk):
             if type(chunk) is Batch:
                 self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + len(chunk.chunks)
             if self.time_to_first is None:
@@ -89,7 +89,7 @@ class Operation(Watcher):
             self.finish_reason = chunk.finish_reason
         elif type(chunk) is Notice:
             if chunk.kind == "restart":
-                self._close(concerned(self._usage, chunk.source))
+                self._close(matching_sources(self._usage, chunk.source))
                 forget(self._pieces, chunk.source)
             self.noticed(chunk)
 

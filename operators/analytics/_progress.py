@@ -9,7 +9,7 @@ from reactivex.disposable import CompositeDisposable
 
 from rxllm.chunks import Batch, Chunk, End, Progress, Reasoning, Start, Token, is_restart
 from rxllm.operators._arguments import whole
-from rxllm.operators._per_source import forget
+from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, valve_of
 

@@ -11,9 +11,9 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Start, is_content
+from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Start, has_output
 from rxllm.operators._arguments import whole
-from rxllm.operators._per_source import forget
+from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
@@ -133,7 +133,7 @@ class _Staging:
         self._percentage = 0.0
 
     def on_next(self, chunk: Chunk) -> None:
-        if is_content(chunk):
+        if has_output(chunk):
             self._content(chunk)
             return
         if type(chunk) is Start and self._stage == "initialise":

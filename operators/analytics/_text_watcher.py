@@ -8,8 +8,8 @@ from typing import Final, Generic, TypeVar
 
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
 from rxllm.operators._arguments import function, whole
-from rxllm.operators._per_source import concerned, forget
 from rxllm.operators.analytics._watching import Watcher
+from rxllm.restart import forget, matching_sources
 
 __all__ = ["TextReader", "TextWatcher", "check_report"]
 
@@ -91,7 +91,7 @@ class TextWatcher(Watcher, Generic[_Figures]):
             self._tell(reader)
 
     def _end(self, source: str | None) -> None:
-        sources = concerned(self._readers, source)
+        sources = matching_sources(self._readers, source)
         if not sources and (source is not None or not self._has_ended):
             sources = [source]
         self._has_ended = True

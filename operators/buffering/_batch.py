@@ -11,9 +11,9 @@ from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_restart
 from rxllm.operators._alarm import RESOLUTION, Alarm
 from rxllm.operators._arguments import number, whole
-from rxllm.operators._per_source import concerned, forget
-from rxllm.operators._trampoline import Trampoline
+from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["batch"]
@@ -150,7 +150,7 @@ class _Packer:
             self._observer.on_next(Batch(tuple(pack), text, source=source))
 
     def _send_all(self, source: str | None) -> None:
-        for each in concerned(self._packs, source):
+        for each in matching_sources(self._packs, source):
             self._send(each)
 
     def _send_due(self, _: object) -> None:

@@ -10,7 +10,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 
 from rxllm.chunks import Chunk, is_restart
 from rxllm.operators._arguments import number, whole
-from rxllm.operators._restart import outlives_restart
+from rxllm.restart import survives_restart
 from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
@@ -224,6 +224,6 @@ class _Buffering:
             self._valve.open()
 
     def _drop(self, source: str | None) -> None:
-        kept = [chunk for chunk in self.queue if outlives_restart(chunk, source)]
+        kept = [chunk for chunk in self.queue if survives_restart(chunk, source)]
         self.queue.clear()
         self.queue.extend(kept)

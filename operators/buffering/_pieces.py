@@ -12,8 +12,8 @@ from rxllm.chunks import Batch, Chunk, Token
 from rxllm.operators._arguments import function, whole
 from rxllm.operators._graphemes import graphemes
 from rxllm.operators._held_text import HeldText, confidence_of
-from rxllm.operators._restart import outlives_restart
 from rxllm.operators._text_operator import TextState, text_operator
+from rxllm.restart import survives_restart
 from rxllm.stream import Stream
 
 __all__ = ["Borders", "Kind", "TextCount", "pieces"]
@@ -129,7 +129,7 @@ class _Pieces(TextState):
             self._report(count)
 
     def restart(self) -> Iterable[Chunk]:
-        return filter(outlives_restart, self._held.drop_all())
+        return filter(survives_restart, self._held.drop_all())
 
     def _token(self, token: Token) -> list[Chunk]:
         text = token.text

@@ -15,9 +15,9 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.chunks import Batch, Chunk, Token, is_restart
-from rxllm.operators._restart import outlives_restart
 from rxllm.operators.combining._streams import Streams, all_failed, failed, tagging
 from rxllm.operators.combining._subscriber import Subscriber
+from rxllm.restart import survives_restart
 from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
@@ -125,7 +125,7 @@ class _Choosing:
 
     def _take_back(self, speaker: _Speaker, source: str | None) -> None:
         """Drop what `source` has said, and pass on what else waits of it."""
-        left = [chunk for chunk in speaker.waiting if outlives_restart(chunk, source)]
+        left = [chunk for chunk in speaker.waiting if survives_restart(chunk, source)]
         speaker.waiting = deque(chunk for chunk in left if chunk.source != source)
         for chunk in left:
             if chunk.source == source:

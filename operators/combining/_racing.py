@@ -12,7 +12,7 @@ from reactivex import abc
 from reactivex.disposable import Disposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
-from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_content
+from rxllm.chunks import Chunk, has_output
 from rxllm.operators.combining._open_timer import OpenTimer
 from rxllm.operators.combining._streams import (
     Record,
@@ -142,7 +142,7 @@ class _Racing:
                 pass_on(chunk)
             elif self._decided:
                 return
-            elif _speaks(chunk):
+            elif has_output(chunk):
                 self._win(name, racer)
                 for each in racer.before:
                     pass_on(each)
@@ -216,12 +216,3 @@ class _Racing:
         if self._report is not None:
             summaries = {name: racer.record.end("cancelled") for name, racer in losers.items()}
             self._report(RaceResult(winner, self._clock() - self._begun, summaries))
-
-
-def _speaks(chunk: Chunk) -> bool:
-    """Content, and not merely a text without a character."""
-    if type(chunk) is Token or type(chunk) is Reasoning:
-        return bool(chunk.text)
-    if type(chunk) is Batch:
-        return bool(chunk.text) or any(part.text for part in chunk.chunks)
-    return is_content(chunk)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Notice, Start
+from rxllm.chunks import Batch, Chunk, is_chunk
 from rxllm.operators._arguments import function
 from rxllm.stream import Stream
 
 __all__ = ["filters"]
 
 Filter: TypeAlias = Callable[[Any], Chunk | None]
-
-_ORDER: Final = frozenset({Start, Notice, End})
-_REST: Final = frozenset(get_args(Chunk)) - _ORDER
 
 
 def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
@@ -75,7 +72,7 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
             def on_next(chunk: Chunk) -> None:
                 if upstream.is_disposed:
                     return  # a source that pushes all at once has not seen it yet
-                if type(chunk) not in _ORDER:
+                if not chunk.is_structure:
                     try:
                         left = _through(functions, chunk)
                     except Exception as error:
@@ -103,7 +100,7 @@ def _through(functions: tuple[Filter, ...], chunk: Chunk) -> Chunk | None:
         if result is None:
             return None
         if result is not chunk:
-            if type(result) not in _REST:
+            if not is_chunk(result) or result.is_structure:
                 raise TypeError(
                     f"the filter {change!r} gave {result!r}: it has to give a chunk, neither "
                     "Start, Notice nor End, or None to drop it"

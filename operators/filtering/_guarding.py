@@ -10,12 +10,11 @@ from functools import partial
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, End, is_failure, is_restart, text_of
+from rxllm.chunks import Chunk, End, is_restart, is_stream_failed, text_of
 from rxllm.errors import ContentFilteredError
-from rxllm.operators._per_source import concerned
-from rxllm.operators._restart import outlives_restart
 from rxllm.operators.filtering._rules import Rules, outcome_of, tell_failure
 from rxllm.operators.filtering._windows import Windows, ends_all
+from rxllm.restart import matching_sources, survives_restart
 from rxllm.valve import Valve, fail_stream, valve_of, with_valve
 
 __all__ = ["Guarding"]
@@ -78,7 +77,7 @@ class Guarding:
         source = chunk.source
         if source in self._stopped:
             return
-        if is_failure(chunk):
+        if is_stream_failed(chunk):
             self._forget(source)  # as on an error, which this one of several streams has had
         stream = self._streams.get(source)
         if text_of(chunk):
@@ -225,13 +224,13 @@ class Guarding:
         for each in waiting:
             if source is not None and each.source != source:
                 self._later.append(each)
-            elif outlives_restart(each):
+            elif survives_restart(each):
                 self._out.append(each)
         self._out.append(notice)
 
     def _forget(self, source: str | None) -> None:
         """Drop the streams that `source` concerns, and let what was not said in them go."""
-        for each in concerned(self._streams, source):
+        for each in matching_sources(self._streams, source):
             stream = self._streams.pop(each)
             self._out.extend(stream.drop())
             self._full.discard(stream)
@@ -241,7 +240,7 @@ class Guarding:
         """Stop, and let what was not said, and `last`, follow what has been checked."""
         self.upstream.dispose()
         self._forget(None)
-        out = [*self._out, *filter(outlives_restart, self._later), *ends]
+        out = [*self._out, *filter(survives_restart, self._later), *ends]
         self.subscription.dispose()
         self._out.extend(out)
         self._last = last

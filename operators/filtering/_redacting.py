@@ -10,10 +10,10 @@ import msgspec
 
 from rxllm.chunks import Batch, Chunk, Token
 from rxllm.operators._held_text import HeldText, parts_of
-from rxllm.operators._restart import outlives_restart
 from rxllm.operators._text_operator import TextState
 from rxllm.operators.filtering._targets import Target
 from rxllm.operators.filtering._word_search import UNDECIDED
+from rxllm.restart import survives_restart
 
 __all__ = ["Redacting", "Redaction"]
 
@@ -88,7 +88,7 @@ class Redacting(TextState):
         return []
 
     def restart(self) -> Iterable[Chunk]:
-        return filter(outlives_restart, self._held.drop_all())
+        return filter(survives_restart, self._held.drop_all())
 
     def end(self) -> list[Chunk]:
         sent = self._decide(ended=True)

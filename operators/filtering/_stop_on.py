@@ -8,13 +8,12 @@ from functools import partial
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart, is_stream_failed
 from rxllm.operators._held_text import HeldText
-from rxllm.operators._per_source import concerned
-from rxllm.operators._restart import outlives_restart
-from rxllm.operators._trampoline import Trampoline
+from rxllm.restart import matching_sources, survives_restart
 from rxllm.stop_sequences import StopMatcher, StopSequences
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 
 __all__ = ["stop_on"]
 
@@ -99,7 +98,7 @@ class _Stopping:
             self._restart(chunk.source)
         elif chunk.source in self._stopped:
             return
-        elif type(chunk) is End or is_failure(chunk):
+        elif type(chunk) is End or is_stream_failed(chunk):
             self._release(chunk.source)
         elif (search := self._searches.get(chunk.source)) is not None and search.waiting:
             search.waiting.append(chunk)
@@ -145,13 +144,13 @@ class _Stopping:
         self._observer.on_completed()
 
     def _release(self, source: str | None) -> None:
-        for each in concerned(self._searches, source):
+        for each in matching_sources(self._searches, source):
             self._send(self._searches.pop(each).waiting.take_all())
 
     def _restart(self, source: str | None) -> None:
-        for each in concerned(self._searches, source):
+        for each in matching_sources(self._searches, source):
             waiting = self._searches.pop(each).waiting.drop_all()
-            self._send(filter(outlives_restart, waiting))
+            self._send(filter(survives_restart, waiting))
         if source is None:
             self._stopped.clear()
         self._stopped.discard(source)

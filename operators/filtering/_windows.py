@@ -6,7 +6,7 @@ import asyncio
 
 from rxllm.chunks import Chunk, End, Token, text_of
 from rxllm.operators._held_text import HeldText, confidence_of, parts_of
-from rxllm.operators._restart import outlives_restart
+from rxllm.restart import survives_restart
 
 __all__ = ["Windows", "ends_all"]
 
@@ -98,7 +98,7 @@ class Windows:
         task, self.task = self.task, None
         if task is not None:
             task.cancel()
-        return list(filter(outlives_restart, waiting))
+        return list(filter(survives_restart, waiting))
 
     def _joined(self, parts: list[Chunk]) -> list[Chunk]:
         joined: list[Chunk] = []

@@ -9,8 +9,8 @@ import msgspec
 
 from rxllm.chunks import Batch, Chunk, Reasoning, Token, text_of
 from rxllm.operators._held_text import HeldText
-from rxllm.operators._restart import outlives_restart
 from rxllm.operators._text_operator import TextState
+from rxllm.restart import survives_restart
 
 __all__ = ["Writer", "WrittenText"]
 
@@ -60,7 +60,7 @@ class WrittenText(TextState):
         return ()
 
     def restart(self) -> Iterable[Chunk]:
-        return filter(outlives_restart, self._held.drop_all())
+        return filter(survives_restart, self._held.drop_all())
 
     def end(self) -> Iterable[Chunk]:
         self._text = ""

@@ -9,8 +9,8 @@ import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
-from rxllm.chunks import Chunk, End, Notice, Start, is_content, is_restart
-from rxllm.operators._per_source import forget
+from rxllm.chunks import Chunk, End, Notice, Start, is_restart
+from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
@@ -82,7 +82,7 @@ class _Record:
                     return False
                 forget(unfinished, chunk.source)
                 ended = True
-            elif type(chunk) is Start or is_content(chunk):
+            elif type(chunk) is Start or chunk.is_content:
                 unfinished[chunk.source] = True
             elif type(chunk) is Notice and chunk.kind in ("lagged", "failed"):
                 return False

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
-from rxllm.chunks import Batch, Chunk, Json, Notice, Progress, Reasoning, Token, ToolCall
-from rxllm.operators._per_source import forget
-from rxllm.operators._restart import outlives_restart
-from rxllm.operators.multicasting._coalesced import Coalesced, StateKey, is_whole, state_key
+from rxllm.chunks import Chunk, Notice, Reasoning, StateKey, is_final_state, state_key
+from rxllm.coalesced import Coalesced
+from rxllm.restart import forget, survives_restart
 
 __all__ = ["Backlog", "OnLag", "backlog"]
 
 OnLag: TypeAlias = Literal["block", "drop_oldest", "latest", "coalesce", "evict"]
-
-_DROPPABLE: Final = frozenset((Token, Reasoning, Batch, ToolCall, Json, Progress))
 
 
 class Backlog(Protocol):
@@ -73,7 +70,7 @@ class _Fifo:
         return self._chunks.popleft()
 
     def take_back(self, source: str | None) -> None:
-        self._chunks = deque(each for each in self._chunks if outlives_restart(each, source))
+        self._chunks = deque(each for each in self._chunks if survives_restart(each, source))
 
 
 class _Dropping:
@@ -96,7 +93,7 @@ class _Dropping:
     def append(self, chunk: Chunk) -> None:
         self._number += 1
         self._chunks[self._number] = chunk
-        if type(chunk) in _DROPPABLE and not is_whole(chunk):
+        if chunk.is_droppable and not is_final_state(chunk):
             self._make_room(self._number, chunk)
 
     def popleft(self) -> Chunk:
@@ -112,7 +109,7 @@ class _Dropping:
     def take_back(self, source: str | None) -> None:
         forget(self._gaps, source)
         for number, chunk in list(self._chunks.items()):
-            if not outlives_restart(chunk, source):
+            if not survives_restart(chunk, source):
                 del self._chunks[number]
                 self._taken(number, chunk)
 

@@ -9,9 +9,9 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, is_restart
+from rxllm.coalesced import Coalesced
 from rxllm.errors import StreamStateError, separate_error
 from rxllm.operators.multicasting._backlogs import OnLag
-from rxllm.operators.multicasting._coalesced import Coalesced
 from rxllm.operators.multicasting._reader import Reader
 from rxllm.operators.multicasting._report import report
 from rxllm.valve import StreamScheduler, Valve, scheduler_or_default, with_valve

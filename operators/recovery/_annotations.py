@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-__all__ = ["add_note", "write_partial"]
-
-
-def write_partial(error: Exception, text: str) -> None:
-    """Write the text that was passed on into `error.partial`.
-
-    An exception that can't take it, or has something other than a text there (as
-    `asyncio.IncompleteReadError` has), stays as it is.
-    """
-    with suppress(Exception):
-        if isinstance(getattr(error, "partial", ""), str):
-            error.partial = text  # type: ignore[attr-defined]
+__all__ = ["add_note"]
 
 
 def add_note(error: Exception, note: str) -> None:

@@ -24,8 +24,8 @@ from rxllm.operators.recovery._commit import (
     passage_after,
 )
 from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
-from rxllm.operators.recovery._spoken import Spoken
 from rxllm.stream import Stream
+from rxllm.transcript import Transcript
 from rxllm.valve import scheduler_or_default
 
 __all__ = ["attempts_of"]
@@ -66,8 +66,8 @@ class _Attempts:
         self._scheduler = scheduler
         self._plan = plan
         self._after_output = after_output
-        self._spoken = Spoken()
-        self._add = self._spoken.add
+        self._transcript = Transcript()
+        self._add = self._transcript.add
         self._passage: Passage | None = None
         self._continuing: Continuing | None = None
         self._is_direct = True  # nothing is compared, held or waiting
@@ -178,8 +178,8 @@ class _Attempts:
             self._fail(self._failure)
             return
         after_output = self._after_output
-        has_begun = self._spoken.has_begun
-        passage = passage_after(self._spoken, after_output) if has_begun else None
+        has_begun = self._transcript.has_begun
+        passage = passage_after(self._transcript, after_output) if has_begun else None
         if has_begun and passage is None:
             self._fail(error)
             return
@@ -207,7 +207,7 @@ class _Attempts:
         self._continuing = passage if isinstance(passage, Continuing) else None
         stream = attempt.stream
         if self._continuing is not None and callable(self._after_output):
-            stream = partial(self._after_output, self._spoken.text)
+            stream = partial(self._after_output, self._transcript.text)
         assert stream is not None  # noqa: S101 - `_on_error` saw to it
         self._send(attempt.notice)
         if attempt.delay <= 0:
@@ -243,5 +243,5 @@ class _Attempts:
 
     def _fail(self, error: Exception) -> None:
         self.subscription.dispose()
-        self._spoken.mark(error)
+        self._transcript.write_partial(error)
         self._observer.on_error(error)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxllm.chunks import Chunk, End, is_content
+from rxllm.chunks import Chunk, End, has_output
 from rxllm.errors import (
     CircuitOpenError,
     ContextLengthError,
@@ -126,7 +126,7 @@ class _Judging:
 
     def on_next(self, chunk: Chunk) -> None:
         if not self._has_spoken:
-            self._has_spoken = is_content(chunk)
+            self._has_spoken = has_output(chunk)
             self._was_cancelled |= type(chunk) is End and chunk.finish_reason == "cancelled"
         try:
             self._observer.on_next(chunk)

@@ -35,12 +35,13 @@ from rxllm.chunks import (
     Start,
     Token,
     ToolCall,
+    has_output,
     is_restart,
     text_of,
 )
 from rxllm.operators._held_text import HeldText
 from rxllm.operators.recovery._overlap import Overlap
-from rxllm.operators.recovery._spoken import Spoken, says_something
+from rxllm.transcript import Transcript
 
 __all__ = [
     "AfterOutput",
@@ -102,17 +103,17 @@ class Passage:
         raise NotImplementedError
 
 
-def passage_after(spoken: Spoken, after_output: AfterOutput) -> Passage | None:
+def passage_after(transcript: Transcript, after_output: AfterOutput) -> Passage | None:
     """How another attempt may follow what was passed on; None: not at all."""
     if after_output == "fail":
         return None
     if after_output == "restart":
         return Restarting()
-    if not spoken.is_plain:
+    if not transcript.is_plain:
         return None
     if after_output == "replay":
-        return Replaying(spoken.text, spoken.reasoning)
-    return Continuing(spoken.text, spoken.reasoning) if spoken.text else None
+        return Replaying(transcript.text, transcript.reasoning)
+    return Continuing(transcript.text, transcript.reasoning) if transcript.text else None
 
 
 class Restarting(Passage):
@@ -127,7 +128,7 @@ class Restarting(Passage):
         if type(chunk) is Start:  # what began before it has said nothing, and is over
             self._held = [held for held in self._held if held.source != chunk.source]
         self._held.append(chunk)
-        return self.end() if type(chunk) is End or says_something(chunk) else ()
+        return self.end() if type(chunk) is End or has_output(chunk) else ()
 
     def end(self) -> Iterable[Chunk]:
         self.is_open = True

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
-from rxllm.operators.recovery._spoken import Spoken
 from rxllm.stream import Stream
+from rxllm.transcript import Transcript
 
 __all__ = ["keep_partial"]
 
@@ -44,15 +44,15 @@ def keep_partial() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            spoken = Spoken()
-            add = spoken.add
+            transcript = Transcript()
+            add = transcript.add
 
             def on_next(chunk: Chunk) -> None:
                 add(chunk)
                 observer.on_next(chunk)
 
             def on_error(error: Exception) -> None:
-                spoken.mark(error)
+                transcript.write_partial(error)
                 observer.on_error(error)
 
             return source.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)

@@ -8,11 +8,10 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
-from rxllm.errors import QualityError
+from rxllm.errors import QualityError, write_partial
 from rxllm.operators._arguments import whole
-from rxllm.operators._per_source import concerned, forget
-from rxllm.operators.recovery._annotations import write_partial
 from rxllm.operators.recovery._quality import Condition, Quality
+from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
@@ -141,7 +140,7 @@ class _Gate:
             self._observer.on_completed()
 
     def _are_good_at_end(self, source: str | None) -> bool:
-        for each in concerned(self._answers, source):
+        for each in matching_sources(self._answers, source):
             answer = self._answers[each]
             if not answer.quality.is_complete:
                 answer.quality.is_complete = True

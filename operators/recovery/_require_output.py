@@ -7,10 +7,9 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, End, is_restart
+from rxllm.chunks import Chunk, End, has_output, is_restart
 from rxllm.errors import ContentFilteredError, EmptyStreamError, RxLLMError
-from rxllm.operators._per_source import forget
-from rxllm.operators.recovery._spoken import says_something
+from rxllm.restart import forget
 from rxllm.stream import Stream
 
 __all__ = ["require_output"]
@@ -74,7 +73,7 @@ class _Requiring:
                 self._fail(chunk.finish_reason == "content_filter")
                 return
             self._ended = True
-        elif source not in self._spoken and says_something(chunk):
+        elif source not in self._spoken and has_output(chunk):
             self._spoken[source] = None
         elif is_restart(chunk):
             forget(self._spoken, source)

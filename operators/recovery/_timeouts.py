@@ -12,7 +12,7 @@ from reactivex.disposable import (
     SingleAssignmentDisposable,
 )
 
-from rxllm.chunks import Chunk, End, Reasoning, Start, Token, is_content, is_restart
+from rxllm.chunks import Chunk, End, Start, has_output, is_restart
 from rxllm.errors import (
     FirstTokenTimeoutError,
     StallTimeoutError,
@@ -20,8 +20,8 @@ from rxllm.errors import (
     TotalTimeoutError,
 )
 from rxllm.operators._arguments import number
-from rxllm.operators.recovery._spoken import Spoken
 from rxllm.stream import Stream
+from rxllm.transcript import Transcript
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["timeouts"]
@@ -116,7 +116,7 @@ class _Timing:
         self._scheduler = scheduler_or_default(scheduler)
         self._clock = clock_of(self._scheduler)
         self._first, self._between, self._total = first, between, total
-        self._spoken = Spoken()
+        self._transcript = Transcript()
         self._has_begun = False
         self._has_ended = False
         self._begun = self._fed = self._clock()  # when it began, and was fed last
@@ -141,11 +141,11 @@ class _Timing:
 
     def _passing(self) -> Callable[[Chunk], None]:
         """What is called with each chunk: a closure, so that a token costs few look-ups."""
-        add, observer, clock = self._spoken.add, self._observer, self._clock
+        add, observer, clock = self._transcript.add, self._observer, self._clock
 
         def on_next(chunk: Chunk) -> None:
             add(chunk)
-            if type(chunk) is Token or type(chunk) is Reasoning or is_content(chunk):
+            if has_output(chunk):
                 self._fed = now = clock()
                 if self._closed_at is not None:
                     self._closed_at = now  # what it was closed before this counts no more
@@ -211,5 +211,5 @@ class _Timing:
 
     def _fail(self, error: StreamTimeoutError) -> None:
         self._subscription.dispose()
-        self._spoken.mark(error)
+        self._transcript.write_partial(error)
         self._observer.on_error(error)

@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
 from rxllm.operators._arguments import number, whole
-from rxllm.operators._pacer import Pacer, has_text
+from rxllm.operators._pacer import Pacer, is_paced
 from rxllm.stream import Stream
 
 __all__ = ["pace"]
@@ -91,12 +91,12 @@ class _Pacing(Pacer):
         self._free: float | None = None  # when it was ready for the next one; None: for the first
 
     def due(self, since: float) -> float:
-        if self._free is None or not has_text(self.queue[0][1]):
+        if self._free is None or not is_paced(self.queue[0][1]):
             return since
         return self._free + max(0.0, self._gap - sum(self._taken) / len(self._taken))
 
     def left(self, chunk: Chunk, due: float) -> None:
-        if has_text(chunk):
+        if is_paced(chunk):
             self._given = due  # not the time now: so a late timer is made up for
 
     def ready(self) -> None:

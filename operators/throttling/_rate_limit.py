@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 
 from rxllm.chunks import Batch, Chunk, Reasoning, Token
 from rxllm.operators._arguments import function, number
-from rxllm.operators._pacer import Pacer, has_text
+from rxllm.operators._pacer import Pacer, is_paced
 from rxllm.stream import Stream
 
 __all__ = ["rate_limit"]
@@ -82,7 +82,7 @@ def rate_limit(
 
 
 def _cost(chunk: Token | Reasoning | Batch) -> float:
-    return sum(map(has_text, chunk.chunks)) if type(chunk) is Batch else has_text(chunk)
+    return sum(map(is_paced, chunk.chunks)) if type(chunk) is Batch else is_paced(chunk)
 
 
 class _Bucket(Pacer):

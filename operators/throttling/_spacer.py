@@ -12,7 +12,7 @@ from rxllm.operators._alarm import RESOLUTION, Alarm
 from rxllm.operators._graphemes import border, settled
 from rxllm.operators._held_text import HeldText, confidence_of
 from rxllm.operators._pacer import Pacer
-from rxllm.operators._per_source import concerned, forget
+from rxllm.restart import forget, matching_sources
 
 __all__ = ["LONGEST_PIECE", "Cut", "Spacer", "by_character"]
 
@@ -74,7 +74,7 @@ class Spacer(Pacer):
             yield now, chunk
 
     def rest(self, source: str | None) -> Iterable[Chunk]:
-        for each in concerned(self._unfinished, source):
+        for each in matching_sources(self._unfinished, source):
             unfinished = self._unfinished.pop(each)
             if unfinished.text:
                 yield unfinished.take(len(unfinished.text))

@@ -12,9 +12,9 @@ from rxllm.chunks import Batch, Chunk, End, Token, is_restart, text_of
 from rxllm.operators._alarm import RESOLUTION, Alarm
 from rxllm.operators._arguments import number
 from rxllm.operators._held_text import confidence_of, parts_of
-from rxllm.operators._per_source import concerned, forget
-from rxllm.operators._trampoline import Trampoline
+from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["throttle"]
@@ -149,7 +149,7 @@ class _Throttling:
             self._observer.on_next(_joined(held))
 
     def _send_all(self, source: str | None) -> None:
-        for each in concerned(self._held, source):
+        for each in matching_sources(self._held, source):
             self._send(each)
 
     def _send_due(self, _: object) -> None:

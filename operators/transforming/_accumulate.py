@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
-from rxllm.operators._per_source import forget
+from rxllm.restart import forget
 from rxllm.stream import Stream
 
 __all__ = ["Accumulated", "accumulate"]

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, is_content, is_restart
+from rxllm.chunks import Chunk, is_restart
 from rxllm.errors import StreamCancelledError
 from rxllm.stream import Stream
 from rxllm.valve import (
@@ -177,7 +177,7 @@ class _Line:
     def _begin(self, chunk: Chunk) -> None:
         place = _Place(chunk)
         self._line.append(place)
-        if not is_content(chunk):
+        if not chunk.is_content:
             place.done = True
             return
         task = place.task = self._loop.create_task(self._run(chunk), name=f"rxllm {self._name}")
@@ -223,7 +223,7 @@ class _Line:
             else:
                 self._line.append(place)
         self._waiting.extend(
-            chunk for chunk in chunks if not (is_content(chunk) and source in (None, chunk.source))
+            chunk for chunk in chunks if not (chunk.is_content and source in (None, chunk.source))
         )
 
     def _stop(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 from reactivex import Observable
@@ -39,6 +39,13 @@ class Html(
     and all blocks before it are final. The joined `html` of the final ones is the whole answer.
     On the wire it looks as a chunk does: `{"type": "html", "block": 0, "html": "<p>...", ...}`.
     """
+
+    # What chunks say of themselves, for operators behind this one: they let it pass.
+    is_content: ClassVar[bool] = False
+    is_structure: ClassVar[bool] = False
+    is_state: ClassVar[bool] = False
+    is_droppable: ClassVar[bool] = False
+    survives_restart: ClassVar[bool] = False
 
     block: int
     html: str
@@ -107,10 +114,7 @@ def markdown_to_html(
     seconds = number("seconds", seconds, "the least time between two renderings", above=0)
     markdown = Markdown()
     return snapshot_operator(
-        "markdown_to_html",
-        lambda source: _Rendering(source, markdown),
-        seconds,
-        of_chunks=False,
+        "markdown_to_html", lambda source: _Rendering(source, markdown), seconds
     )
 
 

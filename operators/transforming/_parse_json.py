@@ -92,9 +92,7 @@ def parse_json(
     """
     seconds = number("seconds", seconds, "the least time between two incomplete values", above=0)
     check = check_of(schema)
-    return snapshot_operator(
-        "parse_json", lambda source: _Reading(source, check), seconds, of_chunks=True
-    )
+    return snapshot_operator("parse_json", lambda source: _Reading(source, check), seconds)
 
 
 class _Reading(Snapshot):

@@ -16,9 +16,9 @@ from reactivex.disposable import (
     SingleAssignmentDisposable,
 )
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_failure, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart, is_stream_failed
 from rxllm.operators._pacer import RESOLUTION
-from rxllm.operators._per_source import concerned
+from rxllm.restart import matching_sources
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
@@ -63,8 +63,6 @@ def snapshot_operator(
     name: str,
     snapshot_of: Callable[[str | None], Snapshot],
     seconds: float,
-    *,
-    of_chunks: bool,
 ) -> Callable[[Observable[Chunk]], Stream[Any]]:
     """An operator that replaces text by what a `Snapshot` of each source makes of it.
 
@@ -81,7 +79,6 @@ def snapshot_operator(
         name: of the operator.
         snapshot_of: makes the snapshot of a source, when its first text comes.
         seconds: between two looks.
-        of_chunks: whether what a `Snapshot` gives are chunks.
     """
 
     def operator(source: Observable[Chunk]) -> Stream[Any]:
@@ -91,7 +88,7 @@ def snapshot_operator(
             scheduler = scheduler_or_default(scheduler)
             return _Looking(observer, scheduler, snapshot_of, seconds).start(source)
 
-        return Stream(subscribe, name, of_chunks=of_chunks)
+        return Stream(subscribe, name, of_chunks=True)
 
     return operator
 
@@ -152,7 +149,7 @@ class _Looking:
         out: list[Any] = []
         if type(chunk) is End:
             self._read_all(chunk.source, out)
-        elif is_failure(chunk):
+        elif is_stream_failed(chunk):
             self._read_all(chunk.source, out, cut_off=True)
         elif is_restart(chunk):
             self._take(chunk.source)
@@ -228,7 +225,7 @@ class _Looking:
 
     def _take(self, name: str | None) -> list[_Source]:
         """The sources that a chunk of `name` concerns, with their timers cancelled."""
-        taken = [self._sources.pop(each) for each in concerned(self._sources, name)]
+        taken = [self._sources.pop(each) for each in matching_sources(self._sources, name)]
         for source in taken:
             source.timer.dispose()
             source.waiting = False

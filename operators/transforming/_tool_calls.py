@@ -11,7 +11,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, End, ToolCall, is_restart
 from rxllm.errors import MalformedStreamError
-from rxllm.operators._per_source import concerned, forget
+from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
 
 __all__ = ["arguments_of", "tool_calls"]
@@ -182,7 +182,7 @@ class _Assembling:
             self._send([call])
 
     def _finish(self, source: str | None) -> bool:
-        sources = concerned(self._calls, source)
+        sources = matching_sources(self._calls, source)
         return self._send(call for each in sources for call in self._calls.pop(each).under_way())
 
     def _send(self, calls: Iterable[ToolCall]) -> bool:

@@ -11,7 +11,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as rxo
 
-from rxllm.chunks import Chunk, ErrorInfo, Notice, is_content
+from rxllm.chunks import Chunk, ErrorInfo, Notice, has_output
 from rxllm.errors import ContextLengthError, RxLLMError
 from rxllm.messages import Message
 from rxllm.result import Result
@@ -72,7 +72,7 @@ def _with_less_if_too_long(
     def note(chunk: Chunk) -> None:
         nonlocal begun, said
         begun = True
-        said = said or is_content(chunk)
+        said = said or has_output(chunk)
 
     def again(error: Exception, _: Observable[Chunk]) -> Observable[Chunk]:
         if said or not isinstance(error, ContextLengthError):

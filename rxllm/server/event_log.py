@@ -12,9 +12,18 @@ from typing import Final
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from rxllm.chunks import Batch, Chunk, Notice, Reasoning, Token, is_restart
-from rxllm.operators._restart import outlives_restart
-from rxllm.operators.multicasting._coalesced import StateKey, is_whole, state_key
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    Notice,
+    Reasoning,
+    StateKey,
+    Token,
+    is_final_state,
+    is_restart,
+    state_key,
+)
+from rxllm.restart import survives_restart
 from rxllm.server.event_reader import Reader
 from rxllm.server.messages import Complete, Failed, StreamChunk
 from rxllm.server.streams import Frame
@@ -158,11 +167,11 @@ class EventLog:
             older = self._states.pop(key, None)
             if older is not None:
                 self._drop(older)
-            if not is_whole(chunk):
+            if not is_final_state(chunk):
                 self._states[key] = len(self._chunks)
         elif is_restart(chunk):
             for place, told in enumerate(self._chunks):
-                if told is not None and not outlives_restart(told, chunk.source):
+                if told is not None and not survives_restart(told, chunk.source):
                     self._drop(place)
             restarted = chunk.source
             for each in [k for k in self._states if restarted is None or k[1] == restarted]:

@@ -11,7 +11,7 @@ from reactivex import operators as rx_ops
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Start, Token, Usage
 from rxllm.models.scripted import ScriptedModel
-from rxllm.operators._pacer import Pacer, has_text
+from rxllm.operators._pacer import Pacer, is_paced
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve, with_valve
 
@@ -244,7 +244,7 @@ def test_ready_is_told_when_on_next_has_returned_and_the_valve_is_open(marbles: 
     assert told == ["has it", "ready"] * 2
 
 
-def test_what_says_something_has_text() -> None:
+def test_what_says_something_is_paced() -> None:
     says: list[Chunk] = [Token("a"), Reasoning("hm"), Batch((Token(""), Reasoning("hm")), "")]
     says_nothing: list[Chunk] = [
         Token(""),
@@ -253,8 +253,8 @@ def test_what_says_something_has_text() -> None:
         Usage(1, 2),
         End("stop"),
     ]
-    assert all(map(has_text, says))
-    assert not any(map(has_text, says_nothing))
+    assert all(map(is_paced, says))
+    assert not any(map(is_paced, says_nothing))
 
 
 @pytest.mark.parametrize("diagram", ["ab|", "ab#", "ab"])

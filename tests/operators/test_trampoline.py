@@ -11,8 +11,8 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm import operators as ops
 from rxllm.chunks import Batch, Chunk, End, Notice, Token, text_of
-from rxllm.operators._trampoline import Trampoline
 from rxllm.testing import COMPLETED, Marbles
+from rxllm.trampoline import Trampoline
 from rxllm.valve import with_valve
 
 

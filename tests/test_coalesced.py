@@ -19,7 +19,7 @@ from rxllm.chunks import (
     ToolCall,
     Usage,
 )
-from rxllm.operators.multicasting._coalesced import Coalesced
+from rxllm.coalesced import Coalesced
 
 SOURCES = st.sampled_from([None, "left", "right"])
 TEXTS = st.builds(Token, st.text(max_size=2), source=SOURCES) | st.builds(
@@ -111,9 +111,9 @@ def test_a_restart_takes_back_the_content_and_leaves_what_has_happened(
     queue.take_back(source)
     queue.append(end)
     left = emptied(queue)
-    concerned = [each for each in left if source is None or each.source == source]
-    assert {type(each) for each in concerned} <= {Progress, Usage}
-    assert (concerned[-2:], queue.lag) == ([usage, end], 0)
+    matching_sources = [each for each in left if source is None or each.source == source]
+    assert {type(each) for each in matching_sources} <= {Progress, Usage}
+    assert (matching_sources[-2:], queue.lag) == ([usage, end], 0)
     for each in {None, "left", "right"} - {source}:
         assert source is None or parts(left, each) == parts(chunks, each)
 

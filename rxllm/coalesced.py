@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeAlias
 
-from rxllm.chunks import Batch, Chunk, Json, Progress, Reasoning, Token, ToolCall
-from rxllm.operators._per_source import forget
-from rxllm.operators._restart import outlives_restart
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    Reasoning,
+    StateKey,
+    Token,
+    is_final_state,
+    state_key,
+)
+from rxllm.restart import forget, survives_restart
 
-__all__ = ["Coalesced", "StateKey", "is_whole", "state_key"]
-
-StateKey: TypeAlias = tuple[object, ...]
-
-
-def state_key(chunk: Chunk) -> StateKey | None:
-    """What `chunk` tells the newest state of; None if it adds to what came before it."""
-    kind = type(chunk)
-    if kind is Json or kind is Progress:
-        return kind, chunk.source
-    if type(chunk) is ToolCall:
-        return kind, chunk.source, chunk.index, chunk.id
-    return None
-
-
-def is_whole(chunk: Chunk) -> bool:
-    """True for the last word on a tool call or a JSON value."""
-    return (type(chunk) is ToolCall or type(chunk) is Json) and chunk.complete
+__all__ = ["Coalesced"]
 
 
 class Coalesced:
@@ -92,7 +81,7 @@ class Coalesced:
             if isinstance(entry, _Run):
                 if source is None or entry.source == source:
                     self._drop(number)
-            elif not outlives_restart(entry, source):
+            elif not survives_restart(entry, source):
                 self._drop(number)
         self._close(source)
 
@@ -129,7 +118,7 @@ class Coalesced:
         else:
             self._entries[place] = chunk
         if key is not None:
-            if is_whole(chunk):
+            if is_final_state(chunk):
                 self._states.pop(key, None)
             else:
                 self._states[key] = place

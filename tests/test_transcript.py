@@ -1,0 +1,193 @@
+"""`Transcript`: one fold of chunks into what was said, however late it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Json,
+    Notice,
+    Progress,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+    is_restart,
+)
+from rxllm.errors import StreamError
+from rxllm.messages import Message
+from rxllm.transcript import Transcript
+
+SOURCES = st.sampled_from([None, "a", "b"])
+CHUNKS: st.SearchStrategy[Chunk] = st.one_of(
+    st.builds(Token, st.text(max_size=2), source=SOURCES),
+    st.builds(Reasoning, st.text(max_size=2), source=SOURCES),
+    st.builds(
+        lambda text, thought, source: Batch((Token(text), Reasoning(thought)), text, source=source),
+        st.text(max_size=2),
+        st.text(max_size=2),
+        SOURCES,
+    ),
+    st.builds(ToolCall, st.just("c"), st.just("f"), st.text(max_size=1), source=SOURCES),
+    st.builds(Usage, st.integers(0, 9), st.integers(0, 9), source=SOURCES),
+    st.builds(Notice, st.sampled_from(["restart", "retry"]), source=SOURCES),
+    st.builds(End, st.just("stop"), source=SOURCES),
+)
+
+
+def transcript(*chunks: Chunk) -> Transcript:
+    said = Transcript()
+    for chunk in chunks:
+        said.add(chunk)
+    return said
+
+
+def test_nothing_was_said() -> None:
+    said = Transcript()
+    assert (said.text, said.reasoning, said.tokens, said.tool_calls) == ("", "", 0, ())
+    assert (said.json, said.usage, said.start, said.end) == (None, None, None, None)
+    assert said.message == Message("assistant", "")
+    assert not said.has_begun
+    assert said.is_plain
+
+
+def test_text_reasoning_and_their_pieces() -> None:
+    said = transcript(
+        Reasoning("hm"), Token("Once"), Token(""), Batch((Token(" upon"), Reasoning("!")), " upon")
+    )
+    assert (said.text, said.reasoning, said.tokens) == ("Once upon", "hm!", 4)
+
+
+def test_of_calls_and_values_the_newest_counts() -> None:
+    said = transcript(
+        ToolCall("c1", "f", "{"),
+        ToolCall("c2", "g", "{}", index=1, complete=True),
+        ToolCall("c1", "f", '{"a":1}', complete=True),
+        Json([1]),
+        Json([1, 2], complete=True),
+    )
+    assert [(call.name, call.arguments) for call in said.tool_calls] == [
+        ("f", '{"a":1}'),
+        ("g", "{}"),
+    ]
+    assert said.json == [1, 2]
+
+
+def test_the_message_has_the_calls_that_are_complete() -> None:
+    whole = ToolCall("c1", "f", "{}", complete=True)
+    said = transcript(Token("Let me see"), whole, ToolCall("c2", "g", "{", index=1))
+    assert said.message == Message("assistant", "Let me see", tool_calls=(whole,))
+
+
+def test_of_a_source_the_newest_usage_counts_and_those_of_several_add_up() -> None:
+    assert transcript(Usage(1, 1), Usage(1, 5)).usage == Usage(1, 5)
+    said = transcript(Usage(1, 1, source="a"), Usage(2, 2, cost=0.5, source="b"))
+    assert said.usage == Usage(3, 3, cost=0.5)
+
+
+def test_sources_are_told_apart_in_the_order_in_which_they_began() -> None:
+    said = transcript(Start("1", "m", source="b"), Token("x", source="a"), Token("y", source="b"))
+    assert {source: answer.text for source, answer in said.answers.items()} == {"b": "y", "a": "x"}
+    assert said.text == "yx"
+    assert not said.is_plain
+
+
+def test_a_restart_takes_back_what_was_said_and_not_what_happened() -> None:
+    said = transcript(
+        Start("1", "m"),
+        Token("wrong"),
+        ToolCall("c", "f"),
+        Json(1),
+        Usage(1, 1),
+        End("length"),
+        Notice("restart"),
+        Token("right"),
+    )
+    assert (said.text, said.tool_calls, said.json, said.usage, said.end) == (
+        "right",
+        (),
+        None,
+        None,
+        None,
+    )
+    assert said.notices == (Notice("restart"),)
+    assert said.start == Start("1", "m")
+
+
+def test_a_restart_of_one_source_leaves_the_others_and_their_end() -> None:
+    said = transcript(
+        Token("a", source="a"),
+        Token("b", source="b"),
+        End("stop", source="a"),
+        Notice("restart", source="b"),
+    )
+    assert (said.text, said.end) == ("a", End("stop", source="a"))
+    said.add(Notice("restart", source="a"))
+    assert (said.text, said.end) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "has_begun", "is_plain"),
+    [
+        (Start("1", "m"), False, True),
+        (Token(""), False, True),
+        (Progress(1, 0.5), False, True),
+        (Usage(1, 1), False, True),
+        (Notice("retry"), False, True),
+        (Token("a"), True, True),
+        (Reasoning("a"), True, True),
+        (Token("a", source="a"), True, False),
+        (ToolCall("c", "f"), True, False),
+        (Json(1), True, False),
+        (End("stop"), True, False),
+    ],
+)
+def test_what_begins_an_answer_and_what_can_be_continued(
+    chunk: Chunk, has_begun: bool, is_plain: bool
+) -> None:
+    said = transcript(chunk)
+    assert (said.has_begun, said.is_plain) == (has_begun, is_plain)
+
+
+def test_partial_text_is_written_where_it_can_be() -> None:
+    said, error = transcript(Token("Once")), StreamError("cut")
+    said.write_partial(error)
+    assert error.partial == "Once"
+    incomplete = EOFError()
+    incomplete.partial = b"bytes"  # type: ignore[attr-defined]
+    said.write_partial(incomplete)
+    assert incomplete.partial == b"bytes"  # type: ignore[attr-defined]
+
+
+@given(st.lists(CHUNKS, max_size=12), st.data())
+def test_it_does_not_matter_when_it_is_asked(chunks: list[Chunk], data: st.DataObject) -> None:
+    asked, late = Transcript(), transcript(*chunks)
+    for chunk in chunks:
+        asked.add(chunk)
+        if data.draw(st.booleans()):
+            assert asked.text is not None
+    for name in ("text", "reasoning", "tokens", "tool_calls", "usage", "notices", "end"):
+        assert getattr(asked, name) == getattr(late, name)
+
+
+@given(st.lists(CHUNKS, max_size=12))
+def test_it_says_what_a_plain_loop_says(chunks: list[Chunk]) -> None:
+    texts: dict[str | None, list[str]] = {}
+    for chunk in chunks:
+        if is_restart(chunk):
+            for source in list(texts) if chunk.source is None else [chunk.source]:
+                texts.pop(source, None)
+        elif type(chunk) is not Notice:
+            said = texts.setdefault(chunk.source, [])
+            if isinstance(chunk, Token | Batch):
+                said.append(chunk.text)
+    joined = {source: "".join(pieces) for source, pieces in texts.items()}
+    heard = transcript(*chunks)
+    assert {source: answer.text for source, answer in heard.answers.items()} == joined
+    assert heard.text == "".join(joined.values())
