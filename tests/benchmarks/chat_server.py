@@ -1,26 +1,51 @@
 """A server of chat completions in a process of its own, so that its CPU time is not measured.
 
-`python -m tests.benchmarks.chat_server` prints its address, and serves until its input ends.
+`python -m tests.benchmarks.chat_server` prints its address, and serves until its input ends. The
+base URL `<address>/2000/16` answers with 2,000 tokens, sixteen events in each write. It waits after
+each write, so that the client reads what was written before anything else comes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from rxllm.testing.fault_server import FaultServer, Reply
-from rxllm.testing.provider_streams import openai_events
+WORD = "word%d "
+WAIT = 0.0003
+"""Seconds: several times what a client needs for one event."""
 
-TOKENS = 5_000
-TEXTS = [f"word{number % 97} " for number in range(TOKENS)]
+
+def text_of(tokens: int) -> str:
+    """The text of an answer of so many tokens."""
+    return "".join(WORD % number for number in range(tokens))
+
+
+def completion_events(tokens: int) -> list[bytes]:
+    """A chat completion of so many tokens as OpenAI sends it, one item for each event."""
+    form = (
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,'
+        b'"model":"gpt","choices":[{"index":0,"delta":%b,"finish_reason":%b}]}\n\n'
+    )
+    words = [form % (b'{"content":"%b"}' % (WORD % n).encode(), b"null") for n in range(tokens)]
+    first = form % (b'{"role":"assistant","content":""}', b"null")
+    return [first, *words, form % (b"{}", b'"stop"'), b"data: [DONE]\n\n"]
+
+
+def writes_of(tokens: int, events_a_write: int) -> list[bytes]:
+    """The same, as it is written. The first event comes alone, the last two in one."""
+    first, *words, reason, done = completion_events(tokens)
+    starts = range(0, len(words), events_a_write)
+    return [first, *(b"".join(words[n : n + events_a_write]) for n in starts), reason + done]
 
 
 @contextmanager
 def chat_server() -> Iterator[str]:
-    """The address of a server that says `TEXTS`, an event each."""
+    """The address of such a server."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.chat_server"],
         stdin=subprocess.PIPE,
@@ -33,11 +58,35 @@ def chat_server() -> Iterator[str]:
         server.stdin.close()
 
 
-async def main() -> None:
-    async with FaultServer(Reply(openai_events(*TEXTS))) as server:
-        print(server.url, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+class _Handler(BaseHTTPRequestHandler):
+    """Answers each request with a chunked body, and keeps the connection open."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        tokens, events_a_write = (int(part) for part in self.path.split("/")[1:3])
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for data in writes_of(tokens, events_a_write):
+            time.sleep(WAIT)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def main() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -1,7 +1,7 @@
 """What stands at both ends of a relay, in processes of their own so that they are not measured.
 
-`python -m tests.benchmarks.relay_peers upstream TOKENS SECONDS` prints its address, and serves chat
-completions, a token every so many seconds, until its input ends.
+`python -m tests.benchmarks.relay_peers upstream SECONDS` prints its address, and serves chat
+completions, a token every so many seconds, until its input ends. The prompt is how many tokens.
 
 `python -m tests.benchmarks.relay_peers readers URL COUNT` reads COUNT answers at once, each to its
 end, and prints how many bytes they had.
@@ -15,17 +15,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
+from tests.benchmarks.chat_server import completion_events
+
 MODULE = "tests.benchmarks.relay_peers"
-WORD = "word%d "
 
 
 @contextmanager
-def upstream(tokens: int, seconds: float) -> Iterator[str]:
-    """The address of a server of chat completions of that many tokens."""
+def upstream(seconds: float) -> Iterator[str]:
+    """The address of a server of chat completions at that pace."""
     with subprocess.Popen(
-        [sys.executable, "-m", MODULE, "upstream", str(tokens), str(seconds)],
+        [sys.executable, "-m", MODULE, "upstream", str(seconds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -46,24 +48,17 @@ async def read_all(url: str, count: int) -> int:
     return int(said)
 
 
-def _events(tokens: int) -> list[bytes]:
-    form = (
-        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,'
-        b'"model":"gpt","choices":[{"index":0,"delta":%b,"finish_reason":%b}]}\n\n'
-    )
-    words = [form % (b'{"content":"%b"}' % (WORD % n).encode(), b"null") for n in range(tokens)]
-    first = form % (b'{"role":"assistant","content":""}', b"null")
-    return [first, *words, form % (b"{}", b'"stop"') + b"data: [DONE]\n\n"]
+def _tokens_asked_for(body: dict[str, Any]) -> int:
+    return int(body["messages"][-1]["content"])
 
 
-async def _serve(tokens: int, seconds: float) -> None:
+async def _serve(seconds: float) -> None:
     from aiohttp import web
 
-    events = _events(tokens)
     numbers = itertools.count()
 
     async def complete(request: web.Request) -> web.StreamResponse:
-        await request.read()
+        events = completion_events(_tokens_asked_for(await request.json()))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         if seconds == 0:
@@ -123,7 +118,8 @@ async def _read(url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    role, first, second = sys.argv[1:]
-    asyncio.run(
-        _serve(int(first), float(second)) if role == "upstream" else _read(first, int(second))
-    )
+    role, *arguments = sys.argv[1:]
+    if role == "upstream":
+        asyncio.run(_serve(float(arguments[0])))
+    else:
+        asyncio.run(_read(arguments[0], int(arguments[1])))

@@ -1,20 +1,35 @@
-"""Measuring two ways of doing the same work, side by side in one run."""
+"""Measuring several ways of doing the same work, in turns in one run."""
 
 from __future__ import annotations
 
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 ROUNDS = 7
+
+Measure: TypeAlias = Callable[[], float]
+"""Does the work once and returns its cost for an item."""
+
+Kind: TypeAlias = Literal["at most", "at least"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of doing the work, and how its cost may compare with the baseline's."""
+
+    work: str
+    measure: Measure
+    limit: float
+    kind: Kind = "at most"
 
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of `ROUNDS` rounds. `ratio` is ours to the baseline's, in the named quantity."""
+    """Medians of the rounds. `ratio` is ours to the baseline's, in the named quantity."""
 
     work: str
     ours: str
@@ -31,31 +46,43 @@ def cost_of(work: Callable[[], object], items: int) -> float:
     return (time.process_time() - started) / items * 1e6
 
 
-def alternate(
-    ours: Callable[[], float], baseline: Callable[[], float], rounds: int = ROUNDS
-) -> tuple[float, float]:
-    """Medians of both, measured in turn so that whatever else goes on strikes both alike."""
+def alternate(measures: Sequence[Measure], rounds: int = ROUNDS) -> list[float]:
+    """The median of each, measured in turns so that other load affects all of them alike."""
     gc.collect()
-    gc.freeze()  # nobody has to look through what other benchmarks have left in memory
-    ours(), baseline()  # what is loaded or compiled once is not measured
-    pairs = [(ours(), baseline()) for _ in range(rounds)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+    gc.freeze()  # what other benchmarks have left in memory is never traversed
+    for measure in measures:
+        measure()  # imports, compiled code and open connections are not measured
+    turns = [[measure() for measure in measures] for _ in range(rounds)]
+    return [statistics.median(costs) for costs in zip(*turns, strict=True)]
+
+
+def compare_all(
+    rows: Sequence[Row], baseline: Measure, *, unit: str, rounds: int = ROUNDS
+) -> Iterator[Result]:
+    """Measure and judge several rows beside one baseline."""
+    *costs, base = alternate([*(row.measure for row in rows), baseline], rounds)
+    for row, cost in zip(rows, costs, strict=True):
+        ratio = cost / base
+        is_within = ratio <= row.limit if row.kind == "at most" else ratio >= row.limit
+        yield Result(
+            row.work,
+            f"{cost:.2f} {unit}",
+            f"{base:.2f} {unit}",
+            ratio,
+            f"{row.kind} {row.limit:g} x",
+            is_within,
+        )
 
 
 def compare(
     work: str,
-    ours: Callable[[], float],
-    baseline: Callable[[], float],
+    ours: Measure,
+    baseline: Measure,
     *,
     unit: str,
     limit: float,
-    kind: Literal["at most", "at least"],
+    kind: Kind,
     rounds: int = ROUNDS,
 ) -> Result:
-    """Measure and judge: is ours `kind` `limit` times the baseline?"""
-    one, other = alternate(ours, baseline, rounds)
-    ratio = one / other
-    is_within = ratio <= limit if kind == "at most" else ratio >= limit
-    return Result(
-        work, f"{one:.2f} {unit}", f"{other:.2f} {unit}", ratio, f"{kind} {limit:g} x", is_within
-    )
+    """Measure and judge one row: is its cost `kind` `limit` times the baseline's?"""
+    return next(compare_all([Row(work, ours, limit, kind)], baseline, unit=unit, rounds=rounds))
