@@ -17,6 +17,7 @@ from rxllm.models.remote.anthropic_request import anthropic_body
 from rxllm.models.remote.failures import ErrorObject, error_in_stream
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import JsonDecoder, TextJoiner
 from rxllm.requests import Request
 
@@ -94,7 +95,7 @@ class AnthropicWire:
         return AnthropicReader(model, provider.name, headers, strict)
 
 
-class AnthropicReader:
+class AnthropicReader(Comparable):
     """Reads one message.
 
     - `Start` comes with `message_start`. Pings and events of types that are not known say nothing.

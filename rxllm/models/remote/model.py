@@ -11,12 +11,12 @@ from reactivex import abc
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, RxLLMError
 from rxllm.models.remote.anthropic import AnthropicWire
+from rxllm.models.remote.body_reader import BodyReader
 from rxllm.models.remote.connection import Connection, connect
 from rxllm.models.remote.failures import error_in_place_of_stream, error_of_response
 from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import CAPABILITIES, Endpoint, Provider
-from rxllm.models.remote.sse import EventStreamDecoder
-from rxllm.models.remote.wire import Reader, Wire
+from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
@@ -121,11 +121,11 @@ class RemoteModel:
             async with connect(provider.name, url, headers, body, seconds) as connection:
                 await self._check(connection)
                 reader = self._wire.reader(self._name, provider, connection.headers, self._strict)
-                decoder = EventStreamDecoder()
+                body_reader = BodyReader(reader)
                 while not reader.is_done:
                     if not valve.is_open:
                         await valve.wait_open()
-                    chunks, failure = await _read(connection, decoder, reader)
+                    chunks, failure = body_reader.read(await connection.read())
                     if chunks:
                         yield chunks
                     if failure is not None:
@@ -157,21 +157,3 @@ def _hide(secrets: Iterable[str], error: RxLLMError) -> None:
         if len(secret) > _SHORTEST_SECRET:
             error.args = (str(error).replace(secret, "[key]"),)
             error.body = error.body.replace(secret, "[key]")
-
-
-async def _read(
-    connection: Connection, decoder: EventStreamDecoder, reader: Reader
-) -> tuple[list[Chunk], RxLLMError | None]:
-    """The chunks of one read, and the error after them."""
-    chunks: list[Chunk] = []
-    try:
-        data = await connection.read()
-        if not data:
-            reader.end(chunks)
-        for event in decoder.feed(data):
-            reader.read(event, chunks)
-            if reader.is_done:
-                break
-    except RxLLMError as error:
-        return chunks, error
-    return chunks, None

@@ -23,6 +23,7 @@ from rxllm.models.remote.openai_types import (
 )
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import JsonDecoder, TextJoiner
 from rxllm.requests import Request
 
@@ -36,7 +37,7 @@ _REASONS: Final[dict[str, FinishReason]] = {
 }
 
 
-class _Call:
+class _Call(Comparable):
     """A call of a tool, as far as it has come."""
 
     def __init__(self, index: int, id: str) -> None:  # noqa: A002 - its name on the wire
@@ -70,7 +71,7 @@ class OpenAIWire:
         return OpenAIReader(model, provider.name, headers, strict)
 
 
-class OpenAIReader:
+class OpenAIReader(Comparable):
     """Reads one chat completion.
 
     - `Start` comes with the first event, so not with comments.

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from rxllm.errors import MalformedStreamError
+from rxllm.models.remote.state import Comparable
 
 __all__ = ["EVENT_LIMIT", "EventStreamDecoder", "ServerSentEvent"]
 
@@ -35,7 +36,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
 
 
-class EventStreamDecoder:
+class EventStreamDecoder(Comparable):
     """Decodes one stream of events, however its bytes are cut.
 
     A line ends at CR, LF or CRLF, a CRLF cut in two included; a byte order mark at the beginning
@@ -54,7 +55,7 @@ class EventStreamDecoder:
         self.last_event_id = ""
         self.retry: int | None = None
         self._limit = limit
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._cut = b""  # the beginning of a character
         self._is_first = True
         self._follows_cr = False
         # The beginning of a line that is still to be ended.
@@ -66,6 +67,13 @@ class EventStreamDecoder:
         self._type = ""
         self._id = ""
 
+    @property
+    def is_between(self) -> bool:
+        """Whether nothing of the next event has come."""
+        return not (
+            self._begun or self._data or self._size or self._type or self._cut or self._follows_cr
+        )
+
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
         """The events that `data` completes. To be read to its end before the next call.
 
@@ -73,7 +81,9 @@ class EventStreamDecoder:
             MalformedStreamError: out of the iteration, after the events before it: an event or a
                 line is longer than `limit`. Nothing can be read any more.
         """
-        text = self._decode(data)
+        data = self._cut + data
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        self._cut = data[used:]
         if self._is_first or self._follows_cr or "\r" in text:
             text = self._normalised(text)
         if "\n" not in text:

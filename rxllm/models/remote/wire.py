@@ -13,6 +13,7 @@ from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import BadRequestError, MalformedStreamError
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.models.remote.state import Comparable
 from rxllm.requests import Request
 
 __all__ = ["JsonDecoder", "Reader", "TextJoiner", "Wire", "check_options"]
@@ -25,7 +26,12 @@ _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Reader(Protocol):
-    """Reads one answer. `is_done` is True once its end marker has come."""
+    """Reads one answer. `is_done` is True once its end marker has come.
+
+    Text is passed on as it is: nothing depends on what it says, only on whether there is any. A
+    reader is `Comparable` and can be deep-copied; one that isn't is never asked for a template (see
+    `BodyReader`).
+    """
 
     is_done: bool
 
@@ -71,7 +77,7 @@ class Wire(Protocol):
         ...
 
 
-class JsonDecoder(Generic[_T]):
+class JsonDecoder(Comparable, Generic[_T]):
     """Decodes the JSON of events, and says what becomes of those that are malformed.
 
     Args:
@@ -113,10 +119,8 @@ class JsonDecoder(Generic[_T]):
         return Notice("malformed", skipped=1, error=ErrorInfo.of(error))
 
 
-class TextJoiner:
+class TextJoiner(Comparable):
     """Joins a surrogate at the end of one delta with its pair at the beginning of the next."""
-
-    __slots__ = ("_held",)
 
     def __init__(self) -> None:
         self._held = ""

@@ -1,0 +1,115 @@
+"""From the bytes of a body to the chunks of an answer, without any I/O."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Final
+
+from rxllm.chunks import Chunk, Reasoning, Token
+from rxllm.errors import RxLLMError
+from rxllm.models.remote.event_template import BLANK_LINE, EventTemplate, find_template
+from rxllm.models.remote.sse import EVENT_LIMIT, EventStreamDecoder
+from rxllm.models.remote.wire import Reader
+
+__all__ = ["BodyReader"]
+
+_MOST_TRIES: Final = 8
+_MOST_HELD: Final = 4096
+_USUAL_ENDS: Final = (b"\n\n", b"\r\n\r\n")
+_PROBE: Final = "probe"
+
+
+class BodyReader:
+    """Reads the body of one answer.
+
+    Most events of an answer differ only in one text. The bytes around that text are learned from
+    two events in a row, and from then on events are split at them instead of parsed. This is exact:
+    before a template is used, a copy of the reader is asked what it makes of other texts in that
+    place, and the answer must be these texts, and no change in its state. As soon as anything else
+    comes, it is read in full and the template is forgotten. After eight vain tries in a row (some
+    providers pad each event with noise) no further template is looked for.
+
+    The beginning of an event at the end of a read is held, 4 KiB at most, so that the decoder
+    always stands between two events.
+
+    Args:
+        reader: of the API.
+        limit: characters that one event may have.
+    """
+
+    def __init__(self, reader: Reader, limit: int = EVENT_LIMIT) -> None:
+        self._reader = reader
+        self._decoder = EventStreamDecoder(limit)
+        self._limit = limit
+        self._template: EventTemplate | None = None
+        self._candidate: EventTemplate | None = None
+        self._tries_left = _MOST_TRIES
+        self._held = b""
+
+    def read(self, data: bytes) -> tuple[list[Chunk], RxLLMError | None]:
+        """The chunks that `data` completes, and the error after them. No bytes end the body."""
+        is_end = not data
+        data, self._held = self._held + data, b""
+        if self._tries_left and not is_end:
+            data = self._hold_partial_event(data)
+            if not data:
+                return [], None
+        if self._template is not None:
+            chunks = self._template.read(data) if len(data) <= self._limit else None
+            if chunks is not None:
+                self._tries_left = _MOST_TRIES
+                return chunks, None
+            self._template = None
+        return self._read_in_full(data, is_end)
+
+    def _hold_partial_event(self, data: bytes) -> bytes:
+        """`data` up to the end of its last event, if the rest can wait for the next read."""
+        if data.endswith(_USUAL_ENDS):
+            return data
+        end = max(data.rfind(blank) + len(blank) if blank in data else 0 for blank in _USUAL_ENDS)
+        rest = data[end:]
+        is_short = len(rest) <= min(_MOST_HELD, self._limit)
+        if is_short and (end or self._decoder.is_between) and not BLANK_LINE.search(rest):
+            data, self._held = data[:end], rest
+        return data
+
+    def _read_in_full(self, data: bytes, is_end: bool) -> tuple[list[Chunk], RxLLMError | None]:
+        chunks: list[Chunk] = []
+        reader = self._reader
+        try:
+            for event in self._decoder.feed(data):
+                reader.read(event, chunks)
+                if reader.is_done:
+                    return chunks, None
+            if is_end:
+                reader.end(chunks)
+        except RxLLMError as error:
+            return chunks, error
+        if self._tries_left and chunks:
+            self._learn(data, chunks[-1])
+        return chunks, None
+
+    def _learn(self, data: bytes, last: Chunk) -> None:
+        """Look for the template of the last event of `data`, which was read as `last`."""
+        if not isinstance(last, Token | Reasoning):
+            return
+        self._tries_left -= 1
+        candidate = find_template(data, last)
+        if candidate is not None and candidate == self._candidate and self._fits(candidate):
+            self._template = candidate
+        self._candidate = candidate
+
+    def _fits(self, template: EventTemplate) -> bool:
+        """Every text in the template becomes a chunk that is this text, and nothing else."""
+        here = (self._reader, self._decoder)
+        reader, decoder = there = deepcopy(here)
+        for text in (_PROBE, ""):
+            chunks: list[Chunk] = []
+            try:
+                for event in decoder.feed(template.fill(text)):
+                    reader.read(event, chunks)
+            except RxLLMError:
+                return False
+            if chunks != ([template.kind(text)] if text else []) or there != here:
+                return False
+        return True
