@@ -397,6 +397,7 @@ class TestDemand:
             await self.stopped(server)
             assert len(subscriber.chunks) == 1
             sent = server.sent
+            subscriber.on_chunk = None
             subscriber.valve.open()
             await server.until(lambda server: server.sent > sent)
             subscriber.subscription.dispose()
