@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from functools import lru_cache
 
 from rxllm.errors import BadRequestError
 
@@ -116,6 +117,7 @@ def _check(sequences: tuple[str, ...]) -> None:
             raise BadRequestError("a stop sequence is empty: leave it out")
 
 
+@lru_cache
 def _automaton(
     sequences: tuple[str, ...],
 ) -> tuple[list[dict[str, int]], list[int], list[str | None]]:

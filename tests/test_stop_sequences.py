@@ -85,3 +85,8 @@ def test_two_matchers_of_the_same_sequences_know_nothing_of_each_other() -> None
 def test_a_bad_sequence_is_refused_at_once(sequences: tuple[str, ...], message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
         StopSequences(*sequences)
+
+
+def test_equal_sequences_share_their_automaton() -> None:
+    assert StopSequences("a", "b").steps is StopSequences("a", "b").steps
+    assert StopSequences("a", "b").steps is not StopSequences("b", "a").steps

@@ -75,6 +75,9 @@ class _Event(msgspec.Struct):
     error: ErrorObject | None = None
 
 
+_decoder: Final = msgspec.json.Decoder(_Event)
+
+
 class AnthropicWire:
     """The API of messages."""
 
@@ -114,7 +117,7 @@ class AnthropicReader(Comparable):
         self._model = model
         self._provider = provider
         self._headers = headers
-        self._decoder = JsonDecoder(_Event, strict)
+        self._decoder = JsonDecoder(_decoder, strict)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
         self._calls: dict[int, ToolCall] = {}

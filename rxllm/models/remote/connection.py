@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -32,7 +32,17 @@ _END_SECONDS: Final = 0.1
 _T = TypeVar("_T")
 
 _Sessions: TypeAlias = dict[str, aiohttp.ClientSession]
-_pools: dict[asyncio.AbstractEventLoop, tuple[_Sessions, AsyncGenerator[_Sessions, None]]] = {}
+
+
+class _Pool(NamedTuple):
+    """What one event loop has: sessions by provider, their lifetime, the proxies by scheme."""
+
+    sessions: _Sessions
+    lifetime: AsyncGenerator[_Sessions, None]
+    proxies: dict[str, str]
+
+
+_pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
 
 class Connection:
@@ -102,7 +112,8 @@ async def connect(
     Connections are pooled for each provider and event loop, and closed with the loop, where its
     asynchronous generators are shut down, as `asyncio.run` does. There is no limit to their number,
     and no time limit but the one to connect. Redirects are not followed: the key belongs to the
-    host that it was given for. Proxies are those of the environment.
+    host that it was given for. Proxies are those of the environment at the first request of the
+    event loop.
 
     On leaving, a connection whose response was read to its end goes back into the pool; any other
     is closed at once, before the response has come as well.
@@ -120,7 +131,8 @@ async def connect(
         CertificateError: the certificate of the host can't be trusted.
         MalformedStreamError: what answered does not speak HTTP.
     """
-    session = await _session(provider)
+    pool = await _pool()
+    session = _session(pool, provider)
     host = urlsplit(url).netloc.rpartition("@")[2]
     timeout = aiohttp.ClientTimeout(total=None, connect=seconds)
     posting = session.post(
@@ -129,7 +141,7 @@ async def connect(
         headers=headers,
         timeout=timeout,
         allow_redirects=False,
-        proxy=_proxy(url),
+        proxy=_proxy(url, pool.proxies),
     )
     response = await _told(posting, host)
     try:
@@ -149,30 +161,33 @@ async def close_connections() -> None:
     """
     pool = _pools.get(asyncio.get_running_loop())
     if pool is not None:
-        await pool[1].aclose()
+        await pool.lifetime.aclose()
 
 
-def _proxy(url: str) -> str | None:
+def _proxy(url: str, proxies: Mapping[str, str]) -> str | None:
     """The proxy of the environment (`HTTPS_PROXY`, ...) for `url`, unless `NO_PROXY` excepts it.
 
     aiohttp's own `trust_env` reads `.netrc` as well, whose passwords would meet our keys.
     """
     parts = urlsplit(url)
-    proxy = getproxies().get(parts.scheme)
+    proxy = proxies.get(parts.scheme)
     return proxy if proxy and not proxy_bypass(parts.netloc) else None
 
 
-async def _session(provider: str) -> aiohttp.ClientSession:
+async def _pool() -> _Pool:
     loop = asyncio.get_running_loop()
     if loop not in _pools:
         for closed in [known for known in list(_pools) if known.is_closed()]:
             del _pools[closed]
         lifetime = _lifetime(loop)
-        _pools[loop] = await anext(lifetime), lifetime
-    sessions, _ = _pools[loop]
-    session = sessions.get(provider)
+        _pools[loop] = _Pool(await anext(lifetime), lifetime, getproxies())
+    return _pools[loop]
+
+
+def _session(pool: _Pool, provider: str) -> aiohttp.ClientSession:
+    session = pool.sessions.get(provider)
     if session is None:
-        session = sessions[provider] = aiohttp.ClientSession(
+        session = pool.sessions[provider] = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},  # compressed events come in clumps

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from rxllm.chunks import Chunk, End, FinishReason, Notice, Reasoning, Start, Token, ToolCall
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.failures import ErrorObject, error_in_stream
@@ -29,6 +31,7 @@ from rxllm.requests import Request
 
 __all__ = ["OpenAIReader", "OpenAIWire"]
 
+_decoder: Final = msgspec.json.Decoder(Completion)
 _REASONS: Final[dict[str, FinishReason]] = {
     "length": "length",
     "tool_calls": "tool_calls",
@@ -89,7 +92,7 @@ class OpenAIReader(Comparable):
         self._model = model
         self._provider = provider
         self._headers = headers
-        self._decoder = JsonDecoder(Completion, strict)
+        self._decoder = JsonDecoder(_decoder, strict)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
         self._calls: list[_Call] = []

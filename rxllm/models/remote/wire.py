@@ -81,13 +81,13 @@ class JsonDecoder(Comparable, Generic[_T]):
     """Decodes the JSON of events, and says what becomes of those that are malformed.
 
     Args:
-        kind: what to decode to.
+        decoder: of one event, shared by all readers.
         strict: the first malformed event is an error; else the third in a row.
     """
 
-    def __init__(self, kind: type[_T], strict: bool) -> None:
-        self._kind = kind
-        self._decode = msgspec.json.Decoder(kind).decode
+    def __init__(self, decoder: msgspec.json.Decoder[_T], strict: bool) -> None:
+        self._kind = decoder.type
+        self._decode = decoder.decode
         self._allowed = 0 if strict else _MALFORMED_IN_A_ROW - 1
         self._in_a_row = 0
 

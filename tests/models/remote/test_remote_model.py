@@ -42,7 +42,7 @@ def delta(text: str) -> bytes:
 
 def acquired() -> int:
     """How many connections are in use, in this event loop."""
-    sessions, _ = connection._pools[asyncio.get_running_loop()]
+    sessions = connection._pools[asyncio.get_running_loop()].sessions
     connectors: list[Any] = [session.connector for session in sessions.values()]
     return sum(len(connector._acquired) for connector in connectors)
 
@@ -278,6 +278,14 @@ class TestConnecting:
             monkeypatch.setenv("NO_PROXY", "host.invalid")
             assert isinstance((await listen(model)).error, ConnectionFailedError)
 
+    async def test_the_environment_is_read_once_a_loop(
+        self, listen: Listen, model_on: ModelOn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with FaultServer(Reply(openai_events("a"))) as server:
+            await listen(model_on(server))
+            monkeypatch.setattr(connection, "getproxies", pytest.fail)
+            assert (await listen(model_on(server, "groq"))).text == "a"
+
     async def test_streams_in_a_row_share_a_connection(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
@@ -310,7 +318,7 @@ class TestConnecting:
             async with FaultServer(Reply(openai_events("a"))) as server:
                 await listen(model_on(server))
                 await listen(model_on(server, "groq"))
-            sessions, _ = connection._pools[asyncio.get_running_loop()]
+            sessions = connection._pools[asyncio.get_running_loop()].sessions
             return list(sessions.values())
 
         with asyncio.Runner() as runner:
