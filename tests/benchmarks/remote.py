@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache
 from typing import TypeAlias
 
 import aiohttp
@@ -69,6 +70,7 @@ async def by_hand() -> AsyncIterator[Ask]:
         yield ask
 
 
+@cache
 def model_at(url: str) -> rxllm.Model:
     return rxllm.model("openai/gpt", api_key="none", base_url=url)
 

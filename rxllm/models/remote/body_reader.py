@@ -50,7 +50,7 @@ class BodyReader:
         """The chunks that `data` completes, and the error after them. No bytes end the body."""
         is_end = not data
         data, self._held = self._held + data, b""
-        if self._tries_left and not is_end:
+        if not is_end:
             data = self._hold_partial_event(data)
             if not data:
                 return [], None

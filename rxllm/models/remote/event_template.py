@@ -20,6 +20,10 @@ _decode: Final = msgspec.json.Decoder(str).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
+def _encode_in_ascii(text: str) -> bytes:
+    return json.dumps(text).encode()
+
+
 @dataclass(frozen=True)
 class EventTemplate:
     """The bytes of an event around the JSON string in it that becomes a chunk.
@@ -77,7 +81,8 @@ def find_template(data: bytes, chunk: Token | Reasoning) -> EventTemplate | None
     if not ends or ends[-1] != len(data):
         return None
     event = data[ends[-2] if len(ends) > 1 else 0 :]
-    for string in (_encode(chunk.text), json.dumps(chunk.text).encode()):
+    for encode in (_encode, _encode_in_ascii):
+        string = encode(chunk.text)
         if event.count(string) == 1:
             head, _, tail = event.partition(string)
             return EventTemplate(type(chunk), head, tail)

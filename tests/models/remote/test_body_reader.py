@@ -418,11 +418,9 @@ def test_a_reader_that_does_more_than_pass_text_on_is_always_asked(make: MakeRea
     assert with_templates(make(), reads, 1 << 20) == in_full(make(), reads, 1 << 20)
 
 
-def test_a_longer_beginning_of_an_event_is_not_held() -> None:
+@pytest.mark.parametrize(("size", "decoded"), [(4096, 0), (4097, 4097)])
+def test_only_a_short_beginning_of_an_event_is_held(size: int, decoded: int) -> None:
     body = BodyReader(openai())
-    decoded: list[int] = []
-    for _ in range(10):
-        body.read(b"x" * 1_000)
-        decoded.append(body._decoder._begun_size)
-    assert decoded[:4] == [0, 0, 0, 0]
-    assert decoded[-1] == 10_000
+    body.read(b": comment\n\n" + b"x" * 4000)
+    body.read(b"x" * (size - 4000))
+    assert body._decoder._begun_size == decoded
