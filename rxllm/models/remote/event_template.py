@@ -75,11 +75,10 @@ class EventTemplate:
 def find_template(data: bytes, chunk: Token | Reasoning) -> EventTemplate | None:
     """The form of the last event of `data`, which was read as `chunk`.
 
-    It is a guess: the text of the chunk stands in the event once, but perhaps in another place.
+    It is a guess: `data` may end inside of an event, and the text of the chunk stands in it once,
+    but perhaps in another place.
     """
     ends = [found.end() for found in BLANK_LINE.finditer(data)]
-    if not ends or ends[-1] != len(data):
-        return None
     event = data[ends[-2] if len(ends) > 1 else 0 :]
     for encode in (_encode, _encode_in_ascii):
         string = encode(chunk.text)

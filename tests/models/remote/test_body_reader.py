@@ -181,20 +181,54 @@ ODD_EVENTS = (
     b"data: [DONE]\n\n",
     b'data: {"error":{"message":"overloaded"}}\n\n',
     b'data: {"choices":\ndata: []}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83e"},"finish_reason":null}]}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":"\\udd8a"},"finish_reason":null}]}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":"\xff"},"finish_reason":null}]}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":"a\\"},"finish_reason":null}]}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":"a","b"},"finish_reason":null}]}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":null},"finish_reason":null}]}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":7},"finish_reason":null}]}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":"a"\n},"finish_reason":null}]}\n\n',
-    b'data: {"choices":[{"index":0,"delta":{"content":"a"\r},"finish_reason":null}]}\n\n',
-    b'data: {"type":"content_block_delta","index":0,"delta":{"text":"\\ud83e"}}\n\n',
-    b'data: {"type":"content_block_delta","index":0,"delta":{"text":"\\udd8a"}}\n\n',
     b'data: {"type":"message_stop"}\n\n',
     b"data: " + b"x" * 300 + b"\n\n",
 )
+ODD_STRINGS = (
+    b'"\\ud83e"',
+    b'"\\udd8a"',
+    b'"\\ud83e\\udd8a"',
+    b'"\\u0000"',
+    b'"\\"',
+    b'"a',
+    b'a"',
+    b'"a","b"',
+    b'"a" "b"',
+    b'"\n"',
+    b'"\r"',
+    b'"a"\n',
+    b'\n"a"',
+    b'"a"\r',
+    b'\r\n"a"',
+    b'\t"a" ',
+    b'"a"\x0b',
+    b'"\xff"',
+    b'"\xed\xa0\xbe"',
+    b'"\xf0\x9f',
+    b"null",
+    b"7",
+    b'["a"]',
+    b'{"text":"a"}',
+    b"",
+)
+"""In place of the one string in which events differ."""
+
+
+def odd_events(event: bytes, string: bytes) -> list[bytes]:
+    """Events that begin or end as a usual one does, but are not quite one."""
+    head, _, tail = event.partition(b'"@"')
+    end = tail[len(tail.rstrip(b"\r\n")) :]
+    return [
+        head + string + tail,
+        string + tail,
+        head + string + end,
+        string + end,
+        head + string + tail + head + string + tail,
+        head + string + tail + string + tail,
+        head + string + tail[:-1],
+        end + head + string + tail,
+        head + string + tail + end,
+    ]
 
 
 def runs(forms: tuple[Callable[[str], dict[str, Any]], ...]) -> st.SearchStrategy[list[bytes]]:
@@ -217,8 +251,12 @@ def runs(forms: tuple[Callable[[str], dict[str, Any]], ...]) -> st.SearchStrateg
 
 def bodies(forms: tuple[Callable[[str], dict[str, Any]], ...]) -> st.SearchStrategy[list[bytes]]:
     odd = st.sampled_from(ODD_EVENTS).map(lambda event: [event])
+    usual = FRAMES[0] % in_utf_8(forms[0]("@"))
+    broken = st.sampled_from(ODD_STRINGS).flatmap(
+        lambda string: st.sampled_from(odd_events(usual, string)).map(lambda event: [event])
+    )
     run = runs(forms)
-    return st.lists(st.one_of(run, run, run, odd), max_size=8).map(
+    return st.lists(st.one_of(run, run, run, odd, broken), max_size=8).map(
         lambda parts: list(chain.from_iterable(parts))
     )
 
@@ -261,14 +299,17 @@ def test_any_body_in_the_form_of_anthropic_does(
     assert with_templates(anthropic(strict=strict), reads, limit) == expected
 
 
-@given(st.sampled_from(FRAMES), st.sampled_from(ENCODINGS), CUTS, st.sampled_from(ODD_EVENTS))
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("encode", ENCODINGS)
 def test_an_odd_event_behind_a_template_is_read_in_full(
-    frame: bytes, encode: Callable[[Any], bytes], cuts: list[int], odd: bytes
+    frame: bytes, encode: Callable[[Any], bytes]
 ) -> None:
-    usual = [frame % encode(openai_delta(content=f"word {n}")) for n in range(6)]
-    events = [*usual, odd, *usual]
-    for reads in (events, cut(events, [], cuts), [b"".join(events)]):
-        assert with_templates(openai(), reads, 1 << 20) == in_full(openai(), reads, 1 << 20)
+    usual = [frame % encode(openai_delta(content=f"word {n}")) for n in range(4)]
+    event = frame % encode(openai_delta(content="@"))
+    broken = chain.from_iterable(odd_events(event, string) for string in ODD_STRINGS)
+    for odd in [*ODD_EVENTS, *broken]:
+        for reads in ([*usual, odd, *usual], [*usual, odd + usual[0], usual[1] + odd]):
+            assert with_templates(openai(), reads, 1 << 20) == in_full(openai(), reads, 1 << 20)
 
 
 class Calls:
