@@ -368,10 +368,13 @@ def test_so_are_other_frames_and_escapes(
     assert calls.count <= 6
 
 
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("size", [100, 1_000, 5_000])
-def test_so_are_reads_that_end_inside_of_events(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_are_reads_that_end_inside_of_events(
+    size: int, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = Calls(monkeypatch, OpenAIReader)
-    body = b"".join(openai_events(*WORDS))
+    body = b"".join(openai_events(*WORDS)).replace(b"\n\n", end)
     reads = [body[start : start + size] for start in range(0, len(body), size)]
     assert texts_of(with_templates(openai(), reads, 1 << 20)) == WORDS
     assert calls.count <= 200
