@@ -24,7 +24,7 @@ TITLES = {
     "bridge": "bridge and batches, beside a bare loop",
     "operators": "operators, beside RxPY's `map`",
     "sse": "server-sent events, beside split-and-slice",
-    "remote": "OpenAI-style stream over HTTP, beside a client by hand (warm, 2,000 tokens)",
+    "remote": "OpenAI-style stream of 2,000 tokens, beside a client by hand",
     "relay": "relay of OpenAI-style streams, beside a server by hand",
     "fan_out": "one stream to many clients, beside one loop over all",
     "llama": "llama.cpp, beside `Llama.generate()` and a bare decode loop",
