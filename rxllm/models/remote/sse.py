@@ -70,9 +70,7 @@ class EventStreamDecoder(Comparable):
     @property
     def is_between(self) -> bool:
         """Whether nothing of the next event has come."""
-        return not (
-            self._begun or self._data or self._size or self._type or self._cut or self._follows_cr
-        )
+        return not (self._begun or self._data or self._type or self._cut or self._follows_cr)
 
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
         """The events that `data` completes. To be read to its end before the next call.

@@ -468,3 +468,9 @@ def test_only_a_short_beginning_of_an_event_is_held(size: int, decoded: int) -> 
     body.read(b": comment\n\n" + b"x" * 4000)
     body.read(b"x" * (size - 4000))
     assert body._decoder._begun_size == decoded
+
+
+def test_an_event_does_not_wait_for_the_one_behind_it() -> None:
+    event = openai_event(**openai_delta(content="x" * 5000))
+    reads = [event[:-1], event[-1:] + b"data: ", event[6:]]
+    assert with_templates(openai(), reads, 1 << 20) == in_full(openai(), reads, 1 << 20)

@@ -110,6 +110,22 @@ def test_a_cr_ends_an_event_without_waiting_for_what_follows() -> None:
     assert [event.data for event in decoder.feed(b"\ndata: b\n\n")] == ["b"]
 
 
+@pytest.mark.parametrize(
+    "stream", [b"", b"data: a\n\n", b": a comment\n", b"\r\n", b"data\r\n\r\n"]
+)
+def test_between_events_nothing_of_the_next_one_has_come(stream: bytes) -> None:
+    decoder = EventStreamDecoder()
+    decode([stream], decoder)
+    assert decoder.is_between
+
+
+@pytest.mark.parametrize("stream", [b"d", b"data\n", b"event: a\n", b"\xf0\x9f", b"data: a\r\r"])
+def test_inside_of_an_event_something_has(stream: bytes) -> None:
+    decoder = EventStreamDecoder()
+    decode([b"data: a\n\n", stream], decoder)
+    assert not decoder.is_between
+
+
 def test_types_belong_to_one_event_and_ids_stay() -> None:
     stream = b"event: ping\nid: 7\ndata: a\n\ndata: b\n\nid\ndata: c\n\n"
     assert decode([stream]) == [
