@@ -373,10 +373,11 @@ def test_so_are_other_frames_and_escapes(
 def test_so_are_reads_that_end_inside_of_events(
     size: int, end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    words = ["too long to be held " * 500, *WORDS]
     calls = Calls(monkeypatch, OpenAIReader)
-    body = b"".join(openai_events(*WORDS)).replace(b"\n\n", end)
+    body = b"".join(openai_events(*words)).replace(b"\n\n", end)
     reads = [body[start : start + size] for start in range(0, len(body), size)]
-    assert texts_of(with_templates(openai(), reads, 1 << 20)) == WORDS
+    assert texts_of(with_templates(openai(), reads, 1 << 20)) == words
     assert calls.count <= 200
 
 
