@@ -1,4 +1,7 @@
-"""What all tests share: `RXLLM_REQUIRE` makes a skipped test fail the run.
+"""What all tests share: `RXLLM_REQUIRE` makes a skipped test fail the run, and Ctrl-C works.
+
+A shell starts its background jobs with SIGINT ignored, and every child inherits that. The run
+restores the signal, so that tests of Ctrl-C mean the same wherever it was started.
 
 No property test has a deadline: on a busy machine a draw takes as long as it takes, and a draw that
 hangs is stopped by the limit of its test.
@@ -7,12 +10,18 @@ hangs is stopped by the limit of its test.
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("rxllm", deadline=None)
 settings.load_profile("rxllm")
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
