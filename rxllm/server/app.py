@@ -71,7 +71,7 @@ def create_app(
     registry = ops.StreamRegistry(
         keep=max(1, limits.ended_streams), max_idle=None, max_pause=settings.max_pause
     )
-    guard = Guard(api_key, tuple(cors), tuple(hosts))
+    guard = Guard(api_key, cors, hosts)
     app = web.Application(
         middlewares=[_answer_errors, guard.middleware], client_max_size=limits.body_bytes
     )

@@ -20,7 +20,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -65,7 +65,7 @@ class Guard:
         BadRequestError: the key is empty or not ASCII, or an origin or a host is none.
     """
 
-    def __init__(self, api_key: str | None, cors: tuple[str, ...], hosts: tuple[str, ...]) -> None:
+    def __init__(self, api_key: str | None, cors: Sequence[str], hosts: Sequence[str]) -> None:
         if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
             raise BadRequestError("an API key is a text of printable ASCII characters")
         if isinstance(cors, str) or isinstance(hosts, str):

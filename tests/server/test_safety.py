@@ -87,6 +87,13 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
         scripted(cors=[origin])
 
 
+@pytest.mark.parametrize("option", ["cors", "hosts"])
+def test_a_text_in_place_of_a_list_is_refused(option: str) -> None:
+    """Its letters would be taken for the entries."""
+    with pytest.raises(BadRequestError, match="cors and hosts are lists"):
+        scripted(**{option: "*"})
+
+
 CHANGING = [("POST", "/stream"), ("POST", "/v1/chat/completions"), ("DELETE", "/streams/x")]
 
 
@@ -109,9 +116,13 @@ async def test_other_sites_can_open_no_websocket_and_start_no_stream() -> None:
         assert await status(client, "GET", "/streams", Sec_Fetch_Site="same-origin") == 200
 
 
-async def test_other_sites_may_link_to_the_page() -> None:
+@pytest.mark.parametrize("path", ["/", "/static/app.js"])
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_other_sites_may_link_to_the_page(path: str, site: str) -> None:
     async with serving(scripted()) as client:
-        assert await status(client, "GET", "/", Sec_Fetch_Site="cross-site") == 200
+        for method in ("GET", "HEAD"):
+            assert await status(client, method, path, Sec_Fetch_Site=site) == 200
+        assert await status(client, "POST", path, Sec_Fetch_Site=site) == 403
 
 
 async def test_our_own_page_can() -> None:
@@ -163,7 +174,7 @@ async def test_listed_sites_may_read_and_change_and_no_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8080", "", "127.0.0.1.evil.example"]
+    "host", ["evil.example", "evil.example:8080", "", "127.0.0.1.evil.example", "[::1"]
 )
 async def test_a_server_on_loopback_answers_to_no_other_name(host: str) -> None:
     """A page may point its own name here: the browser then takes us for a part of it."""
@@ -265,8 +276,18 @@ def test_a_host_that_would_never_match_is_refused(host: str) -> None:
         scripted(hosts=[host])
 
 
-def test_an_address_is_a_host() -> None:
-    scripted(hosts=["example.org", "192.0.2.1", "2001:db8::1"])
+@pytest.mark.parametrize(
+    ("host", "sent"),
+    [
+        ("Example.org", "example.ORG:8080"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "[2001:db8::1]:8080"),
+    ],
+)
+async def test_a_name_or_an_address_is_a_host(host: str, sent: str) -> None:
+    async with serving(scripted(hosts=[host])) as client:
+        assert await status(client, "GET", "/streams", Host=sent) == 200
+        assert await status(client, "GET", "/streams", Host="evil.example") == 421
 
 
 async def test_a_name_that_no_file_can_have_is_404() -> None:
