@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 from reactivex import Observable
 
@@ -16,6 +17,7 @@ from rxllm.errors import (
     CircuitOpenError,
     RateLimitError,
     ServerError,
+    TotalTimeoutError,
 )
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import CircuitBreaker, Price, Prices
@@ -55,6 +57,18 @@ class Able(ScriptedModel):
         if getattr(prompt, "seed", None) is not None:
             raise BadRequestError("this model knows no seed")
         return request
+
+
+class Long(ScriptedModel):
+    """A model with a context of some tokens."""
+
+    def __init__(self, context_length: int | None) -> None:
+        super().__init__("Hello")
+        self._context_length = context_length
+
+    @property
+    def info(self) -> ModelInfo:
+        return msgspec.structs.replace(super().info, context_length=self._context_length)
 
 
 def test_quality_is_the_order_given() -> None:
@@ -396,6 +410,21 @@ def test_names_are_models_and_it_tells_what_its_models_can_do() -> None:
     assert "seed" in router.info.capabilities
     assert isinstance(router, rxllm.Model)
     assert [each.info.provider for each in router.candidates] == ["scripted", "tiny"]
+
+
+def test_its_context_is_the_longest_of_its_models() -> None:
+    def context(*lengths: int | None) -> int | None:
+        return Router([Long(length) for length in lengths]).info.context_length
+
+    assert context(1000, None, 8000, 200) == 8000
+    assert context(None, None) is None
+
+
+def test_by_default_an_answer_may_take_600_seconds() -> None:
+    script: list[Any] = [4.0, "a"] * 200
+    router = Router([ScriptedModel(script)])
+    time, event = Marbles().run(router.stream("Hi"), until=5000)[-1]
+    assert (time, type(event)) == (600.0, TotalTimeoutError)
 
 
 def test_a_router_is_a_model_for_another_router() -> None:

@@ -23,6 +23,7 @@ from rxllm.chunks import (
     Start,
     Token,
     ToolCall,
+    Usage,
     is_restart,
     text_of,
 )
@@ -146,6 +147,51 @@ def test_what_a_restart_takes_back_is_not_held() -> None:
     assert chunks_of(frames_of(log, 2)) == [Notice("restart"), Token("new")]
 
 
+def test_a_restart_of_everything_takes_the_states_of_merged_sources_back_once() -> None:
+    log = log_of(ended=False)
+    for source in ("left", "right"):
+        log.append(ToolCall("c", "f", "xxx", source=source), 3)
+    log.append(Notice("restart"))
+    for source in ("left", "right"):
+        log.append(ToolCall("c", "f", "y", source=source), 1)
+    assert log.size == 2
+    assert [each.source for each in chunks_of(frames_of(log))] == [None, "left", "right"]
+
+
+def test_a_restart_of_one_source_leaves_the_states_of_the_others() -> None:
+    log = log_of(ended=False)
+    for source in ("left", "right"):
+        log.append(ToolCall("c", "f", "xxx", source=source), 3)
+    log.append(Notice("restart", source="left"))
+    log.append(ToolCall("c", "f", "y", source="left"), 1)
+    assert log.size == 4
+    log.append(ToolCall("c", "f", "yy", source="right"), 2)
+    assert log.size == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "has_begun"),
+    [
+        (Start("r", "m"), True),
+        (Usage(1, 2), True),
+        (Progress(1, 0.5), True),
+        (Notice("retry"), False),
+        (Token("a"), False),
+        (ToolCall("c", "f", "x"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_stream_has_begun_as_long_as_something_outlives_its_restarts(
+    first: Chunk, has_begun: bool
+) -> None:
+    log = log_of(first, Token("b"), ended=False)
+    assert log.begun.is_set()
+    log.append(Notice("restart"))
+    assert log.begun.is_set() is has_begun
+    log.append(Token("c"))
+    assert log.begun.is_set()
+
+
 def test_an_event_is_encoded_once_for_all_readers() -> None:
     async def main() -> None:
         log = log_of(ended=False)
@@ -243,6 +289,91 @@ def test_the_model_waits_while_all_readers_are_far_behind() -> None:
         valve.open()
         assert log.valve.is_open
         reading.dispose()
+
+    run_virtual(main())
+
+
+def one_at_a_time(log: EventLog) -> Valve:
+    """The valve of a new reader, who takes one event each time it is opened."""
+    valve = Valve()
+    valve.close()
+    log.read(0).subscribe(lambda _: valve.close(), scheduler=scheduler(valve))
+    return valve
+
+
+def apart(log: EventLog, count: int) -> None:
+    """Say what is not joined on its way to a reader."""
+    for number in range(count):
+        log.append(Token("a", source=f"source {number}"))
+
+
+def test_it_goes_on_when_one_reader_has_come_up_to_half_of_the_lag() -> None:
+    async def main() -> None:
+        log = log_of(ended=False)
+        slow, slower = one_at_a_time(log), one_at_a_time(log)
+        apart(log, 4)
+        assert not log.valve.is_open
+        slow.open()
+        slower.open()
+        assert not log.valve.is_open
+        slow.open()
+        assert log.valve.is_open
+
+    run_virtual(main())
+
+
+def test_it_does_not_wait_while_one_of_two_readers_keeps_up() -> None:
+    async def main() -> None:
+        log = log_of(ended=False)
+        one_at_a_time(log)
+        valve = Valve()
+        log.read(0).subscribe(scheduler=scheduler(valve))
+        apart(log, 50)
+        assert log.valve.is_open
+        valve.close()  # it takes nothing now, but is not far behind
+        apart(log, 3)
+        assert log.valve.is_open
+        apart(log, 1)
+        assert not log.valve.is_open
+
+    run_virtual(main())
+
+
+def test_the_last_reader_who_leaves_holds_it_no_more_whether_it_waited_or_not() -> None:
+    async def main() -> None:
+        for count in (4, 0):
+            log, valve = log_of(ended=False), Valve()
+            first = log.read(0).subscribe(scheduler=scheduler(valve))
+            second = log.read(0).subscribe(scheduler=scheduler(valve))
+            valve.close()
+            apart(log, count)
+            assert log.valve.is_open is (count == 0)
+            first.dispose()
+            assert log.valve.is_open is (count == 0)
+            second.dispose()
+            assert log.valve.is_open
+            apart(log, 50)
+            assert log.valve.is_open
+
+    run_virtual(main())
+
+
+def test_a_reader_is_not_slow_while_it_takes_what_is_said_inside_of_its_on_next() -> None:
+    async def main() -> None:
+        log, states = log_of(ended=False), list[bool]()
+        got: list[Frame] = []
+
+        def on_next(frame: Frame) -> None:
+            got.append(frame)
+            if len(got) == 1:
+                apart(log, 20)
+            states.append(log.valve.is_open)
+
+        log.read(0).subscribe(on_next, scheduler=scheduler())
+        log.append(Token("first"))
+        assert len(got) == 21
+        assert states == [True] * 21
+        assert log.valve.is_open
 
     run_virtual(main())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import rxllm
 from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import (
     EmptyStreamError,
@@ -16,9 +17,12 @@ from rxllm.errors import (
     ServerError,
     TruncatedStreamError,
 )
+from rxllm.models.remote.anthropic import AnthropicWire
+from rxllm.testing.fault_server import FaultServer, Reply
 from rxllm.testing.provider_streams import anthropic_event, anthropic_events
 
 Hear = Callable[..., Awaitable[Any]]
+ModelOn = Callable[..., rxllm.Model]
 FIRST, *_ = anthropic_events("a")
 
 
@@ -191,3 +195,60 @@ async def test_a_surrogate_is_joined_with_its_pair_in_the_next_delta(hear_claude
     ]
     heard = await hear_claude([FIRST, *halves, *last()])
     assert heard.text == "a🦊"
+
+
+def halves(kind: str, field: str, text: str) -> list[bytes]:
+    """Deltas of a block that ends in the middle of a surrogate pair."""
+    delta = rf'"type":"content_block_delta","index":0,"delta":{{"{field}":"{text}\ud83e"}}'
+    start, stop = block(0, kind, id="a", name="add")
+    return [start, b"data: {" + delta.encode() + b"}\n\n", stop]
+
+
+async def test_a_surrogate_without_its_pair_ends_with_its_block(hear_claude: Hear) -> None:
+    blocks = [
+        *halves("thinking", "thinking", "hm"),
+        *halves("text", "text", "a"),
+        *block(0, "text", text("b")),
+        *halves("tool_use", "partial_json", "1"),
+        *block(1, "tool_use", json("2"), id="c", name="add"),
+    ]
+    heard = await hear_claude([FIRST, *blocks, *last("tool_use")])
+    said = [chunk for chunk in heard.chunks if isinstance(chunk, Token | Reasoning)]
+    assert said == [
+        Reasoning("hm"), Reasoning("\ufffd"), Token("a"), Token("\ufffd"), Token("b"),
+    ]  # fmt: skip
+    calls = [call.arguments for call in heard.of(ToolCall) if call.complete]
+    assert calls == ["1\ufffd", "2"]
+
+
+async def test_a_start_of_a_block_without_the_block_says_nothing(hear_claude: Hear) -> None:
+    first, *rest = anthropic_events("a")
+    empty = anthropic_event("content_block_start", index=0)
+    heard = await hear_claude([first, empty, *rest])
+    assert (heard.text, heard.error) == ("a", None)
+
+
+async def test_the_request_has_the_key_the_version_and_the_body(
+    listen: Hear, model_on: ModelOn
+) -> None:
+    async with FaultServer(Reply(anthropic_events("a"))) as server:
+        model = model_on(server, "anthropic", api_key="k1")
+        messages = [rxllm.Message("system", "Be kind"), rxllm.Message("user", "Hi")]
+        await listen(model, messages, temperature=0, max_tokens=5)
+    (request,) = server.requests
+    assert request.path == "/v1/messages"
+    assert request.headers["x-api-key"] == "k1"
+    assert request.headers["anthropic-version"] == "2023-06-01"
+    assert "authorization" not in request.headers
+    assert request.json() == {
+        "model": "claude",
+        "max_tokens": 5,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "system": [{"type": "text", "text": "Be kind"}],
+        "temperature": 0,
+        "stream": True,
+    }
+
+
+def test_without_a_key_no_header_carries_one() -> None:
+    assert AnthropicWire().headers(None) == {"anthropic-version": "2023-06-01"}

@@ -179,3 +179,41 @@ def test_the_limit_is_for_one_event_and_none_for_comments(size: int) -> None:
     decoder = EventStreamDecoder(limit=16)
     pieces = (stream[start : start + size] for start in range(0, len(stream), size))
     assert len(decode(pieces, decoder)) == 101
+
+
+@pytest.mark.parametrize("pause", [[], [b""]], ids=["next", "later"])
+def test_a_crlf_that_is_cut_in_two_is_one_end_of_a_line(pause: list[bytes]) -> None:
+    pieces = [b"data: a\r", *pause, b"\ndata: b\r", *pause, b"\n", b"\r", *pause, b"\n"]
+    assert [event.data for event in decode(pieces)] == ["a\nb"]
+
+
+@pytest.mark.parametrize("field", [b"colour: 42", b"retries: 42", b": 42", b"42", b"data: 42"])
+def test_only_retry_sets_how_long_to_wait(field: bytes) -> None:
+    decoder = EventStreamDecoder()
+    decode([field + b"\n\n"], decoder)
+    assert decoder.retry is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"data: 0123456789"],
+        [b"data: 01", b"data: 23"],
+        [b"data", b"data"],
+        [b"data: 01", b": comment"],
+        [b"data", b"event: ping"],
+        [b": a comment"],
+        [b"event: ping"],
+        [b"id: 1"],
+        [b"other"],
+    ],
+    ids=lambda lines: b"/".join(lines).decode(),
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_the_limit_is_exact(lines: list[bytes], size: int) -> None:
+    stream = b"\n".join(lines) + b"\n\n"
+    pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
+    limit = sum(map(len, lines))
+    decode(pieces, EventStreamDecoder(limit=limit))
+    with pytest.raises(MalformedStreamError):
+        decode(pieces, EventStreamDecoder(limit=limit - 1))

@@ -120,6 +120,19 @@ def test_c3_the_producer_goes_on_at_the_low_mark(marbles: Marbles) -> None:
     assert seen == [(queued, queued > 1) for queued in reversed(range(10))]
 
 
+def test_at_a_low_mark_of_0_the_producer_goes_on_when_nothing_waits(marbles: Marbles) -> None:
+    status, seen = ops.BufferStatus(), []
+    marbles.valve.close()
+    marbles.hot("(a,b,c,d)").pipe(ops.buffered(4, low=0, status=status)).subscribe(
+        lambda _: seen.append((status.queued, status.paused)),
+        scheduler=with_valve(marbles.scheduler, marbles.valve),
+    )
+    marbles.advance_to(1)
+    marbles.valve.open()
+    assert seen == [(3, True), (2, True), (1, True), (0, True)]
+    assert figures(status) == (0, False, 0.0)
+
+
 def test_c4_the_length_of_the_queue_is_the_true_one(marbles: Marbles) -> None:
     status, rows = ops.BufferStatus(), []
     marbles.valve.close()
@@ -260,6 +273,16 @@ def test_one_status_tells_of_all_subscriptions(marbles: Marbles) -> None:
     assert (status.queued, status.capacity, status.pressure) == (2, 4, 0.5)
     marbles.valve.open()
     assert (first.chunks, second.chunks) == ([], [Token("a"), Token("b")])
+
+
+def test_the_pressure_of_several_buffers_is_that_of_the_fullest(marbles: Marbles) -> None:
+    status = ops.BufferStatus()
+    marbles.valve.close()
+    for diagram, capacity in (("abc", 10), ("-a-b-c", 4), ("-", 2)):
+        marbles.subscribe(marbles.hot(diagram).pipe(ops.buffered(capacity, status=status)))
+    marbles.advance_to(9)
+    assert figures(status) == (4, False, 0.75)
+    assert status.capacity == 16
 
 
 @pytest.mark.parametrize("diagram", ["a|", "a#", "a"])

@@ -172,6 +172,16 @@ def test_a_restart_brings_a_stopped_source_back(marbles: Marbles) -> None:
     assert events[1:3] == [Notice("restart", source="left"), Token("b", source="left")]
 
 
+@pytest.mark.parametrize(("restarted", "revived"), [("left", {"left"}), (None, {"left", "right"})])
+def test_a_restart_brings_back_only_the_sources_that_it_restarts(
+    marbles: Marbles, restarted: str | None, revived: set[str]
+) -> None:
+    restart = marbles.cold("----R", source=restarted)
+    sources = [marbles.cold("END---a--|", source=name) for name in ("left", "right")]
+    events = marbles.run(rx.merge(restart, *sources).pipe(ops.stop_on("END")))
+    assert {event.source for _, event in events if isinstance(event, Token)} == revived
+
+
 def test_a_match_for_the_whole_stream_releases_what_others_hold(marbles: Marbles) -> None:
     left, whole = marbles.cold("xE-------|", source="left"), marbles.cold("---END|")
     events = marbles.run(rx.merge(left, whole).pipe(ops.stop_on("END")))

@@ -35,7 +35,7 @@ from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Multiplexed
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.testing import COMPLETED, Marbles, Recording, no_leaks, run_virtual
-from rxllm.valve import Valve, with_valve
+from rxllm.valve import StreamScheduler, Valve, with_valve
 from tests.operators.texts import cut_texts
 
 START = Start("request-1", "model")
@@ -363,6 +363,74 @@ def test_who_joins_inside_of_an_on_next_misses_nothing_and_gets_nothing_twice(
     assert late[0].events == [(2.0, joined("ab")), (4.0, Token("c")), (6.0, COMPLETED)]
 
 
+def test_what_a_source_pushes_inside_of_an_on_next_reaches_all_in_order(marbles: Marbles) -> None:
+    source = Subject[Chunk]()
+    shared = share(source)
+    got: list[list[str]] = [[], [], []]
+
+    def answer(chunk: Chunk) -> None:
+        got[1].append(text_of(chunk))
+        if chunk == Token("a"):
+            source.on_next(Token("b"))
+            source.on_next(Token("c"))
+            source.on_completed()
+
+    shared.subscribe(lambda chunk: got[0].append(text_of(chunk)), scheduler=marbles.scheduler)
+    shared.subscribe(answer, scheduler=marbles.scheduler)
+    last = marbles.subscribe(shared)
+    source.on_next(Token("a"))
+    assert got[:2] == [["a", "b", "c"]] * 2
+    assert [event for _, event in last.events] == [*map(Token, "abc"), COMPLETED]
+
+
+@pytest.mark.parametrize("first", ["loop", "marbles"])
+@pytest.mark.parametrize("who_stays", ["both", "loop", "marbles"])
+def test_subscribers_may_have_different_kinds_of_scheduler(
+    marbles: Marbles, first: str, who_stays: str
+) -> None:
+    async def main() -> None:
+        said, closed = asyncio.Queue[Chunk | None](), asyncio.Event()
+
+        async def source() -> AsyncIterator[Chunk]:
+            try:
+                while (chunk := await said.get()) is not None:
+                    yield chunk
+            finally:
+                await asyncio.sleep(0)
+                closed.set()
+
+        async with no_leaks():
+            shared = share(from_async(source))
+            scheduler = StreamScheduler(asyncio.get_running_loop())
+            on_loop: list[Chunk] = []
+            if first == "marbles":
+                elsewhere = marbles.subscribe(shared)
+            reading = shared.subscribe(on_loop.append, scheduler=scheduler)
+            if first == "loop":
+                elsewhere = marbles.subscribe(shared)
+            said.put_nowait(Token("a"))
+            await asyncio.sleep(1)
+            if who_stays == "loop":
+                elsewhere.dispose()
+            elif who_stays == "marbles":
+                reading.dispose()
+            said.put_nowait(Token("b"))
+            await asyncio.sleep(1)
+            assert on_loop == [*map(Token, "a" if who_stays == "marbles" else "ab")]
+            assert elsewhere.chunks == [*map(Token, "a" if who_stays == "loop" else "ab")]
+            if who_stays == "both":
+                said.put_nowait(None)
+                await asyncio.sleep(1)
+                assert elsewhere.events[-1][1] is COMPLETED
+            elif who_stays == "loop":
+                reading.dispose()
+            else:
+                elsewhere.dispose()
+            await closed.wait()
+
+    run_virtual(main())
+
+
 def test_g1_one_subscriber_that_raises_does_not_end_it_for_the_others() -> None:
     """Row G1: one throwing subscriber ended it for all. Here even the first one, in a pump."""
 
@@ -660,6 +728,20 @@ def test_one_that_is_put_out_last_stops_the_stream(marbles: Marbles) -> None:
     reader(marbles, share(source, on_lag="evict", capacity=1), closed())
     marbles.advance_to(9)
     assert source.subscriptions == [(0.0, 2.0)]
+
+
+def test_by_default_1024_chunks_may_wait(marbles: Marbles) -> None:
+    source = Subject[Chunk]()
+    shared = share(source)
+    slow = [
+        reader(marbles, stream, closed())
+        for stream in (share(source, on_lag="evict"), shared.with_policy("evict"))
+    ]
+    for _ in range(1024):
+        source.on_next(Token("a"))
+    assert [recording.events for recording in slow] == [[], []]
+    source.on_next(Token("a"))
+    assert [type(recording.events[-1][1]) for recording in slow] == [LaggedBehindError] * 2
 
 
 def test_lag_can_be_read_for_all_and_for_one(marbles: Marbles) -> None:

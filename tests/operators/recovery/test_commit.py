@@ -142,6 +142,14 @@ def test_an_empty_answer_after_a_partial_one_is_a_restart_too() -> None:
     assert recovered(source, "restart") == [Token("a"), RESTART, COMPLETED]
 
 
+def test_an_end_alone_after_a_partial_answer_is_a_restart_too() -> None:
+    marbles = Marbles()
+    first, second = marbles.cold("a#", error=lost()), marbles.cold("-E--|")
+    retry = ops.retry_with_backoff(initial=0, after_output="restart")
+    events = marbles.run(one_after_another(first, second).pipe(retry))
+    assert events[-3:] == [(2.0, RESTART), (2.0, End("stop")), (5.0, COMPLETED)]
+
+
 def test_a_restart_is_told_once_though_the_subscriber_lets_the_source_go_on_inside_of_it() -> None:
     marbles, source = Marbles(), reactivex.subject.Subject[Chunk]()
     first = marbles.cold("a#", error=lost())
@@ -255,6 +263,19 @@ def test_replay_looks_into_batches() -> None:
     ]
 
 
+def test_a_replayed_batch_whose_first_part_is_cut_repeats_no_text() -> None:
+    batch = Batch((Token("AB"), Token("C")), "ABC")
+    got = heard(["A", lost()], [batch], after_output="replay")
+    assert got == [Token("A"), Batch((Token("B"), Token("C")), "BC"), COMPLETED]
+
+
+def test_a_replayed_batch_of_nothing_new_is_not_sent() -> None:
+    batch = Batch((Token("A"), Reasoning("hm"), Token("B")), "AB")
+    first = [Reasoning("hm"), "AB", lost()]
+    got = heard(first, [batch, "C"], after_output="replay")
+    assert got == [Reasoning("hm"), Token("AB"), Token("C"), COMPLETED]
+
+
 @pytest.mark.parametrize("other", [["AX"], ["A"], ["A", End("stop")], ["A", CALL], []])
 def test_where_a_replay_differs_it_is_the_error(other: list[Any]) -> None:
     error = lost()
@@ -311,6 +332,13 @@ def test_a_continuation_gets_the_partial_text_and_goes_on_from_there() -> None:
 def test_what_a_continuation_repeats_is_removed() -> None:
     got = heard(["Once upon a", lost()], after_output=says("upon", " a ti", "me"))
     assert "".join(map(text_of, got)) == "Once upon a time"
+
+
+def test_what_a_continuation_repeats_in_batches_is_removed() -> None:
+    first = Batch((Token("upon"), Reasoning("hm")), "upon")
+    second = Batch((Token(" a"), Token(" ti")), " a ti")
+    got = heard(["Once upon a", lost()], after_output=says(first, second, "me"))
+    assert got[1:] == [Reasoning("hm"), Batch((Token(" ti"),), " ti"), Token("me"), COMPLETED]
 
 
 def test_chunks_keep_their_order_while_a_continuation_is_held() -> None:

@@ -6,7 +6,19 @@ import pytest
 import reactivex as rx
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, End, Json, Notice, Progress, Reasoning, Start, Token, ToolCall
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Json,
+    Notice,
+    Progress,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+)
 from rxllm.errors import FirstTokenTimeoutError, StallTimeoutError, TotalTimeoutError
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
@@ -106,6 +118,14 @@ def test_after_the_end_only_the_total_runs(marbles: Marbles) -> None:
     assert last(events) == (30.0, TotalTimeoutError, "a")
 
 
+@pytest.mark.parametrize("other", [Notice("malformed"), Usage(1, 2), Progress(1, 1.0)])
+def test_after_the_end_only_another_answer_starts_the_clock_again(
+    marbles: Marbles, other: Chunk
+) -> None:
+    stream = marbles.cold("a-E-n", lookup={"n": other}).pipe(ops.timeouts(first=3, between=5))
+    assert marbles.run(stream)[-1] == (4.0, other)
+
+
 def test_the_end_of_one_source_ends_no_wait(marbles: Marbles) -> None:
     source = marbles.cold("a-x", lookup={"x": End("stop", source="left")})
     events = marbles.run(source.pipe(ops.timeouts(between=5)))
@@ -146,6 +166,33 @@ def test_what_comes_while_the_valve_is_closed_counts_from_then(marbles: Marbles)
 def test_a_restart_is_no_content_and_the_clocks_go_on(marbles: Marbles) -> None:
     stream = marbles.cold("ab-R-").pipe(ops.timeouts(between=5, total=60))
     assert last(marbles.run(stream)) == (5.0, StallTimeoutError, "")
+
+
+@pytest.mark.parametrize(
+    ("limits", "diagram", "kind"),
+    [
+        ({"first": 3, "total": 9}, "", FirstTokenTimeoutError),
+        ({"first": 9, "total": 3}, "", TotalTimeoutError),
+        ({"first": 3, "total": 3}, "", TotalTimeoutError),
+        ({"between": 3, "total": 9}, "a", StallTimeoutError),
+        ({"between": 9, "total": 3}, "a", TotalTimeoutError),
+    ],
+)
+def test_the_limit_that_was_due_first_is_named_however_late_the_timer_is(
+    marbles: Marbles, limits: dict[str, float], diagram: str, kind: type[Exception]
+) -> None:
+    marbles.at(1, lambda: marbles.scheduler.sleep(60))  # a loop that was busy
+    events = marbles.run(marbles.cold(diagram).pipe(ops.timeouts(**limits)))
+    assert last(events)[:2] == (61.0, kind)
+
+
+@pytest.mark.parametrize("limit", ["first", "between", "total"])
+def test_a_limit_may_be_a_part_of_a_second(marbles: Marbles, limit: str) -> None:
+    events = marbles.run(
+        marbles.cold("a" * (limit == "between")).pipe(ops.timeouts(**{limit: 0.25}))
+    )
+    assert events[-1][0] == 0.25
+    assert "0.25 s" in str(events[-1][1])
 
 
 def test_never_empty_and_error(marbles: Marbles) -> None:

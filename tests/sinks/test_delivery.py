@@ -1,0 +1,491 @@
+"""How what a web sink sends reaches its client: gathered, held back, given up.
+
+The client is a transport without a socket, so that time is virtual and nothing depends on how much
+a kernel buffers. Where a test is about the bytes of an event, `ndjson` has fewer of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+import reactivex as rx
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from rxllm import from_async, sinks
+from rxllm.chunks import Chunk, End, Token
+from rxllm.errors import LaggedBehindError
+from rxllm.sinks import Delivered
+from rxllm.testing import no_leaks, run_virtual
+
+Sink = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
+MIB = 1024 * 1024
+
+
+class Protocol(asyncio.Protocol):
+    """That of a web framework."""
+
+    writing_paused = False
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+
+
+class Client(asyncio.Transport):
+    """A client, and all that stands between it and the sink.
+
+    Attributes:
+        writes: what was written, in one piece for each call.
+        writing: how many writes wait.
+        failure: what the next write raises.
+        free: writes wait while it is not set.
+        aborted: whether the connection was aborted.
+    """
+
+    output_size = buffer_size = 0
+    length: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.writing = 0
+        self.failure: Exception | None = None
+        self.free = asyncio.Event()
+        self.free.set()
+        self.aborted = False
+        self._protocol: asyncio.BaseProtocol = Protocol()
+        self.request = make_mocked_request("GET", "/", transport=self, writer=self)
+        self.ends: list[Delivered] = []
+
+    async def answer(self, sink: Sink, stream: Observable[Chunk], **options: Any) -> None:
+        await sink(self.request, stream, on_end=self.ends.append, **options)
+
+    @property
+    def end(self) -> Delivered:
+        """What became of it."""
+        (end,) = self.ends
+        return end
+
+    def pause(self) -> None:
+        """Take nothing more for now."""
+        self._told.pause_writing()
+
+    def resume(self) -> None:
+        self._told.resume_writing()
+
+    def leave(self) -> None:
+        self._told.connection_lost(None)
+
+    @property
+    def _told(self) -> asyncio.Protocol:
+        assert isinstance(self._protocol, asyncio.Protocol)
+        return self._protocol
+
+    @property
+    def chunks(self) -> list[str]:
+        """The text of each chunk that was written."""
+        messages = [json.loads(line) for line in b"".join(self.writes).split(b"\n") if line]
+        return [each["chunk"].get("text", "") for each in messages if each["type"] == "chunk"]
+
+    # What the sink sees of it, as a transport and as aiohttp's writer.
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def enable_chunking(self) -> None: ...
+
+    def send_headers(self) -> None: ...
+
+    async def write_headers(self, *_: object) -> None: ...
+
+    async def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.writing += 1
+        try:
+            await self.free.wait()
+            if self.failure is not None:
+                raise self.failure
+            self.writes.append(data)
+        finally:
+            self.writing -= 1
+
+
+class Words:
+    """A stream that heeds no demand and says what it is told to.
+
+    Attributes:
+        disposed: set when its subscriber has left.
+    """
+
+    def __init__(self, *, on_dispose: Callable[[], None] = lambda: None) -> None:
+        self._said: Subject[Chunk] = Subject()
+        self._on_dispose = on_dispose
+        self.disposed = asyncio.Event()
+        self.stream: Observable[Chunk] = Observable(self._subscribe)
+
+    def say(self, *texts: str) -> None:
+        for text in texts:
+            self._said.on_next(Token(text))
+
+    def end(self) -> None:
+        self._said.on_next(End("stop"))
+        self._said.on_completed()
+
+    def _subscribe(
+        self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        inner = self._said.subscribe(observer, scheduler=scheduler)
+
+        def dispose() -> None:
+            inner.dispose()
+            self.disposed.set()
+            self._on_dispose()
+
+        return Disposable(dispose)
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(params=["sse", "ndjson"])
+def sink(request: pytest.FixtureRequest) -> Sink:
+    kind: Sink = getattr(sinks, request.param)
+    return kind
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after waiting"])
+def test_a_write_to_a_client_that_has_gone_stops_the_stream(sink: Sink, waits: bool) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream))
+            await asyncio.sleep(1)
+            client.failure = BrokenPipeError("gone")
+            if waits:
+                client.free.clear()
+            words.say("a")
+            await turns()
+            client.free.set()
+            await answering
+            assert words.disposed.is_set()
+            assert (client.end.left, client.end.error) == (True, None)
+            assert client.end.result.finish_reason == "cancelled"
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after waiting"])
+def test_a_write_that_fails_otherwise_is_raised_and_stops_the_stream(
+    sink: Sink, waits: bool
+) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream))
+            await asyncio.sleep(1)
+            client.failure = RuntimeError("a mistake of the framework")
+            if waits:
+                client.free.clear()
+            words.say("a")
+            await turns()
+            client.free.set()
+            with pytest.raises(RuntimeError, match="a mistake of the framework"):
+                await answering
+            assert words.disposed.is_set()
+
+    run_virtual(main())
+
+
+def test_while_a_write_waits_there_is_no_other_and_then_one_for_all_that_came() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sinks.ndjson, words.stream))
+            await asyncio.sleep(1)
+            client.free.clear()
+            for word in "abc":
+                words.say(word)
+                await asyncio.sleep(1)
+                assert client.writing == 1
+            client.free.set()
+            await turns()
+            assert [line.count(b"\n") for line in client.writes] == [1, 2]
+            assert client.chunks == ["a", "b", "c"]
+            words.end()
+            await answering
+            assert not client.end.left
+
+    run_virtual(main())
+
+
+def test_nothing_is_written_while_the_transport_takes_nothing() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sinks.ndjson, words.stream))
+            await asyncio.sleep(1)
+            client.pause()
+            for word in "abc":
+                words.say(word)
+                await asyncio.sleep(1)
+            words.end()
+            await asyncio.sleep(1)
+            assert client.writes == []
+            assert not answering.done()
+            client.resume()
+            await answering
+            assert len(client.writes) == 1
+            assert client.chunks == ["a", "b", "c", ""]
+
+    run_virtual(main())
+
+
+def test_a_slow_client_for_whom_little_waits_is_not_given_up(sink: Sink) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream))
+            await asyncio.sleep(1)
+            client.pause()
+            for _ in range(3):
+                words.say("x" * MIB)
+            await asyncio.sleep(299)
+            assert not answering.done()
+            client.resume()
+            await turns()
+            client.pause()  # and the time begins again
+            await asyncio.sleep(299)
+            client.resume()
+            words.end()
+            await answering
+            assert (client.end.left, client.end.error, client.aborted) == (False, None, False)
+            assert sum(map(len, client.writes)) > 3 * MIB
+
+    run_virtual(main())
+
+
+def test_by_default_it_is_given_up_after_300_seconds(sink: Sink) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream))
+            await asyncio.sleep(1)
+            client.pause()
+            await answering
+            assert asyncio.get_running_loop().time() == 301
+            assert client.aborted
+            assert words.disposed.is_set()
+            assert "took nothing for 300 s" in str(client.end.error)
+
+    run_virtual(main())
+
+
+def test_one_for_whom_more_than_4_mib_wait_is_given_up(sink: Sink) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream))
+            await asyncio.sleep(1)
+            client.pause()
+            size = 0
+            while not words.disposed.is_set():
+                words.say("x" * (MIB // 4))
+                size += MIB // 4
+            await answering
+            assert 4 * MIB - MIB // 4 < size <= 4 * MIB
+            assert (client.end.left, client.aborted) == (True, True)
+            assert isinstance(client.end.error, LaggedBehindError)
+
+    run_virtual(main())
+
+
+def test_one_that_takes_all_is_not_given_up_however_much_comes_at_once(sink: Sink) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client = Client()
+            tokens = [Token("x" * MIB) for _ in range(20)]
+            await client.answer(sink, rx.of(*tokens, End("stop")))
+            assert sum(map(len, client.writes)) > 20 * MIB
+            assert (client.end.left, client.end.error) == (False, None)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("stage", ["a write waits", "the transport takes nothing"])
+def test_one_that_leaves_before_it_has_the_end_of_a_stream_is_not_waited_for(
+    sink: Sink, stage: str
+) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream))
+            await asyncio.sleep(1)
+            if stage == "a write waits":
+                client.free.clear()
+            else:
+                client.pause()
+            words.say("a")
+            words.end()
+            await turns()
+            assert not answering.done()
+            client.leave()
+            await answering
+            assert asyncio.get_running_loop().time() == 1
+            assert (client.end.left, client.end.error) == (True, None)
+            assert client.aborted is (stage != "a write waits")  # or its bytes are waited for
+
+    run_virtual(main())
+
+
+def test_an_operator_that_raises_while_it_is_disposed_is_reported_and_harms_nobody(
+    sink: Sink,
+) -> None:
+    async def main() -> None:
+        reports: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        mine = LookupError("mine")
+
+        def fail() -> None:
+            raise mine
+
+        async with no_leaks():
+            client, words = Client(), Words(on_dispose=fail)
+            answering = asyncio.create_task(client.answer(sink, words.stream))
+            await asyncio.sleep(1)
+            client.leave()
+            await answering
+            assert client.end.left
+        assert [report["exception"] for report in reports] == [mine]
+        assert "disposed" in reports[0]["message"]
+
+    run_virtual(main())
+
+
+def pings(client: Client) -> list[bytes]:
+    return [data for data in client.writes if data in (b": ping\n\n", b"\n")]
+
+
+def test_a_ping_goes_out_after_the_time_without_a_write(sink: Sink) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream, heartbeat=10))
+            counts = []
+            for wait in (9, 2, 8, 5, 4):  # 9, 11, 19, 24, 28 s
+                await asyncio.sleep(wait)
+                if wait == 8:
+                    words.say("a")  # at 19 s
+                counts.append(len(pings(client)))
+            assert counts == [0, 1, 1, 1, 1]
+            await asyncio.sleep(2)  # 30 s
+            assert len(pings(client)) == 2
+            words.end()
+            await answering
+
+    run_virtual(main())
+
+
+def test_by_default_events_have_a_ping_every_15_seconds_and_lines_have_none() -> None:
+    async def main() -> None:
+        for sink, expected in ((sinks.sse, 4), (sinks.ndjson, 0)):
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream))
+            await asyncio.sleep(61)
+            assert len(pings(client)) == expected
+            words.end()
+            await answering
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("stage", ["a write waits", "the transport takes nothing"])
+def test_no_ping_follows_the_end_of_a_stream(sink: Sink, stage: str) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream, heartbeat=10))
+            await asyncio.sleep(1)
+            if stage == "a write waits":
+                client.free.clear()
+            else:
+                client.pause()
+            words.end()
+            await asyncio.sleep(100)
+            client.free.set()
+            client.resume()
+            await answering
+            assert pings(client) == []
+
+    run_virtual(main())
+
+
+def test_no_ping_is_sent_while_something_else_waits(sink: Sink) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            client, words = Client(), Words()
+            answering = asyncio.create_task(client.answer(sink, words.stream, heartbeat=10))
+            await asyncio.sleep(1)
+            client.pause()
+            words.say("a")
+            await asyncio.sleep(100)
+            client.resume()
+            await turns()
+            assert pings(client) == []
+            assert len(client.writes) == 1
+            words.end()
+            await answering
+
+    run_virtual(main())
+
+
+def test_a_client_holds_a_stream_while_it_is_slow_and_no_longer(sink: Sink) -> None:
+    async def main() -> None:
+        said: list[int] = []
+
+        async def numbers() -> AsyncIterator[Chunk]:
+            for number in range(5):
+                said.append(number)
+                yield Token(str(number))
+                await asyncio.sleep(1)
+            yield End("stop")
+
+        async with no_leaks():
+            client = Client()
+            answering = asyncio.create_task(client.answer(sink, from_async(numbers)))
+            await asyncio.sleep(1.5)
+            client.pause()
+            await asyncio.sleep(100)
+            assert said == [0, 1, 2]  # the last one waits in the pump
+            client.resume()
+            await answering
+            assert said == [0, 1, 2, 3, 4]
+            assert client.end.result.text == "01234"
+
+    run_virtual(main())
