@@ -141,6 +141,12 @@ def port_of(client: aiohttp.ClientSession) -> int:
     return client._base_url.port
 
 
+async def turns(count: int = 100) -> None:
+    """Let the loop turn: whatever needs no time of its own has happened after it."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 def reports() -> list[dict[str, Any]]:
     """What is reported to the event loop from now on."""
     found: list[dict[str, Any]] = []
@@ -148,7 +154,7 @@ def reports() -> list[dict[str, Any]]:
     return found
 
 
-async def until(condition: Any, seconds: float = 5.0) -> None:
+async def until(condition: Any, seconds: float = 30.0) -> None:
     """Wait for what has no event of its own."""
     async with asyncio.timeout(seconds):
         while not condition():

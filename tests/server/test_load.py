@@ -87,7 +87,7 @@ async def what_came(connection: socket) -> bytes:
     """All that is there to be read, up to the end of the connection or to its being cut."""
     came = bytearray()
     with suppress(ConnectionError):
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(30.0):
             while data := await asyncio.get_running_loop().sock_recv(connection, 65536):
                 came += data
     return bytes(came)

@@ -14,7 +14,7 @@ from rxllm.chunks import End, Start, Token
 from rxllm.errors import RateLimitError
 from rxllm.server import Limits, create_app
 from rxllm.server.messages import Complete, StreamChunk, StreamList
-from tests.server.serving import Stepwise, all_events, said, scripted, serving, take, until
+from tests.server.serving import Stepwise, all_events, said, scripted, serving, take, turns, until
 
 PROMPT = {"prompt": "Hi"}
 
@@ -176,7 +176,7 @@ async def test_pause_holds_the_model_and_resume_lets_it_go_on() -> None:
         assert (await client.post("/streams/mine/pause")).status == 200
         assert (await streams(client))["mine"].status == "paused"
         model.let()
-        await asyncio.sleep(0.05)
+        await turns()
         assert model.said <= 3  # the one whose making was under way
         assert (await client.post("/streams/mine/resume")).status == 200
         assert said(await all_events(response)) == "bcdef"

@@ -20,7 +20,7 @@ from rxllm.server.rooms_member import is_addressed
 from rxllm.server.websocket import CONNECTIONS
 from rxllm.server.websocket_outbox import Outbox
 from rxllm.testing import run_virtual
-from tests.server.serving import STORY, Stepwise, scripted, serving, until
+from tests.server.serving import STORY, Stepwise, scripted, serving, turns, until
 from tests.server.websocket_client import Talker, silent, talking
 
 
@@ -423,7 +423,7 @@ async def test_who_is_put_out_by_its_own_question_gets_no_answer() -> None:
         rooms, outbox = entering(app, put_out_at=b"room_message")
         rooms.join(outbox, "r", "Ann")
         rooms.say(outbox, "r", "bot, tell me a story")
-        await asyncio.sleep(0.05)  # the model would be asked in this time
+        await turns()  # in which the model would be asked
         assert (len(rooms), model.active) == (0, 0)
 
 

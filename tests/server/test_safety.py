@@ -226,7 +226,7 @@ async def test_a_request_head_that_does_not_come_is_closed() -> None:
         port = port_of(client)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /streams HTTP/1.1\r\nHost: localhost\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
@@ -236,7 +236,7 @@ async def test_what_is_no_http_is_400() -> None:
     async with serving(scripted()) as client:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(client))
         writer.write(b"\x16\x03\x01 hello\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert b" 400 " in await reader.readline()
         writer.close()
         await writer.wait_closed()

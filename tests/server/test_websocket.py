@@ -18,8 +18,8 @@ from rxllm.server.app_keys import MODELS
 from rxllm.server.websocket import CONNECTIONS
 from rxllm.server.websocket_session import Session
 from rxllm.settings import Settings
-from tests.server.serving import STORY, Stepwise, scripted, serving, until
-from tests.server.websocket_client import Talker, silent, talking
+from tests.server.serving import STORY, Stepwise, scripted, serving, turns, until
+from tests.server.websocket_client import SECONDS, Talker, silent, talking
 
 
 def stepwise(*chunks: Any, **limits: Any) -> tuple[Stepwise, web.Application]:
@@ -357,7 +357,7 @@ async def test_too_many_messages_are_refused_and_who_goes_on_is_closed_with_1008
         answers = [await client.receive() for _ in range(20)]
         assert [answer["type"] for answer in answers] == ["pong"] * 10 + ["error"] * 10
         assert {answer["code"] for answer in answers[10:]} == {"too_many_messages"}
-        closing = await client.socket.receive(timeout=5)
+        closing = await client.socket.receive(timeout=SECONDS)
         assert closing.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED)
         assert client.socket.close_code == 1008
 
@@ -366,7 +366,7 @@ async def test_too_large_a_message_closes_the_connection_with_1009() -> None:
     app = scripted(limits=Limits(message_bytes=1000))
     async with serving(app) as session, talking(session) as client:
         await client.send("chat", id="a", text="x" * 2000)
-        await client.socket.receive(timeout=5)
+        await client.socket.receive(timeout=SECONDS)
         assert client.socket.close_code == 1009
         await until(lambda: not len(app[CONNECTIONS]))
 
@@ -396,7 +396,7 @@ async def test_a_client_that_reads_nothing_holds_its_model_and_harms_no_other() 
             await client.send("start", id="b", prompt="Hi", options={"model": "small"})
             await client.until("complete", id="b")
         said = talker.endless.said
-        await asyncio.sleep(0.05)  # nothing may happen in this time
+        await turns()  # in which nothing may happen
         assert talker.endless.said == said
         while not talker.endless.resumed.is_set():
             assert await slow.reader.read(65536)
@@ -458,10 +458,10 @@ async def test_b6_a_shutdown_does_not_wait_for_a_client_that_reads_nothing() -> 
     opened = sockets_of(app)
     async with serving(app) as session, silent(session, START):
         await talker.endless.held.wait()
-        async with asyncio.timeout(5):  # `reader_stall` is 30 s
+        async with asyncio.timeout(20):  # `reader_stall` is 30 s
             await app.shutdown()
-        await until(lambda: opened[0].transport is None)
-        await until(lambda: not len(app[CONNECTIONS]))
+            await until(lambda: opened[0].transport is None)
+            await until(lambda: not len(app[CONNECTIONS]))
 
 
 async def test_b6_a_shutdown_lets_streams_finish_and_then_says_goodbye_with_1001() -> None:
@@ -475,7 +475,7 @@ async def test_b6_a_shutdown_lets_streams_finish_and_then_says_goodbye_with_1001
         assert (error["code"], error["id"], error["retryable"]) == ("draining", "b", True)
         model.let()
         assert (await client.until("complete", id="a"))["finishReason"] == "stop"
-        await client.socket.receive(timeout=5)
+        await client.socket.receive(timeout=SECONDS)
         assert client.socket.close_code == 1001
         await stopping
 
@@ -488,7 +488,7 @@ async def test_b6_what_has_not_finished_at_the_deadline_is_cancelled() -> None:
         await until(lambda: model.active == 1)
         stopping = asyncio.ensure_future(app.shutdown())
         assert (await client.until("complete", id="a"))["finishReason"] == "cancelled"
-        await client.socket.receive(timeout=5)
+        await client.socket.receive(timeout=SECONDS)
         await stopping
         assert model.active == 0
 

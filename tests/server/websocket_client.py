@@ -13,6 +13,7 @@ from rxllm.requests import ModelInfo
 from tests.sinks.web import Endless
 
 Said = dict[str, Any]
+SECONDS = 30.0  # to wait for anything, before a test fails
 
 
 class Client:
@@ -32,13 +33,13 @@ class Client:
         await self.socket.send_json({"type": kind, **fields})
 
     async def receive(self) -> Said:
-        message: Said = await self.socket.receive_json(timeout=5)
+        message: Said = await self.socket.receive_json(timeout=SECONDS)
         self.got.append(message)
         return message
 
     async def until(self, kind: str, **fields: Any) -> Said:
         """The next message of this kind that has these fields."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SECONDS):
             while True:
                 message = await self.receive()
                 if message["type"] == kind and fields.items() <= message.items():

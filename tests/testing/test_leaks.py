@@ -11,10 +11,13 @@ from rxllm.testing import leaks, no_leaks
 from rxllm.valve import Valve
 
 
-async def test_nothing_left_is_fine() -> None:
-    valve = Valve()
+async def test_nothing_left_passes_without_a_turn_of_the_loop() -> None:
+    valve, turned = Valve(), list[str]()
     async with no_leaks(valve):
-        await asyncio.sleep(0)
+        valve.on_change(print).dispose()
+        await asyncio.create_task(asyncio.sleep(0))
+        asyncio.get_running_loop().call_soon(turned.append, "a turn")
+    assert turned == []
 
 
 async def test_what_was_there_before_is_none_of_it() -> None:
@@ -23,6 +26,8 @@ async def test_what_was_there_before_is_none_of_it() -> None:
     await asyncio.sleep(0)
     async with no_leaks():
         pass
+    assert not early.done()
+    assert not timer.cancelled()
     early.cancel()
     timer.cancel()
 
