@@ -7,7 +7,7 @@ from rxllm import operators as ops
 from rxllm.models.scripted import ScriptedModel
 from rxllm.settings import Settings
 
-settings = Settings(local_streams=3, shutdown=1.0)
+settings = Settings(local_streams=3, shutdown=3.0)
 model = ScriptedModel(" word" * 10, by="word", delay=0.01)
 endless = ScriptedModel(" and on" * 1000, by="word", delay=0.01)
 
