@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROMPT ?= Tell me a story about a robot who learns to paint
+PYTEST_OPTIONS ?=
+# The tests of one file run in one worker, so that what they share is made once.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help run test lint bench load readme clean
 
@@ -18,7 +21,7 @@ run: $(VENV)/.installed-base
 	@echo "To try it in a browser: $(BIN)/rxllm serve"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_OPTIONS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

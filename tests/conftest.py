@@ -3,8 +3,9 @@
 A shell starts its background jobs with SIGINT ignored, and every child inherits that. The run
 restores the signal, so that tests of Ctrl-C mean the same wherever it was started.
 
-No property test has a deadline: on a busy machine a draw takes as long as it takes, and a draw that
-hangs is stopped by the limit of its test.
+A property draws a fifth of its examples (the profile `quick`), and all of them (`full`) where
+everything is required, as in CI. It has no deadline: on a busy machine a draw takes as long as it
+takes, and a draw that hangs is stopped by the limit of its test.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import signal
 import pytest
 from hypothesis import settings
 
-settings.register_profile("rxllm", deadline=None)
-settings.load_profile("rxllm")
+settings.register_profile("full", deadline=None, max_examples=100)
+settings.register_profile("quick", deadline=None, max_examples=20)
+settings.load_profile("full" if os.environ.get("RXLLM_REQUIRE") else "quick")
 
 
 def pytest_configure() -> None:

@@ -128,6 +128,7 @@ def test_limits_and_settings_are_options(serve: Serve) -> None:
     assert status(f"{url}stream?prompt=Hello") == 413
 
 
+@pytest.mark.slow
 def test_what_can_not_be_served_is_said_in_one_line(serve: Serve) -> None:
     _, url = serve("--model", "slow")
     port = url.rstrip("/").rpartition(":")[2]

@@ -80,6 +80,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next((copy / "dist").glob("*.whl")))
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_each_module_once(wheel: zipfile.ZipFile) -> None:
     held = Counter(name for name in wheel.namelist() if name.endswith(".py"))
     assert set(held.values()) == {1}
@@ -92,6 +93,7 @@ def test_the_wheel_holds_each_module_once(wheel: zipfile.ZipFile) -> None:
     assert any(name.startswith("rxllm/operators/buffering/") for name in held)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_bundled_model_the_prices_and_the_marker_of_types(
     wheel: zipfile.ZipFile,
 ) -> None:

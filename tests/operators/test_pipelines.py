@@ -37,6 +37,7 @@ from rxllm.chunks import (
 )
 from rxllm.testing import COMPLETED, VirtualTimeLoop, no_leaks
 from tests.operators.texts import ATOMS, cut_texts
+from tests.profiles import draws
 
 Operator: TypeAlias = Callable[[Observable[Chunk]], Observable[Chunk]]
 
@@ -129,7 +130,7 @@ BURSTS = st.lists(
 )
 
 SOME = settings(
-    max_examples=400,
+    max_examples=draws(400),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
 )
@@ -423,7 +424,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(SOME, max_examples=150)
+@settings(SOME, max_examples=draws(150))
 @given(PRESERVING, PRESERVING, VALUES, st.data())
 def test_json_among_others(
     before: list[str], after: list[str], value: Any, data: st.DataObject
@@ -442,7 +443,7 @@ def test_json_among_others(
     assert (text_heard(events), events[-1]) == ("", COMPLETED)
 
 
-@settings(SOME, max_examples=150)
+@settings(SOME, max_examples=draws(150))
 @given(PRESERVING, PRESERVING, cut_texts(st.lists(st.sampled_from(MARKDOWN)).map("".join)))
 def test_markdown_among_others(
     before: list[str], after: list[str], drawn: tuple[str, list[str]]
@@ -458,7 +459,7 @@ def test_markdown_among_others(
     assert page(piped(rendered, after)) == page(whole)
 
 
-@settings(SOME, max_examples=100)
+@settings(SOME, max_examples=draws(100))
 @given(PIPELINES)
 def test_a_closed_valve_bounds_what_is_held(pipeline: list[str]) -> None:
     story = Story([Token("Word.\n\n"), 0.001] * 50_000)

@@ -23,6 +23,7 @@ from tests.server.serving import all_events, port_of, said, serving, until
 SECONDS = float(os.environ.get("RXLLM_LOAD_SECONDS", "5"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.timeout(SECONDS * 5 + 60)
 def test_500_clients_at_20_tokens_a_second_and_none_is_starved() -> None:

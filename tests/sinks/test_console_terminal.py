@@ -17,6 +17,7 @@ from rxllm import Chunk, Notice, RxLLMError, Token, run
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import console
 from rxllm.testing import no_leaks, run_virtual
+from tests.profiles import draws
 
 
 def show(terminal: Any, *chunks: Chunk, figures: bool = False) -> list[str]:
@@ -103,7 +104,7 @@ async def test_an_error_leaves_the_text_and_the_cursor(terminal: Any, source: An
     assert terminal.is_cursor_visible
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=draws(40), deadline=None)
 @given(st.lists(st.sampled_from(["a", "bcd", " ", "longer-word", "\n", " x"]), max_size=30))
 def test_however_the_text_is_cut_the_same_is_to_be_seen(
     new_terminal: Any, pieces: list[str]

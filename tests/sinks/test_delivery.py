@@ -68,7 +68,8 @@ class Client(asyncio.Transport):
         self.ends: list[Delivered] = []
 
     async def answer(self, sink: Sink, stream: Observable[Chunk], **options: Any) -> None:
-        await sink(self.request, stream, on_end=self.ends.append, **options)
+        async with asyncio.timeout(1000):  # virtual: a sink that never ends would send pings
+            await sink(self.request, stream, on_end=self.ends.append, **options)
 
     @property
     def end(self) -> Delivered:

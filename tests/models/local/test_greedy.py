@@ -57,6 +57,7 @@ def differences_outside_near_ties(ones: list[Any], others: list[Any]) -> tuple[i
     return len(ones) - len(gaps), [gap for gap in gaps if gap > NEAR_TIE]
 
 
+@pytest.mark.slow
 def test_both_files_say_the_same(greedy: Decode) -> None:
     onnx = [greedy("tiny/onnx", [prompt], 50)[0] for prompt in PROMPTS]
     llama = [greedy("tiny/llama", [prompt], 50)[0] for prompt in PROMPTS]
@@ -65,6 +66,7 @@ def test_both_files_say_the_same(greedy: Decode) -> None:
     assert not unexplained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny/onnx", "tiny/llama"])
 def test_eight_at_once_say_what_each_says_alone(name: str, greedy: Decode) -> None:
     prompts = PROMPTS[:8]

@@ -28,6 +28,7 @@ def census(server: FaultServer) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OPEN_FILES.exists(), reason="open files are counted by Linux's /proc")
 async def test_memory_tasks_and_sockets_stay(model_on: Callable[..., rxllm.Model]) -> None:
     body = b"".join(openai_events("Hello", " world"))

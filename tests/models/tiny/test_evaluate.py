@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 import rxllm
 from rxllm.models.tiny.corpus import json_prompts, story_prompts
 from rxllm.models.tiny.evaluate import answers, json_is_good, story_is_good
 
 
+@pytest.mark.slow
 async def test_stories_name_their_subject_and_end() -> None:
     prompts = story_prompts(50)
     given = await answers(rxllm.model("tiny"), prompts, temperature=0.0)

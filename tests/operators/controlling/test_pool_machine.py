@@ -16,6 +16,7 @@ from rxllm.chunks import Chunk, End, Token
 from rxllm.errors import PoolFullError, StreamStateError
 from rxllm.operators import Control, Pool
 from rxllm.testing import COMPLETED, Marbles
+from tests.profiles import draws
 
 WAIT, MAX_PAUSE = 5.0, 7.0
 WHICH = st.integers(0, 20)
@@ -170,7 +171,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 PoolMachine.TestCase.settings = settings(
-    max_examples=1000,
+    max_examples=draws(1000),
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -190,6 +190,7 @@ def test_a_source_that_fails_at_its_subscription_gives_the_slot_back(marbles: Ma
     assert pool.active == 0
 
 
+@pytest.mark.slow
 def test_ten_thousand_streams_that_end_at_once_pile_up_no_calls(marbles: Marbles) -> None:
     pool, ended = Pool(1, queue=10_000), list[int]()
     first = marbles.subscribe(marbles.cold("").pipe(ops.pooled(pool)))

@@ -16,6 +16,7 @@ from rxllm.errors import StreamStateError
 from rxllm.operators import StreamRegistry
 from rxllm.testing import COMPLETED, VirtualTimeLoop
 from rxllm.valve import StreamScheduler
+from tests.profiles import draws
 
 MAX_IDLE, MAX_PAUSE = 20.0, 7.0
 WHICH = st.integers(0, 20)
@@ -194,7 +195,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 RegistryMachine.TestCase.settings = settings(
-    max_examples=1000,
+    max_examples=draws(1000),
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

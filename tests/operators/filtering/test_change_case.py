@@ -153,6 +153,7 @@ def test_it_is_the_method_of_str_on_the_whole_text(
     assert text_after(pieces, ops.change_case(to)) == getattr(text, to)()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [str.lower, str.title, str.capitalize])
 def test_every_character_of_unicode_leaves_a_known_context(method: Any) -> None:
     writer = _Cased(method)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Any, Literal, TypeAlias
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -30,6 +31,7 @@ from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._reader import Reader
 from rxllm.testing import COMPLETED, Marbles
 from rxllm.valve import Valve, valve_of, with_valve
+from tests.profiles import draws
 
 SOURCES: list[str | None] = [None, "left", "right"]
 POLICIES: list[OnLag] = ["block", "drop_oldest", "latest", "coalesce", "evict"]
@@ -412,8 +414,9 @@ class Multiplexing(RuleBasedStateMachine):
         assert self.marbles.timers == []
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_nothing_comes_twice_and_nothing_leaks() -> None:
     run_state_machine_as_test(
         Multiplexing,
-        settings=settings(max_examples=1000, stateful_step_count=30, deadline=None),
+        settings=settings(max_examples=draws(1000), stateful_step_count=30, deadline=None),
     )

@@ -32,6 +32,7 @@ from rxllm.errors import (
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import CircuitBreaker
 from rxllm.testing import COMPLETED, Marbles
+from tests.profiles import draws
 
 LOST = ConnectionFailedError("reset")
 
@@ -397,7 +398,7 @@ class Streams(RuleBasedStateMachine):
 
 
 Streams.TestCase.settings = settings(
-    max_examples=1000,
+    max_examples=draws(1000),
     stateful_step_count=15,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -19,6 +19,7 @@ from rxllm.operators.transforming._markdown import Markdown
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import with_valve
 from tests.operators.texts import cut_texts, events_of
+from tests.profiles import draws
 
 ATOMS = [
     *(
@@ -418,7 +419,7 @@ def test_under_an_event_loop_nothing_is_left_behind() -> None:
     ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=draws(300))
 @given(cut_texts(MARKDOWN))
 def test_however_the_text_is_cut_the_page_is_that_of_the_whole(
     cut: tuple[str, list[str]],
