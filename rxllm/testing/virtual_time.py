@@ -42,6 +42,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """The virtual time in seconds, from 0, in whole nanoseconds."""
         return self._virtual_time
 
+    async def shutdown_default_executor(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - asyncio's signature
+    ) -> None:
+        """Wait for the threads of `run_in_executor`, however long they take.
+
+        Since CPython 3.12 asyncio sets a limit of 300 s, to which virtual time would jump at once.
+        """
+        await super().shutdown_default_executor()
+
     def _jump(self, seconds: float) -> None:
         self._virtual_time = round(self._virtual_time + seconds, 9)
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rxllm.testing import run_virtual, virtual_time
+from rxllm.testing import VirtualTimeLoop, run_virtual, virtual_time
 
 
 def test_a_day_passes_in_no_time() -> None:
@@ -44,6 +44,17 @@ def test_a_thread_is_waited_for_when_there_is_no_timer() -> None:
         return "came"
 
     assert run_virtual(main()) == "came"
+
+
+def test_at_the_end_threads_are_waited_for_beyond_the_limit_of_asyncio() -> None:
+    loop, release = VirtualTimeLoop(), threading.Event()
+    loop.run_in_executor(None, release.wait)
+    loop.call_later(200, release.set)
+    try:
+        loop.run_until_complete(loop.shutdown_default_executor(100))
+        assert loop.time() == 200
+    finally:
+        loop.close()
 
 
 def test_what_comes_in_from_a_socket_is_looked_at_before_time_jumps() -> None:
