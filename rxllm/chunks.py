@@ -32,6 +32,7 @@ __all__ = [
     "Reasoning",
     "Start",
     "StateKey",
+    "Status",
     "Token",
     "ToolCall",
     "Usage",
@@ -49,6 +50,9 @@ __all__ = [
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
 Outcome: TypeAlias = Literal["completed", "failed", "cancelled"]
 """What became of a stream."""
+
+Status: TypeAlias = Literal["ready", "running", "paused"] | Outcome
+"""What a stream does, or what became of it."""
 
 StateKey: TypeAlias = tuple[object, ...]
 NoticeKind: TypeAlias = Literal[

@@ -25,7 +25,32 @@ from rxllm.errors import write_partial
 from rxllm.messages import Message
 from rxllm.restart import matching_sources
 
-__all__ = ["Answer", "Transcript", "assistant_message"]
+__all__ = ["Answer", "RunningText", "Transcript", "assistant_message"]
+
+
+class RunningText:
+    """A text that grows, kept in pieces: adding costs one `append`, asking joins them once.
+
+    Attributes:
+        length: in characters.
+    """
+
+    __slots__ = ("_pieces", "length")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self.length = 0
+
+    def add(self, text: str) -> None:
+        """More of it."""
+        self._pieces.append(text)
+        self.length += len(text)
+
+    def up_to(self, length: int) -> str:
+        """The first `length` characters; all of it is kept joined for the next time."""
+        if len(self._pieces) != 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0][:length]
 
 
 class Answer:

@@ -12,6 +12,7 @@ from rxllm.chunks import (
     Batch,
     Chunk,
     ErrorInfo,
+    Outcome,
     Reasoning,
     Start,
     Token,
@@ -20,7 +21,7 @@ from rxllm.chunks import (
     is_restart,
 )
 from rxllm.operators._arguments import function
-from rxllm.operators.analytics._measurement import BLOCK, Measurement, Outcome
+from rxllm.operators.analytics._measurement import BLOCK, Measurement
 from rxllm.operators.analytics._watching import Watcher, watching
 from rxllm.restart import forget
 from rxllm.stream import Stream

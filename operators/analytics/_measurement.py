@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from operator import sub
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 import msgspec
 
-from rxllm.chunks import ErrorInfo
+from rxllm.chunks import ErrorInfo, Outcome
 from rxllm.operators.analytics._quantiles import Quantiles
 
-__all__ = ["BLOCK", "Intervals", "Measurement", "Outcome"]
-
-Outcome: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
+__all__ = ["BLOCK", "Intervals", "Measurement"]
 
 BLOCK: Final = 512
 """How many moments are folded at once."""
@@ -55,7 +53,7 @@ class Measurement:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.outcome: Outcome = "running"
+        self.outcome: Outcome | Literal["running"] = "running"
         self.counts: dict[str | None, int] = {}
         self.model: str | None = None
         self.error: ErrorInfo | None = None

@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
-from rxllm.operators.analytics._operation import Operation, OperationOutcome, check_names
+from rxllm.chunks import Chunk, Outcome
+from rxllm.operators.analytics._operation import Operation, check_names
 from rxllm.operators.analytics._watching import watching
 from rxllm.stream import Stream
 
@@ -184,7 +184,7 @@ class _Metering(Operation):
     def begun(self) -> None:
         self._metrics.active.inc()
 
-    def ended(self, outcome: OperationOutcome, error: Exception | None = None) -> None:
+    def ended(self, outcome: Outcome, error: Exception | None = None) -> None:
         metrics, elapsed, used = self._metrics, self.elapsed, self.used
         labels = metrics.labels(*self._names())
         metrics.active.dec()

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
-from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Start, Token, Usage, has_output
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Notice,
+    Outcome,
+    Reasoning,
+    Start,
+    Token,
+    Usage,
+    has_output,
+)
 from rxllm.operators.analytics._watching import Watcher
 from rxllm.restart import forget, matching_sources
 
-__all__ = ["Operation", "OperationOutcome", "check_names"]
-
-OperationOutcome: TypeAlias = Literal["completed", "failed", "cancelled"]
+__all__ = ["Operation", "check_names"]
 
 _Counted: TypeAlias = dict[str, float]
 
@@ -57,7 +66,7 @@ class Operation(Watcher):
         return sum(told.get(source) or self._pieces.get(source, 0) for source in sources)
 
     @abstractmethod
-    def ended(self, outcome: OperationOutcome, error: Exception | None = None) -> None:
+    def ended(self, outcome: Outcome, error: Exception | None = None) -> None:
         """The stream has ended; this is called once."""
 
     def started(self, start: Start) -> None:

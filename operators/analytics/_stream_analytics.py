@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 from statistics import fmean
+from typing import Literal
 
 import msgspec
 from reactivex import Observable
 
-from rxllm.chunks import Chunk, ErrorInfo
+from rxllm.chunks import Chunk, ErrorInfo, Outcome
 from rxllm.operators._arguments import whole
 from rxllm.operators.analytics._measure import measure
-from rxllm.operators.analytics._measurement import Measurement, Outcome
+from rxllm.operators.analytics._measurement import Measurement
 from rxllm.stream import Stream
 
 __all__ = ["AnalyticsReport", "StreamAnalytics", "StreamRecord", "analyzed"]
@@ -37,7 +38,7 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     """
 
     id: str
-    outcome: Outcome
+    outcome: Outcome | Literal["running"]
     started: float
     duration: float
     tokens: int

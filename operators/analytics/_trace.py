@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from reactivex import Observable, abc
 
-from rxllm.chunks import Chunk, Notice, Start
-from rxllm.operators.analytics._operation import Operation, OperationOutcome, check_names
+from rxllm.chunks import Chunk, Notice, Outcome, Start
+from rxllm.operators.analytics._operation import Operation, check_names
 from rxllm.operators.analytics._watching import watching
 from rxllm.requests import Request
 from rxllm.stream import Stream
@@ -193,7 +193,7 @@ class _Tracing(Operation):
         )
         self.span.add_event(notice.kind, known)
 
-    def ended(self, outcome: OperationOutcome, error: Exception | None = None) -> None:
+    def ended(self, outcome: Outcome, error: Exception | None = None) -> None:
         from opentelemetry.trace import StatusCode
 
         self.has_ended = True

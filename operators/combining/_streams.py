@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, End, ErrorInfo, Notice, Token, is_restart, text_of
+from rxllm.chunks import Batch, Chunk, End, ErrorInfo, Notice, Outcome, Token, is_restart, text_of
 from rxllm.errors import AllModelsFailedError
 
 __all__ = [
@@ -36,7 +36,7 @@ class StreamSummary(msgspec.Struct, frozen=True):
         error: why it failed.
     """
 
-    status: Literal["completed", "failed", "cancelled"]
+    status: Outcome
     length: int = 0
     duration: float = 0.0
     error: Exception | None = None
@@ -152,9 +152,7 @@ class Record:
         """Why it failed, if it did."""
         return None if self.summary is None else self.summary.error
 
-    def end(
-        self, status: Literal["completed", "failed", "cancelled"], error: Exception | None = None
-    ) -> StreamSummary:
+    def end(self, status: Outcome, error: Exception | None = None) -> StreamSummary:
         """What became of it; the first end counts."""
         if self.summary is None:
             duration = self._clock() - self._begun

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 from reactivex import abc
 
+from rxllm.chunks import Status
 from rxllm.errors import StreamStateError
 from rxllm.operators._arguments import number
 from rxllm.valve import fail_stream, run_on_loop
 
-__all__ = ["Control", "Status"]
-
-Status: TypeAlias = Literal["ready", "running", "paused", "completed", "failed", "cancelled"]
+__all__ = ["Control"]
 
 
 class Controlled(Protocol):

@@ -10,8 +10,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
-from rxllm.chunks import Chunk, End, Notice, is_restart
-from rxllm.operators.controlling._control import Control, Status
+from rxllm.chunks import Chunk, End, Notice, Status, is_restart
+from rxllm.operators.controlling._control import Control
 from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from rxllm.operators.controlling._control import Control, Status
+from rxllm.chunks import Status
+from rxllm.operators.controlling._control import Control
 
 __all__ = ["StreamInfo", "TrackedStream"]
 

@@ -9,6 +9,7 @@ from reactivex import Observable, abc
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
 from rxllm.restart import forget
 from rxllm.stream import Stream
+from rxllm.transcript import RunningText
 
 __all__ = ["Accumulated", "accumulate"]
 
@@ -23,7 +24,7 @@ class Accumulated:
 
     __slots__ = ("_answer", "chunk", "length")
 
-    def __init__(self, chunk: Chunk, answer: _Answer) -> None:
+    def __init__(self, chunk: Chunk, answer: RunningText) -> None:
         self.chunk = chunk
         self.length = answer.length
         self._answer = answer
@@ -40,7 +41,7 @@ class Accumulated:
         Joined when asked for, at a cost that grows with the text: ask now and then, or at the end,
         not at each token. It stays what it is, whatever comes later.
         """
-        return self._answer.text()[: self.length]
+        return self._answer.up_to(self.length)
 
     def __repr__(self) -> str:
         return f"Accumulated(chunk={self.chunk!r}, text={self.text!r})"
@@ -81,17 +82,16 @@ def accumulate() -> Callable[[Observable[Chunk]], Stream[Accumulated]]:
         def subscribe(
             observer: abc.ObserverBase[Accumulated], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            answers = dict[str | None, _Answer]()
+            answers = dict[str | None, RunningText]()
 
             def on_next(chunk: Chunk) -> None:
                 if is_restart(chunk):
                     forget(answers, chunk.source)
                 answer = answers.get(chunk.source)
                 if answer is None:
-                    answer = answers[chunk.source] = _Answer()
+                    answer = answers[chunk.source] = RunningText()
                 if type(chunk) is Token or type(chunk) is Batch:
-                    answer.pieces.append(chunk.text)
-                    answer.length += len(chunk.text)
+                    answer.add(chunk.text)
                 elif type(chunk) is End:
                     forget(answers, chunk.source)
                 observer.on_next(Accumulated(chunk, answer))
@@ -103,19 +103,3 @@ def accumulate() -> Callable[[Observable[Chunk]], Stream[Accumulated]]:
         return Stream(subscribe, "accumulate", of_chunks=False)
 
     return operator
-
-
-class _Answer:
-    """What one source has said since it began."""
-
-    __slots__ = ("length", "pieces")
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.length = 0
-
-    def text(self) -> str:
-        """All of it, kept joined for the next time."""
-        if len(self.pieces) != 1:
-            self.pieces[:] = ["".join(self.pieces)]
-        return self.pieces[0]

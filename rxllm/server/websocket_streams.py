@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Chunk, Outcome
 from rxllm.errors import RxLLMError
 from rxllm.operators import StreamRegistry, TrackedStream
 from rxllm.result import Result
@@ -27,8 +27,6 @@ Ask: TypeAlias = Callable[[str], Observable[Chunk]]
 """Makes a stream that is listed in the registry under the id that it is given."""
 
 OnEnd: TypeAlias = Callable[[Result, Exception | None], None]
-
-_Ended: TypeAlias = Literal["completed", "failed", "cancelled"]
 
 
 class _Live(NamedTuple):
@@ -53,7 +51,7 @@ class ClientStreams:
         self._outbox = outbox
         self._most = most
         self._live: dict[str, _Live] = {}
-        self._ended: dict[str, _Ended] = {}
+        self._ended: dict[str, Outcome] = {}
         self._prefix = f"ws-{uuid4().hex[:12]}"
         self._number = 0
 
@@ -94,7 +92,7 @@ class ClientStreams:
             if self._live.pop(stream_id, None) is None:
                 return
             result = encoder.result()
-            status: _Ended = "cancelled" if result.finish_reason == "cancelled" else "completed"
+            status: Outcome = "cancelled" if result.finish_reason == "cancelled" else "completed"
             self.remember(stream_id, status if encoder.error is None else "failed")
             if encoder.error is not None and not isinstance(encoder.error, RxLLMError):
                 _report(f"the stream {stream_id!r} of a WebSocket failed", encoder.error)
@@ -138,7 +136,7 @@ class ClientStreams:
             self._outbox.send(StreamState(id=stream_id, status="cancelled"))
             tracked.cancel()
 
-    def remember(self, stream_id: str, status: _Ended) -> None:
+    def remember(self, stream_id: str, status: Outcome) -> None:
         """Note how a stream has ended, for a client that does not know it yet."""
         self._ended[stream_id] = status
         if len(self._ended) > _REMEMBERED:

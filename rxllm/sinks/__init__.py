@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rxllm._lazy_names import lazy_names
+from rxllm.chunks import Status
 from rxllm.result import Result, Timings
-from rxllm.sinks._callback_stream import CallbackStream, Status
+from rxllm.sinks._callback_stream import CallbackStream
 from rxllm.sinks._callbacks import callbacks
 from rxllm.sinks._collect import collect
 from rxllm.sinks._console import console

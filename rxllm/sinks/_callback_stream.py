@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, Notice, Progress, Start, Token, is_restart
+from rxllm.chunks import Batch, Chunk, Notice, Progress, Start, Status, Token, is_restart
 from rxllm.consumer import Consumer
 from rxllm.errors import StreamStateError
 from rxllm.result import Result, per_second
 from rxllm.sinks._token_event import Answer, TokenEvent
 from rxllm.valve import Valve, running_loop
 
-__all__ = ["CallbackStream", "Callbacks", "Status"]
-
-Status: TypeAlias = Literal["ready", "running", "paused", "completed", "failed", "cancelled"]
+__all__ = ["CallbackStream", "Callbacks"]
 
 _TOKENS_BETWEEN_PROGRESS: Final = 10
 

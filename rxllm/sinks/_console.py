@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk, Notice, text_of
+from rxllm.chunks import Chunk
 from rxllm.consumer import Consumer, check_stream
 from rxllm.result import Result
-from rxllm.sinks._printable import describe, encodable, figures_of, printable
+from rxllm.sinks._blocks import Blocks, Page
+from rxllm.sinks._printable import encodable, figures_of, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +32,9 @@ def console(
     there is none; what can't be encoded is written as `?`. Notices and figures go to standard
     error. (On a terminal that can't move its cursor, the same, with control characters shown.)
 
-    - Subscribes when awaited. Reasoning, tool calls and JSON are counted or passed over, and not
-      printed. After a merge, texts are printed as they come.
+    - Subscribes when awaited. A complete JSON value is printed as text, a complete tool call as a
+      dim line; reasoning is only counted. After a merge each source has a block of its own, under a
+      line with its name: one is printed as it comes, and the others are kept until it has ended.
     - Completion: a line of figures. Error: what was printed stays, on lines of its own, and the
       error is raised by the `await`, with the text so far in `partial` if it is an `RxLLMError`.
     - Notices: a dim line each. Restart: such a line says that the answer starts over; what was
@@ -61,37 +63,24 @@ def console(
     return _print(stream, console, figures)
 
 
-class _Page(Protocol):
-    """Where text is printed: a terminal, or something plainer."""
-
-    def write(self, text: str) -> None: ...
-
-    def note(self, line: str) -> None:
-        """Print a line that is no part of the text."""
-
-    def finish(self) -> None:
-        """Leave the text as it is, on lines of its own."""
-
-
 async def _print(stream: Observable[Chunk], console: Console, figures: bool) -> Result:
     def on_chunk(chunk: Chunk) -> None:
-        if isinstance(chunk, Notice):
-            page.note(describe(chunk))
-        else:
-            page.write(text_of(chunk))
+        blocks.add(chunk)  # made below: the terminal needs the consumer
 
     consumer = Consumer(stream, on_chunk)
     page = _page(console, consumer)
+    blocks = Blocks(page)
     try:
         result = await consumer.run()
     finally:
+        blocks.finish()
         page.finish()
     if figures:
         page.note(figures_of(result))
     return result
 
 
-def _page(console: Console, consumer: Consumer) -> _Page:
+def _page(console: Console, consumer: Consumer) -> Page:
     if console.is_terminal and not console.is_dumb_terminal:
         from rxllm.sinks._terminal import Terminal
 
@@ -120,10 +109,13 @@ class _Plain:
 
     def note(self, line: str) -> None:
         if self._is_terminal and self._errors.is_terminal:
-            self.finish()  # both are the same screen
+            self.end_line()  # both are the same screen
         shown = encodable(line, self._errors.file)
         self._errors.print(shown, style="dim", markup=False, emoji=False, soft_wrap=True)
 
-    def finish(self) -> None:
+    def end_line(self) -> None:
         if not self._at_line_start:
             self.write("\n")
+
+    def finish(self) -> None:
+        self.end_line()

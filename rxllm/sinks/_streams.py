@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
+from rxllm.chunks import Status
 from rxllm.errors import StreamStateError
-from rxllm.sinks._callback_stream import CallbackStream, Status
+from rxllm.sinks._callback_stream import CallbackStream
 
 __all__ = ["Streams"]
 

@@ -72,6 +72,12 @@ class Terminal:
             self._console.print(Text(self._encodable(line), style="dim"))
             self._live.update(self._below(), refresh=True)
 
+    def end_line(self) -> None:
+        """Begin a new line, unless one has just begun."""
+        last = self._waiting[-1] if self._waiting else self._line
+        if last and not last.endswith("\n"):
+            self.write("\n")
+
     def finish(self) -> None:
         """Draw what waits, take away the figures, and leave the cursor below the text."""
         self._draw()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rxllm.chunks import Token
 from rxllm.sentences import SentenceBorders
+from rxllm.transcript import RunningText
 
 __all__ = ["Answer", "TokenEvent"]
 
@@ -27,13 +28,12 @@ class TokenEvent:
         self.index = answer.tokens
         self._answer = answer
         answer.tokens += 1
-        answer.pieces.append(token.text)
-        answer.length += len(token.text)
+        answer.text.add(token.text)
         begun = answer.sentence_borders.begun
         answer.sentence_borders.feed(token.text)
         self.sentences = answer.sentence_borders.begun
         self.new_sentence = self.sentences > begun
-        self._length = answer.length
+        self._length = answer.text.length
 
     @property
     def text(self) -> str:
@@ -52,21 +52,15 @@ class TokenEvent:
         Joined when asked for, at a cost that grows with the text: ask now and then, not for each
         token.
         """
-        return self._answer.text()[: self._length]
+        return self._answer.text.up_to(self._length)
 
 
 class Answer:
-    """What one source has said since it last began."""
+    """What token events have told of one source since it last began."""
 
-    __slots__ = ("length", "pieces", "sentence_borders", "tokens")
+    __slots__ = ("sentence_borders", "text", "tokens")
 
     def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.length = 0
+        self.text = RunningText()
         self.tokens = 0
         self.sentence_borders = SentenceBorders()
-
-    def text(self) -> str:
-        """All of it, kept joined for the next time."""
-        self.pieces[:] = ["".join(self.pieces)]
-        return self.pieces[0]

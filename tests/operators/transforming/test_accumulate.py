@@ -12,8 +12,8 @@ from rxllm.chunks import Batch, End, Notice, Reasoning, Start, Token, Usage
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Accumulated
-from rxllm.operators.transforming import _accumulate
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from rxllm.transcript import RunningText
 from tests.operators.texts import cut_texts, events_of
 
 
@@ -128,22 +128,22 @@ def test_disposal_and_demand_reach_the_source(marbles: Marbles) -> None:
 def test_the_cost_is_linear_the_text_is_joined_only_where_it_is_asked_for(
     marbles: Marbles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row E6: pairs share the pieces, nothing is copied for a token."""
+    """Pairs share the pieces, nothing is copied for a token."""
     joined: list[int] = []
-    text = _accumulate._Answer.text
+    up_to = RunningText.up_to
 
-    def count(answer: Any) -> str:
-        joined.append(len(answer.pieces))
-        return text(answer)
+    def count(running: RunningText, length: int) -> str:
+        joined.append(len(running._pieces))
+        return up_to(running, length)
 
-    monkeypatch.setattr(_accumulate._Answer, "text", count)
+    monkeypatch.setattr(RunningText, "up_to", count)
     model = ScriptedModel("x" * 10_000, by="character")
     events = [event for _, event in marbles.run(model.stream("Hi").pipe(ops.accumulate()))][:-1]
     assert joined == []
     assert (type(events[-1].chunk), len(events[-1].text)) == (End, 10_000)
     assert [len(event.text) for event in events[1:4]] == [1, 2, 3]
     assert joined == [10_000, 1, 1, 1]
-    assert len({id(event._answer.pieces) for event in events}) == 1
+    assert len({id(event._answer) for event in events}) == 1
 
 
 def test_under_an_event_loop_nothing_is_left_behind() -> None:

@@ -1,0 +1,106 @@
+"""Chunks on a page, as text: one source after another, although they come all at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+from rxllm.chunks import Chunk, End, Json, Notice, ToolCall, is_restart, is_stream_failed, text_of
+from rxllm.restart import matching_sources
+from rxllm.sinks._printable import describe, printable
+
+__all__ = ["Blocks", "Page"]
+
+
+class Page(Protocol):
+    """Where text is printed: a terminal, or something plainer."""
+
+    def write(self, text: str) -> None: ...
+
+    def note(self, line: str) -> None:
+        """Print a line that is not part of the text."""
+
+    def end_line(self) -> None:
+        """Begin a new line, unless one has just begun."""
+
+    def finish(self) -> None:
+        """Leave the text as it is, on lines of its own."""
+
+
+class Blocks:
+    """Prints the text of one source as it comes, and keeps that of the others until it has ended.
+
+    Each block of a named source begins with a line that names it. Tool calls are notes, a complete
+    JSON value is text. What a restart takes back of a block that was not printed yet never is.
+
+    Args:
+        page: what to print on.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._waiting: dict[str | None, list[str]] = {}  # the first one is being printed
+        self._ended: set[str | None] = set()
+        self._printed = False
+
+    def add(self, chunk: Chunk) -> None:
+        """Print a chunk, or keep it for its turn."""
+        source = chunk.source
+        if isinstance(chunk, Notice):
+            self._page.note(describe(chunk) if source is None else f"{source}: {describe(chunk)}")
+            if is_restart(chunk):
+                self._restart(source)
+        elif isinstance(chunk, ToolCall):
+            if chunk.complete:
+                name = "" if source is None else f"{source}: "
+                self._page.note(printable(f"{name}tool call: {chunk.name}({chunk.arguments})"))
+        elif isinstance(chunk, Json):
+            if chunk.complete:
+                self._write(source, json.dumps(chunk.value, ensure_ascii=False, indent=2) + "\n")
+        else:
+            self._write(source, text_of(chunk))
+        if isinstance(chunk, End) or is_stream_failed(chunk):
+            self._end(source)
+
+    def finish(self) -> None:
+        """Print all that waits."""
+        while len(self._waiting) > 1:
+            self._end(next(iter(self._waiting)))
+
+    def _write(self, source: str | None, text: str) -> None:
+        if not text and source not in self._waiting:
+            self._page.write(text)  # for the figures
+            return
+        waiting = self._waiting.get(source)
+        if waiting is None:
+            waiting = self._waiting[source] = []
+            self._ended.discard(source)
+            if len(self._waiting) == 1:
+                self._begin(source)
+        if next(iter(self._waiting)) == source:
+            self._page.write(text)
+        else:
+            waiting.append(text)
+
+    def _begin(self, source: str | None) -> None:
+        if self._printed or source is not None:
+            self._page.end_line()
+        if source is not None:
+            self._page.write(f"[{source}]\n")
+        self._printed = True
+
+    def _end(self, source: str | None) -> None:
+        self._ended.update(matching_sources(self._waiting, source))
+        while self._waiting and next(iter(self._waiting)) in self._ended:
+            ended = next(iter(self._waiting))
+            del self._waiting[ended]
+            self._ended.discard(ended)
+            if self._waiting:
+                following, texts = next(iter(self._waiting.items()))
+                self._begin(following)
+                self._page.write("".join(texts))
+                texts.clear()
+
+    def _restart(self, source: str | None) -> None:
+        for each in matching_sources(self._waiting, source):
+            self._waiting[each].clear()
