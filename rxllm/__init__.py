@@ -37,7 +37,7 @@ from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
-    from rxllm.router import Router
+    from rxllm.router.router import Router
 
 __all__ = [
     "Batch",

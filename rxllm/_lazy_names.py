@@ -15,18 +15,19 @@ def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], An
 
     Args:
         package: its `__name__`.
-        module_of: the module, within the package, that each name is in.
+        module_of: the module that each name is in: within the package, or by its whole path.
 
     >>> find = lazy_names("rxllm", {"Router": "router"})
     >>> find("Router")
-    <class 'rxllm.router.Router'>
+    <class 'rxllm.router.router.Router'>
     """
 
     def find(name: str) -> Any:
         module = module_of.get(name)
         if module is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{module}"), name)
+        path = module if module.startswith("rxllm.") else f"{package}.{module}"
+        value = getattr(import_module(path), name)
         setattr(sys.modules[package], name, value)
         return value
 

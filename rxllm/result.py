@@ -18,7 +18,6 @@ from rxllm.chunks import (
     has_output,
     is_chunk,
 )
-from rxllm.errors import TruncatedStreamError
 from rxllm.messages import Message
 from rxllm.transcript import Answer, Transcript, assistant_message
 
@@ -132,14 +131,6 @@ class Recorder:
         if self._first_token is None and has_output(chunk):
             self._first_token = self.elapsed
         self.transcript.add(chunk)
-
-    def truncated(self) -> TruncatedStreamError | None:
-        """The error of a stream that completes now; `None` if its end marker has come."""
-        if self.transcript.end is not None:
-            return None
-        error = TruncatedStreamError("the stream ended without its end marker")
-        error.partial = self.text
-        return error
 
     def result(self, *, cancelled: bool = False) -> Result:
         """The result of a stream that ends now."""

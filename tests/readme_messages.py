@@ -13,10 +13,10 @@ import msgspec
 
 import rxllm.server
 from rxllm import errors
-from rxllm.server import failures
 from rxllm.server.messages import StreamQuery
 from rxllm.server.schema import json_schema
-from rxllm.sinks._stream_messages import code_of
+from rxllm.web import failures
+from rxllm.web.failures import code_of
 
 SERVER = Path(rxllm.server.__file__).parent
 Schema = dict[str, Any]
@@ -140,7 +140,7 @@ def _classes() -> dict[str, tuple[int, str]]:
 def _refusals() -> dict[str, tuple[int, str]]:
     """Refusals have a code of their own, and say why."""
     rows = {"method_not_allowed": (405, "Method Not Allowed")}
-    for file in sorted(SERVER.glob("*.py")):
+    for file in sorted(SERVER.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(
@@ -163,5 +163,5 @@ def _name(reference: str) -> str:
 
 def _words(text: str) -> str:
     """A docstring, or a description, in a cell of a table."""
-    text = re.split(r"\n\s*\n(?:Args|Attributes|Raises):\n", inspect.cleandoc(text))[0]
+    text = re.split(r"\n\s*\n(?:Args|Attributes|Raises):\n|>>>", inspect.cleandoc(text))[0]
     return " ".join(text.split()).replace("|", "\\|")

@@ -11,8 +11,8 @@ from rxllm.chunks import Chunk
 from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_report
 from rxllm.operators.analytics._watching import watching
 from rxllm.operators.analytics._word_reader import WordReader
-from rxllm.sentences import SentenceBorders
 from rxllm.stream import Stream
+from rxllm.text.sentences import SentenceBorders
 
 __all__ = ["TextFigures", "analyze_text"]
 

@@ -10,8 +10,8 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.buffering._pieces import TextCount, pieces
-from rxllm.sentences import SentenceBorders
 from rxllm.stream import Stream
+from rxllm.text.sentences import SentenceBorders
 
 __all__ = ["sentences"]
 

@@ -10,8 +10,8 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators._text_operator import text_operator
 from rxllm.operators.filtering._written import Writer, WrittenText
-from rxllm.sentences import SentenceBorders
 from rxllm.stream import Stream
+from rxllm.text.sentences import SentenceBorders
 
 __all__ = ["Case", "change_case"]
 

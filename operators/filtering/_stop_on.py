@@ -11,8 +11,8 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart, is_stream_failed
 from rxllm.operators._held_text import HeldText
 from rxllm.restart import matching_sources, survives_restart
-from rxllm.stop_sequences import StopMatcher, StopSequences
 from rxllm.stream import Stream
+from rxllm.text.stop_sequences import StopMatcher, StopSequences
 from rxllm.trampoline import Trampoline
 
 __all__ = ["stop_on"]

@@ -1,6 +1,6 @@
 """Words in a text of which only a beginning is known: one automaton looks for all of them at once.
 
-It is that of Aho and Corasick, as in `rxllm.stop_sequences`, but it finds all matches, not the
+It is that of Aho and Corasick, as in `rxllm.text.stop_sequences`, but it finds all matches, not the
 first end of one: `redact` chooses among them. A character costs the same for one word and for a
 thousand, however long they are, and however much of one is met before it turns out to be none.
 """

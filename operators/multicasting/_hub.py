@@ -104,8 +104,10 @@ class _Connection:
         Raises:
             StreamStateError: as said.
         """
-        ours = getattr(self._scheduler, "loop", None)
-        if not self._ended and getattr(scheduler, "loop", None) is not ours:
+        theirs, ours = scheduler, self._scheduler
+        if not (isinstance(theirs, StreamScheduler) and isinstance(ours, StreamScheduler)):
+            return
+        if not self._ended and theirs.loop is not ours.loop:
             raise StreamStateError(
                 "this shared stream runs on another event loop: subscribe to it there, or wait "
                 "for its end"

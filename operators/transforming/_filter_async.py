@@ -50,7 +50,8 @@ def filter_async(
         ValueError: `concurrency` is below 1.
         NoEventLoopError: into `on_error`: no event loop runs.
 
-    >>> from rxllm.bridge import run, to_async
+    >>> from rxllm.bridge import run
+    >>> from rxllm.iteration import to_async
     >>> from rxllm.chunks import text_of
     >>> from rxllm.models.scripted import ScriptedModel
     >>> async def is_kind(chunk):

@@ -55,7 +55,8 @@ def map_async(
         NoEventLoopError: into `on_error`: no event loop runs.
 
     >>> import asyncio
-    >>> from rxllm.bridge import run, to_async
+    >>> from rxllm.bridge import run
+    >>> from rxllm.iteration import to_async
     >>> from rxllm.chunks import Token
     >>> from rxllm.models.scripted import ScriptedModel
     >>> async def shout(chunk):

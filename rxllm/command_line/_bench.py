@@ -16,7 +16,7 @@ from rxllm.command_line._outcomes import play, say
 from rxllm.sinks._printable import count, encodable
 
 if TYPE_CHECKING:
-    from rxllm.benchmark_report import BenchmarkReport
+    from rxllm.benchmark.report import BenchmarkReport
 
 __all__ = ["bench"]
 
@@ -53,7 +53,7 @@ def bench(
 
     The exit code is 1 if an answer failed. Ctrl-C ends it with the figures so far.
     """
-    from rxllm.model_benchmark import BenchmarkReport, BenchmarkRun, Case, benchmark
+    from rxllm.benchmark.measure import BenchmarkReport, BenchmarkRun, Case, benchmark
 
     done: list[BenchmarkRun] = []
 
@@ -81,7 +81,7 @@ def bench(
 
 
 def _show(report: BenchmarkReport, as_json: bool, svg: Path | None) -> None:
-    from rxllm import benchmark_charts as charts
+    from rxllm.benchmark import charts
 
     if as_json:
         click.echo(msgspec.json.encode(report))

@@ -11,7 +11,7 @@ import msgspec
 from rxllm.chunks import Chunk, End, FinishReason, Reasoning, Token, Usage
 from rxllm.errors import BadRequestError
 from rxllm.requests import Request
-from rxllm.stop_sequences import StopSequences
+from rxllm.text.stop_sequences import StopSequences
 
 __all__ = ["Event", "Script", "Step", "continuation", "read_script", "seconds"]
 

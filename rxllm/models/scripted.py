@@ -28,8 +28,8 @@ from rxllm.chunks import Batch, Chunk, FinishReason, Start, Usage, is_restart
 from rxllm.errors import BadRequestError, separate_error
 from rxllm.models._script import Event, Script, Step, continuation, read_script, seconds
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
-from rxllm.stop_sequences import StopSequences
 from rxllm.stream import Stream
+from rxllm.text.stop_sequences import StopSequences
 from rxllm.valve import scheduler_or_default, valve_of
 
 __all__ = ["Script", "ScriptedModel", "Step"]

@@ -18,8 +18,8 @@ from rxllm.server.limits import Limits
 if TYPE_CHECKING:
     from rxllm.server._serve import serve
     from rxllm.server.app import create_app, drain
-    from rxllm.server.memory import MemoryStreams
-    from rxllm.server.streams import Begun, Frame, StreamStore
+    from rxllm.web.memory_store import MemoryStreams
+    from rxllm.web.stream_store import Begun, Frame, StreamStore
 
 __all__ = [
     "Begun",
@@ -36,10 +36,10 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "Begun": "streams",
-        "Frame": "streams",
-        "MemoryStreams": "memory",
-        "StreamStore": "streams",
+        "Begun": "rxllm.web.stream_store",
+        "Frame": "rxllm.web.stream_store",
+        "MemoryStreams": "rxllm.web.memory_store",
+        "StreamStore": "rxllm.web.stream_store",
         "create_app": "app",
         "drain": "app",
         "serve": "_serve",

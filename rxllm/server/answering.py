@@ -14,10 +14,10 @@ from rxllm.chunks import Chunk
 from rxllm.consumer import Consumer
 from rxllm.result import Result
 from rxllm.server.app_keys import LIMITS
-from rxllm.server.streams import Begun, Frame
-from rxllm.sinks._connection import connection_of
-from rxllm.sinks._encoding import to_json
-from rxllm.sinks._sending import send_frames
+from rxllm.web.connection import connection_of
+from rxllm.web.encoding import to_json
+from rxllm.web.sending import send_frames
+from rxllm.web.stream_store import Begun, Frame
 
 __all__ = ["collect", "first_frame", "send_whole"]
 
@@ -63,7 +63,6 @@ async def collect(
     """Read a whole stream; stop it when the client leaves.
 
     Raises:
-        TruncatedStreamError: it ended without its end marker.
         Exception: the stream's error.
     """
     consumer = Consumer(stream, on_chunk)
@@ -75,11 +74,7 @@ async def collect(
 
     with connection.watch(look):
         look()
-        result = await consumer.run()
-    truncated = consumer.record.truncated()
-    if truncated is not None and result.finish_reason != "cancelled":
-        raise truncated
-    return result
+        return await consumer.run()
 
 
 async def send_whole(request: web.Request, answer: object) -> web.StreamResponse:

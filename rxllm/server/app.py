@@ -13,17 +13,19 @@ from aiohttp import hdrs, web
 from rxllm import operators as ops
 from rxllm.errors import RxLLMError
 from rxllm.requests import Model
-from rxllm.server import endpoints, observing, openai_endpoints, schema, stream_list
+from rxllm.server import admin, endpoints, health, schema
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, SETTINGS, STREAMS, Readers
 from rxllm.server.catalogue import Catalogue, default_models
-from rxllm.server.failures import RefusedError, failed, refuse, status_of
+from rxllm.server.failures import refuse
 from rxllm.server.limits import Limits
-from rxllm.server.memory import MemoryStreams
-from rxllm.server.openai_endpoints import openai_error
+from rxllm.server.openai import endpoints as openai_endpoints
+from rxllm.server.openai.endpoints import openai_error
 from rxllm.server.safety import Guard
-from rxllm.server.streams import StreamStore
-from rxllm.server.websocket import add_websocket
+from rxllm.server.websocket.endpoint import add_websocket
 from rxllm.settings import Settings
+from rxllm.web.failures import RefusedError, failure_message, status_of
+from rxllm.web.memory_store import MemoryStreams
+from rxllm.web.stream_store import StreamStore
 
 __all__ = ["create_app", "drain"]
 
@@ -84,10 +86,10 @@ def create_app(
         limits,
         settings,
         registry,
-        observing.new_metrics(),
+        health.new_metrics(),
     )
     app[STREAMS] = store(registry, limits)
-    parts = (endpoints, stream_list, observing, openai_endpoints, schema)
+    parts = (endpoints, admin, health, openai_endpoints, schema)
     app.add_routes([route for part in parts for route in part.routes])
     app.router.add_get("/", _page, name=_ROOT)
     app.router.add_static("/static/", _PAGE)
@@ -146,5 +148,5 @@ def _is_long_name(request: web.Request, error: Exception) -> bool:
 def _refuse(request: web.Request, error: Exception) -> web.Response:
     root = request.app.router[_ROOT].canonical  # below another application, if it is a part of one
     if request.rel_url.raw_path.startswith(f"{root}v1/"):
-        return openai_error(failed(error), status_of(error))
+        return openai_error(failure_message(error), status_of(error))
     return refuse(error)

@@ -10,8 +10,8 @@ from aiohttp import web
 from rxllm.errors import PoolFullError
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.limits import Limits
-from rxllm.server.streams import StreamStore
 from rxllm.settings import Settings
+from rxllm.web.stream_store import StreamStore
 
 __all__ = ["LIMITS", "MODELS", "READERS", "SETTINGS", "STREAMS", "Readers"]
 

@@ -16,10 +16,10 @@ from rxllm.errors import BadRequestError, PoolFullError
 from rxllm.messages import Message
 from rxllm.models.registry import model as model_by_name
 from rxllm.requests import Model, ModelInfo, Request, as_request
-from rxllm.server.failures import DrainingError, InvalidMessageError, TooLargeError
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
 from rxllm.settings import Settings
+from rxllm.web.failures import DrainingError, InvalidMessageError, TooLargeError
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

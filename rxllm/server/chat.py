@@ -16,10 +16,10 @@ from rxllm.errors import ContextLengthError, RxLLMError
 from rxllm.messages import Message
 from rxllm.result import Result
 from rxllm.server.catalogue import Catalogue
-from rxllm.server.failures import InvalidMessageError, RefusedError, TooLargeError, failed
 from rxllm.server.messages import ChatMessage, Complete, Options, SendChat, StreamState
-from rxllm.server.websocket_outbox import Outbox
-from rxllm.server.websocket_streams import ClientStreams
+from rxllm.server.websocket.outbox import Outbox
+from rxllm.server.websocket.streams import ClientStreams
+from rxllm.web.failures import InvalidMessageError, RefusedError, TooLargeError, failure_message
 
 __all__ = ["Chat", "ask_with_history"]
 
@@ -190,7 +190,7 @@ class Chat:
             try:
                 self._answer(message)
             except Exception as error:  # nobody else would tell the client
-                self._outbox.send(failed(error, message.id))
+                self._outbox.send(failure_message(error, message.id))
                 if not isinstance(error, RxLLMError):
                     asyncio.get_running_loop().call_exception_handler(
                         {"message": "an answer in a chat could not begin", "exception": error}

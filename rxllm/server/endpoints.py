@@ -12,15 +12,7 @@ from reactivex import operators as rxo
 
 from rxllm.server.answering import collect, first_frame, send_whole
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
-from rxllm.server.failures import (
-    InvalidMessageError,
-    StreamNotFoundError,
-    decoded,
-    invalid,
-    read_body,
-    refusal,
-    status_of_message,
-)
+from rxllm.server.failures import decoded, invalid, read_body, refusal
 from rxllm.server.messages import (
     Complete,
     Failed,
@@ -29,9 +21,10 @@ from rxllm.server.messages import (
     StreamQuery,
     StreamRequest,
 )
-from rxllm.server.streams import Begun, Frame
-from rxllm.sinks._encoding import to_json
-from rxllm.sinks._sending import NDJSON, send_frames
+from rxllm.web.encoding import to_json
+from rxllm.web.failures import InvalidMessageError, StreamNotFoundError, status_of_message
+from rxllm.web.sending import NDJSON, send_frames
+from rxllm.web.stream_store import Begun, Frame
 
 __all__ = ["routes"]
 

@@ -1,4 +1,4 @@
-"""What goes wrong, as an HTTP status and as a `Failed` message."""
+"""Bodies of requests, and answers to requests that fail."""
 
 from __future__ import annotations
 
@@ -11,133 +11,35 @@ import msgspec
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from rxllm import errors
-from rxllm.errors import RxLLMError
 from rxllm.server.limits import Limits
-from rxllm.server.messages import Failed
-from rxllm.sinks._encoding import to_json
-from rxllm.sinks._stream_messages import code_of
-from rxllm.sinks._stream_messages import failed as _failed
+from rxllm.web.encoding import to_json
+from rxllm.web.failures import (
+    InvalidMessageError,
+    RefusedError,
+    TooLargeError,
+    failure_message,
+    status_of,
+)
+from rxllm.web.stream_messages import Failed
 
 __all__ = [
-    "DrainingError",
-    "InvalidMessageError",
-    "RefusedError",
-    "StreamNotFoundError",
-    "TooLargeError",
     "decoded",
-    "failed",
     "invalid",
     "json_response",
     "read_body",
     "refusal",
     "refuse",
     "retry_headers",
-    "status_of",
-    "status_of_message",
 ]
-
 
 _T = TypeVar("_T")
 
-
-class TooLargeError(errors.BadRequestError):
-    """A request is above a limit of the server. `field` is what is too long."""
-
-
-class InvalidMessageError(errors.BadRequestError):
-    """A body or a message is no JSON, or not of the form that is asked for."""
-
-
-class RefusedError(RxLLMError):
-    """The server does not serve this client, or not in this way."""
-
-    def __init__(self, code: str, message: str, status: int) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = status
-
-
-class StreamNotFoundError(RxLLMError, KeyError):
-    """There is no stream of this id, or not any more."""
-
-    def __str__(self) -> str:
-        return Exception.__str__(self)  # that of KeyError is the repr
-
-
-class DrainingError(RxLLMError):
-    """The server is being shut down, and takes no new streams."""
-
-
-_STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
-    (TooLargeError, 413),
-    (errors.BadRequestError, 400),
-    (errors.ContextLengthError, 400),
-    (errors.ContentFilteredError, 400),
-    (errors.ModelNotFoundError, 404),
-    (errors.ModelLoadError, 503),
-    (errors.RateLimitError, 429),
-    (errors.PoolFullError, 429),
-    (errors.OverloadedError, 503),
-    (errors.CircuitOpenError, 503),
-    (DrainingError, 503),
-    (StreamNotFoundError, 404),
-    (errors.StreamTimeoutError, 504),
-    (errors.StreamStateError, 409),
-    (errors.LaggedBehindError, 408),
-    # A provider that refuses the key of the server, or fails: not this client's doing.
-    (errors.ProviderError, 502),
-    (errors.StreamError, 502),
-    (errors.QualityError, 502),
-    (errors.AllModelsFailedError, 502),
-)
 _RETRY_AFTER: Final = {429: 1.0, 503: 5.0}
-
-
-def status_of(error: BaseException) -> int:
-    """The HTTP status for `error`: 500 for what is no error of `rxllm`."""
-    if isinstance(error, RefusedError) and error.status is not None:
-        return error.status
-    for kind, status in _STATUS:
-        if isinstance(error, kind):
-            return status
-    return 500
-
-
-def status_of_message(message: Failed) -> int:
-    """The HTTP status for an error that comes as a message.
-
-    >>> status_of_message(Failed(code="rate_limit", message="slow down"))
-    429
-    """
-    return _STATUS_OF_CODE.get(message.code, 500)
-
-
-def _statuses() -> dict[str, int]:
-    named = [getattr(errors, name) for name in errors.__all__] + [TooLargeError, DrainingError]
-    kinds = [it for it in named if isinstance(it, type) and issubclass(it, Exception)]
-    blank = [kind.__new__(kind) for kind in kinds]
-    return {code_of(error): status_of(error) for error in blank}
-
-
-_STATUS_OF_CODE: Final = _statuses()
-
-
-def failed(
-    error: BaseException, stream_id: str | None = None, *, position: int | None = None
-) -> Failed:
-    """`error` as a message. Of what is no `RxLLMError` nothing is told: it may hold anything."""
-    message = _failed(error, stream_id, position)
-    if isinstance(error, RefusedError):
-        message.code = error.code
-    message.field = getattr(error, "field", None)
-    message.retryable = message.retryable or status_of(error) in _RETRY_AFTER
-    return message
 
 
 def refuse(error: BaseException, stream_id: str | None = None) -> web.Response:
     """The answer to a request that fails before its first byte: a status, and `Failed` as JSON."""
-    return refusal(failed(error, stream_id), status_of(error))
+    return refusal(failure_message(error, stream_id), status_of(error))
 
 
 def refusal(message: Failed, status: int) -> web.Response:

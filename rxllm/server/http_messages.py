@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,7 @@ from msgspec import Meta
 from rxllm.chunks import FinishReason, Usage
 from rxllm.messages import Message
 from rxllm.requests import Strategy
+from rxllm.web.stream_messages import StreamSummary
 
 __all__ = [
     "Asked",
@@ -20,8 +21,6 @@ __all__ = [
     "StreamList",
     "StreamQuery",
     "StreamRequest",
-    "StreamStatus",
-    "StreamSummary",
 ]
 
 Asked = Annotated[str | None, Meta(description="what the model is asked, as a text")]
@@ -86,26 +85,6 @@ class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True
     model: str | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
-
-
-StreamStatus: TypeAlias = Literal[
-    "waiting", "ready", "running", "paused", "completed", "failed", "cancelled"
-]
-
-
-class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """What is known of a stream, in `GET /streams`. One that is `waiting` has had no event yet.
-    Times are in Unix seconds, `position` is that of its last event; `readers` counts those who read
-    it now."""
-
-    id: str
-    status: StreamStatus
-    started: float
-    last_activity: float
-    duration: float
-    model: str | None = None
-    position: int | None = None
-    readers: int | None = None
 
 
 class Health(msgspec.Struct, kw_only=True, rename="camel"):

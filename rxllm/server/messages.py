@@ -24,9 +24,8 @@ from rxllm.server.http_messages import (
     StreamList,
     StreamQuery,
     StreamRequest,
-    StreamSummary,
 )
-from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk
+from rxllm.web.stream_messages import Complete, Failed, StreamChunk, StreamSummary
 
 __all__ = [
     "ChatMessage",

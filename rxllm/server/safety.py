@@ -27,8 +27,8 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from rxllm.errors import BadRequestError
-from rxllm.server.failures import RefusedError
-from rxllm.server.observing import health
+from rxllm.server.health import health
+from rxllm.web.failures import RefusedError
 
 __all__ = ["HEADERS", "Guard"]
 

@@ -24,14 +24,14 @@ from rxllm.server.messages import (
     StreamRequest,
     StreamState,
 )
-from rxllm.server.openai_answers import (
+from rxllm.server.openai.messages import CompletionRequest
+from rxllm.web.openai_chat.types import (
     Completion,
     CompletionEvent,
     ListedModel,
     ListedModels,
     OpenAIError,
 )
-from rxllm.server.openai_messages import CompletionRequest
 
 __all__ = ["json_schema", "openapi", "routes"]
 

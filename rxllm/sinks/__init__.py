@@ -20,10 +20,10 @@ from rxllm.sinks._streams import Streams
 from rxllm.sinks._token_event import TokenEvent
 
 if TYPE_CHECKING:
-    from rxllm.sinks._answering import Delivered
     from rxllm.sinks._ndjson import ndjson
     from rxllm.sinks._sse import sse
     from rxllm.sinks._websocket import websocket
+    from rxllm.web.answering import Delivered
 
 __all__ = [
     "CallbackStream",
@@ -46,7 +46,7 @@ __all__ = [
 
 __getattr__ = lazy_names(
     __name__,
-    {"Delivered": "_answering", "ndjson": "_ndjson", "sse": "_sse", "websocket": "_websocket"},
+    {"Delivered": "_websocket", "ndjson": "_ndjson", "sse": "_sse", "websocket": "_websocket"},
 )
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.sinks._answering import Form, OnEnd, answer
-from rxllm.sinks._encoding import text_line
-from rxllm.sinks._sending import NDJSON
+from rxllm.web.answering import Form, OnEnd, answer
+from rxllm.web.encoding import text_line
+from rxllm.web.sending import NDJSON
 
 if TYPE_CHECKING:
     from aiohttp import web

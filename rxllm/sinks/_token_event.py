@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rxllm.chunks import Token
-from rxllm.sentences import SentenceBorders
+from rxllm.text.sentences import SentenceBorders
 from rxllm.transcript import RunningText
 
 __all__ = ["Answer", "TokenEvent"]
@@ -16,7 +16,7 @@ class TokenEvent:
         token: the chunk.
         index: its place among the tokens of the answer, from 0.
         sentences: how many sentences have begun, this token included, by the rules of
-            `rxllm.sentences`: neither "3.14" nor "e.g." nor "Dr." ends one.
+            `rxllm.text.sentences`: neither "3.14" nor "e.g." nor "Dr." ends one.
         new_sentence: whether one has begun in this token. Where it opens with a quote or a bracket,
             this is told of the token with the character behind that.
     """

@@ -9,9 +9,9 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.consumer import check_stream
-from rxllm.sinks._answering import Delivered, OnEnd, check_position, report
-from rxllm.sinks._delivery import Delivery, check_times
-from rxllm.sinks._encoding import EventEncoder, encoded, plain_message
+from rxllm.web.answering import Delivered, OnEnd, check_position, report
+from rxllm.web.encoding import EventEncoder, encoded, plain_message
+from rxllm.web.response_writer import Delivery, check_times
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -15,7 +15,7 @@ from rxllm import Chunk, End, Start, Token, from_async
 from rxllm import operators as ops
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, STREAMS
-from rxllm.sinks._encoding import EventEncoder
+from rxllm.web.encoding import EventEncoder
 from tests.benchmarks.relay import serving
 from tests.benchmarks.relay_peers import read_all
 from tests.benchmarks.side_by_side import Result, compare

@@ -19,6 +19,7 @@ from rxllm.errors import (
     ModelLoadError,
     OverloadedError,
     RateLimitError,
+    TruncatedStreamError,
 )
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
@@ -454,10 +455,29 @@ async def test_a_stream_that_ends_at_once_is_answered_even_if_none_is_kept(
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("path", POSTED)
-async def test_an_answer_without_its_end_marker_is_no_clean_one(path: str, streamed: bool) -> None:
+async def test_an_answer_that_completes_without_an_end_is_complete(
+    path: str, streamed: bool
+) -> None:
+    """As RxPY's `take` and `first` do; on a wire that must have one, the reason is "stop"."""
     model = Stepwise(Start("r", "m"), Token("Half"))
     model.let()
     body = {**CHAT, "stream": streamed} if path.startswith("/v1") else {"prompt": "Hi"}
+    async with (
+        serving(create_app({"tiny": model})) as client,
+        client.post(path, json=body) as response,
+    ):
+        text = await response.text()
+    assert response.status == 200
+    assert "event: error" not in text
+    assert '"type":"error"' not in text
+    assert ('"finish_reason":"stop"' in text) == path.startswith("/v1")
+
+
+@pytest.mark.parametrize("path", POSTED)
+async def test_an_answer_that_its_reader_knows_to_be_cut_off_is_an_error(path: str) -> None:
+    model = Stepwise(Start("r", "m"), Token("Half"), TruncatedStreamError("cut off"))
+    model.let()
+    body = {**CHAT, "stream": True} if path.startswith("/v1") else {"prompt": "Hi"}
     async with (
         serving(create_app({"tiny": model})) as client,
         client.post(path, json=body) as response,

@@ -16,7 +16,7 @@ from aiohttp import web
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import STREAMS
-from rxllm.server.memory import MemoryStreams
+from rxllm.web.memory_store import MemoryStreams
 from tests.benchmarks.load import RATE, load
 from tests.server.serving import all_events, port_of, said, serving, until
 

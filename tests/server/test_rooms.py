@@ -15,10 +15,10 @@ from rxllm.errors import ServerError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, STREAMS
-from rxllm.server.rooms import Rooms
-from rxllm.server.rooms_member import is_addressed
-from rxllm.server.websocket import CONNECTIONS
-from rxllm.server.websocket_outbox import Outbox
+from rxllm.server.rooms.member import is_addressed
+from rxllm.server.rooms.rooms import Rooms
+from rxllm.server.websocket.endpoint import CONNECTIONS
+from rxllm.server.websocket.outbox import Outbox
 from rxllm.testing import run_virtual
 from tests.server.serving import STORY, Stepwise, scripted, serving, turns, until
 from tests.server.websocket_client import Talker, silent, talking

@@ -15,8 +15,8 @@ from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS
-from rxllm.server.websocket import CONNECTIONS
-from rxllm.server.websocket_session import Session
+from rxllm.server.websocket.endpoint import CONNECTIONS
+from rxllm.server.websocket.session import Session
 from rxllm.settings import Settings
 from tests.server.serving import STORY, Stepwise, scripted, serving, turns, until
 from tests.server.websocket_client import SECONDS, Talker, silent, talking
@@ -414,8 +414,8 @@ async def test_a_client_that_takes_nothing_for_too_long_is_given_up() -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Goodbyes and heartbeats take tenths of a second."""
-    monkeypatch.setattr("rxllm.server.websocket._CLOSING", 0.1)
-    monkeypatch.setattr("rxllm.server.websocket._HEARTBEAT", 0.2)
+    monkeypatch.setattr("rxllm.server.websocket.endpoint._CLOSING", 0.1)
+    monkeypatch.setattr("rxllm.server.websocket.endpoint._HEARTBEAT", 0.2)
 
 
 def sockets_of(app: web.Application) -> list[web.Request]:

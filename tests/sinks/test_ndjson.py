@@ -8,8 +8,8 @@ from typing import Any
 from aiohttp import web
 
 from rxllm import End, RxLLMError, Token, sinks
-from rxllm.sinks._stream_messages import Complete, Failed
 from rxllm.testing import no_leaks
+from rxllm.web.stream_messages import Complete, Failed
 from tests.sinks.web import fetch, read_message, serving
 
 

@@ -14,14 +14,14 @@ from reactivex.subject import Subject
 
 from rxllm import End, Notice, Start, Token, sinks
 from rxllm.chunks import Json, is_restart
-from rxllm.errors import LaggedBehindError, RateLimitError, TruncatedStreamError
+from rxllm.errors import LaggedBehindError, RateLimitError
 from rxllm.sinks import Delivered
-from rxllm.sinks._delivery import Delivery
-from rxllm.sinks._encoding import EventEncoder, encoded
-from rxllm.sinks._sending import send_frames
-from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk
 from rxllm.testing import no_leaks
 from rxllm.valve import valve_of
+from rxllm.web.encoding import EventEncoder, encoded
+from rxllm.web.response_writer import Delivery
+from rxllm.web.sending import send_frames
+from rxllm.web.stream_messages import Complete, Failed, StreamChunk
 from tests.sinks.web import Endless, SilentReader, events_of, fetch, serving
 
 Sink = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
@@ -106,14 +106,16 @@ async def test_k1_a_failure_is_an_error_event_and_never_a_clean_end(source: Any)
     assert delivered.result.finish_reason == "cancelled"
 
 
-async def test_a_stream_without_its_end_marker_is_an_error_and_no_clean_end(source: Any) -> None:
+async def test_a_stream_that_completes_without_an_end_is_complete(source: Any) -> None:
+    """As RxPY's `take` and `first` do. That an answer was cut off, its reader knows and says."""
     handler = Handler(sinks.sse, source.stream(Start("r1", "m"), Token("Once upon")))
     async with no_leaks(), serving(handler) as url:
         _, body = await fetch(url)
     last = events_of(body)[-1].message
-    assert isinstance(last, Failed)
-    assert (last.code, last.partial) == ("truncated_stream", "Once upon")
-    assert isinstance(handler.ends.get_nowait().error, TruncatedStreamError)
+    assert isinstance(last, Complete)
+    assert (last.tokens, last.finish_reason) == (1, None)
+    delivered = handler.ends.get_nowait()
+    assert (delivered.error, delivered.result.text) == (None, "Once upon")
 
 
 async def test_an_error_before_anything_was_said_is_an_event_too(source: Any) -> None:

@@ -16,9 +16,9 @@ from rxllm import sinks
 from rxllm.chunks import Chunk, Token
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import Delivered
-from rxllm.sinks._stream_messages import Failed
 from rxllm.stream import Stream
 from rxllm.testing import no_leaks
+from rxllm.web.stream_messages import Failed
 from tests.sinks.web import read_message, serving
 
 

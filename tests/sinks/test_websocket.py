@@ -16,8 +16,8 @@ from rxllm import End, RxLLMError, Token, sinks
 from rxllm.errors import LaggedBehindError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import Delivered
-from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk
 from rxllm.testing import no_leaks
+from rxllm.web.stream_messages import Complete, Failed, StreamChunk
 from tests.sinks.web import Endless, Message, SilentReader, read_message, serving
 
 Talk = Callable[[web.WebSocketResponse], Any]

@@ -14,8 +14,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxllm.chunks import Chunk, Token
-from rxllm.sinks._stream_messages import Complete, Failed, StreamChunk
 from rxllm.valve import valve_of
+from rxllm.web.stream_messages import Complete, Failed, StreamChunk
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Message: TypeAlias = StreamChunk | Complete | Failed

@@ -13,7 +13,7 @@ from rxllm.chunks import FinishReason
 from rxllm.errors import RxLLMError
 from rxllm.models.local.engine import Sampled
 from rxllm.requests import Request
-from rxllm.stop_sequences import StopMatcher
+from rxllm.text.stop_sequences import StopMatcher
 
 __all__ = ["LEAD", "Failed", "Finished", "Job", "Opened", "Outbox", "Piece", "Released"]
 

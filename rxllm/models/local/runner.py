@@ -18,7 +18,7 @@ from rxllm.errors import BadRequestError, ModelError, ModelLoadError, RxLLMError
 from rxllm.models.local.engine import Engine, answer_limit
 from rxllm.models.local.job import Failed, Job, Last, Opened, Outbox, Released
 from rxllm.requests import Request
-from rxllm.stop_sequences import StopSequences
+from rxllm.text.stop_sequences import StopSequences
 
 __all__ = ["EngineRunner"]
 

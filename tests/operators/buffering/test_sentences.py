@@ -9,8 +9,8 @@ from hypothesis import given
 
 from rxllm import operators as ops
 from rxllm.chunks import Token
-from rxllm.sentences import SentenceBorders
 from rxllm.testing import COMPLETED, Marbles
+from rxllm.text.sentences import SentenceBorders
 from tests.operators.texts import cut_texts, events_of, pieces_after
 
 

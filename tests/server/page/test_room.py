@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from rxllm.models.scripted import ScriptedModel
-from rxllm.server.websocket import CONNECTIONS
+from rxllm.server.websocket.endpoint import CONNECTIONS
 from tests.server.page.actions import join, open_page, slow
 from tests.server.page.conftest import Serve
 

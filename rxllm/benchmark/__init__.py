@@ -1,0 +1,1 @@
+"""What `rxllm bench` does: measure models, and report on it."""

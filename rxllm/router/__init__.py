@@ -1,0 +1,6 @@
+"""A model made of models."""
+
+from rxllm.router.router import Router
+from rxllm.router.strategies import Candidate
+
+__all__ = ["Candidate", "Router"]

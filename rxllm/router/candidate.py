@@ -1,0 +1,193 @@
+"""One model of a router, and how it fares there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex import operators as rx
+from reactivex.disposable import CompositeDisposable
+
+from rxllm.chunks import Chunk
+from rxllm.errors import Deserves, deserves
+from rxllm.operators.analytics import Measurement, Prices, measure
+from rxllm.operators.recovery import (
+    AfterOutput,
+    CircuitBreaker,
+    circuit_breaker,
+    is_failure_of_model,
+    require_output,
+    retry_with_backoff,
+    timeouts,
+)
+from rxllm.requests import Model, Request
+from rxllm.router.strategies import Candidate
+from rxllm.settings import Settings
+from rxllm.stream import Stream
+from rxllm.valve import Valve, clock_of, valve_of
+
+__all__ = ["Route"]
+
+_WEIGHT: Final = 0.3
+"""How much the last stream counts in an average."""
+
+
+class Route:
+    """A model of a router.
+
+    Args:
+        model: the model.
+        position: its place in the router's list.
+        prices: what models cost.
+        breaker: its own.
+        settings: time limits of an attempt, and how many there are.
+        after_output: what to do about a failure after a part of the answer.
+
+    Attributes:
+        candidate: how it stands, for the strategies.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        position: int,
+        prices: Prices,
+        breaker: CircuitBreaker,
+        settings: Settings,
+        after_output: AfterOutput,
+    ) -> None:
+        self.model = model
+        self._breaker = breaker
+        self._settings = settings
+        self._after_output = after_output
+        price = prices.price_of(model.info.id)
+        self.candidate = Candidate(
+            info=model.info, position=position, price=None if price is None else price.output
+        )
+
+    def may_be_asked(self, now: float) -> bool:
+        """False while its circuit is open, and no probe is due."""
+        return self._breaker.state == "closed" or (
+            self._breaker.state == "open" and self._breaker.wait(now) == 0
+        )
+
+    def attempt(self, request: Request) -> Observable[Chunk]:
+        """A stream that says something, in time, is measured, and retried.
+
+        Raises:
+            BadRequestError: the model can't take the request.
+        """
+        settings = self._settings
+        stream = self.model.stream(request).pipe(
+            require_output(), timeouts(settings.first_token, settings.between_tokens)
+        )
+
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            failures: list[Exception] = []
+            pauses = _Pauses(valve_of(scheduler), clock_of(scheduler))
+            noting: Callable[[Observable[Chunk]], Observable[Chunk]]
+            noting = rx.do_action(on_error=failures.append)
+            measuring = measure(
+                lambda measured: self._learn(measured, pauses, failures), on_start=pauses.follow
+            )
+            running = stream.pipe(noting, measuring).subscribe(observer, scheduler=scheduler)
+            return CompositeDisposable(running, pauses.watching)
+
+        return Stream(subscribe, "route", of_chunks=True).pipe(
+            circuit_breaker(self._breaker),
+            retry_with_backoff(
+                settings.attempts, when=self._deserves, after_output=self._after_output
+            ),
+        )
+
+    def _deserves(self, error: Exception) -> Deserves:
+        """Nobody waits only to be told that the circuit is open by now."""
+        verdict = deserves(error)
+        return "next" if verdict == "again" and self._breaker.state != "closed" else verdict
+
+    def _learn(self, measured: Measurement, pauses: _Pauses, failures: list[Exception]) -> None:
+        known = self.candidate
+        is_fault = bool(failures) and is_failure_of_model(failures[0])
+        rate = known.error_rate
+        if is_fault or measured.outcome == "completed":
+            rate += _WEIGHT * (is_fault - rate)
+        first, speed = (None, None) if failures else _figures(measured, pauses, known)
+        self.candidate = msgspec.structs.replace(
+            known,
+            first_token=_average(known.first_token, first),
+            tokens_per_second=_average(known.tokens_per_second, speed),
+            error_rate=rate,
+            streams=known.streams + 1,
+        )
+
+
+class _Pauses:
+    """How long the subscriber's valve was closed, which is no time of the model's.
+
+    Attributes:
+        before_first: seconds of it before the first token.
+        seconds: of it in all.
+    """
+
+    def __init__(self, valve: Valve, clock: Callable[[], float]) -> None:
+        self.before_first = self.seconds = 0.0
+        self._clock = clock
+        self._begun = clock()
+        self._closed_at = None if valve.is_open else self._begun
+        self._measured: Measurement | None = None
+        self.watching = valve.on_change(self._on_valve)
+
+    def follow(self, measured: Measurement) -> None:
+        """Tells when the first token comes."""
+        self._measured = measured
+
+    def add(self) -> None:
+        """Count a pause that is not over."""
+        if self._closed_at is None or self._measured is None:
+            return
+        now = self._clock()
+        first = self._measured.time_to_first_token
+        until = now if first is None else min(now, self._begun + first)
+        self.seconds += now - self._closed_at
+        self.before_first += max(0.0, until - self._closed_at)
+        self._closed_at = now
+
+    def _on_valve(self, is_open: bool) -> None:
+        self.add()
+        self._closed_at = None if is_open else self._clock()
+
+
+def _figures(
+    measured: Measurement, pauses: _Pauses, known: Candidate
+) -> tuple[float | None, float | None]:
+    """Seconds to the first token, and tokens a second; None for what says nothing about it."""
+    pauses.add()
+    elapsed = max(0.0, measured.elapsed - pauses.seconds)
+    if measured.time_to_first_token is None:
+        return _without_token(measured, elapsed, known)
+    first = max(0.0, measured.time_to_first_token - pauses.before_first)
+    tokens, generating = measured.tokens - 1, elapsed - first
+    if tokens and not measured.intervals.mean:  # all at once: they were made before it came
+        tokens, generating = measured.tokens, elapsed
+    return first, tokens / generating if tokens > 0 and generating > 0 else None
+
+
+def _without_token(
+    measured: Measurement, elapsed: float, known: Candidate
+) -> tuple[float | None, float | None]:
+    if measured.outcome != "cancelled":  # a tool call: its time will do if no better one is known
+        return elapsed if known.first_token is None else None, None
+    if elapsed <= (known.first_token or 0.0):
+        return None, None
+    # It takes at least as long as somebody has waited, and made one token in that time at best.
+    return elapsed, 1 / elapsed if known.tokens_per_second is None else None
+
+
+def _average(known: float | None, new: float | None) -> float | None:
+    if known is None or new is None:
+        return new if known is None else known
+    return known + _WEIGHT * (new - known)

@@ -1,0 +1,81 @@
+"""What there is, and hands on it: the list of streams, and of models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from aiohttp import web
+
+from rxllm.server.app_keys import MODELS, STREAMS
+from rxllm.server.failures import json_response
+from rxllm.server.messages import Models, StreamList, StreamState, StreamSummary
+from rxllm.web.failures import StreamNotFoundError
+
+__all__ = ["routes"]
+
+
+async def list_streams(request: web.Request) -> web.Response:
+    """`GET /streams`: what is kept, and what else lives."""
+    registry = request.app[MODELS].registry
+    kept = await request.app[STREAMS].list()
+    known = {summary.id for summary in kept}
+    others = [
+        StreamSummary(**msgspec.structs.asdict(live.info))
+        for live in registry.active
+        if live.id not in known
+    ]
+    return json_response(StreamList(streams=(*kept, *others), draining=registry.refusing))
+
+
+async def cancel_stream(request: web.Request) -> web.Response:
+    """`DELETE /streams/{id}`: end a stream; its readers see `End("cancelled")` and `complete`.
+
+    One that has ended is left as it is, and its status says how it did.
+    """
+    return await _act(request, "cancel", "cancelled")
+
+
+async def pause_stream(request: web.Request) -> web.Response:
+    """`POST /streams/{id}/pause`: hold a stream for all its readers; 409 if it has ended."""
+    return await _act(request, "pause", "paused")
+
+
+async def unpause_stream(request: web.Request) -> web.Response:
+    """`POST /streams/{id}/resume`: let it go on; 409 if it has ended."""
+    return await _act(request, "resume", "running")
+
+
+async def models(request: web.Request) -> web.Response:
+    """`GET /models`: what may be asked."""
+    catalogue = request.app[MODELS]
+    return json_response(Models(models=catalogue.listed, default_model=catalogue.default))
+
+
+routes = [
+    web.get("/streams", list_streams),
+    web.delete("/streams/{id}", cancel_stream),
+    web.post("/streams/{id}/pause", pause_stream),
+    web.post("/streams/{id}/resume", unpause_stream),
+    web.get("/models", models),
+]
+
+
+async def _act(
+    request: web.Request, what: str, status: Literal["running", "paused", "cancelled"]
+) -> web.Response:
+    stream_id = request.match_info["id"]
+    store = request.app[STREAMS]
+    try:
+        ended = (await store.describe(stream_id)).status
+        await getattr(store, what)(stream_id)
+    except StreamNotFoundError:
+        # Of a WebSocket connection, a room, or a request that waits for the whole answer.
+        registry = request.app[MODELS].registry
+        if stream_id not in registry:
+            raise
+        ended = registry[stream_id].status
+        getattr(registry[stream_id], what)()
+    return json_response(
+        StreamState(id=stream_id, status=ended if ended in ("completed", "failed") else status)
+    )

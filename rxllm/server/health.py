@@ -1,0 +1,56 @@
+"""How the server is: `/healthz` and `/metrics`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+import rxllm
+from rxllm.server.app_keys import MODELS
+from rxllm.server.failures import json_response
+from rxllm.server.messages import Health
+from rxllm.web.failures import RefusedError
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["health", "new_metrics", "routes"]
+
+
+def new_metrics() -> CollectorRegistry | None:
+    """Where the streams of one server are counted; None without the extra `metrics`."""
+    try:
+        from prometheus_client import CollectorRegistry
+    except ImportError:
+        return None
+    return CollectorRegistry()
+
+
+async def health(request: web.Request) -> web.Response:
+    """`GET /healthz`: 200, or 503 once the server is being shut down."""
+    registry = request.app[MODELS].registry
+    value = Health(
+        status="draining" if registry.refusing else "ok",
+        streams=len(registry.active),
+        version=rxllm.__version__,
+    )
+    return json_response(value, 503 if registry.refusing else 200)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`: in the text format of Prometheus; 501 without `prometheus-client`."""
+    registry = request.app[MODELS].metrics
+    if registry is None:
+        raise RefusedError(
+            "not_installed", "metrics need prometheus-client: pip install 'rxllm[metrics]'", 501
+        )
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    return web.Response(
+        body=generate_latest(registry),
+        headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"},
+    )
+
+
+routes = [web.get("/healthz", health), web.get("/metrics", metrics)]

@@ -1,0 +1,113 @@
+"""`/v1/chat/completions` and `/v1/models`: what a client of OpenAI's API expects.
+
+Source: https://platform.openai.com/docs/api-reference/chat and .../chat-streaming.
+"""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+from reactivex import operators as rxo
+
+from rxllm.errors import BadRequestError
+from rxllm.requests import ModelInfo, Request
+from rxllm.server.answering import collect, first_frame, send_whole
+from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
+from rxllm.server.failures import decoded, json_response, read_body, retry_headers
+from rxllm.server.messages import Failed, Options
+from rxllm.server.openai.messages import CompletionRequest
+from rxllm.web.failures import RefusedError, status_of_message
+from rxllm.web.openai_chat.types import (
+    ListedModel,
+    ListedModels,
+    OpenAIError,
+)
+from rxllm.web.openai_chat.writer import Collected, Events, error_body
+from rxllm.web.sending import send_frames
+
+__all__ = ["openai_error", "routes"]
+
+_body = msgspec.json.Decoder(CompletionRequest)
+
+
+async def completions(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/chat/completions`: one answer, whole or streamed."""
+    body = decoded(_body, await read_body(request, request.app[LIMITS]))
+    body.check()
+    catalogue = request.app[MODELS]
+    options = body.as_options()
+    catalogue.find(options.model)
+    try:
+        asked = catalogue.request(body.as_messages(), options, **body.further())
+    except BadRequestError as error:
+        error.field = body.name_of(error.field)
+        raise
+    name = options.model or catalogue.default
+    with request.app[READERS].one_more():
+        if body.stream:
+            return await _stream(request, name, options, asked, body.with_usage)
+        answer = Collected(f"chatcmpl-{uuid4().hex}", name)
+        stream = catalogue.ask(asked, options, progress=False)
+        result = await collect(request, stream, answer.add)
+        if result.finish_reason == "cancelled":
+            raise RefusedError("cancelled", "the stream was cancelled", 409)
+        return await send_whole(request, answer.whole(result))
+
+
+async def _stream(
+    request: web.Request, name: str, options: Options, asked: Request, with_usage: bool
+) -> web.StreamResponse:
+    stream_id = f"chatcmpl-{uuid4().hex}"
+    stream = request.app[MODELS].ask(asked, options, stream_id=stream_id, progress=False)
+    begun = await request.app[STREAMS].begin(stream, stream_id, model=name, grace=0.0)
+    first = await first_frame(request, begun)
+    if first is not None and isinstance(first.message, Failed):
+        return openai_error(first.message, status_of_message(first.message))
+    frames = await begun.read()
+    events = Events(stream_id, name, with_usage)
+    return await send_frames(
+        request,
+        frames.pipe(rxo.map(events.of), rxo.filter(bool)),
+        headers={"X-Stream-Id": stream_id},
+        max_stall=request.app[LIMITS].reader_stall,
+        on_end=lambda delivery: begun.abandon() if delivery.left else None,
+    )
+
+
+async def models(request: web.Request) -> web.Response:
+    """`GET /v1/models`."""
+    listed = [_model(info) for info in request.app[MODELS].listed]
+    return json_response(ListedModels(object="list", data=listed))
+
+
+async def one_model(request: web.Request) -> web.Response:
+    """`GET /v1/models/{id}`."""
+    name = request.match_info["id"]
+    catalogue = request.app[MODELS]
+    catalogue.find(name)
+    return json_response(next(_model(info) for info in catalogue.listed if info.id == name))
+
+
+routes = [
+    web.post("/v1/chat/completions", completions),
+    web.get("/v1/models", models),
+    web.get("/v1/models/{id:.+}", one_model),
+]
+
+
+def openai_error(message: Failed, status: int) -> web.Response:
+    """An error in OpenAI's form, which the SDK makes an exception of by its status.
+
+    The SDK would ask again after any 409, 5xx and more: it is told whether that may help.
+    """
+    body = OpenAIError(error=error_body(message, status))
+    headers = retry_headers(message, status)
+    return json_response(
+        body, status, {**headers, "x-should-retry": "true" if message.retryable else "false"}
+    )
+
+
+def _model(info: ModelInfo) -> ListedModel:
+    return {"id": info.id, "object": "model", "created": 0, "owned_by": info.provider}

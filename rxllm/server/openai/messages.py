@@ -1,0 +1,240 @@
+"""Requests and answers in the form of OpenAI's chat completions, as a server reads and writes them.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create. What a request says that is not
+named here is let be (`user`, `store`, `metadata`, ..., and `strict` of a schema, which is kept as
+well as a model can); what would change the answer, and can't be done, is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Final, Literal
+
+import msgspec
+
+from rxllm.chunks import ToolCall
+from rxllm.messages import ImagePart, Message, Part, TextPart, Tool
+from rxllm.server.messages import Options
+from rxllm.web.failures import InvalidMessageError
+
+__all__ = ["CompletionRequest"]
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str = ""
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class _Call(msgspec.Struct):
+    id: str
+    function: _Function
+
+
+class _ImageUrl(msgspec.Struct):
+    url: str
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+    image_url: _ImageUrl | None = None
+
+
+class _Message(msgspec.Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[_Part] | None = None
+    name: str | None = None
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
+
+
+class _Tool(msgspec.Struct):
+    function: _Function
+
+
+class _JsonSchema(msgspec.Struct):
+    schema: dict[str, Any]
+
+
+class _Format(msgspec.Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _JsonSchema | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _NamedFunction(msgspec.Struct):
+    name: str
+
+
+class _Choice(msgspec.Struct):
+    function: _NamedFunction
+
+
+_UNSUPPORTED: Final = (
+    "logprobs",
+    "top_logprobs",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "functions",
+    "function_call",
+    "audio",
+    "prediction",
+    "reasoning_effort",
+    "verbosity",
+    "web_search_options",
+)
+
+
+_NAMES: Final[dict[str | None, str]] = {
+    "prompt": "messages",
+    "maxTokens": "max_tokens",
+    "topP": "top_p",
+    "responseFormat": "response_format",
+    "toolChoice": "tool_choice",
+}
+
+
+class CompletionRequest(msgspec.Struct):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: list[_Message]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    n: int | None = None
+    response_format: _Format | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: str | _Choice | None = None
+    logprobs: bool | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    top_logprobs: int | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    prediction: Any = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    web_search_options: Any = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream shall end with the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    def check(self) -> None:
+        """Raise an `InvalidMessageError` for what can't be done here."""
+        if self.n not in (None, 1):
+            raise InvalidMessageError("one answer at a time: n is 1", "n")
+        if self.modalities not in (None, [], ["text"]):
+            raise InvalidMessageError("answers are text: modalities is ['text']", "modalities")
+        if self.tools and self.parallel_tool_calls is False:
+            raise InvalidMessageError(
+                "how many tools are called is the model's to say", "parallel_tool_calls"
+            )
+        for name in _UNSUPPORTED:
+            if getattr(self, name) not in (None, False, 0, [], {}):
+                raise InvalidMessageError(f"{name} is not supported here", name)
+
+    def name_of(self, field: str | None) -> str | None:
+        """What a field of ours is called in this request."""
+        if field == "maxTokens" and self.max_completion_tokens is not None:
+            return "max_completion_tokens"
+        return _NAMES.get(field, field)
+
+    def as_messages(self) -> tuple[Message, ...]:
+        """The conversation."""
+        return tuple(_message(message, place) for place, message in enumerate(self.messages))
+
+    def as_options(self) -> Options:
+        """The options that a stream of ours has."""
+        length = self.max_completion_tokens
+        return Options(
+            model=self.model,
+            max_tokens=self.max_tokens if length is None else length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=() if self.stop is None else _stops(self.stop),
+            seed=self.seed,
+            response_format=_format(self.response_format),
+        )
+
+    def further(self) -> dict[str, Any]:
+        """The tools, as fields of a `Request`."""
+        tools = tuple(_tool(tool.function) for tool in self.tools or ())
+        choice = self.tool_choice
+        if choice is not None and not isinstance(choice, str):
+            choice = choice.function.name
+        if not tools and choice in ("none", "auto"):
+            choice = None  # what clients send along without having any
+        return {"tools": tools, "tool_choice": choice}
+
+
+def _stops(stop: str | list[str]) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _format(given: _Format | None) -> Literal["json"] | dict[str, Any] | None:
+    if given is None or given.type == "text":
+        return None
+    if given.type == "json_object":
+        return "json"
+    if given.json_schema is None:
+        raise InvalidMessageError(
+            "a response_format of json_schema needs one", "response_format.json_schema"
+        )
+    return given.json_schema.schema
+
+
+def _tool(function: _Function) -> Tool:
+    return Tool(function.name, function.description or "", function.parameters or {})
+
+
+def _message(message: _Message, place: int) -> Message:
+    content: str | tuple[Part, ...]
+    if isinstance(message.content, list):
+        content = tuple(_part(part, f"messages[{place}].content") for part in message.content)
+    else:
+        content = message.content or ""
+    return Message(
+        "system" if message.role == "developer" else message.role,
+        content,
+        message.name,
+        message.tool_call_id,
+        tuple(
+            ToolCall(call.id, call.function.name, call.function.arguments, index, True)
+            for index, call in enumerate(message.tool_calls or ())
+        ),
+    )
+
+
+def _part(part: _Part, field: str) -> Part:
+    if part.type == "text" and part.text is not None:
+        return TextPart(part.text)
+    if part.type != "image_url" or part.image_url is None:
+        raise InvalidMessageError("a part is a `text` or an `image_url` here", field)
+    url = part.image_url.url
+    if not url.startswith("data:"):
+        return ImagePart(url=url)
+    head, _, data = url.partition(",")
+    media_type = head.removeprefix("data:").partition(";")[0]
+    try:
+        return ImagePart(data=base64.b64decode(data, validate=True), media_type=media_type)
+    except (binascii.Error, ValueError):
+        raise InvalidMessageError("the data of an image is not in base64", field) from None

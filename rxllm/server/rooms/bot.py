@@ -1,0 +1,188 @@
+"""The model in a room: it answers when it is asked, one answer at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Protocol
+from uuid import uuid4
+
+import msgspec
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.errors import RxLLMError
+from rxllm.messages import Message, Role
+from rxllm.server.catalogue import Catalogue
+from rxllm.server.chat import ask_with_history
+from rxllm.server.messages import Complete, Options, RoomMessage, Typing
+from rxllm.server.rooms.member import BOT, Member, Reply
+from rxllm.web.failures import RefusedError, failure_message
+from rxllm.web.stream_store import Frame, StreamStore
+
+__all__ = ["Audience", "Bot"]
+
+_MOST_WAITING: Final = 5
+_REMEMBERED: Final = 10  # messages before the one that is answered
+
+
+class Audience(Protocol):
+    """The room, as the model sees it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def members(self) -> Sequence[Member]: ...
+    @property
+    def history(self) -> Sequence[RoomMessage]: ...
+    def keep(self, message: RoomMessage) -> None: ...
+    def broadcast(self, message: msgspec.Struct) -> None: ...
+
+
+class Bot:
+    """Answers those who ask in one room, one after the other.
+
+    Each answer is a stream in the store of the server, under the id of the message that it becomes,
+    and runs at the pace of the model: a slow member holds neither it nor the others. That the
+    model is writing is told before it, and taken back after it, however it ends.
+
+    Args:
+        room: where it answers.
+        catalogue: whose default model answers.
+        store: what holds the answers while they come.
+    """
+
+    def __init__(self, room: Audience, catalogue: Catalogue, store: StreamStore) -> None:
+        self._room = room
+        self._catalogue = catalogue
+        self._store = store
+        self._waiting: deque[RoomMessage] = deque()
+        self._reply: Reply | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    @property
+    def is_typing(self) -> bool:
+        """Whether it answers now."""
+        return self._task is not None
+
+    def answer(self, message: RoomMessage) -> None:
+        """Answer `message`, now or after those before it; once stopped, nothing.
+
+        Raises:
+            RefusedError: too many wait.
+        """
+        if self._stopped:
+            return  # who has said it was put out while it was told, and the room is gone
+        if len(self._waiting) >= _MOST_WAITING:
+            raise RefusedError(
+                "bot_busy", f"{_MOST_WAITING} messages wait for an answer already", 429
+            )
+        self._waiting.append(message)
+        if self._task is None:
+            self._task = asyncio.create_task(self._answer_all(), name="rxllm room")
+
+    def attach(self, member: Member) -> None:
+        """Let somebody who has come in read the answer that is under way."""
+        if self._reply is not None:
+            self._reply.attach(member)
+
+    def stop(self) -> asyncio.Task[None] | None:
+        """Answer nobody any more. The task returned, if there is one, ends soon."""
+        self._stopped = True
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
+
+    async def _answer_all(self) -> None:
+        self._tell_typing(True)
+        try:
+            while self._waiting:
+                await self._answer_one(self._waiting.popleft())
+        finally:
+            self._task = self._reply = None
+            self._tell_typing(False)
+
+    async def _answer_one(self, message: RoomMessage) -> None:
+        reply_id = uuid4().hex
+        try:
+            await self._stream(reply_id, message)
+        except Exception as error:
+            refusal = failure_message(error, reply_id)
+            refusal.room = self._room.name
+            self._room.broadcast(refusal)
+            if not isinstance(error, RxLLMError):
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "an answer in a room could not begin", "exception": error}
+                )
+
+    async def _stream(self, reply_id: str, message: RoomMessage) -> None:
+        await self._store.begin(
+            self._ask(reply_id, message), reply_id, model=self._catalogue.default, grace=0.0
+        )
+        frames = await self._store.read(reply_id)
+        reply = Reply(self._room.name, reply_id, frames)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_frame(frame: Frame) -> None:
+            if frame.is_last:
+                self._end(reply, frame.message)
+
+        def end(error: Exception | None = None) -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        # The room reads first: the message is in its history before a member reads the last event,
+        # and the demand of the members does not matter.
+        reading = frames.subscribe(on_frame, end, end)
+        try:
+            self._reply = reply
+            for member in self._room.members:
+                reply.attach(member)
+            await ended
+        finally:
+            self._reply = None
+            if not ended.done() or ended.cancelled():
+                await self._store.cancel(reply_id)
+            reading.dispose()
+
+    def _end(self, reply: Reply, message: object) -> None:
+        self._reply = None
+        if isinstance(message, Complete) and (message.text or "").strip():
+            reply.message = RoomMessage(
+                room=self._room.name,
+                id=message.id,
+                name=BOT,
+                text=message.text or "",
+                timestamp=time.time(),
+                bot=True,
+            )
+            self._room.keep(reply.message)
+
+    def _ask(self, reply_id: str, message: RoomMessage) -> Observable[Chunk]:
+        before = [each for each in self._room.history if each.id != message.id][-_REMEMBERED:]
+        with_names = len({each.name for each in (*before, message) if not each.bot}) > 1
+
+        def conversation(length: int) -> list[Message]:
+            return _conversation((*before[len(before) - length :], message), with_names)
+
+        return ask_with_history(self._catalogue, conversation, len(before), Options(), reply_id)
+
+    def _tell_typing(self, typing: bool) -> None:
+        self._room.broadcast(Typing(room=self._room.name, typing=typing, name=BOT))
+
+
+def _conversation(said: Sequence[RoomMessage], with_names: bool) -> list[Message]:
+    """What was said, as turns of a user and a model: models know no more sides than these two."""
+    turns: list[Message] = []
+    for each in said:
+        text = f"{each.name}: {each.text}" if with_names and not each.bot else each.text
+        role: Role = "assistant" if each.bot else "user"
+        if turns and turns[-1].role == role:
+            turns[-1] = turns[-1].followed_by("\n" + text)
+        elif turns or role == "user":
+            turns.append(Message(role, text))
+    return turns

@@ -1,0 +1,164 @@
+"""Who is in a room, and what the model has to say there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxllm.server.messages import Complete, RoomMessage, StreamChunk
+from rxllm.server.websocket.outbox import Outbox
+from rxllm.web.encoding import to_json
+from rxllm.web.failures import InvalidMessageError, failure_message
+from rxllm.web.stream_store import Frame
+
+__all__ = ["BOT", "Member", "Reply", "check_name", "is_addressed", "name_key"]
+
+BOT: Final = "assistant"
+_RESERVED: Final = {BOT, "bot", "ai"}
+_URL: Final = re.compile(r"(?:\b\w+://|\bwww\.|(?<![\w.-])[\w.-]+\.\w{2,}/)[^\s()<>\[\]\"]*")
+_CALLS: Final = re.compile(  # no part of a file's name, an address, or an elision ("j'ai")
+    r"(?<!\w)(?<!\w['\u2019])(?<![\w\s]\.)(?:bot|ai|assistant|help|explain)(?!\w|[.@]\w)",
+    re.IGNORECASE,
+)
+_QUESTION: Final = re.compile(r"[\uff1f\u061f]|\?(?!\w)|(?<=\w)\?")
+_UNSEEN: Final = re.compile(  # of categories that are seen, yet invisible
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
+
+def is_addressed(text: str) -> bool:
+    """Whether the model shall answer: it is called, or something is asked.
+
+    >>> is_addressed("AI, say something"), is_addressed("What now?"), is_addressed("He said so")
+    (True, True, False)
+    """
+    text = _URL.sub(" ", text)
+    return _CALLS.search(text) is not None or _QUESTION.search(text) is not None
+
+
+def name_key(name: str) -> str:
+    """What two names have in common that look the same.
+
+    >>> name_key("Ann") == name_key("ann")
+    True
+    """
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def check_name(name: str, field: str) -> None:
+    """Raise if a name can't be told from another by looking at it.
+
+    Raises:
+        InvalidMessageError: it begins or ends with a space, holds what can't be seen, or is one of
+            the model's.
+    """
+    if not name.isprintable() or name.strip() != name or _UNSEEN.search(name):
+        raise InvalidMessageError(
+            f"a name has characters that can be seen, and no space around them: {name!a}", field
+        )
+    if field == "name" and name_key(name) in _RESERVED:
+        raise InvalidMessageError(f"{name!r} is the model's name: choose another one", field)
+
+
+class Member:
+    """Somebody in a room: a name, and the outbox of a connection.
+
+    Attributes:
+        typing: ends the time in which the member counts as writing; None: the member is not.
+    """
+
+    def __init__(self, name: str, outbox: Outbox) -> None:
+        self.name = name
+        self.outbox = outbox
+        self.typing: asyncio.TimerHandle | None = None
+        self._reading: set[abc.DisposableBase] = set()
+        self._has_left = False
+
+    def read(
+        self,
+        frames: Observable[Frame],
+        on_frame: Callable[[Frame], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Subscribe to `frames` with the demand of this client, until it leaves."""
+        if self._has_left:
+            return  # it was put out by what it was told before
+        subscription = SingleAssignmentDisposable()
+        self._reading.add(subscription)
+        ended = partial(self._reading.discard, subscription)
+
+        def failed_(error: Exception) -> None:
+            ended()
+            on_error(error)
+
+        subscription.disposable = frames.subscribe(
+            on_frame, failed_, ended, scheduler=self.outbox.scheduler
+        )
+
+    def leave(self) -> None:
+        """Read nothing any more, and write nothing."""
+        self._has_left = True
+        if self.typing is not None:
+            self.typing.cancel()
+            self.typing = None
+        reading, self._reading = self._reading, set()
+        for each in reading:
+            each.dispose()
+
+
+class Reply:
+    """An answer of the model, as the members of a room read it: each at its own pace.
+
+    Who lags behind gets what it has missed joined, and who comes late the same. After the last
+    event each gets the whole answer as a message.
+
+    Args:
+        room: the room's name.
+        reply_id: the id of the stream and of the message.
+        frames: the stream, to be subscribed to once for each reader.
+
+    Attributes:
+        message: the whole answer, before any member reads its last event; None if there is none.
+    """
+
+    def __init__(self, room: str, reply_id: str, frames: Observable[Frame]) -> None:
+        self.message: RoomMessage | None = None
+        self._room = room
+        self._id = reply_id
+        self._frames = frames
+        self._last: tuple[Frame, bytes] | None = None
+
+    def attach(self, member: Member) -> None:
+        """Let `member` read, from the beginning."""
+        member.read(
+            self._frames, partial(self._pass, member.outbox), partial(self._lose, member.outbox)
+        )
+
+    def _pass(self, outbox: Outbox, frame: Frame) -> None:
+        outbox.write(self._encoded(frame))
+        if frame.is_last and self.message is not None:
+            outbox.send(self.message)
+
+    def _lose(self, outbox: Outbox, error: Exception) -> None:
+        message = failure_message(error, self._id)
+        message.room = self._room
+        outbox.send(message)
+
+    def _encoded(self, frame: Frame) -> bytes:
+        """A frame with the name of the room: encoded once for all who read it as it comes."""
+        if self._last is None or self._last[0] is not frame:
+            message: StreamChunk | Complete | msgspec.Struct = frame.message
+            if isinstance(message, Complete):
+                message = msgspec.structs.replace(message, text=None)
+            message = msgspec.structs.replace(message, room=self._room)
+            self._last = frame, to_json(message)
+        return self._last[1]

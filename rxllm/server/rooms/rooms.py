@@ -1,0 +1,237 @@
+"""Rooms: several people and a model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from rxllm.server.catalogue import Catalogue
+from rxllm.server.limits import Limits
+from rxllm.server.messages import Joined, Left, RoomMessage, Typing
+from rxllm.server.rooms.bot import Bot
+from rxllm.server.rooms.member import BOT, Member, check_name, is_addressed, name_key
+from rxllm.server.websocket.outbox import Outbox
+from rxllm.web.encoding import to_json
+from rxllm.web.failures import InvalidMessageError, RefusedError, TooLargeError
+from rxllm.web.stream_store import StreamStore
+
+__all__ = ["Room", "Rooms"]
+
+_HISTORY: Final = 50
+_TYPING_SECONDS: Final = 60.0
+_ROOMS_PER_CLIENT: Final = 8
+
+
+class Rooms:
+    """The rooms of a server. One begins with the first who enters it, and is gone with the last.
+
+    Who acts is known by its outbox; it may be in several rooms.
+
+    Args:
+        catalogue: whose default model answers, and what the limits are.
+        store: what holds the answers while they come.
+    """
+
+    def __init__(self, catalogue: Catalogue, store: StreamStore) -> None:
+        self._catalogue = catalogue
+        self._store = store
+        self._rooms: dict[str, Room] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def join(self, outbox: Outbox, room_name: str, name: str) -> None:
+        """Enter a room.
+
+        All who are there are told, the newcomer with the history; then it is told who is writing,
+        and gets the answer that is under way, as far as it has come.
+
+        Raises:
+            InvalidMessageError: a name can't be used, or is taken in this room.
+            RefusedError: there are too many rooms, or too many people in it.
+        """
+        check_name(room_name, "room")
+        check_name(name, "name")
+        room = self._rooms.get(room_name)
+        joined = sum(outbox in each for each in self._rooms.values())
+        if joined >= _ROOMS_PER_CLIENT and (room is None or outbox not in room):
+            raise RefusedError("too_many_rooms", f"you are in {joined} rooms already", 429)
+        if room is None:
+            most = self._catalogue.limits.rooms
+            if len(self._rooms) >= most:
+                raise RefusedError("too_many_rooms", f"there are {most} rooms already", 429)
+            room = self._rooms[room_name] = Room(room_name, self._catalogue, self._store)
+        room.join(Member(name, outbox))
+
+    def leave(self, outbox: Outbox, room_name: str) -> None:
+        """Leave a room.
+
+        Raises:
+            RefusedError: this client is not in it.
+        """
+        room = self._find(outbox, room_name)
+        room.leave(outbox)
+        # Those who are told may be put out by it, and the last of them closes the room.
+        if not room.members and self._rooms.get(room_name) is room:
+            self._close(room)
+
+    def leave_all(self, outbox: Outbox) -> None:
+        """Leave all rooms: the client has gone."""
+        for room in [each for each in self._rooms.values() if outbox in each]:
+            self.leave(outbox, room.name)
+
+    def say(self, outbox: Outbox, room_name: str, text: str) -> None:
+        """Say something to all in a room; the model answers if it is addressed.
+
+        Raises:
+            RefusedError: this client is not in it; or it was said, and the model is too busy.
+            TooLargeError: the text is too long.
+        """
+        self._find(outbox, room_name).say(outbox, text)
+
+    def type(self, outbox: Outbox, room_name: str, typing: bool) -> None:
+        """Tell the others whether somebody writes.
+
+        Raises:
+            RefusedError: this client is not in the room.
+        """
+        self._find(outbox, room_name).type(outbox, typing)
+
+    async def close(self) -> None:
+        """Stop all answers, and wait until they have."""
+        for room in list(self._rooms.values()):
+            self._close(room)
+        if self._stopping:
+            await asyncio.wait(tuple(self._stopping))
+
+    def _find(self, outbox: Outbox, room_name: str) -> Room:
+        room = self._rooms.get(room_name)
+        if room is None or outbox not in room:
+            raise RefusedError("not_in_room", f"you are not in the room {room_name!r}", 409)
+        return room
+
+    def _close(self, room: Room) -> None:
+        del self._rooms[room.name]
+        task = room.close()
+        if task is not None:
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
+
+class Room:
+    """One room. Made by `Rooms`, with whose methods its own are described."""
+
+    def __init__(self, name: str, catalogue: Catalogue, store: StreamStore) -> None:
+        self.name = name
+        self._limits: Limits = catalogue.limits
+        self._members: dict[Outbox, Member] = {}
+        self._history: deque[RoomMessage] = deque(maxlen=_HISTORY)
+        self._bot = Bot(self, catalogue, store)
+
+    def __contains__(self, outbox: object) -> bool:
+        return outbox in self._members
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """Who is here, in the order of their coming."""
+        return tuple(self._members.values())
+
+    @property
+    def history(self) -> Sequence[RoomMessage]:
+        """The last messages, within `limits.prompt_characters` in all."""
+        return tuple(self._history)
+
+    def join(self, member: Member) -> None:
+        if member.outbox in self._members:
+            raise RefusedError("already_joined", f"you are in the room {self.name!r} already", 409)
+        if len(self._members) >= self._limits.room_members:
+            raise RefusedError("room_full", f"the room {self.name!r} is full", 429)
+        if any(name_key(each.name) == name_key(member.name) for each in self.members):
+            raise InvalidMessageError(f"{member.name!r} is in the room already", "name")
+        self._members[member.outbox] = member
+        joined = Joined(room=self.name, name=member.name, participants=self._names)
+        self.broadcast(joined, besides=member)
+        member.outbox.send(msgspec.structs.replace(joined, history=self.history))
+        for each in self.members:
+            if each.typing is not None:
+                member.outbox.send(self._typing(each.name, True))
+        if self._bot.is_typing:
+            member.outbox.send(self._typing(BOT, True))
+        self._bot.attach(member)
+
+    def leave(self, outbox: Outbox) -> None:
+        member = self._members.pop(outbox)
+        self._stop_typing(member)
+        member.leave()
+        left = Left(room=self.name, name=member.name, participants=self._names)
+        outbox.send(left)
+        self.broadcast(left)
+
+    def say(self, outbox: Outbox, text: str) -> None:
+        member = self._members[outbox]
+        most = min(self._limits.history_characters, self._limits.prompt_characters)
+        if len(text) > most:
+            raise TooLargeError(f"a message in a room has {most} characters at most", "text")
+        if not text.strip():
+            raise InvalidMessageError("there is nothing in this message", "text")
+        self._stop_typing(member)
+        message = RoomMessage(
+            room=self.name, id=uuid4().hex, name=member.name, text=text, timestamp=time.time()
+        )
+        self.keep(message)
+        self.broadcast(message)
+        if is_addressed(text):
+            self._bot.answer(message)
+
+    def type(self, outbox: Outbox, typing: bool) -> None:
+        member = self._members[outbox]
+        if not typing:
+            self._stop_typing(member)
+            return
+        before = member.typing
+        loop = asyncio.get_running_loop()
+        member.typing = loop.call_later(_TYPING_SECONDS, self._stop_typing, member)
+        if before is None:
+            self.broadcast(self._typing(member.name, True), besides=member)
+        else:
+            before.cancel()
+
+    def keep(self, message: RoomMessage) -> None:
+        """Put a message into the history."""
+        self._history.append(message)
+        characters = sum(len(each.text) for each in self._history)
+        while characters > self._limits.prompt_characters:
+            characters -= len(self._history.popleft().text)
+
+    def broadcast(self, message: msgspec.Struct, besides: Member | None = None) -> None:
+        """Send to all who are here; what a slow one has not taken waits in its own outbox."""
+        frame = to_json(message)
+        for member in self.members:
+            if member is not besides:
+                member.outbox.write(frame)
+
+    def close(self) -> asyncio.Task[None] | None:
+        """The model stops answering; the task returned, if there is one, ends soon."""
+        for member in self.members:
+            member.leave()
+        return self._bot.stop()
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(member.name for member in self.members)
+
+    def _typing(self, name: str, typing: bool) -> Typing:
+        return Typing(room=self.name, typing=typing, name=name)
+
+    def _stop_typing(self, member: Member) -> None:
+        if member.typing is not None:
+            member.typing.cancel()
+            member.typing = None
+            self.broadcast(self._typing(member.name, False), besides=member)

@@ -1,0 +1,196 @@
+"""What one client of the WebSocket asks for, and what it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Final
+
+import msgspec
+from aiohttp import WSCloseCode
+
+from rxllm.errors import RxLLMError
+from rxllm.server.catalogue import Catalogue
+from rxllm.server.chat import Chat
+from rxllm.server.failures import invalid
+from rxllm.server.messages import (
+    ClientMessage,
+    Connected,
+    Join,
+    Leave,
+    ListModels,
+    Models,
+    Options,
+    Pause,
+    Ping,
+    Pong,
+    Resume,
+    Say,
+    SendChat,
+    Start,
+    Stop,
+    Typing,
+)
+from rxllm.server.rooms.rooms import Rooms
+from rxllm.server.websocket.outbox import Outbox
+from rxllm.server.websocket.streams import ClientStreams
+from rxllm.web.failures import InvalidMessageError, failure_message
+
+__all__ = ["Session"]
+
+_CAPABILITIES: Final = ("streams", "pause", "progress", "chat", "rooms")
+_LONGEST_NAME: Final = 100
+_WELCOME: Final = "Say something, and the model answers. It remembers what was said here."
+
+_OPTIONS: Final = frozenset(Options.__struct_encode_fields__)
+
+_decode = msgspec.json.Decoder(ClientMessage).decode
+
+
+class Session:
+    """One client: its streams, its chat, and what it asks for.
+
+    Args:
+        catalogue: whose models are asked.
+        rooms: those of the server.
+
+    Attributes:
+        outbox: where all messages to the client go; when it closes, all ends that was begun.
+        code, reason: with which the connection is to be closed.
+    """
+
+    def __init__(self, catalogue: Catalogue, rooms: Rooms) -> None:
+        self.code: int = WSCloseCode.OK
+        self.reason = b""
+        self.outbox = Outbox(self._end)
+        self._catalogue = catalogue
+        self._rooms = rooms
+        self._streams = ClientStreams(
+            catalogue.registry, self.outbox, catalogue.limits.streams_per_connection
+        )
+        self._chat = Chat(catalogue, self._streams, self.outbox)
+
+    def greet(self) -> None:
+        """Say what can be done here."""
+        models = self._catalogue.listed
+        self.outbox.send(
+            Connected(
+                capabilities=_CAPABILITIES,
+                models=models,
+                default_model=self._catalogue.default,
+                welcome=_WELCOME,
+            )
+        )
+
+    def receive(self, text: str) -> None:
+        """Do what a message asks for, or say what is wrong with it.
+
+        Nothing is done for a client that has gone: nobody would end it.
+        """
+        if not self.outbox.is_open:
+            return
+        try:
+            message = _decode(text)
+        except msgspec.DecodeError as error:
+            self.refuse_unread(invalid(error), text)
+            return
+        except RecursionError:
+            self.refuse(InvalidMessageError("this is nested too deep"))
+            return
+        named = getattr(message, "id", None), getattr(message, "room", None)
+        try:
+            self._act(message)
+        except RxLLMError as error:
+            self.refuse(error, *named, field=_field_in(message, getattr(error, "field", None)))
+        except Exception as error:
+            self.refuse(error, *named)
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"a WebSocket message failed: {type(message)}", "exception": error}
+            )
+
+    def refuse(
+        self,
+        error: Exception,
+        stream_id: str | None = None,
+        room: str | None = None,
+        *,
+        field: str | None = None,
+    ) -> None:
+        """Say what is wrong; `field` names it better than the error does.
+
+        An `error` with an id ends the stream of that id. So one about a stream that lives on, such
+        as a second one of its id, has none.
+        """
+        if stream_id in self._streams or stream_id in self._chat:
+            stream_id = None
+        message = failure_message(error, stream_id)
+        message.room = room
+        message.field = field or message.field
+        self.outbox.send(message)
+
+    def refuse_unread(self, error: Exception, text: str | bytes) -> None:
+        """Say why a message is not read; its id and its room are told if they can be found."""
+        try:
+            message = json.loads(text)  # more lenient than msgspec, as with half a surrogate pair
+        except (ValueError, RecursionError):
+            message = None
+        names = message if isinstance(message, dict) else {}
+        self.refuse(error, _name(names.get("id")), _name(names.get("room")))
+
+    def _act(self, message: ClientMessage) -> None:
+        match message:
+            case Start():
+                self._start(message)
+            case Stop() if message.id in self._chat:
+                self._chat.withdraw(message.id)
+            case Stop():
+                self._streams.stop(message.id)
+            case Pause():
+                self._streams.pause(message.id)
+            case Resume():
+                self._streams.resume(message.id)
+            case SendChat():
+                self._chat.say(message)
+            case ListModels():
+                catalogue = self._catalogue
+                self.outbox.send(Models(models=catalogue.listed, default_model=catalogue.default))
+            case Ping():
+                self.outbox.send(Pong())
+            case Join():
+                self._rooms.join(self.outbox, message.room, message.name)
+            case Leave():
+                self._rooms.leave(self.outbox, message.room)
+            case Say():
+                self._rooms.say(self.outbox, message.room, message.text)
+            case Typing():
+                if message.name is not None:
+                    raise InvalidMessageError("who writes is known by the server", "name")
+                self._rooms.type(self.outbox, message.room, message.typing)
+
+    def _start(self, message: Start) -> None:
+        if message.prompt is not None and message.messages is not None:
+            raise InvalidMessageError("give `prompt` or `messages`, not both", "messages")
+        if message.id in self._chat:
+            raise InvalidMessageError(f"a chat message {message.id!r} waits already", "id")
+        prompt = message.messages if message.prompt is None else message.prompt
+        self._streams.begin(
+            message.id,
+            lambda listed: self._catalogue.ask(prompt, message.options, stream_id=listed),
+        )
+
+    def _end(self) -> None:
+        self._chat.close()
+        self._streams.close()
+        self._rooms.leave_all(self.outbox)
+
+
+def _field_in(message: ClientMessage, field: str | None) -> str | None:
+    """What a request calls `field`, as it is called in a message."""
+    if field in _OPTIONS and isinstance(message, Start | SendChat):
+        return f"options.{field}"
+    is_text = field in ("prompt", "messages") and isinstance(message, SendChat)
+    return "text" if is_text else field
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and len(value) <= _LONGEST_NAME else None

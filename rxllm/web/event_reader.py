@@ -1,0 +1,141 @@
+"""One reader of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from reactivex import abc
+
+from rxllm.errors import LaggedBehindError
+from rxllm.valve import Valve
+from rxllm.web.stream_store import Frame
+
+__all__ = ["Reader"]
+
+
+class Log(Protocol):
+    """What a reader reads: an `EventLog`."""
+
+    position: int
+    stall: float
+    ending: Frame | None
+
+    def next_frame(self, after: int) -> Frame | None: ...
+    def forget(self, reader: Reader) -> None: ...
+    def balance(self) -> None: ...
+
+
+class Reader:
+    """One reader: a place in the log, and the demand of whoever reads.
+
+    No failure of the reader gets out of here: it is reported, and the reader leaves.
+    """
+
+    __slots__ = (
+        "_left",
+        "_log",
+        "_observer",
+        "_sending",
+        "_timer",
+        "_valve",
+        "_watching",
+        "cursor",
+    )
+
+    def __init__(
+        self, log: Log, observer: abc.ObserverBase[Frame], valve: Valve, cursor: int
+    ) -> None:
+        self.cursor = cursor
+        self._log = log
+        self._observer = observer
+        self._valve = valve
+        self._sending = self._left = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._watching = valve.on_change(self._on_valve)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can take something now."""
+        return self._valve.is_open
+
+    def drain(self) -> None:
+        """Send what it has not had yet, as long as it can take it."""
+        if self._sending or self._left:
+            return  # called from inside of on_next: the loop below goes on
+        self._sending = True
+        log = self._log
+        try:
+            while self._valve.is_open and not self._left:
+                frame = log.next_frame(self.cursor)
+                if frame is None:
+                    break
+                self._send(frame)
+        finally:
+            self._sending = False
+        if self.cursor >= log.position and log.ending is not None:
+            self._end(None)
+
+    def watch(self) -> None:
+        """Begin to count the time in which it takes nothing, if something waits for it."""
+        if self._timer is None and not self._left and not self._valve.is_open:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._log.stall, self._put_out)
+
+    def leave(self) -> None:
+        """Get nothing any more."""
+        if self._left:
+            return
+        self._left = True
+        self._watching.dispose()
+        self._stop_timer()
+        self._log.forget(self)
+
+    def _on_valve(self, is_open: bool) -> None:
+        if not is_open:
+            if self.cursor < self._log.position:
+                self.watch()
+            return
+        self._stop_timer()
+        self.drain()
+        if not self._left:
+            self._log.balance()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _send(self, frame: Frame) -> None:
+        self.cursor = frame.position
+        try:
+            self._observer.on_next(frame)
+        except Exception as error:
+            self.leave()
+            self._report(error)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._left:
+            return
+        self.leave()
+        try:
+            if error is None:
+                self._observer.on_completed()
+            else:
+                self._observer.on_error(error)
+        except Exception as failure:
+            self._report(failure)
+
+    def _put_out(self) -> None:
+        self._timer = None
+        behind = self._log.position - self.cursor
+        self._end(
+            LaggedBehindError(
+                f"nothing was taken for {self._log.stall:g} s, and {behind} events waited"
+            )
+        )
+
+    def _report(self, error: Exception) -> None:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a reader of a stream raised, and is out", "exception": error}
+        )

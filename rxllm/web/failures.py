@@ -1,0 +1,155 @@
+"""What goes wrong with a stream, as a client is told: a code, a message, an HTTP status."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from rxllm import errors
+from rxllm.errors import RxLLMError, deserves
+from rxllm.web.stream_messages import Failed
+
+__all__ = [
+    "DrainingError",
+    "InvalidMessageError",
+    "RefusedError",
+    "StreamNotFoundError",
+    "TooLargeError",
+    "code_of",
+    "failure_message",
+    "status_of",
+    "status_of_message",
+]
+
+
+class TooLargeError(errors.BadRequestError):
+    """A request is above a limit of the server. `field` is what is too long."""
+
+
+class InvalidMessageError(errors.BadRequestError):
+    """A body or a message is no JSON, or not of the form that is asked for."""
+
+
+class RefusedError(RxLLMError):
+    """The server does not serve this client, or not in this way."""
+
+    def __init__(self, code: str, message: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class StreamNotFoundError(RxLLMError, KeyError):
+    """There is no stream of this id, or not any more."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # that of KeyError is the repr
+
+
+class DrainingError(RxLLMError):
+    """The server is being shut down, and takes no new streams."""
+
+
+_STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (TooLargeError, 413),
+    (errors.BadRequestError, 400),
+    (errors.ContextLengthError, 400),
+    (errors.ContentFilteredError, 400),
+    (errors.ModelNotFoundError, 404),
+    (errors.ModelLoadError, 503),
+    (errors.RateLimitError, 429),
+    (errors.PoolFullError, 429),
+    (errors.OverloadedError, 503),
+    (errors.CircuitOpenError, 503),
+    (DrainingError, 503),
+    (StreamNotFoundError, 404),
+    (errors.StreamTimeoutError, 504),
+    (errors.StreamStateError, 409),
+    (errors.LaggedBehindError, 408),
+    # A provider that refuses the key of the server, or fails: not this client's doing.
+    (errors.ProviderError, 502),
+    (errors.StreamError, 502),
+    (errors.QualityError, 502),
+    (errors.AllModelsFailedError, 502),
+)
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status for `error`: 500 for what is no error of `rxllm`."""
+    if isinstance(error, RefusedError) and error.status is not None:
+        return error.status
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
+    return 500
+
+
+def status_of_message(message: Failed) -> int:
+    """The HTTP status for an error that comes as a message.
+
+    >>> status_of_message(Failed(code="rate_limit", message="slow down"))
+    429
+    """
+    return _STATUS_OF_CODE.get(message.code, 500)
+
+
+def _statuses() -> dict[str, int]:
+    named = [getattr(errors, name) for name in errors.__all__] + [TooLargeError, DrainingError]
+    kinds = [it for it in named if isinstance(it, type) and issubclass(it, Exception)]
+    blank = [kind.__new__(kind) for kind in kinds]
+    return {code_of(error): status_of(error) for error in blank}
+
+
+def code_of(error: BaseException) -> str:
+    """The code of an error: the name of its class, `"internal"` if it is none of rxllm's.
+
+    >>> from rxllm.errors import RateLimitError
+    >>> code_of(RateLimitError("slow down")), code_of(ValueError("a bug"))
+    ('rate_limit', 'internal')
+    """
+    if not isinstance(error, RxLLMError):
+        return "internal"
+    if isinstance(error, RefusedError):
+        return error.code
+    name = type(error).__name__.removesuffix("Error")
+    return "failed" if name == "RxLLM" else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+_MAY_PASS: Final = (errors.PoolFullError, errors.CircuitOpenError, DrainingError)
+"""What a client may ask again after, although a pipeline in this process should not."""
+
+
+def failure_message(
+    error: BaseException,
+    stream_id: str | None = None,
+    *,
+    position: int | None = None,
+    partial: str = "",
+) -> Failed:
+    """What a client is told of an error.
+
+    Messages of foreign exceptions are never sent: they may hold anything.
+
+    Args:
+        error: what went wrong.
+        stream_id, position: of the event that says so.
+        partial: what the stream had said, where the error does not know it.
+
+    >>> failure_message(ValueError("no such table: passwords")).message
+    'something went wrong inside of the server'
+    """
+    is_ours = isinstance(error, RxLLMError)
+    may_pass = deserves(error) == "again" or isinstance(error, _MAY_PASS)
+    return Failed(
+        id=stream_id,
+        code=code_of(error),
+        message=str(error) if is_ours else "something went wrong inside of the server",
+        field=getattr(error, "field", None),
+        retryable=may_pass or (isinstance(error, RefusedError) and error.status in (429, 503)),
+        partial=(getattr(error, "partial", "") if is_ours else "") or partial or None,
+        position=position,
+        retry_after=getattr(error, "retry_after", None),
+    )
+
+
+_STATUS_OF_CODE: Final = _statuses()

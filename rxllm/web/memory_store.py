@@ -1,0 +1,127 @@
+"""Streams that are kept in the memory of this process."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from reactivex import Observable
+
+from rxllm import operators as ops
+from rxllm.chunks import Chunk
+from rxllm.errors import StreamStateError
+from rxllm.web.failures import DrainingError, StreamNotFoundError
+from rxllm.web.running_stream import RunningStream, StoreLimits
+from rxllm.web.stream_messages import StreamSummary
+from rxllm.web.stream_store import Begun, Frame
+
+__all__ = ["MemoryStreams"]
+
+
+class MemoryStreams:
+    """A `StreamStore` in this process.
+
+    The streams it is given are `tracked` by `registry` under their ids: the registry pauses and
+    stops them, and shuts them down.
+
+    A stream costs its chunks and a few kilobytes: some 150 bytes an event, up to
+    `limits.stream_events` of them, and their text, up to `limits.stream_characters`; a reader costs
+    a place in it.
+
+    Args:
+        registry: which streams live.
+        limits: how long streams are kept, and what readers may do.
+    """
+
+    def __init__(self, registry: ops.StreamRegistry, limits: StoreLimits) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._streams: dict[str, RunningStream] = {}
+        self._ended: deque[RunningStream] = deque()
+
+    async def begin(
+        self,
+        stream: Observable[Chunk],
+        stream_id: str,
+        *,
+        model: str | None = None,
+        grace: float | None = None,
+        key: str | None = None,
+    ) -> Begun:
+        """As `StreamStore.begin`."""
+        known = self._streams.get(stream_id)
+        if known is not None and key is not None and known.key == key:
+            if known.may_be_joined:
+                return known
+            self._forget(known)
+        if self._registry.refusing:
+            raise DrainingError("the server is being shut down, and takes no new streams")
+        if stream_id in self._streams or any(
+            live.id == stream_id for live in self._registry.active
+        ):
+            raise StreamStateError(f"there is a stream {stream_id!r} already")
+        grace = self._limits.grace if grace is None else grace
+        kept = RunningStream(
+            stream_id,
+            model,
+            grace,
+            key,
+            self._limits,
+            on_ended=self._keep,
+            on_expired=self._forget,
+        )
+        self._streams[stream_id] = kept
+        kept.start(stream, self._registry)
+        return kept
+
+    async def read(self, stream_id: str, after: int = 0) -> Observable[Frame]:
+        """As `StreamStore.read`."""
+        return await self._find(stream_id).read(after)
+
+    async def pause(self, stream_id: str) -> None:
+        """As `StreamStore.pause`."""
+        self._find(stream_id).tracked.pause()
+
+    async def resume(self, stream_id: str) -> None:
+        """As `StreamStore.resume`."""
+        self._find(stream_id).tracked.resume()
+
+    async def cancel(self, stream_id: str) -> None:
+        """As `StreamStore.cancel`."""
+        self._find(stream_id).cancel()
+
+    async def describe(self, stream_id: str) -> StreamSummary:
+        """As `StreamStore.describe`."""
+        return self._find(stream_id).summary
+
+    async def list(self) -> list[StreamSummary]:
+        """As `StreamStore.list`."""
+        return [kept.summary for kept in self._streams.values()]
+
+    async def close(self) -> None:
+        """As `StreamStore.close`."""
+        streams = list(self._streams.values())
+        for kept in streams:
+            kept.cancel()
+        for kept in streams:
+            await kept.scheduler.settle()
+            self._forget(kept)
+
+    def _keep(self, kept: RunningStream) -> None:
+        """Keep a stream that has ended for its time, and not too many."""
+        self._ended.append(kept)
+        while len(self._ended) > self._limits.ended_streams:
+            self._forget(self._ended[0])
+
+    def _forget(self, kept: RunningStream) -> None:
+        """Nobody can find the stream any more; those who read it still can."""
+        kept.stop_timer()
+        if self._streams.get(kept.log.id) is kept:
+            del self._streams[kept.log.id]
+        if kept in self._ended:
+            self._ended.remove(kept)
+
+    def _find(self, stream_id: str) -> RunningStream:
+        kept = self._streams.get(stream_id)
+        if kept is None:
+            raise StreamNotFoundError(f"there is no stream {stream_id!r}, or not any more")
+        return kept

@@ -1,0 +1,1 @@
+"""Streams and answers in the form of OpenAI's chat completions."""

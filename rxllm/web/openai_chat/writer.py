@@ -1,0 +1,217 @@
+"""What a stream says, in the form of OpenAI's answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    FinishReason,
+    Reasoning,
+    Token,
+    ToolCall,
+    Usage,
+    is_restart,
+)
+from rxllm.errors import RestartedStreamError
+from rxllm.result import Result
+from rxllm.web.encoding import to_json
+from rxllm.web.failures import failure_message, status_of_message
+from rxllm.web.openai_chat.types import (
+    CalledFunction,
+    Completion,
+    CompletionCall,
+    CompletionDelta,
+    CompletionEvent,
+    CompletionMessage,
+    OpenAIError,
+    OpenAIErrorBody,
+    OpenAIUsage,
+)
+from rxllm.web.stream_messages import Complete, Failed, StreamChunk
+from rxllm.web.stream_store import Frame
+
+__all__ = ["Collected", "Events", "error_body"]
+
+_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_CODES: Final = {"context_length": "context_length_exceeded"}
+
+
+def error_body(message: Failed, status: int) -> OpenAIErrorBody:
+    """An error as OpenAI tells it."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {
+        "message": message.message,
+        "type": kind,
+        "param": message.field,
+        "code": _CODES.get(message.code, message.code),
+    }
+
+
+class Collected:
+    """What of a whole answer is not in its `Result`: tool calls and reasoning."""
+
+    def __init__(self, answer_id: str, model: str) -> None:
+        self._id = answer_id
+        self._model = model
+        self._calls: dict[int, ToolCall] = {}
+        self._reasoning: list[str] = []
+
+    def add(self, chunk: Chunk) -> None:
+        """Take note of a chunk."""
+        if isinstance(chunk, ToolCall):
+            self._calls[chunk.index] = chunk
+        elif isinstance(chunk, Reasoning):
+            self._reasoning.append(chunk.text)
+        elif isinstance(chunk, Batch):
+            self._reasoning += [part.text for part in chunk.chunks if isinstance(part, Reasoning)]
+        elif is_restart(chunk):
+            self._calls.clear()
+            self._reasoning.clear()
+
+    def whole(self, result: Result) -> Completion:
+        """The answer."""
+        calls = [self._calls[index] for index in sorted(self._calls)]
+        message: CompletionMessage = {
+            "role": "assistant",
+            "content": None if calls and not result.text else result.text,
+            "refusal": None,
+        }
+        if calls:
+            message["tool_calls"] = [_call(call) for call in calls]
+        if self._reasoning:
+            message["reasoning_content"] = "".join(self._reasoning)
+        return {
+            "id": self._id,
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self._model,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": message,
+                    "logprobs": None,
+                    "finish_reason": result.finish_reason or "stop",
+                }
+            ],
+            "usage": _usage(result.usage, result.timings.tokens),
+        }
+
+
+class Events:
+    """Turns what a stream says into the events of one answer.
+
+    An answer that can't go on (an error, a restart, which this form has no word for, a
+    cancellation) ends with an `error` event, for which the SDK raises; `[DONE]` ends a whole one.
+    """
+
+    def __init__(self, answer_id: str, model: str, with_usage: bool) -> None:
+        self._head: CompletionEvent = {
+            "id": answer_id,
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model,
+            "choices": [],
+        }
+        self._with_usage = with_usage
+        self._has_begun = self._has_failed = False
+        self._arguments: dict[int, int] = {}  # of each call: characters that were sent
+
+    def of(self, frame: Frame) -> bytes:
+        """The events for a frame; none is empty."""
+        message = frame.message
+        if self._has_failed:
+            return b""
+        if isinstance(message, Failed):
+            return self._failed(message)
+        if isinstance(message, Complete):
+            return self._complete(message)
+        return b"".join(map(self._of_chunk, _parts(message)))
+
+    def _of_chunk(self, chunk: Chunk) -> bytes:
+        if isinstance(chunk, Token):
+            return self._delta({"content": chunk.text})
+        if isinstance(chunk, Reasoning):
+            return self._delta({"reasoning_content": chunk.text})
+        if isinstance(chunk, ToolCall):
+            return self._tool_call(chunk)
+        if is_restart(chunk) and self._has_begun:
+            error = RestartedStreamError("the answer began again after a part of it was sent")
+            return self._failed(failure_message(error))
+        return b""
+
+    def _tool_call(self, call: ToolCall) -> bytes:
+        sent = self._arguments.get(call.index)
+        self._arguments[call.index] = len(call.arguments)
+        if sent is None:
+            return self._delta({"tool_calls": [_call(call)]})
+        more = call.arguments[sent:]
+        if not more:
+            return b""
+        return self._delta({"tool_calls": [{"index": call.index, "function": {"arguments": more}}]})
+
+    def _complete(self, message: Complete) -> bytes:
+        if message.finish_reason == "cancelled":
+            return self._failed(Failed(code="cancelled", message="the stream was cancelled"))
+        events = [self._delta({}, message.finish_reason or "stop")]
+        if self._with_usage:
+            usage = _usage(message.usage, message.tokens)
+            events.append(_event({**self._head, "usage": usage}))
+        return b"".join([*events, b"data: [DONE]\n\n"])
+
+    def _failed(self, message: Failed) -> bytes:
+        self._has_failed = True
+        return _event(OpenAIError(error=error_body(message, status_of_message(message))))
+
+    def _delta(self, delta: CompletionDelta, finish_reason: FinishReason | None = None) -> bytes:
+        if not self._has_begun:
+            self._has_begun = True
+            delta = {"role": "assistant", **delta}
+        event: CompletionEvent = {
+            **self._head,
+            "choices": [
+                {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+            ],
+        }
+        return _event({**event, "usage": None} if self._with_usage else event)
+
+
+def _parts(message: StreamChunk) -> tuple[Chunk, ...]:
+    """The chunks of a message: joined text is one of text and one of reasoning at most."""
+    chunk = message.chunk
+    if not isinstance(chunk, Batch):
+        return (chunk,)
+    reasoning = "".join([part.text for part in chunk.chunks if isinstance(part, Reasoning)])
+    parts: list[Chunk] = [Reasoning(reasoning)] if reasoning else []
+    return (*parts, Token(chunk.text)) if chunk.text else tuple(parts)
+
+
+def _event(value: object) -> bytes:
+    return b"data: %b\n\n" % to_json(value)
+
+
+def _call(call: ToolCall) -> CompletionCall:
+    function: CalledFunction = {"name": call.name, "arguments": call.arguments}
+    return {"index": call.index, "id": call.id, "type": "function", "function": function}
+
+
+def _usage(usage: Usage | None, tokens: int) -> OpenAIUsage:
+    read = 0 if usage is None else usage.input_tokens
+    written = tokens if usage is None else usage.output_tokens
+    counts: OpenAIUsage = {
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }
+    if usage is not None and usage.cached_tokens is not None:
+        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage is not None and usage.reasoning_tokens is not None:
+        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return counts

@@ -1,0 +1,95 @@
+"""Encoded events, to one client: what `sse` and `ndjson` stand on.
+
+For a server that shares one stream among many clients: encode each event once with
+`_encoding.EventEncoder` (`encoded(stream, encoder)` is an Observable of frames), keep the frames,
+and give each client an Observable of them:
+
+    return await send_frames(request, frames, content_type=EVENT_STREAM)
+
+An item may be one frame or several joined ones: what lies ready is best sent as one. The scheduler
+of the subscription carries a valve, closed while this client is slow. The subscription is disposed
+when the client leaves and when the handler is cancelled. The last frame before `on_completed` has
+to be the terminal one; `on_error` cuts the connection, and is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from reactivex import Observable
+
+from rxllm.web.response_writer import Delivery, check_times
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+__all__ = ["EVENT_STREAM", "NDJSON", "PING", "send_frames"]
+
+EVENT_STREAM: Final = "text/event-stream"
+NDJSON: Final = "application/x-ndjson"
+PING: Final = b": ping\n\n"
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+async def send_frames(
+    request: web.Request,
+    frames: Observable[bytes],
+    *,
+    content_type: str = EVENT_STREAM,
+    headers: Mapping[str, str] | None = None,
+    heartbeat: float | None = 15.0,
+    ping: bytes = PING,
+    max_stall: float = 300.0,
+    on_end: Callable[[Delivery], object] | None = None,
+) -> web.StreamResponse:
+    """Answer `request` with `frames`, as they come.
+
+    - Sends the headers, and subscribes then. Completion: returns the finished response.
+    - Error: raised when what came before it is written, so that aiohttp cuts the connection: the
+      client sees no clean end.
+    - The client leaves: the frames are disposed at once, and the response is returned, for which
+      aiohttp has no more use. A slow client is given up in the same way, after `max_stall`, or when
+      4 MiB wait for it of frames that came in spite of the closed valve.
+    - Cancelling the handler disposes the frames, and waits for their clean-up.
+    - Demand: holds the frames while the client is slow. What comes closely together is written in
+      one call.
+
+    Args:
+        request: of any aiohttp application.
+        frames: events as they go out, see above.
+        content_type: of the response.
+        headers: more of them; `Cache-Control: no-store` and `X-Accel-Buffering: no` are there.
+        heartbeat: seconds of silence after which `ping` is sent; None: it never is.
+        ping: what says that the connection lives.
+        max_stall: seconds that a client may take nothing of what waits for it.
+        on_end: called at the end with what became of it: `left`, `error`.
+
+    Raises:
+        ValueError: a time is not above 0.
+    """
+    from aiohttp import web
+
+    check_times(heartbeat, max_stall)
+    response = web.StreamResponse(headers={**_HEADERS, **(headers or {})})
+    if "Content-Type" not in response.headers:
+        response.headers["Content-Type"] = content_type
+
+    def write(gathered: list[bytes]) -> Coroutine[Any, Any, None]:
+        return response.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+
+    with suppress(ConnectionError):  # it has left, as the delivery finds
+        await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    delivery = Delivery(
+        request.transport, write, heartbeat=heartbeat, ping=ping, max_stall=max_stall
+    )
+    await delivery.run(frames)
+    if on_end is not None:
+        on_end(delivery)
+    if delivery.error is not None and not delivery.left:
+        raise delivery.error
+    return response

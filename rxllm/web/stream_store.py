@@ -1,0 +1,151 @@
+"""What holds the streams of a server, so that they outlive their connections.
+
+`StreamStore` is the whole of what the endpoints need. `rxllm.web.memory_store.MemoryStreams` keeps
+everything in this process; a store that several servers share can take its place.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import msgspec
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.web.encoding import sse_event, to_json
+from rxllm.web.failures import StreamNotFoundError
+from rxllm.web.stream_messages import Complete, Failed, StreamChunk, StreamSummary
+
+__all__ = ["Begun", "Frame", "StreamNotFoundError", "StreamStore"]
+
+
+_EVENTS: Final = {StreamChunk: "chunk", Complete: "complete", Failed: "error"}
+
+
+class Frame:
+    """One event of a stream, encoded once for all who read it.
+
+    Attributes:
+        position: counts the events of a stream from 1. After a frame with this position a reader
+            has had everything up to it: a joined frame bears the position of its last event.
+        message: what it says. A `Complete` here has the whole text.
+        data: the message as one line of JSON, without a newline; `Complete` without its text.
+        event: `"chunk"`, `"complete"` or `"error"`.
+    """
+
+    __slots__ = ("_sse", "data", "event", "message", "position")
+
+    def __init__(self, position: int, message: StreamChunk | Complete | Failed) -> None:
+        self.position = position
+        self.message = message
+        self.event = _EVENTS[type(message)]
+        if isinstance(message, Complete):
+            message = msgspec.structs.replace(message, text=None)
+        self.data = to_json(message)
+        self._sse: bytes | None = None
+
+    @property
+    def sse(self) -> bytes:
+        """As a server-sent event, the empty line at its end included."""
+        if self._sse is None:
+            self._sse = sse_event(self.event, self.position, self.data)
+        return self._sse
+
+    @property
+    def is_last(self) -> bool:
+        """True for `complete` and `error`."""
+        return not isinstance(self.message, StreamChunk)
+
+
+class Begun(Protocol):
+    """A stream for whoever began it. It can be read even if the store has forgotten it since."""
+
+    async def first(self) -> Frame:
+        """The first event that is no notice, as soon as it is there. The stream waits after it for
+        its first reader.
+
+        So a failure to begin, be it after retries, can be told in another way than as an event.
+        """
+        ...
+
+    async def read(self, after: int = 0) -> Observable[Frame]:
+        """As `StreamStore.read`."""
+        ...
+
+    def abandon(self) -> None:
+        """Who began it has gone, and will not come back: end it, unless others read it."""
+        ...
+
+
+class StreamStore(Protocol):
+    """Runs streams, keeps what they say, and lets any number of readers read it.
+
+    Every method that takes an id raises `StreamNotFoundError` if there is no such stream.
+    """
+
+    async def begin(
+        self,
+        stream: Observable[Chunk],
+        stream_id: str,
+        *,
+        model: str | None = None,
+        grace: float | None = None,
+        key: str | None = None,
+    ) -> Begun:
+        """Subscribe to `stream` now, and keep what it says.
+
+        Where a stream of this id is kept that was begun with the same `key`, and lives or has
+        completed, it is that one: a client whose connection was cut asks for it again. None is no
+        key.
+
+        It goes on without a reader for `grace` seconds (those of the store if None), from now or
+        from the last one's leaving, and is then cancelled.
+
+        Raises:
+            StreamStateError: another stream of this id is kept, or the store is being shut down.
+            PoolFullError: too many streams live.
+        """
+        ...
+
+    async def read(self, stream_id: str, after: int = 0) -> Observable[Frame]:
+        """What the stream said after this position, and what it says from now on.
+
+        The Observable is subscribed to once for each reader, which has its own demand. What a
+        reader has missed comes in few frames: text is joined, which loses where tokens began, and
+        what was taken back is left out. Its last frame is a `complete` or an `error`; then it
+        completes. It fails only with a `LaggedBehindError`: for `reader_stall` seconds the reader
+        could take nothing.
+        """
+        ...
+
+    async def pause(self, stream_id: str) -> None:
+        """Hold the stream for all readers.
+
+        Raises:
+            StreamStateError: it has ended.
+        """
+        ...
+
+    async def resume(self, stream_id: str) -> None:
+        """Let the stream go on.
+
+        Raises:
+            StreamStateError: it has ended.
+        """
+        ...
+
+    async def cancel(self, stream_id: str) -> None:
+        """End the stream with `End("cancelled")`; one that has ended is left as it is."""
+        ...
+
+    async def describe(self, stream_id: str) -> StreamSummary:
+        """What is known of the stream now."""
+        ...
+
+    async def list(self) -> list[StreamSummary]:
+        """All streams that are kept, in the order of their beginnings."""
+        ...
+
+    async def close(self) -> None:
+        """Cancel what lives, let readers see the end, and forget everything."""
+        ...

@@ -1,0 +1,479 @@
+"""`Router`: a model made of models (rows A11, F4, J9)."""
+
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+from reactivex import Observable
+
+import rxllm
+from rxllm import Router, Settings
+from rxllm.chunks import Chunk, End, Notice, Start, Token, ToolCall, Usage, text_of
+from rxllm.errors import (
+    AllModelsFailedError,
+    AuthenticationError,
+    BadRequestError,
+    CircuitOpenError,
+    RateLimitError,
+    ServerError,
+    TotalTimeoutError,
+)
+from rxllm.models.scripted import ScriptedModel
+from rxllm.operators import CircuitBreaker, Price, Prices
+from rxllm.requests import ModelInfo, Prompt
+from rxllm.router.strategies import (
+    Candidate,
+    balanced,
+    cheapest_first,
+    fastest_first,
+    quality_first,
+)
+from rxllm.stream import Stream
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+
+ONCE = Settings(attempts=1)
+
+
+def candidate(position: int, **fields: Any) -> Candidate:
+    info = ModelInfo(id=f"model-{position}", provider=fields.pop("provider", "openai"))
+    return Candidate(info=info, position=position, **fields)
+
+
+def positions(candidates: Any) -> list[int]:
+    return [each.position for each in candidates]
+
+
+def asked(marbles: Marbles, stream: Observable[Chunk], until: float = 999) -> tuple[list[str], str]:
+    """The models that answered, in their order, and the text."""
+    events = [event for _, event in marbles.run(stream, until=until)]
+    models = [event.model for event in events if isinstance(event, Start)]
+    return models, "".join(map(text_of, events))
+
+
+def named(name: str, *scripts: Any, delay: float = 1.0) -> ScriptedModel:
+    return ScriptedModel(*(scripts or ("Hello",)), name=name, delay=delay)
+
+
+class Able(ScriptedModel):
+    """A model that can't take a seed."""
+
+    def stream(self, prompt: Prompt, **options: Any) -> Stream[Chunk]:
+        request = super().stream(prompt, **options)
+        if getattr(prompt, "seed", None) is not None:
+            raise BadRequestError("this model knows no seed")
+        return request
+
+
+class Long(ScriptedModel):
+    """A model with a context of some tokens."""
+
+    def __init__(self, context_length: int | None) -> None:
+        super().__init__("Hello")
+        self._context_length = context_length
+
+    @property
+    def info(self) -> ModelInfo:
+        return msgspec.structs.replace(super().info, context_length=self._context_length)
+
+
+def test_quality_is_the_order_given() -> None:
+    fast = candidate(1, first_token=0.1, tokens_per_second=1000.0)
+    assert positions(quality_first([fast, candidate(0, error_rate=0.9)])) == [0, 1]
+
+
+def test_speed_is_the_time_of_an_answer_and_what_is_not_measured_comes_first() -> None:
+    quick_to_start = candidate(0, first_token=0.1, tokens_per_second=10.0)
+    quick = candidate(1, first_token=2.0, tokens_per_second=100.0)
+    assert positions(fastest_first([quick_to_start, quick, candidate(2)])) == [2, 1, 0]
+
+
+def test_a_model_that_has_only_failed_comes_last_and_one_that_always_fails_too() -> None:
+    failed, good = candidate(0, error_rate=0.3), candidate(1, first_token=30.0)
+    assert positions(fastest_first([failed, good])) == [1, 0]
+    for rate in (0.9999, 1.0):
+        quick = candidate(0, first_token=0.1, error_rate=rate)
+        assert positions(fastest_first([quick, good])) == [1, 0]
+
+
+def test_a_model_that_fails_half_the_time_is_half_as_fast() -> None:
+    failing = candidate(0, first_token=1.0, tokens_per_second=100.0, error_rate=0.5)
+    steady = candidate(1, first_token=1.0, tokens_per_second=50.0)
+    assert positions(fastest_first([failing, steady])) == [1, 0]
+
+
+def test_cost_asks_local_models_first_and_unknown_prices_last() -> None:
+    candidates = [
+        candidate(0),
+        candidate(1, price=10.0),
+        candidate(2, price=0.5),
+        candidate(3, provider="tiny"),
+    ]
+    assert positions(cheapest_first(candidates)) == [3, 2, 1, 0]
+
+
+def test_balanced_is_best_on_the_whole() -> None:
+    best_but_slow = candidate(0, price=10.0, first_token=9.0, tokens_per_second=10.0)
+    good_at_all = candidate(1, price=1.0, first_token=0.5, tokens_per_second=100.0)
+    worst = candidate(2, price=1.1, first_token=0.6, tokens_per_second=90.0)
+    assert positions(balanced([best_but_slow, good_at_all, worst])) == [1, 0, 2]
+
+
+def test_balanced_leaves_a_model_that_fails() -> None:
+    assert positions(balanced([candidate(0, error_rate=0.9), candidate(1)])) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "model"), [("quality", "large"), ("speed", "quick"), ("cost", "tiny")]
+)
+def test_each_strategy_asks_another_model_first(strategy: Any, model: str) -> None:
+    """F4: strategy was dropped, so all tries were the same."""
+    prices = Prices(date(2026, 1, 1), {"large": Price(9, 9), "quick": Price(5, 5)})
+    models = [named("large", delay=5), named("quick", delay=0.1), named("tiny", delay=2)]
+    turns = iter(range(3))
+    router = Router(models, lambda candidates: [candidates[next(turns)]], prices=prices)
+    marbles = Marbles()
+    for turn in range(3):
+        marbles.run(router.stream("Hi"), until=100.0 * (turn + 1))  # each is measured once
+    assert asked(marbles, router.stream("Hi", strategy=strategy))[0] == [model]
+
+
+def test_a_failure_that_may_pass_is_retried_and_then_the_next_model_is_asked() -> None:
+    large, small = named("large", [ServerError("down")]), named("small")
+    marbles = Marbles()
+    router = Router([large, small], "quality", settings=Settings(attempts=2))
+    events = [event for _, event in marbles.run(router.stream("Hi"))]
+    assert [event.kind for event in events if isinstance(event, Notice)] == ["retry", "fallback"]
+    assert [event.model for event in events if isinstance(event, Start)][-1] == "small"
+    assert (len(large.requests), len(small.requests)) == (2, 1)
+    assert events[-1] is COMPLETED
+
+
+def test_it_learns_from_what_it_measures() -> None:
+    marbles = Marbles()
+    model = named("a", ["one", "two", "three"], delay=2)
+    router = Router([model], "speed")
+    marbles.run(router.stream("Hi"), until=50)
+    [known] = router.candidates
+    assert (known.first_token, known.tokens_per_second, known.error_rate) == (2.0, 0.5, 0.0)
+    assert known.streams == 1
+
+
+@pytest.mark.parametrize("bad", [[RateLimitError("no")], [AuthenticationError("no")], [99.0], []])
+def test_under_speed_a_model_that_never_answers_is_not_asked_for_ever(bad: list[Any]) -> None:
+    failing = ScriptedModel(bad, name="bad")
+    good = ScriptedModel(["a", "b"], name="good", delay=1)
+    marbles, router = Marbles(), Router([failing, good], "speed", settings=ONCE)
+    answered = [asked(marbles, router.stream("Hi"), until=30 * turn)[1] for turn in range(1, 6)]
+    assert answered == ["ab"] * 5
+    assert len(failing.requests) == 1
+
+
+def test_who_leaves_before_the_first_token_has_waited_for_it() -> None:
+    marbles, silent = Marbles(), named("silent", [99.0], delay=0)
+    router = Router([silent, named("good", ["a", "b"])], "speed")
+    recording = marbles.subscribe(router.stream("Hi"))
+    marbles.advance_to(5)
+    recording.dispose()
+    assert router.candidates[0].first_token == 5.0
+    assert [asked(marbles, router.stream("Hi"), until=20 * n)[0] for n in (1, 2)] == [["good"]] * 2
+
+
+def test_a_fault_of_the_request_leaves_a_model_to_be_measured() -> None:
+    marbles, model = Marbles(), named("a", [BadRequestError("no")], "Hello")
+    router = Router([model, named("b")], "speed")
+    marbles.run(router.stream("Hi"), until=10)
+    assert asked(marbles, router.stream("Hi"), until=20)[0] == ["a"]
+
+
+def test_a_tool_call_is_measured_by_its_time() -> None:
+    model = named("a", [ToolCall("1", "weather", complete=True)], delay=3)
+    router = Router([model])
+    Marbles().run(router.stream("Hi"))
+    assert router.candidates[0].seconds == 3.0
+
+
+def test_an_answer_in_one_piece_has_taken_all_its_time() -> None:
+    usage = Usage(output_tokens=20)
+    model = ScriptedModel("all at once", name="lump", delay=5, usage=usage)
+    router = Router([model])
+    Marbles().run(router.stream("Hi"))
+    assert (router.candidates[0].first_token, router.candidates[0].tokens_per_second) == (5.0, 4.0)
+
+
+def test_the_time_of_a_paused_subscriber_is_not_that_of_the_model() -> None:
+    marbles = Marbles()
+    router = Router([named("a", ["a", "b", "c"], delay=2)])
+    marbles.valve.close()
+    marbles.at(50, marbles.valve.open)
+    assert marbles.run(router.stream("Hi"), until=90)[-1] == (56.0, COMPLETED)
+    [known] = router.candidates
+    assert (known.first_token, known.tokens_per_second) == (2.0, 0.5)
+    assert marbles.valve._callbacks == {}
+
+
+def test_nor_is_a_pause_between_tokens() -> None:
+    marbles = Marbles()
+    router = Router([named("a", ["a", "b", "c"], delay=2)])
+    marbles.at(4, marbles.valve.close)
+    marbles.at(60, marbles.valve.open)
+    assert marbles.run(router.stream("Hi"), until=90)[-1] == (62.0, COMPLETED)
+    [known] = router.candidates
+    assert (known.first_token, known.tokens_per_second) == (2.0, 0.5)
+
+
+def test_the_faster_model_is_asked_once_both_were_measured() -> None:
+    marbles = Marbles()
+    router = Router([named("slow", delay=3), named("fast", delay=1)], "speed")
+    answered = [asked(marbles, router.stream("Hi"), until=10 * turn)[0] for turn in range(1, 5)]
+    assert answered == [["slow"], ["fast"], ["fast"], ["fast"]]
+
+
+def test_an_open_circuit_is_passed_over_until_its_probe() -> None:
+    large = named("large", [ServerError("down")], "Hello again")
+    router = Router(
+        [large, named("small")],
+        "quality",
+        settings=ONCE,
+        breaker_of=lambda: CircuitBreaker(failures=1, reset_after=60),
+    )
+    marbles = Marbles()
+    assert asked(marbles, router.stream("Hi"), until=10)[0] == ["large", "small"]
+    assert asked(marbles, router.stream("Hi"), until=20)[0] == ["small"]
+    assert asked(marbles, router.stream("Hi"), until=90) == (["small"], "Hello")
+    assert asked(marbles, router.stream("Hi"), until=200) == (["large"], "Hello again")
+
+
+def test_if_all_circuits_are_open_all_are_told() -> None:
+    router = Router(
+        [named("only", [ServerError("down")])],
+        settings=ONCE,
+        breaker_of=lambda: CircuitBreaker(failures=1),
+    )
+    marbles = Marbles()
+    marbles.run(router.stream("Hi"), until=10)
+    failure = marbles.run(router.stream("Hi"), until=20)[-1][1]
+    assert isinstance(failure, AllModelsFailedError)
+    assert isinstance(failure.errors[0], CircuitOpenError)
+    assert isinstance(failure.errors[0].__cause__, ServerError)
+
+
+def test_a_circuit_that_opens_hides_no_error_and_nobody_waits_to_hear_of_it() -> None:
+    errors = [ServerError("the real cause"), ServerError("other")]
+    models = [named(str(number), [error]) for number, error in enumerate(errors)]
+    router = Router(
+        models,
+        "quality",
+        settings=Settings(attempts=3),
+        breaker_of=lambda: CircuitBreaker(failures=2),
+    )
+    events = [event for _, event in Marbles().run(router.stream("Hi"))]
+    assert list(map(repr, events[-1].errors)) == list(map(repr, errors))
+    assert [event.kind for event in events if isinstance(event, Notice)] == [
+        "retry", "fallback", "retry",
+    ]  # fmt: skip
+    assert [len(model.requests) for model in models] == [2, 2]
+
+
+def test_if_all_fail_every_error_is_there() -> None:
+    errors = [ServerError("one"), ServerError("two")]
+    models = [named(str(number), [error]) for number, error in enumerate(errors)]
+    last = Marbles().run(Router(models, "quality", settings=ONCE).stream("Hi"))[-1][1]
+    assert isinstance(last, AllModelsFailedError)
+    assert list(last.errors) == errors
+
+
+def test_one_model_that_fails_is_all_of_them() -> None:
+    error = ServerError("down")
+    last = Marbles().run(Router([named("a", [error])], settings=ONCE).stream("Hi"))[-1][1]
+    assert (type(last), last.errors, last.__cause__) == (AllModelsFailedError, (error,), error)
+
+
+def test_an_answer_that_says_nothing_has_failed() -> None:
+    empty = named("empty", [])
+    router = Router([empty, named("other")], "quality", settings=Settings(attempts=2))
+    assert asked(Marbles(), router.stream("Hi"))[1] == "Hello"
+    assert len(empty.requests) == 2
+    assert router.candidates[0].error_rate > 0.5
+
+
+def heard_of(router: Router) -> list[Any]:
+    """Texts and restarts, and the error."""
+    events = [event for _, event in Marbles().run(router.stream("Hi"))]
+    kept = [
+        event
+        for event in events
+        if text_of(event) or isinstance(event, Exception) or event == Notice("restart")
+    ]
+    return [text_of(event) or event for event in kept]
+
+
+LOST: list[Any] = ["Once ", ConnectionResetError("cut")]
+
+
+@pytest.mark.parametrize(
+    ("after_output", "heard"),
+    [
+        ("restart", ["Once ", Notice("restart"), "Once upon"]),
+        ("replay", ["Once ", "upon"]),
+        (lambda partial: ScriptedModel(["upon"]).stream(partial), ["Once ", "upon"]),
+    ],
+)
+def test_f10_after_output_asks_the_same_model_again_and_then_the_next(
+    after_output: Any, heard: list[Any]
+) -> None:
+    one = Router([named("a", LOST, "Once upon")], after_output=after_output)
+    assert heard_of(one) == heard
+    two = [named("a", LOST), named("b", "Once upon")]
+    assert heard_of(Router(two, "quality", settings=ONCE, after_output=after_output)) == heard
+
+
+def test_f10_by_default_a_failure_after_output_is_the_error() -> None:
+    text, error = heard_of(Router([named("a", LOST), named("b")], "quality"))
+    assert (text, type(error), error.partial) == ("Once ", ConnectionResetError, "Once ")
+
+
+def test_or_an_apology_ends_it() -> None:
+    router = Router([named("a", [ServerError("down")])], settings=ONCE, apology="Sorry.")
+    assert asked(Marbles(), router.stream("Hi"))[1] == "Sorry."
+
+
+def test_a_fault_of_the_request_counts_for_nothing() -> None:
+    model = named("a", [BadRequestError("no such tool")])
+    router = Router([model, named("b")], "quality")
+    events = Marbles().run(router.stream("Hi"))
+    assert isinstance(events[-1][1], BadRequestError)
+    assert router.candidates[0].error_rate == 0.0
+
+
+def test_a_failure_counts_and_success_makes_up_for_it() -> None:
+    marbles = Marbles()
+    router = Router([named("a", [ServerError("down")], "Hi")], settings=ONCE)
+    marbles.run(router.stream("Hi"), until=10)
+    assert router.candidates[0].error_rate == pytest.approx(0.3)
+    marbles.run(router.stream("Hi"), until=20)
+    assert router.candidates[0].error_rate == pytest.approx(0.21)
+
+
+def test_a_model_that_cannot_take_the_request_is_passed_over() -> None:
+    able, other = Able("no", name="able"), named("other")
+    assert asked(Marbles(), Router([able, other], "quality").stream("Hi", seed=1))[0] == ["other"]
+    with pytest.raises(BadRequestError, match="seed"):
+        Router([able]).stream("Hi", seed=1)
+
+
+def test_a_strategy_of_ones_own_orders_and_leaves_out() -> None:
+    def only_the_last(candidates: Any) -> Any:
+        return candidates[-1:]
+
+    router = Router([named("a"), named("b")], only_the_last)
+    assert asked(Marbles(), router.stream("Hi"))[0] == ["b"]
+
+
+def test_a_strategy_that_leaves_nothing_or_fails_is_the_error_of_the_stream() -> None:
+    def broken(_: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    for strategy, error in ((broken, RuntimeError), (lambda _: [], BadRequestError)):
+        events = Marbles().run(Router([named("a")], strategy).stream("Hi"))
+        assert [type(event) for _, event in events] == [error]
+
+
+def test_a_silent_model_is_left_for_the_next() -> None:
+    marbles = Marbles()
+    silent, other = named("silent", ["late"], delay=60), named("other")
+    events = marbles.run(Router([silent, other], "quality").stream("Hi"))
+    assert (10.0, Start) in [(time, type(event)) for time, event in events]
+    assert silent.cancelled == 1
+
+
+def test_leaving_stops_the_model_and_leaves_nothing_behind() -> None:
+    model = ScriptedModel("one two three", by="word", delay=1, name="a")
+
+    async def main() -> None:
+        async with no_leaks():
+            stream = Router([model, named("b")], "quality").stream("Hi")
+            async for chunk in rxllm.to_async(stream):
+                if isinstance(chunk, Token):
+                    break
+
+    run_virtual(main())
+    assert (model.active, model.cancelled) == (0, 1)
+
+
+def test_demand_passes_through() -> None:
+    marbles = Marbles()
+    marbles.valve.close()
+    model = named("a", "one two three", delay=1)
+    assert Token("one two three") not in [
+        event for _, event in marbles.run(Router([model]).stream("Hi"), until=5)
+    ]
+
+
+def test_names_are_models_and_it_tells_what_its_models_can_do() -> None:
+    router = Router(["scripted/Hello there", "tiny"])
+    assert router.info.provider == "router"
+    assert "seed" in router.info.capabilities
+    assert isinstance(router, rxllm.Model)
+    assert [each.info.provider for each in router.candidates] == ["scripted", "tiny"]
+
+
+def test_its_context_is_the_longest_of_its_models() -> None:
+    def context(*lengths: int | None) -> int | None:
+        return Router([Long(length) for length in lengths]).info.context_length
+
+    assert context(1000, None, 8000, 200) == 8000
+    assert context(None, None) is None
+
+
+def test_by_default_an_answer_may_take_600_seconds() -> None:
+    script: list[Any] = [4.0, "a"] * 200
+    router = Router([ScriptedModel(script)])
+    time, event = Marbles().run(router.stream("Hi"), until=5000)[-1]
+    assert (time, type(event)) == (600.0, TotalTimeoutError)
+
+
+def test_a_router_is_a_model_for_another_router() -> None:
+    inner = Router([named("a", [ServerError("down")])], settings=ONCE)
+    inner = Router([inner, named("c", [ServerError("down too")])], "quality", settings=ONCE)
+    models, text = asked(
+        Marbles(), Router([inner, named("b")], "quality", settings=ONCE).stream("Hi")
+    )
+    assert (models, text) == (["a", "c", "b"], "Hello")
+
+
+def test_end_comes_once() -> None:
+    events = Marbles().run(Router([named("a"), named("b")]).stream("Hi"))
+    assert [event for _, event in events if isinstance(event, End)] == [End("stop")]
+
+
+@pytest.mark.parametrize(
+    "bad", [[], "tiny", b"tiny", ["no/such/provider"], [5], {"tiny": 1}, None, [ScriptedModel]]
+)
+def test_bad_models_are_refused_at_the_call(bad: Any) -> None:
+    with pytest.raises(BadRequestError):
+        Router(bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        ({"after_output": "maybe"}, ValueError),
+        ({"apology": ""}, ValueError),
+        ({"apology": 5}, TypeError),
+        ({"settings": 3}, TypeError),
+        ({"prices": {}}, TypeError),
+        ({"breaker_of": 5}, TypeError),
+        ({"breaker_of": lambda: 5}, TypeError),
+    ],
+)
+def test_other_bad_arguments_are_refused_at_the_call(bad: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=next(iter(bad))):
+        Router(["tiny"], **bad)
+
+
+def test_a_bad_strategy_is_refused_at_the_call() -> None:
+    with pytest.raises(BadRequestError, match="quality"):
+        Router(["tiny"], "fancy")  # type: ignore[arg-type]
+    with pytest.raises(BadRequestError, match="empty"):
+        Router(["tiny"]).stream("")

@@ -1,0 +1,77 @@
+"""`begin`: coroutines that mostly need not wait."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rxllm.testing import no_leaks
+from rxllm.web.start import begin
+
+
+async def test_what_need_not_wait_is_done_at_once_and_without_a_task() -> None:
+    done = []
+
+    async def work() -> None:
+        done.append(1)
+
+    assert begin(work()) is None
+    assert done == [1]
+
+
+async def test_what_waits_goes_on_in_a_task() -> None:
+    loop = asyncio.get_running_loop()
+    first, second = loop.create_future(), loop.create_future()
+    seen = []
+
+    async def work() -> None:
+        seen.append(await first)
+        await asyncio.sleep(0)
+        seen.append(await second)
+
+    async with no_leaks():
+        rest = begin(work())
+        assert rest is not None
+        first.set_result("a")
+        second.set_result("b")
+        await rest
+    assert seen == ["a", "b"]
+
+
+async def test_errors_are_raised_where_they_come() -> None:
+    failing = asyncio.get_running_loop().create_future()
+
+    async def at_once() -> None:
+        raise ConnectionResetError
+
+    async def later() -> None:
+        await failing
+
+    with pytest.raises(ConnectionResetError):
+        begin(at_once())
+    rest = begin(later())
+    assert rest is not None
+    failing.set_exception(BrokenPipeError())
+    with pytest.raises(BrokenPipeError):
+        await rest
+
+
+async def test_cancelling_one_that_waits_harms_no_other_that_waits_for_the_same() -> None:
+    shared = asyncio.get_running_loop().create_future()
+    left = []
+
+    async def work() -> None:
+        try:
+            await shared
+        finally:
+            left.append("clean")
+
+    rest = begin(work())
+    assert rest is not None
+    await asyncio.sleep(0)
+    rest.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rest
+    assert left == ["clean"]
+    assert not shared.cancelled()

@@ -1,0 +1,525 @@
+"""What holds the streams (rows G1, B2): no gap, no repeat, and slow readers that cost nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import reactivex as rx
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex.subject import Subject
+
+from rxllm import operators as ops
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Json,
+    Notice,
+    Progress,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+    is_restart,
+    text_of,
+)
+from rxllm.errors import LaggedBehindError, RateLimitError, StreamStateError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server.limits import Limits
+from rxllm.server.messages import Complete, Failed, StreamChunk
+from rxllm.testing import no_leaks, run_virtual
+from rxllm.valve import StreamScheduler, Valve
+from rxllm.web.event_log import EventLog
+from rxllm.web.failures import DrainingError, StreamNotFoundError
+from rxllm.web.memory_store import MemoryStreams
+from rxllm.web.stream_store import Frame
+
+CHUNKS = st.one_of(
+    st.text(max_size=3).map(Token),
+    st.text(max_size=3).map(Reasoning),
+    st.text(max_size=3).map(lambda text: Batch((Token(text),), text)),
+    st.just(Progress(1, 0.5)),
+    st.just(Notice("retry")),
+    st.just(Notice("restart")),
+    st.integers(0, 2).map(lambda n: ToolCall("c", "f", "x" * n, complete=n == 2)),
+    st.booleans().map(lambda whole: Json([1], complete=whole)),
+)
+
+
+def log_of(*chunks: Chunk, ended: bool = True) -> EventLog:
+    log = EventLog("s", 4, 30.0, lambda count: None)
+    for chunk in chunks:
+        log.append(chunk)
+    if ended:
+        log.end(Complete(id="s", tokens=0, seconds=0.0))
+    return log
+
+
+def frames_of(log: EventLog, after: int = 0) -> list[Frame]:
+    """All that a reader gets who has had everything up to `after`."""
+    frames: list[Frame] = []
+    while (frame := log.next_frame(after)) is not None:
+        frames.append(frame)
+        after = frame.position
+    return frames
+
+
+def chunks_of(frames: list[Frame]) -> list[Chunk]:
+    return [each.message.chunk for each in frames if isinstance(each.message, StreamChunk)]
+
+
+def said_by(chunks: list[Chunk]) -> list[tuple[type[Chunk], str]]:
+    """The text and the reasoning since the last restart, joined where they follow each other."""
+    said: list[tuple[type[Chunk], str]] = []
+    for chunk in chunks:
+        if is_restart(chunk):
+            said.clear()
+        for piece in chunk.chunks if isinstance(chunk, Batch) else (chunk,):
+            if not isinstance(piece, Token | Reasoning):
+                continue
+            if said and said[-1][0] is type(piece):
+                said[-1] = type(piece), said[-1][1] + piece.text
+            elif piece.text:
+                said.append((type(piece), piece.text))
+    return said
+
+
+@given(st.lists(CHUNKS, max_size=30), st.data())
+def test_however_often_a_reader_comes_back_it_has_read_the_same(
+    chunks: list[Chunk], data: st.DataObject
+) -> None:
+    log = log_of(*chunks)
+    position, got = 0, list[Frame]()
+    while position < log.position:
+        frames = frames_of(log, position)
+        assert frames[-1].position == log.position
+        taken = frames[: data.draw(st.integers(1, len(frames)))]
+        got += taken
+        position = taken[-1].position
+    positions = [frame.position for frame in got]
+    assert positions == sorted(set(positions))
+    assert got[-1].is_last
+    assert said_by(chunks_of(got)) == said_by(chunks)
+    kept = [chunk for chunk in chunks_of(got) if isinstance(chunk, Notice)]
+    assert kept == [chunk for chunk in chunks if isinstance(chunk, Notice)]
+
+
+def test_a_snapshot_is_short_however_long_the_text() -> None:
+    said: list[Chunk] = [Token("x"), Progress(1, 0.1)]
+    log = log_of(Start("r", "m"), *said * 1000, ended=False)
+    start, text, progress = frames_of(log)
+    assert (start.position, text.position, progress.position) == (1, 2000, 2001)
+    assert chunks_of([text]) == [Token("x" * 1000)]
+
+
+def test_what_is_joined_keeps_what_pieces_say_of_their_own() -> None:
+    sure, word = Token("c", 0.9), Token("d", number=1)
+    log = log_of(
+        Token("a"), Token("b"), sure, word, Reasoning("e"), Reasoning("f"), Token("g"), ended=False
+    )
+    assert chunks_of(frames_of(log)) == [
+        Batch((Token("ab"), sure, word, Reasoning("ef"), Token("g")), "abcdg")
+    ]
+
+
+def test_a_snapshot_of_a_long_text_comes_in_pieces() -> None:
+    """One who never reads would else be sent all of it in one turn of the loop."""
+    log = log_of(ended=False)
+    for _ in range(1000):
+        log.append(Token("x" * 100), 100)
+    frames = frames_of(log)
+    assert max(len(frame.data) for frame in frames) < 20_000
+    assert "".join(text_of(chunk) for chunk in chunks_of(frames)) == "x" * 100_000
+
+
+def test_what_a_restart_takes_back_is_not_held() -> None:
+    log = log_of(Start("r", "m"), ended=False)
+    for text in ("old ", "text"):
+        log.append(Token(text), 4)
+    log.append(Notice("restart"))
+    log.append(Token("new"), 3)
+    assert log.size == 3
+    assert chunks_of(frames_of(log)) == [Start("r", "m"), Notice("restart"), Token("new")]
+    assert chunks_of(frames_of(log, 2)) == [Notice("restart"), Token("new")]
+
+
+def test_a_restart_of_everything_takes_the_states_of_merged_sources_back_once() -> None:
+    log = log_of(ended=False)
+    for source in ("left", "right"):
+        log.append(ToolCall("c", "f", "xxx", source=source), 3)
+    log.append(Notice("restart"))
+    for source in ("left", "right"):
+        log.append(ToolCall("c", "f", "y", source=source), 1)
+    assert log.size == 2
+    assert [each.source for each in chunks_of(frames_of(log))] == [None, "left", "right"]
+
+
+def test_a_restart_of_one_source_leaves_the_states_of_the_others() -> None:
+    log = log_of(ended=False)
+    for source in ("left", "right"):
+        log.append(ToolCall("c", "f", "xxx", source=source), 3)
+    log.append(Notice("restart", source="left"))
+    log.append(ToolCall("c", "f", "y", source="left"), 1)
+    assert log.size == 4
+    log.append(ToolCall("c", "f", "yy", source="right"), 2)
+    assert log.size == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "has_begun"),
+    [
+        (Start("r", "m"), True),
+        (Usage(1, 2), True),
+        (Progress(1, 0.5), True),
+        (Notice("retry"), False),
+        (Token("a"), False),
+        (ToolCall("c", "f", "x"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_stream_has_begun_as_long_as_something_outlives_its_restarts(
+    first: Chunk, has_begun: bool
+) -> None:
+    log = log_of(first, Token("b"), ended=False)
+    assert log.begun.is_set()
+    log.append(Notice("restart"))
+    assert log.begun.is_set() is has_begun
+    log.append(Token("c"))
+    assert log.begun.is_set()
+
+
+def test_an_event_is_encoded_once_for_all_readers() -> None:
+    async def main() -> None:
+        log = log_of(ended=False)
+        got: list[list[Frame]] = [[], []]
+        for each in got:
+            log.read(0).subscribe(each.append, scheduler=scheduler())
+        log.append(Token("a"))
+        log.end(Complete(id="s", tokens=1, seconds=0.0))
+        first, second = got
+        assert [frame.position for frame in first] == [1, 2]
+        assert all(one is other for one, other in zip(first, second, strict=True))
+
+    run_virtual(main())
+
+
+def test_g1_a_reader_that_raises_is_out_and_the_others_are_not() -> None:
+    """Trap of row G1: one throwing subscriber ended it for all."""
+
+    async def main() -> None:
+        reported: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
+        log = log_of(ended=False)
+        good: list[Frame] = []
+
+        def bad(_: Frame) -> None:
+            raise ValueError
+
+        log.read(0).subscribe(bad, scheduler=scheduler())
+        log.read(0).subscribe(good.append, scheduler=scheduler())
+        log.append(Token("a"))
+        log.append(Token("b"))
+        assert len(good) == 2
+        assert log.readers == 1
+        assert isinstance(reported[0]["exception"], ValueError)
+
+    run_virtual(main())
+
+
+def test_a_reader_that_lags_gets_what_it_missed_joined() -> None:
+    async def main() -> None:
+        log, valve = log_of(ended=False), Valve()
+        got: list[Frame] = []
+        log.read(0).subscribe(got.append, scheduler=scheduler(valve))
+        log.append(Token("a"))
+        valve.close()
+        for letter in "bcd":
+            log.append(Token(letter))
+        assert len(got) == 1
+        valve.open()
+        assert [(each.position, text_of(chunks_of([each])[0])) for each in got] == [
+            (1, "a"),
+            (4, "bcd"),
+        ]
+
+    run_virtual(main())
+
+
+def test_a_reader_that_takes_nothing_is_put_out_and_holds_nobody() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            log, valve = log_of(ended=False), Valve()
+            errors: list[Exception] = []
+            fast: list[Frame] = []
+            log.read(0).subscribe(on_error=errors.append, scheduler=scheduler(valve))
+            reading = log.read(0).subscribe(fast.append, scheduler=scheduler())
+            valve.close()
+            await asyncio.sleep(100)
+            assert not errors  # nothing waits for it
+            for _ in range(50):
+                log.append(Token("a"))
+            assert log.valve.is_open
+            assert len(fast) == 50
+            await asyncio.sleep(29)
+            assert log.readers == 2
+            await asyncio.sleep(2)
+            assert log.readers == 1
+            assert isinstance(errors[0], LaggedBehindError)
+            reading.dispose()
+
+    run_virtual(main())
+
+
+def test_the_model_waits_while_all_readers_are_far_behind() -> None:
+    async def main() -> None:
+        log, valve = log_of(ended=False), Valve()
+        reading = log.read(0).subscribe(scheduler=scheduler(valve))
+        valve.close()
+        for _ in range(3):
+            log.append(Token("a"))
+        assert log.valve.is_open
+        log.append(Token("a"))
+        assert not log.valve.is_open
+        valve.open()
+        assert log.valve.is_open
+        reading.dispose()
+
+    run_virtual(main())
+
+
+def one_at_a_time(log: EventLog) -> Valve:
+    """The valve of a new reader, who takes one event each time it is opened."""
+    valve = Valve()
+    valve.close()
+    log.read(0).subscribe(lambda _: valve.close(), scheduler=scheduler(valve))
+    return valve
+
+
+def apart(log: EventLog, count: int) -> None:
+    """Say what is not joined on its way to a reader."""
+    for number in range(count):
+        log.append(Token("a", source=f"source {number}"))
+
+
+def test_it_goes_on_when_one_reader_has_come_up_to_half_of_the_lag() -> None:
+    async def main() -> None:
+        log = log_of(ended=False)
+        slow, slower = one_at_a_time(log), one_at_a_time(log)
+        apart(log, 4)
+        assert not log.valve.is_open
+        slow.open()
+        slower.open()
+        assert not log.valve.is_open
+        slow.open()
+        assert log.valve.is_open
+
+    run_virtual(main())
+
+
+def test_it_does_not_wait_while_one_of_two_readers_keeps_up() -> None:
+    async def main() -> None:
+        log = log_of(ended=False)
+        one_at_a_time(log)
+        valve = Valve()
+        log.read(0).subscribe(scheduler=scheduler(valve))
+        apart(log, 50)
+        assert log.valve.is_open
+        valve.close()  # it takes nothing now, but is not far behind
+        apart(log, 3)
+        assert log.valve.is_open
+        apart(log, 1)
+        assert not log.valve.is_open
+
+    run_virtual(main())
+
+
+def test_the_last_reader_who_leaves_holds_it_no_more_whether_it_waited_or_not() -> None:
+    async def main() -> None:
+        for count in (4, 0):
+            log, valve = log_of(ended=False), Valve()
+            first = log.read(0).subscribe(scheduler=scheduler(valve))
+            second = log.read(0).subscribe(scheduler=scheduler(valve))
+            valve.close()
+            apart(log, count)
+            assert log.valve.is_open is (count == 0)
+            first.dispose()
+            assert log.valve.is_open is (count == 0)
+            second.dispose()
+            assert log.valve.is_open
+            apart(log, 50)
+            assert log.valve.is_open
+
+    run_virtual(main())
+
+
+def test_a_reader_is_not_slow_while_it_takes_what_is_said_inside_of_its_on_next() -> None:
+    async def main() -> None:
+        log, states = log_of(ended=False), list[bool]()
+        got: list[Frame] = []
+
+        def on_next(frame: Frame) -> None:
+            got.append(frame)
+            if len(got) == 1:
+                apart(log, 20)
+            states.append(log.valve.is_open)
+
+        log.read(0).subscribe(on_next, scheduler=scheduler())
+        log.append(Token("first"))
+        assert len(got) == 21
+        assert states == [True] * 21
+        assert log.valve.is_open
+
+    run_virtual(main())
+
+
+def scheduler(valve: Valve | None = None) -> StreamScheduler:
+    return StreamScheduler(asyncio.get_running_loop(), valve)
+
+
+def store_of(**limits: Any) -> tuple[MemoryStreams, ops.StreamRegistry]:
+    registry = ops.StreamRegistry(max_idle=None)
+    return MemoryStreams(registry, Limits(**limits)), registry
+
+
+def story(registry: ops.StreamRegistry, stream_id: str = "s", delay: float = 1.0) -> Any:
+    model = ScriptedModel("a b c d", by="word", delay=delay)
+    return model.stream("Hi").pipe(ops.tracked(registry, stream_id))
+
+
+def test_b2_without_a_reader_it_lives_for_the_grace_time() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of(grace=3)
+            await store.begin(story(registry, delay=100.0), "s")
+            reading = (await store.read("s")).subscribe(scheduler=scheduler())
+            await asyncio.sleep(50)
+            assert (await store.describe("s")).status == "running"
+            reading.dispose()
+            await asyncio.sleep(2)
+            assert (await store.describe("s")).status == "running"
+            await asyncio.sleep(2)
+            assert (await store.describe("s")).status == "cancelled"
+            await asyncio.sleep(4)
+            with pytest.raises(StreamNotFoundError, match="'s'"):
+                await store.describe("s")
+
+    run_virtual(main())
+
+
+def test_an_id_is_taken_while_it_is_kept_and_free_after_that() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of(grace=3)
+            await store.begin(story(registry), "s")
+            with pytest.raises(StreamStateError):
+                await store.begin(story(registry), "s")
+            await store.close()
+            await store.begin(story(registry), "s")
+            await store.close()
+
+    run_virtual(main())
+
+
+def test_b6_a_shutdown_takes_no_new_streams() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of()
+            await store.begin(story(registry), "s")
+            got: list[Frame] = []
+            (await store.read("s")).subscribe(got.append, scheduler=scheduler())
+            await asyncio.gather(registry.shutdown(30.0), registry.shutdown(0.0))
+            assert got[-1].event == "complete"
+            with pytest.raises(DrainingError):
+                await store.begin(story(registry), "t")
+            await store.close()
+
+    run_virtual(main())
+
+
+def test_of_a_state_that_is_told_again_only_the_newest_is_held() -> None:
+    """Every delta of a tool call says all its arguments so far: kept, they took the square."""
+    log = log_of(Start("r", "m"), ended=False)
+    for length in range(1, 1001):
+        log.append(ToolCall("c", "f", "x" * length), length)
+    assert log.size == 1000
+    assert sum(isinstance(chunk, ToolCall) for chunk in log._chunks) == 1
+    start, call = frames_of(log)
+    assert (start.position, call.position) == (1, 1001)
+    assert chunks_of([call]) == [ToolCall("c", "f", "x" * 1000)]
+    log.append(ToolCall("c", "f", "x", complete=True), 1)
+    log.append(ToolCall("c", "f", "y"), 1)
+    assert log.size == 2  # a complete one is never taken back
+    assert [each.position for each in frames_of(log)] == [1, 1002, 1003]
+
+
+def test_a_stream_that_says_more_than_is_kept_fails() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of(stream_characters=5)
+            begun = await store.begin(story(registry), "s")
+            got: list[Frame] = []
+            (await begun.read()).subscribe(got.append, scheduler=scheduler())
+            await asyncio.sleep(20)
+            assert isinstance(got[-1].message, Failed)
+            assert "5 characters" in got[-1].message.message
+            await store.close()
+
+    run_virtual(main())
+
+
+def test_an_answer_that_is_taken_back_before_it_is_read_has_not_begun() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of()
+            said = Subject[Chunk]()
+            begun = await store.begin(said.pipe(ops.tracked(registry, "s")), "s")
+            first = asyncio.create_task(begun.first())
+            await asyncio.sleep(0)
+            for chunk in (Notice("retry"), Token("wrong"), Notice("restart")):
+                said.on_next(chunk)
+            await asyncio.sleep(1)
+            assert not first.done()
+            said.on_next(Token("right"))
+            message = (await first).message
+            assert isinstance(message, StreamChunk)
+            assert message.chunk == Token("right")
+            await store.close()
+
+    run_virtual(main())
+
+
+def at_once(last: Chunk | Exception) -> Any:
+    """A stream that has ended when it is subscribed to."""
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        if isinstance(last, Exception):
+            return observer.on_error(last)
+        observer.on_next(Start("r", "m"))
+        observer.on_next(last)
+        return observer.on_completed()
+
+    return rx.create(subscribe)
+
+
+@pytest.mark.parametrize("failure", [None, RateLimitError("slow down")])
+def test_who_began_a_stream_can_read_it_even_if_none_is_kept(failure: Exception | None) -> None:
+    async def main() -> None:
+        async with no_leaks():
+            registry = ops.StreamRegistry(keep=1)
+            store = MemoryStreams(registry, Limits(ended_streams=0))
+            chunks = at_once(failure or End("stop"))
+            begun = await store.begin(chunks.pipe(ops.tracked(registry, "s")), "s")
+            with pytest.raises(StreamNotFoundError):
+                await store.describe("s")
+            got: list[Frame] = []
+            (await begun.read()).subscribe(got.append, scheduler=scheduler())
+            assert got[0].message == (await begun.first()).message
+            assert got[-1].event == ("complete" if failure is None else "error")
+
+    run_virtual(main())
