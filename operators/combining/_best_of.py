@@ -43,7 +43,8 @@ def best_of(
 
     Each chunk is tagged with the name of its stream. Chunks that are no text are passed on from all
     streams, each after the piece that came before it. A stream that fails sends a `Notice` of the
-    kind `"failed"` behind what it had said, and the others go on.
+    kind `"failed"` behind what it had said, and the others go on. The pipeable form is
+    `best_of_with`.
 
     - Completion: when all have ended. Error: `AllModelsFailedError`, if every one has failed;
       what `score` or `on_choice` raise.

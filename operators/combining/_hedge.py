@@ -33,7 +33,7 @@ def hedge(
 
     As long as the first stream speaks in time, the second is never begun, and costs nothing. If the
     first fails before that, the second begins at once. From then on it is a `race`, whose rules
-    hold; the streams are named `"first"` and `"second"`.
+    hold; the streams are named `"first"` and `"second"`. The pipeable form is `hedge_with`.
 
     - Completion, error, restart: as for `race`.
     - Disposal: those that have begun are disposed, the timer is cancelled; so too if the

@@ -29,6 +29,7 @@ def merge_streams(
 
     A chunk never waits for one of another stream. `source` is the name of the stream in a mapping,
     or its number from `"0"`; where a stream is a merge itself, its source `"b"` becomes `"name/b"`.
+    The pipeable form is `merge_with`.
 
     - Completion: when all have completed. Error: the first one ends all, and has a note with the
       name of its stream; the others are disposed. Where the others should go on, use

@@ -31,7 +31,7 @@ def race(
     text without a character. What the winner sent before it comes first, what the losers sent is
     dropped. Each chunk is tagged with the name of its stream in a mapping, or its number from
     `"0"`. A stream that fails, or completes without content, has lost; a failure is told by a
-    `Notice` of the kind `"failed"`.
+    `Notice` of the kind `"failed"`. The pipeable form is `race_with`.
 
     - Completion, error: those of the winner. If nobody speaks: completion, if one has completed
       (what it sent is passed on), else `AllModelsFailedError`.

@@ -29,7 +29,8 @@ def side_by_side(
         S-ax(n)b-E|               n: Notice("failed", source="right")
 
     Each chunk is tagged with the name of its stream, and comes when it comes. A stream that fails
-    sends a `Notice` of the kind `"failed"` with the error in place of its `End`.
+    sends a `Notice` of the kind `"failed"` with the error in place of its `End`. The pipeable form
+    is `side_by_side_with`.
 
     - Completion: when all have ended. Error: `AllModelsFailedError`, if every one has failed.
     - Restart: passed on with the name of its stream, whose length is counted from 0 again.

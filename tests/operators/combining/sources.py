@@ -1,11 +1,24 @@
-"""A source that the tests of these functions share."""
+"""Sources and cases that the tests of these functions share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import reactivex as rx
 from reactivex.disposable import Disposable
 
+from rxllm import Stream
 from rxllm.chunks import Chunk
+from rxllm.testing import Marbles
+
+# Pairs of diagrams: a piped stream and another one, with each way to end.
+PAIRS = [
+    ("S-a-b-E|", "S-x---y-E|"),
+    ("S---a-b-E|", "-x-R-y|"),
+    ("a-#", "---x-#"),
+    ("#", "-x|"),
+    ("-|", "-|"),
+    ("--a", ""),
+]
 
 
 def at_once(*chunks: Chunk) -> rx.Observable[Chunk]:
@@ -18,3 +31,16 @@ def at_once(*chunks: Chunk) -> rx.Observable[Chunk]:
         return Disposable()
 
     return rx.create(subscribe)
+
+
+def played(
+    pair: tuple[str, str],
+    combine: Callable[[rx.Observable[Chunk], rx.Observable[Chunk]], Stream[Chunk]],
+) -> object:
+    """The events of two streams combined, and when each of the two was subscribed to."""
+    marbles = Marbles()
+    left, right = (marbles.cold(diagram, error=KeyError(diagram)) for diagram in pair)
+    recording = marbles.subscribe(combine(left, right))
+    marbles.advance_to(20)
+    events = [(time, repr(event)) for time, event in recording.events]
+    return events, left.subscriptions, right.subscriptions
