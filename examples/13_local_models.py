@@ -9,7 +9,7 @@ import importlib.util
 
 import rxllm
 
-for info in rxllm.models():
+for info in rxllm.list_models():
     print(f"{info.id:18} {info.context_length or '-':>5}  {', '.join(info.capabilities)}")
 
 

@@ -29,7 +29,7 @@ from rxllm.chunks import (
 from rxllm.errors import RxLLMError, deserves
 from rxllm.iteration import to_async
 from rxllm.messages import ImagePart, Message, TextPart, Tool
-from rxllm.models.registry import model, models, register
+from rxllm.models.registry import list_models, model, register
 from rxllm.requests import Model, ModelInfo, Request, RequestOptions, streaming_pays
 from rxllm.result import Result
 from rxllm.settings import Settings
@@ -69,8 +69,8 @@ __all__ = [
     "Valve",
     "deserves",
     "from_async",
+    "list_models",
     "model",
-    "models",
     "operators",
     "register",
     "run",

@@ -17,7 +17,7 @@ __all__ = ["models"]
 @click.option("--json", "as_json", is_flag=True, help="Print each model as a line of JSON.")
 def models(as_json: bool) -> None:
     """List the models that can be asked for by name."""
-    listed = rxllm.models()
+    listed = rxllm.list_models()
     rows = [
         (info.id, str(info.context_length or ""), ", ".join(info.capabilities), info.description)
         for info in listed

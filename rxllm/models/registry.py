@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # each kind of model is imported when one is made
     from rxllm.models.local.engine import Engine
     from rxllm.models.local.model import LocalModel
 
-__all__ = ["model", "models", "register"]
+__all__ = ["list_models", "model", "register"]
 
 Factory: TypeAlias = Callable[..., Model]
 """Makes a model from what comes after the provider in its name, and from options."""
@@ -48,7 +48,7 @@ def model(name: str, **options: Any) -> Model:
     once. With options it is a model of its own. Nothing is loaded before the first subscription.
 
     Args:
-        name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; `models()` lists what there is.
+        name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; see `list_models`.
         options: for local models: `context_length` (tokens of one stream), `slots` (streams live
             at once, 8), `threads` (of a decode step). For remote ones: `api_key`, `base_url`,
             `connect_timeout` (seconds, 10), `headers`, `strict` (an event that can't be read is
@@ -73,8 +73,8 @@ def model(name: str, **options: Any) -> Model:
     return factory(rest, **options)
 
 
-def models() -> list[ModelInfo]:
-    """What can be asked for by name: the bundled model, engines for files, registered models."""
+def list_models() -> list[ModelInfo]:
+    """List what can be asked for by name: bundled, from files, remote, and registered models."""
     listed = [
         ModelInfo("tiny/onnx", "tiny", _TINY, _ONNX, "the bundled model, on ONNX Runtime"),
         ModelInfo("tiny/llama", "tiny", _TINY, _LLAMA, "the bundled model, on llama.cpp"),
@@ -95,7 +95,7 @@ def register(provider: str, factory: Factory, info: ModelInfo | None = None) -> 
     Args:
         provider: a name without a slash that no built-in provider has.
         factory: makes the model.
-        info: what `models()` lists for it.
+        info: what `list_models()` lists for it.
 
     Raises:
         BadRequestError: the name has a slash or belongs to a built-in provider.
@@ -112,7 +112,7 @@ def _providers() -> dict[str, Factory]:
 
 def _nearest(provider: str) -> str:
     near = get_close_matches(provider, [*_providers(), *_registered], n=1)
-    return f": did you mean {near[0]!r}?" if near else "; rxllm.models() lists what there is"
+    return f": did you mean {near[0]!r}?" if near else "; rxllm.list_models() lists what there is"
 
 
 def _tiny(engine: str = "", **options: Any) -> Model:
@@ -190,7 +190,7 @@ def _local(
         return shared
     provider = name.partition("/")[0]
     info = next(
-        (info for info in models() if info.id == name),
+        (info for info in list_models() if info.id == name),
         ModelInfo(name, provider, None, _LLAMA if provider == "llama" else _ONNX),
     )
     if options.context_length is not None:

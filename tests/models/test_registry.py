@@ -24,6 +24,12 @@ def test_tiny_is_the_onnx_one() -> None:
     assert rxllm.model("tiny/llama").info.id == "tiny/llama"
 
 
+def test_the_package_of_models_can_be_used_as_one() -> None:
+    import rxllm.models.scripted
+
+    assert rxllm.models.scripted.ScriptedModel is ScriptedModel
+
+
 def test_a_name_gives_the_same_model_each_time_and_options_one_of_its_own() -> None:
     assert rxllm.model("tiny") is rxllm.model("tiny/onnx")
     assert rxllm.model("tiny", slots=2) is not rxllm.model("tiny")
@@ -37,7 +43,7 @@ def test_a_closed_model_is_replaced() -> None:
 
 
 def test_what_is_listed_can_be_asked_for() -> None:
-    listed = {info.id: info for info in rxllm.models()}
+    listed = {info.id: info for info in rxllm.list_models()}
     for name in ("tiny/onnx", "tiny/llama"):
         assert rxllm.model(name).info == listed[name]
         assert listed[name].context_length == 1024
@@ -88,7 +94,7 @@ async def test_a_missing_file_is_an_error_of_the_stream_so_that_fallback_can_ans
 def test_users_add_their_own_providers() -> None:
     rxllm.register("mine", lambda rest, **_: ScriptedModel(rest))
     assert isinstance(rxllm.model("mine/hello"), ScriptedModel)
-    assert "mine" in {info.id for info in rxllm.models()}
+    assert "mine" in {info.id for info in rxllm.list_models()}
 
 
 @pytest.mark.usefixtures("registered")
