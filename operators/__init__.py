@@ -373,8 +373,8 @@ __all__ = [
     "words",
 ]
 
-
-__getattr__ = lazy_names(__name__, _FAMILY_OF)
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(__name__, _FAMILY_OF)
 
 
 def __dir__() -> list[str]:

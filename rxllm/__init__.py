@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rxllm import operators, sinks
+from rxllm import errors, models, operators, sinks
 from rxllm._lazy_names import lazy_names
 from rxllm.bridge import from_async, run
 from rxllm.chunks import (
@@ -37,7 +37,8 @@ from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
-    from rxllm.router.router import Router
+    from rxllm import server, testing
+    from rxllm.router import Router
 
 __all__ = [
     "Batch",
@@ -68,21 +69,28 @@ __all__ = [
     "Usage",
     "Valve",
     "deserves",
+    "errors",
     "from_async",
     "list_models",
     "model",
+    "models",
     "operators",
     "register",
     "run",
+    "server",
     "sinks",
     "streaming_pays",
+    "testing",
     "to_async",
 ]
 __version__ = "0.1.0"
 
 
-# It needs most of the operators, which are imported when they are asked for.
-__getattr__ = lazy_names(__name__, {"Router": "router"})
+if not TYPE_CHECKING:
+    # The router needs most of the operators, and the server aiohttp.
+    __getattr__ = lazy_names(
+        __name__, {"Router": "router", "server": "server", "testing": "testing"}
+    )
 
 
 def __dir__() -> list[str]:

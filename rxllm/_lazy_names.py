@@ -13,13 +13,19 @@ __all__ = ["lazy_names"]
 def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
     """The `__getattr__` of `package` (PEP 562), for names that are in its modules.
 
+    Let it stand under `if not TYPE_CHECKING:`, and import the names under `if TYPE_CHECKING:`, so
+    that type checkers report a name that doesn't exist.
+
     Args:
         package: its `__name__`.
-        module_of: the module that each name is in: within the package, or by its whole path.
+        module_of: the module that each name is in: within the package, or by its whole path. A
+            name that is its own module is that module.
 
-    >>> find = lazy_names("rxllm", {"Router": "router"})
+    >>> find = lazy_names("rxllm", {"Router": "router", "testing": "testing"})
     >>> find("Router")
     <class 'rxllm.router.router.Router'>
+    >>> find("testing").__name__
+    'rxllm.testing'
     """
 
     def find(name: str) -> Any:
@@ -27,7 +33,8 @@ def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], An
         if module is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         path = module if module.startswith("rxllm.") else f"{package}.{module}"
-        value = getattr(import_module(path), name)
+        imported = import_module(path)
+        value = imported if name == module else getattr(imported, name)
         setattr(sys.modules[package], name, value)
         return value
 

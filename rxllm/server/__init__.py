@@ -32,19 +32,20 @@ __all__ = [
     "serve",
 ]
 
-# They import aiohttp, which those who only want the messages need not.
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "Begun": "rxllm.web.stream_store",
-        "Frame": "rxllm.web.stream_store",
-        "MemoryStreams": "rxllm.web.memory_store",
-        "StreamStore": "rxllm.web.stream_store",
-        "create_app": "app",
-        "drain": "app",
-        "serve": "_serve",
-    },
-)
+if not TYPE_CHECKING:
+    # They import aiohttp, which those who only want the messages need not.
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "Begun": "rxllm.web.stream_store",
+            "Frame": "rxllm.web.stream_store",
+            "MemoryStreams": "rxllm.web.memory_store",
+            "StreamStore": "rxllm.web.stream_store",
+            "create_app": "app",
+            "drain": "app",
+            "serve": "_serve",
+        },
+    )
 
 
 def __dir__() -> list[str]:

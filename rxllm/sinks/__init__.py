@@ -44,10 +44,11 @@ __all__ = [
 ]
 
 
-__getattr__ = lazy_names(
-    __name__,
-    {"Delivered": "_websocket", "ndjson": "_ndjson", "sse": "_sse", "websocket": "_websocket"},
-)
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(
+        __name__,
+        {"Delivered": "_websocket", "ndjson": "_ndjson", "sse": "_sse", "websocket": "_websocket"},
+    )
 
 
 def __dir__() -> list[str]:

@@ -123,7 +123,7 @@ def test_these_are_the_operators() -> None:
 def test_what_is_imported_on_demand_is_what_is_said() -> None:
     assert dir(ops) == ops.__all__
     with pytest.raises(AttributeError, match="no_such_operator"):
-        ops.no_such_operator  # noqa: B018 # type: ignore[attr-defined]
+        ops.no_such_operator  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_every_family_is_in_the_catalogue() -> None:
