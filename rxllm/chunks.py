@@ -155,12 +155,7 @@ class Json(_Chunk, tag="json", frozen=True):
 
 
 class Usage(_Chunk, tag="usage", frozen=True, gc=False):
-    """Tokens read and written, and the cost in USD once priced (None: not known).
-
-    >>> Usage(3, 5, cost=0.5) + Usage(1, 1, cached_tokens=1)
-    Usage(input_tokens=4, output_tokens=6, cached_tokens=1, reasoning_tokens=None, cost=0.5, \
-source=None)
-    """
+    """Tokens read and written, and the cost in USD once priced (None: not known)."""
 
     survives_restart = True
 
@@ -171,7 +166,11 @@ source=None)
     cost: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
-        """Both together, of no source. What neither knows stays unknown."""
+        """Both together, of no source. What neither knows stays unknown.
+
+        >>> Usage(3, 5, cost=0.5) + Usage(1, 1) == Usage(4, 6, cost=0.5)
+        True
+        """
         total: dict[str, Any] = {}
         for name in self.__struct_fields__:
             known = [

@@ -163,5 +163,5 @@ def _name(reference: str) -> str:
 
 def _words(text: str) -> str:
     """A docstring, or a description, in a cell of a table."""
-    text = re.split(r"\n\s*\n(?:Args|Attributes|Raises):\n|>>>", inspect.cleandoc(text))[0]
+    text = re.split(r"\n\s*\n(?:Args|Attributes|Raises):\n", inspect.cleandoc(text))[0]
     return " ".join(text.split()).replace("|", "\\|")

@@ -8,7 +8,6 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 from reactivex import Observable
-from reactivex import operators as rxo
 
 from rxllm.server.answering import collect, first_frame, send_whole
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
@@ -21,7 +20,7 @@ from rxllm.server.messages import (
     StreamQuery,
     StreamRequest,
 )
-from rxllm.web.encoding import to_json
+from rxllm.web.encoding import encode_each, to_json
 from rxllm.web.failures import InvalidMessageError, StreamNotFoundError, status_of_message
 from rxllm.web.sending import NDJSON, send_frames
 from rxllm.web.stream_store import Begun, Frame
@@ -81,7 +80,7 @@ async def post_ndjson(request: web.Request) -> web.StreamResponse:
         frames = await begun.read()
         return await send_frames(
             request,
-            frames.pipe(rxo.map(_line)),
+            encode_each(frames, _line),
             content_type=NDJSON,
             headers={"X-Stream-Id": stream_id},
             heartbeat=None,
@@ -174,7 +173,7 @@ async def _send(
 ) -> web.StreamResponse:
     return await send_frames(
         request,
-        frames.pipe(rxo.map(_sse)),
+        encode_each(frames, _sse),
         headers={"X-Stream-Id": stream_id},
         max_stall=request.app[LIMITS].reader_stall,
     )

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 from reactivex import Observable, abc
@@ -15,6 +15,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
 from rxllm.result import Recorder, Result
+from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, report_failure
 from rxllm.web.failures import failure_message
 from rxllm.web.stream_messages import Complete, Failed, StreamChunk
@@ -22,12 +23,15 @@ from rxllm.web.stream_messages import Complete, Failed, StreamChunk
 __all__ = [
     "EventEncoder",
     "Frame",
+    "encode_each",
     "encoded",
     "plain_message",
     "sse_event",
     "text_line",
     "to_json",
 ]
+
+_T = TypeVar("_T")
 
 Frame: TypeAlias = Callable[[str, int, bytes], bytes]
 """How an event goes out, given its kind (`chunk`, `complete`, `error`), position and JSON."""
@@ -149,7 +153,7 @@ def to_json(message: object) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def encoded(stream: Observable[Chunk], encoder: EventEncoder) -> Observable[bytes]:
+def encoded(stream: Observable[Chunk], encoder: EventEncoder) -> Stream[bytes]:
     """The frames of a stream, the terminal one included: it completes in any case.
 
     To be subscribed to once. What can't be encoded is told as an error, and disposes the stream.
@@ -199,4 +203,21 @@ def encoded(stream: Observable[Chunk], encoder: EventEncoder) -> Observable[byte
         upstream.disposable = stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
         return upstream
 
-    return Observable(subscribe)
+    return Stream(subscribe, "encoded", of_chunks=False)
+
+
+def encode_each(events: Observable[_T], encode: Callable[[_T], bytes]) -> Stream[bytes]:
+    """`events` as bytes; those that become no bytes are left out. Demand passes through."""
+
+    def subscribe(
+        observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        def on_next(event: _T) -> None:
+            if data := encode(event):
+                observer.on_next(data)
+
+        return events.subscribe(
+            on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+        )
+
+    return Stream(subscribe, "encode_each", of_chunks=False)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Final
 
-from reactivex import Observable, abc
+from reactivex import abc
 from reactivex.disposable import Disposable
 
 from rxllm.chunks import (
@@ -24,6 +24,7 @@ from rxllm.chunks import (
     state_key,
 )
 from rxllm.restart import survives_restart
+from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of
 from rxllm.web.event_reader import Reader
 from rxllm.web.stream_messages import Complete, Failed, StreamChunk
@@ -110,7 +111,7 @@ class EventLog:
         self._tell()
         self.valve.dispose()
 
-    def read(self, after: int) -> Observable[Frame]:
+    def read(self, after: int) -> Stream[Frame]:
         """What was said after this position, and what comes. A position to come is none: all."""
 
         def subscribe(
@@ -125,7 +126,7 @@ class EventLog:
             self.balance()
             return Disposable(reader.leave)
 
-        return Observable(subscribe)
+        return Stream(subscribe, f"events of {self.id}", of_chunks=False)
 
     def next_frame(self, after: int) -> Frame | None:
         """What was said after this position: text is joined. None if nothing was."""

@@ -23,26 +23,36 @@ _EVENTS: Final = {StreamChunk: "chunk", Complete: "complete", Failed: "error"}
 
 
 class Frame:
-    """One event of a stream, encoded once for all who read it.
+    """One event of a stream, encoded for the first reader of each form, and once for all of them.
 
     Attributes:
         position: counts the events of a stream from 1. After a frame with this position a reader
             has had everything up to it: a joined frame bears the position of its last event.
         message: what it says. A `Complete` here has the whole text.
-        data: the message as one line of JSON, without a newline; `Complete` without its text.
-        event: `"chunk"`, `"complete"` or `"error"`.
     """
 
-    __slots__ = ("_sse", "data", "event", "message", "position")
+    __slots__ = ("_data", "_sse", "message", "position")
 
     def __init__(self, position: int, message: StreamChunk | Complete | Failed) -> None:
         self.position = position
         self.message = message
-        self.event = _EVENTS[type(message)]
-        if isinstance(message, Complete):
-            message = msgspec.structs.replace(message, text=None)
-        self.data = to_json(message)
+        self._data: bytes | None = None
         self._sse: bytes | None = None
+
+    @property
+    def event(self) -> str:
+        """`"chunk"`, `"complete"` or `"error"`."""
+        return _EVENTS[type(self.message)]
+
+    @property
+    def data(self) -> bytes:
+        """The message as one line of JSON, without a newline; `Complete` without its text."""
+        if self._data is None:
+            message = self.message
+            if isinstance(message, Complete):
+                message = msgspec.structs.replace(message, text=None)
+            self._data = to_json(message)
+        return self._data
 
     @property
     def sse(self) -> bytes:

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import msgspec
 from aiohttp import web
-from reactivex import operators as rxo
 
 from rxllm.errors import BadRequestError
 from rxllm.requests import ModelInfo, Request
@@ -18,13 +17,14 @@ from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.failures import decoded, json_response, read_body, retry_headers
 from rxllm.server.messages import Failed, Options
 from rxllm.server.openai.messages import CompletionRequest
+from rxllm.web.encoding import encode_each
 from rxllm.web.failures import RefusedError, status_of_message
 from rxllm.web.openai_chat.types import (
     ListedModel,
     ListedModels,
     OpenAIError,
 )
-from rxllm.web.openai_chat.writer import Collected, Events, error_body
+from rxllm.web.openai_chat.writer import Events, completion, error_body
 from rxllm.web.sending import send_frames
 
 __all__ = ["openai_error", "routes"]
@@ -48,12 +48,10 @@ async def completions(request: web.Request) -> web.StreamResponse:
     with request.app[READERS].one_more():
         if body.stream:
             return await _stream(request, name, options, asked, body.with_usage)
-        answer = Collected(f"chatcmpl-{uuid4().hex}", name)
-        stream = catalogue.ask(asked, options, progress=False)
-        result = await collect(request, stream, answer.add)
+        result = await collect(request, catalogue.ask(asked, options, progress=False))
         if result.finish_reason == "cancelled":
             raise RefusedError("cancelled", "the stream was cancelled", 409)
-        return await send_whole(request, answer.whole(result))
+        return await send_whole(request, completion(result, f"chatcmpl-{uuid4().hex}", name))
 
 
 async def _stream(
@@ -69,7 +67,7 @@ async def _stream(
     events = Events(stream_id, name, with_usage)
     return await send_frames(
         request,
-        frames.pipe(rxo.map(events.of), rxo.filter(bool)),
+        encode_each(frames, events.of),
         headers={"X-Stream-Id": stream_id},
         max_stall=request.app[LIMITS].reader_stall,
         on_end=lambda delivery: begun.abandon() if delivery.left else None,

@@ -33,7 +33,7 @@ from rxllm.web.openai_chat.types import (
 from rxllm.web.stream_messages import Complete, Failed, StreamChunk
 from rxllm.web.stream_store import Frame
 
-__all__ = ["Collected", "Events", "error_body"]
+__all__ = ["Events", "completion", "error_body"]
 
 _TYPES: Final = {
     401: "authentication_error",
@@ -41,6 +41,9 @@ _TYPES: Final = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_MARK: Final = "\uf8ff the text \uf8ff"
+"""Stands for the text in an event; private use, so that no name of a model holds it."""
+
 _CODES: Final = {"context_length": "context_length_exceeded"}
 
 
@@ -55,54 +58,33 @@ def error_body(message: Failed, status: int) -> OpenAIErrorBody:
     }
 
 
-class Collected:
-    """What of a whole answer is not in its `Result`: tool calls and reasoning."""
-
-    def __init__(self, answer_id: str, model: str) -> None:
-        self._id = answer_id
-        self._model = model
-        self._calls: dict[int, ToolCall] = {}
-        self._reasoning: list[str] = []
-
-    def add(self, chunk: Chunk) -> None:
-        """Take note of a chunk."""
-        if isinstance(chunk, ToolCall):
-            self._calls[chunk.index] = chunk
-        elif isinstance(chunk, Reasoning):
-            self._reasoning.append(chunk.text)
-        elif isinstance(chunk, Batch):
-            self._reasoning += [part.text for part in chunk.chunks if isinstance(part, Reasoning)]
-        elif is_restart(chunk):
-            self._calls.clear()
-            self._reasoning.clear()
-
-    def whole(self, result: Result) -> Completion:
-        """The answer."""
-        calls = [self._calls[index] for index in sorted(self._calls)]
-        message: CompletionMessage = {
-            "role": "assistant",
-            "content": None if calls and not result.text else result.text,
-            "refusal": None,
-        }
-        if calls:
-            message["tool_calls"] = [_call(call) for call in calls]
-        if self._reasoning:
-            message["reasoning_content"] = "".join(self._reasoning)
-        return {
-            "id": self._id,
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": self._model,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": message,
-                    "logprobs": None,
-                    "finish_reason": result.finish_reason or "stop",
-                }
-            ],
-            "usage": _usage(result.usage, result.timings.tokens),
-        }
+def completion(result: Result, answer_id: str, model: str) -> Completion:
+    """A whole answer."""
+    calls = sorted(result.tool_calls, key=lambda call: call.index)
+    message: CompletionMessage = {
+        "role": "assistant",
+        "content": None if calls and not result.text else result.text,
+        "refusal": None,
+    }
+    if calls:
+        message["tool_calls"] = [_call(call) for call in calls]
+    if result.reasoning:
+        message["reasoning_content"] = result.reasoning
+    return {
+        "id": answer_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": None,
+                "finish_reason": result.finish_reason or "stop",
+            }
+        ],
+        "usage": _usage(result.usage, result.timings.tokens),
+    }
 
 
 class Events:
@@ -123,6 +105,7 @@ class Events:
         self._with_usage = with_usage
         self._has_begun = self._has_failed = False
         self._arguments: dict[int, int] = {}  # of each call: characters that were sent
+        self._around_text: tuple[bytes, bytes] | None = None
 
     def of(self, frame: Frame) -> bytes:
         """The events for a frame; none is empty."""
@@ -137,7 +120,7 @@ class Events:
 
     def _of_chunk(self, chunk: Chunk) -> bytes:
         if isinstance(chunk, Token):
-            return self._delta({"content": chunk.text})
+            return self._text(chunk.text)
         if isinstance(chunk, Reasoning):
             return self._delta({"reasoning_content": chunk.text})
         if isinstance(chunk, ToolCall):
@@ -146,6 +129,16 @@ class Events:
             error = RestartedStreamError("the answer began again after a part of it was sent")
             return self._failed(failure_message(error))
         return b""
+
+    def _text(self, text: str) -> bytes:
+        """The event of a piece of text. All but the first differ in nothing but the text."""
+        if not self._has_begun:
+            return self._delta({"content": text})
+        if self._around_text is None:
+            head, _, tail = self._delta({"content": _MARK}).partition(to_json(_MARK))
+            self._around_text = head, tail
+        head, tail = self._around_text
+        return head + to_json(text) + tail
 
     def _tool_call(self, call: ToolCall) -> bytes:
         sent = self._arguments.get(call.index)
