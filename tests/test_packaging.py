@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+import rxllm
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -101,3 +104,22 @@ def test_the_wheel_holds_the_bundled_model_the_prices_and_the_marker_of_types(
     assert {f"rxllm/models/tiny/{name}" for name in TINY} <= held
     assert "rxllm/py.typed" in held
     assert "rxllm/operators/analytics/prices.toml" in held
+
+
+def test_nothing_outside_of_a_package_imports_its_private_modules() -> None:
+    """A module whose name begins with an underscore is private to its package."""
+    root = Path(rxllm.__file__).parent
+    folders = {"rxllm": root, "rxllm.operators": root.parent / "operators"}
+    wrong = []
+    for name, folder in folders.items():
+        for path in folder.rglob("*.py"):
+            inside = path.relative_to(folder).parent.parts
+            if name == "rxllm" and inside[:1] == ("operators",):
+                continue
+            package = ".".join((name, *inside))
+            for module, private in re.findall(
+                r"from (rxllm(?:\.\w+)*)\.(_[a-z]\w*) import", path.read_text()
+            ):
+                if package != module and not package.startswith(f"{module}."):
+                    wrong.append(f"{path}: {module}.{private}")
+    assert not wrong

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import msgspec
 from reactivex import Observable
 
+from rxllm.arguments import check_int
 from rxllm.chunks import Chunk, ErrorInfo
-from rxllm.operators._arguments import whole
 from rxllm.operators.analytics._watching import Watcher, watching
 from rxllm.stream import Stream
 
@@ -64,7 +64,7 @@ class DebugLog:
     """
 
     def __init__(self, size: int = 1000) -> None:
-        kept = whole("size", size, "the number of entries to keep")
+        kept = check_int("size", size, "the number of entries to keep")
         self._entries: deque[DebugEntry] = deque(maxlen=kept)
         self._numbers = count(1)
         self._subscriptions = count(1)
@@ -103,9 +103,9 @@ class DebugLog:
             raise ValueError(f"event is one of {', '.join(_EVENTS)}, not {event!r}")
         if kind is not None and not isinstance(kind, type):
             raise TypeError(f"kind is the class of the chunks, such as Token, not {kind!r}")
-        whole("after", after, "the number of an entry", least=0)
+        check_int("after", after, "the number of an entry", minimum=0)
         if last is not None:
-            whole("last", last, "how many entries at most, or None")
+            check_int("last", last, "how many entries at most, or None")
         fitting = (
             entry
             for entry in reversed(self._entries)

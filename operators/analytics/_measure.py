@@ -8,6 +8,7 @@ from typing import Final
 
 from reactivex import Observable
 
+from rxllm.arguments import check_callable
 from rxllm.chunks import (
     Batch,
     Chunk,
@@ -20,7 +21,6 @@ from rxllm.chunks import (
     has_output,
     is_restart,
 )
-from rxllm.operators._arguments import function
 from rxllm.operators.analytics._measurement import BLOCK, Measurement
 from rxllm.operators.analytics._watching import Watcher, watching
 from rxllm.restart import forget
@@ -74,9 +74,9 @@ def measure(
     >>> _ = marbles.run(marbles.cold("S--a-b-c-E|").pipe(measure(report)))
     completed 3.0 2.0
     """
-    function("report", report, "a function of the measurement", instead=_INSTEAD)
+    check_callable("report", report, "a function of the measurement", instead=_INSTEAD)
     if on_start is not None:
-        function("on_start", on_start, "a function of the measurement", instead=_INSTEAD)
+        check_callable("on_start", on_start, "a function of the measurement", instead=_INSTEAD)
     return watching(
         "measure", lambda clock: _Measuring(Measurement(clock), report, on_start, clock)
     )

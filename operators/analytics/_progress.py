@@ -7,8 +7,8 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
+from rxllm.arguments import check_int
 from rxllm.chunks import Batch, Chunk, End, Progress, Reasoning, Start, Token, is_restart
-from rxllm.operators._arguments import whole
 from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, valve_of
@@ -57,9 +57,9 @@ def progress(
     >>> [(e.tokens, e.tokens_per_second, e.percentage, e.remaining) for _, e in events[2:3]]
     [(2, 0.5, 25.0, 12.0)]
     """
-    whole("every", every, "the number of tokens between two reports")
+    check_int("every", every, "the number of tokens between two reports")
     if max_tokens is not None:
-        whole("max_tokens", max_tokens, "the number of tokens expected at most, or None")
+        check_int("max_tokens", max_tokens, "the number of tokens expected at most, or None")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

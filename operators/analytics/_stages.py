@@ -11,8 +11,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
+from rxllm.arguments import check_int
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Start, has_output
-from rxllm.operators._arguments import whole
 from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
@@ -79,8 +79,8 @@ def stages(
     complete 100.0
     """
     if max_tokens is not None:
-        whole("max_tokens", max_tokens, "the number of tokens expected at most, or None")
-    whole("every", every, "the number of chunks between two reports")
+        check_int("max_tokens", max_tokens, "the number of tokens expected at most, or None")
+    check_int("every", every, "the number of chunks between two reports")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -13,8 +13,8 @@ from typing import Literal
 import msgspec
 from reactivex import Observable
 
+from rxllm.arguments import check_int
 from rxllm.chunks import Chunk, ErrorInfo, Outcome
-from rxllm.operators._arguments import whole
 from rxllm.operators.analytics._measure import measure
 from rxllm.operators.analytics._measurement import Measurement
 from rxllm.stream import Stream
@@ -99,7 +99,7 @@ class StreamAnalytics:
     """
 
     def __init__(self, history: int = 100) -> None:
-        kept = whole("history", history, "the number of ended streams to keep")
+        kept = check_int("history", history, "the number of ended streams to keep")
         self.created = self.completed = self.failed = self.cancelled = 0
         self._active: dict[Measurement, _Stream] = {}
         self._history: deque[_Stream] = deque(maxlen=kept)
@@ -132,7 +132,7 @@ class StreamAnalytics:
             TypeError: `last` is no whole number.
             ValueError: it is below 1.
         """
-        counted = whole("last", last, "the number of ended streams to look at")
+        counted = check_int("last", last, "the number of ended streams to look at")
         ended = [stream.record for stream in islice(reversed(self._history), counted)]
         fast = [each for each in ended if each.outcome == "completed" and each.tokens_per_second]
         fast.sort(key=lambda each: each.tokens_per_second or 0.0)

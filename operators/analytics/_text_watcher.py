@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
+from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
-from rxllm.operators._arguments import function, whole
 from rxllm.operators.analytics._watching import Watcher
 from rxllm.restart import forget, matching_sources
 
@@ -110,6 +110,6 @@ class TextWatcher(Watcher, Generic[_Figures]):
 
 def check_report(report: Callable[..., object], every: int | None) -> None:
     """Raise what the arguments `report` and `every` deserve."""
-    function("report", report, "a function of the figures", instead=_INSTEAD)
+    check_callable("report", report, "a function of the figures", instead=_INSTEAD)
     if every is not None:
-        whole("every", every, "the number of tokens between two reports, or None")
+        check_int("every", every, "the number of tokens between two reports, or None")

@@ -8,9 +8,9 @@ from functools import partial
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
+from rxllm.arguments import check_int, check_number
 from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_restart
 from rxllm.operators._alarm import RESOLUTION, Alarm
-from rxllm.operators._arguments import number, whole
 from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
@@ -60,8 +60,8 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
     10.0 d
     15.0 |
     """
-    size = whole("size", size, "the number of chunks in a batch")
-    seconds = number("seconds", seconds, "how long a chunk may wait", above=0)
+    size = check_int("size", size, "the number of chunks in a batch")
+    seconds = check_number("seconds", seconds, "how long a chunk may wait", above=0)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
+from rxllm.arguments import check_int, check_number
 from rxllm.chunks import Chunk, is_restart
-from rxllm.operators._arguments import number, whole
 from rxllm.restart import survives_restart
 from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
@@ -110,9 +110,13 @@ def buffered(
     >>> "".join(chunk.text for chunk in recording.chunks)
     'abcdef'
     """
-    capacity = whole("capacity", capacity, "the number of chunks that find room")
-    high = number("high", high, "the part of the capacity at which the producer is held", least=0)
-    low = number("low", low, "the part of the capacity at which the producer goes on", least=0)
+    capacity = check_int("capacity", capacity, "the number of chunks that find room")
+    high = check_number(
+        "high", high, "the part of the capacity at which the producer is held", minimum=0
+    )
+    low = check_number(
+        "low", low, "the part of the capacity at which the producer goes on", minimum=0
+    )
     if not 0 <= low < high <= 1:
         raise ValueError(f"low and high are parts of the capacity, 0 to 1: {low}, {high}")
     if not (status is None or isinstance(status, BufferStatus)):

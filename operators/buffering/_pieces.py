@@ -8,8 +8,8 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 from reactivex import Observable
 
+from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Batch, Chunk, Token
-from rxllm.operators._arguments import function, whole
 from rxllm.operators._graphemes import graphemes
 from rxllm.operators._held_text import HeldText, confidence_of
 from rxllm.operators._text_operator import TextState, text_operator
@@ -63,8 +63,8 @@ def pieces(
         ValueError: `longest` is less than 1.
     """
     if report is not None:
-        report = function("report", report, "a function that is called with the count")
-    longest = whole("longest", longest, "the number of characters in a piece")
+        report = check_callable("report", report, "a function that is called with the count")
+    longest = check_int("longest", longest, "the number of characters in a piece")
     return text_operator(kind, lambda source: _Pieces(kind, borders, report, longest, source))
 
 

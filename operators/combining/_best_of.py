@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from reactivex import Observable
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Batch, Chunk, Token
-from rxllm.operators._arguments import number
 from rxllm.operators.combining._choosing import Choice, choosing
 from rxllm.operators.combining._streams import check_report, named
 from rxllm.stream import Stream
@@ -88,7 +88,9 @@ def best_of(
     for name, weight in (weights or {}).items():
         if name not in factors:
             raise ValueError(f"there is a weight for {name!r}, and no such stream")
-        factors[name] = number(f"weights[{name!r}]", weight, "the weight of a stream", least=0)
+        factors[name] = check_number(
+            f"weights[{name!r}]", weight, "the weight of a stream", minimum=0
+        )
     return choosing(by_name, factors, score or _score, on_choice)
 
 

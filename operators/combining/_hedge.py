@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
-from rxllm.operators._arguments import number
 from rxllm.operators.combining._racing import RaceResult, raced
 from rxllm.operators.combining._streams import check_report, named
 from rxllm.stream import Stream
@@ -60,6 +60,8 @@ def hedge(
     8.0 second y
     """
     streams = named("hedge", {"first": first, "second": second})
-    seconds = number("after", after, "the seconds that the first stream has to speak", above=0)
+    seconds = check_number(
+        "after", after, "the seconds that the first stream has to speak", above=0
+    )
     check_report("report", report)
     return raced("hedge", streams, after=seconds, report=report)

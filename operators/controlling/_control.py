@@ -7,9 +7,9 @@ from typing import Protocol
 
 from reactivex import abc
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Status
 from rxllm.errors import StreamStateError
-from rxllm.operators._arguments import number
 from rxllm.valve import fail_stream, run_on_loop
 
 __all__ = ["Control"]
@@ -47,7 +47,9 @@ class Control:
     """
 
     def __init__(self, max_pause: float = 300.0) -> None:
-        self.max_pause = number("max_pause", max_pause, "the seconds a pause may last", above=0)
+        self.max_pause = check_number(
+            "max_pause", max_pause, "the seconds a pause may last", above=0
+        )
         self._stream: Controlled | None = None
 
     @property

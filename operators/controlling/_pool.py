@@ -6,8 +6,8 @@ from collections import OrderedDict
 from threading import RLock
 from typing import Protocol
 
+from rxllm.arguments import check_int, check_number
 from rxllm.errors import PoolFullError
-from rxllm.operators._arguments import number, whole
 
 __all__ = ["Pool"]
 
@@ -40,9 +40,9 @@ class Pool:
     """
 
     def __init__(self, limit: int, *, queue: int = 100, wait: float = 30.0) -> None:
-        self.limit = whole("limit", limit, "the number of streams at once")
-        self.queue = whole("queue", queue, "the number of streams that may wait", least=0)
-        self.wait = number("wait", wait, "the seconds that a stream may wait", above=0)
+        self.limit = check_int("limit", limit, "the number of streams at once")
+        self.queue = check_int("queue", queue, "the number of streams that may wait", minimum=0)
+        self.wait = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self._lock = RLock()  # streams of several event loops may share it
         self._holders: set[Pooled] = set()
         self._waiting: OrderedDict[Pooled, None] = OrderedDict()

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from threading import RLock
 
+from rxllm.arguments import check_int, check_number
 from rxllm.errors import StreamStateError
-from rxllm.operators._arguments import number, whole
 from rxllm.operators.controlling._tracked_stream import StreamInfo, TrackedStream
 from rxllm.pump import stopping_pumps
 from rxllm.valve import runs_elsewhere
@@ -46,10 +46,14 @@ class StreamRegistry(Mapping[str, TrackedStream]):
         self, *, keep: int = 100, max_idle: float | None = 600.0, max_pause: float = 300.0
     ) -> None:
         if max_idle is not None:
-            max_idle = number("max_idle", max_idle, "the seconds a stream may be idle", above=0)
+            max_idle = check_number(
+                "max_idle", max_idle, "the seconds a stream may be idle", above=0
+            )
         self.max_idle = max_idle
-        self.max_pause = number("max_pause", max_pause, "the seconds a pause may last", above=0)
-        self._keep = whole("keep", keep, "the number of ended streams to keep", least=0)
+        self.max_pause = check_number(
+            "max_pause", max_pause, "the seconds a pause may last", above=0
+        )
+        self._keep = check_int("keep", keep, "the number of ended streams to keep", minimum=0)
         self._streams: dict[str, TrackedStream] = {}
         self._live: dict[str, TrackedStream] = {}
         self._ended: deque[TrackedStream] = deque()
@@ -110,7 +114,9 @@ class StreamRegistry(Mapping[str, TrackedStream]):
             TypeError: `deadline` is no number.
             ValueError: `deadline` is out of its range.
         """
-        number("deadline", deadline, "the seconds that live streams have to finish", least=0)
+        check_number(
+            "deadline", deadline, "the seconds that live streams have to finish", minimum=0
+        )
         loop = asyncio.get_running_loop()
         if self._shutdown is None:
             self._refusing = True

@@ -9,8 +9,8 @@ import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
+from rxllm.arguments import check_callable
 from rxllm.chunks import Batch, Chunk, is_chunk
-from rxllm.operators._arguments import function
 from rxllm.stream import Stream
 
 __all__ = ["filters"]
@@ -61,7 +61,7 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     [(0.0, ''), (2.0, 'A'), (6.0, 'C'), (8.0, ''), (9.0, '')]
     """
     for each in functions:
-        function("a filter", each, "a function of a chunk", instead="use filter_async")
+        check_callable("a filter", each, "a function of a chunk", instead="use filter_async")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

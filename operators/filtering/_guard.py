@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from reactivex import Observable, abc
 
+from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Chunk
-from rxllm.operators._arguments import function, whole
 from rxllm.operators.filtering._guarding import Guarding
 from rxllm.operators.filtering._rules import OnViolation, Rules
 from rxllm.stream import Stream
@@ -90,9 +90,9 @@ def guard(
     12.0 End(finish_reason='content_filter', stop_sequence=None, source=None)
     12.0 |
     """
-    function("check", check, "a function of a text")
-    every = whole("every", every, "the number of characters in a window")
-    context = whole("context", context, "the number of characters checked again", least=0)
+    check_callable("check", check, "a function of a text")
+    every = check_int("every", every, "the number of characters in a window")
+    context = check_int("context", context, "the number of characters checked again", minimum=0)
     if on_violation not in get_args(OnViolation):
         raise ValueError(f"on_violation is one of {get_args(OnViolation)}: {on_violation!r}")
     if not isinstance(replacement, str):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import regex
 from reactivex import Observable
 
+from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Chunk
-from rxllm.operators._arguments import function, whole
 from rxllm.operators._text_operator import text_operator
 from rxllm.operators.filtering._redacting import Redacting, Redaction
 from rxllm.operators.filtering._targets import PatternTarget, Target
@@ -92,12 +92,14 @@ def redact(
     13.0 End(finish_reason='stop', stop_sequence=None, source=None)
     14.0 |
     """
-    longest = whole("longest", longest, "the number of characters that a match fits into")
-    context = whole("context", context, "the number of characters that a pattern may look behind")
+    longest = check_int("longest", longest, "the number of characters that a match fits into")
+    context = check_int(
+        "context", context, "the number of characters that a pattern may look behind"
+    )
     if not isinstance(mask, str):
         raise TypeError(f"mask is a text, not {mask!r}")
     if report is not None:
-        function(
+        check_callable(
             "report", report, "a function of a Redaction, or None", instead="make it a plain one"
         )
     if not words_or_patterns:

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias, Unpack, get_args
 import msgspec
 from reactivex import Observable, abc
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError
-from rxllm.operators._arguments import number
 from rxllm.operators.multicasting._answer import Answer, recording, replay
 from rxllm.operators.multicasting._multiplex import Multiplexed, multiplex
 from rxllm.operators.multicasting._report import report
@@ -94,7 +94,9 @@ def cache(
     if not (isinstance(key, str) or callable(key)):
         raise TypeError(f"key is a text or a function that returns one, not {key!r}")
     if ttl is not None:
-        number("ttl", ttl, "the seconds for which an answer is kept", above=0, endless=True)
+        check_number(
+            "ttl", ttl, "the seconds for which an answer is kept", above=0, allow_infinity=True
+        )
     if timing not in get_args(Timing):
         raise ValueError(f"timing is one of {get_args(Timing)}, not {timing!r}")
 

@@ -9,8 +9,8 @@ from weakref import WeakSet
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from rxllm.arguments import check_int, check_number
 from rxllm.chunks import Chunk
-from rxllm.operators._arguments import number, whole
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._hub import Hub, Replay
 from rxllm.operators.multicasting._reader import Reader
@@ -97,7 +97,9 @@ def multiplex(
     """
     if replay not in get_args(Replay):
         raise ValueError(f"replay is one of {get_args(Replay)}, not {replay!r}")
-    grace = number("grace", grace, "the seconds between the last leaving and the end", least=0)
+    grace = check_number(
+        "grace", grace, "the seconds between the last leaving and the end", minimum=0
+    )
     _check_policy(on_lag, capacity)
 
     def operator(source: Observable[Chunk]) -> Multiplexed:
@@ -163,4 +165,4 @@ class Multiplexed(Stream[Chunk]):
 def _check_policy(on_lag: OnLag, capacity: int) -> None:
     if on_lag not in get_args(OnLag):
         raise ValueError(f"on_lag is one of {get_args(OnLag)}, not {on_lag!r}")
-    whole("capacity", capacity, "the number of chunks that may wait")
+    check_int("capacity", capacity, "the number of chunks that may wait")

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from functools import cached_property
 from threading import Lock
 
-from rxllm.operators._arguments import whole
+from rxllm.arguments import check_int
 from rxllm.operators.multicasting._multiplex import Multiplexed
 
 __all__ = ["CacheStore", "MemoryStore"]
@@ -70,8 +70,8 @@ class MemoryStore(CacheStore):
     """
 
     def __init__(self, max_entries: int = 1000, max_bytes: int = 64 * 2**20) -> None:
-        self._max_entries = whole("max_entries", max_entries, "the number of answers to keep")
-        self._max_bytes = whole("max_bytes", max_bytes, "the bytes of keys and answers to keep")
+        self._max_entries = check_int("max_entries", max_entries, "the number of answers to keep")
+        self._max_bytes = check_int("max_bytes", max_bytes, "the bytes of keys and answers to keep")
         self._lock = Lock()  # streams of several event loops may share it
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # until when
         self.hits = self.misses = self.size = 0

@@ -2,7 +2,6 @@
 
 from rxllm.operators.recovery._breaker import CircuitBreaker
 from rxllm.operators.recovery._circuit_breaker import circuit_breaker, is_failure_of_model
-from rxllm.operators.recovery._commit import AfterOutput
 from rxllm.operators.recovery._complete_partial import complete_partial
 from rxllm.operators.recovery._degrade import degrade
 from rxllm.operators.recovery._fallback_to import fallback_to
@@ -13,6 +12,7 @@ from rxllm.operators.recovery._require_output import require_output
 from rxllm.operators.recovery._resume import resume
 from rxllm.operators.recovery._retry_with_backoff import retry_with_backoff
 from rxllm.operators.recovery._timeouts import timeouts
+from rxllm.operators.recovery.commit import AfterOutput
 
 __all__ = [
     "AfterOutput",

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from rxllm.arguments import check_int, check_number
 from rxllm.errors import ProviderError
-from rxllm.operators._arguments import number, whole
 
 __all__ = ["LONGEST_DELAY", "LONGEST_RETRY_AFTER", "Backoff", "Jitter", "check_attempts"]
 
@@ -29,7 +29,7 @@ def check_attempts(attempts: int) -> None:
         TypeError: it is no whole number.
         ValueError: it is below 1.
     """
-    whole("attempts", attempts, "how often the model is asked")
+    check_int("attempts", attempts, "how often the model is asked")
 
 
 class Backoff:
@@ -56,9 +56,11 @@ class Backoff:
     """
 
     def __init__(self, initial: float, factor: float, max_delay: float, jitter: Jitter) -> None:
-        self._initial = number("initial", initial, "the first delay in seconds", least=0)
-        self._factor = number("factor", factor, "how much longer each delay is", least=1)
-        self._max_delay = number("max_delay", max_delay, "the longest delay in seconds", least=0)
+        self._initial = check_number("initial", initial, "the first delay in seconds", minimum=0)
+        self._factor = check_number("factor", factor, "how much longer each delay is", minimum=1)
+        self._max_delay = check_number(
+            "max_delay", max_delay, "the longest delay in seconds", minimum=0
+        )
         if not (isinstance(jitter, bool) or callable(jitter)):
             raise TypeError(f"jitter is True, False or a function of the delay, not {jitter!r}")
         self._jitter: Callable[[float], float] | None = _full_jitter if jitter is True else None
@@ -76,7 +78,7 @@ class Backoff:
         except OverflowError:
             delay = self._max_delay if self._initial else 0.0
         if self._jitter is not None:
-            delay = number("what jitter gives", self._jitter(delay), "the seconds to wait")
+            delay = check_number("what jitter gives", self._jitter(delay), "the seconds to wait")
         return min(delay, LONGEST_DELAY)
 
     def delay_after(self, error: Exception, failures: int) -> float | None:

@@ -6,7 +6,7 @@ from collections import deque
 from threading import Lock
 from typing import Literal, TypeAlias
 
-from rxllm.operators._arguments import number, whole
+from rxllm.arguments import check_int, check_number
 
 __all__ = ["CircuitBreaker", "CircuitState", "Permit"]
 
@@ -46,9 +46,11 @@ class CircuitBreaker:
     """
 
     def __init__(self, failures: int = 5, window: float = 60.0, reset_after: float = 30.0) -> None:
-        count = whole("failures", failures, "how many in a row open it")
-        self._window = number("window", window, "the seconds within which they fall", above=0)
-        self._reset_after = number("reset_after", reset_after, "how long it stays open", above=0)
+        count = check_int("failures", failures, "how many in a row open it")
+        self._window = check_number("window", window, "the seconds within which they fall", above=0)
+        self._reset_after = check_number(
+            "reset_after", reset_after, "how long it stays open", above=0
+        )
         self._lock = Lock()  # streams of several event loops may share it
         self._failed_at: deque[float] = deque(maxlen=count)
         self._state: CircuitState = "closed"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
+from rxllm.arguments import check_callable
 from rxllm.chunks import Chunk, End, has_output
 from rxllm.errors import (
     CircuitOpenError,
@@ -15,7 +16,6 @@ from rxllm.errors import (
     deserves,
     separate_error,
 )
-from rxllm.operators._arguments import function
 from rxllm.operators.recovery._breaker import CircuitBreaker, Permit
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
@@ -75,7 +75,7 @@ def circuit_breaker(
     """
     if not isinstance(breaker, CircuitBreaker):
         raise TypeError(f"circuit_breaker takes a CircuitBreaker, not {type(breaker).__name__}")
-    function("counts", counts, "a function from an error to a bool")
+    check_callable("counts", counts, "a function from an error to a bool")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -10,10 +10,10 @@ from reactivex import Observable
 from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import deserves
 from rxllm.operators.recovery._asking import continuing
-from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._backoff import check_attempts
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
+from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.requests import Model, Prompt, RequestOptions
 from rxllm.stream import Stream
 

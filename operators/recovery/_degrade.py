@@ -12,10 +12,10 @@ from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import deserves
 from rxllm.operators.recovery._annotations import add_note
 from rxllm.operators.recovery._asking import check_model
-from rxllm.operators.recovery._attempts import attempts_of
-from rxllm.operators.recovery._commit import AfterOutput, check_after_output
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
+from rxllm.operators.recovery.attempts import attempts_of
+from rxllm.operators.recovery.commit import AfterOutput, check_after_output
 from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
 

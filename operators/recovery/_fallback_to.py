@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import reactivex
 from reactivex import Observable
 
-from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token
-from rxllm.errors import AllModelsFailedError, AuthenticationError, deserves
-from rxllm.operators.recovery._attempts import attempts_of
-from rxllm.operators.recovery._commit import AfterOutput, check_after_output
-from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
+from rxllm.chunks import Chunk
+from rxllm.errors import deserves
+from rxllm.operators.recovery._plan import StreamOrFactory
 from rxllm.operators.recovery._policy import Policy, policy_of
+from rxllm.operators.recovery.attempts import attempts_of
+from rxllm.operators.recovery.commit import AfterOutput, check_after_output
+from rxllm.operators.recovery.fallback_plan import check_apology, fallback_plan
 from rxllm.stream import Stream
 
 __all__ = ["check_apology", "fallback_plan", "fallback_to"]
@@ -98,51 +98,3 @@ def fallback_to(
         )
 
     return operator
-
-
-def check_apology(apology: object) -> None:
-    """Check an argument.
-
-    Raises:
-        TypeError: it is neither a text nor None.
-        ValueError: it is empty.
-    """
-    if apology is not None and not isinstance(apology, str):
-        raise TypeError(f"apology is a text to end with, or None, not {apology!r}")
-    if apology == "":
-        raise ValueError("apology is a text to end with; None for no apology")
-
-
-def fallback_plan(
-    streams: Sequence[StreamOrFactory], apology: str | None, when: Policy = deserves
-) -> Plan:
-    """The plan of one subscription, that asks one of `streams` after another."""
-    errors: list[Exception] = []
-
-    def plan(error: Exception) -> Attempt | Exception:
-        if when(error) == "neither":
-            return error
-        errors.append(error)
-        used = len(errors)
-        if isinstance(error, AuthenticationError):
-            _logger.warning("a model refused its key, and is passed over: %s", error)
-        if used <= len(streams):
-            notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(error))
-            return Attempt(streams[used - 1], notice)
-        who = f"all {used} models" if used > 1 else "the one model"
-        failure = AllModelsFailedError(f"{who} failed: {_told(errors)}", errors)
-        failure.__cause__ = error
-        if apology is None or used > len(streams) + 1:
-            return failure
-        notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(failure))
-        return Attempt(_saying(apology), notice, otherwise=failure)
-
-    return plan
-
-
-def _told(errors: list[Exception]) -> str:
-    return "; ".join(f"{type(error).__name__}: {error}" for error in errors)
-
-
-def _saying(apology: str) -> Observable[Chunk]:
-    return reactivex.of(Start("apology", "apology"), Token(apology), End("stop"))

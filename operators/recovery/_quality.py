@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 import jiter
 
-from rxllm.operators._arguments import number, whole
+from rxllm.arguments import check_int, check_number
 
 __all__ = ["Condition", "Quality", "not_json", "repeats", "too_slow"]
 
@@ -85,8 +85,8 @@ def too_slow(tokens_per_second: float, *, after: float = 2.0) -> Condition:
     >>> too_slow(1.0)(quality), too_slow(2.0)(quality)
     (None, '1 tokens/s, where 2 are the least')
     """
-    number("tokens_per_second", tokens_per_second, "the least speed that will do", above=0)
-    number("after", after, "a time in seconds", least=0)
+    check_number("tokens_per_second", tokens_per_second, "the least speed that will do", above=0)
+    check_number("after", after, "a time in seconds", minimum=0)
 
     def condition(quality: Quality) -> str | None:
         if quality.is_complete or quality.elapsed <= after or quality.tokens < 2:
@@ -118,8 +118,8 @@ def repeats(*, characters: int = 40, times: int = 4) -> Condition:
     >>> repeats()(quality)
     "'No, no. ' was said again and again"
     """
-    whole("characters", characters, "the length of the longest piece looked for")
-    whole("times", times, "how often a piece comes", least=2)
+    check_int("characters", characters, "the length of the longest piece looked for")
+    check_int("times", times, "how often a piece comes", minimum=2)
 
     def condition(quality: Quality) -> str | None:
         tail = quality.tail(characters * times)

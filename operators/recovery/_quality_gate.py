@@ -7,9 +7,9 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
+from rxllm.arguments import check_int
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
 from rxllm.errors import QualityError, write_partial
-from rxllm.operators._arguments import whole
 from rxllm.operators.recovery._quality import Condition, Quality
 from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
@@ -64,7 +64,7 @@ def quality_gate(
     for condition in conditions:
         if not callable(condition):
             raise TypeError(f"a condition is a function of a Quality, not {condition!r}")
-    whole("every", every, "a number of tokens")
+    check_int("every", every, "a number of tokens")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -10,9 +10,9 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.errors import ConnectionFailedError, Deserves, TruncatedStreamError
 from rxllm.operators.recovery._asking import continuing
-from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._retry_with_backoff import retry_plan
+from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.requests import Model, Prompt, RequestOptions
 from rxllm.stream import Stream
 

@@ -8,11 +8,11 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice, NoticeKind
 from rxllm.errors import deserves
-from rxllm.operators.recovery._attempts import attempts_of
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
-from rxllm.operators.recovery._commit import AfterOutput, check_after_output
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
+from rxllm.operators.recovery.attempts import attempts_of
+from rxllm.operators.recovery.commit import AfterOutput, check_after_output
 from rxllm.stream import Stream
 
 __all__ = ["retry_plan", "retry_with_backoff"]

@@ -12,6 +12,7 @@ from reactivex.disposable import (
     SingleAssignmentDisposable,
 )
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Chunk, End, Start, has_output, is_restart
 from rxllm.errors import (
     FirstTokenTimeoutError,
@@ -19,7 +20,6 @@ from rxllm.errors import (
     StreamTimeoutError,
     TotalTimeoutError,
 )
-from rxllm.operators._arguments import number
 from rxllm.stream import Stream
 from rxllm.transcript import Transcript
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
@@ -84,7 +84,7 @@ def timeouts(
     limits = (first, between, total)
     for name, limit in zip(("first", "between", "total"), limits, strict=True):
         if limit is not None:
-            number(name, limit, "a limit in seconds, or None", above=0)
+            check_number(name, limit, "a limit in seconds, or None", above=0)
     if limits == (None, None, None):
         raise ValueError("timeouts takes one limit or more: first, between or total")
     seconds = [_NEVER if limit is None else float(limit) for limit in limits]

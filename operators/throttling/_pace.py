@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from reactivex import Observable, abc
 
+from rxllm.arguments import check_int, check_number
 from rxllm.chunks import Chunk
-from rxllm.operators._arguments import number, whole
 from rxllm.operators._pacer import Pacer, is_paced
 from rxllm.stream import Stream
 
@@ -60,8 +60,8 @@ def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], 
     1.0 c
     7.0 |
     """
-    gap = number("gap", gap, "the time between two chunks, in seconds", above=0)
-    window = whole("window", window, "the number of chunks that the mean is taken of")
+    gap = check_number("gap", gap, "the time between two chunks, in seconds", above=0)
+    window = check_int("window", window, "the number of chunks that the mean is taken of")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -7,8 +7,8 @@ from numbers import Real
 
 from reactivex import Observable, abc
 
+from rxllm.arguments import check_callable, check_number
 from rxllm.chunks import Batch, Chunk, Reasoning, Token
-from rxllm.operators._arguments import function, number
 from rxllm.operators._pacer import Pacer, is_paced
 from rxllm.stream import Stream
 
@@ -66,9 +66,11 @@ def rate_limit(
     1.0 d
     9.0 |
     """
-    per_second = number("per_second", per_second, "how many tokens may leave in a second", above=0)
-    burst = number("burst", burst, "how many tokens may leave at once", above=0)
-    price = _cost if cost is None else function("cost", cost, "a function of a chunk")
+    per_second = check_number(
+        "per_second", per_second, "how many tokens may leave in a second", above=0
+    )
+    burst = check_number("burst", burst, "how many tokens may leave at once", above=0)
+    price = _cost if cost is None else check_callable("cost", cost, "a function of a chunk")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, TypeAlias
 import regex
 from reactivex import Observable, abc
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
-from rxllm.operators._arguments import number
 from rxllm.operators.throttling._spacer import LONGEST_PIECE, Cut, Spacer, by_character
 from rxllm.stream import Stream
 
@@ -91,8 +91,10 @@ def smooth(
     6.0 'time'
     6.0 |
     """
-    seconds = number("seconds", seconds, "the time between two pieces", least=0)
-    max_lag = number("max_lag", max_lag, "how long text may wait", above=0, endless=True)
+    seconds = check_number("seconds", seconds, "the time between two pieces", minimum=0)
+    max_lag = check_number(
+        "max_lag", max_lag, "how long text may wait", above=0, allow_infinity=True
+    )
     cut = _cut(by)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:

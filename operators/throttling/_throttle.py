@@ -8,9 +8,9 @@ from functools import partial
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart, text_of
 from rxllm.operators._alarm import RESOLUTION, Alarm
-from rxllm.operators._arguments import number
 from rxllm.operators._held_text import confidence_of, parts_of
 from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
@@ -60,7 +60,7 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     10.0 d
     15.0 |
     """
-    seconds = number("seconds", seconds, "the time between two chunks of text", above=0)
+    seconds = check_number("seconds", seconds, "the time between two chunks of text", above=0)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from reactivex import Observable, abc
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
-from rxllm.operators._arguments import number
 from rxllm.operators.throttling._spacer import Spacer, by_character
 from rxllm.stream import Stream
 
@@ -54,7 +54,7 @@ def typewriter(
     3.0 c
     3.0 |
     """
-    seconds = 1 / number("characters_per_second", characters_per_second, "the speed", above=0)
+    seconds = 1 / check_number("characters_per_second", characters_per_second, "the speed", above=0)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from rxllm.operators._arguments import whole
+from rxllm.arguments import check_int
 
 __all__ = ["awaited", "check_asynchronous"]
 
@@ -19,7 +19,7 @@ def check_asynchronous(name: str, function: object, concurrency: int) -> None:
     """
     if not callable(function):
         raise TypeError(f"{name} takes an async function of a chunk, not {function!r}")
-    whole("concurrency", concurrency, "the number of chunks under way at once")
+    check_int("concurrency", concurrency, "the number of chunks under way at once")
 
 
 async def awaited(name: str, promise: Any) -> Any:

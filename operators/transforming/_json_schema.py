@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from rxllm.operators._arguments import is_asynchronous
+from rxllm.arguments import is_asynchronous
 
 __all__ = ["Check", "SchemaViolation", "check_of"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import msgspec
 from reactivex import Observable
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
-from rxllm.operators._arguments import number
 from rxllm.operators.transforming._snapshots import Snapshot, snapshot_operator
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def markdown_to_html(
     # Here, since it takes as long as a tenth of `import rxllm`, which most programs don't need.
     from rxllm.operators.transforming._markdown import Markdown
 
-    seconds = number("seconds", seconds, "the least time between two renderings", above=0)
+    seconds = check_number("seconds", seconds, "the least time between two renderings", above=0)
     markdown = Markdown()
     return snapshot_operator(
         "markdown_to_html", lambda source: _Rendering(source, markdown), seconds

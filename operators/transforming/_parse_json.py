@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from reactivex import Observable
 
+from rxllm.arguments import check_number
 from rxllm.chunks import Chunk, Json
 from rxllm.errors import MalformedStreamError
-from rxllm.operators._arguments import number
 from rxllm.operators.transforming._json_schema import Check, SchemaViolation, check_of
 from rxllm.operators.transforming._json_text import JsonText
 from rxllm.operators.transforming._snapshots import Snapshot, snapshot_operator
@@ -90,7 +90,9 @@ def parse_json(
     4.0 Json(value={'name': 'Mia', 'age': 3}, complete=True, source=None)
     5.0 |
     """
-    seconds = number("seconds", seconds, "the least time between two incomplete values", above=0)
+    seconds = check_number(
+        "seconds", seconds, "the least time between two incomplete values", above=0
+    )
     check = check_of(schema)
     return snapshot_operator("parse_json", lambda source: _Reading(source, check), seconds)
 

@@ -10,9 +10,9 @@ from xml.sax.saxutils import escape
 
 from rich.cells import cell_len
 
+from rxllm.arguments import check_int
 from rxllm.benchmark.report import BenchmarkReport, BenchmarkRow
-from rxllm.operators._arguments import whole
-from rxllm.sinks._printable import printable
+from rxllm.sinks.printable import printable
 
 __all__ = ["as_bars", "as_svg", "as_table"]
 
@@ -37,7 +37,7 @@ def as_table(report: BenchmarkReport, *, width: int = 80) -> Iterator[str]:
         report: what to show.
         width: columns of the terminal, 1 or more: names are cut so that its lines fit, if they can.
     """
-    whole("width", width, "the columns of the terminal")
+    check_int("width", width, "the columns of the terminal")
     table = [_HEADER, *map(_cells, report.rows)]
     columns = [column for column in zip(*table, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
@@ -72,7 +72,7 @@ def as_bars(report: BenchmarkReport, *, width: int = 80, block: str = "█") -> 
         width: columns of the terminal, 1 or more, into which the lines fit, if they can.
         block: what bars are made of.
     """
-    whole("width", width, "the columns of the terminal")
+    check_int("width", width, "the columns of the terminal")
     names = _names(report.rows, max(_LEAST, width // 3))
     margin = max(map(cell_len, names), default=0)
     for title, values, words in _charts(report):

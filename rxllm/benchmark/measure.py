@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 
+from rxllm.arguments import check_callable, check_int, check_number
 from rxllm.benchmark.report import BenchmarkReport, BenchmarkRow, BenchmarkRun
 from rxllm.chunks import Chunk, ErrorInfo, ToolCall, is_restart
 from rxllm.consumer import consume
-from rxllm.operators._arguments import function, number, whole
 from rxllm.operators.analytics import Intervals, Measurement, measure
 from rxllm.operators.recovery import keep_partial, timeouts
 from rxllm.requests import Model, as_request
@@ -74,10 +74,12 @@ async def benchmark(
             cases have one name, an option can't be right (`BadRequestError`), or an `expect` is no
             regular expression.
     """
-    whole("runs", runs, "the number of times to ask each model each case")
-    number("total", total, "the time of a run at most, in seconds", above=0)
+    check_int("runs", runs, "the number of times to ask each model each case")
+    check_number("total", total, "the time of a run at most, in seconds", above=0)
     if on_run is not None:
-        function("on_run", on_run, "a function of the run", instead="start a task in a plain one")
+        check_callable(
+            "on_run", on_run, "a function of the run", instead="start a task in a plain one"
+        )
     patterns = _check(models, cases, options)
     done: list[BenchmarkRun] = []
     for name, model in models.items():

@@ -13,7 +13,7 @@ import msgspec
 
 from rxllm.command_line._arguments import check_writable, find_model, read_prompt
 from rxllm.command_line._outcomes import play, say
-from rxllm.sinks._printable import count, encodable
+from rxllm.sinks.printable import count, encodable
 
 if TYPE_CHECKING:
     from rxllm.benchmark.report import BenchmarkReport

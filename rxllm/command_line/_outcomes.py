@@ -10,7 +10,7 @@ import click
 
 import rxllm
 from rxllm.errors import BadRequestError, ContextLengthError, ModelError
-from rxllm.sinks._printable import encodable, printable
+from rxllm.sinks.printable import encodable, printable
 
 __all__ = ["STOPPED", "complain", "failure", "play", "say"]
 

@@ -14,7 +14,7 @@ from rxllm.command_line._arguments import ask, check_writable, model_option, rea
 from rxllm.command_line._outcomes import play, say
 from rxllm.consumer import consume
 from rxllm.requests import Message
-from rxllm.sinks._printable import figures_of
+from rxllm.sinks.printable import figures_of
 
 __all__ = ["run"]
 

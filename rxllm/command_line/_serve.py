@@ -66,9 +66,9 @@ def serve(
     let live streams finish.
     """
     from rxllm.server import Limits
-    from rxllm.server._serve import is_loopback
-    from rxllm.server._serve import serve as serve_app
     from rxllm.server.app import create_app
+    from rxllm.server.runner import is_loopback
+    from rxllm.server.runner import serve as serve_app
 
     given_limits = _numbers("--limit", limits, Limits)
     given_settings = _numbers("--setting", settings, rxllm.Settings)

@@ -13,9 +13,9 @@ from rxllm.errors import BadRequestError
 from rxllm.models.registry import model as model_of
 from rxllm.operators.analytics import Prices, read_prices
 from rxllm.operators.recovery import AfterOutput, CircuitBreaker, timeouts
-from rxllm.operators.recovery._attempts import attempts_of
-from rxllm.operators.recovery._commit import check_after_output
-from rxllm.operators.recovery._fallback_to import check_apology, fallback_plan
+from rxllm.operators.recovery.attempts import attempts_of
+from rxllm.operators.recovery.commit import check_after_output
+from rxllm.operators.recovery.fallback_plan import check_apology, fallback_plan
 from rxllm.requests import Model, ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.requests import Strategy as StrategyName
 from rxllm.router.candidate import Route

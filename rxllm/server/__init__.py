@@ -16,8 +16,8 @@ from rxllm._lazy_names import lazy_names
 from rxllm.server.limits import Limits
 
 if TYPE_CHECKING:
-    from rxllm.server._serve import serve
     from rxllm.server.app import create_app, drain
+    from rxllm.server.runner import serve
     from rxllm.web.memory_store import MemoryStreams
     from rxllm.web.stream_store import Begun, Frame, StreamStore
 
@@ -43,7 +43,7 @@ if not TYPE_CHECKING:
             "StreamStore": "rxllm.web.stream_store",
             "create_app": "app",
             "drain": "app",
-            "serve": "_serve",
+            "serve": "runner",
         },
     )
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rxllm.chunks import Chunk, End, Json, Notice, ToolCall, is_restart, is_stream_failed, text_of
 from rxllm.restart import matching_sources
-from rxllm.sinks._printable import describe, printable
+from rxllm.sinks.printable import describe, printable
 
 __all__ = ["Blocks", "Page"]
 

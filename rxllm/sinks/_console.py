@@ -12,7 +12,7 @@ from rxllm.chunks import Chunk
 from rxllm.consumer import Consumer, check_stream
 from rxllm.result import Result
 from rxllm.sinks._blocks import Blocks, Page
-from rxllm.sinks._printable import encodable, figures_of, printable
+from rxllm.sinks.printable import encodable, figures_of, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from rxllm.result import Recorder
-from rxllm.sinks._printable import count, encodable, printable, rate
 from rxllm.sinks._wrap import wrap
+from rxllm.sinks.printable import count, encodable, printable, rate
 
 __all__ = ["Terminal"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
@@ -12,11 +12,12 @@ from rxllm.consumer import check_stream
 from rxllm.web.answering import Delivered, OnEnd, check_position, report
 from rxllm.web.encoding import EventEncoder, encoded, plain_message
 from rxllm.web.response_writer import Delivery, check_times
+from rxllm.web.sending import websocket_writer
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["websocket", "writer_to"]
+__all__ = ["websocket"]
 
 
 def websocket(
@@ -74,21 +75,8 @@ def websocket(
         encoder = EventEncoder(stream_id, plain_message, first_position=first_position)
         request = socket._req  # noqa: SLF001 - the one way from a socket to its transport
         transport = None if request is None or socket.closed else request.transport
-        delivery = Delivery(transport, writer_to(socket), max_stall=max_stall)
+        delivery = Delivery(transport, websocket_writer(socket), max_stall=max_stall)
         await delivery.run(encoded(stream, encoder))
         return report(encoder, delivery, on_end)
 
     return send()
-
-
-def writer_to(
-    socket: web.WebSocketResponse,
-) -> Callable[[list[bytes]], Coroutine[Any, Any, None]]:
-    """What a `Delivery` writes to a WebSocket with: each frame is a text message."""
-    from aiohttp import WSMsgType
-
-    async def write(frames: list[bytes]) -> None:
-        for frame in frames:
-            await socket.send_frame(frame, WSMsgType.TEXT)
-
-    return write

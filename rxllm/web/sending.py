@@ -25,7 +25,7 @@ from rxllm.web.response_writer import Delivery, check_times
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["EVENT_STREAM", "NDJSON", "PING", "send_frames"]
+__all__ = ["EVENT_STREAM", "NDJSON", "PING", "send_frames", "websocket_writer"]
 
 EVENT_STREAM: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"
@@ -93,3 +93,16 @@ async def send_frames(
     if delivery.error is not None and not delivery.left:
         raise delivery.error
     return response
+
+
+def websocket_writer(
+    socket: web.WebSocketResponse,
+) -> Callable[[list[bytes]], Coroutine[Any, Any, None]]:
+    """What a `Delivery` writes to a WebSocket with: each frame is a text message."""
+    from aiohttp import WSMsgType
+
+    async def write(frames: list[bytes]) -> None:
+        for frame in frames:
+            await socket.send_frame(frame, WSMsgType.TEXT)
+
+    return write

@@ -293,7 +293,7 @@ def test_of_no_runs_there_is_nothing_to_show() -> None:
 @pytest.mark.parametrize("chart", [as_table, as_bars])
 @pytest.mark.parametrize("width", [0, -5, 1.5, True])
 def test_what_is_no_width_is_refused(chart: Any, width: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match="width is the columns"):
+    with pytest.raises((ValueError, TypeError), match="width must be"):
         list(chart(report_of(FAST), width=width))
 
 

@@ -17,7 +17,7 @@ from rxllm import End, RxLLMError, Token, sinks
 from rxllm import operators as ops
 from rxllm.chunks import Chunk
 from rxllm.sinks import Streams, callbacks, collect
-from rxllm.sinks._printable import figures_of
+from rxllm.sinks.printable import figures_of
 from rxllm.testing import no_leaks
 
 Sink = Callable[[Any], Awaitable[Any]]

@@ -19,10 +19,10 @@ from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
 from rxllm.server.rooms.rooms import Rooms
 from rxllm.server.websocket.rate import Rate
 from rxllm.server.websocket.session import Session
-from rxllm.sinks._websocket import writer_to
 from rxllm.web.connection import connection_of
 from rxllm.web.failures import InvalidMessageError, RefusedError
 from rxllm.web.response_writer import Delivery
+from rxllm.web.sending import websocket_writer
 
 __all__ = ["CONNECTIONS", "Connections", "add_websocket", "websocket"]
 
@@ -136,7 +136,9 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         await socket.prepare(request)
         session = Session(request.app[MODELS], connections.rooms)
         outbox = session.outbox
-        delivery = Delivery(request.transport, writer_to(socket), max_stall=limits.reader_stall)
+        delivery = Delivery(
+            request.transport, websocket_writer(socket), max_stall=limits.reader_stall
+        )
         sending = asyncio.create_task(delivery.run(outbox.frames), name="rxllm websocket")
 
         def ended(_: asyncio.Task[None]) -> None:

@@ -131,9 +131,9 @@ def test_demand_passes_through(marbles: Marbles) -> None:
     [
         ({"event": "fail"}, "event is one of subscribed, chunk"),
         ({"kind": "Token"}, "kind is the class"),
-        ({"last": -1}, "last is how many"),
-        ({"last": 2.5}, "last is how many"),
-        ({"after": -1}, "after is the number"),
+        ({"last": -1}, "last must be"),
+        ({"last": 2.5}, "last must be"),
+        ({"after": -1}, "after must be"),
     ],
 )
 def test_what_cannot_be_selected_is_refused(wrong: dict[str, Any], words: str) -> None:

@@ -125,7 +125,7 @@ def test_models_on_the_event_loop_leave_nothing_behind() -> None:
 
 @pytest.mark.parametrize("after", [0, -1, float("inf"), float("nan")])
 def test_a_bad_time_is_refused_at_the_call(after: float) -> None:
-    with pytest.raises(ValueError, match="after is the seconds"):
+    with pytest.raises(ValueError, match=r"after must be .* \(the seconds"):
         ops.hedge(rx.never(), rx.never(), after)
 
 
@@ -144,7 +144,7 @@ def test_a_second_that_raises_behind_its_end_does_not_keep_the_race_open(marbles
 
 @pytest.mark.parametrize("after", [True, "4"])
 def test_what_is_no_time_is_refused_at_the_call(after: Any) -> None:
-    with pytest.raises(TypeError, match="after is the seconds"):
+    with pytest.raises(TypeError, match=r"after must be .* \(the seconds"):
         ops.hedge(rx.never(), rx.never(), after)
 
 

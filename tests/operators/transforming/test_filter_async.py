@@ -167,7 +167,7 @@ def test_it_is_a_filter_whatever_the_calls_take(pieces: list[str], concurrency: 
 
 
 def test_bad_arguments_are_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="concurrency is"):
+    with pytest.raises(ValueError, match="concurrency must be"):
         ops.filter_async(is_lower, 0)
     with pytest.raises(TypeError, match="filter_async takes an async function"):
         ops.filter_async(None)  # type: ignore[arg-type]

@@ -438,11 +438,11 @@ def test_apart_from_the_differences_it_is_commonmark(text: str) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
 def test_a_time_that_is_none_is_refused_at_the_call(seconds: float) -> None:
-    with pytest.raises(ValueError, match=r"seconds is .*, a finite number above 0: "):
+    with pytest.raises(ValueError, match="seconds must be a finite number above 0 "):
         ops.markdown_to_html(seconds=seconds)
 
 
 @pytest.mark.parametrize("seconds", [True, "1", None])
 def test_what_is_no_number_is_no_time(seconds: Any) -> None:
-    with pytest.raises(TypeError, match="seconds is "):
+    with pytest.raises(TypeError, match="seconds must be "):
         ops.markdown_to_html(seconds=seconds)

@@ -16,14 +16,14 @@ from reactivex.disposable import (
 from rxllm.chunks import Chunk, is_restart
 from rxllm.errors import BadRequestError
 from rxllm.operators.recovery._annotations import add_note
-from rxllm.operators.recovery._commit import (
+from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
+from rxllm.operators.recovery.commit import (
     AfterOutput,
     AnswerDiffersError,
     Continuing,
     Passage,
     passage_after,
 )
-from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
 from rxllm.stream import Stream
 from rxllm.transcript import Transcript
 from rxllm.valve import scheduler_or_default

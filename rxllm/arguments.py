@@ -1,0 +1,114 @@
+"""Checks of arguments, made at the call: integers, numbers and functions.
+
+Each check returns its value, or raises an error that says what the argument must be, what it means
+and what was given. `True` and `False` are not numbers, and neither is a text that looks like one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, TypeVar, cast
+
+__all__ = ["check_callable", "check_int", "check_number", "is_asynchronous"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def check_int(name: str, value: object, what: str, *, minimum: int = 1) -> int:
+    """`value` as an integer of at least `minimum`.
+
+    Raises:
+        TypeError: it is not an integer (`2.0` is not one either).
+        ValueError: it is too low.
+
+    >>> check_int("size", 1.5, "the number of chunks in a batch")
+    Traceback (most recent call last):
+    TypeError: size must be an integer (the number of chunks in a batch), got 1.5
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        count = operator.index(cast("int", value))
+    except TypeError:
+        raise TypeError(f"{name} must be an integer ({what}), got {value!r}") from None
+    if count < minimum:
+        raise ValueError(f"{name} must be {minimum} or more ({what}), got {value!r}")
+    return count
+
+
+def check_number(
+    name: str,
+    value: object,
+    what: str,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    allow_infinity: bool = False,
+) -> float:
+    """`value` as a float, such as a time in seconds.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        what: the meaning of the argument.
+        above: what it has to be greater than.
+        minimum: what it may not be below.
+        allow_infinity: whether infinity is allowed.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is NaN, infinite or too low.
+
+    >>> check_number("seconds", 0, "how long a chunk may wait", above=0)
+    Traceback (most recent call last):
+    ValueError: seconds must be a finite number above 0 (how long a chunk may wait), got 0
+    """
+    finite = "a number" if allow_infinity else "a finite number"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {finite} ({what}), got {value!r}")
+    given = float(value)
+    if above is not None:
+        finite, fits = f"{finite} above {above}", given > above
+    elif minimum is not None:
+        finite, fits = f"{finite}, {minimum} or more", given >= minimum
+    else:
+        fits = not math.isnan(given)
+    if not fits or (math.isinf(given) and not allow_infinity):
+        raise ValueError(f"{name} must be {finite} ({what}), got {value!r}")
+    return given
+
+
+def check_callable(
+    name: str, value: _Function, what: str, *, instead: str | None = None
+) -> _Function:
+    """`value`, if it can be called.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        what: the meaning of the argument.
+        instead: refuses a coroutine function, and says what to do about it: use map_async.
+
+    Raises:
+        TypeError: it can't be called, or is asynchronous where it may not.
+
+    >>> check_callable("report", 5, "a function of the count")
+    Traceback (most recent call last):
+    TypeError: report must be a function of the count, got 5
+    """
+    if not callable(value):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
+    if instead is not None and is_asynchronous(value):
+        raise TypeError(f"{name} must be {what}, and {value!r} is asynchronous: {instead}")
+    return value
+
+
+def is_asynchronous(function: object) -> bool:
+    """Whether calling `function` gives a coroutine, as far as can be seen; also of a partial."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(type(function), "__call__", None)  # noqa: B004 - of an object that can be called
+    )
