@@ -10,7 +10,7 @@ PROMPT = "Tell me a story about a whale"
 
 
 def backup(error: Exception, _: Observable[Chunk]) -> Observable[Chunk]:
-    if rxllm.deserves(error) == "neither":
+    if rxllm.classify_error(error) == "raise":
         return rx.throw(error)  # another model would not help
     print(f"{type(error).__name__}, so the bundled model answers\n")
     return rxllm.model("tiny").stream(PROMPT, max_tokens=60)

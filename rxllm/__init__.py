@@ -26,7 +26,7 @@ from rxllm.chunks import (
     ToolCall,
     Usage,
 )
-from rxllm.errors import RxLLMError, deserves
+from rxllm.errors import RxLLMError, classify_error
 from rxllm.iteration import to_async
 from rxllm.messages import ImagePart, Message, TextPart, Tool
 from rxllm.models.registry import list_models, model, register
@@ -68,7 +68,7 @@ __all__ = [
     "ToolCall",
     "Usage",
     "Valve",
-    "deserves",
+    "classify_error",
     "errors",
     "from_async",
     "list_models",

@@ -1,4 +1,4 @@
-"""What can go wrong, and what each failure deserves.
+"""What can go wrong, and what follows a failure.
 
 ::
 
@@ -61,8 +61,8 @@ __all__ = [
     "ConnectionFailedError",
     "ContentFilteredError",
     "ContextLengthError",
-    "Deserves",
     "EmptyStreamError",
+    "ErrorAction",
     "FirstTokenTimeoutError",
     "LaggedBehindError",
     "MalformedStreamError",
@@ -87,14 +87,14 @@ __all__ = [
     "StreamTimeoutError",
     "TotalTimeoutError",
     "TruncatedStreamError",
-    "deserves",
+    "classify_error",
     "separate_error",
     "write_partial",
 ]
 
 _Error = TypeVar("_Error", bound=Exception)
 
-Deserves: TypeAlias = Literal["again", "next", "neither"]
+ErrorAction: TypeAlias = Literal["retry", "fallback", "raise"]
 
 
 class RxLLMError(Exception):
@@ -114,8 +114,8 @@ class RxLLMError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """True if asking the same model again may help: `deserves(error) == "again"`."""
-        return deserves(self) == "again"
+        """True if asking the same model again may help: `classify_error(error) == "retry"`."""
+        return classify_error(self) == "retry"
 
 
 class BadRequestError(RxLLMError, ValueError):
@@ -318,30 +318,31 @@ _DESERVES_NEXT: Final = (
 )
 
 
-def deserves(error: BaseException) -> Deserves:
-    """What `error` deserves: to ask the same model again, the next one, or neither.
+def classify_error(error: BaseException) -> ErrorAction:
+    """What should follow `error`: a retry, a fallback to another model, or neither.
 
-    - `"again"`: connections refused, reset or cut; 408, 409, 429 and 5xx; overloaded; an empty,
+    - `"retry"`: connections refused, reset or cut; 408, 409, 429 and 5xx; overloaded; an empty,
       truncated or unreadable stream.
-    - `"next"`: time-outs to connect, to the first token and between tokens; a context that is too
-      small; a model that can't be found, loaded or used with this key; a certificate that can't be
-      trusted; an open circuit, a full pool; an answer that is no good; models that have all failed.
-    - `"neither"`: a bad request, filtered content, the total time limit, a subscriber that lagged
+    - `"fallback"`: time-outs to connect, to the first token and between tokens; a context that is
+      too small; a model that can't be found, loaded or used with this key; a certificate that can't
+      be trusted; an open circuit, a full pool; an answer that is no good; models that have all
+      failed.
+    - `"raise"`: a bad request, filtered content, the total time limit, a subscriber that lagged
       behind, cancellation, and anything that is not known.
 
-    >>> deserves(RateLimitError("slow down", retry_after=2.0))
-    'again'
-    >>> deserves(ConnectionResetError())
-    'again'
-    >>> deserves(ValueError())
-    'neither'
+    >>> classify_error(RateLimitError("slow down", retry_after=2.0))
+    'retry'
+    >>> classify_error(ConnectionResetError())
+    'retry'
+    >>> classify_error(ValueError())
+    'raise'
     """
     if isinstance(error, _DESERVES_AGAIN):
-        return "again"
+        return "retry"
     if isinstance(error, _DESERVES_NEXT):
-        return "next"
+        return "fallback"
     is_foreign_timeout = isinstance(error, TimeoutError) and not isinstance(error, RxLLMError)
-    return "next" if is_foreign_timeout else "neither"
+    return "fallback" if is_foreign_timeout else "raise"
 
 
 def separate_error(error: _Error) -> _Error:

@@ -1,4 +1,4 @@
-"""Errors: a tree, and what each of them deserves."""
+"""Errors: a tree, and what follows each of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import pytest
 
 from rxllm import errors
-from rxllm.errors import RxLLMError, deserves
+from rxllm.errors import RxLLMError, classify_error
 
 AGAIN = {
     "RequestTimeoutError", "ConflictError", "RateLimitError", "ServerError", "OverloadedError",
@@ -37,11 +37,11 @@ CLASSES = [
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_what_each_deserves(name: str) -> None:
+def test_what_each_classify(name: str) -> None:
     error = make(name)
-    expected = "again" if name in AGAIN else "next" if name in NEXT else "neither"
-    assert deserves(error) == expected
-    assert error.retryable == (expected == "again")
+    expected = "retry" if name in AGAIN else "fallback" if name in NEXT else "raise"
+    assert classify_error(error) == expected
+    assert error.retryable == (expected == "retry")
     assert error.partial == ""
     assert str(error) == "why"
 
@@ -49,17 +49,17 @@ def test_what_each_deserves(name: str) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (ConnectionRefusedError(), "again"),
-        (ConnectionResetError(), "again"),
-        (BrokenPipeError(), "again"),
-        (TimeoutError(), "next"),
-        (ValueError(), "neither"),
-        (FileNotFoundError(), "neither"),
-        (KeyboardInterrupt(), "neither"),
+        (ConnectionRefusedError(), "retry"),
+        (ConnectionResetError(), "retry"),
+        (BrokenPipeError(), "retry"),
+        (TimeoutError(), "fallback"),
+        (ValueError(), "raise"),
+        (FileNotFoundError(), "raise"),
+        (KeyboardInterrupt(), "raise"),
     ],
 )
-def test_what_foreign_errors_deserve(error: BaseException, expected: str) -> None:
-    assert deserves(error) == expected
+def test_what_follows_foreign_errors(error: BaseException, expected: str) -> None:
+    assert classify_error(error) == expected
 
 
 def test_every_class_is_in_the_tree_of_the_docstring_and_in_the_list() -> None:

@@ -109,7 +109,7 @@ class TextWatcher(Watcher, Generic[_Figures]):
 
 
 def check_report(report: Callable[..., object], every: int | None) -> None:
-    """Raise what the arguments `report` and `every` deserve."""
+    """Validate `report` and `every`."""
     check_callable("report", report, "a function of the figures", instead=_INSTEAD)
     if every is not None:
         check_int("every", every, "the number of tokens between two reports, or None")

@@ -13,7 +13,7 @@ from rxllm.errors import (
     CircuitOpenError,
     ContextLengthError,
     PoolFullError,
-    deserves,
+    classify_error,
     separate_error,
 )
 from rxllm.operators.recovery._breaker import CircuitBreaker, Permit
@@ -26,12 +26,12 @@ __all__ = ["circuit_breaker", "is_failure_of_model"]
 def is_failure_of_model(error: Exception) -> bool:
     """True if `error` says something about the model, and not about what was asked.
 
-    That is what deserves `"again"` or `"next"`, but for a context that is too small, a full pool,
-    and another circuit that is open.
+    That is what is classified as `"retry"` or `"fallback"`, but for a context that is too small, a
+    full pool, and another circuit that is open.
     """
     if isinstance(error, ContextLengthError | PoolFullError | CircuitOpenError):
         return False
-    return deserves(error) != "neither"
+    return classify_error(error) != "raise"
 
 
 def circuit_breaker(
@@ -47,8 +47,9 @@ def circuit_breaker(
 
     Each subscription asks the breaker, which is shared: by all streams of one model, say. See
     `CircuitBreaker` for its states. While a probe runs, others are refused. A `CircuitOpenError`
-    deserves `"next"`, so a fallback answers it at once. Put this before `retry_with_backoff`, so
-    that each attempt counts, and behind `timeouts`, so that a silent model counts as a failure.
+    is classified as `"fallback"`, so a fallback answers it at once. Put this before
+    `retry_with_backoff`, so that each attempt counts, and behind `timeouts`, so that a silent model
+    counts as a failure.
 
     - Completion: a success. Error: a failure, if it `counts`; else it is no verdict.
     - Restart: passed on.
@@ -59,8 +60,9 @@ def circuit_breaker(
 
     Args:
         breaker: shared by the streams that stand and fall together.
-        counts: whether an error is a failure of the model; by default what deserves `"again"` or
-            `"next"`, but for a context that is too small, a full pool, another open circuit.
+        counts: whether an error is a failure of the model; by default what is classified as
+            `"retry"` or `"fallback"`, but for a context that is too small, a full pool, another
+            open circuit.
 
     Raises:
         TypeError: `breaker` is no `CircuitBreaker`, or `counts` can't be called.

@@ -8,7 +8,7 @@ from typing import Unpack
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
-from rxllm.errors import deserves
+from rxllm.errors import classify_error
 from rxllm.operators.recovery._asking import continuing
 from rxllm.operators.recovery._backoff import check_attempts
 from rxllm.operators.recovery._plan import Attempt, Plan
@@ -25,7 +25,7 @@ def complete_partial(
     prompt: Prompt,
     *,
     attempts: int = 1,
-    when: Policy = deserves,
+    when: Policy = classify_error,
     **options: Unpack[RequestOptions],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Finish an answer that broke off, by a second request that holds the partial text.
@@ -37,12 +37,13 @@ def complete_partial(
         [ complete_partial(model, request) ]
         S-a-(n,T)-b-(E,|) n: Notice("resume", attempt=2, error=...)
 
-    Errors that deserve `"again"` or `"next"` (see `rxllm.deserves`) are answered, once content has
-    been passed on; before that, and when it can't be right (a tool call or JSON has begun, the
-    text was reasoning alone, the answer has ended, streams were merged), the error stays as it is:
-    `retry_with_backoff` and `fallback_to` are for these. If the model says a part of the partial
-    text again, that is removed, as far as it can be told: see `retry_with_backoff`. If the model
-    can't go on from a partial answer (a `BadRequestError`), the error stays too, with a note.
+    Errors that are classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`) are
+    answered, once content has been passed on; before that, and when it can't be right (a tool call
+    or JSON has begun, the text was reasoning alone, the answer has ended, streams were merged), the
+    error stays as it is: `retry_with_backoff` and `fallback_to` are for these. If the model says a
+    part of the partial text again, that is removed, as far as it can be told: see
+    `retry_with_backoff`. If the model can't go on from a partial answer (a `BadRequestError`), the
+    error stays too, with a note.
 
     - Completion, error: passed on. The error has the text that was passed on in `partial`.
     - Restart: passed on; what came before it counts no longer as passed on. In a continuation what
@@ -55,7 +56,7 @@ def complete_partial(
         model: which finishes it; the same one or another.
         prompt: what the source was asked.
         attempts: requests to finish it at most, 1 or more; they follow at once.
-        when: what an error deserves, in place of `rxllm.deserves`.
+        when: what an error classify_error, in place of `rxllm.classify_error`.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:
@@ -89,7 +90,7 @@ def _plan(attempts: int, when: Policy) -> Plan:
     def plan(error: Exception) -> Attempt | Exception:
         nonlocal requests
         requests += 1
-        if requests > attempts or when(error) == "neither":
+        if requests > attempts or when(error) == "raise":
             return error
         notice = Notice("resume", attempt=requests + 1, error=ErrorInfo.of(error))
         return Attempt(None, notice)

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, Unpack
 import msgspec
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
-from rxllm.errors import deserves
+from rxllm.errors import classify_error
 from rxllm.operators.recovery._annotations import add_note
 from rxllm.operators.recovery._asking import check_model
 from rxllm.operators.recovery._plan import Attempt, Plan
@@ -50,7 +50,7 @@ def degrade(
     *,
     steps: Sequence[DegradingStep] | None = None,
     after_output: AfterOutput = "fail",
-    when: Policy = deserves,
+    when: Policy = classify_error,
     **options: Unpack[RequestOptions],
 ) -> Stream[Chunk]:
     """Ask the model, and after each failure ask it for less: a stream that tries step by step.
@@ -64,10 +64,10 @@ def degrade(
 
     After the request as it is come 0.7 times its tokens, then temperature 0.3, then 100 tokens at
     temperature 0.1, at once one after another. Each step changes the original request, not the one
-    before; a step that changes nothing (0.7 times no limit) is left out. Errors that deserve
-    `"again"` or `"next"` (see `rxllm.deserves`) are answered; the last one is the error of the
-    stream, so that a `fallback_to` behind it can answer that. Put `retry_with_backoff` into the
-    model's own streams if each step is to be tried more than once.
+    before; a step that changes nothing (0.7 times no limit) is left out. Errors that are
+    classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`) are answered; the last one
+    is the error of the stream, so that a `fallback_to` behind it can answer that. Put
+    `retry_with_backoff` into the model's own streams if each step is to be tried more than once.
 
     - Completion, error: those of the step that ran last. The error has the text that was passed on
       in `partial`, and a note for each step that failed before.
@@ -81,7 +81,7 @@ def degrade(
         prompt: a text, messages, or a whole request.
         steps: functions from the original request to a lesser one; None: those above.
         after_output: what to do once content has been passed on, as in `retry_with_backoff`.
-        when: what an error deserves, in place of `rxllm.deserves`.
+        when: what an error classify_error, in place of `rxllm.classify_error`.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:
@@ -117,7 +117,7 @@ def _plan(model: Model, request: Request, steps: tuple[DegradingStep, ...], when
     errors: list[Exception] = []
 
     def plan(error: Exception) -> Attempt | Exception:
-        if when(error) == "neither":
+        if when(error) == "raise":
             return error
         errors.append(error)
         for step in rest:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.errors import deserves
+from rxllm.errors import classify_error
 from rxllm.operators.recovery._plan import StreamOrFactory
 from rxllm.operators.recovery._policy import Policy, policy_of
 from rxllm.operators.recovery.attempts import attempts_of
@@ -25,7 +25,7 @@ def fallback_to(
     *streams: StreamOrFactory,
     after_output: AfterOutput = "fail",
     apology: str | None = None,
-    when: Policy = deserves,
+    when: Policy = classify_error,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Go on with another stream when the source fails, and with the next when that one does.
 
@@ -36,9 +36,9 @@ def fallback_to(
         [ fallback_to(backup) ]
         S-(n,T)-a-(E,|)   n: Notice("fallback", attempt=2, error=...)
 
-    Errors that deserve `"again"` or `"next"` (see `rxllm.deserves`) are answered with the next
-    stream, at once; one that deserves neither (a bad request, say) is the error. The model that
-    answers is named by its own `Start`, after the notice with the failure of the one before. A
+    Errors that are classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`) are
+    answered with the next stream, at once; another one (a bad request, say) is the error. The model
+    that answers is named by its own `Start`, after the notice with the failure of the one before. A
     wrong key is a warning in the log `rxllm.recovery` besides: nobody looks for it while a backup
     answers.
 
@@ -64,7 +64,7 @@ def fallback_to(
             raises is answered as a failure of its stream.
         after_output: what to do once content has been passed on.
         apology: a text to end with when all have failed.
-        when: what an error deserves, in place of `rxllm.deserves`.
+        when: what an error classify_error, in place of `rxllm.classify_error`.
 
     Raises:
         ValueError: there is neither a stream nor an apology, the apology is empty, or

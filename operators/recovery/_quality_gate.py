@@ -32,8 +32,9 @@ def quality_gate(
     Conditions are functions of a `Quality` (tokens, elapsed seconds, the text or its end) that
     return True or the reason in words where it is no good. `too_slow`, `repeats` and `not_json`
     are ready ones. They are asked at every tenth token, and at the end; an answer without text is
-    for `require_output`. A `QualityError` deserves `"next"`. What came before it has been passed
-    on, so that the fallback needs an `after_output`: `fallback_to(backup, after_output="restart")`.
+    for `require_output`. A `QualityError` is classified as `"fallback"`. What came before it has
+    been passed on, so that the fallback needs an `after_output`: `fallback_to(backup,
+    after_output="restart")`.
 
     - Completion: the conditions are asked in place of `End`, or at completion if none came.
       Error: passed on.

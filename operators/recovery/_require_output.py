@@ -27,7 +27,7 @@ def require_output() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     Content is text that is not empty, reasoning, a tool call or JSON. After a merge each stream
     has to say something before its own `End`. An `End("cancelled")` is left alone, since whoever
     stopped the stream asked for no more, and an empty answer that ends for its content is a
-    `ContentFilteredError`. An `EmptyStreamError` deserves `"again"`: put this before
+    `ContentFilteredError`. An `EmptyStreamError` is classified as `"retry"`: put this before
     `retry_with_backoff`.
 
     - Completion: an `EmptyStreamError` if nothing was said, not even an `End`. Error: passed on.

@@ -8,7 +8,7 @@ from typing import Final, Unpack
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.errors import ConnectionFailedError, Deserves, TruncatedStreamError
+from rxllm.errors import ConnectionFailedError, ErrorAction, TruncatedStreamError
 from rxllm.operators.recovery._asking import continuing
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._retry_with_backoff import retry_plan
@@ -86,5 +86,5 @@ def resume(
     return operator
 
 
-def _when_lost(error: Exception) -> Deserves:
-    return "again" if isinstance(error, _LOST) else "neither"
+def _when_lost(error: Exception) -> ErrorAction:
+    return "retry" if isinstance(error, _LOST) else "raise"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice, NoticeKind
-from rxllm.errors import deserves
+from rxllm.errors import classify_error
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
@@ -24,7 +24,7 @@ def retry_with_backoff(
     factor: float = 2.0,
     max_delay: float = 60.0,
     jitter: Jitter = True,
-    when: Policy = deserves,
+    when: Policy = classify_error,
     after_output: AfterOutput = "fail",
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Subscribe to the source again after a failure that may pass, and wait before that.
@@ -36,11 +36,11 @@ def retry_with_backoff(
         [ retry_with_backoff(initial=1, jitter=False) ]
         S-n-S-a-(E,|)     n: Notice("retry", attempt=2, delay=1.0, error=...)
 
-    Errors that deserve `"again"` (see `rxllm.deserves`) are answered: connections refused, reset
-    or cut, 408, 409, 429, 5xx, an empty or unreadable stream. Another error is the error of the
-    stream, and so is the last one. The wait is `initial` times `factor` for each failure after the
-    first one, `max_delay` at most, with full jitter: a random delay between 0 and that
-    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A provider's
+    Errors that are classified as `"retry"` (see `rxllm.classify_error`) are answered: connections
+    refused, reset or cut, 408, 409, 429, 5xx, an empty or unreadable stream. Another error is the
+    error of the stream, and so is the last one. The wait is `initial` times `factor` for each
+    failure after the first one, `max_delay` at most, with full jitter: a random delay between 0 and
+    that (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A provider's
     Retry-After is the least it waits; one of more than 120 s is an error at once.
 
     A notice tells of each failure, with the number of the attempt that follows (the first
@@ -77,7 +77,8 @@ def retry_with_backoff(
         max_delay: seconds that a wait lasts at most, 0 or more.
         jitter: True, False, or a function from the computed delay to the one to wait, in seconds:
             `random.Random(7).random().__mul__`, say, to have it repeatable.
-        when: what an error deserves, in place of `rxllm.deserves`; only `"again"` is asked again.
+        when: what an error classify_error, in place of `rxllm.classify_error`; only `"retry"` is
+            asked again.
         after_output: what to do once content has been passed on.
 
     Raises:
@@ -121,7 +122,7 @@ def retry_plan(
         def plan(error: Exception) -> Attempt | Exception:
             nonlocal failures
             failures += 1
-            if failures >= attempts or when(error) != "again":
+            if failures >= attempts or when(error) != "retry":
                 return error
             delay = backoff.delay_after(error, failures)
             if delay is None:

@@ -47,9 +47,9 @@ def timeouts(
     source of a merge) only the total runs, until another answer begins. The time to connect is
     limited by the remote model itself (`connect_timeout`), and is a part of `first`.
 
-    First-token and stall timeouts deserve `"next"`: a fallback answers them, and a retry does not,
-    since a silent route asked again multiplies the wait. After the total nobody is asked any more.
-    Put this before them, or `total` behind them to limit all attempts together.
+    First-token and stall timeouts are classified as `"fallback"`: a fallback answers them, and a
+    retry does not, since a silent route asked again multiplies the wait. After the total nobody is
+    asked any more. Put this before them, or `total` behind them to limit all attempts together.
 
     - Completion, error: passed on, and the timer is cancelled.
     - Restart: passed on. The clocks go on: the total as it ran, and content is awaited for

@@ -9,7 +9,7 @@ import reactivex
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token
-from rxllm.errors import AllModelsFailedError, AuthenticationError, deserves
+from rxllm.errors import AllModelsFailedError, AuthenticationError, classify_error
 from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
 from rxllm.operators.recovery._policy import Policy
 
@@ -32,13 +32,13 @@ def check_apology(apology: object) -> None:
 
 
 def fallback_plan(
-    streams: Sequence[StreamOrFactory], apology: str | None, when: Policy = deserves
+    streams: Sequence[StreamOrFactory], apology: str | None, when: Policy = classify_error
 ) -> Plan:
     """The plan of one subscription, that asks one of `streams` after another."""
     errors: list[Exception] = []
 
     def plan(error: Exception) -> Attempt | Exception:
-        if when(error) == "neither":
+        if when(error) == "raise":
             return error
         errors.append(error)
         used = len(errors)

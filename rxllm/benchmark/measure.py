@@ -102,7 +102,7 @@ async def benchmark(
 def _check(
     models: Mapping[str, Model], cases: Sequence[Case], options: dict[str, Any]
 ) -> dict[str, re.Pattern[str] | None]:
-    """Raise what the arguments deserve; return what is expected, by case."""
+    """Validate the arguments; return what is expected, by case."""
     if not isinstance(models, Mapping):
         raise TypeError(f"models is a mapping of names to models, not {models!r}")
     for name, model in models.items():

@@ -11,7 +11,7 @@ from reactivex import operators as rx
 from reactivex.disposable import CompositeDisposable
 
 from rxllm.chunks import Chunk
-from rxllm.errors import Deserves, deserves
+from rxllm.errors import ErrorAction, classify_error
 from rxllm.operators.analytics import Measurement, Prices, measure
 from rxllm.operators.recovery import (
     AfterOutput,
@@ -100,14 +100,14 @@ class Route:
         return Stream(subscribe, "route", of_chunks=True).pipe(
             circuit_breaker(self._breaker),
             retry_with_backoff(
-                settings.attempts, when=self._deserves, after_output=self._after_output
+                settings.attempts, when=self._classify, after_output=self._after_output
             ),
         )
 
-    def _deserves(self, error: Exception) -> Deserves:
+    def _classify(self, error: Exception) -> ErrorAction:
         """Nobody waits only to be told that the circuit is open by now."""
-        verdict = deserves(error)
-        return "next" if verdict == "again" and self._breaker.state != "closed" else verdict
+        verdict = classify_error(error)
+        return "fallback" if verdict == "retry" and self._breaker.state != "closed" else verdict
 
     def _learn(self, measured: Measurement, pauses: _Pauses, failures: list[Exception]) -> None:
         known = self.candidate

@@ -33,12 +33,12 @@ class Router:
     """A model that is made of models: the strategy orders them, and a failure moves on.
 
     A subscription is ordered by what was measured until then, and asks the first choice. That is
-    retried with backoff where the failure deserves it, and then the next choice is asked, after a
+    retried with backoff where the failure allows it, and then the next choice is asked, after a
     `Notice("fallback")`; the model that answers is named by its `Start`. An answer that says
     nothing has failed. Models whose circuit is open are passed over, and so are those that can't
     take the request (tools, images, ...). If all fail it is an `AllModelsFailedError`, which holds
-    what each one failed with. An error that no model can help (see `rxllm.deserves`) is itself,
-    and so is one after a part of the answer has been passed on, if `after_output` says so.
+    what each one failed with. An error that no model can help (see `rxllm.classify_error`) is
+    itself, and so is one after a part of the answer has been passed on, if `after_output` says so.
 
     The figures of a stream that failed through a fault of what was asked count for nothing; those
     of one that was left count as far as they are known. Time in which the subscriber's valve was

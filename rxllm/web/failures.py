@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from rxllm import errors
-from rxllm.errors import RxLLMError, deserves
+from rxllm.errors import RxLLMError, classify_error
 from rxllm.web.stream_messages import Failed
 
 __all__ = [
@@ -139,7 +139,7 @@ def failure_message(
     'something went wrong inside of the server'
     """
     is_ours = isinstance(error, RxLLMError)
-    may_pass = deserves(error) == "again" or isinstance(error, _MAY_PASS)
+    may_pass = classify_error(error) == "retry" or isinstance(error, _MAY_PASS)
     return Failed(
         id=stream_id,
         code=code_of(error),

@@ -128,7 +128,7 @@ async def test_a_fault_is_told_as_what_it_is_and_nothing_said_before_it_is_lost(
         assert len(heard.of(Notice)) == (fault == "one malformed event")
         return
     assert type(heard.error).__name__ == expected, heard.error
-    assert heard.error.retryable == (rxllm.deserves(heard.error) == "again")
+    assert heard.error.retryable == (rxllm.classify_error(heard.error) == "retry")
     if "reset" not in fault:  # a reset takes with it what is still on the way
         said = ["Hé", "llo"][: PLACES.index(place)]
         assert heard.of(Token) == [Token(text) for text in said]
@@ -140,9 +140,9 @@ def table() -> str:
     for fault, outcomes in EXPECTED.items():
         cells = [outcomes.get(place, "") for place in PLACES]
         names = {cell for cell in cells if cell not in {"", NOTHING}}
-        kinds = {rxllm.deserves(getattr(rxllm.errors, name)("")) for name in names}
+        kinds = {rxllm.classify_error(getattr(rxllm.errors, name)("")) for name in names}
         told = [f"`{cell}`" if cell in names else cell for cell in cells]
-        rows.append([fault, *told, "yes" if kinds == {"again"} else "no" if kinds else ""])
+        rows.append([fault, *told, "yes" if kinds == {"retry"} else "no" if kinds else ""])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 

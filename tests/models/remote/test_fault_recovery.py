@@ -49,7 +49,9 @@ def answers(recovery: str, error: RxLLMError) -> bool:
         return False
     if recovery == "resume":
         return isinstance(error, ConnectionFailedError | TruncatedStreamError)
-    return error.retryable or (recovery.startswith("fallback") and rxllm.deserves(error) == "next")
+    return error.retryable or (
+        recovery.startswith("fallback") and rxllm.classify_error(error) == "fallback"
+    )
 
 
 def goes_on(recovery: str) -> bool:

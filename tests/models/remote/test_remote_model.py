@@ -238,7 +238,7 @@ class TestConnecting:
         error = (await listen(rxllm.model("openai/gpt", connect_timeout=0.01, **options))).error
         assert isinstance(error, ConnectTimeoutError)
         assert not error.retryable
-        assert rxllm.deserves(error) == "next"
+        assert rxllm.classify_error(error) == "fallback"
 
     async def test_a_server_without_tls(self, listen: Listen) -> None:
         async with FaultServer(Reply()) as server:

@@ -12,7 +12,7 @@ from reactivex.disposable import Disposable
 from rxllm import operators as ops
 from rxllm.bridge import from_async
 from rxllm.chunks import Chunk, End, Notice, Token, text_of
-from rxllm.errors import PoolFullError, deserves
+from rxllm.errors import PoolFullError, classify_error
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Control, Pool
@@ -125,7 +125,7 @@ def test_a_full_queue_refuses_at_once(marbles: Marbles) -> None:
         marbles.subscribe(source.pipe(ops.pooled(pool)))
     refused = marbles.subscribe(source.pipe(ops.pooled(pool)))
     [(time, error)] = refused.events
-    assert (time, type(error), deserves(error)) == (0.0, PoolFullError, "next")
+    assert (time, type(error), classify_error(error)) == (0.0, PoolFullError, "fallback")
     assert str(error) == "all 1 slots are taken, and 1 streams wait already"
 
 

@@ -695,7 +695,7 @@ def test_g3_evict_puts_the_slow_one_out_and_nobody_else(marbles: Marbles) -> Non
     assert time == 4.0
     assert isinstance(error, LaggedBehindError)
     assert "2 chunks behind" in str(error)
-    assert rxllm.errors.deserves(error) == "neither"
+    assert rxllm.errors.classify_error(error) == "raise"
     assert fast.events[-1] == (7.0, COMPLETED)
 
 

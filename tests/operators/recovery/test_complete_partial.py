@@ -103,7 +103,7 @@ def test_a_stall_is_answered_and_a_bad_request_is_not(marbles: Marbles) -> None:
 
 def test_when_replaces_the_policy(marbles: Marbles) -> None:
     model = ScriptedModel(["a", StallTimeoutError("late")])
-    operator = ops.complete_partial(model, "Hi", when=lambda _: "neither")
+    operator = ops.complete_partial(model, "Hi", when=lambda _: "raise")
     assert isinstance(marbles.run(model.stream("Hi").pipe(operator))[-1][1], StallTimeoutError)
 
 

@@ -111,7 +111,7 @@ def test_where_a_continuation_has_nobody_left_all_have_failed(marbles: Marbles) 
 
 
 @pytest.mark.parametrize("error", [BadRequestError("no"), TotalTimeoutError("late"), KeyError()])
-def test_what_deserves_neither_is_the_error(marbles: Marbles, error: Exception) -> None:
+def test_what_classify_neither_is_the_error(marbles: Marbles, error: Exception) -> None:
     backup = marbles.cold("x|")
     operator = ops.fallback_to(backup, apology="Sorry.")
     events = marbles.run(marbles.cold("-#", error=error).pipe(operator))
@@ -128,7 +128,7 @@ def test_a_wrong_key_is_a_warning_besides(
 
 
 def test_when_replaces_the_policy(marbles: Marbles) -> None:
-    operator = ops.fallback_to(marbles.cold("x|"), when=lambda _: "next")
+    operator = ops.fallback_to(marbles.cold("x|"), when=lambda _: "fallback")
     events = marbles.run(marbles.cold("#", error=KeyError()).pipe(operator))
     assert events[-1][1] is COMPLETED
 

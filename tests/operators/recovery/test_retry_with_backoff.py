@@ -11,7 +11,7 @@ from reactivex.disposable import Disposable
 from rxllm import errors
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token, text_of
-from rxllm.errors import RateLimitError, RxLLMError, deserves
+from rxllm.errors import RateLimitError, RxLLMError, classify_error
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import as_request
@@ -123,14 +123,14 @@ def test_f2_errors_are_told_apart_by_their_class(marbles: Marbles, error: Except
     error.args = ("429 rate limit connection reset timeout 401 invalid",)  # words say nothing
     source = marbles.cold("#", error=error)
     assert marbles.run(source.pipe(exactly()))[-1][1] is error
-    assert len(source.subscriptions) == (3 if deserves(error) == "again" else 1)
+    assert len(source.subscriptions) == (3 if classify_error(error) == "retry" else 1)
 
 
 def test_when_replaces_the_policy(marbles: Marbles) -> None:
     picky = marbles.cold("#", error=LOST)
-    marbles.run(picky.pipe(exactly(when=lambda _: "next")))
+    marbles.run(picky.pipe(exactly(when=lambda _: "fallback")))
     eager = marbles.cold("#", error=ValueError("mine"))
-    marbles.run(eager.pipe(exactly(when=lambda _: "again")))
+    marbles.run(eager.pipe(exactly(when=lambda _: "retry")))
     assert (len(picky.subscriptions), len(eager.subscriptions)) == (1, 3)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rxllm import operators as ops
 from rxllm.chunks import Batch, Chunk, End, Json, Notice, Progress, Reasoning, Token, Usage, encode
-from rxllm.errors import MalformedStreamError, deserves
+from rxllm.errors import MalformedStreamError, classify_error
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
@@ -177,7 +177,7 @@ def test_a_bare_value_comes_at_the_end_of_the_answer(answer: str, value: Any) ->
 def test_what_is_no_json_is_malformed_and_the_message_says_where(answer: str, message: str) -> None:
     failure = failure_of([answer])
     assert failure.partial == answer
-    assert deserves(failure) == "again"
+    assert classify_error(failure) == "retry"
     cause = failure.__cause__
     assert isinstance(cause, JSONDecodeError)
     assert f"(char {cause.pos})" in str(failure)
