@@ -12,7 +12,7 @@ NAME = "openai/gpt-4o-mini"
 
 async def show(model: rxllm.Model) -> None:
     stream = model.stream("Greet me in one line", temperature=0)
-    result = await rxllm.sinks.console(stream.pipe(ops.cost()))
+    result = await rxllm.sinks.console(stream.pipe(ops.price()))
     print(result.model, result.usage and result.usage.cost, "USD")
 
 

@@ -16,7 +16,7 @@ registry = ops.StreamRegistry(max_pause=settings.max_pause)
 
 
 async def read(name: str, asked: ScriptedModel) -> None:
-    stream = asked.stream("Hi").pipe(ops.pooled(pool), ops.tracked(registry, name))
+    stream = asked.stream("Hi").pipe(ops.limit_concurrency(pool), ops.track(registry, name))
     await rxllm.sinks.collect(stream)
 
 

@@ -45,7 +45,7 @@ async def ask(name: str, script: Script, delay: float) -> None:
     model = ScriptedModel(script, by="word", delay=delay, name=name)
     stream = model.stream("Tell me a story").pipe(
         ops.progress(every=5, max_tokens=TOKENS),
-        ops.analyzed(analytics, name),
+        ops.analyze(analytics, name),
     )
     try:
         await dispatch(stream, {Progress: lambda latest, _: progress.update({name: latest})})

@@ -30,7 +30,7 @@ story = story.pipe(
     ops.debug(log),
     ops.analyze_text(on_text),
     ops.sentiment_and_keywords(on_content, every=30),
-    ops.stages(max_tokens=80, every=40),
+    ops.track_stages(max_tokens=80, every=40),
 )
 rxllm.run(dispatch(story, {Progress: on_stage}))
 

@@ -291,7 +291,7 @@ class AllModelsFailedError(RxLLMError):
         self.errors = tuple(errors)
 
 
-_DESERVES_AGAIN: Final = (
+_RETRY: Final = (
     RequestTimeoutError,
     ConflictError,
     RateLimitError,
@@ -302,7 +302,7 @@ _DESERVES_AGAIN: Final = (
     EmptyStreamError,
     ConnectionError,
 )
-_DESERVES_NEXT: Final = (
+_FALLBACK: Final = (
     ModelError,
     CertificateError,
     AuthenticationError,
@@ -337,9 +337,9 @@ def classify_error(error: BaseException) -> ErrorAction:
     >>> classify_error(ValueError())
     'raise'
     """
-    if isinstance(error, _DESERVES_AGAIN):
+    if isinstance(error, _RETRY):
         return "retry"
-    if isinstance(error, _DESERVES_NEXT):
+    if isinstance(error, _FALLBACK):
         return "fallback"
     is_foreign_timeout = isinstance(error, TimeoutError) and not isinstance(error, RxLLMError)
     return "fallback" if is_foreign_timeout else "raise"

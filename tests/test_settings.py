@@ -22,7 +22,7 @@ def test_the_defaults_are_those_of_the_framework() -> None:
 def test_operators_take_a_group_as_their_arguments() -> None:
     settings = Settings(batch_size=2, batch_seconds=9, local_streams=1, queue=0)
     marbles, pool = Marbles(), ops.Pool(**settings.local_pool)
-    packed = marbles.cold("a-b-c|").pipe(ops.batch(**settings.batch), ops.pooled(pool))
+    packed = marbles.cold("a-b-c|").pipe(ops.batch(**settings.batch), ops.limit_concurrency(pool))
     assert [getattr(event, "text", event) for _, event in marbles.run(packed)][:2] == ["ab", "c"]
     assert (pool.limit, pool.queue, pool.wait) == (1, 0, 30)
 

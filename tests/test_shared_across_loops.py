@@ -44,8 +44,8 @@ def wait_until(condition: Any) -> None:
 
 def test_a_slot_of_a_pool_goes_from_one_loop_to_another() -> None:
     pool = ops.Pool(1)
-    slow = ScriptedModel(["a", "b"], delay=60).stream("Hi").pipe(ops.pooled(pool))
-    quick = ScriptedModel("Hello").stream("Hi").pipe(ops.pooled(pool))
+    slow = ScriptedModel(["a", "b"], delay=60).stream("Hi").pipe(ops.limit_concurrency(pool))
+    quick = ScriptedModel("Hello").stream("Hi").pipe(ops.limit_concurrency(pool))
     chunks = held(slow)
     running = started(quick)
     wait_until(lambda: pool.waiting == 1)
@@ -63,7 +63,9 @@ def test_a_pool_serves_many_loops_at_once_and_no_more_streams_than_it_has_slots(
 
     def ask(_: int) -> str:
         model = ScriptedModel(["a", "b", "c"], delay=0.001)
-        return rxllm.run(model.stream("Hi").pipe(ops.pooled(pool), ops.measure(look))).text
+        return rxllm.run(
+            model.stream("Hi").pipe(ops.limit_concurrency(pool), ops.measure(look))
+        ).text
 
     with ThreadPoolExecutor(8) as executor:
         assert list(executor.map(ask, range(40))) == ["abc"] * 40
@@ -111,9 +113,9 @@ def test_what_a_control_asks_of_a_stream_that_has_just_ended_is_nothing() -> Non
 def test_a_registry_lists_and_cancels_streams_of_any_loop() -> None:
     registry = ops.StreamRegistry()
     model = ScriptedModel(["a", "b"], delay=60, first_delay=0)
-    chunks = held(model.stream("Hi").pipe(ops.tracked(registry, "story")))
+    chunks = held(model.stream("Hi").pipe(ops.track(registry, "story")))
     assert [stream.id for stream in registry.active] == ["story"]
-    rxllm.run(ScriptedModel("Hello").stream("Hi").pipe(ops.tracked(registry)))
+    rxllm.run(ScriptedModel("Hello").stream("Hi").pipe(ops.track(registry)))
     registry.cancel("story")
     assert list(chunks)[-1] == rxllm.End("cancelled")
 
@@ -121,7 +123,7 @@ def test_a_registry_lists_and_cancels_streams_of_any_loop() -> None:
 def test_its_shutdown_waits_for_streams_of_other_loops() -> None:
     registry = ops.StreamRegistry()
     model = ScriptedModel(["a", "b"], delay=60, first_delay=0)
-    chunks = held(model.stream("Hi").pipe(ops.tracked(registry)))
+    chunks = held(model.stream("Hi").pipe(ops.track(registry)))
     rxllm.run(registry.shutdown(0.01))
     assert list(chunks)[-1] == rxllm.End("cancelled")
     assert not registry.active

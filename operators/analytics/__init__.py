@@ -1,27 +1,27 @@
 """Operators that tell how a stream is doing."""
 
 from rxllm.operators.analytics._analyze_text import TextFigures, analyze_text
-from rxllm.operators.analytics._cost import cost
 from rxllm.operators.analytics._debug import DebugEntry, DebugLog, debug
 from rxllm.operators.analytics._lexicon import Lexicon, read_lexicon
 from rxllm.operators.analytics._log_stream import log_stream
 from rxllm.operators.analytics._measure import measure
 from rxllm.operators.analytics._measurement import Intervals, Measurement
 from rxllm.operators.analytics._meter import meter
+from rxllm.operators.analytics._price import price
 from rxllm.operators.analytics._prices import Price, Prices, read_prices
 from rxllm.operators.analytics._progress import progress
 from rxllm.operators.analytics._sentiment_and_keywords import (
     ContentFigures,
     sentiment_and_keywords,
 )
-from rxllm.operators.analytics._stages import stages
 from rxllm.operators.analytics._stream_analytics import (
     AnalyticsReport,
     StreamAnalytics,
     StreamRecord,
-    analyzed,
+    analyze,
 )
 from rxllm.operators.analytics._trace import trace
+from rxllm.operators.analytics._track_stages import track_stages
 
 __all__ = [
     "AnalyticsReport",
@@ -36,17 +36,17 @@ __all__ = [
     "StreamAnalytics",
     "StreamRecord",
     "TextFigures",
+    "analyze",
     "analyze_text",
-    "analyzed",
-    "cost",
     "debug",
     "log_stream",
     "measure",
     "meter",
+    "price",
     "progress",
     "read_lexicon",
     "read_prices",
     "sentiment_and_keywords",
-    "stages",
     "trace",
+    "track_stages",
 ]

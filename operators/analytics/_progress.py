@@ -32,9 +32,9 @@ def progress(
     `elapsed` is counted in seconds from the subscription. `tokens_per_second` is the model's own
     speed: of the tokens since the last `Start` of their source (or after the first token, if there
     was none), in the time since then. So neither a wait before the stream begins counts, as in a
-    `pooled` one, nor time in which the valve is closed and nothing comes, as in a pause. It is None
-    as long as there is no such token, or no time has passed. `percentage` is 100 at most.
-    `percentage` and `remaining` (seconds, at this speed; 0 before `End`) are None without
+    `limit_concurrency` one, nor time in which the valve is closed and nothing comes, as in a pause.
+    It is None as long as there is no such token, or no time has passed. `percentage` is 100 at
+    most. `percentage` and `remaining` (seconds, at this speed; 0 before `End`) are None without
     `max_tokens`.
 
     - Completion, error: passed on.

@@ -1,4 +1,4 @@
-"""`StreamAnalytics` and `analyzed`: figures over many streams."""
+"""`StreamAnalytics` and `analyze`: figures over many streams."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rxllm.operators.analytics._measure import measure
 from rxllm.operators.analytics._measurement import Measurement
 from rxllm.stream import Stream
 
-__all__ = ["AnalyticsReport", "StreamAnalytics", "StreamRecord", "analyzed"]
+__all__ = ["AnalyticsReport", "StreamAnalytics", "StreamRecord", "analyze"]
 
 
 class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One stream, as it stands.
 
     Attributes:
-        id: given to `analyzed`, or `"stream-1"`, `"stream-2"`, ...
+        id: given to `analyze`, or `"stream-1"`, `"stream-2"`, ...
         outcome: `"running"`, then `"completed"`, `"failed"` or `"cancelled"`.
         model: of the last `Start`.
         started: in Unix seconds.
@@ -77,7 +77,7 @@ class AnalyticsReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 
 class StreamAnalytics:
-    """Figures over all streams that have `analyzed(analytics)` in their pipe.
+    """Figures over all streams that have `analyze(analytics)` in their pipe.
 
     A chunk costs the same however many streams there are and have been; memory is bounded by the
     active streams and the history.
@@ -154,14 +154,14 @@ class StreamAnalytics:
         )
 
     def begin(self, stream_id: str | None, measurement: Measurement) -> None:
-        """A stream begins. Called by `analyzed`."""
+        """A stream begins. Called by `analyze`."""
         self.created += 1
         stream = _Stream(f"stream-{self.created}" if stream_id is None else stream_id, measurement)
         self._active[measurement] = stream
         self._streams.setdefault(stream.id, {})[stream] = None
 
     def end(self, measurement: Measurement) -> None:
-        """A stream has ended. Called by `analyzed`."""
+        """A stream has ended. Called by `analyze`."""
         stream = self._active.pop(measurement)
         outcome = measurement.outcome
         self.completed += outcome == "completed"
@@ -202,7 +202,7 @@ class _Stream:
         )
 
 
-def analyzed(
+def analyze(
     analytics: StreamAnalytics, stream_id: str | None = None
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Count the stream in `analytics`, and pass everything on.
@@ -210,7 +210,7 @@ def analyzed(
     ::
 
         S--a-b-E|
-        [ analyzed(analytics) ]
+        [ analyze(analytics) ]
         S--a-b-E|                 analytics: created 1, active 1, then completed 1
 
     - Completion, error, disposal: the stream is counted as completed, failed or cancelled.
@@ -226,7 +226,7 @@ def analyzed(
 
     >>> from rxllm.testing import Marbles
     >>> marbles, analytics = Marbles(), StreamAnalytics()
-    >>> _ = marbles.run(marbles.cold("S--a-b-E|").pipe(analyzed(analytics, "story")))
+    >>> _ = marbles.run(marbles.cold("S--a-b-E|").pipe(analyze(analytics, "story")))
     >>> record = analytics.find("story")
     >>> record.outcome, record.tokens, record.time_to_first_token
     ('completed', 2, 3.0)

@@ -10,7 +10,7 @@ import reactivex as rx
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
 from rxllm.operators.combining._streams import StreamSummary, check_report, named
-from rxllm.operators.controlling import Pool, pooled
+from rxllm.operators.controlling import Pool, limit_concurrency
 from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream, as_stream
 
@@ -75,7 +75,7 @@ def parallel(
         raise TypeError("parallel takes several prompts: write parallel([prompt], ...)")
     if not isinstance(model, Model):
         raise TypeError(f"model is a Model, such as rxllm.model('tiny'), not {model!r}")
-    in_slot = pooled(pool)
+    in_slot = limit_concurrency(pool)
     # For the case that there is no prompt, and so without what depends on the tools of a prompt.
     as_request("any", **(options | {"tool_choice": None}))
     by_name = (

@@ -1,11 +1,11 @@
 """Operators that put streams into the hands of a user."""
 
 from rxllm.operators.controlling._control import Control
+from rxllm.operators.controlling._limit_concurrency import limit_concurrency
 from rxllm.operators.controlling._pausable import pausable
 from rxllm.operators.controlling._pool import Pool
-from rxllm.operators.controlling._pooled import pooled
 from rxllm.operators.controlling._stream_registry import StreamRegistry
-from rxllm.operators.controlling._tracked import tracked
+from rxllm.operators.controlling._track import track
 from rxllm.operators.controlling._tracked_stream import StreamInfo, TrackedStream
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "StreamInfo",
     "StreamRegistry",
     "TrackedStream",
+    "limit_concurrency",
     "pausable",
-    "pooled",
-    "tracked",
+    "track",
 ]

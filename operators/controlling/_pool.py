@@ -13,14 +13,15 @@ __all__ = ["Pool"]
 
 
 class Pooled(Protocol):
-    """Who takes a slot: a subscription of `pooled`."""
+    """Who takes a slot: a subscription of `limit_concurrency`."""
 
     def admit(self) -> None:
         """A slot is yours now. Must not call the pool back at once. If it raises it gets none."""
 
 
 class Pool:
-    """Slots for the streams that have `pooled(pool)` in their pipe, first come, first served.
+    """Slots for the streams that have `limit_concurrency(pool)` in their pipe, first come, first
+    served.
 
     One pool may serve streams of any number of models, on any number of event loops. 3 streams at
     once suit a local engine, 10 a remote model.
@@ -64,7 +65,7 @@ class Pool:
         return len(self._waiting)
 
     def enter(self, stream: Pooled) -> bool:
-        """Take a slot (True) or a place in the queue (False). Called by `pooled`.
+        """Take a slot (True) or a place in the queue (False). Called by `limit_concurrency`.
 
         Raises:
             PoolFullError: the queue is full.
@@ -82,7 +83,7 @@ class Pool:
             return False
 
     def leave(self, stream: Pooled) -> None:
-        """Give back the slot or the place in the queue, if there is one. Called by `pooled`."""
+        """Give back the slot or the place in the queue, if any. Called by `limit_concurrency`."""
         with self._lock:
             self._waiting.pop(stream, None)
             self._holders.discard(stream)

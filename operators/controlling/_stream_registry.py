@@ -20,7 +20,7 @@ _CLEAN_UP_SECONDS = 5.0
 
 
 class StreamRegistry(Mapping[str, TrackedStream]):
-    """The streams that have `tracked(registry)` in their pipe, by id.
+    """The streams that have `track(registry)` in their pipe, by id.
 
     It is a mapping: `registry["story"]` is a `TrackedStream`. Those that have ended stay to be
     looked up, the last `keep` of them. With no stream in it, it is true all the same. Streams of
@@ -132,14 +132,14 @@ class StreamRegistry(Mapping[str, TrackedStream]):
             await asyncio.wait(stopping, timeout=_CLEAN_UP_SECONDS)
 
     def free_id(self) -> str:
-        """An id that no stream has had. Called by `tracked`."""
+        """An id that no stream has had. Called by `track`."""
         while True:
             stream_id = f"stream-{next(self._numbers)}"
             if stream_id not in self._streams:
                 return stream_id
 
     def enter(self, stream: TrackedStream) -> None:
-        """Take a stream that begins. Called by `tracked`.
+        """Take a stream that begins. Called by `track`.
 
         Raises:
             StreamStateError: a stream of this id lives, or a shutdown has begun.
@@ -160,7 +160,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
             self._streams[stream.id] = self._live[stream.id] = stream
 
     def leave(self, stream: TrackedStream) -> None:
-        """Take note that a stream has ended. Called by `tracked`."""
+        """Take note that a stream has ended. Called by `track`."""
         with self._lock:
             del self._live[stream.id]
             self._ended.append(stream)

@@ -33,7 +33,7 @@ class StreamInfo(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TrackedStream:
-    """One subscription of a stream in a `StreamRegistry`. Made by `tracked`.
+    """One subscription of a stream in a `StreamRegistry`. Made by `track`.
 
     Attributes:
         id: its name in the registry.

@@ -180,7 +180,7 @@ class Catalogue:
         settings = self.settings
         operators: list[_Operator] = [
             ops.timeouts(settings.first_token, settings.between_tokens, self.limits.stream_seconds),
-            ops.pooled(self._pools[model.info.provider in _LOCAL]),
+            ops.limit_concurrency(self._pools[model.info.provider in _LOCAL]),
         ]
         if self.metrics is not None:
             operators.append(
@@ -188,7 +188,7 @@ class Catalogue:
             )
         if progress:
             operators.append(ops.progress(max_tokens=request.max_tokens))
-        operators.append(ops.tracked(self.registry, stream_id))
+        operators.append(ops.track(self.registry, stream_id))
         return operators
 
     def _check(self, request: Request, field: str) -> None:

@@ -39,7 +39,7 @@ def by_us(readers: int, tokens: int) -> Callable[[], float]:
 
         app = create_app(limits=Limits(grace=60))
         async with serving(app) as address:
-            tracked = ops.tracked(app[MODELS].registry, "s")
+            tracked = ops.track(app[MODELS].registry, "s")
             await app[STREAMS].begin(from_async(speak).pipe(tracked), "s")
             reading = asyncio.create_task(read_all(f"{address}/stream/s", readers))
             while ((await app[STREAMS].describe("s")).readers or 0) < readers:

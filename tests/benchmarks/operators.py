@@ -251,7 +251,7 @@ CASES = [
     ),
     Case(
         "analyzed(analytics)",
-        lambda: ops.analyzed(ANALYTICS),
+        lambda: ops.analyze(ANALYTICS),
         "timestamp",
         timestamp,
         8.0,
@@ -261,7 +261,7 @@ CASES = [
     Case("trace()", lambda: ops.trace(), "timestamp", timestamp),
     Case("log_stream()", lambda: ops.log_stream(QUIET), "timestamp", timestamp),
     Case("debug(log)", lambda: ops.debug(LOG), "timestamp", timestamp, 12.0, ENTRIES),
-    Case("stages()", lambda: ops.stages(), "scan", scan_text),
+    Case("stages()", lambda: ops.track_stages(), "scan", scan_text),
     Case(
         "analyze_text(report)",
         lambda: ops.analyze_text(lambda _: None),
@@ -279,7 +279,7 @@ CASES = [
         READS,
     ),
     Case("progress(10)", lambda: ops.progress(10), "scan", scan_text),
-    Case("cost()", lambda: ops.cost(), "map", bare),
+    Case("cost()", lambda: ops.price(), "map", bare),
     Case("pausable(control)", lambda: ops.pausable(ops.Control()), "map", bare),
 ]
 

@@ -111,7 +111,7 @@ CATALOGUE = {
     "tool_calls": Entry(lambda: ops.tool_calls()),
     "measure": Entry(lambda: ops.measure(lambda _: None)),
     "progress": Entry(lambda: ops.progress(4)),
-    "cost": Entry(lambda: ops.cost()),
+    "cost": Entry(lambda: ops.price()),
     "pausable": Entry(lambda: ops.pausable(ops.Control())),
 }
 

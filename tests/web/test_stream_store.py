@@ -389,7 +389,7 @@ def store_of(**limits: Any) -> tuple[MemoryStreams, ops.StreamRegistry]:
 
 def story(registry: ops.StreamRegistry, stream_id: str = "s", delay: float = 1.0) -> Any:
     model = ScriptedModel("a b c d", by="word", delay=delay)
-    return model.stream("Hi").pipe(ops.tracked(registry, stream_id))
+    return model.stream("Hi").pipe(ops.track(registry, stream_id))
 
 
 def test_b2_without_a_reader_it_lives_for_the_grace_time() -> None:
@@ -478,7 +478,7 @@ def test_an_answer_that_is_taken_back_before_it_is_read_has_not_begun() -> None:
         async with no_leaks():
             store, registry = store_of()
             said = Subject[Chunk]()
-            begun = await store.begin(said.pipe(ops.tracked(registry, "s")), "s")
+            begun = await store.begin(said.pipe(ops.track(registry, "s")), "s")
             first = asyncio.create_task(begun.first())
             await asyncio.sleep(0)
             for chunk in (Notice("retry"), Token("wrong"), Notice("restart")):
@@ -514,7 +514,7 @@ def test_who_began_a_stream_can_read_it_even_if_none_is_kept(failure: Exception 
             registry = ops.StreamRegistry(keep=1)
             store = MemoryStreams(registry, Limits(ended_streams=0))
             chunks = at_once(failure or End("stop"))
-            begun = await store.begin(chunks.pipe(ops.tracked(registry, "s")), "s")
+            begun = await store.begin(chunks.pipe(ops.track(registry, "s")), "s")
             with pytest.raises(StreamNotFoundError):
                 await store.describe("s")
             got: list[Frame] = []

@@ -17,7 +17,7 @@ def play(
     analytics: StreamAnalytics, diagram: str, stream_id: str | None = None, **how: Any
 ) -> None:
     marbles = Marbles()
-    marbles.run(marbles.cold(diagram, **how).pipe(ops.analyzed(analytics, stream_id)), until=99)
+    marbles.run(marbles.cold(diagram, **how).pipe(ops.analyze(analytics, stream_id)), until=99)
 
 
 def test_with_no_streams_there_is_no_nan() -> None:
@@ -33,7 +33,7 @@ def test_streams_are_counted_by_how_they_ended(marbles: Marbles) -> None:
     play(analytics, "a-b|")
     play(analytics, "a-#", error=ValueError("broken"))
     play(analytics, "c|")
-    left = marbles.subscribe(marbles.cold("a-b-c|").pipe(ops.analyzed(analytics)))
+    left = marbles.subscribe(marbles.cold("a-b-c|").pipe(ops.analyze(analytics)))
     assert (analytics.created, analytics.active) == (4, 1)
     marbles.advance_to(1)
     left.dispose()
@@ -46,7 +46,7 @@ def test_streams_are_counted_by_how_they_ended(marbles: Marbles) -> None:
 def test_a_stream_is_found_while_it_runs_and_afterwards(marbles: Marbles) -> None:
     analytics = StreamAnalytics()
     assert analytics.find("story") is None
-    stream = marbles.cold("S-a-b-E|").pipe(ops.analyzed(analytics, "story"))
+    stream = marbles.cold("S-a-b-E|").pipe(ops.analyze(analytics, "story"))
     recording = marbles.subscribe(stream)
     marbles.advance_to(3)
     [running] = analytics.streams
@@ -103,10 +103,10 @@ def test_an_id_that_comes_again_names_the_latest() -> None:
 
 def test_an_id_of_several_names_the_one_that_still_runs(marbles: Marbles) -> None:
     analytics = StreamAnalytics(history=1)
-    operator = ops.analyzed(analytics, "story")
+    operator = ops.analyze(analytics, "story")
     marbles.subscribe(marbles.cold("a---------|").pipe(operator))
     marbles.subscribe(marbles.cold("ab-|").pipe(operator))
-    marbles.subscribe(marbles.cold("-----|").pipe(ops.analyzed(analytics, "other")))
+    marbles.subscribe(marbles.cold("-----|").pipe(ops.analyze(analytics, "other")))
     marbles.advance_to(4)
     ended = analytics.find("story")
     marbles.advance_to(8)
@@ -117,7 +117,7 @@ def test_an_id_of_several_names_the_one_that_still_runs(marbles: Marbles) -> Non
 def test_a_subscription_that_never_began_is_no_stream() -> None:
     """Without an event loop there is no clock to measure it by."""
     analytics, errors = StreamAnalytics(), list[Exception]()
-    stream = ScriptedModel("a").stream("Hi").pipe(ops.analyzed(analytics, "story"))
+    stream = ScriptedModel("a").stream("Hi").pipe(ops.analyze(analytics, "story"))
     stream.subscribe(print, errors.append)
     assert isinstance(errors[0], NoEventLoopError)
     assert (analytics.created, analytics.active, analytics.streams) == (0, 0, [])
@@ -141,7 +141,7 @@ def test_a_restart_counts_anew() -> None:
 
 def test_each_subscription_is_a_stream(marbles: Marbles) -> None:
     analytics = StreamAnalytics()
-    stream = marbles.cold("a|").pipe(ops.analyzed(analytics))
+    stream = marbles.cold("a|").pipe(ops.analyze(analytics))
     marbles.subscribe(stream), marbles.subscribe(stream)
     assert [record.id for record in analytics.streams] == ["stream-1", "stream-2"]
     marbles.advance_to(5)
@@ -151,7 +151,7 @@ def test_each_subscription_is_a_stream(marbles: Marbles) -> None:
 def test_demand_passes_through_and_nothing_is_left(marbles: Marbles) -> None:
     marbles.valve.close()
     source = marbles.cold("a-b", demand=True)
-    recording = marbles.subscribe(source.pipe(ops.analyzed(StreamAnalytics())))
+    recording = marbles.subscribe(source.pipe(ops.analyze(StreamAnalytics())))
     marbles.advance_to(9)
     recording.dispose()
     assert (recording.events, source.subscriptions, marbles.timers) == ([], [(0.0, 9.0)], [])
@@ -167,6 +167,6 @@ def test_what_is_no_number_of_streams_is_refused(number: Any) -> None:
 
 def test_bad_arguments_are_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="StreamAnalytics"):
-        ops.analyzed("analytics")  # type: ignore[arg-type]
+        ops.analyze("analytics")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="stream_id"):
-        ops.analyzed(StreamAnalytics(), 3)  # type: ignore[arg-type]
+        ops.analyze(StreamAnalytics(), 3)  # type: ignore[arg-type]

@@ -154,7 +154,7 @@ def test_no_figure_stays_open_when_a_subscriber_raises(marbles: Marbles) -> None
         ops.meter(registry),
         ops.trace(provider.get_tracer("test")),
         ops.debug(log),
-        ops.analyzed(analytics),
+        ops.analyze(analytics),
         ops.measure(lambda measured: outcomes.append(measured.outcome)),
         ops.log_stream(),
     )

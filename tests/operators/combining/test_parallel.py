@@ -70,7 +70,7 @@ def test_prompts_that_come_late_do_not_time_out_in_the_queue(marbles: Marbles) -
 
 def test_the_pool_may_be_shared(marbles: Marbles) -> None:
     pool = Pool(1, wait=5)
-    other = marbles.subscribe(marbles.cold("").pipe(ops.pooled(pool)))
+    other = marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
     marbles.at(6, other.dispose)
     events = marbles.run(ops.parallel(["p", "q"], ScriptedModel("a"), pool))
     [(time, notice)] = [event for event in events if type(event[1]) is Notice]

@@ -43,7 +43,7 @@ class Stream:
             return self.subject
 
         machine.streams.append(self)
-        stream = rx.defer(begin).pipe(ops.pooled(machine.pool))
+        stream = rx.defer(begin).pipe(ops.limit_concurrency(machine.pool))
         # Here an error is seen also while a pause holds it back.
         seen = operators.do_action(self.passed.append, self.errors.append)(stream)
         self.recording = self.marbles.subscribe(seen.pipe(ops.pausable(self.control)))

@@ -32,7 +32,7 @@ class Stream:
         self.sent: list[Chunk] = []
         known = set(machine.registry)
         taken = stream_id in {stream.id for stream in machine.registry.active}
-        stream = self.subject.pipe(ops.tracked(machine.registry, stream_id))
+        stream = self.subject.pipe(ops.track(machine.registry, stream_id))
         self.subscription = stream.subscribe(
             self.events.append,
             self.events.append,

@@ -19,7 +19,7 @@ from rxllm.testing import no_leaks, run_virtual
 async def read(registry: StreamRegistry, words: int) -> list[Chunk]:
     """Read a stream with a word each second."""
     model = ScriptedModel(" word" * words, by="word", delay=1)
-    stream = model.stream("Hi").pipe(ops.tracked(registry))
+    stream = model.stream("Hi").pipe(ops.track(registry))
     return [chunk async for chunk in to_async(stream)]
 
 
@@ -132,7 +132,7 @@ def test_a_paused_stream_and_one_that_nobody_reads_are_cancelled_too() -> None:
         async with no_leaks():
             reading = asyncio.create_task(read(registry, 100))
             model = ScriptedModel("word " * 100, by="word")
-            unread = to_async(model.stream("Hi").pipe(ops.tracked(registry)))
+            unread = to_async(model.stream("Hi").pipe(ops.track(registry)))
             await anext(unread)
             registry["stream-1"].pause()
             await registry.shutdown(7)
@@ -158,7 +158,7 @@ def test_it_waits_for_the_clean_up_of_what_it_has_cancelled() -> None:
     async def main() -> float:
         registry = StreamRegistry()
         async with no_leaks():
-            stream = from_async(answer).pipe(ops.tracked(registry))
+            stream = from_async(answer).pipe(ops.track(registry))
             subscription = stream.subscribe()
             await registry.shutdown(10)
             subscription.dispose()
@@ -178,7 +178,7 @@ def test_a_subscriber_that_raises_at_the_deadline_stops_no_shutdown() -> None:
             if type(chunk) is End:
                 raise ZeroDivisionError
 
-        stream = ScriptedModel(["a", 1000.0]).stream("Hi").pipe(ops.tracked(registry))
+        stream = ScriptedModel(["a", 1000.0]).stream("Hi").pipe(ops.track(registry))
         subscription = stream.subscribe(refuse)
         with suppress(ZeroDivisionError):
             await registry.shutdown(10)

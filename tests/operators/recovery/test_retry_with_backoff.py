@@ -315,7 +315,7 @@ def test_a_policy_that_gives_something_else_is_told(marbles: Marbles, verdict: A
     stream = marbles.cold("#", error=error).pipe(exactly(when=lambda _: verdict))
     [(_, failure)] = marbles.run(stream)
     assert (type(failure), failure.__cause__) == (TypeError, error)
-    assert "'again', 'next' or 'neither'" in str(failure)
+    assert "'retry', 'fallback' or 'raise'" in str(failure)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`tracked` and `StreamRegistry`: what is known of streams, and a hand on each (rows B2, B3)."""
+"""`track` and `StreamRegistry`: what is known of streams, and a hand on each (rows B2, B3)."""
 
 import time
 from typing import Any
@@ -22,14 +22,14 @@ def registry() -> StreamRegistry:
 
 def test_the_stream_passes_as_it_came(marbles: Marbles, registry: StreamRegistry) -> None:
     diagram = "S-a-R-b--(E,|)"
-    assert marbles.run(marbles.cold(diagram).pipe(ops.tracked(registry))) == marbles.expect(diagram)
+    assert marbles.run(marbles.cold(diagram).pipe(ops.track(registry))) == marbles.expect(diagram)
 
 
 def test_id_status_start_duration_and_last_activity(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     before = time.time()
-    recording = marbles.subscribe(marbles.cold("--a---b").pipe(ops.tracked(registry, "story")))
+    recording = marbles.subscribe(marbles.cold("--a---b").pipe(ops.track(registry, "story")))
     [stream] = registry.active
     assert (stream.id, stream.status, stream.duration) == ("story", "running", 0.0)
     assert before <= stream.started <= time.time()
@@ -43,7 +43,7 @@ def test_id_status_start_duration_and_last_activity(
 
 
 def test_a_snapshot_can_be_sent(marbles: Marbles, registry: StreamRegistry) -> None:
-    marbles.run(marbles.cold("-a|").pipe(ops.tracked(registry, "story")), until=9)
+    marbles.run(marbles.cold("-a|").pipe(ops.track(registry, "story")), until=9)
     [info] = registry.snapshot()
     assert (info.id, info.status, info.duration) == ("story", "completed", 2.0)
     sent = msgspec.json.encode(info)
@@ -56,7 +56,7 @@ def test_a_stream_that_ends_is_no_more_active(
     marbles: Marbles, registry: StreamRegistry, end: str, status: str
 ) -> None:
     source = marbles.cold(f"a-{end}", error=ValueError("broken"))
-    marbles.run(source.pipe(ops.tracked(registry, "story")), until=9)
+    marbles.run(source.pipe(ops.track(registry, "story")), until=9)
     assert (registry.active, registry["story"].status) == ([], status)
     assert marbles.timers == []
 
@@ -65,7 +65,7 @@ def test_it_has_ended_when_the_subscriber_hears_of_it(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     seen: list[Any] = []
-    marbles.cold("a|").pipe(ops.tracked(registry, "story")).subscribe(
+    marbles.cold("a|").pipe(ops.track(registry, "story")).subscribe(
         on_completed=lambda: seen.append((registry.active, registry["story"].status)),
         scheduler=marbles.scheduler,
     )
@@ -78,7 +78,7 @@ def test_an_abandoned_stream_does_not_stay_active(
 ) -> None:
     """The trap of row B2: the subscriber left, and the stream was listed for ever."""
     source = marbles.cold("a-b-c-d|")
-    recording = marbles.subscribe(source.pipe(ops.tracked(registry, "story")))
+    recording = marbles.subscribe(source.pipe(ops.track(registry, "story")))
     marbles.advance_to(1)
     recording.dispose()
     assert (registry.active, registry["story"].status) == ([], "cancelled")
@@ -91,7 +91,7 @@ def test_a_stream_without_a_chunk_for_ten_minutes_is_cancelled(
     """The other way to be abandoned: nobody leaves, nobody reads, and nothing comes."""
     marbles.at(50, marbles.valve.close)
     source = marbles.cold("a" + "-" * 99 + "b", demand=True)
-    events = marbles.run(source.pipe(ops.tracked(registry, "story")), until=2000)
+    events = marbles.run(source.pipe(ops.track(registry, "story")), until=2000)
     assert events == [(0.0, Token("a")), (600.0, End("cancelled")), (600.0, COMPLETED)]
     assert (registry.active, source.subscriptions) == ([], [(0.0, 600.0)])
 
@@ -99,7 +99,7 @@ def test_a_stream_without_a_chunk_for_ten_minutes_is_cancelled(
 def test_idle_time_is_counted_from_the_last_chunk_with_one_timer(marbles: Marbles) -> None:
     registry = StreamRegistry(max_idle=10)
     source = marbles.cold("a-----b-----c" + "-" * 30)
-    recording = marbles.subscribe(source.pipe(ops.tracked(registry)))
+    recording = marbles.subscribe(source.pipe(ops.track(registry)))
     marbles.advance_to(7)
     others = [time for time in marbles.timers if time == 10.0]
     assert others == [10.0]  # as set at the beginning: chunks don't touch it
@@ -110,7 +110,7 @@ def test_idle_time_is_counted_from_the_last_chunk_with_one_timer(marbles: Marble
 
 def test_a_pause_has_its_own_limit_and_is_no_idle_time(marbles: Marbles) -> None:
     registry = StreamRegistry(max_idle=10, max_pause=100)
-    recording = marbles.subscribe(marbles.cold("a").pipe(ops.tracked(registry, "story")))
+    recording = marbles.subscribe(marbles.cold("a").pipe(ops.track(registry, "story")))
     marbles.at(1, lambda: registry["story"].pause())
     marbles.at(51, lambda: registry["story"].resume())
     marbles.advance_to(60)
@@ -124,13 +124,13 @@ def test_a_pause_ends_with_a_cancellation_after_300_s(
 ) -> None:
     marbles.at(1, lambda: registry["story"].pause())
     source = marbles.cold("a-b|", demand=True)
-    events = marbles.run(source.pipe(ops.tracked(registry, "story")))
+    events = marbles.run(source.pipe(ops.track(registry, "story")))
     assert events[1:] == [(301.0, End("cancelled")), (301.0, COMPLETED)]
 
 
 def test_without_a_limit_a_stream_may_be_idle_for_ever(marbles: Marbles) -> None:
     registry = StreamRegistry(max_idle=None)
-    assert marbles.run(marbles.cold("a").pipe(ops.tracked(registry)), until=1e6) == [
+    assert marbles.run(marbles.cold("a").pipe(ops.track(registry)), until=1e6) == [
         (0.0, Token("a"))
     ]
     assert (len(registry.active), marbles.timers) == (1, [])
@@ -141,14 +141,14 @@ def test_a_pause_holds_the_source_and_nothing_is_lost(
 ) -> None:
     marbles.at(1, lambda: registry["story"].pause())
     marbles.at(9, lambda: registry["story"].resume())
-    events = marbles.run(marbles.cold("a-b-c|", demand=True).pipe(ops.tracked(registry, "story")))
+    events = marbles.run(marbles.cold("a-b-c|", demand=True).pipe(ops.track(registry, "story")))
     assert events == [(0.0, Token("a")), *[(9.0, Token(text)) for text in "bc"], (9.0, COMPLETED)]
 
 
 def test_one_stream_is_cancelled_and_says_so(marbles: Marbles, registry: StreamRegistry) -> None:
     first, second = marbles.cold("a-b-c|"), marbles.cold("x-y-z|")
-    left = marbles.subscribe(first.pipe(ops.tracked(registry, "left")))
-    right = marbles.subscribe(second.pipe(ops.tracked(registry, "right")))
+    left = marbles.subscribe(first.pipe(ops.track(registry, "left")))
+    right = marbles.subscribe(second.pipe(ops.track(registry, "right")))
     marbles.at(1, lambda: registry.cancel("left"))
     marbles.advance_to(9)
     assert left.events[1:] == [(1.0, End("cancelled")), (1.0, COMPLETED)]
@@ -162,7 +162,7 @@ def test_a_stream_is_cancelled_before_its_first_token(
     """The trap of row B3: it was seen at the next token only, and the model ran on."""
     source = marbles.cold("-------a|")
     marbles.at(1, lambda: registry.cancel("story"))
-    events = marbles.run(source.pipe(ops.tracked(registry, "story")))
+    events = marbles.run(source.pipe(ops.track(registry, "story")))
     assert events == [(1.0, End("cancelled")), (1.0, COMPLETED)]
     assert (source.subscriptions, registry["story"].status) == ([(0.0, 1.0)], "cancelled")
 
@@ -173,7 +173,7 @@ def test_all_are_cancelled_also_if_a_subscriber_raises(
     def refuse(_: Chunk) -> None:
         raise ZeroDivisionError
 
-    stream = marbles.cold("--a|").pipe(ops.tracked(registry))
+    stream = marbles.cold("--a|").pipe(ops.track(registry))
     stream.subscribe(refuse, scheduler=marbles.scheduler)
     recording = marbles.subscribe(stream)
     with pytest.raises(ZeroDivisionError):
@@ -186,14 +186,14 @@ def test_a_stream_that_says_cancelled_is_active_no_more(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     seen: list[Any] = []
-    again = marbles.cold("x|").pipe(ops.tracked(registry, "story"))
+    again = marbles.cold("x|").pipe(ops.track(registry, "story"))
 
     def on_next(chunk: Chunk) -> None:
         if type(chunk) is End:
             seen.append((registry.active, registry["story"].status, registry["story"].duration))
             seen.append(marbles.subscribe(again))
 
-    stream = marbles.cold("a---b").pipe(ops.tracked(registry, "story"))
+    stream = marbles.cold("a---b").pipe(ops.track(registry, "story"))
     stream.subscribe(on_next, scheduler=marbles.scheduler)
     marbles.at(3, lambda: registry.cancel("story"))
     marbles.advance_to(9)
@@ -204,7 +204,7 @@ def test_a_stream_that_says_cancelled_is_active_no_more(
 def test_a_stream_that_has_said_its_end_is_active_until_it_completes(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
-    marbles.subscribe(marbles.cold("(a,E)---|").pipe(ops.tracked(registry)))
+    marbles.subscribe(marbles.cold("(a,E)---|").pipe(ops.track(registry)))
     marbles.advance_to(3)
     assert len(registry.active) == 1
     marbles.advance_to(9)
@@ -214,7 +214,7 @@ def test_a_stream_that_has_said_its_end_is_active_until_it_completes(
 def test_a_stream_whose_timer_the_scheduler_refuses_is_not_active(marbles: Marbles) -> None:
     registry = StreamRegistry(max_idle=1e15)  # more than a virtual scheduler can count
     source = marbles.cold("a|")
-    [(_, error)] = marbles.run(source.pipe(ops.tracked(registry, "story")))
+    [(_, error)] = marbles.run(source.pipe(ops.track(registry, "story")))
     assert isinstance(error, OverflowError)
     assert (registry.active, list(registry), source.subscriptions) == ([], [], [])
 
@@ -222,7 +222,7 @@ def test_a_stream_whose_timer_the_scheduler_refuses_is_not_active(marbles: Marbl
 def test_a_stream_that_is_refused_leaves_no_timer(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
-    stream = rx.never().pipe(ops.tracked(registry, "story"))
+    stream = rx.never().pipe(ops.track(registry, "story"))
     first = marbles.subscribe(stream)
     marbles.subscribe(stream)
     first.dispose()
@@ -234,7 +234,7 @@ def test_an_empty_registry_is_a_registry(registry: StreamRegistry) -> None:
 
 
 def test_cancelling_what_has_ended_does_nothing(marbles: Marbles, registry: StreamRegistry) -> None:
-    marbles.run(marbles.cold("|").pipe(ops.tracked(registry, "story")))
+    marbles.run(marbles.cold("|").pipe(ops.track(registry, "story")))
     registry.cancel("story")
     registry.cancel_all()
     assert registry["story"].status == "completed"
@@ -244,7 +244,7 @@ def test_cancelling_what_has_ended_does_nothing(marbles: Marbles, registry: Stre
 
 def test_an_id_names_one_live_stream(marbles: Marbles, registry: StreamRegistry) -> None:
     source = marbles.cold("a-|")
-    stream = source.pipe(ops.tracked(registry, "story"))
+    stream = source.pipe(ops.track(registry, "story"))
     marbles.subscribe(stream)
     [(_, error)] = marbles.subscribe(stream).events
     assert isinstance(error, StreamStateError)
@@ -257,8 +257,8 @@ def test_an_id_names_one_live_stream(marbles: Marbles, registry: StreamRegistry)
 def test_without_an_id_each_subscription_gets_one(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
-    marbles.subscribe(marbles.cold("").pipe(ops.tracked(registry, "stream-2")))
-    stream = marbles.cold("").pipe(ops.tracked(registry))
+    marbles.subscribe(marbles.cold("").pipe(ops.track(registry, "stream-2")))
+    stream = marbles.cold("").pipe(ops.track(registry))
     marbles.subscribe(stream)
     marbles.subscribe(stream)
     assert list(registry) == ["stream-2", "stream-1", "stream-3"]
@@ -266,12 +266,12 @@ def test_without_an_id_each_subscription_gets_one(
 
 def test_only_the_last_ones_are_kept_after_their_end(marbles: Marbles) -> None:
     registry = StreamRegistry(keep=2, max_idle=None)
-    marbles.subscribe(marbles.cold("").pipe(ops.tracked(registry, "live")))
+    marbles.subscribe(marbles.cold("").pipe(ops.track(registry, "live")))
     for name in "abcd":
-        marbles.run(marbles.cold("|").pipe(ops.tracked(registry, name)))
+        marbles.run(marbles.cold("|").pipe(ops.track(registry, name)))
     assert list(registry) == ["live", "c", "d"]
-    marbles.subscribe(marbles.cold("").pipe(ops.tracked(registry, "c")))
-    marbles.run(marbles.cold("|").pipe(ops.tracked(registry, "e")))
+    marbles.subscribe(marbles.cold("").pipe(ops.track(registry, "c")))
+    marbles.run(marbles.cold("|").pipe(ops.track(registry, "e")))
     assert list(registry) == ["live", "d", "c", "e"]
 
 
@@ -279,16 +279,16 @@ def test_a_stream_that_waits_in_a_pool_is_known_and_can_be_cancelled(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     pool = Pool(1)
-    marbles.subscribe(marbles.cold("").pipe(ops.pooled(pool)))
+    marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
     marbles.at(2, lambda: registry.cancel("story"))
-    stream = marbles.cold("a|").pipe(ops.pooled(pool), ops.tracked(registry, "story"))
+    stream = marbles.cold("a|").pipe(ops.limit_concurrency(pool), ops.track(registry, "story"))
     assert marbles.run(stream) == [(2.0, End("cancelled")), (2.0, COMPLETED)]
     assert pool.waiting == 0
 
 
 def test_chunks_of_a_merge_pass_as_they_are(marbles: Marbles, registry: StreamRegistry) -> None:
     left, right = marbles.cold("a-E|", source="left"), marbles.cold("-xR-E|", source="right")
-    events = marbles.run(rx.merge(left, right).pipe(ops.tracked(registry)))
+    events = marbles.run(rx.merge(left, right).pipe(ops.track(registry)))
     assert (1.0, Token("xR", source="right")) in events
     assert [event for _, event in events if type(event) is Notice] == []
     assert (len(events), events[-1]) == (5, (5.0, COMPLETED))
@@ -296,7 +296,7 @@ def test_chunks_of_a_merge_pass_as_they_are(marbles: Marbles, registry: StreamRe
 
 def test_demand_passes_through(marbles: Marbles, registry: StreamRegistry) -> None:
     marbles.at(1, marbles.valve.close)
-    recording = marbles.subscribe(marbles.cold("a-b-c", demand=True).pipe(ops.tracked(registry)))
+    recording = marbles.subscribe(marbles.cold("a-b-c", demand=True).pipe(ops.track(registry)))
     marbles.advance_to(9)
     assert recording.chunks == [Token("a")]
     recording.dispose()
@@ -310,7 +310,7 @@ def test_a_subscriber_that_raises_does_not_leave_an_active_stream(
         raise ZeroDivisionError
 
     source, errors = marbles.cold("a-b|"), list[Exception]()
-    source.pipe(ops.tracked(registry)).subscribe(refuse, errors.append, scheduler=marbles.scheduler)
+    source.pipe(ops.track(registry)).subscribe(refuse, errors.append, scheduler=marbles.scheduler)
     with pytest.raises(ZeroDivisionError):
         marbles.advance_to(1)
     assert (registry.active, source.subscriptions, errors) == ([], [(0.0, 0.0)], [])
@@ -342,6 +342,6 @@ def test_what_is_no_number_is_refused_at_the_call(arguments: dict[str, Any]) -> 
 
 def test_what_is_no_registry_or_id_is_refused_at_the_call(registry: StreamRegistry) -> None:
     with pytest.raises(TypeError, match="a StreamRegistry"):
-        ops.tracked(None)  # type: ignore[arg-type]
+        ops.track(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a text or None"):
-        ops.tracked(registry, 3)  # type: ignore[arg-type]
+        ops.track(registry, 3)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ MILLION = Usage(1_000_000, 1_000_000)
 
 
 def costs(marbles: Marbles, diagram: str, **lookup: Any) -> list[float | None]:
-    stream = marbles.cold(diagram, lookup=lookup).pipe(ops.cost(TABLE))
+    stream = marbles.cold(diagram, lookup=lookup).pipe(ops.price(TABLE))
     return [chunk.cost for _, chunk in marbles.run(stream) if isinstance(chunk, Usage)]
 
 
@@ -89,12 +89,12 @@ def test_all_else_passes(marbles: Marbles, diagram: str) -> None:
     failure, lookup = RxLLMError("cut"), {"N": Notice("restart")}
     source = marbles.cold(diagram, lookup=lookup, error=failure)
     expected = marbles.expect(diagram, lookup=lookup, error=failure)
-    assert marbles.run(source.pipe(ops.cost(TABLE))) == expected
+    assert marbles.run(source.pipe(ops.price(TABLE))) == expected
 
 
 def test_disposal_and_demand_pass_through(marbles: Marbles) -> None:
     source = marbles.cold("S-a-b-c|", demand=True)
-    recording = marbles.subscribe(source.pipe(ops.cost(TABLE)))
+    recording = marbles.subscribe(source.pipe(ops.price(TABLE)))
     marbles.valve.close()
     marbles.advance_to(4)
     assert recording.events == []
@@ -104,7 +104,7 @@ def test_disposal_and_demand_pass_through(marbles: Marbles) -> None:
 
 def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     lookup = {"S": Start("1", "openai/gpt"), "U": Usage(1_000_000, 0)}
-    stream = marbles.cold("S-U|", lookup=lookup).pipe(ops.cost(TABLE))
+    stream = marbles.cold("S-U|", lookup=lookup).pipe(ops.price(TABLE))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(10)
     assert first.events == second.events
@@ -114,7 +114,7 @@ def test_the_bundled_table_is_dated_and_has_the_large_providers(marbles: Marbles
     table = ops.read_prices()
     assert table.updated >= date(2025, 1, 1)
     assert {name.partition("/")[0] for name in table.models} >= {"openai", "anthropic", "groq"}
-    stream = ScriptedModel("Hi", name="openai/gpt-4o", usage=MILLION).stream("Hi").pipe(ops.cost())
+    stream = ScriptedModel("Hi", name="openai/gpt-4o", usage=MILLION).stream("Hi").pipe(ops.price())
     (told,) = [chunk for _, chunk in marbles.run(stream) if isinstance(chunk, Usage)]
     assert told.cost is not None
     assert told.cost > 0
@@ -131,8 +131,8 @@ def test_a_table_of_ones_own_is_a_file(tmp_path: Path, name: str, text: str) -> 
     path = tmp_path / name
     path.write_text(text)
     assert ops.read_prices(path).models == {"a/b": Price(1.0, 2.0)}
-    ops.cost(path)
-    ops.cost(str(path))
+    ops.price(path)
+    ops.price(str(path))
 
 
 @pytest.mark.parametrize("text", ["", "x", "updated = 2025-01-01\nmodels = { a = { input = -1 } }"])
@@ -140,6 +140,6 @@ def test_a_file_that_is_no_table_is_refused_at_the_call(tmp_path: Path, text: st
     path = tmp_path / "prices.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match="no table of prices"):
-        ops.cost(path)
+        ops.price(path)
     with pytest.raises(OSError, match="nowhere"):
-        ops.cost(tmp_path / "nowhere.toml")
+        ops.price(tmp_path / "nowhere.toml")

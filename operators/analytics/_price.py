@@ -12,10 +12,10 @@ from rxllm.chunks import Chunk, Start, Usage
 from rxllm.operators.analytics._prices import Prices, read_prices
 from rxllm.stream import Stream
 
-__all__ = ["cost"]
+__all__ = ["price"]
 
 
-def cost(
+def price(
     prices: Prices | Path | str | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Put the cost in USD into `Usage`.
@@ -23,7 +23,7 @@ def cost(
     ::
 
         S-a-b-U-----------E|
-        [ cost() ]
+        [ price() ]
         S-a-b-U(cost)-----E|
 
     The model is that of the last `Start` of the same source. A model without a price gets no cost
@@ -49,7 +49,7 @@ def cost(
     >>> marbles = Marbles()
     >>> chunks = {"S": Start("1", "openai/gpt"), "U": Usage(1_000_000, 500_000)}
     >>> table = Prices(date(2025, 1, 1), {"openai/gpt": Price(input=1.0, output=2.0)})
-    >>> events = marbles.run(marbles.cold("S-a-U-E|", lookup=chunks).pipe(cost(table)))
+    >>> events = marbles.run(marbles.cold("S-a-U-E|", lookup=chunks).pipe(price(table)))
     >>> [chunk.cost for _, chunk in events if isinstance(chunk, Usage)]
     [2.0]
     """
@@ -77,6 +77,6 @@ def cost(
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Stream(subscribe, "cost", of_chunks=True)
+        return Stream(subscribe, "price", of_chunks=True)
 
     return operator

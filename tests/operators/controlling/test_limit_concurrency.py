@@ -1,4 +1,4 @@
-"""`Pool` and `pooled`: at most N streams at once, first come, first served (row B7)."""
+"""`Pool` and `limit_concurrency`: at most N streams at once, first come, first served (row B7)."""
 
 import asyncio
 from functools import partial
@@ -22,14 +22,19 @@ from rxllm.valve import StreamScheduler
 
 def test_with_a_free_slot_the_stream_passes_as_it_came(marbles: Marbles) -> None:
     diagram = "S-a-R-b--(E,|)"
-    assert marbles.run(marbles.cold(diagram).pipe(ops.pooled(Pool(1)))) == marbles.expect(diagram)
+    assert marbles.run(
+        marbles.cold(diagram).pipe(ops.limit_concurrency(Pool(1)))
+    ) == marbles.expect(diagram)
 
 
 def test_the_next_one_begins_when_a_slot_comes_free(marbles: Marbles) -> None:
     pool = Pool(1)
     first, second = marbles.cold("a---|"), marbles.cold("b-|")
-    marbles.subscribe(first.pipe(ops.pooled(pool)))
-    assert marbles.run(second.pipe(ops.pooled(pool))) == [(4.0, Token("b")), (6.0, COMPLETED)]
+    marbles.subscribe(first.pipe(ops.limit_concurrency(pool)))
+    assert marbles.run(second.pipe(ops.limit_concurrency(pool))) == [
+        (4.0, Token("b")),
+        (6.0, COMPLETED),
+    ]
     assert (first.subscriptions, second.subscriptions) == ([(0.0, 4.0)], [(4.0, 6.0)])
     assert (pool.active, pool.waiting) == (0, 0)
 
@@ -37,7 +42,7 @@ def test_the_next_one_begins_when_a_slot_comes_free(marbles: Marbles) -> None:
 def test_four_streams_on_three_slots_all_finish(marbles: Marbles) -> None:
     """The trap of row B7: the fourth waited for ever."""
     pool, source = Pool(3), marbles.cold("a---|")
-    recordings = [marbles.subscribe(source.pipe(ops.pooled(pool))) for _ in range(4)]
+    recordings = [marbles.subscribe(source.pipe(ops.limit_concurrency(pool))) for _ in range(4)]
     assert (pool.active, pool.waiting) == (3, 1)
     marbles.advance_to(20)
     assert [recording.events[-1] for recording in recordings] == [(4.0, COMPLETED)] * 3 + [
@@ -49,22 +54,22 @@ def test_four_streams_on_three_slots_all_finish(marbles: Marbles) -> None:
 def test_a_stream_that_is_never_read_takes_no_slot(marbles: Marbles) -> None:
     """The other trap of row B7."""
     pool = Pool(1)
-    _ = [marbles.cold("a").pipe(ops.pooled(pool)) for _ in range(5)]
+    _ = [marbles.cold("a").pipe(ops.limit_concurrency(pool)) for _ in range(5)]
     assert pool.active == 0
-    assert marbles.run(marbles.cold("a|").pipe(ops.pooled(pool)))[-1] == (1.0, COMPLETED)
+    assert marbles.run(marbles.cold("a|").pipe(ops.limit_concurrency(pool)))[-1] == (1.0, COMPLETED)
 
 
 @pytest.mark.parametrize("end", ["|", "#"])
 def test_completion_and_error_give_the_slot_back(marbles: Marbles, end: str) -> None:
     pool, error = Pool(1), ValueError("broken")
-    marbles.subscribe(marbles.cold(f"a-{end}", error=error).pipe(ops.pooled(pool)))
-    events = marbles.run(marbles.cold("b|").pipe(ops.pooled(pool)))
+    marbles.subscribe(marbles.cold(f"a-{end}", error=error).pipe(ops.limit_concurrency(pool)))
+    events = marbles.run(marbles.cold("b|").pipe(ops.limit_concurrency(pool)))
     assert events == [(2.0, Token("b")), (3.0, COMPLETED)]
 
 
 def test_the_slot_is_free_when_the_subscriber_hears_of_the_end(marbles: Marbles) -> None:
     pool, seen = Pool(1), []
-    marbles.cold("a|").pipe(ops.pooled(pool)).subscribe(
+    marbles.cold("a|").pipe(ops.limit_concurrency(pool)).subscribe(
         on_completed=lambda: seen.append(pool.active), scheduler=marbles.scheduler
     )
     marbles.advance_to(5)
@@ -73,19 +78,19 @@ def test_the_slot_is_free_when_the_subscriber_hears_of_the_end(marbles: Marbles)
 
 def test_disposal_gives_the_slot_back_and_disposes_the_source(marbles: Marbles) -> None:
     pool, source = Pool(1), marbles.cold("a----|")
-    first = marbles.subscribe(source.pipe(ops.pooled(pool)))
+    first = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     marbles.at(2, first.dispose)
-    assert marbles.run(marbles.cold("b|").pipe(ops.pooled(pool)))[0] == (2.0, Token("b"))
+    assert marbles.run(marbles.cold("b|").pipe(ops.limit_concurrency(pool)))[0] == (2.0, Token("b"))
     assert source.subscriptions == [(0.0, 2.0)]
 
 
 def test_who_leaves_the_queue_gives_the_place_back(marbles: Marbles) -> None:
     pool, source = Pool(1, queue=1), marbles.cold("a----|")
-    first = marbles.subscribe(source.pipe(ops.pooled(pool)))
-    second = marbles.subscribe(source.pipe(ops.pooled(pool)))
+    first = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
+    second = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     second.dispose()
     assert (pool.active, pool.waiting) == (1, 0)
-    third = marbles.subscribe(source.pipe(ops.pooled(pool)))
+    third = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     marbles.advance_to(20)
     assert (first.events[-1][0], second.events, third.events[-1][0]) == (5.0, [], 10.0)
     assert marbles.timers == []
@@ -93,9 +98,9 @@ def test_who_leaves_the_queue_gives_the_place_back(marbles: Marbles) -> None:
 
 def test_who_leaves_between_the_slot_and_the_first_turn_hands_it_on(marbles: Marbles) -> None:
     pool, source = Pool(1), marbles.cold("a-|")
-    running = marbles.subscribe(source.pipe(ops.pooled(pool)))
-    second = marbles.subscribe(source.pipe(ops.pooled(pool)))
-    third = marbles.subscribe(source.pipe(ops.pooled(pool)))
+    running = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
+    second = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
+    third = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     running.dispose()  # the second one has the slot now, and begins in the next turn
     second.dispose()
     marbles.advance_to(9)
@@ -111,7 +116,7 @@ def test_first_come_first_served(marbles: Marbles) -> None:
             order.append(name)
             return marbles.cold("--|")
 
-        return rx.defer(begin).pipe(ops.pooled(pool))
+        return rx.defer(begin).pipe(ops.limit_concurrency(pool))
 
     for name in "abcdef":
         marbles.subscribe(stream(name))
@@ -122,8 +127,8 @@ def test_first_come_first_served(marbles: Marbles) -> None:
 def test_a_full_queue_refuses_at_once(marbles: Marbles) -> None:
     pool, source = Pool(1, queue=1), marbles.cold("a----|")
     for _ in range(2):
-        marbles.subscribe(source.pipe(ops.pooled(pool)))
-    refused = marbles.subscribe(source.pipe(ops.pooled(pool)))
+        marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
+    refused = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     [(time, error)] = refused.events
     assert (time, type(error), classify_error(error)) == (0.0, PoolFullError, "fallback")
     assert str(error) == "all 1 slots are taken, and 1 streams wait already"
@@ -132,32 +137,34 @@ def test_a_full_queue_refuses_at_once(marbles: Marbles) -> None:
 def test_the_wait_is_bounded_with_the_figures_of_the_row(marbles: Marbles) -> None:
     pool = Pool(3)
     for _ in range(3):
-        marbles.subscribe(marbles.cold("").pipe(ops.pooled(pool)))
+        marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
     source = marbles.cold("a|")
-    [(time, error)] = marbles.run(source.pipe(ops.pooled(pool)))
+    [(time, error)] = marbles.run(source.pipe(ops.limit_concurrency(pool)))
     assert (time, str(error)) == (30.0, "none of 3 slots came free within 30 s")
     assert (source.subscriptions, pool.waiting, marbles.timers) == ([], 0, [])
 
 
 def test_the_wait_goes_on_while_the_valve_is_closed(marbles: Marbles) -> None:
     pool = Pool(1, wait=5)
-    marbles.subscribe(marbles.cold("").pipe(ops.pooled(pool)))
+    marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
     marbles.at(1, marbles.valve.close)
-    assert marbles.run(marbles.cold("a|").pipe(ops.pooled(pool)))[0][0] == 5.0
+    assert marbles.run(marbles.cold("a|").pipe(ops.limit_concurrency(pool)))[0][0] == 5.0
 
 
 def test_demand_passes_through_also_after_a_wait(marbles: Marbles) -> None:
     pool = Pool(1)
-    marbles.subscribe(marbles.cold("--|").pipe(ops.pooled(pool)))
+    marbles.subscribe(marbles.cold("--|").pipe(ops.limit_concurrency(pool)))
     marbles.at(3, marbles.valve.close)
     marbles.at(9, marbles.valve.open)
-    events = marbles.run(marbles.cold("a-b-c", demand=True).pipe(ops.pooled(pool)), until=20)
+    events = marbles.run(
+        marbles.cold("a-b-c", demand=True).pipe(ops.limit_concurrency(pool)), until=20
+    )
     assert events == [(2.0, Token("a")), (9.0, Token("b")), (9.0, Token("c"))]
 
 
 def test_two_subscriptions_of_one_stream_take_two_slots(marbles: Marbles) -> None:
     pool = Pool(2)
-    stream = marbles.cold("a--|").pipe(ops.pooled(pool))
+    stream = marbles.cold("a--|").pipe(ops.limit_concurrency(pool))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     assert pool.active == 2
     marbles.advance_to(9)
@@ -166,7 +173,7 @@ def test_two_subscriptions_of_one_stream_take_two_slots(marbles: Marbles) -> Non
 
 def test_chunks_of_a_merge_pass_as_they_are(marbles: Marbles) -> None:
     left, right = marbles.cold("a-E|", source="left"), marbles.cold("-x--E|", source="right")
-    events = marbles.run(rx.merge(left, right).pipe(ops.pooled(Pool(1))))
+    events = marbles.run(rx.merge(left, right).pipe(ops.limit_concurrency(Pool(1))))
     assert [event.source for _, event in events[:-1]] == ["left", "right", "left", "right"]
 
 
@@ -177,7 +184,9 @@ def test_a_subscriber_that_raises_gives_the_slot_back(marbles: Marbles) -> None:
         raise ZeroDivisionError
 
     errors: list[Exception] = []
-    source.pipe(ops.pooled(pool)).subscribe(on_next, errors.append, scheduler=marbles.scheduler)
+    source.pipe(ops.limit_concurrency(pool)).subscribe(
+        on_next, errors.append, scheduler=marbles.scheduler
+    )
     with pytest.raises(ZeroDivisionError):
         marbles.advance_to(1)
     assert (pool.active, source.subscriptions, errors) == (0, [(0.0, 0.0)], [])
@@ -186,14 +195,14 @@ def test_a_subscriber_that_raises_gives_the_slot_back(marbles: Marbles) -> None:
 def test_a_source_that_fails_at_its_subscription_gives_the_slot_back(marbles: Marbles) -> None:
     pool, error = Pool(1), ValueError("broken")
     source: rx.Observable[Chunk] = rx.throw(error)
-    assert marbles.run(source.pipe(ops.pooled(pool)))[0][1] is error
+    assert marbles.run(source.pipe(ops.limit_concurrency(pool)))[0][1] is error
     assert pool.active == 0
 
 
 @pytest.mark.slow
 def test_ten_thousand_streams_that_end_at_once_pile_up_no_calls(marbles: Marbles) -> None:
     pool, ended = Pool(1, queue=10_000), list[int]()
-    first = marbles.subscribe(marbles.cold("").pipe(ops.pooled(pool)))
+    first = marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
 
     def at_once(observer: Any, _: Any) -> Disposable:
         observer.on_completed()
@@ -201,7 +210,7 @@ def test_ten_thousand_streams_that_end_at_once_pile_up_no_calls(marbles: Marbles
 
     source: rx.Observable[Chunk] = rx.create(at_once)
     for number in range(10_000):
-        source.pipe(ops.pooled(pool)).subscribe(
+        source.pipe(ops.limit_concurrency(pool)).subscribe(
             on_completed=partial(ended.append, number), scheduler=marbles.scheduler
         )
     first.dispose()
@@ -213,7 +222,7 @@ def test_a_stream_may_be_asked_for_again_out_of_its_own_end(marbles: Marbles) ->
     pool, model = Pool(1), ScriptedModel("a", "b", "c")
 
     def again() -> rx.Observable[Chunk]:
-        return model.stream("Hi").pipe(ops.pooled(pool))
+        return model.stream("Hi").pipe(ops.limit_concurrency(pool))
 
     events = marbles.run(rx.concat(again(), again(), again()))
     assert "".join(text_of(event) for _, event in events) == "abc"
@@ -224,12 +233,12 @@ def test_paused_streams_can_not_starve_a_pool(marbles: Marbles) -> None:
     pool, controls = Pool(3, wait=400), [Control() for _ in range(3)]
     source = marbles.cold("a-b-|", demand=True)
     paused = [
-        marbles.subscribe(source.pipe(ops.pooled(pool), ops.pausable(control)))
+        marbles.subscribe(source.pipe(ops.limit_concurrency(pool), ops.pausable(control)))
         for control in controls
     ]
     for control in controls:
         marbles.at(1, control.pause)
-    fourth = marbles.subscribe(marbles.cold("x|").pipe(ops.pooled(pool)))
+    fourth = marbles.subscribe(marbles.cold("x|").pipe(ops.limit_concurrency(pool)))
     marbles.advance_to(500)
     assert fourth.events[0] == (301.0, Token("x"))
     assert paused[0].events[1:] == [(301.0, End("cancelled")), (301.0, COMPLETED)]
@@ -240,17 +249,19 @@ def test_a_stream_that_waits_for_its_slot_can_be_stopped(
     marbles: Marbles, control: Control
 ) -> None:
     pool = Pool(1)
-    marbles.subscribe(marbles.cold("").pipe(ops.pooled(pool)))
+    marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
     marbles.at(2, control.stop)
-    events = marbles.run(marbles.cold("x|").pipe(ops.pooled(pool), ops.pausable(control)))
+    events = marbles.run(
+        marbles.cold("x|").pipe(ops.limit_concurrency(pool), ops.pausable(control))
+    )
     assert events == [(2.0, End("cancelled")), (2.0, COMPLETED)]
     assert (pool.active, pool.waiting, marbles.timers) == (1, 0, [])
 
 
 def test_streams_of_several_loops_and_clocks_may_share_a_pool(marbles: Marbles) -> None:
     pool, other = Pool(1), Marbles()
-    first = marbles.subscribe(marbles.cold("a-|").pipe(ops.pooled(pool)))
-    second = other.subscribe(other.cold("b|").pipe(ops.pooled(pool)))
+    first = marbles.subscribe(marbles.cold("a-|").pipe(ops.limit_concurrency(pool)))
+    second = other.subscribe(other.cold("b|").pipe(ops.limit_concurrency(pool)))
     marbles.advance_to(5)
     other.advance_to(7)
     assert (first.events[-1], second.events[0]) == ((2.0, COMPLETED), (0.0, Token("b")))
@@ -266,7 +277,7 @@ def test_coroutines_run_in_slots_and_none_is_left_behind() -> None:
             yield Token(text)
 
     async def read() -> str:
-        stream = from_async(answer).pipe(ops.pooled(pool))
+        stream = from_async(answer).pipe(ops.limit_concurrency(pool))
         return "".join([text_of(chunk) async for chunk in to_async(stream)])
 
     async def main() -> tuple[list[str], float]:
@@ -280,15 +291,15 @@ def test_coroutines_run_in_slots_and_none_is_left_behind() -> None:
 
 def test_a_notice_is_passed_on_by_a_stream_that_waited(marbles: Marbles) -> None:
     pool = Pool(1)
-    marbles.subscribe(marbles.cold("-|").pipe(ops.pooled(pool)))
-    events = marbles.run(marbles.cold("a-R-b|").pipe(ops.pooled(pool)))
+    marbles.subscribe(marbles.cold("-|").pipe(ops.limit_concurrency(pool)))
+    events = marbles.run(marbles.cold("a-R-b|").pipe(ops.limit_concurrency(pool)))
     assert events[1] == (3.0, Notice("restart"))
 
 
 def test_never_and_empty(marbles: Marbles) -> None:
     pool = Pool(1)
-    assert marbles.run(marbles.cold("|").pipe(ops.pooled(pool))) == [(0.0, COMPLETED)]
-    assert marbles.run(marbles.cold("").pipe(ops.pooled(pool)), until=2000) == []
+    assert marbles.run(marbles.cold("|").pipe(ops.limit_concurrency(pool))) == [(0.0, COMPLETED)]
+    assert marbles.run(marbles.cold("").pipe(ops.limit_concurrency(pool)), until=2000) == []
     assert pool.active == 1
 
 
@@ -333,11 +344,15 @@ def test_a_stream_whose_event_loop_has_ended_is_passed_over() -> None:
     async def hold_and_wait() -> None:
         scheduler = StreamScheduler(asyncio.get_running_loop())
         for _ in range(3):
-            holding.append(rx.never().pipe(ops.pooled(pool)).subscribe(scheduler=scheduler))
+            holding.append(
+                rx.never().pipe(ops.limit_concurrency(pool)).subscribe(scheduler=scheduler)
+            )
 
     async def go_on() -> None:
         scheduler = StreamScheduler(asyncio.get_running_loop())
-        rx.of(Token("a")).pipe(ops.pooled(pool)).subscribe(after.append, scheduler=scheduler)
+        rx.of(Token("a")).pipe(ops.limit_concurrency(pool)).subscribe(
+            after.append, scheduler=scheduler
+        )
         holding[0].dispose()
         await asyncio.sleep(1)
 
@@ -350,4 +365,4 @@ def test_a_stream_whose_event_loop_has_ended_is_passed_over() -> None:
 
 def test_something_else_than_a_pool_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="a Pool"):
-        ops.pooled(3)  # type: ignore[arg-type]
+        ops.limit_concurrency(3)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`pooled`: a stream that runs in a slot of a `Pool`."""
+"""`limit_concurrency`: a stream that runs in a slot of a `Pool`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rxllm.operators.controlling._pool import Pool
 from rxllm.stream import Stream
 from rxllm.valve import run_on_loop, scheduler_or_default
 
-__all__ = ["pooled"]
+__all__ = ["limit_concurrency"]
 
 
-def pooled(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
+def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Run the stream in a slot of `pool`, and wait for one if all are taken.
 
     ::
 
         S-a-b-E|
-        [ pooled(pool) ]          f: a slot came free
+        [ limit_concurrency(pool) ]          f: a slot came free
         ---fS-a-b-E|
         ------------#             #: none within `pool.wait` seconds: PoolFullError
 
@@ -51,10 +51,10 @@ def pooled(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
 
     >>> from rxllm.testing import Marbles
     >>> marbles, pool = Marbles(), Pool(1)
-    >>> first = marbles.subscribe(marbles.cold("a---|").pipe(pooled(pool)))
+    >>> first = marbles.subscribe(marbles.cold("a---|").pipe(limit_concurrency(pool)))
     >>> pool
     Pool(limit=1, queue=100, wait=30.0): 1 active, 0 waiting
-    >>> for time, event in marbles.run(marbles.cold("b-|").pipe(pooled(pool))):
+    >>> for time, event in marbles.run(marbles.cold("b-|").pipe(limit_concurrency(pool))):
     ...     print(time, getattr(event, "text", event))
     4.0 b
     6.0 |
@@ -68,7 +68,7 @@ def pooled(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         ) -> abc.DisposableBase:
             return _Pooling(source, observer, scheduler_or_default(scheduler), pool).start()
 
-        return Stream(subscribe, "pooled", of_chunks=True)
+        return Stream(subscribe, "limit_concurrency", of_chunks=True)
 
     return operator
 

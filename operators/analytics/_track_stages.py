@@ -1,4 +1,4 @@
-"""`stages`: which part of the work a stream is in."""
+"""`track_stages`: which part of the work a stream is in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
-__all__ = ["Stage", "stages"]
+__all__ = ["Stage", "track_stages"]
 
 Stage: TypeAlias = Literal["initialise", "choose_model", "generate", "complete"]
 
@@ -31,7 +31,7 @@ _GENERATED: Final = 95.0
 _USUAL: Final = 100  # tokens after which an answer of unknown length stands at two thirds
 
 
-def stages(
+def track_stages(
     max_tokens: int | None = None, every: int = 10
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Insert a `Progress` at each stage of the work, with a percentage that never falls.
@@ -39,7 +39,7 @@ def stages(
     ::
 
         --S-a-b-c-E|
-        [ stages(every=2) ]
+        [ track_stages(every=2) ]
         i-(m,S)-(g,a)-(b,g)-c-(E,c)|
 
     The stages: `"initialise"` (0 %) at the subscription, `"choose_model"` (10 %) before the first
@@ -69,7 +69,7 @@ def stages(
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
-    >>> for _, event in marbles.run(marbles.cold("S-a-b-E|").pipe(stages(4, every=2))):
+    >>> for _, event in marbles.run(marbles.cold("S-a-b-E|").pipe(track_stages(4, every=2))):
     ...     if isinstance(event, Progress):
     ...         print(event.stage, event.percentage)
     initialise 0.0
@@ -106,7 +106,7 @@ def stages(
             begun = CurrentThreadScheduler.singleton().schedule(begin)
             return CompositeDisposable(upstream, begun)
 
-        return Stream(subscribe, "stages", of_chunks=True)
+        return Stream(subscribe, "track_stages", of_chunks=True)
 
     return operator
 

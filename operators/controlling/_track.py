@@ -1,4 +1,4 @@
-"""`tracked`: a stream that a `StreamRegistry` knows of."""
+"""`track`: a stream that a `StreamRegistry` knows of."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rxllm.operators.controlling._tracked_stream import TrackedStream
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default
 
-__all__ = ["tracked"]
+__all__ = ["track"]
 
 _RESOLUTION = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
 
 
-def tracked(
+def track(
     registry: StreamRegistry, stream_id: str | None = None
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Let `registry` know of the stream, from its subscription to its end.
@@ -27,7 +27,7 @@ def tracked(
     ::
 
         S-a-b-c-d-E|
-        [ tracked(registry, "story") ]
+        [ track(registry, "story") ]
         S-a-b-x(E,|)              x: registry.cancel("story"); E: End("cancelled")
 
     It is listed with its status, start, duration and last activity, and can be paused, resumed and
@@ -55,7 +55,7 @@ def tracked(
     >>> from rxllm.testing import Marbles
     >>> marbles, registry = Marbles(), StreamRegistry()
     >>> marbles.at(3, lambda: registry.cancel("story"))
-    >>> events = marbles.run(marbles.cold("a-b-c-E|").pipe(tracked(registry, "story")))
+    >>> events = marbles.run(marbles.cold("a-b-c-E|").pipe(track(registry, "story")))
     >>> events[-1], registry["story"].status, registry["story"].duration
     ((3.0, |), 'cancelled', 3.0)
     """
@@ -71,7 +71,7 @@ def tracked(
             tracking = _Tracking(observer, scheduler_or_default(scheduler), registry, stream_id)
             return tracking.start(source)
 
-        return Stream(subscribe, "tracked", of_chunks=True)
+        return Stream(subscribe, "track", of_chunks=True)
 
     return operator
 

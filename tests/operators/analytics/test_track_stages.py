@@ -1,4 +1,5 @@
-"""`stages`: initialise, choose model, generate, complete; the percentage never falls (row I4)."""
+"""`track_stages`: initialise, choose model, generate, complete; the percentage never falls (row
+I4)."""
 
 import math
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from rxllm.testing import COMPLETED, Marbles
 def told(diagram: str, *arguments: Any, **options: Any) -> list[tuple[float, Any, Any]]:
     """The stages with their times and percentages."""
     marbles = Marbles()
-    events = marbles.run(marbles.cold(diagram, **options).pipe(ops.stages(*arguments)))
+    events = marbles.run(marbles.cold(diagram, **options).pipe(ops.track_stages(*arguments)))
     return [(time, e.stage, e.percentage) for time, e in events if isinstance(e, Progress)]
 
 
@@ -37,7 +38,7 @@ def test_the_four_stages() -> None:
 
 
 def test_the_stage_comes_before_what_it_is_about(marbles: Marbles) -> None:
-    events = [event for _, event in marbles.run(marbles.cold("S-a-E|").pipe(ops.stages()))]
+    events = [event for _, event in marbles.run(marbles.cold("S-a-E|").pipe(ops.track_stages()))]
     kinds = [type(event).__name__ for event in events[:-1]]
     assert kinds == ["Progress", "Progress", "Start", "Progress", "Token", "Progress", "End"]
 
@@ -84,7 +85,7 @@ def test_a_restart_or_a_fallback_chooses_again_and_the_percentage_stays() -> Non
 def test_the_percentage_never_falls(kinds: str, every: int) -> None:
     marbles = Marbles()
     diagram = "-".join(kinds.replace("E", "")) + "-E|"
-    events = [e for _, e in marbles.run(marbles.cold(diagram).pipe(ops.stages(10, every)))]
+    events = [e for _, e in marbles.run(marbles.cold(diagram).pipe(ops.track_stages(10, every)))]
     percentages = [e.percentage or 0.0 for e in events if isinstance(e, Progress)]
     assert all(before <= after for before, after in pairwise(percentages))
     assert (percentages[0], percentages[-1]) == (0.0, 100.0)
@@ -98,7 +99,7 @@ def test_chunks_in_a_batch_count(marbles: Marbles) -> None:
 
 def test_of_a_merge_only_the_end_of_all_is_complete(marbles: Marbles) -> None:
     stream = rx.merge(marbles.cold("a-E|", source="left"), marbles.cold("-x---E|", source="right"))
-    events = marbles.run(stream.pipe(ops.stages()))
+    events = marbles.run(stream.pipe(ops.track_stages()))
     complete = [time for time, e in events if isinstance(e, Progress) and e.stage == "complete"]
     assert complete == [6.0]
 
@@ -108,7 +109,7 @@ def test_of_a_merge_one_source_that_begins_again_does_not_send_the_others_back(
 ) -> None:
     left = marbles.cold("S-a-b-R-S-c-E|", source="left")
     right = marbles.cold("S-x-y--------z-E|", source="right")
-    events = marbles.run(rx.merge(left, right).pipe(ops.stages(10, 2)))
+    events = marbles.run(rx.merge(left, right).pipe(ops.track_stages(10, 2)))
     told = [(e.stage, e.tokens, e.percentage) for _, e in events if isinstance(e, Progress)]
     assert told == [
         ("initialise", 0, 0.0),
@@ -124,7 +125,7 @@ def test_of_a_merge_one_source_that_begins_again_does_not_send_the_others_back(
 def test_of_a_merge_the_last_one_that_generates_chooses_again(marbles: Marbles) -> None:
     left = marbles.cold("S-a-----R-S-c-E|", source="left")
     right = marbles.cold("S-x-E|", source="right")
-    events = marbles.run(rx.merge(left, right).pipe(ops.stages()))
+    events = marbles.run(rx.merge(left, right).pipe(ops.track_stages()))
     stages = [(time, e.stage) for time, e in events if isinstance(e, Progress)]
     assert stages[3:] == [(8.0, "choose_model"), (12.0, "generate"), (15.0, "complete")]
 
@@ -133,7 +134,7 @@ def test_a_subscriber_that_leaves_at_the_first_stage_costs_no_model_call(
     marbles: Marbles,
 ) -> None:
     source = marbles.cold("S-a|")
-    events = marbles.run(source.pipe(ops.stages(), rx_ops.take(1)))
+    events = marbles.run(source.pipe(ops.track_stages(), rx_ops.take(1)))
     assert [getattr(event, "stage", event) for _, event in events] == ["initialise", COMPLETED]
     assert (source.subscriptions, marbles.timers) == ([], [])
 
@@ -145,7 +146,7 @@ def test_what_a_subscriber_raises_at_the_first_stage_is_no_error_of_the_stream(
         raise ConnectionResetError("the subscriber's own")
 
     source, errors = marbles.cold("S-a|"), list[Exception]()
-    stream = source.pipe(ops.stages(), ops.retry_with_backoff(3))
+    stream = source.pipe(ops.track_stages(), ops.retry_with_backoff(3))
     with pytest.raises(ConnectionResetError, match="own"):
         stream.subscribe(refusing, errors.append, scheduler=marbles.scheduler)
     assert (source.subscriptions, errors, marbles.timers) == ([], [], [])
@@ -160,7 +161,7 @@ def test_what_is_current_at_the_subscription_is_so_for_the_source(marbles: Marbl
         seen.append(current.get())
         return Disposable()
 
-    stream = Observable[Any](subscribe).pipe(ops.stages())
+    stream = Observable[Any](subscribe).pipe(ops.track_stages())
 
     def around(observer: abc.ObserverBase[Any], scheduler: Any = None) -> abc.DisposableBase:
         token = current.set("a span")
@@ -174,14 +175,14 @@ def test_what_is_current_at_the_subscription_is_so_for_the_source(marbles: Marbl
 
 
 def test_a_source_that_pushes_at_once(marbles: Marbles) -> None:
-    events = marbles.run(rx.from_iterable([Token("a"), Token("b")]).pipe(ops.stages(2, 1)))
+    events = marbles.run(rx.from_iterable([Token("a"), Token("b")]).pipe(ops.track_stages(2, 1)))
     told = [e.percentage for _, e in events if isinstance(e, Progress)]
     assert told == [0.0, 25.0, 60.0, 95.0, 100.0]
 
 
 def test_disposal_and_demand(marbles: Marbles) -> None:
     source = marbles.cold("a-b-c", demand=True)
-    recording = marbles.subscribe(source.pipe(ops.stages()))
+    recording = marbles.subscribe(source.pipe(ops.track_stages()))
     marbles.at(1, marbles.valve.close)
     marbles.advance_to(9)
     recording.dispose()
@@ -190,7 +191,7 @@ def test_disposal_and_demand(marbles: Marbles) -> None:
 
 
 def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
-    stream = marbles.cold("a|").pipe(ops.stages())
+    stream = marbles.cold("a|").pipe(ops.track_stages())
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(5)
     assert first.events == second.events
@@ -201,4 +202,4 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
 @pytest.mark.parametrize("number", [0, True, 2.5, math.nan, "3"])
 def test_bad_arguments_are_refused_at_the_call(name: str, number: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=name):
-        ops.stages(**{name: number})
+        ops.track_stages(**{name: number})
