@@ -1,60 +1,100 @@
-"""One step after another: what comes while a subscriber is being told waits its turn."""
+"""Steps that never run inside one another, whatever a subscriber does in its `on_next`."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
+from typing import Any, Final, Protocol, TypeVar
 
 __all__ = ["Trampoline"]
 
 _Argument = TypeVar("_Argument")
 
 
+class _Subscription(Protocol):
+    is_disposed: bool
+
+    def dispose(self) -> None: ...
+
+
 class Trampoline:
-    """Runs the steps of one subscription: chunks, the end, a timer, a change of the valve.
+    """Runs the steps of one subscription: a chunk, the end, a timer, a change of the valve.
 
-    Inside of its `on_next` a subscriber may open its valve, and what is held upstream of an
-    operator then comes before the operator has sent all that it had to. Such a step waits until
-    the one under way is done; so no step finds another one half done, and their chunks leave in
-    order.
+    Inside its `on_next` a subscriber may open its valve, and upstream then sends what it held
+    before the operator has sent everything it had to. With a trampoline such a step waits until
+    the current one has returned, so no step sees another one half done and chunks leave in order.
 
-    After disposal no step is run, nor goes on to the next one. What a step raises (a subscriber's
-    exception: an operator sends its own to `on_error`) disposes the subscription, and then goes
-    on, also where the step began with a timer.
+    There are two ways to use it, one for each trampoline. `run` queues the steps that arrive, each
+    with its argument. `repeat` drains a queue of the operator's own with a single step.
+
+    After disposal no further step runs. An exception out of a step (it is the subscriber's: an
+    operator sends its own to `on_error`) drops the steps that wait, disposes the subscription, and
+    propagates to whoever started the first step: the source, a timer or the valve.
 
     Args:
-        subscription: of the operator, with all that it has to dispose.
+        subscription: the operator's, with everything it has to dispose. If `None`, nothing is
+            disposed, and the trampoline still works after an exception.
+
+    Attributes:
+        is_running: whether a step is running now.
     """
 
-    __slots__ = ("_running", "_steps", "_subscription")
+    __slots__ = ("_steps", "_subscription", "is_running")
 
-    def __init__(self, subscription: CompositeDisposable | SingleAssignmentDisposable) -> None:
-        self._subscription = subscription
+    def __init__(self, subscription: _Subscription | None = None) -> None:
+        self.is_running = False
+        self._subscription = subscription if subscription is not None else _UNDISPOSABLE
         self._steps: deque[tuple[Callable[[Any], object], Any]] = deque()
-        self._running = False
 
     def run(self, step: Callable[[_Argument], object], argument: _Argument) -> None:
-        """Call `step(argument)`, now or when its turn has come."""
-        if self._running:
+        """Call `step(argument)`: now, or inside another step once that has returned."""
+        if self.is_running:
             self._steps.append((step, argument))
             return
         if self._subscription.is_disposed:
             return
-        self._running = True
+        self.is_running = True
         try:
             step(argument)
             if self._steps:
-                self._run_the_others()
-        except Exception:
+                self._run_waiting()
+        except BaseException:
+            self._steps.clear()
             self._subscription.dispose()
             raise
         finally:
-            self._running = False
+            self.is_running = False
 
-    def _run_the_others(self) -> None:
+    def repeat(self, step: Callable[[], bool]) -> None:
+        """Call `step()` until it returns False: there is nothing left that it can do.
+
+        Inside the step this does nothing, since the step is about to be called again.
+        """
+        if self.is_running:
+            return
+        self.is_running = True
+        try:
+            while not self._subscription.is_disposed and step():
+                pass
+        except BaseException:
+            self._subscription.dispose()
+            raise
+        finally:
+            self.is_running = False
+
+    def _run_waiting(self) -> None:
         while self._steps and not self._subscription.is_disposed:
             step, argument = self._steps.popleft()
             step(argument)
+
+
+class _Undisposable:
+    """The subscription of a trampoline that has none."""
+
+    is_disposed = False
+
+    def dispose(self) -> None:
+        pass
+
+
+_UNDISPOSABLE: Final = _Undisposable()

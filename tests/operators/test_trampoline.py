@@ -1,5 +1,8 @@
-"""One step after another: a subscriber may open its valve inside of `on_next` (a foundation)."""
+"""Steps never run inside one another, also when a subscriber opens its valve (a foundation)."""
 
+import inspect
+from asyncio import CancelledError
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -16,7 +19,7 @@ from rxllm.trampoline import Trampoline
 from rxllm.valve import with_valve
 
 
-def test_a_step_that_comes_inside_of_another_one_waits_its_turn() -> None:
+def test_a_step_inside_another_one_waits_its_turn() -> None:
     done: list[Any] = []
     trampoline = Trampoline(SingleAssignmentDisposable())
 
@@ -31,7 +34,34 @@ def test_a_step_that_comes_inside_of_another_one_waits_its_turn() -> None:
     assert done == ["outer begins", "outer ends", "inner", "another", "later"]
 
 
-def test_after_disposal_no_step_is_run_nor_one_that_waits() -> None:
+def test_steps_inside_a_step_that_waited_run_behind_those_that_wait_already() -> None:
+    done: list[Any] = []
+    trampoline = Trampoline()
+
+    def branch(name: str) -> None:
+        done.append(name)
+        if len(name) < 3:
+            trampoline.run(branch, f"{name}a")
+            trampoline.run(branch, f"{name}b")
+
+    trampoline.run(branch, "-")
+    assert done == ["-", "-a", "-b", "-aa", "-ab", "-ba", "-bb"]
+
+
+def test_steps_inside_steps_do_not_grow_the_stack() -> None:
+    trampoline = Trampoline()
+    depths: set[int] = set()
+
+    def count_down(number: int) -> None:
+        depths.add(len(inspect.stack(0)))
+        if number:
+            trampoline.run(count_down, number - 1)
+
+    trampoline.run(count_down, 100)
+    assert max(depths) - min(depths) <= 1
+
+
+def test_after_disposal_no_further_step_runs() -> None:
     done: list[Any] = []
     subscription = SingleAssignmentDisposable()
     trampoline = Trampoline(subscription)
@@ -45,11 +75,118 @@ def test_after_disposal_no_step_is_run_nor_one_that_waits() -> None:
     assert done == []
 
 
-def test_what_a_step_raises_disposes_and_goes_on() -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError(), CancelledError()])
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_exception_disposes_drops_what_waits_and_propagates(
+    error: BaseException, nested: bool
+) -> None:
+    done: list[Any] = []
     subscription = SingleAssignmentDisposable()
+    trampoline = Trampoline(subscription)
+
+    def fail(_: object) -> None:
+        trampoline.run(done.append, "inner")
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        trampoline.run(partial(trampoline.run, fail) if nested else fail, None)
+    trampoline.run(done.append, "later")
+    assert raised.value is error
+    assert (done, subscription.is_disposed, trampoline.is_running) == ([], True, False)
+
+
+def test_without_a_subscription_it_works_on_after_an_exception() -> None:
+    done: list[Any] = []
+    trampoline = Trampoline()
+
+    def fail(_: object) -> None:
+        trampoline.run(done.append, "inner")
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        Trampoline(subscription).run(lambda zero: 1 / zero, 0)
-    assert subscription.is_disposed
+        trampoline.run(fail, None)
+    trampoline.run(done.append, "later")
+    assert done == ["later"]
+
+
+def test_a_step_repeats_until_there_is_nothing_left_to_do() -> None:
+    queue, done = deque("abc"), list[Any]()
+    trampoline = Trampoline()
+
+    def send_next() -> bool:
+        if not queue:
+            return False
+        assert trampoline.is_running
+        done.append(queue.popleft())
+        return True
+
+    trampoline.repeat(send_next)
+    assert (done, trampoline.is_running) == (["a", "b", "c"], False)
+    queue.extend("de")
+    trampoline.repeat(send_next)
+    assert "".join(done) == "abcde"
+
+
+def test_what_is_queued_inside_a_repeated_step_waits_its_turn() -> None:
+    queue, done = deque("ab"), list[Any]()
+    trampoline = Trampoline()
+
+    def send_next() -> bool:
+        if not queue:
+            return False
+        item = queue.popleft()
+        done.append(f"{item} begins")
+        if item == "a":
+            queue.append("c")
+            trampoline.repeat(send_next)
+        done.append(f"{item} ends")
+        return True
+
+    trampoline.repeat(send_next)
+    assert done == ["a begins", "a ends", "b begins", "b ends", "c begins", "c ends"]
+
+
+def test_after_disposal_a_step_is_not_repeated() -> None:
+    done: list[int] = []
+    subscription = SingleAssignmentDisposable()
+    trampoline = Trampoline(subscription)
+
+    def leave_at_the_second() -> bool:
+        done.append(len(done))
+        if len(done) == 2:
+            subscription.dispose()
+        return True
+
+    trampoline.repeat(leave_at_the_second)
+    trampoline.repeat(leave_at_the_second)
+    assert (done, trampoline.is_running) == ([0, 1], False)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), CancelledError()])
+@pytest.mark.parametrize("owned", [False, True])
+def test_an_exception_out_of_a_repeated_step_disposes_and_propagates(
+    error: BaseException, owned: bool
+) -> None:
+    """Without a subscription, the next call goes on."""
+    queue, done = deque([1, 0, 2]), list[Any]()
+    subscription = SingleAssignmentDisposable()
+    trampoline = Trampoline(subscription if owned else None)
+
+    def send_next() -> bool:
+        if not queue:
+            return False
+        item = queue.popleft()
+        if item == 0:
+            raise error
+        done.append(item)
+        return True
+
+    with pytest.raises(type(error)) as raised:
+        trampoline.repeat(send_next)
+    assert raised.value is error
+    assert (done, subscription.is_disposed, trampoline.is_running) == ([1], owned, False)
+    trampoline.repeat(send_next)
+    assert done == ([1] if owned else [1, 2])
 
 
 def heard(
