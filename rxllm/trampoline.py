@@ -44,11 +44,13 @@ class Trampoline:
     def __init__(self, subscription: _Subscription | None = None) -> None:
         self.is_running = False
         self._subscription = subscription if subscription is not None else _UNDISPOSABLE
-        self._steps: deque[tuple[Callable[[Any], object], Any]] = deque()
+        self._steps: deque[tuple[Callable[[Any], object], Any]] | None = None  # few ever need it
 
     def run(self, step: Callable[[_Argument], object], argument: _Argument) -> None:
         """Call `step(argument)`: now, or inside another step once that has returned."""
         if self.is_running:
+            if self._steps is None:
+                self._steps = deque()
             self._steps.append((step, argument))
             return
         if self._subscription.is_disposed:
@@ -59,7 +61,7 @@ class Trampoline:
             if self._steps:
                 self._run_waiting()
         except BaseException:
-            self._steps.clear()
+            self._steps = None
             self._subscription.dispose()
             raise
         finally:
