@@ -12,6 +12,7 @@ from rxllm.arguments import check_int, check_number
 from rxllm.chunks import Chunk, is_restart
 from rxllm.restart import survives_restart
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["BufferStatus", "buffered"]
@@ -152,7 +153,6 @@ class _Buffering:
         self._downstream = valve_of(scheduler)
         self._valve = Valve()
         self._last: Callable[[], None] | None = None
-        self._draining = False
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(
             self._upstream,
@@ -160,6 +160,7 @@ class _Buffering:
             self._valve,
             Disposable(self.queue.clear),
         )
+        self._trampoline = Trampoline(self._subscription)
 
     @property
     def pressure(self) -> float:
@@ -178,7 +179,7 @@ class _Buffering:
 
     def on_next(self, chunk: Chunk) -> None:
         queue = self.queue
-        if not queue and self._downstream.is_open and not self._draining:
+        if not queue and self._downstream.is_open and not self._trampoline.is_running:
             try:
                 self._observer.on_next(chunk)
             except Exception:
@@ -200,22 +201,18 @@ class _Buffering:
         self._drain()
 
     def _drain(self, _: bool = True) -> None:
-        if self._draining:
-            return  # called from inside of on_next: the loop below goes on
-        self._draining = True
-        try:
-            while self.queue and self._downstream.is_open:
-                self._observer.on_next(self.queue.popleft())
-                self._hold()
-        except Exception:
-            self._subscription.dispose()
-            raise
-        finally:
-            self._draining = False
+        self._trampoline.repeat(self._send_next)
+
+    def _send_next(self) -> bool:
+        """Send the first chunk of the queue, or the end; False if neither can be sent now."""
+        if self.queue and self._downstream.is_open:
+            self._observer.on_next(self.queue.popleft())
+            self._hold()
+            return True
         if self._last is not None and not self.queue:
-            last, self._last = self._last, None
             self._subscription.dispose()
-            last()
+            self._last()
+        return False
 
     def _hold(self) -> None:
         low, high = self.marks
