@@ -14,6 +14,7 @@ from rxllm.errors import LaggedBehindError
 from rxllm.operators.multicasting._backlogs import OnLag, backlog
 from rxllm.operators.multicasting._report import report
 from rxllm.restart import survives_restart
+from rxllm.trampoline import Trampoline
 from rxllm.valve import StreamScheduler, valve_of
 
 __all__ = ["Reader", "Shared"]
@@ -67,7 +68,8 @@ class Reader:
         self._past = deque(past)
         self._queue = backlog(on_lag, capacity)
         self._ending: tuple[Exception | None] | None = None
-        self._draining = self._left = False
+        self._left = False
+        self._trampoline = Trampoline()
         self._busy = bool(self._past)  # chunks wait, or are on their way, or there is no more
         self._valve = valve_of(scheduler)
         self._watching = self._valve.on_change(self.drain)
@@ -102,23 +104,7 @@ class Reader:
 
     def drain(self, _: bool = True) -> None:
         """Send what waits, as long as the valve is open."""
-        if self._draining or self._left:
-            return  # called from inside of on_next: the loop below goes on
-        self._draining = self._busy = True
-        try:
-            while (self._past or self._queue) and self._valve.is_open and not self._left:
-                if self._past:
-                    self._send(self._past.popleft())
-                else:
-                    self._send(self._queue.popleft())
-                    self._hold()
-        finally:
-            self._draining = False
-        if self._left or self._past or self._queue:
-            return
-        self._busy = False
-        if self._ending is not None:
-            self._end(self._ending[0])
+        self._trampoline.repeat(self._send_next)
 
     def leave(self) -> None:
         """Get nothing any more, and hold nobody."""
@@ -128,6 +114,24 @@ class Reader:
         self._watching.dispose()
         self._drop_all()
         self._shared.leave(self)
+
+    def _send_next(self) -> bool:
+        """Send the first chunk that waits, or the end; False if neither can be sent now."""
+        if self._left:
+            return False
+        if self._past or self._queue:
+            if not self._valve.is_open:
+                return False
+            if self._past:
+                self._send(self._past.popleft())
+            else:
+                self._send(self._queue.popleft())
+                self._hold()
+            return True
+        self._busy = False
+        if self._ending is not None:
+            self._end(self._ending[0])
+        return False
 
     def _end(self, error: Exception | None) -> None:
         self.leave()
