@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Literal, TypeAlias
 
 from reactivex import Observable, abc
@@ -14,6 +13,7 @@ from rxllm.errors import StreamStateError, separate_error
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._reader import Reader
 from rxllm.operators.multicasting._report import report
+from rxllm.trampoline import Trampoline
 from rxllm.valve import StreamScheduler, Valve, scheduler_or_default, with_valve
 
 __all__ = ["Hub", "Replay"]
@@ -85,10 +85,9 @@ class _Connection:
         self._upstream = SingleAssignmentDisposable()
         self._leaving = SerialDisposable()
         self._holding: set[Reader] = set()
-        self._inbox: deque[Chunk] = deque()
-        self._dispatching = False
-        self._ending: tuple[Exception | None] | None = None
+        self._trampoline = Trampoline(self._upstream)
         self._ended = False
+        self._error: Exception | None = None
 
     @property
     def is_stranded(self) -> bool:
@@ -129,9 +128,8 @@ class _Connection:
         reader = Reader(self, observer, scheduler, on_lag, capacity, past)
         self.readers = (*self.readers, reader)
         self._leaving.disposable = Disposable()
-        if self._ended and self._ending is not None:
-            error = self._ending[0]
-            reader.end(error and separate_error(error))
+        if self._ended:
+            reader.end(self._error and separate_error(self._error))
         else:
             reader.drain()
         return reader
@@ -158,23 +156,10 @@ class _Connection:
             )
 
     def _on_next(self, chunk: Chunk) -> None:
-        if self._dispatching:
-            self._inbox.append(chunk)  # pushed by a reader that let the source go on
-            return
-        self._dispatching = True
-        try:
-            self._dispatch(chunk)
-            while self._inbox:
-                self._dispatch(self._inbox.popleft())
-        finally:
-            self._dispatching = False
-        if self._ending is not None:
-            self._end(self._ending[0])
+        self._trampoline.run(self._dispatch, chunk)
 
     def _on_end(self, error: Exception | None = None) -> None:
-        self._ending = (error,)
-        if not self._dispatching:
-            self._end(error)
+        self._trampoline.run(self._end, error)
 
     def _on_failure(self, error: Exception) -> None:
         """An operator upstream has raised: this is the sink, and its readers get the error."""
@@ -182,8 +167,7 @@ class _Connection:
             report(self._scheduler, "an operator of a shared stream raised after its end", error)
             return
         self._upstream.dispose()
-        self._dispatching = False
-        self._on_end(error)
+        self._end(error)
 
     def _dispatch(self, chunk: Chunk) -> None:
         if self._said is not None:
@@ -195,7 +179,7 @@ class _Connection:
             reader.offer(chunk)
 
     def _end(self, error: Exception | None) -> None:
-        self._ended = True
+        self._ended, self._error = True, error
         self._leaving.dispose()
         self._valve.dispose()
         for number, reader in enumerate(self.readers):
