@@ -8,6 +8,7 @@ from typing import Protocol
 from reactivex import abc
 
 from rxllm.errors import LaggedBehindError
+from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve
 from rxllm.web.stream_store import Frame
 
@@ -36,8 +37,8 @@ class Reader:
         "_left",
         "_log",
         "_observer",
-        "_sending",
         "_timer",
+        "_trampoline",
         "_valve",
         "_watching",
         "cursor",
@@ -50,7 +51,8 @@ class Reader:
         self._log = log
         self._observer = observer
         self._valve = valve
-        self._sending = self._left = False
+        self._left = False
+        self._trampoline = Trampoline()
         self._timer: asyncio.TimerHandle | None = None
         self._watching = valve.on_change(self._on_valve)
 
@@ -61,20 +63,7 @@ class Reader:
 
     def drain(self) -> None:
         """Send what it has not had yet, as long as it can take it."""
-        if self._sending or self._left:
-            return  # called from inside of on_next: the loop below goes on
-        self._sending = True
-        log = self._log
-        try:
-            while self._valve.is_open and not self._left:
-                frame = log.next_frame(self.cursor)
-                if frame is None:
-                    break
-                self._send(frame)
-        finally:
-            self._sending = False
-        if self.cursor >= log.position and log.ending is not None:
-            self._end(None)
+        self._trampoline.repeat(self._send_next)
 
     def watch(self) -> None:
         """Begin to count the time in which it takes nothing, if something waits for it."""
@@ -105,6 +94,19 @@ class Reader:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _send_next(self) -> bool:
+        """Send one frame, or the end; False if neither can be sent now."""
+        if self._left:
+            return False
+        log = self._log
+        frame = log.next_frame(self.cursor) if self._valve.is_open else None
+        if frame is not None:
+            self._send(frame)
+            return True
+        if self.cursor >= log.position and log.ending is not None:
+            self._end(None)
+        return False
 
     def _send(self, frame: Frame) -> None:
         self.cursor = frame.position
