@@ -13,6 +13,7 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 from rxllm.chunks import Chunk, End, Notice, Status, is_restart
 from rxllm.operators.controlling._control import Control
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["pausable"]
@@ -84,7 +85,7 @@ class _Pausing:
         self._control = control
         self._kept: deque[Callable[[], None]] = deque()
         self._keeping = False  # true while paused, and until all that was kept has left
-        self._draining = False
+        self._trampoline = Trampoline()
         self._end_sent = False
         self._valve = Valve(downstream=valve_of(scheduler))
         self._upstream = Single()
@@ -166,15 +167,15 @@ class _Pausing:
         self._observer.on_completed()
 
     def _drain(self, _: bool) -> None:
-        if self._draining:
-            return  # opened from inside of on_next: the loop below sees it
-        self._draining = True
-        try:
-            while self._kept and self._valve.is_open:
-                self._kept.popleft()()
-        finally:
-            self._draining = False
-            self._keeping = bool(self._kept) or self.status == "paused"
+        self._trampoline.repeat(self._send_kept)
+
+    def _send_kept(self) -> bool:
+        """Send the first of what is kept; False if nothing can be sent now."""
+        if self._kept and self._valve.is_open:
+            self._kept.popleft()()
+            return True
+        self._keeping = bool(self._kept) or self.status == "paused"
+        return False
 
     def _end(self, status: Status) -> None:
         if self.status in ("running", "paused"):
