@@ -12,6 +12,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 from rxllm.chunks import Chunk, End, Notice, Start, is_restart
 from rxllm.restart import forget
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
 
 __all__ = ["Answer", "recording", "replay"]
@@ -127,18 +128,13 @@ class _Replay:
         self._valve = valve_of(scheduler)
         self._position = 0
         self._waiting = True  # for the timer
-        self._playing = self._stopped = False
         self._timer = SerialDisposable()
-        self._subscription = CompositeDisposable(
-            self._timer, self._valve.on_change(self._go_on), Disposable(self._stop)
-        )
+        self._subscription = CompositeDisposable(self._timer, self._valve.on_change(self._go_on))
+        self._trampoline = Trampoline(self._subscription)
 
     def start(self) -> abc.DisposableBase:
         self._wait(self._chunks[0][0])
         return self._subscription
-
-    def _stop(self) -> None:
-        self._stopped = True
 
     def _wait(self, seconds: float) -> None:
         self._waiting = True
@@ -153,28 +149,21 @@ class _Replay:
         self._go_on()
 
     def _go_on(self, *_: object) -> None:
-        if self._playing:
-            return  # opened from inside of on_next: the loop below sees it
-        self._playing = True
-        try:
-            while self._valve.is_open and not self._waiting and not self._stopped:
-                self._say_next()
-        finally:
-            self._playing = False
+        self._trampoline.repeat(self._say_next)
 
-    def _say_next(self) -> None:
+    def _say_next(self) -> bool:
+        """Say the next chunk, or complete; False if it has to wait."""
+        if self._waiting or not self._valve.is_open:
+            return False
         if self._position == len(self._chunks):
             self._subscription.dispose()
             self._observer.on_completed()
-            return
+            return False
         time, chunk = self._chunks[self._position]
         self._position += 1
         if self._in_time and self._position < len(self._chunks):
             pause = self._chunks[self._position][0] - time
             if pause > 0:
                 self._wait(pause)
-        try:
-            self._observer.on_next(chunk)
-        except Exception:
-            self._subscription.dispose()
-            raise  # to the scheduler: it is the subscriber's failure, none of this stream
+        self._observer.on_next(chunk)
+        return True
