@@ -14,6 +14,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 from rxllm.chunks import Chunk, is_restart
 from rxllm.errors import StreamCancelledError
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 from rxllm.valve import (
     StreamScheduler,
     Valve,
@@ -92,7 +93,7 @@ class _Line:
         self._line: deque[_Place] = deque()  # under way, or done and behind those that are
         self._waiting: deque[Chunk] = deque()  # pushed by a source without demand
         self._last: Callable[[], None] | None = None
-        self._moving = self._held = self._stopped = False
+        self._held = self._stopped = False
         self._downstream = valve_of(scheduler)
         self._valve = Valve(downstream=self._downstream)
         self._upstream = SingleAssignmentDisposable()
@@ -102,6 +103,7 @@ class _Line:
             self._valve,
             Disposable(self._stop),
         )
+        self._trampoline = Trampoline(self._subscription)
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
         self._upstream.disposable = source.subscribe(
@@ -132,18 +134,9 @@ class _Line:
 
     def _move(self) -> None:
         """Take in what there is room for, and let go what is done, until nothing more can be."""
-        if self._moving:
+        if self._trampoline.is_running:
             self._hold()
-            return  # called from inside of on_next, or by the valve: the loop below goes on
-        self._moving = True
-        try:
-            while not self._stopped and self._step():
-                pass
-        except BaseException:
-            self._subscription.dispose()
-            raise  # to whoever called: it is the subscriber's failure, none of this stream
-        finally:
-            self._moving = False
+        self._trampoline.repeat(self._step)
 
     def _step(self) -> bool:
         """Do one thing; False if there is nothing to do."""
