@@ -12,6 +12,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 from rxllm.chunks import Chunk, has_output, is_restart
 from rxllm.operators._alarm import RESOLUTION, Alarm
 from rxllm.restart import survives_restart
+from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, clock_of, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["CAPACITY", "RESOLUTION", "Pacer", "is_paced"]
@@ -63,7 +64,7 @@ class Pacer:
         self._upstream = SingleAssignmentDisposable()
         self._alarm = Alarm(self.scheduler, self.drain)
         self._due: float | None = None  # of the first piece, once it was asked for
-        self._draining = self._completed = False
+        self._completed = False
         self.subscription = CompositeDisposable(
             self._upstream,
             self._alarm,
@@ -71,6 +72,7 @@ class Pacer:
             self._valve,
             Disposable(self.queue.clear),
         )
+        self._trampoline = Trampoline(self.subscription)
 
     def pieces(self, chunk: Chunk, now: float) -> Iterable[tuple[float, Chunk]]:
         """What `chunk` is queued as, with what was kept back of the text before it.
@@ -151,26 +153,25 @@ class Pacer:
     def drain(self) -> None:
         """Let go what is due, and set the timer for the rest. Called when the queue has grown."""
         self._hold()
-        if self._draining:
-            return  # called from inside of on_next: the loop below goes on
-        self._draining = True
-        try:
-            while self.queue and self._downstream.is_open:
-                due = self._due_of_first()
-                if due is None:
-                    return
-                if due - self.clock() > RESOLUTION:
-                    self._alarm.set(due)
-                    return
-                self._let_go(due)
-        except Exception:
-            self.subscription.dispose()
-            raise
-        finally:
-            self._draining = False
-        if self._completed and not self.queue:
-            self.subscription.dispose()
-            self._observer.on_completed()
+        self._trampoline.repeat(self._send_next)
+
+    def _send_next(self) -> bool:
+        """Let the first piece go, or complete; False if nothing can leave now."""
+        if not self.queue:
+            if self._completed:
+                self.subscription.dispose()
+                self._observer.on_completed()
+            return False
+        if not self._downstream.is_open:
+            return False
+        due = self._due_of_first()
+        if due is None:
+            return False
+        if due - self.clock() > RESOLUTION:
+            self._alarm.set(due)
+            return False
+        self._let_go(due)
+        return True
 
     def _due_of_first(self) -> float | None:
         if self._due is None:
@@ -211,7 +212,7 @@ class Pacer:
     def _on_valve(self, is_open: bool) -> None:
         if is_open:
             self.opened = self.clock()
-            if not self._draining:  # else it is still taking a piece
+            if not self._trampoline.is_running:  # else it is still taking a piece
                 self.ready()
             self.drain()
 
