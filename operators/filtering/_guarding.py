@@ -15,6 +15,7 @@ from rxllm.errors import ContentFilteredError
 from rxllm.operators.filtering._rules import Rules, outcome_of, tell_failure
 from rxllm.operators.filtering._windows import Windows, ends_all
 from rxllm.restart import matching_sources, survives_restart
+from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, fail_stream, valve_of, with_valve
 
 __all__ = ["Guarding"]
@@ -39,7 +40,8 @@ class Guarding:
         self._later: deque[Chunk] = deque()  # from an end of all on
         self._out: deque[Chunk] = deque()
         self._last: Callable[[], None] | None = None  # behind `_out`
-        self._moving = self._held = self._completed = self._ended = False
+        self._held = self._completed = self._ended = False
+        self._trampoline = Trampoline()
         self._downstream = valve_of(scheduler)
         self._valve = Valve(downstream=self._downstream)
         self.upstream = SingleAssignmentDisposable()
@@ -96,17 +98,11 @@ class Guarding:
 
     def _move(self) -> None:
         """Do all that can be done."""
-        if self._moving:
-            return  # called from inside of on_next, or by the valve: the loop below goes on
-        self._moving = True
         try:
-            while self._step():
-                pass
+            self._trampoline.repeat(self._step)
         except BaseException:
             self.subscription.dispose()
             raise  # to whoever called: it is the subscriber's failure, none of this stream
-        finally:
-            self._moving = False
 
     def _step(self) -> bool:
         """Do one thing; False if there is nothing to do."""
