@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -25,6 +24,7 @@ from rxllm.operators.recovery.commit import (
     passage_after,
 )
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 from rxllm.transcript import Transcript
 from rxllm.valve import scheduler_or_default
 
@@ -71,35 +71,27 @@ class _Attempts:
         self._passage: Passage | None = None
         self._continuing: Continuing | None = None
         self._is_direct = True  # nothing is compared, held or waiting
-        self._is_busy = False  # chunks are sent that a passage gave
-        self._waiting: deque[Chunk] = deque()  # what has come meanwhile
-        self._ending: Callable[[], None] | None = None  # and the end that has come behind it
+        self._ending: Callable[[], None] | None = None  # came while guarded chunks were sent
         self._failure: Exception | None = None  # what the running attempt answers
         self._raised: Exception | None = None  # by the subscriber, out of its on_next
-        self._next: StreamOrFactory | None = None
-        self._beginning = False
         self._upstream = SerialDisposable()
         self._timer = SerialDisposable()
         self.subscription = CompositeDisposable(self._upstream, self._timer)
+        self._guarded = Trampoline(self.subscription)
+        self._starts = Trampoline(self.subscription)
 
     def begin(self, stream: StreamOrFactory) -> None:
-        """Subscribe to `stream`. Attempts that fail at once follow in a loop, not in a stack."""
-        self._next = stream
-        if self._beginning:
-            return
-        self._beginning = True
-        try:
-            while self._next is not None and not self.subscription.is_disposed:
-                following, self._next = self._next, None
-                attempt = SingleAssignmentDisposable()
-                self._upstream.disposable = attempt  # the one before is disposed
-                made = self._made(following)
-                if made is not None:
-                    attempt.disposable = made.subscribe(
-                        self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
-                    )
-        finally:
-            self._beginning = False
+        """Subscribe to `stream`. Attempts that fail at once don't grow the stack."""
+        self._starts.run(self._subscribe, stream)
+
+    def _subscribe(self, stream: StreamOrFactory) -> None:
+        attempt = SingleAssignmentDisposable()
+        self._upstream.disposable = attempt  # the one before is disposed
+        made = self._made(stream)
+        if made is not None:
+            attempt.disposable = made.subscribe(
+                self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
+            )
 
     def _made(self, stream: StreamOrFactory) -> Observable[Chunk] | None:
         try:
@@ -123,21 +115,18 @@ class _Attempts:
             raise
 
     def _on_guarded(self, chunk: Chunk) -> None:
-        """Let the passage decide. What comes while its chunks are sent waits for its turn."""
-        self._waiting.append(chunk)
-        if self._is_busy:
-            return
-        self._is_busy, self._is_direct = True, False
-        try:
-            while self._waiting:
-                for each in self._passed(self._waiting.popleft()):
-                    self._send(each)
-        finally:
-            self._waiting.clear()  # of use only if the subscriber has raised
-            self._is_busy, self._is_direct = False, self._passage is None
-        ending, self._ending = self._ending, None
-        if ending is not None and not self.subscription.is_disposed:
-            ending()
+        """Let the passage decide. What comes while its chunks are sent waits its turn."""
+        self._guarded.run(self._let_through, chunk)
+        if self._ending is not None and not self._guarded.is_running:
+            ending, self._ending = self._ending, None
+            if not self.subscription.is_disposed:
+                ending()
+
+    def _let_through(self, chunk: Chunk) -> None:
+        self._is_direct = False
+        for each in self._passed(chunk):
+            self._send(each)
+        self._is_direct = self._passage is None
 
     def _passed(self, chunk: Chunk) -> Iterable[Chunk]:
         if self._continuing is not None and is_restart(chunk):
@@ -170,7 +159,7 @@ class _Attempts:
             # subscribed to. It is no failure of the source, which is not to be asked again.
             self.subscription.dispose()
             raise error
-        if self._is_busy:
+        if self._guarded.is_running:
             self._ending = partial(self._on_error, error)
             return
         if self._failure is not None and self._is_refused(error):
@@ -222,7 +211,7 @@ class _Attempts:
         )
 
     def _on_completed(self) -> None:
-        if self._is_busy:
+        if self._guarded.is_running:
             self._ending = self._on_completed
             return
         if self._passage is not None:
