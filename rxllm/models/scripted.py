@@ -30,6 +30,7 @@ from rxllm.models._script import Event, Script, Step, continuation, read_script,
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
 from rxllm.text.stop_sequences import StopSequences
+from rxllm.trampoline import Trampoline
 from rxllm.valve import scheduler_or_default, valve_of
 
 __all__ = ["Script", "ScriptedModel", "Step"]
@@ -159,9 +160,9 @@ class _Player:
         self._valve = valve_of(scheduler)
         self._timer = SerialDisposable()
         self._subscription = CompositeDisposable(self._timer, Disposable(self._cancel))
+        self._trampoline = Trampoline(self._subscription)
         self._due: Chunk | Exception | None = None
         self._waiting = True
-        self._playing = False
         self._ended = False
 
     def start(self) -> abc.DisposableBase:
@@ -184,17 +185,17 @@ class _Player:
         self._go_on()
 
     def _go_on(self, *_: object) -> None:
-        if self._playing:
-            return  # opened from inside of on_next: the loop below sees it
-        self._playing = True
-        try:
-            while self._valve.is_open and not self._waiting and not self._ended:
-                if self._due is None:
-                    self._begin_next()
-                else:
-                    self._send()
-        finally:
-            self._playing = False
+        self._trampoline.repeat(self._play_next)
+
+    def _play_next(self) -> bool:
+        """Begin the next event, or send the one that is due; False if that has to wait."""
+        if self._waiting or self._ended or not self._valve.is_open:
+            return False
+        if self._due is None:
+            self._begin_next()
+        else:
+            self._send()
+        return True
 
     def _begin_next(self) -> None:
         event = next(self._events, None)
@@ -215,8 +216,4 @@ class _Player:
             self._end()
             self._observer.on_error(self._model.raised(due))
         elif due is not None:
-            try:
-                self._observer.on_next(due)
-            except Exception:
-                self._subscription.dispose()
-                raise  # to the scheduler: it is the subscriber's failure, none of this stream
+            self._observer.on_next(due)
