@@ -10,6 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.testing import TestScheduler
 
+from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, clock_of, valve_of
 
 __all__ = ["COMPLETED", "ColdChunks", "HotChunks"]
@@ -62,18 +63,16 @@ class ColdChunks(_Recorded):
     ) -> abc.DisposableBase:
         valve = valve_of(scheduler) if self._demand else Valve()
         due: deque[object] = deque()
-        sending = False
+        trampoline = Trampoline()
+
+        def send_next() -> bool:
+            if not (due and valve.is_open):
+                return False
+            _deliver(due.popleft(), observer)
+            return True
 
         def send(_: bool = True) -> None:
-            nonlocal sending
-            if sending:
-                return  # the valve was opened inside of on_next: the loop below goes on
-            sending = True
-            try:
-                while due and valve.is_open:
-                    _deliver(due.popleft(), observer)
-            finally:
-                sending = False
+            trampoline.repeat(send_next)
 
         def at(event: object) -> Callable[..., None]:
             def act(*_: object) -> None:
