@@ -19,6 +19,7 @@ from rxllm.operators.combining._streams import Streams, all_failed, failed, tagg
 from rxllm.operators.combining._subscriber import Subscriber
 from rxllm.restart import survives_restart
 from rxllm.stream import Stream
+from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
 __all__ = ["Choice", "choosing"]
@@ -87,7 +88,8 @@ class _Choosing:
         self._on_choice = on_choice
         self._speakers: dict[str, _Speaker] = {}
         self._rounds = 0
-        self._deciding = True  # until all have begun
+        self._has_begun = False
+        self._trampoline = Trampoline(self._subscription)
 
     def start(self, streams: Streams, scheduler: abc.SchedulerBase) -> abc.DisposableBase:
         for name in streams:
@@ -106,7 +108,7 @@ class _Choosing:
         return self._subscription
 
     def _begin(self, *_: object) -> None:
-        self._deciding = False
+        self._has_begun = True
         self._decide()
 
     def _on_next(self, speaker: _Speaker, chunk: Chunk) -> None:
@@ -143,16 +145,8 @@ class _Choosing:
 
     def _decide(self) -> None:
         """Hold as many rounds as can be held now."""
-        if self._deciding:
-            return  # out of on_next, or of a valve that was opened: the loop below sees it
-        self._deciding = True
-        try:
-            while self._is_round() and not self._subscription.is_disposed:
-                self._hold_round()
-        finally:
-            self._deciding = False
-        if all(speaker.ended for speaker in self._speakers.values()):
-            self._end()
+        if self._has_begun:
+            self._trampoline.repeat(self._hold_round)
 
     def _is_round(self) -> bool:
         speakers = self._speakers.values()
@@ -160,7 +154,12 @@ class _Choosing:
             speaker.waiting or speaker.ended for speaker in speakers
         )
 
-    def _hold_round(self) -> None:
+    def _hold_round(self) -> bool:
+        """Hold one round, or end; False if a piece has to be waited for."""
+        if not self._is_round():
+            if all(speaker.ended for speaker in self._speakers.values()):
+                self._end()
+            return False
         taking_part = [name for name, speaker in self._speakers.items() if speaker.waiting]
         pieces = {name: self._speakers[name].waiting.popleft() for name in taking_part}
         try:
@@ -168,10 +167,11 @@ class _Choosing:
         except Exception as error:
             self._subscription.dispose()
             self._subscriber.on_error(error)
-            return
+            return False
         self._subscriber.on_next(pieces[best])
         for name in taking_part:
             self._release(self._speakers[name])
+        return True
 
     def _choose(self, pieces: Mapping[str, Any]) -> str:
         """The name of the stream with the best of these pieces of text."""
