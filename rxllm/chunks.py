@@ -14,6 +14,7 @@ End(finish_reason='stop', stop_sequence=None, source=None)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
@@ -256,7 +257,7 @@ Chunk: TypeAlias = (
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Chunk)
 
-encode = _encoder.encode
+encode: Callable[[msgspec.Struct], bytes] = _encoder.encode
 """One chunk as one line of JSON, in UTF-8, without a newline."""
 
 

@@ -37,7 +37,7 @@ class Coalesced:
         self._runs: dict[str | None, _Run] = {}  # what the next text of a source is joined with
         self._states: dict[StateKey, int] = {}  # where the newest one stands
         self._number = 0
-        self.lag = 0
+        self.lag: int = 0
         """How many chunks these were, without those that others took the place of."""
 
     def __len__(self) -> int:

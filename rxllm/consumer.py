@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from typing import Final
 
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
@@ -38,7 +39,7 @@ class Consumer:
         valve: Valve | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.record = Recorder(self._loop.time)
+        self.record: Final = Recorder(self._loop.time)
         self.error: Exception | None = None
         self._stream = stream
         self._on_chunk = on_chunk

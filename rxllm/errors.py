@@ -288,7 +288,7 @@ class AllModelsFailedError(RxLLMError):
 
     def __init__(self, message: str, errors: Sequence[Exception]) -> None:
         super().__init__(message)
-        self.errors = tuple(errors)
+        self.errors: tuple[Exception, ...] = tuple(errors)
 
 
 _RETRY: Final = (

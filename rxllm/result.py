@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -96,7 +96,7 @@ class Recorder:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.transcript = Transcript()
+        self.transcript: Final = Transcript()
         self._clock = clock
         self._begun = clock()
         self._started = time.time()

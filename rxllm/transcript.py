@@ -80,13 +80,13 @@ class Answer:
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._reasoning: list[str] = []
-        self.tokens = 0
+        self.tokens: int = 0
         self.calls: dict[StateKey | None, ToolCall] = {}
         self.json: Json | None = None
         self.usage: Usage | None = None
         self.start: Start | None = None
         self.end: End | None = None
-        self.has_output = False
+        self.has_output: bool = False
 
     @property
     def text(self) -> str:

@@ -185,7 +185,7 @@ class StreamScheduler(AsyncIOScheduler):
     ) -> None:
         super().__init__(loop)
         self.loop = loop
-        self.valve = valve if valve is not None else Valve()
+        self.valve: Valve = valve if valve is not None else Valve()
         self.tasks: set[asyncio.Task[None]] = set()
         self._on_failure = on_failure
         if on_failure is not None:

@@ -100,7 +100,10 @@ class StreamAnalytics:
 
     def __init__(self, history: int = 100) -> None:
         kept = check_int("history", history, "the number of ended streams to keep")
-        self.created = self.completed = self.failed = self.cancelled = 0
+        self.created: int = 0
+        self.completed: int = 0
+        self.failed: int = 0
+        self.cancelled: int = 0
         self._active: dict[Measurement, _Stream] = {}
         self._history: deque[_Stream] = deque(maxlen=kept)
         self._streams: dict[str, dict[_Stream, None]] = {}  # the same ones by id, the latest last

@@ -47,7 +47,7 @@ class Control:
     """
 
     def __init__(self, max_pause: float = 300.0) -> None:
-        self.max_pause = check_number(
+        self.max_pause: float = check_number(
             "max_pause", max_pause, "the seconds a pause may last", above=0
         )
         self._stream: Controlled | None = None

@@ -50,7 +50,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
                 "max_idle", max_idle, "the seconds a stream may be idle", above=0
             )
         self.max_idle = max_idle
-        self.max_pause = check_number(
+        self.max_pause: float = check_number(
             "max_pause", max_pause, "the seconds a pause may last", above=0
         )
         self._keep = check_int("keep", keep, "the number of ended streams to keep", minimum=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -42,10 +43,11 @@ class TrackedStream:
 
     def __init__(self, stream_id: str, clock: Callable[[], float], max_pause: float) -> None:
         self.id = stream_id
-        self.started = time.time()
-        self.control = Control(max_pause)
+        self.started: float = time.time()
+        self.control: Final = Control(max_pause)
         self._clock = clock
-        self.begun = self.touched = clock()
+        self.begun: float = clock()
+        self.touched: float = self.begun
         self.ended: float | None = None
 
     def __repr__(self) -> str:

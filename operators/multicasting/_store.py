@@ -74,7 +74,9 @@ class MemoryStore(CacheStore):
         self._max_bytes = check_int("max_bytes", max_bytes, "the bytes of keys and answers to keep")
         self._lock = Lock()  # streams of several event loops may share it
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # until when
-        self.hits = self.misses = self.size = 0
+        self.hits: int = 0
+        self.misses: int = 0
+        self.size: int = 0
 
     def __len__(self) -> int:
         """How many answers are here, those that are too old included."""

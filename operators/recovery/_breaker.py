@@ -127,7 +127,7 @@ class Permit:
 
     def __init__(self, breaker: CircuitBreaker, period: int) -> None:
         self._breaker: CircuitBreaker | None = breaker
-        self.period = period
+        self.period: int = period
 
     def succeed(self) -> None:
         """The model has answered."""

@@ -28,9 +28,11 @@ class Quality:
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
-        self.tokens = self.characters = self.looked_at = 0
-        self.elapsed = 0.0
-        self.is_complete = False
+        self.tokens: int = 0
+        self.characters: int = 0
+        self.looked_at: int = 0
+        self.elapsed: float = 0.0
+        self.is_complete: bool = False
 
     def add(self, text: str) -> None:
         """One more piece."""

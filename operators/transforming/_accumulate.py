@@ -25,8 +25,8 @@ class Accumulated:
     __slots__ = ("_answer", "chunk", "length")
 
     def __init__(self, chunk: Chunk, answer: RunningText) -> None:
-        self.chunk = chunk
-        self.length = answer.length
+        self.chunk: Chunk = chunk
+        self.length: int = answer.length
         self._answer = answer
 
     @property

@@ -63,7 +63,7 @@ class Route:
         self._settings = settings
         self._after_output = after_output
         price = prices.price_of(model.info.id)
-        self.candidate = Candidate(
+        self.candidate: Candidate = Candidate(
             info=model.info, position=position, price=None if price is None else price.output
         )
 

@@ -52,7 +52,7 @@ async def models(request: web.Request) -> web.Response:
     return json_response(Models(models=catalogue.listed, default_model=catalogue.default))
 
 
-routes = [
+routes: list[web.RouteDef] = [
     web.get("/streams", list_streams),
     web.delete("/streams/{id}", cancel_stream),
     web.post("/streams/{id}/pause", pause_stream),

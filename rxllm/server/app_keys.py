@@ -20,7 +20,7 @@ class Readers:
     """How many HTTP requests read a stream now, and how many may."""
 
     def __init__(self, most: int) -> None:
-        self.count = 0
+        self.count: int = 0
         self._most = most
 
     @contextmanager

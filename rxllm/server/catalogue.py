@@ -80,7 +80,7 @@ class Catalogue:
         if not models:
             raise BadRequestError("a server needs one model or more")
         self._models = dict(models)
-        self.default = default if default is not None else next(iter(self._models))
+        self.default: str = default if default is not None else next(iter(self._models))
         self.limits = limits
         self.settings = settings
         self.registry = registry

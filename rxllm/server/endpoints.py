@@ -106,7 +106,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
         return await send_whole(request, answer)
 
 
-routes = [
+routes: list[web.RouteDef] = [
     web.get("/stream", get_stream, allow_head=False),
     web.post("/stream", post_stream),
     web.get("/stream/{id}", resume_stream, allow_head=False),

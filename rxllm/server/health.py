@@ -53,4 +53,4 @@ async def metrics(request: web.Request) -> web.Response:
     )
 
 
-routes = [web.get("/healthz", health), web.get("/metrics", metrics)]
+routes: list[web.RouteDef] = [web.get("/healthz", health), web.get("/metrics", metrics)]

@@ -102,7 +102,7 @@ async def _openapi(_: web.Request) -> web.Response:
     return _document(openapi(), "application/json")
 
 
-routes = [web.get("/schema.json", _schema), web.get("/openapi.json", _openapi)]
+routes: list[web.RouteDef] = [web.get("/schema.json", _schema), web.get("/openapi.json", _openapi)]
 
 
 def _document(value: dict[str, Any], content_type: str) -> web.Response:

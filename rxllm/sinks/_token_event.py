@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from rxllm.chunks import Token
 from rxllm.text.sentences import SentenceBorders
 from rxllm.transcript import RunningText
@@ -24,15 +26,15 @@ class TokenEvent:
     __slots__ = ("_answer", "_length", "index", "new_sentence", "sentences", "token")
 
     def __init__(self, token: Token, answer: Answer) -> None:
-        self.token = token
-        self.index = answer.tokens
+        self.token: Token = token
+        self.index: int = answer.tokens
         self._answer = answer
         answer.tokens += 1
         answer.text.add(token.text)
         begun = answer.sentence_borders.begun
         answer.sentence_borders.feed(token.text)
-        self.sentences = answer.sentence_borders.begun
-        self.new_sentence = self.sentences > begun
+        self.sentences: int = answer.sentence_borders.begun
+        self.new_sentence: bool = self.sentences > begun
         self._length = answer.text.length
 
     @property
@@ -61,6 +63,6 @@ class Answer:
     __slots__ = ("sentence_borders", "text", "tokens")
 
     def __init__(self) -> None:
-        self.text = RunningText()
-        self.tokens = 0
-        self.sentence_borders = SentenceBorders()
+        self.text: Final = RunningText()
+        self.tokens: int = 0
+        self.sentence_borders: Final = SentenceBorders()

@@ -82,7 +82,9 @@ class FaultServer:
         if not replies:
             raise ValueError("give one reply or more")
         self.requests: list[Received] = []
-        self.active = self.abandoned = self.sent = 0
+        self.active: int = 0
+        self.abandoned: int = 0
+        self.sent: int = 0
         self._replies = replies
         self._seed = seed
         self._port = 0

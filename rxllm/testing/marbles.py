@@ -81,8 +81,8 @@ class Marbles:
     """
 
     def __init__(self, *, seconds: float = 1.0) -> None:
-        self.scheduler = TestScheduler()
-        self.valve = Valve()
+        self.scheduler: Final = TestScheduler()
+        self.valve: Final = Valve()
         self._seconds = seconds
 
     def cold(

@@ -69,7 +69,7 @@ class SentenceBorders:
     )
 
     def __init__(self, *, any_case: bool = False) -> None:
-        self.begun = 0
+        self.begun: int = 0
         self._any_case = any_case
         self._length = 0  # characters fed so far
         self._tail = ""  # the end of the sentence, as far as it was fed before

@@ -41,10 +41,13 @@ class StopSequences:
 
     def __init__(self, *sequences: str) -> None:
         _check(sequences)
-        self.sequences = sequences
+        self.sequences: tuple[str, ...] = sequences
+        self.steps: list[dict[str, int]]
         self.steps, depths, words = _automaton(sequences)
-        self.first = re.compile("|".join(sorted({re.escape(text[0]) for text in sequences})))
-        self.met = tuple(zip(depths, words, strict=True))
+        self.first: re.Pattern[str] = re.compile(
+            "|".join(sorted({re.escape(text[0]) for text in sequences}))
+        )
+        self.met: tuple[tuple[int, str | None], ...] = tuple(zip(depths, words, strict=True))
 
     def matcher(self) -> StopMatcher:
         """A matcher for one text."""
@@ -65,7 +68,7 @@ class StopMatcher:
     def __init__(self, sequences: StopSequences) -> None:
         self._sequences = sequences
         self._state = _ROOT
-        self.held = ""
+        self.held: str = ""
         self.matched: str | None = None
 
     def feed(self, text: str) -> str:

@@ -66,12 +66,12 @@ class EventLog:
         on_readers: Callable[[int], None],
     ) -> None:
         self.id = stream_id
-        self.valve = Valve()
-        self.position = 0
-        self.size = 0
+        self.valve: Final = Valve()
+        self.position: int = 0
+        self.size: int = 0
         self.stall = stall
         self.ending: Frame | None = None
-        self.begun = asyncio.Event()
+        self.begun: Final = asyncio.Event()
         self._was_read = False
         self._max_lag = max_lag
         self._on_readers = on_readers

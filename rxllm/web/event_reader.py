@@ -47,7 +47,7 @@ class Reader:
     def __init__(
         self, log: Log, observer: abc.ObserverBase[Frame], valve: Valve, cursor: int
     ) -> None:
-        self.cursor = cursor
+        self.cursor: int = cursor
         self._log = log
         self._observer = observer
         self._valve = valve

@@ -68,8 +68,10 @@ class RunningStream:
         on_expired: Callable[[RunningStream], object],
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.log = EventLog(stream_id, limits.reader_lag, limits.reader_stall, self._on_readers)
-        self.scheduler = StreamScheduler(loop, self.log.valve, self._on_failure)
+        self.log: Final = EventLog(
+            stream_id, limits.reader_lag, limits.reader_stall, self._on_readers
+        )
+        self.scheduler: Final = StreamScheduler(loop, self.log.valve, self._on_failure)
         self.tracked: ops.TrackedStream
         self.key = key
         self._limits = limits

@@ -34,8 +34,8 @@ class Frame:
     __slots__ = ("_data", "_sse", "message", "position")
 
     def __init__(self, position: int, message: StreamChunk | Complete | Failed) -> None:
-        self.position = position
-        self.message = message
+        self.position: int = position
+        self.message: StreamChunk | Complete | Failed = message
         self._data: bytes | None = None
         self._sse: bytes | None = None
 

@@ -85,12 +85,12 @@ class Job:
         self.outbox = outbox
         self._wake = wake
         self._withdraw = withdraw
-        self.taken = 0
-        self.made = 0
-        self.wanted = True
-        self.cancelled = False
+        self.taken: int = 0
+        self.made: int = 0
+        self.wanted: bool = True
+        self.cancelled: bool = False
         self.sequence: Any = None
-        self.output_tokens = 0
+        self.output_tokens: int = 0
         self.limit = 0
         self.stop: StopMatcher | None = None
         self._confidence = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, Final
 
 import llama_cpp
 import numpy as np
@@ -22,7 +22,7 @@ class LlamaBatch:
         self._outputs = np.zeros(capacity, np.int8)
         step = self._slots.itemsize
         self._slot_pointers = self._slots.ctypes.data + step * np.arange(capacity, dtype=np.uint64)
-        self.struct = llama_cpp.llama_batch(
+        self.struct: Final = llama_cpp.llama_batch(
             n_tokens=0,
             token=_pointer(self._tokens, ctypes.c_int32),
             pos=_pointer(self._positions, ctypes.c_int32),

@@ -42,7 +42,7 @@ class EngineRunner:
         self._live: list[Job] = []
         self._thread: threading.Thread | None = None
         self._is_idle = False
-        self.is_closed = False
+        self.is_closed: bool = False
 
     @property
     def engine(self) -> Engine[Any] | None:

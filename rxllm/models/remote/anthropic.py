@@ -113,7 +113,7 @@ class AnthropicReader(Comparable):
     """
 
     def __init__(self, model: str, provider: str, headers: Mapping[str, str], strict: bool) -> None:
-        self.is_done = False
+        self.is_done: bool = False
         self._model = model
         self._provider = provider
         self._headers = headers

@@ -55,10 +55,12 @@ class Connection:
     """
 
     def __init__(self, response: aiohttp.ClientResponse, host: str) -> None:
-        self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.status: int = response.status
+        self.headers: dict[str, str] = {
+            name.lower(): value for name, value in response.headers.items()
+        }
         told = self.headers.get("content-type", "")
-        self.content_type = told.partition(";")[0].strip().lower()
+        self.content_type: str = told.partition(";")[0].strip().lower()
         self._content = response.content
         self._host = host
 

@@ -145,8 +145,8 @@ class Endpoint:
             raise BadRequestError(
                 "a base URL is like https://host/v1, with no user, query or fragment"
             )
-        self.provider = provider
-        self.base_url = url.rstrip("/")
+        self.provider: Provider = provider
+        self.base_url: str = url.rstrip("/")
         self._key = api_key
 
     def __repr__(self) -> str:

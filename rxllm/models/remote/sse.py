@@ -52,7 +52,7 @@ class EventStreamDecoder(Comparable):
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         self.retry: int | None = None
         self._limit = limit
         self._cut = b""  # the beginning of a character

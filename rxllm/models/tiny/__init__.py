@@ -5,4 +5,4 @@ Importing this package loads nothing but a path; `build` and `evaluate` are prog
 
 from pathlib import Path
 
-directory = Path(__file__).parent
+directory: Path = Path(__file__).parent

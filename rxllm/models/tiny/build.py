@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from rxllm.models.tiny import directory, export_gguf, export_onnx, tokenizer, training
+from rxllm.models.tiny import _training, directory, export_gguf, export_onnx, tokenizer
+from rxllm.models.tiny._weights import weights_of
 from rxllm.models.tiny.corpus import conversations
 from rxllm.models.tiny.shape import Shape
-from rxllm.models.tiny.weights import weights_of
 
 TOKENIZER_CONVERSATIONS = 12_000
 """How many conversations the merges of the tokenizer are learned from."""
@@ -35,7 +35,7 @@ def make_tokenizer(seed: int, vocabulary: int) -> Tokenizer:
 
 def main() -> None:
     """Train and export, with options from the command line."""
-    plan, shape = training.Plan(), Shape()
+    plan, shape = _training.Plan(), Shape()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=directory, help="where the files go")
     parser.add_argument(
@@ -54,9 +54,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    plan = training.Plan(steps=options.steps, seed=options.seed)
+    plan = _training.Plan(steps=options.steps, seed=options.seed)
     words = make_tokenizer(plan.seed, shape.vocabulary)
-    network = training.train(words, shape, plan, options.checkpoint)
+    network = _training.train(words, shape, plan, options.checkpoint)
     options.output.mkdir(parents=True, exist_ok=True)
     words.save(str(options.output / "tokenizer.json"))
     tokenizer.write_configuration(options.output, shape.context)

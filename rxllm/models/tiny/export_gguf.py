@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from rxllm.models.tiny._weights import Weights
 from rxllm.models.tiny.shape import Shape
 from rxllm.models.tiny.tokenizer import BEGIN, CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS
-from rxllm.models.tiny.weights import Weights
 
 _LAYER_TENSORS = {
     "attention_norm": "attn_norm",

@@ -2,7 +2,7 @@
 
 Inputs and outputs carry the names of Hugging Face Optimum, so that other programs can run the
 model too. Weights are stored as float16 and cast to float32; onnxruntime folds the casts when it
-loads the model. The same arithmetic as in `network.py`, in shapes of the ONNX operators.
+loads the model. The same arithmetic as in `_network.py`, in shapes of the ONNX operators.
 """
 
 import json
@@ -14,9 +14,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from rxllm.models.tiny._weights import Weights
 from rxllm.models.tiny.shape import Shape
 from rxllm.models.tiny.tokenizer import BEGIN, END, PAD
-from rxllm.models.tiny.weights import Weights
 
 OPSET = 17
 IR_VERSION = 8

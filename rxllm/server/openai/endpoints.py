@@ -88,7 +88,7 @@ async def one_model(request: web.Request) -> web.Response:
     return json_response(next(_model(info) for info in catalogue.listed if info.id == name))
 
 
-routes = [
+routes: list[web.RouteDef] = [
     web.post("/v1/chat/completions", completions),
     web.get("/v1/models", models),
     web.get("/v1/models/{id:.+}", one_model),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from reactivex import Observable, abc
@@ -32,8 +33,8 @@ class Outbox:
 
     def __init__(self, on_closed: Callable[[], None]) -> None:
         self.frames: Observable[bytes] = Observable(self._subscribe)
-        self.begun = asyncio.Event()
-        self.is_open = False
+        self.begun: Final = asyncio.Event()
+        self.is_open: bool = False
         self._on_closed = on_closed
         self._observer: abc.ObserverBase[bytes] | None = None
         self._scheduler: abc.SchedulerBase | None = None

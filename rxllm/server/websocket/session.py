@@ -62,7 +62,7 @@ class Session:
     def __init__(self, catalogue: Catalogue, rooms: Rooms) -> None:
         self.code: int = WSCloseCode.OK
         self.reason = b""
-        self.outbox = Outbox(self._end)
+        self.outbox: Final = Outbox(self._end)
         self._catalogue = catalogue
         self._rooms = rooms
         self._streams = ClientStreams(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rxllm.models.tiny.network import Network
+from rxllm.models.tiny._network import Network
 
 Weights = dict[str, NDArray[np.float32]]
 

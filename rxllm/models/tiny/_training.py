@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from rxllm.models.tiny._network import Network
 from rxllm.models.tiny.corpus import conversations
-from rxllm.models.tiny.network import Network
 from rxllm.models.tiny.shape import Shape
 from rxllm.models.tiny.tokenizer import PAD, encode
 
