@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import rxllm
 import rxllm.models
 
+USER = Path(__file__).parent / "typing" / "public_api.py"
 FACES = [
     rxllm,
     rxllm.errors,
@@ -66,6 +68,24 @@ def test_all_lists_what_the_module_binds(face: ModuleType) -> None:
 @each_face
 def test_each_name_is_there(face: ModuleType) -> None:
     assert [name for name in face.__all__ if not hasattr(face, name)] == []
+
+
+@pytest.mark.parametrize("face", [face for face in FACES if face is not rxllm.errors])
+def test_type_checkers_look_at_each_name(face: ModuleType) -> None:
+    """In the file of a user that `.ci/run` gives to mypy and pyright."""
+    tree = ast.parse(USER.read_text(encoding="utf-8"))
+    imported = {
+        alias.asname or alias.name: f"rxllm.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "rxllm"
+        for alias in node.names
+    }
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            first, *rest = ast.unparse(node).split(".")
+            used.add(".".join((imported.get(first, first), *rest)))
+    assert [name for name in face.__all__ if f"{face.__name__}.{name}" not in used] == []
 
 
 @each_lazy_face

@@ -42,7 +42,9 @@ class Pool:
 
     def __init__(self, limit: int, *, queue: int = 100, wait: float = 30.0) -> None:
         self.limit: int = check_int("limit", limit, "the number of streams at once")
-        self.queue: int = check_int("queue", queue, "the number of streams that may wait", minimum=0)
+        self.queue: int = check_int(
+            "queue", queue, "the number of streams that may wait", minimum=0
+        )
         self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self._lock = RLock()  # streams of several event loops may share it
         self._holders: set[Pooled] = set()

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 """What type checkers know of a `Stream`: read by mypy and pyright, never run.
 
 A line with a `type: ignore` has to be an error: the checkers report one that is not needed.
