@@ -119,7 +119,7 @@ async def streams_and_demand(stream: Stream[Chunk]) -> None:
 
 def failures(error: rxllm.RxLLMError) -> None:
     assert_type(error.retryable, bool)
-    assert_type(rxllm.classify_error(error), Literal["again", "next", "neither"])
+    assert_type(rxllm.classify_error(error), Literal["retry", "fallback", "raise"])
     if isinstance(error, errors.AllModelsFailedError):
         assert_type(error.errors, tuple[Exception, ...])
 
