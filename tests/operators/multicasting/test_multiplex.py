@@ -9,6 +9,7 @@ import reactivex as rx
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import operators as rxo
+from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import ImmediateScheduler
 from reactivex.subject import Subject
 
@@ -35,7 +36,7 @@ from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Multiplexed
 from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.testing import COMPLETED, Marbles, Recording, no_leaks, run_virtual
-from rxllm.valve import StreamScheduler, Valve, with_valve
+from rxllm.valve import StreamScheduler, Valve, valve_of, with_valve
 from tests.operators.texts import cut_texts
 
 START = Start("request-1", "model")
@@ -754,6 +755,40 @@ def test_lag_can_be_read_for_all_and_for_one(marbles: Marbles) -> None:
     marbles.advance_to(9)
     assert (shared.lags, patient.lags, hasty.lags) == ([0, 4, 4], [4], [4])
     assert (shared.lag, patient.lag, share(rx.never()).lag) == (4, 4, 0)
+
+
+def test_what_an_operator_upstream_sent_inside_a_dispatch_before_it_raised_reaches_nobody() -> None:
+    """Neither those who have had the error nor a late joiner."""
+
+    def subscribe(observer: Any, scheduler: Any) -> Any:
+        upstream = valve_of(scheduler)
+
+        def on_valve(is_open: bool) -> None:
+            if not is_open:
+                observer.on_next(Token("b"))
+                raise KeyError("mine")
+
+        return CompositeDisposable(
+            upstream.on_change(on_valve),
+            scheduler.schedule(lambda *_: observer.on_next(Token("a"))),
+        )
+
+    async def main() -> list[list[Any]]:
+        shared = share(rx.create(subscribe), capacity=1)
+        heard: list[list[Any]] = []
+        for _ in range(2):
+            got: list[Any] = []
+            heard.append(got)
+            loop, valve = asyncio.get_running_loop(), closed()
+            shared.subscribe(got.append, got.append, scheduler=StreamScheduler(loop, valve))
+            await asyncio.sleep(1)
+            valve.open()
+        return heard
+
+    (first, late) = run_virtual(main())
+    assert [type(each) for each in first] == [Token, KeyError]
+    assert [type(each) for each in late] == [Token, KeyError]
+    assert first[0] == late[0] == Token("a")
 
 
 @pytest.mark.parametrize("on_lag", get_args(OnLag))
