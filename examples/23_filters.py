@@ -32,7 +32,7 @@ async def main() -> None:
     result = await rxllm.sinks.collect(
         answer.pipe(
             ops.filters(no_reasoning, plain_spaces),
-            ops.redact("robot", PAINT, ignore_case=True, report=note),
+            ops.redact("robot", PAINT, ignore_case=True, on_result=note),
             ops.drop_blank(),
         )
     )

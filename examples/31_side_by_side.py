@@ -32,7 +32,7 @@ async def main() -> None:
         "calm": calm.stream(PROMPT),
         "broken": broken.stream(PROMPT),
     }
-    await rxllm.sinks.collect(ops.side_by_side(streams, report=report))
+    await rxllm.sinks.collect(ops.side_by_side(streams, on_result=report))
 
     merged = ops.merge_streams(
         calm.stream(PROMPT),

@@ -15,12 +15,12 @@ def report(result: ops.RaceResult) -> None:
 
 async def main() -> None:
     streams = {"slow": slow.stream("Hello?"), "fast": fast.stream("Hello?")}
-    print((await rxllm.sinks.collect(ops.race(streams, report=report))).text)
+    print((await rxllm.sinks.collect(ops.race(streams, on_result=report))).text)
 
-    hedged = ops.hedge(slow.stream("Hello?"), fast.stream("Hello?"), after=0.1, report=report)
+    hedged = ops.hedge(slow.stream("Hello?"), fast.stream("Hello?"), after=0.1, on_result=report)
     print((await rxllm.sinks.collect(hedged)).text)
 
-    in_time = ops.hedge(eager.stream("Hello?"), fast.stream("Hello?"), after=2, report=report)
+    in_time = ops.hedge(eager.stream("Hello?"), fast.stream("Hello?"), after=2, on_result=report)
     print((await rxllm.sinks.collect(in_time)).text)
     print(f"streams that still run: {slow.active + fast.active + eager.active}")
 

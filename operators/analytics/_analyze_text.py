@@ -8,7 +8,7 @@ import msgspec
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_report
+from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_on_result
 from rxllm.operators.analytics._watching import watching
 from rxllm.operators.analytics._word_reader import WordReader
 from rxllm.stream import Stream
@@ -42,14 +42,14 @@ class TextFigures(
 
 
 def analyze_text(
-    report: Callable[[TextFigures], object], *, every: int | None = None
+    on_result: Callable[[TextFigures], object], *, every: int | None = None
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pass everything on, count words and sentences, and report at the end.
 
     ::
 
         S-a-b-c-E|
-        [ analyze_text(report) ]
+        [ analyze_text(on_result) ]
         S-a-b-c-E|                report: 3 tokens, 1 word, 1 sentence
 
     A word is a run of letters and digits with the apostrophes inside ("don't" is one word,
@@ -66,27 +66,27 @@ def analyze_text(
     - Demand: passes through; no chunk is held. What is remembered are the different words, so it
       grows with the vocabulary of the text; the cost of a token does not.
 
-    If `report` raises, that is the error of the stream; an error of the source stays what it was,
-    and gets a note.
+    If `on_result` raises, that is the error of the stream; an error of the source stays what it
+    was, and gets a note.
 
     Args:
-        report: called with the figures.
+        on_result: called with the figures.
         every: tokens between two reports on the way, 1 or more; None: only at the end.
 
     Raises:
-        TypeError: `report` can't be called or is asynchronous, or `every` is no whole number.
+        TypeError: `on_result` can't be called or is asynchronous, or `every` is no whole number.
         ValueError: `every` is below 1.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
     >>> model = ScriptedModel("The cat sat. The dog didn't!", by="word")
-    >>> def report(text):
+    >>> def on_result(text):
     ...     print(text.words, text.unique_words, text.sentences, text.words_per_sentence)
-    >>> _ = Marbles().run(model.stream("Hi").pipe(analyze_text(report)))
+    >>> _ = Marbles().run(model.stream("Hi").pipe(analyze_text(on_result)))
     6 5 2 3.0
     """
-    check_report(report, every)
-    return watching("analyze_text", lambda _: TextWatcher(_Analysis, report, every))
+    check_on_result(on_result, every)
+    return watching("analyze_text", lambda _: TextWatcher(_Analysis, on_result, every))
 
 
 class _Analysis(TextReader[TextFigures]):

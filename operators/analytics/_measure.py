@@ -32,7 +32,7 @@ _INSTEAD: Final = "start a task in a plain one"
 
 
 def measure(
-    report: Callable[[Measurement], object],
+    on_result: Callable[[Measurement], object],
     *,
     on_start: Callable[[Measurement], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
@@ -41,7 +41,7 @@ def measure(
     ::
 
         S--a-b-c-E|
-        [ measure(report) ]
+        [ measure(on_result) ]
         S--a-b-c-E|               report: first token 3 s, 3 tokens, every 2 s, "completed"
 
     A token is a `Token` or a `Reasoning` chunk, alone or in a `Batch`, whose chunks come at one
@@ -55,30 +55,30 @@ def measure(
       raises at a chunk.
     - Demand: passes through; nothing is held, and there is no timer.
 
-    If `report` raises, a completion becomes that error; an error stays what it was, and gets a
+    If `on_result` raises, a completion becomes that error; an error stays what it was, and gets a
     note; out of a disposal it reaches whoever disposes. If `on_start` raises, that is the error of
     the stream, and the source is not subscribed to.
 
     Args:
-        report: called once for each subscription, with its measurement.
+        on_result: called once for each subscription, with its measurement.
         on_start: called at each subscription, with the measurement that is going to be made, to
             be read while the stream runs.
 
     Raises:
-        TypeError: `report` or `on_start` can't be called, or is asynchronous.
+        TypeError: `on_result` or `on_start` can't be called, or is asynchronous.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
-    >>> def report(measured):
+    >>> def on_result(measured):
     ...     print(measured.outcome, measured.time_to_first_token, measured.intervals.mean)
-    >>> _ = marbles.run(marbles.cold("S--a-b-c-E|").pipe(measure(report)))
+    >>> _ = marbles.run(marbles.cold("S--a-b-c-E|").pipe(measure(on_result)))
     completed 3.0 2.0
     """
-    check_callable("report", report, "a function of the measurement", instead=_INSTEAD)
+    check_callable("on_result", on_result, "a function of the measurement", instead=_INSTEAD)
     if on_start is not None:
         check_callable("on_start", on_start, "a function of the measurement", instead=_INSTEAD)
     return watching(
-        "measure", lambda clock: _Measuring(Measurement(clock), report, on_start, clock)
+        "measure", lambda clock: _Measuring(Measurement(clock), on_result, on_start, clock)
     )
 
 
@@ -86,12 +86,12 @@ class _Measuring(Watcher):
     def __init__(
         self,
         measurement: Measurement,
-        report: Callable[[Measurement], object],
+        on_result: Callable[[Measurement], object],
         on_start: Callable[[Measurement], object] | None,
         clock: Callable[[], float],
     ) -> None:
         self._measurement = measurement
-        self._report = report
+        self._on_result = on_result
         self._on_start = on_start
         self._usage: dict[str | None, int] = {}
         self._clock = clock
@@ -145,4 +145,4 @@ class _Measuring(Watcher):
     def _finish(self, outcome: Outcome) -> None:
         used = {source: tokens for source, tokens in self._usage.items() if tokens}
         self._measurement.finish(outcome, used)
-        self._report(self._measurement)
+        self._on_result(self._measurement)

@@ -11,7 +11,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.analytics._lexicon import Lexicon, as_lexicon
-from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_report
+from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_on_result
 from rxllm.operators.analytics._watching import watching
 from rxllm.operators.analytics._word_reader import STOPS, WordReader
 from rxllm.stream import Stream
@@ -55,7 +55,7 @@ class ContentFigures(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
 
 def sentiment_and_keywords(
-    report: Callable[[ContentFigures], object],
+    on_result: Callable[[ContentFigures], object],
     every: int | None = 10,
     *,
     lexicon: Lexicon | Path | str | None = None,
@@ -65,7 +65,7 @@ def sentiment_and_keywords(
     ::
 
         S-a-b-c-E|
-        [ sentiment_and_keywords(report, every=2) ]
+        [ sentiment_and_keywords(on_result, every=2) ]
         S-a-b-c-E|                reports: after b, and at E
 
     Sentiment is counted in words of two lists; a negation turns the first one of them around that
@@ -83,34 +83,34 @@ def sentiment_and_keywords(
     - Demand: passes through; no chunk is held. What is remembered are the different words that may
       be keywords, so it grows with the vocabulary of the text; the cost of a token does not.
 
-    If `report` raises, that is the error of the stream; an error of the source stays what it was,
-    and gets a note.
+    If `on_result` raises, that is the error of the stream; an error of the source stays what it
+    was, and gets a note.
 
     Args:
-        report: called with the figures.
+        on_result: called with the figures.
         every: tokens between two reports, 1 or more; None: only at the end.
         lexicon: lists of words, or the path of a TOML file in the form of the bundled one. Read at
             this call.
 
     Raises:
         OSError: the file can't be read.
-        TypeError: `report` can't be called or is asynchronous, `every` is no whole number, or
+        TypeError: `on_result` can't be called or is asynchronous, `every` is no whole number, or
             `lexicon` is none of what it may be.
         ValueError: `every` is below 1, or the file holds no lists of words.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
     >>> model = ScriptedModel("A happy robot painted. The robot was not sad.", by="word")
-    >>> def report(content):
+    >>> def on_result(content):
     ...     print(content.sentiment, content.keywords, content.reading_time)
-    >>> _ = Marbles().run(model.stream("Hi").pipe(sentiment_and_keywords(report)))
+    >>> _ = Marbles().run(model.stream("Hi").pipe(sentiment_and_keywords(on_result)))
     positive {'robot': 2, 'happy': 1, 'painted': 1} 2.7
     """
-    check_report(report, every)
+    check_on_result(on_result, every)
     words = as_lexicon(lexicon)
     return watching(
         "sentiment_and_keywords",
-        lambda _: TextWatcher(lambda source: _Content(source, words), report, every),
+        lambda _: TextWatcher(lambda source: _Content(source, words), on_result, every),
     )
 
 

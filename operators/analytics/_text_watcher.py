@@ -11,7 +11,7 @@ from rxllm.chunks import Batch, Chunk, End, Token, is_restart
 from rxllm.operators.analytics._watching import Watcher
 from rxllm.restart import forget, matching_sources
 
-__all__ = ["TextReader", "TextWatcher", "check_report"]
+__all__ = ["TextReader", "TextWatcher", "check_on_result"]
 
 _INSTEAD: Final = "start a task in a plain one"
 
@@ -39,27 +39,27 @@ class TextReader(ABC, Generic[_Figures]):
 class TextWatcher(Watcher, Generic[_Figures]):
     """Reports after every `every` tokens of a source, and at its end.
 
-    A source that ends without text is reported too, with figures of no text. Once `report` has
+    A source that ends without text is reported too, with figures of no text. Once `on_result` has
     raised it is not called again.
 
     Args:
         reader_of: makes the reader of a source.
-        report: called with the figures.
+        on_result: called with the figures.
         every: tokens between two reports; None: only at the end.
     """
 
     def __init__(
         self,
         reader_of: Callable[[str | None], TextReader[_Figures]],
-        report: Callable[[_Figures], object],
+        on_result: Callable[[_Figures], object],
         every: int | None,
     ) -> None:
         self._reader_of = reader_of
-        self._report = report
+        self._on_result = on_result
         self._every = every
         self._readers: dict[str | None, TextReader[_Figures]] = {}
         self._has_ended = False
-        self._has_raised = False  # `report` has
+        self._has_raised = False  # `on_result` has
 
     def chunk(self, chunk: Chunk) -> None:
         if type(chunk) is Token:
@@ -102,14 +102,14 @@ class TextWatcher(Watcher, Generic[_Figures]):
 
     def _tell(self, reader: TextReader[_Figures]) -> None:
         try:
-            self._report(reader.figures())
+            self._on_result(reader.figures())
         except BaseException:
             self._has_raised = True
             raise
 
 
-def check_report(report: Callable[..., object], every: int | None) -> None:
-    """Validate `report` and `every`."""
-    check_callable("report", report, "a function of the figures", instead=_INSTEAD)
+def check_on_result(on_result: Callable[..., object], every: int | None) -> None:
+    """Validate `on_result` and `every`."""
+    check_callable("on_result", on_result, "a function of the figures", instead=_INSTEAD)
     if every is not None:
         check_int("every", every, "the number of tokens between two reports, or None")

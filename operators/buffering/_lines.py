@@ -18,14 +18,14 @@ _LINE_END: Final = re.compile(r"\r\n?|\n")
 
 
 def lines(
-    report: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
+    on_result: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Make of each line one numbered token, sent as soon as the line is complete.
 
     ::
 
         S-a-b\n-c-d-E|
-        [ lines(report) ]
+        [ lines(on_result) ]
         S--(ab\n)-----(cd,E)|       report: 2 lines, 5 characters
 
     A line ends with `\n`, `\r\n` or `\r`, as in Python's universal newlines, and keeps these
@@ -35,7 +35,7 @@ def lines(
     where each one is known. Batches are unpacked. Other chunks that come in the middle of a line
     leave behind it.
 
-    - Completion, error: the last line leaves first, then `report` is called. If that raises, a
+    - Completion, error: the last line leaves first, then `on_result` is called. If that raises, a
       completion becomes that error; an error stays what it was, and gets a note.
     - Restart: the line that is held is dropped, and lines are counted from 1 again. Usage,
       progress and notices that came behind its beginning leave before the notice of the restart.
@@ -44,13 +44,13 @@ def lines(
       and the other chunks that came after its beginning. A `\r` waits for the next character.
 
     Args:
-        report: called once at the end of each stream that had text (each source, after a merge),
+        on_result: called once at the end of each stream that had text (each source, after a merge),
             with a `TextCount`.
         longest: characters. A longer line is cut before that, between two graphemes, and each
             part is counted as a line.
 
     Raises:
-        TypeError: `report` can't be called, or `longest` is no integer.
+        TypeError: `on_result` can't be called, or `longest` is no integer.
         ValueError: `longest` is less than 1.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -65,7 +65,7 @@ def lines(
     2.0 3 '\n'
     3.0 4 'three'
     """
-    return pieces("lines", _LineBorders, report, longest)
+    return pieces("lines", _LineBorders, on_result, longest)
 
 
 class _LineBorders:

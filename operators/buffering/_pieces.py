@@ -47,7 +47,7 @@ class Borders(Protocol):
 def pieces(
     kind: Kind,
     borders: Callable[[], Borders],
-    report: Callable[[TextCount], object] | None,
+    on_result: Callable[[TextCount], object] | None,
     longest: int,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Make of each piece between two borders one token, numbered from 1.
@@ -55,17 +55,19 @@ def pieces(
     Args:
         kind: what is counted. What is only white space is a line, but no word and no sentence.
         borders: makes what finds the borders; again after a piece that was too long.
-        report: called with the count at the end of each source.
+        on_result: called with the count at the end of each source.
         longest: characters, 1 or more: a longer piece is cut.
 
     Raises:
-        TypeError: `report` can't be called, or `longest` is no integer.
+        TypeError: `on_result` can't be called, or `longest` is no integer.
         ValueError: `longest` is less than 1.
     """
-    if report is not None:
-        report = check_callable("report", report, "a function that is called with the count")
+    if on_result is not None:
+        on_result = check_callable(
+            "on_result", on_result, "a function that is called with the count"
+        )
     longest = check_int("longest", longest, "the number of characters in a piece")
-    return text_operator(kind, lambda source: _Pieces(kind, borders, report, longest, source))
+    return text_operator(kind, lambda source: _Pieces(kind, borders, on_result, longest, source))
 
 
 class _Pieces(TextState):
@@ -81,8 +83,8 @@ class _Pieces(TextState):
         "_length",
         "_longest",
         "_make_borders",
+        "_on_result",
         "_parts",
-        "_report",
         "_source",
     )
 
@@ -90,13 +92,13 @@ class _Pieces(TextState):
         self,
         kind: Kind,
         make_borders: Callable[[], Borders],
-        report: Callable[[TextCount], object] | None,
+        on_result: Callable[[TextCount], object] | None,
         longest: int,
         source: str | None,
     ) -> None:
         self._kind = kind
         self._make_borders = make_borders
-        self._report = report
+        self._on_result = on_result
         self._longest = longest
         self._source = source
         self._borders = make_borders()
@@ -124,9 +126,9 @@ class _Pieces(TextState):
     def end(self) -> Iterator[Chunk]:
         if self._held:
             yield from self._piece("".join(self._parts))
-        if self._report is not None and self._characters:
+        if self._on_result is not None and self._characters:
             count = TextCount(self._kind, self._count, self._characters, self._source)
-            self._report(count)
+            self._on_result(count)
 
     def restart(self) -> Iterable[Chunk]:
         return filter(survives_restart, self._held.drop_all())

@@ -17,14 +17,14 @@ __all__ = ["sentences"]
 
 
 def sentences(
-    report: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
+    on_result: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Make of each sentence one numbered token, sent as soon as the next one begins.
 
     ::
 
         S-It-is-3.-14.-Yes-!-E|
-        [ sentences(report) ]
+        [ sentences(on_result) ]
         S--------------(It is 3.14.)--(Yes!,E)|      report: 2 sentences
 
     A sentence ends with a stop (`.`, `!`, `?`, `…`, `؟`, `।` and their like, one or several), with
@@ -46,8 +46,8 @@ def sentences(
     the probability of all its tokens together, where each one is known. Batches are unpacked. Other
     chunks that come in the middle of a sentence leave behind it.
 
-    - Completion, error: the last sentence leaves first, then `report` is called. If that raises, a
-      completion becomes that error; an error stays what it was, and gets a note.
+    - Completion, error: the last sentence leaves first, then `on_result` is called. If that raises,
+      a completion becomes that error; an error stays what it was, and gets a note.
     - Restart: the sentence that is held is dropped, and sentences are counted from 1 again. Usage,
       progress and notices that came behind its beginning leave before the notice of the restart.
     - Disposal: what is held is dropped; nothing is reported.
@@ -56,13 +56,13 @@ def sentences(
       came after its beginning.
 
     Args:
-        report: called once at the end of each stream that had text (each source, after a merge),
+        on_result: called once at the end of each stream that had text (each source, after a merge),
             with a `TextCount`.
         longest: characters. A longer sentence is cut before that, between two graphemes, and each
             part is counted as a sentence.
 
     Raises:
-        TypeError: `report` can't be called, or `longest` is no integer.
+        TypeError: `on_result` can't be called, or `longest` is no integer.
         ValueError: `longest` is less than 1.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -76,4 +76,4 @@ def sentences(
     2 'Really? '
     3 'Yes!'
     """
-    return pieces("sentences", SentenceBorders, report, longest)
+    return pieces("sentences", SentenceBorders, on_result, longest)

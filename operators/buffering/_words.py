@@ -35,14 +35,14 @@ _CONTEXT: Final = 4  # characters before a border that tell whether it is one
 
 
 def words(
-    report: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
+    on_result: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Make of each word one numbered token, sent as soon as the next one begins.
 
     ::
 
         S-Hel-lo-_wor-ld-!-E|          _: a space
-        [ words(report) ]
+        [ words(on_result) ]
         S--------Hello_----(world!,E)|      report: 2 words, 12 characters
 
     A word is what stands between white space, as for `str.split()`, with its punctuation and the
@@ -58,7 +58,7 @@ def words(
     probability of all tokens that it is made of together, where each one is known. Batches are
     unpacked. Other chunks that come in the middle of a word leave behind it.
 
-    - Completion, error: the last word leaves first, then `report` is called. If that raises, a
+    - Completion, error: the last word leaves first, then `on_result` is called. If that raises, a
       completion becomes that error; an error stays what it was, and gets a note.
     - Restart: the word that is held is dropped, and words are counted from 1 again. Usage,
       progress and notices that came behind its beginning leave before the notice of the restart.
@@ -67,13 +67,13 @@ def words(
       characters, and the other chunks that came after its beginning.
 
     Args:
-        report: called once at the end of each stream that had text (each source, after a merge),
+        on_result: called once at the end of each stream that had text (each source, after a merge),
             with a `TextCount`.
         longest: characters. A longer word is cut before that, between two graphemes, and each part
             is counted as a word.
 
     Raises:
-        TypeError: `report` can't be called, or `longest` is no integer.
+        TypeError: `on_result` can't be called, or `longest` is no integer.
         ValueError: `longest` is less than 1.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -89,7 +89,7 @@ def words(
     4 '大'
     5 '约'
     """
-    return pieces("words", _WordBorders, report, longest)
+    return pieces("words", _WordBorders, on_result, longest)
 
 
 class _WordBorders:

@@ -9,7 +9,7 @@ from reactivex import Observable
 from rxllm.arguments import check_number
 from rxllm.chunks import Batch, Chunk, Token
 from rxllm.operators.combining._choosing import Choice, choosing
-from rxllm.operators.combining._streams import check_report, named
+from rxllm.operators.combining._streams import check_callback, named
 from rxllm.stream import Stream
 
 __all__ = ["best_of"]
@@ -80,8 +80,8 @@ def best_of(
     if not isinstance(streams, Mapping):
         raise TypeError(f"best_of takes streams by name, not {type(streams).__name__}")
     by_name = named("best_of", streams)
-    check_report("score", score)
-    check_report("on_choice", on_choice)
+    check_callback("score", score)
+    check_callback("on_choice", on_choice)
     factors = dict.fromkeys(by_name, 1.0)
     if not isinstance(weights, Mapping | None):
         raise TypeError(f"weights are numbers by the name of a stream, not {weights!r}")

@@ -9,7 +9,7 @@ from reactivex import Observable
 from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._racing import RaceResult, raced
-from rxllm.operators.combining._streams import check_report, named
+from rxllm.operators.combining._streams import check_callback, named
 from rxllm.stream import Stream
 
 __all__ = ["hedge"]
@@ -20,7 +20,7 @@ def hedge(
     second: Observable[Chunk],
     after: float,
     *,
-    report: Callable[[RaceResult], object] | None = None,
+    on_result: Callable[[RaceResult], object] | None = None,
 ) -> Stream[Chunk]:
     """Run a second stream too if the first has not spoken in time, and go on with the quicker one.
 
@@ -44,10 +44,10 @@ def hedge(
         first: the stream that is asked.
         second: the stream that is asked if the first is slow.
         after: seconds that the first has to speak, above 0: a little more than it usually takes.
-        report: as for `race`; a stream that never began is not in it.
+        on_result: as for `race`; a stream that never began is not in it.
 
     Raises:
-        TypeError: something is no stream, `after` is no number, or `report` can't be called.
+        TypeError: something is no stream, `after` is no number, or `on_result` can't be called.
         ValueError: `after` is not above 0, or infinite.
 
     >>> from rxllm.testing import Marbles
@@ -63,5 +63,5 @@ def hedge(
     seconds = check_number(
         "after", after, "the seconds that the first stream has to speak", above=0
     )
-    check_report("report", report)
-    return raced("hedge", streams, after=seconds, report=report)
+    check_callback("on_result", on_result)
+    return raced("hedge", streams, after=seconds, on_result=on_result)

@@ -20,7 +20,7 @@ def hedge_with(
     second: Observable[Chunk],
     after: float,
     *,
-    report: Callable[[RaceResult], object] | None = None,
+    on_result: Callable[[RaceResult], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Start a second stream if this one is slow to send content, and keep the faster of the two.
 
@@ -43,10 +43,11 @@ def hedge_with(
     Args:
         second: the stream to start if the piped one is slow.
         after: seconds until the second stream starts, above 0.
-        report: called with the `RaceResult`, as for `hedge`.
+        on_result: called with the `RaceResult`, as for `hedge`.
 
     Raises:
-        TypeError: `second` is not a stream, `after` is not a number, or `report` is not callable.
+        TypeError: `second` is not a stream, `after` is not a number, or `on_result` is not
+            callable.
         ValueError: `after` is not above 0, or is infinite.
 
     >>> from rxllm.testing import Marbles
@@ -60,6 +61,6 @@ def hedge_with(
     """
 
     def combine(streams: Streams) -> Stream[Chunk]:
-        return hedge(streams["first"], streams["second"], after, report=report)
+        return hedge(streams["first"], streams["second"], after, on_result=on_result)
 
     return pipeable("hedge_with", ({"second": second},), "first", combine)

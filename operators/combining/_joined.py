@@ -32,7 +32,7 @@ def joined(
     *,
     isolated: bool,
     most: int | None = None,
-    report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+    on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
     on_active: Callable[[int], object] | None = None,
 ) -> Stream[Chunk]:
     """All `streams`, tagged with their names, as the chunks come.
@@ -42,7 +42,7 @@ def joined(
         isolated: a failure is told by a `Notice`, and the others go on; it is the error of the
             whole only if all fail. Else the first one is.
         most: streams at once; the others begin in their order as these end.
-        report: called once at the end, also by disposal.
+        on_result: called once at the end, also by disposal.
         on_active: called with the number of streams that live, once all have begun that may, and
             after each change; with 0 at the end, also by disposal.
     """
@@ -51,7 +51,7 @@ def joined(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         joining = _Joining(streams, observer, scheduler_or_default(scheduler), isolated, most)
-        joining.report, joining.on_active = report, on_active
+        joining.on_result, joining.on_active = on_result, on_active
         return joining.start()
 
     return Stream(subscribe, name, of_chunks=True)
@@ -80,7 +80,7 @@ class _Joining:
         self._filling = False
         self._ended = False
         self._told = -1
-        self.report: Callable[[Mapping[str, StreamSummary]], object] | None = None
+        self.on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None
         self.on_active: Callable[[int], object] | None = None
 
     def start(self) -> abc.DisposableBase:
@@ -113,7 +113,7 @@ class _Joining:
         record = self._records[name] = Record(self._clock)
         upstream = self._live[name] = Single()
         pass_on: Callable[[Chunk], None] = self._subscriber.on_next
-        if self.report is not None:
+        if self.on_result is not None:
             pass_on = record.noting(pass_on)
         upstream.disposable = self._streams[name].subscribe(
             tagging(name, pass_on),
@@ -182,10 +182,10 @@ class _Joining:
             upstream.dispose()
             self._records[name].end("cancelled")
         self._tell_active()
-        if self.report is None:
+        if self.on_result is None:
             return
         never_begun = StreamSummary("cancelled")
-        self.report(
+        self.on_result(
             {
                 name: self._records[name].end("cancelled") if name in self._records else never_begun
                 for name in self._streams

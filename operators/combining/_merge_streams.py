@@ -8,7 +8,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
-from rxllm.operators.combining._streams import check_report, named
+from rxllm.operators.combining._streams import check_callback, named
 from rxllm.stream import Stream
 
 __all__ = ["merge_streams"]
@@ -60,7 +60,7 @@ def merge_streams(
     4.0  |
     """
     given = streams[0] if len(streams) == 1 and isinstance(streams[0], Mapping) else streams
-    check_report("on_active", on_active)
+    check_callback("on_active", on_active)
     return joined(
         "merge_streams", named("merge_streams", given), isolated=False, on_active=on_active
     )

@@ -9,7 +9,7 @@ import reactivex as rx
 
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
-from rxllm.operators.combining._streams import StreamSummary, check_report, named
+from rxllm.operators.combining._streams import StreamSummary, check_callback, named
 from rxllm.operators.controlling import Pool, limit_concurrency
 from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream, as_stream
@@ -22,7 +22,7 @@ def parallel(
     model: Model,
     pool: Pool,
     *,
-    report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+    on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
     **options: Unpack[RequestOptions],
 ) -> Stream[Chunk]:
     """Answer many prompts, as many at once as `pool` has slots, each as soon as one is free.
@@ -45,20 +45,20 @@ def parallel(
       the subscriber raises.
     - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
 
-    If `report` raises, it is as for `side_by_side`.
+    If `on_result` raises, it is as for `side_by_side`.
 
     Args:
         prompts: what to ask; with names, if it is a mapping.
         model: whom to ask.
         pool: the slots; other streams may share it. A prompt that waits longer for one than
             `pool.wait` seconds, since others hold them, fails.
-        report: called once for each subscription, at its end, with a summary for each prompt.
+        on_result: called once for each subscription, at its end, with a summary for each prompt.
         options: fields of `Request`, for all prompts.
 
     Raises:
         BadRequestError: a prompt or an option can't be right.
         TypeError: `prompts` is one prompt, a name is no text, `model` is no `Model`, `pool` no
-            `Pool`, or `report` can't be called.
+            `Pool`, or `on_result` can't be called.
         ValueError: a name is empty.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -70,7 +70,7 @@ def parallel(
     1.0 0 yes
     2.0 1 no
     """
-    check_report("report", report)
+    check_callback("on_result", on_result)
     if isinstance(prompts, str | bytes | Request) or not isinstance(prompts, Iterable):
         raise TypeError("parallel takes several prompts: write parallel([prompt], ...)")
     if not isinstance(model, Model):
@@ -89,4 +89,4 @@ def parallel(
     if not streams:
         return as_stream(rx.empty(), "parallel")
     checked = named("parallel", streams)
-    return joined("parallel", checked, isolated=True, most=pool.limit, report=report)
+    return joined("parallel", checked, isolated=True, most=pool.limit, on_result=on_result)

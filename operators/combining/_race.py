@@ -8,7 +8,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._racing import RaceResult, raced
-from rxllm.operators.combining._streams import check_report, named
+from rxllm.operators.combining._streams import check_callback, named
 from rxllm.stream import Stream
 
 __all__ = ["race"]
@@ -16,7 +16,7 @@ __all__ = ["race"]
 
 def race(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
-    report: Callable[[RaceResult], object] | None = None,
+    on_result: Callable[[RaceResult], object] | None = None,
 ) -> Stream[Chunk]:
     """Run several streams until one of them speaks, stop the others, and go on with that one.
 
@@ -44,19 +44,19 @@ def race(
 
     Args:
         streams: one or more, or one mapping of names to streams.
-        report: called once for each subscription, when the race is decided or nobody is left, or at
-            disposal before that. What it raises is the error of the stream.
+        on_result: called once for each subscription, when the race is decided or nobody is left, or
+            at disposal before that. What it raises is the error of the stream.
 
     Raises:
-        TypeError: something is no stream, or `report` can't be called.
+        TypeError: something is no stream, or `on_result` can't be called.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
     >>> slow, fast = marbles.cold("S---a-b|"), marbles.cold("S-x-y|")
-    >>> def report(result):
+    >>> def on_result(result):
     ...     print(result.winner, result.seconds, result.wasted)
-    >>> for time, event in marbles.run(race({"slow": slow, "fast": fast}, report=report)):
+    >>> for time, event in marbles.run(race({"slow": slow, "fast": fast}, on_result=on_result)):
     ...     if hasattr(event, "text"):
     ...         print(time, event.source, event.text)
     fast 2.0 2.0
@@ -64,5 +64,5 @@ def race(
     4.0 fast y
     """
     given = streams[0] if len(streams) == 1 and isinstance(streams[0], Mapping) else streams
-    check_report("report", report)
-    return raced("race", named("race", given), after=None, report=report)
+    check_callback("on_result", on_result)
+    return raced("race", named("race", given), after=None, on_result=on_result)

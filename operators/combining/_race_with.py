@@ -19,7 +19,7 @@ __all__ = ["race_with"]
 def race_with(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
     name: str = "0",
-    report: Callable[[RaceResult], object] | None = None,
+    on_result: Callable[[RaceResult], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Race this stream against others: the first to send content wins, the others are stopped.
 
@@ -44,10 +44,11 @@ def race_with(
     Args:
         streams: the other streams, or one mapping of names to streams.
         name: the name of the piped stream.
-        report: called with the `RaceResult`, as for `race`.
+        on_result: called with the `RaceResult`, as for `race`.
 
     Raises:
-        TypeError: something is not a stream, a name is not a string, or `report` is not callable.
+        TypeError: something is not a stream, a name is not a string, or `on_result` is not
+            callable.
         ValueError: there is no other stream, or two streams have the same name.
 
     >>> from rxllm.testing import Marbles
@@ -59,4 +60,4 @@ def race_with(
     2.0 1 x
     4.0 1 y
     """
-    return pipeable("race_with", streams, name, partial(race, report=report))
+    return pipeable("race_with", streams, name, partial(race, on_result=on_result))

@@ -53,20 +53,20 @@ Report: TypeAlias = Callable[[RaceResult], object]
 
 
 def raced(
-    name: str, streams: Streams, *, after: float | None, report: Report | None
+    name: str, streams: Streams, *, after: float | None, on_result: Report | None
 ) -> Stream[Chunk]:
     """The stream of `streams` that speaks first, tagged with its name.
 
     Args:
         streams: by name.
         after: seconds that the first one has before the others begin; None: all begin at once.
-        report: called once.
+        on_result: called once.
     """
 
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        return _Racing(streams, observer, scheduler_or_default(scheduler), report).start(after)
+        return _Racing(streams, observer, scheduler_or_default(scheduler), on_result).start(after)
 
     return Stream(subscribe, name, of_chunks=True)
 
@@ -91,7 +91,7 @@ class _Racing:
         streams: Streams,
         observer: abc.ObserverBase[Chunk],
         scheduler: abc.SchedulerBase,
-        report: Report | None,
+        on_result: Report | None,
     ) -> None:
         self._streams = streams
         self._next = iter(streams)
@@ -99,7 +99,7 @@ class _Racing:
         self._scheduler = scheduler
         self._clock = clock_of(scheduler)
         self._begun = self._clock()
-        self._report = report
+        self._on_result = on_result
         self._racers: dict[str, _Racer] = {}
         self._beginning = False
         self._decided = False
@@ -213,6 +213,6 @@ class _Racing:
         losers = {name: racer for name, racer in self._racers.items() if name != winner}
         for racer in losers.values():
             racer.upstream.dispose()
-        if self._report is not None:
+        if self._on_result is not None:
             summaries = {name: racer.record.end("cancelled") for name, racer in losers.items()}
-            self._report(RaceResult(winner, self._clock() - self._begun, summaries))
+            self._on_result(RaceResult(winner, self._clock() - self._begun, summaries))

@@ -8,7 +8,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
-from rxllm.operators.combining._streams import StreamSummary, check_report, named
+from rxllm.operators.combining._streams import StreamSummary, check_callback, named
 from rxllm.stream import Stream
 
 __all__ = ["side_by_side"]
@@ -17,7 +17,7 @@ __all__ = ["side_by_side"]
 def side_by_side(
     streams: Mapping[str, Observable[Chunk]],
     *,
-    report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+    on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
 ) -> Stream[Chunk]:
     """Run several streams next to each other: the failure of one does not touch the others.
 
@@ -38,29 +38,31 @@ def side_by_side(
       subscriber raises.
     - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
 
-    If `report` raises, a completion becomes that error; an error stays what it was, and gets a
+    If `on_result` raises, a completion becomes that error; an error stays what it was, and gets a
     note; out of a disposal it reaches whoever disposes.
 
     Args:
         streams: streams by name: often models that are asked the same.
-        report: called once for each subscription, at its end, with a summary of each stream:
+        on_result: called once for each subscription, at its end, with a summary of each stream:
             status, length (characters), duration (seconds), error.
 
     Raises:
-        TypeError: something is no stream, or `report` can't be called.
+        TypeError: something is no stream, or `on_result` can't be called.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
-    >>> def report(summaries):
+    >>> def on_result(summaries):
     ...     for name, summary in summaries.items():
     ...         print(name, summary.status, summary.length, summary.duration)
     >>> left, right = marbles.cold("ab-cd-E|"), marbles.cold("x--#")
-    >>> _ = marbles.run(side_by_side({"left": left, "right": right}, report=report))
+    >>> _ = marbles.run(side_by_side({"left": left, "right": right}, on_result=on_result))
     left completed 4 7.0
     right failed 1 3.0
     """
-    check_report("report", report)
+    check_callback("on_result", on_result)
     if not isinstance(streams, Mapping):
         raise TypeError(f"side_by_side takes streams by name, not {type(streams).__name__}")
-    return joined("side_by_side", named("side_by_side", streams), isolated=True, report=report)
+    return joined(
+        "side_by_side", named("side_by_side", streams), isolated=True, on_result=on_result
+    )

@@ -19,7 +19,7 @@ __all__ = ["side_by_side_with"]
 def side_by_side_with(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
     name: str = "0",
-    report: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+    on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Run this stream next to others: the failure of one doesn't affect the rest.
 
@@ -44,21 +44,22 @@ def side_by_side_with(
     Args:
         streams: the other streams, or one mapping of names to streams.
         name: the name of the piped stream.
-        report: called at the end with a `StreamSummary` of each stream, as for `side_by_side`.
+        on_result: called at the end with a `StreamSummary` of each stream, as for `side_by_side`.
 
     Raises:
-        TypeError: something is not a stream, a name is not a string, or `report` is not callable.
+        TypeError: something is not a stream, a name is not a string, or `on_result` is not
+            callable.
         ValueError: there is no other stream, or two streams have the same name.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
-    >>> def report(summaries):
+    >>> def on_result(summaries):
     ...     for name, summary in summaries.items():
     ...         print(name, summary.status, summary.length, summary.duration)
     >>> left, right = marbles.cold("ab-cd-E|"), marbles.cold("x--#")
-    >>> beside = side_by_side_with({"right": right}, name="left", report=report)
+    >>> beside = side_by_side_with({"right": right}, name="left", on_result=on_result)
     >>> _ = marbles.run(left.pipe(beside))
     left completed 4 7.0
     right failed 1 3.0
     """
-    return pipeable("side_by_side_with", streams, name, partial(side_by_side, report=report))
+    return pipeable("side_by_side_with", streams, name, partial(side_by_side, on_result=on_result))

@@ -16,7 +16,7 @@ __all__ = [
     "StreamSummary",
     "Streams",
     "all_failed",
-    "check_report",
+    "check_callback",
     "failed",
     "named",
     "note_source",
@@ -76,14 +76,14 @@ def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
     return found
 
 
-def check_report(name: str, report: object) -> None:
+def check_callback(name: str, callback: object) -> None:
     """Refuse what is neither None nor can be called.
 
     Raises:
         TypeError: as said.
     """
-    if report is not None and not callable(report):
-        raise TypeError(f"{name} is a function or None, not {type(report).__name__}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"{name} is a function or None, not {type(callback).__name__}")
 
 
 def tagging(name: str, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], None]:

@@ -26,7 +26,7 @@ def redact(
     ignore_case: bool = False,
     longest: int = 64,
     context: int = 64,
-    report: Callable[[Redaction], object] | None = None,
+    on_result: Callable[[Redaction], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     r"""Mask words and patterns, however the text is cut into chunks.
 
@@ -68,20 +68,20 @@ def redact(
         ignore_case: of words; a pattern says it itself, by its flags.
         longest: characters of a pattern's match with its look-ahead, 1 or more.
         context: characters that a pattern may look behind, 1 or more.
-        report: called once for each stream with text, before its last text leaves. What it raises
-            is the error of the stream.
+        on_result: called once for each stream with text, before its last text leaves. What it
+            raises is the error of the stream.
 
     Raises:
         ValueError: there is nothing to mask, a word is empty, a pattern matches the empty text or
             searches backwards, or a number is below 1.
         TypeError: something else than words and patterns of text, a number that is no whole one,
-            a `mask` that is no text, or a `report` that can't be called or is asynchronous.
+            a `mask` that is no text, or a `on_result` that can't be called or is asynchronous.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
     >>> source = marbles.cold("a-b-ad-badge-E|", lookup={"a": Token("a "), "ad": Token("ad ")})
-    >>> operator = redact("bad", report=lambda redaction: print(redaction.by))
+    >>> operator = redact("bad", on_result=lambda redaction: print(redaction.by))
     >>> for time, event in marbles.run(source.pipe(operator)):
     ...     print(time, repr(getattr(event, "text", event)))
     {'bad': 1}
@@ -98,9 +98,12 @@ def redact(
     )
     if not isinstance(mask, str):
         raise TypeError(f"mask is a text, not {mask!r}")
-    if report is not None:
+    if on_result is not None:
         check_callable(
-            "report", report, "a function of a Redaction, or None", instead="make it a plain one"
+            "on_result",
+            on_result,
+            "a function of a Redaction, or None",
+            instead="make it a plain one",
         )
     if not words_or_patterns:
         raise ValueError("give one word or pattern, or more, that is to be masked")
@@ -111,7 +114,7 @@ def redact(
 
     def state_of(source: str | None) -> Redacting:
         searches: list[Target] = [WordSearch(compiled)] if compiled is not None else []
-        return Redacting(source, [*searches, *targets], mask, kept, report)
+        return Redacting(source, [*searches, *targets], mask, kept, on_result)
 
     return text_operator("redact", state_of)
 

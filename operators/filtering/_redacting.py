@@ -42,7 +42,7 @@ class Redacting(TextState):
         "_context",
         "_held",
         "_mask",
-        "_report",
+        "_on_result",
         "_source",
         "_targets",
         "_text",
@@ -54,13 +54,13 @@ class Redacting(TextState):
         targets: list[Target],
         mask: str,
         context: int,
-        report: Callable[[Redaction], object] | None,
+        on_result: Callable[[Redaction], object] | None,
     ) -> None:
         self._source = source
         self._targets = targets
         self._mask = mask
         self._context = context
-        self._report = report
+        self._on_result = on_result
         self._by: Counter[str] = Counter()
         self._held = HeldText()
         self._text = ""  # what has left, as far back as `context`, and what is held
@@ -92,8 +92,8 @@ class Redacting(TextState):
 
     def end(self) -> list[Chunk]:
         sent = self._decide(ended=True)
-        if self._report is not None:
-            self._report(Redaction(self._by.total(), dict(self._by), self._source))
+        if self._on_result is not None:
+            self._on_result(Redaction(self._by.total(), dict(self._by), self._source))
         return sent
 
     def _decide(self, *, ended: bool) -> list[Chunk]:

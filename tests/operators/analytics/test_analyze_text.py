@@ -211,7 +211,7 @@ async def asynchronous(_: object) -> None:
 
 @pytest.mark.parametrize("report", ["report", None, asynchronous])
 def test_what_is_no_function_is_refused_at_the_call(report: Any) -> None:
-    with pytest.raises(TypeError, match="report must be a function"):
+    with pytest.raises(TypeError, match="on_result must be a function"):
         ops.analyze_text(report)
 
 

@@ -18,7 +18,7 @@ from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 def test_a_first_stream_in_time_is_all_there_is(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     second = marbles.cold("x|")
-    stream = ops.hedge(marbles.cold("S--a----b-E|"), second, 3.5, report=results.append)
+    stream = ops.hedge(marbles.cold("S--a----b-E|"), second, 3.5, on_result=results.append)
     assert marbles.run(stream)[1:] == [
         (3.0, Token("a", source="first")),
         (8.0, Token("b", source="first")),
@@ -31,7 +31,7 @@ def test_a_first_stream_in_time_is_all_there_is(marbles: Marbles) -> None:
 def test_a_slow_first_stream_gets_a_rival(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     first, second = marbles.cold("S-------a|"), marbles.cold("S-x-y|")
-    stream = ops.hedge(first, second, 4, report=results.append)
+    stream = ops.hedge(first, second, 4, on_result=results.append)
     assert [(time, text_of(event)) for time, event in marbles.run(stream)][1:] == [
         (6.0, "x"),
         (8.0, "y"),

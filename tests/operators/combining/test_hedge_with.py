@@ -24,7 +24,7 @@ def test_it_is_hedge_with_the_piped_stream_first(pair: tuple[str, str], after: f
 
 def test_the_streams_are_first_and_second_and_the_result_is_reported(marbles: Marbles) -> None:
     results: list[RaceResult] = []
-    hedged = ops.hedge_with(marbles.cold("-x|"), after=4, report=results.append)
+    hedged = ops.hedge_with(marbles.cold("-x|"), after=4, on_result=results.append)
     events = marbles.run(marbles.cold("-------a|").pipe(hedged))
     assert events[0] == (5.0, Token("x", source="second"))
     assert results == [RaceResult("second", 5.0, {"first": StreamSummary("cancelled", 0, 5.0)})]
@@ -69,5 +69,5 @@ def test_what_is_not_a_stream_is_refused_at_the_call(other: Any) -> None:
 
 
 def test_report_must_be_callable() -> None:
-    with pytest.raises(TypeError, match="report"):
-        ops.hedge_with(rx.empty(), after=1, report=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_result"):
+        ops.hedge_with(rx.empty(), after=1, on_result=3)  # type: ignore[arg-type]

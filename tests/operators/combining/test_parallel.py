@@ -89,7 +89,7 @@ def test_a_summary_of_each(marbles: Marbles) -> None:
     reports: list[Mapping[str, StreamSummary]] = []
     error = ConnectionResetError()
     model = ScriptedModel("abc", [error], delay=1)
-    marbles.run(ops.parallel(["p", "q"], model, Pool(3), report=reports.append))
+    marbles.run(ops.parallel(["p", "q"], model, Pool(3), on_result=reports.append))
     assert reports == [
         {"0": StreamSummary("completed", 3, 1.0), "1": StreamSummary("failed", 0, 1.0, error)}
     ]
@@ -110,7 +110,9 @@ def test_no_prompt_is_complete_at_once(marbles: Marbles) -> None:
 def test_early_disposal_stops_all_and_begins_no_other(marbles: Marbles) -> None:
     reports: list[Mapping[str, StreamSummary]] = []
     model, pool = ScriptedModel("a b c", by="word", delay=1), Pool(2)
-    recording = marbles.subscribe(ops.parallel(["p", "q", "r"], model, pool, report=reports.append))
+    recording = marbles.subscribe(
+        ops.parallel(["p", "q", "r"], model, pool, on_result=reports.append)
+    )
     marbles.advance_to(1.5)
     recording.dispose()
     marbles.advance_to(9)

@@ -106,7 +106,7 @@ def test_what_was_wasted_is_counted(marbles: Marbles) -> None:
         "fast": marbles.cold("S---x|"),
         "silent": marbles.cold("--|"),
     }
-    marbles.run(ops.race(streams, report=results.append))
+    marbles.run(ops.race(streams, on_result=results.append))
     losers = {
         "slow": StreamSummary("cancelled", 0, 4.0),
         "broken": StreamSummary("failed", 0, 1.0, error),
@@ -135,7 +135,7 @@ def test_if_all_fail_it_fails_with_each_error(marbles: Marbles) -> None:
 
 def test_if_nobody_speaks_and_one_has_completed_it_completes(marbles: Marbles) -> None:
     results: list[RaceResult] = []
-    stream = ops.race(marbles.cold("#"), marbles.cold("S-E|"), report=results.append)
+    stream = ops.race(marbles.cold("#"), marbles.cold("S-E|"), on_result=results.append)
     assert [event for _, event in marbles.run(stream)][1:] == [
         Start("request-1", "model", source="1"),
         End("stop", source="1"),
@@ -166,7 +166,7 @@ def test_one_that_speaks_inside_of_its_subscription_wins_alone(marbles: Marbles)
 def test_early_disposal_disposes_all_and_is_reported(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     streams = marbles.cold("S---a|"), marbles.cold("S----x|")
-    recording = marbles.subscribe(ops.race(*streams, report=results.append))
+    recording = marbles.subscribe(ops.race(*streams, on_result=results.append))
     marbles.advance_to(3)
     recording.dispose()
     assert [source.subscriptions for source in streams] == [[(0.0, 3.0)]] * 2
@@ -176,7 +176,7 @@ def test_early_disposal_disposes_all_and_is_reported(marbles: Marbles) -> None:
 def test_disposal_after_the_decision_disposes_the_winner(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     fast = marbles.cold("x---y|")
-    recording = marbles.subscribe(ops.race(fast, marbles.cold("-a|"), report=results.append))
+    recording = marbles.subscribe(ops.race(fast, marbles.cold("-a|"), on_result=results.append))
     marbles.advance_to(2)
     recording.dispose()
     assert (fast.subscriptions, len(results), marbles.timers) == ([(0.0, 2.0)], 1, [])
@@ -188,7 +188,7 @@ def test_a_report_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> No
     def report(_: RaceResult) -> None:
         raise error
 
-    assert marbles.run(ops.race(fast, rx.never(), report=report)) == [(1.0, error)]
+    assert marbles.run(ops.race(fast, rx.never(), on_result=report)) == [(1.0, error)]
     assert fast.subscriptions == [(0.0, 1.0)]
 
 
@@ -232,5 +232,5 @@ def test_models_on_the_event_loop_leave_nothing_behind() -> None:
 def test_what_is_no_stream_is_refused_at_the_call(streams: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="race takes"):
         ops.race(*streams)
-    with pytest.raises(TypeError, match="report"):
-        ops.race(rx.never(), report=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_result"):
+        ops.race(rx.never(), on_result=3)  # type: ignore[arg-type]

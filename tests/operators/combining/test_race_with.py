@@ -24,7 +24,7 @@ def test_it_is_race_with_the_piped_stream_first(pair: tuple[str, str]) -> None:
 def test_the_winner_keeps_its_number_and_the_result_is_reported(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     others = [marbles.cold("---b|"), marbles.cold("-c|")]
-    stream = marbles.cold("--a|").pipe(ops.race_with(*others, report=results.append))
+    stream = marbles.cold("--a|").pipe(ops.race_with(*others, on_result=results.append))
     assert marbles.run(stream) == [(1.0, Token("c", source="2")), (2.0, COMPLETED)]
     lost = StreamSummary("cancelled", 0, 1.0)
     assert results == [RaceResult("2", 1.0, {"0": lost, "1": lost})]
@@ -62,5 +62,5 @@ def test_what_is_not_a_stream_is_refused_at_the_call(other: Any) -> None:
 
 
 def test_report_must_be_callable() -> None:
-    with pytest.raises(TypeError, match="report"):
-        ops.race_with(rx.empty(), report=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_result"):
+        ops.race_with(rx.empty(), on_result=3)  # type: ignore[arg-type]

@@ -86,7 +86,7 @@ def test_it_is_reported_as_left(marbles: Marbles) -> None:
     reports: list[Any] = []
     streams = {"left": marbles.cold("a-|"), "right": marbles.cold("--x|")}
     _, on_next = refusing(Token)
-    stream = ops.side_by_side(streams, report=reports.append)
+    stream = ops.side_by_side(streams, on_result=reports.append)
     stream.subscribe(on_next, scheduler=marbles.scheduler)
     with pytest.raises(ZeroDivisionError):
         marbles.advance_to(5)
@@ -101,7 +101,7 @@ def test_a_report_that_raises_too_is_a_note(marbles: Marbles) -> None:
         raise KeyError("report")
 
     _, on_next = refusing(Token)
-    stream = ops.side_by_side({"left": marbles.cold("a|")}, report=report)
+    stream = ops.side_by_side({"left": marbles.cold("a|")}, on_result=report)
     stream.subscribe(on_next, scheduler=marbles.scheduler)
     with pytest.raises(ZeroDivisionError) as raised:
         marbles.advance_to(5)
@@ -112,7 +112,7 @@ def test_no_other_prompt_begins_and_the_slots_are_given_back(marbles: Marbles) -
     model, pool = ScriptedModel([ConnectionResetError()], "b", "c", delay=1), Pool(1)
     reports: list[Any] = []
     _, on_next = refusing(Notice)
-    stream = ops.parallel(["p", "q", "r"], model, pool, report=reports.append)
+    stream = ops.parallel(["p", "q", "r"], model, pool, on_result=reports.append)
     stream.subscribe(on_next, scheduler=marbles.scheduler)
     with pytest.raises(ZeroDivisionError):
         marbles.advance_to(5)

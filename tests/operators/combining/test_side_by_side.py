@@ -48,7 +48,7 @@ def test_if_all_fail_it_fails_with_each_error(marbles: Marbles, reports: Reports
         "left": marbles.cold("a--#", error=first),
         "right": marbles.cold("-#", error=second),
     }
-    events = marbles.run(ops.side_by_side(streams, report=reports.append))
+    events = marbles.run(ops.side_by_side(streams, on_result=reports.append))
     time, error = events[-1]
     assert time == 3.0
     assert isinstance(error, AllModelsFailedError)
@@ -64,7 +64,7 @@ def test_the_summary_has_length_duration_and_error(marbles: Marbles, reports: Re
         "right": marbles.cold("-xx-#", error=error),
         "empty": marbles.cold("--|"),
     }
-    marbles.run(ops.side_by_side(streams, report=reports.append))
+    marbles.run(ops.side_by_side(streams, on_result=reports.append))
     assert reports == [
         {
             "left": StreamSummary("completed", 5, 9.0),
@@ -75,13 +75,13 @@ def test_the_summary_has_length_duration_and_error(marbles: Marbles, reports: Re
 
 
 def test_after_a_restart_the_length_is_counted_again(marbles: Marbles, reports: Reports) -> None:
-    marbles.run(ops.side_by_side({"left": marbles.cold("abc-R-d|")}, report=reports.append))
+    marbles.run(ops.side_by_side({"left": marbles.cold("abc-R-d|")}, on_result=reports.append))
     assert reports[0]["left"].length == 1
 
 
 def test_a_subscriber_that_leaves_gets_the_summary_too(marbles: Marbles, reports: Reports) -> None:
     streams = {"left": marbles.cold("a-|"), "right": marbles.cold("xy---|")}
-    recording = marbles.subscribe(ops.side_by_side(streams, report=reports.append))
+    recording = marbles.subscribe(ops.side_by_side(streams, on_result=reports.append))
     marbles.advance_to(3)
     recording.dispose()
     assert reports == [
@@ -97,9 +97,9 @@ def test_a_report_that_raises_is_the_error_of_a_completion(marbles: Marbles) -> 
     def report(_: object) -> None:
         raise failure
 
-    complete = ops.side_by_side({"left": marbles.cold("|")}, report=report)
+    complete = ops.side_by_side({"left": marbles.cold("|")}, on_result=report)
     assert marbles.run(complete)[-1][1] is failure
-    failing = ops.side_by_side({"left": marbles.cold("#", error=error)}, report=report)
+    failing = ops.side_by_side({"left": marbles.cold("#", error=error)}, on_result=report)
     last = marbles.run(failing)[-1][1]
     assert isinstance(last, AllModelsFailedError)
     assert last.__notes__ == ["a callback failed too: ZeroDivisionError()"]
@@ -143,7 +143,7 @@ def test_a_sink_gives_the_text_of_each() -> None:
 
 
 def test_two_subscriptions_have_their_own_reports(marbles: Marbles, reports: Reports) -> None:
-    stream = ops.side_by_side({"left": marbles.cold("ab|")}, report=reports.append)
+    stream = ops.side_by_side({"left": marbles.cold("ab|")}, on_result=reports.append)
     events = marbles.run(rx.concat(stream, stream))
     assert "".join(text_of(event) for _, event in events) == "abab"
     assert reports[0] == reports[1] == {"left": StreamSummary("completed", 2, 2.0)}
@@ -156,5 +156,5 @@ def test_what_is_no_mapping_of_streams_is_refused_at_the_call(streams: Any) -> N
 
 
 def test_a_report_that_can_not_be_called_is_refused_at_the_call() -> None:
-    with pytest.raises(TypeError, match="report is a function or None"):
-        ops.side_by_side({"a": rx.empty()}, report=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_result is a function or None"):
+        ops.side_by_side({"a": rx.empty()}, on_result=3)  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ def test_it_is_side_by_side_with_the_piped_stream_first(pair: tuple[str, str]) -
 
 def test_the_summaries_begin_with_the_piped_stream(marbles: Marbles) -> None:
     reports: list[Mapping[str, StreamSummary]] = []
-    beside = ops.side_by_side_with({"b": marbles.cold("xy|")}, name="a", report=reports.append)
+    beside = ops.side_by_side_with({"b": marbles.cold("xy|")}, name="a", on_result=reports.append)
     assert marbles.run(marbles.cold("-c|").pipe(beside)) == [
         (0.0, Token("xy", source="b")),
         (1.0, Token("c", source="a")),
@@ -81,5 +81,5 @@ def test_what_is_not_a_stream_is_refused_at_the_call(other: Any) -> None:
 
 
 def test_report_must_be_callable() -> None:
-    with pytest.raises(TypeError, match="report"):
-        ops.side_by_side_with(rx.empty(), report=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_result"):
+        ops.side_by_side_with(rx.empty(), on_result=3)  # type: ignore[arg-type]

@@ -294,7 +294,7 @@ def test_held_text_is_decided_before_an_error() -> None:
 
 def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
     found: list[ops.Redaction] = []
-    operator = ops.redact("bad", re.compile("^x"), report=found.append)
+    operator = ops.redact("bad", re.compile("^x"), on_result=found.append)
     lookup = {"a": Token("bad bad ")}
     events = marbles.run(marbles.cold("a-ba-R-d-x-E|", lookup=lookup).pipe(operator))
     assert [event for _, event in events[4:]] == [
@@ -325,14 +325,14 @@ def test_the_report_is_not_called_again_once_it_has_failed() -> None:
             observer.on_next(chunk)
         return Disposable()
 
-    events = Marbles().run(rx.create(push).pipe(ops.redact("bad", report=report)), until=1)
+    events = Marbles().run(rx.create(push).pipe(ops.redact("bad", on_result=report)), until=1)
     assert ([type(event) for _, event in events], len(called)) == ([Token, LookupError], 1)
 
 
 def test_early_disposal_disposes_the_source(marbles: Marbles) -> None:
     found: list[ops.Redaction] = []
     source = marbles.cold("bad--x|")
-    recording = marbles.subscribe(source.pipe(ops.redact("bad", report=found.append)))
+    recording = marbles.subscribe(source.pipe(ops.redact("bad", on_result=found.append)))
     marbles.advance_to(4)
     recording.dispose()
     assert (recording.events, source.subscriptions, marbles.timers) == ([], [(0.0, 4.0)], [])
@@ -352,7 +352,7 @@ def test_sources_are_read_each_for_itself(marbles: Marbles) -> None:
     found: list[ops.Redaction] = []
     left = marbles.cold("ba---d--E|", source="left")
     right = marbles.cold("--ba-ge--E|", source="right")
-    events = marbles.run(rx.merge(left, right).pipe(ops.redact("bad", report=found.append)))
+    events = marbles.run(rx.merge(left, right).pipe(ops.redact("bad", on_result=found.append)))
     assert [event for _, event in events] == [
         Token("ba", source="right"),
         Token("ge", source="right"),
@@ -366,7 +366,9 @@ def test_sources_are_read_each_for_itself(marbles: Marbles) -> None:
 
 def test_e3_it_says_whether_it_changed_anything() -> None:
     found: list[ops.Redaction] = []
-    operator = ops.redact("bad", "Luck", re.compile(r"\d+"), ignore_case=True, report=found.append)
+    operator = ops.redact(
+        "bad", "Luck", re.compile(r"\d+"), ignore_case=True, on_result=found.append
+    )
     events_of(["a BAD bad l", "uck of 17"], operator)
     events_of(["all is fine"], operator)
     assert found == [ops.Redaction(4, {"bad": 2, "Luck": 1, r"\d+": 1}), ops.Redaction(0, {})]
@@ -374,7 +376,7 @@ def test_e3_it_says_whether_it_changed_anything() -> None:
 
 def test_the_report_comes_once_also_without_an_end_and_on_error(marbles: Marbles) -> None:
     found: list[int] = []
-    operator = ops.redact("bad", report=lambda redaction: found.append(redaction.count))
+    operator = ops.redact("bad", on_result=lambda redaction: found.append(redaction.count))
     marbles.run(marbles.cold("bad-|").pipe(operator))
     marbles.run(marbles.cold("bad-#").pipe(operator))
     marbles.run(marbles.cold("bad-E-|").pipe(operator))
@@ -386,7 +388,7 @@ def test_what_the_report_raises_is_the_error(marbles: Marbles) -> None:
         raise LookupError("no log")
 
     source = marbles.cold("x-E--|")
-    events = marbles.run(source.pipe(ops.redact("bad", report=report)))
+    events = marbles.run(source.pipe(ops.redact("bad", on_result=report)))
     assert (events[0], type(events[1][1])) == ((0.0, Token("x")), LookupError)
     assert source.subscriptions == [(0.0, 2.0)]
 
