@@ -326,7 +326,7 @@ def test_under_an_event_loop_nothing_is_left_behind(by: Callable[..., Any]) -> N
 @pytest.mark.parametrize(
     ("bad", "error", "words"),
     [
-        ({"report": "print"}, TypeError, "report"),
+        ({"on_result": "print"}, TypeError, "on_result must be"),
         ({"longest": "9"}, TypeError, "longest"),
         ({"longest": True}, TypeError, "longest"),
         ({"longest": 0}, ValueError, "longest"),

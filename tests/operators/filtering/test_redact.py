@@ -520,8 +520,8 @@ async def _asynchronous(_: ops.Redaction) -> None: ...
         (("a",), {"context": True}, TypeError, "context"),
         (("a",), {"mask": None}, TypeError, "mask"),
         (("a",), {"mask": 5}, TypeError, "mask"),
-        (("a",), {"report": 5}, TypeError, "report"),
-        (("a",), {"report": _asynchronous}, TypeError, "report"),
+        (("a",), {"on_result": 5}, TypeError, "on_result must be"),
+        (("a",), {"on_result": _asynchronous}, TypeError, "on_result must be"),
         (("a",), {"context": 0}, ValueError, "context"),
     ],
 )
