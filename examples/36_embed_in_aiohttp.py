@@ -11,7 +11,7 @@ from aiohttp import web
 
 import rxllm
 from rxllm import operators as ops
-from rxllm.sinks import Delivered
+from rxllm.sinks import DeliveryReport
 
 MODEL = web.AppKey("MODEL", rxllm.Model)
 REGISTRY = web.AppKey("REGISTRY", ops.StreamRegistry)
@@ -26,7 +26,7 @@ async def lines(request: web.Request) -> web.StreamResponse:
         raise web.HTTPBadRequest(text=f'send {{"prompt": "a question"}}: {error!r}\n') from None
     stream = stream.pipe(ops.track(request.app[REGISTRY]), ops.progress(max_tokens=30))
 
-    def on_end(delivered: Delivered) -> None:
+    def on_end(delivered: DeliveryReport) -> None:
         print(f"server: {delivered.result.timings.tokens} tokens, left early: {delivered.left}")
 
     return await rxllm.sinks.ndjson(request, stream, on_end=on_end)

@@ -10,7 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, has_output, is_restart
-from rxllm.operators._alarm import RESOLUTION, Alarm
+from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.restart import survives_restart
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, clock_of, scheduler_or_default, valve_of, with_valve
@@ -62,12 +62,12 @@ class Pacer:
         watching = self._downstream.on_change(self._on_valve)  # before upstream hears of it
         self._valve = Valve(downstream=self._downstream)
         self._upstream = SingleAssignmentDisposable()
-        self._alarm = Alarm(self.scheduler, self.drain)
+        self._deadline_timer = DeadlineTimer(self.scheduler, self.drain)
         self._due: float | None = None  # of the first piece, once it was asked for
         self._completed = False
         self.subscription = CompositeDisposable(
             self._upstream,
-            self._alarm,
+            self._deadline_timer,
             watching,
             self._valve,
             Disposable(self.queue.clear),
@@ -168,7 +168,7 @@ class Pacer:
         if due is None:
             return False
         if due - self.clock() > RESOLUTION:
-            self._alarm.set(due)
+            self._deadline_timer.set(due)
             return False
         self._let_go(due)
         return True

@@ -10,7 +10,7 @@ from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
 from rxllm.arguments import check_int, check_number
 from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_restart
-from rxllm.operators._alarm import RESOLUTION, Alarm
+from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
@@ -96,8 +96,10 @@ class _Packer:
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(self._upstream)
         self._in_turn = Trampoline(self._subscription).run
-        self._alarm = Alarm(scheduler, partial(self._in_turn, self._send_due, None))
-        self._subscription.add(self._alarm)
+        self._deadline_timer = DeadlineTimer(
+            scheduler, partial(self._in_turn, self._send_due, None)
+        )
+        self._subscription.add(self._deadline_timer)
         self._subscription.add(self._valve.on_change(partial(self._in_turn, self._send_due)))
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
@@ -137,7 +139,7 @@ class _Packer:
         if pack is None:
             pack = self._packs[source] = []
             deadline = self._deadlines[source] = self._clock() + self._seconds
-            self._alarm.set(deadline)
+            self._deadline_timer.set(deadline)
         pack.append(chunk)
         if len(pack) >= self._size:
             self._send(source)
@@ -161,4 +163,4 @@ class _Packer:
             if deadline <= now:
                 self._send(source)
         if self._deadlines:
-            self._alarm.set(min(self._deadlines.values()))
+            self._deadline_timer.set(min(self._deadlines.values()))

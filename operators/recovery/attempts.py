@@ -19,9 +19,9 @@ from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
 from rxllm.operators.recovery.commit import (
     AfterOutput,
     AnswerDiffersError,
-    Continuing,
-    Passage,
-    passage_after,
+    ContinuingFilter,
+    ReplayFilter,
+    replay_filter_after,
 )
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
@@ -68,8 +68,8 @@ class _Attempts:
         self._after_output = after_output
         self._transcript = Transcript()
         self._add = self._transcript.add
-        self._passage: Passage | None = None
-        self._continuing: Continuing | None = None
+        self._filter: ReplayFilter | None = None
+        self._continuing: ContinuingFilter | None = None
         self._is_direct = True  # nothing is compared, held or waiting
         self._ending: Callable[[], None] | None = None  # came while guarded chunks were sent
         self._failure: Exception | None = None  # what the running attempt answers
@@ -126,21 +126,21 @@ class _Attempts:
         self._is_direct = False
         for each in self._passed(chunk):
             self._send(each)
-        self._is_direct = self._passage is None
+        self._is_direct = self._filter is None
 
     def _passed(self, chunk: Chunk) -> Iterable[Chunk]:
         if self._continuing is not None and is_restart(chunk):
-            self._passage = self._continuing
+            self._filter = self._continuing
             return self._continuing.again()
-        if self._passage is None:
+        if self._filter is None:
             return (chunk,)
         try:
-            chunks = self._passage.feed(chunk)
+            chunks = self._filter.feed(chunk)
         except AnswerDiffersError as error:
             self._fail_as_different(error)
             return ()
-        if self._passage.is_open:
-            self._passage = None
+        if self._filter.is_open:
+            self._filter = None
         return chunks
 
     def _send(self, chunk: Chunk) -> None:
@@ -168,7 +168,7 @@ class _Attempts:
             return
         after_output = self._after_output
         has_begun = self._transcript.has_begun
-        passage = passage_after(self._transcript, after_output) if has_begun else None
+        passage = replay_filter_after(self._transcript, after_output) if has_begun else None
         if has_begun and passage is None:
             self._fail(error)
             return
@@ -179,7 +179,7 @@ class _Attempts:
             return
         if isinstance(attempt, Exception):
             self._fail(attempt)
-        elif attempt.stream is None and not isinstance(passage, Continuing):
+        elif attempt.stream is None and not isinstance(passage, ContinuingFilter):
             self._fail(error)
         elif has_begun and attempt.otherwise is not None and after_output != "restart":
             self._fail(attempt.otherwise)
@@ -188,12 +188,12 @@ class _Attempts:
 
     def _is_refused(self, error: Exception) -> bool:
         """True if a model says that it can't go on from a partial answer, before it says more."""
-        is_first = self._continuing is not None and self._passage is self._continuing
+        is_first = self._continuing is not None and self._filter is self._continuing
         return is_first and isinstance(error, BadRequestError)
 
-    def _follow(self, attempt: Attempt, passage: Passage | None, error: Exception) -> None:
-        self._passage, self._failure, self._is_direct = passage, error, passage is None
-        self._continuing = passage if isinstance(passage, Continuing) else None
+    def _follow(self, attempt: Attempt, passage: ReplayFilter | None, error: Exception) -> None:
+        self._filter, self._failure, self._is_direct = passage, error, passage is None
+        self._continuing = passage if isinstance(passage, ContinuingFilter) else None
         stream = attempt.stream
         if self._continuing is not None and callable(self._after_output):
             stream = partial(self._after_output, self._transcript.text)
@@ -214,9 +214,9 @@ class _Attempts:
         if self._guarded.is_running:
             self._ending = self._on_completed
             return
-        if self._passage is not None:
+        if self._filter is not None:
             try:
-                chunks = self._passage.end()
+                chunks = self._filter.end()
             except AnswerDiffersError as error:
                 self._fail_as_different(error)
                 return

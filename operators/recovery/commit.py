@@ -46,12 +46,12 @@ from rxllm.transcript import Transcript
 __all__ = [
     "AfterOutput",
     "AnswerDiffersError",
-    "Continuing",
-    "Passage",
-    "Replaying",
-    "Restarting",
+    "ComparingFilter",
+    "ContinuingFilter",
+    "ReplayFilter",
+    "RestartingFilter",
     "check_after_output",
-    "passage_after",
+    "replay_filter_after",
 ]
 
 _Word: TypeAlias = Literal["fail", "restart", "replay"]
@@ -77,7 +77,7 @@ class AnswerDiffersError(Exception):
     """A replayed answer is not what was passed on."""
 
 
-class Passage:
+class ReplayFilter:
     """What becomes of an attempt's chunks. Calls no observer, so what it raises is its own.
 
     Attributes:
@@ -103,20 +103,20 @@ class Passage:
         raise NotImplementedError
 
 
-def passage_after(transcript: Transcript, after_output: AfterOutput) -> Passage | None:
+def replay_filter_after(transcript: Transcript, after_output: AfterOutput) -> ReplayFilter | None:
     """How another attempt may follow what was passed on; None: not at all."""
     if after_output == "fail":
         return None
     if after_output == "restart":
-        return Restarting()
+        return RestartingFilter()
     if not transcript.is_plain:
         return None
     if after_output == "replay":
-        return Replaying(transcript.text, transcript.reasoning)
-    return Continuing(transcript.text, transcript.reasoning) if transcript.text else None
+        return ComparingFilter(transcript.text, transcript.reasoning)
+    return ContinuingFilter(transcript.text, transcript.reasoning) if transcript.text else None
 
 
-class Restarting(Passage):
+class RestartingFilter(ReplayFilter):
     """Tells of the restart when there is something to begin again with: not before."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Restarting(Passage):
         return (Notice("restart"), *self._held)
 
 
-class Replaying(Passage):
+class ComparingFilter(ReplayFilter):
     """Withholds what is equal to `text` and `reasoning`."""
 
     def __init__(self, text: str, reasoning: str) -> None:
@@ -177,7 +177,7 @@ class Replaying(Passage):
         return (msgspec.structs.replace(chunk, text=rest),) if rest else ()
 
 
-class Continuing(Passage):
+class ContinuingFilter(ReplayFilter):
     """Holds the beginning of a continuation while it may repeat `text`, and drops what does.
 
     At a failure what is held is dropped: it may be a repetition, and the next attempt continues

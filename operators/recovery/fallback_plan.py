@@ -48,19 +48,19 @@ def fallback_plan(
             notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(error))
             return Attempt(streams[used - 1], notice)
         who = f"all {used} models" if used > 1 else "the one model"
-        failure = AllModelsFailedError(f"{who} failed: {_told(errors)}", errors)
+        failure = AllModelsFailedError(f"{who} failed: {_summary_of(errors)}", errors)
         failure.__cause__ = error
         if apology is None or used > len(streams) + 1:
             return failure
         notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(failure))
-        return Attempt(_saying(apology), notice, otherwise=failure)
+        return Attempt(_apology_stream(apology), notice, otherwise=failure)
 
     return plan
 
 
-def _told(errors: list[Exception]) -> str:
+def _summary_of(errors: list[Exception]) -> str:
     return "; ".join(f"{type(error).__name__}: {error}" for error in errors)
 
 
-def _saying(apology: str) -> Observable[Chunk]:
+def _apology_stream(apology: str) -> Observable[Chunk]:
     return reactivex.of(Start("apology", "apology"), Token(apology), End("stop"))

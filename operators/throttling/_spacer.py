@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from reactivex import abc
 
 from rxllm.chunks import Batch, Chunk, Token, text_of
-from rxllm.operators._alarm import RESOLUTION, Alarm
+from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.operators._graphemes import border, settled
 from rxllm.operators._held_text import HeldText, confidence_of
 from rxllm.operators._pacer import Pacer
@@ -59,7 +59,7 @@ class Spacer(Pacer):
         self._max_lag = max_lag
         self._unfinished: dict[str | None, _Unfinished] = {}
         self._last = float("-inf")  # when a piece left, or should have
-        self._look = Alarm(self.scheduler, self._on_look)
+        self._look = DeadlineTimer(self.scheduler, self._on_look)
         self.subscription.add(self._look)
 
     def pieces(self, chunk: Chunk, now: float) -> Iterable[tuple[float, Chunk]]:

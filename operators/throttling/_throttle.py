@@ -10,7 +10,7 @@ from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
 from rxllm.arguments import check_number
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart, text_of
-from rxllm.operators._alarm import RESOLUTION, Alarm
+from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.operators._held_text import confidence_of, parts_of
 from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
@@ -90,8 +90,10 @@ class _Throttling:
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(self._upstream)
         self._in_turn = Trampoline(self._subscription).run
-        self._alarm = Alarm(scheduler, partial(self._in_turn, self._send_due, None))
-        self._subscription.add(self._alarm)
+        self._deadline_timer = DeadlineTimer(
+            scheduler, partial(self._in_turn, self._send_due, None)
+        )
+        self._subscription.add(self._deadline_timer)
         self._subscription.add(self._valve.on_change(partial(self._in_turn, self._send_due)))
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
@@ -140,7 +142,7 @@ class _Throttling:
         self._free[source] = free
         self._held[source] = [chunk]
         if free > now + RESOLUTION:
-            self._alarm.set(free)
+            self._deadline_timer.set(free)
 
     def _send(self, source: str | None) -> None:
         held = self._held.pop(source, None)
@@ -160,7 +162,7 @@ class _Throttling:
             if self._free[source] <= now:
                 self._send(source)
         if self._held:
-            self._alarm.set(min(self._free[source] for source in self._held))
+            self._deadline_timer.set(min(self._free[source] for source in self._held))
 
 
 def _joined(held: list[Chunk]) -> Chunk:

@@ -46,7 +46,7 @@ def in_order(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            line = _Line(observer, scheduler_or_default(scheduler), name, call, concurrency)
+            line = _OrderedQueue(observer, scheduler_or_default(scheduler), name, call, concurrency)
             return line.start(source)
 
         return Stream(subscribe, name, of_chunks=True)
@@ -54,7 +54,7 @@ def in_order(
     return operator
 
 
-class _Place:
+class _Slot:
     """The place of a chunk in the line, and what goes on in its stead once `done`."""
 
     __slots__ = ("chunk", "done", "error", "source", "task")
@@ -73,7 +73,7 @@ class _Place:
             task.cancel()
 
 
-class _Line:
+class _OrderedQueue:
     """One subscription."""
 
     def __init__(
@@ -90,7 +90,7 @@ class _Line:
         self._name = name
         self._call = call
         self._concurrency = concurrency
-        self._line: deque[_Place] = deque()  # under way, or done and behind those that are
+        self._line: deque[_Slot] = deque()  # under way, or done and behind those that are
         self._waiting: deque[Chunk] = deque()  # pushed by a source without demand
         self._last: Callable[[], None] | None = None
         self._held = self._stopped = False
@@ -168,7 +168,7 @@ class _Line:
         return not full
 
     def _begin(self, chunk: Chunk) -> None:
-        place = _Place(chunk)
+        place = _Slot(chunk)
         self._line.append(place)
         if not chunk.is_content:
             place.done = True
@@ -183,7 +183,7 @@ class _Line:
     async def _run(self, chunk: Chunk) -> Chunk | None:
         return await self._call(chunk)
 
-    def _on_done(self, place: _Place, task: asyncio.Task[Chunk | None]) -> None:
+    def _on_done(self, place: _Slot, task: asyncio.Task[Chunk | None]) -> None:
         error: BaseException | None
         if task.cancelled():
             error = StreamCancelledError(f"a call of {self._name} was cancelled by somebody else")

@@ -67,7 +67,7 @@ class Route:
             info=model.info, position=position, price=None if price is None else price.output
         )
 
-    def may_be_asked(self, now: float) -> bool:
+    def is_available(self, now: float) -> bool:
         """False while its circuit is open, and no probe is due."""
         return self._breaker.state == "closed" or (
             self._breaker.state == "open" and self._breaker.wait(now) == 0
@@ -92,7 +92,8 @@ class Route:
             noting: Callable[[Observable[Chunk]], Observable[Chunk]]
             noting = rx.do_action(on_error=failures.append)
             measuring = measure(
-                lambda measured: self._learn(measured, pauses, failures), on_start=pauses.follow
+                lambda measured: self._update_stats(measured, pauses, failures),
+                on_start=pauses.follow,
             )
             running = stream.pipe(noting, measuring).subscribe(observer, scheduler=scheduler)
             return CompositeDisposable(running, pauses.watching)
@@ -109,7 +110,9 @@ class Route:
         verdict = classify_error(error)
         return "fallback" if verdict == "retry" and self._breaker.state != "closed" else verdict
 
-    def _learn(self, measured: Measurement, pauses: _Pauses, failures: list[Exception]) -> None:
+    def _update_stats(
+        self, measured: Measurement, pauses: _Pauses, failures: list[Exception]
+    ) -> None:
         known = self.candidate
         is_fault = bool(failures) and is_failure_of_model(failures[0])
         rate = known.error_rate

@@ -154,7 +154,7 @@ class Router:
         self, attempts: dict[int, Observable[Chunk]], strategy: Strategy, now: float
     ) -> list[Observable[Chunk]]:
         able = [self._routes[position] for position in attempts]
-        closed = [route for route in able if route.may_be_asked(now)]
+        closed = [route for route in able if route.is_available(now)]
         chosen = strategy([route.candidate for route in closed or able])
         return [attempts[candidate.position] for candidate in chosen]
 

@@ -4,8 +4,8 @@
 >>> app = create_app()  # then aiohttp.web.run_app(app), or other.add_subapp("/llm/", app)
 
 `serve` runs an application until a signal, `drain` lets its streams finish. What holds the streams
-is a `StreamStore`, of which `MemoryStreams` is one: it hands out `Begun` streams, and their events
-as `Frame`s. The messages are in `rxllm.server.messages`.
+is a `StreamStore`, of which `MemoryStreams` is one: it hands out `StreamHandle` streams, and their
+events as `Frame`s. The messages are in `rxllm.server.messages`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from rxllm.server.app import create_app, drain
     from rxllm.server.runner import serve
     from rxllm.web.memory_store import MemoryStreams
-    from rxllm.web.stream_store import Begun, Frame, StreamStore
+    from rxllm.web.stream_store import Frame, StreamHandle, StreamStore
 
 __all__ = [
-    "Begun",
     "Frame",
     "Limits",
     "MemoryStreams",
+    "StreamHandle",
     "StreamStore",
     "create_app",
     "drain",
@@ -37,7 +37,7 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
-            "Begun": "rxllm.web.stream_store",
+            "StreamHandle": "rxllm.web.stream_store",
             "Frame": "rxllm.web.stream_store",
             "MemoryStreams": "rxllm.web.memory_store",
             "StreamStore": "rxllm.web.stream_store",

@@ -17,16 +17,20 @@ from rxllm.server.app_keys import LIMITS
 from rxllm.web.connection import connection_of
 from rxllm.web.encoding import to_json
 from rxllm.web.sending import send_frames
-from rxllm.web.stream_store import Begun, Frame
+from rxllm.web.stream_store import Frame, StreamHandle
 
-__all__ = ["collect", "first_frame", "send_whole"]
+__all__ = ["collect", "first_frame", "send_json"]
 
 PATIENCE: Final = 5.0
 """Seconds in which a failure gets a status. Then the headers go out, and it gets an event."""
 
 
 async def first_frame(
-    request: web.Request, begun: Begun, seconds: float = PATIENCE, *, comes_back: bool = False
+    request: web.Request,
+    begun: StreamHandle,
+    seconds: float = PATIENCE,
+    *,
+    comes_back: bool = False,
 ) -> Frame | None:
     """The first event of a stream, or None if it does not come in time.
 
@@ -52,7 +56,7 @@ async def first_frame(
     finally:
         waiting.cancel()
         if has_left and not comes_back:
-            begun.abandon()
+            begun.cancel_if_unread()
 
 
 async def collect(
@@ -77,7 +81,7 @@ async def collect(
         return await consumer.run()
 
 
-async def send_whole(request: web.Request, answer: object) -> web.StreamResponse:
+async def send_json(request: web.Request, answer: object) -> web.StreamResponse:
     """Answer with one JSON object. A client that does not take it is given up, as a reader is."""
     body = to_json(answer)
     return await send_frames(

@@ -9,21 +9,21 @@ import msgspec
 from aiohttp import web
 from reactivex import Observable
 
-from rxllm.server.answering import collect, first_frame, send_whole
+from rxllm.server.answering import collect, first_frame, send_json
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.failures import decoded, invalid, read_body, refusal
 from rxllm.server.messages import (
     Complete,
-    Failed,
     Generated,
     Options,
+    StreamFailed,
     StreamQuery,
     StreamRequest,
 )
 from rxllm.web.encoding import encode_each, to_json
 from rxllm.web.failures import InvalidMessageError, StreamNotFoundError, status_of_message
 from rxllm.web.sending import NDJSON, send_frames
-from rxllm.web.stream_store import Begun, Frame
+from rxllm.web.stream_store import Frame, StreamHandle
 
 __all__ = ["routes"]
 
@@ -85,7 +85,7 @@ async def post_ndjson(request: web.Request) -> web.StreamResponse:
             headers={"X-Stream-Id": stream_id},
             heartbeat=None,
             max_stall=request.app[LIMITS].reader_stall,
-            on_end=lambda delivery: begun.abandon() if delivery.left else None,
+            on_end=lambda delivery: begun.cancel_if_unread() if delivery.left else None,
         )
 
 
@@ -103,7 +103,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
             finish_reason=result.finish_reason,
             usage=result.usage,
         )
-        return await send_whole(request, answer)
+        return await send_json(request, answer)
 
 
 routes: list[web.RouteDef] = [
@@ -138,7 +138,7 @@ async def _begin(
     *,
     grace: float | None = None,
     key: str | None = None,
-) -> tuple[str, Begun]:
+) -> tuple[str, StreamHandle]:
     stream_id = uuid4().hex if stream_id is None else _checked_id(stream_id)
     catalogue = request.app[MODELS]
     stream = catalogue.ask(prompt, options, stream_id=stream_id)
@@ -149,11 +149,11 @@ async def _begin(
 
 
 async def _refused(
-    request: web.Request, begun: Begun, *, comes_back: bool = False
+    request: web.Request, begun: StreamHandle, *, comes_back: bool = False
 ) -> web.Response | None:
     """What to answer if the stream fails before it has said anything."""
     first = await first_frame(request, begun, comes_back=comes_back)
-    if first is None or not isinstance(first.message, Failed):
+    if first is None or not isinstance(first.message, StreamFailed):
         return None
     return refusal(first.message, status_of_message(first.message))
 

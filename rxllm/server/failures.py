@@ -20,7 +20,7 @@ from rxllm.web.failures import (
     failure_message,
     status_of,
 )
-from rxllm.web.stream_messages import Failed
+from rxllm.web.stream_messages import StreamFailed
 
 __all__ = [
     "decoded",
@@ -38,17 +38,17 @@ _RETRY_AFTER: Final = {429: 1.0, 503: 5.0}
 
 
 def refuse(error: BaseException, stream_id: str | None = None) -> web.Response:
-    """The answer to a request that fails before its first byte: a status, and `Failed` as JSON."""
+    """The answer to a request that fails before its first byte: a status, and a message."""
     return refusal(failure_message(error, stream_id), status_of(error))
 
 
-def refusal(message: Failed, status: int) -> web.Response:
+def refusal(message: StreamFailed, status: int) -> web.Response:
     """`message` with a status; with 429 and 503 goes a `Retry-After`, in whole seconds: that of
     the provider where it gave one."""
     return json_response(message, status, retry_headers(message, status))
 
 
-def retry_headers(message: Failed, status: int) -> dict[str, str]:
+def retry_headers(message: StreamFailed, status: int) -> dict[str, str]:
     """`Retry-After`, where it makes sense."""
     wait = message.retry_after or _RETRY_AFTER.get(status)
     if wait is None or not math.isfinite(wait):

@@ -25,14 +25,13 @@ from rxllm.server.http_messages import (
     StreamQuery,
     StreamRequest,
 )
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk, StreamSummary
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
 
 __all__ = [
     "ChatMessage",
     "ClientMessage",
     "Complete",
     "Connected",
-    "Failed",
     "Generated",
     "Health",
     "Join",
@@ -53,6 +52,7 @@ __all__ = [
     "Start",
     "Stop",
     "StreamChunk",
+    "StreamFailed",
     "StreamList",
     "StreamQuery",
     "StreamRequest",
@@ -247,7 +247,7 @@ ServerMessage: TypeAlias = (
     | Models
     | StreamChunk
     | Complete
-    | Failed
+    | StreamFailed
     | StreamState
     | Pong
     | ChatMessage

@@ -13,12 +13,12 @@ from rxllm.chunks import Chunk
 from rxllm.server.messages import (
     ClientMessage,
     Complete,
-    Failed,
     Generated,
     Health,
     Models,
     ServerMessage,
     StreamChunk,
+    StreamFailed,
     StreamList,
     StreamQuery,
     StreamRequest,
@@ -38,7 +38,7 @@ __all__ = ["json_schema", "openapi", "routes"]
 _UNIONS: Final[dict[str, Any]] = {
     "ClientMessage": ClientMessage,
     "ServerMessage": ServerMessage,
-    "StreamMessage": StreamChunk | Complete | Failed,
+    "StreamMessage": StreamChunk | Complete | StreamFailed,
     "AnyChunk": Chunk,
 }
 _OTHERS: Final = (
@@ -238,7 +238,7 @@ def _act(summary: str) -> dict[str, Any]:
 def _operation(
     summary: str, success: dict[str, Any], *, failure: dict[str, Any] | None = None, **more: Any
 ) -> dict[str, Any]:
-    failure = failure or _answer("What is wrong: see `code` and `field`.", "Failed")
+    failure = failure or _answer("What is wrong: see `code` and `field`.", "StreamFailed")
     return {"summary": summary, "responses": {"200": success, "default": failure}, **more}
 
 

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from rxllm.sinks._ndjson import ndjson
     from rxllm.sinks._sse import sse
     from rxllm.sinks._websocket import websocket
-    from rxllm.web.answering import Delivered
+    from rxllm.web.answering import DeliveryReport
 
 __all__ = [
     "CallbackStream",
-    "Delivered",
+    "DeliveryReport",
     "Result",
     "Status",
     "Streams",
@@ -47,7 +47,12 @@ __all__ = [
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
-        {"Delivered": "_websocket", "ndjson": "_ndjson", "sse": "_sse", "websocket": "_websocket"},
+        {
+            "DeliveryReport": "_websocket",
+            "ndjson": "_ndjson",
+            "sse": "_sse",
+            "websocket": "_websocket",
+        },
     )
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.web.answering import Form, OnEnd, answer
+from rxllm.web.answering import OnEnd, WireFormat, answer
 from rxllm.web.encoding import text_line
 from rxllm.web.sending import NDJSON
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-_FORM: Final = Form("ndjson", NDJSON, text_line, b"\n", with_text=True)
+_WIRE_FORMAT: Final = WireFormat("ndjson", NDJSON, text_line, b"\n", with_text=True)
 
 
 def ndjson(
@@ -47,7 +47,7 @@ def ndjson(
         ValueError: a number is out of range, or `stream_id` can't be the value of a header.
     """
     return answer(
-        _FORM,
+        _WIRE_FORMAT,
         request,
         stream,
         stream_id=stream_id,

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.web.answering import Form, OnEnd, answer
+from rxllm.web.answering import OnEnd, WireFormat, answer
 from rxllm.web.encoding import sse_event
 from rxllm.web.sending import EVENT_STREAM, PING
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-_FORM: Final = Form("sse", EVENT_STREAM, sse_event, PING, with_text=False)
+_WIRE_FORMAT: Final = WireFormat("sse", EVENT_STREAM, sse_event, PING, with_text=False)
 
 
 def sse(
@@ -69,14 +69,14 @@ def sse(
         headers: more headers, besides `Content-Type`, `Cache-Control: no-store` and
             `X-Accel-Buffering: no`, which they may replace.
         max_stall: seconds, above 0, that a slow client may leave more than that waiting.
-        on_end: called with a `Delivered` at the end, unless the handler is cancelled.
+        on_end: called with a `DeliveryReport` at the end, unless the handler is cancelled.
 
     Raises:
         TypeError: `stream` is no stream, or `request` no request of aiohttp.
         ValueError: a number is out of range, or `stream_id` can't be the value of a header.
     """
     return answer(
-        _FORM,
+        _WIRE_FORMAT,
         request,
         stream,
         stream_id=stream_id,

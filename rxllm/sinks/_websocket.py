@@ -9,9 +9,9 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.consumer import check_stream
-from rxllm.web.answering import Delivered, OnEnd, check_position, report
+from rxllm.web.answering import DeliveryReport, OnEnd, check_position, report
 from rxllm.web.encoding import EventEncoder, encoded, plain_message
-from rxllm.web.response_writer import Delivery, check_times
+from rxllm.web.response_writer import ResponseWriter, check_times
 from rxllm.web.sending import websocket_writer
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def websocket(
     first_position: int = 1,
     max_stall: float = 300.0,
     on_end: OnEnd | None = None,
-) -> Coroutine[Any, Any, Delivered]:
+) -> Coroutine[Any, Any, DeliveryReport]:
     """Send a stream over a WebSocket, a text message for each chunk.
 
     The messages are those of `sse`, `complete` or `error` last; any number of streams may be under
@@ -71,11 +71,11 @@ def websocket(
     check_position(first_position)
     check_times(None, max_stall)
 
-    async def send() -> Delivered:
+    async def send() -> DeliveryReport:
         encoder = EventEncoder(stream_id, plain_message, first_position=first_position)
         request = socket._req  # noqa: SLF001 - the one way from a socket to its transport
         transport = None if request is None or socket.closed else request.transport
-        delivery = Delivery(transport, websocket_writer(socket), max_stall=max_stall)
+        delivery = ResponseWriter(transport, websocket_writer(socket), max_stall=max_stall)
         await delivery.run(encoded(stream, encoder))
         return report(encoder, delivery, on_end)
 

@@ -16,16 +16,16 @@ from rxllm.consumer import check_stream
 from rxllm.errors import RxLLMError
 from rxllm.result import Result
 from rxllm.web.encoding import EventEncoder, Frame, encoded
-from rxllm.web.response_writer import Delivery, check_times
+from rxllm.web.response_writer import ResponseWriter, check_times
 from rxllm.web.sending import send_frames
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["Delivered", "Form", "OnEnd", "answer", "check_position", "report"]
+__all__ = ["DeliveryReport", "OnEnd", "WireFormat", "answer", "check_position", "report"]
 
 
-class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a stream that was sent to a client.
 
     Attributes:
@@ -41,17 +41,17 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     left: bool = False
 
 
-OnEnd: TypeAlias = Callable[[Delivered], object]
+OnEnd: TypeAlias = Callable[[DeliveryReport], object]
 
 
-def report(encoder: EventEncoder, delivery: Delivery, on_end: OnEnd | None) -> Delivered:
+def report(encoder: EventEncoder, delivery: ResponseWriter, on_end: OnEnd | None) -> DeliveryReport:
     """Tell the program what became of the stream, and return it.
 
     The client has been told of an error of rxllm's. What is none of these is a mistake in the
     program, and goes to the loop's exception handler if nobody else asks.
     """
     error = encoder.error or delivery.error
-    delivered = Delivered(result=encoder.result(), error=error, left=delivery.left)
+    delivered = DeliveryReport(result=encoder.result(), error=error, left=delivery.left)
     if on_end is not None:
         on_end(delivered)
     elif error is not None and not isinstance(error, RxLLMError):
@@ -61,7 +61,7 @@ def report(encoder: EventEncoder, delivery: Delivery, on_end: OnEnd | None) -> D
     return delivered
 
 
-class Form(NamedTuple):
+class WireFormat(NamedTuple):
     """How a stream goes out over HTTP."""
 
     sink: str
@@ -72,7 +72,7 @@ class Form(NamedTuple):
 
 
 def answer(
-    form: Form,
+    form: WireFormat,
     request: web.Request,
     stream: Observable[Chunk],
     *,

@@ -18,7 +18,7 @@ from rxllm.result import Recorder, Result
 from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, report_failure
 from rxllm.web.failures import failure_message
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 
 __all__ = [
     "EventEncoder",
@@ -133,7 +133,7 @@ class EventEncoder:
         """What came; with the finish reason `"cancelled"` if it came to no end."""
         return self._record.result(cancelled=not self._has_ended)
 
-    def _made(self, kind: str, message: Complete | Failed) -> bytes:
+    def _made(self, kind: str, message: Complete | StreamFailed) -> bytes:
         data = to_json(message)
         self.position += 1
         return self._frame(kind, self.position, data)

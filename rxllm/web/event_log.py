@@ -27,7 +27,7 @@ from rxllm.restart import survives_restart
 from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of
 from rxllm.web.event_reader import Reader
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
 
 __all__ = ["EventLog"]
@@ -102,7 +102,7 @@ class EventLog:
             self.valve.close()
         self._tell()
 
-    def end(self, message: Complete | Failed) -> None:
+    def end(self, message: Complete | StreamFailed) -> None:
         """The stream has ended; the message gets its position."""
         self.position += 1
         message.position = self.position

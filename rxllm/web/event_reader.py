@@ -69,7 +69,7 @@ class Reader:
         """Begin to count the time in which it takes nothing, if something waits for it."""
         if self._timer is None and not self._left and not self._valve.is_open:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._log.stall, self._put_out)
+            self._timer = loop.call_later(self._log.stall, self._evict)
 
     def leave(self) -> None:
         """Get nothing any more."""
@@ -128,7 +128,7 @@ class Reader:
         except Exception as failure:
             self._report(failure)
 
-    def _put_out(self) -> None:
+    def _evict(self) -> None:
         self._timer = None
         behind = self._log.position - self.cursor
         self._end(

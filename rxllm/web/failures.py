@@ -7,7 +7,7 @@ from typing import Final
 
 from rxllm import errors
 from rxllm.errors import RxLLMError, classify_error
-from rxllm.web.stream_messages import Failed
+from rxllm.web.stream_messages import StreamFailed
 
 __all__ = [
     "DrainingError",
@@ -84,10 +84,10 @@ def status_of(error: BaseException) -> int:
     return 500
 
 
-def status_of_message(message: Failed) -> int:
+def status_of_message(message: StreamFailed) -> int:
     """The HTTP status for an error that comes as a message.
 
-    >>> status_of_message(Failed(code="rate_limit", message="slow down"))
+    >>> status_of_message(StreamFailed(code="rate_limit", message="slow down"))
     429
     """
     return _STATUS_OF_CODE.get(message.code, 500)
@@ -125,7 +125,7 @@ def failure_message(
     *,
     position: int | None = None,
     partial: str = "",
-) -> Failed:
+) -> StreamFailed:
     """What a client is told of an error.
 
     Messages of foreign exceptions are never sent: they may hold anything.
@@ -140,7 +140,7 @@ def failure_message(
     """
     is_ours = isinstance(error, RxLLMError)
     may_pass = classify_error(error) == "retry" or isinstance(error, _MAY_PASS)
-    return Failed(
+    return StreamFailed(
         id=stream_id,
         code=code_of(error),
         message=str(error) if is_ours else "something went wrong inside of the server",

@@ -12,7 +12,7 @@ from rxllm.errors import StreamStateError
 from rxllm.web.failures import DrainingError, StreamNotFoundError
 from rxllm.web.running_stream import RunningStream, StoreLimits
 from rxllm.web.stream_messages import StreamSummary
-from rxllm.web.stream_store import Begun, Frame
+from rxllm.web.stream_store import Frame, StreamHandle
 
 __all__ = ["MemoryStreams"]
 
@@ -46,7 +46,7 @@ class MemoryStreams:
         model: str | None = None,
         grace: float | None = None,
         key: str | None = None,
-    ) -> Begun:
+    ) -> StreamHandle:
         """As `StreamStore.begin`."""
         known = self._streams.get(stream_id)
         if known is not None and key is not None and known.key == key:

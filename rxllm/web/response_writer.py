@@ -12,16 +12,16 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.errors import LaggedBehindError
 from rxllm.valve import StreamScheduler, Valve, report_failure
 from rxllm.web.connection import connection_of
-from rxllm.web.start import begin
+from rxllm.web.start import start_eagerly
 
-__all__ = ["Delivery", "check_times"]
+__all__ = ["ResponseWriter", "check_times"]
 
 _HIGH_WATER: Final = 64 * 1024  # bytes gathered in one turn, after which a source has to wait
 _MAX_BACKLOG: Final = 4 * 1024 * 1024
 _APART: Final = 0.001  # s; frames that come this far apart have nothing to be gathered with
 
 
-class Delivery:
+class ResponseWriter:
     """Frames on their way to one client. Made in a running event loop; `run` it once.
 
     A frame that comes alone is written at once. Those that follow closely are gathered, and written
@@ -65,7 +65,7 @@ class Delivery:
         self._writing: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._written_at = self._loop.time()
-        self._beats: asyncio.TimerHandle | None = None
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._stalls: asyncio.TimerHandle | None = None
 
     async def run(self, frames: Observable[bytes]) -> None:
@@ -79,7 +79,7 @@ class Delivery:
             with self._connection.watch(self._look):
                 self._look()
                 if not self.left:
-                    self._plan_beat()
+                    self._plan_heartbeat()
                     self._subscription.disposable = frames.subscribe(
                         self._on_next, self._on_error, self._on_completed, scheduler=scheduler
                     )
@@ -131,7 +131,7 @@ class Delivery:
     def _begin_write(self, frames: list[bytes], now: float) -> None:
         self._written_at = now
         try:
-            self._writing = begin(self._write(frames))
+            self._writing = start_eagerly(self._write(frames))
         except Exception as error:
             self._fail(error)
             return
@@ -205,8 +205,8 @@ class Delivery:
 
     def _stop(self) -> None:
         self._end_stall()
-        if self._beats is not None:
-            self._beats.cancel()
+        if self._heartbeat_timer is not None:
+            self._heartbeat_timer.cancel()
         try:
             self._subscription.dispose()
         except Exception as error:  # it must not keep others from being cleaned up
@@ -219,12 +219,12 @@ class Delivery:
             self._stalls.cancel()
             self._stalls = None
 
-    def _plan_beat(self) -> None:
+    def _plan_heartbeat(self) -> None:
         if self._heartbeat is not None:
             due = self._written_at + self._heartbeat
-            self._beats = self._loop.call_at(due, self._beat, self._heartbeat)
+            self._heartbeat_timer = self._loop.call_at(due, self._send_heartbeat, self._heartbeat)
 
-    def _beat(self, heartbeat: float) -> None:
+    def _send_heartbeat(self, heartbeat: float) -> None:
         if self._ended or self.left:
             return
         now = self._loop.time()
@@ -232,7 +232,7 @@ class Delivery:
             if self._connection.is_writable and not self._gathered:
                 self._gather(self._ping)
             self._written_at = now
-        self._plan_beat()
+        self._plan_heartbeat()
 
 
 def check_times(heartbeat: float | None, max_stall: float) -> None:

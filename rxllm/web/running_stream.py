@@ -17,7 +17,13 @@ from rxllm.valve import StreamScheduler, report_failure
 from rxllm.web.encoding import to_json
 from rxllm.web.event_log import EventLog
 from rxllm.web.failures import failure_message
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk, StreamStatus, StreamSummary
+from rxllm.web.stream_messages import (
+    Complete,
+    StreamChunk,
+    StreamFailed,
+    StreamStatus,
+    StreamSummary,
+)
 from rxllm.web.stream_store import Frame
 
 __all__ = ["RunningStream", "StoreLimits"]
@@ -92,7 +98,7 @@ class RunningStream:
         self.tracked = registry[self.log.id]
 
     async def first(self) -> Frame:
-        """As `Begun.first`."""
+        """As `StreamHandle.first`."""
         position = 0
         while True:
             await self.log.begun.wait()
@@ -105,7 +111,7 @@ class RunningStream:
             position = frame.position
 
     async def read(self, after: int = 0) -> Observable[Frame]:
-        """As `Begun.read`."""
+        """As `StreamHandle.read`."""
         return self.log.read(after)
 
     @property
@@ -133,8 +139,8 @@ class RunningStream:
         if self.log.ending is None:
             self.tracked.cancel()
 
-    def abandon(self) -> None:
-        """As `Begun.abandon`."""
+    def cancel_if_unread(self) -> None:
+        """As `StreamHandle.cancel_if_unread`."""
         if not self.log.readers:
             self.cancel()
 
@@ -202,7 +208,7 @@ class RunningStream:
             )
         )
 
-    def _end(self, message: Complete | Failed) -> None:
+    def _end(self, message: Complete | StreamFailed) -> None:
         if self.log.ending is not None:
             return
         self.log.end(message)
@@ -230,7 +236,7 @@ class RunningStream:
 
 
 def _outcome(ending: Frame) -> StreamStatus:
-    if isinstance(ending.message, Failed):
+    if isinstance(ending.message, StreamFailed):
         return "failed"
     is_cancelled = isinstance(ending.message, Complete) and (
         ending.message.finish_reason == "cancelled"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reactivex import Observable
 
-from rxllm.web.response_writer import Delivery, check_times
+from rxllm.web.response_writer import ResponseWriter, check_times
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -43,7 +43,7 @@ async def send_frames(
     heartbeat: float | None = 15.0,
     ping: bytes = PING,
     max_stall: float = 300.0,
-    on_end: Callable[[Delivery], object] | None = None,
+    on_end: Callable[[ResponseWriter], object] | None = None,
 ) -> web.StreamResponse:
     """Answer `request` with `frames`, as they come.
 
@@ -84,7 +84,7 @@ async def send_frames(
         await response.prepare(request)
     if request.method == "HEAD":
         return response
-    delivery = Delivery(
+    delivery = ResponseWriter(
         request.transport, write, heartbeat=heartbeat, ping=ping, max_stall=max_stall
     )
     await delivery.run(frames)
@@ -98,7 +98,7 @@ async def send_frames(
 def websocket_writer(
     socket: web.WebSocketResponse,
 ) -> Callable[[list[bytes]], Coroutine[Any, Any, None]]:
-    """What a `Delivery` writes to a WebSocket with: each frame is a text message."""
+    """What a `ResponseWriter` writes to a WebSocket with: each frame is a text message."""
     from aiohttp import WSMsgType
 
     async def write(frames: list[bytes]) -> None:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ["begin"]
+__all__ = ["start_eagerly"]
 
 
-def begin(coroutine: Coroutine[Any, Any, object]) -> asyncio.Task[None] | None:
+def start_eagerly(coroutine: Coroutine[Any, Any, object]) -> asyncio.Task[None] | None:
     """Run `coroutine` now, as far as it goes without waiting; the rest is the task returned.
 
     Writing to a client waits only while that is slow. For the other times, a task for each write,

@@ -8,7 +8,7 @@ import msgspec
 
 from rxllm.chunks import Chunk, FinishReason, Usage
 
-__all__ = ["Complete", "Failed", "StreamChunk", "StreamStatus", "StreamSummary"]
+__all__ = ["Complete", "StreamChunk", "StreamFailed", "StreamStatus", "StreamSummary"]
 
 
 class _OfStream(msgspec.Struct, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
@@ -44,7 +44,7 @@ class Complete(_OfStream, tag="complete"):
     room: str | None = None
 
 
-class Failed(_OfStream, tag="error"):
+class StreamFailed(_OfStream, tag="error"):
     """Something went wrong: a stream (`id`), or a message of the client.
 
     `code` names the class of the error in lower case with underscores (`rate_limit`,

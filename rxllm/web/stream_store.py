@@ -14,12 +14,12 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.web.encoding import sse_event, to_json
 from rxllm.web.failures import StreamNotFoundError
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk, StreamSummary
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
 
-__all__ = ["Begun", "Frame", "StreamNotFoundError", "StreamStore"]
+__all__ = ["Frame", "StreamHandle", "StreamNotFoundError", "StreamStore"]
 
 
-_EVENTS: Final = {StreamChunk: "chunk", Complete: "complete", Failed: "error"}
+_EVENTS: Final = {StreamChunk: "chunk", Complete: "complete", StreamFailed: "error"}
 
 
 class Frame:
@@ -33,9 +33,9 @@ class Frame:
 
     __slots__ = ("_data", "_sse", "message", "position")
 
-    def __init__(self, position: int, message: StreamChunk | Complete | Failed) -> None:
+    def __init__(self, position: int, message: StreamChunk | Complete | StreamFailed) -> None:
         self.position: int = position
-        self.message: StreamChunk | Complete | Failed = message
+        self.message: StreamChunk | Complete | StreamFailed = message
         self._data: bytes | None = None
         self._sse: bytes | None = None
 
@@ -67,7 +67,7 @@ class Frame:
         return not isinstance(self.message, StreamChunk)
 
 
-class Begun(Protocol):
+class StreamHandle(Protocol):
     """A stream for whoever began it. It can be read even if the store has forgotten it since."""
 
     async def first(self) -> Frame:
@@ -82,7 +82,7 @@ class Begun(Protocol):
         """As `StreamStore.read`."""
         ...
 
-    def abandon(self) -> None:
+    def cancel_if_unread(self) -> None:
         """Who began it has gone, and will not come back: end it, unless others read it."""
         ...
 
@@ -101,7 +101,7 @@ class StreamStore(Protocol):
         model: str | None = None,
         grace: float | None = None,
         key: str | None = None,
-    ) -> Begun:
+    ) -> StreamHandle:
         """Subscribe to `stream` now, and keep what it says.
 
         Where a stream of this id is kept that was begun with the same `key`, and lives or has

@@ -17,10 +17,10 @@ from rxllm.chunks import Chunk, End, Start, Token, text_of
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import ModelInfo
 from rxllm.server import create_app
-from rxllm.server.messages import Complete, Failed, StreamChunk
+from rxllm.server.messages import Complete, StreamChunk, StreamFailed
 from rxllm.testing import no_leaks
 
-Message = StreamChunk | Complete | Failed
+Message = StreamChunk | Complete | StreamFailed
 decode = msgspec.json.Decoder(Message).decode
 
 STORY = "Once upon a time there was a robot who learned to paint"

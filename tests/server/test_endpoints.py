@@ -24,7 +24,7 @@ from rxllm.errors import (
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, READERS
-from rxllm.server.messages import Complete, Failed, Generated, StreamChunk
+from rxllm.server.messages import Complete, Generated, StreamChunk, StreamFailed
 from rxllm.settings import Settings
 from tests.server.serving import (
     STORY,
@@ -138,7 +138,7 @@ async def test_k1_what_is_wrong_is_400_and_says_the_field(
     ):
         message = decode(await response.read())
     assert response.status == 400
-    assert isinstance(message, Failed)
+    assert isinstance(message, StreamFailed)
     assert (message.code, message.field) == ("invalid_message", field)
     assert message.message
 
@@ -152,7 +152,7 @@ async def test_a_body_that_is_no_request_is_400(path: str, body: bytes) -> None:
     async with serving(scripted()) as client:
         async with client.post(path, data=body) as response:
             assert response.status == 400
-            assert isinstance(decode(await response.read()), Failed)
+            assert isinstance(decode(await response.read()), StreamFailed)
         assert (await client.post(path, json={"prompt": "Hi"})).status == 200
 
 
@@ -165,7 +165,7 @@ async def test_a_model_that_is_not_listed_is_404(method: str, path: str) -> None
             async with client.request(method, path, **options) as response:
                 message = decode(await response.read())
             assert response.status == 404
-            assert isinstance(message, Failed)
+            assert isinstance(message, StreamFailed)
             assert message.code == "model_not_found"
 
 
@@ -195,7 +195,7 @@ async def test_a_failure_before_the_first_byte_is_a_status(
     ):
         message = decode(await response.read())
     assert response.status == status
-    assert isinstance(message, Failed)
+    assert isinstance(message, StreamFailed)
     assert message.code == code
     assert response.headers.get("Retry-After") == wait
     assert "secret" not in message.message
@@ -241,7 +241,7 @@ async def test_a_failure_after_it_is_the_last_event_and_never_a_clean_end(
     last = [line for line in body.splitlines() if line][-1].removeprefix("data: ")
     message = decode(last)
     assert response.status == 200
-    assert isinstance(message, Failed)
+    assert isinstance(message, StreamFailed)
     assert (message.code, message.partial, message.retryable) == ("rate_limit", "Half", True)
     assert "complete" not in body
 
@@ -290,7 +290,7 @@ async def test_too_many_streams_are_429_with_retry_after() -> None:
         first = await client.get("/stream", params={"prompt": "Hi"})
         second = await client.get("/stream", params={"prompt": "Hi"})
         message = decode(await second.read())
-        assert isinstance(message, Failed)
+        assert isinstance(message, StreamFailed)
         assert (second.status, message.code, message.retryable) == (429, "pool_full", True)
         assert second.headers["Retry-After"]
         model.let()
@@ -314,14 +314,14 @@ async def test_k15_what_is_above_a_limit_is_413(
         client.post("/stream", json=fields) as response,
     ):
         message = decode(await response.read())
-    assert isinstance(message, Failed)
+    assert isinstance(message, StreamFailed)
     assert (response.status, message.code, message.field) == (413, "too_large", field)
 
 
 async def test_a_stream_that_is_longer_than_the_server_keeps_fails() -> None:
     async with serving(scripted(limits=Limits(stream_events=5))) as client:
         got = await all_events(await client.get("/stream", params={"prompt": "Hi"}))
-    assert isinstance(got[-1].message, Failed)
+    assert isinstance(got[-1].message, StreamFailed)
     assert got[-1].message.code == "stream"
     assert len(got) == 6
 
@@ -331,7 +331,7 @@ async def test_unknown_paths_and_methods_are_told_as_messages() -> None:
         for method, path, status in (("GET", "/nothing", 404), ("PUT", "/stream", 405)):
             async with client.request(method, path) as response:
                 assert response.status == status
-                assert isinstance(decode(await response.read()), Failed)
+                assert isinstance(decode(await response.read()), StreamFailed)
         assert "POST" in response.headers["Allow"]
 
 
@@ -427,7 +427,7 @@ async def test_the_form_of_an_error_does_not_depend_on_where_the_application_is(
     async with serving(outer) as client:
         for path in ("/api/v1/stream", "/api/v1/nothing"):
             async with client.get(path) as response:
-                assert isinstance(decode(await response.read()), Failed)
+                assert isinstance(decode(await response.read()), StreamFailed)
         for path in ("/api/v1/v1/nothing", "/api/v1/v1/models/none"):
             async with client.get(path) as response:
                 assert set(await response.json()) == {"error"}
@@ -510,7 +510,7 @@ async def test_a_stop_sequence_may_be_given_several_times_and_nothing_else() -> 
         assert said(await all_events(await client.get("/stream", params=query))) == "a b "
         async with client.get("/stream", params=[*query, ("seed", "1"), ("seed", "2")]) as response:
             message = decode(await response.read())
-    assert isinstance(message, Failed)
+    assert isinstance(message, StreamFailed)
     assert (response.status, message.field) == (400, "seed")
 
 

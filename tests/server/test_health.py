@@ -58,7 +58,7 @@ async def test_b6_a_server_that_drains_says_so_and_refuses() -> None:
         for path in ("/stream", "/api/stream", "/generate"):
             async with client.post(path, json={"prompt": "Hi"}) as response:
                 message = decode(await response.read())
-            assert isinstance(message, messages.Failed)
+            assert isinstance(message, messages.StreamFailed)
             assert (response.status, message.code) == (503, "draining")
             assert response.headers["Retry-After"]
         model.let()
@@ -93,7 +93,7 @@ async def test_without_prometheus_client_metrics_are_501(monkeypatch: pytest.Mon
     [
         *[messages.StreamChunk(id="s", position=1, timestamp=1.5, chunk=chunk) for chunk in CHUNKS],
         messages.Complete(id="s", tokens=1, seconds=0.5, finish_reason="stop", usage=Usage(1, 2)),
-        messages.Failed(code="rate_limit", message="slow down", retry_after=1.0),
+        messages.StreamFailed(code="rate_limit", message="slow down", retry_after=1.0),
         messages.Pong(),
         messages.Joined(room="r", name="n", participants=("n",)),
     ],
@@ -181,7 +181,7 @@ def test_all_that_a_store_needs_is_public_and_costs_no_aiohttp_until_it_is_asked
 import sys, rxllm.server
 assert "aiohttp" not in sys.modules
 found = {name: getattr(rxllm.server, name) for name in rxllm.server.__all__}
-assert {"StreamStore", "Begun", "Frame", "MemoryStreams", "Limits", "serve"} <= set(found)
+assert {"StreamStore", "StreamHandle", "Frame", "MemoryStreams", "Limits", "serve"} <= set(found)
 assert all(callable(each) for each in found.values()), found
 from rxllm.command_line import main
 main(["serve", "--limit", "nothing"])

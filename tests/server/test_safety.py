@@ -10,7 +10,7 @@ import pytest
 
 from rxllm.errors import BadRequestError
 from rxllm.server import Limits
-from rxllm.server.messages import Failed
+from rxllm.server.messages import StreamFailed
 from rxllm.server.safety import HEADERS
 from tests.server.serving import decode, port_of, scripted, serving
 
@@ -216,7 +216,7 @@ async def test_a_body_that_does_not_come_is_408() -> None:
         client.post("/stream", data=never()) as response,
     ):
         message = decode(await response.read())
-    assert isinstance(message, Failed)
+    assert isinstance(message, StreamFailed)
     assert (response.status, message.code) == (408, "request_timeout")
 
 

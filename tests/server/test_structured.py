@@ -15,7 +15,7 @@ import rxllm
 from rxllm.chunks import Chunk, End, Json, Progress, Start, Token, ToolCall
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
-from rxllm.server.messages import Complete, Failed, Generated, StreamChunk
+from rxllm.server.messages import Complete, Generated, StreamChunk, StreamFailed
 from tests.server.serving import all_events, decode, said, serving
 from tests.server.websocket_client import talking
 
@@ -117,6 +117,6 @@ async def test_a7_a_schema_in_a_query_is_refused_and_told_to_take_post() -> None
         client.get("/stream", params=asked) as response,
     ):
         refused = decode(await response.read())
-    assert isinstance(refused, Failed)
+    assert isinstance(refused, StreamFailed)
     assert (response.status, refused.field) == (400, "responseFormat")
     assert "takes POST /stream" in refused.message

@@ -111,7 +111,7 @@ async def test_what_is_no_chunk_is_an_error_that_no_retry_sees(sink: Sink) -> No
 def test_every_sink_is_in_the_export_list() -> None:
     assert sorted(sinks.__all__) == [
         "CallbackStream",
-        "Delivered",
+        "DeliveryReport",
         "Result",
         "Status",
         "Streams",

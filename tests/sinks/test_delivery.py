@@ -22,7 +22,7 @@ from reactivex.subject import Subject
 from rxllm import from_async, sinks
 from rxllm.chunks import Chunk, End, Token
 from rxllm.errors import LaggedBehindError
-from rxllm.sinks import Delivered
+from rxllm.sinks import DeliveryReport
 from rxllm.testing import no_leaks, run_virtual
 
 Sink = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
@@ -65,14 +65,14 @@ class Client(asyncio.Transport):
         self.aborted = False
         self._protocol: asyncio.BaseProtocol = Protocol()
         self.request = make_mocked_request("GET", "/", transport=self, writer=self)
-        self.ends: list[Delivered] = []
+        self.ends: list[DeliveryReport] = []
 
     async def answer(self, sink: Sink, stream: Observable[Chunk], **options: Any) -> None:
         async with asyncio.timeout(1000):  # virtual: a sink that never ends would send pings
             await sink(self.request, stream, on_end=self.ends.append, **options)
 
     @property
-    def end(self) -> Delivered:
+    def end(self) -> DeliveryReport:
         """What became of it."""
         (end,) = self.ends
         return end

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from rxllm import End, RxLLMError, Token, sinks
 from rxllm.testing import no_leaks
-from rxllm.web.stream_messages import Complete, Failed
+from rxllm.web.stream_messages import Complete, StreamFailed
 from tests.sinks.web import fetch, read_message, serving
 
 
@@ -41,7 +41,7 @@ async def test_k3_no_line_before_the_last_repeats_the_text(source: Any) -> None:
 async def test_a_failure_is_the_last_line(source: Any) -> None:
     _, lines = await _lines(source.stream(Token("so far"), RxLLMError("broken")))
     last = read_message(lines[-1])
-    assert isinstance(last, Failed)
+    assert isinstance(last, StreamFailed)
     assert (last.code, last.message, last.partial) == ("failed", "broken", "so far")
 
 

@@ -15,13 +15,13 @@ from reactivex.subject import Subject
 from rxllm import End, Notice, Start, Token, sinks
 from rxllm.chunks import Json, is_restart
 from rxllm.errors import LaggedBehindError, RateLimitError
-from rxllm.sinks import Delivered
+from rxllm.sinks import DeliveryReport
 from rxllm.testing import no_leaks
 from rxllm.valve import valve_of
 from rxllm.web.encoding import EventEncoder, encoded
-from rxllm.web.response_writer import Delivery
+from rxllm.web.response_writer import ResponseWriter
 from rxllm.web.sending import send_frames
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from tests.sinks.web import Endless, SilentReader, events_of, fetch, serving
 
 Sink = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
@@ -42,10 +42,10 @@ class Handler:
         self._sink, self._stream, self._options = sink, stream, options
         self.begun = asyncio.Event()
         self.returned = asyncio.Event()
-        self.ends: asyncio.Queue[Delivered] = asyncio.Queue()
+        self.ends: asyncio.Queue[DeliveryReport] = asyncio.Queue()
         self.task: asyncio.Task[Any] | None = None
 
-    def _end(self, delivered: Delivered) -> None:
+    def _end(self, delivered: DeliveryReport) -> None:
         self.ends.put_nowait(delivered)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
@@ -97,7 +97,7 @@ async def test_k1_a_failure_is_an_error_event_and_never_a_clean_end(source: Any)
     *chunks, last = events_of(body)
     assert [event.kind for event in chunks] == ["chunk", "chunk"]
     assert last.kind == "error"
-    assert last.message == Failed(
+    assert last.message == StreamFailed(
         code="rate_limit", message="slow down", id="s", retryable=True, partial="so far", position=3
     )
     delivered = handler.ends.get_nowait()
@@ -122,7 +122,7 @@ async def test_an_error_before_anything_was_said_is_an_event_too(source: Any) ->
     async with serving(Handler(sinks.sse, source.stream(RateLimitError("no")))) as url:
         (event,) = events_of((await fetch(url))[1])
     assert (event.kind, event.id) == ("error", 1)
-    assert isinstance(event.message, Failed)
+    assert isinstance(event.message, StreamFailed)
     assert event.message.partial is None
 
 
@@ -138,7 +138,7 @@ async def test_what_a_mistake_of_the_program_says_is_not_for_strangers(source: A
     async with serving(handler) as url:
         _, body = await fetch(url)
     last = events_of(body)[-1].message
-    assert isinstance(last, Failed)
+    assert isinstance(last, StreamFailed)
     assert last.code == "internal"
     assert "passwords" not in body
     assert told == [secret]
@@ -284,7 +284,7 @@ async def test_a_client_that_leaves_before_or_after_a_token_stops_the_model(
 
 
 async def test_nobody_is_asked_for_a_client_that_has_left_already(sink: Sink, source: Any) -> None:
-    ends: asyncio.Queue[Delivered] = asyncio.Queue()
+    ends: asyncio.Queue[DeliveryReport] = asyncio.Queue()
     asked = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -476,7 +476,7 @@ async def test_frames_that_were_encoded_once_go_to_any_number_of_clients(source:
 
 
 async def test_frames_that_fail_cut_the_connection(source: Any) -> None:
-    ends: list[Delivery] = []
+    ends: list[ResponseWriter] = []
     frames = reactivex.concat(
         reactivex.of(b"event: chunk\n\n"), reactivex.throw(LaggedBehindError("put out"))
     )

@@ -15,10 +15,10 @@ from rxllm import operators as ops
 from rxllm import sinks
 from rxllm.chunks import Chunk, Token
 from rxllm.models.scripted import ScriptedModel
-from rxllm.sinks import Delivered
+from rxllm.sinks import DeliveryReport
 from rxllm.stream import Stream
 from rxllm.testing import no_leaks
-from rxllm.web.stream_messages import Failed
+from rxllm.web.stream_messages import StreamFailed
 from tests.sinks.web import read_message, serving
 
 
@@ -57,7 +57,7 @@ def streams(at: str, delay: float) -> tuple[ScriptedModel, Stream[Chunk]]:
 @pytest.mark.parametrize("at", ["a", "c"])
 async def test_over_http(sink: Any, at: str, delay: float) -> None:
     model, stream = streams(at, delay)
-    ends: list[Delivered] = []
+    ends: list[DeliveryReport] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response: web.StreamResponse = await sink(request, stream, on_end=ends.append)
@@ -71,7 +71,7 @@ async def test_over_http(sink: Any, at: str, delay: float) -> None:
     ):
         body = await asyncio.wait_for(response.text(), 10)
     failed = read_message(body.rstrip().splitlines()[-1].removeprefix("data: "))
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, StreamFailed)
     assert (failed.code, failed.retryable) == ("internal", False)
     assert failed.partial == ("ab" if at == "c" else None)
     assert isinstance(ends[0].error, BugError)
@@ -81,7 +81,7 @@ async def test_over_http(sink: Any, at: str, delay: float) -> None:
 @pytest.mark.parametrize("at", ["a", "c"])
 async def test_over_a_websocket(at: str) -> None:
     model, stream = streams(at, 0.001)
-    ends: list[Delivered] = []
+    ends: list[DeliveryReport] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse()
@@ -97,6 +97,6 @@ async def test_over_a_websocket(at: str) -> None:
         session.ws_connect(url) as socket,
     ):
         messages = [read_message(message.data) async for message in socket]
-    assert isinstance(messages[-1], Failed)
+    assert isinstance(messages[-1], StreamFailed)
     assert isinstance(ends[0].error, BugError)
     assert (len(model.requests), model.active) == (1, 0)

@@ -15,9 +15,9 @@ from aiohttp import web
 from rxllm import End, RxLLMError, Token, sinks
 from rxllm.errors import LaggedBehindError
 from rxllm.models.scripted import ScriptedModel
-from rxllm.sinks import Delivered
+from rxllm.sinks import DeliveryReport
 from rxllm.testing import no_leaks
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from tests.sinks.web import Endless, Message, SilentReader, read_message, serving
 
 Talk = Callable[[web.WebSocketResponse], Any]
@@ -56,7 +56,7 @@ async def read(socket: aiohttp.ClientWebSocketResponse, count: int) -> list[Mess
 
 
 async def test_each_chunk_is_a_message_and_the_socket_stays_open(source: Any) -> None:
-    ends: list[Delivered] = []
+    ends: list[DeliveryReport] = []
 
     async def talk(socket: web.WebSocketResponse) -> None:
         stream = source.stream(Token("Once"), Token(" upon"), End("stop"))
@@ -84,7 +84,9 @@ async def test_an_error_is_the_last_message_of_its_stream(source: Any) -> None:
 
     async with no_leaks(), talking(talk) as url, connected(url) as socket:
         _, last = await read(socket, 2)
-    assert last == Failed(code="failed", message="broken", id="s", partial="so far", position=2)
+    assert last == StreamFailed(
+        code="failed", message="broken", id="s", partial="so far", position=2
+    )
 
 
 async def test_k5_many_streams_share_a_socket_and_are_told_apart() -> None:
@@ -109,7 +111,7 @@ async def test_k5_many_streams_share_a_socket_and_are_told_apart() -> None:
 async def test_k5_the_streams_of_a_client_end_with_it(
     source: Any, said: list[Any], way: str
 ) -> None:
-    ends: list[Delivered] = []
+    ends: list[DeliveryReport] = []
     ended = asyncio.Event()
 
     async def talk(socket: web.WebSocketResponse) -> None:
@@ -152,7 +154,7 @@ async def test_a_slow_client_holds_all_its_streams() -> None:
 
 async def test_a_stream_that_is_cancelled_while_its_client_is_slow_takes_no_other_with_it() -> None:
     endless = [Endless("x" * 10_000), Endless("y" * 10_000)]
-    tasks: list[asyncio.Future[Delivered]] = []
+    tasks: list[asyncio.Future[DeliveryReport]] = []
 
     async def talk(socket: web.WebSocketResponse) -> None:
         for n, each in enumerate(endless):
@@ -204,7 +206,7 @@ async def test_cancelling_stops_the_stream_and_leaves_the_socket_open(source: An
 
 
 async def test_to_a_closed_socket_nothing_is_sent_and_no_model_is_asked(source: Any) -> None:
-    ends: list[Delivered] = []
+    ends: list[DeliveryReport] = []
 
     async def talk(socket: web.WebSocketResponse) -> None:
         await socket.close()

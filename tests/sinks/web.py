@@ -15,10 +15,10 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxllm.chunks import Chunk, Token
 from rxllm.valve import valve_of
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Message: TypeAlias = StreamChunk | Complete | Failed
+Message: TypeAlias = StreamChunk | Complete | StreamFailed
 
 read_message = msgspec.json.Decoder(Message).decode
 

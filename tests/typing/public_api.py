@@ -331,12 +331,12 @@ async def callbacks(stream: Stream[Chunk]) -> None:
 
 
 async def sinks_for_the_web(request: web.Request, stream: Stream[Chunk]) -> web.StreamResponse:
-    def on_end(delivered: sinks.Delivered) -> None:
+    def on_end(delivered: sinks.DeliveryReport) -> None:
         assert_type(delivered.result, rxllm.Result)
 
     assert_type(await sinks.ndjson(request, stream, on_end=on_end), web.StreamResponse)
     delivered = await sinks.websocket(web.WebSocketResponse(), stream, "mine")
-    assert_type(delivered, sinks.Delivered)
+    assert_type(delivered, sinks.DeliveryReport)
     return await sinks.sse(request, stream, heartbeat=None, on_end=on_end)
 
 
@@ -361,7 +361,7 @@ async def a_server_of_ones_own(registry: ops.StreamRegistry) -> None:
             return await super().read(stream_id, after)
 
     store: server.StreamStore = Store(registry, server.Limits(grace=60))
-    begun: server.Begun = await store.begin(rxllm.model("tiny").stream("Hi"), "mine")
+    begun: server.StreamHandle = await store.begin(rxllm.model("tiny").stream("Hi"), "mine")
     assert_type(await begun.first(), server.Frame)
     app = server.create_app(["tiny"], limits=server.Limits(), store=Store)
     assert_type(app, web.Application)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from rxllm.testing import no_leaks
-from rxllm.web.start import begin
+from rxllm.web.start import start_eagerly
 
 
 async def test_what_need_not_wait_is_done_at_once_and_without_a_task() -> None:
@@ -16,7 +16,7 @@ async def test_what_need_not_wait_is_done_at_once_and_without_a_task() -> None:
     async def work() -> None:
         done.append(1)
 
-    assert begin(work()) is None
+    assert start_eagerly(work()) is None
     assert done == [1]
 
 
@@ -31,7 +31,7 @@ async def test_what_waits_goes_on_in_a_task() -> None:
         seen.append(await second)
 
     async with no_leaks():
-        rest = begin(work())
+        rest = start_eagerly(work())
         assert rest is not None
         first.set_result("a")
         second.set_result("b")
@@ -49,8 +49,8 @@ async def test_errors_are_raised_where_they_come() -> None:
         await failing
 
     with pytest.raises(ConnectionResetError):
-        begin(at_once())
-    rest = begin(later())
+        start_eagerly(at_once())
+    rest = start_eagerly(later())
     assert rest is not None
     failing.set_exception(BrokenPipeError())
     with pytest.raises(BrokenPipeError):
@@ -67,7 +67,7 @@ async def test_cancelling_one_that_waits_harms_no_other_that_waits_for_the_same(
         finally:
             left.append("clean")
 
-    rest = begin(work())
+    rest = start_eagerly(work())
     assert rest is not None
     await asyncio.sleep(0)
     rest.cancel()

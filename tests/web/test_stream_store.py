@@ -30,7 +30,7 @@ from rxllm.chunks import (
 from rxllm.errors import LaggedBehindError, RateLimitError, StreamStateError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server.limits import Limits
-from rxllm.server.messages import Complete, Failed, StreamChunk
+from rxllm.server.messages import Complete, StreamChunk, StreamFailed
 from rxllm.testing import no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve
 from rxllm.web.event_log import EventLog
@@ -466,7 +466,7 @@ def test_a_stream_that_says_more_than_is_kept_fails() -> None:
             got: list[Frame] = []
             (await begun.read()).subscribe(got.append, scheduler=scheduler())
             await asyncio.sleep(20)
-            assert isinstance(got[-1].message, Failed)
+            assert isinstance(got[-1].message, StreamFailed)
             assert "5 characters" in got[-1].message.message
             await store.close()
 

@@ -164,7 +164,7 @@ class EngineRunner:
                 self._open(engine, job)
             except Exception as error:
                 message = f"the model {self._name} can't read the prompt: {error}"
-                job.outbox.put(job, Failed(_as(ModelError, error, message)))
+                job.outbox.put(job, Failed(_wrap_error(ModelError, error, message)))
             self._opening = None
 
     def _loaded(self) -> Engine[Any] | None:
@@ -173,7 +173,7 @@ class EngineRunner:
             self._engine = self._load()
         except Exception as error:
             message = f"the model {self._name} can't be loaded: {error}"
-            failure = Failed(_as(ModelLoadError, error, message))
+            failure = Failed(_wrap_error(ModelLoadError, error, message))
             with self._changed:
                 failed, self._waiting = self._waiting, deque()
             for job in failed:
@@ -202,7 +202,7 @@ class EngineRunner:
         for job, sampled in zip(batch, results, strict=True):
             if isinstance(sampled, Exception):
                 message = f"the engine of the model {self._name} failed: {sampled}"
-                self._release(job, Failed(_as(ModelError, sampled, message)))
+                self._release(job, Failed(_wrap_error(ModelError, sampled, message)))
             elif sampled is not None and (finished := job.add(sampled)) is not None:
                 self._release(job, finished)
 
@@ -217,7 +217,7 @@ class EngineRunner:
     def _give_up(self, error: BaseException) -> None:
         """Fail every stream, and begin anew with the next one: this engine can't be trusted."""
         message = f"the engine of the model {self._name} broke down: {error!r}"
-        failure = Failed(_as(ModelError, error, message))
+        failure = Failed(_wrap_error(ModelError, error, message))
         with self._changed:
             failed = self._all_jobs()
             self._live, self._opening, self._waiting = [], None, deque()
@@ -231,7 +231,7 @@ class EngineRunner:
             engine.unload()
 
 
-def _as(kind: type[ModelError], error: BaseException, message: str) -> RxLLMError:
+def _wrap_error(kind: type[ModelError], error: BaseException, message: str) -> RxLLMError:
     """`error` itself if it is one of ours, else one of `kind` behind which it stands."""
     if isinstance(error, RxLLMError):
         return error

@@ -83,7 +83,7 @@ class Connection:
             return await content.read(READ_BUFFER)
         except aiohttp.ClientError as error:
             failure = _failure(error, self._host)
-        raise failure  # out here, as in `_told`
+        raise failure  # out here, as in `_map_errors`
 
     async def read_error(self) -> bytes:
         """The beginning of a body that tells of an error: what comes of it within 5 s."""
@@ -145,7 +145,7 @@ async def connect(
         allow_redirects=False,
         proxy=_proxy(url, pool.proxies),
     )
-    response = await _told(posting, host)
+    response = await _map_errors(posting, host)
     try:
         yield Connection(response, host)
     finally:
@@ -212,7 +212,7 @@ async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Sessions
             await session.close()
 
 
-async def _told(awaitable: Awaitable[_T], host: str) -> _T:
+async def _map_errors(awaitable: Awaitable[_T], host: str) -> _T:
     """What `awaitable` gives; a failure of the connection is one of our errors."""
     failure: RxLLMError
     try:

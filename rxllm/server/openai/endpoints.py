@@ -12,10 +12,10 @@ from aiohttp import web
 
 from rxllm.errors import BadRequestError
 from rxllm.requests import ModelInfo, Request
-from rxllm.server.answering import collect, first_frame, send_whole
+from rxllm.server.answering import collect, first_frame, send_json
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.failures import decoded, json_response, read_body, retry_headers
-from rxllm.server.messages import Failed, Options
+from rxllm.server.messages import Options, StreamFailed
 from rxllm.server.openai.messages import CompletionRequest
 from rxllm.web.encoding import encode_each
 from rxllm.web.failures import RefusedError, status_of_message
@@ -51,7 +51,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
         result = await collect(request, catalogue.ask(asked, options, progress=False))
         if result.finish_reason == "cancelled":
             raise RefusedError("cancelled", "the stream was cancelled", 409)
-        return await send_whole(request, completion(result, f"chatcmpl-{uuid4().hex}", name))
+        return await send_json(request, completion(result, f"chatcmpl-{uuid4().hex}", name))
 
 
 async def _stream(
@@ -61,7 +61,7 @@ async def _stream(
     stream = request.app[MODELS].ask(asked, options, stream_id=stream_id, progress=False)
     begun = await request.app[STREAMS].begin(stream, stream_id, model=name, grace=0.0)
     first = await first_frame(request, begun)
-    if first is not None and isinstance(first.message, Failed):
+    if first is not None and isinstance(first.message, StreamFailed):
         return openai_error(first.message, status_of_message(first.message))
     frames = await begun.read()
     events = Events(stream_id, name, with_usage)
@@ -70,7 +70,7 @@ async def _stream(
         encode_each(frames, events.of),
         headers={"X-Stream-Id": stream_id},
         max_stall=request.app[LIMITS].reader_stall,
-        on_end=lambda delivery: begun.abandon() if delivery.left else None,
+        on_end=lambda delivery: begun.cancel_if_unread() if delivery.left else None,
     )
 
 
@@ -95,7 +95,7 @@ routes: list[web.RouteDef] = [
 ]
 
 
-def openai_error(message: Failed, status: int) -> web.Response:
+def openai_error(message: StreamFailed, status: int) -> web.Response:
     """An error in OpenAI's form, which the SDK makes an exception of by its status.
 
     The SDK would ask again after any 409, 5xx and more: it is told whether that may help.

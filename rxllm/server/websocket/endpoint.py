@@ -21,7 +21,7 @@ from rxllm.server.websocket.rate import Rate
 from rxllm.server.websocket.session import Session
 from rxllm.web.connection import connection_of
 from rxllm.web.failures import InvalidMessageError, RefusedError
-from rxllm.web.response_writer import Delivery
+from rxllm.web.response_writer import ResponseWriter
 from rxllm.web.sending import websocket_writer
 
 __all__ = ["CONNECTIONS", "Connections", "add_websocket", "websocket"]
@@ -136,7 +136,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         await socket.prepare(request)
         session = Session(request.app[MODELS], connections.rooms)
         outbox = session.outbox
-        delivery = Delivery(
+        delivery = ResponseWriter(
             request.transport, websocket_writer(socket), max_stall=limits.reader_stall
         )
         sending = asyncio.create_task(delivery.run(outbox.frames), name="rxllm websocket")

@@ -18,9 +18,9 @@ __all__ = ["Outbox"]
 class Outbox:
     """All that one client is sent, in the order in which it is written here.
 
-    A `Delivery` subscribes to `frames`, gathers what comes closely together, and gives up a client
-    that takes nothing. Streams are subscribed to with `scheduler`, whose valve is closed while the
-    client is slow; what else is written waits for it, up to the bound of the delivery.
+    A `ResponseWriter` subscribes to `frames`, gathers what comes closely together, and gives up a
+    client that takes nothing. Streams are subscribed to with `scheduler`, whose valve is closed
+    while the client is slow; what else is written waits for it, up to the bound of the delivery.
 
     Args:
         on_closed: called once when nothing can be sent any more.

@@ -30,7 +30,7 @@ from rxllm.web.openai_chat.types import (
     OpenAIErrorBody,
     OpenAIUsage,
 )
-from rxllm.web.stream_messages import Complete, Failed, StreamChunk
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
 
 __all__ = ["Events", "completion", "error_body"]
@@ -47,7 +47,7 @@ _MARK: Final = "\uf8ff the text \uf8ff"
 _CODES: Final = {"context_length": "context_length_exceeded"}
 
 
-def error_body(message: Failed, status: int) -> OpenAIErrorBody:
+def error_body(message: StreamFailed, status: int) -> OpenAIErrorBody:
     """An error as OpenAI tells it."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {
@@ -112,7 +112,7 @@ class Events:
         message = frame.message
         if self._has_failed:
             return b""
-        if isinstance(message, Failed):
+        if isinstance(message, StreamFailed):
             return self._failed(message)
         if isinstance(message, Complete):
             return self._complete(message)
@@ -152,14 +152,14 @@ class Events:
 
     def _complete(self, message: Complete) -> bytes:
         if message.finish_reason == "cancelled":
-            return self._failed(Failed(code="cancelled", message="the stream was cancelled"))
+            return self._failed(StreamFailed(code="cancelled", message="the stream was cancelled"))
         events = [self._delta({}, message.finish_reason or "stop")]
         if self._with_usage:
             usage = _usage(message.usage, message.tokens)
             events.append(_event({**self._head, "usage": usage}))
         return b"".join([*events, b"data: [DONE]\n\n"])
 
-    def _failed(self, message: Failed) -> bytes:
+    def _failed(self, message: StreamFailed) -> bytes:
         self._has_failed = True
         return _event(OpenAIError(error=error_body(message, status_of_message(message))))
 

@@ -13,11 +13,11 @@ from rxllm.server.messages import (
     ChatMessage,
     Complete,
     Connected,
-    Failed,
     Joined,
     Pong,
     ServerMessage,
     StreamChunk,
+    StreamFailed,
 )
 from tests.server.page.conftest import Complaints, Library
 
@@ -101,7 +101,7 @@ class Sockets:
             await self.say(socket, stream, "lost")
             await socket.close()
         elif kind == "start" and message["prompt"] == "fail":
-            await self.send(socket, Failed(code="rate_limit", message="slow down", id=stream))
+            await self.send(socket, StreamFailed(code="rate_limit", message="slow down", id=stream))
         elif kind == "start":
             await self.say(socket, stream, message["prompt"], "!")
             if message["prompt"] != "for ever":
@@ -118,7 +118,7 @@ class Sockets:
             await self.send(socket, ChatMessage(id=stream, text="well", history=1))
         elif kind == "join" and self.connections > 1 and self.ghosts:
             self.ghosts -= 1
-            taken = Failed(code="invalid_message", message="taken", field="name")
+            taken = StreamFailed(code="invalid_message", message="taken", field="name")
             taken.room = message["room"]
             await self.send(socket, taken)
         elif kind == "join":

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from rxllm.chunks import Chunk, Token
-from rxllm.server.messages import Complete, Failed, StreamChunk
+from rxllm.server.messages import Complete, StreamChunk, StreamFailed
 from tests.server.page.conftest import PAGE, Library
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -35,7 +35,7 @@ FOLLOW = """
 """
 
 
-def event(message: StreamChunk | Complete | Failed) -> bytes:
+def event(message: StreamChunk | Complete | StreamFailed) -> bytes:
     name = message.__struct_config__.tag
     data = msgspec.json.encode(message)
     return f"event: {name}\nid: {message.position}\ndata: ".encode() + data + b"\n\n"
@@ -74,7 +74,7 @@ class Replies:
             await asyncio.Event().wait()  # until the server is closed
         assert reply is not None
         if isinstance(reply, int):
-            failed = Failed(code="not_now", message="no", field="prompt")
+            failed = StreamFailed(code="not_now", message="no", field="prompt")
             return web.Response(status=reply, body=msgspec.json.encode(failed))
         response = web.StreamResponse(headers={"X-Stream-Id": "s 1"})
         await response.prepare(request)
@@ -286,7 +286,7 @@ async def test_a_request_that_was_refused_is_not_sent_again(
 
 
 async def test_a_failure_of_the_stream_is_an_error_with_what_was_said(in_browser: Library) -> None:
-    failed = event(Failed(code="rate_limit", message="slow down", id="s 1", position=2))
+    failed = event(StreamFailed(code="rate_limit", message="slow down", id="s 1", position=2))
     found = await follow(in_browser, Replies(token(1, "a") + failed))
     assert found["error"] == {"code": "rate_limit", "partial": "a", "id": "s 1"}
     assert found["positions"] == [1]

@@ -10,13 +10,13 @@ from reactivex.disposable import SerialDisposable
 
 from rxllm.valve import clock_of
 
-__all__ = ["RESOLUTION", "Alarm"]
+__all__ = ["RESOLUTION", "DeadlineTimer"]
 
 RESOLUTION: Final = 1e-6
 """Seconds: RxPY's virtual schedulers count in whole microseconds."""
 
 
-class Alarm(abc.DisposableBase):
+class DeadlineTimer(abc.DisposableBase):
     """Calls a function once the earliest of the times has come that it was set to.
 
     Only an earlier time touches the timer. Whoever is called looks what is due, and sets the alarm

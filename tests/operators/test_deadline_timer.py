@@ -1,14 +1,14 @@
 """One timer for many deadlines (a foundation)."""
 
-from rxllm.operators._alarm import Alarm
+from rxllm.operators._deadline_timer import DeadlineTimer
 from rxllm.testing import Marbles
 from rxllm.valve import clock_of
 
 
-def rings(marbles: Marbles) -> tuple[Alarm, list[float]]:
+def rings(marbles: Marbles) -> tuple[DeadlineTimer, list[float]]:
     times: list[float] = []
     clock = clock_of(marbles.scheduler)
-    return Alarm(marbles.scheduler, lambda: times.append(clock())), times
+    return DeadlineTimer(marbles.scheduler, lambda: times.append(clock())), times
 
 
 def test_it_rings_at_the_earliest_time_and_once(marbles: Marbles) -> None:
