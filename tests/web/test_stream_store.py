@@ -251,6 +251,22 @@ def test_a_reader_that_lags_gets_what_it_missed_joined() -> None:
     run_virtual(main())
 
 
+def test_a_valve_that_opens_inside_of_on_next_does_not_nest_calls() -> None:
+    async def main() -> list[str]:
+        valve, heard = Valve(), list[str]()
+
+        def toggle(frame: Frame) -> None:
+            heard.append(f"begins {frame.position}")
+            valve.close()
+            valve.open()
+            heard.append(f"has {frame.position}")
+
+        log_of(Token("a")).read(0).subscribe(toggle, scheduler=scheduler(valve))
+        return heard
+
+    assert run_virtual(main()) == ["begins 1", "has 1", "begins 2", "has 2"]
+
+
 def test_a_reader_that_takes_nothing_is_put_out_and_holds_nobody() -> None:
     async def main() -> None:
         async with no_leaks():

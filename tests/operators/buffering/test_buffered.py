@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxllm import operators as ops
-from rxllm.chunks import Chunk, End, Notice, Progress, Start, Token, Usage
+from rxllm.chunks import Chunk, End, Notice, Progress, Start, Token, Usage, text_of
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
@@ -178,6 +178,23 @@ def test_what_comes_while_the_buffer_drains_leaves_behind_it(marbles: Marbles) -
     subject.on_next(Token("b"))
     marbles.valve.open()
     assert got == ["a", "b", "c"]
+
+
+def test_a_valve_that_opens_inside_of_on_next_does_not_nest_calls(marbles: Marbles) -> None:
+    heard: list[str] = []
+
+    def toggle(chunk: Chunk) -> None:
+        heard.append(f"begins {text_of(chunk)}")
+        marbles.valve.close()
+        marbles.valve.open()
+        heard.append(f"has {text_of(chunk)}")
+
+    marbles.valve.close()
+    scheduler = with_valve(marbles.scheduler, marbles.valve)
+    marbles.cold("a-b").pipe(ops.buffered(4)).subscribe(toggle, scheduler=scheduler)
+    marbles.advance_to(5)
+    marbles.valve.open()
+    assert heard == ["begins a", "has a", "begins b", "has b"]
 
 
 def test_a_valve_that_closes_while_the_buffer_drains_is_obeyed(marbles: Marbles) -> None:

@@ -17,7 +17,7 @@ from rxllm.errors import BadRequestError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import CacheStore, MemoryStore
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
-from rxllm.valve import StreamScheduler
+from rxllm.valve import StreamScheduler, with_valve
 from tests.operators.texts import cut_texts
 
 
@@ -274,6 +274,25 @@ def test_a_subscriber_may_close_its_valve_inside_of_a_replay(
     recording = marbles.subscribe(held)
     marbles.advance_to(15)
     assert recording.chunks == [Token("a")]
+
+
+def test_a_valve_that_opens_inside_of_a_replay_does_not_nest_calls(
+    marbles: Marbles, store: MemoryStore
+) -> None:
+    stream = marbles.cold("(a,E,|)").pipe(ops.cache(store, "key"))
+    marbles.run(stream, until=9)
+    heard: list[tuple[str, Chunk]] = []
+
+    def toggle(chunk: Chunk) -> None:
+        heard.append(("begins", chunk))
+        marbles.valve.close()
+        marbles.valve.open()
+        heard.append(("has", chunk))
+
+    stream.subscribe(toggle, scheduler=with_valve(marbles.scheduler, marbles.valve))
+    marbles.advance_to(15)
+    text, end = Token("a"), End("stop")
+    assert heard == [("begins", text), ("has", text), ("begins", end), ("has", end)]
 
 
 def test_usage_is_said_again_too(marbles: Marbles, store: MemoryStore) -> None:
