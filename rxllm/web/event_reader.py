@@ -30,7 +30,8 @@ class Log(Protocol):
 class Reader:
     """One reader: a place in the log, and the demand of whoever reads.
 
-    No failure of the reader gets out of here: it is reported, and the reader leaves.
+    No failure of the reader gets out of here: its sink gets it (the loop's exception handler, if it
+    has none), and the reader leaves.
     """
 
     __slots__ = (
@@ -138,6 +139,10 @@ class Reader:
         )
 
     def _report(self, error: Exception) -> None:
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": "a reader of a stream raised, and is out", "exception": error}
-        )
+        """Hand what the reader has raised to its sink, which may wait for more else."""
+        try:
+            self._valve.fail(error)
+        except Exception:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a reader of a stream raised, and is out", "exception": error}
+            )

@@ -33,6 +33,7 @@ from rxllm.server.limits import Limits
 from rxllm.server.messages import Complete, StreamChunk, StreamFailed
 from rxllm.testing import no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve
+from rxllm.web.encoding import encode_each
 from rxllm.web.event_log import EventLog
 from rxllm.web.failures import DrainingError, StreamNotFoundError
 from rxllm.web.memory_store import MemoryStreams
@@ -539,3 +540,17 @@ def test_who_began_a_stream_can_read_it_even_if_none_is_kept(failure: Exception 
             assert got[-1].event == ("complete" if failure is None else "error")
 
     run_virtual(main())
+
+
+async def test_a_reader_that_fails_to_encode_reaches_its_own_sink() -> None:
+    """Else the response would wait for ever, with heartbeats."""
+
+    def broken(frame: Frame) -> bytes:
+        raise ZeroDivisionError(frame.position)
+
+    failures: list[Exception] = []
+    scheduler = StreamScheduler(asyncio.get_running_loop(), Valve(), failures.append)
+    log = log_of(Token("a"))
+    encode_each(log.read(0), broken).subscribe(scheduler=scheduler)
+    assert [type(failure) for failure in failures] == [ZeroDivisionError]
+    assert not log.readers
