@@ -56,7 +56,7 @@ def complete_partial(
         model: which finishes it; the same one or another.
         prompt: what the source was asked.
         attempts: requests to finish it at most, 1 or more; they follow at once.
-        when: what an error classify_error, in place of `rxllm.classify_error`.
+        when: classifies an error, in place of `rxllm.classify_error`.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:

@@ -81,7 +81,7 @@ def degrade(
         prompt: a text, messages, or a whole request.
         steps: functions from the original request to a lesser one; None: those above.
         after_output: what to do once content has been passed on, as in `retry_with_backoff`.
-        when: what an error classify_error, in place of `rxllm.classify_error`.
+        when: classifies an error, in place of `rxllm.classify_error`.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:

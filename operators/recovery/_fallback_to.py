@@ -64,7 +64,7 @@ def fallback_to(
             raises is answered as a failure of its stream.
         after_output: what to do once content has been passed on.
         apology: a text to end with when all have failed.
-        when: what an error classify_error, in place of `rxllm.classify_error`.
+        when: classifies an error, in place of `rxllm.classify_error`.
 
     Raises:
         ValueError: there is neither a stream nor an apology, the apology is empty, or
@@ -72,6 +72,7 @@ def fallback_to(
         TypeError: a stream is neither an Observable nor a function, the apology is no text, or
             `when` can't be called.
 
+    >>> from rxllm.chunks import Start
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
     >>> model = ScriptedModel([ConnectionRefusedError()], name="large")

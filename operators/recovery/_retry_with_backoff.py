@@ -77,7 +77,7 @@ def retry_with_backoff(
         max_delay: seconds that a wait lasts at most, 0 or more.
         jitter: True, False, or a function from the computed delay to the one to wait, in seconds:
             `random.Random(7).random().__mul__`, say, to have it repeatable.
-        when: what an error classify_error, in place of `rxllm.classify_error`; only `"retry"` is
+        when: classifies an error, in place of `rxllm.classify_error`; only `"retry"` is
             asked again.
         after_output: what to do once content has been passed on.
 
