@@ -1,4 +1,7 @@
-"""`Stream`: the Observable that models, operators and combining functions give."""
+"""`Stream`: the Observable that models, operators and combining functions give.
+
+The overloads of `pipe`, three for each number of operators, take nearly half of this file.
+"""
 
 from __future__ import annotations
 
