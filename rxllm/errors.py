@@ -32,7 +32,7 @@
     │   ├── StallTimeoutError        too long between two tokens
     │   └── TotalTimeoutError
     ├── PoolFullError                no slot came free in time
-    ├── CircuitOpenError             the model failed too often of late
+    ├── CircuitOpenError             the model has failed too often recently
     ├── QualityError                 the answer is no good: a condition of quality_gate says so
     ├── LaggedBehindError            a subscriber was too slow, and was put out
     ├── StreamCancelledError         the task behind a stream was cancelled by somebody else
@@ -351,18 +351,18 @@ def separate_error(error: _Error) -> _Error:
     Each stream writes into its error what its own subscriber has seen (`partial`, notes): an
     object that two streams share would show one client the text of the other.
     """
-    try:
-        copied = copy.copy(error)
-    except Exception:  # a class whose `__init__` takes something else than `args`
+    if type(error).__module__ == "builtins":
+        copied = copy.copy(error)  # some keep their state where only their `__init__` can put it
+    else:  # another `__init__` may take something else than `args`
         copied = type(error).__new__(type(error), *error.args)
+        copied.args = error.args
         copied.__dict__.update(error.__dict__)
     if notes := getattr(error, "__notes__", None):
         copied.__notes__ = list(notes)
     copied.__cause__, copied.__context__ = error.__cause__, error.__context__
     copied.__suppress_context__ = error.__suppress_context__
     copied.__traceback__ = error.__traceback__
-    if isinstance(copied, RxLLMError):
-        copied.partial = ""
+    write_partial(copied, "")
     return copied
 
 
@@ -373,5 +373,6 @@ def write_partial(error: Exception, text: str) -> None:
     `asyncio.IncompleteReadError` has), stays as it is.
     """
     with suppress(Exception):
-        if isinstance(getattr(error, "partial", ""), str):
+        known = getattr(error, "partial", "")
+        if isinstance(known, str) and known != text:
             error.partial = text  # type: ignore[attr-defined]

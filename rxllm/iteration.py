@@ -161,7 +161,8 @@ class _Reading(Generic[_T]):
     def end(self, error: Exception | None = None) -> None:
         """No more items come."""
         if not self.ended:
-            self.ended, self.failure = True, error
+            self.failure = error
+            self.ended = True
             self._on_news()
 
     def fail(self, error: Exception) -> None:

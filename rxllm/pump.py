@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import partial
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from reactivex import abc
 from reactivex.disposable import Disposable
@@ -16,7 +16,8 @@ from rxllm.valve import StreamScheduler, Valve, report_failure, running_loop, va
 
 __all__ = ["pump", "stopping_pumps"]
 
-_stopping: WeakSet[asyncio.Task[None]] = WeakSet()
+_stopping: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[asyncio.Task[None]]]
+_stopping = WeakKeyDictionary()  # by loop: each set is touched on the thread of its loop alone
 
 
 def pump(
@@ -47,15 +48,16 @@ def pump(
     fail = (
         scheduler.fail if isinstance(scheduler, StreamScheduler) else partial(report_failure, loop)
     )
-    work = _Pump(observer, valve, lambda: factory(valve), batched, fail)
+    work = _Pump(observer, valve, lambda: factory(valve), batched, fail, loop)
     task = loop.create_task(work.run(), name="rxllm pump")
+    stopping = _stopping.setdefault(loop, WeakSet())
     if isinstance(scheduler, StreamScheduler):
         scheduler.tasks.add(task)
         task.add_done_callback(scheduler.tasks.discard)
 
     def dispose() -> None:
         work.stopped = True
-        _stopping.add(task)
+        stopping.add(task)
         # Inside of its own on_next the pump sees the flag next, and an iterator that is being
         # closed is on its way: a cancellation would only strike the clean-up.
         if not (work.emitting or work.closing):
@@ -74,12 +76,14 @@ class _Pump:
         factory: Callable[[], AsyncIterable[Any]],
         batched: bool,
         fail: Callable[[BaseException], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._observer = observer
         self._valve = valve
         self._factory = factory
         self._batched = batched
         self._fail = fail
+        self._loop = loop
         self.stopped = self.emitting = self.closing = False
 
     async def run(self) -> None:
@@ -104,8 +108,8 @@ class _Pump:
         except Exception as error:
             failure = error
         if self.stopped:
-            if failure is not None:
-                self._fail(failure)
+            if failure is not None:  # of its clean-up: nobody's stream has failed
+                report_failure(self._loop, failure)
         elif failure is not None:
             self._tell(self._observer.on_error, failure)
         else:
@@ -144,4 +148,4 @@ class _Pump:
 
 def stopping_pumps(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[None]]:
     """The pumps of `loop` whose subscriptions were disposed, and that are still cleaning up."""
-    return {task for task in _stopping if task.get_loop() is loop and not task.done()}
+    return {task for task in _stopping.get(loop, ()) if not task.done()}

@@ -5,11 +5,13 @@ The overloads of `pipe`, three for each number of operators, take nearly half of
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from functools import cached_property
-from typing import Any, Final, TypeAlias, TypeVar, overload
+from functools import cached_property, partial
+from typing import Any, Final, NoReturn, TypeAlias, TypeGuard, TypeVar, overload
 
+import reactivex
 from reactivex import ConnectableObservable, Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.internal import default_error
@@ -19,6 +21,7 @@ from rxllm.chunks import Chunk, is_chunk
 from rxllm.consumer import consume
 from rxllm.iteration import to_async, to_sync
 from rxllm.result import Result
+from rxllm.valve import StreamScheduler
 
 __all__ = ["Stream", "as_stream"]
 
@@ -124,20 +127,25 @@ class Stream(Observable[_T]):
         """As `Observable.subscribe`, in all that it promises.
 
         An exception out of one of the callbacks goes to the sink (through its `StreamScheduler`),
-        to the loop's exception handler if there is none, and never to `on_error`: it is no failure
-        of the model, which a retry would ask again. A source that other code pushes into, such as
-        a `Subject`, raises it into that code, as RxPY does.
+        and to the loop's exception handler if there is none: it is not a failure of the model,
+        which a retry would ask again. Without a sink, what other code pushes (into a `Subject`,
+        say, or while it is subscribed to) raises into that code or goes to `on_error`, as in RxPY.
         """
         link = _Link(*_callbacks(on_next, on_error, on_completed))
 
         def start(*_: object) -> None:
+            raised = link.watch()
             try:
                 upstream = self._subscribe_core(link, scheduler)
             except Exception as error:
-                if not link.fail(error):
+                if error in raised and _has_sink(scheduler):
+                    link.dispose()
+                    scheduler.fail(error)
+                elif not link.fail(error):
                     raise
             else:
                 link.hold(upstream)
+                link.unwatch()
 
         # As RxPY has it: what a source schedules on the current thread begins once all of the
         # outermost subscription is set up, and can be disposed.
@@ -344,9 +352,26 @@ class Stream(Observable[_T]):
         for position, operator in enumerate(operators, 1):
             _check_operator(operator, position)
         value: Any = self
-        for operator in operators:
+        for position, operator in enumerate(operators, 1):
             value = _applied(operator, value)
+            if value is None and position < len(operators):
+                raise TypeError(
+                    f"argument {position} of pipe returned None, and argument {position + 1} "
+                    "takes a stream: let it return one"
+                )
         return value
+
+    def __add__(self, other: Observable[Any]) -> Stream[Any]:
+        """This stream, and then `other`."""
+        return as_stream(reactivex.concat(self, other), "concat")
+
+    def run(self, scheduler: abc.SchedulerBase | None = None) -> NoReturn:
+        """Not here: `rxllm.run(stream)` reads a stream to its end.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("write rxllm.run(stream), or `for item in stream`")
 
 
 def as_stream(observable: Observable[_Out], name: str) -> Stream[_Out]:
@@ -380,8 +405,22 @@ class _Foreign(Stream[_T]):
         *,
         scheduler: abc.SchedulerBase | None = None,
     ) -> abc.DisposableBase:
-        given = _callbacks(on_next, on_error, on_completed)
-        return self._observable.subscribe(*given, scheduler=scheduler)
+        take, *ends = _callbacks(on_next, on_error, on_completed)
+        if _has_sink(scheduler):
+            take = partial(_take_or_fail, take, scheduler)
+        return self._observable.subscribe(take, *ends, scheduler=scheduler)
+
+
+def _has_sink(scheduler: abc.SchedulerBase | None) -> TypeGuard[StreamScheduler]:
+    return isinstance(scheduler, StreamScheduler) and scheduler.has_sink
+
+
+def _take_or_fail(take: Callable[[Any], None], scheduler: StreamScheduler, item: Any) -> None:
+    """Give an item that foreign code sends, from wherever, to a subscriber that may raise."""
+    try:
+        take(item)
+    except (Exception, asyncio.CancelledError) as error:
+        scheduler.fail(error)
 
 
 class _Link(abc.ObserverBase[Any], abc.DisposableBase):
@@ -390,7 +429,7 @@ class _Link(abc.ObserverBase[Any], abc.DisposableBase):
     `on_next` is the subscriber's own function until the link is cut, and then does nothing.
     """
 
-    __slots__ = ("_on_completed", "_on_error", "_upstream", "on_next")
+    __slots__ = ("_on_completed", "_on_error", "_upstream", "_watched", "on_next")
 
     on_next: Callable[[Any], None]  # type: ignore[assignment]
 
@@ -404,6 +443,28 @@ class _Link(abc.ObserverBase[Any], abc.DisposableBase):
         self._on_error = on_error
         self._on_completed = on_completed
         self._upstream: abc.DisposableBase | None = None
+        self._watched: Callable[[Any], None] | None = None
+
+    def watch(self) -> list[Exception]:
+        """What the subscriber raises from now on: a source may send while it is subscribed to."""
+        take = self._watched = self.on_next
+        raised: list[Exception] = []
+
+        def watching(item: Any) -> None:
+            try:
+                take(item)
+            except Exception as error:
+                raised.append(error)
+                raise
+
+        self.on_next = watching
+        return raised
+
+    def unwatch(self) -> None:
+        """The source has been subscribed to: items go to the subscriber directly."""
+        if self._watched is not None:
+            self.on_next = self._watched
+            self._watched = None
 
     def hold(self, upstream: Any) -> None:
         """Dispose `upstream` when the link is cut: now, if it is."""
@@ -444,6 +505,7 @@ class _Link(abc.ObserverBase[Any], abc.DisposableBase):
 
     def _cut(self) -> None:
         self.on_next = self._on_error = self._on_completed = _nothing
+        self._watched = None
 
 
 def _nothing(*_: object) -> None:

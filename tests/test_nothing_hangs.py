@@ -6,6 +6,7 @@ Any sink, any kind of source, any place in the pipe. Before this was so, every s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -29,8 +30,8 @@ from rxllm.valve import StreamScheduler, Valve
 CHUNKS: list[Chunk] = [Start("1", "m"), Token("a"), Token("b"), Token("c"), End("stop")]
 
 
-class BugError(Exception):
-    """A mistake in an operator."""
+class BugError(ConnectionResetError):
+    """A mistake in an operator, of a class that a retry would answer if it were the model's."""
 
 
 def buggy(when: str = "next") -> Callable[[Observable[Any]], Observable[Any]]:
@@ -432,3 +433,59 @@ async def test_what_others_send_instead_of_chunks_is_told_in_one_line(operator: 
     letters = ScriptedModel("Hi").stream("Hi").pipe(rxo.map(str), operator)
     with pytest.raises(TypeError, match=r"takes chunks, and got .* from map"):
         await asyncio.wait_for(_awaited(letters), 10)
+
+
+async def messy(name: str) -> AsyncIterator[Chunk]:
+    """It says one thing and no more, and fails while it cleans up."""
+    try:
+        yield Start("1", name)
+        await asyncio.sleep(60)
+    finally:
+        raise OSError(f"clean-up of {name}")
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [
+        pytest.param(lambda slow, fast: ops.race(slow, fast), id="race"),
+        pytest.param(lambda slow, fast: ops.hedge(slow, fast, 0.001), id="hedge"),
+        pytest.param(
+            lambda slow, fast: slow.pipe(ops.timeouts(first=0.001), ops.fallback_to(fast)),
+            id="timeouts",
+        ),
+    ],
+)
+async def test_what_a_loser_raises_at_its_clean_up_harms_no_winner(combine: Any) -> None:
+    failures: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    slow = rxllm.from_async(partial(messy, "slow"))
+    fast = ScriptedModel(["fast"], delay=0.01).stream("Hi")
+    assert (await combine(slow, fast)).text == "fast"
+    assert [repr(each["exception"]) for each in failures] == [repr(OSError("clean-up of slow"))]
+
+
+@pytest.mark.parametrize("shares", [False, True])
+async def test_nor_is_it_lost_when_the_sink_leaves(shares: bool) -> None:
+    failures: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    stream = rxllm.from_async(partial(messy, "left"))
+    shown = stream.pipe(ops.multiplex()) if shares else stream
+    async with contextlib.aclosing(aiter(shown)) as chunks:
+        async for _ in chunks:
+            break
+    assert [repr(each["exception"]) for each in failures] == [repr(OSError("clean-up of left"))]
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+async def test_what_a_future_or_a_task_pushes_reaches_the_sink_too(is_ours: bool) -> None:
+    async def doubled(chunk: Any) -> Any:
+        await asyncio.sleep(0)
+        return chunk if is_ours else str(chunk)
+
+    def mapped(chunk: Any) -> Observable[Any]:
+        return rx.from_future(asyncio.ensure_future(doubled(chunk)))
+
+    behind = unguarded(_raise_at_text) if is_ours else ops.stop_on("x")
+    stream = ScriptedModel(["a"]).stream("Hi").pipe(rxo.flat_map(mapped), behind)
+    with pytest.raises(BugError if is_ours else TypeError):
+        await asyncio.wait_for(_awaited(stream), 10)

@@ -52,6 +52,20 @@ def test_a_class_with_an_init_of_its_own_is_copied_too() -> None:
     assert (str(copied), copied.code) == ("code 3", 3)
 
 
+def test_no_init_is_called_again() -> None:
+    class NamedError(Exception):
+        def __init__(self, name: str) -> None:
+            super().__init__(f"bad {name}")
+
+    assert str(separate_error(NamedError("x"))) == "bad x"
+
+
+def test_what_was_seen_is_cleared_on_foreign_errors_too() -> None:
+    error = ValueError("x")
+    error.partial = "secret"  # type: ignore[attr-defined]
+    assert separate_error(error).partial == ""  # type: ignore[attr-defined]
+
+
 async def test_a_scripted_model_fails_each_time_with_an_error_of_its_own() -> None:
     model = ScriptedModel(["one", errors.StreamError("cut")], ["two", errors.StreamError("cut")])
     raised: list[Any] = await asyncio.gather(

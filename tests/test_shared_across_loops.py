@@ -177,3 +177,31 @@ def test_a_breaker_counts_the_failures_of_all_loops() -> None:
     with ThreadPoolExecutor(4) as executor:
         list(executor.map(ask, range(4)))
     assert breaker.state == "open"
+
+
+def test_streams_of_a_loop_that_was_closed_hold_no_slot_and_no_control() -> None:
+    pool, control = ops.Pool(1, wait=0.1), ops.Control()
+
+    async def leave() -> None:
+        stream = ScriptedModel(["a"], delay=60).stream("Hi")
+        stream.pipe(ops.limit_concurrency(pool), ops.pausable(control)).subscribe()
+
+    asyncio.run(leave())
+    assert control.status == "cancelled"
+    with pytest.raises(StreamStateError, match="cancelled"):
+        control.pause()
+    quick = ScriptedModel("Hello").stream("Hi").pipe(ops.limit_concurrency(pool))
+    assert rxllm.run(quick).text == "Hello"
+
+
+def test_many_loops_end_while_others_begin() -> None:
+    def ask(_: int) -> str:
+        return rxllm.run(rxllm.from_async(_hello)).text
+
+    with ThreadPoolExecutor(8) as executor:
+        assert list(executor.map(ask, range(200))) == ["Hello"] * 200
+
+
+async def _hello() -> Any:
+    yield rxllm.Token("Hello")
+    yield rxllm.End("stop")

@@ -240,6 +240,20 @@ class TestPipe:
         _, stream = story()
         assert (await stream.pipe(*[ops.drop_blank()] * 20)).text == "Once upon a time"
 
+    def test_an_operator_in_the_middle_has_to_return_something(self) -> None:
+        _, stream = story()
+        with pytest.raises(TypeError, match="argument 1 of pipe returned None, and argument 2"):
+            stream.pipe(lambda source: None, ops.words())  # type: ignore[misc]
+
+    async def test_a_sum_of_streams_is_a_stream(self) -> None:
+        _, stream = story()
+        assert (await (stream + stream)).text == "Once upon a time" * 2
+
+    def test_the_run_of_rxpy_says_what_to_write(self) -> None:
+        _, stream = story()
+        with pytest.raises(TypeError, match=r"rxllm\.run"):
+            stream.run()
+
     @pytest.mark.parametrize(
         ("argument", "words"),
         [

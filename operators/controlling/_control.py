@@ -10,7 +10,7 @@ from reactivex import abc
 from rxllm.arguments import check_number
 from rxllm.chunks import Status
 from rxllm.errors import StreamStateError
-from rxllm.valve import fail_stream, run_on_loop
+from rxllm.valve import StreamScheduler, fail_stream, run_on_loop
 
 __all__ = ["Control"]
 
@@ -60,7 +60,12 @@ class Control:
         `"failed"`, or `"cancelled"`: by `stop`, by a pause that took too long, or by a subscriber
         that left.
         """
-        return "ready" if self._stream is None else self._stream.status
+        if self._stream is None:
+            return "ready"
+        status, scheduler = self._stream.status, self._stream.scheduler
+        if isinstance(scheduler, StreamScheduler) and scheduler.loop.is_closed():
+            return "cancelled" if status in ("running", "paused") else status
+        return status
 
     def pause(self) -> None:
         """Hold the stream: the source waits, and what comes all the same is kept in order.

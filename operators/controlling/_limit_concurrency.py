@@ -12,7 +12,7 @@ from rxllm.chunks import Chunk
 from rxllm.errors import PoolFullError
 from rxllm.operators.controlling._pool import Pool
 from rxllm.stream import Stream
-from rxllm.valve import run_on_loop, scheduler_or_default
+from rxllm.valve import StreamScheduler, run_on_loop, scheduler_or_default
 
 __all__ = ["limit_concurrency"]
 
@@ -60,7 +60,7 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
     6.0 |
     """
     if not isinstance(pool, Pool):
-        raise TypeError(f"pooled takes a Pool, not {type(pool).__name__}")
+        raise TypeError(f"limit_concurrency takes a Pool, not {type(pool).__name__}")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
@@ -101,6 +101,11 @@ class _Pooling:
                 self._pool.wait, self._give_up
             )
         return self._subscription
+
+    @property
+    def is_stranded(self) -> bool:
+        scheduler = self._scheduler
+        return isinstance(scheduler, StreamScheduler) and scheduler.loop.is_closed()
 
     def admit(self) -> None:
         run_on_loop(self._scheduler, self._begin_later)

@@ -15,6 +15,11 @@ __all__ = ["Pool"]
 class Pooled(Protocol):
     """Who takes a slot: a subscription of `limit_concurrency`."""
 
+    @property
+    def is_stranded(self) -> bool:
+        """Whether its event loop was closed before it had ended."""
+        ...
+
     def admit(self) -> None:
         """A slot is yours now. Must not call the pool back at once. If it raises it gets none."""
 
@@ -73,6 +78,8 @@ class Pool:
             PoolFullError: the queue is full.
         """
         with self._lock:
+            if len(self._holders) >= self.limit:  # some may belong to loops that were closed
+                self._holders = {each for each in self._holders if not each.is_stranded}
             # While a slot is free nobody waits: `leave` hands each one on.
             if len(self._holders) < self.limit:
                 self._holders.add(stream)

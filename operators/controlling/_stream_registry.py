@@ -74,7 +74,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
 
     def snapshot(self) -> list[StreamInfo]:
         """What is known of each stream now, in the order of their beginnings."""
-        return [stream.info for stream in self._streams.values()]
+        return [stream.info for stream in tuple(self._streams.values())]
 
     def cancel(self, stream_id: str) -> None:
         """Stop a stream: upstream is disposed, `End("cancelled")` and completion go down.
@@ -176,7 +176,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
         return self._streams[stream_id]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._streams)
+        return iter(tuple(self._streams))
 
     def __len__(self) -> int:
         return len(self._streams)

@@ -60,7 +60,7 @@ def track(
     ((3.0, |), 'cancelled', 3.0)
     """
     if not isinstance(registry, StreamRegistry):
-        raise TypeError(f"tracked takes a StreamRegistry, not {type(registry).__name__}")
+        raise TypeError(f"track takes a StreamRegistry, not {type(registry).__name__}")
     if not isinstance(stream_id, str | None):
         raise TypeError(f"the id of a stream is a text or None, not {stream_id!r}")
 

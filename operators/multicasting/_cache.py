@@ -53,7 +53,7 @@ def cache(
     with `"cancelled"`, has a gap (`Notice("lagged")`), or in which one of several streams has
     failed (`Notice("failed")`) is not. A loser of `race` or `hedge` that fails is one too: there,
     put `cache` into each of the streams. An answer is said again chunk by chunk as it was, `Usage`
-    included: put `cost` before `cache`, and what you sum up behind it counts a replay like a call.
+    included: put `price` before `cache`, and what you sum up behind it counts a replay like a call.
 
     - Completion, error: passed on, to all who share the call; after an error the next one to ask
       makes a call. An exception out of `key` or `store.get` is the error. One out of `store.put`
@@ -183,8 +183,9 @@ def _joint_call(
     flights = store.under_way
     flight = getattr(scheduler, "loop", None), name
     if flight not in flights:
-        for loop, key in [each for each in flights if getattr(each[0], "is_closed", bool)()]:
-            del flights[loop, key]  # it was closed before the call had ended
+        for each in tuple(flights):
+            if getattr(each[0], "is_closed", bool)():
+                flights.pop(each, None)  # it was closed before the call had ended
         flights[flight] = _call(source, store, flight, ttl)
     return flights[flight]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Literal, TypeAlias
 
 from reactivex import Observable, abc
@@ -35,6 +36,7 @@ class Hub:
         self._replay = replay
         self._grace = grace
         self._connection: _Connection | None = None
+        self._lock = Lock()  # subscribers of several event loops may come at once
 
     @property
     def readers(self) -> tuple[Reader, ...]:
@@ -50,11 +52,15 @@ class Hub:
     ) -> Reader:
         """Start reading. What it returns has to leave."""
         scheduler = scheduler_or_default(scheduler)
-        connection = self._connection
-        if connection is not None and not connection.is_stranded:
+        with self._lock:
+            connection = self._connection
+            is_new = connection is None or connection.is_stranded
+            if connection is None or is_new:
+                connection = _Connection(self, scheduler, self._replay, self._grace)
+                self._connection = connection
+        if not is_new:
             connection.check_loop(scheduler)
             return connection.join(observer, scheduler, on_lag, capacity)
-        connection = self._connection = _Connection(self, scheduler, self._replay, self._grace)
         reader = connection.join(observer, scheduler, on_lag, capacity)
         connection.start(self._source)
         return reader
@@ -129,7 +135,7 @@ class _Connection:
         self.readers = (*self.readers, reader)
         self._leaving.disposable = Disposable()
         if self._ended:
-            reader.end(self._error and separate_error(self._error))
+            reader.end(self._own_error())
         else:
             reader.drain()
         return reader
@@ -163,8 +169,10 @@ class _Connection:
 
     def _on_failure(self, error: Exception) -> None:
         """An operator upstream has raised: this is the sink, and its readers get the error."""
-        if self._ended:
-            report(self._scheduler, "an operator of a shared stream raised after its end", error)
+        if self._ended or not self.readers:
+            report(
+                self._scheduler, "an operator of a shared stream raised, and nobody reads it", error
+            )
             return
         self._upstream.dispose()
         self._end(error)
@@ -182,9 +190,13 @@ class _Connection:
         self._ended, self._error = True, error
         self._leaving.dispose()
         self._valve.dispose()
-        for number, reader in enumerate(self.readers):
+        for reader in self.readers:
             self._hand_tasks_to(reader)
-            reader.end(separate_error(error) if error is not None and number else error)
+            reader.end(self._own_error())
+
+    def _own_error(self) -> Exception | None:
+        """The error, if any, as an object for one reader alone, who may write into it."""
+        return None if self._error is None else separate_error(self._error)
 
     def _disconnect(self, *_: object) -> None:
         self._hub.disconnected(self)

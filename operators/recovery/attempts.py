@@ -39,7 +39,7 @@ def attempts_of(
     Args:
         first: the first attempt.
         plan_of: makes the plan of a subscription.
-        after_output: what may follow once content has been passed on; see `_commit`.
+        after_output: what may follow once content has been passed on; see `commit`.
     """
 
     def subscribe(

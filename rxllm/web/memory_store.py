@@ -20,7 +20,7 @@ __all__ = ["MemoryStreams"]
 class MemoryStreams:
     """A `StreamStore` in this process.
 
-    The streams it is given are `track` by `registry` under their ids: the registry pauses and
+    The streams it is given are tracked by `registry` under their ids: the registry pauses and
     stops them, and shuts them down.
 
     A stream costs its chunks and a few kilobytes: some 150 bytes an event, up to

@@ -28,7 +28,7 @@ class ResponseWriter:
     in one call at the end of the loop's turn.
 
     Args:
-        transport: leads to the client; None: it has gone.
+        transport: to the client, or `None` if it has disconnected.
         write: writes to it; may wait until it has taken what it was sent.
         heartbeat: seconds without a write after which `ping` is sent; None: never.
         ping: what says that the connection lives.

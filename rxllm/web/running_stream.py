@@ -176,6 +176,8 @@ class RunningStream:
             self._on_error(StreamError(f"the stream says more than {most} characters"))
 
     def _on_error(self, error: Exception) -> None:
+        if self.log.ending is not None:
+            return  # it has said too much already
         if isinstance(error, RxLLMError):
             error.partial = error.partial or self._record.text
         else:

@@ -1,7 +1,7 @@
 """Encoded events, to one client: what `sse` and `ndjson` stand on.
 
 For a server that shares one stream among many clients: encode each event once with
-`_encoding.EventEncoder` (`encoded(stream, encoder)` is an Observable of frames), keep the frames,
+`encoding.EventEncoder` (`encoded(stream, encoder)` is an Observable of frames), keep the frames,
 and give each client an Observable of them:
 
     return await send_frames(request, frames, content_type=EVENT_STREAM)
