@@ -37,7 +37,7 @@ from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
-    from rxllm import server, testing
+    from rxllm import server, testing, web
     from rxllm.router import Router
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "streaming_pays",
     "testing",
     "to_async",
+    "web",
 ]
 __version__ = "0.1.0"
 
@@ -89,7 +90,7 @@ __version__ = "0.1.0"
 if not TYPE_CHECKING:
     # The router needs most of the operators, and the server aiohttp.
     __getattr__ = lazy_names(
-        __name__, {"Router": "router", "server": "server", "testing": "testing"}
+        __name__, {"Router": "router", "server": "server", "testing": "testing", "web": "web"}
     )
 
 

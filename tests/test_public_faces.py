@@ -24,11 +24,12 @@ FACES = [
     rxllm.server,
     rxllm.sinks,
     rxllm.testing,
+    rxllm.web,
 ]
 each_face = pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
 each_lazy_face = pytest.mark.parametrize(
     "face",
-    [rxllm, rxllm.models, rxllm.operators, rxllm.server, rxllm.sinks],
+    [rxllm, rxllm.models, rxllm.operators, rxllm.server, rxllm.sinks, rxllm.web],
     ids=lambda face: face.__name__,
 )
 

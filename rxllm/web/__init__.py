@@ -1,1 +1,47 @@
-"""Between a stream and its clients: messages, encoding, writing, and streams that are kept."""
+"""Between a stream and its clients: messages, encoding, writing, and streams that are kept.
+
+`StreamStore` is what keeps streams, `MemoryStreams` one of its kind; the messages in which a stream
+goes out are `StreamChunk`, and then `Complete` or `StreamFailed`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rxllm._lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from rxllm.web.memory_store import MemoryStreams
+    from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
+    from rxllm.web.stream_store import Frame, StreamHandle, StreamStore
+
+__all__ = [
+    "Complete",
+    "Frame",
+    "MemoryStreams",
+    "StreamChunk",
+    "StreamFailed",
+    "StreamHandle",
+    "StreamStore",
+    "StreamSummary",
+]
+
+if not TYPE_CHECKING:
+    # The sinks need some of its modules, and should not pay for the store.
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "Complete": "stream_messages",
+            "Frame": "stream_store",
+            "MemoryStreams": "memory_store",
+            "StreamChunk": "stream_messages",
+            "StreamFailed": "stream_messages",
+            "StreamHandle": "stream_store",
+            "StreamStore": "stream_store",
+            "StreamSummary": "stream_messages",
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

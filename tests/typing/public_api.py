@@ -390,3 +390,17 @@ def _subscribe(
     observer: reactivex.abc.ObserverBase[Chunk], scheduler: reactivex.abc.SchedulerBase | None
 ) -> Callable[[], None]:
     return observer.on_completed
+
+
+# rxllm.web
+
+
+async def streams_are_kept_by_a_store(store: rxllm.web.StreamStore) -> None:
+    assert_type(await store.list(), list[rxllm.web.StreamSummary])
+    handle: rxllm.web.StreamHandle = await store.begin(rxllm.model("tiny").stream("Hi"), "mine")
+    frame = await handle.first()
+    assert_type(frame, rxllm.web.Frame)
+    message: rxllm.web.StreamChunk | rxllm.web.Complete | rxllm.web.StreamFailed = frame.message
+    assert_type(message.id, str | None)
+    kept: rxllm.web.StreamStore = rxllm.web.MemoryStreams(ops.StreamRegistry(), server.Limits())
+    assert_type(await kept.close(), None)
