@@ -1,4 +1,4 @@
-"""A1, A4: the stream of a model, printed as it comes, with its speed as it runs and at the end."""
+"""Print a stream as it arrives, with its speed."""
 
 import rxllm
 

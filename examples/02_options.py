@@ -1,4 +1,4 @@
-"""A2: the options of a request. 0 is a value: temperature 0 always takes the likeliest token."""
+"""Set the options of a request; `temperature=0` always takes the likeliest token."""
 
 import rxllm
 
@@ -17,7 +17,7 @@ request = rxllm.Request(
 
 async def main() -> None:
     for model in ("tiny/onnx", "scripted/Once there was a dragon."):
-        result = await rxllm.sinks.collect(rxllm.model(model).stream(request))
+        result = await rxllm.model(model).stream(request)
         print(f"{model}: {result.text!r} ({result.finish_reason}, stop: {result.stop_sequence!r})")
 
 

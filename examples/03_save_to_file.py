@@ -1,4 +1,4 @@
-"""A3: a stream to a file, written as it comes and closed on every way out."""
+"""Write a stream to a file, closed on every way out."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A5: what flows: Start, Token, Usage, End, each a class; an error is raised, never a chunk."""
+"""Match on the class of each chunk: `Start`, `Token`, `Usage`, `End`."""
 
 import rxllm
 from rxllm import End, Start, Token, Usage
@@ -6,7 +6,7 @@ from rxllm import End, Start, Token, Usage
 
 async def main() -> None:
     stream = rxllm.model("tiny").stream("Hello!", temperature=0, confidence=True)
-    async for chunk in rxllm.to_async(stream):
+    async for chunk in stream:
         match chunk:
             case Start(request_id=request_id, model=model):
                 print(f"start: {model}, request {request_id.partition('-')[0]}-...")

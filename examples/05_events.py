@@ -1,4 +1,4 @@
-"""A6: a stream as events: start, token (with its sentence), progress, complete, error."""
+"""Receive a stream as events: start, token, progress, complete, error."""
 
 import rxllm
 from rxllm.sinks import Result, TokenEvent

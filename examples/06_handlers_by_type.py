@@ -1,4 +1,4 @@
-"""A8: a handler for each class of chunks, and one context that they share."""
+"""Register a handler for each class of chunk, with a shared context."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""A11: a backup model when the first can't be loaded, with RxPY's own `catch`."""
+"""Use RxPY's own `catch` to switch to a backup model when the first can't be loaded."""
 
 import reactivex as rx
 from reactivex import Observable, operators

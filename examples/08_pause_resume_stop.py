@@ -1,4 +1,4 @@
-"""B1, B3: pause, resume, stop, and the status of a stream. The model waits, or stops, at once."""
+"""Pause, resume and stop a stream, and read its status."""
 
 import asyncio
 

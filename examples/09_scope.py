@@ -1,4 +1,4 @@
-"""B5, A6: many streams by id in one scope; leaving it stops those that run."""
+"""Hold many streams by id in one scope, and stop them when it is left."""
 
 import rxllm
 from rxllm.sinks import Streams, callbacks

@@ -1,4 +1,4 @@
-"""I1, I3, A10: how fast a stream is, how far it has come, and whether streaming pays."""
+"""Measure a stream, show its progress, and decide whether streaming pays."""
 
 import rxllm
 from rxllm import Progress

@@ -1,7 +1,7 @@
-"""J5, J6, J8: what can be asked for by name, and the bundled model on both engines.
+"""List the models, and run the bundled one on both local engines.
 
-Any GGUF file is `rxllm.model("llama/path/to/model.gguf")`, any ONNX decoder with a cache in the
-layout of Hugging Face Optimum is `rxllm.model("onnx/path/to/directory")`.
+Any GGUF file is `rxllm.model("llama/path/to/model.gguf")`; any ONNX decoder with a cache, in the
+layout of Hugging Face Optimum, is `rxllm.model("onnx/path/to/directory")`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""K12: several turns of a conversation; `rxllm chat` is the same with a prompt and commands."""
+"""Hold a conversation of several turns."""
 
 import rxllm
 from rxllm import Message

@@ -1,4 +1,4 @@
-"""A fake model and virtual time: how to test code that streams, with no network and no waiting."""
+"""Test code that streams with a scripted model and virtual time."""
 
 import rxllm
 from rxllm import Token
@@ -19,4 +19,4 @@ def test_a_slow_stream_is_batched_by_time() -> None:
 
 
 test_a_slow_stream_is_batched_by_time()
-print(rxllm.run(rxllm.sinks.collect(ScriptedModel("Hi").stream("Hello"))).text, Token("!").text)
+print(rxllm.run(ScriptedModel("Hi").stream("Hello")).text, Token("!").text)

@@ -1,4 +1,4 @@
-"""J1, A9: OpenAI: text, usage, and what the answer cost."""
+"""Stream from OpenAI, and calculate what the answer cost."""
 
 import os
 

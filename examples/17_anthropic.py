@@ -1,4 +1,4 @@
-"""J2, E9: Anthropic: a tool is called, and its answer goes back with the conversation."""
+"""Let an Anthropic model call a tool, and send the result back."""
 
 import os
 

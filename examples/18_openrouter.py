@@ -1,7 +1,6 @@
-"""J3, F2: OpenRouter: comments keep the line open, it tells the cost itself, and it may fail.
+"""Stream from OpenRouter, with the cost it reports and an error in mid-stream.
 
-An error in the middle of an answer has a class, says whether asking again may help, and keeps what
-was said before it.
+The error has a class, which says whether a retry may help, and keeps the text so far.
 """
 
 import os
@@ -17,7 +16,7 @@ COMMENT = b": OPENROUTER PROCESSING\n\n"
 async def show(model: rxllm.Model) -> None:
     for _ in range(2):
         try:
-            result = await rxllm.sinks.collect(model.stream("Greet me in one line"))
+            result = await model.stream("Greet me in one line")
         except rxllm.RxLLMError as error:
             print(f"{type(error).__name__} after {error.partial!r}, again? {error.retryable}")
         else:

@@ -1,4 +1,4 @@
-"""J4: Groq: a fast stream, measured."""
+"""Measure a fast stream from Groq."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""J7: any server that speaks like OpenAI, by its base URL: llama.cpp's, vLLM, Ollama, ..."""
+"""Use any server with OpenAI's API: llama.cpp's, vLLM, Ollama."""
 
 import os
 

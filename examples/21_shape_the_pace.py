@@ -1,8 +1,8 @@
-"""C2, C3, C4, C5, D1, D2, D3, D4, D5: pieces of another size, a buffer, and five ways to slow down.
+"""Rechunk, buffer, and slow a stream down in five ways.
 
-A model is sometimes too fast for a reader, and comes in bursts. Each line below is the same story
-at another pace; what comes out, all told, is always the same text. The buffer at the end holds no
-more than its capacity, however far the model could run ahead.
+A model is sometimes too fast for its reader, and sends in bursts. Each line of the output is the
+same story at another pace; the text is always the same. The buffer never holds more than its
+capacity, however fast the model is.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ PROMPT = "Tell me a story about a gardener"
 async def show(name: str, *shaping: Callable[[Any], Any]) -> None:
     stream = rxllm.model("tiny").stream(PROMPT, max_tokens=12, temperature=0)
     begun = time.monotonic()
-    chunks = [chunk async for chunk in to_async(stream.pipe(*shaping))]
+    chunks = [chunk async for chunk in stream.pipe(*shaping)]
     pieces = [chunk.text for chunk in chunks if isinstance(chunk, Token)]
     print(f"{name}: {len(pieces)} pieces in {time.monotonic() - begun:.1f} s: {pieces[:3]}")
 

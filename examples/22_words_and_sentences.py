@@ -1,4 +1,4 @@
-"""C6, E4: words, sentences and lines as they complete, counted; another case and other quotes."""
+"""Split a stream into words, sentences or lines; change case and quotes."""
 
 import rxllm
 from rxllm import Token
@@ -24,4 +24,4 @@ for by in (ops.words, ops.sentences, ops.lines):
 
 stream = ScriptedModel(pieces).stream("What is pi?")
 stream = stream.pipe(ops.change_case("upper"), ops.punctuation("typographic"))
-print(rxllm.run(rxllm.sinks.collect(stream)).text)
+print(rxllm.run(stream).text)

@@ -1,4 +1,4 @@
-"""E2, E3: filters in their order, and masked words; and a guard that lets no unchecked text go."""
+"""Filter chunks, mask words, and guard against text that must not be shown."""
 
 import re
 
@@ -40,7 +40,7 @@ async def main() -> None:
 
     loud = rxllm.model("scripted/This is fine. THIS IS NOT FINE. And so on.")
     guarded = loud.stream("Go on").pipe(ops.guard(no_shouting, every=14, context=5))
-    result = await rxllm.sinks.collect(guarded)
+    result = await guarded
     print(repr(result.text), result.finish_reason)
 
 

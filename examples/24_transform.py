@@ -1,4 +1,4 @@
-"""E6, E7, E9, E10: text mapped piece by piece, functions that wait or fail, tool calls."""
+"""Map text, call coroutines that wait or fail, and collect tool calls."""
 
 import asyncio
 
@@ -32,7 +32,7 @@ async def text() -> None:
         ops.map_async(mask, concurrency=4),
         ops.error_boundary(save, failed),
     )
-    async for so_far in rxllm.to_async(stream.pipe(ops.accumulate())):
+    async for so_far in stream.pipe(ops.accumulate()):
         if isinstance(so_far.chunk, Token):
             print(f"{so_far.length:2} {so_far.text}")
 
@@ -46,7 +46,7 @@ async def calls() -> None:
         ToolCall("2", "time", '{"at": 9}', index=1),
     ]
     model = ScriptedModel(script, finish_reason="tool_calls")
-    async for chunk in rxllm.to_async(model.stream("Go on.").pipe(ops.tool_calls())):
+    async for chunk in model.stream("Go on.").pipe(ops.tool_calls()):
         if isinstance(chunk, ToolCall):
             print(chunk.name, ops.arguments_of(chunk))
 

@@ -1,4 +1,4 @@
-"""A7, E5, E8: text, a JSON value and a page, each while its answer streams."""
+"""Render text, JSON or Markdown while the answer streams."""
 
 import msgspec
 
@@ -22,14 +22,14 @@ def on_json(json: Json, _: object) -> None:
 
 async def show(answer: str) -> None:
     stream = ScriptedModel(answer, by="word", delay=0.03).stream("How?")
-    async for chunk in rxllm.to_async(stream.pipe(ops.markdown_to_html())):
+    async for chunk in stream.pipe(ops.markdown_to_html()):
         if isinstance(chunk, ops.Html):
             print("final" if chunk.final else "open ", chunk.block, repr(chunk.html))
 
 
 async def say(prompt: str) -> None:
     story = rxllm.model("tiny").stream(prompt, max_tokens=12, temperature=0)
-    async for text in rxllm.to_async(story.pipe(ops.text())):
+    async for text in story.pipe(ops.text()):
         print(text, end="")  # a plain string
     print()
 

@@ -1,4 +1,4 @@
-"""A11, F1, F2, F3, F6, F7: time limits, retries, and a local model behind a broken remote one."""
+"""Set time limits, retry, and fall back to a local model."""
 
 import rxllm
 from rxllm import Notice, Start
@@ -31,7 +31,7 @@ async def main() -> None:
             ops.fallback_to(local, apology="Sorry, no story today."),
         )
         await rxllm.sinks.dispatch(story, {Notice: on_notice, Start: on_start})
-        result = await rxllm.sinks.collect(story)
+        result = await story
         print(f"{result.model}: {result.text.strip()[:40]!r}...")
 
 

@@ -1,4 +1,4 @@
-"""B4, F5, F8, F9, F10: an answer whose connection is cut goes on, and no text comes twice."""
+"""Continue an answer after its connection is lost, with no text repeated."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ async def resumed() -> None:
     async with FaultServer(*answers) as server:
         model = rxllm.model("openai_compatible/any", base_url=server.url)
         stream = model.stream(PROMPT).pipe(ops.resume(model, PROMPT, initial=0.01))
-        result = await rxllm.sinks.collect(stream)
+        result = await stream
         print("resumed:", result.text, [notice.kind for notice in result.notices])
         print("asked to go on from:", server.requests[2].json()["messages"][-1]["content"])
 
@@ -32,14 +32,14 @@ async def begun_again() -> None:
     for after_output in choices:
         model = ScriptedModel(["one, two", ConnectionResetError()], "one, two, three", by="word")
         again = ops.retry_with_backoff(initial=0.01, after_output=after_output)
-        result = await rxllm.sinks.collect(model.stream(PROMPT).pipe(again))
+        result = await model.stream(PROMPT).pipe(again)
         print(f"{after_output}:", result.text)
 
 
 async def degraded() -> None:
     """A model that fails is asked for less and less."""
     model = ScriptedModel([ConnectionResetError()], [ConnectionResetError()], "one, two")
-    result = await rxllm.sinks.collect(ops.degrade(model, PROMPT, max_tokens=200))
+    result = await ops.degrade(model, PROMPT, max_tokens=200)
     asked = [(request.max_tokens, request.temperature) for request in model.requests]
     print("degraded:", result.text, asked)
 
@@ -50,7 +50,7 @@ async def main() -> None:
     await degraded()
     broken = ScriptedModel(["one, ", "two", ConnectionResetError()]).stream(PROMPT)
     try:
-        await rxllm.sinks.collect(broken.pipe(ops.keep_partial()))
+        await broken.pipe(ops.keep_partial())
     except ConnectionResetError as error:
         print("kept:", vars(error)["partial"])
 

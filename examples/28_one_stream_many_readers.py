@@ -1,6 +1,6 @@
-"""G1, G3: one stream for all in a room; who comes late gets what was said, who is slow, a summary.
+"""Share one stream with many readers, including late and slow ones.
 
-Streams are kept by their id, so that whoever knows it can read along.
+Streams are kept by id, so whoever knows an id can read along.
 """
 
 import asyncio

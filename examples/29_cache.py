@@ -1,4 +1,4 @@
-"""G2: an answer that is known is not asked for again, also while it is being given."""
+"""Cache answers, and share those still being generated."""
 
 import asyncio
 import time

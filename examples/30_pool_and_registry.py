@@ -1,4 +1,4 @@
-"""B2, B6, B7, B8, H5: a pool of slots, streams known by id, a graceful shutdown, and settings."""
+"""Limit concurrent streams, list and cancel them, and shut down gracefully."""
 
 import asyncio
 
@@ -17,11 +17,11 @@ registry = ops.StreamRegistry(max_pause=settings.max_pause)
 
 async def read(name: str, asked: ScriptedModel) -> None:
     stream = asked.stream("Hi").pipe(ops.limit_concurrency(pool), ops.track(registry, name))
-    await rxllm.sinks.collect(stream)
+    await stream
 
 
 async def main() -> None:
-    result = await rxllm.sinks.collect(ops.parallel(["a", "b", "c", "d"], model, pool))
+    result = await ops.parallel(["a", "b", "c", "d"], model, pool)
     print(f"4 prompts on {pool.limit} slots: {sum(map(len, result.texts.values()))} characters")
 
     reading = [asyncio.create_task(read(f"short {number}", model)) for number in (1, 2)]

@@ -1,4 +1,4 @@
-"""H1, H2, H3, H4: models next to each other, merged, the best of both, and quick then detailed."""
+"""Run several models side by side, merge them, or pick the best of them."""
 
 from collections.abc import Mapping
 
@@ -32,22 +32,22 @@ async def main() -> None:
         "calm": calm.stream(PROMPT),
         "broken": broken.stream(PROMPT),
     }
-    await rxllm.sinks.collect(ops.side_by_side(streams, on_result=report))
+    await ops.side_by_side(streams, on_result=report)
 
     merged = ops.merge_streams(
         calm.stream(PROMPT),
         calm.stream(PROMPT),
         on_active=lambda count: print(f"{count} active"),
     )
-    print(sorted((await rxllm.sinks.collect(merged)).texts))
+    print(sorted((await merged).texts))
 
     both = {name: streams[name] for name in ("tiny", "calm")}
-    await rxllm.sinks.collect(ops.best_of(both, weights={"calm": 0.5}, on_choice=on_choice))
+    await ops.best_of(both, weights={"calm": 0.5}, on_choice=on_choice)
 
     def detailed(answer: str) -> Observable[rxllm.Chunk]:
         return tiny.stream(f"{PROMPT} like this one: {answer}", max_tokens=30)
 
-    answers = await rxllm.sinks.collect(ops.quick_then_detailed(calm.stream(PROMPT), detailed))
+    answers = await ops.quick_then_detailed(calm.stream(PROMPT), detailed)
     print("quick:", answers.texts["quick"], "detailed:", answers.texts["detailed"][:40])
 
 

@@ -1,4 +1,4 @@
-"""H6: a race to the first token, and a second model that is asked if the first one is slow."""
+"""Race two models, or ask a second one if the first is slow."""
 
 import rxllm
 from rxllm import operators as ops
@@ -15,13 +15,13 @@ def report(result: ops.RaceResult) -> None:
 
 async def main() -> None:
     streams = {"slow": slow.stream("Hello?"), "fast": fast.stream("Hello?")}
-    print((await rxllm.sinks.collect(ops.race(streams, on_result=report))).text)
+    print((await ops.race(streams, on_result=report)).text)
 
     hedged = ops.hedge(slow.stream("Hello?"), fast.stream("Hello?"), after=0.1, on_result=report)
-    print((await rxllm.sinks.collect(hedged)).text)
+    print((await hedged).text)
 
     in_time = ops.hedge(eager.stream("Hello?"), fast.stream("Hello?"), after=2, on_result=report)
-    print((await rxllm.sinks.collect(in_time)).text)
+    print((await in_time).text)
     print(f"streams that still run: {slow.active + fast.active + eager.active}")
 
 

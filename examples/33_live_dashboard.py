@@ -1,4 +1,4 @@
-"""I1, I2, I3, K13: a live dashboard of several streams; without a terminal, its last picture."""
+"""Show several streams on a live terminal dashboard."""
 
 import asyncio
 from collections.abc import Iterator

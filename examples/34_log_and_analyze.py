@@ -1,4 +1,4 @@
-"""I4, I5, I6, I7, A9: log lines, stages, words and sentences, sentiment, and a debug log."""
+"""Log a stream, and report its stages, words and sentiment."""
 
 import rxllm
 from rxllm import Progress, Token

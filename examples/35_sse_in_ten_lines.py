@@ -1,4 +1,4 @@
-"""K1: a stream as server-sent events, in a handler of ten lines; read by a client of two."""
+"""Answer a request with server-sent events."""
 
 import aiohttp
 from aiohttp import web

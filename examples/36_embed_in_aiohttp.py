@@ -1,6 +1,6 @@
-"""K3, K5, B2: streams in an application that has more to do: lines of JSON, and a WebSocket.
+"""Add NDJSON and WebSocket streams to an aiohttp application.
 
-The model stops when its client leaves; a registry tells what is under way.
+The model stops when its client leaves; a registry lists the live streams.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
-"""K5, K6: streams and a chat over one WebSocket of the server, from a client in Python.
+"""Run streams and a chat over one WebSocket of `rxllm serve`.
 
-Each message of the server has a `type`; those of a stream have the `id` that the client gave it.
+Each message of the server has a `type`; messages of a stream also carry the `id` chosen by the
+client.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""K7: a room of two people and a model, who answers when it is asked; a third one comes late."""
+"""Hold a room of several people and a model."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,8 +1,7 @@
-"""Each example runs, from a fresh interpreter, and names the rows that it shows."""
+"""Each example runs, from a fresh interpreter, and prints what it shows."""
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import runpy
@@ -82,9 +81,7 @@ def test_there_is_an_expectation_for_each_and_none_for_another() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_it_names_its_rows_and_runs(example: Path) -> None:
-    docstring = ast.get_docstring(ast.parse(example.read_text(encoding="utf-8"))) or ""
-    assert example.stem.startswith("15_") or re.match(r"[A-K]\d+(, [A-K]\d+)*: ", docstring)
+def test_it_runs(example: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(example)],
         capture_output=True,
@@ -99,10 +96,10 @@ def test_it_names_its_rows_and_runs(example: Path) -> None:
         assert re.search(pattern, done.stdout + done.stderr), f"{pattern} in:\n{done.stdout}"
 
 
-async def test_k5_nonsense_ends_no_other_answer_of_the_embedded_streams(
+async def test_nonsense_ends_no_other_answer_of_the_embedded_streams(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Trap of row K5: one bad message killed all answers of its connection."""
+    """One bad message must not end all answers of its connection."""
     monkeypatch.setattr("rxllm.run", lambda program: program.close())
     (path,) = (each for each in EXAMPLES if each.stem == "36_embed_in_aiohttp")
     app = runpy.run_path(str(path))["build"]()
