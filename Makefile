@@ -14,7 +14,7 @@ help:
 	@echo "make lint   formatting, lint, types, import rules"
 	@echo "make bench  the benchmarks, as ratios measured side by side"
 	@echo "make load   500 clients of the server at once, for 30 s"
-	@echo "make readme write the catalogue of operators and the table of messages into the README"
+	@echo "make readme write the generated sections of the READMEs"
 
 run: $(VENV)/.installed-base
 	@$(BIN)/rxllm run "$(PROMPT)"
@@ -36,7 +36,7 @@ load: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks.load
 
 readme: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.readme_catalogue
+	$(BIN)/python -m tests.readme_sections
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The README's table of the wire messages, made from their classes: `make readme`."""
+"""The messages in `rxllm/server/README.md`, made from their classes: `make readme`."""
 
 from __future__ import annotations
 
@@ -37,30 +37,31 @@ _BODIES = (
 
 
 def messages() -> str:
-    """The section: what clients say, what the server says, chunks, the other objects, errors."""
+    """The section: messages of clients and of the server, chunks, and the other objects."""
     known = json_schema()["$defs"]
     (_,), query = msgspec.json.schema_components([StreamQuery])
     parts = [
-        ("What a client of the WebSocket says", _tagged(known, "ClientMessage")),
+        ("Messages from a WebSocket client", _tagged(known, "ClientMessage")),
         (
-            "What the server says; over SSE and NDJSON `chunk`, `complete` and `error`",
+            "Messages from the server (over SSE and NDJSON only `chunk`, `complete` and `error`)",
             _tagged(known, "ServerMessage"),
         ),
-        ("A `chunk` is one of", _tagged(known, "AnyChunk")),
-        ("In the query of `GET /stream`", [("the query", query["StreamQuery"])]),
+        ("Chunks", _tagged(known, "AnyChunk")),
+        ("Query of `GET /stream`", [("query", query["StreamQuery"])]),
         (
-            "Bodies, and what messages are made of",
+            "Bodies, and the objects in messages",
             [(_titled(name, known[name]), known[name]) for name in _BODIES],
         ),
     ]
-    tables = "\n".join(f"{title}:\n\n{_table(rows)}" for title, rows in parts)
-    return (
-        "<details><summary><b>The messages</b>, with their fields, and the codes of errors"
-        "</summary>\n\nA name in the first column that is `code` is the value of the field `type`. "
-        f"Fields with a `?` may be left out.\n\n{tables}\n"
-        f"The `code` of an `error`, and the HTTP status where it answers a request:\n\n{_errors()}"
-        "\n</details>\n"
-    )
+    tables = "\n".join(f"### {title}\n\n{_table(rows)}" for title, rows in parts)
+    return f"\n{tables}\n"
+
+
+def error_codes() -> str:
+    """The section: the `code` of each error, its HTTP status, and its meaning."""
+    rows = {**_classes(), **_refusals()}
+    lines = [f"| `{code}` | {rows[code][0]} | {rows[code][1]} |\n" for code in sorted(rows)]
+    return "\n| code | status | meaning |\n|---|---|---|\n" + "".join(lines) + "\n"
 
 
 def _tagged(known: dict[str, Schema], union: str) -> list[tuple[str, Schema]]:
@@ -116,12 +117,6 @@ def _kind(schema: Schema) -> str:
     if "maxLength" in schema:
         return f"{kind} of {schema['minLength']} to {schema['maxLength']} characters"
     return f"{kind}, not empty" if "minLength" in schema else str(kind)
-
-
-def _errors() -> str:
-    rows = {**_classes(), **_refusals()}
-    lines = [f"| `{code}` | {rows[code][0]} | {rows[code][1]} |\n" for code in sorted(rows)]
-    return "| code | status | meaning |\n|---|---|---|\n" + "".join(lines)
 
 
 def _classes() -> dict[str, tuple[int, str]]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from collections import Counter
@@ -104,6 +105,19 @@ def test_the_wheel_holds_the_bundled_model_the_prices_and_the_marker_of_types(
     assert {f"rxllm/models/tiny/{name}" for name in TINY} <= held
     assert "rxllm/py.typed" in held
     assert "rxllm/operators/analytics/prices.toml" in held
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_the_readmes_and_their_pictures(wheel: zipfile.ZipFile) -> None:
+    (sdist,) = Path(wheel.filename or "").parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    readmes = {
+        str(file.relative_to(ROOT))
+        for folder in ("rxllm", "operators", "tests", "examples")
+        for file in (ROOT / folder).rglob("README.md")
+    }
+    assert readmes | {"README.md", "rxllm/server/screenshot.png"} <= held
 
 
 def test_nothing_outside_of_a_package_imports_its_private_modules() -> None:

@@ -1,7 +1,8 @@
-"""The README is true: its programs run, its commands exist, its links lead somewhere."""
+"""The READMEs are true: their programs run, their commands exist, their links lead somewhere."""
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import subprocess
@@ -10,49 +11,124 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme_catalogue import SECTIONS, split
+from tests.readme_sections import SECTIONS, Section
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PROSE = re.sub(r"^```.*?^```$|`[^`\n]*`", "", README, flags=re.MULTILINE | re.DOTALL)
-PROGRAMS = [block for language, block in BLOCKS if language == "python"]
-COMMANDS = [
-    line.removeprefix("$ ")
-    for language, block in BLOCKS
-    if language == "console"
-    for line in block.splitlines()
+PAGES = sorted(
+    page
+    for folder in ("rxllm", "operators", "tests", "examples")
+    for page in (ROOT / folder).rglob("README.md")
+)
+PAGES += [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
+LANGUAGES = {"python", "console", "text", "jsx", "js", "nginx", "sh", "toml"}
+
+BLOCKS = [
+    (page, language, block)
+    for page, text in TEXTS.items()
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+]
+PROGRAMS = [
+    pytest.param(block, id=f"{page}-{number}")
+    for number, (page, language, block) in enumerate(BLOCKS)
+    if language == "python"
+]
+COMMANDS = sorted(
+    {
+        line.removeprefix("$ ")
+        for _, language, block in BLOCKS
+        if language == "console"
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    }
+)
+LINKS = [
+    (page, link)
+    for page, text in TEXTS.items()
+    for link in re.findall(
+        r"\]\(([^):]+)\)",
+        re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL),
+    )
 ]
 
 
-def test_every_block_is_of_a_kind_that_is_checked() -> None:
-    assert {language for language, _ in BLOCKS} == {"python", "console", "text"}
+def test_every_block_is_of_a_kind_that_is_known() -> None:
+    assert {language for _, language, _ in BLOCKS} <= LANGUAGES
     assert PROGRAMS
     assert COMMANDS
+    assert LINKS
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_programs_run(program: str, tmp_path: Path) -> None:
+def test_the_readme_is_short() -> None:
+    assert len(TEXTS["README.md"].splitlines()) <= 150
+
+
+RUNNER = """
+import ast, asyncio, inspect, sys
+code = compile(sys.argv[1], "README", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+if code.co_flags & inspect.CO_COROUTINE:
+    asyncio.run(eval(code))
+else:
+    exec(code, {"__name__": "__main__"})
+"""
+"""Runs a program as Python does or, if it awaits at its top level, as a notebook does."""
+
+
+@functools.cache
+def output_of(program: str, folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=tmp_path,
+        [sys.executable, "-W", "error", "-c", RUNNER, program],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_run(program: str, folder: Path) -> None:
+    assert output_of(program, folder)
+
+
+def test_the_output_of_the_first_program_is_what_it_prints(folder: Path) -> None:
+    """But for the last line, which has the speed and goes to standard error."""
+    program, shown = [
+        block
+        for page, language, block in BLOCKS
+        if page == "README.md" and language in {"python", "text"}
+    ][:2]
+    assert output_of(program, folder).split() == shown[: shown.rindex("\n", 0, -1)].split()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command: str, tmp_path: Path) -> None:
     program, *arguments = shlex.split(command)
-    if program == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert arguments[0] in targets
-        return
+    match program:
+        case "make":
+            targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert arguments[0] in targets
+            return
+        case ".venv/bin/python" | "python":
+            words = [word for word in arguments if not word.startswith("-")]
+            module = Path(words[0].replace(".", "/"))
+            assert any(
+                (ROOT / path).exists() for path in (words[0], module, module.with_suffix(".py"))
+            )
+            return
+        case "pip":
+            assert arguments[0] == "install"
+            return
     assert program == "rxllm"
+    if arguments[0] in {"chat", "serve"}:  # they wait for a user
+        arguments.append("--help")
     done = subprocess.run(
         [sys.executable, "-m", "rxllm", *arguments],
         cwd=tmp_path,
@@ -65,11 +141,34 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     assert done.stdout
 
 
-@pytest.mark.parametrize("name", SECTIONS)
-def test_what_is_made_from_the_program_is_what_it_makes(name: str) -> None:
-    assert split(README, name)[1] == SECTIONS[name](), "run `make readme`"
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_generated_sections_are_what_the_program_makes(section: Section) -> None:
+    assert section.split()[1] == section.make(), "run `make readme`"
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", PROSE))
-def test_links_lead_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+def test_contributing_lists_the_modules_of_the_core_and_the_folders() -> None:
+    tree = TEXTS["CONTRIBUTING.md"].split("```text\n")[1].split("```")[0]
+    core = {path.name for path in (ROOT / "rxllm").glob("*.py") if not path.name.startswith("_")}
+    assert set(re.findall(r"\w+\.py", tree)) == core
+    folders = {f"{path.parent.name}/" for path in (ROOT / "rxllm").glob("*/__init__.py")}
+    assert folders <= set(re.findall(r"\w+/", tree))
+
+
+def test_contributing_names_the_shapes_of_operators() -> None:
+    shapes = re.findall(r"^  \| `([\w/]+)\.(\w+)`", TEXTS["CONTRIBUTING.md"], re.MULTILINE)
+    assert shapes
+    for module, name in shapes:
+        text = (ROOT / "operators" / f"{module}.py").read_text(encoding="utf-8")
+        assert re.search(rf"^(def|class) {name}\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_links_lead_somewhere(page: str, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    assert target.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {
+            re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in headings
+        }

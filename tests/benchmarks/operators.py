@@ -374,7 +374,7 @@ def benchmarks() -> Iterator[Result]:
 
 
 def main() -> None:
-    """Print the table of the README."""
+    """Print the table of `tests/benchmarks/README.md`."""
     wanted = sys.argv[1:]
     for case in CASES:
         if not wanted or case.name.partition("(")[0] in wanted:

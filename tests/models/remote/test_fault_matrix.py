@@ -1,12 +1,11 @@
 """Each fault, before the first token, in the middle and at the end, on each adapter.
 
-The README shows the table of what becomes of them: it is made of `EXPECTED`, and compared with it.
+`rxllm/models/README.md` shows `EXPECTED` as a table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ Hear = Callable[..., Awaitable[Any]]
 
 PROVIDERS = ["openai", "anthropic", "openrouter", "groq", "openai_compatible"]
 PLACES = ["before the first token", "mid-stream", "at the end"]
-README = Path(__file__).parents[3] / "README.md"
 
 # What the subscriber gets in the end: an error, or "as if nothing had happened".
 NOTHING = "no error"
@@ -132,20 +130,3 @@ async def test_a_fault_is_told_as_what_it_is_and_nothing_said_before_it_is_lost(
     if "reset" not in fault:  # a reset takes with it what is still on the way
         said = ["Hé", "llo"][: PLACES.index(place)]
         assert heard.of(Token) == [Token(text) for text in said]
-
-
-def table() -> str:
-    """The table of the README."""
-    rows = [["fault", *PLACES, "again?"]]
-    for fault, outcomes in EXPECTED.items():
-        cells = [outcomes.get(place, "") for place in PLACES]
-        names = {cell for cell in cells if cell not in {"", NOTHING}}
-        kinds = {rxllm.classify_error(getattr(rxllm.errors, name)("")) for name in names}
-        told = [f"`{cell}`" if cell in names else cell for cell in cells]
-        rows.append([fault, *told, "yes" if kinds == {"retry"} else "no" if kinds else ""])
-    rows.insert(1, ["---"] * len(rows[0]))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
-
-
-def test_the_readme_shows_this_table() -> None:
-    assert table() in README.read_text(encoding="utf-8")
