@@ -24,6 +24,8 @@ class BackgroundLoop:
         self._thread = threading.Thread(target=self._run, name=BACKGROUND_THREAD, daemon=True)
         self._thread.start()
         self._ready.wait()
+        if not hasattr(self, "loop"):
+            raise RuntimeError("the background event loop could not be started; see standard error")
 
     @property
     def is_current_thread(self) -> bool:
@@ -36,8 +38,11 @@ class BackgroundLoop:
         self._thread.join(5.0)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(self._until_closed())
+        try:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(self._until_closed())
+        finally:
+            self._ready.set()  # also if it could not begin: nobody must wait for ever
 
     async def _until_closed(self) -> None:
         self.loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Unpack
 
 import reactivex as rx
+from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
@@ -71,7 +72,7 @@ def parallel(
     2.0 1 no
     """
     check_callback("on_result", on_result)
-    if isinstance(prompts, str | bytes | Request) or not isinstance(prompts, Iterable):
+    if isinstance(prompts, str | bytes | Request | Observable) or not isinstance(prompts, Iterable):
         raise TypeError("parallel takes several prompts: write parallel([prompt], ...)")
     if not isinstance(model, Model):
         raise TypeError(f"model is a Model, such as rxllm.model('tiny'), not {model!r}")

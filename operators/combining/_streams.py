@@ -51,7 +51,7 @@ def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
     """
     if isinstance(streams, Mapping):
         found = dict(streams)
-    elif isinstance(streams, Iterable) and not isinstance(streams, str | bytes):
+    elif isinstance(streams, Iterable) and not isinstance(streams, str | bytes | Observable):
         found = {str(number): stream for number, stream in enumerate(streams)}
     else:
         raise TypeError(f"{function} takes streams by name, not {type(streams).__name__}")

@@ -155,6 +155,7 @@ def test_on_the_event_loop_nothing_is_left_behind() -> None:
         (as_request("one prompt"), {}, TypeError),
         (["fine", ""], {}, BadRequestError),
         (["fine"], {"temperature": 9}, BadRequestError),
+        (ScriptedModel("x").stream("Hi"), {}, TypeError),
         (["fine"], {"on_result": 3}, TypeError),
         (b"bytes", {}, TypeError),
         (3, {}, TypeError),
