@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 from aiohttp import WSCloseCode
@@ -166,6 +166,8 @@ class Session:
                 if message.name is not None:
                     raise InvalidMessageError("who writes is known by the server", "name")
                 self._rooms.type(self.outbox, message.room, message.typing)
+            case _:
+                assert_never(message)
 
     def _start(self, message: Start) -> None:
         if message.prompt is not None and message.messages is not None:
