@@ -9,7 +9,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_on_result
-from rxllm.operators.analytics._watching import watching
+from rxllm.operators.analytics._watcher import watch
 from rxllm.operators.analytics._word_reader import WordReader
 from rxllm.stream import Stream
 from rxllm.text.sentences import SentenceBorders
@@ -86,7 +86,7 @@ def analyze_text(
     6 5 2 3.0
     """
     check_on_result(on_result, every)
-    return watching("analyze_text", lambda _: TextWatcher(_Analysis, on_result, every))
+    return watch("analyze_text", lambda _: TextWatcher(_Analysis, on_result, every))
 
 
 class _Analysis(TextReader[TextFigures]):

@@ -13,7 +13,7 @@ from reactivex import Observable
 
 from rxllm.arguments import check_int
 from rxllm.chunks import Chunk, ErrorInfo
-from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.operators.analytics._watcher import Watcher, watch
 from rxllm.stream import Stream
 
 __all__ = ["DebugEntry", "DebugLog", "debug"]
@@ -227,4 +227,4 @@ def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """
     if not isinstance(log, DebugLog):
         raise TypeError(f"debug takes a DebugLog, not {type(log).__name__}")
-    return watching("debug", log.watcher)
+    return watch("debug", log.watcher)

@@ -8,7 +8,7 @@ from typing import Any
 from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, has_output, text_of
-from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.operators.analytics._watcher import Watcher, watch
 from rxllm.restart import forget
 from rxllm.stream import Stream
 
@@ -68,7 +68,7 @@ def log_stream(
             f"log_stream takes a structlog logger, which has `bind`; not {type(given).__name__}: "
             "structlog.wrap_logger(logger) makes one of a logger of the standard library"
         )
-    return watching("log_stream", lambda clock: _Logging(given.bind(**fields), clock, chunks))
+    return watch("log_stream", lambda clock: _Logging(given.bind(**fields), clock, chunks))
 
 
 class _Counts:

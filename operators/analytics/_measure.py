@@ -22,7 +22,7 @@ from rxllm.chunks import (
     is_restart,
 )
 from rxllm.operators.analytics._measurement import BLOCK, Measurement
-from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.operators.analytics._watcher import Watcher, watch
 from rxllm.restart import forget
 from rxllm.stream import Stream
 
@@ -77,7 +77,7 @@ def measure(
     check_callable("on_result", on_result, "a function of the measurement", instead=_INSTEAD)
     if on_start is not None:
         check_callable("on_start", on_start, "a function of the measurement", instead=_INSTEAD)
-    return watching(
+    return watch(
         "measure", lambda clock: _Measuring(Measurement(clock), on_result, on_start, clock)
     )
 

@@ -11,7 +11,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk, Outcome
 from rxllm.operators.analytics._operation import Operation, check_names
-from rxllm.operators.analytics._watching import watching
+from rxllm.operators.analytics._watcher import watch
 from rxllm.stream import Stream
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def meter(
     metrics = _registered.get(target)
     if metrics is None:
         metrics = _registered[target] = _Metrics(target)
-    return watching("meter", lambda clock: _Metering(metrics, model, provider, clock))
+    return watch("meter", lambda clock: _Metering(metrics, model, provider, clock))
 
 
 class _Metrics:

@@ -18,7 +18,7 @@ from rxllm.chunks import (
     Usage,
     has_output,
 )
-from rxllm.operators.analytics._watching import Watcher
+from rxllm.operators.analytics._watcher import Watcher
 from rxllm.restart import forget, matching_sources
 
 __all__ = ["Operation", "check_names"]

@@ -12,7 +12,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.analytics._lexicon import Lexicon, as_lexicon
 from rxllm.operators.analytics._text_watcher import TextReader, TextWatcher, check_on_result
-from rxllm.operators.analytics._watching import watching
+from rxllm.operators.analytics._watcher import watch
 from rxllm.operators.analytics._word_reader import STOPS, WordReader
 from rxllm.stream import Stream
 
@@ -108,7 +108,7 @@ def sentiment_and_keywords(
     """
     check_on_result(on_result, every)
     words = as_lexicon(lexicon)
-    return watching(
+    return watch(
         "sentiment_and_keywords",
         lambda _: TextWatcher(lambda source: _Content(source, words), on_result, every),
     )

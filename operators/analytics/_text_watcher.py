@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 
 from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Batch, Chunk, End, Token, is_restart
-from rxllm.operators.analytics._watching import Watcher
+from rxllm.operators.analytics._watcher import Watcher
 from rxllm.restart import forget, matching_sources
 
 __all__ = ["TextReader", "TextWatcher", "check_on_result"]

@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk, Notice, Outcome, Start
 from rxllm.operators.analytics._operation import Operation, check_names
-from rxllm.operators.analytics._watching import watching
+from rxllm.operators.analytics._watcher import watch
 from rxllm.requests import Request
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
@@ -123,7 +123,7 @@ def trace(
             inside = context.set_value(_OURS, tracing, parent)
             token = context.attach(telemetry.set_span_in_context(span, inside))
             try:
-                return source.pipe(watching("trace", lambda _: tracing)).subscribe(
+                return source.pipe(watch("trace", lambda _: tracing)).subscribe(
                     observer, scheduler=scheduler
                 )
             finally:

@@ -8,7 +8,7 @@ from reactivex import Observable
 
 from rxllm.arguments import check_number
 from rxllm.chunks import Batch, Chunk, Token
-from rxllm.operators.combining._choosing import Choice, choosing
+from rxllm.operators.combining._choice import Choice, choose_best
 from rxllm.operators.combining._streams import check_callback, named
 from rxllm.stream import Stream
 
@@ -91,7 +91,7 @@ def best_of(
         factors[name] = check_number(
             f"weights[{name!r}]", weight, "the weight of a stream", minimum=0
         )
-    return choosing(by_name, factors, score or _score, on_choice)
+    return choose_best(by_name, factors, score or _score, on_choice)
 
 
 def _score(piece: Token | Batch) -> float:

@@ -9,7 +9,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, Token
 from rxllm.operators.combining._best_of import best_of
-from rxllm.operators.combining._choosing import Choice
+from rxllm.operators.combining._choice import Choice
 from rxllm.operators.combining._pipeable import pipeable
 from rxllm.stream import Stream
 

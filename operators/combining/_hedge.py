@@ -8,7 +8,7 @@ from reactivex import Observable
 
 from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
-from rxllm.operators.combining._racing import RaceResult, raced
+from rxllm.operators.combining._race_run import RaceResult, run_race
 from rxllm.operators.combining._streams import check_callback, named
 from rxllm.stream import Stream
 
@@ -64,4 +64,4 @@ def hedge(
         "after", after, "the seconds that the first stream has to speak", above=0
     )
     check_callback("on_result", on_result)
-    return raced("hedge", streams, after=seconds, on_result=on_result)
+    return run_race("hedge", streams, after=seconds, on_result=on_result)

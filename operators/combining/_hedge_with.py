@@ -9,7 +9,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._hedge import hedge
 from rxllm.operators.combining._pipeable import pipeable
-from rxllm.operators.combining._racing import RaceResult
+from rxllm.operators.combining._race_run import RaceResult
 from rxllm.operators.combining._streams import Streams
 from rxllm.stream import Stream
 

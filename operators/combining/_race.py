@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.operators.combining._racing import RaceResult, raced
+from rxllm.operators.combining._race_run import RaceResult, run_race
 from rxllm.operators.combining._streams import check_callback, named
 from rxllm.stream import Stream
 
@@ -65,4 +65,4 @@ def race(
     """
     given = streams[0] if len(streams) == 1 and isinstance(streams[0], Mapping) else streams
     check_callback("on_result", on_result)
-    return raced("race", named("race", given), after=None, on_result=on_result)
+    return run_race("race", named("race", given), after=None, on_result=on_result)

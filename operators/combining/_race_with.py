@@ -10,7 +10,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._pipeable import pipeable
 from rxllm.operators.combining._race import race
-from rxllm.operators.combining._racing import RaceResult
+from rxllm.operators.combining._race_run import RaceResult
 from rxllm.stream import Stream
 
 __all__ = ["race_with"]

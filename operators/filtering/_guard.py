@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 
 from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Chunk
-from rxllm.operators.filtering._guarding import Guarding
+from rxllm.operators.filtering._guard_state import GuardState
 from rxllm.operators.filtering._rules import OnViolation, Rules
 from rxllm.stream import Stream
 from rxllm.valve import scheduler_or_default
@@ -103,14 +103,14 @@ def guard(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            guarding = Guarding(observer, scheduler_or_default(scheduler), rules)
-            guarding.upstream.disposable = source.subscribe(
-                guarding.on_next,
-                guarding.on_error,
-                guarding.on_completed,
-                scheduler=guarding.upstream_scheduler,
+            state = GuardState(observer, scheduler_or_default(scheduler), rules)
+            state.upstream.disposable = source.subscribe(
+                state.on_next,
+                state.on_error,
+                state.on_completed,
+                scheduler=state.upstream_scheduler,
             )
-            return guarding.subscription
+            return state.subscription
 
         return Stream(subscribe, "guard", of_chunks=True)
 

@@ -11,7 +11,7 @@ from reactivex import Observable
 from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Chunk
 from rxllm.operators._text_operator import text_operator
-from rxllm.operators.filtering._redacting import Redacting, Redaction
+from rxllm.operators.filtering._redact_state import Redaction, RedactState
 from rxllm.operators.filtering._targets import PatternTarget, Target
 from rxllm.operators.filtering._word_search import Words, WordSearch
 from rxllm.stream import Stream
@@ -112,9 +112,9 @@ def redact(
     compiled = Words(words, whole=whole_words, ignore_case=ignore_case) if words else None
     kept = context if patterns else 1
 
-    def state_of(source: str | None) -> Redacting:
+    def state_of(source: str | None) -> RedactState:
         searches: list[Target] = [WordSearch(compiled)] if compiled is not None else []
-        return Redacting(source, [*searches, *targets], mask, kept, on_result)
+        return RedactState(source, [*searches, *targets], mask, kept, on_result)
 
     return text_operator("redact", state_of)
 

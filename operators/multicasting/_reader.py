@@ -72,7 +72,7 @@ class Reader:
         self._trampoline = Trampoline()
         self._busy = bool(self._past)  # chunks wait, or are on their way, or there is no more
         self._valve = valve_of(scheduler)
-        self._watching = self._valve.on_change(self.drain)
+        self._valve_subscription = self._valve.on_change(self.drain)
 
     @property
     def lag(self) -> int:
@@ -111,7 +111,7 @@ class Reader:
         if self._left:
             return
         self._left = self._busy = True
-        self._watching.dispose()
+        self._valve_subscription.dispose()
         self._drop_all()
         self._shared.leave(self)
 

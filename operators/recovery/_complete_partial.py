@@ -9,8 +9,8 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import classify_error
-from rxllm.operators.recovery._asking import continuing
 from rxllm.operators.recovery._backoff import check_attempts
+from rxllm.operators.recovery._continuation import continuation
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
 from rxllm.operators.recovery.attempts import attempts_of
@@ -76,7 +76,7 @@ def complete_partial(
     """
     check_attempts(attempts)
     policy = policy_of(when)
-    continued = continuing(model, prompt, options)
+    continued = continuation(model, prompt, options)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         return attempts_of("complete_partial", source, lambda: _plan(attempts, policy), continued)

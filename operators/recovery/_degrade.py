@@ -11,7 +11,7 @@ import msgspec
 from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import classify_error
 from rxllm.operators.recovery._annotations import add_note
-from rxllm.operators.recovery._asking import check_model
+from rxllm.operators.recovery._continuation import check_model
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
 from rxllm.operators.recovery.attempts import attempts_of

@@ -9,8 +9,8 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.errors import ConnectionFailedError, ErrorAction, TruncatedStreamError
-from rxllm.operators.recovery._asking import continuing
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
+from rxllm.operators.recovery._continuation import continuation
 from rxllm.operators.recovery._retry_with_backoff import retry_plan
 from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.requests import Model, Prompt, RequestOptions
@@ -77,7 +77,7 @@ def resume(
     """
     check_attempts(attempts)
     backoff = Backoff(initial, factor, max_delay, jitter)
-    continued = continuing(model, prompt, options)
+    continued = continuation(model, prompt, options)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         plan = retry_plan(source, attempts, backoff, _when_lost, "resume")

@@ -41,7 +41,7 @@ class Reader:
         "_timer",
         "_trampoline",
         "_valve",
-        "_watching",
+        "_valve_subscription",
         "cursor",
     )
 
@@ -55,7 +55,7 @@ class Reader:
         self._left = False
         self._trampoline = Trampoline()
         self._timer: asyncio.TimerHandle | None = None
-        self._watching = valve.on_change(self._on_valve)
+        self._valve_subscription = valve.on_change(self._on_valve)
 
     @property
     def is_open(self) -> bool:
@@ -77,7 +77,7 @@ class Reader:
         if self._left:
             return
         self._left = True
-        self._watching.dispose()
+        self._valve_subscription.dispose()
         self._stop_timer()
         self._log.forget(self)
 

@@ -10,7 +10,7 @@ import reactivex as rx
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, End, Json, Notice, Start, Token
 from rxllm.operators import DebugEntry, DebugLog
-from rxllm.operators.analytics._watching import Watcher
+from rxllm.operators.analytics._watcher import Watcher
 from rxllm.testing import Marbles
 
 

@@ -15,7 +15,7 @@ from rxllm import operators as ops
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, Usage, text_of
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
-from rxllm.operators.filtering._redacting import Redacting
+from rxllm.operators.filtering._redact_state import RedactState
 from rxllm.operators.filtering._targets import PatternTarget
 from rxllm.operators.filtering._word_search import Words, WordSearch, folded
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
@@ -406,7 +406,7 @@ def test_demand_passes_through_and_no_more_than_longest_is_held(marbles: Marbles
 
 def test_what_is_kept_does_not_grow() -> None:
     target = PatternTarget(re.compile(r"\d{3}-\d{4}"), 64)
-    reading = Redacting(None, [target], "***", 64, None)
+    reading = RedactState(None, [target], "***", 64, None)
     kept = []
     for _ in range(2000):
         for piece in ("word ", "55", "5-"):
@@ -425,7 +425,7 @@ def test_words_cost_a_character_the_same_however_long_they_are() -> None:
 
     words = Words(["a" * 500 + "b"], whole=False, ignore_case=False)
     words.steps = [Counted(steps) for steps in words.steps]
-    reading = Redacting(None, [WordSearch(words)], "***", 1, None)
+    reading = RedactState(None, [WordSearch(words)], "***", 1, None)
     for _ in range(3000):
         reading.text(Token("a"))
     assert Counted.asked < 2 * 3000

@@ -11,7 +11,7 @@ from rxllm.chunks import Chunk
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
-__all__ = ["Watcher", "watching"]
+__all__ = ["Watcher", "watch"]
 
 
 class Watcher:
@@ -44,7 +44,7 @@ class Watcher:
         """The subscriber has left before the end, or has raised at a chunk."""
 
 
-def watching(
+def watch(
     name: str,
     watcher_of: Callable[[Callable[[], float]], Watcher],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:

@@ -9,7 +9,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.requests import Model, Prompt, RequestOptions, as_request
 
-__all__ = ["check_model", "continuing"]
+__all__ = ["check_model", "continuation"]
 
 
 def check_model(model: object) -> None:
@@ -22,7 +22,7 @@ def check_model(model: object) -> None:
         raise TypeError(f"model is what is asked: rxllm.model(...), say, not {model!r}")
 
 
-def continuing(
+def continuation(
     model: Model, prompt: Prompt, options: RequestOptions
 ) -> Callable[[str], Observable[Chunk]]:
     """A function from the partial text of an answer to the stream that goes on with it.

@@ -22,7 +22,7 @@ from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 
-__all__ = ["Choice", "choosing"]
+__all__ = ["Choice", "choose_best"]
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class Choice(msgspec.Struct, frozen=True):
     text: str
 
 
-def choosing(
+def choose_best(
     streams: Streams,
     weights: Mapping[str, float],
     score: Callable[[Token | Batch], float],
@@ -54,7 +54,7 @@ def choosing(
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        work = _Choosing(observer, weights, score, on_choice)
+        work = _Selection(observer, weights, score, on_choice)
         return work.start(streams, scheduler_or_default(scheduler))
 
     return Stream(subscribe, "best_of", of_chunks=True)
@@ -71,7 +71,7 @@ class _Speaker:
         self.error: Exception | None = None
 
 
-class _Choosing:
+class _Selection:
     """One subscription."""
 
     def __init__(

@@ -27,7 +27,7 @@ from rxllm.operators.combining._subscriber import Subscriber
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default
 
-__all__ = ["RaceResult", "raced"]
+__all__ = ["RaceResult", "run_race"]
 
 
 class RaceResult(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class RaceResult(msgspec.Struct, frozen=True):
 Report: TypeAlias = Callable[[RaceResult], object]
 
 
-def raced(
+def run_race(
     name: str, streams: Streams, *, after: float | None, on_result: Report | None
 ) -> Stream[Chunk]:
     """The stream of `streams` that speaks first, tagged with its name.
@@ -66,7 +66,7 @@ def raced(
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        return _Racing(streams, observer, scheduler_or_default(scheduler), on_result).start(after)
+        return _RaceRun(streams, observer, scheduler_or_default(scheduler), on_result).start(after)
 
     return Stream(subscribe, name, of_chunks=True)
 
@@ -83,7 +83,7 @@ class _Racer:
         self.won = False
 
 
-class _Racing:
+class _RaceRun:
     """One subscription."""
 
     def __init__(

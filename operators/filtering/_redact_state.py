@@ -15,7 +15,7 @@ from rxllm.operators.filtering._targets import Target
 from rxllm.operators.filtering._word_search import UNDECIDED
 from rxllm.restart import survives_restart
 
-__all__ = ["Redacting", "Redaction"]
+__all__ = ["RedactState", "Redaction"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Redaction:
     source: str | None = None
 
 
-class Redacting(TextState):
+class RedactState(TextState):
     """The text of one source."""
 
     __slots__ = (

@@ -18,10 +18,10 @@ from rxllm.restart import matching_sources, survives_restart
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, fail_stream, valve_of, with_valve
 
-__all__ = ["Guarding"]
+__all__ = ["GuardState"]
 
 
-class Guarding:
+class GuardState:
     """One subscription. Each source has its own windows; `End` of all and completion wait.
 
     One loop sends what stands in `_out`, and makes the checks that are due.

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, Token
-from rxllm.operators.analytics._watching import Watcher, watching
+from rxllm.operators.analytics._watcher import Watcher, watch
 from rxllm.testing import COMPLETED, Marbles
 
 
@@ -64,7 +64,7 @@ def at_once(*texts: str, error: Exception | None = None) -> Observable[Chunk]:
 
 
 def watched_by(watcher: Watcher) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
-    return watching("test", lambda _: watcher)
+    return watch("test", lambda _: watcher)
 
 
 def refusing(chunk: Chunk) -> None:
