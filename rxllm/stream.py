@@ -90,8 +90,9 @@ class Stream(Observable[_T]):
 
     @cached_property
     def lock(self) -> threading.RLock:  # type: ignore[override]
-        """What some operators of RxPY synchronise with."""
-        return threading.RLock()
+        """What some operators of RxPY synchronise with; one, if two threads ask first at once."""
+        lock: threading.RLock = self.__dict__.setdefault("lock", threading.RLock())
+        return lock
 
     def __repr__(self) -> str:
         return f"<Stream {self.name}>"

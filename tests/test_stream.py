@@ -6,6 +6,7 @@ import ast
 import asyncio
 import contextlib
 import inspect
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -446,6 +447,22 @@ class TestSubscriptions:
         assert "lock" not in vars(stream)
         with stream.lock:
             assert stream.lock is stream.lock
+
+    def test_two_threads_that_ask_first_at_once_get_one_lock(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        new_lock = threading.RLock
+        others: list[Any] = []
+
+        def overtaken() -> Any:
+            if not others:
+                others.append(None)
+                others[0] = stream.lock  # another thread comes between
+            return new_lock()
+
+        stream = ScriptedModel(STORY).stream("Hi")
+        monkeypatch.setattr("rxllm.stream.threading.RLock", overtaken)
+        assert stream.lock is others[0]
 
 
 def test_a_plain_observable_is_read_as_well() -> None:
