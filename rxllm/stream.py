@@ -528,20 +528,29 @@ _CATALOGUES: Final = (_OPERATORS, "reactivex.operators")
 
 
 def _check_operator(operator: Any, position: int) -> None:
-    if not callable(operator):
-        hint = ""
-        if isinstance(operator, Observable):
-            hint = "; to put streams together, see rxllm.operators.merge_streams and its neighbours"
-        elif isinstance(operator, list | tuple):
-            hint = "; write pipe(*operators)"
-        raise TypeError(f"pipe takes operators; argument {position} is {operator!r}{hint}")
     module = getattr(operator, "__module__", None) or ""
+    if not callable(operator) or (isinstance(operator, type) and module.startswith(_OPERATORS)):
+        what = f"pipe takes operators; argument {position} is {operator!r}"
+        raise TypeError(what + _hint(operator))
     name = getattr(operator, "__qualname__", "_")
     if module.startswith(_CATALOGUES) and "<locals>" not in name and not name.startswith("_"):
         raise TypeError(
             f"pipe takes operators; argument {position} is the function {name} that makes one: "
             f"call it, as in pipe({name}(...))"
         )
+
+
+def _hint(mistake: Any) -> str:
+    """What to write in place of something that is no operator."""
+    if isinstance(mistake, Observable):
+        return "; to put streams together, see rxllm.operators.merge_streams and its neighbours"
+    if isinstance(mistake, list | tuple):
+        return "; write pipe(*operators)"
+    if callable(getattr(mistake, "stream", None)):
+        return "; a model begins a pipe: model.stream(prompt).pipe(...)"
+    if (mistake if isinstance(mistake, type) else type(mistake)).__module__.startswith(_OPERATORS):
+        return "; give it to the operator that uses it, as in limit_concurrency(pool)"
+    return ""
 
 
 def _applied(operator: Callable[[Any], Any], source: Any) -> Any:
