@@ -61,7 +61,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         finish_reason: of the last `End`; `"cancelled"` if the sink stopped the stream; None if the
             stream completed without an `End`.
         stop_sequence: the one that was met, if any.
-        usage: tokens and cost, where the stream told; summed over the sources of a merge.
+        usage: tokens and cost, where the stream told; summed over the sources of a merge and the
+            attempts, as they are billed.
         model, provider, request_id: of the last `Start`.
         timings: when it began, and how fast it was.
         notices: everything that happened on the way, in its order.

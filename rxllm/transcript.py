@@ -124,7 +124,7 @@ class Answer:
 
 
 class Transcript:
-    """What a stream has said, by source, since it last began. Notices are kept over a restart.
+    """What a stream has said, by source, since it last began. A restart keeps notices and usage.
 
     Adding a chunk costs one `list.append`: the chunks are folded when somebody asks.
 
@@ -138,12 +138,13 @@ class Transcript:
     ('Once upon', 2, 1)
     """
 
-    __slots__ = ("_answers", "_end", "_new", "_notices", "_start", "add")
+    __slots__ = ("_answers", "_earlier", "_end", "_new", "_notices", "_start", "add")
 
     def __init__(self) -> None:
         self._new: list[Chunk] = []
         self.add: Callable[[Chunk], None] = self._new.append
         self._answers: dict[str | None, Answer] = {}
+        self._earlier: list[Usage] = []  # of answers that have begun again
         self._notices: list[Notice] = []
         self._start: Start | None = None
         self._end: End | None = None
@@ -201,8 +202,9 @@ class Transcript:
 
     @property
     def usage(self) -> Usage | None:
-        """What was used, by all sources together."""
-        usages = [answer.usage for answer in self.answers.values() if answer.usage is not None]
+        """What was used and is billed: by all sources together, and also before a restart."""
+        now = [answer.usage for answer in self.answers.values() if answer.usage is not None]
+        usages = self._earlier + now
         if len(usages) < 2:
             return usages[0] if usages else None
         return sum(usages[1:], usages[0])
@@ -251,7 +253,9 @@ class Transcript:
 
     def _restart(self, source: str | None) -> None:
         for each in matching_sources(self._answers, source):
-            del self._answers[each]
+            usage = self._answers.pop(each).usage
+            if usage is not None:
+                self._earlier.append(usage)
         if self._end is not None and source in (None, self._end.source):
             self._end = None
 

@@ -91,6 +91,21 @@ def test_of_a_source_the_newest_usage_counts_and_those_of_several_add_up() -> No
     assert said.usage == Usage(3, 3, cost=0.5)
 
 
+def test_usage_of_the_attempts_before_a_restart_is_billed_too() -> None:
+    first = (Token("wrong"), Usage(9, 1), Usage(9, 5, cost=0.5), Notice("restart"))
+    assert transcript(*first).usage == Usage(9, 5, cost=0.5)
+    assert transcript(*first, Token("right"), Usage(9, 2, cost=0.25)).usage == Usage(
+        18, 7, cost=0.75
+    )
+    said = transcript(
+        Usage(1, 1, source="a"),
+        Usage(2, 2, source="b"),
+        Notice("restart", source="a"),
+        Usage(4, 4, source="a"),
+    )
+    assert said.usage == Usage(7, 7)
+
+
 def test_sources_are_told_apart_in_the_order_in_which_they_began() -> None:
     said = transcript(Start("1", "m", source="b"), Token("x", source="a"), Token("y", source="b"))
     assert {source: answer.text for source, answer in said.answers.items()} == {"b": "y", "a": "x"}
@@ -113,7 +128,7 @@ def test_a_restart_takes_back_what_was_said_and_not_what_happened() -> None:
         "right",
         (),
         None,
-        None,
+        Usage(1, 1),
         None,
     )
     assert said.notices == (Notice("restart"),)

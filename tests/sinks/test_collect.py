@@ -76,12 +76,12 @@ def test_the_tokens_that_usage_tells_are_preferred_to_counted_ones() -> None:
     assert result_of(Token("a"), Usage(1)).timings.tokens == 1
 
 
-def test_a_restart_drops_what_came_before_it() -> None:
+def test_a_restart_drops_what_was_said_before_it_and_keeps_what_was_used() -> None:
     restart = Notice("restart")
     result = result_of(Token("wrong"), Usage(1, 1), End("stop"), restart, Token("right"))
     assert result.text == "right"
-    assert (result.finish_reason, result.usage, result.timings.tokens) == (None, None, 1)
-    assert result.notices == (restart,)
+    assert (result.finish_reason, result.timings.tokens) == (None, 1)
+    assert (result.usage, result.notices) == (Usage(1, 1), (restart,))
 
 
 def test_other_notices_drop_nothing() -> None:
