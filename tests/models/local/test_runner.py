@@ -49,6 +49,7 @@ class CountingEngine:
     steps: list[list[CountingSequence]] = field(default_factory=list)
     live: set[CountingSequence] = field(default_factory=set)
     opened: int = 0
+    begun: int = 0
     unloaded: bool = False
     permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -68,6 +69,7 @@ class CountingEngine:
         return sequence
 
     def step(self, sequences: list[CountingSequence]) -> list[Sampled | Exception | None]:
+        self.begun += 1
         assert not self.gated or self.permits.acquire(timeout=10)
         assert self.live.issuperset(sequences)
         self.steps.append(list(sequences))
@@ -297,7 +299,7 @@ async def test_disposal_before_the_first_token_stops_the_model() -> None:
     scheduler = StreamScheduler(asyncio.get_running_loop())
     received: list[Chunk] = []
     subscription = model.stream("1000").subscribe(received.append, scheduler=scheduler)
-    await until(lambda: engine.opened == 1)
+    await until(lambda: engine.begun == 1)
     subscription.dispose()
     await asyncio.sleep(0)
     engine.permits.release()  # for the step that was under way
