@@ -74,7 +74,7 @@ def analyze_text(
         every: tokens between two reports on the way, 1 or more; None: only at the end.
 
     Raises:
-        TypeError: `on_result` can't be called or is asynchronous, or `every` is no whole number.
+        TypeError: `on_result` can't be called or is asynchronous, or `every` is not an integer.
         ValueError: `every` is below 1.
 
     >>> from rxllm.models.scripted import ScriptedModel

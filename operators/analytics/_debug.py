@@ -53,7 +53,7 @@ class DebugLog:
         size: how many entries are kept; older ones go first. 1 or more.
 
     Raises:
-        TypeError: `size` is no whole number.
+        TypeError: `size` is not an integer.
         ValueError: it is below 1.
 
     >>> from rxllm.testing import Marbles
@@ -96,7 +96,7 @@ class DebugLog:
             last: how many at most, the latest; 1 or more.
 
         Raises:
-            TypeError: `kind` is no class, or a number is no whole number.
+            TypeError: `kind` is not a class, or a number is not an integer.
             ValueError: there is no such `event`, or a number is too low.
         """
         if event is not None and event not in _EVENTS:

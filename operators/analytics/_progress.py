@@ -47,7 +47,7 @@ def progress(
         max_tokens: the tokens expected at most, 1 or more; None if not known.
 
     Raises:
-        TypeError: `every` or `max_tokens` is no whole number.
+        TypeError: `every` or `max_tokens` is not an integer.
         ValueError: one of them is below 1.
 
     >>> from rxllm.testing import Marbles

@@ -94,7 +94,7 @@ def sentiment_and_keywords(
 
     Raises:
         OSError: the file can't be read.
-        TypeError: `on_result` can't be called or is asynchronous, `every` is no whole number, or
+        TypeError: `on_result` can't be called or is asynchronous, `every` is not an integer, or
             `lexicon` is none of what it may be.
         ValueError: `every` is below 1, or the file holds no lists of words.
 

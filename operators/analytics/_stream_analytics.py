@@ -90,7 +90,7 @@ class StreamAnalytics:
         completed, failed, cancelled: how many of them ended so.
 
     Raises:
-        TypeError: `history` is no whole number.
+        TypeError: `history` is not an integer.
         ValueError: it is below 1.
 
     >>> analytics = StreamAnalytics()
@@ -132,7 +132,7 @@ class StreamAnalytics:
         """How things stand, with figures of the `last` streams that have ended.
 
         Raises:
-            TypeError: `last` is no whole number.
+            TypeError: `last` is not an integer.
             ValueError: it is below 1.
         """
         counted = check_int("last", last, "the number of ended streams to look at")

@@ -64,7 +64,7 @@ def track_stages(
         every: chunks of content between two reports, 1 or more.
 
     Raises:
-        TypeError: `max_tokens` or `every` is no whole number.
+        TypeError: `max_tokens` or `every` is not an integer.
         ValueError: one of them is below 1.
 
     >>> from rxllm.testing import Marbles

@@ -59,7 +59,7 @@ def pieces(
         longest: characters, 1 or more: a longer piece is cut.
 
     Raises:
-        TypeError: `on_result` can't be called, or `longest` is no integer.
+        TypeError: `on_result` can't be called, or `longest` is not an integer.
         ValueError: `longest` is less than 1.
     """
     if on_result is not None:

@@ -62,7 +62,7 @@ def sentences(
             part is counted as a sentence.
 
     Raises:
-        TypeError: `on_result` can't be called, or `longest` is no integer.
+        TypeError: `on_result` can't be called, or `longest` is not an integer.
         ValueError: `longest` is less than 1.
 
     >>> from rxllm.models.scripted import ScriptedModel

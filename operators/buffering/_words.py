@@ -73,7 +73,7 @@ def words(
             is counted as a word.
 
     Raises:
-        TypeError: `on_result` can't be called, or `longest` is no integer.
+        TypeError: `on_result` can't be called, or `longest` is not an integer.
         ValueError: `longest` is less than 1.
 
     >>> from rxllm.models.scripted import ScriptedModel

@@ -63,7 +63,7 @@ def best_of(
             and those of the others.
 
     Raises:
-        TypeError: something is no stream, no number, or can't be called.
+        TypeError: something is not a stream or a number, or can't be called.
         ValueError: there is no stream, or a weight is below 0, infinite, or of no stream.
 
     >>> from rxllm import Token

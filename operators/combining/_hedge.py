@@ -47,7 +47,8 @@ def hedge(
         on_result: as for `race`; a stream that never began is not in it.
 
     Raises:
-        TypeError: something is no stream, `after` is no number, or `on_result` can't be called.
+        TypeError: something is not a stream, `after` is not a number, or `on_result` can't be
+            called.
         ValueError: `after` is not above 0, or infinite.
 
     >>> from rxllm.testing import Marbles

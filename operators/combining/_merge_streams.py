@@ -46,7 +46,7 @@ def merge_streams(
             disposes.
 
     Raises:
-        TypeError: something is no stream, or `on_active` can't be called.
+        TypeError: something is not a stream, or `on_active` can't be called.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles

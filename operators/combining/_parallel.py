@@ -58,8 +58,8 @@ def parallel(
 
     Raises:
         BadRequestError: a prompt or an option can't be right.
-        TypeError: `prompts` is one prompt, a name is no text, `model` is no `Model`, `pool` no
-            `Pool`, or `on_result` can't be called.
+        TypeError: `prompts` is one prompt, a name is not a string, `model` is not a
+            `Model`, `pool` is not a `Pool`, or `on_result` can't be called.
         ValueError: a name is empty.
 
     >>> from rxllm.models.scripted import ScriptedModel

@@ -49,7 +49,7 @@ def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Stream
             what there was of it: `lambda text: model.stream(f"Explain in detail: {text}")`.
 
     Raises:
-        TypeError: `quick` is no stream, or `detailed` neither a stream nor a function.
+        TypeError: `quick` is not a stream, or `detailed` neither a stream nor a function.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles

@@ -48,7 +48,7 @@ def race(
             at disposal before that. What it raises is the error of the stream.
 
     Raises:
-        TypeError: something is no stream, or `on_result` can't be called.
+        TypeError: something is not a stream, or `on_result` can't be called.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles

@@ -47,7 +47,7 @@ def side_by_side(
             status, length (characters), duration (seconds), error.
 
     Raises:
-        TypeError: something is no stream, or `on_result` can't be called.
+        TypeError: something is not a stream, or `on_result` can't be called.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles

@@ -46,7 +46,7 @@ def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
     """The given mapping or sequence of streams, checked, by name; a sequence is numbered from 0.
 
     Raises:
-        TypeError: a name is no text, or a stream no Observable.
+        TypeError: a name is not a string, or a stream is not an Observable.
         ValueError: there is no stream, a name is empty, or one begins with another and a slash.
     """
     if isinstance(streams, Mapping):

@@ -38,7 +38,7 @@ class Control:
             or a slot of an engine all the while.
 
     Raises:
-        TypeError: `max_pause` is no number.
+        TypeError: `max_pause` is not a number.
         ValueError: `max_pause` is not above 0, or infinite.
 
     >>> control = Control()

@@ -37,7 +37,7 @@ class Pool:
         wait: seconds that a stream waits for its slot at most, above 0.
 
     Raises:
-        TypeError: something is no number, or no whole one.
+        TypeError: an argument is not a number or not an integer.
         ValueError: a number is out of its range.
 
     >>> pool = Pool(3)

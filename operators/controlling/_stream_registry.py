@@ -34,7 +34,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
         max_pause: seconds after which a paused stream is cancelled, above 0.
 
     Raises:
-        TypeError: something is no number, or no whole one.
+        TypeError: an argument is not a number or not an integer.
         ValueError: a number is out of its range.
 
     >>> registry = StreamRegistry()
@@ -111,7 +111,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
             deadline: seconds, 0 or more.
 
         Raises:
-            TypeError: `deadline` is no number.
+            TypeError: `deadline` is not a number.
             ValueError: `deadline` is out of its range.
         """
         check_number(

@@ -75,7 +75,7 @@ def guard(
 
     Raises:
         ValueError: `every` or `context` is too low, or `on_violation` is none of the three.
-        TypeError: `check` can't be called, `every` or `context` is no whole number, or
+        TypeError: `check` can't be called, `every` or `context` is not an integer, or
             `replacement` is no text.
         ContentFilteredError: into `on_error`, as said above.
         NoEventLoopError: into `on_error`, if `check` is asynchronous and no event loop runs.

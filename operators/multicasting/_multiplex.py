@@ -78,7 +78,7 @@ def multiplex(
         grace: seconds, 0 or more.
 
     Raises:
-        TypeError: `capacity` is no whole number, or `grace` none.
+        TypeError: `capacity` is not an integer, or `grace` is not a number.
         ValueError: an argument is not one of these.
 
     >>> from rxllm.testing import Marbles

@@ -59,7 +59,7 @@ class MemoryStore(CacheStore):
         size: bytes of the keys and answers that are here.
 
     Raises:
-        TypeError: a limit is no whole number.
+        TypeError: a limit is not an integer.
         ValueError: a limit is below 1.
 
     >>> store = MemoryStore(max_entries=2)

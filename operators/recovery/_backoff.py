@@ -26,7 +26,7 @@ def check_attempts(attempts: int) -> None:
     """Check how often a model may be asked.
 
     Raises:
-        TypeError: it is no whole number.
+        TypeError: it is not an integer.
         ValueError: it is below 1.
     """
     check_int("attempts", attempts, "how often the model is asked")
@@ -48,7 +48,7 @@ class Backoff:
 
     Raises:
         ValueError: an argument is out of its range.
-        TypeError: one is no number, or `jitter` is neither a bool nor a function.
+        TypeError: one is not a number, or `jitter` is neither a bool nor a function.
 
     >>> backoff = Backoff(1.0, 2.0, 60.0, jitter=False)
     >>> [backoff.delay(failures) for failures in (1, 2, 3, 7, 5000)]

@@ -69,7 +69,7 @@ def fallback_to(
     Raises:
         ValueError: there is neither a stream nor an apology, the apology is empty, or
             `after_output` is none of these.
-        TypeError: a stream is neither an Observable nor a function, the apology is no text, or
+        TypeError: a stream is neither an Observable nor a function, the apology is not a string, or
             `when` can't be called.
 
     >>> from rxllm.chunks import Start

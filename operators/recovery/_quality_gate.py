@@ -49,7 +49,7 @@ def quality_gate(
 
     Raises:
         ValueError: there is no condition, or `every` is below 1.
-        TypeError: a condition can't be called, or `every` is no whole number.
+        TypeError: a condition can't be called, or `every` is not an integer.
         QualityError: into `on_error`, with the text that was passed on in `partial`.
 
     >>> from rxllm.models.scripted import ScriptedModel

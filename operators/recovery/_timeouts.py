@@ -68,7 +68,7 @@ def timeouts(
 
     Raises:
         ValueError: a limit is not above 0, or there is none.
-        TypeError: a limit is no number.
+        TypeError: a limit is not a number.
         FirstTokenTimeoutError, StallTimeoutError, TotalTimeoutError: into `on_error`, with the
             text that was passed on in `partial`, after the source was disposed.
 

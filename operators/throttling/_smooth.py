@@ -77,7 +77,7 @@ def smooth(
     Raises:
         ValueError: `by` is another name, `seconds` or `max_lag` can't be; into `on_error`: the
             function returned something else than a beginning of its text.
-        TypeError: `by` is neither a name nor a pattern nor a function, or a time is no number.
+        TypeError: `by` is neither a name nor a pattern nor a function, or a time is not a number.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles

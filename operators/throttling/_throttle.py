@@ -48,7 +48,7 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
 
     Raises:
         ValueError: `seconds` is not above 0.
-        TypeError: it is no number.
+        TypeError: it is not a number.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()

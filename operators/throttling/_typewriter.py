@@ -43,7 +43,7 @@ def typewriter(
 
     Raises:
         ValueError: `characters_per_second` is not above 0.
-        TypeError: it is no number.
+        TypeError: it is not a number.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()

@@ -14,7 +14,7 @@ def check_asynchronous(name: str, function: object, concurrency: int) -> None:
     """Check the arguments of an operator of this shape.
 
     Raises:
-        TypeError: `function` can't be called, or `concurrency` is no whole number.
+        TypeError: `function` can't be called, or `concurrency` is not an integer.
         ValueError: `concurrency` is below 1.
     """
     if not callable(function):

@@ -45,7 +45,7 @@ def filter_async(
         concurrency: chunks under way at once, 1 or more.
 
     Raises:
-        TypeError: `predicate` can't be called, or `concurrency` is no whole number; or, into
+        TypeError: `predicate` can't be called, or `concurrency` is not an integer; or, into
             `on_error`, it is no async function.
         ValueError: `concurrency` is below 1.
         NoEventLoopError: into `on_error`: no event loop runs.

@@ -48,7 +48,7 @@ def map_async(
         concurrency: chunks under way at once, 1 or more.
 
     Raises:
-        TypeError: `function` can't be called, or `concurrency` is no whole number; or, into
+        TypeError: `function` can't be called, or `concurrency` is not an integer; or, into
             `on_error`, it is no async function, or has returned something else than a chunk
             (None, say).
         ValueError: `concurrency` is below 1.

@@ -93,7 +93,7 @@ def markdown_to_html(
 
     Raises:
         ValueError: `seconds` is no finite time above 0.
-        TypeError: `seconds` is no number.
+        TypeError: `seconds` is not a number.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles

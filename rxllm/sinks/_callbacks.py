@@ -55,7 +55,7 @@ def callbacks(
             a slot of an engine all the while.
 
     Raises:
-        TypeError: `stream` is no stream, or a function is no plain function.
+        TypeError: `stream` is not a stream, or a function is not a plain function.
         ValueError: `max_pause` is not above 0.
 
     >>> from rxllm import run

@@ -25,7 +25,7 @@ def collect(stream: Observable[Chunk]) -> Coroutine[Any, Any, Result]:
         stream: the chunks.
 
     Raises:
-        TypeError: `stream` is no stream.
+        TypeError: `stream` is not a stream.
 
     >>> from rxllm import run
     >>> from rxllm.models.scripted import ScriptedModel

@@ -49,7 +49,7 @@ def console(
         figures: print the line of figures at the end.
 
     Raises:
-        TypeError: `stream` is no stream, or `console` no console.
+        TypeError: `stream` is not a stream, or `console` is not a console.
         OSError: by the `await`: standard output can't be written (a closed pipe).
     """
     from rich.console import Console

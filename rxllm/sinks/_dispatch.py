@@ -49,7 +49,7 @@ def dispatch(
         context: anything that the handlers share; a new dictionary if None.
 
     Raises:
-        TypeError: `stream` is no stream, a key of `handlers` is no class of chunks, or a handler
+        TypeError: `stream` is not a stream, a key of `handlers` is not a chunk class, or a handler
             is no plain function.
 
     >>> from rxllm import Token, run

@@ -40,7 +40,7 @@ def file(
         append: write behind what the file already holds.
 
     Raises:
-        TypeError: `stream` is no stream, or `path` no path.
+        TypeError: `stream` is not a stream, or `path` is not a path.
         OSError: by the `await`: the file can't be opened or written.
         RestartedStreamError: by the `await`: the stream began again, and the file is a pipe, from
             which nothing can be taken back.

@@ -43,7 +43,7 @@ def ndjson(
             does, for not every reader of NDJSON passes over them.
 
     Raises:
-        TypeError: `stream` is no stream, or `request` no request of aiohttp.
+        TypeError: `stream` is not a stream, or `request` is not an aiohttp request.
         ValueError: a number is out of range, or `stream_id` can't be the value of a header.
     """
     return answer(

@@ -72,7 +72,7 @@ def sse(
         on_end: called with a `DeliveryReport` at the end, unless the handler is cancelled.
 
     Raises:
-        TypeError: `stream` is no stream, or `request` no request of aiohttp.
+        TypeError: `stream` is not a stream, or `request` is not an aiohttp request.
         ValueError: a number is out of range, or `stream_id` can't be the value of a header.
     """
     return answer(

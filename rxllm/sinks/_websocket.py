@@ -55,7 +55,7 @@ def websocket(
         on_end: called with what is returned, unless the task is cancelled.
 
     Raises:
-        TypeError: `stream` is no stream, or `socket` no WebSocket of aiohttp's server.
+        TypeError: `stream` is not a stream, or `socket` is not an aiohttp `WebSocketResponse`.
         ValueError: a number is out of range, or the socket is not prepared.
     """
     from aiohttp import web
