@@ -261,7 +261,7 @@ class PoolFullError(RxLLMError):
 
 
 class CircuitOpenError(RxLLMError):
-    """The model failed too often of late, and is not asked for a while.
+    """The model failed too often recently, and is not asked for a while.
 
     Its `__cause__` is the last of these failures, where that is known.
     """

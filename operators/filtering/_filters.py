@@ -19,7 +19,7 @@ Filter: TypeAlias = Callable[[Any], Chunk | None]
 
 
 def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Put each chunk through functions, in their order; the first that gives `None` drops it.
+    """Put each chunk through functions, in order; the first that returns `None` drops it.
 
     ::
 

@@ -37,7 +37,7 @@ def is_failure_of_model(error: Exception) -> bool:
 def circuit_breaker(
     breaker: CircuitBreaker, *, counts: Callable[[Exception], bool] = is_failure_of_model
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Don't subscribe to the source while it has failed too often of late.
+    """Don't subscribe to the source while it has failed too often recently.
 
     ::
 
