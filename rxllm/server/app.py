@@ -96,7 +96,7 @@ def create_app(
     app.on_response_prepare.append(guard.prepare)
     app.on_shutdown.append(drain)
     add_websocket(app)
-    app.cleanup_ctx.append(_closing)
+    app.cleanup_ctx.append(_run_store)
     return app
 
 
@@ -105,7 +105,8 @@ async def drain(app: web.Application) -> None:
     await app[MODELS].registry.shutdown(app[SETTINGS].shutdown)
 
 
-async def _closing(app: web.Application) -> AsyncIterator[None]:
+async def _run_store(app: web.Application) -> AsyncIterator[None]:
+    await app[STREAMS].start()
     yield
     await app[STREAMS].close()
 

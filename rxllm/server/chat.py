@@ -14,12 +14,18 @@ from reactivex import operators as rxo
 from rxllm.chunks import Chunk, ErrorInfo, Notice, has_output
 from rxllm.errors import ContextLengthError, RxLLMError
 from rxllm.messages import Message
-from rxllm.result import Result
 from rxllm.server.catalogue import Catalogue
-from rxllm.server.messages import ChatMessage, Complete, Options, SendChat, StreamState
-from rxllm.server.websocket.outbox import Outbox
+from rxllm.server.messages import (
+    ChatMessage,
+    Complete,
+    Options,
+    SendChat,
+    StreamFailed,
+    StreamState,
+)
 from rxllm.server.websocket.streams import ClientStreams
 from rxllm.web.failures import InvalidMessageError, RefusedError, TooLargeError, failure_message
+from rxllm.web.start import start_eagerly
 
 __all__ = ["Chat", "ask_with_history"]
 
@@ -100,13 +106,11 @@ class Chat:
     Args:
         catalogue: whose models are asked.
         streams: those of the connection, which bound how many live.
-        outbox: where the messages of the connection go.
     """
 
-    def __init__(self, catalogue: Catalogue, streams: ClientStreams, outbox: Outbox) -> None:
+    def __init__(self, catalogue: Catalogue, streams: ClientStreams) -> None:
         self._catalogue = catalogue
         self._streams = streams
-        self._outbox = outbox
         self._history: deque[_Exchange] = deque(maxlen=catalogue.limits.history_exchanges)
         self._waiting: dict[str, SendChat] = {}
         self._answering = False
@@ -115,7 +119,7 @@ class Chat:
         """Whether a message of this id waits for its turn."""
         return stream_id in self._waiting
 
-    def say(self, message: SendChat) -> None:
+    async def say(self, message: SendChat) -> None:
         """Answer a message, now or when those before it are answered.
 
         Raises:
@@ -127,7 +131,7 @@ class Chat:
         if message.id in self._waiting:
             raise InvalidMessageError(f"a message {message.id!r} waits already", "id")
         if not self._answering:
-            self._answer(message)
+            await self._answer(message)
             return
         self._streams.check(message.id)
         self._catalogue.find(message.options.model)
@@ -142,18 +146,35 @@ class Chat:
         """A message that waits shall not be answered."""
         del self._waiting[stream_id]
         self._streams.remember(stream_id, "cancelled")
-        self._outbox.send(StreamState(id=stream_id, status="cancelled"))
-        self._outbox.send(
+        self._streams.outbox.send(StreamState(id=stream_id, status="cancelled"))
+        self._streams.outbox.send(
             Complete(id=stream_id, tokens=0, seconds=0.0, finish_reason="cancelled", position=1)
         )
-        self._outbox.send(ChatMessage(id=stream_id, text="", history=len(self._history)))
+        self._streams.outbox.send(ChatMessage(id=stream_id, text="", history=len(self._history)))
+
+    @property
+    def exchanges(self) -> int:
+        """How many exchanges are kept."""
+        return len(self._history)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said, and nothing waits."""
+        return not (self._history or self._waiting or self._answering)
+
+    def answer_waiting(self) -> None:
+        """Answer the messages that wait, on a new connection to which the streams are attached."""
+        if not self._answering:
+            start_eagerly(self._answer_next())
 
     def close(self) -> None:
         """Forget everything."""
         self._waiting.clear()
         self._history.clear()
 
-    def _answer(self, message: SendChat) -> None:
+    async def _answer(self, message: SendChat) -> None:
+        has_ended = False
+
         def conversation(length: int) -> list[Message]:
             exchanges = list(self._history)[len(self._history) - length :]
             turns = [
@@ -168,29 +189,35 @@ class Chat:
                 self._catalogue, conversation, len(self._history), message.options, listed
             )
 
-        def ended(result: Result, error: Exception | None) -> None:
-            self._answering = False
-            if error is None:
-                self._keep(_Exchange(message.text, result.text))
-                self._outbox.send(
-                    ChatMessage(id=message.id, text=result.text, history=len(self._history))
+        def ended(final: Complete | StreamFailed) -> None:
+            nonlocal has_ended
+            is_first, has_ended = not has_ended, True
+            if isinstance(final, Complete):
+                answer = final.text or ""
+                if is_first:
+                    self._keep(_Exchange(message.text, answer))
+                self._streams.outbox.send(
+                    ChatMessage(id=message.id, text=answer, history=len(self._history))
                 )
-            self._next()
+            if is_first:
+                self._answering = False
+                start_eagerly(self._answer_next())
 
         self._answering = True
         try:
-            self._streams.begin(message.id, ask, ended)
+            model = message.options.model or self._catalogue.default
+            await self._streams.begin(message.id, ask, model, ended)
         except BaseException:
             self._answering = False
             raise
 
-    def _next(self) -> None:
-        while self._waiting and not self._answering and self._outbox.is_open:
+    async def _answer_next(self) -> None:
+        while self._waiting and not self._answering and self._streams.outbox.is_open:
             message = self._waiting.pop(next(iter(self._waiting)))
             try:
-                self._answer(message)
-            except Exception as error:  # nobody else would tell the client
-                self._outbox.send(failure_message(error, message.id))
+                await self._answer(message)
+            except Exception as error:  # nobody else would report it to the client
+                self._streams.outbox.send(failure_message(error, message.id))
                 if not isinstance(error, RxLLMError):
                     asyncio.get_running_loop().call_exception_handler(
                         {"message": "an answer in a chat could not begin", "exception": error}

@@ -141,10 +141,13 @@ async def _begin(
 ) -> tuple[str, StreamHandle]:
     stream_id = uuid4().hex if stream_id is None else _checked_id(stream_id)
     catalogue = request.app[MODELS]
-    stream = catalogue.ask(prompt, options, stream_id=stream_id)
-    name = options.model or catalogue.default
-    store = request.app[STREAMS]
-    begun = await store.begin(stream, stream_id, model=name, grace=grace, key=key)
+    begun = await request.app[STREAMS].begin(
+        lambda: catalogue.ask(prompt, options, stream_id=stream_id),
+        stream_id,
+        model=options.model or catalogue.default,
+        grace=grace,
+        key=key,
+    )
     return stream_id, begun
 
 
@@ -162,7 +165,7 @@ async def _resumed(request: web.Request, stream_id: str) -> web.StreamResponse:
     after = _last_event_id(request)
     summary = await request.app[STREAMS].describe(stream_id)
     has_ended = summary.status in ("completed", "failed", "cancelled")
-    if has_ended and summary.position is not None and after >= summary.position:
+    if has_ended and after == summary.position:
         return web.Response(status=204)
     with request.app[READERS].one_more():
         return await _send(request, stream_id, await request.app[STREAMS].read(stream_id, after))

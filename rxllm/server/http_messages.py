@@ -96,7 +96,7 @@ class Health(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class StreamList(msgspec.Struct, kw_only=True, rename="camel"):
-    """The answer of `GET /streams`. Those without a `position` belong to a WebSocket connection, or
+    """The answer of `GET /streams`. Those without a `position` belong to
     a request that waits for the whole answer; they can be stopped, and not read."""
 
     streams: tuple[StreamSummary, ...]

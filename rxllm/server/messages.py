@@ -44,6 +44,8 @@ __all__ = [
     "Pause",
     "Ping",
     "Pong",
+    "Reconnect",
+    "Reconnected",
     "Resume",
     "RoomMessage",
     "Say",
@@ -116,6 +118,19 @@ class Resume(_FromClient, tag="resume"):
     id: _Id
 
 
+class Reconnect(_FromClient, tag="reconnect"):
+    """Take up the streams and the chat of a connection that was lost, before anything else is
+    asked on a new one. The server keeps them for `limits.grace` seconds; rooms are joined again."""
+
+    session: Annotated[
+        str, Meta(min_length=1, max_length=100, description="of the lost connection")
+    ]
+    positions: Annotated[
+        dict[str, int],
+        Meta(max_length=200, description="of the last message of each stream that has arrived"),
+    ] = {}
+
+
 class ListModels(_FromClient, tag="models"):
     """Ask what models there are."""
 
@@ -164,7 +179,18 @@ class Typing(_FromClient, tag="typing"):
 
 
 ClientMessage: TypeAlias = (
-    Start | Stop | Pause | Resume | ListModels | Ping | SendChat | Join | Leave | Say | Typing
+    Start
+    | Stop
+    | Pause
+    | Resume
+    | Reconnect
+    | ListModels
+    | Ping
+    | SendChat
+    | Join
+    | Leave
+    | Say
+    | Typing
 )
 
 
@@ -183,7 +209,15 @@ class Connected(_FromServer, tag="connected"):
     capabilities: Annotated[tuple[str, ...], Meta(description="what this server can do")]
     models: _ModelInfos
     default_model: _Default
+    session: Annotated[str, Meta(description="a secret, for a `reconnect` if this one is lost")]
     welcome: Annotated[str, Meta(description="a line to show")] = ""
+
+
+class Reconnected(_FromServer, tag="reconnected"):
+    """The streams and the chat of a lost connection continue here. The messages that it missed
+    follow; a stream that can't be read any more ends with an `error`."""
+
+    history: Annotated[int, Meta(description="exchanges of the chat that are kept")] = 0
 
 
 class Models(_FromServer, tag="models"):
@@ -244,6 +278,7 @@ class Left(_FromServer, tag="left"):
 
 ServerMessage: TypeAlias = (
     Connected
+    | Reconnected
     | Models
     | StreamChunk
     | Complete

@@ -15,8 +15,9 @@ from rxllm.chunks import Chunk
 from rxllm.consumer import check_stream
 from rxllm.errors import RxLLMError
 from rxllm.result import Result
-from rxllm.web.encoding import EventEncoder, Frame, encoded
+from rxllm.web.encoding import EncodedStream, EventFormat
 from rxllm.web.response_writer import ResponseWriter, check_times
+from rxllm.web.runner import Runner
 from rxllm.web.sending import send_frames
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
 OnEnd: TypeAlias = Callable[[DeliveryReport], object]
 
 
-def report(encoder: EventEncoder, delivery: ResponseWriter, on_end: OnEnd | None) -> DeliveryReport:
+def report(run: Runner, delivery: ResponseWriter, on_end: OnEnd | None) -> DeliveryReport:
     """Tell the program what became of the stream, and return it.
 
     The client has been told of an error of rxllm's. What is none of these is a mistake in the
     program, and goes to the loop's exception handler if nobody else asks.
     """
-    error = encoder.error or delivery.error
-    delivered = DeliveryReport(result=encoder.result(), error=error, left=delivery.left)
+    error = run.error or delivery.error
+    delivered = DeliveryReport(result=run.result, error=error, left=delivery.left)
     if on_end is not None:
         on_end(delivered)
     elif error is not None and not isinstance(error, RxLLMError):
@@ -66,7 +67,7 @@ class WireFormat(NamedTuple):
 
     sink: str
     content_type: str
-    frame: Frame
+    frame: EventFormat
     ping: bytes
     with_text: bool
 
@@ -99,18 +100,18 @@ def answer(
         raise ValueError(f"stream_id goes into a header: printable ASCII, not {name!r}")
 
     async def send() -> web.StreamResponse:
-        encoder = EventEncoder(
-            name, form.frame, first_position=first_position, with_text=form.with_text
+        encoded = EncodedStream(
+            stream, name, form.frame, first_position=first_position, with_text=form.with_text
         )
         return await send_frames(
             request,
-            encoded(stream, encoder),
+            encoded.frames,
             content_type=form.content_type,
             headers={"X-Stream-Id": name, **(headers or {})},
             heartbeat=heartbeat,
             ping=form.ping,
             max_stall=max_stall,
-            on_end=lambda delivery: report(encoder, delivery, on_end),
+            on_end=lambda delivery: report(encoded.run, delivery, on_end),
         )
 
     return send()

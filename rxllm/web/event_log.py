@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Final
@@ -33,6 +34,7 @@ from rxllm.web.stream_store import Frame
 __all__ = ["EventLog"]
 
 _JOINED: Final = 16 * 1024  # characters: what is joined ends with the event that reaches this
+_RESTARTED: Final = -1  # the cursor of a reader who has to begin again
 
 
 class EventLog:
@@ -76,35 +78,50 @@ class EventLog:
         self._max_lag = max_lag
         self._on_readers = on_readers
         self._chunks: list[Chunk | None] = []  # None: taken back, or a newer one has its place
+        self._positions = array("q")
         self._sizes = array("q")
         self._times = array("d")
+        self._before = 0  # the position before the last event
         self._states: dict[StateKey, int] = {}  # the place of the newest
         self._readers: tuple[Reader, ...] = ()
         self._newest: Frame | None = None
         self._joined: tuple[int, int, Frame | None] = (0, -1, None)
 
     @property
+    def events(self) -> int:
+        """How many events were appended."""
+        return len(self._chunks)
+
+    @property
     def readers(self) -> int:
         """How many read now."""
         return len(self._readers)
 
-    def append(self, chunk: Chunk, size: int = 0) -> None:
-        """The stream has said this; `size` is what it takes to hold it."""
+    def append(self, chunk: Chunk, size: int = 0, position: int | None = None) -> None:
+        """Add what the stream has said.
+
+        Args:
+            chunk: the event.
+            size: what it takes to hold it.
+            position: above all so far; the next one if None. Positions that are left out say
+                nothing.
+        """
         self._take_back(chunk)
+        self._advance(position)
         self.size += size
         self._chunks.append(chunk)
+        self._positions.append(self.position)
         self._sizes.append(size)
         self._times.append(time.time())
-        self.position += 1
         if not self.begun.is_set() and type(chunk) is not Notice:
             self.begun.set()
         if not self._was_read and self.begun.is_set():
             self.valve.close()
         self._tell()
 
-    def end(self, message: Complete | StreamFailed) -> None:
-        """The stream has ended; the message gets its position."""
-        self.position += 1
+    def end(self, message: Complete | StreamFailed, position: int | None = None) -> None:
+        """End the stream; the message gets its position, as in `append`."""
+        self._advance(position)
         message.position = self.position
         self.ending = Frame(self.position, message)
         self.begun.set()
@@ -112,13 +129,17 @@ class EventLog:
         self.valve.dispose()
 
     def read(self, after: int) -> Stream[Frame]:
-        """What was said after this position, and what comes. A position to come is none: all."""
+        """What was said after this position, and what comes.
+
+        A reader whose position no event of this log has may have read something else under this id:
+        it gets a `Notice("restart")` at position 0, and then everything.
+        """
 
         def subscribe(
             observer: abc.ObserverBase[Frame], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            begin = after if 0 <= after <= self.position else 0
-            reader = Reader(self, observer, valve_of(scheduler_or_default(scheduler)), begin)
+            cursor = after if self._is_known(after) else _RESTARTED
+            reader = Reader(self, observer, valve_of(scheduler_or_default(scheduler)), cursor)
             self._was_read = True
             self._readers = (*self._readers, reader)
             self._on_readers(len(self._readers))
@@ -131,9 +152,11 @@ class EventLog:
     def next_frame(self, after: int) -> Frame | None:
         """What was said after this position: text is joined. None if nothing was."""
         position = self.position
+        if after == _RESTARTED:
+            return self._restart()
         if after >= position:
             return None
-        if after == position - 1:
+        if after >= self._before:
             if self._newest is None or self._newest.position != position:
                 self._newest = self._frame_after(after)
             return self._newest
@@ -184,11 +207,24 @@ class EventLog:
         self._chunks[place] = None
         self.size -= self._sizes[place]
 
+    def _advance(self, position: int | None) -> None:
+        self._before = self.position
+        self.position = self.position + 1 if position is None else position
+
+    def _is_known(self, position: int) -> bool:
+        if position == 0 or (self.ending is not None and position == self.position):
+            return True
+        place = bisect_left(self._positions, position)
+        return place < len(self._positions) and self._positions[place] == position
+
+    def _restart(self) -> Frame:
+        notice = StreamChunk(id=self.id, position=0, timestamp=time.time(), chunk=Notice("restart"))
+        return Frame(0, notice)
+
     def _tell(self) -> None:
-        position = self.position
         late = False
         for reader in self._readers:
-            if reader.cursor == position - 1 and reader.is_open:
+            if reader.cursor >= self._before and reader.is_open:
                 reader.drain()
             else:
                 reader.watch()
@@ -198,7 +234,7 @@ class EventLog:
 
     def _frame_after(self, after: int) -> Frame | None:
         chunks = self._chunks
-        count, place = len(chunks), after
+        count, place = len(chunks), bisect_right(self._positions, after)
         while place < count and (chunk := chunks[place]) is None:
             place += 1
         if place == count:
@@ -206,10 +242,11 @@ class EventLog:
         assert chunk is not None  # noqa: S101 - the loop has ended at it
         if place + 1 < count and _is_text(chunk):
             chunk, place = self._joined_from(chunk, place)
+        position = self._positions[place]
         message = StreamChunk(
-            id=self.id, position=place + 1, timestamp=self._times[place], chunk=chunk
+            id=self.id, position=position, timestamp=self._times[place], chunk=chunk
         )
-        return Frame(place + 1, message)
+        return Frame(position, message)
 
     def _joined_from(self, first: Chunk, place: int) -> tuple[Chunk, int]:
         """The text from `place` on in one chunk, and the place of its last piece."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from reactivex import Observable
 
@@ -38,9 +39,12 @@ class MemoryStreams:
         self._streams: dict[str, RunningStream] = {}
         self._ended: deque[RunningStream] = deque()
 
+    async def start(self) -> None:
+        """As `StreamStore.start`."""
+
     async def begin(
         self,
-        stream: Observable[Chunk],
+        ask: Callable[[], Observable[Chunk]],
         stream_id: str,
         *,
         model: str | None = None,
@@ -54,11 +58,12 @@ class MemoryStreams:
                 return known
             self._forget(known)
         if self._registry.refusing:
-            raise DrainingError("the server is being shut down, and takes no new streams")
+            raise DrainingError("the server is shutting down and takes no new streams")
         if stream_id in self._streams or any(
             live.id == stream_id for live in self._registry.active
         ):
-            raise StreamStateError(f"there is a stream {stream_id!r} already")
+            raise StreamStateError(f"a stream {stream_id!r} exists already: choose another id")
+        stream = ask()
         grace = self._limits.grace if grace is None else grace
         kept = RunningStream(
             stream_id,

@@ -7,16 +7,14 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from reactivex import Observable
-from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, Notice, Reasoning, Token, ToolCall
+from rxllm.chunks import Batch, Chunk, Notice, Outcome, Reasoning, Token, ToolCall
 from rxllm.errors import RxLLMError, StreamError
-from rxllm.result import Recorder
-from rxllm.valve import StreamScheduler, report_failure
+from rxllm.valve import StreamScheduler
 from rxllm.web.encoding import to_json
 from rxllm.web.event_log import EventLog
-from rxllm.web.failures import failure_message
+from rxllm.web.runner import Runner
 from rxllm.web.stream_messages import (
     Complete,
     StreamChunk,
@@ -77,7 +75,8 @@ class RunningStream:
         self.log: Final = EventLog(
             stream_id, limits.reader_lag, limits.reader_stall, self._on_readers
         )
-        self.scheduler: Final = StreamScheduler(loop, self.log.valve, self._on_failure)
+        self._run: Final = Runner(stream_id, self._on_chunk, self._on_run_ended, model)
+        self.scheduler: Final = StreamScheduler(loop, self.log.valve, self._run.fail)
         self.tracked: ops.TrackedStream
         self.key = key
         self._limits = limits
@@ -85,16 +84,12 @@ class RunningStream:
         self._on_expired = on_expired
         self._model = model
         self._grace = max(grace, _MOMENT)
-        self._record = Recorder(loop.time)
-        self._subscription = SingleAssignmentDisposable()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, stream: Observable[Chunk], registry: ops.StreamRegistry) -> None:
         """Subscribe."""
         self._wait(max(self._grace, _FIRST_READER))
-        self._subscription.disposable = stream.subscribe(
-            self._on_next, self._on_error, self._on_completed, scheduler=self.scheduler
-        )
+        self._run.start(stream, self.scheduler)
         self.tracked = registry[self.log.id]
 
     async def first(self) -> Frame:
@@ -129,9 +124,14 @@ class RunningStream:
             readers=self.log.readers,
         )
 
+    @property
+    def _outcome(self) -> Outcome | None:
+        ending = self.log.ending
+        return None if ending is None else ending.outcome
+
     def _status(self, tracked: StreamStatus) -> StreamStatus:
-        if self.log.ending is not None:
-            return _outcome(self.log.ending)
+        if (outcome := self._outcome) is not None:
+            return outcome
         return "waiting" if tracked == "running" and not self.log.position else tracked
 
     def cancel(self) -> None:
@@ -147,7 +147,7 @@ class RunningStream:
     @property
     def may_be_joined(self) -> bool:
         """Whether who asks the same again is given this one: it lives, or has completed."""
-        return self.log.ending is None or _outcome(self.log.ending) == "completed"
+        return self._outcome in (None, "completed")
 
     def stop_timer(self) -> None:
         """Wait for nobody."""
@@ -155,66 +155,28 @@ class RunningStream:
             self._timer.cancel()
             self._timer = None
 
-    def _on_next(self, chunk: Chunk) -> None:
-        if self.log.ending is not None:
-            return  # a source that pushes all at once has not seen the disposal yet
+    def _on_chunk(self, chunk: Chunk) -> None:
         try:
             size = _size(chunk)
-            self._record.add(chunk)
         except (TypeError, ValueError) as error:
-            self._subscription.dispose()
-            self._on_error(error)
+            self._run.fail(error)
             return
         self.log.append(chunk, size)
         limits = self._limits
-        if self.log.position >= limits.stream_events:
-            self._subscription.dispose()
-            self._on_error(StreamError(f"the stream has more than {limits.stream_events} events"))
+        if self.log.events >= limits.stream_events:
+            most = f"more than {limits.stream_events} events"
+            self._run.fail(StreamError(f"the stream has {most}, the limit of this server"))
         elif self.log.size > limits.stream_characters:
-            self._subscription.dispose()
-            most = limits.stream_characters
-            self._on_error(StreamError(f"the stream says more than {most} characters"))
+            most = f"more than {limits.stream_characters} characters"
+            self._run.fail(StreamError(f"the stream has {most}, the limit of this server"))
 
-    def _on_error(self, error: Exception) -> None:
-        if self.log.ending is not None:
-            return  # it has said too much already
-        if isinstance(error, RxLLMError):
-            error.partial = error.partial or self._record.text
-        else:
+    def _on_run_ended(self, message: Complete | StreamFailed) -> None:
+        error = self._run.error
+        if error is not None and not isinstance(error, RxLLMError):
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the stream {self.log.id!r} failed", "exception": error}
             )
-        self._end(failure_message(error, self.log.id))
-
-    def _on_failure(self, error: Exception) -> None:
-        """An operator has raised: this is the sink, and its readers get the error."""
-        if self.log.ending is None:
-            self._subscription.dispose()
-            self._on_error(error)
-        else:
-            report_failure(self.scheduler.loop, error)
-
-    def _on_completed(self) -> None:
-        if self.log.ending is not None:
-            return
-        result = self._record.result()
-        self._end(
-            Complete(
-                id=self.log.id,
-                tokens=result.timings.tokens,
-                seconds=round(result.timings.elapsed, 6),
-                finish_reason=result.finish_reason,
-                usage=result.usage,
-                model=result.model or self._model,
-                text=result.text,
-            )
-        )
-
-    def _end(self, message: Complete | StreamFailed) -> None:
-        if self.log.ending is not None:
-            return
         self.log.end(message)
-        del self._record
         self._wait(self._limits.grace)
         self._on_ended(self)
 
@@ -235,15 +197,6 @@ class RunningStream:
             self.tracked.cancel()
         else:
             self._on_expired(self)
-
-
-def _outcome(ending: Frame) -> StreamStatus:
-    if isinstance(ending.message, StreamFailed):
-        return "failed"
-    is_cancelled = isinstance(ending.message, Complete) and (
-        ending.message.finish_reason == "cancelled"
-    )
-    return "cancelled" if is_cancelled else "completed"
 
 
 def _size(chunk: Chunk) -> int:

@@ -1,16 +1,4 @@
-"""Encoded events, to one client: what `sse` and `ndjson` stand on.
-
-For a server that shares one stream among many clients: encode each event once with
-`encoding.EventEncoder` (`encoded(stream, encoder)` is an Observable of frames), keep the frames,
-and give each client an Observable of them:
-
-    return await send_frames(request, frames, content_type=EVENT_STREAM)
-
-An item may be one frame or several joined ones: what lies ready is best sent as one. The scheduler
-of the subscription carries a valve, closed while this client is slow. The subscription is disposed
-when the client leaves and when the handler is cancelled. The last frame before `on_completed` has
-to be the terminal one; `on_error` cuts the connection, and is raised.
-"""
+"""Encoded events, sent to one client: what `sse`, `ndjson` and the server's endpoints stand on."""
 
 from __future__ import annotations
 

@@ -6,12 +6,13 @@ everything in this process; a store that several servers share can take its plac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Chunk, Outcome
 from rxllm.web.encoding import sse_event, to_json
 from rxllm.web.failures import StreamNotFoundError
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
@@ -48,11 +49,16 @@ class Frame:
     def data(self) -> bytes:
         """The message as one line of JSON, without a newline; `Complete` without its text."""
         if self._data is None:
-            message = self.message
-            if isinstance(message, Complete):
-                message = msgspec.structs.replace(message, text=None)
-            self._data = to_json(message)
+            self._data = to_json(self.wire_message())
         return self._data
+
+    def wire_message(self, **names: str) -> StreamChunk | Complete | StreamFailed:
+        """The message as readers get it: `Complete` without its text, and with other `names`, such
+        as `id` or `room`."""
+        message = self.message
+        if isinstance(message, Complete):
+            return msgspec.structs.replace(message, text=None, **names)
+        return msgspec.structs.replace(message, **names) if names else message
 
     @property
     def sse(self) -> bytes:
@@ -62,19 +68,24 @@ class Frame:
         return self._sse
 
     @property
-    def is_last(self) -> bool:
-        """True for `complete` and `error`."""
-        return not isinstance(self.message, StreamChunk)
+    def outcome(self) -> Outcome | None:
+        """How the stream has ended, if this is its last event."""
+        message = self.message
+        if isinstance(message, StreamChunk):
+            return None
+        if isinstance(message, StreamFailed):
+            return "failed"
+        return "cancelled" if message.finish_reason == "cancelled" else "completed"
 
 
 class StreamHandle(Protocol):
-    """A stream for whoever began it. It can be read even if the store has forgotten it since."""
+    """A stream for its beginner, who can read it even if the store has forgotten it since."""
 
     async def first(self) -> Frame:
-        """The first event that is no notice, as soon as it is there. The stream waits after it for
+        """The first event that isn't a notice, as soon as it is there. The stream then waits for
         its first reader.
 
-        So a failure to begin, be it after retries, can be told in another way than as an event.
+        So a failure to start can be returned as an HTTP status, even after retries.
         """
         ...
 
@@ -83,37 +94,48 @@ class StreamHandle(Protocol):
         ...
 
     def cancel_if_unread(self) -> None:
-        """Who began it has gone, and will not come back: end it, unless others read it."""
+        """End the stream unless others read it: its beginner has left for good."""
         ...
 
 
 class StreamStore(Protocol):
-    """Runs streams, keeps what they say, and lets any number of readers read it.
+    """Runs streams, keeps their events, and lets any number of readers read them.
 
-    Every method that takes an id raises `StreamNotFoundError` if there is no such stream.
+    Every method that takes an id raises `StreamNotFoundError` if there is no such stream. `begin`
+    is called after `start` only.
     """
+
+    async def start(self) -> None:
+        """Get ready, in the event loop of the server."""
+        ...
 
     async def begin(
         self,
-        stream: Observable[Chunk],
+        ask: Callable[[], Observable[Chunk]],
         stream_id: str,
         *,
         model: str | None = None,
         grace: float | None = None,
         key: str | None = None,
     ) -> StreamHandle:
-        """Subscribe to `stream` now, and keep what it says.
+        """Subscribe to the stream that `ask` makes, and keep its events.
 
-        Where a stream of this id is kept that was begun with the same `key`, and lives or has
-        completed, it is that one: a client whose connection was cut asks for it again. None is no
-        key.
+        A client whose connection was cut asks for the same stream again: where a stream of this id
+        was begun with the same `key`, and lives or has completed, it is returned, and `ask` isn't
+        called. `None` is not a key.
 
-        It goes on without a reader for `grace` seconds (those of the store if None), from now or
-        from the last one's leaving, and is then cancelled.
+        Args:
+            ask: makes the stream, whose name in the registry is `stream_id`.
+            stream_id: the stream's name.
+            model: reported in its summary.
+            grace: seconds that it runs without a reader, from now or after the last one has left,
+                before it is cancelled; `None` uses the store's.
+            key: identifies the request.
 
         Raises:
-            StreamStateError: another stream of this id is kept, or the store is being shut down.
-            PoolFullError: too many streams live.
+            DrainingError: the store is being shut down.
+            StreamStateError: another stream of this id is kept.
+            Exception: what `ask` raises.
         """
         ...
 

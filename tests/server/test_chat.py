@@ -164,7 +164,7 @@ async def test_a_blank_message_is_refused(text: str) -> None:
 
 async def test_those_that_wait_are_forgotten_when_the_client_leaves() -> None:
     model = Stepwise()
-    async with serving(create_app({"tiny": model})) as session:
+    async with serving(create_app({"tiny": model}, limits=Limits(grace=0))) as session:
         async with talking(session) as client:
             await client.send("chat", id="a", text="Hi")
             await client.send("chat", id="b", text="Hi")

@@ -1,4 +1,4 @@
-"""`sse`: a stream as server-sent events (row K1), and what holds for both sinks over HTTP."""
+"""`sse`: a stream as server-sent events, and the behaviour that both HTTP sinks share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rxllm.errors import LaggedBehindError, RateLimitError
 from rxllm.sinks import DeliveryReport
 from rxllm.testing import no_leaks
 from rxllm.valve import valve_of
-from rxllm.web.encoding import EventEncoder, encoded
+from rxllm.web.encoding import EncodedStream
 from rxllm.web.response_writer import ResponseWriter
 from rxllm.web.sending import send_frames
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
@@ -36,11 +36,11 @@ def sink(request: pytest.FixtureRequest) -> Sink:
 
 
 class Handler:
-    """Answers each request with one stream, and remembers what became of it."""
+    """Answers each request with one stream, and records the outcome."""
 
     def __init__(self, sink: Sink, stream: Any, **options: Any) -> None:
         self._sink, self._stream, self._options = sink, stream, options
-        self.begun = asyncio.Event()
+        self.started = asyncio.Event()
         self.returned = asyncio.Event()
         self.ends: asyncio.Queue[DeliveryReport] = asyncio.Queue()
         self.task: asyncio.Task[Any] | None = None
@@ -50,7 +50,7 @@ class Handler:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         self.task = asyncio.current_task()
-        self.begun.set()
+        self.started.set()
         try:
             return await self._sink(request, self._stream, on_end=self._end, **self._options)
         finally:
@@ -89,7 +89,7 @@ async def test_no_proxy_buffers_or_stores_it_and_headers_can_be_added(
     assert response.headers["X-Mine"] == "1"
 
 
-async def test_k1_a_failure_is_an_error_event_and_never_a_clean_end(source: Any) -> None:
+async def test_a_failure_is_an_error_event_and_never_a_clean_end(source: Any) -> None:
     stream = source.stream(Token("so "), Token("far"), RateLimitError("slow down"))
     handler = Handler(sinks.sse, stream, stream_id="s")
     async with no_leaks(), serving(handler) as url:
@@ -107,7 +107,7 @@ async def test_k1_a_failure_is_an_error_event_and_never_a_clean_end(source: Any)
 
 
 async def test_a_stream_that_completes_without_an_end_is_complete(source: Any) -> None:
-    """As RxPY's `take` and `first` do. That an answer was cut off, its reader knows and says."""
+    """As with RxPY's `take` and `first`. The source itself detects a truncated answer."""
     handler = Handler(sinks.sse, source.stream(Start("r1", "m"), Token("Once upon")))
     async with no_leaks(), serving(handler) as url:
         _, body = await fetch(url)
@@ -118,7 +118,7 @@ async def test_a_stream_that_completes_without_an_end_is_complete(source: Any) -
     assert (delivered.error, delivered.result.text) == (None, "Once upon")
 
 
-async def test_an_error_before_anything_was_said_is_an_event_too(source: Any) -> None:
+async def test_an_error_before_any_output_is_an_event_too(source: Any) -> None:
     async with serving(Handler(sinks.sse, source.stream(RateLimitError("no")))) as url:
         (event,) = events_of((await fetch(url))[1])
     assert (event.kind, event.id) == ("error", 1)
@@ -126,10 +126,10 @@ async def test_an_error_before_anything_was_said_is_an_event_too(source: Any) ->
     assert event.message.partial is None
 
 
-async def test_what_a_mistake_of_the_program_says_is_not_for_strangers(source: Any) -> None:
-    told: list[object] = []
+async def test_messages_of_foreign_exceptions_are_not_sent_to_clients(source: Any) -> None:
+    reports: list[object] = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    loop.set_exception_handler(lambda _, context: reports.append(context["exception"]))
     secret = KeyError("/home/ada/passwords")
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -141,10 +141,12 @@ async def test_what_a_mistake_of_the_program_says_is_not_for_strangers(source: A
     assert isinstance(last, StreamFailed)
     assert last.code == "internal"
     assert "passwords" not in body
-    assert told == [secret]
+    assert reports == [secret]
 
 
-async def test_what_json_can_not_express_is_an_error_that_stops_the_stream(source: Any) -> None:
+async def test_a_value_that_json_cannot_express_is_an_error_that_stops_the_stream(
+    source: Any,
+) -> None:
     handler = Handler(sinks.sse, source.stream(Token("a"), Json(value=object()), waits=True))
     async with no_leaks(), serving(handler) as url:
         *_, last = events_of((await fetch(url))[1])
@@ -153,14 +155,14 @@ async def test_what_json_can_not_express_is_an_error_that_stops_the_stream(sourc
     assert source.cleaned_up == 1
 
 
-async def test_half_of_a_surrogate_pair_goes_out_as_a_question_mark(source: Any) -> None:
+async def test_a_lone_surrogate_is_sent_as_a_question_mark(source: Any) -> None:
     async with serving(Handler(sinks.sse, source.stream(Token("a\ud83d"), End("stop")))) as url:
         first, *_ = events_of((await fetch(url))[1])
     assert isinstance(first.message, StreamChunk)
     assert first.message.chunk == Token("a?")
 
 
-async def test_line_breaks_of_the_text_break_no_event(source: Any) -> None:
+async def test_line_breaks_in_the_text_do_not_break_events(source: Any) -> None:
     text = "one\n\ndata: two\r\u2028three"
     async with serving(Handler(sinks.sse, source.stream(Token(text), End("stop")))) as url:
         first, *_ = events_of((await fetch(url))[1])
@@ -168,7 +170,7 @@ async def test_line_breaks_of_the_text_break_no_event(source: Any) -> None:
     assert first.message.chunk == Token(text)
 
 
-async def test_a_restart_goes_out_and_complete_counts_the_answer_that_began_again(
+async def test_a_restart_is_sent_and_complete_counts_only_the_restarted_answer(
     source: Any,
 ) -> None:
     steps = [Token("lost"), Notice(kind="restart"), Token("again"), End("stop")]
@@ -182,27 +184,27 @@ async def test_a_restart_goes_out_and_complete_counts_the_answer_that_began_agai
     assert handler.ends.get_nowait().result.text == "again"
 
 
-async def test_a_reader_who_goes_on_gets_the_ids_that_follow(source: Any) -> None:
+async def test_a_resuming_client_gets_the_following_ids(source: Any) -> None:
     handler = Handler(sinks.sse, source.stream(*STORY[2:]), first_position=3)
     async with serving(handler) as url:
         events = events_of((await fetch(url))[1])
     assert [event.id for event in events] == [3, 4, 5]
 
 
-async def test_a_stream_without_a_name_gets_one_of_its_own(sink: Sink, source: Any) -> None:
+async def test_a_stream_without_an_id_gets_one(sink: Sink, source: Any) -> None:
     async with serving(Handler(sink, source.stream(*STORY))) as url:
         names = {(await fetch(url))[0].headers["X-Stream-Id"] for _ in range(2)}
     assert len(names) == 2
 
 
-async def test_head_gets_the_headers_and_asks_no_model(sink: Sink, source: Any) -> None:
+async def test_head_returns_the_headers_and_asks_no_model(sink: Sink, source: Any) -> None:
     async with no_leaks(), serving(Handler(sink, source.stream(*STORY))) as url:
         response, body = await fetch(url, "HEAD")
     assert (response.status, body, source.subscriptions) == (200, "", 0)
     assert "X-Stream-Id" in response.headers
 
 
-async def test_what_comes_in_one_turn_after_the_first_is_written_in_one_call(
+async def test_chunks_that_arrive_together_after_the_first_are_written_in_one_call(
     sink: Sink, source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes: list[int] = []
@@ -251,7 +253,7 @@ async def test_silence_is_filled_with_comments(source: Any) -> None:
         await client.leave()
 
 
-async def test_silence_is_not_filled_where_nobody_asks_for_it(source: Any) -> None:
+async def test_silence_is_not_filled_unless_requested(source: Any) -> None:
     words: Subject[Any] = Subject()
     async with no_leaks(), serving(Handler(sinks.ndjson, words, heartbeat=0.01)) as url:
         client = await SilentReader.ask(url)
@@ -261,15 +263,15 @@ async def test_silence_is_not_filled_where_nobody_asks_for_it(source: Any) -> No
         await client.leave()
 
 
-@pytest.mark.parametrize("said", [[], [Token("a")]], ids=["before", "after"])
+@pytest.mark.parametrize("emitted", [[], [Token("a")]], ids=["before", "after"])
 @pytest.mark.parametrize("way", ["leave", "stop_sending"])
-async def test_a_client_that_leaves_before_or_after_a_token_stops_the_model(
-    sink: Sink, source: Any, said: list[Any], way: str
+async def test_a_client_that_disconnects_before_or_after_a_token_stops_the_model(
+    sink: Sink, source: Any, emitted: list[Any], way: str
 ) -> None:
-    handler = Handler(sink, source.stream(*said, waits=True))
+    handler = Handler(sink, source.stream(*emitted, waits=True))
     async with no_leaks(), serving(handler) as url:
         client = await SilentReader.ask(url)
-        await source.said_all.wait()
+        await source.emitted_all.wait()
         if way == "leave":
             await client.leave()
         else:
@@ -279,11 +281,13 @@ async def test_a_client_that_leaves_before_or_after_a_token_stops_the_model(
         await client.leave()
     assert delivered.left
     assert delivered.error is None
-    assert delivered.result.text == "".join(token.text for token in said)
+    assert delivered.result.text == "".join(token.text for token in emitted)
     assert delivered.result.finish_reason == "cancelled"
 
 
-async def test_nobody_is_asked_for_a_client_that_has_left_already(sink: Sink, source: Any) -> None:
+async def test_no_model_is_asked_for_a_client_that_has_disconnected(
+    sink: Sink, source: Any
+) -> None:
     ends: asyncio.Queue[DeliveryReport] = asyncio.Queue()
     asked = asyncio.Event()
 
@@ -301,16 +305,16 @@ async def test_nobody_is_asked_for_a_client_that_has_left_already(sink: Sink, so
     assert source.subscriptions == 0
 
 
-async def test_a_slow_client_holds_the_stream_and_lets_it_go_on(sink: Sink) -> None:
+async def test_a_slow_client_holds_the_stream_and_then_lets_it_continue(sink: Sink) -> None:
     endless = Endless("x" * 10_000)
     handler = Handler(sink, endless.stream)
     async with no_leaks(), serving(handler) as url:
         client = await SilentReader.ask(url)
         await endless.held.wait()
-        said = endless.said
+        emitted = endless.emitted
         for _ in range(100):
             await asyncio.sleep(0)
-        assert endless.said == said, "it went on although nobody reads"
+        assert endless.emitted == emitted, "it kept emitting although nothing is read"
         while not endless.resumed.is_set():
             assert await client.reader.read(65536)
         await client.leave()
@@ -318,22 +322,22 @@ async def test_a_slow_client_holds_the_stream_and_lets_it_go_on(sink: Sink) -> N
         assert endless.disposed.is_set()
 
 
-async def test_much_in_one_turn_closes_the_valve_before_the_transport_can(sink: Sink) -> None:
-    """A source that has it all, and heeds demand, gathers no more than the high-water mark."""
-    said = 0
+async def test_much_output_at_once_closes_the_valve_before_the_transport_can(sink: Sink) -> None:
+    """A source that has everything but respects demand emits no more than the high-water mark."""
+    emitted = 0
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
         valve = valve_of(scheduler)
 
-        def speak(is_open: bool) -> None:
-            nonlocal said
-            while valve.is_open and said < 1_000:
-                said += 1
+        def emit(is_open: bool) -> None:
+            nonlocal emitted
+            while valve.is_open and emitted < 1_000:
+                emitted += 1
                 observer.on_next(Token("x" * 10_000))
 
-        watching = valve.on_change(speak)
-        asyncio.get_running_loop().call_soon(speak, True)
-        asyncio.get_running_loop().call_soon(lambda: turns.append(said))
+        watching = valve.on_change(emit)
+        asyncio.get_running_loop().call_soon(emit, True)
+        asyncio.get_running_loop().call_soon(lambda: turns.append(emitted))
         return watching
 
     turns: list[int] = []
@@ -350,12 +354,12 @@ async def test_much_in_one_turn_closes_the_valve_before_the_transport_can(sink: 
     assert turns[0] < 10
 
 
-async def test_a_client_that_reads_slowly_gets_all_of_it(sink: Sink) -> None:
+async def test_a_slow_client_receives_everything(sink: Sink) -> None:
     tokens = [Token(f"{number} " + "x" * 10_000) for number in range(2_000)]
     handler = Handler(sink, reactivex.from_iterable([*tokens, End("stop")]))
     async with no_leaks(), serving(handler) as url:
         client = await SilentReader.ask(url)
-        await handler.begun.wait()
+        await handler.started.wait()
         size, last = 0, b""
         while not last.endswith(b"0\r\n\r\n"):
             data = await client.reader.read(65536)
@@ -366,7 +370,7 @@ async def test_a_client_that_reads_slowly_gets_all_of_it(sink: Sink) -> None:
     assert not (await handler.ends.get()).left
 
 
-async def test_a_client_that_takes_nothing_for_too_long_is_given_up(sink: Sink) -> None:
+async def test_a_client_that_stalls_for_too_long_is_disconnected(sink: Sink) -> None:
     endless = Endless("x" * 10_000)
     handler = Handler(sink, endless.stream, max_stall=0.05)
     async with no_leaks(), serving(handler) as url:
@@ -379,7 +383,7 @@ async def test_a_client_that_takes_nothing_for_too_long_is_given_up(sink: Sink) 
     assert "took nothing for 0.05 s" in str(delivered.error)
 
 
-async def test_a_stalled_client_at_the_end_of_a_stream_is_given_up_too(sink: Sink) -> None:
+async def test_a_client_that_stalls_at_the_end_of_a_stream_is_disconnected_too(sink: Sink) -> None:
     text = [Token("x" * 20_000_000), End("stop")]
     handler = Handler(sink, reactivex.from_iterable(text), max_stall=0.05)
     async with no_leaks(), serving(handler) as url:
@@ -388,7 +392,7 @@ async def test_a_stalled_client_at_the_end_of_a_stream_is_given_up_too(sink: Sin
         await client.leave()
 
 
-async def test_a_source_that_heeds_no_demand_costs_bounded_memory(sink: Sink) -> None:
+async def test_a_source_without_demand_uses_bounded_memory(sink: Sink) -> None:
     endless = Endless("x" * 10_000, with_demand=False)
     handler = Handler(sink, endless.stream)
     async with no_leaks(), serving(handler) as url:
@@ -399,14 +403,14 @@ async def test_a_source_that_heeds_no_demand_costs_bounded_memory(sink: Sink) ->
     assert "wait for a client" in str(delivered.error)
 
 
-async def test_cancelling_the_handler_stops_the_model_and_is_no_clean_end(
+async def test_cancelling_the_handler_stops_the_model_and_cuts_the_response(
     sink: Sink, source: Any
 ) -> None:
     handler = Handler(sink, source.stream(Token("a"), waits=True))
     async with no_leaks(), serving(handler) as url, aiohttp.ClientSession() as session:
         async with session.get(url) as response:
             await response.content.readany()
-            await source.said_all.wait()
+            await source.emitted_all.wait()
             assert handler.task is not None
             handler.task.cancel()
             with pytest.raises(aiohttp.ClientPayloadError):
@@ -416,12 +420,12 @@ async def test_cancelling_the_handler_stops_the_model_and_is_no_clean_end(
     assert handler.ends.empty()
 
 
-async def test_the_end_of_the_server_stops_the_model(sink: Sink, source: Any) -> None:
+async def test_a_server_shutdown_stops_the_model(sink: Sink, source: Any) -> None:
     handler = Handler(sink, source.stream(Token("a"), waits=True))
     async with no_leaks():
         async with serving(handler) as url:
             client = await SilentReader.ask(url)
-            await source.said_all.wait()
+            await source.emitted_all.wait()
         await handler.returned.wait()
         assert source.cleaned_up == 1
         await client.leave()
@@ -433,15 +437,17 @@ async def test_handler_cancellation_of_the_application_does_no_harm(
     handler = Handler(sink, source.stream(Token("a"), waits=True))
     async with no_leaks(), serving(handler, handler_cancellation=True) as url:
         client = await SilentReader.ask(url)
-        await source.said_all.wait()
+        await source.emitted_all.wait()
         await client.leave()
         await handler.returned.wait()
         assert source.cleaned_up == 1
 
 
-async def test_wrong_arguments_are_refused_before_anything_is_sent(sink: Sink, source: Any) -> None:
+async def test_invalid_arguments_are_rejected_before_anything_is_sent(
+    sink: Sink, source: Any
+) -> None:
     stream = source.stream(*STORY)
-    told = asyncio.Event()
+    checked = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
         with pytest.raises(TypeError, match=r"takes a stream, such as model\.stream\(prompt\)"):
@@ -454,16 +460,16 @@ async def test_wrong_arguments_are_refused_before_anything_is_sent(sink: Sink, s
         for name in ("", "a\r\nSet-Cookie: b", " a", "ü"):
             with pytest.raises(ValueError, match="stream_id goes into a header"):
                 await sink(request, stream, stream_id=name)
-        told.set()
+        checked.set()
         return web.Response(text="refused")
 
     async with serving(handler) as url:
         assert (await fetch(url))[1] == "refused"
-    assert told.is_set()
+    assert checked.is_set()
     assert source.subscriptions == 0
 
 
-async def test_frames_that_were_encoded_once_go_to_any_number_of_clients(source: Any) -> None:
+async def test_frames_encoded_once_can_be_sent_to_several_clients(source: Any) -> None:
     frames = await asyncio.ensure_future(_frames_of(source.stream(*STORY)))
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -496,6 +502,6 @@ async def test_frames_that_fail_cut_the_connection(source: Any) -> None:
 async def _frames_of(stream: Any) -> list[bytes]:
     frames: list[bytes] = []
     done = asyncio.Event()
-    encoded(stream, EventEncoder("story")).subscribe(frames.append, on_completed=done.set)
+    EncodedStream(stream, "story").frames.subscribe(frames.append, on_completed=done.set)
     await done.wait()
     return frames

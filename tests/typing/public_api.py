@@ -1,7 +1,7 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""A user's file with the whole public API in it: read by mypy and pyright, never run.
+"""A user's file that uses the whole public API: checked by mypy and pyright, never run.
 
-A line with a `type: ignore` has to be an error: the checkers report one that is not needed. A test
+A line with a `type: ignore` must be an error, since the checkers report unneeded ones. A test
 compares the names used here with each `__all__`.
 """
 
@@ -59,7 +59,7 @@ def models_by_name() -> None:
     rxllm.register("mine", made, rxllm.ModelInfo("mine", "mine"))
 
 
-def a_model_of_ones_own() -> rxllm.Model:
+def a_custom_model() -> rxllm.Model:
     class Own:
         @property
         def info(self) -> rxllm.ModelInfo:
@@ -83,7 +83,7 @@ def prompts(model: rxllm.Model) -> None:
     assert_type(model.stream([question]), Stream[Chunk])
 
 
-def chunks_are_told_apart(chunk: Chunk) -> None:
+def chunks_are_distinguished(chunk: Chunk) -> None:
     match chunk:
         case rxllm.Start():
             assert_type(chunk.request_id, str)
@@ -355,13 +355,13 @@ def models_of_a_script() -> None:
     models.register("mine", made)
 
 
-async def a_server_of_ones_own(registry: ops.StreamRegistry) -> None:
+async def a_custom_server(registry: ops.StreamRegistry) -> None:
     class Store(server.MemoryStreams):
         async def read(self, stream_id: str, after: int = 0) -> Observable[server.Frame]:
             return await super().read(stream_id, after)
 
     store: server.StreamStore = Store(registry, server.Limits(grace=60))
-    begun: server.StreamHandle = await store.begin(rxllm.model("tiny").stream("Hi"), "mine")
+    begun: server.StreamHandle = await store.begin(lambda: rxllm.model("tiny").stream("Hi"), "mine")
     assert_type(await begun.first(), server.Frame)
     app = server.create_app(["tiny"], limits=server.Limits(), store=Store)
     assert_type(app, web.Application)
@@ -397,7 +397,7 @@ def _subscribe(
 
 async def streams_are_kept_by_a_store(store: rxllm.web.StreamStore) -> None:
     assert_type(await store.list(), list[rxllm.web.StreamSummary])
-    handle: rxllm.web.StreamHandle = await store.begin(rxllm.model("tiny").stream("Hi"), "mine")
+    handle: rxllm.web.StreamHandle = await store.begin(lambda: rxllm.model("tiny").stream("Hi"), "mine")
     frame = await handle.first()
     assert_type(frame, rxllm.web.Frame)
     message: rxllm.web.StreamChunk | rxllm.web.Complete | rxllm.web.StreamFailed = frame.message

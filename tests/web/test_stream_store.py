@@ -1,4 +1,4 @@
-"""What holds the streams (rows G1, B2): no gap, no repeat, and slow readers that cost nothing."""
+"""The store of streams: no gap, no repeat, and slow readers that cost nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rxllm.chunks import (
     is_restart,
     text_of,
 )
-from rxllm.errors import LaggedBehindError, RateLimitError, StreamStateError
+from rxllm.errors import LaggedBehindError, PoolFullError, RateLimitError, StreamStateError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Complete, StreamChunk, StreamFailed
@@ -103,10 +103,65 @@ def test_however_often_a_reader_comes_back_it_has_read_the_same(
         position = taken[-1].position
     positions = [frame.position for frame in got]
     assert positions == sorted(set(positions))
-    assert got[-1].is_last
+    assert got[-1].outcome is not None
     assert said_by(chunks_of(got)) == said_by(chunks)
     kept = [chunk for chunk in chunks_of(got) if isinstance(chunk, Notice)]
     assert kept == [chunk for chunk in chunks if isinstance(chunk, Notice)]
+
+
+def test_a_position_that_no_event_has_gives_a_restart_and_then_everything() -> None:
+    """Its reader may have read something else under this id."""
+
+    async def main() -> None:
+        log = EventLog("s", 4, 30.0, lambda count: None)
+        log.append(Token("a"), position=3)
+        log.append(Token("b"), position=8)
+
+        def read(after: int) -> list[Frame]:
+            got: list[Frame] = []
+            log.read(after).subscribe(got.append, scheduler=scheduler()).dispose()
+            return got
+
+        for after in (1, 5, 9, -2):
+            assert [frame.position for frame in read(after)] == [0, 8]
+            assert chunks_of(read(after)) == [Notice("restart"), Token("ab")]
+        assert chunks_of(read(0)) == [Token("ab")]
+        assert chunks_of(read(3)) == [Token("b")]
+        assert chunks_of(read(8)) == []
+
+    run_virtual(main())
+
+
+def test_a_restart_waits_for_a_reader_that_takes_nothing_yet() -> None:
+    async def main() -> None:
+        log = log_of(Token("a"), ended=False)
+        valve = Valve()
+        valve.close()
+        got: list[Frame] = []
+        log.read(7).subscribe(
+            got.append, scheduler=StreamScheduler(asyncio.get_running_loop(), valve)
+        )
+        assert not got
+        valve.open()
+        assert chunks_of(got) == [Notice("restart"), Token("a")]
+
+    run_virtual(main())
+
+
+def test_readers_follow_a_log_whose_positions_have_gaps() -> None:
+    """Positions that say nothing would else hold a reader for ever."""
+
+    async def main() -> None:
+        log = EventLog("s", 4, 30.0, lambda count: None)
+        got: list[Frame] = []
+        log.read(0).subscribe(got.append, scheduler=scheduler())
+        for position in (2, 3, 1_000_001, 1_000_007):
+            log.append(Token("x"), position=position)
+        log.end(Complete(id="s", tokens=4, seconds=0.0), position=2_000_000)
+        assert [frame.position for frame in got] == [2, 3, 1_000_001, 1_000_007, 2_000_000]
+        assert log.events == 4
+
+    run_virtual(main())
 
 
 def test_a_snapshot_is_short_however_long_the_text() -> None:
@@ -208,8 +263,7 @@ def test_an_event_is_encoded_once_for_all_readers() -> None:
     run_virtual(main())
 
 
-def test_g1_a_reader_that_raises_is_out_and_the_others_are_not() -> None:
-    """Trap of row G1: one throwing subscriber ended it for all."""
+def test_a_reader_that_raises_is_out_and_the_others_are_not() -> None:
 
     async def main() -> None:
         reported: list[Any] = []
@@ -409,11 +463,11 @@ def story(registry: ops.StreamRegistry, stream_id: str = "s", delay: float = 1.0
     return model.stream("Hi").pipe(ops.track(registry, stream_id))
 
 
-def test_b2_without_a_reader_it_lives_for_the_grace_time() -> None:
+def test_without_a_reader_it_lives_for_the_grace_time() -> None:
     async def main() -> None:
         async with no_leaks():
             store, registry = store_of(grace=3)
-            await store.begin(story(registry, delay=100.0), "s")
+            await store.begin(lambda: story(registry, delay=100.0), "s")
             reading = (await store.read("s")).subscribe(scheduler=scheduler())
             await asyncio.sleep(50)
             assert (await store.describe("s")).status == "running"
@@ -433,27 +487,48 @@ def test_an_id_is_taken_while_it_is_kept_and_free_after_that() -> None:
     async def main() -> None:
         async with no_leaks():
             store, registry = store_of(grace=3)
-            await store.begin(story(registry), "s")
+            await store.begin(lambda: story(registry), "s")
             with pytest.raises(StreamStateError):
-                await store.begin(story(registry), "s")
+                await store.begin(lambda: story(registry), "s")
             await store.close()
-            await store.begin(story(registry), "s")
+            await store.begin(lambda: story(registry), "s")
             await store.close()
 
     run_virtual(main())
 
 
-def test_b6_a_shutdown_takes_no_new_streams() -> None:
+def test_a_client_that_asks_again_joins_its_stream_and_nothing_is_asked() -> None:
+    """It would else be refused where the server is full, or its model be asked for nothing."""
+
+    def full() -> Any:
+        raise PoolFullError("too many streams")
+
     async def main() -> None:
         async with no_leaks():
             store, registry = store_of()
-            await store.begin(story(registry), "s")
+            await store.start()
+            begun = await store.begin(lambda: story(registry), "s", key="question")
+            assert await store.begin(full, "s", key="question") is begun
+            with pytest.raises(PoolFullError):
+                await store.begin(full, "t", key="question")
+            with pytest.raises(StreamNotFoundError):
+                await store.describe("t")
+            await store.close()
+
+    run_virtual(main())
+
+
+def test_a_shutdown_takes_no_new_streams() -> None:
+    async def main() -> None:
+        async with no_leaks():
+            store, registry = store_of()
+            await store.begin(lambda: story(registry), "s")
             got: list[Frame] = []
             (await store.read("s")).subscribe(got.append, scheduler=scheduler())
             await asyncio.gather(registry.shutdown(30.0), registry.shutdown(0.0))
             assert got[-1].event == "complete"
             with pytest.raises(DrainingError):
-                await store.begin(story(registry), "t")
+                await store.begin(lambda: story(registry), "t")
             await store.close()
 
     run_virtual(main())
@@ -475,16 +550,21 @@ def test_of_a_state_that_is_told_again_only_the_newest_is_held() -> None:
     assert [each.position for each in frames_of(log)] == [1, 1002, 1003]
 
 
-def test_a_stream_that_says_more_than_is_kept_fails() -> None:
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [({"stream_characters": 5}, "5 characters"), ({"stream_events": 4}, "4 events")],
+)
+def test_a_stream_that_says_more_than_is_kept_fails(limit: Any, message: str) -> None:
     async def main() -> None:
         async with no_leaks():
-            store, registry = store_of(stream_characters=5)
-            begun = await store.begin(story(registry), "s")
+            store, registry = store_of(**limit)
+            begun = await store.begin(lambda: story(registry), "s")
             got: list[Frame] = []
             (await begun.read()).subscribe(got.append, scheduler=scheduler())
             await asyncio.sleep(20)
             assert isinstance(got[-1].message, StreamFailed)
-            assert "5 characters" in got[-1].message.message
+            assert message in got[-1].message.message
+            assert got[-1].position == got[-2].position + 1
             await store.close()
 
     run_virtual(main())
@@ -495,7 +575,7 @@ def test_an_answer_that_is_taken_back_before_it_is_read_has_not_begun() -> None:
         async with no_leaks():
             store, registry = store_of()
             said = Subject[Chunk]()
-            begun = await store.begin(said.pipe(ops.track(registry, "s")), "s")
+            begun = await store.begin(lambda: said.pipe(ops.track(registry, "s")), "s")
             first = asyncio.create_task(begun.first())
             await asyncio.sleep(0)
             for chunk in (Notice("retry"), Token("wrong"), Notice("restart")):
@@ -531,7 +611,7 @@ def test_who_began_a_stream_can_read_it_even_if_none_is_kept(failure: Exception 
             registry = ops.StreamRegistry(keep=1)
             store = MemoryStreams(registry, Limits(ended_streams=0))
             chunks = at_once(failure or End("stop"))
-            begun = await store.begin(chunks.pipe(ops.track(registry, "s")), "s")
+            begun = await store.begin(lambda: chunks.pipe(ops.track(registry, "s")), "s")
             with pytest.raises(StreamNotFoundError):
                 await store.describe("s")
             got: list[Frame] = []

@@ -58,8 +58,13 @@ async def _stream(
     request: web.Request, name: str, options: Options, asked: Request, with_usage: bool
 ) -> web.StreamResponse:
     stream_id = f"chatcmpl-{uuid4().hex}"
-    stream = request.app[MODELS].ask(asked, options, stream_id=stream_id, progress=False)
-    begun = await request.app[STREAMS].begin(stream, stream_id, model=name, grace=0.0)
+    catalogue = request.app[MODELS]
+    begun = await request.app[STREAMS].begin(
+        lambda: catalogue.ask(asked, options, stream_id=stream_id, progress=False),
+        stream_id,
+        model=name,
+        grace=0.0,
+    )
     first = await first_frame(request, begun)
     if first is not None and isinstance(first.message, StreamFailed):
         return openai_error(first.message, status_of_message(first.message))

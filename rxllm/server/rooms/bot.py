@@ -121,14 +121,17 @@ class Bot:
 
     async def _stream(self, reply_id: str, message: RoomMessage) -> None:
         await self._store.begin(
-            self._ask(reply_id, message), reply_id, model=self._catalogue.default, grace=0.0
+            lambda: self._ask(reply_id, message),
+            reply_id,
+            model=self._catalogue.default,
+            grace=0.0,
         )
         frames = await self._store.read(reply_id)
         reply = Reply(self._room.name, reply_id, frames)
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_frame(frame: Frame) -> None:
-            if frame.is_last:
+            if frame.outcome is not None:
                 self._end(reply, frame.message)
 
         def end(error: Exception | None = None) -> None:

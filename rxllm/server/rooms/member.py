@@ -9,11 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.server.messages import Complete, RoomMessage, StreamChunk
+from rxllm.server.messages import RoomMessage
 from rxllm.server.websocket.outbox import Outbox
 from rxllm.web.encoding import to_json
 from rxllm.web.failures import InvalidMessageError, failure_message
@@ -145,7 +144,7 @@ class Reply:
 
     def _pass(self, outbox: Outbox, frame: Frame) -> None:
         outbox.write(self._encoded(frame))
-        if frame.is_last and self.message is not None:
+        if frame.outcome is not None and self.message is not None:
             outbox.send(self.message)
 
     def _lose(self, outbox: Outbox, error: Exception) -> None:
@@ -156,9 +155,5 @@ class Reply:
     def _encoded(self, frame: Frame) -> bytes:
         """A frame with the name of the room: encoded once for all who read it as it comes."""
         if self._last is None or self._last[0] is not frame:
-            message: StreamChunk | Complete | msgspec.Struct = frame.message
-            if isinstance(message, Complete):
-                message = msgspec.structs.replace(message, text=None)
-            message = msgspec.structs.replace(message, room=self._room)
-            self._last = frame, to_json(message)
+            self._last = frame, to_json(frame.wire_message(room=self._room))
         return self._last[1]

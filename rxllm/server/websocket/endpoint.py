@@ -16,9 +16,11 @@ from typing import Final
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
+from rxllm.server.limits import Limits
 from rxllm.server.rooms.rooms import Rooms
 from rxllm.server.websocket.rate import Rate
 from rxllm.server.websocket.session import Session
+from rxllm.server.websocket.sessions import Sessions
 from rxllm.web.connection import connection_of
 from rxllm.web.failures import InvalidMessageError, RefusedError
 from rxllm.web.response_writer import ResponseWriter
@@ -69,9 +71,10 @@ class _Line:
 class Connections:
     """The WebSocket connections of a server, and what they share."""
 
-    def __init__(self, rooms: Rooms, most: int) -> None:
+    def __init__(self, rooms: Rooms, limits: Limits) -> None:
         self.rooms = rooms
-        self._most = most
+        self.sessions = Sessions(limits.grace, limits.connections)
+        self._most = limits.connections
         self._lines: set[_Line] = set()
 
     def __len__(self) -> int:
@@ -100,6 +103,7 @@ class Connections:
             for line in tuple(self._lines)
             if line.socket.prepared
         ]
+        self.sessions.close()
         await asyncio.gather(*goodbyes)
         await self.rooms.close()
 
@@ -112,7 +116,7 @@ def add_websocket(app: web.Application) -> None:
 
     Call it after what drains the application is in `on_shutdown`: here its connections are closed.
     """
-    app[CONNECTIONS] = Connections(Rooms(app[MODELS], app[STREAMS]), app[LIMITS].connections)
+    app[CONNECTIONS] = Connections(Rooms(app[MODELS], app[STREAMS]), app[LIMITS])
     app.router.add_get("/ws", websocket, allow_head=False)
     app.on_shutdown.append(_close)
 
@@ -122,7 +126,7 @@ async def _close(app: web.Application) -> None:
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """`GET /ws`: as said above. All that a client has begun ends with its connection."""
+    """`GET /ws`: see the top of this module."""
     limits = request.app[LIMITS]
     connections = request.app[CONNECTIONS]
     socket = web.WebSocketResponse(
@@ -134,7 +138,9 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     line = _Line(socket, request.transport)
     with connections.holding(line):
         await socket.prepare(request)
-        session = Session(request.app[MODELS], connections.rooms)
+        session = Session(
+            request.app[MODELS], request.app[STREAMS], connections.rooms, connections.sessions
+        )
         outbox = session.outbox
         delivery = ResponseWriter(
             request.transport, websocket_writer(socket), max_stall=limits.reader_stall
@@ -143,7 +149,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 
         def ended(_: asyncio.Task[None]) -> None:
             outbox.begun.set()
-            if not sending.cancelled() and sending.exception() and request.transport is not None:
+            has_failed = not sending.cancelled() and sending.exception() is not None
+            if (has_failed or session.is_released) and request.transport is not None:
                 request.transport.abort()  # so that nobody goes on reading
 
         sending.add_done_callback(ended)
@@ -174,7 +181,7 @@ async def _converse(socket: web.WebSocketResponse, session: Session, rate: Rate)
         elif message.type == WSMsgType.BINARY:
             session.refuse(InvalidMessageError("a message is JSON in a text message"))
         else:
-            session.receive(message.data)
+            await session.receive(message.data)
 
 
 async def _until_sent(sending: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from secrets import token_urlsafe
 from typing import Final, assert_never
 
 import msgspec
@@ -24,6 +25,8 @@ from rxllm.server.messages import (
     Pause,
     Ping,
     Pong,
+    Reconnect,
+    Reconnected,
     Resume,
     Say,
     SendChat,
@@ -33,12 +36,14 @@ from rxllm.server.messages import (
 )
 from rxllm.server.rooms.rooms import Rooms
 from rxllm.server.websocket.outbox import Outbox
+from rxllm.server.websocket.sessions import Sessions
 from rxllm.server.websocket.streams import ClientStreams
 from rxllm.web.failures import InvalidMessageError, failure_message
+from rxllm.web.stream_store import StreamStore
 
 __all__ = ["Session"]
 
-_CAPABILITIES: Final = ("streams", "pause", "progress", "chat", "rooms")
+_CAPABILITIES: Final = ("streams", "pause", "progress", "chat", "rooms", "reconnect")
 _LONGEST_NAME: Final = 100
 _WELCOME: Final = "Say something, and the model answers. It remembers what was said here."
 
@@ -52,37 +57,62 @@ class Session:
 
     Args:
         catalogue: whose models are asked.
+        store: runs the streams.
         rooms: those of the server.
+        sessions: keeps the session after its connection.
 
     Attributes:
-        outbox: where all messages to the client go; when it closes, all ends that was begun.
-        code, reason: with which the connection is to be closed.
+        secret: names the session for a client that reconnects.
+        outbox: where all messages to the client go. When it closes, the client leaves its rooms,
+            and its streams and its chat may be taken up by another connection.
+        code, reason: with which the connection is closed.
+        is_released: another connection has taken up the session.
     """
 
-    def __init__(self, catalogue: Catalogue, rooms: Rooms) -> None:
+    def __init__(
+        self, catalogue: Catalogue, store: StreamStore, rooms: Rooms, sessions: Sessions
+    ) -> None:
+        self.secret: Final = token_urlsafe()
         self.code: int = WSCloseCode.OK
         self.reason = b""
-        self.outbox: Final = Outbox(self._end)
+        self.is_released = False
+        self.outbox: Final = Outbox(self._detach)
         self._catalogue = catalogue
         self._rooms = rooms
-        self._streams = ClientStreams(
-            catalogue.registry, self.outbox, catalogue.limits.streams_per_connection
-        )
-        self._chat = Chat(catalogue, self._streams, self.outbox)
+        self._sessions = sessions
+        self._streams = ClientStreams(store, self.outbox, catalogue.limits.streams_per_connection)
+        self._chat = Chat(catalogue, self._streams)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take up again."""
+        return not self._streams and self._chat.is_empty
+
+    def forget(self) -> None:
+        """Drop what was said in the chat. The streams end with their grace."""
+        self._chat.close()
+
+    def release(self) -> tuple[ClientStreams, Chat]:
+        """Hand the streams and the chat to another connection, and close this one."""
+        self.is_released = True
+        self.outbox.finish()
+        return self._streams, self._chat
 
     def greet(self) -> None:
-        """Say what can be done here."""
+        """Send what can be done here."""
+        self._sessions.add(self)
         models = self._catalogue.listed
         self.outbox.send(
             Connected(
                 capabilities=_CAPABILITIES,
                 models=models,
                 default_model=self._catalogue.default,
+                session=self.secret,
                 welcome=_WELCOME,
             )
         )
 
-    def receive(self, text: str) -> None:
+    async def receive(self, text: str) -> None:
         """Do what a message asks for, or say what is wrong with it.
 
         Nothing is done for a client that has gone: nobody would end it.
@@ -99,7 +129,7 @@ class Session:
             return
         named = getattr(message, "id", None), getattr(message, "room", None)
         try:
-            self._act(message)
+            await self._act(message)
         except RxLLMError as error:
             self.refuse(error, *named, field=_field_in(message, getattr(error, "field", None)))
         except Exception as error:
@@ -137,20 +167,22 @@ class Session:
         names = message if isinstance(message, dict) else {}
         self.refuse(error, _name(names.get("id")), _name(names.get("room")))
 
-    def _act(self, message: ClientMessage) -> None:
+    async def _act(self, message: ClientMessage) -> None:
         match message:
             case Start():
-                self._start(message)
+                await self._start(message)
             case Stop() if message.id in self._chat:
                 self._chat.withdraw(message.id)
             case Stop():
-                self._streams.stop(message.id)
+                await self._streams.stop(message.id)
             case Pause():
-                self._streams.pause(message.id)
+                await self._streams.pause(message.id)
             case Resume():
-                self._streams.resume(message.id)
+                await self._streams.resume(message.id)
+            case Reconnect():
+                await self._reconnect(message)
             case SendChat():
-                self._chat.say(message)
+                await self._chat.say(message)
             case ListModels():
                 catalogue = self._catalogue
                 self.outbox.send(Models(models=catalogue.listed, default_model=catalogue.default))
@@ -169,21 +201,32 @@ class Session:
             case _:
                 assert_never(message)
 
-    def _start(self, message: Start) -> None:
+    async def _start(self, message: Start) -> None:
         if message.prompt is not None and message.messages is not None:
             raise InvalidMessageError("give `prompt` or `messages`, not both", "messages")
         if message.id in self._chat:
             raise InvalidMessageError(f"a chat message {message.id!r} waits already", "id")
         prompt = message.messages if message.prompt is None else message.prompt
-        self._streams.begin(
+        await self._streams.begin(
             message.id,
             lambda listed: self._catalogue.ask(prompt, message.options, stream_id=listed),
+            message.options.model or self._catalogue.default,
         )
 
-    def _end(self) -> None:
-        self._chat.close()
-        self._streams.close()
+    async def _reconnect(self, message: Reconnect) -> None:
+        if not self.is_empty:
+            raise InvalidMessageError("reconnect before anything else on a connection", "session")
+        if message.session == self.secret:
+            raise InvalidMessageError("this is the session of this connection", "session")
+        self._streams, self._chat = self._sessions.take(message.session).release()
+        self.outbox.send(Reconnected(history=self._chat.exchanges))
+        await self._streams.attach(self.outbox, message.positions)
+        self._chat.answer_waiting()
+
+    def _detach(self) -> None:
+        self._streams.detach()
         self._rooms.leave_all(self.outbox)
+        self._sessions.detach(self)
 
 
 def _field_in(message: ClientMessage, field: str | None) -> str | None:

@@ -1,10 +1,9 @@
-"""The streams of one WebSocket connection, by the ids that its client gave them."""
+"""The streams of one WebSocket session, by the ids that its client gave them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 from uuid import uuid4
 
 from reactivex import Observable
@@ -12,51 +11,73 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, Outcome
 from rxllm.errors import RxLLMError
-from rxllm.operators import StreamRegistry, TrackedStream
-from rxllm.result import Result
 from rxllm.server.messages import StreamState
 from rxllm.server.websocket.outbox import Outbox
-from rxllm.web.encoding import EventEncoder, encoded, plain_message
-from rxllm.web.failures import InvalidMessageError, RefusedError, StreamNotFoundError
+from rxllm.web.encoding import to_json
+from rxllm.web.failures import (
+    InvalidMessageError,
+    RefusedError,
+    StreamNotFoundError,
+    failure_message,
+)
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
+from rxllm.web.stream_store import Frame, StreamStore
 
 __all__ = ["Ask", "ClientStreams", "OnEnd"]
 
 _REMEMBERED: Final = 100  # ended streams
 
 Ask: TypeAlias = Callable[[str], Observable[Chunk]]
-"""Makes a stream that is listed in the registry under the id that it is given."""
+"""Makes a stream, given its id in the registry and in the store."""
 
-OnEnd: TypeAlias = Callable[[Result, Exception | None], None]
+OnEnd: TypeAlias = Callable[[Complete | StreamFailed], None]
+"""Called with the final message of a stream whenever it is sent: again, if a client whose
+connection was cut reads it again."""
 
 
-class _Live(NamedTuple):
-    listed: str  # the id in the registry, where those of all clients are told apart
-    subscription: SingleAssignmentDisposable
+class _ClientStream:
+    """One stream: its id in the store, and the subscription of its client."""
+
+    __slots__ = ("listed", "on_end", "outcome", "reading")
+
+    def __init__(self, listed: str, on_end: OnEnd | None, outcome: Outcome | None = None) -> None:
+        self.listed = listed
+        self.on_end = on_end
+        self.outcome = outcome
+        self.reading = SingleAssignmentDisposable()
 
 
 class ClientStreams:
-    """The streams that one client has begun: nobody else can name them, and they end with it.
+    """The streams that one client has begun. Other clients can't name them here.
 
-    What a client asks of a stream may cross its last message on the way. So how the last 100 have
-    ended is remembered, and is the answer.
+    They run in the store. When their connection ends they have the grace of the store, in which the
+    client may `attach` a new connection. A request about a stream may cross its last message on the
+    way, so the outcomes of the last 100 are remembered and sent as the answer.
 
     Args:
-        registry: where the streams are listed while they live.
+        store: runs the streams.
         outbox: where their messages go; its demand is theirs.
         most: how many may live at once.
+
+    Attributes:
+        outbox: that of the connection now, or of the last one.
     """
 
-    def __init__(self, registry: StreamRegistry, outbox: Outbox, most: int) -> None:
-        self._registry = registry
-        self._outbox = outbox
+    def __init__(self, store: StreamStore, outbox: Outbox, most: int) -> None:
+        self._store = store
+        self.outbox = outbox
         self._most = most
-        self._live: dict[str, _Live] = {}
-        self._ended: dict[str, Outcome] = {}
+        self._live: dict[str, _ClientStream] = {}
+        self._ended: dict[str, _ClientStream] = {}
         self._prefix = f"ws-{uuid4().hex[:12]}"
         self._number = 0
 
     def __contains__(self, stream_id: object) -> bool:
         return stream_id in self._live
+
+    def __len__(self) -> int:
+        """How many are live or remembered."""
+        return len(self._live) + len(self._ended)
 
     def check(self, stream_id: str) -> None:
         """Raise if no stream of this id can begin now.
@@ -67,104 +88,145 @@ class ClientStreams:
         """
         if stream_id in self._live:
             raise InvalidMessageError(
-                f"there is a stream {stream_id!r} already: give this one another id", "id"
+                f"a stream {stream_id!r} runs already: choose another id", "id"
             )
         if len(self._live) >= self._most:
             raise RefusedError(
-                "too_many_streams", f"{self._most} streams of this connection live already", 429
+                "too_many_streams", f"{self._most} streams of this connection run already", 429
             )
 
-    def begin(self, stream_id: str, ask: Ask, on_end: OnEnd | None = None) -> None:
-        """Subscribe to what `ask` makes; `on_end` is called when it has ended by itself.
+    async def begin(
+        self, stream_id: str, ask: Ask, model: str | None, on_end: OnEnd | None = None
+    ) -> None:
+        """Run what `ask` makes, and send its messages; `on_end` receives the final one.
 
         Raises:
             Exception: what `check` and `ask` raise; nothing has begun then.
         """
         self.check(stream_id)
         self._number += 1
-        live = _Live(f"{self._prefix}-{self._number}", SingleAssignmentDisposable())
-        encoder = EventEncoder(stream_id, plain_message)
-        frames = encoded(ask(live.listed), encoder)
+        listed = f"{self._prefix}-{self._number}"
+        stream = self._live[stream_id] = _ClientStream(listed, on_end)
+        try:
+            handle = await self._store.begin(lambda: ask(listed), listed, model=model)
+        except BaseException:
+            del self._live[stream_id]
+            raise
         self._ended.pop(stream_id, None)
-        self._live[stream_id] = live
+        self._send(stream_id, stream, await handle.read())
 
-        def ended() -> None:
-            if self._live.pop(stream_id, None) is None:
-                return
-            result = encoder.result()
-            status: Outcome = "cancelled" if result.finish_reason == "cancelled" else "completed"
-            self.remember(stream_id, status if encoder.error is None else "failed")
-            if encoder.error is not None and not isinstance(encoder.error, RxLLMError):
-                _report(f"the stream {stream_id!r} of a WebSocket failed", encoder.error)
-            if on_end is not None:
-                on_end(result, encoder.error)
-
-        live.subscription.disposable = frames.subscribe(
-            self._outbox.write, on_completed=ended, scheduler=self._outbox.scheduler
-        )
-
-    def pause(self, stream_id: str) -> None:
+    async def pause(self, stream_id: str) -> None:
         """Hold a stream, for as long as the registry allows.
 
         Raises:
             StreamNotFoundError: this client has had no stream of this id.
         """
-        tracked = self._find(stream_id)
-        if tracked is not None:
-            tracked.pause()
-            self._outbox.send(StreamState(id=stream_id, status="paused"))
+        listed = await self._find(stream_id)
+        if listed is not None:
+            await self._store.pause(listed)
+            self.outbox.send(StreamState(id=stream_id, status="paused"))
 
-    def resume(self, stream_id: str) -> None:
-        """Let a stream go on.
+    async def resume(self, stream_id: str) -> None:
+        """Let a stream continue.
 
         Raises:
             StreamNotFoundError: this client has had no stream of this id.
         """
-        tracked = self._find(stream_id)
-        if tracked is not None:
-            self._outbox.send(StreamState(id=stream_id, status="running"))
-            tracked.resume()
+        listed = await self._find(stream_id)
+        if listed is not None:
+            self.outbox.send(StreamState(id=stream_id, status="running"))
+            await self._store.resume(listed)
 
-    def stop(self, stream_id: str) -> None:
+    async def stop(self, stream_id: str) -> None:
         """End a stream: the client gets its state, `End("cancelled")` and `complete`.
 
         Raises:
             StreamNotFoundError: this client has had no stream of this id.
         """
-        tracked = self._find(stream_id)
-        if tracked is not None:
-            self._outbox.send(StreamState(id=stream_id, status="cancelled"))
-            tracked.cancel()
+        listed = await self._find(stream_id)
+        if listed is not None:
+            self.outbox.send(StreamState(id=stream_id, status="cancelled"))
+            await self._store.cancel(listed)
 
-    def remember(self, stream_id: str, status: Outcome) -> None:
-        """Note how a stream has ended, for a client that does not know it yet."""
-        self._ended[stream_id] = status
+    def remember(self, stream_id: str, outcome: Outcome) -> None:
+        """Note the outcome of a stream that never began."""
+        self._remember(stream_id, _ClientStream("", None, outcome))
+
+    def detach(self) -> None:
+        """Stop sending: the connection has ended. The streams have the grace of the store."""
+        for each in self._live.values():
+            each.reading.dispose()
+
+    async def attach(self, outbox: Outbox, positions: Mapping[str, int]) -> None:
+        """Send again, to a new connection, what comes after the given positions.
+
+        A live stream without a position is sent from its beginning. A stream of `positions` that
+        can't be read any more ends with an `error`.
+        """
+        self.outbox = outbox
+        wanted = {**dict.fromkeys(self._live, 0), **positions}
+        for stream_id, after in wanted.items():
+            stream = self._live.get(stream_id) or self._ended.get(stream_id)
+            try:
+                if stream is None:
+                    raise _not_found(stream_id)
+                frames = await self._store.read(stream.listed, after)
+            except RxLLMError as error:
+                self._lose(stream_id, error)
+            else:
+                self._send(stream_id, stream, frames)
+
+    def _send(self, stream_id: str, stream: _ClientStream, frames: Observable[Frame]) -> None:
+        if not self.outbox.is_open:
+            return  # the client has left, and may attach another connection
+
+        def on_frame(frame: Frame) -> None:
+            self.outbox.write(to_json(frame.wire_message(id=stream_id)))
+            if frame.outcome is not None:
+                stream.outcome = frame.outcome
+                self._remember(stream_id, stream)
+                if stream.on_end is not None and not isinstance(frame.message, StreamChunk):
+                    stream.on_end(frame.message)
+
+        stream.reading = SingleAssignmentDisposable()
+        stream.reading.disposable = frames.subscribe(
+            on_frame,
+            lambda error: self._lose(stream_id, error),
+            scheduler=self.outbox.scheduler,
+        )
+
+    def _lose(self, stream_id: str, error: Exception) -> None:
+        """End a stream for the client, although it may live on in the store for its grace."""
+        stream = self._live.get(stream_id)
+        message = failure_message(error, stream_id)
+        self.outbox.send(message)
+        if stream is not None:
+            stream.outcome = "failed"
+            self._remember(stream_id, stream)
+            if stream.on_end is not None:
+                stream.on_end(message)
+
+    def _remember(self, stream_id: str, stream: _ClientStream) -> None:
+        if self._live.get(stream_id) is stream:
+            del self._live[stream_id]
+        self._ended[stream_id] = stream
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
 
-    def close(self) -> None:
-        """Dispose all that live; no `on_end` is called."""
-        live, self._live = self._live, {}
-        for each in live.values():
-            try:
-                each.subscription.dispose()
-            except Exception as error:  # it must not keep the others from being disposed
-                _report("an operator raised while its stream was disposed", error)
-
-    def _find(self, stream_id: str) -> TrackedStream | None:
-        """A live stream; None, once the client is told of its end, if it has just ended."""
-        live = self._live.get(stream_id)
-        tracked = None if live is None else self._registry.get(live.listed)
-        status = self._ended.get(stream_id)
-        if tracked is None and status is not None:
-            self._outbox.send(StreamState(id=stream_id, status=status))
-        elif tracked is None:
-            raise StreamNotFoundError(
-                f"this connection has no stream {stream_id!r}, or not any more"
-            )
-        return tracked
+    async def _find(self, stream_id: str) -> str | None:
+        """The id in the store of a live stream. Of an ended one the client is sent the outcome."""
+        stream = self._live.get(stream_id)
+        if stream is not None:
+            status = (await self._store.describe(stream.listed)).status
+            if status not in ("completed", "failed", "cancelled"):
+                return stream.listed
+            self.outbox.send(StreamState(id=stream_id, status=status))
+        elif (ended := self._ended.get(stream_id)) is not None and ended.outcome is not None:
+            self.outbox.send(StreamState(id=stream_id, status=ended.outcome))
+        else:
+            raise _not_found(stream_id)
+        return None
 
 
-def _report(message: str, error: Exception) -> None:
-    loop = asyncio.get_running_loop()
-    loop.call_exception_handler({"message": message, "exception": error})
+def _not_found(stream_id: str) -> StreamNotFoundError:
+    return StreamNotFoundError(f"this connection has no stream {stream_id!r}, or no longer")

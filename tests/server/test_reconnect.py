@@ -1,0 +1,307 @@
+"""A WebSocket connection that was lost: its streams and its chat continue on another one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from rxllm.chunks import End, Start, Token
+from rxllm.errors import RateLimitError
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server import Limits, create_app
+from rxllm.server.app_keys import MODELS
+from rxllm.server.websocket.sessions import Sessions
+from rxllm.testing import run_virtual
+from rxllm.web.failures import RefusedError
+from tests.server.serving import Stepwise, serving, until
+from tests.server.websocket_client import Client, talking
+
+LETTERS = "abcdef"
+
+
+def stepwise(*chunks: Any, **limits: Any) -> tuple[Stepwise, web.Application]:
+    model = Stepwise(*chunks)
+    return model, create_app({"tiny": model}, limits=Limits(**limits))
+
+
+async def lose(session: aiohttp.ClientSession, model: Stepwise, tokens: int) -> Client:
+    """A client that has read the `Start` and some tokens of the stream `s`, and is gone."""
+    async with talking(session) as client:
+        await client.send("start", id="s", prompt="Hi")
+        for position in range(1, tokens + 2):
+            model.let(1)
+            await client.until("chunk", id="s", position=position)
+    return client
+
+
+@pytest.mark.parametrize("read", range(len(LETTERS) + 1))
+async def test_a_stream_continues_after_the_last_message_with_no_gap_and_no_repeat(
+    read: int,
+) -> None:
+    model, app = stepwise()
+    async with serving(app) as session:
+        lost = await lose(session, model, read)
+        model.let()
+        async with talking(session) as client:
+            await client.send(
+                "reconnect", session=lost.connected["session"], positions={"s": read + 1}
+            )
+            await client.until("complete", id="s", finishReason="stop")
+    assert client.got[0] == {"type": "reconnected"}
+    assert lost.text("s") + client.text("s") == LETTERS
+
+
+async def test_a_stream_that_ended_in_the_meantime_is_sent_to_its_end() -> None:
+    model, app = stepwise()
+    async with serving(app) as session:
+        lost = await lose(session, model, 2)
+        model.let()
+        await until(lambda: model.active == 0)
+        async with talking(session) as client:
+            await client.send("reconnect", session=lost.connected["session"], positions={"s": 3})
+            await client.until("complete", id="s")
+    assert lost.text("s") + client.text("s") == LETTERS
+
+
+async def test_the_end_of_a_stream_is_sent_again_to_a_client_that_has_missed_it() -> None:
+    """The server can't know whether what it wrote has arrived."""
+    model, app = stepwise()
+    async with serving(app) as session:
+        async with talking(session) as lost:
+            await lost.send("start", id="s", prompt="Hi")
+            model.let()
+            ending = await lost.until("complete", id="s")
+        async with talking(session) as client:
+            await client.send(
+                "reconnect",
+                session=lost.connected["session"],
+                positions={"s": ending["position"] - 1},
+            )
+            assert await client.until("complete", id="s") == ending
+            assert not client.of("chunk")
+
+
+async def test_a_live_stream_of_which_nothing_arrived_is_sent_from_its_beginning() -> None:
+    model, app = stepwise()
+    async with serving(app) as session:
+        lost = await lose(session, model, 2)
+        async with talking(session) as client:
+            await client.send("reconnect", session=lost.connected["session"])
+            model.let()
+            await client.until("complete", id="s")
+    assert client.text("s") == LETTERS
+
+
+async def test_a_position_that_never_was_sends_a_restart_and_then_everything() -> None:
+    model, app = stepwise()
+    async with serving(app) as session:
+        lost = await lose(session, model, 2)
+        async with talking(session) as client:
+            await client.send("reconnect", session=lost.connected["session"], positions={"s": 99})
+            restart = await client.until("chunk", id="s")
+            model.let()
+            await client.until("complete", id="s")
+    assert (restart["position"], restart["chunk"]) == (0, {"type": "notice", "kind": "restart"})
+    assert client.text("s") == LETTERS
+
+
+async def test_a_continued_stream_is_paused_and_stopped_under_its_id() -> None:
+    model, app = stepwise()
+    async with serving(app) as session:
+        lost = await lose(session, model, 1)
+        async with talking(session) as client:
+            await client.send("reconnect", session=lost.connected["session"], positions={"s": 2})
+            await client.send("pause", id="s")
+            await client.until("state", id="s", status="paused")
+            assert (await client.ask("start", id="s", prompt="Hi"))["code"] == "invalid_message"
+            await client.send("stop", id="s")
+            await client.until("complete", id="s", finishReason="cancelled")
+        assert model.active == 0
+
+
+async def test_a_stream_that_is_not_kept_any_more_ends_with_an_error() -> None:
+    model, app = stepwise(ended_streams=0)
+    async with serving(app) as session:
+        lost = await lose(session, model, 1)
+        model.let()
+        await until(lambda: model.active == 0)
+        async with talking(session) as client:
+            await client.send(
+                "reconnect", session=lost.connected["session"], positions={"s": 2, "other": 5}
+            )
+            for stream_id in ("s", "other"):
+                error = await client.until("error", id=stream_id)
+                assert error["code"] == "stream_not_found"
+            await client.send("start", id="s", prompt="again")
+            await client.until("complete", id="s")
+
+
+async def test_a_session_is_taken_up_once_and_within_the_grace() -> None:
+    model, app = stepwise(grace=0)
+    async with serving(app) as session:
+        lost = await lose(session, model, 1)
+        secret = lost.connected["session"]
+        async with talking(session) as client:
+            await client.send("reconnect", session=secret, positions={"s": 2})
+            await client.until("reconnected")
+        async with talking(session) as other:
+            error = await other.ask("reconnect", session=secret)
+            assert (error["code"], error.get("id")) == ("session_not_found", None)
+        await until(lambda: model.active == 0)  # a second after its last reader
+        async with talking(session) as late:
+            error = await late.ask("reconnect", session=client.connected["session"])
+            assert error["code"] == "session_not_found"
+
+
+async def test_a_connection_that_is_still_open_is_replaced_and_closed() -> None:
+    """A client that has changed its network knows of the loss before the server does."""
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as old:
+        await old.send("start", id="s", prompt="Hi")
+        model.let(2)
+        await old.until("chunk", id="s", position=2)
+        async with talking(session) as client:
+            await client.send("reconnect", session=old.connected["session"], positions={"s": 2})
+            assert (await old.socket.receive(timeout=8)).type in (
+                aiohttp.WSMsgType.CLOSED,
+                aiohttp.WSMsgType.ERROR,
+            )
+            model.let()
+            await client.until("complete", id="s")
+    assert old.text("s") + client.text("s") == LETTERS
+
+
+@pytest.mark.parametrize("case", ["its own", "too late", "unknown"])
+async def test_a_session_that_cannot_be_taken_up_is_refused(case: str) -> None:
+    _, app = stepwise()
+    async with serving(app) as session, talking(session) as client:
+        secret = client.connected["session"] if case == "its own" else "none"
+        if case == "too late":
+            await client.send("start", id="s", prompt="Hi")
+        error = await client.ask("reconnect", session=secret)
+        codes = {"unknown": "session_not_found"}
+        assert error["code"] == codes.get(case, "invalid_message")
+        assert len(app[MODELS].registry.active) == (case == "too late")
+
+
+async def test_a_chat_continues_with_its_history_and_those_that_wait() -> None:
+    model, app = stepwise(Start("r", "m"), Token("Hello"), Token(" you"), End("stop"))
+    async with serving(app) as session:
+        async with talking(session) as lost:
+            await lost.send("chat", id="one", text="1")
+            model.let(4)
+            await lost.until("chat_message", id="one")
+            await lost.send("chat", id="two", text="2")
+            await lost.send("chat", id="three", text="3")
+            model.let(2)
+            await lost.until("chunk", id="two", position=2)
+        async with talking(session) as client:
+            await client.send("reconnect", session=lost.connected["session"], positions={"two": 2})
+            assert (await client.receive()) == {"type": "reconnected", "history": 1}
+            model.let()
+            await client.until("chat_message", id="three")
+            assert [each["history"] for each in client.of("chat_message")] == [2, 3]
+            assert client.of("chat_message")[0]["text"] == "Hello you"
+            assert client.text("two") == " you"
+            await client.send("chat", id="four", text="4")
+            assert (await client.until("chat_message", id="four"))["history"] == 4
+
+
+async def test_a_chat_message_that_was_lost_is_sent_again_and_kept_once() -> None:
+    model = ScriptedModel("Hello")
+    async with serving(create_app({"tiny": model})) as session:
+        async with talking(session) as lost:
+            await lost.send("chat", id="one", text="1")
+            await lost.until("chat_message", id="one")
+        async with talking(session) as client:
+            await client.send("reconnect", session=lost.connected["session"], positions={"one": 1})
+            message = await client.until("chat_message", id="one")
+            assert (message["text"], message["history"]) == ("Hello", 1)
+
+
+async def test_a_chat_whose_answer_failed_while_nobody_was_there_goes_on_with_the_next() -> None:
+    model, app = stepwise(Start("r", "m"), Token("a"), RateLimitError("slow down"))
+    async with serving(app) as session:
+        async with talking(session) as lost:
+            await lost.send("chat", id="one", text="1")
+            await lost.send("chat", id="two", text="2")
+            model.let(2)
+            await lost.until("chunk", id="one", position=2)
+        model.let(1)
+        await until(lambda: model.active == 0)
+        async with talking(session) as client:
+            await client.send("reconnect", session=lost.connected["session"], positions={"one": 2})
+            await client.until("error", id="one", code="rate_limit")
+            model.let()
+            await client.until("error", id="two", code="rate_limit")
+
+
+async def test_a_stream_of_a_websocket_is_read_by_others_over_http() -> None:
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as client:
+        await client.send("start", id="s", prompt="Hi")
+        model.let(2)
+        await client.until("chunk", id="s", position=2)
+        async with session.get("/streams") as response:
+            (listed,) = (await response.json())["streams"]
+        assert (listed["status"], listed["position"]) == ("running", 2)
+        async with session.get(f"/stream/{listed['id']}") as response:
+            model.let()
+            body = await response.text()
+        await client.until("complete", id="s")
+    assert body.count("event: complete") == 1
+    assert client.connected["session"] not in listed["id"]
+
+
+class Kept:
+    """A session that only notes that it was forgotten."""
+
+    def __init__(self, secret: str, *, is_empty: bool = False) -> None:
+        self.secret = secret
+        self.is_empty = is_empty
+        self.is_forgotten = False
+
+    def forget(self) -> None:
+        self.is_forgotten = True
+
+    def release(self) -> Any:
+        raise NotImplementedError
+
+
+def test_sessions_are_kept_for_the_grace_the_oldest_are_forgotten_first() -> None:
+    async def main() -> None:
+        sessions = Sessions(10.0, 2)
+        kept = [Kept(str(number)) for number in range(4)]
+        for each in kept:
+            sessions.add(each)
+        for each in kept[:3]:
+            sessions.detach(each)
+        assert [each.is_forgotten for each in kept] == [True, False, False, False]
+        assert sessions.take("2") is kept[2]
+        await asyncio.sleep(9.9)
+        assert not kept[1].is_forgotten
+        await asyncio.sleep(0.2)
+        assert kept[1].is_forgotten
+        assert not kept[2].is_forgotten
+        with pytest.raises(RefusedError):
+            sessions.take("1")
+        sessions.close()
+        sessions.detach(kept[3])
+        assert kept[3].is_forgotten
+
+    run_virtual(main())
+
+
+def test_a_session_with_nothing_to_take_up_is_forgotten_at_once() -> None:
+    async def main() -> None:
+        sessions = Sessions(10.0, 2)
+        empty = Kept("empty", is_empty=True)
+        sessions.add(empty)
+        sessions.detach(empty)
+        assert empty.is_forgotten
+
+    run_virtual(main())

@@ -1,0 +1,105 @@
+"""One stream, run for its clients: recorded once, and ended with one message."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from rxllm.chunks import Chunk, End, Start, Token, Usage
+from rxllm.errors import RateLimitError
+from rxllm.web.runner import Runner
+from rxllm.web.stream_messages import Complete, StreamFailed
+
+Final = Complete | StreamFailed
+
+
+class Clients:
+    """Notes what a runner hands over."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.ends: list[Final] = []
+
+    def runner(self, model: str | None = None) -> Runner:
+        return Runner("s", self.chunks.append, self.ends.append, model)
+
+
+async def test_a_stream_ends_with_what_it_has_said() -> None:
+    said, clients = Subject[Chunk](), Clients()
+    run = clients.runner()
+    run.start(said, None)
+    chunks = [Start("r", "m"), Token("a"), Token("b"), Usage(3, 2), End("length")]
+    for chunk in chunks:
+        said.on_next(chunk)
+    assert (run.has_ended, run.result.finish_reason) == (False, "cancelled")
+    said.on_completed()
+    (message,) = clients.ends
+    assert isinstance(message, Complete)
+    assert (message.id, message.text, message.tokens, message.model) == ("s", "ab", 2, "m")
+    assert (message.finish_reason, message.usage) == ("length", Usage(3, 2))
+    assert clients.chunks == chunks
+    assert run.result.finish_reason == "length"
+    assert run.has_ended
+
+
+async def test_the_model_that_was_asked_is_named_where_no_start_names_one() -> None:
+    clients = Clients()
+    clients.runner("tiny").start(rx.of(Token("a")), None)
+    (message,) = clients.ends
+    assert isinstance(message, Complete)
+    assert (message.model, message.finish_reason) == ("tiny", None)
+
+
+@pytest.mark.parametrize("error", [RateLimitError("slow"), ValueError("a bug")])
+async def test_a_failure_has_the_partial_text_whatever_has_raised_it(error: Exception) -> None:
+    said, clients = Subject[Chunk](), Clients()
+    run = clients.runner()
+    run.start(said, None)
+    said.on_next(Token("half"))
+    said.on_error(error)
+    (message,) = clients.ends
+    assert isinstance(message, StreamFailed)
+    assert (message.partial, message.position) == ("half", None)
+    assert run.error is error
+    assert (run.result.text, run.result.finish_reason) == ("half", "cancelled")
+
+
+async def test_what_is_not_a_chunk_fails_the_stream_and_stops_its_source() -> None:
+    disposed: list[bool] = []
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        for item in (Token("a"), "not a chunk", Token("b")):
+            observer.on_next(item)
+        return Disposable(lambda: disposed.append(True))
+
+    clients = Clients()
+    run = clients.runner()
+    run.start(rx.create(subscribe), None)
+    assert clients.chunks == [Token("a")]
+    assert [type(each) for each in clients.ends] == [StreamFailed]
+    assert isinstance(run.error, TypeError)
+    assert disposed == [True]
+
+
+async def test_fail_ends_the_stream_once_and_later_failures_are_reported() -> None:
+    reported: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context.get("exception")))
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    said, clients = rx.create(lambda observer, scheduler=None: Disposable(broken)), Clients()
+    run = clients.runner()
+    run.start(said, None)
+    first, second = RateLimitError("first"), RateLimitError("second")
+    run.fail(first)
+    run.fail(second)
+    assert len(clients.ends) == 1
+    assert [type(each) for each in reported] == [ZeroDivisionError, RateLimitError]
+    assert run.error is first
