@@ -127,19 +127,20 @@ export function setUpChat(connection) {
   const { text, send, stop } = form.elements;
   const model = panel.querySelector("select");
   const log = new Log(panel.querySelector(".log"));
-  let spoken = false; // on this connection, whose server knows it
+  let spoken = false; // and kept by the server
   /** @type {import("./rxllm.js").SocketStream | undefined} */
   let stream;
 
   panel.addEventListener("shown", () => connection.connect());
   showConnection(connection, panel.querySelector(".connection"));
   connection.addEventListener("connected", ({ detail }) => {
-    spoken = send.disabled; // a question has waited for it
     if (log.untouched && detail.welcome) log.event(detail.welcome);
   });
-  connection.addEventListener("status", ({ detail }) => {
-    if (detail.status !== "waiting" || !spoken) return;
-    log.event("The connection was lost, and the server has forgotten what was said.");
+  connection.addEventListener("chat_message", () => {
+    spoken = true;
+  });
+  connection.addEventListener("forgotten", () => {
+    if (spoken) log.event("The connection was lost, and the server has forgotten what was said.");
     spoken = false;
   });
 
@@ -173,7 +174,6 @@ export function setUpChat(connection) {
     log.following = true;
     log.add(new Said("you", { mine: true, plain: said }).element);
     text.value = "";
-    spoken = connection.status === "open";
     answer(said);
   });
   submitWithEnter(form);

@@ -550,6 +550,10 @@ export class HttpStream {
 const MESSAGE_REFUSED = new Set([1008, 1009]); // RFC 6455, 7.4.1: against the policy, too big
 const FRUITLESS_RESTARTS = 5;
 const REJOIN_PAUSE = 2; // seconds at most
+const SESSIONS_TRIED = 4;
+
+const isUnknownSession = ({ type, code, field }) =>
+  type === "error" && (code === "session_not_found" || field === "session");
 
 /** Of a timer, in milliseconds. One that is asked for more goes off at once. */
 const delayOf = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
@@ -568,11 +572,12 @@ const delayOf = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
  * - rooms are joined again (the server sends their history with `joined`). As long as the server
  *   has not noticed the loss, the name is taken by this client itself: then it asks again for
  *   `rejoinFor` seconds, each time telling `rejoining` (`{room, name, delay}`) instead of `error`;
- * - streams are the connection's, so the server has ended them: each fails with `connection_lost`
- *   and its partial text, or, with `onLost: "restart"`, is asked for again after a `notice` of kind
+ * - streams and the chat continue where they were (`reconnected`), if it comes back within the
+ *   server's grace;
+ * - else the server has forgotten them (`forgotten`): each stream fails with `connection_lost` and
+ *   its partial text, or, with `onLost: "restart"`, is asked for again after a `notice` of kind
  *   `restart`. Five restarts in a row that bring nothing are the last ones, and what the server has
- *   closed the connection for (1008, 1009) is not sent again: then it fails as well;
- * - the chat of the connection is forgotten by the server. Listen for `connected` to say so.
+ *   closed the connection for (1008, 1009) is not sent again: then it fails as well.
  *
  * A browser can't put a key into the headers of a WebSocket. It sends the one that it asked its
  * user for, when the server wanted one for the page.
@@ -592,6 +597,10 @@ export class Connection extends EventTarget {
   #openedAt = 0;
   #attempt = 0;
   #number = 0;
+  /** The sessions that the server may keep, oldest first. @type {string[]} */
+  #sessions = [];
+  /** How many of them are left to be tried. @type {number | undefined} */
+  #untried;
   #streams = new Map();
   /** @type {Map<string, {name: string, joined: boolean, until: number, attempt: number,
    *   timer?: any}>} */
@@ -636,9 +645,13 @@ export class Connection extends EventTarget {
     this.#set("connecting");
   }
 
-  /** Close the connection, and stay so. Its streams fail with `disconnected`. */
+  /** Close the connection, and stay so. Its streams are stopped, and fail with `disconnected`. */
   disconnect() {
+    if (this.connected) {
+      for (const stream of this.#streams.values()) if (stream.begun) stream.stop();
+    }
     this.#close();
+    this.#sessions = [];
     this.#rooms.clear();
     this.#attempt = 0;
     this.#set("closed");
@@ -730,7 +743,18 @@ export class Connection extends EventTarget {
     if (message.type === "connected" && !this.#greeted(message)) return;
     if (message.type === "joined") this.#joined(message);
     if (message.type === "error" && this.#rejoins(message)) return;
-    this.#streams.get(message.id)?.take(message);
+    if (message.type === "reconnected") this.#resolveSession();
+    if (this.#untried !== undefined && isUnknownSession(message)) {
+      this.#reconnect();
+      return;
+    }
+    const stream = this.#streams.get(message.id);
+    if (stream?.begun && message.type === "error" && message.code === "stream_not_found") {
+      stream.lost();
+      if (!stream.begun) stream.begin();
+      return;
+    }
+    stream?.take(message);
     this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
   }
 
@@ -743,6 +767,9 @@ export class Connection extends EventTarget {
     this.#heartbeat = setInterval(() => this.#beat(), delayOf(this.heartbeat));
     this.#set("open");
     if (this.#socket !== socket) return false;
+    this.#untried = this.#sessions.length;
+    if (this.#untried) this.#reconnect();
+    else this.#resolveSession();
     for (const [room, entry] of this.#rooms) {
       const until = entry.joined ? Date.now() + this.rejoinFor * 1000 : 0;
       Object.assign(entry, { until, attempt: 0 });
@@ -750,6 +777,35 @@ export class Connection extends EventTarget {
     }
     for (const stream of this.#streams.values()) stream.begin();
     return true;
+  }
+
+  /** Ask for the newest session that is left: the server may not have heard of the last ones. */
+  #reconnect() {
+    if (!this.#untried) {
+      this.#resolveSession();
+      this.#lose();
+      this.dispatchEvent(new CustomEvent("forgotten"));
+      for (const stream of this.#streams.values()) stream.begin();
+      return;
+    }
+    this.#untried -= 1;
+    const positions = {};
+    for (const stream of this.#streams.values()) {
+      if (stream.begun) positions[stream.id] = stream.position;
+    }
+    this.send({ type: "reconnect", session: this.#sessions[this.#untried], positions });
+  }
+
+  /** From now on the session of this connection is the one to come back to. */
+  #resolveSession() {
+    this.#untried = undefined;
+    const { session } = this.connected;
+    this.#sessions = session ? [session] : [];
+  }
+
+  /** The server does not have the streams any more. @param {string} [refused] */
+  #lose(refused) {
+    for (const stream of [...this.#streams.values()]) stream.lost(refused);
   }
 
   #joined({ room, name }) {
@@ -788,6 +844,9 @@ export class Connection extends EventTarget {
 
   #lost(code = 0, reason = "") {
     const held = this.connected && (Date.now() - this.#openedAt) / 1000 >= this.stableAfter;
+    if (this.#untried !== undefined && this.connected?.session) {
+      this.#sessions = [...this.#sessions, this.connected.session].slice(-SESSIONS_TRIED);
+    }
     this.#close();
     if (held) this.#attempt = 0;
     const delay = backoff(this.#attempt, this.backoff);
@@ -798,13 +857,15 @@ export class Connection extends EventTarget {
     }, delay * 1000);
     this.#set("waiting", { delay, attempt: this.#attempt });
     const refused = MESSAGE_REFUSED.has(code) ? reason || `closed with ${code}` : undefined;
-    for (const stream of [...this.#streams.values()]) stream.lost(refused);
+    if (refused) this.#sessions = [];
+    if (!this.#sessions.length) this.#lose(refused);
   }
 
   #close() {
     this.#cancelTimer();
     clearInterval(this.#heartbeat);
     this.#unanswered = 0;
+    this.#untried = undefined;
     for (const { timer } of this.#rooms.values()) clearTimeout(timer);
     const socket = this.#socket;
     this.#socket = undefined;
@@ -832,6 +893,8 @@ const partOf = ({ id, text }) => ({ id, partial: text });
 export class SocketStream {
   /** The text so far. */
   text = "";
+  /** Of the connection: the position of the last message, 0 before the first one. */
+  position = 0;
   #send;
   #message;
   #onMessage;
@@ -872,6 +935,11 @@ export class SocketStream {
     this.#send({ type: "resume", id: this.id });
   }
 
+  /** Of the connection: whether it was asked for. */
+  get begun() {
+    return this.#begun;
+  }
+
   /** Of the connection: it is open. */
   begin() {
     if (this.#begun) return;
@@ -887,6 +955,7 @@ export class SocketStream {
     if (this.#onLost === "restart" && again) {
       this.#fruitless += 1;
       this.#begun = false;
+      this.position = 0;
       const chunk = { type: "notice", kind: "restart" };
       this.take({ type: "chunk", id: this.id, timestamp: Date.now() / 1000, chunk });
     } else {
@@ -898,6 +967,7 @@ export class SocketStream {
   /** Of the connection: a message came. @param {Message} message */
   take(message) {
     if (this.#ended) return;
+    this.position = message.position ?? this.position;
     if (message.type === "chunk") {
       this.text = extended(this.text, message.chunk);
       if (textOf(message.chunk) || message.chunk.type === "reasoning") this.#fruitless = 0;

@@ -6,6 +6,8 @@ import pytest
 from playwright.async_api import Page, expect
 
 from rxllm.models.scripted import ScriptedModel
+from rxllm.server import create_app
+from rxllm.server.websocket.endpoint import CONNECTIONS
 from tests.server.page.actions import open_page, slow
 from tests.server.page.conftest import Serve
 
@@ -85,30 +87,36 @@ async def test_what_is_said_before_there_is_a_connection_is_not_forgotten(
     await expect(page.locator("#chat .log .event")).to_have_count(0)
 
 
-async def test_a_chat_tells_at_once_that_what_was_said_is_forgotten(
-    page: Page, serve: Serve
-) -> None:
-    """Before what is said next, which the server then knows; and again when that is lost."""
+async def test_a_chat_keeps_its_history_over_a_lost_connection(page: Page, serve: Serve) -> None:
+    model = ScriptedModel("yes", "and no")
     await page.add_init_script(HELD)
-    await open_page(page, await serve(ScriptedModel("yes")), "chat")
+    await open_page(page, await serve(model), "chat")
     log = page.locator("#chat .log > *")
-    await expect(log).to_have_text([WELCOME])
     await say(page, "one")
     await expect(log).to_have_text([WELCOME, "youone", "scriptedyes"])
     await page.evaluate("hold(), sockets[0].close()")
-    await expect(log).to_have_text([WELCOME, "youone", "scriptedyes", FORGOTTEN])
     await say(page, "two")
     await page.wait_for_function("() => sockets.length === 2")
-    await page.evaluate("sockets[1].close()")
-    await page.wait_for_function("() => sockets.length === 3")
     await page.evaluate("greet()")
+    told = [WELCOME, "youone", "scriptedyes", "youtwo", "scriptedand no"]
+    await expect(log).to_have_text(told)
+    said = [message.text for message in model.requests[1].messages if message.role != "system"]
+    assert said == ["one", "yes", "two"]
+
+
+async def test_a_chat_says_when_the_server_has_forgotten_it(page: Page, serve: Serve) -> None:
+    app = create_app({"scripted": ScriptedModel("yes")})
+    await page.add_init_script(HELD)
+    await open_page(page, await serve(app), "chat")
+    log = page.locator("#chat .log > *")
+    await say(page, "one")
+    await expect(log).to_have_text([WELCOME, "youone", "scriptedyes"])
+    app[CONNECTIONS].sessions.close()
+    await page.evaluate("sockets[0].close()")
+    await expect(log).to_have_text([WELCOME, "youone", "scriptedyes", FORGOTTEN])
+    await say(page, "two")
     told = [WELCOME, "youone", "scriptedyes", FORGOTTEN, "youtwo", "scriptedyes"]
     await expect(log).to_have_text(told)
-    await page.evaluate("sockets[2].close()")
-    await expect(log).to_have_text([*told, FORGOTTEN])
-    await expect(page.locator("#chat .connection")).to_contain_text("connection lost")
-    await expect(page.locator("#chat .connection")).to_have_text("connected")
-    await expect(log).to_have_text([*told, FORGOTTEN])
 
 
 async def test_a_connection_that_is_lost_before_anything_was_said_forgets_nothing(

@@ -1,25 +1,30 @@
-"""Row K9: the WebSocket client of `rxllm.js`."""
+"""The WebSocket client of `rxllm.js`."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
 from aiohttp import web
+from playwright.async_api import Page
 
 from rxllm.chunks import End, Token
+from rxllm.models.scripted import ScriptedModel
 from rxllm.server.messages import (
     ChatMessage,
     Complete,
     Connected,
     Joined,
     Pong,
+    Reconnected,
     ServerMessage,
     StreamChunk,
     StreamFailed,
 )
-from tests.server.page.conftest import Complaints, Library
+from tests.server.page.actions import slow
+from tests.server.page.conftest import Complaints, Library, Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -60,6 +65,11 @@ class Sockets:
         self.cut_first = 0
         self.deaf = False
         self.ghosts = 0
+        self.kept: tuple[str, ...] = ()  # secrets of sessions
+
+    def asked(self) -> list[str]:
+        """What was asked of models."""
+        return [message["type"] for message in self.got if message["type"] in ("start", "chat")]
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -67,7 +77,11 @@ class Sockets:
         self.connections += 1
         self.live.append(socket)
         if self.connections > self.ungreeted:
-            await self.send(socket, Connected(capabilities=(), models=(), default_model="m"))
+            secret = f"session {self.connections}"
+            await self.send(
+                socket,
+                Connected(capabilities=(), models=(), default_model="m", session=secret),
+            )
         if self.connections <= self.cut_first:
             await socket.close()
         async for message in socket:
@@ -90,6 +104,11 @@ class Sockets:
             return
         if kind == "ping":
             await self.send(socket, Pong())
+        elif kind == "reconnect" and message["session"] in self.kept:
+            await self.send(socket, Reconnected())
+        elif kind == "reconnect":
+            unknown = StreamFailed(code="session_not_found", message="unknown")
+            await self.send(socket, unknown)
         elif kind == "start" and message["prompt"] == "too big":
             await socket.close(code=1009, message=b"it is too big")
         elif kind == "start" and message["prompt"] == "nothing":
@@ -311,7 +330,92 @@ async def test_or_it_is_asked_for_again_after_a_restart(in_browser: Library) -> 
         sockets.routes,
     )
     assert found == [["token", "restart", "token", "token", "complete"], "cut me once!"]
-    assert [message["type"] for message in sockets.got] == ["start", "start"]
+    assert sockets.asked() == ["start", "start"]
+
+
+async def test_a_stream_continues_on_the_next_connection(page: Page, serve: Serve) -> None:
+    text = "".join(f" {n}" for n in range(60))
+    model = ScriptedModel(text, by="word", delay=0.01)
+    server = await serve(model)
+    await page.goto(str(server.make_url("/")))
+    found = await page.evaluate(
+        """async () => {
+          const { Connection } = await import("/static/rxllm.js");
+          const sockets = [];
+          class Socket extends WebSocket {
+            constructor(url) {
+              super(url);
+              sockets.push(this);
+            }
+          }
+          const connection = new Connection({ WebSocket: Socket, backoff: { base: 0.02 } });
+          const cut = [5, 20, 21];
+          const numbers = [];
+          const stream = connection.start({ prompt: "count" }, ({ position, chunk }) => {
+            numbers.push(position);
+            if (chunk?.text && numbers.length >= cut[0]) {
+              cut.shift();
+              sockets.at(-1).close();
+            }
+          });
+          const { finishReason } = await stream.done;
+          connection.disconnect();
+          const inOrder = numbers.every((n, at) => at === 0 || n > numbers[at - 1]);
+          return [stream.text, finishReason, inOrder, sockets.length];
+        }"""
+    )
+    assert found == [text, "stop", True, 4]
+    assert len(model.requests) == 1
+
+
+async def test_the_newest_session_that_the_server_keeps_is_taken_up(in_browser: Library) -> None:
+    """A connection may be lost again before the server has answered."""
+    sockets = Sockets()
+    sockets.kept = ("session 1",)
+    events = await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        const events = [];
+        for (const type of ["reconnected", "forgotten"]) {
+          connection.addEventListener(type, () => events.push(type));
+        }
+        connection.connect();
+        await next(connection, "connected");
+        connection.send({ type: "start", id: "x", prompt: "nothing" });  // closes
+        await next(connection, "reconnected");
+        connection.send({ type: "start", id: "y", prompt: "nothing" });
+        await next(connection, "forgotten");
+        connection.disconnect();
+        return events;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert events == ["reconnected", "forgotten"]
+    tried = [message["session"] for message in sockets.got if message["type"] == "reconnect"]
+    assert tried == ["session 1", "session 2"]
+
+
+async def test_disconnecting_stops_the_streams(page: Page, serve: Serve) -> None:
+    """They would else run on for the grace."""
+    model = slow()
+    server = await serve(model)
+    await page.goto(str(server.make_url("/")))
+    code = await page.evaluate(
+        """async () => {
+          const { Connection } = await import("/static/rxllm.js");
+          const connection = new Connection();
+          const stream = connection.start({ prompt: "count" }, ({ chunk }) => {
+            if (chunk?.text) connection.disconnect();
+          });
+          return stream.done.catch(({ code }) => code);
+        }"""
+    )
+    assert code == "disconnected"
+    async with asyncio.timeout(5):
+        while model.active:
+            await asyncio.sleep(0.01)
 
 
 async def test_rooms_are_joined_again(in_browser: Library) -> None:
@@ -520,7 +624,7 @@ async def test_restarts_that_bring_nothing_come_to_an_end(in_browser: Library) -
         sockets.routes,
     )
     assert code == "connection_lost"
-    assert [message["type"] for message in sockets.got] == ["start"] * 6
+    assert sockets.asked() == ["start"] * 6
 
 
 async def test_a_room_with_its_own_ghost_in_it_is_joined_when_that_has_gone(
