@@ -1,4 +1,4 @@
-"""Operators that put streams into the hands of a user."""
+"""Operators that let users pause, cancel, limit and track streams."""
 
 from rxllm.operators.controlling._control import Control
 from rxllm.operators.controlling._limit_concurrency import limit_concurrency

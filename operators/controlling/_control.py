@@ -1,4 +1,4 @@
-"""`Control`: the hand on a running stream."""
+"""`Control`: a handle on a running stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Control"]
 
 
 class Controlled(Protocol):
-    """What a control controls: a subscription of `pausable`."""
+    """The target of a `Control`: a subscription of `pausable`."""
 
     status: Status
     scheduler: abc.SchedulerBase
@@ -29,13 +29,13 @@ class Controlled(Protocol):
 class Control:
     """Pauses, resumes and stops the stream that has `pausable(control)` in its pipe.
 
-    It serves one subscription at a time, and another one after that has ended. Called from
-    another thread than that of the stream's event loop, its methods take effect at the loop's next
-    turn.
+    A control serves one subscription at a time and can be reused once that has ended. The methods
+    may be called from any thread; outside the thread of the stream's event loop, they take effect
+    in the loop's next iteration.
 
     Args:
-        max_pause: seconds after which a paused stream is stopped, above 0: it holds a connection
-            or a slot of an engine all the while.
+        max_pause: seconds after which a paused stream is stopped, above 0. A paused stream keeps
+            holding its connection or engine slot.
 
     Raises:
         TypeError: `max_pause` is not a number.
@@ -54,11 +54,11 @@ class Control:
 
     @property
     def status(self) -> Status:
-        """What has happened.
+        """The status of the stream.
 
-        `"ready"` before the first subscription, `"running"`, `"paused"`, then `"completed"`,
-        `"failed"`, or `"cancelled"`: by `stop`, by a pause that took too long, or by a subscriber
-        that left.
+        `"ready"` before the first subscription, then `"running"` or `"paused"`, and finally
+        `"completed"`, `"failed"` or `"cancelled"` (by `stop`, by a pause that exceeded
+        `max_pause`, or because the subscriber disposed).
         """
         if self._stream is None:
             return "ready"
@@ -68,47 +68,47 @@ class Control:
         return status
 
     def pause(self) -> None:
-        """Hold the stream: the source waits, and what comes all the same is kept in order.
+        """Pause the stream: the source waits, and chunks that still arrive are kept in order.
 
         Pausing a paused stream does nothing.
 
         Raises:
-            StreamStateError: the stream has not begun, or has ended.
+            StreamStateError: the stream has not started, or has ended.
         """
         stream = self._live("paused")
         _act(stream, stream.pause)
 
     def resume(self) -> None:
-        """Let the stream go on, with what was kept first. A running stream is left as it is.
+        """Resume the stream, starting with the kept chunks. Resuming a running one does nothing.
 
         Raises:
-            StreamStateError: the stream has not begun, or has ended.
+            StreamStateError: the stream has not started, or has ended.
         """
         stream = self._live("resumed")
         _act(stream, stream.resume)
 
     def stop(self) -> None:
-        """End the stream now: the source is disposed, `End("cancelled")` and completion go down.
+        """Stop the stream: dispose the source, emit `End("cancelled")` and complete.
 
-        What a pause has kept is dropped. A stream that has ended is left as it is.
+        Chunks kept during a pause are dropped. Stopping a stream that has ended does nothing.
 
         Raises:
-            StreamStateError: the stream has not begun.
+            StreamStateError: the stream has not started.
         """
         if self._stream is None or self._is_live:
             stream = self._live("stopped")
             _act(stream, stream.stop)
 
     def attach(self, stream: Controlled) -> None:
-        """Take charge of a subscription. Called by `pausable`.
+        """Attach the control to a subscription. Called by `pausable`.
 
         Raises:
-            StreamStateError: another one has not ended yet.
+            StreamStateError: the previous subscription has not ended.
         """
         if self._is_live:
             raise StreamStateError(
-                f"this control has a stream that is {self.status}: a second subscription at the "
-                "same time needs a Control of its own"
+                f"this control already has a stream, which is {self.status}: use a separate "
+                "Control for each concurrent subscription"
             )
         self._stream = stream
 
@@ -118,13 +118,13 @@ class Control:
 
     def _live(self, what: str) -> Controlled:
         if self._stream is None or not self._is_live:
-            when = "has not begun" if self._stream is None else f"is {self.status}"
+            when = "has not started" if self._stream is None else f"is {self.status}"
             raise StreamStateError(f"a stream that {when} can't be {what}")
         return self._stream
 
 
 def _act(stream: Controlled, action: Callable[[], None]) -> None:
-    """Do it on the stream's own thread; what a subscriber raises is for its sink."""
+    """Run `action` on the stream's own thread; exceptions of a subscriber go to its sink."""
 
     def act() -> None:
         try:

@@ -1,4 +1,4 @@
-"""`limit_concurrency`: a stream that runs in a slot of a `Pool`."""
+"""`limit_concurrency`: run a stream in a slot of a `Pool`."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ __all__ = ["limit_concurrency"]
 
 
 def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Run the stream in a slot of `pool`, and wait for one if all are taken.
+    """Run the stream in a slot of `pool`, waiting for one if all are taken.
 
     ::
 
         S-a-b-E|
-        [ limit_concurrency(pool) ]          f: a slot came free
+        [ limit_concurrency(pool) ]          f: a slot becomes free
         ---fS-a-b-E|
         ------------#             #: none within `pool.wait` seconds: PoolFullError
 
-    The slot, or a place in the queue, is taken at the subscription: a stream that nobody reads
-    holds none. It is given back at completion, at an error and at disposal, before the subscriber
-    hears of it, and goes to whoever has waited longest, who begins in the next turn of its
-    scheduler. Put it before `retry_with_backoff`, so that each attempt has a slot of its own and
-    none is held during the wait, and before `pausable`, so that a stream can be stopped while it
-    waits, and a pause that takes too long gives its slot back. A stream that holds a slot while it
-    waits for a second one of the same pool can only end by `pool.wait`.
+    The slot, or a place in the queue, is taken on subscription, so a stream that nobody reads
+    holds none. It is released on completion, error and disposal, before the subscriber is
+    notified, and goes to the stream that has waited longest, which starts in the next turn of its
+    scheduler. Put the operator before `retry_with_backoff`, so that each attempt takes its own slot
+    and none is held during the backoff, and before `pausable`, so that a stream can be stopped
+    while it waits and a pause that exceeds its limit releases the slot. A stream that holds a slot
+    while waiting for a second one from the same pool can deadlock until `pool.wait` expires.
 
-    - Completion, error: passed on, once the slot is given back.
+    - Completion, error: passed on after the slot is released.
     - Restart: passed on; the slot is kept.
-    - Disposal: upstream is disposed, then the slot or the place in the queue is given back; so
-      too if a subscriber raises.
-    - Demand: passes through; nothing is held. A stream whose subscriber can't keep up holds its
-      slot. The wait for a slot goes on while the valve is closed.
+    - Disposal: upstream is disposed, then the slot or the place in the queue is released; the
+      same if a subscriber raises.
+    - Demand: passes through; nothing is held. A stream whose subscriber can't keep up keeps its
+      slot. The wait for a slot continues while the valve is closed.
 
     Args:
-        pool: which slots.
+        pool: the pool that provides the slots.
 
     Raises:
-        TypeError: `pool` is no `Pool`.
-        PoolFullError: into `on_error`: the queue is full, or no slot came free in time.
+        TypeError: `pool` is not a `Pool`.
+        PoolFullError: into `on_error`: the queue is full, or no slot became free in time.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, pool = Marbles(), Pool(1)
@@ -60,7 +60,7 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
     6.0 |
     """
     if not isinstance(pool, Pool):
-        raise TypeError(f"limit_concurrency takes a Pool, not {type(pool).__name__}")
+        raise TypeError(f"pool must be a Pool, got {type(pool).__name__}")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
@@ -88,7 +88,7 @@ class _Pooling:
         self._scheduler = scheduler
         self._pool = pool
         self._upstream = Single()
-        self._timer = SerialDisposable()  # of the wait, then of the turn in which it begins
+        self._timer = SerialDisposable()  # for the wait, then for the start
         self._subscription = CompositeDisposable(
             self._upstream, self._timer, Disposable(self._leave)
         )
@@ -111,7 +111,7 @@ class _Pooling:
         run_on_loop(self._scheduler, self._begin_later)
 
     def _begin_later(self) -> None:
-        # In a turn of its own: what this subscriber does is no part of the end of another stream.
+        # In a separate turn: this subscriber's code must not run inside another stream's end.
         self._timer.disposable = self._scheduler.schedule(self._begin)
 
     def _begin(self, *_: object) -> None:
@@ -130,7 +130,7 @@ class _Pooling:
         self._leave()
         self._observer.on_error(
             PoolFullError(
-                f"none of {self._pool.limit} slots came free within {self._pool.wait:g} s"
+                f"none of {self._pool.limit} slots became free within {self._pool.wait:g} s"
             )
         )
 

@@ -1,4 +1,4 @@
-"""`pausable`: a stream that a `Control` pauses, resumes and stops."""
+"""`pausable`: let a `Control` pause, resume and stop a stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["pausable"]
 
 
 def pausable(control: Control) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Put the stream into the hands of `control`.
+    """Let `control` pause, resume and stop the stream.
 
     ::
 
@@ -29,25 +29,25 @@ def pausable(control: Control) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         S-a-p---r(b,c)-E|
         S-a-p---x(E,|)            x: control.stop(); E: End("cancelled")
 
-    Here `b` and `c` come from a source without demand; one with demand waits.
+    Here `b` and `c` come from a source that ignores demand; one that honors it would wait.
 
-    - Completion, error: passed on; while paused they wait behind what is kept.
-    - Restart: passed on; it does not end a pause, and what is kept stays in order.
-    - Disposal: the status is `"cancelled"`, upstream is disposed, what is kept is dropped; so too
-      if the subscriber raises.
-    - Demand: a pause closes a valve of this operator, which stands before that of the subscriber.
-      A source with demand sends at most what it had under way; what a source without demand
-      pushes during a pause is all kept, without a bound, and goes down on resuming, or as soon as
-      the subscriber's valve is open after that.
+    - Completion, error: passed on; during a pause, after the kept chunks.
+    - Restart: passed on; it does not end a pause, and the kept chunks stay in order.
+    - Disposal: the status is `"cancelled"`, upstream is disposed, kept chunks are dropped; the
+      same if the subscriber raises.
+    - Demand: a pause closes this operator's own valve, upstream of the subscriber's. A source that
+      honors demand sends at most what was in flight; chunks that another source pushes during a
+      pause are all kept, without a bound, and released on resuming, or as soon as the subscriber's
+      valve opens after that.
     - A pause longer than `control.max_pause` seconds stops the stream, as `control.stop()` does.
 
     Args:
-        control: serves one subscription at a time; a second one at the same time gets a
+        control: serves one subscription at a time; a concurrent second one fails with a
             `StreamStateError`.
 
     Raises:
-        TypeError: `control` is no `Control`.
-        StreamStateError: into `on_error`, as said above.
+        TypeError: `control` is not a `Control`.
+        StreamStateError: into `on_error`: `control` already has a live subscription.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, control = Marbles(), Control()
@@ -59,7 +59,7 @@ def pausable(control: Control) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     ([(0.0, 'a'), (5.0, 'b')], 'cancelled')
     """
     if not isinstance(control, Control):
-        raise TypeError(f"pausable takes a Control, not {type(control).__name__}")
+        raise TypeError(f"control must be a Control, got {type(control).__name__}")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
@@ -84,7 +84,7 @@ class _Pausing:
         self.scheduler = scheduler
         self._control = control
         self._kept: deque[Callable[[], None]] = deque()
-        self._keeping = False  # true while paused, and until all that was kept has left
+        self._keeping = False  # true while paused, and until all kept chunks are released
         self._trampoline = Trampoline()
         self._end_sent = False
         self._valve = Valve(downstream=valve_of(scheduler))
@@ -118,7 +118,7 @@ class _Pausing:
     def pause(self) -> None:
         if self.status != "running":
             return
-        # First, since a scheduler may refuse it: then nothing has changed.
+        # First: if the scheduler refuses it, nothing has changed.
         self._limit.disposable = self.scheduler.schedule_relative(
             self._control.max_pause, lambda *_: self.stop()
         )
@@ -170,7 +170,7 @@ class _Pausing:
         self._trampoline.repeat(self._send_kept)
 
     def _send_kept(self) -> bool:
-        """Send the first of what is kept; False if nothing can be sent now."""
+        """Send the first kept event; False if nothing can be sent now."""
         if self._kept and self._valve.is_open:
             self._kept.popleft()()
             return True

@@ -1,4 +1,4 @@
-"""`Pool`: how many streams may run at once."""
+"""`Pool`: a limit on how many streams run at once."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ __all__ = ["Pool"]
 
 
 class Pooled(Protocol):
-    """Who takes a slot: a subscription of `limit_concurrency`."""
+    """A holder of a slot: a subscription of `limit_concurrency`."""
 
     @property
     def is_stranded(self) -> bool:
-        """Whether its event loop was closed before it had ended."""
+        """Whether its event loop was closed before the stream ended."""
         ...
 
     def admit(self) -> None:
-        """A slot is yours now. Must not call the pool back at once. If it raises it gets none."""
+        """Start in the slot just granted.
+
+        Must not call the pool back synchronously. If it raises, the slot goes to the next one.
+        """
 
 
 class Pool:
-    """Slots for the streams that have `limit_concurrency(pool)` in their pipe, first come, first
-    served.
+    """First-come, first-served slots for streams that have `limit_concurrency(pool)` in their pipe.
 
-    One pool may serve streams of any number of models, on any number of event loops. 3 streams at
-    once suit a local engine, 10 a remote model.
+    One pool may serve streams of any number of models, on any number of event loops. 3 concurrent
+    streams suit a local engine, 10 a remote model.
 
     Args:
-        limit: streams at once, 1 or more.
-        queue: streams that may wait for a slot, 0 or more; one more is refused at once.
-        wait: seconds that a stream waits for its slot at most, above 0.
+        limit: maximum number of concurrent streams, 1 or more.
+        queue: streams that may wait for a slot, 0 or more; any further one fails immediately.
+        wait: maximum seconds that a stream waits for its slot, above 0.
 
     Raises:
         TypeError: an argument is not a number or not an integer.
-        ValueError: a number is out of its range.
+        ValueError: a number is out of range.
 
     >>> pool = Pool(3)
     >>> pool
@@ -51,7 +53,7 @@ class Pool:
             "queue", queue, "the number of streams that may wait", minimum=0
         )
         self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
-        self._lock = RLock()  # streams of several event loops may share it
+        self._lock = RLock()  # streams of several event loops may share the pool
         self._holders: set[Pooled] = set()
         self._waiting: OrderedDict[Pooled, None] = OrderedDict()
 
@@ -63,12 +65,12 @@ class Pool:
 
     @property
     def active(self) -> int:
-        """Slots that are taken."""
+        """The number of slots in use."""
         return len(self._holders)
 
     @property
     def waiting(self) -> int:
-        """Streams that wait for a slot."""
+        """The number of streams waiting for a slot."""
         return len(self._waiting)
 
     def enter(self, stream: Pooled) -> bool:
@@ -78,21 +80,21 @@ class Pool:
             PoolFullError: the queue is full.
         """
         with self._lock:
-            if len(self._holders) >= self.limit:  # some may belong to loops that were closed
+            if len(self._holders) >= self.limit:  # some may belong to closed loops
                 self._holders = {each for each in self._holders if not each.is_stranded}
-            # While a slot is free nobody waits: `leave` hands each one on.
+            # While a slot is free, no stream waits: `leave` passes each freed slot on.
             if len(self._holders) < self.limit:
                 self._holders.add(stream)
                 return True
             if len(self._waiting) >= self.queue:
                 raise PoolFullError(
-                    f"all {self.limit} slots are taken, and {self.waiting} streams wait already"
+                    f"all {self.limit} slots are taken and {self.waiting} streams are waiting"
                 )
             self._waiting[stream] = None
             return False
 
     def leave(self, stream: Pooled) -> None:
-        """Give back the slot or the place in the queue, if any. Called by `limit_concurrency`."""
+        """Release the slot or the place in the queue, if any. Called by `limit_concurrency`."""
         with self._lock:
             self._waiting.pop(stream, None)
             self._holders.discard(stream)
@@ -101,5 +103,5 @@ class Pool:
                 self._holders.add(first)
                 try:
                     first.admit()
-                except Exception:  # its scheduler takes nothing more: an event loop that has ended
+                except Exception:  # its scheduler accepts no more work: a closed event loop
                     self._holders.discard(first)

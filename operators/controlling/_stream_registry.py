@@ -22,20 +22,20 @@ _CLEAN_UP_SECONDS = 5.0
 class StreamRegistry(Mapping[str, TrackedStream]):
     """The streams that have `track(registry)` in their pipe, by id.
 
-    It is a mapping: `registry["story"]` is a `TrackedStream`. Those that have ended stay to be
-    looked up, the last `keep` of them. With no stream in it, it is true all the same. Streams of
-    several event loops may share it.
+    The registry is a mapping: `registry["story"]` is a `TrackedStream`. The last `keep` streams
+    that have ended can still be looked up. An empty registry is truthy. Streams of several event
+    loops may share one.
 
     Args:
-        keep: streams that are kept after their end, 0 or more; the oldest is forgotten first.
-        max_idle: seconds without a chunk after which a stream counts as abandoned, and is
-            cancelled, above 0; None: never. A subscriber that does not read on makes a stream
-            idle; `TrackedStream.pause` does not, since a pause has a limit of its own.
+        keep: ended streams to keep, 0 or more; the oldest is dropped first.
+        max_idle: seconds without a chunk after which a stream counts as abandoned and is
+            cancelled, above 0, or `None` for no limit. A subscriber that stops reading makes a
+            stream idle; `TrackedStream.pause` does not, since a pause has its own limit.
         max_pause: seconds after which a paused stream is cancelled, above 0.
 
     Raises:
         TypeError: an argument is not a number or not an integer.
-        ValueError: a number is out of its range.
+        ValueError: a number is out of range.
 
     >>> registry = StreamRegistry()
     >>> list(registry), registry.active
@@ -58,38 +58,38 @@ class StreamRegistry(Mapping[str, TrackedStream]):
         self._live: dict[str, TrackedStream] = {}
         self._ended: deque[TrackedStream] = deque()
         self._numbers = count(1)
-        self._lock = RLock()  # streams of several event loops may share it
+        self._lock = RLock()  # streams of several event loops may share the registry
         self._refusing = False
         self._shutdown: asyncio.Future[None] | None = None
 
     @property
     def active(self) -> list[TrackedStream]:
-        """The streams that live (they run, or are paused), in the order of their beginnings."""
+        """The running and paused streams, in the order in which they started."""
         return list(self._live.values())
 
     @property
     def refusing(self) -> bool:
-        """True once a shutdown has begun: no new stream is taken."""
+        """True once a shutdown has started: new streams are refused."""
         return self._refusing
 
     def snapshot(self) -> list[StreamInfo]:
-        """What is known of each stream now, in the order of their beginnings."""
+        """The current state of each stream, in the order in which they started."""
         return [stream.info for stream in tuple(self._streams.values())]
 
     def cancel(self, stream_id: str) -> None:
-        """Stop a stream: upstream is disposed, `End("cancelled")` and completion go down.
+        """Cancel a stream: dispose upstream, emit `End("cancelled")` and complete.
 
-        A stream that has ended is left as it is.
+        Cancelling a stream that has ended does nothing.
 
         Raises:
-            KeyError: there is none of this id.
+            KeyError: there is no stream with this id.
         """
         self._streams[stream_id].cancel()
 
     def cancel_all(self) -> None:
-        """Stop all streams that live, each as `cancel` does.
+        """Cancel all active streams, each as `cancel` does.
 
-        All are stopped, also if a subscriber raises; the first such exception is raised then.
+        All are cancelled even if a subscriber raises; the first such exception is then raised.
         """
         failure: Exception | None = None
         for stream in self.active:
@@ -101,21 +101,21 @@ class StreamRegistry(Mapping[str, TrackedStream]):
             raise failure
 
     async def shutdown(self, deadline: float = 30.0) -> None:
-        """Refuse new streams, let those that live finish, and cancel what is left at the deadline.
+        """Refuse new streams, let active ones finish, and cancel the rest at the deadline.
 
-        Returns once no stream lives and, within 5 s more, the sources that were stopped have
-        cleaned up. A second call joins the first, whose deadline counts; `cancel_all` makes it
-        short. It goes on if a caller of it is cancelled.
+        Returns once no stream is active and the cancelled sources have cleaned up, for which they
+        have 5 more seconds. A second call joins the first and keeps its deadline; `cancel_all`
+        ends the wait early. The shutdown continues even if a caller is cancelled.
 
         Args:
             deadline: seconds, 0 or more.
 
         Raises:
             TypeError: `deadline` is not a number.
-            ValueError: `deadline` is out of its range.
+            ValueError: `deadline` is out of range.
         """
         check_number(
-            "deadline", deadline, "the seconds that live streams have to finish", minimum=0
+            "deadline", deadline, "the seconds that active streams have to finish", minimum=0
         )
         loop = asyncio.get_running_loop()
         if self._shutdown is None:
@@ -132,27 +132,27 @@ class StreamRegistry(Mapping[str, TrackedStream]):
             await asyncio.wait(stopping, timeout=_CLEAN_UP_SECONDS)
 
     def free_id(self) -> str:
-        """An id that no stream has had. Called by `track`."""
+        """Return an unused id. Called by `track`."""
         while True:
             stream_id = f"stream-{next(self._numbers)}"
             if stream_id not in self._streams:
                 return stream_id
 
     def enter(self, stream: TrackedStream) -> None:
-        """Take a stream that begins. Called by `track`.
+        """Register a stream that is about to start. Called by `track`.
 
         Raises:
-            StreamStateError: a stream of this id lives, or a shutdown has begun.
+            StreamStateError: a stream with this id is active, or a shutdown has started.
         """
         with self._lock:
             if self._refusing:
                 raise StreamStateError(
-                    f"the registry is being shut down, and takes no stream {stream.id!r}"
+                    f"the registry is shutting down and refuses stream {stream.id!r}"
                 )
             if stream.id in self._live:
                 raise StreamStateError(
-                    f"there is a stream {stream.id!r}, and it is {self._live[stream.id].status}: "
-                    "give this one another id, or cancel that"
+                    f"a stream {stream.id!r} already exists and is "
+                    f"{self._live[stream.id].status}: use another id, or cancel it first"
                 )
             earlier = self._streams.pop(stream.id, None)
             if earlier is not None:
@@ -160,7 +160,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
             self._streams[stream.id] = self._live[stream.id] = stream
 
     def leave(self, stream: TrackedStream) -> None:
-        """Take note that a stream has ended. Called by `track`."""
+        """Record that a stream has ended. Called by `track`."""
         with self._lock:
             del self._live[stream.id]
             self._ended.append(stream)
@@ -182,7 +182,7 @@ class StreamRegistry(Mapping[str, TrackedStream]):
         return len(self._streams)
 
     def __bool__(self) -> bool:
-        return True  # so that `given or StreamRegistry()` does not replace an empty one
+        return True  # so that `given or StreamRegistry()` doesn't replace an empty one
 
 
 def _finish(shutdown: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""`track`: a stream that a `StreamRegistry` knows of."""
+"""`track`: list a stream in a `StreamRegistry`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RESOLUTION = 1e-6  # seconds: RxPY's virtual schedulers count in whole microsec
 def track(
     registry: StreamRegistry, stream_id: str | None = None
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Let `registry` know of the stream, from its subscription to its end.
+    """List the stream in `registry`, from its subscription to its end.
 
     ::
 
@@ -30,27 +30,26 @@ def track(
         [ track(registry, "story") ]
         S-a-b-x(E,|)              x: registry.cancel("story"); E: End("cancelled")
 
-    It is listed with its status, start, duration and last activity, and can be paused, resumed and
-    cancelled by id, also before its first token. It counts as ended as soon as it completes, fails,
-    or its subscriber leaves; and a stream without a chunk for `registry.max_idle` seconds is
-    cancelled, so that none stays active for ever.
+    The registry shows its status, start, duration and last activity, and can pause, resume and
+    cancel it by id, even before its first token. The stream has ended as soon as it completes or
+    fails or its subscriber disposes. A stream without a chunk for `registry.max_idle` seconds is
+    cancelled, so that none stays active forever.
 
     - Completion, error: passed on; the status is `"completed"` or `"failed"`.
     - Restart: passed on.
-    - Disposal: the status is `"cancelled"`, upstream is disposed; so too if a subscriber raises.
-    - Demand: passes through, as `pausable` says; a pause ends by itself after
-      `registry.max_pause` seconds, with a cancellation. One timer watches the idle time, and is not
-      touched by chunks.
+    - Disposal: the status is `"cancelled"`, upstream is disposed; the same if a subscriber raises.
+    - Demand: passes through, as with `pausable`; a pause longer than `registry.max_pause` seconds
+      cancels the stream. One timer watches the idle time; chunks don't touch it.
 
     Args:
-        registry: who shall know.
-        stream_id: its id there; if None, each subscription gets a new one (`"stream-1"`). The same
-            id may be used again after the end.
+        registry: the registry that lists the stream.
+        stream_id: its id there, or `None` to give each subscription a new one (`"stream-1"`). An
+            id may be reused once its stream has ended.
 
     Raises:
-        TypeError: `registry` is no `StreamRegistry`, or the id no text.
-        StreamStateError: into `on_error`: a stream of this id lives, or the registry is being shut
-            down; the source is not subscribed to.
+        TypeError: `registry` is not a `StreamRegistry`, or `stream_id` is not a string.
+        StreamStateError: into `on_error`: a stream with this id is active, or the registry is
+            shutting down; the source is not subscribed to.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, registry = Marbles(), StreamRegistry()
@@ -60,9 +59,9 @@ def track(
     ((3.0, |), 'cancelled', 3.0)
     """
     if not isinstance(registry, StreamRegistry):
-        raise TypeError(f"track takes a StreamRegistry, not {type(registry).__name__}")
+        raise TypeError(f"registry must be a StreamRegistry, got {type(registry).__name__}")
     if not isinstance(stream_id, str | None):
-        raise TypeError(f"the id of a stream is a text or None, not {stream_id!r}")
+        raise TypeError(f"stream_id must be a string or None, got {stream_id!r}")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
@@ -99,18 +98,18 @@ class _Tracking:
         self._subscription = CompositeDisposable()
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
-        # The timer first, since a scheduler may refuse it: nobody would end the stream then.
+        # The timer first: a scheduler may refuse it, and then nothing would end the stream.
         if self._registry.max_idle is not None:
-            self._watch(self._registry.max_idle)
+            self._start_idle_timer(self._registry.max_idle)
         try:
             self._registry.enter(self._stream)
         except BaseException:
             self._limit.dispose()
             raise
-        # The stream first: disposed, it has its status before the registry hears of the end.
+        # The stream first: on disposal, its status is set before the registry is notified.
         self._subscription.add(
             source.pipe(pausable(self._stream.control)).subscribe(
-                self._noting(),
+                self._make_on_next(),
                 self._on_error,
                 self._on_completed,
                 scheduler=self._scheduler,
@@ -120,15 +119,15 @@ class _Tracking:
         self._subscription.add(Disposable(self._leave))
         return self._subscription
 
-    def _noting(self) -> Callable[[Chunk], None]:
-        """What is called with each chunk: a closure, so that a token costs no look-up on self."""
+    def _make_on_next(self) -> Callable[[Chunk], None]:
+        """Return `on_next` as a closure, so that a token costs no attribute lookup on self."""
         stream, clock, observer = self._stream, self._clock, self._observer
 
         def on_next(chunk: Chunk) -> None:
             stream.touched = clock()
             try:
                 if type(chunk) is End and not stream.is_live:
-                    self._leave()  # it was stopped, and this is how it is told
+                    self._leave()  # it was stopped: this is the End("cancelled")
                 observer.on_next(chunk)
             except BaseException:
                 self._subscription.dispose()
@@ -150,15 +149,15 @@ class _Tracking:
             self._limit.dispose()
             self._registry.leave(self._stream)
 
-    def _watch(self, seconds: float) -> None:
-        self._limit.disposable = self._scheduler.schedule_relative(seconds, self._look)
+    def _start_idle_timer(self, seconds: float) -> None:
+        self._limit.disposable = self._scheduler.schedule_relative(seconds, self._check_idle)
 
-    def _look(self, *_: object) -> None:
+    def _check_idle(self, *_: object) -> None:
         limit = self._registry.max_idle
         assert limit is not None  # noqa: S101 - it was set when the timer was
         if self._stream.status == "paused":
-            self._watch(limit)
+            self._start_idle_timer(limit)
         elif self._stream.idle < limit - _RESOLUTION:
-            self._watch(limit - self._stream.idle)
+            self._start_idle_timer(limit - self._stream.idle)
         else:
             self._stream.cancel()

@@ -1,4 +1,4 @@
-"""What a `StreamRegistry` knows of one stream, and its hand on it."""
+"""`TrackedStream`: an entry of a `StreamRegistry`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["StreamInfo", "TrackedStream"]
 
 
 class StreamInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """What was known of a stream at one moment, to be shown or sent.
+    """A snapshot of a stream, to display or send.
 
     Attributes:
-        id: its name in the registry.
+        id: its id in the registry.
         status: `"running"`, `"paused"`, `"completed"`, `"failed"` or `"cancelled"`.
         started: when it was subscribed to, in Unix seconds.
-        last_activity: when it last passed on a chunk, was paused or resumed, in Unix seconds;
-            `started` if it never did.
-        duration: seconds from its start until now, or to its end.
+        last_activity: when it last emitted a chunk or was paused or resumed, in Unix seconds;
+            equals `started` if that never happened.
+        duration: seconds from its start until now, or until its end.
     """
 
     id: str
@@ -37,7 +37,7 @@ class TrackedStream:
     """One subscription of a stream in a `StreamRegistry`. Made by `track`.
 
     Attributes:
-        id: its name in the registry.
+        id: its id in the registry.
         started: when it was subscribed to, in Unix seconds.
     """
 
@@ -55,36 +55,36 @@ class TrackedStream:
 
     @property
     def status(self) -> Status:
-        """What has happened: `"running"`, `"paused"`, `"completed"`, `"failed"`, `"cancelled"`."""
+        """`"running"`, `"paused"`, `"completed"`, `"failed"` or `"cancelled"`."""
         return self.control.status
 
     @property
     def is_live(self) -> bool:
-        """True while it runs or is paused."""
+        """True while the stream is running or paused."""
         return self.status in ("running", "paused")
 
     @property
     def duration(self) -> float:
-        """Seconds from the start until now, or to the end."""
+        """Seconds from the start until now, or until the end."""
         return self._now - self.begun
 
     @property
     def idle(self) -> float:
-        """Seconds from the last chunk (or pause, or resumption) until now, or to the end."""
+        """Seconds from the last chunk (or pause or resumption) until now, or until the end."""
         return self._now - self.touched
 
     @property
     def last_activity(self) -> float:
-        """When a chunk was last passed on, or the stream paused or resumed, in Unix seconds."""
+        """When the stream last emitted a chunk or was paused or resumed, in Unix seconds."""
         return self.started + (self.touched - self.begun)
 
     @property
     def info(self) -> StreamInfo:
-        """What is known now, as a value."""
+        """A snapshot of the current state."""
         return StreamInfo(self.id, self.status, self.started, self.last_activity, self.duration)
 
     def pause(self) -> None:
-        """Hold the stream, as `Control.pause` does.
+        """Pause the stream, as `Control.pause` does.
 
         Raises:
             StreamStateError: the stream has ended.
@@ -93,7 +93,7 @@ class TrackedStream:
         self.touched = self._clock()
 
     def resume(self) -> None:
-        """Let the stream go on, as `Control.resume` does.
+        """Resume the stream, as `Control.resume` does.
 
         Raises:
             StreamStateError: the stream has ended.
@@ -102,7 +102,7 @@ class TrackedStream:
         self.touched = self._clock()
 
     def cancel(self) -> None:
-        """Stop the stream, as `Control.stop` does; one that has ended is left as it is."""
+        """Cancel the stream, as `Control.stop` does. Does nothing once it has ended."""
         self.control.stop()
 
     @property

@@ -1,4 +1,4 @@
-"""What the tests of these operators share."""
+"""Fixtures for the tests of these operators."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from rxllm.operators import Control
 
 @pytest.fixture
 def control() -> Control:
-    """A control that serves nothing yet."""
+    """A control without a subscription."""
     return Control()

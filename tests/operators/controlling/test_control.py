@@ -1,4 +1,4 @@
-"""`Control`: its status, stopping, and what a state does not allow (rows B1 and B3)."""
+"""`Control`: its status, stopping, and calls that its state doesn't allow."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from rxllm.operators import Control
 from rxllm.testing import COMPLETED, Marbles
 
 
-def test_the_status_is_what_happened(marbles: Marbles, control: Control) -> None:
+def test_the_status_follows_the_stream(marbles: Marbles, control: Control) -> None:
     seen: list[str] = []
 
     def look() -> None:
@@ -27,7 +27,7 @@ def test_the_status_is_what_happened(marbles: Marbles, control: Control) -> None
     assert seen == ["ready", "running", "paused", "running", "completed"]
 
 
-def test_stopping_stops_the_source_at_once_and_says_cancelled(
+def test_stopping_disposes_the_source_at_once_and_emits_cancelled(
     marbles: Marbles, control: Control
 ) -> None:
     source = marbles.cold("a-b-c|")
@@ -49,7 +49,7 @@ def test_stopping_works_before_the_first_token(marbles: Marbles, control: Contro
     assert source.subscriptions == [(0.0, 1.0)]
 
 
-def test_stopping_works_while_paused_and_drops_what_is_kept(
+def test_stopping_works_while_paused_and_drops_kept_chunks(
     marbles: Marbles, control: Control
 ) -> None:
     marbles.at(1, control.pause)
@@ -59,7 +59,7 @@ def test_stopping_works_while_paused_and_drops_what_is_kept(
     assert marbles.timers == []
 
 
-def test_stopping_from_inside_of_on_next(control: Control) -> None:
+def test_stopping_from_inside_on_next(control: Control) -> None:
     got: list[Any] = []
 
     def on_next(chunk: Chunk) -> None:
@@ -74,7 +74,7 @@ def test_stopping_from_inside_of_on_next(control: Control) -> None:
     assert got == [Token("a"), Token("b"), End("cancelled")]
 
 
-def test_after_its_end_chunk_a_stopped_stream_gets_no_second_one(
+def test_stopping_after_the_end_chunk_emits_no_second_one(
     marbles: Marbles, control: Control
 ) -> None:
     marbles.at(2, control.stop)
@@ -83,7 +83,7 @@ def test_after_its_end_chunk_a_stopped_stream_gets_no_second_one(
     assert (events[-1][0], control.status) == (2.0, "cancelled")
 
 
-def test_pausing_twice_and_resuming_twice_are_as_once(marbles: Marbles) -> None:
+def test_pausing_and_resuming_are_idempotent(marbles: Marbles) -> None:
     control = Control(max_pause=5)
     for time, action in [(1, control.pause), (5, control.pause)]:
         marbles.at(time, action)
@@ -95,7 +95,7 @@ def test_pausing_twice_and_resuming_twice_are_as_once(marbles: Marbles) -> None:
     assert again.status == "running"
 
 
-def test_a_subscriber_that_leaves_cancels(marbles: Marbles, control: Control) -> None:
+def test_disposing_cancels(marbles: Marbles, control: Control) -> None:
     source = marbles.cold("a-b|")
     recording = marbles.subscribe(source.pipe(ops.pausable(control)))
     marbles.advance_to(1)
@@ -105,9 +105,7 @@ def test_a_subscriber_that_leaves_cancels(marbles: Marbles, control: Control) ->
     assert (recording.events, marbles.timers) == ([(0.0, Token("a"))], [])
 
 
-def test_a_second_subscription_at_the_same_time_is_an_error(
-    marbles: Marbles, control: Control
-) -> None:
+def test_a_concurrent_second_subscription_is_an_error(marbles: Marbles, control: Control) -> None:
     source = marbles.cold("a-b|")
     stream = source.pipe(ops.pausable(control))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
@@ -129,9 +127,9 @@ def test_after_the_end_a_control_serves_the_next_subscription(
     assert (again.chunks, control.status) == ([Token("a")], "completed")
 
 
-def test_what_the_state_does_not_allow_is_an_error(marbles: Marbles, control: Control) -> None:
+def test_calls_that_the_state_does_not_allow_raise(marbles: Marbles, control: Control) -> None:
     for action in (control.pause, control.resume, control.stop):
-        with pytest.raises(StreamStateError, match="has not begun"):
+        with pytest.raises(StreamStateError, match="has not started"):
             action()
     marbles.run(marbles.cold("|").pipe(ops.pausable(control)))
     for action in (control.pause, control.resume):
@@ -141,7 +139,7 @@ def test_what_the_state_does_not_allow_is_an_error(marbles: Marbles, control: Co
     assert control.status == "completed"
 
 
-def test_a_stop_concerns_all_streams_of_a_merge(marbles: Marbles, control: Control) -> None:
+def test_stopping_stops_all_streams_of_a_merge(marbles: Marbles, control: Control) -> None:
     left, right = marbles.cold("a-E---|", source="left"), marbles.cold("-x----|", source="right")
     marbles.at(4, control.stop)
     events = marbles.run(rx.merge(left, right).pipe(ops.pausable(control)))
@@ -149,7 +147,7 @@ def test_a_stop_concerns_all_streams_of_a_merge(marbles: Marbles, control: Contr
     assert [left.subscriptions, right.subscriptions] == [[(0.0, 4.0)]] * 2
 
 
-def test_stopping_an_answer_that_began_again_after_its_end_says_cancelled(
+def test_stopping_an_answer_that_restarted_after_its_end_emits_cancelled(
     marbles: Marbles, control: Control
 ) -> None:
     marbles.at(7, control.stop)
@@ -178,6 +176,6 @@ def test_a_pause_that_the_scheduler_refuses_changes_nothing(marbles: Marbles) ->
         ("5", TypeError),
     ],
 )
-def test_a_bad_limit_is_refused_at_the_call(max_pause: Any, error: type[Exception]) -> None:
+def test_an_invalid_limit_raises_at_the_call(max_pause: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="max_pause"):
         Control(max_pause)

@@ -1,4 +1,4 @@
-"""`Pool` and `limit_concurrency`: at most N streams at once, first come, first served (row B7)."""
+"""`Pool` and `limit_concurrency`: at most N streams at once, first come, first served."""
 
 import asyncio
 from functools import partial
@@ -20,14 +20,14 @@ from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import StreamScheduler
 
 
-def test_with_a_free_slot_the_stream_passes_as_it_came(marbles: Marbles) -> None:
+def test_with_a_free_slot_the_stream_passes_unchanged(marbles: Marbles) -> None:
     diagram = "S-a-R-b--(E,|)"
     assert marbles.run(
         marbles.cold(diagram).pipe(ops.limit_concurrency(Pool(1)))
     ) == marbles.expect(diagram)
 
 
-def test_the_next_one_begins_when_a_slot_comes_free(marbles: Marbles) -> None:
+def test_the_next_stream_starts_when_a_slot_becomes_free(marbles: Marbles) -> None:
     pool = Pool(1)
     first, second = marbles.cold("a---|"), marbles.cold("b-|")
     marbles.subscribe(first.pipe(ops.limit_concurrency(pool)))
@@ -40,7 +40,7 @@ def test_the_next_one_begins_when_a_slot_comes_free(marbles: Marbles) -> None:
 
 
 def test_four_streams_on_three_slots_all_finish(marbles: Marbles) -> None:
-    """The trap of row B7: the fourth waited for ever."""
+    """The fourth must not wait forever."""
     pool, source = Pool(3), marbles.cold("a---|")
     recordings = [marbles.subscribe(source.pipe(ops.limit_concurrency(pool))) for _ in range(4)]
     assert (pool.active, pool.waiting) == (3, 1)
@@ -51,8 +51,7 @@ def test_four_streams_on_three_slots_all_finish(marbles: Marbles) -> None:
     assert (pool.active, pool.waiting, marbles.timers) == (0, 0, [])
 
 
-def test_a_stream_that_is_never_read_takes_no_slot(marbles: Marbles) -> None:
-    """The other trap of row B7."""
+def test_a_stream_that_is_never_subscribed_to_takes_no_slot(marbles: Marbles) -> None:
     pool = Pool(1)
     _ = [marbles.cold("a").pipe(ops.limit_concurrency(pool)) for _ in range(5)]
     assert pool.active == 0
@@ -60,14 +59,14 @@ def test_a_stream_that_is_never_read_takes_no_slot(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("end", ["|", "#"])
-def test_completion_and_error_give_the_slot_back(marbles: Marbles, end: str) -> None:
+def test_completion_and_error_release_the_slot(marbles: Marbles, end: str) -> None:
     pool, error = Pool(1), ValueError("broken")
     marbles.subscribe(marbles.cold(f"a-{end}", error=error).pipe(ops.limit_concurrency(pool)))
     events = marbles.run(marbles.cold("b|").pipe(ops.limit_concurrency(pool)))
     assert events == [(2.0, Token("b")), (3.0, COMPLETED)]
 
 
-def test_the_slot_is_free_when_the_subscriber_hears_of_the_end(marbles: Marbles) -> None:
+def test_the_slot_is_free_when_the_subscriber_is_notified_of_the_end(marbles: Marbles) -> None:
     pool, seen = Pool(1), []
     marbles.cold("a|").pipe(ops.limit_concurrency(pool)).subscribe(
         on_completed=lambda: seen.append(pool.active), scheduler=marbles.scheduler
@@ -76,7 +75,7 @@ def test_the_slot_is_free_when_the_subscriber_hears_of_the_end(marbles: Marbles)
     assert seen == [0]
 
 
-def test_disposal_gives_the_slot_back_and_disposes_the_source(marbles: Marbles) -> None:
+def test_disposal_releases_the_slot_and_disposes_the_source(marbles: Marbles) -> None:
     pool, source = Pool(1), marbles.cold("a----|")
     first = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     marbles.at(2, first.dispose)
@@ -84,7 +83,7 @@ def test_disposal_gives_the_slot_back_and_disposes_the_source(marbles: Marbles) 
     assert source.subscriptions == [(0.0, 2.0)]
 
 
-def test_who_leaves_the_queue_gives_the_place_back(marbles: Marbles) -> None:
+def test_leaving_the_queue_releases_the_place(marbles: Marbles) -> None:
     pool, source = Pool(1, queue=1), marbles.cold("a----|")
     first = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     second = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
@@ -96,12 +95,12 @@ def test_who_leaves_the_queue_gives_the_place_back(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
-def test_who_leaves_between_the_slot_and_the_first_turn_hands_it_on(marbles: Marbles) -> None:
+def test_leaving_between_admission_and_start_passes_the_slot_on(marbles: Marbles) -> None:
     pool, source = Pool(1), marbles.cold("a-|")
     running = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     second = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     third = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
-    running.dispose()  # the second one has the slot now, and begins in the next turn
+    running.dispose()  # the second one has the slot now, and starts in the next turn
     second.dispose()
     marbles.advance_to(9)
     assert (second.events, third.events[-1]) == ([], (2.0, COMPLETED))
@@ -131,27 +130,27 @@ def test_a_full_queue_refuses_at_once(marbles: Marbles) -> None:
     refused = marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
     [(time, error)] = refused.events
     assert (time, type(error), classify_error(error)) == (0.0, PoolFullError, "fallback")
-    assert str(error) == "all 1 slots are taken, and 1 streams wait already"
+    assert str(error) == "all 1 slots are taken and 1 streams are waiting"
 
 
-def test_the_wait_is_bounded_with_the_figures_of_the_row(marbles: Marbles) -> None:
+def test_by_default_the_wait_is_limited_to_30_s(marbles: Marbles) -> None:
     pool = Pool(3)
     for _ in range(3):
         marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
     source = marbles.cold("a|")
     [(time, error)] = marbles.run(source.pipe(ops.limit_concurrency(pool)))
-    assert (time, str(error)) == (30.0, "none of 3 slots came free within 30 s")
+    assert (time, str(error)) == (30.0, "none of 3 slots became free within 30 s")
     assert (source.subscriptions, pool.waiting, marbles.timers) == ([], 0, [])
 
 
-def test_the_wait_goes_on_while_the_valve_is_closed(marbles: Marbles) -> None:
+def test_the_wait_continues_while_the_valve_is_closed(marbles: Marbles) -> None:
     pool = Pool(1, wait=5)
     marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
     marbles.at(1, marbles.valve.close)
     assert marbles.run(marbles.cold("a|").pipe(ops.limit_concurrency(pool)))[0][0] == 5.0
 
 
-def test_demand_passes_through_also_after_a_wait(marbles: Marbles) -> None:
+def test_demand_passes_through_even_after_a_wait(marbles: Marbles) -> None:
     pool = Pool(1)
     marbles.subscribe(marbles.cold("--|").pipe(ops.limit_concurrency(pool)))
     marbles.at(3, marbles.valve.close)
@@ -171,13 +170,13 @@ def test_two_subscriptions_of_one_stream_take_two_slots(marbles: Marbles) -> Non
     assert first.events == second.events == [(0.0, Token("a")), (3.0, COMPLETED)]
 
 
-def test_chunks_of_a_merge_pass_as_they_are(marbles: Marbles) -> None:
+def test_chunks_of_a_merge_pass_unchanged(marbles: Marbles) -> None:
     left, right = marbles.cold("a-E|", source="left"), marbles.cold("-x--E|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.limit_concurrency(Pool(1))))
     assert [event.source for _, event in events[:-1]] == ["left", "right", "left", "right"]
 
 
-def test_a_subscriber_that_raises_gives_the_slot_back(marbles: Marbles) -> None:
+def test_a_subscriber_that_raises_releases_the_slot(marbles: Marbles) -> None:
     pool, source = Pool(1), marbles.cold("a-b|")
 
     def on_next(_: Chunk) -> None:
@@ -192,7 +191,7 @@ def test_a_subscriber_that_raises_gives_the_slot_back(marbles: Marbles) -> None:
     assert (pool.active, source.subscriptions, errors) == (0, [(0.0, 0.0)], [])
 
 
-def test_a_source_that_fails_at_its_subscription_gives_the_slot_back(marbles: Marbles) -> None:
+def test_a_source_that_fails_on_subscription_releases_the_slot(marbles: Marbles) -> None:
     pool, error = Pool(1), ValueError("broken")
     source: rx.Observable[Chunk] = rx.throw(error)
     assert marbles.run(source.pipe(ops.limit_concurrency(pool)))[0][1] is error
@@ -200,7 +199,7 @@ def test_a_source_that_fails_at_its_subscription_gives_the_slot_back(marbles: Ma
 
 
 @pytest.mark.slow
-def test_ten_thousand_streams_that_end_at_once_pile_up_no_calls(marbles: Marbles) -> None:
+def test_ten_thousand_streams_that_end_at_once_do_not_recurse(marbles: Marbles) -> None:
     pool, ended = Pool(1, queue=10_000), list[int]()
     first = marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
 
@@ -218,7 +217,7 @@ def test_ten_thousand_streams_that_end_at_once_pile_up_no_calls(marbles: Marbles
     assert ended == list(range(10_000))
 
 
-def test_a_stream_may_be_asked_for_again_out_of_its_own_end(marbles: Marbles) -> None:
+def test_a_stream_may_be_subscribed_to_again_from_its_own_end(marbles: Marbles) -> None:
     pool, model = Pool(1), ScriptedModel("a", "b", "c")
 
     def again() -> rx.Observable[Chunk]:
@@ -228,8 +227,8 @@ def test_a_stream_may_be_asked_for_again_out_of_its_own_end(marbles: Marbles) ->
     assert "".join(text_of(event) for _, event in events) == "abc"
 
 
-def test_paused_streams_can_not_starve_a_pool(marbles: Marbles) -> None:
-    """A pause ends by itself after 300 s, and its slot goes to the next one."""
+def test_paused_streams_cannot_starve_a_pool(marbles: Marbles) -> None:
+    """A pause is limited to 300 s, after which its slot goes to the next stream."""
     pool, controls = Pool(3, wait=400), [Control() for _ in range(3)]
     source = marbles.cold("a-b-|", demand=True)
     paused = [
@@ -245,9 +244,7 @@ def test_paused_streams_can_not_starve_a_pool(marbles: Marbles) -> None:
     assert pool.active == 0
 
 
-def test_a_stream_that_waits_for_its_slot_can_be_stopped(
-    marbles: Marbles, control: Control
-) -> None:
+def test_a_stream_waiting_for_its_slot_can_be_stopped(marbles: Marbles, control: Control) -> None:
     pool = Pool(1)
     marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
     marbles.at(2, control.stop)
@@ -267,7 +264,7 @@ def test_streams_of_several_loops_and_clocks_may_share_a_pool(marbles: Marbles) 
     assert (first.events[-1], second.events[0]) == ((2.0, COMPLETED), (0.0, Token("b")))
 
 
-def test_coroutines_run_in_slots_and_none_is_left_behind() -> None:
+def test_coroutines_run_in_slots_and_leave_nothing_behind() -> None:
     pool, most = Pool(3), []
 
     async def answer() -> Any:
@@ -303,7 +300,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert pool.active == 1
 
 
-def test_it_says_what_it_is() -> None:
+def test_the_repr_shows_limits_and_usage() -> None:
     assert repr(Pool(3, queue=5, wait=2)) == "Pool(limit=3, queue=5, wait=2.0): 0 active, 0 waiting"
 
 
@@ -317,7 +314,7 @@ def test_it_says_what_it_is() -> None:
         ({"limit": 1, "wait": float("nan")}, "wait"),
     ],
 )
-def test_bad_numbers_are_refused_at_the_call(arguments: dict[str, Any], name: str) -> None:
+def test_numbers_out_of_range_raise_at_the_call(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} "):
         Pool(**arguments)
 
@@ -333,12 +330,12 @@ def test_bad_numbers_are_refused_at_the_call(arguments: dict[str, Any], name: st
         {"wait": True, "limit": 1},
     ],
 )
-def test_what_is_no_number_is_refused_at_the_call(arguments: dict[str, Any]) -> None:
+def test_values_that_are_not_numbers_raise_at_the_call(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=f"^{next(iter(arguments))} "):
         Pool(**arguments)
 
 
-def test_a_stream_whose_event_loop_has_ended_is_passed_over() -> None:
+def test_a_stream_whose_event_loop_is_closed_is_skipped() -> None:
     pool, holding, after = Pool(1), list[DisposableBase](), list[Any]()
 
     async def hold_and_wait() -> None:
@@ -348,7 +345,7 @@ def test_a_stream_whose_event_loop_has_ended_is_passed_over() -> None:
                 rx.never().pipe(ops.limit_concurrency(pool)).subscribe(scheduler=scheduler)
             )
 
-    async def go_on() -> None:
+    async def release() -> None:
         scheduler = StreamScheduler(asyncio.get_running_loop())
         rx.of(Token("a")).pipe(ops.limit_concurrency(pool)).subscribe(
             after.append, scheduler=scheduler
@@ -358,11 +355,11 @@ def test_a_stream_whose_event_loop_has_ended_is_passed_over() -> None:
 
     run_virtual(hold_and_wait())
     assert (pool.active, pool.waiting) == (1, 2)
-    run_virtual(go_on())
+    run_virtual(release())
     assert after == [Token("a")]
     assert (pool.active, pool.waiting) == (0, 0)
 
 
-def test_something_else_than_a_pool_is_refused_at_the_call() -> None:
-    with pytest.raises(TypeError, match="a Pool"):
+def test_anything_but_a_pool_raises_at_the_call() -> None:
+    with pytest.raises(TypeError, match="must be a Pool"):
         ops.limit_concurrency(3)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`pausable`: a pause holds the source, and nothing is lost (row B1)."""
+"""`pausable`: a pause holds the source, and nothing is lost."""
 
 import asyncio
 from typing import Any
@@ -16,14 +16,14 @@ from rxllm.operators.controlling._pausable import _Pausing
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 
 
-def test_without_a_hand_on_it_the_stream_passes_as_it_came(
-    marbles: Marbles, control: Control
-) -> None:
+def test_without_a_pause_the_stream_passes_unchanged(marbles: Marbles, control: Control) -> None:
     diagram = "S-a-b--(E,|)"
     assert marbles.run(marbles.cold(diagram).pipe(ops.pausable(control))) == marbles.expect(diagram)
 
 
-def test_while_paused_a_source_with_demand_waits(marbles: Marbles, control: Control) -> None:
+def test_during_a_pause_a_source_that_honors_demand_waits(
+    marbles: Marbles, control: Control
+) -> None:
     marbles.at(1, control.pause)
     marbles.at(7, control.resume)
     stream = marbles.cold("a-b-c---d|", demand=True).pipe(ops.pausable(control))
@@ -36,7 +36,7 @@ def test_while_paused_a_source_with_demand_waits(marbles: Marbles, control: Cont
     ]
 
 
-def test_what_comes_all_the_same_is_kept_in_order(marbles: Marbles, control: Control) -> None:
+def test_chunks_that_still_arrive_are_kept_in_order(marbles: Marbles, control: Control) -> None:
     marbles.at(1, control.pause)
     marbles.at(9, control.resume)
     stream = marbles.cold("a-b-c-R-d-E-|").pipe(ops.pausable(control))
@@ -52,7 +52,7 @@ def test_what_comes_all_the_same_is_kept_in_order(marbles: Marbles, control: Con
 
 
 @pytest.mark.parametrize(("last", "status"), [("|", "completed"), ("#", "failed")])
-def test_the_end_waits_behind_what_is_kept(
+def test_the_end_waits_behind_kept_chunks(
     marbles: Marbles, control: Control, last: str, status: str
 ) -> None:
     error = ValueError("broken")
@@ -68,7 +68,7 @@ def test_the_end_waits_behind_what_is_kept(
     assert (control.status, marbles.timers) == (status, [])
 
 
-def test_a_subscriber_may_pause_again_while_it_gets_what_was_kept(
+def test_a_subscriber_may_pause_again_while_kept_chunks_are_released(
     marbles: Marbles, control: Control
 ) -> None:
     marbles.at(1, control.pause)
@@ -92,7 +92,7 @@ def test_a_subscriber_may_pause_again_while_it_gets_what_was_kept(
     ]
 
 
-def test_pausing_and_resuming_inside_of_on_next_does_not_pile_up_calls(
+def test_pausing_and_resuming_inside_on_next_does_not_recurse(
     marbles: Marbles, control: Control
 ) -> None:
     got: list[str] = []
@@ -111,7 +111,7 @@ def test_pausing_and_resuming_inside_of_on_next_does_not_pile_up_calls(
     assert "".join(got) == letters
 
 
-def test_a_sink_can_not_open_what_a_user_has_paused(marbles: Marbles, control: Control) -> None:
+def test_a_sink_cannot_open_what_a_user_has_paused(marbles: Marbles, control: Control) -> None:
     marbles.at(1, control.pause)
     marbles.at(2, marbles.valve.close)
     marbles.at(3, marbles.valve.open)
@@ -119,7 +119,7 @@ def test_a_sink_can_not_open_what_a_user_has_paused(marbles: Marbles, control: C
     assert marbles.run(stream, until=9) == [(0.0, Token("a"))]
 
 
-def test_what_is_kept_waits_for_a_sink_that_can_not_keep_up(
+def test_kept_chunks_wait_for_a_sink_that_cannot_keep_up(
     marbles: Marbles, control: Control
 ) -> None:
     marbles.at(1, control.pause)
@@ -130,10 +130,10 @@ def test_what_is_kept_waits_for_a_sink_that_can_not_keep_up(
     assert events[1:] == [(8.0, Token("b")), (8.0, Token("c")), (9.0, COMPLETED)]
 
 
-def test_a_pause_is_no_abort_and_resuming_asks_the_model_for_nothing_anew(
+def test_a_pause_is_not_an_abort_and_resuming_makes_no_new_request(
     marbles: Marbles, control: Control
 ) -> None:
-    """The trap of row B1: a pause was an abort, and resuming lost the stream."""
+    """Resuming continues the same answer: nothing is lost, and the model is called once."""
     model = ScriptedModel("a b c d", by="word", delay=1)
     marbles.at(2.5, control.pause)
     marbles.at(60, control.resume)
@@ -146,7 +146,7 @@ def test_a_pause_is_no_abort_and_resuming_asks_the_model_for_nothing_anew(
 
 
 @pytest.mark.parametrize("last", ["b", "d"])
-def test_a_subscriber_that_raises_at_what_was_kept_ends_it(
+def test_a_subscriber_that_raises_at_a_kept_chunk_ends_the_stream(
     marbles: Marbles, control: Control, last: str
 ) -> None:
     got: list[str] = []
@@ -167,9 +167,7 @@ def test_a_subscriber_that_raises_at_what_was_kept_ends_it(
     assert source.subscriptions == [(0.0, 6.0 if last == "b" else 10.0)]
 
 
-def test_a_source_that_pushes_on_after_a_stop_is_not_kept(
-    marbles: Marbles, control: Control
-) -> None:
+def test_chunks_pushed_after_a_stop_are_not_kept(marbles: Marbles, control: Control) -> None:
     def push(observer: Any, _: Any) -> Disposable:
         for number in range(1000):
             observer.on_next(Token(str(number)))
@@ -194,7 +192,7 @@ def test_a_pause_has_a_limit(marbles: Marbles, control: Control) -> None:
     assert (control.status, source.subscriptions) == ("cancelled", [(0.0, 301.0)])
 
 
-def test_resuming_ends_the_limit(marbles: Marbles) -> None:
+def test_resuming_clears_the_limit(marbles: Marbles) -> None:
     control = Control(max_pause=5)
     marbles.at(1, control.pause)
     marbles.at(4, control.resume)
@@ -211,7 +209,7 @@ def test_never_and_empty(marbles: Marbles, control: Control) -> None:
 
 
 @pytest.mark.parametrize("diagram", ["a-|", "a-#", "a"])
-def test_in_the_end_nobody_watches_the_valve(
+def test_at_the_end_the_valve_has_no_watchers(
     marbles: Marbles, control: Control, diagram: str
 ) -> None:
     recording = marbles.subscribe(marbles.cold(diagram, demand=True).pipe(ops.pausable(control)))
@@ -220,7 +218,7 @@ def test_in_the_end_nobody_watches_the_valve(
     assert marbles.valve._callbacks == {}
 
 
-def test_a_subscription_that_is_refused_leaves_no_watcher_of_the_valve(
+def test_a_refused_subscription_leaves_no_watcher_of_the_valve(
     marbles: Marbles, control: Control
 ) -> None:
     stream = marbles.cold("a-b-|", demand=True).pipe(ops.pausable(control))
@@ -230,7 +228,7 @@ def test_a_subscription_that_is_refused_leaves_no_watcher_of_the_valve(
     assert marbles.valve._callbacks == {}
 
 
-def test_a_model_that_is_paused_an_hour_and_resumed_says_all() -> None:
+def test_a_stream_paused_for_an_hour_resumes_and_is_complete() -> None:
     control, model = Control(max_pause=7200), ScriptedModel("a b c d", by="word", delay=1)
 
     async def main() -> tuple[str, float]:
@@ -246,6 +244,6 @@ def test_a_model_that_is_paused_an_hour_and_resumed_says_all() -> None:
     assert (model.completed, control.status) == (1, "completed")
 
 
-def test_something_else_than_a_control_is_refused_at_the_call() -> None:
-    with pytest.raises(TypeError, match="a Control"):
+def test_anything_but_a_control_raises_at_the_call() -> None:
+    with pytest.raises(TypeError, match="must be a Control"):
         ops.pausable(None)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A `Pool` under whatever may happen to its streams, in any order (row B7)."""
+"""A stateful test of `Pool`: anything may happen to its streams, in any order."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Stream:
 
         machine.streams.append(self)
         stream = rx.defer(begin).pipe(ops.limit_concurrency(machine.pool))
-        # Here an error is seen also while a pause holds it back.
+        # Here an error is seen even while a pause holds it back.
         seen = operators.do_action(self.passed.append, self.errors.append)(stream)
         self.recording = self.marbles.subscribe(seen.pipe(ops.pausable(self.control)))
 
     @property
     def last(self) -> Any:
-        """The end that its subscriber has heard of."""
+        """The end that its subscriber was notified of."""
         event = self.recording.events[-1][1] if self.recording.events else None
         return event if event is COMPLETED or isinstance(event, Exception) else None
 
@@ -64,12 +64,12 @@ class Stream:
 
     @property
     def fed(self) -> bool:
-        """True while its source is listened to."""
+        """True while its source is subscribed to."""
         return bool(self.subject.observers)
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Streams come, speak, end, fail, leave, are paused and stopped, and time goes by."""
+    """Streams start, emit, complete, fail, are disposed, paused and stopped, and time passes."""
 
     @initialize(limit=st.integers(1, 3), queue=st.integers(0, 3))
     def begin(self, limit: int, queue: int) -> None:
@@ -95,7 +95,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.turn()
 
     @rule(which=WHICH)
-    def speak(self, which: int) -> None:
+    def emit(self, which: int) -> None:
         if stream := self.pick(which, fed=True):
             stream.sent.append(Token(str(len(stream.sent))))
             stream.subject.on_next(stream.sent[-1])
@@ -135,7 +135,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.waiting <= self.pool.queue
 
     @invariant()
-    def no_slot_is_lost_and_none_is_kept_from_who_waits(self) -> None:
+    def no_slot_is_lost_or_idle_while_a_stream_waits(self) -> None:
         assert self.pool.active == sum(stream.fed for stream in self.streams)
         assert self.pool.waiting == sum(stream.waits for stream in self.streams)
         assert self.pool.waiting == 0 or self.pool.active == self.pool.limit

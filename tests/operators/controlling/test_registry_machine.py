@@ -1,4 +1,4 @@
-"""A `StreamRegistry` under whatever may happen to its streams, in any order (rows B2, B3, B6)."""
+"""A stateful test of `StreamRegistry`: anything may happen to its streams, in any order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOMENT = 0.01
 
 
 class Stream:
-    """One subscription: what went in, what came out, and what is expected of it."""
+    """One subscription: its input, its output, and its expected status."""
 
     def __init__(self, machine: RegistryMachine, stream_id: str | None) -> None:
         self.subject: Subject[Chunk] = Subject()
@@ -48,7 +48,7 @@ class Stream:
 
     @property
     def last(self) -> Any:
-        """The end that its subscriber has heard of."""
+        """The end that its subscriber was notified of."""
         event = self.events[-1] if self.events else None
         return event if event is COMPLETED or isinstance(event, Exception) else None
 
@@ -58,7 +58,7 @@ class Stream:
 
     @property
     def status(self) -> str:
-        """What its registry has to say."""
+        """The status that the registry should report."""
         if self.left or End("cancelled") in self.events:
             return "cancelled"
         if self.last is None:
@@ -67,7 +67,7 @@ class Stream:
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Streams come, speak, end, leave, are paused and cancelled, and at some time all is over."""
+    """Streams start, emit, end, are disposed, paused and cancelled, until a shutdown."""
 
     @initialize(keep=st.integers(0, 3))
     def begin(self, keep: int) -> None:
@@ -95,7 +95,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.streams.append(stream)
 
     @rule(which=WHICH)
-    def speak(self, which: int) -> None:
+    def emit(self, which: int) -> None:
         stream = self.pick(which)
         if stream and stream.subject.observers:  # else its end waits behind a pause
             stream.sent.append(Token(str(len(stream.sent))))
@@ -144,7 +144,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.turn()
 
     @invariant()
-    def the_registry_knows_what_lives(self) -> None:
+    def the_registry_knows_the_live_streams(self) -> None:
         live = [stream for stream in self.streams if stream.lives]
         assert self.registry.active == [stream.entry for stream in live]
         for stream in self.streams:
@@ -156,12 +156,12 @@ class RegistryMachine(RuleBasedStateMachine):
                 assert self.registry[stream.entry.id] is stream.entry
 
     @invariant()
-    def no_more_are_kept_than_asked_for(self) -> None:
+    def no_more_ended_streams_are_kept_than_configured(self) -> None:
         assert len(self.registry) - len(self.registry.active) <= self.keep
         assert [info.id for info in self.registry.snapshot()] == list(self.registry)
 
     @invariant()
-    def none_is_abandoned_and_active(self) -> None:
+    def no_active_stream_is_abandoned(self) -> None:
         for entry in self.registry.active:
             limit = MAX_PAUSE if entry.status == "paused" else MAX_IDLE
             assert entry.idle <= limit + MOMENT

@@ -1,4 +1,4 @@
-"""`StreamRegistry.shutdown`: let live streams finish, then cancel them (row B6)."""
+"""`StreamRegistry.shutdown`: let active streams finish, then cancel them."""
 
 import asyncio
 from contextlib import suppress
@@ -17,7 +17,7 @@ from rxllm.testing import no_leaks, run_virtual
 
 
 async def read(registry: StreamRegistry, words: int) -> list[Chunk]:
-    """Read a stream with a word each second."""
+    """Read a stream that emits a word each second."""
     model = ScriptedModel(" word" * words, by="word", delay=1)
     stream = model.stream("Hi").pipe(ops.track(registry))
     return [chunk async for chunk in to_async(stream)]
@@ -27,7 +27,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def test_live_streams_finish_and_then_it_is_over_at_once() -> None:
+def test_shutdown_returns_as_soon_as_active_streams_finish() -> None:
     async def main() -> tuple[Any, float]:
         registry = StreamRegistry()
         async with no_leaks():
@@ -39,7 +39,7 @@ def test_live_streams_finish_and_then_it_is_over_at_once() -> None:
     assert run_virtual(main()) == (End("stop"), 4.0)
 
 
-def test_what_lives_at_the_deadline_is_cancelled_after_30_s() -> None:
+def test_streams_still_active_after_30_s_are_cancelled() -> None:
     async def main() -> tuple[Any, int, float]:
         registry = StreamRegistry()
         async with no_leaks():
@@ -52,7 +52,7 @@ def test_what_lives_at_the_deadline_is_cancelled_after_30_s() -> None:
     assert run_virtual(main()) == (End("cancelled"), 32, 30.5)
 
 
-def test_with_no_live_stream_it_is_over_at_once() -> None:
+def test_without_an_active_stream_shutdown_returns_at_once() -> None:
     async def main() -> float:
         async with no_leaks():
             await StreamRegistry().shutdown()
@@ -61,7 +61,7 @@ def test_with_no_live_stream_it_is_over_at_once() -> None:
     assert run_virtual(main()) == 0.0
 
 
-def test_no_new_stream_is_taken_once_it_has_begun() -> None:
+def test_new_streams_are_refused_once_a_shutdown_has_started() -> None:
     async def main() -> None:
         registry = StreamRegistry()
         reading = asyncio.create_task(read(registry, 3))
@@ -69,19 +69,17 @@ def test_no_new_stream_is_taken_once_it_has_begun() -> None:
         closing = asyncio.create_task(registry.shutdown())
         await asyncio.sleep(1)
         assert registry.refusing
-        with pytest.raises(StreamStateError, match="is being shut down"):
+        with pytest.raises(StreamStateError, match="is shutting down"):
             await read(registry, 1)
         await closing
-        with pytest.raises(StreamStateError, match="is being shut down"):
+        with pytest.raises(StreamStateError, match="is shutting down"):
             await read(registry, 1)
         assert len(await reading) == 6
 
     run_virtual(main())
 
 
-def test_calling_it_twice_is_one_shutdown_and_its_timer_is_cleared() -> None:
-    """The trap of row B6."""
-
+def test_several_calls_are_one_shutdown_whose_timer_is_cleared() -> None:
     async def main() -> float:
         registry = StreamRegistry()
         async with no_leaks():  # no timer is left
@@ -99,7 +97,7 @@ def test_calling_it_twice_is_one_shutdown_and_its_timer_is_cleared() -> None:
     assert run_virtual(main()) == 11.0
 
 
-def test_it_goes_on_if_its_caller_is_cancelled() -> None:
+def test_shutdown_continues_if_its_caller_is_cancelled() -> None:
     async def main() -> float:
         registry = StreamRegistry()
         async with no_leaks():
@@ -113,7 +111,7 @@ def test_it_goes_on_if_its_caller_is_cancelled() -> None:
     assert run_virtual(main()) == 11.0
 
 
-def test_cancelling_all_makes_it_short() -> None:
+def test_cancel_all_ends_a_shutdown_early() -> None:
     async def main() -> float:
         registry = StreamRegistry()
         async with no_leaks():
@@ -126,7 +124,7 @@ def test_cancelling_all_makes_it_short() -> None:
     assert run_virtual(main()) == 3.0
 
 
-def test_a_paused_stream_and_one_that_nobody_reads_are_cancelled_too() -> None:
+def test_a_paused_stream_and_an_unread_one_are_cancelled_too() -> None:
     async def main() -> tuple[list[str], float]:
         registry = StreamRegistry()
         async with no_leaks():
@@ -144,7 +142,7 @@ def test_a_paused_stream_and_one_that_nobody_reads_are_cancelled_too() -> None:
     assert run_virtual(main()) == (["cancelled", "cancelled"], 7.0)
 
 
-def test_it_waits_for_the_clean_up_of_what_it_has_cancelled() -> None:
+def test_shutdown_waits_for_the_cleanup_of_cancelled_streams() -> None:
     cleaned: list[float] = []
 
     async def answer() -> Any:
@@ -167,11 +165,11 @@ def test_it_waits_for_the_clean_up_of_what_it_has_cancelled() -> None:
     assert (run_virtual(main()), cleaned) == (12.0, [12.0])
 
 
-def test_a_subscriber_that_raises_at_the_deadline_stops_no_shutdown() -> None:
+def test_a_subscriber_that_raises_at_the_deadline_does_not_stop_the_shutdown() -> None:
     async def main() -> tuple[float, list[str]]:
-        registry, told = StreamRegistry(), list[str]()
+        registry, reported = StreamRegistry(), list[str]()
         asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: told.append(repr(context.get("exception")))
+            lambda _, context: reported.append(repr(context.get("exception")))
         )
 
         def refuse(chunk: Chunk) -> None:
@@ -183,12 +181,12 @@ def test_a_subscriber_that_raises_at_the_deadline_stops_no_shutdown() -> None:
         with suppress(ZeroDivisionError):
             await registry.shutdown(10)
         subscription.dispose()
-        return now(), told
+        return now(), reported
 
     assert run_virtual(main()) == (10.0, ["ZeroDivisionError()"])
 
 
-def test_a_deadline_of_nothing_cancels_at_once() -> None:
+def test_a_deadline_of_zero_cancels_at_once() -> None:
     async def main() -> tuple[str, float]:
         registry = StreamRegistry()
         reading = asyncio.create_task(read(registry, 100))
@@ -200,7 +198,7 @@ def test_a_deadline_of_nothing_cancels_at_once() -> None:
 
 
 @pytest.mark.parametrize("deadline", [-1, float("inf"), float("nan")])
-def test_a_bad_deadline_is_refused(deadline: float) -> None:
+def test_an_invalid_deadline_raises(deadline: float) -> None:
     with pytest.raises(ValueError, match="deadline"):
         run_virtual(StreamRegistry().shutdown(deadline))
     with pytest.raises(TypeError, match="deadline"):

@@ -1,4 +1,4 @@
-"""`track` and `StreamRegistry`: what is known of streams, and a hand on each (rows B2, B3)."""
+"""`track` and `StreamRegistry`: streams are listed, and can be paused and cancelled by id."""
 
 import time
 from typing import Any
@@ -16,11 +16,11 @@ from rxllm.testing import COMPLETED, Marbles
 
 @pytest.fixture
 def registry() -> StreamRegistry:
-    """A registry that knows nothing yet."""
+    """An empty registry."""
     return StreamRegistry()
 
 
-def test_the_stream_passes_as_it_came(marbles: Marbles, registry: StreamRegistry) -> None:
+def test_the_stream_passes_unchanged(marbles: Marbles, registry: StreamRegistry) -> None:
     diagram = "S-a-R-b--(E,|)"
     assert marbles.run(marbles.cold(diagram).pipe(ops.track(registry))) == marbles.expect(diagram)
 
@@ -52,7 +52,7 @@ def test_a_snapshot_can_be_sent(marbles: Marbles, registry: StreamRegistry) -> N
 
 
 @pytest.mark.parametrize(("end", "status"), [("|", "completed"), ("#", "failed")])
-def test_a_stream_that_ends_is_no_more_active(
+def test_a_stream_that_has_ended_is_not_active(
     marbles: Marbles, registry: StreamRegistry, end: str, status: str
 ) -> None:
     source = marbles.cold(f"a-{end}", error=ValueError("broken"))
@@ -61,7 +61,7 @@ def test_a_stream_that_ends_is_no_more_active(
     assert marbles.timers == []
 
 
-def test_it_has_ended_when_the_subscriber_hears_of_it(
+def test_a_stream_has_ended_when_its_subscriber_is_notified(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     seen: list[Any] = []
@@ -76,7 +76,7 @@ def test_it_has_ended_when_the_subscriber_hears_of_it(
 def test_an_abandoned_stream_does_not_stay_active(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
-    """The trap of row B2: the subscriber left, and the stream was listed for ever."""
+    """Once the subscriber disposes, the stream must not be listed as active forever."""
     source = marbles.cold("a-b-c-d|")
     recording = marbles.subscribe(source.pipe(ops.track(registry, "story")))
     marbles.advance_to(1)
@@ -88,7 +88,7 @@ def test_an_abandoned_stream_does_not_stay_active(
 def test_a_stream_without_a_chunk_for_ten_minutes_is_cancelled(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
-    """The other way to be abandoned: nobody leaves, nobody reads, and nothing comes."""
+    """The other way to be abandoned: the subscriber stays but doesn't read."""
     marbles.at(50, marbles.valve.close)
     source = marbles.cold("a" + "-" * 99 + "b", demand=True)
     events = marbles.run(source.pipe(ops.track(registry, "story")), until=2000)
@@ -102,13 +102,13 @@ def test_idle_time_is_counted_from_the_last_chunk_with_one_timer(marbles: Marble
     recording = marbles.subscribe(source.pipe(ops.track(registry)))
     marbles.advance_to(7)
     others = [time for time in marbles.timers if time == 10.0]
-    assert others == [10.0]  # as set at the beginning: chunks don't touch it
+    assert others == [10.0]  # as set on subscription: chunks don't touch it
     marbles.advance_to(60)
     assert recording.events[-1] == (22.0, COMPLETED)
     assert marbles.timers == []
 
 
-def test_a_pause_has_its_own_limit_and_is_no_idle_time(marbles: Marbles) -> None:
+def test_a_pause_has_its_own_limit_and_is_not_idle_time(marbles: Marbles) -> None:
     registry = StreamRegistry(max_idle=10, max_pause=100)
     recording = marbles.subscribe(marbles.cold("a").pipe(ops.track(registry, "story")))
     marbles.at(1, lambda: registry["story"].pause())
@@ -119,16 +119,14 @@ def test_a_pause_has_its_own_limit_and_is_no_idle_time(marbles: Marbles) -> None
     assert recording.events[-1] == (61.0, COMPLETED)
 
 
-def test_a_pause_ends_with_a_cancellation_after_300_s(
-    marbles: Marbles, registry: StreamRegistry
-) -> None:
+def test_a_stream_paused_for_300_s_is_cancelled(marbles: Marbles, registry: StreamRegistry) -> None:
     marbles.at(1, lambda: registry["story"].pause())
     source = marbles.cold("a-b|", demand=True)
     events = marbles.run(source.pipe(ops.track(registry, "story")))
     assert events[1:] == [(301.0, End("cancelled")), (301.0, COMPLETED)]
 
 
-def test_without_a_limit_a_stream_may_be_idle_for_ever(marbles: Marbles) -> None:
+def test_without_a_limit_a_stream_may_be_idle_forever(marbles: Marbles) -> None:
     registry = StreamRegistry(max_idle=None)
     assert marbles.run(marbles.cold("a").pipe(ops.track(registry)), until=1e6) == [
         (0.0, Token("a"))
@@ -145,7 +143,9 @@ def test_a_pause_holds_the_source_and_nothing_is_lost(
     assert events == [(0.0, Token("a")), *[(9.0, Token(text)) for text in "bc"], (9.0, COMPLETED)]
 
 
-def test_one_stream_is_cancelled_and_says_so(marbles: Marbles, registry: StreamRegistry) -> None:
+def test_cancelling_one_stream_leaves_the_others_running(
+    marbles: Marbles, registry: StreamRegistry
+) -> None:
     first, second = marbles.cold("a-b-c|"), marbles.cold("x-y-z|")
     left = marbles.subscribe(first.pipe(ops.track(registry, "left")))
     right = marbles.subscribe(second.pipe(ops.track(registry, "right")))
@@ -159,7 +159,7 @@ def test_one_stream_is_cancelled_and_says_so(marbles: Marbles, registry: StreamR
 def test_a_stream_is_cancelled_before_its_first_token(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
-    """The trap of row B3: it was seen at the next token only, and the model ran on."""
+    """A cancellation must not wait for the next token while the model keeps running."""
     source = marbles.cold("-------a|")
     marbles.at(1, lambda: registry.cancel("story"))
     events = marbles.run(source.pipe(ops.track(registry, "story")))
@@ -167,7 +167,7 @@ def test_a_stream_is_cancelled_before_its_first_token(
     assert (source.subscriptions, registry["story"].status) == ([(0.0, 1.0)], "cancelled")
 
 
-def test_all_are_cancelled_also_if_a_subscriber_raises(
+def test_all_are_cancelled_even_if_a_subscriber_raises(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     def refuse(_: Chunk) -> None:
@@ -182,7 +182,7 @@ def test_all_are_cancelled_also_if_a_subscriber_raises(
     assert [info.status for info in registry.snapshot()] == ["cancelled", "cancelled"]
 
 
-def test_a_stream_that_says_cancelled_is_active_no_more(
+def test_a_stream_that_emits_cancelled_is_no_longer_active(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     seen: list[Any] = []
@@ -201,7 +201,7 @@ def test_a_stream_that_says_cancelled_is_active_no_more(
     assert seen[1].events == [(3.0, Token("x")), (4.0, COMPLETED)]
 
 
-def test_a_stream_that_has_said_its_end_is_active_until_it_completes(
+def test_a_stream_that_has_emitted_end_is_active_until_it_completes(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     marbles.subscribe(marbles.cold("(a,E)---|").pipe(ops.track(registry)))
@@ -219,9 +219,7 @@ def test_a_stream_whose_timer_the_scheduler_refuses_is_not_active(marbles: Marbl
     assert (registry.active, list(registry), source.subscriptions) == ([], [], [])
 
 
-def test_a_stream_that_is_refused_leaves_no_timer(
-    marbles: Marbles, registry: StreamRegistry
-) -> None:
+def test_a_refused_stream_leaves_no_timer(marbles: Marbles, registry: StreamRegistry) -> None:
     stream = rx.never().pipe(ops.track(registry, "story"))
     first = marbles.subscribe(stream)
     marbles.subscribe(stream)
@@ -229,11 +227,13 @@ def test_a_stream_that_is_refused_leaves_no_timer(
     assert marbles.timers == []
 
 
-def test_an_empty_registry_is_a_registry(registry: StreamRegistry) -> None:
+def test_an_empty_registry_is_truthy(registry: StreamRegistry) -> None:
     assert (registry or None) is registry
 
 
-def test_cancelling_what_has_ended_does_nothing(marbles: Marbles, registry: StreamRegistry) -> None:
+def test_cancelling_an_ended_stream_does_nothing(
+    marbles: Marbles, registry: StreamRegistry
+) -> None:
     marbles.run(marbles.cold("|").pipe(ops.track(registry, "story")))
     registry.cancel("story")
     registry.cancel_all()
@@ -248,7 +248,7 @@ def test_an_id_names_one_live_stream(marbles: Marbles, registry: StreamRegistry)
     marbles.subscribe(stream)
     [(_, error)] = marbles.subscribe(stream).events
     assert isinstance(error, StreamStateError)
-    assert "there is a stream 'story', and it is running" in str(error)
+    assert "a stream 'story' already exists and is running" in str(error)
     marbles.advance_to(5)
     assert marbles.run(stream)[-1] == (7.0, COMPLETED)
     assert (len(registry), len(source.subscriptions)) == (1, 2)
@@ -264,7 +264,7 @@ def test_without_an_id_each_subscription_gets_one(
     assert list(registry) == ["stream-2", "stream-1", "stream-3"]
 
 
-def test_only_the_last_ones_are_kept_after_their_end(marbles: Marbles) -> None:
+def test_only_the_last_ended_streams_are_kept(marbles: Marbles) -> None:
     registry = StreamRegistry(keep=2, max_idle=None)
     marbles.subscribe(marbles.cold("").pipe(ops.track(registry, "live")))
     for name in "abcd":
@@ -275,7 +275,7 @@ def test_only_the_last_ones_are_kept_after_their_end(marbles: Marbles) -> None:
     assert list(registry) == ["live", "d", "c", "e"]
 
 
-def test_a_stream_that_waits_in_a_pool_is_known_and_can_be_cancelled(
+def test_a_stream_waiting_in_a_pool_is_listed_and_can_be_cancelled(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:
     pool = Pool(1)
@@ -286,7 +286,7 @@ def test_a_stream_that_waits_in_a_pool_is_known_and_can_be_cancelled(
     assert pool.waiting == 0
 
 
-def test_chunks_of_a_merge_pass_as_they_are(marbles: Marbles, registry: StreamRegistry) -> None:
+def test_chunks_of_a_merge_pass_unchanged(marbles: Marbles, registry: StreamRegistry) -> None:
     left, right = marbles.cold("a-E|", source="left"), marbles.cold("-xR-E|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.track(registry)))
     assert (1.0, Token("xR", source="right")) in events
@@ -327,7 +327,7 @@ def test_a_subscriber_that_raises_does_not_leave_an_active_stream(
         ({"max_pause": float("inf")}, "max_pause"),
     ],
 )
-def test_bad_numbers_are_refused_at_the_call(arguments: dict[str, Any], name: str) -> None:
+def test_numbers_out_of_range_raise_at_the_call(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} "):
         StreamRegistry(**arguments)
 
@@ -335,13 +335,13 @@ def test_bad_numbers_are_refused_at_the_call(arguments: dict[str, Any], name: st
 @pytest.mark.parametrize(
     "arguments", [{"keep": float("nan")}, {"keep": True}, {"max_idle": "9"}, {"max_pause": True}]
 )
-def test_what_is_no_number_is_refused_at_the_call(arguments: dict[str, Any]) -> None:
+def test_values_that_are_not_numbers_raise_at_the_call(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=f"^{next(iter(arguments))} "):
         StreamRegistry(**arguments)
 
 
-def test_what_is_no_registry_or_id_is_refused_at_the_call(registry: StreamRegistry) -> None:
-    with pytest.raises(TypeError, match="a StreamRegistry"):
+def test_an_invalid_registry_or_id_raises_at_the_call(registry: StreamRegistry) -> None:
+    with pytest.raises(TypeError, match="must be a StreamRegistry"):
         ops.track(None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a text or None"):
+    with pytest.raises(TypeError, match="must be a string or None"):
         ops.track(registry, 3)  # type: ignore[arg-type]
