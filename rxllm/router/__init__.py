@@ -1,4 +1,4 @@
-"""A model made of models."""
+"""A router: a model that selects among several models."""
 
 from rxllm.router.router import Router
 from rxllm.router.strategies import Candidate

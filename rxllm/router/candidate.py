@@ -1,4 +1,4 @@
-"""One model of a router, and how it fares there."""
+"""One model of a router, with its measured performance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rxllm.valve import Valve, clock_of, valve_of
 __all__ = ["Route"]
 
 _WEIGHT: Final = 0.3
-"""How much the last stream counts in an average."""
+"""The weight of the latest stream in an average."""
 
 
 class Route:
@@ -39,14 +39,14 @@ class Route:
 
     Args:
         model: the model.
-        position: its place in the router's list.
-        prices: what models cost.
-        breaker: its own.
-        settings: time limits of an attempt, and how many there are.
-        after_output: what to do about a failure after a part of the answer.
+        position: index in the router's list.
+        prices: the price table.
+        breaker: the circuit breaker of this model.
+        settings: time limits and number of attempts.
+        after_output: what to do if the model fails after part of the answer.
 
     Attributes:
-        candidate: how it stands, for the strategies.
+        candidate: the model's current figures, for the strategies.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class Route:
         )
 
     def is_available(self, now: float) -> bool:
-        """False while its circuit is open, and no probe is due."""
+        """Whether the circuit is closed or a probe is due."""
         return self._breaker.state == "closed" or (
             self._breaker.state == "open" and self._breaker.wait(now) == 0
         )
 
     def attempt(self, request: Request) -> Observable[Chunk]:
-        """A stream that says something, in time, is measured, and retried.
+        """Return the model's stream: measured, with time limits, retries, and an error if empty.
 
         Raises:
-            BadRequestError: the model can't take the request.
+            BadRequestError: the model can't handle the request.
         """
         settings = self._settings
         stream = self.model.stream(request).pipe(
@@ -89,13 +89,13 @@ class Route:
         ) -> abc.DisposableBase:
             failures: list[Exception] = []
             pauses = _Pauses(valve_of(scheduler), clock_of(scheduler))
-            noting: Callable[[Observable[Chunk]], Observable[Chunk]]
-            noting = rx.do_action(on_error=failures.append)
-            measuring = measure(
-                lambda measured: self._update_stats(measured, pauses, failures),
+            record_failure: Callable[[Observable[Chunk]], Observable[Chunk]]
+            record_failure = rx.do_action(on_error=failures.append)
+            measured = measure(
+                lambda measurement: self._update_stats(measurement, pauses, failures),
                 on_start=pauses.follow,
             )
-            running = stream.pipe(noting, measuring).subscribe(observer, scheduler=scheduler)
+            running = stream.pipe(record_failure, measured).subscribe(observer, scheduler=scheduler)
             return CompositeDisposable(running, pauses.watching)
 
         return Stream(subscribe, "route", of_chunks=True).pipe(
@@ -106,7 +106,7 @@ class Route:
         )
 
     def _classify(self, error: Exception) -> ErrorAction:
-        """Nobody waits only to be told that the circuit is open by now."""
+        """Classify an error, but don't wait for a retry that an open circuit would reject."""
         verdict = classify_error(error)
         return "fallback" if verdict == "retry" and self._breaker.state != "closed" else verdict
 
@@ -129,11 +129,11 @@ class Route:
 
 
 class _Pauses:
-    """How long the subscriber's valve was closed, which is no time of the model's.
+    """The time during which the subscriber's valve was closed, not counted against the model.
 
     Attributes:
-        before_first: seconds of it before the first token.
-        seconds: of it in all.
+        before_first: seconds before the first token.
+        seconds: seconds in total.
     """
 
     def __init__(self, valve: Valve, clock: Callable[[], float]) -> None:
@@ -145,11 +145,11 @@ class _Pauses:
         self.watching = valve.on_change(self._on_valve)
 
     def follow(self, measured: Measurement) -> None:
-        """Tells when the first token comes."""
+        """Set the measurement that provides the time of the first token."""
         self._measured = measured
 
     def add(self) -> None:
-        """Count a pause that is not over."""
+        """Add the time of a pause that is still in progress."""
         if self._closed_at is None or self._measured is None:
             return
         now = self._clock()
@@ -167,14 +167,14 @@ class _Pauses:
 def _figures(
     measured: Measurement, pauses: _Pauses, known: Candidate
 ) -> tuple[float | None, float | None]:
-    """Seconds to the first token, and tokens a second; None for what says nothing about it."""
+    """Return the seconds to the first token and the tokens per second; `None` if inconclusive."""
     pauses.add()
     elapsed = max(0.0, measured.elapsed - pauses.seconds)
     if measured.time_to_first_token is None:
         return _without_token(measured, elapsed, known)
     first = max(0.0, measured.time_to_first_token - pauses.before_first)
     tokens, generating = measured.tokens - 1, elapsed - first
-    if tokens and not measured.intervals.mean:  # all at once: they were made before it came
+    if tokens and not measured.intervals.mean:  # all at once: generated before the first arrived
         tokens, generating = measured.tokens, elapsed
     return first, tokens / generating if tokens > 0 and generating > 0 else None
 
@@ -182,11 +182,11 @@ def _figures(
 def _without_token(
     measured: Measurement, elapsed: float, known: Candidate
 ) -> tuple[float | None, float | None]:
-    if measured.outcome != "cancelled":  # a tool call: its time will do if no better one is known
+    if measured.outcome != "cancelled":  # a tool call: use its time unless a better one is known
         return elapsed if known.first_token is None else None, None
     if elapsed <= (known.first_token or 0.0):
         return None, None
-    # It takes at least as long as somebody has waited, and made one token in that time at best.
+    # The model takes at least as long as the subscriber waited, and made at most one token.
     return elapsed, 1 / elapsed if known.tokens_per_second is None else None
 
 

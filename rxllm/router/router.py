@@ -1,4 +1,4 @@
-"""`Router`: a model made of models, that asks the best one first, and the others if it fails."""
+"""`Router`: a model that tries the best of several models first, and falls back to the others."""
 
 from __future__ import annotations
 
@@ -30,39 +30,38 @@ _SETTINGS: Final = Settings(total=600.0)
 
 
 class Router:
-    """A model that is made of models: the strategy orders them, and a failure moves on.
+    """A model that selects among several models and falls back to the next one on failure.
 
-    A subscription is ordered by what was measured until then, and asks the first choice. That is
-    retried with backoff where the failure allows it, and then the next choice is asked, after a
-    `Notice("fallback")`; the model that answers is named by its `Start`. An answer that says
-    nothing has failed. Models whose circuit is open are passed over, and so are those that can't
-    take the request (tools, images, ...). If all fail it is an `AllModelsFailedError`, which holds
-    what each one failed with. An error that no model can help (see `rxllm.classify_error`) is
-    itself, and so is one after a part of the answer has been passed on, if `after_output` says so.
+    At each subscription, the strategy orders the models by the figures measured so far. The first
+    choice is retried with backoff if the failure permits it; then the next choice is tried, after
+    a `Notice("fallback")`. The `Start` names the model that answers. An empty answer is a failure.
+    Models whose circuit is open are skipped, and so are those that can't handle the request (tools,
+    images, ...). If all fail, the error is an `AllModelsFailedError` that contains the error of
+    each. An error that no other model can avoid (see `rxllm.classify_error`) is passed on as it is,
+    and so is an error after part of the answer has been emitted, depending on `after_output`.
 
-    The figures of a stream that failed through a fault of what was asked count for nothing; those
-    of one that was left count as far as they are known. Time in which the subscriber's valve was
-    closed is no time of the model's.
+    Streams that failed because of the request don't affect the figures; those that were cancelled
+    count with what was measured. Time during which the subscriber's valve is closed isn't counted
+    against the model.
 
     Args:
-        models: two or more, or one; names for `rxllm.model`, or models. The best one first.
+        models: one or more models, or names for `rxllm.model`, best first.
         strategy: `"quality"`, `"balanced"`, `"speed"`, `"cost"`, or a function (see
-            `rxllm.router.strategies`). `Request.strategy` goes before it.
+            `rxllm.router.strategies`). `Request.strategy` takes precedence.
         settings: `first_token` and `between_tokens` of each attempt and the `total`, in seconds,
-            and how many `attempts` a model has. By default a total of 600 s, and else the defaults
-            of `Settings`. Others are not looked at: the time to connect is an option of a remote
-            model.
-        prices: what models cost; the bundled table if None.
-        breaker_of: makes the circuit breaker of a model.
-        after_output: what to do when a model fails after a part of its answer has been passed on:
-            see `retry_with_backoff` for when the same model is asked again, and `fallback_to` for
-            the next one.
-        apology: a text to end with when all have failed, in place of the error.
+            and the number of `attempts` per model. Defaults to a total of 600 s and otherwise the
+            defaults of `Settings`. Other settings are ignored: the connect timeout is an option of
+            a remote model.
+        prices: the price table, or `None` to use the bundled one.
+        breaker_of: creates the circuit breaker of a model.
+        after_output: what to do when a model fails after part of its answer has been emitted: see
+            `retry_with_backoff` for retrying the same model, and `fallback_to` for the next one.
+        apology: a text to end with when all models have failed, instead of the error.
 
     Raises:
-        BadRequestError: there is no model, one is none or can't be found by its name, or there is
-            no such strategy.
-        TypeError, ValueError: another argument can't be right.
+        BadRequestError: `models` is empty, an item is neither a model nor a known name, or the
+            strategy is unknown.
+        TypeError, ValueError: another argument is invalid.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -87,9 +86,9 @@ class Router:
     ) -> None:
         given = _models(models)
         if not isinstance(settings, Settings):
-            raise TypeError(f"settings is a value of rxllm.Settings, not {settings!r}")
+            raise TypeError(f"settings must be an rxllm.Settings, got {settings!r}")
         if not (prices is None or isinstance(prices, Prices)):
-            raise TypeError(f"prices is a table as read_prices() gives it, not {prices!r}")
+            raise TypeError(f"prices must be a Prices table (see read_prices), got {prices!r}")
         check_after_output(after_output)
         check_apology(apology)
         table = read_prices() if prices is None else prices
@@ -104,7 +103,7 @@ class Router:
 
     @property
     def info(self) -> ModelInfo:
-        """What its models can do together."""
+        """The combined capabilities of the models."""
         infos = [route.model.info for route in self._routes]
         return ModelInfo(
             id="router",
@@ -116,14 +115,14 @@ class Router:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """The models as they stand, in the order given."""
+        """The models with their current figures, in the order given."""
         return [route.candidate for route in self._routes]
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
-        """A cold Observable of the answer; the models are ordered at each subscription.
+        """Return a cold Observable of the answer; each subscription orders the models again.
 
         Raises:
-            BadRequestError: the prompt or an option can't be right, or no model can take it.
+            BadRequestError: the prompt or an option is invalid, or no model can handle the request.
         """
         request = as_request(prompt, **options)
         strategy = STRATEGIES[request.strategy] if request.strategy else self._strategy
@@ -138,7 +137,7 @@ class Router:
         return Stream(subscribe, "router", of_chunks=True)
 
     def _attempts(self, request: Request) -> dict[int, Observable[Chunk]]:
-        """By position, the streams of the models that can take the request."""
+        """Return the streams of the models that can handle the request, by position."""
         attempts: dict[int, Observable[Chunk]] = {}
         refusal: BadRequestError | None = None
         for position, route in enumerate(self._routes):
@@ -160,7 +159,7 @@ class Router:
 
     def _one_after_another(self, streams: list[Observable[Chunk]]) -> Observable[Chunk]:
         if not streams:
-            raise BadRequestError("the strategy has left no model to ask")
+            raise BadRequestError("the strategy returned no model")
         first, *others = streams
         answered = attempts_of(
             "router", first, lambda: fallback_plan(others, self._apology), self._after_output
@@ -170,18 +169,20 @@ class Router:
 
 def _models(models: object) -> list[Model]:
     if not isinstance(models, Sequence) or isinstance(models, str | bytes) or not models:
-        raise BadRequestError("a router is made of a list of models, one or more")
+        raise BadRequestError("models must be a non-empty list of models or model names")
     given = [model_of(each) if isinstance(each, str) else each for each in models]
     for each in given:
         if not (isinstance(each, Model) and isinstance(each.info, ModelInfo)):
-            raise BadRequestError(f"a router is made of models, or their names, not of {each!r}")
+            raise BadRequestError(f"models must contain models or their names, got {each!r}")
     return given
 
 
 def _breaker(breaker_of: Callable[[], CircuitBreaker]) -> CircuitBreaker:
     breaker = breaker_of() if callable(breaker_of) else None
     if not isinstance(breaker, CircuitBreaker):
-        raise TypeError(f"breaker_of is a function that makes a CircuitBreaker, not {breaker_of!r}")
+        raise TypeError(
+            f"breaker_of must be a function that returns a CircuitBreaker, got {breaker_of!r}"
+        )
     return breaker
 
 
@@ -189,7 +190,7 @@ def _strategy(strategy: StrategyName | Strategy) -> Strategy:
     found = STRATEGIES.get(strategy) if isinstance(strategy, str) else strategy
     if not callable(found):
         raise BadRequestError(
-            f"strategy is one of {', '.join(STRATEGIES)}, or a function from candidates to "
-            f"candidates, not {strategy!r}"
+            f"strategy must be one of {', '.join(STRATEGIES)}, or a function from candidates to "
+            f"candidates, got {strategy!r}"
         )
     return found

@@ -1,7 +1,7 @@
-"""How a router orders its models: small functions from candidates to candidates.
+"""Strategies that order the models of a router: functions from candidates to candidates.
 
-A strategy gets all candidates, in the order in which the router was given them, and returns those
-that are to be asked, the first choice first. What it leaves out is not asked. Write your own:
+A strategy receives all candidates, in the order in which the router was given them, and returns
+those to try, first choice first. Candidates that it omits are not tried. Write your own:
 
 >>> def local_first(candidates):
 ...     return sorted(candidates, key=lambda candidate: candidate.info.provider not in LOCAL)
@@ -29,28 +29,27 @@ __all__ = [
 ]
 
 LOCAL: Final = ("tiny", "llama", "onnx", "scripted")
-"""The providers of this framework that run on this machine: their models cost nothing."""
+"""The framework's providers that run on this machine; their models are free."""
 
 _NEVER: Final = float("inf")
 _USUAL: Final = 200
-"""Tokens of an answer whose time and price are compared."""
+"""Length in tokens of the answer whose time is compared."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A model of a router, and how it has fared there. What has not been measured is None.
+    """A model of a router with its measured figures, which are `None` until measured.
 
-    The averages are exponential: each stream counts for 30 % of what is known after it.
+    The averages are exponential: each stream contributes 30 % of the updated value.
 
     Attributes:
         info: the model.
-        position: its place in the list that the router was given, from 0: the best one first.
-        price: USD per million tokens of output; None if it is not in the table of prices, as it is
-            for local models.
-        first_token: seconds to the first token, or as many as were waited for it.
-        tokens_per_second: from the first token on; of an answer that came in one piece, in all its
-            time.
-        error_rate: the share of its streams that failed through its fault, 0..1.
-        streams: how many of its streams have ended, those that were cancelled included.
+        position: index in the list that the router was given, from 0, best first.
+        price: USD per million output tokens; `None` if not in the price table, as for local models.
+        first_token: seconds to the first token, or the seconds that the subscriber waited for it.
+        tokens_per_second: measured from the first token; for an answer that arrived all at once,
+            over its whole duration.
+        error_rate: share of its streams that failed because of the model, 0..1.
+        streams: number of its streams that have ended, including cancelled ones.
     """
 
     info: ModelInfo
@@ -63,10 +62,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
     @property
     def seconds(self) -> float:
-        """What an answer of 200 tokens takes.
+        """The expected duration of an answer of 200 tokens, in seconds.
 
-        0.0 before anything is known, so that it will be; infinity if it has failed, and never
-        answered.
+        0.0 before anything was measured, so that the model gets measured; infinity if it has failed
+        and never answered.
         """
         if self.first_token is None:
             return _NEVER if self.error_rate else 0.0
@@ -75,37 +74,37 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
 
 Strategy: TypeAlias = Callable[[Sequence[Candidate]], Sequence[Candidate]]
-"""All candidates, in the order given; returns those to be asked, the first choice first."""
+"""Takes all candidates, in the order given; returns those to try, first choice first."""
 
 
 def quality_first(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-    """The models in the order given, which is that of their quality."""
+    """Keep the order given, which is that of quality."""
     return sorted(candidates, key=_position)
 
 
 def fastest_first(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-    """By the time of an answer, lengthened by failures: one that fails half the time takes twice.
+    """Order by expected time, adjusted for failures: failing half the time doubles it.
 
-    A model of which nothing is known yet comes first, so that it is measured; one that has failed
-    and never answered comes last.
+    A model without measurements comes first, so that it gets measured; one that has failed and
+    never answered comes last.
     """
     return sorted(candidates, key=_time)
 
 
 def cheapest_first(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-    """By price. A model without one costs nothing if its provider is one of `LOCAL`.
+    """Order by price. A model without a price is free if its provider is one of `LOCAL`.
 
-    Any other comes last: an engine of your own, or a server on this machine, too. Give it a price
-    of 0 in the table.
+    Other models without a price come last, including your own engine or a server on this machine.
+    Give those a price of 0 in the table.
     """
     return sorted(candidates, key=_price)
 
 
 def balanced(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-    """By the sum of the ranks in quality, speed and price, and of failures.
+    """Order by the sum of the ranks in quality, speed and price, plus a penalty for failures.
 
-    A rank is the share of the other models that are better (Borda's count), so that seconds and
-    dollars can be added; a failure rate of one half weighs as much as a whole rank.
+    A rank is the share of the other models that are better (Borda count), which makes seconds and
+    dollars comparable; an error rate of one half weighs as much as a whole rank.
     """
     others = max(len(candidates) - 1, 1)
 

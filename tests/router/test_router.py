@@ -1,4 +1,4 @@
-"""`Router`: a model made of models (rows A11, F4, J9)."""
+"""`Router`: a model that selects among several models."""
 
 from datetime import date
 from typing import Any
@@ -45,7 +45,7 @@ def positions(candidates: Any) -> list[int]:
 
 
 def asked(marbles: Marbles, stream: Observable[Chunk], until: float = 999) -> tuple[list[str], str]:
-    """The models that answered, in their order, and the text."""
+    """The models that started an answer, in order, and the text."""
     events = [event for _, event in marbles.run(stream, until=until)]
     models = [event.model for event in events if isinstance(event, Start)]
     return models, "".join(map(text_of, events))
@@ -61,12 +61,12 @@ class Able(ScriptedModel):
     def stream(self, prompt: Prompt, **options: Any) -> Stream[Chunk]:
         request = super().stream(prompt, **options)
         if getattr(prompt, "seed", None) is not None:
-            raise BadRequestError("this model knows no seed")
+            raise BadRequestError("this model doesn't support a seed")
         return request
 
 
 class Long(ScriptedModel):
-    """A model with a context of some tokens."""
+    """A model with the given context length."""
 
     def __init__(self, context_length: int | None) -> None:
         super().__init__("Hello")
@@ -77,18 +77,18 @@ class Long(ScriptedModel):
         return msgspec.structs.replace(super().info, context_length=self._context_length)
 
 
-def test_quality_is_the_order_given() -> None:
+def test_quality_keeps_the_order_given() -> None:
     fast = candidate(1, first_token=0.1, tokens_per_second=1000.0)
     assert positions(quality_first([fast, candidate(0, error_rate=0.9)])) == [0, 1]
 
 
-def test_speed_is_the_time_of_an_answer_and_what_is_not_measured_comes_first() -> None:
+def test_speed_orders_by_answer_time_with_unmeasured_models_first() -> None:
     quick_to_start = candidate(0, first_token=0.1, tokens_per_second=10.0)
     quick = candidate(1, first_token=2.0, tokens_per_second=100.0)
     assert positions(fastest_first([quick_to_start, quick, candidate(2)])) == [2, 1, 0]
 
 
-def test_a_model_that_has_only_failed_comes_last_and_one_that_always_fails_too() -> None:
+def test_models_that_never_answered_or_always_fail_come_last() -> None:
     failed, good = candidate(0, error_rate=0.3), candidate(1, first_token=30.0)
     assert positions(fastest_first([failed, good])) == [1, 0]
     for rate in (0.9999, 1.0):
@@ -102,7 +102,7 @@ def test_a_model_that_fails_half_the_time_is_half_as_fast() -> None:
     assert positions(fastest_first([failing, steady])) == [1, 0]
 
 
-def test_cost_asks_local_models_first_and_unknown_prices_last() -> None:
+def test_cost_puts_local_models_first_and_unknown_prices_last() -> None:
     candidates = [
         candidate(0),
         candidate(1, price=10.0),
@@ -112,22 +112,22 @@ def test_cost_asks_local_models_first_and_unknown_prices_last() -> None:
     assert positions(cheapest_first(candidates)) == [3, 2, 1, 0]
 
 
-def test_balanced_is_best_on_the_whole() -> None:
+def test_balanced_prefers_the_best_overall() -> None:
     best_but_slow = candidate(0, price=10.0, first_token=9.0, tokens_per_second=10.0)
     good_at_all = candidate(1, price=1.0, first_token=0.5, tokens_per_second=100.0)
     worst = candidate(2, price=1.1, first_token=0.6, tokens_per_second=90.0)
     assert positions(balanced([best_but_slow, good_at_all, worst])) == [1, 0, 2]
 
 
-def test_balanced_leaves_a_model_that_fails() -> None:
+def test_balanced_avoids_a_model_that_fails() -> None:
     assert positions(balanced([candidate(0, error_rate=0.9), candidate(1)])) == [1, 0]
 
 
 @pytest.mark.parametrize(
     ("strategy", "model"), [("quality", "large"), ("speed", "quick"), ("cost", "tiny")]
 )
-def test_each_strategy_asks_another_model_first(strategy: Any, model: str) -> None:
-    """F4: strategy was dropped, so all tries were the same."""
+def test_each_strategy_tries_a_different_model_first(strategy: Any, model: str) -> None:
+    """The strategy of a request must reach the router, or all strategies behave the same."""
     prices = Prices(date(2026, 1, 1), {"large": Price(9, 9), "quick": Price(5, 5)})
     models = [named("large", delay=5), named("quick", delay=0.1), named("tiny", delay=2)]
     turns = iter(range(3))
@@ -138,7 +138,7 @@ def test_each_strategy_asks_another_model_first(strategy: Any, model: str) -> No
     assert asked(marbles, router.stream("Hi", strategy=strategy))[0] == [model]
 
 
-def test_a_failure_that_may_pass_is_retried_and_then_the_next_model_is_asked() -> None:
+def test_a_transient_failure_is_retried_before_the_next_model_is_tried() -> None:
     large, small = named("large", [ServerError("down")]), named("small")
     marbles = Marbles()
     router = Router([large, small], "quality", settings=Settings(attempts=2))
@@ -149,7 +149,7 @@ def test_a_failure_that_may_pass_is_retried_and_then_the_next_model_is_asked() -
     assert events[-1] is COMPLETED
 
 
-def test_it_learns_from_what_it_measures() -> None:
+def test_figures_are_updated_after_each_stream() -> None:
     marbles = Marbles()
     model = named("a", ["one", "two", "three"], delay=2)
     router = Router([model], "speed")
@@ -160,7 +160,7 @@ def test_it_learns_from_what_it_measures() -> None:
 
 
 @pytest.mark.parametrize("bad", [[RateLimitError("no")], [AuthenticationError("no")], [99.0], []])
-def test_under_speed_a_model_that_never_answers_is_not_asked_for_ever(bad: list[Any]) -> None:
+def test_under_speed_a_model_that_never_answers_is_not_tried_forever(bad: list[Any]) -> None:
     failing = ScriptedModel(bad, name="bad")
     good = ScriptedModel(["a", "b"], name="good", delay=1)
     marbles, router = Marbles(), Router([failing, good], "speed", settings=ONCE)
@@ -169,7 +169,7 @@ def test_under_speed_a_model_that_never_answers_is_not_asked_for_ever(bad: list[
     assert len(failing.requests) == 1
 
 
-def test_who_leaves_before_the_first_token_has_waited_for_it() -> None:
+def test_cancelling_before_the_first_token_counts_the_wait() -> None:
     marbles, silent = Marbles(), named("silent", [99.0], delay=0)
     router = Router([silent, named("good", ["a", "b"])], "speed")
     recording = marbles.subscribe(router.stream("Hi"))
@@ -179,21 +179,21 @@ def test_who_leaves_before_the_first_token_has_waited_for_it() -> None:
     assert [asked(marbles, router.stream("Hi"), until=20 * n)[0] for n in (1, 2)] == [["good"]] * 2
 
 
-def test_a_fault_of_the_request_leaves_a_model_to_be_measured() -> None:
+def test_after_a_bad_request_a_model_is_still_unmeasured() -> None:
     marbles, model = Marbles(), named("a", [BadRequestError("no")], "Hello")
     router = Router([model, named("b")], "speed")
     marbles.run(router.stream("Hi"), until=10)
     assert asked(marbles, router.stream("Hi"), until=20)[0] == ["a"]
 
 
-def test_a_tool_call_is_measured_by_its_time() -> None:
+def test_a_tool_call_is_measured_by_its_duration() -> None:
     model = named("a", [ToolCall("1", "weather", complete=True)], delay=3)
     router = Router([model])
     Marbles().run(router.stream("Hi"))
     assert router.candidates[0].seconds == 3.0
 
 
-def test_an_answer_in_one_piece_has_taken_all_its_time() -> None:
+def test_the_speed_of_an_answer_in_one_piece_covers_its_whole_duration() -> None:
     usage = Usage(output_tokens=20)
     model = ScriptedModel("all at once", name="lump", delay=5, usage=usage)
     router = Router([model])
@@ -201,7 +201,7 @@ def test_an_answer_in_one_piece_has_taken_all_its_time() -> None:
     assert (router.candidates[0].first_token, router.candidates[0].tokens_per_second) == (5.0, 4.0)
 
 
-def test_the_time_of_a_paused_subscriber_is_not_that_of_the_model() -> None:
+def test_a_pause_before_the_first_token_is_not_counted() -> None:
     marbles = Marbles()
     router = Router([named("a", ["a", "b", "c"], delay=2)])
     marbles.valve.close()
@@ -212,7 +212,7 @@ def test_the_time_of_a_paused_subscriber_is_not_that_of_the_model() -> None:
     assert marbles.valve._callbacks == {}
 
 
-def test_nor_is_a_pause_between_tokens() -> None:
+def test_a_pause_between_tokens_is_not_counted() -> None:
     marbles = Marbles()
     router = Router([named("a", ["a", "b", "c"], delay=2)])
     marbles.at(4, marbles.valve.close)
@@ -222,14 +222,14 @@ def test_nor_is_a_pause_between_tokens() -> None:
     assert (known.first_token, known.tokens_per_second) == (2.0, 0.5)
 
 
-def test_the_faster_model_is_asked_once_both_were_measured() -> None:
+def test_the_faster_model_is_tried_first_once_both_are_measured() -> None:
     marbles = Marbles()
     router = Router([named("slow", delay=3), named("fast", delay=1)], "speed")
     answered = [asked(marbles, router.stream("Hi"), until=10 * turn)[0] for turn in range(1, 5)]
     assert answered == [["slow"], ["fast"], ["fast"], ["fast"]]
 
 
-def test_an_open_circuit_is_passed_over_until_its_probe() -> None:
+def test_an_open_circuit_is_skipped_until_its_probe() -> None:
     large = named("large", [ServerError("down")], "Hello again")
     router = Router(
         [large, named("small")],
@@ -244,7 +244,7 @@ def test_an_open_circuit_is_passed_over_until_its_probe() -> None:
     assert asked(marbles, router.stream("Hi"), until=200) == (["large"], "Hello again")
 
 
-def test_if_all_circuits_are_open_all_are_told() -> None:
+def test_if_all_circuits_are_open_the_error_contains_each() -> None:
     router = Router(
         [named("only", [ServerError("down")])],
         settings=ONCE,
@@ -258,7 +258,7 @@ def test_if_all_circuits_are_open_all_are_told() -> None:
     assert isinstance(failure.errors[0].__cause__, ServerError)
 
 
-def test_a_circuit_that_opens_hides_no_error_and_nobody_waits_to_hear_of_it() -> None:
+def test_a_circuit_that_opens_hides_no_error_and_causes_no_wait() -> None:
     errors = [ServerError("the real cause"), ServerError("other")]
     models = [named(str(number), [error]) for number, error in enumerate(errors)]
     router = Router(
@@ -275,7 +275,7 @@ def test_a_circuit_that_opens_hides_no_error_and_nobody_waits_to_hear_of_it() ->
     assert [len(model.requests) for model in models] == [2, 2]
 
 
-def test_if_all_fail_every_error_is_there() -> None:
+def test_if_all_fail_the_error_contains_every_error() -> None:
     errors = [ServerError("one"), ServerError("two")]
     models = [named(str(number), [error]) for number, error in enumerate(errors)]
     last = Marbles().run(Router(models, "quality", settings=ONCE).stream("Hi"))[-1][1]
@@ -283,13 +283,13 @@ def test_if_all_fail_every_error_is_there() -> None:
     assert list(last.errors) == errors
 
 
-def test_one_model_that_fails_is_all_of_them() -> None:
+def test_the_failure_of_a_single_model_is_an_all_models_failed_error() -> None:
     error = ServerError("down")
     last = Marbles().run(Router([named("a", [error])], settings=ONCE).stream("Hi"))[-1][1]
     assert (type(last), last.errors, last.__cause__) == (AllModelsFailedError, (error,), error)
 
 
-def test_an_answer_that_says_nothing_has_failed() -> None:
+def test_an_empty_answer_is_a_failure() -> None:
     empty = named("empty", [])
     router = Router([empty, named("other")], "quality", settings=Settings(attempts=2))
     assert asked(Marbles(), router.stream("Hi"))[1] == "Hello"
@@ -297,8 +297,8 @@ def test_an_answer_that_says_nothing_has_failed() -> None:
     assert router.candidates[0].error_rate > 0.5
 
 
-def heard_of(router: Router) -> list[Any]:
-    """Texts and restarts, and the error."""
+def outputs_of(router: Router) -> list[Any]:
+    """The texts, restarts and the error."""
     events = [event for _, event in Marbles().run(router.stream("Hi"))]
     kept = [
         event
@@ -312,33 +312,33 @@ LOST: list[Any] = ["Once ", ConnectionResetError("cut")]
 
 
 @pytest.mark.parametrize(
-    ("after_output", "heard"),
+    ("after_output", "expected"),
     [
         ("restart", ["Once ", Notice("restart"), "Once upon"]),
         ("replay", ["Once ", "upon"]),
         (lambda partial: ScriptedModel(["upon"]).stream(partial), ["Once ", "upon"]),
     ],
 )
-def test_f10_after_output_asks_the_same_model_again_and_then_the_next(
-    after_output: Any, heard: list[Any]
+def test_after_output_retries_the_same_model_and_then_the_next(
+    after_output: Any, expected: list[Any]
 ) -> None:
     one = Router([named("a", LOST, "Once upon")], after_output=after_output)
-    assert heard_of(one) == heard
+    assert outputs_of(one) == expected
     two = [named("a", LOST), named("b", "Once upon")]
-    assert heard_of(Router(two, "quality", settings=ONCE, after_output=after_output)) == heard
+    assert outputs_of(Router(two, "quality", settings=ONCE, after_output=after_output)) == expected
 
 
-def test_f10_by_default_a_failure_after_output_is_the_error() -> None:
-    text, error = heard_of(Router([named("a", LOST), named("b")], "quality"))
+def test_by_default_a_failure_after_output_is_passed_on() -> None:
+    text, error = outputs_of(Router([named("a", LOST), named("b")], "quality"))
     assert (text, type(error), error.partial) == ("Once ", ConnectionResetError, "Once ")
 
 
-def test_or_an_apology_ends_it() -> None:
+def test_an_apology_replaces_the_error() -> None:
     router = Router([named("a", [ServerError("down")])], settings=ONCE, apology="Sorry.")
     assert asked(Marbles(), router.stream("Hi"))[1] == "Sorry."
 
 
-def test_a_fault_of_the_request_counts_for_nothing() -> None:
+def test_a_bad_request_does_not_affect_the_error_rate() -> None:
     model = named("a", [BadRequestError("no such tool")])
     router = Router([model, named("b")], "quality")
     events = Marbles().run(router.stream("Hi"))
@@ -346,7 +346,7 @@ def test_a_fault_of_the_request_counts_for_nothing() -> None:
     assert router.candidates[0].error_rate == 0.0
 
 
-def test_a_failure_counts_and_success_makes_up_for_it() -> None:
+def test_a_failure_raises_the_error_rate_and_a_success_lowers_it() -> None:
     marbles = Marbles()
     router = Router([named("a", [ServerError("down")], "Hi")], settings=ONCE)
     marbles.run(router.stream("Hi"), until=10)
@@ -355,14 +355,14 @@ def test_a_failure_counts_and_success_makes_up_for_it() -> None:
     assert router.candidates[0].error_rate == pytest.approx(0.21)
 
 
-def test_a_model_that_cannot_take_the_request_is_passed_over() -> None:
+def test_a_model_that_cannot_handle_the_request_is_skipped() -> None:
     able, other = Able("no", name="able"), named("other")
     assert asked(Marbles(), Router([able, other], "quality").stream("Hi", seed=1))[0] == ["other"]
     with pytest.raises(BadRequestError, match="seed"):
         Router([able]).stream("Hi", seed=1)
 
 
-def test_a_strategy_of_ones_own_orders_and_leaves_out() -> None:
+def test_a_custom_strategy_orders_and_omits_models() -> None:
     def only_the_last(candidates: Any) -> Any:
         return candidates[-1:]
 
@@ -370,7 +370,7 @@ def test_a_strategy_of_ones_own_orders_and_leaves_out() -> None:
     assert asked(Marbles(), router.stream("Hi"))[0] == ["b"]
 
 
-def test_a_strategy_that_leaves_nothing_or_fails_is_the_error_of_the_stream() -> None:
+def test_a_strategy_that_returns_nothing_or_raises_fails_the_stream() -> None:
     def broken(_: Any) -> Any:
         raise RuntimeError("out of luck")
 
@@ -379,7 +379,7 @@ def test_a_strategy_that_leaves_nothing_or_fails_is_the_error_of_the_stream() ->
         assert [type(event) for _, event in events] == [error]
 
 
-def test_a_silent_model_is_left_for_the_next() -> None:
+def test_a_silent_model_is_abandoned_for_the_next() -> None:
     marbles = Marbles()
     silent, other = named("silent", ["late"], delay=60), named("other")
     events = marbles.run(Router([silent, other], "quality").stream("Hi"))
@@ -387,7 +387,7 @@ def test_a_silent_model_is_left_for_the_next() -> None:
     assert silent.cancelled == 1
 
 
-def test_leaving_stops_the_model_and_leaves_nothing_behind() -> None:
+def test_disposing_stops_the_model_and_leaves_nothing_behind() -> None:
     model = ScriptedModel("one two three", by="word", delay=1, name="a")
 
     async def main() -> None:
@@ -410,7 +410,7 @@ def test_demand_passes_through() -> None:
     ]
 
 
-def test_names_are_models_and_it_tells_what_its_models_can_do() -> None:
+def test_models_may_be_names_and_info_combines_their_capabilities() -> None:
     router = Router(["scripted/Hello there", "tiny"])
     assert router.info.provider == "router"
     assert "seed" in router.info.capabilities
@@ -418,7 +418,7 @@ def test_names_are_models_and_it_tells_what_its_models_can_do() -> None:
     assert [each.info.provider for each in router.candidates] == ["scripted", "tiny"]
 
 
-def test_its_context_is_the_longest_of_its_models() -> None:
+def test_the_context_length_is_the_longest_of_its_models() -> None:
     def context(*lengths: int | None) -> int | None:
         return Router([Long(length) for length in lengths]).info.context_length
 
@@ -433,7 +433,7 @@ def test_by_default_an_answer_may_take_600_seconds() -> None:
     assert (time, type(event)) == (600.0, TotalTimeoutError)
 
 
-def test_a_router_is_a_model_for_another_router() -> None:
+def test_a_router_can_be_a_model_of_another_router() -> None:
     inner = Router([named("a", [ServerError("down")])], settings=ONCE)
     inner = Router([inner, named("c", [ServerError("down too")])], "quality", settings=ONCE)
     models, text = asked(
@@ -450,7 +450,7 @@ def test_end_comes_once() -> None:
 @pytest.mark.parametrize(
     "bad", [[], "tiny", b"tiny", ["no/such/provider"], [5], {"tiny": 1}, None, [ScriptedModel]]
 )
-def test_bad_models_are_refused_at_the_call(bad: Any) -> None:
+def test_invalid_models_raise_at_the_call(bad: Any) -> None:
     with pytest.raises(BadRequestError):
         Router(bad)
 
@@ -467,12 +467,12 @@ def test_bad_models_are_refused_at_the_call(bad: Any) -> None:
         ({"breaker_of": lambda: 5}, TypeError),
     ],
 )
-def test_other_bad_arguments_are_refused_at_the_call(bad: Any, error: type[Exception]) -> None:
+def test_other_invalid_arguments_raise_at_the_call(bad: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=next(iter(bad))):
         Router(["tiny"], **bad)
 
 
-def test_a_bad_strategy_is_refused_at_the_call() -> None:
+def test_an_unknown_strategy_or_empty_prompt_raises_at_the_call() -> None:
     with pytest.raises(BadRequestError, match="quality"):
         Router(["tiny"], "fancy")  # type: ignore[arg-type]
     with pytest.raises(BadRequestError, match="empty"):
