@@ -1,1 +1,1 @@
-"""What `rxllm bench` does: measure models, and report on it."""
+"""The implementation of `rxllm bench`: measure models and report the results."""

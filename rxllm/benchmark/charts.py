@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table, as bars for a terminal, and as an SVG."""
+"""Benchmark results as a table and bars for a terminal, and as an SVG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEADER: Final = (
     *("first/ms", "between/ms", "CV/%", "p95/ms", "tokens/s", "same/%", "expected/%"),
     "failed",
 )
-_LEAST: Final = 12  # columns of a terminal that a name has at least
+_LEAST: Final = 12  # minimum width of a name, in terminal columns
 _NOT_XML: Final = re.compile(r"[\ud800-\udfff\ufffe\uffff]")
 
 _BAR, _GAP, _LEFT, _WIDTH = 22, 10, 260, 760  # pixels
@@ -29,13 +29,15 @@ _COLOURS: Final = ("#3b6ea5", "#5b8c5a")
 
 
 def as_table(report: BenchmarkReport, *, width: int = 80) -> Iterator[str]:
-    """A table, line by line: time to the first token, times between tokens (mean, coefficient of
-    variation, 95th percentile), tokens a second, how many answers were the same, and failures,
-    which are named below it. What nobody knows gets no column.
+    """Yield the lines of a table of the results.
+
+    Its columns are the time to the first token, times between tokens (mean, coefficient of
+    variation, 95th percentile), tokens per second, the share of identical answers, and failures,
+    which are listed below the table. Columns without any value are omitted.
 
     Args:
-        report: what to show.
-        width: columns of the terminal, 1 or more: names are cut so that its lines fit, if they can.
+        report: the results.
+        width: terminal width in columns, 1 or more; names are shortened to fit, if possible.
     """
     check_int("width", width, "the columns of the terminal")
     table = [_HEADER, *map(_cells, report.rows)]
@@ -65,12 +67,12 @@ def _cells(row: BenchmarkRow) -> tuple[str, ...]:
 
 
 def as_bars(report: BenchmarkReport, *, width: int = 80, block: str = "█") -> Iterator[str]:
-    """Two bar charts, line by line.
+    """Yield the lines of two bar charts.
 
     Args:
-        report: what to draw.
-        width: columns of the terminal, 1 or more, into which the lines fit, if they can.
-        block: what bars are made of.
+        report: the results.
+        width: terminal width in columns, 1 or more; the lines fit into it, if possible.
+        block: the character that bars are drawn with.
     """
     check_int("width", width, "the columns of the terminal")
     names = _names(report.rows, max(_LEAST, width // 3))
@@ -85,7 +87,7 @@ def as_bars(report: BenchmarkReport, *, width: int = 80, block: str = "█") -> 
 
 
 def as_svg(report: BenchmarkReport) -> str:
-    """The same two charts as an SVG document."""
+    """Return the same two charts as an SVG document."""
     shapes: list[str] = []
     names = _names(report.rows, _NAME)
     top = 0
@@ -93,7 +95,7 @@ def as_svg(report: BenchmarkReport) -> str:
         shapes.append(_text(0, top + 16, title, weight="bold"))
         top += _BAR + _GAP
         longest = max(values, default=0.0)
-        room = _WIDTH - _LEFT - 110  # behind the bar its value is written
+        room = _WIDTH - _LEFT - 110  # leaves space for the value after the bar
         for name, value, word in zip(names, values, words, strict=True):
             length = room * value / longest if longest else 0.0
             shapes.append(_text(_LEFT - 8, top + 16, name, anchor="end"))
@@ -112,12 +114,12 @@ def as_svg(report: BenchmarkReport) -> str:
 
 
 def _charts(report: BenchmarkReport) -> Iterator[tuple[str, list[float], list[str]]]:
-    """For each: a title, the values, and the values in words."""
+    """Yield for each chart its title, values, and the values as text."""
     first = [row.time_to_first_token for row in report.rows]
     words = [f"{_number(each, 1000)} ms" if each is not None else "-" for each in first]
     yield "time to first token", _or_zero(first), words
     speeds = [row.tokens_per_second for row in report.rows]
-    yield "tokens a second", _or_zero(speeds), [_number(each) or "-" for each in speeds]
+    yield "tokens per second", _or_zero(speeds), [_number(each) or "-" for each in speeds]
 
 
 def _or_zero(values: Iterable[float | None]) -> list[float]:
@@ -125,7 +127,7 @@ def _or_zero(values: Iterable[float | None]) -> list[float]:
 
 
 def _names(rows: Sequence[BenchmarkRow], room: int) -> list[str]:
-    """What the rows are called, in `room` columns each; numbered where that is not enough."""
+    """Return the names of the rows, each within `room` columns; numbered if not distinct."""
     names = [_name(row, room) for row in rows]
     if len(set(names)) == len(names):
         return names
@@ -136,7 +138,7 @@ def _names(rows: Sequence[BenchmarkRow], room: int) -> list[str]:
 
 
 def _name(row: BenchmarkRow, room: int) -> str:
-    """`model: case` in `room` columns; a part that needs less than its half leaves the rest."""
+    """`model: case` within `room` columns; a part shorter than half leaves room for the other."""
     model, case = (" ".join(printable(part).split()) for part in (row.model, row.case))
     left = room - len(": ")
     model = _cut(model, max(left // 2, left - cell_len(case)))
@@ -144,7 +146,7 @@ def _name(row: BenchmarkRow, room: int) -> str:
 
 
 def _cut(text: str, room: int) -> str:
-    """`text` in `room` columns: what tells names apart is at their beginning or at their end."""
+    """Shorten `text` to `room` columns, in the middle: names differ at their start or end."""
     if cell_len(text) <= room:
         return text
     left = max(0, room - len("..."))
@@ -152,7 +154,7 @@ def _cut(text: str, room: int) -> str:
 
 
 def _first(text: str, room: int) -> str:
-    """As much of `text` as takes `room` columns."""
+    """Return the longest prefix of `text` that fits into `room` columns."""
     columns = accumulate(map(cell_len, text))
     return text[: sum(taken <= room for taken in columns)]
 

@@ -1,4 +1,4 @@
-"""Cases put to models: how fast they answer, how evenly, and whether always the same.
+"""Benchmark models on a set of cases: speed, variation and consistency of the answers.
 
 >>> from rxllm import run
 >>> from rxllm.models.scripted import ScriptedModel
@@ -28,13 +28,13 @@ __all__ = ["BenchmarkReport", "BenchmarkRow", "BenchmarkRun", "Case", "benchmark
 
 
 class Case(msgspec.Struct, frozen=True):
-    """What every model is asked.
+    """A prompt that is sent to every model.
 
     Args:
         name: of the case, in reports.
-        prompt: the question.
-        options: fields of `Request`, for this case alone.
-        expect: a regular expression that is to be found in the text of the answer.
+        prompt: the prompt.
+        options: fields of `Request`, for this case only.
+        expect: a regular expression to search for in the text of the answer.
     """
 
     name: str
@@ -53,32 +53,35 @@ async def benchmark(
     on_run: Callable[[BenchmarkRun], object] | None = None,
     **options: Any,
 ) -> BenchmarkReport:
-    """Put each case to each model a few times, one run after the other, and measure the answers.
+    """Run each case on each model several times, sequentially, and measure the answers.
 
-    A run that fails, whatever the reason, is counted and does not end the benchmark. Times are
-    those of the event loop, from the subscription to what a sink sees; nothing else runs meanwhile.
+    A failed run, whatever the reason, is counted and does not end the benchmark. Times are those of
+    the event loop, from the subscription to the sink; nothing else runs meanwhile.
 
     Args:
-        models: by the name that they have in the report.
-        cases: what to ask.
-        runs: how many times each, 1 or more.
-        warm_up: ask each model once before, with the first case and for one token, so that loading
-            the model or making a connection is not measured. Its failure is ignored.
-        total: seconds for a run at most: then it has failed, and a warm-up is over.
-        on_run: called after each run: `BenchmarkReport.of` makes a report of those done so far.
+        models: the models, by their name in the report.
+        cases: the prompts.
+        runs: number of runs of each case, 1 or more.
+        warm_up: first request one token of the first case from each model, so that loading the
+            model or connecting to it isn't measured. A failure of the warm-up is ignored.
+        total: maximum seconds per run, after which it fails; also limits the warm-up.
+        on_run: called after each run; `BenchmarkReport.of` makes a report of the runs so far.
         options: fields of `Request` for all cases, such as `max_tokens` and `seed`.
 
     Raises:
-        TypeError: an argument is not of its kind: a name in place of a model, say.
+        TypeError: an argument has the wrong type, such as a name instead of a model.
         ValueError: `runs` is below 1, `total` is not above 0, there is no model or no case, two
-            cases have one name, an option can't be right (`BadRequestError`), or an `expect` is no
-            regular expression.
+            cases have the same name, an option is invalid (`BadRequestError`), or an `expect` is
+            not a valid regular expression.
     """
-    check_int("runs", runs, "the number of times to ask each model each case")
-    check_number("total", total, "the time of a run at most, in seconds", above=0)
+    check_int("runs", runs, "the number of times to run each case on each model")
+    check_number("total", total, "the maximum time of a run, in seconds", above=0)
     if on_run is not None:
         check_callable(
-            "on_run", on_run, "a function of the run", instead="start a task in a plain one"
+            "on_run",
+            on_run,
+            "a function of the run",
+            instead="start a task from a plain function",
         )
     patterns = _check(models, cases, options)
     done: list[BenchmarkRun] = []
@@ -102,32 +105,32 @@ async def benchmark(
 def _check(
     models: Mapping[str, Model], cases: Sequence[Case], options: dict[str, Any]
 ) -> dict[str, re.Pattern[str] | None]:
-    """Validate the arguments; return what is expected, by case."""
+    """Validate the arguments, and return the expected pattern of each case."""
     if not isinstance(models, Mapping):
-        raise TypeError(f"models is a mapping of names to models, not {models!r}")
+        raise TypeError(f"models must be a mapping of names to models, got {models!r}")
     for name, model in models.items():
         if isinstance(model, type) or not callable(getattr(model, "stream", None)):
             raise TypeError(
-                f"{name!r} is no model, but {model!r}: rxllm.model(name) finds one by its name"
+                f"{name!r} must be a model, got {model!r}: look one up with rxllm.model(name)"
             )
     if not isinstance(cases, Sequence) or not all(isinstance(case, Case) for case in cases):
-        raise TypeError(f"cases is a sequence of `Case(name, prompt)`, not {cases!r}")
+        raise TypeError(f"cases must be a sequence of `Case(name, prompt)`, got {cases!r}")
     if not models or not cases:
-        raise ValueError("a benchmark needs a model and a case, at least")
+        raise ValueError("a benchmark needs at least one model and one case")
     if len({case.name for case in cases}) < len(cases):
-        raise ValueError(f"two cases have one name: {sorted(case.name for case in cases)}")
+        raise ValueError(f"names of cases must be unique: {sorted(case.name for case in cases)}")
     for case in cases:
         as_request(case.prompt, **{**options, **case.options})
         if case.expect == "":
-            raise ValueError(f"{case.name!r} expects an empty text, which is in every answer")
+            raise ValueError(f"expect of {case.name!r} is empty and would match every answer")
     try:
         return {each.name: re.compile(each.expect) if each.expect else None for each in cases}
     except re.error as error:
-        raise ValueError(f"expect is a regular expression: {error}") from error
+        raise ValueError(f"expect must be a valid regular expression: {error}") from error
 
 
 async def _ask(model: Model, case: Case, options: dict[str, Any], total: float) -> dict[str, Any]:
-    """The figures of one run."""
+    """Run one case on one model, and return its figures."""
     measured: list[Measurement] = []
     calls: list[ToolCall] = []
     figures: dict[str, Any] = {}
@@ -143,14 +146,14 @@ async def _ask(model: Model, case: Case, options: dict[str, Any], total: float) 
             timeouts(total=total), keep_partial(), measure(measured.append)
         )
         result = await consume(stream, on_chunk)
-    except Exception as error:  # whatever a model does wrong is what is to be found out
+    except Exception as error:  # any failure of a model is a result of the benchmark
         figures["error"] = ErrorInfo.of(error)
         figures["answer"] = getattr(error, "partial", "")
     else:
         figures["answer"] = result.text
         figures["finish_reason"] = result.finish_reason
     figures["tool_calls"] = tuple(calls)
-    if not measured:  # refused before there was a stream
+    if not measured:  # rejected before there was a stream
         return {**figures, "elapsed": 0.0, "intervals": Intervals(), "tokens": 0}
     return {
         **figures,

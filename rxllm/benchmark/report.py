@@ -1,4 +1,4 @@
-"""What a benchmark of models has found: runs, and a row of figures for each model and case."""
+"""The results of a benchmark: its runs, and a row of figures for each model and case."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class BenchmarkRun(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 
     Attributes:
         model, case: their names.
-        number: of this run of the case with the model, from 1.
+        number: of this run of the case on the model, from 1.
         elapsed: seconds from the subscription to the end.
-        time_to_first_token: seconds; None if no token came.
+        time_to_first_token: seconds; `None` if there was no token.
         intervals: the times between tokens.
-        tokens: those of the answer, as `Usage` told, or counted.
-        tokens_per_second: None if no time has passed.
-        answer: the text, or as much of it as came before it failed.
-        tool_calls: what the model asked for, complete calls only.
-        as_expected: whether what the case expects was found; None if it expects nothing.
-        error: why it failed.
+        tokens: number of tokens in the answer, as reported by `Usage` or counted.
+        tokens_per_second: `None` if no time has passed.
+        answer: the text, or the part received before a failure.
+        tool_calls: the complete tool calls of the model.
+        as_expected: whether the answer matches what the case expects; `None` if it expects nothing.
+        error: why the run failed.
     """
 
     model: str
@@ -47,17 +47,17 @@ class BenchmarkRun(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 
 
 class BenchmarkRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """All runs of one case with one model. Failed runs are in `runs`, `failed` and `errors` only.
+    """All runs of one case on one model. Failed runs count only in `runs`, `failed` and `errors`.
 
     Attributes:
-        time_to_first_token, tokens_per_second: the median over the runs.
-        interval: the mean time between tokens in seconds, over all of the runs.
-        variation: the coefficient of variation of these times in percent, the mean over the runs.
-        p95: 95 % of these times are no longer, in seconds; the median over the runs.
-        consistency: the share of the runs that gave the most frequent answer, 0..1: the same text,
-            and the same calls of tools whatever their ids; None with fewer than two answers.
-        as_expected: the share of the runs in whose answer was what the case expects, 0..1.
-        errors: how many runs failed, by class of error.
+        time_to_first_token, tokens_per_second: median over the runs.
+        interval: mean time between tokens in seconds, over all runs.
+        variation: coefficient of variation of these times in percent, mean over the runs.
+        p95: 95th percentile of these times in seconds, median over the runs.
+        consistency: share of the runs with the most frequent answer, 0..1: the same text and the
+            same tool calls, ignoring their ids; `None` with fewer than two answers.
+        as_expected: share of the runs whose answer matches what the case expects, 0..1.
+        errors: number of failed runs, by error class.
     """
 
     model: str
@@ -75,14 +75,14 @@ class BenchmarkRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class BenchmarkReport(msgspec.Struct, frozen=True):
-    """The figures, a row for each model and case, and the runs that they are made of."""
+    """A row of figures for each model and case, and the runs that they are computed from."""
 
     rows: tuple[BenchmarkRow, ...]
     runs: tuple[BenchmarkRun, ...]
 
     @classmethod
     def of(cls, runs: Iterable[BenchmarkRun]) -> BenchmarkReport:
-        """The report on `runs`, such as those done before a benchmark was stopped."""
+        """Return the report on `runs`, such as those done before a benchmark was stopped."""
         rows: dict[tuple[str, str], list[BenchmarkRun]] = {}
         done = tuple(runs)
         for run in done:
@@ -91,7 +91,7 @@ class BenchmarkReport(msgspec.Struct, frozen=True):
 
     @property
     def failed(self) -> int:
-        """How many runs failed."""
+        """The number of failed runs."""
         return sum(row.failed for row in self.rows)
 
 
@@ -99,7 +99,7 @@ def _row(runs: Sequence[BenchmarkRun]) -> BenchmarkRow:
     answered = [run for run in runs if run.error is None]
     intervals = [run.intervals for run in answered if run.intervals.count]
     total = sum(each.count for each in intervals)
-    answers = Counter(map(_said, answered))
+    answers = Counter(map(_answer_key, answered))
     expected = [run.as_expected for run in answered if run.as_expected is not None]
     return BenchmarkRow(
         model=runs[0].model,
@@ -119,8 +119,8 @@ def _row(runs: Sequence[BenchmarkRun]) -> BenchmarkRow:
     )
 
 
-def _said(run: BenchmarkRun) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """What is the same in two answers that are the same."""
+def _answer_key(run: BenchmarkRun) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Return a key that is equal for identical answers."""
     return run.answer, tuple((call.name, call.arguments) for call in run.tool_calls)
 
 

@@ -1,11 +1,12 @@
-"""Tools for tests of streams: chunk marbles, a loop with virtual time, a leak check.
+"""Tools for testing streams: chunk marbles, a virtual-time event loop, a leak check.
 
 - `Marbles`: streams written as marble diagrams, run on a `TestScheduler` with a valve.
 - `VirtualTimeLoop`, `run_virtual`: an asyncio loop that jumps to its next timer.
-- `no_leaks`: fails if a stream leaves a task, a timer, a thread or a watcher of a valve behind.
+- `no_leaks`: fails if a stream leaks a task, a timer, a thread or a watcher of a valve.
 
-For a model that plays a script under either clock see `rxllm.models.scripted`; for a provider that
-fails as told `rxllm.testing.fault_server`, with answers from `rxllm.testing.provider_streams`.
+See `rxllm.models.scripted` for a model that plays a script under either clock, and
+`rxllm.testing.fault_server` for a provider that fails on demand, with answers from
+`rxllm.testing.provider_streams`.
 """
 
 from rxllm.testing.leaks import no_leaks

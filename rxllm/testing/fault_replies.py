@@ -1,4 +1,4 @@
-"""What a `FaultServer` may be told to answer. It is imported from `rxllm.testing.fault_server`."""
+"""The replies of a `FaultServer`. Import them from `rxllm.testing.fault_server`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CUT", "FOREVER", "RESET", "Act", "Reply", "Step"]
 
 
 class Act(enum.Enum):
-    """What may be done to a connection in the middle of a body."""
+    """An action on the connection in the middle of a body."""
 
     CUT = "cut"
     RESET = "reset"
@@ -20,29 +20,29 @@ class Act(enum.Enum):
 
 
 CUT: Final = Act.CUT
-"""Close the connection here, without the end that HTTP asks for."""
+"""Close the connection here, without the end that HTTP requires."""
 
 RESET: Final = Act.RESET
 """Reset the connection here (TCP RST)."""
 
 FOREVER: Final = Act.FOREVER
-"""Send the bytes before this again and again, until the client leaves."""
+"""Repeat the preceding bytes until the client disconnects."""
 
 Step: TypeAlias = bytes | float | asyncio.Event | Act
-"""Bytes to send, seconds to wait, an event to wait for, or what to do to the connection."""
+"""Bytes to send, seconds to wait, an event to wait for, or an action on the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the server answers to one request.
+    """The server's reply to one request.
 
     Args:
-        body: the bytes of the body, and what happens between them.
-        status: of the response.
-        headers: of the response. Without a `Content-Type` it is that of an event stream.
-        before: what happens before the headers are sent: waits, `CUT`, `RESET`.
-        pieces: send the bytes in pieces of so many, or of `"random"` sizes (1 to 40, seeded);
-            None sends each step as it is.
+        body: the bytes of the body, with waits and actions between them.
+        status: HTTP status of the response.
+        headers: of the response. The default `Content-Type` is that of an event stream.
+        before: steps before the headers are sent: waits, `CUT`, `RESET`.
+        pieces: size of the pieces in which bytes are sent, `"random"` (1 to 40, seeded), or `None`
+            to send each step whole.
         interval: seconds between two pieces.
 
     Raises:
@@ -59,10 +59,10 @@ class Reply:
     def __post_init__(self) -> None:
         for place, step in enumerate(self.body):
             if step is FOREVER and not any(isinstance(s, bytes) and s for s in self.body[:place]):
-                raise ValueError("FOREVER sends the bytes before it again, and there are none")
+                raise ValueError("FOREVER repeats the preceding bytes, but there are none")
 
     def cut(self, at: int, *then: Step) -> Reply:
-        """This reply, whose body ends after `at` bytes, and with `then`: `CUT` if none is given."""
+        """Return this reply with its body cut after `at` bytes, followed by `then` or `CUT`."""
         kept: list[Step] = []
         for step in self.body:
             if at <= 0:

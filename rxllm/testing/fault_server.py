@@ -1,4 +1,4 @@
-"""A server on the loopback that answers as told: with faults at any byte, and the same each time.
+"""A loopback server with scripted replies: faults at any byte, reproducibly.
 
 >>> import aiohttp
 >>> async def main():
@@ -37,9 +37,9 @@ _SEND_BUFFER: Final = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came. `connection` is the client's port: equal for a connection used again.
+    """A request as received.
 
-    `headers` are in lower case.
+    `headers` are in lower case. `connection` is the client's port, equal for a reused connection.
     """
 
     method: str
@@ -49,30 +49,30 @@ class Received:
     connection: int
 
     def json(self) -> Any:
-        """The body, read as JSON.
+        """Decode the body as JSON.
 
         Raises:
-            msgspec.DecodeError: it is none.
+            msgspec.DecodeError: the body is not valid JSON.
         """
         return msgspec.json.decode(self.body)
 
 
 class FaultServer:
-    """Answers its first request with the first reply, and so on; the last one to all who follow.
+    """Sends one reply per request, in order, and repeats the last one for further requests.
 
-    An asynchronous context manager: it listens inside of it, on a free port of 127.0.0.1, whatever
-    the path and the method. On leaving, connections are closed. Its buffer for sending is small
-    (16 KiB), so that a client that does not read is felt soon.
+    Use it as an asynchronous context manager. Inside, it listens on a free port of 127.0.0.1 and
+    accepts any path and method; on exit, connections are closed. Its send buffer is small (16 KiB),
+    so that a client that doesn't read soon causes backpressure.
 
     Args:
         replies: one or more.
-        seed: of the sizes of random pieces.
+        seed: for the sizes of random pieces.
 
     Attributes:
-        requests: what was asked.
-        active: how many requests are being answered.
-        abandoned: how many clients left before the end of their answer.
-        sent: bytes of bodies given to the connection so far.
+        requests: the requests received.
+        active: number of requests being answered.
+        abandoned: number of clients that disconnected before the end of their answer.
+        sent: body bytes written to the connection so far.
 
     Raises:
         ValueError: there is no reply.
@@ -80,7 +80,7 @@ class FaultServer:
 
     def __init__(self, *replies: Reply, seed: int = 0) -> None:
         if not replies:
-            raise ValueError("give one reply or more")
+            raise ValueError("FaultServer needs at least one reply")
         self.requests: list[Received] = []
         self.active: int = 0
         self.abandoned: int = 0
@@ -93,17 +93,17 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        """Where it listens: `http://127.0.0.1:<port>`."""
+        """The address of the server: `http://127.0.0.1:<port>`."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         server = self._runner.server if self._runner is not None else None
         return len(server.connections) if server is not None else 0
 
     async def until(self, condition: Callable[[FaultServer], bool]) -> None:
-        """Return once `condition(self)` is true; looked at after each step of the server."""
+        """Wait until `condition(self)` is true; checked after each step of the server."""
         if not condition(self):
             reached = asyncio.get_running_loop().create_future()
             self._waiting[reached] = condition
@@ -133,7 +133,7 @@ class FaultServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         number = len(self.requests)
         transport = request.transport
-        assert transport is not None  # noqa: S101 - it has just brought the request
+        assert transport is not None  # noqa: S101 - it has just delivered the request
         headers = {name.lower(): value for name, value in request.headers.items()}
         port = transport.get_extra_info("peername")[1]
         self.active += 1
@@ -159,7 +159,7 @@ class FaultServer:
 
 
 class _Answer:
-    """One reply on its way to one client."""
+    """Sends one reply to one client."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class _Answer:
         self._request = request
         self._transport = transport
         self._reply = reply
-        self._random = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        self._random = random.Random(seed)  # noqa: S311 - must be reproducible, not secret
         self._response = web.StreamResponse(
             status=reply.status, headers={"Content-Type": "text/event-stream", **reply.headers}
         )
@@ -210,7 +210,7 @@ class _Answer:
         for piece in self._pieces(data):
             await self._response.write(piece)
             self._server.sent += len(piece)
-            self._server._changed()  # noqa: SLF001 - the two are one
+            self._server._changed()  # noqa: SLF001 - part of the server
             await asyncio.sleep(self._reply.interval)
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:

@@ -20,18 +20,18 @@ _THREAD_SECONDS = 5.0
 
 @asynccontextmanager
 async def no_leaks(*valves: Valve) -> AsyncIterator[None]:
-    """On leaving, fail if something begun inside is still there.
+    """Fail on exit if something started inside is still alive.
 
-    Looked at are tasks, timers of the loop that are not cancelled (where the loop tells of them:
-    uvloop does not), threads whose name starts with `rxllm` (but for the background loop of the
-    process, which stays), and watchers of the given valves. The loop is given 20 turns to clean up,
-    threads 5 s of real time. An exception out of the body passes, and nothing is checked.
+    The check covers tasks, timers of the loop that are not cancelled (if the loop exposes them;
+    uvloop does not), threads whose name starts with `rxllm` (except the background loop of the
+    process, which stays), and watchers of the given valves. The loop gets 20 iterations to clean
+    up, threads get 5 s of real time. If the body raises, nothing is checked.
 
     Args:
-        valves: valves that nothing may watch any more at the end.
+        valves: valves that must have no watchers at the end.
 
     Raises:
-        AssertionError: something is left; the message names each thing.
+        AssertionError: something was left behind; the message lists each item.
 
     >>> async def main():
     ...     async with no_leaks():
@@ -58,7 +58,7 @@ _Things: TypeAlias = dict[object, tuple[object, str]]
 
 
 def _begun() -> _Things:
-    """All that is there now, held (so that no id is used again), and how to name it."""
+    """Return all live things with their names, and keep references so that no id is reused."""
     current = asyncio.current_task()
     found: _Things = {}
     for task in asyncio.all_tasks():
@@ -66,7 +66,7 @@ def _begun() -> _Things:
             found[task] = task, f"the task {task.get_name()!r} ({task.get_coro()})"
     for timer in getattr(asyncio.get_running_loop(), "_scheduled", ()):
         if not timer.cancelled():
-            # Two timers are equal if they come due at the same time and do the same.
+            # Two timers are equal if they have the same deadline and callback.
             found[id(timer)] = timer, f"the timer {timer}"
     for thread in threading.enumerate():
         if _is_ours(thread):
@@ -77,7 +77,7 @@ def _begun() -> _Things:
 def _left(before: _Things, valves: tuple[Valve, ...]) -> list[str]:
     left = [name for thing, (_, name) in _begun().items() if thing not in before]
     for valve in valves:
-        count = len(valve._callbacks)  # noqa: SLF001 - nobody else needs to know who watches
+        count = len(valve._callbacks)  # noqa: SLF001 - only needed here
         if count:
             left.append(f"{count} watcher(s) of {valve}")
     return left

@@ -1,6 +1,6 @@
 """Streams of chunks written as marble diagrams, run in virtual time.
 
-A character is one second. Virtual time begins at 0 and does not pass by itself.
+A character is one second. Virtual time starts at 0 and doesn't advance by itself.
 
 >>> from reactivex import operators as rx
 >>> marbles = Marbles()
@@ -36,10 +36,10 @@ _NAMES: Final[dict[str, Chunk]] = {
 
 
 class Recording:
-    """What a subscriber got, and its hand on the subscription. Made by `Marbles.subscribe`.
+    """A subscription and the events it received. Created by `Marbles.subscribe`.
 
     Attributes:
-        events: (time in seconds, chunk), (time, `COMPLETED`) or (time, exception), in their order.
+        events: (time in seconds, chunk), (time, `COMPLETED`) or (time, exception), in order.
     """
 
     def __init__(self, stream: Observable[Any], scheduler: abc.SchedulerBase) -> None:
@@ -56,7 +56,7 @@ class Recording:
         return [value for value in values if not isinstance(value, Exception)]
 
     def dispose(self) -> None:
-        """Leave the stream."""
+        """Dispose the subscription."""
         self._subscription.dispose()
 
     def _append(self, event: object) -> None:
@@ -64,20 +64,20 @@ class Recording:
 
 
 class Marbles:
-    """A bench for streams: sources from marble diagrams, virtual time, a valve.
+    """A test bench for streams: sources from marble diagrams, virtual time, a valve.
 
-    In a diagram `-` is a second, an element is sent as `Token(element)`, `(a,b)` are sent at once
-    (and take a second a character all the same), `|` completes, `#` fails. `S`, `E` and `R` stand
-    for `Start("request-1", "model")`, `End("stop")` and `Notice("restart")`; `lookup` adds names
-    or replaces these. Characters that stand together are one element; spaces are left out, and a
-    number is written as Python writes it (`007` is `Token("7")`).
+    In a diagram, `-` is a second, an element is sent as `Token(element)`, the elements of `(a,b)`
+    are sent simultaneously (though each character still takes a second), `|` completes, `#` fails.
+    `S`, `E` and `R` stand for `Start("request-1", "model")`, `End("stop")` and `Notice("restart")`;
+    `lookup` adds or replaces names. Adjacent characters form one element; spaces are ignored, and a
+    number is normalized as Python prints it (`007` is `Token("7")`).
 
     Args:
-        seconds: how long one character is.
+        seconds: duration of one character.
 
     Attributes:
         scheduler: the `TestScheduler`; its clock starts at 0.
-        valve: the demand of everything subscribed to here.
+        valve: the demand of all subscriptions made here.
     """
 
     def __init__(self, *, seconds: float = 1.0) -> None:
@@ -94,17 +94,17 @@ class Marbles:
         source: str | None = None,
         demand: bool = False,
     ) -> ColdChunks:
-        """A source that plays `diagram` to each subscriber from its beginning.
+        """Return a source that plays `diagram` from its beginning to each subscriber.
 
         Args:
             diagram: the events.
-            lookup: what elements stand for.
-            error: what `#` stands for; an `RxLLMError` if None.
-            source: written into each chunk as the stream that it came from.
-            demand: what falls due while the subscriber's valve is closed waits until it opens.
+            lookup: the meanings of elements.
+            error: the meaning of `#`, or `None` for an `RxLLMError`.
+            source: set on each chunk as its `source`.
+            demand: whether events wait while the subscriber's valve is closed.
 
         Raises:
-            ValueError: `diagram` can't be read, or goes on after its end.
+            ValueError: `diagram` can't be parsed, or continues after its end.
         """
         return ColdChunks(self.scheduler, self._read(diagram, lookup, error, source), demand)
 
@@ -116,7 +116,7 @@ class Marbles:
         error: Exception | None = None,
         source: str | None = None,
     ) -> HotChunks:
-        """A source that plays `diagram` once, from now on, whoever listens. It knows no demand.
+        """Return a source that plays `diagram` once, starting now, and ignores demand.
 
         Arguments and errors are those of `cold`.
         """
@@ -130,7 +130,7 @@ class Marbles:
         error: Exception | None = None,
         source: str | None = None,
     ) -> list[tuple[float, Any]]:
-        """The events of `diagram`, to be compared with those of a run: (time, event).
+        """Return the (time, event) pairs of `diagram`, to compare with those of a run.
 
         Arguments and errors are those of `cold`. Exceptions are equal only to themselves, so pass
         the same `error` as to the source.
@@ -138,11 +138,11 @@ class Marbles:
         return self._read(diagram, lookup, error, source)
 
     def subscribe(self, stream: Observable[Any]) -> Recording:
-        """Subscribe now, with the scheduler and the valve of this bench, and record."""
+        """Subscribe now, with the scheduler and valve of this bench, and record the events."""
         return Recording(stream, with_valve(self.scheduler, self.valve))
 
     def at(self, time: float, action: Callable[[], object]) -> None:
-        """Call `action` when virtual time is `time` seconds, before what is arranged later."""
+        """Call `action` at `time` seconds of virtual time, before anything scheduled later."""
 
         def act(*_: object) -> None:
             action()
@@ -150,23 +150,23 @@ class Marbles:
         self.scheduler.schedule_absolute(float(time), act)
 
     def advance_to(self, time: float) -> None:
-        """Let virtual time pass, until it is `time` seconds.
+        """Advance virtual time to `time` seconds.
 
         Raises:
-            ValueError: it is that late already.
+            ValueError: virtual time has already reached `time`.
         """
         now = clock_of(self.scheduler)()
         if time <= now:
-            raise ValueError(f"virtual time is {now:g} s already: advance to a later time")
+            raise ValueError(f"virtual time is already {now:g} s: advance to a later time")
         self.scheduler.advance_to(float(time))
 
     def run(
         self, stream: Observable[Any], *, until: float | None = None
     ) -> list[tuple[float, Any]]:
-        """Subscribe now, let time pass until `until` (1000 s from now if None), return the events.
+        """Subscribe now, advance to `until` (by default 1000 s from now), and return the events.
 
         Raises:
-            ValueError: it is that late already.
+            ValueError: virtual time has already reached `until`.
         """
         recording = self.subscribe(stream)
         self.advance_to(clock_of(self.scheduler)() + 1000.0 if until is None else until)
@@ -174,8 +174,8 @@ class Marbles:
 
     @property
     def timers(self) -> list[float]:
-        """When the timers that are still to come fall due, in seconds, sources included."""
-        queue = self.scheduler._queue.items  # noqa: SLF001 - the scheduler tells it nowhere else
+        """The due times of all pending timers, in seconds, including those of sources."""
+        queue = self.scheduler._queue.items  # noqa: SLF001 - there is no public access
         to_seconds = self.scheduler.to_seconds
         return sorted(to_seconds(item.duetime) for item, _ in queue if not item.is_cancelled())
 

@@ -1,6 +1,6 @@
-r"""Answers as providers stream them: bodies for a `FaultServer`, one item for each event.
+r"""Answers as providers stream them: bodies for a `FaultServer`, one item per event.
 
-The forms are those of the public references:
+The formats follow the public references:
 https://platform.openai.com/docs/api-reference/chat-streaming and
 https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 
@@ -20,7 +20,7 @@ __all__ = ["anthropic_event", "anthropic_events", "openai_event", "openai_events
 
 
 def openai_event(**fields: Any) -> bytes:
-    """One event of a chat completion, with `fields` in place of its own.
+    """Return one event of a chat completion; `fields` override its defaults.
 
     >>> b'"choices":[]' in openai_event(choices=[], usage={"prompt_tokens": 1})
     True
@@ -42,14 +42,14 @@ def openai_events(
     usage: bool = True,
     done: bool = True,
 ) -> list[bytes]:
-    """A chat completion that says `texts`, a delta each.
+    """Return a chat completion that streams `texts`, one delta each.
 
     Args:
         texts: the deltas.
-        model: which one answers.
-        finish_reason: of the event after them; None leaves it out.
-        usage: send the event with the usage: 5 tokens in, one out for each text.
-        done: send `[DONE]`.
+        model: name of the model that answers.
+        finish_reason: of the event after the deltas, or `None` to omit that event.
+        usage: whether to send a usage event, with 5 input tokens and one output token per text.
+        done: whether to send `[DONE]`.
     """
 
     def choice(delta: dict[str, str], reason: str | None = None) -> bytes:
@@ -72,7 +72,7 @@ def openai_events(
 
 
 def anthropic_event(type: str, **fields: Any) -> bytes:  # noqa: A002 - its name on the wire
-    """One event of a message, named by its type.
+    """Return one event of a message, named after its type.
 
     >>> anthropic_event("ping")
     b'event: ping\\ndata: {"type":"ping"}\\n\\n'
@@ -82,12 +82,13 @@ def anthropic_event(type: str, **fields: Any) -> bytes:  # noqa: A002 - its name
 
 
 def anthropic_events(*texts: str, stop_reason: str | None = "end_turn") -> list[bytes]:
-    """A message that says `texts`, a delta each, with a ping before them; 5 tokens in, one out
-    for each text.
+    """Return a message that streams `texts`, one delta each, after a ping.
+
+    Its usage is 5 input tokens and one output token per text.
 
     Args:
         texts: the deltas.
-        stop_reason: of the event after them; None leaves out all that follows the texts.
+        stop_reason: of the event after the deltas, or `None` to omit everything after the texts.
     """
     message: dict[str, Any] = {
         "id": "msg_1",

@@ -1,4 +1,4 @@
-"""The sources that `Marbles` makes: they play events and record who listens."""
+"""The sources created by `Marbles`: they play events and record subscriptions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class _Completed:
 
 
 COMPLETED: Final = _Completed()
-"""What stands for the completion of a stream in a list of events."""
+"""The completion of a stream in a list of events."""
 
 
 class _Recorded(Observable[Any]):
-    """An Observable that records who subscribed to it, and when.
+    """An Observable that records the times of its subscriptions.
 
     Attributes:
-        subscriptions: (time of subscription, time of disposal or None), in seconds.
+        subscriptions: (time of subscription, time of disposal or `None`), in seconds.
     """
 
     def __init__(self, scheduler: TestScheduler) -> None:
@@ -48,7 +48,7 @@ class _Recorded(Observable[Any]):
 
 
 class ColdChunks(_Recorded):
-    """Plays its events to each subscriber from the beginning. Made by `Marbles.cold`."""
+    """Plays its events from the beginning to each subscriber. Created by `Marbles.cold`."""
 
     def __init__(
         self, scheduler: TestScheduler, events: list[tuple[float, object]], demand: bool
@@ -88,7 +88,7 @@ class ColdChunks(_Recorded):
 
 
 class HotChunks(_Recorded):
-    """Plays its events from the moment of its making, to all who listen. `Marbles.hot` makes it."""
+    """Plays its events once, starting at creation, to all subscribers. Created by `Marbles.hot`."""
 
     def __init__(self, scheduler: TestScheduler, events: list[tuple[float, object]]) -> None:
         super().__init__(scheduler)

@@ -1,4 +1,4 @@
-"""An asyncio event loop whose clock jumps to the next timer: an hour passes in no time.
+"""An asyncio event loop whose clock jumps to the next timer: an hour passes instantly.
 
 >>> async def main():
 ...     loop = asyncio.get_running_loop()
@@ -23,15 +23,15 @@ _PATIENCE = 10.0
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """A `SelectorEventLoop` in which nothing but waiting costs time, and that costs none.
+    """A `SelectorEventLoop` in which only waiting takes (virtual) time.
 
-    `time()` begins at 0 and moves only when the loop would sleep: then it jumps to the next timer.
-    Sockets and threads still work; what has come in from them is looked at before each jump, but
-    a timer does not wait for them. With no timer left the loop waits for them in real time.
+    `time()` starts at 0 and advances only when the loop would sleep: it then jumps to the next
+    timer. Sockets and threads still work; their events are processed before each jump, but a timer
+    doesn't wait for them. With no timer left, the loop waits for them in real time.
 
     Raises:
-        RuntimeError: out of the running loop, when no timer is left and for 10 s (of real time)
-            nothing has come in from sockets or threads: whatever is awaited will never happen.
+        RuntimeError: from the running loop, if no timer is left and sockets and threads have been
+            silent for 10 s of real time: whatever is awaited will never happen.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(_JumpingSelector(self._jump))
 
     def time(self) -> float:
-        """The virtual time in seconds, from 0, in whole nanoseconds."""
+        """Return the virtual time in seconds, from 0, rounded to nanoseconds."""
         return self._virtual_time
 
     async def shutdown_default_executor(
@@ -48,7 +48,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     ) -> None:
         """Wait for the threads of `run_in_executor`, however long they take.
 
-        Since CPython 3.12 asyncio sets a limit of 300 s, to which virtual time would jump at once.
+        Since CPython 3.12, asyncio sets a limit of 300 s, to which virtual time would jump at once.
         """
         await super().shutdown_default_executor()
 
@@ -57,7 +57,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Jumps ahead in place of sleeping."""
+    """Jumps ahead instead of sleeping."""
 
     def __init__(self, jump: Callable[[float], None]) -> None:
         super().__init__()
@@ -75,17 +75,17 @@ class _JumpingSelector(selectors.DefaultSelector):
         ready = super().select(_PATIENCE)
         if not ready:
             raise RuntimeError(
-                "virtual time stands still: there is no timer, and nothing has come in from "
-                f"sockets or threads for {_PATIENCE:g} s, so what is awaited never happens"
+                "virtual time is stuck: there is no timer, and sockets and threads have been "
+                f"silent for {_PATIENCE:g} s, so whatever is awaited will never happen"
             )
         return ready
 
 
 def run_virtual(main: Awaitable[_T]) -> _T:
-    """Run `main` in a new `VirtualTimeLoop`, and return what it returns.
+    """Run `main` in a new `VirtualTimeLoop`, and return its result.
 
     Raises:
-        RuntimeError: an event loop is running already, or virtual time stands still.
+        RuntimeError: an event loop is already running, or virtual time is stuck.
     """
 
     async def run() -> _T:

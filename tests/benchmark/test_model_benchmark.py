@@ -1,4 +1,4 @@
-"""Cases put to models: first token, intervals, consistency, errors (row I8)."""
+"""Benchmarks of models: first token, intervals, consistency, errors."""
 
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -51,7 +51,7 @@ def test_one_answer_is_neither_consistent_nor_inconsistent() -> None:
     assert report_of(ScriptedModel("yes"), runs=1).rows[0].consistency is None
 
 
-def test_what_a_case_expects_is_looked_for() -> None:
+def test_answers_are_checked_against_the_expected_pattern() -> None:
     model = ScriptedModel("Oslo, of course", "Bergen", "It is Oslo")
     cases = [Case("capital", "What is the capital of Norway?", expect=r"\bOslo\b")]
     report = report_of(model, cases=cases, runs=2, warm_up=False)
@@ -70,29 +70,29 @@ def test_failures_are_counted_and_do_not_end_the_benchmark() -> None:
     assert (second.failed, report.failed) == (0, 2)
 
 
-def test_a_model_that_says_nothing_fails_in_time_while_it_is_warmed_up_too() -> None:
-    told: list[tuple[str, float]] = []
+def test_a_silent_model_fails_in_time_even_during_the_warm_up() -> None:
+    reported: list[tuple[str, float]] = []
     silent, stalling = ScriptedModel([3600.0, "late"]), ScriptedModel("quick", ["a", 3600.0, "b"])
     report = report_of(
         silent,
         stalling,
         runs=1,
         total=60,
-        on_run=lambda run: told.append((run.model, run.elapsed)),
+        on_run=lambda run: reported.append((run.model, run.elapsed)),
     )
-    assert told == [("model 1", 60.0), ("model 2", 60.0)]
+    assert reported == [("model 1", 60.0), ("model 2", 60.0)]
     assert [row.errors for row in report.rows] == [{"TotalTimeoutError": 1}] * 2
     assert (silent.active, stalling.active) == (0, 0)
 
 
-def test_a_failed_run_keeps_what_came_before() -> None:
+def test_a_failed_run_keeps_the_partial_answer() -> None:
     for error in (RateLimitError("slow down"), ConnectionResetError("gone")):
         report = report_of(ScriptedModel(["half", error]), runs=1, warm_up=False)
         assert [run.answer for run in report.runs] == ["half"]
         assert report.rows[0].consistency is None
 
 
-def test_what_tools_are_asked_is_a_part_of_the_answer() -> None:
+def test_tool_calls_are_part_of_the_answer() -> None:
     def call(number: int, city: str, *, complete: bool = True) -> ToolCall:
         return ToolCall(f"id-{number}", "weather", city, complete=complete)
 
@@ -116,7 +116,7 @@ def test_a_report_can_be_made_of_the_runs_so_far() -> None:
     assert part.rows[0] == whole.rows[0]
 
 
-def test_a_model_that_refuses_at_the_call_is_a_failure() -> None:
+def test_a_model_that_raises_at_the_call_is_a_failure() -> None:
     class Refusing:
         info = ModelInfo("refusing", "test")
 
@@ -127,7 +127,7 @@ def test_a_model_that_refuses_at_the_call_is_a_failure() -> None:
     assert (row.failed, row.errors, row.time_to_first_token) == (2, {"BadRequestError": 2}, None)
 
 
-def test_an_answer_without_tokens_has_no_figures_of_tokens() -> None:
+def test_an_answer_without_tokens_has_no_token_figures() -> None:
     (row,) = report_of(ScriptedModel([])).rows
     assert (row.failed, row.time_to_first_token, row.interval, row.variation) == (0, *[None] * 3)
 
@@ -141,22 +141,22 @@ def test_each_model_is_warmed_up_once_with_one_token() -> None:
     assert len(cold.requests) == 1
 
 
-def test_a_model_that_fails_while_it_is_warmed_up_is_asked_all_the_same() -> None:
+def test_a_model_that_fails_during_the_warm_up_is_still_measured() -> None:
     (row,) = report_of(ScriptedModel([ConnectionResetError()], "fine"), runs=2).rows
     assert (row.failed, row.runs) == (0, 2)
 
 
-def test_runs_are_told_of_as_they_end() -> None:
-    told: list[tuple[str, str, int]] = []
+def test_each_run_is_reported_when_it_ends() -> None:
+    reported: list[tuple[str, str, int]] = []
     cases = [CASE, Case("other", "Hello")]
     report_of(
         ScriptedModel("a"),
         ScriptedModel("b"),
         cases=cases,
         runs=2,
-        on_run=lambda run: told.append((run.model, run.case, run.number)),
+        on_run=lambda run: reported.append((run.model, run.case, run.number)),
     )
-    assert told[:5] == [
+    assert reported[:5] == [
         ("model 1", "story", 1),
         ("model 1", "story", 2),
         ("model 1", "other", 1),
@@ -165,7 +165,7 @@ def test_runs_are_told_of_as_they_end() -> None:
     ]
 
 
-def test_runs_come_one_after_the_other() -> None:
+def test_runs_are_sequential() -> None:
     model = ScriptedModel("Once upon a time", by="word", delay=1)
     active: list[int] = []
     report_of(model, on_run=lambda _: active.append(model.active))
@@ -181,16 +181,16 @@ def test_runs_come_one_after_the_other() -> None:
         ({"total": 0}, "total"),
         ({"total": float("nan")}, "total"),
         ({"on_run": 3}, "on_run"),
-        ({"cases": [CASE, CASE]}, "one name"),
-        ({"cases": CASE}, "cases is a sequence of `Case"),
-        ({"cases": ["Hi"]}, "cases is a sequence of `Case"),
-        ({"cases": [Case("a", "b", expect="")]}, "expects an empty text"),
+        ({"cases": [CASE, CASE]}, "must be unique"),
+        ({"cases": CASE}, "cases must be a sequence of `Case"),
+        ({"cases": ["Hi"]}, "cases must be a sequence of `Case"),
+        ({"cases": [Case("a", "b", expect="")]}, "expect of 'a' is empty"),
         ({"cases": [Case("a", "b", expect="(")]}, "regular expression"),
         ({"temperature": 9}, "temperature"),
         ({"temprature": 1}, "did you mean"),
     ],
 )
-def test_bad_arguments_are_refused(options: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_raise(options: dict[str, Any], words: str) -> None:
     model = ScriptedModel("a")
     with pytest.raises((ValueError, TypeError), match=words):
         report_of(model, **options)
@@ -201,17 +201,17 @@ def test_bad_arguments_are_refused(options: dict[str, Any], words: str) -> None:
     ("models", "words"),
     [
         ({"m": "tiny"}, r"rxllm\.model\(name\)"),
-        ({"m": ScriptedModel}, "is no model"),
-        ([ScriptedModel("a")], "models is a mapping"),
+        ({"m": ScriptedModel}, "must be a model"),
+        ([ScriptedModel("a")], "models must be a mapping"),
     ],
 )
-def test_what_is_no_model_is_refused(models: Any, words: str) -> None:
+def test_invalid_models_raise(models: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
         run_virtual(benchmark(models, [CASE]))
 
 
-def test_without_a_model_there_is_nothing_to_do() -> None:
-    with pytest.raises(ValueError, match="needs a model"):
+def test_a_benchmark_without_a_model_raises() -> None:
+    with pytest.raises(ValueError, match="at least one model"):
         report_of()
 
 
@@ -229,7 +229,7 @@ def test_the_table_has_a_row_for_each_model_and_case() -> None:
     assert len({len(line) for line in lines}) == 1
 
 
-def test_the_table_tells_of_failures_and_leaves_out_what_nobody_knows() -> None:
+def test_the_table_lists_failures_and_omits_empty_columns() -> None:
     model = ScriptedModel("", [RateLimitError("slow")], [OSError()], [OSError()])
     header, row, errors = as_table(report_of(model))
     assert header.split() == ["failed"]
@@ -243,7 +243,7 @@ def test_the_longest_bar_fills_the_width() -> None:
         "time to first token",
         "  model 1: story  ################ 2000 ms",
         "  model 2: story  #### 500 ms",
-        "tokens a second",
+        "tokens per second",
         "  model 1: story  ####### 1.14",
         "  model 2: story  ################### 3.20",
     ]
@@ -270,7 +270,7 @@ def test_lines_fit_into_the_terminal_and_rows_can_be_told_apart(width: int) -> N
     assert max(map(cell_len, bars)) == width
 
 
-def test_columns_are_aligned_by_what_a_terminal_shows() -> None:
+def test_columns_are_aligned_by_display_width() -> None:
     table = list(as_table(long_names()))
     assert len({cell_len(line) for line in table}) == 1
     bars = [line for line in as_bars(long_names(), block="#") if line.endswith(" ms")]
@@ -283,16 +283,16 @@ def test_rows_that_cannot_be_told_apart_are_numbered() -> None:
     assert [line.split()[0] for line in lines[1:]] == ["1", "2"]
 
 
-def test_of_no_runs_there_is_nothing_to_show() -> None:
+def test_a_report_without_runs_is_empty() -> None:
     report = BenchmarkReport.of([])
     assert list(as_table(report)) == []
-    assert list(as_bars(report)) == ["time to first token", "tokens a second"]
+    assert list(as_bars(report)) == ["time to first token", "tokens per second"]
     assert "<rect" in as_svg(report)
 
 
 @pytest.mark.parametrize("chart", [as_table, as_bars])
 @pytest.mark.parametrize("width", [0, -5, 1.5, True])
-def test_what_is_no_width_is_refused(chart: Any, width: Any) -> None:
+def test_an_invalid_width_raises(chart: Any, width: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="width must be"):
         list(chart(report_of(FAST), width=width))
 
@@ -314,7 +314,7 @@ def test_the_svg_is_drawn_to_scale() -> None:
     assert [each.get("width") for each in rectangles] == ["100%", "390.0", "97.5", "139.3", "390.0"]
 
 
-def test_long_names_are_cut_in_the_svg_and_wide_characters_count_twice() -> None:
+def test_long_names_are_shortened_in_the_svg_and_wide_characters_count_twice() -> None:
     words = [each for each in texts_in(as_svg(long_names())) if ": " in each]
     assert len(set(words)) == 6
     assert {cell_len(each) for each in words} <= {31, 32}

@@ -1,4 +1,4 @@
-"""The fault server: it does what it is told, at the byte where it is told."""
+"""The fault server: scripted replies, with faults at exact bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_it_answers_with_status_headers_and_body(session: aiohttp.ClientSe
         assert await response.read() == b"slow down"
 
 
-async def test_it_records_what_was_asked(session: aiohttp.ClientSession) -> None:
+async def test_it_records_requests(session: aiohttp.ClientSession) -> None:
     async with FaultServer(Reply([b"a"])) as server:
         for number in range(2):
             async with session.post(f"{server.url}/v1/x?y=1", json=[number]) as response:
@@ -42,15 +42,15 @@ async def test_it_records_what_was_asked(session: aiohttp.ClientSession) -> None
     assert first.connection == second.connection
 
 
-async def test_each_request_has_its_reply_and_the_last_serves_all_who_follow(
+async def test_replies_are_used_in_order_and_the_last_one_repeats(
     session: aiohttp.ClientSession,
 ) -> None:
     async with FaultServer(Reply([b"a"]), Reply([b"b"])) as server:
-        said = []
+        received = []
         for _ in range(3):
             async with session.get(server.url) as response:
-                said.append(await response.read())
-    assert said == [b"a", b"b", b"b"]
+                received.append(await response.read())
+    assert received == [b"a", b"b", b"b"]
 
 
 @pytest.mark.parametrize("act", [CUT, RESET])
@@ -68,7 +68,7 @@ async def test_it_cuts_the_body_at_any_byte(session: aiohttp.ClientSession, act:
     ("act", "error"),
     [(CUT, aiohttp.ServerDisconnectedError), (RESET, aiohttp.ClientOSError)],
 )
-async def test_it_leaves_before_the_headers(
+async def test_it_cuts_the_connection_before_the_headers(
     session: aiohttp.ClientSession, act: object, error: type[Exception]
 ) -> None:
     async with FaultServer(Reply(before=[act])) as server:  # type: ignore[list-item]
@@ -76,7 +76,7 @@ async def test_it_leaves_before_the_headers(
             await session.post(server.url)
 
 
-async def test_random_pieces_are_the_same_each_time(session: aiohttp.ClientSession) -> None:
+async def test_random_pieces_are_reproducible(session: aiohttp.ClientSession) -> None:
     async def sizes(seed: int) -> list[int]:
         sent = [0]
         reply = Reply([b"x" * 200], pieces="random")
@@ -94,7 +94,7 @@ async def test_random_pieces_are_the_same_each_time(session: aiohttp.ClientSessi
     assert await sizes(1) == await sizes(1) != await sizes(2)
 
 
-async def test_a_gate_holds_the_body_until_it_is_opened(session: aiohttp.ClientSession) -> None:
+async def test_an_event_holds_the_body_until_it_is_set(session: aiohttp.ClientSession) -> None:
     gate = asyncio.Event()
     async with (
         FaultServer(Reply([b"a", gate, b"b"])) as server,
@@ -106,7 +106,7 @@ async def test_a_gate_holds_the_body_until_it_is_opened(session: aiohttp.ClientS
         assert await response.content.readany() == b"b"
 
 
-async def test_it_sends_for_ever_until_the_client_leaves_and_counts_who_left() -> None:
+async def test_forever_sends_until_the_client_disconnects_and_is_counted() -> None:
     async with no_leaks(), FaultServer(Reply([b"x" * 1000, FOREVER])) as server:
         async with aiohttp.ClientSession() as session, session.get(server.url) as response:
             for _ in range(10):
@@ -115,7 +115,9 @@ async def test_it_sends_for_ever_until_the_client_leaves_and_counts_who_left() -
         assert server.abandoned == 1
 
 
-async def test_a_client_that_does_not_read_holds_it(session: aiohttp.ClientSession) -> None:
+async def test_a_client_that_does_not_read_blocks_the_server(
+    session: aiohttp.ClientSession,
+) -> None:
     async with (
         FaultServer(Reply([b"x" * 100_000, FOREVER])) as server,
         session.get(server.url),
@@ -128,11 +130,11 @@ async def test_a_client_that_does_not_read_holds_it(session: aiohttp.ClientSessi
         assert 0 < sent < 50_000_000
 
 
-def test_it_takes_one_reply_or_more() -> None:
-    with pytest.raises(ValueError, match="one reply or more"):
+def test_a_server_without_a_reply_raises() -> None:
+    with pytest.raises(ValueError, match="at least one reply"):
         FaultServer()
 
 
-def test_nothing_for_ever_is_refused() -> None:
+def test_forever_without_preceding_bytes_raises() -> None:
     with pytest.raises(ValueError, match="there are none"):
         Reply([FOREVER])

@@ -1,4 +1,4 @@
-"""The leak check: it names what is left behind, and only that."""
+"""The leak check: it lists what is left behind, and only that."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ from rxllm.testing import leaks, no_leaks
 from rxllm.valve import Valve
 
 
-async def test_nothing_left_passes_without_a_turn_of_the_loop() -> None:
+async def test_without_leaks_it_returns_without_a_loop_iteration() -> None:
     valve, turned = Valve(), list[str]()
     async with no_leaks(valve):
         valve.on_change(print).dispose()
@@ -20,7 +20,7 @@ async def test_nothing_left_passes_without_a_turn_of_the_loop() -> None:
     assert turned == []
 
 
-async def test_what_was_there_before_is_none_of_it() -> None:
+async def test_earlier_tasks_and_timers_are_ignored() -> None:
     early = asyncio.create_task(asyncio.sleep(60))
     timer = asyncio.get_running_loop().call_later(60, print)
     await asyncio.sleep(0)
@@ -32,14 +32,14 @@ async def test_what_was_there_before_is_none_of_it() -> None:
     timer.cancel()
 
 
-async def test_a_task_is_named() -> None:
+async def test_a_leaked_task_is_listed() -> None:
     with pytest.raises(AssertionError, match="the task 'a pump'"):
         async with no_leaks():
             task = asyncio.create_task(asyncio.Event().wait(), name="a pump")
     task.cancel()
 
 
-async def test_a_task_that_is_cleaning_up_is_given_some_turns() -> None:
+async def test_a_task_gets_some_iterations_to_clean_up() -> None:
     async def clean_up() -> None:
         for _ in range(5):
             await asyncio.sleep(0)
@@ -49,7 +49,7 @@ async def test_a_task_that_is_cleaning_up_is_given_some_turns() -> None:
     assert task.done()
 
 
-async def test_a_timer_is_named_and_a_cancelled_one_is_not() -> None:
+async def test_a_leaked_timer_is_listed_unless_cancelled() -> None:
     loop = asyncio.get_running_loop()
     earlier = loop.call_later(30, print)
     async with no_leaks():
@@ -61,7 +61,7 @@ async def test_a_timer_is_named_and_a_cancelled_one_is_not() -> None:
     timer.cancel()
 
 
-async def test_a_watcher_of_a_valve_is_named() -> None:
+async def test_a_leaked_watcher_of_a_valve_is_listed() -> None:
     valve = Valve()
     with pytest.raises(AssertionError, match="1 watcher"):
         async with no_leaks(valve):
@@ -77,7 +77,7 @@ async def test_an_engine_thread_is_waited_for() -> None:
     assert not thread.is_alive()
 
 
-async def test_an_engine_thread_that_stays_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_leaked_engine_thread_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaks, "_THREAD_SECONDS", 0.0)
     release = threading.Event()
     thread = threading.Thread(target=release.wait, name="rxllm engine")
@@ -88,13 +88,13 @@ async def test_an_engine_thread_that_stays_is_named(monkeypatch: pytest.MonkeyPa
     thread.join()
 
 
-async def test_an_error_inside_is_passed_as_it_is() -> None:
+async def test_an_error_in_the_body_is_propagated() -> None:
     with pytest.raises(ValueError, match="inside"):
         async with no_leaks():
             raise ValueError("inside")
 
 
-async def test_what_was_there_before_is_held_so_that_its_id_is_not_used_again() -> None:
+async def test_earlier_timers_are_kept_alive_so_that_their_ids_are_not_reused() -> None:
     loop = asyncio.get_running_loop()
     timer = loop.call_later(0.0, lambda: None)
     watched = weakref.ref(timer)

@@ -1,4 +1,4 @@
-"""Chunk marbles: what is drawn is what comes, when it comes, and who listened."""
+"""Chunk marbles: diagrams, virtual time, demand, and recorded subscriptions."""
 
 from typing import Any
 
@@ -45,12 +45,12 @@ def test_chunks_can_be_marked_with_their_source() -> None:
     ]
 
 
-def test_a_character_takes_as_long_as_asked() -> None:
+def test_the_duration_of_a_character_is_configurable() -> None:
     marbles = Marbles(seconds=0.1)
     assert marbles.run(marbles.cold("---a|")) == [(0.3, Token("a")), (0.4, COMPLETED)]
 
 
-def test_a_diagram_that_goes_on_after_its_end_is_refused() -> None:
+def test_a_diagram_that_continues_after_its_end_raises() -> None:
     with pytest.raises(ValueError, match="after"):
         Marbles().cold("a|b")
 
@@ -68,7 +68,7 @@ def test_a_cold_source_plays_to_each_subscriber_and_records_them() -> None:
     assert source.subscriptions == [(0.0, 3.0), (1.0, 2.0)]
 
 
-def test_a_hot_source_plays_once_whoever_listens() -> None:
+def test_a_hot_source_plays_once_regardless_of_subscribers() -> None:
     marbles = Marbles()
     source = marbles.hot("a-b-c|")
     marbles.advance_to(1)
@@ -94,7 +94,7 @@ def test_a_source_with_demand_waits_for_the_valve() -> None:
     ]
 
 
-def test_what_waits_is_sent_only_as_long_as_the_valve_stays_open() -> None:
+def test_waiting_events_are_sent_only_while_the_valve_stays_open() -> None:
     marbles = Marbles()
     marbles.valve.close()
     marbles.at(5, marbles.valve.open)
@@ -107,14 +107,14 @@ def test_what_waits_is_sent_only_as_long_as_the_valve_stays_open() -> None:
     assert marbles.run(stream, until=6) == [(5.0, Token("a"))]
 
 
-def test_a_valve_that_opens_inside_of_on_next_keeps_the_order() -> None:
+def test_a_valve_that_opens_inside_on_next_keeps_the_order() -> None:
     marbles, got = Marbles(), []
     depth = 0
 
     def on_next(chunk: Any) -> None:
         nonlocal depth
         depth += 1
-        assert depth == 1, "called inside of itself"
+        assert depth == 1, "called recursively"
         marbles.valve.close()
         marbles.valve.open()
         got.append(chunk.text)
@@ -128,13 +128,13 @@ def test_a_valve_that_opens_inside_of_on_next_keeps_the_order() -> None:
     assert got == ["a", "b", "c"]
 
 
-def test_a_source_without_demand_pushes_all_the_same() -> None:
+def test_a_source_without_demand_ignores_the_valve() -> None:
     marbles = Marbles()
     marbles.valve.close()
     assert marbles.run(marbles.cold("ab|"))[0] == (0.0, Token("ab"))
 
 
-def test_timers_to_come_are_told() -> None:
+def test_pending_timers_are_listed() -> None:
     marbles = Marbles()
     subscription = marbles.subscribe(rx.timer(7.0))
     assert marbles.timers == [7.0]
@@ -151,5 +151,5 @@ def test_one_bench_runs_one_stream_after_another() -> None:
 def test_time_does_not_go_back() -> None:
     marbles = Marbles()
     marbles.advance_to(5)
-    with pytest.raises(ValueError, match="virtual time is 5 s already"):
+    with pytest.raises(ValueError, match="virtual time is already 5 s"):
         marbles.advance_to(5)

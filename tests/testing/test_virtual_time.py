@@ -10,7 +10,7 @@ import pytest
 from rxllm.testing import VirtualTimeLoop, run_virtual, virtual_time
 
 
-def test_a_day_passes_in_no_time() -> None:
+def test_a_day_passes_instantly() -> None:
     async def main() -> float:
         await asyncio.sleep(86_400)
         return asyncio.get_running_loop().time()
@@ -20,7 +20,7 @@ def test_a_day_passes_in_no_time() -> None:
     assert time.monotonic() - begun < 60
 
 
-def test_timers_come_in_their_order_at_their_time() -> None:
+def test_timers_fire_in_order_at_their_time() -> None:
     async def main() -> list[tuple[str, float]]:
         loop, seen = asyncio.get_running_loop(), []
 
@@ -46,7 +46,7 @@ def test_a_thread_is_waited_for_when_there_is_no_timer() -> None:
     assert run_virtual(main()) == "came"
 
 
-def test_at_the_end_threads_are_waited_for_beyond_the_limit_of_asyncio() -> None:
+def test_shutdown_waits_for_threads_beyond_the_limit_of_asyncio() -> None:
     loop, release = VirtualTimeLoop(), threading.Event()
     loop.run_in_executor(None, release.wait)
     loop.call_later(200, release.set)
@@ -57,7 +57,7 @@ def test_at_the_end_threads_are_waited_for_beyond_the_limit_of_asyncio() -> None
         loop.close()
 
 
-def test_what_comes_in_from_a_socket_is_looked_at_before_time_jumps() -> None:
+def test_socket_events_are_processed_before_time_jumps() -> None:
     async def main() -> tuple[bytes, float]:
         loop = asyncio.get_running_loop()
         near, far = socket.socketpair()
@@ -81,7 +81,7 @@ def test_a_time_limit_works() -> None:
         run_virtual(main())
 
 
-def test_waiting_for_what_never_happens_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_something_that_never_happens_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(virtual_time, "_PATIENCE", 0.0)
-    with pytest.raises(RuntimeError, match="virtual time stands still"):
+    with pytest.raises(RuntimeError, match="virtual time is stuck"):
         run_virtual(asyncio.Event().wait())
