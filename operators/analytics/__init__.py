@@ -1,4 +1,4 @@
-"""Operators that tell how a stream is doing."""
+"""Operators that measure, log and report on streams."""
 
 from rxllm.operators.analytics._analyze_text import TextFigures, analyze_text
 from rxllm.operators.analytics._debug import DebugEntry, DebugLog, debug

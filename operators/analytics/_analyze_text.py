@@ -1,4 +1,4 @@
-"""`analyze_text`: how many words and sentences, and how long they are."""
+"""`analyze_text`: word and sentence statistics."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["TextFigures", "analyze_text"]
 class TextFigures(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False
 ):
-    """The figures of a text, as far as it has come.
+    """Statistics of the text so far.
 
     Attributes:
-        tokens: pieces of text.
-        words: those that have ended.
-        unique_words: how many different ones, whatever their case.
-        sentences: those that have begun.
-        mean_word_length: characters a word, over all words; None before the first has ended.
-        words_per_sentence: None before the first word has ended.
-        source: the stream that the text is of.
+        tokens: number of text chunks.
+        words: number of completed words.
+        unique_words: number of distinct words, ignoring case.
+        sentences: number of sentences started.
+        mean_word_length: characters per word, over all words; `None` before the first is complete.
+        words_per_sentence: `None` before the first word is complete.
+        source: the stream that the text belongs to.
     """
 
     tokens: int
@@ -44,7 +44,7 @@ class TextFigures(
 def analyze_text(
     on_result: Callable[[TextFigures], object], *, every: int | None = None
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Pass everything on, count words and sentences, and report at the end.
+    """Count words and sentences, and report them at the end.
 
     ::
 
@@ -52,26 +52,27 @@ def analyze_text(
         [ analyze_text(on_result) ]
         S-a-b-c-E|                report: 3 tokens, 1 word, 1 sentence
 
-    A word is a run of letters and digits with the apostrophes inside ("don't" is one word,
-    "well-known" are two); what is longer than 64 characters counts as several, so that a text in
-    a script without spaces has few and long words. Sentences are those of `sentences()`. The
-    figures are the same however the text is cut into chunks. Reasoning is no part of the text.
+    All chunks pass through unchanged. A word is a run of letters and digits, including inner
+    apostrophes ("don't" is one word, "well-known" is two). A run longer than 64 characters counts
+    as several words, so a text in a script without spaces has few, long words. Sentences are those
+    of `sentences()`. The figures don't depend on how the text is split into chunks. Reasoning
+    isn't counted.
 
-    Each source of a merge has figures of its own, and a report at its end. A report is made before
-    the chunk that it is due at is passed on.
+    Each source of a merge has its own figures, reported at its end. A report is made before the
+    chunk that triggers it is passed on.
 
-    - Completion, error: reported for the sources that have not ended; then passed on.
-    - Restart: the figures of that stream begin again.
+    - Completion, error: sources that have not ended are reported first; then passed on.
+    - Restart: the figures of that stream are reset.
     - Disposal: upstream is disposed; nothing is reported.
-    - Demand: passes through; no chunk is held. What is remembered are the different words, so it
-      grows with the vocabulary of the text; the cost of a token does not.
+    - Demand: passes through; no chunk is held. The distinct words are kept, so memory grows with
+      the vocabulary of the text; the cost per token does not.
 
-    If `on_result` raises, that is the error of the stream; an error of the source stays what it
-    was, and gets a note.
+    If `on_result` raises, the stream fails with that exception; an error of the source is kept
+    and gets a note.
 
     Args:
         on_result: called with the figures.
-        every: tokens between two reports on the way, 1 or more; None: only at the end.
+        every: tokens between intermediate reports, 1 or more, or `None` to report only at the end.
 
     Raises:
         TypeError: `on_result` can't be called or is asynchronous, or `every` is not an integer.

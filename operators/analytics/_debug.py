@@ -1,4 +1,4 @@
-"""`debug`: a log of all that went through one place of a pipeline."""
+"""`debug`: log every event at one point of a pipeline."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _encoder: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
 class DebugEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One thing that happened.
+    """One logged event.
 
     Attributes:
-        number: counts all entries of the log from 1, those that have gone included.
-        subscription: counts the subscriptions that the log has seen from 1.
-        elapsed: seconds since that subscription began, by its subscriber's clock.
+        number: running number of the entry, from 1; dropped entries count too.
+        subscription: running number of the subscription within the log, from 1.
+        elapsed: seconds since that subscription started, by its subscriber's clock.
         time: in Unix seconds.
-        event: what it was.
-        chunk: with `"chunk"`, the chunk.
-        error: with `"failed"`, the class and the message of the error.
+        event: the kind of event.
+        chunk: the chunk, if the event is `"chunk"`.
+        error: the class and message of the error, if the event is `"failed"`.
     """
 
     number: int
@@ -47,14 +47,14 @@ class DebugEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class DebugLog:
-    """The last entries of any number of streams, to be filtered and exported.
+    """The last entries of any number of streams, which can be filtered and exported.
 
     Args:
-        size: how many entries are kept; older ones go first. 1 or more.
+        size: number of entries to keep, 1 or more; the oldest are dropped first.
 
     Raises:
         TypeError: `size` is not an integer.
-        ValueError: it is below 1.
+        ValueError: `size` is below 1.
 
     >>> from rxllm.testing import Marbles
     >>> log = DebugLog()
@@ -85,27 +85,27 @@ class DebugLog:
         after: int = 0,
         last: int | None = None,
     ) -> list[DebugEntry]:
-        """The entries that fit all that is given, in their order.
+        """Return the entries that match all given criteria, in order.
 
         Args:
-            event: what happened.
-            kind: the class of the chunk.
-            source: the source of the chunk.
-            subscription: of which subscription.
-            after: the number that they come after.
-            last: how many at most, the latest; 1 or more.
+            event: only this kind of event.
+            kind: only chunks of this class.
+            source: only chunks of this source.
+            subscription: only this subscription.
+            after: only entries with a higher number than this.
+            last: at most this many, the latest; 1 or more.
 
         Raises:
             TypeError: `kind` is not a class, or a number is not an integer.
-            ValueError: there is no such `event`, or a number is too low.
+            ValueError: `event` is unknown, or a number is too low.
         """
         if event is not None and event not in _EVENTS:
-            raise ValueError(f"event is one of {', '.join(_EVENTS)}, not {event!r}")
+            raise ValueError(f"event must be one of {', '.join(_EVENTS)}, got {event!r}")
         if kind is not None and not isinstance(kind, type):
-            raise TypeError(f"kind is the class of the chunks, such as Token, not {kind!r}")
+            raise TypeError(f"kind must be a chunk class, such as Token, got {kind!r}")
         check_int("after", after, "the number of an entry", minimum=0)
         if last is not None:
-            check_int("last", last, "how many entries at most, or None")
+            check_int("last", last, "the maximum number of entries, or None")
         fitting = (
             entry
             for entry in reversed(self._entries)
@@ -118,18 +118,18 @@ class DebugLog:
         return list(islice(fitting, last))[::-1]
 
     def export(self) -> bytes:
-        """All entries as NDJSON: one JSON object a line, in UTF-8, with camelCase names.
+        """Return all entries as NDJSON: one JSON object per line, in UTF-8, with camelCase names.
 
-        What JSON can't express is written as its `repr`, and `?` for half of a surrogate pair.
+        Values that JSON can't express are written as their `repr`, lone surrogates as `?`.
         """
         return b"".join(_line(entry) for entry in tuple(self._entries))
 
     def clear(self) -> None:
-        """Forget all entries; the numbers go on."""
+        """Remove all entries; numbering continues."""
         self._entries.clear()
 
     def watcher(self, clock: Callable[[], float]) -> Watcher:
-        """Who writes down one subscription. Called by `debug`."""
+        """Return a watcher that logs one subscription. Called by `debug`."""
         return _Writer(self._entries, self._numbers, next(self._subscriptions), clock)
 
 
@@ -142,7 +142,7 @@ def _line(entry: DebugEntry) -> bytes:
 
 
 def _encodable(value: Any) -> Any:
-    """`value` with `?` for each half of a surrogate pair."""
+    """`value` with each lone surrogate replaced by `?`."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -196,7 +196,7 @@ class _Writer(Watcher):
 
 
 def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Write down what goes through this place of the pipeline, and pass it on.
+    """Log every event at this point of the pipeline.
 
     ::
 
@@ -204,19 +204,20 @@ def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         [ debug(log) ]
         S-a-b-E|                  log: subscribed, S, a, b, E, completed
 
-    The log keeps the chunks themselves, with the text in them: it is for debugging, and stays in
-    memory. Several pipelines, and several places of one, may share a log.
+    All chunks pass through unchanged. The log keeps the chunks themselves, including their text:
+    it is meant for debugging and stays in memory. Several pipelines, and several points of one
+    pipeline, may share a log.
 
-    - Completion, error: written down, and passed on.
-    - Restart: an entry like others; what came before it stays.
-    - Disposal: written down as `"cancelled"`; upstream is disposed.
+    - Completion, error: logged, then passed on.
+    - Restart: logged like any other chunk; earlier entries stay.
+    - Disposal: logged as `"cancelled"`; upstream is disposed.
     - Demand: passes through; nothing is held.
 
     Args:
-        log: where to.
+        log: the log to write to.
 
     Raises:
-        TypeError: `log` is no `DebugLog`.
+        TypeError: `log` is not a `DebugLog`.
 
     >>> from rxllm.testing import Marbles
     >>> from rxllm import Token
@@ -226,5 +227,5 @@ def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     (['a', 'b'], 'completed')
     """
     if not isinstance(log, DebugLog):
-        raise TypeError(f"debug takes a DebugLog, not {type(log).__name__}")
+        raise TypeError(f"log must be a DebugLog, got {type(log).__name__}")
     return watch("debug", log.watcher)

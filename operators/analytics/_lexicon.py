@@ -1,4 +1,4 @@
-"""Lists of words that tell how a text feels, read from a file."""
+"""Word lists for sentiment analysis, read from a file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _BUNDLED: Final = Path(__file__).with_name("lexicon.toml")
 
 
 class Lexicon(msgspec.Struct, frozen=True, kw_only=True):
-    """Sets of words, each one a word as `analyze_text` reads it; in which case, does not matter.
+    """Sets of single words, as `analyze_text` defines them; case is ignored.
 
     Args:
-        positive: words that please.
-        negative: words that don't.
-        negations: words that turn what comes after them around; `n't` is always one.
+        positive: words with positive sentiment.
+        negative: words with negative sentiment.
+        negations: words that invert the words after them; `n't` always does.
         stop_words: words that are never keywords.
 
     Raises:
-        TypeError: a string takes the place of a set of words.
-        ValueError: a word is none, or several: "user-friendly" is read as two.
+        TypeError: a string is passed instead of a set of words.
+        ValueError: an entry is not exactly one word: "user-friendly" is read as two.
 
     >>> Lexicon(positive={"Good"}, negative={"bad"}).positive
     frozenset({'good'})
@@ -52,21 +52,21 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_lexicon(path: Path | None = None) -> Lexicon:
-    """Read lists of words.
+    """Read a lexicon from a file.
 
     Args:
-        path: a TOML file in the form of the bundled one, which is read if it is None: four strings
-            of words with white space between them.
+        path: a TOML file with four strings of whitespace-separated words, like the bundled one, or
+            `None` to read the bundled one.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is no such file.
+        ValueError: the file is not a valid lexicon.
     """
     path = path or _BUNDLED
     try:
         file = msgspec.toml.decode(path.read_bytes(), type=_File)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path} holds no lists of words: {error}") from error
+        raise ValueError(f"{path} is not a valid lexicon: {error}") from error
     words = {name: frozenset(getattr(file, name).split()) for name in file.__struct_fields__}
     try:
         return Lexicon(**words)
@@ -75,13 +75,13 @@ def read_lexicon(path: Path | None = None) -> Lexicon:
 
 
 def as_lexicon(given: Lexicon | Path | str | None) -> Lexicon:
-    """The lexicon that a user has passed, or named, or the bundled one."""
+    """Return the given lexicon, read one from the given path, or return the bundled one."""
     if isinstance(given, Lexicon):
         return given
     if given is None:
         return _bundled()
     if not isinstance(given, Path | str) or not str(given):
-        raise TypeError(f"lexicon is a Lexicon or the path of a file, not {given!r}")
+        raise TypeError(f"lexicon must be a Lexicon or the path of a file, got {given!r}")
     return read_lexicon(Path(given))
 
 
@@ -92,15 +92,15 @@ def _bundled() -> Lexicon:
 
 def _each(name: str, words: object) -> Iterable[str]:
     if isinstance(words, str) or not isinstance(words, Iterable):
-        raise TypeError(f"{name} is a set of words, not {words!r}")
+        raise TypeError(f"{name} must be a set of words, got {words!r}")
     return words
 
 
 def _plain(name: str, word: str) -> str:
-    """`word` as a `WordReader` gives it."""
+    """`word` as a `WordReader` returns it."""
     reader = WordReader()
     match [*reader.feed(word), *reader.end()]:
         case [plain]:
             return plain
         case words:
-            raise ValueError(f"{name} takes single words, and {word!r} is read as {words}")
+            raise ValueError(f"{name} must contain single words, but {word!r} is read as {words}")

@@ -1,4 +1,4 @@
-"""`log_stream`: what happens to a stream, as structured log lines."""
+"""`log_stream`: structured log lines for the events of a stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["log_stream"]
 def log_stream(
     logger: Any = None, *, chunks: bool = False, **fields: object
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Log what happens to the stream through structlog, and pass everything on.
+    """Log the events of the stream through structlog.
 
     ::
 
@@ -26,27 +26,26 @@ def log_stream(
         [ log_stream() ]
         S-a-b-E|                  stream.start, stream.first_token, stream.end, stream.completed
 
-    Events and their fields: `stream.start` (model, provider, request), `stream.first_token`
-    (seconds), `stream.usage` (the fields of `Usage`), `stream.end` (finish_reason), and one of
-    `stream.completed`, `stream.failed` (error, message) and `stream.cancelled`, each with chunks
-    (of content), characters and seconds since the subscription. A `Notice` is a warning with its
-    kind: `stream.retry`, `stream.fallback`, `stream.restart`, ... (attempt, delay, skipped, error).
-    `source` is there where a chunk has one. Failures are logged as errors, the others as
-    information.
+    All chunks pass through unchanged. Events and their fields: `stream.start` (model, provider,
+    request), `stream.first_token` (seconds), `stream.usage` (the fields of `Usage`), `stream.end`
+    (finish_reason), and one of `stream.completed`, `stream.failed` (error, message) and
+    `stream.cancelled`, each with content chunks, characters, and seconds since the subscription.
+    A `Notice` is logged as a warning under its kind: `stream.retry`, `stream.fallback`,
+    `stream.restart`, ... (attempt, delay, skipped, error). `source` is included if the chunk has
+    one. Failures are logged at level error, everything else at info.
 
-    No text is logged, neither of the answer nor of the prompt; the message of an error may quote
-    what a provider said.
+    The text of the answer and of the prompt is never logged, but an error message may quote the
+    provider.
 
     - Completion, error: logged, then passed on.
-    - Restart: logged; the counts of that stream begin again, the time goes on.
+    - Restart: logged; the counts of that stream are reset, the clock is not.
     - Disposal: logged as `stream.cancelled`; upstream is disposed.
     - Demand: passes through; nothing is held.
 
     Args:
-        logger: a structlog logger, or anything with its methods; `structlog.get_logger("rxllm")`
-            if None.
-        chunks: log each chunk of content too, as `stream.chunk` (type, characters), at the level
-            "debug".
+        logger: a structlog logger or an object with the same methods, or `None` to use
+            `structlog.get_logger("rxllm")`.
+        chunks: also log each content chunk, as `stream.chunk` (type, characters), at level debug.
         fields: bound to each line, such as `request_id="..."`.
 
     Raises:
@@ -60,19 +59,19 @@ def log_stream(
     >>> [line["event"] for line in lines], lines[1]["seconds"], lines[1]["user"]
     (['stream.start', 'stream.first_token', 'stream.end', 'stream.completed'], 2.0, 'ada')
     """
-    import structlog  # here: it takes longer to import than all of this package
+    import structlog  # here, since it takes longer to import than this whole package
 
     given = structlog.get_logger("rxllm") if logger is None else logger
     if isinstance(given, type) or not callable(getattr(given, "bind", None)):
         raise TypeError(
-            f"log_stream takes a structlog logger, which has `bind`; not {type(given).__name__}: "
-            "structlog.wrap_logger(logger) makes one of a logger of the standard library"
+            f"logger must be a structlog logger with a `bind` method, got {type(given).__name__}: "
+            "wrap a standard library logger with structlog.wrap_logger(logger)"
         )
     return watch("log_stream", lambda clock: _Logging(given.bind(**fields), clock, chunks))
 
 
 class _Counts:
-    """What one source has said since it last began."""
+    """The output of one source since its last start."""
 
     __slots__ = ("characters", "chunks")
 
@@ -93,7 +92,7 @@ class _Logging(Watcher):
         if has_output(chunk):
             self._content(chunk)
         elif type(chunk) is Start:
-            self._tell(
+            self._log_event(
                 chunk, "start", model=chunk.model, provider=chunk.provider, request=chunk.request_id
             )
         elif type(chunk) is Notice:
@@ -101,9 +100,9 @@ class _Logging(Watcher):
         elif type(chunk) is Usage:
             used = {name: getattr(chunk, name) for name in chunk.__struct_fields__}
             used.pop("source")
-            self._tell(chunk, "usage", **used)
+            self._log_event(chunk, "usage", **used)
         elif type(chunk) is End:
-            self._tell(
+            self._log_event(
                 chunk, "end", finish_reason=chunk.finish_reason, stop_sequence=chunk.stop_sequence
             )
 
@@ -121,7 +120,7 @@ class _Logging(Watcher):
     def _content(self, chunk: Chunk) -> None:
         if not self._has_content:
             self._has_content = True
-            self._tell(chunk, "first_token", seconds=self._clock() - self._begun)
+            self._log_event(chunk, "first_token", seconds=self._clock() - self._begun)
         characters = len(text_of(chunk))
         counts = self._counts.get(chunk.source)
         if counts is None:
@@ -130,13 +129,13 @@ class _Logging(Watcher):
         counts.characters += characters
         if self._every_chunk:
             kind = type(chunk).__name__
-            self._tell(chunk, "chunk", self._log.debug, type=kind, characters=characters)
+            self._log_event(chunk, "chunk", self._log.debug, type=kind, characters=characters)
 
     def _notice(self, notice: Notice) -> None:
         if notice.kind == "restart":
             forget(self._counts, notice.source)
         error = notice.error
-        self._tell(
+        self._log_event(
             notice,
             notice.kind,
             self._log.warning,
@@ -147,13 +146,13 @@ class _Logging(Watcher):
             message=None if error is None else error.message,
         )
 
-    def _tell(
+    def _log_event(
         self, chunk: Chunk, event: str, level: Callable[..., object] | None = None, **fields: object
     ) -> None:
-        told = {name: value for name, value in fields.items() if value is not None}
+        known = {name: value for name, value in fields.items() if value is not None}
         if chunk.source is not None:
-            told["source"] = chunk.source
-        (level or self._log.info)(f"stream.{event}", **told)
+            known["source"] = chunk.source
+        (level or self._log.info)(f"stream.{event}", **known)
 
     def _totals(self) -> dict[str, object]:
         return {

@@ -1,4 +1,4 @@
-"""`measure`: how fast a stream is."""
+"""`measure`: the timing of a stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rxllm.stream import Stream
 
 __all__ = ["measure"]
 
-_INSTEAD: Final = "start a task in a plain one"
+_INSTEAD: Final = "start a task from a plain function"
 
 
 def measure(
@@ -36,7 +36,7 @@ def measure(
     *,
     on_start: Callable[[Measurement], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Pass everything on, measure it, and report once at the end.
+    """Measure the timing of the stream, and report once at the end.
 
     ::
 
@@ -44,25 +44,25 @@ def measure(
         [ measure(on_result) ]
         S--a-b-c-E|               report: first token 3 s, 3 tokens, every 2 s, "completed"
 
-    A token is a `Token` or a `Reasoning` chunk, alone or in a `Batch`, whose chunks come at one
-    time. At the end `Usage.output_tokens` replaces the count, where it is given. Time is that of
-    the subscriber: what holds chunks back upstream is measured with them. Time in which the
-    subscriber's valve is closed counts.
+    All chunks pass through unchanged. A token is a `Token` or a `Reasoning` chunk, alone or in a
+    `Batch`, whose chunks count as simultaneous. At the end, `Usage.output_tokens` replaces the
+    count if it is known. Times are those seen by the subscriber: delays added upstream are
+    included, and so is time during which the subscriber's valve is closed.
 
     - Completion, error: the outcome is `"completed"` or `"failed"`; the report comes first.
-    - Restart: the tokens of that stream are counted from 0 again; times go on.
-    - Disposal: upstream is disposed, then the outcome is `"cancelled"`; so it is if the subscriber
+    - Restart: the tokens of that stream are counted from 0 again; times continue.
+    - Disposal: upstream is disposed, then the outcome is `"cancelled"`; the same if the subscriber
       raises at a chunk.
     - Demand: passes through; nothing is held, and there is no timer.
 
-    If `on_result` raises, a completion becomes that error; an error stays what it was, and gets a
-    note; out of a disposal it reaches whoever disposes. If `on_start` raises, that is the error of
-    the stream, and the source is not subscribed to.
+    If `on_result` raises, a completion becomes that error, an error is kept and gets a note, and
+    on disposal the exception reaches the caller of `dispose`. If `on_start` raises, the stream
+    fails with that exception, and the source is not subscribed to.
 
     Args:
-        on_result: called once for each subscription, with its measurement.
-        on_start: called at each subscription, with the measurement that is going to be made, to
-            be read while the stream runs.
+        on_result: called once per subscription, with its measurement.
+        on_start: called at each subscription, with its measurement, which can be read while the
+            stream runs.
 
     Raises:
         TypeError: `on_result` or `on_start` can't be called, or is asynchronous.
@@ -117,9 +117,9 @@ class _Measuring(Watcher):
                 if len(moments) > BLOCK:
                     fold()
             elif type(chunk) is Batch:
-                said = sum(map(has_output, chunk.chunks))
-                counts[source] = counts.get(source, 0) + said
-                moments.extend(repeat(clock(), said))
+                tokens = sum(map(has_output, chunk.chunks))
+                counts[source] = counts.get(source, 0) + tokens
+                moments.extend(repeat(clock(), tokens))
                 if len(moments) > BLOCK:
                     fold()
             elif type(chunk) is Usage:

@@ -1,4 +1,4 @@
-"""What `measure` measures."""
+"""`Measurement` and `Intervals`: the results of `measure`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from rxllm.operators.analytics._quantiles import Quantiles
 __all__ = ["BLOCK", "Intervals", "Measurement"]
 
 BLOCK: Final = 512
-"""How many moments are folded at once."""
+"""How many token times are folded into the figures at once."""
 
 
 class Intervals(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """The times between tokens. All but `count` is None before the second token.
+    """Statistics of the times between tokens. All but `count` are `None` before the second token.
 
     Args:
-        count: how many there are.
+        count: number of intervals.
         mean: in seconds.
-        deviation: the standard deviation (of the population), in seconds.
-        variation: the coefficient of variation, deviation / mean, in percent; None too if all
-            tokens came at one time.
-        p50, p95, p99: half, 95 % and 99 % of the intervals are no longer than this, in seconds;
-            exact up to 1,024 intervals, and within about 1 % of the rank beyond.
+        deviation: population standard deviation, in seconds.
+        variation: coefficient of variation, deviation / mean, in percent; also `None` if all
+            tokens were simultaneous.
+        p50, p95, p99: percentiles, in seconds; exact up to 1,024 intervals, and within about 1 %
+            of the rank beyond that.
     """
 
     count: int = 0
@@ -41,15 +41,15 @@ class Intervals(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=Fa
 
 
 class Measurement:
-    """The figures of one stream; they can be read while it runs.
+    """The figures of one stream, readable while it runs.
 
     Attributes:
         outcome: `"running"`, then `"completed"`, `"failed"` or `"cancelled"`.
-        counts: the tokens by source; written by `measure`.
-        model: of the last `Start`; None before it.
-        error: why the stream failed; None if it has not.
-        moments: when tokens came, seconds; written by `measure`, and folded into the figures block
-            by block.
+        counts: number of tokens by source; written by `measure`.
+        model: from the last `Start`; `None` before it.
+        error: why the stream failed; `None` if it has not.
+        moments: times of the latest tokens, in seconds; written by `measure` and folded into the
+            figures block by block.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -69,13 +69,13 @@ class Measurement:
 
     @property
     def time_to_first_token(self) -> float | None:
-        """Seconds from the subscription to the first token; None before it."""
+        """Seconds from the subscription to the first token; `None` before it."""
         self.fold()
         return None if self._first is None else self._first - self._begun
 
     @property
     def tokens(self) -> int:
-        """The tokens of all sources."""
+        """The number of tokens, over all sources."""
         return sum(self.counts.values())
 
     @property
@@ -85,13 +85,13 @@ class Measurement:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """`tokens / elapsed`; None as long as no time has passed."""
+        """`tokens / elapsed`; `None` until time has passed."""
         elapsed = self.elapsed
         return self.tokens / elapsed if elapsed > 0 else None
 
     @property
     def intervals(self) -> Intervals:
-        """The times between tokens, of all sources as they came."""
+        """The times between tokens, over all sources in order of arrival."""
         self.fold()
         count = self._intervals
         if not count:
@@ -109,13 +109,13 @@ class Measurement:
         )
 
     def finish(self, outcome: Outcome, counts: Mapping[str | None, int]) -> None:
-        """The stream has ended now; `counts` are known better than by counting."""
+        """End the measurement now; `counts` override the counted tokens."""
         self._ended = self._clock()
         self.outcome = outcome
         self.counts.update(counts)
 
     def fold(self) -> None:
-        """Take the moments into the figures (Chan's way to join two variances)."""
+        """Fold the token times into the figures (Chan's method for combining variances)."""
         moments = self.moments
         if self._first is None and moments:
             self._first = moments[0]

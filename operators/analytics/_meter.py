@@ -1,4 +1,4 @@
-"""`meter`: figures of all streams, for Prometheus."""
+"""`meter`: Prometheus metrics of streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def meter(
     model: str | None = None,
     provider: str | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Count the stream in metrics for Prometheus, and pass everything on.
+    """Record the stream in Prometheus metrics.
 
     ::
 
@@ -45,36 +45,36 @@ def meter(
         [ meter() ]
         S-a-b-U-E|                1 operation of 8 s, first token after 2 s, tokens of U
 
-    The metrics have the names and buckets of OpenTelemetry's conventions for generative AI:
+    All chunks pass through unchanged. The metrics have the names and buckets of the OpenTelemetry
+    semantic conventions for generative AI:
 
-    - `gen_ai_client_operation_duration_seconds`: from the subscription to the end. Its further
-      labels are `outcome` (completed, failed, cancelled) and `error_type` (the class of the error).
+    - `gen_ai_client_operation_duration_seconds`: from the subscription to the end, with the
+      additional labels `outcome` (completed, failed, cancelled) and `error_type` (the error class).
     - `gen_ai_client_token_usage`: tokens of an operation, over all its attempts, by
-      `gen_ai_token_type` (input, output), where `Usage` tells them.
+      `gen_ai_token_type` (input, output), if `Usage` reports them.
     - `gen_ai_server_time_to_first_token_seconds`, `gen_ai_server_time_per_output_token_seconds`
-      (after the first one): of operations that completed, as they are seen at this place.
-    - `rxllm_active_streams`: how many are subscribed to now.
+      (after the first one): of completed operations, as seen at this point of the pipeline.
+    - `rxllm_active_streams`: number of current subscriptions.
 
     The labels of all but the last are `gen_ai_operation_name` ("chat"), `gen_ai_provider_name` and
-    `gen_ai_request_model`. A registry gets 100 different pairs of these at most; later ones are
-    counted as `other`. A model that no `Start` has named is `unknown`.
+    `gen_ai_request_model`. A registry gets at most 100 distinct provider/model pairs; later ones
+    are counted as `other`. A model that no `Start` has named is `unknown`.
 
     - Completion, error, disposal: the operation is counted, by its outcome.
-    - Restart: the pieces of text of that stream are counted from 0 again; what was used before
-      stays.
+    - Restart: the text chunks of that stream are counted from 0 again; earlier usage stays.
     - Demand: passes through; nothing is held.
 
     Args:
-        registry: where to; `prometheus_client.REGISTRY` if None. Any number of streams and of calls
-            may share one.
-        model: what was asked for, so that failures before the `Start` are counted with it; the
-            name in the last `Start` if None.
-        provider: whose it is; the one in the last `Start` if None.
+        registry: the registry for the metrics, or `None` to use `prometheus_client.REGISTRY`. Any
+            number of streams and calls may share one.
+        model: the requested model, so that failures before the `Start` are counted for it, or
+            `None` to use the name in the last `Start`.
+        provider: the provider of the model, or `None` to use the one in the last `Start`.
 
     Raises:
         ModuleNotFoundError: `prometheus_client` is not installed.
-        TypeError: `registry` is no `CollectorRegistry`, or a name is no string.
-        ValueError: something else has registered metrics of these names.
+        TypeError: `registry` is not a `CollectorRegistry`, or a name is not a string.
+        ValueError: metrics with these names are already registered by other code.
 
     >>> from prometheus_client import CollectorRegistry
     >>> from rxllm.testing import Marbles
@@ -98,7 +98,7 @@ def meter(
         ) from error
     target = prometheus_client.REGISTRY if registry is None else registry
     if not isinstance(target, prometheus_client.CollectorRegistry):
-        raise TypeError(f"registry is a CollectorRegistry of prometheus_client, not {registry!r}")
+        raise TypeError(f"registry must be a prometheus_client CollectorRegistry, got {registry!r}")
     check_names(model, provider)
     metrics = _registered.get(target)
     if metrics is None:
@@ -113,17 +113,17 @@ class _Metrics:
         from prometheus_client import Gauge, Histogram
 
         def histogram(
-            name: str, words: str, buckets: Sequence[float], labels: tuple[str, ...] = ()
+            name: str, text: str, buckets: Sequence[float], labels: tuple[str, ...] = ()
         ) -> Histogram:
-            return Histogram(name, words, (*_LABELS, *labels), registry=None, buckets=buckets)
+            return Histogram(name, text, (*_LABELS, *labels), registry=None, buckets=buckets)
 
         self._pairs: set[tuple[str, str]] = set()
         self.active = Gauge(
-            "rxllm_active_streams", "Streams that are subscribed to now.", registry=None
+            "rxllm_active_streams", "Streams with a current subscription.", registry=None
         )
         self.duration = histogram(
             "gen_ai_client_operation_duration_seconds",
-            "From the subscription to the end, in seconds.",
+            "Time from subscription to end, in seconds.",
             _DURATIONS,
             ("outcome", "error_type"),
         )
@@ -135,18 +135,18 @@ class _Metrics:
         )
         self.first_token = histogram(
             "gen_ai_server_time_to_first_token_seconds",
-            "To the first token of operations that completed, in seconds.",
+            "Time to the first token of completed operations, in seconds.",
             _FIRST_TOKEN,
         )
         self.output_token = histogram(
             "gen_ai_server_time_per_output_token_seconds",
-            "Per output token after the first one of operations that completed, in seconds.",
+            "Time per output token after the first, of completed operations, in seconds.",
             _OUTPUT_TOKEN,
         )
         self._register(registry)
 
     def _register(self, registry: CollectorRegistry) -> None:
-        """All of them, or none."""
+        """Register all metrics, or none."""
         metrics = (self.active, self.duration, self.tokens, self.first_token, self.output_token)
         with ExitStack() as registered:
             for metric in metrics:
@@ -155,7 +155,7 @@ class _Metrics:
             registered.pop_all()
 
     def labels(self, provider: str, model: str) -> tuple[str, str, str]:
-        """The values of the common labels: a bounded number of different ones."""
+        """The values of the common labels, a bounded number of combinations."""
         pair = (provider, model)
         if pair not in self._pairs:
             if len(self._pairs) >= _MODELS:

@@ -1,4 +1,4 @@
-"""What traces and metrics tell of a stream: OpenTelemetry calls it an operation."""
+"""The figures of a stream that traces and metrics report; OpenTelemetry calls it an operation."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _Counted: TypeAlias = dict[str, float]
 
 
 class Operation(Watcher):
-    """Gathers the figures of one subscription, and says once how it has ended.
+    """Collects the figures of one subscription, and reports once how it ended.
 
     Attributes:
-        start: the last one, if any.
-        finish_reason: of the last `End`.
-        time_to_first: seconds to the first content; None before it.
+        start: the last `Start`, if any.
+        finish_reason: from the last `End`.
+        time_to_first: seconds to the first content; `None` before it.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -41,9 +41,9 @@ class Operation(Watcher):
         self.time_to_first: float | None = None
         self._clock = clock
         self._begun = clock()
-        self._used: _Counted = {}  # by attempts that are over
-        self._usage: dict[str | None, Usage] = {}  # of the present attempts
-        self._pieces: dict[str | None, int] = {}  # of text and reasoning, since the last restart
+        self._used: _Counted = {}  # by finished attempts
+        self._usage: dict[str | None, Usage] = {}  # of the current attempts
+        self._pieces: dict[str | None, int] = {}  # text and reasoning, since the last restart
 
     @property
     def elapsed(self) -> float:
@@ -52,7 +52,7 @@ class Operation(Watcher):
 
     @property
     def used(self) -> _Counted:
-        """The known fields of `Usage`, summed over sources and over attempts: what is billed."""
+        """The known fields of `Usage`, summed over sources and attempts, as billed."""
         used = self._used.copy()
         for usage in self._usage.values():
             _add(used, usage)
@@ -60,23 +60,23 @@ class Operation(Watcher):
 
     @property
     def output_tokens(self) -> int:
-        """Of the present attempts: of each source those of `Usage`, or else the pieces."""
-        told = {source: usage.output_tokens for source, usage in self._usage.items()}
-        sources = self._pieces.keys() | told.keys()
-        return sum(told.get(source) or self._pieces.get(source, 0) for source in sources)
+        """Output tokens of the current attempts: per source, from `Usage` or else counted."""
+        reported = {source: usage.output_tokens for source, usage in self._usage.items()}
+        sources = self._pieces.keys() | reported.keys()
+        return sum(reported.get(source) or self._pieces.get(source, 0) for source in sources)
 
     @abstractmethod
     def ended(self, outcome: Outcome, error: Exception | None = None) -> None:
-        """The stream has ended; this is called once."""
+        """Called once, when the stream has ended."""
 
     def started(self, start: Start) -> None:
-        """A model has accepted the request."""
+        """Called when a model has accepted the request."""
 
     def noticed(self, notice: Notice) -> None:
-        """Something has happened on the way."""
+        """Called at each `Notice`."""
 
     def first_content(self) -> None:
-        """The first content has come."""
+        """Called at the first content."""
 
     def chunk(self, chunk: Chunk) -> None:
         if type(chunk) is Token or type(chunk) is Reasoning:
@@ -89,7 +89,7 @@ class Operation(Watcher):
             if self.time_to_first is None:
                 self._first()
         elif type(chunk) is Usage:
-            self._usage[chunk.source] = chunk  # a later one of the same attempt knows better
+            self._usage[chunk.source] = chunk  # replaces an earlier one of the same attempt
         elif type(chunk) is Start:
             self._close([chunk.source])
             self.start = chunk
@@ -112,7 +112,7 @@ class Operation(Watcher):
         self.ended("cancelled")
 
     def _close(self, sources: Iterable[str | None]) -> None:
-        """The present attempts of `sources` are over."""
+        """Finish the current attempts of `sources`."""
         for source in sources:
             usage = self._usage.pop(source, None)
             if usage is not None:
@@ -131,7 +131,7 @@ def _add(used: _Counted, usage: Usage) -> None:
 
 
 def check_names(model: object, provider: object) -> None:
-    """Raise a `TypeError` if one of these arguments is no string."""
+    """Raise a `TypeError` unless each of these arguments is a string or `None`."""
     for name, value in (("model", model), ("provider", provider)):
         if value is not None and not isinstance(value, str):
-            raise TypeError(f"{name} is a name, a string, not {value!r}")
+            raise TypeError(f"{name} must be a string, got {value!r}")

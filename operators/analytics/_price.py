@@ -1,4 +1,4 @@
-"""`cost`: what an answer costs."""
+"""`price`: the cost of an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["price"]
 def price(
     prices: Prices | Path | str | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Put the cost in USD into `Usage`.
+    """Add the cost in USD to `Usage`.
 
     ::
 
@@ -27,21 +27,21 @@ def price(
         S-a-b-U(cost)-----E|
 
     The model is that of the last `Start` of the same source. A model without a price gets no cost
-    (None, never 0), and a cost that the provider told stays as it is. What a provider asks for
-    writing into its cache is not known, and counts as input.
+    (`None`, never 0), and a cost reported by the provider is kept. The price of cache writes is
+    not known; they count as input.
 
     - Completion, error: passed on.
-    - Restart: nothing to forget; the `Start` after it names the model.
+    - Restart: passed on; the next `Start` names the model.
     - Disposal: upstream is disposed; nothing is held.
     - Demand: passes through.
 
     Args:
-        prices: a table, or the path of one in TOML or JSON; None: the bundled table, whose
-            `updated` tells how old it is. Read at this call.
+        prices: a price table, the path of one in TOML or JSON, or `None` to use the bundled table,
+            whose `updated` field shows its age. Read when `price` is called.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is no table of prices.
+        ValueError: the file is not a valid price table.
 
     >>> from datetime import date
     >>> from rxllm.operators.analytics import Price

@@ -1,4 +1,4 @@
-"""Prices of models, read from a file: none is built into code."""
+"""Prices of models, read from a file; none are hard-coded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SNAPSHOT: Final = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """USD per million tokens. `cached` None: what was cached costs as much as other input."""
+    """USD per million tokens. If `cached` is `None`, cached input costs as much as other input."""
 
     input: _Dollars
     output: _Dollars
     cached: _Dollars | None = None
 
     def of(self, usage: Usage) -> float:
-        """What `usage` costs, in USD."""
+        """Return the cost of `usage`, in USD."""
         cached = min(usage.cached_tokens or 0, usage.input_tokens)
         cached_price = self.input if self.cached is None else self.cached
         dollars = (usage.input_tokens - cached) * self.input + cached * cached_price
@@ -35,16 +35,16 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of prices, and the day as of which they are meant."""
+    """A table of prices and the date on which it was updated."""
 
     updated: date
     models: dict[str, Price]
 
     def price_of(self, model: str) -> Price | None:
-        """The price of a model, by its id.
+        """Return the price of a model by its id, or `None` if it is unknown.
 
-        A dated snapshot (`openai/gpt-4o-2024-08-06`) costs what its model does, unless it has a
-        row of its own.
+        A dated snapshot (`openai/gpt-4o-2024-08-06`) costs the same as its model, unless it has
+        its own entry.
 
         >>> prices = Prices(date(2025, 1, 1), {"openai/gpt": Price(1.0, 2.0)})
         >>> prices.price_of("openai/gpt-2024-08-06")
@@ -56,18 +56,19 @@ class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_prices(path: Path | None = None) -> Prices:
-    """Read a table of prices.
+    """Read a price table from a file.
 
     Args:
-        path: a file in TOML or JSON, in the form of the bundled one, which is read if it is None.
+        path: a TOML or JSON file in the format of the bundled one, or `None` to read the bundled
+            one.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is no table of prices.
+        ValueError: the file is not a valid price table.
     """
     path = path or _BUNDLED
     decode = msgspec.json.decode if path.suffix == ".json" else msgspec.toml.decode
     try:
         return decode(path.read_bytes(), type=Prices)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path} is no table of prices: {error}") from error
+        raise ValueError(f"{path} is not a valid price table: {error}") from error

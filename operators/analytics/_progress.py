@@ -1,4 +1,4 @@
-"""`progress`: how far the stream has come, told on the way."""
+"""`progress`: progress reports within the stream."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def progress(
         [ progress(every=2) ]
         S-a-(b,P)-c-(P,E)|        P: Progress(tokens=2, ...), Progress(tokens=3, ...)
 
-    A token is a `Token` or a `Reasoning` chunk, alone or in a `Batch`; after a batch that passes
-    several multiples of `every` there is one `Progress`. Sources are counted each for itself.
-    `elapsed` is counted in seconds from the subscription. `tokens_per_second` is the model's own
-    speed: of the tokens since the last `Start` of their source (or after the first token, if there
-    was none), in the time since then. So neither a wait before the stream begins counts, as in a
-    `limit_concurrency` one, nor time in which the valve is closed and nothing comes, as in a pause.
-    It is None as long as there is no such token, or no time has passed. `percentage` is 100 at
-    most. `percentage` and `remaining` (seconds, at this speed; 0 before `End`) are None without
-    `max_tokens`.
+    A token is a `Token` or a `Reasoning` chunk, alone or in a `Batch`; a batch that crosses
+    several multiples of `every` is followed by one `Progress`. Sources are counted separately.
+    `elapsed` is in seconds since the subscription. `tokens_per_second` is the speed of the model:
+    the tokens since the last `Start` of their source (or after the first token, if there was no
+    `Start`), divided by the time since then. It excludes any wait before the stream starts, such
+    as in `limit_concurrency`, and time during which the valve is closed and no chunk arrives, such
+    as a pause. It is `None` until there is such a token and time has passed. `percentage` is at
+    most 100. `percentage` and `remaining` (seconds, at this speed; 0 before `End`) are `None`
+    without `max_tokens`.
 
     - Completion, error: passed on.
-    - Restart: tokens and speed of that stream are counted from 0 again; `elapsed` goes on.
+    - Restart: tokens and speed of that stream are counted from 0 again; `elapsed` continues.
     - Disposal: upstream is disposed; nothing is held, and there is no timer.
     - Demand: passes through; a `Progress` is sent together with the token that it follows.
 
     Args:
-        every: tokens between two `Progress`, 1 or more.
-        max_tokens: the tokens expected at most, 1 or more; None if not known.
+        every: tokens between two `Progress` chunks, 1 or more.
+        max_tokens: expected maximum number of tokens, 1 or more, or `None` if unknown.
 
     Raises:
         TypeError: `every` or `max_tokens` is not an integer.
@@ -59,7 +59,7 @@ def progress(
     """
     check_int("every", every, "the number of tokens between two reports")
     if max_tokens is not None:
-        check_int("max_tokens", max_tokens, "the number of tokens expected at most, or None")
+        check_int("max_tokens", max_tokens, "the expected maximum number of tokens, or None")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
@@ -99,23 +99,23 @@ class _Counting:
         self._max_tokens = max_tokens
         self._subscribed = clock()
         self._counts: dict[str | None, int] = {}
-        self._begun: dict[str | None, tuple[float, int]] = {}  # since when, and after which token
-        self._held = 0.0  # seconds in which the valve was closed, and nothing came
+        self._begun: dict[str | None, tuple[float, int]] = {}  # start time, tokens before it
+        self._held = 0.0  # seconds during which the valve was closed and no chunk arrived
         self._held_since: float | None = None
 
     def watch(self, is_open: bool) -> None:
-        """The valve is open now, or closed."""
+        """Called when the valve opens or closes."""
         if self._held_since is not None:
             self._held += self._clock() - self._held_since
         self._held_since = None if is_open else self._clock()
 
     def counter(self) -> Callable[[Chunk], None]:
-        """What is called with each chunk: a closure, so that a token costs few look-ups."""
+        """Return `on_next` as a closure, so that a token costs few attribute lookups."""
         observer, counts, every = self._observer, self._counts, self._every
 
         def on_next(chunk: Chunk) -> None:
             if self._held_since is not None:
-                self._held_since = self._clock()  # what comes all the same took its time
+                self._held_since = self._clock()  # a chunk that still arrives counts its time
             source = chunk.source
             if type(chunk) is Token or type(chunk) is Reasoning:
                 observer.on_next(chunk)
@@ -124,7 +124,7 @@ class _Counting:
                 if tokens == 1:
                     self._begin(source, tokens)
                 if tokens % every == 0:
-                    self._tell(tokens, source)
+                    self._emit_progress(tokens, source)
             elif type(chunk) is Batch:
                 observer.on_next(chunk)
                 before = counts.get(source, 0)
@@ -132,34 +132,34 @@ class _Counting:
                 if not before:
                     self._begin(source, tokens)
                 if tokens // every > before // every:
-                    self._tell(tokens, source)
+                    self._emit_progress(tokens, source)
             else:
-                self._look_at(chunk, source)
+                self._on_control_chunk(chunk, source)
                 observer.on_next(chunk)
 
         return on_next
 
-    def _look_at(self, chunk: Chunk, source: str | None) -> None:
+    def _on_control_chunk(self, chunk: Chunk, source: str | None) -> None:
         counts = self._counts
         if type(chunk) is Start:
-            self._begun[source] = self._spoken(), counts.get(source, 0)
+            self._begun[source] = self._active_time(), counts.get(source, 0)
         elif is_restart(chunk):
             forget(counts, source)
             forget(self._begun, source)
         elif type(chunk) is End and (source in counts or not counts):
-            self._tell(counts.get(source, 0), source, ended=True)
+            self._emit_progress(counts.get(source, 0), source, ended=True)
 
     def _begin(self, source: str | None, tokens: int) -> None:
-        self._begun.setdefault(source, (self._spoken(), tokens))
+        self._begun.setdefault(source, (self._active_time(), tokens))
 
-    def _spoken(self) -> float:
-        """Now, on a clock that stands still while nobody takes anything."""
+    def _active_time(self) -> float:
+        """The current time on a clock that stops while the valve is closed and nothing arrives."""
         now = self._clock() if self._held_since is None else self._held_since
         return now - self._held
 
-    def _tell(self, tokens: int, source: str | None, *, ended: bool = False) -> None:
+    def _emit_progress(self, tokens: int, source: str | None, *, ended: bool = False) -> None:
         since, before = self._begun.get(source, (0.0, tokens))
-        took = self._spoken() - since
+        took = self._active_time() - since
         speed = (tokens - before) / took if tokens > before and took > 0 else None
         percentage = remaining = None
         if self._max_tokens is not None:

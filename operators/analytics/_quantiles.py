@@ -1,4 +1,4 @@
-"""Quantiles of any number of values, in little memory."""
+"""Quantiles of any number of values, using little memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ _CAPACITY = 1024
 
 
 class Quantiles:
-    """A sketch of values: exact up to 1,024 of them, and near beyond.
+    """A quantile sketch: exact up to 1,024 values, approximate beyond.
 
-    It keeps levels of at most 1,024 values. A full one is sorted, and every second value of it
-    goes up to the next level, where it stands for twice as many (Karnin, Lang and Liberty, 2016,
-    with the odd and the even values taken in turn, so that it is repeatable). So memory grows by
-    one level when the number of values doubles, and a value costs little more than a sort.
+    The sketch keeps levels of at most 1,024 values. A full level is sorted, and every second value
+    moves up to the next level, where it represents twice as many (Karnin, Lang and Liberty, 2016,
+    but alternating between odd and even values, so that results are deterministic). Memory grows
+    by one level each time the number of values doubles, and adding a value costs little more than
+    sorting it.
     """
 
     def __init__(self) -> None:
@@ -23,7 +24,7 @@ class Quantiles:
         self._odd = 0
 
     def add(self, values: Iterable[float]) -> None:
-        """Take in more values; cheapest in blocks."""
+        """Add values; cheapest in blocks."""
         self._levels[0].extend(values)
         for number, level in enumerate(self._levels):
             if len(level) <= _CAPACITY:
@@ -37,7 +38,7 @@ class Quantiles:
             self._odd ^= 1
 
     def __call__(self, *fractions: float) -> list[float]:
-        """The values below or at which these fractions (0..1) of all values lie.
+        """Return the quantiles of all values at these fractions (0..1).
 
         Raises:
             ValueError: there are no values.

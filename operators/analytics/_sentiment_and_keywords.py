@@ -1,4 +1,4 @@
-"""`sentiment_and_keywords`: how a text feels, and what it is about."""
+"""`sentiment_and_keywords`: the tone and topics of a text."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ Sentiment: TypeAlias = Literal["positive", "negative", "neutral"]
 
 _KEYWORDS: Final = 5
 _SHORTEST: Final = 5  # characters of a keyword
-_REACH: Final = 3  # words after a negation, one of which it turns around
+_REACH: Final = 3  # words after a negation, one of which it inverts
 _WORDS_PER_MINUTE: Final = 200
-_DECIDED: Final = 0.1  # a polarity of more than this is not neutral
+_DECIDED: Final = 0.1  # a polarity beyond this is not neutral
 
 
 class ContentFigures(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """How a text feels and what it is about, as far as it has come.
+    """Sentiment and keywords of the text so far.
 
     Attributes:
-        tokens: pieces of text.
-        words: those that have ended.
-        positive, negative: words that please, and words that don't; after a negation the other
-            way round.
-        keywords: the most frequent words of 5 characters or more, 5 at most, with their counts;
-            those of one count in the order in which they got there.
-        polarity: from -1 (all words that were found in the lists are negative) to 1; 0 if none was.
-        sentiment: the same in a word: neutral is from -0.1 to 0.1.
-        reading_time: seconds that a reader needs, at 200 words a minute.
-        source: the stream that the text is of.
+        tokens: number of text chunks.
+        words: number of completed words.
+        positive, negative: number of words with positive and with negative sentiment; inverted
+            after a negation.
+        keywords: the most frequent words of 5 characters or more, at most 5, with their counts;
+            words with equal counts are in the order in which they reached it.
+        polarity: from -1 (all listed words found are negative) to 1; 0 if none was found.
+        sentiment: the polarity as a word; from -0.1 to 0.1 is neutral.
+        reading_time: seconds needed to read the text, at 200 words per minute.
+        source: the stream that the text belongs to.
     """
 
     tokens: int
@@ -60,7 +60,7 @@ def sentiment_and_keywords(
     *,
     lexicon: Lexicon | Path | str | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Pass everything on, and report sentiment, keywords and reading time on the way.
+    """Report the sentiment, keywords and reading time of the text.
 
     ::
 
@@ -68,35 +68,36 @@ def sentiment_and_keywords(
         [ sentiment_and_keywords(on_result, every=2) ]
         S-a-b-c-E|                reports: after b, and at E
 
-    Sentiment is counted in words of two lists; a negation turns the first one of them around that
-    is among the three words after it, with no comma or stop between ("not good", "wasn't very
-    helpful"). That is simple, fast, and blind to irony. Keywords are the most frequent words of 5
-    characters or more that are no stop words. The bundled lists are English, and modest.
+    All chunks pass through unchanged. Sentiment counts the words of a positive and a negative list.
+    A negation inverts the first listed word among the three words after it, unless a comma or other
+    punctuation comes first ("not good", "wasn't very helpful"). This is simple and fast, and misses
+    irony. Keywords are the most frequent words of 5 characters or more, except stop words. The
+    bundled lists are English and small.
 
-    The figures are the same however the text is cut into chunks. Reasoning is no part of the text.
-    Each source of a merge has figures of its own. A report is made before the chunk that it is due
-    at is passed on.
+    The figures don't depend on how the text is split into chunks. Reasoning isn't counted. Each
+    source of a merge has its own figures. A report is made before the chunk that triggers it is
+    passed on.
 
-    - Completion, error: reported for the sources that have not ended; then passed on.
-    - Restart: the figures of that stream begin again.
+    - Completion, error: sources that have not ended are reported first; then passed on.
+    - Restart: the figures of that stream are reset.
     - Disposal: upstream is disposed; nothing is reported.
-    - Demand: passes through; no chunk is held. What is remembered are the different words that may
-      be keywords, so it grows with the vocabulary of the text; the cost of a token does not.
+    - Demand: passes through; no chunk is held. The distinct words that may be keywords are kept, so
+      memory grows with the vocabulary of the text; the cost per token does not.
 
-    If `on_result` raises, that is the error of the stream; an error of the source stays what it
-    was, and gets a note.
+    If `on_result` raises, the stream fails with that exception; an error of the source is kept
+    and gets a note.
 
     Args:
         on_result: called with the figures.
-        every: tokens between two reports, 1 or more; None: only at the end.
-        lexicon: lists of words, or the path of a TOML file in the form of the bundled one. Read at
-            this call.
+        every: tokens between two reports, 1 or more, or `None` to report only at the end.
+        lexicon: the word lists, the path of a TOML file in the format of the bundled one, or `None`
+            to use the bundled one. Read when the operator is created.
 
     Raises:
         OSError: the file can't be read.
         TypeError: `on_result` can't be called or is asynchronous, `every` is not an integer, or
-            `lexicon` is none of what it may be.
-        ValueError: `every` is below 1, or the file holds no lists of words.
+            `lexicon` is not a `Lexicon` or a path.
+        ValueError: `every` is below 1, or the file is not a valid lexicon.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -120,7 +121,7 @@ class _Content(TextReader[ContentFigures]):
         self._lexicon = lexicon
         self._words = WordReader(stops=True)
         self._count = self._positive = self._negative = 0
-        self._turned = 0  # how many more words the last negation reaches
+        self._turned = 0  # number of further words that the last negation reaches
         self._keywords = _MostFrequent(_KEYWORDS)
 
     def read(self, text: str) -> None:
@@ -173,7 +174,7 @@ def _sentiment(polarity: float) -> Sentiment:
 
 
 class _MostFrequent:
-    """Counts words, and knows the most frequent ones at any time without looking at the others."""
+    """Counts words, and maintains the most frequent ones without scanning the others."""
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -1,4 +1,4 @@
-"""`StreamAnalytics` and `analyze`: figures over many streams."""
+"""`StreamAnalytics` and `analyze`: statistics over many streams."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["AnalyticsReport", "StreamAnalytics", "StreamRecord", "analyze"]
 
 
 class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One stream, as it stands.
+    """The current state of one stream.
 
     Attributes:
         id: given to `analyze`, or `"stream-1"`, `"stream-2"`, ...
         outcome: `"running"`, then `"completed"`, `"failed"` or `"cancelled"`.
-        model: of the last `Start`.
+        model: from the last `Start`.
         started: in Unix seconds.
-        duration: seconds so far, or until its end.
-        time_to_first_token: seconds; None before it.
-        tokens: pieces of text and reasoning, or what `Usage` said.
-        tokens_per_second: None as long as no time has passed.
-        error: of a stream that failed.
+        duration: seconds until now, or until the end.
+        time_to_first_token: seconds; `None` before it.
+        tokens: number of text and reasoning chunks, or the count reported by `Usage`.
+        tokens_per_second: `None` until time has passed.
+        error: the error of a failed stream.
     """
 
     id: str
@@ -49,16 +49,16 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
 
 
 class AnalyticsReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What became of all streams, and how the last ones did.
+    """The outcomes of all streams, and the performance of the latest ones.
 
     Attributes:
-        created, active, completed, failed, cancelled: how many streams, since the beginning.
-        success_rate: completed / (completed + failed), 0..1; None before one of them has ended.
-        streams: the ended streams that the following figures are of.
-        mean_duration, mean_time_to_first_token: in seconds; None where there is nothing to count.
+        created, active, completed, failed, cancelled: number of streams since the beginning.
+        success_rate: completed / (completed + failed), 0..1; `None` before one of them has ended.
+        streams: number of ended streams that the following figures cover.
+        mean_duration, mean_time_to_first_token: in seconds; `None` if no stream has a value.
         mean_tokens_per_second: over the completed ones of these streams.
-        fastest, slowest: by tokens a second, among the completed ones of these.
-        errors: how many of these failed, by class of error.
+        fastest, slowest: by tokens per second, among the completed ones of these streams.
+        errors: number of failed ones among these streams, by error class.
     """
 
     created: int
@@ -77,21 +77,21 @@ class AnalyticsReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 
 class StreamAnalytics:
-    """Figures over all streams that have `analyze(analytics)` in their pipe.
+    """Statistics over all streams that have `analyze(analytics)` in their pipe.
 
-    A chunk costs the same however many streams there are and have been; memory is bounded by the
-    active streams and the history.
+    The cost of a chunk doesn't depend on the number of streams; memory is bounded by the active
+    streams and the history.
 
     Args:
-        history: how many ended streams are kept; older ones go first. 1 or more.
+        history: number of ended streams to keep, 1 or more; the oldest are dropped first.
 
     Attributes:
-        created: how many streams were subscribed to.
-        completed, failed, cancelled: how many of them ended so.
+        created: number of subscriptions.
+        completed, failed, cancelled: number of streams with that outcome.
 
     Raises:
         TypeError: `history` is not an integer.
-        ValueError: it is below 1.
+        ValueError: `history` is below 1.
 
     >>> analytics = StreamAnalytics()
     >>> analytics.active, analytics.report().success_rate
@@ -106,36 +106,36 @@ class StreamAnalytics:
         self.cancelled: int = 0
         self._active: dict[Measurement, _Stream] = {}
         self._history: deque[_Stream] = deque(maxlen=kept)
-        self._streams: dict[str, dict[_Stream, None]] = {}  # the same ones by id, the latest last
+        self._streams: dict[str, dict[_Stream, None]] = {}  # the same streams by id, latest last
 
     @property
     def active(self) -> int:
-        """How many streams run now."""
+        """The number of running streams."""
         return len(self._active)
 
     @property
     def streams(self) -> list[StreamRecord]:
-        """The active streams, in the order in which they began."""
+        """The active streams, in the order in which they started."""
         return [stream.record for stream in self._active.values()]
 
     @property
     def history(self) -> list[StreamRecord]:
-        """The last streams that have ended, in the order in which they did."""
+        """The latest ended streams, in the order in which they ended."""
         return [stream.record for stream in self._history]
 
     def find(self, stream_id: str) -> StreamRecord | None:
-        """The active or ended stream of that id, the latest to begin if there are several."""
+        """Return the active or ended stream with that id, the latest to start, or `None`."""
         streams = self._streams.get(stream_id)
         return next(reversed(streams)).record if streams else None
 
     def report(self, last: int = 50) -> AnalyticsReport:
-        """How things stand, with figures of the `last` streams that have ended.
+        """Return the current totals, with figures over the `last` streams that have ended.
 
         Raises:
             TypeError: `last` is not an integer.
-            ValueError: it is below 1.
+            ValueError: `last` is below 1.
         """
-        counted = check_int("last", last, "the number of ended streams to look at")
+        counted = check_int("last", last, "the number of ended streams to include")
         ended = [stream.record for stream in islice(reversed(self._history), counted)]
         fast = [each for each in ended if each.outcome == "completed" and each.tokens_per_second]
         fast.sort(key=lambda each: each.tokens_per_second or 0.0)
@@ -157,14 +157,14 @@ class StreamAnalytics:
         )
 
     def begin(self, stream_id: str | None, measurement: Measurement) -> None:
-        """A stream begins. Called by `analyze`."""
+        """Record that a stream has started. Called by `analyze`."""
         self.created += 1
         stream = _Stream(f"stream-{self.created}" if stream_id is None else stream_id, measurement)
         self._active[measurement] = stream
         self._streams.setdefault(stream.id, {})[stream] = None
 
     def end(self, measurement: Measurement) -> None:
-        """A stream has ended. Called by `analyze`."""
+        """Record that a stream has ended. Called by `analyze`."""
         stream = self._active.pop(measurement)
         outcome = measurement.outcome
         self.completed += outcome == "completed"
@@ -208,7 +208,7 @@ class _Stream:
 def analyze(
     analytics: StreamAnalytics, stream_id: str | None = None
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Count the stream in `analytics`, and pass everything on.
+    """Include the stream in the statistics of `analytics`.
 
     ::
 
@@ -216,16 +216,18 @@ def analyze(
         [ analyze(analytics) ]
         S--a-b-E|                 analytics: created 1, active 1, then completed 1
 
+    All chunks pass through unchanged.
+
     - Completion, error, disposal: the stream is counted as completed, failed or cancelled.
     - Restart: the tokens of that stream are counted from 0 again.
     - Demand: passes through; nothing is held.
 
     Args:
-        analytics: shared by all streams that are to be counted together.
-        stream_id: to find this stream by; counted from `"stream-1"` if None.
+        analytics: shared by all streams to be counted together.
+        stream_id: the id to find this stream by, or `None` to number it (`"stream-1"`, ...).
 
     Raises:
-        TypeError: `analytics` is no `StreamAnalytics`, or `stream_id` no string.
+        TypeError: `analytics` is not a `StreamAnalytics`, or `stream_id` is not a string.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, analytics = Marbles(), StreamAnalytics()
@@ -235,9 +237,9 @@ def analyze(
     ('completed', 2, 3.0)
     """
     if not isinstance(analytics, StreamAnalytics):
-        raise TypeError(f"analyzed takes a StreamAnalytics, not {type(analytics).__name__}")
+        raise TypeError(f"analytics must be a StreamAnalytics, got {type(analytics).__name__}")
     if stream_id is not None and not isinstance(stream_id, str):
-        raise TypeError(f"stream_id is the name of the stream, a string, not {stream_id!r}")
+        raise TypeError(f"stream_id must be a string or None, got {stream_id!r}")
     return measure(analytics.end, on_start=partial(analytics.begin, stream_id))
 
 

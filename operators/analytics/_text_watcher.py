@@ -1,4 +1,4 @@
-"""The shape of an operator that reads the text of each source, and reports what it found."""
+"""The base of operators that read the text of each source and report on it."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from rxllm.restart import forget, matching_sources
 
 __all__ = ["TextReader", "TextWatcher", "check_on_result"]
 
-_INSTEAD: Final = "start a task in a plain one"
+_INSTEAD: Final = "start a task from a plain function"
 
 _Figures = TypeVar("_Figures")
 
 
 class TextReader(ABC, Generic[_Figures]):
-    """Reads the text of one source, from its beginning or a restart on."""
+    """Reads the text of one source, starting at its beginning or at a restart."""
 
     tokens: int = 0
 
     @abstractmethod
     def read(self, text: str) -> None:
-        """More text has come."""
+        """Called with each piece of text."""
 
     @abstractmethod
     def end(self) -> None:
-        """The text is complete."""
+        """Called when the text is complete."""
 
     @abstractmethod
     def figures(self) -> _Figures:
-        """What was found so far."""
+        """Return the figures so far."""
 
 
 class TextWatcher(Watcher, Generic[_Figures]):
     """Reports after every `every` tokens of a source, and at its end.
 
-    A source that ends without text is reported too, with figures of no text. Once `on_result` has
-    raised it is not called again.
+    A source that ends without text is reported too, with the figures of an empty text. Once
+    `on_result` has raised, it isn't called again.
 
     Args:
-        reader_of: makes the reader of a source.
+        reader_of: creates the reader of a source.
         on_result: called with the figures.
-        every: tokens between two reports; None: only at the end.
+        every: tokens between two reports, or `None` to report only at the end.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TextWatcher(Watcher, Generic[_Figures]):
         self._every = every
         self._readers: dict[str | None, TextReader[_Figures]] = {}
         self._has_ended = False
-        self._has_raised = False  # `on_result` has
+        self._has_raised = False  # true once `on_result` has raised
 
     def chunk(self, chunk: Chunk) -> None:
         if type(chunk) is Token:
@@ -88,7 +88,7 @@ class TextWatcher(Watcher, Generic[_Figures]):
         reader.read(text)
         every = self._every
         if every is not None and reader.tokens // every > before // every:
-            self._tell(reader)
+            self._report(reader)
 
     def _end(self, source: str | None) -> None:
         sources = matching_sources(self._readers, source)
@@ -98,9 +98,9 @@ class TextWatcher(Watcher, Generic[_Figures]):
         for each in sources:
             reader = self._readers.pop(each, None) or self._reader_of(each)
             reader.end()
-            self._tell(reader)
+            self._report(reader)
 
-    def _tell(self, reader: TextReader[_Figures]) -> None:
+    def _report(self, reader: TextReader[_Figures]) -> None:
         try:
             self._on_result(reader.figures())
         except BaseException:

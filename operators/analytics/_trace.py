@@ -1,4 +1,4 @@
-"""`trace`: a stream as a span of OpenTelemetry."""
+"""`trace`: an OpenTelemetry span for a stream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _USAGE: Final = {
     "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
     "cost": "rxllm.usage.cost",
 }
-_OURS: Final = "rxllm.tracing"  # in a context: the `_Tracing` that it belongs to
+_OURS: Final = "rxllm.tracing"  # context key: the `_Tracing` that the context belongs to
 _OPTIONS: Final = ("max_tokens", "temperature", "top_p", "seed")
 
 
@@ -41,7 +41,7 @@ def trace(
     request: Request | None = None,
     attributes: Mapping[str, _Value] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Tell OpenTelemetry of the stream as a span, and pass everything on.
+    """Record the stream as an OpenTelemetry span.
 
     ::
 
@@ -49,36 +49,37 @@ def trace(
         [ trace() ]
         S-a-b-U-E|                span "chat model": first_token at a; usage, finish reason
 
-    The span follows the semantic conventions for generative AI. It begins at the subscription, as
-    a child of the span that is the current one then, and is the current one while upstream is
-    subscribed to, so that the requests of an instrumented HTTP client become its children. It is
-    named `chat {model}`, of the kind CLIENT, and has these attributes, as far as they are known:
-    `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.*` (model, stream, max_tokens,
-    temperature, top_p, top_k, seed, stop_sequences), `gen_ai.output.type`, `gen_ai.response.*`
-    (id, model, finish_reasons, time_to_first_chunk), `gen_ai.usage.*` (input, output, cached and
-    reasoning tokens, over all attempts), `error.type` (the class of the error); and
+    All chunks pass through unchanged. The span follows the semantic conventions for generative AI.
+    It starts at the subscription, as a child of the current span, and is itself the current span
+    during the subscription to upstream, so that requests of an instrumented HTTP client become its
+    children. It is named `chat {model}`, has kind CLIENT, and gets these attributes if they are
+    known: `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.*` (model, stream,
+    max_tokens, temperature, top_p, top_k, seed, stop_sequences), `gen_ai.output.type`,
+    `gen_ai.response.*` (id, model, finish_reasons, time_to_first_chunk), `gen_ai.usage.*` (input,
+    output, cached and reasoning tokens, over all attempts), `error.type` (the error class),
     `rxllm.outcome` (completed, failed, cancelled) and `rxllm.usage.cost` (USD). Its events are
-    `first_token` and the kinds of the `Notice` chunks: `retry`, `fallback`, ... No text is told,
-    but the message of an error, which may quote what a provider said.
+    `first_token` and the kinds of the `Notice` chunks: `retry`, `fallback`, ... No text is
+    recorded except error messages, which may quote the provider.
 
-    One subscription is one span, whatever happens in it: put `trace` after a retry to see the whole
-    operation, before it to see each attempt, before a merge to see each stream.
+    There is one span per subscription: put `trace` after a retry to see the whole operation, before
+    it to see each attempt, and before a merge to see each stream.
 
-    - Completion, error, disposal: end the span; an error is its status.
-    - Restart: an event; the attempts before it stay in the usage.
+    - Completion, error, disposal: end the span; an error sets its status.
+    - Restart: recorded as an event; earlier attempts stay in the usage.
     - Demand: passes through; nothing is held.
 
     Args:
-        tracer: `opentelemetry.trace.get_tracer("rxllm")` at the subscription if None.
-        model: what was asked for, told from the beginning on; the name in `Start` if None.
-        provider: whose it is; the one in `Start` if None.
-        request: what was asked, for its options; its messages are not told.
-        attributes: more of them.
+        tracer: an OpenTelemetry tracer, or `None` to call
+            `opentelemetry.trace.get_tracer("rxllm")` at the subscription.
+        model: the requested model, recorded from the start, or `None` to use the name in `Start`.
+        provider: the provider of the model, or `None` to use the one in `Start`.
+        request: the request, for its options; its messages are not recorded.
+        attributes: additional span attributes.
 
     Raises:
         ModuleNotFoundError: OpenTelemetry is not installed.
-        TypeError: `tracer` is a class, or has no method `start_span`; `request` is no `Request`,
-            `attributes` no mapping, or a name no string.
+        TypeError: `tracer` is a class or has no method `start_span`, `request` is not a `Request`,
+            `attributes` is not a mapping, or a name is not a string.
 
     >>> from opentelemetry.sdk.trace import TracerProvider
     >>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -102,12 +103,12 @@ def trace(
     if isinstance(tracer, type) or not (
         tracer is None or callable(getattr(tracer, "start_span", None))
     ):
-        raise TypeError(f"tracer is a tracer of OpenTelemetry, not {tracer!r}")
+        raise TypeError(f"tracer must be an OpenTelemetry tracer, got {tracer!r}")
     check_names(model, provider)
     if request is not None and not isinstance(request, Request):
-        raise TypeError(f"request is a Request, as `as_request` makes one, not {request!r}")
+        raise TypeError(f"request must be a Request (see `as_request`), got {request!r}")
     if attributes is not None and not isinstance(attributes, Mapping):
-        raise TypeError(f"attributes is a mapping of names to values, not {attributes!r}")
+        raise TypeError(f"attributes must be a mapping of names to values, got {attributes!r}")
     given = _given(model, provider, request, attributes or {})
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -135,8 +136,9 @@ def trace(
 
 
 def _parent() -> Context:
-    """The current context. Where that is still the one of a stream that has ended (it was asked
-    again, or another one follows it), the context around that stream.
+    """Return the current context, or that around an ended stream whose context is still current.
+
+    The latter happens when a stream is subscribed to again, or another one is concatenated to it.
     """
     from opentelemetry import context
     from opentelemetry.trace import get_current_span
@@ -147,7 +149,7 @@ def _parent() -> Context:
         if not isinstance(tracing, _Tracing) or not tracing.has_ended:
             return current
         if tracing.span is not get_current_span(current):
-            return current  # somebody has begun a span in it
+            return current  # another span was started inside it
         current = tracing.parent
 
 

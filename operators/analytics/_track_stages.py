@@ -1,4 +1,4 @@
-"""`track_stages`: which part of the work a stream is in."""
+"""`track_stages`: the current stage of a stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BEGINS: Final[dict[Stage, float]] = {
     "complete": 100.0,
 }
 _GENERATED: Final = 95.0
-_USUAL: Final = 100  # tokens after which an answer of unknown length stands at two thirds
+_USUAL: Final = 100  # tokens after which an answer of unknown length is at about two thirds
 
 
 def track_stages(
@@ -44,24 +44,24 @@ def track_stages(
 
     The stages: `"initialise"` (0 %) at the subscription, `"choose_model"` (10 %) before the first
     `Start` or fallback, `"generate"` (25 to 95 %) before the first content and then after every
-    `every` chunks of content, `"complete"` (100 %) before the `End` of the whole stream, or else
-    before its completion. Within `"generate"` the percentage grows with the chunks of content up
-    to `max_tokens`; without that, by `1 - exp(-tokens / 100)`: always forward, and never there.
+    `every` content chunks, `"complete"` (100 %) before the `End` of the whole stream, or else
+    before its completion. Within `"generate"`, the percentage grows linearly with the content
+    chunks up to `max_tokens`; without that, as `1 - exp(-tokens / 100)`, which never reaches 95 %.
 
-    The percentage tells of the work as a whole: it stays where it is while a retry, a fallback or
-    a restart catches up with what was done before. A stage is told again when it is entered again.
-    Of a merge, one source that begins again does not end `"generate"` while another one generates.
+    The percentage covers the work as a whole: it stays constant while a retry, a fallback or a
+    restart catches up with earlier progress. A stage is reported again when it is entered again.
+    In a merge, a source that restarts does not end `"generate"` while another one generates.
 
     - Completion, error: passed on; an error without a further `Progress`.
     - Restart: the chunks of that stream are counted from 0 again, the percentage stays.
     - Disposal: upstream is disposed; nothing is held, and there is no timer.
-    - Demand: passes through; a `Progress` is sent together with the chunk beside it. The first
-      one is sent at the subscription, whatever the valve says, and before the source is subscribed
-      to: a subscriber that leaves at it costs no model call.
+    - Demand: passes through; a `Progress` is sent together with the adjacent chunk. The first one
+      is sent at the subscription, even if the valve is closed, and before the source is subscribed
+      to: a subscriber that disposes then causes no model call.
 
     Args:
-        max_tokens: the tokens expected at most, 1 or more; None if not known.
-        every: chunks of content between two reports, 1 or more.
+        max_tokens: expected maximum number of tokens, 1 or more, or `None` if unknown.
+        every: content chunks between two reports, 1 or more.
 
     Raises:
         TypeError: `max_tokens` or `every` is not an integer.
@@ -79,7 +79,7 @@ def track_stages(
     complete 100.0
     """
     if max_tokens is not None:
-        check_int("max_tokens", max_tokens, "the number of tokens expected at most, or None")
+        check_int("max_tokens", max_tokens, "the expected maximum number of tokens, or None")
     check_int("every", every, "the number of chunks between two reports")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -88,7 +88,7 @@ def track_stages(
         ) -> abc.DisposableBase:
             staging = _Staging(observer, clock_of(scheduler), max_tokens, every)
             upstream = SingleAssignmentDisposable()
-            context = copy_context()  # what is current here (a span, say) is so for the source
+            context = copy_context()  # the source sees the same context (the current span, say)
 
             def begin(*_: object) -> None:
                 staging.enter("initialise")
@@ -101,8 +101,8 @@ def track_stages(
                         scheduler=scheduler,
                     )
 
-            # Behind the subscribing that goes on now: then the subscriber can leave, and what it
-            # raises is not taken for an error of the stream.
+            # After the current subscribe call: the subscriber can then dispose, and an exception
+            # that it raises isn't mistaken for an error of the stream.
             begun = CurrentThreadScheduler.singleton().schedule(begin)
             return CompositeDisposable(upstream, begun)
 
@@ -151,10 +151,10 @@ class _Staging:
         self._observer.on_completed()
 
     def enter(self, stage: Stage) -> None:
-        """Tell of `stage`, unless it is the present one."""
+        """Enter `stage` and report it, unless it is the current one."""
         if stage != self._stage:
             self._stage = stage
-            self._tell(_BEGINS[stage])
+            self._emit_progress(_BEGINS[stage])
 
     def _notice(self, notice: Notice) -> None:
         if notice.kind == "restart":
@@ -175,15 +175,15 @@ class _Staging:
         self._tokens = before + pieces
         if self._tokens // self._every > before // self._every:
             begins = _BEGINS["generate"]
-            self._tell(begins + (_GENERATED - begins) * self._share())
+            self._emit_progress(begins + (_GENERATED - begins) * self._share())
 
     def _share(self) -> float:
-        """How much of the answer is there, 0..1, as far as one can tell."""
+        """The estimated fraction of the answer generated so far, 0..1."""
         if self._max_tokens is None:
             return 1.0 - math.exp(-self._tokens / _USUAL)
         return min(1.0, self._tokens / self._max_tokens)
 
-    def _tell(self, percentage: float) -> None:
+    def _emit_progress(self, percentage: float) -> None:
         self._percentage = max(self._percentage, percentage)
         elapsed = self._clock() - self._begun
         self._observer.on_next(

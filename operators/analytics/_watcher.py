@@ -1,4 +1,4 @@
-"""The shape of an operator that looks at a stream and passes everything on as it came."""
+"""The base of operators that observe a stream and pass everything on unchanged."""
 
 from __future__ import annotations
 
@@ -15,43 +15,44 @@ __all__ = ["Watcher", "watch"]
 
 
 class Watcher:
-    """Who watches one subscription. Each method is called before the event is passed on.
+    """Observes one subscription. Each method is called before the event is passed on.
 
-    One of `completed`, `failed` and `cancelled` is called, once, and nothing after it.
+    Exactly one of `completed`, `failed` and `cancelled` is called, and nothing after it.
 
-    What `begun` or `chunk` raises is the error of the stream. What `completed` raises turns the
-    completion into that error; what `failed` raises becomes a note of the error that came; what
-    `cancelled` raises reaches whoever disposed.
+    An exception raised by `begun` or `chunk` fails the stream. One raised by `completed` turns the
+    completion into that error, one raised by `failed` becomes a note on the original error, and
+    one raised by `cancelled` reaches the caller of `dispose`.
     """
 
     def begun(self) -> None:
-        """The stream has been subscribed to."""
+        """Called at the subscription."""
 
     def chunk(self, chunk: Chunk) -> None:
-        """A chunk has come."""
+        """Called with each chunk."""
 
     def watch(self) -> Callable[[Chunk], None]:
-        """What is called with each chunk: `chunk`, or something faster."""
+        """Return the function to call with each chunk: `chunk`, or a faster one."""
         return self.chunk
 
     def completed(self) -> None:
-        """The stream has completed."""
+        """Called when the stream completes."""
 
     def failed(self, error: Exception) -> None:
-        """The stream has failed."""
+        """Called when the stream fails."""
 
     def cancelled(self) -> None:
-        """The subscriber has left before the end, or has raised at a chunk."""
+        """Called when the subscriber disposes before the end, or raises at a chunk."""
 
 
 def watch(
     name: str,
     watcher_of: Callable[[Callable[[], float]], Watcher],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """An operator with a `Watcher` for each subscription. Demand passes through, nothing is held.
+    """Create an operator with a `Watcher` per subscription. Demand passes through, nothing is held.
 
     Args:
-        watcher_of: makes it, given the clock of the subscriber (in seconds).
+        name: of the operator.
+        watcher_of: creates the watcher, given the clock of the subscriber (in seconds).
     """
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -83,12 +84,12 @@ class _Watched:
         self.upstream = SingleAssignmentDisposable()
 
     def passing(self) -> Callable[[Chunk], None]:
-        """What is called with each chunk: a closure, so that a token costs few look-ups."""
+        """Return `on_next` as a closure, so that a token costs few attribute lookups."""
         watch, observer = self._watcher.watch(), self._observer
 
         def on_next(chunk: Chunk) -> None:
             if self._ended:
-                return  # a source that pushes all at once has not seen the disposal yet
+                return  # a source that emits synchronously has not seen the disposal yet
             try:
                 watch(chunk)
             except Exception as error:
@@ -129,7 +130,7 @@ class _Watched:
             self._watcher.cancelled()
 
     def _on_raised(self, error: BaseException) -> None:
-        """The subscriber has raised, and its source may not tell anybody: nothing else will end."""
+        """End the watch when the subscriber raises, since the source may emit no further event."""
         self.upstream.dispose()
         try:
             self.on_disposed()
@@ -138,4 +139,4 @@ class _Watched:
 
 
 def _note(error: BaseException, failure: Exception) -> None:
-    error.add_note(f"what watched the stream failed too: {failure!r}")
+    error.add_note(f"the watcher of the stream failed too: {failure!r}")

@@ -1,4 +1,4 @@
-"""The words of a text that comes in pieces."""
+"""Split text that arrives in pieces into words."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import regex
 __all__ = ["LONGEST_WORD", "STOPS", "WordReader"]
 
 LONGEST_WORD: Final = 64
-"""In characters: what is longer (a key, a link, a script without spaces) is read as several."""
+"""In characters; anything longer (a key, a link, a script without spaces) is read as several."""
 
 STOPS: Final = frozenset(".,!?;:\n")
-"""The marks that a `WordReader` tells of, if it is asked to."""
+"""The punctuation marks that a `WordReader(stops=True)` returns."""
 
 _INSIDE: Final = r"[\p{L}\p{N}\p{M}'\u2019\u200c\u200d]"
 _WORD: Final = rf"[\p{{L}}\p{{N}}]{_INSIDE}{{0,{LONGEST_WORD - 1}}}"
@@ -25,14 +25,14 @@ _LOOSE: Final = "'\u200c\u200d"
 
 
 class WordReader:
-    """Reads the words of a text, however it is cut into pieces, at a constant cost a character.
+    """Reads the words of a text, however it is split into pieces, at a constant cost per character.
 
-    A word is a run of letters, digits and the marks on them that begins with a letter or a digit.
-    Apostrophes inside belong to it, hyphens do not. Words come in lower case, in Unicode's form
-    C, with a straight apostrophe.
+    A word is a run of letters, digits and combining marks that begins with a letter or a digit.
+    Inner apostrophes belong to it, hyphens don't. Words are returned in lower case, in Unicode
+    normalization form C, with straight apostrophes.
 
     Args:
-        stops: give the marks of `STOPS` too, among the words.
+        stops: also return the marks of `STOPS`, among the words.
 
     >>> reader = WordReader()
     >>> reader.feed("Don't pa"), reader.feed("int the well-know"), reader.end()
@@ -43,22 +43,22 @@ class WordReader:
 
     def __init__(self, *, stops: bool = False) -> None:
         self._pattern = _WORDS_AND_STOPS if stops else _WORDS
-        self._open = ""  # a word at the end of the text, that may go on
+        self._open = ""  # a word at the end of the text that may continue
 
     def feed(self, text: str) -> list[str]:
-        """Go on with `text`, and return the words that have ended."""
+        """Read `text`, and return the words completed by it."""
         return list(self._read(text))
 
     def end(self) -> list[str]:
-        """The last word, if there is one: nothing comes after it."""
+        """Return the last word, if any; the text is complete."""
         last, self._open = self._open, ""
         return [_plain(last)] if last else []
 
     def _read(self, text: str) -> Iterator[str]:
         at = 0
         if self._open and text:
-            goes_on = _CONTINUED.match(text)
-            at = min(goes_on.end() if goes_on else 0, LONGEST_WORD - len(self._open))
+            continued = _CONTINUED.match(text)
+            at = min(continued.end() if continued else 0, LONGEST_WORD - len(self._open))
             self._open += text[:at]
             if at == len(text) and len(self._open) < LONGEST_WORD:
                 return

@@ -1,4 +1,4 @@
-"""`analyze_text`: words, sentences, and how long they are (row I5)."""
+"""`analyze_text`: word and sentence statistics."""
 
 from typing import Any
 
@@ -36,8 +36,8 @@ def test_the_figures_of_a_text() -> None:
     ]
 
 
-def test_the_mean_is_over_all_words_and_not_over_the_different_ones() -> None:
-    """The trap of I5: characters of all words, divided by the number of unique ones."""
+def test_the_mean_word_length_is_over_all_words_not_distinct_ones() -> None:
+    """The characters of all words must not be divided by the number of distinct ones."""
     (figures,) = reports(["ox ox ox ox lion"])
     assert (figures.unique_words, figures.mean_word_length) == (2, 12 / 5)
 
@@ -54,21 +54,21 @@ def test_the_mean_is_over_all_words_and_not_over_the_different_ones() -> None:
         ("x" * 640, 10),
     ],
 )
-def test_what_is_a_word(text: str, words: int) -> None:
+def test_words_are_counted(text: str, words: int) -> None:
     assert reports([text])[0].words == words
 
 
-def test_case_apostrophes_and_composition_make_no_other_word() -> None:
+def test_case_apostrophes_and_normalization_make_no_distinct_word() -> None:
     (figures,) = reports(["Caf\u00e9 cafe\u0301 CAF\u00c9 don't Don\u2019t"])
     assert figures.unique_words == 2
 
 
-def test_words_go_on_across_chunks_and_count_once_they_have_ended() -> None:
+def test_words_span_chunks_and_count_once_complete() -> None:
     got = reports(["pa", "int", "er", " sat", "."], every=1)
     assert [figures.words for figures in got] == [0, 0, 0, 1, 2, 2]
 
 
-def test_reports_come_before_the_chunk_that_they_are_due_at(marbles: Marbles) -> None:
+def test_reports_precede_the_chunk_that_triggers_them(marbles: Marbles) -> None:
     seen: list[Any] = []
     stream = marbles.cold("S-a-b-c-d-E|").pipe(ops.analyze_text(seen.append, every=2))
     stream.subscribe(seen.append, scheduler=marbles.scheduler)
@@ -79,13 +79,13 @@ def test_reports_come_before_the_chunk_that_they_are_due_at(marbles: Marbles) ->
     assert figures == [(2, 2), (5, 4), (7, 4)]
 
 
-def test_a_batch_counts_the_tokens_in_it_and_reasoning_is_no_text() -> None:
+def test_a_batch_counts_its_tokens_and_reasoning_is_ignored() -> None:
     batch = Batch((Token("a b"), Reasoning("xxx"), Token(" c ")), "a b c ")
     got = reports([batch, Reasoning("hidden words")], every=2)
     assert [(figures.tokens, figures.words) for figures in got] == [(2, 3), (2, 3)]
 
 
-def test_without_text_the_figures_are_those_of_none() -> None:
+def test_an_empty_text_is_reported() -> None:
     nothing = TextFigures(tokens=0, words=0, unique_words=0, sentences=0)
     assert reports([]) == [nothing]
     assert reports(["?!"])[0].mean_word_length is None
@@ -102,13 +102,13 @@ def test_everything_is_passed_on(marbles: Marbles) -> None:
     assert marbles.run(stream) == marbles.expect("S-a-R-b-E|")
 
 
-def test_a_stream_that_never_says_anything_reports_nothing(marbles: Marbles) -> None:
+def test_a_stream_without_events_reports_nothing(marbles: Marbles) -> None:
     got: list[TextFigures] = []
     assert marbles.run(marbles.cold("-").pipe(ops.analyze_text(got.append))) == []
     assert got == []
 
 
-def test_a_restart_begins_again(marbles: Marbles) -> None:
+def test_a_restart_resets_the_figures(marbles: Marbles) -> None:
     got: list[TextFigures] = []
     marbles.run(marbles.cold("S-abc-R-de-E|").pipe(ops.analyze_text(got.append)))
     assert [(figures.tokens, figures.mean_word_length) for figures in got] == [(1, 2.0)]
@@ -122,7 +122,7 @@ def test_a_failure_is_reported_first(marbles: Marbles) -> None:
     assert (seen[0].words, seen[1]) == (1, error)
 
 
-def test_leaving_early_reports_nothing(marbles: Marbles) -> None:
+def test_disposing_early_reports_nothing(marbles: Marbles) -> None:
     got: list[TextFigures] = []
     source = marbles.cold("a-b-c|")
     recording = marbles.subscribe(source.pipe(ops.analyze_text(got.append)))
@@ -131,7 +131,7 @@ def test_leaving_early_reports_nothing(marbles: Marbles) -> None:
     assert (got, source.subscriptions, marbles.timers) == ([], [(0.0, 1.0)], [])
 
 
-def test_sources_have_figures_of_their_own(marbles: Marbles) -> None:
+def test_each_source_has_its_own_figures(marbles: Marbles) -> None:
     got: list[TextFigures] = []
     left = marbles.cold("(ab)--(cd)-E|", source="left")
     right = marbles.cold("-xyz-R-x---E|", source="right")
@@ -149,14 +149,14 @@ def test_a_merge_of_silent_streams_reports_each_once(marbles: Marbles) -> None:
     assert [figures.source for figures in got] == ["left", "right"]
 
 
-def test_a_restart_of_all_concerns_all(marbles: Marbles) -> None:
+def test_a_restart_without_a_source_resets_all(marbles: Marbles) -> None:
     got: list[TextFigures] = []
     chunks = {"x": Token("one two", source="left"), "r": Notice("restart")}
     marbles.run(marbles.cold("x-r-|", lookup=chunks).pipe(ops.analyze_text(got.append)))
     assert [figures.words for figures in got] == [0]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     got: list[TextFigures] = []
     stream = marbles.cold("a-b|").pipe(ops.analyze_text(got.append))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
@@ -175,7 +175,7 @@ def test_demand_passes_through(marbles: Marbles) -> None:
     assert recording.events == [(5.0, Token("a")), (5.0, Token("b")), (5.0, COMPLETED)]
 
 
-def test_a_report_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_an_on_result_that_raises_fails_the_stream(marbles: Marbles) -> None:
     def report(_: object) -> None:
         raise OSError("disk full")
 
@@ -189,8 +189,8 @@ def test_a_report_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> No
     assert "disk full" in error.__notes__[0]
 
 
-def test_a_report_that_raises_is_not_called_again(marbles: Marbles) -> None:
-    """Neither for the error that it made, nor for what a source goes on to push."""
+def test_an_on_result_that_raises_is_not_called_again(marbles: Marbles) -> None:
+    """Neither for the error that it caused, nor for chunks that a source still pushes."""
     got: list[int] = []
 
     def report(text: TextFigures) -> None:
@@ -210,13 +210,13 @@ async def asynchronous(_: object) -> None:
 
 
 @pytest.mark.parametrize("report", ["report", None, asynchronous])
-def test_what_is_no_function_is_refused_at_the_call(report: Any) -> None:
+def test_an_invalid_on_result_raises_at_the_call(report: Any) -> None:
     with pytest.raises(TypeError, match="on_result must be a function"):
         ops.analyze_text(report)
 
 
 @pytest.mark.parametrize("every", [0, True, 2.5, float("nan"), "3"])
-def test_what_is_no_number_of_tokens_is_refused_at_the_call(every: Any) -> None:
+def test_an_invalid_every_raises_at_the_call(every: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="every"):
         ops.analyze_text(print, every=every)
 
@@ -224,7 +224,7 @@ def test_what_is_no_number_of_tokens_is_refused_at_the_call(every: Any) -> None:
 @given(cut_texts())
 @example(("x" * 70 + "'", ["x" * 63, "x", "x" * 5, "x'"]))
 @example(("x" * 64 + "'y", ["x" * 64, "'", "y"]))
-def test_the_figures_are_the_same_however_the_text_is_cut(cut: tuple[str, list[str]]) -> None:
+def test_the_figures_do_not_depend_on_how_the_text_is_split(cut: tuple[str, list[str]]) -> None:
     text, pieces = cut
     whole, cut_up = reports([text])[0], reports(pieces)[0]
     assert (whole.words, whole.unique_words, whole.sentences, whole.mean_word_length) == (
@@ -238,7 +238,7 @@ def test_the_figures_are_the_same_however_the_text_is_cut(cut: tuple[str, list[s
 
 
 def test_a_long_answer_in_virtual_time() -> None:
-    """A story of 2,000 words at 50 words a second: a report a second, and one at the end."""
+    """A story of 2,000 words at 50 words per second: a report per second, and one at the end."""
     got: list[TextFigures] = []
     model = ScriptedModel("Once upon a time. " * 500, by="word", delay=0.02)
     Marbles().run(model.stream("Hi").pipe(ops.analyze_text(got.append, every=50)), until=60)

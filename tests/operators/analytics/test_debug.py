@@ -1,4 +1,4 @@
-"""`debug`: the last 1000 entries of a stream, filter, export (row I7)."""
+"""`debug`: the last 1000 entries of a stream, filtering, export."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def logged(diagram: str, log: DebugLog | None = None, **options: Any) -> DebugLo
     return log
 
 
-def test_everything_is_written_down_with_its_time_and_passed_on(marbles: Marbles) -> None:
+def test_everything_is_logged_with_its_time_and_passed_on(marbles: Marbles) -> None:
     log = DebugLog()
     assert marbles.run(marbles.cold("S-a-E|").pipe(ops.debug(log))) == marbles.expect("S-a-E|")
     assert [(entry.elapsed, entry.event, entry.chunk) for entry in log] == [
@@ -32,7 +32,7 @@ def test_everything_is_written_down_with_its_time_and_passed_on(marbles: Marbles
     ]
 
 
-def test_a_failure_and_a_restart_are_entries() -> None:
+def test_a_failure_and_a_restart_are_logged() -> None:
     log = logged("a-R-#", error=ValueError("broken"))
     assert [entry.event for entry in log][-1] == "failed"
     assert list(log)[2].chunk == Notice("restart")
@@ -41,7 +41,7 @@ def test_a_failure_and_a_restart_are_entries() -> None:
     assert (error.type, error.message) == ("ValueError", "broken")
 
 
-def test_a_subscriber_that_leaves_is_an_entry(marbles: Marbles) -> None:
+def test_a_disposal_is_logged(marbles: Marbles) -> None:
     log, source = DebugLog(), marbles.cold("a-b-c|")
     recording = marbles.subscribe(source.pipe(ops.debug(log)))
     marbles.advance_to(1)
@@ -55,14 +55,14 @@ def test_never_and_empty() -> None:
     assert [entry.event for entry in logged("|")] == ["subscribed", "completed"]
 
 
-def test_only_the_last_entries_are_kept_and_their_numbers_go_on() -> None:
+def test_only_the_last_entries_are_kept_and_numbering_continues() -> None:
     log = logged("".join(f"({number},)" for number in range(9)) + "|", DebugLog(size=3))
     assert len(log) == 3
     assert [entry.number for entry in log] == [9, 10, 11]
     assert [entry.number for entry in logged("a-" * 1100)] == list(range(102, 1102))
 
 
-def test_it_is_filtered() -> None:
+def test_entries_can_be_selected() -> None:
     log, marbles = DebugLog(), Marbles()
     left, right = marbles.cold("a-b|", source="left"), marbles.cold("-x-E|", source="right")
     marbles.run(rx.merge(left, right).pipe(ops.debug(log)))
@@ -82,7 +82,7 @@ def test_several_subscriptions_share_a_log() -> None:
     assert next(iter(logged("c|", log))).number == 7
 
 
-def test_it_is_exported_as_lines_of_json() -> None:
+def test_entries_are_exported_as_lines_of_json() -> None:
     lines = logged("S-a-#").export().splitlines()
     entries = [msgspec.json.decode(line, type=DebugEntry) for line in lines]
     assert [entry.event for entry in entries] == ["subscribed", "chunk", "chunk", "failed"]
@@ -90,7 +90,7 @@ def test_it_is_exported_as_lines_of_json() -> None:
     assert b'"event":"subscribed"' in lines[0]
 
 
-def test_what_json_cannot_express_does_not_keep_the_others_from_being_exported() -> None:
+def test_values_that_json_cannot_express_do_not_break_the_export() -> None:
     lookup = {"j": Json({"at": object()}), "s": Token("half \ud800"), "n": Json({"\udc00": 1j})}
     lines = logged("a-j-s-n|", lookup=lookup).export().splitlines()
     chunks = [msgspec.json.decode(line).get("chunk", {}) for line in lines]
@@ -101,7 +101,7 @@ def test_what_json_cannot_express_does_not_keep_the_others_from_being_exported()
 
 
 class Full(DebugLog):
-    """A log that can't be written to after its first entry."""
+    """A log that fails after its first entry."""
 
     def watcher(self, clock: Callable[[], float]) -> Watcher:
         writer = super().watcher(clock)
@@ -112,7 +112,7 @@ class Full(DebugLog):
         raise MemoryError("full")
 
 
-def test_a_log_that_fails_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_a_log_that_raises_fails_the_stream(marbles: Marbles) -> None:
     log, source = Full(), marbles.cold("-a-b|")
     events = marbles.run(source.pipe(ops.debug(log)))
     assert [(time, repr(event)) for time, event in events] == [(1.0, "MemoryError('full')")]
@@ -129,20 +129,20 @@ def test_demand_passes_through(marbles: Marbles) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"event": "fail"}, "event is one of subscribed, chunk"),
-        ({"kind": "Token"}, "kind is the class"),
+        ({"event": "fail"}, "event must be one of subscribed, chunk"),
+        ({"kind": "Token"}, "kind must be a chunk class"),
         ({"last": -1}, "last must be"),
         ({"last": 2.5}, "last must be"),
         ({"after": -1}, "after must be"),
     ],
 )
-def test_what_cannot_be_selected_is_refused(wrong: dict[str, Any], words: str) -> None:
+def test_invalid_criteria_raise(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         DebugLog().select(**wrong)
 
 
 @pytest.mark.parametrize("size", [0, True, 1.5, float("nan")])
-def test_bad_arguments_are_refused_at_the_call(size: Any) -> None:
+def test_invalid_arguments_raise_at_the_call(size: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="size"):
         DebugLog(size)
     with pytest.raises(TypeError, match="DebugLog"):

@@ -41,18 +41,18 @@ def test_a_stream_from_its_start_to_its_end() -> None:
     assert (got[4]["chunks"], got[4]["characters"], got[4]["seconds"]) == (2, 2, 10.0)
 
 
-def test_a_failure_is_an_error_with_its_class() -> None:
+def test_a_failure_is_logged_as_an_error_with_its_class() -> None:
     last = lines("ab-#", err=ValueError("broken"))[-1]
     assert (last["event"], last["log_level"]) == ("stream.failed", "error")
     assert (last["error"], last["message"], last["characters"]) == ("ValueError", "broken", 2)
 
 
-def test_a_subscriber_that_leaves_is_logged_once() -> None:
+def test_a_disposal_is_logged_once() -> None:
     got = lines("a-b-c|", leave_at=2.5)
     assert [line["event"] for line in got] == ["stream.first_token", "stream.cancelled"]
 
 
-def test_each_notice_is_a_warning_by_its_kind() -> None:
+def test_each_notice_is_logged_as_a_warning_under_its_kind() -> None:
     retry = Notice("retry", attempt=2, delay=1.5, error=ErrorInfo("ServerError", "down"))
     got = lines("r-abc-R-d|", lookup={"r": retry})
     assert got[0] == {
@@ -83,7 +83,7 @@ def test_a_batch_counts_its_chunks() -> None:
     assert lines("B|", lookup={"B": batch})[-1]["chunks"] == 2
 
 
-def test_of_a_merge_one_source_that_begins_again_leaves_the_others_counts(
+def test_in_a_merge_a_restart_of_one_source_keeps_the_counts_of_others(
     marbles: Marbles,
 ) -> None:
     left = marbles.cold("ab-cd-R-e-|", source="left")
@@ -99,7 +99,7 @@ def test_never_and_empty() -> None:
     assert [line["event"] for line in lines("|")] == ["stream.completed"]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("ab-c-|").pipe(ops.log_stream())
     with capture_logs() as captured:
         marbles.subscribe(stream)
@@ -158,20 +158,20 @@ class Broken:
     error = warning = debug = info
 
 
-def test_a_logger_that_fails_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_a_logger_that_raises_fails_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("S-a|")
     events = marbles.run(source.pipe(ops.log_stream(Broken())))
     assert [repr(event) for _, event in events] == ["OSError('disk full')"]
     assert source.subscriptions == [(0.0, 0.0)]
 
 
-def test_a_logger_that_fails_at_an_error_adds_a_note(marbles: Marbles) -> None:
+def test_a_logger_that_raises_at_an_error_adds_a_note(marbles: Marbles) -> None:
     error = ValueError("broken")
     assert marbles.run(marbles.cold("#", error=error).pipe(ops.log_stream(Broken())))[0][1] is error
     assert "disk full" in error.__notes__[0]
 
 
-def test_what_is_no_structlog_logger_is_refused_at_the_call() -> None:
+def test_an_invalid_logger_raises_at_the_call() -> None:
     with pytest.raises(TypeError, match="wrap_logger"):
         ops.log_stream(object())
     with pytest.raises(TypeError, match="wrap_logger"):

@@ -1,4 +1,4 @@
-"""`measure`: first token, time between tokens, speed (row I1)."""
+"""`measure`: first token, time between tokens, speed."""
 
 import math
 import statistics
@@ -46,7 +46,7 @@ def test_one_token_has_no_interval(marbles: Marbles) -> None:
     assert measured(marbles, "a|").intervals == Intervals()
 
 
-def test_all_at_one_time_divides_nothing_by_zero(marbles: Marbles) -> None:
+def test_simultaneous_tokens_cause_no_division_by_zero(marbles: Marbles) -> None:
     report = measured(marbles, "(a,b,|)")
     assert report.tokens_per_second is None
     assert report.intervals == Intervals(
@@ -54,7 +54,7 @@ def test_all_at_one_time_divides_nothing_by_zero(marbles: Marbles) -> None:
     )
 
 
-def test_the_chunks_of_a_batch_come_at_one_time(marbles: Marbles) -> None:
+def test_the_chunks_of_a_batch_count_as_simultaneous(marbles: Marbles) -> None:
     batch = Batch((Token("a"), Reasoning("hm"), Token("b")), "ab")
     report = measured(marbles, "-B-r|", B=batch, r=Reasoning("so"))
     assert (report.tokens, report.time_to_first_token) == (4, 1.0)
@@ -72,7 +72,7 @@ def test_the_usage_replaces_the_count_at_the_end(marbles: Marbles) -> None:
     assert recording.events[-1] == (8.0, COMPLETED)
 
 
-def test_a_usage_without_output_is_none(marbles: Marbles) -> None:
+def test_a_usage_without_output_is_ignored(marbles: Marbles) -> None:
     assert measured(marbles, "U-a|", U=Usage(7)).tokens == 1
 
 
@@ -112,7 +112,7 @@ def test_a_disposed_stream_is_cancelled_and_reported_once(marbles: Marbles) -> N
     assert (source.subscriptions, marbles.timers) == ([(0.0, 4.0)], [])
 
 
-def test_a_report_that_raises_is_the_error_of_a_completed_stream(marbles: Marbles) -> None:
+def test_an_on_result_that_raises_turns_completion_into_its_error(marbles: Marbles) -> None:
     failure = ValueError("no such column")
 
     def report(_: Measurement) -> None:
@@ -122,7 +122,7 @@ def test_a_report_that_raises_is_the_error_of_a_completed_stream(marbles: Marble
     assert marbles.run(stream) == [(0.0, Token("a")), (1.0, failure)]
 
 
-def test_a_report_that_raises_does_not_hide_why_the_stream_failed(marbles: Marbles) -> None:
+def test_an_on_result_that_raises_does_not_hide_the_error_of_the_stream(marbles: Marbles) -> None:
     error = ConnectionResetError()
 
     def report(_: Measurement) -> None:
@@ -133,7 +133,7 @@ def test_a_report_that_raises_does_not_hide_why_the_stream_failed(marbles: Marbl
     assert "no such column" in error.__notes__[0]
 
 
-def test_a_report_that_raises_out_of_a_disposal_reaches_whoever_disposes(
+def test_an_on_result_that_raises_on_disposal_reaches_the_caller(
     marbles: Marbles,
 ) -> None:
     def report(_: Measurement) -> None:
@@ -146,7 +146,7 @@ def test_a_report_that_raises_out_of_a_disposal_reaches_whoever_disposes(
     assert source.subscriptions == [(0.0, 0.0)]
 
 
-def test_an_on_start_that_raises_is_the_error_and_nothing_is_subscribed_to(
+def test_an_on_start_that_raises_fails_the_stream_without_a_subscription(
     marbles: Marbles,
 ) -> None:
     failure, source = ValueError("no"), marbles.cold("a|")
@@ -158,13 +158,13 @@ def test_an_on_start_that_raises_is_the_error_and_nothing_is_subscribed_to(
     assert source.subscriptions == []
 
 
-def test_after_a_restart_tokens_are_counted_anew_and_times_go_on(marbles: Marbles) -> None:
+def test_after_a_restart_tokens_are_counted_from_0_and_times_continue(marbles: Marbles) -> None:
     report = measured(marbles, "-a-b-U-R-c-|", U=Usage(1, 99))
     assert (report.tokens, report.time_to_first_token) == (1, 1.0)
     assert (report.intervals.count, report.elapsed) == (2, 11.0)
 
 
-def test_sources_are_counted_each_for_itself_and_timed_together(marbles: Marbles) -> None:
+def test_sources_are_counted_separately_and_timed_together(marbles: Marbles) -> None:
     reports: list[Measurement] = []
     left = marbles.cold("-a---b-U|", source="left", lookup={"U": Usage(1, 30)})
     right = marbles.cold("---x-R-y|", source="right")
@@ -190,7 +190,7 @@ def test_demand_passes_through(marbles: Marbles) -> None:
     assert recording.chunks == [Token("a")]
 
 
-def test_under_an_event_loop_it_goes_by_the_loops_clock() -> None:
+def test_under_an_event_loop_it_uses_the_loops_clock() -> None:
     reports: list[Measurement] = []
 
     async def main() -> None:
@@ -204,7 +204,7 @@ def test_under_an_event_loop_it_goes_by_the_loops_clock() -> None:
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1), st.integers(1, 9))
-def test_mean_and_deviation_are_those_of_a_plain_computation(waits: list[int], look: int) -> None:
+def test_mean_and_deviation_agree_with_a_direct_computation(waits: list[int], look: int) -> None:
     live: list[Measurement] = []
     script: list[Any] = ["first"]
     for wait in waits:
@@ -220,7 +220,7 @@ def test_mean_and_deviation_are_those_of_a_plain_computation(waits: list[int], l
     assert intervals.deviation == pytest.approx(math.sqrt(statistics.pvariance(waits)), abs=1e-6)
 
 
-def test_what_can_not_be_called_is_refused_at_the_call() -> None:
+def test_invalid_callbacks_raise_at_the_call() -> None:
     bad: Any = Measurement
     with pytest.raises(TypeError, match="a function"):
         ops.measure(None)  # type: ignore[arg-type]
@@ -228,7 +228,7 @@ def test_what_can_not_be_called_is_refused_at_the_call() -> None:
         ops.measure(bad, on_start="now")  # type: ignore[arg-type]
 
 
-def test_behind_batches_it_takes_no_more_memory_than_before_them() -> None:
+def test_after_batches_it_takes_no_more_memory_than_before_them() -> None:
     sizes: list[int] = []
     batch = Batch((Token("x"),) * 10, "x" * 10)
     stream = rx.from_iterable(batch for _ in range(2_000)).pipe(

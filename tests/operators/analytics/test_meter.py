@@ -1,4 +1,4 @@
-"""`meter`: metrics of all streams for Prometheus (row K13, in part)."""
+"""`meter`: Prometheus metrics of streams."""
 
 import builtins
 import gc
@@ -28,7 +28,7 @@ def registry() -> CollectorRegistry:
 
 
 def samples(registry: CollectorRegistry, name: str) -> list[tuple[dict[str, str], float]]:
-    """The samples of a name, without those labels that are the same everywhere."""
+    """The samples with a name, without the common labels."""
     return [
         ({k: v for k, v in sample.labels.items() if k != "gen_ai_operation_name"}, sample.value)
         for metric in registry.collect()
@@ -68,7 +68,7 @@ def test_the_buckets_are_those_of_the_conventions(registry: CollectorRegistry) -
     assert (bounds(FIRST)[0], bounds(BETWEEN)[0]) == (0.001, 0.01)
 
 
-def test_without_usage_pieces_are_counted_and_no_usage_is_told(
+def test_without_usage_chunks_are_counted_and_no_usage_is_reported(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
     batch = Batch((Token("a"), Token("b"), Token("c")), "abc")
@@ -93,7 +93,7 @@ def test_failures_and_cancellations_are_counted_by_outcome(
     assert samples(registry, f"{FIRST}_count") == []
 
 
-def test_a_failure_before_the_start_is_counted_with_the_model_that_was_asked(
+def test_a_failure_before_the_start_is_counted_for_the_requested_model(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
     marbles.run(marbles.cold("#").pipe(ops.meter(registry)), until=9)
@@ -114,7 +114,7 @@ def test_active_streams_are_counted_while_they_run(
     assert registry.get_sample_value("rxllm_active_streams") == 0
 
 
-def test_a_restart_counts_anew_and_keeps_what_was_used(
+def test_a_restart_resets_the_counts_and_keeps_the_usage(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
     chunks = {**CHUNKS, "V": Usage(70, 3)}
@@ -132,7 +132,7 @@ def test_any_number_of_calls_share_a_registry(
     assert [value for _, value in samples(registry, f"{DURATION}_count")] == [3.0]
 
 
-def test_without_a_registry_it_is_the_one_of_the_process(marbles: Marbles) -> None:
+def test_without_a_registry_the_global_one_is_used(marbles: Marbles) -> None:
     marbles.run(marbles.cold("S|", lookup=CHUNKS).pipe(ops.meter(), ops.meter()))
     assert samples(prometheus_client.REGISTRY, f"{DURATION}_count")[0][1] == 2.0
 
@@ -158,7 +158,7 @@ def test_the_labels_are_bounded(registry: CollectorRegistry) -> None:
     ]
 
 
-def test_what_others_have_registered_is_an_error_at_the_call(registry: CollectorRegistry) -> None:
+def test_metrics_registered_by_other_code_raise_at_the_call(registry: CollectorRegistry) -> None:
     Gauge(DURATION, "somebody else's", registry=registry)
     for _ in range(2):
         with pytest.raises(ValueError, match=DURATION):
@@ -166,7 +166,7 @@ def test_what_others_have_registered_is_an_error_at_the_call(registry: Collector
     assert registry.get_sample_value("rxllm_active_streams") is None
 
 
-def test_without_prometheus_client_it_says_what_to_install(
+def test_without_prometheus_client_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def importing(name: str, *arguments: Any, **options: Any) -> Any:
@@ -201,17 +201,17 @@ def test_a_merge_is_one_operation(marbles: Marbles, registry: CollectorRegistry)
     assert [value for _, value in samples(registry, f"{TOKENS}_sum")] == [140.0, 10.0]
 
 
-def test_of_a_merge_each_source_has_its_own_usage_or_pieces(
+def test_in_a_merge_each_source_has_its_own_usage_or_count(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
-    """Two tokens of one by its usage, eight pieces of the other, in 17 s."""
+    """Two tokens of one according to its usage, eight chunks of the other, in 17 s."""
     left = marbles.cold("a-a-a-a-U|", lookup={"U": Usage(5, 2)}, source="left")
     right = marbles.cold("b-b-b-b-b-b-b-b--|", source="right")
     marbles.run(rx.merge(left, right).pipe(ops.meter(registry)), until=99)
     assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [17.0 / 9]
 
 
-def test_of_a_merge_one_source_that_begins_again_leaves_the_others_counts(
+def test_in_a_merge_a_restart_of_one_source_keeps_the_counts_of_others(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
     left = marbles.cold("a-b-U-R-c-d---|", lookup={"U": Usage(70, 9)}, source="left")
@@ -222,7 +222,7 @@ def test_of_a_merge_one_source_that_begins_again_leaves_the_others_counts(
 
 
 @pytest.mark.parametrize("wrong", [{"registry": "metrics"}, {"model": 3}, {"provider": 3}])
-def test_bad_arguments_are_refused_at_the_call(wrong: dict[str, Any]) -> None:
+def test_invalid_arguments_raise_at_the_call(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(wrong))):
         ops.meter(**wrong)
 

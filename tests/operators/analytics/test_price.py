@@ -1,4 +1,4 @@
-"""`cost`: what an answer costs, from prices that are data."""
+"""`price`: the cost of an answer, from a price table."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def costs(marbles: Marbles, diagram: str, **lookup: Any) -> list[float | None]:
         (Usage(0, 0), 0.0),
     ],
 )
-def test_usage_gets_its_cost(marbles: Marbles, usage: Usage, dollars: float) -> None:  # row A9
-    (told,) = costs(marbles, "S-a-U-E|", S=Start("1", "openai/gpt"), U=usage)
-    assert told == pytest.approx(dollars)
+def test_usage_gets_its_cost(marbles: Marbles, usage: Usage, dollars: float) -> None:
+    (priced,) = costs(marbles, "S-a-U-E|", S=Start("1", "openai/gpt"), U=usage)
+    assert priced == pytest.approx(dollars)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ def test_usage_gets_its_cost(marbles: Marbles, usage: Usage, dollars: float) -> 
         ("gpt", None),
     ],
 )
-def test_a_snapshot_costs_what_its_model_does_and_an_unknown_model_nothing_known(
+def test_a_snapshot_costs_the_same_as_its_model_and_an_unknown_model_has_no_cost(
     marbles: Marbles, model: str, dollars: float | None
 ) -> None:
     assert costs(marbles, "S-U-E|", S=Start("1", model), U=MILLION) == [dollars]
 
 
-def test_a_cost_that_the_provider_told_stays(marbles: Marbles) -> None:
-    told = Usage(1, 1, cost=0.25)
-    assert costs(marbles, "S-U-E|", S=Start("1", "openai/gpt"), U=told) == [0.25]
+def test_a_cost_reported_by_the_provider_is_kept(marbles: Marbles) -> None:
+    priced = Usage(1, 1, cost=0.25)
+    assert costs(marbles, "S-U-E|", S=Start("1", "openai/gpt"), U=priced) == [0.25]
 
 
 def test_usage_without_a_start_has_no_cost(marbles: Marbles) -> None:
@@ -74,7 +74,7 @@ def test_a_fallback_is_priced_as_the_model_that_answered(marbles: Marbles) -> No
     assert costs(marbles, "S-N-T-U-E|", U=MILLION, **lookup) == [None]
 
 
-def test_each_source_has_its_model(marbles: Marbles) -> None:
+def test_each_source_has_its_own_model(marbles: Marbles) -> None:
     lookup = {
         "S": Start("1", "openai/gpt", source="x"),
         "T": Start("2", "tiny/onnx", source="y"),
@@ -85,7 +85,7 @@ def test_each_source_has_its_model(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("diagram", ["S-a-b-E|", "|", "-", "S-a-#", "S-a-N-S-b-E|"])
-def test_all_else_passes(marbles: Marbles, diagram: str) -> None:
+def test_other_chunks_pass_unchanged(marbles: Marbles, diagram: str) -> None:
     failure, lookup = RxLLMError("cut"), {"N": Notice("restart")}
     source = marbles.cold(diagram, lookup=lookup, error=failure)
     expected = marbles.expect(diagram, lookup=lookup, error=failure)
@@ -102,7 +102,7 @@ def test_disposal_and_demand_pass_through(marbles: Marbles) -> None:
     assert source.subscriptions == [(0.0, 4.0)]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     lookup = {"S": Start("1", "openai/gpt"), "U": Usage(1_000_000, 0)}
     stream = marbles.cold("S-U|", lookup=lookup).pipe(ops.price(TABLE))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
@@ -110,14 +110,14 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     assert first.events == second.events
 
 
-def test_the_bundled_table_is_dated_and_has_the_large_providers(marbles: Marbles) -> None:
+def test_the_bundled_table_is_dated_and_covers_the_large_providers(marbles: Marbles) -> None:
     table = ops.read_prices()
     assert table.updated >= date(2025, 1, 1)
     assert {name.partition("/")[0] for name in table.models} >= {"openai", "anthropic", "groq"}
     stream = ScriptedModel("Hi", name="openai/gpt-4o", usage=MILLION).stream("Hi").pipe(ops.price())
-    (told,) = [chunk for _, chunk in marbles.run(stream) if isinstance(chunk, Usage)]
-    assert told.cost is not None
-    assert told.cost > 0
+    (priced,) = [chunk for _, chunk in marbles.run(stream) if isinstance(chunk, Usage)]
+    assert priced.cost is not None
+    assert priced.cost > 0
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_the_bundled_table_is_dated_and_has_the_large_providers(marbles: Marbles
         ("prices.json", '{"updated": "2025-01-01", "models": {"a/b": {"input": 1, "output": 2}}}'),
     ],
 )
-def test_a_table_of_ones_own_is_a_file(tmp_path: Path, name: str, text: str) -> None:
+def test_a_custom_table_is_read_from_a_file(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
     path.write_text(text)
     assert ops.read_prices(path).models == {"a/b": Price(1.0, 2.0)}
@@ -136,10 +136,10 @@ def test_a_table_of_ones_own_is_a_file(tmp_path: Path, name: str, text: str) -> 
 
 
 @pytest.mark.parametrize("text", ["", "x", "updated = 2025-01-01\nmodels = { a = { input = -1 } }"])
-def test_a_file_that_is_no_table_is_refused_at_the_call(tmp_path: Path, text: str) -> None:
+def test_an_invalid_table_raises_at_the_call(tmp_path: Path, text: str) -> None:
     path = tmp_path / "prices.toml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="no table of prices"):
+    with pytest.raises(ValueError, match="not a valid price table"):
         ops.price(path)
     with pytest.raises(OSError, match="nowhere"):
         ops.price(tmp_path / "nowhere.toml")

@@ -1,4 +1,4 @@
-"""`progress`: tokens, percentage, speed, elapsed, remaining (rows A4 and I3)."""
+"""`progress`: tokens, percentage, speed, elapsed and remaining time."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def reports(events: list[tuple[float, Any]]) -> list[tuple[float, Progress]]:
     return [(time, event) for time, event in events if isinstance(event, Progress)]
 
 
-def test_a_report_follows_every_so_many_tokens_and_precedes_the_end(marbles: Marbles) -> None:
+def test_a_report_follows_every_n_tokens_and_precedes_the_end(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-c-(E,|)").pipe(ops.progress(every=2))
     assert marbles.run(stream) == [
         *marbles.expect("S-a-b"),
@@ -30,33 +30,33 @@ def test_a_report_follows_every_so_many_tokens_and_precedes_the_end(marbles: Mar
 
 def test_every_ten_tokens_by_default() -> None:
     marbles = Marbles(seconds=0.1)
-    told = reports(marbles.run(marbles.cold("-a" * 25 + "-E|").pipe(ops.progress())))
-    assert [report.tokens for _, report in told] == [10, 20, 25]
-    speeds = [report.tokens_per_second for _, report in told]
+    reported = reports(marbles.run(marbles.cold("-a" * 25 + "-E|").pipe(ops.progress())))
+    assert [report.tokens for _, report in reported] == [10, 20, 25]
+    speeds = [report.tokens_per_second for _, report in reported]
     assert speeds == pytest.approx([9 / 1.8, 19 / 3.8, 24 / 5.0])
 
 
-def test_with_a_length_it_tells_percentage_and_remaining_time(marbles: Marbles) -> None:
+def test_with_max_tokens_it_reports_percentage_and_remaining_time(marbles: Marbles) -> None:
     stream = marbles.cold("-a-b-c-d-E|").pipe(ops.progress(every=2, max_tokens=8))
-    told = [report for _, report in reports(marbles.run(stream))]
-    assert [(r.max_tokens, r.percentage, r.remaining) for r in told] == [
+    reported = [report for _, report in reports(marbles.run(stream))]
+    assert [(r.max_tokens, r.percentage, r.remaining) for r in reported] == [
         (8, 25.0, pytest.approx(12.0)),
         (8, 50.0, pytest.approx(8.0)),
         (8, 50.0, 0.0),
     ]
 
 
-def test_percentage_is_100_at_most_and_remaining_not_below_0(marbles: Marbles) -> None:
+def test_percentage_is_at_most_100_and_remaining_at_least_0(marbles: Marbles) -> None:
     stream = marbles.cold("-a-b-c|").pipe(ops.progress(every=1, max_tokens=2))
-    told = [report for _, report in reports(marbles.run(stream))]
-    assert [(r.percentage, r.remaining) for r in told] == [
+    reported = [report for _, report in reports(marbles.run(stream))]
+    assert [(r.percentage, r.remaining) for r in reported] == [
         (50.0, None),
         (100.0, 0.0),
         (100.0, 0.0),
     ]
 
 
-def test_no_time_passed_is_no_speed_and_no_division_by_zero(marbles: Marbles) -> None:
+def test_without_elapsed_time_there_is_no_speed(marbles: Marbles) -> None:
     stream = marbles.cold("(a,b,E,|)").pipe(ops.progress(every=2, max_tokens=8))
     assert [report for _, report in reports(marbles.run(stream))] == [
         Progress(2, 0.0, None, 8, 25.0, None),
@@ -80,7 +80,7 @@ def test_an_error_is_passed_on_without_a_report(marbles: Marbles) -> None:
     assert marbles.run(stream) == [(0.0, Token("a")), (1.0, error)]
 
 
-def test_after_a_restart_tokens_are_counted_anew_and_time_goes_on(marbles: Marbles) -> None:
+def test_after_a_restart_tokens_are_counted_from_0_and_time_continues(marbles: Marbles) -> None:
     stream = marbles.cold("-a-b-R-c-d|").pipe(ops.progress(every=2))
     assert reports(marbles.run(stream)) == [
         (3.0, Progress(2, 3.0, 1 / 2)),
@@ -88,31 +88,31 @@ def test_after_a_restart_tokens_are_counted_anew_and_time_goes_on(marbles: Marbl
     ]
 
 
-def test_i3_a_wait_before_the_stream_begins_is_not_the_models(marbles: Marbles) -> None:
+def test_a_wait_before_the_stream_starts_is_not_counted_in_the_speed(marbles: Marbles) -> None:
     stream = marbles.cold("------S-a-b-c-d|").pipe(ops.progress(every=2, max_tokens=8))
-    told = [report for _, report in reports(marbles.run(stream))]
-    assert [(r.elapsed, r.tokens_per_second, r.remaining) for r in told] == [
+    reported = [report for _, report in reports(marbles.run(stream))]
+    assert [(r.elapsed, r.tokens_per_second, r.remaining) for r in reported] == [
         (10.0, 0.5, 12.0),
         (14.0, 0.5, 8.0),
     ]
 
 
-def test_the_speed_is_that_of_the_last_attempt(marbles: Marbles) -> None:
+def test_the_speed_is_that_of_the_latest_attempt(marbles: Marbles) -> None:
     stream = marbles.cold("S-----n-S-a-b|", lookup={"n": Notice("retry")}).pipe(
         ops.progress(every=2)
     )
     assert reports(marbles.run(stream)) == [(12.0, Progress(2, 12.0, 0.5))]
 
 
-def test_k5_time_in_which_the_stream_is_held_is_not_the_models(marbles: Marbles) -> None:
+def test_time_during_which_the_stream_is_held_is_not_counted_in_the_speed(marbles: Marbles) -> None:
     marbles.at(3.5, marbles.valve.close)
     marbles.at(9.5, marbles.valve.open)
     source = marbles.cold("S-a------b-c-d-e|")
-    told = [report for _, report in reports(marbles.run(source.pipe(ops.progress(2, 8))))]
-    assert [(r.elapsed, r.tokens_per_second) for r in told] == [(9.0, 2 / 9), (13.0, 4 / 12.5)]
+    reported = [report for _, report in reports(marbles.run(source.pipe(ops.progress(2, 8))))]
+    assert [(r.elapsed, r.tokens_per_second) for r in reported] == [(9.0, 2 / 9), (13.0, 4 / 12.5)]
 
 
-def test_k5_a_stream_that_is_held_from_the_beginning(marbles: Marbles) -> None:
+def test_a_stream_that_is_held_from_the_beginning(marbles: Marbles) -> None:
     marbles.valve.close()
     marbles.at(6, marbles.valve.open)
     source = marbles.cold("S-------a-b|")
@@ -121,12 +121,12 @@ def test_k5_a_stream_that_is_held_from_the_beginning(marbles: Marbles) -> None:
     ]
 
 
-def test_what_comes_while_the_valve_is_closed_took_its_time(marbles: Marbles) -> None:
+def test_chunks_that_arrive_while_the_valve_is_closed_count_their_time(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     marbles.at(12, marbles.valve.open)
     source = marbles.cold("S-a-b-c-d---------e|")
-    told = [report for _, report in reports(marbles.run(source.pipe(ops.progress(1))))]
-    speeds = [r.tokens_per_second for r in told]
+    reported = [report for _, report in reports(marbles.run(source.pipe(ops.progress(1))))]
+    speeds = [r.tokens_per_second for r in reported]
     assert speeds == pytest.approx([1 / 2, 2 / 4, 3 / 6, 4 / 8, 5 / 14])
 
 
@@ -140,18 +140,18 @@ def test_reasoning_and_the_chunks_of_a_batch_are_tokens(marbles: Marbles) -> Non
     stream = marbles.cold("B-B-r|", lookup={"B": batch, "r": Reasoning("so")}).pipe(
         ops.progress(every=2)
     )
-    told = [(time, report.tokens) for time, report in reports(marbles.run(stream))]
-    assert told == [(0.0, 5), (2.0, 10)]
+    reported = [(time, report.tokens) for time, report in reports(marbles.run(stream))]
+    assert reported == [(0.0, 5), (2.0, 10)]
 
 
-def test_sources_are_counted_each_for_itself(marbles: Marbles) -> None:
+def test_sources_are_counted_separately(marbles: Marbles) -> None:
     left = marbles.cold("a-b|", source="left")
     right = marbles.cold("-x-E|", source="right")
-    told = reports(marbles.run(rx.merge(left, right).pipe(ops.progress(every=2))))
-    assert [(report.source, report.tokens) for _, report in told] == [("left", 2), ("right", 1)]
+    reported = reports(marbles.run(rx.merge(left, right).pipe(ops.progress(every=2))))
+    assert [(report.source, report.tokens) for _, report in reported] == [("left", 2), ("right", 1)]
 
 
-def test_two_subscriptions_have_clocks_of_their_own(marbles: Marbles) -> None:
+def test_subscriptions_have_their_own_clocks(marbles: Marbles) -> None:
     stream = marbles.cold("S-a|").pipe(ops.progress(every=1))
     first = marbles.subscribe(stream)
     marbles.advance_to(5)
@@ -171,24 +171,24 @@ def test_disposal_and_demand_reach_the_source(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
-def test_under_an_event_loop_it_goes_by_the_loops_clock() -> None:
+def test_under_an_event_loop_it_uses_the_loops_clock() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b", by="word", delay=60).stream("Hi").pipe(ops.progress(every=2))
         async with no_leaks():
             return [chunk async for chunk in to_async(stream)]
 
-    told = [chunk for chunk in run_virtual(main()) if isinstance(chunk, Progress)]
-    assert told[0] == Progress(2, 120.0, 2 / 120)
+    reported = [chunk for chunk in run_virtual(main()) if isinstance(chunk, Progress)]
+    assert reported[0] == Progress(2, 120.0, 2 / 120)
 
 
 @pytest.mark.parametrize("name", ["every", "max_tokens"])
 @pytest.mark.parametrize("number", [0, True, 2.5, float("nan"), "3"])
-def test_bad_arguments_are_refused_at_the_call(name: str, number: Any) -> None:
+def test_invalid_arguments_raise_at_the_call(name: str, number: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=name):
         ops.progress(**{name: number})
 
 
-def test_an_end_of_no_source_after_tokens_of_some_tells_of_no_tokens(marbles: Marbles) -> None:
+def test_an_end_without_a_source_after_tokens_of_sources_is_not_reported(marbles: Marbles) -> None:
     source = marbles.cold("(a,E,|)", lookup={"a": Token("a", source="x")})
     events = [event for _, event in marbles.run(source.pipe(ops.progress()))]
     assert not [event for event in events if isinstance(event, Progress)]

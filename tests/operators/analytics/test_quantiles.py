@@ -1,4 +1,4 @@
-"""The sketch behind p50, p95 and p99: exact for few values, near for many, small for any."""
+"""The sketch behind p50, p95 and p99: exact for few values, approximate for many, and small."""
 
 import random
 from bisect import bisect
@@ -22,7 +22,7 @@ def test_few_values_are_exact(values: list[float], fraction: float) -> None:
 
 
 @pytest.mark.parametrize("order", ["random", "rising", "falling"])
-def test_many_values_are_near(order: str) -> None:
+def test_many_values_are_approximate(order: str) -> None:
     values = _many(order)
     quantiles = Quantiles()
     for start in range(0, len(values), 500):
@@ -39,7 +39,7 @@ def test_memory_stays_small() -> None:
     assert sum(map(len, quantiles._levels)) < 12_000
 
 
-def test_no_values_have_no_quantile() -> None:
+def test_without_values_there_is_no_quantile() -> None:
     with pytest.raises(ValueError, match="no values"):
         Quantiles()(0.5)
 

@@ -1,4 +1,4 @@
-"""`sentiment_and_keywords`: how a text feels, what it is about, how long it is (row I6)."""
+"""`sentiment_and_keywords`: sentiment, keywords and reading time of a text."""
 
 from collections import Counter
 from pathlib import Path
@@ -47,7 +47,7 @@ def of(text: str, **options: Any) -> ContentFigures:
         ("", 0, 0),
     ],
 )
-def test_sentiment_counts_words_and_negations_turn_them(
+def test_sentiment_counts_words_and_negations_invert_them(
     text: str, positive: int, negative: int
 ) -> None:
     figures = of(text)
@@ -68,18 +68,18 @@ def test_keywords_are_the_five_most_frequent_words_of_five_letters_or_more() -> 
     assert of(text).keywords == {"robot": 3, "paint": 2, "canvas": 1, "brush": 1, "colour": 1}
 
 
-def test_numbers_and_stop_words_are_no_keywords() -> None:
+def test_numbers_and_stop_words_are_not_keywords() -> None:
     assert of("123456 because wouldn't 4th-place").keywords == {"place": 1}
 
 
-def test_reading_time_is_at_200_words_a_minute() -> None:
+def test_reading_time_assumes_200_words_per_minute() -> None:
     assert of("word " * 200).reading_time == 60.0
     assert of("").reading_time == 0.0
 
 
-def test_the_figures_go_over_the_wire() -> None:
-    told = msgspec.json.decode(msgspec.json.encode(of("A good story")))
-    assert (told["sentiment"], told["readingTime"], told["keywords"]) == (
+def test_the_figures_can_be_encoded() -> None:
+    decoded = msgspec.json.decode(msgspec.json.encode(of("A good story")))
+    assert (decoded["sentiment"], decoded["readingTime"], decoded["keywords"]) == (
         "positive",
         0.9,
         {"story": 1},
@@ -100,7 +100,7 @@ def test_a_word_across_chunks_is_one() -> None:
     )
 
 
-def test_lists_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_lexicon(tmp_path: Path) -> None:
     own = Lexicon(positive=frozenset({"tasty"}), negative=frozenset({"burnt"}))
     figures = of("Tasty, good, not burnt", lexicon=own)
     assert (figures.positive, figures.negative) == (1, 1)
@@ -111,14 +111,14 @@ def test_lists_of_ones_own(tmp_path: Path) -> None:
     assert of("gut", lexicon=str(path)).sentiment == "positive"
 
 
-def test_the_bundled_lists_contradict_themselves_nowhere() -> None:
+def test_the_bundled_lists_do_not_contradict_each_other() -> None:
     bundled = ops.read_lexicon()
     assert not bundled.positive & bundled.negative
     assert not (bundled.positive | bundled.negative) & (bundled.negations | bundled.stop_words)
     assert min(len(bundled.positive), len(bundled.negative)) > 200
 
 
-def test_a_restart_begins_again(marbles: Marbles) -> None:
+def test_a_restart_resets_the_figures(marbles: Marbles) -> None:
     got: list[ContentFigures] = []
     stream = marbles.cold("S-awful-R-lovely-E|").pipe(ops.sentiment_and_keywords(got.append))
     marbles.run(stream)
@@ -127,7 +127,7 @@ def test_a_restart_begins_again(marbles: Marbles) -> None:
     ]
 
 
-def test_sources_have_figures_of_their_own(marbles: Marbles) -> None:
+def test_each_source_has_its_own_figures(marbles: Marbles) -> None:
     got: list[ContentFigures] = []
     left, right = (
         marbles.cold("lov-ely-E|", source="left"),
@@ -159,7 +159,7 @@ def test_early_disposal_and_demand(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 9.0)], [])
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     got: list[ContentFigures] = []
     stream = marbles.cold("good-fine|").pipe(ops.sentiment_and_keywords(got.append))
     marbles.subscribe(stream), marbles.subscribe(stream)
@@ -167,7 +167,7 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     assert [figures.tokens for figures in got] == [2, 2]
 
 
-def test_a_report_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_an_on_result_that_raises_fails_the_stream(marbles: Marbles) -> None:
     def report(_: object) -> None:
         raise OSError("disk full")
 
@@ -177,7 +177,7 @@ def test_a_report_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> No
     assert source.subscriptions == [(0.0, 0.0)]
 
 
-def test_bad_arguments_are_refused_at_the_call(tmp_path: Path) -> None:
+def test_invalid_arguments_raise_at_the_call(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="function"):
         ops.sentiment_and_keywords(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="every"):
@@ -185,14 +185,14 @@ def test_bad_arguments_are_refused_at_the_call(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ops.sentiment_and_keywords(print, lexicon=tmp_path / "none.toml")
     for wrong in ("", 3, {"positive": ["good"]}):
-        with pytest.raises(TypeError, match="lexicon is a Lexicon or the path"):
+        with pytest.raises(TypeError, match="lexicon must be a Lexicon or the path"):
             ops.sentiment_and_keywords(print, lexicon=wrong)  # type: ignore[arg-type]
     (tmp_path / "bad.toml").write_text("positive = 3")
-    with pytest.raises(ValueError, match=r"bad\.toml holds no lists"):
+    with pytest.raises(ValueError, match=r"bad\.toml is not a valid lexicon"):
         ops.sentiment_and_keywords(print, lexicon=tmp_path / "bad.toml")
 
 
-def test_the_words_of_a_lexicon_are_found_however_they_are_written() -> None:
+def test_the_words_of_a_lexicon_are_normalized() -> None:
     lexicon = Lexicon(
         positive=frozenset({"GOOD", "Cafe\u0301"}),
         negative=frozenset({"bad"}),
@@ -204,20 +204,20 @@ def test_the_words_of_a_lexicon_are_found_however_they_are_written() -> None:
 
 @pytest.mark.parametrize("words", ["good gone", 3, None])
 def test_a_lexicon_takes_sets_of_words(words: Any) -> None:
-    with pytest.raises(TypeError, match="positive is a set of words"):
+    with pytest.raises(TypeError, match="positive must be a set of words"):
         Lexicon(positive=words, negative=frozenset())
 
 
 @pytest.mark.parametrize("word", ["user-friendly", "not bad", "", "!"])
-def test_a_word_that_is_none_or_several_is_refused(word: str) -> None:
-    with pytest.raises(ValueError, match="negative takes single words"):
+def test_an_entry_that_is_not_exactly_one_word_raises(word: str) -> None:
+    with pytest.raises(ValueError, match="negative must contain single words"):
         Lexicon(positive=frozenset(), negative=frozenset({word}))
 
 
-def test_such_a_word_in_a_file_is_refused_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_an_invalid_entry_in_a_file_raises_with_the_name_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('positive = "good user-friendly"\nnegative = "Bad"')
-    with pytest.raises(ValueError, match=r"own\.toml: positive takes .* 'user-friendly'"):
+    with pytest.raises(ValueError, match=r"own\.toml: positive must .* 'user-friendly'"):
         read_lexicon(path)
 
 
@@ -227,7 +227,7 @@ FEELINGS = st.lists(
 
 
 @given(cut_texts(FEELINGS.map("".join)))
-def test_the_figures_are_the_same_however_the_text_is_cut(cut: tuple[str, list[str]]) -> None:
+def test_the_figures_do_not_depend_on_how_the_text_is_split(cut: tuple[str, list[str]]) -> None:
     text, pieces = cut
     whole, cut_up = of(text), reports(pieces, None)[0]
     assert (whole.words, whole.positive, whole.negative, whole.keywords) == (
@@ -239,7 +239,7 @@ def test_the_figures_are_the_same_however_the_text_is_cut(cut: tuple[str, list[s
 
 
 @given(st.lists(st.sampled_from("abcdefgh")))
-def test_the_most_frequent_are_known_at_any_time(words: list[str]) -> None:
+def test_the_most_frequent_words_are_known_at_any_time(words: list[str]) -> None:
     most = _MostFrequent(3)
     for index, word in enumerate(words):
         most.add(word)
@@ -249,7 +249,7 @@ def test_the_most_frequent_are_known_at_any_time(words: list[str]) -> None:
 
 
 def test_an_answer_in_virtual_time() -> None:
-    """600 words at 10 words a second: a report a second, three minutes to read."""
+    """600 words at 10 words per second: a report per second, three minutes to read."""
     got: list[ContentFigures] = []
     model = ScriptedModel("The happy robot paints. " * 150, by="word", delay=0.1)
     Marbles().run(model.stream("Hi").pipe(ops.sentiment_and_keywords(got.append)), until=100)

@@ -1,4 +1,4 @@
-"""`StreamAnalytics`: figures over all streams (row I2)."""
+"""`StreamAnalytics`: statistics over all streams."""
 
 import math
 from typing import Any
@@ -20,15 +20,14 @@ def play(
     marbles.run(marbles.cold(diagram, **how).pipe(ops.analyze(analytics, stream_id)), until=99)
 
 
-def test_with_no_streams_there_is_no_nan() -> None:
-    """The trap of I2."""
+def test_without_streams_there_is_no_nan() -> None:
     report = StreamAnalytics().report()
     assert (report.created, report.active, report.streams, report.errors) == (0, 0, 0, {})
     assert report.success_rate is report.mean_duration is report.mean_tokens_per_second is None
     assert report.fastest is report.slowest is None
 
 
-def test_streams_are_counted_by_how_they_ended(marbles: Marbles) -> None:
+def test_streams_are_counted_by_outcome(marbles: Marbles) -> None:
     analytics = StreamAnalytics()
     play(analytics, "a-b|")
     play(analytics, "a-#", error=ValueError("broken"))
@@ -70,7 +69,7 @@ def test_the_fastest_and_the_slowest_of_those_that_completed() -> None:
     assert (report.fastest.id, report.slowest.id) == ("fast", "slow")
 
 
-def test_the_report_is_about_the_last_streams() -> None:
+def test_the_report_covers_the_latest_streams() -> None:
     analytics = StreamAnalytics()
     for _ in range(3):
         play(analytics, "#", error=ValueError())
@@ -81,7 +80,7 @@ def test_the_report_is_about_the_last_streams() -> None:
     assert analytics.report(last=51).errors == {"ValueError": 1}
 
 
-def test_the_history_is_bounded_and_forgets_what_was_found_by_id() -> None:
+def test_the_history_is_bounded_and_evicted_ids_are_not_found() -> None:
     analytics = StreamAnalytics()
     for number in range(130):
         play(analytics, "a|", f"story {number}")
@@ -91,7 +90,7 @@ def test_the_history_is_bounded_and_forgets_what_was_found_by_id() -> None:
     assert analytics.created == 130
 
 
-def test_an_id_that_comes_again_names_the_latest() -> None:
+def test_a_repeated_id_finds_the_latest_stream() -> None:
     analytics = StreamAnalytics(history=2)
     for diagram in ("a|", "a-b|", "a-b-c|"):
         play(analytics, diagram, "story")
@@ -101,7 +100,7 @@ def test_an_id_that_comes_again_names_the_latest() -> None:
     assert [record.tokens for record in analytics.history] == [2, 3]
 
 
-def test_an_id_of_several_names_the_one_that_still_runs(marbles: Marbles) -> None:
+def test_an_id_of_several_streams_finds_the_one_still_running(marbles: Marbles) -> None:
     analytics = StreamAnalytics(history=1)
     operator = ops.analyze(analytics, "story")
     marbles.subscribe(marbles.cold("a---------|").pipe(operator))
@@ -114,8 +113,8 @@ def test_an_id_of_several_names_the_one_that_still_runs(marbles: Marbles) -> Non
     assert (ended and ended.outcome, running and running.outcome) == ("completed", "running")
 
 
-def test_a_subscription_that_never_began_is_no_stream() -> None:
-    """Without an event loop there is no clock to measure it by."""
+def test_a_subscription_that_never_started_is_not_counted() -> None:
+    """Without an event loop there is no clock to measure it."""
     analytics, errors = StreamAnalytics(), list[Exception]()
     stream = ScriptedModel("a").stream("Hi").pipe(ops.analyze(analytics, "story"))
     stream.subscribe(print, errors.append)
@@ -131,7 +130,7 @@ def test_the_model_is_the_last_one_that_started() -> None:
     assert [record.model for record in analytics.history] == ["second"]
 
 
-def test_a_restart_counts_anew() -> None:
+def test_a_restart_resets_the_count() -> None:
     analytics = StreamAnalytics()
     play(analytics, "a-b-R-c|", "story")
     found = analytics.find("story")
@@ -139,7 +138,7 @@ def test_a_restart_counts_anew() -> None:
     assert found.tokens == 1
 
 
-def test_each_subscription_is_a_stream(marbles: Marbles) -> None:
+def test_each_subscription_is_counted(marbles: Marbles) -> None:
     analytics = StreamAnalytics()
     stream = marbles.cold("a|").pipe(ops.analyze(analytics))
     marbles.subscribe(stream), marbles.subscribe(stream)
@@ -158,14 +157,14 @@ def test_demand_passes_through_and_nothing_is_left(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("number", [0, -1, math.nan, math.inf, True, 2.5, "3"])
-def test_what_is_no_number_of_streams_is_refused(number: Any) -> None:
+def test_an_invalid_number_of_streams_raises(number: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="history must be"):
         StreamAnalytics(number)
     with pytest.raises((ValueError, TypeError), match="last must be"):
         StreamAnalytics().report(number)
 
 
-def test_bad_arguments_are_refused_at_the_call() -> None:
+def test_invalid_arguments_raise_at_the_call() -> None:
     with pytest.raises(TypeError, match="StreamAnalytics"):
         ops.analyze("analytics")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="stream_id"):

@@ -1,4 +1,4 @@
-"""`trace`: a stream as a span, after OpenTelemetry's conventions for generative AI."""
+"""`trace`: a span per stream, following the OpenTelemetry conventions for generative AI."""
 
 import builtins
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ from rxllm.testing import Marbles, run_virtual
 
 
 class Spans:
-    """A tracer, and the spans that it has ended."""
+    """A tracer and its ended spans."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -52,7 +52,7 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
-def test_a_span_is_named_after_the_model_and_tells_what_came(
+def test_a_span_is_named_after_the_model_and_describes_the_answer(
     marbles: Marbles, spans: Spans
 ) -> None:
     chunks = {"S": Start("id-1", "gpt", "openai"), "U": Usage(7, 5, 3, 2, 0.25)}
@@ -79,9 +79,7 @@ def test_a_span_is_named_after_the_model_and_tells_what_came(
     assert spans.only.status.status_code is StatusCode.UNSET
 
 
-def test_what_is_known_beforehand_is_told_from_the_beginning(
-    marbles: Marbles, spans: Spans
-) -> None:
+def test_known_attributes_are_set_from_the_start(marbles: Marbles, spans: Spans) -> None:
     request = as_request(
         "secret", max_tokens=9, temperature=0, top_k=4, seed=0, stop=["END"], response_format="json"
     )
@@ -93,27 +91,30 @@ def test_what_is_known_beforehand_is_told_from_the_beginning(
         attributes={"gen_ai.conversation.id": "c-1"},
     )
     marbles.run(marbles.cold("#").pipe(operator))
-    told = attributes_of(spans.only)
+    recorded = attributes_of(spans.only)
     assert spans.only.name == "chat gpt-4"
-    assert told["gen_ai.provider.name"] == "azure"
-    assert (told["gen_ai.request.temperature"], told["gen_ai.request.seed"]) == (0, 0)
-    assert (told["gen_ai.request.max_tokens"], told["gen_ai.request.top_k"]) == (9, 4.0)
-    assert told["gen_ai.request.stop_sequences"] == ("END",)
-    assert told["gen_ai.output.type"] == "json"
-    assert told["gen_ai.conversation.id"] == "c-1"
-    assert "gen_ai.request.top_p" not in told
+    assert recorded["gen_ai.provider.name"] == "azure"
+    assert (recorded["gen_ai.request.temperature"], recorded["gen_ai.request.seed"]) == (0, 0)
+    assert (recorded["gen_ai.request.max_tokens"], recorded["gen_ai.request.top_k"]) == (9, 4.0)
+    assert recorded["gen_ai.request.stop_sequences"] == ("END",)
+    assert recorded["gen_ai.output.type"] == "json"
+    assert recorded["gen_ai.conversation.id"] == "c-1"
+    assert "gen_ai.request.top_p" not in recorded
 
 
-def test_the_model_that_answers_may_be_another_than_the_one_asked(
+def test_the_response_model_may_differ_from_the_requested_one(
     marbles: Marbles, spans: Spans
 ) -> None:
     marbles.run(marbles.cold("S|").pipe(ops.trace(spans.tracer, model="alias")))
-    told = attributes_of(spans.only)
+    recorded = attributes_of(spans.only)
     assert spans.only.name == "chat alias"
-    assert (told["gen_ai.request.model"], told["gen_ai.response.model"]) == ("alias", "model")
+    assert (recorded["gen_ai.request.model"], recorded["gen_ai.response.model"]) == (
+        "alias",
+        "model",
+    )
 
 
-def test_a_failure_is_the_status_of_the_span(marbles: Marbles, spans: Spans) -> None:
+def test_a_failure_sets_the_status_of_the_span(marbles: Marbles, spans: Spans) -> None:
     error = RateLimitError("slow down")
     events = marbles.run(marbles.cold("S-a-#", error=error).pipe(ops.trace(spans.tracer)))
     assert events[-1] == (4.0, error)
@@ -122,7 +123,7 @@ def test_a_failure_is_the_status_of_the_span(marbles: Marbles, spans: Spans) -> 
     assert spans.only.status.description == "slow down"
 
 
-def test_leaving_early_ends_the_span(marbles: Marbles, spans: Spans) -> None:
+def test_disposing_early_ends_the_span(marbles: Marbles, spans: Spans) -> None:
     source = marbles.cold("S-a-b-c|")
     recording = marbles.subscribe(source.pipe(ops.trace(spans.tracer)))
     marbles.advance_to(3)
@@ -133,9 +134,7 @@ def test_leaving_early_ends_the_span(marbles: Marbles, spans: Spans) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 3.0)], [])
 
 
-def test_notices_are_events_and_usage_is_that_of_all_attempts(
-    marbles: Marbles, spans: Spans
-) -> None:
+def test_notices_are_events_and_usage_covers_all_attempts(marbles: Marbles, spans: Spans) -> None:
     chunks = {
         "U": Usage(10, 4, cost=0.5),
         "V": Usage(10, 5, cost=0.5),
@@ -146,21 +145,22 @@ def test_notices_are_events_and_usage_is_that_of_all_attempts(
     retry = spans.only.events[1]
     assert retry.name == "retry"
     assert dict(retry.attributes or {}) == {"attempt": 2, "delay": 1.5, "error.type": "ServerError"}
-    told = attributes_of(spans.only)
-    assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (20, 10)
-    assert told["rxllm.usage.cost"] == 1.0
+    recorded = attributes_of(spans.only)
+    assert (recorded["gen_ai.usage.input_tokens"], recorded["gen_ai.usage.output_tokens"]) == (
+        20,
+        10,
+    )
+    assert recorded["rxllm.usage.cost"] == 1.0
 
 
-def test_no_text_is_told(marbles: Marbles, spans: Spans) -> None:
+def test_no_text_is_recorded(marbles: Marbles, spans: Spans) -> None:
     operator = ops.trace(spans.tracer, request=as_request("secret question"))
     batch = Batch((Token("secret"),), "secret")
     marbles.run(marbles.cold("S-secret-B-E|", lookup={"B": batch}).pipe(operator))
     assert "secret" not in spans.only.to_json()
 
 
-def test_the_span_that_is_current_at_the_subscription_is_the_parent(
-    marbles: Marbles, spans: Spans
-) -> None:
+def test_the_current_span_at_the_subscription_is_the_parent(marbles: Marbles, spans: Spans) -> None:
     stream = marbles.cold("S-a|").pipe(ops.trace(spans.tracer))
     with spans.tracer.start_as_current_span("request") as parent:
         marbles.subscribe(stream)
@@ -185,7 +185,7 @@ def test_it_is_the_current_span_while_upstream_is_subscribed_to(
 
 
 def test_attempts_are_children_of_the_operation_and_not_of_one_another(spans: Spans) -> None:
-    """A retry subscribes from inside of the task that the first attempt began."""
+    """A retry subscribes from inside the task that the first attempt started."""
 
     async def attempt() -> AsyncIterator[Chunk]:
         yield Start("1", "model")
@@ -201,7 +201,7 @@ def test_attempts_are_children_of_the_operation_and_not_of_one_another(spans: Sp
     assert [attempt.parent for attempt in attempts] == [request.context] * 3
 
 
-def test_what_follows_a_stream_in_its_task_is_no_child_of_it(spans: Spans) -> None:
+def test_a_stream_that_follows_in_the_same_task_is_not_a_child(spans: Spans) -> None:
     async def answer() -> AsyncIterator[Chunk]:
         yield Token("Hi")
         yield End("stop")
@@ -211,7 +211,7 @@ def test_what_follows_a_stream_in_its_task_is_no_child_of_it(spans: Spans) -> No
     assert [span.parent for span in spans.ended] == [None, None]
 
 
-def test_a_span_that_is_not_sampled_is_the_parent_of_what_runs_within(marbles: Marbles) -> None:
+def test_an_unsampled_span_is_the_parent_of_inner_spans(marbles: Marbles) -> None:
     tracer = TracerProvider(sampler=ALWAYS_OFF).get_tracer("test")
     parents: list[Any] = []
 
@@ -234,12 +234,12 @@ def test_everything_is_passed_on_and_demand_passes_through(marbles: Marbles, spa
     assert recording.events == []
 
 
-def test_a_stream_that_never_says_anything_has_an_open_span(marbles: Marbles, spans: Spans) -> None:
+def test_a_stream_without_events_has_an_open_span(marbles: Marbles, spans: Spans) -> None:
     assert marbles.run(marbles.cold("-").pipe(ops.trace(spans.tracer))) == []
     assert spans.ended == ()
 
 
-def test_each_subscription_is_a_span(marbles: Marbles, spans: Spans) -> None:
+def test_each_subscription_has_a_span(marbles: Marbles, spans: Spans) -> None:
     stream = marbles.cold("S-a|").pipe(ops.trace(spans.tracer))
     marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(9)
@@ -260,7 +260,7 @@ class Broken:
         raise OSError("no exporter")
 
 
-def test_a_tracer_that_fails_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_a_tracer_that_raises_fails_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("S-a|")
     broken: Any = Broken()
     events = marbles.run(source.pipe(ops.trace(broken)))
@@ -268,7 +268,9 @@ def test_a_tracer_that_fails_is_the_error_of_the_stream(marbles: Marbles) -> Non
     assert source.subscriptions == []
 
 
-def test_without_opentelemetry_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opentelemetry_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def importing(name: str, *arguments: Any, **options: Any) -> Any:
         if name.startswith("opentelemetry"):
             raise ModuleNotFoundError(name)
@@ -280,7 +282,7 @@ def test_without_opentelemetry_it_says_what_to_install(monkeypatch: pytest.Monke
         ops.trace()
 
 
-def test_what_is_no_tracer_is_refused_at_the_call() -> None:
+def test_an_invalid_tracer_raises_at_the_call() -> None:
     with pytest.raises(TypeError, match="tracer"):
         ops.trace("tracer")  # type: ignore[arg-type]
 
@@ -290,10 +292,10 @@ def test_without_a_tracer_the_global_one_is_used(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("S-a|").pipe(ops.trace())) == marbles.expect("S-a|")
 
 
-def test_of_a_merge_one_source_that_begins_again_leaves_the_others_usage(
+def test_in_a_merge_a_restart_of_one_source_keeps_the_usage_of_others(
     marbles: Marbles, spans: Spans
 ) -> None:
-    """Each attempt is billed once, in whatever order they come."""
+    """Each attempt is counted once, in any order."""
     left = marbles.cold("a-U-R-S-b-U|", lookup={"U": Usage(10, 2)}, source="left")
     right = marbles.cold("x-U---|", lookup={"U": Usage(7, 3)}, source="right")
     marbles.run(rx.merge(left, right).pipe(ops.trace(spans.tracer)), until=99)
@@ -313,6 +315,6 @@ def test_of_a_merge_one_source_that_begins_again_leaves_the_others_usage(
         ("provider", 3),
     ],
 )
-def test_what_is_not_of_its_kind_is_refused_at_the_call(name: str, wrong: Any) -> None:
-    with pytest.raises(TypeError, match=f"{name} is"):
+def test_invalid_arguments_raise_at_the_call(name: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be"):
         ops.trace(**{name: wrong})

@@ -1,5 +1,4 @@
-"""`track_stages`: initialise, choose model, generate, complete; the percentage never falls (row
-I4)."""
+"""`track_stages`: initialise, choose model, generate, complete; the percentage never falls."""
 
 import math
 from contextvars import ContextVar
@@ -19,7 +18,7 @@ from rxllm.chunks import Batch, Notice, Progress, Token
 from rxllm.testing import COMPLETED, Marbles
 
 
-def told(diagram: str, *arguments: Any, **options: Any) -> list[tuple[float, Any, Any]]:
+def stages_of(diagram: str, *arguments: Any, **options: Any) -> list[tuple[float, Any, Any]]:
     """The stages with their times and percentages."""
     marbles = Marbles()
     events = marbles.run(marbles.cold(diagram, **options).pipe(ops.track_stages(*arguments)))
@@ -27,7 +26,7 @@ def told(diagram: str, *arguments: Any, **options: Any) -> list[tuple[float, Any
 
 
 def test_the_four_stages() -> None:
-    assert told("--S-a-b-c-d-E|", 4, 2) == [
+    assert stages_of("--S-a-b-c-d-E|", 4, 2) == [
         (0.0, "initialise", 0.0),
         (2.0, "choose_model", 10.0),
         (4.0, "generate", 25.0),
@@ -37,24 +36,24 @@ def test_the_four_stages() -> None:
     ]
 
 
-def test_the_stage_comes_before_what_it_is_about(marbles: Marbles) -> None:
+def test_a_stage_is_reported_before_its_first_chunk(marbles: Marbles) -> None:
     events = [event for _, event in marbles.run(marbles.cold("S-a-E|").pipe(ops.track_stages()))]
     kinds = [type(event).__name__ for event in events[:-1]]
     assert kinds == ["Progress", "Progress", "Start", "Progress", "Token", "Progress", "End"]
 
 
-def test_without_max_tokens_it_goes_on_and_never_arrives() -> None:
-    percentages = [p for _, stage, p in told("a-" * 300, None, 50) if stage == "generate"]
+def test_without_max_tokens_the_percentage_grows_but_never_reaches_the_end() -> None:
+    percentages = [p for _, stage, p in stages_of("a-" * 300, None, 50) if stage == "generate"]
     assert percentages == sorted(percentages)
     assert percentages[-1] < 95
 
 
 def test_more_tokens_than_expected_stay_below_the_end() -> None:
-    assert told("a-b-c-d|", 2, 1)[-2:] == [(6.0, "generate", 95.0), (7.0, "complete", 100.0)]
+    assert stages_of("a-b-c-d|", 2, 1)[-2:] == [(6.0, "generate", 95.0), (7.0, "complete", 100.0)]
 
 
 def test_without_an_end_it_is_complete_at_completion() -> None:
-    assert told("a-|") == [
+    assert stages_of("a-|") == [
         (0.0, "initialise", 0.0),
         (0.0, "generate", 25.0),
         (2.0, "complete", 100.0),
@@ -62,12 +61,16 @@ def test_without_an_end_it_is_complete_at_completion() -> None:
 
 
 def test_a_failure_is_not_complete() -> None:
-    assert [stage for _, stage, _ in told("S-a-#")] == ["initialise", "choose_model", "generate"]
+    assert [stage for _, stage, _ in stages_of("S-a-#")] == [
+        "initialise",
+        "choose_model",
+        "generate",
+    ]
 
 
-def test_a_restart_or_a_fallback_chooses_again_and_the_percentage_stays() -> None:
-    """The trap of I4: it fell from 50 to 25."""
-    got = told("S-a-b-c-d-R-S-e-f-E|", 8, 4)
+def test_a_restart_or_fallback_chooses_again_and_the_percentage_stays() -> None:
+    """The percentage must not fall from 50 back to 25."""
+    got = stages_of("S-a-b-c-d-R-S-e-f-E|", 8, 4)
     assert [(stage, percentage) for _, stage, percentage in got] == [
         ("initialise", 0.0),
         ("choose_model", 10.0),
@@ -77,7 +80,7 @@ def test_a_restart_or_a_fallback_chooses_again_and_the_percentage_stays() -> Non
         ("generate", 60.0),
         ("complete", 100.0),
     ]
-    again = told("n-S-a|", lookup={"n": Notice("fallback")})
+    again = stages_of("n-S-a|", lookup={"n": Notice("fallback")})
     assert [stage for _, stage, _ in again][:2] == ["initialise", "choose_model"]
 
 
@@ -93,25 +96,25 @@ def test_the_percentage_never_falls(kinds: str, every: int) -> None:
 
 def test_chunks_in_a_batch_count(marbles: Marbles) -> None:
     batch = Batch((Token("a"), Token("b"), Token("c")), "abc")
-    got = told("B-B|", 12, 4, lookup={"B": batch})
+    got = stages_of("B-B|", 12, 4, lookup={"B": batch})
     assert [percentage for _, _, percentage in got] == [0.0, 25.0, 60.0, 100.0]
 
 
-def test_of_a_merge_only_the_end_of_all_is_complete(marbles: Marbles) -> None:
+def test_in_a_merge_only_the_end_of_all_is_complete(marbles: Marbles) -> None:
     stream = rx.merge(marbles.cold("a-E|", source="left"), marbles.cold("-x---E|", source="right"))
     events = marbles.run(stream.pipe(ops.track_stages()))
     complete = [time for time, e in events if isinstance(e, Progress) and e.stage == "complete"]
     assert complete == [6.0]
 
 
-def test_of_a_merge_one_source_that_begins_again_does_not_send_the_others_back(
+def test_in_a_merge_a_restart_of_one_source_does_not_reset_the_others(
     marbles: Marbles,
 ) -> None:
     left = marbles.cold("S-a-b-R-S-c-E|", source="left")
     right = marbles.cold("S-x-y--------z-E|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.track_stages(10, 2)))
-    told = [(e.stage, e.tokens, e.percentage) for _, e in events if isinstance(e, Progress)]
-    assert told == [
+    reported = [(e.stage, e.tokens, e.percentage) for _, e in events if isinstance(e, Progress)]
+    assert reported == [
         ("initialise", 0, 0.0),
         ("choose_model", 0, 10.0),
         ("generate", 0, 25.0),
@@ -122,7 +125,7 @@ def test_of_a_merge_one_source_that_begins_again_does_not_send_the_others_back(
     ]
 
 
-def test_of_a_merge_the_last_one_that_generates_chooses_again(marbles: Marbles) -> None:
+def test_in_a_merge_the_last_generating_source_chooses_again(marbles: Marbles) -> None:
     left = marbles.cold("S-a-----R-S-c-E|", source="left")
     right = marbles.cold("S-x-E|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.track_stages()))
@@ -130,7 +133,7 @@ def test_of_a_merge_the_last_one_that_generates_chooses_again(marbles: Marbles) 
     assert stages[3:] == [(8.0, "choose_model"), (12.0, "generate"), (15.0, "complete")]
 
 
-def test_a_subscriber_that_leaves_at_the_first_stage_costs_no_model_call(
+def test_disposing_at_the_first_stage_causes_no_model_call(
     marbles: Marbles,
 ) -> None:
     source = marbles.cold("S-a|")
@@ -139,7 +142,7 @@ def test_a_subscriber_that_leaves_at_the_first_stage_costs_no_model_call(
     assert (source.subscriptions, marbles.timers) == ([], [])
 
 
-def test_what_a_subscriber_raises_at_the_first_stage_is_no_error_of_the_stream(
+def test_an_exception_of_the_subscriber_at_the_first_stage_is_not_an_error_of_the_stream(
     marbles: Marbles,
 ) -> None:
     def refusing(_: object) -> None:
@@ -152,8 +155,8 @@ def test_what_a_subscriber_raises_at_the_first_stage_is_no_error_of_the_stream(
     assert (source.subscriptions, errors, marbles.timers) == ([], [], [])
 
 
-def test_what_is_current_at_the_subscription_is_so_for_the_source(marbles: Marbles) -> None:
-    """A span around it, for one: requests of the source are its children."""
+def test_the_source_sees_the_context_of_the_subscription(marbles: Marbles) -> None:
+    """So requests of the source are children of a span around it."""
     current = ContextVar("current", default="nothing")
     seen: list[str] = []
 
@@ -174,10 +177,10 @@ def test_what_is_current_at_the_subscription_is_so_for_the_source(marbles: Marbl
     assert seen == ["a span"]
 
 
-def test_a_source_that_pushes_at_once(marbles: Marbles) -> None:
+def test_a_synchronous_source(marbles: Marbles) -> None:
     events = marbles.run(rx.from_iterable([Token("a"), Token("b")]).pipe(ops.track_stages(2, 1)))
-    told = [e.percentage for _, e in events if isinstance(e, Progress)]
-    assert told == [0.0, 25.0, 60.0, 95.0, 100.0]
+    reported = [e.percentage for _, e in events if isinstance(e, Progress)]
+    assert reported == [0.0, 25.0, 60.0, 95.0, 100.0]
 
 
 def test_disposal_and_demand(marbles: Marbles) -> None:
@@ -190,7 +193,7 @@ def test_disposal_and_demand(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 9.0)], [])
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("a|").pipe(ops.track_stages())
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(5)
@@ -200,6 +203,6 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
 
 @pytest.mark.parametrize("name", ["max_tokens", "every"])
 @pytest.mark.parametrize("number", [0, True, 2.5, math.nan, "3"])
-def test_bad_arguments_are_refused_at_the_call(name: str, number: Any) -> None:
+def test_invalid_arguments_raise_at_the_call(name: str, number: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=name):
         ops.track_stages(**{name: number})

@@ -1,4 +1,4 @@
-"""What all operators share that look at a stream and pass everything on."""
+"""`watch` and `Watcher`: the base of operators that observe a stream."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,10 +19,10 @@ from rxllm.testing import COMPLETED, Marbles
 
 
 class Writing(Watcher):
-    """Writes down what it is told, and raises where it shall."""
+    """Records its calls, and raises at the given ones."""
 
     def __init__(self, *raises_at: str) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self._raises_at = raises_at
 
     def begun(self) -> None:
@@ -41,13 +41,13 @@ class Writing(Watcher):
         self._write("cancelled")
 
     def _write(self, what: str) -> None:
-        self.told.append(what)
+        self.calls.append(what)
         if what in self._raises_at:
             raise OSError(what)
 
 
 def at_once(*texts: str, error: Exception | None = None) -> Observable[Chunk]:
-    """A source that pushes everything while it is subscribed to."""
+    """A source that emits everything synchronously on subscription."""
 
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
@@ -71,20 +71,20 @@ def refusing(chunk: Chunk) -> None:
     raise RuntimeError("the subscriber's own")
 
 
-def test_it_is_told_of_everything_before_it_is_passed_on(marbles: Marbles) -> None:
+def test_it_is_called_before_each_event_is_passed_on(marbles: Marbles) -> None:
     watcher = Writing()
-    told: list[int] = []
+    seen: list[int] = []
     stream = marbles.cold("a-b|").pipe(watched_by(watcher))
-    stream.subscribe(lambda _: told.append(len(watcher.told)), scheduler=marbles.scheduler)
+    stream.subscribe(lambda _: seen.append(len(watcher.calls)), scheduler=marbles.scheduler)
     marbles.advance_to(9)
-    assert (watcher.told, told) == (["begun", "a", "b", "completed"], [2, 3])
+    assert (watcher.calls, seen) == (["begun", "a", "b", "completed"], [2, 3])
 
 
-def test_of_a_source_that_pushes_at_once_too(marbles: Marbles) -> None:
+def test_it_is_called_for_a_synchronous_source_too(marbles: Marbles) -> None:
     watcher, error = Writing(), ValueError("broken")
     events = marbles.run(at_once("a", "b", error=error).pipe(watched_by(watcher)))
     assert events == [(0.0, Token("a")), (0.0, Token("b")), (0.0, error)]
-    assert watcher.told == ["begun", "a", "b", "failed"]
+    assert watcher.calls == ["begun", "a", "b", "failed"]
 
 
 def test_never_and_empty(marbles: Marbles) -> None:
@@ -93,39 +93,39 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(watched_by(empty)))[-1][1] is COMPLETED
     recording.dispose()
     recording.dispose()
-    assert (never.told, empty.told) == (["begun", "cancelled"], ["begun", "completed"])
+    assert (never.calls, empty.calls) == (["begun", "cancelled"], ["begun", "completed"])
 
 
-def test_a_watcher_that_raises_is_told_of_that_failure_and_of_nothing_else(
+def test_after_raising_a_watcher_is_notified_of_that_failure_only(
     marbles: Marbles,
 ) -> None:
-    """Not of the chunks either that a source goes on to push."""
+    """And not of chunks that a source still pushes."""
     watcher = Writing("a")
     events = marbles.run(at_once("a", "b", "c").pipe(watched_by(watcher)))
     assert [repr(event) for _, event in events] == ["OSError('a')"]
-    assert watcher.told == ["begun", "a", "failed"]
+    assert watcher.calls == ["begun", "a", "failed"]
 
 
 @pytest.mark.parametrize("at", ["begun", "a", "completed"])
-def test_what_it_raises_is_the_error_of_the_stream(marbles: Marbles, at: str) -> None:
+def test_an_exception_of_the_watcher_fails_the_stream(marbles: Marbles, at: str) -> None:
     source = marbles.cold("a|")
     events = marbles.run(source.pipe(watched_by(Writing(at))))
     assert repr(events[-1][1]) == f"OSError('{at}')"
     assert marbles.timers == []
 
 
-def test_a_subscriber_that_raises_has_left(marbles: Marbles) -> None:
+def test_a_subscriber_that_raises_cancels(marbles: Marbles) -> None:
     watcher, errors = Writing(), list[Exception]()
     source = marbles.cold("a-b|")
     stream = source.pipe(watched_by(watcher))
     stream.subscribe(refusing, errors.append, scheduler=marbles.scheduler)
     with pytest.raises(RuntimeError, match="own"):
         marbles.advance_to(9)
-    assert (watcher.told, errors) == (["begun", "a", "cancelled"], [])
+    assert (watcher.calls, errors) == (["begun", "a", "cancelled"], [])
     assert (source.subscriptions, marbles.timers) == ([(0.0, 0.0)], [])
 
 
-def test_what_it_raises_then_is_a_note_of_what_the_subscriber_raised(marbles: Marbles) -> None:
+def test_an_exception_raised_then_is_a_note_on_the_subscribers_exception(marbles: Marbles) -> None:
     stream = marbles.cold("a|").pipe(watched_by(Writing("cancelled")))
     stream.subscribe(refusing, scheduler=marbles.scheduler)
     with pytest.raises(RuntimeError, match="own") as caught:
@@ -133,19 +133,19 @@ def test_what_it_raises_then_is_a_note_of_what_the_subscriber_raised(marbles: Ma
     assert "OSError('cancelled')" in caught.value.__notes__[0]
 
 
-def test_what_a_subscriber_raises_at_a_source_that_pushes_at_once_is_not_lost(
+def test_an_exception_of_the_subscriber_at_a_synchronous_source_is_not_lost(
     marbles: Marbles,
 ) -> None:
-    """RxPY takes it for a failure of the source."""
+    """RxPY treats it as a failure of the source."""
     watcher, errors = Writing(), list[Exception]()
     stream = at_once("a", "b").pipe(watched_by(watcher))
     stream.subscribe(refusing, errors.append, scheduler=marbles.scheduler)
-    assert watcher.told == ["begun", "a", "cancelled"]
+    assert watcher.calls == ["begun", "a", "cancelled"]
     assert [str(error) for error in errors] == ["the subscriber's own"]
 
 
-def test_no_figure_stays_open_when_a_subscriber_raises(marbles: Marbles) -> None:
-    """Gauge, span, record, log and measurement end, one inside the other."""
+def test_every_watcher_ends_when_a_subscriber_raises(marbles: Marbles) -> None:
+    """Gauge, span, record, log and measurement all end, nested in one another."""
     registry, exporter, provider = CollectorRegistry(), InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     log, analytics, outcomes = ops.DebugLog(), ops.StreamAnalytics(), list[Any]()
