@@ -1,9 +1,9 @@
 """The catalogue of operators: `from rxllm import operators as ops`.
 
-Each takes a stream of chunks and gives one: `stream.pipe(ops.stop_on("END"), ops.batch())`. Any of
-RxPY's own operators can stand between them.
+Each operator turns one stream of chunks into another:
+`stream.pipe(ops.stop_on("END"), ops.batch())`. RxPY's own operators can be used between them.
 
-A family is imported when one of its names is asked for first: all of them together would make up
+A family is imported when one of its names is first used: importing all of them would account for
 half of the time that `import rxllm` takes.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from rxllm._lazy_names import lazy_names
 
 if __name__ != "rxllm.operators":
-    raise ImportError(f"import rxllm.operators, not {__name__}: each class would exist twice")
+    raise ImportError(f"import rxllm.operators, not {__name__}, or each class would exist twice")
 
 if TYPE_CHECKING:
     from rxllm.operators.analytics import (

@@ -1,4 +1,4 @@
-"""One timer for many deadlines."""
+"""A single timer for many deadlines."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ RESOLUTION: Final = 1e-6
 
 
 class DeadlineTimer(abc.DisposableBase):
-    """Calls a function once the earliest of the times has come that it was set to.
+    """Calls a function at the earliest of the deadlines that were set.
 
-    Only an earlier time touches the timer. Whoever is called looks what is due, and sets the alarm
-    to the next time that it knows of.
+    Only an earlier deadline reschedules the timer. The callback checks what is due, and sets the
+    next deadline that it knows of.
 
     Args:
-        scheduler: whose time it is.
-        ring: what is called.
+        scheduler: the scheduler that provides the clock and the timer.
+        callback: called at the deadline.
     """
 
-    __slots__ = ("_at", "_clock", "_ring", "_scheduler", "_timer")
+    __slots__ = ("_at", "_callback", "_clock", "_scheduler", "_timer")
 
-    def __init__(self, scheduler: abc.SchedulerBase, ring: Callable[[], object]) -> None:
+    def __init__(self, scheduler: abc.SchedulerBase, callback: Callable[[], object]) -> None:
         self._scheduler = scheduler
         self._clock = clock_of(scheduler)
-        self._ring = ring
+        self._callback = callback
         self._timer = SerialDisposable()
         self._at = float("inf")
 
     def set(self, at: float) -> None:
-        """Ring at `at`, in seconds of the scheduler's clock, or before; infinity is never."""
+        """Call back at `at` (seconds of the scheduler's clock) or earlier; infinity means never."""
         if self._at <= at + RESOLUTION:
             return
         self._at = at
@@ -45,9 +45,9 @@ class DeadlineTimer(abc.DisposableBase):
         self._timer.disposable = self._scheduler.schedule_relative(wait, self._on_timer)
 
     def dispose(self) -> None:
-        """Never ring again."""
+        """Cancel the timer."""
         self._timer.dispose()
 
     def _on_timer(self, *_: object) -> None:
         self._at = float("inf")
-        self._ring()
+        self._callback()

@@ -1,4 +1,4 @@
-"""Where a text may be cut without tearing a character that a reader sees as one."""
+"""Positions where a text can be split without breaking a user-perceived character."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import regex
 __all__ = ["LONGEST_GRAPHEME", "border", "graphemes", "settled"]
 
 LONGEST_GRAPHEME: Final = 64
-"""A longer grapheme is cut after each so many characters: what holds text back for its sake has to
-hold a bounded amount. The longest emoji have about 10."""
+"""Longer graphemes are split after this many characters, so that an operator that holds back an
+incomplete grapheme holds a bounded amount of text. The longest emoji have about 10."""
 
 _BLOCK: Final = 256
-"""Characters that are looked at together, more than a grapheme has: `regex` looks back over a whole
-run of flags at each of them."""
+"""Characters that are matched at once, more than a grapheme has. Limited because `regex` looks back
+over a whole run of flags at each of them."""
 
 _GRAPHEME: Final = regex.compile(r"\X")
 _APART: Final = regex.compile(r"[\p{GCB=Other}\p{GCB=LV}\p{GCB=LVT}]{2}")
@@ -33,17 +33,17 @@ def graphemes(text: str) -> list[str]:
     while position < len(text):
         block: list[str] = _GRAPHEME.findall(text[position : position + _BLOCK])
         if position + _BLOCK < len(text) and len(block) > 1:
-            block.pop()  # it may go on
+            block.pop()  # it may continue in the next block
         for grapheme in block:
             found.append(grapheme[:LONGEST_GRAPHEME])
             position += len(found[-1])
             if len(grapheme) > LONGEST_GRAPHEME:
-                break  # what is left of it begins anew
+                break  # the rest of it is a new grapheme
     return found
 
 
 def border(text: str, start: int, place: int) -> int:
-    """The first border of graphemes at `place` or behind it. There is one at `start`, before it.
+    """Return the first grapheme border at or after `place`, given an earlier border at `start`.
 
     >>> border("cafe\u0301s", 0, 4), border("cafe\u0301s", 0, 5)
     (5, 5)
@@ -56,11 +56,11 @@ def border(text: str, start: int, place: int) -> int:
 
 
 def settled(text: str) -> int:
-    r"""The characters of `text` that no later text can join to: all but its last grapheme.
+    r"""Return the number of characters that later text can't change: all but the last grapheme.
 
-    `text` begins at the border of a grapheme. Fewer than `LONGEST_GRAPHEME` characters are left.
-    So whoever sends `text[:settled(text)]`, and puts the rest before what comes next, sends the
-    same graphemes however the text is cut.
+    `text` must begin at a grapheme border. Fewer than `LONGEST_GRAPHEME` characters remain. A
+    caller that sends `text[:settled(text)]` and prepends the rest to the next text sends the same
+    graphemes however the text is split.
 
     >>> settled("cafe"), settled("cafe\u0301")
     (3, 3)

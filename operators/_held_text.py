@@ -1,4 +1,4 @@
-"""Text that is held back until it is decided, with the chunks that came behind it."""
+"""Text held back until an operator decides on it, with the chunks queued behind it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _replace = msgspec.structs.replace
 
 
 class HeldText:
-    """The chunks of one source from the first undecided character on, in their order.
+    """The chunks of one source from the first undecided character on, in order.
 
-    Positions are characters of the answer's text, counted from the first one held. A chunk that is
-    no text, and stands behind held text, leaves once all text before it has left.
+    Positions are characters of the answer's text, counted from the first one held. A non-text chunk
+    behind held text is released once all text before it has been released.
     """
 
     __slots__ = ("_begun", "_chunks", "_inside", "_part")
 
     def __init__(self) -> None:
         self._chunks: deque[Chunk] = deque()
-        self._begun = 0  # characters of the first chunk's text that have left
-        self._part = 0  # if that is a batch: how many of its parts have left,
-        self._inside = 0  # and how many characters of the next one
+        self._begun = 0  # characters of the first chunk's text that were released
+        self._part = 0  # if the first chunk is a batch: number of its parts that were released,
+        self._inside = 0  # and number of characters of the next part
 
     def __bool__(self) -> bool:
         return bool(self._chunks)
@@ -37,9 +37,9 @@ class HeldText:
         self._chunks.append(chunk)
 
     def take(self, length: int) -> list[Chunk]:
-        """Take `length` characters off the front, and the other chunks that then wait no more.
+        """Take `length` characters off the front, with the other chunks that this releases.
 
-        Chunks come as they were, or cut: both parts of a token keep its confidence.
+        Chunks are returned unchanged or split; both parts of a split token keep its confidence.
         """
         taken: list[Chunk] = []
         chunks = self._chunks
@@ -58,7 +58,7 @@ class HeldText:
         return taken
 
     def drop(self, length: int) -> list[Chunk]:
-        """Take `length` characters as `take` does, and return only what is no text."""
+        """Drop `length` characters, and return only the non-text chunks that `take` would."""
         return [part for part in parts_of(self.take(length)) if type(part) is not Token]
 
     def take_all(self) -> list[Chunk]:
@@ -66,11 +66,11 @@ class HeldText:
         return self.take(sys.maxsize)
 
     def drop_all(self) -> list[Chunk]:
-        """Take everything, and return only what is no text."""
+        """Drop all text, and return only the non-text chunks."""
         return self.drop(sys.maxsize)
 
     def _cut(self, first: Chunk, length: int) -> Chunk:
-        """The next `length` characters of the first chunk, at a cost that grows with these."""
+        """Return the next `length` characters of the first chunk, in time proportional to these."""
         if type(first) is Token:
             return _part_of(first, self._begun, length)
         assert type(first) is Batch  # noqa: S101 - nothing else has text
@@ -91,7 +91,7 @@ class HeldText:
 
 
 def parts_of(chunks: list[Chunk]) -> list[Chunk]:
-    """`chunks`, with what batches hold in their place."""
+    """Return `chunks` with each batch replaced by its parts."""
     parts: list[Chunk] = []
     for chunk in chunks:
         if type(chunk) is Batch:
@@ -102,7 +102,7 @@ def parts_of(chunks: list[Chunk]) -> list[Chunk]:
 
 
 def confidence_of(chunks: list[Chunk]) -> float | None:
-    """The probability of all tokens in `chunks` together; None if that of one is not known."""
+    """Return the joint probability of all tokens in `chunks`; `None` if any is unknown."""
     product = None
     for part in parts_of(chunks):
         if type(part) is Token and part.text:

@@ -1,4 +1,4 @@
-"""The shape of an operator that lets chunks go later than they came, in their order."""
+"""The base of operators that delay chunks, keeping their order."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from rxllm.valve import Valve, clock_of, scheduler_or_default, valve_of, with_va
 __all__ = ["CAPACITY", "RESOLUTION", "Pacer", "is_paced"]
 
 CAPACITY: Final = 1024
-"""Pieces that may wait before upstream is held."""
+"""Pieces that may be queued before upstream is held."""
 
 
 class Pacer:
     """One subscription: a queue, the valve that keeps it bounded, and one timer.
 
-    What comes is cut into pieces, which wait in the queue. The first one leaves when it is due and
-    the subscriber's valve is open. An operator says, by its own class, how a chunk is cut
-    (`pieces`, `rest`, `forget`) and when a piece is due (`due`), and hears of each that leaves
-    (`left`) and of the moment when the subscriber can take the next one (`ready`).
+    Chunks are split into pieces, which are queued. The first piece is released once it is due and
+    the subscriber's valve is open. A subclass defines how a chunk is split (`pieces`, `rest`,
+    `forget`) and when a piece is due (`due`), and is notified of each release (`left`) and when
+    the subscriber can take the next piece (`ready`).
 
-    - Completion waits behind the queue. An error does not: what is held leaves first, at once.
-    - What `pieces` raises is such an error too. What `due` raises is the error of the piece that
-      it was asked about: that one and all behind it are dropped.
-    - A restart drops what is held of its source, but for what `survives_restart`, and waits behind
-      that and what is held of the others.
-    - Disposal drops what is held. So does an exception out of the observer, which then goes on.
-    - Demand: upstream is held while `capacity` pieces wait, and again let go when half of them
-      have left. So at most `capacity` pieces wait, those of one chunk more, and what a source
-      without demand pushes all the same.
+    - Completion waits behind the queue. An error does not: queued pieces are released at once,
+      before it.
+    - An exception raised by `pieces` is handled as such an error. One raised by `due` takes the
+      place of the piece in question: that piece and all behind it are dropped.
+    - A restart drops the queued pieces of its source, except those that `survives_restart`, and
+      waits behind these and the pieces of other sources.
+    - Disposal drops the queue. So does an exception raised by the observer, which is propagated.
+    - Demand: upstream is held once `capacity` pieces are queued, and resumed when half of them
+      have been released. So at most `capacity` pieces are queued, plus those of one more chunk, and
+      whatever a source that ignores demand still pushes.
 
     Args:
-        observer: who gets the pieces.
-        scheduler: the subscribe-time scheduler; None means the running loop and no demand.
+        observer: receives the pieces.
+        scheduler: the subscribe-time scheduler; `None` means the running loop and no demand.
         capacity: pieces, 1 or more.
     """
 
@@ -54,16 +55,16 @@ class Pacer:
         self._observer = observer
         self.scheduler = scheduler_or_default(scheduler)
         self.clock = clock_of(self.scheduler)
-        self.queue: deque[tuple[float, Chunk]] = deque()  # since when it waits, and what
-        self.opened = float("-inf")  # when the subscriber's valve opened last
+        self.queue: deque[tuple[float, Chunk]] = deque()  # (waiting since, piece)
+        self.opened = float("-inf")  # when the subscriber's valve last opened
         self._high = capacity
         self._low = capacity // 2
         self._downstream = valve_of(self.scheduler)
-        watching = self._downstream.on_change(self._on_valve)  # before upstream hears of it
+        watching = self._downstream.on_change(self._on_valve)  # before upstream is notified
         self._valve = Valve(downstream=self._downstream)
         self._upstream = SingleAssignmentDisposable()
         self._deadline_timer = DeadlineTimer(self.scheduler, self.drain)
-        self._due: float | None = None  # of the first piece, once it was asked for
+        self._due: float | None = None  # of the first piece, once computed
         self._completed = False
         self.subscription = CompositeDisposable(
             self._upstream,
@@ -75,42 +76,42 @@ class Pacer:
         self._trampoline = Trampoline(self.subscription)
 
     def pieces(self, chunk: Chunk, now: float) -> Iterable[tuple[float, Chunk]]:
-        """What `chunk` is queued as, with what was kept back of the text before it.
+        """Return the pieces to queue for `chunk`, including text kept before it.
 
-        Each piece with the moment from which on it waits.
+        Each piece comes with the time from which it waits.
         """
         return ((now, chunk),)
 
     def rest(self, source: str | None) -> Iterable[Chunk]:
-        """What `pieces` has kept back of `source` (None: of all), now that no text follows it."""
+        """Return the text of `source` kept by `pieces`, now complete; `None` means all sources."""
         return ()
 
     def forget(self, source: str | None) -> None:
-        """Drop what is kept of `source` (None: of all): it begins again."""
+        """Drop the kept text of `source`, which restarts; `None` means all sources."""
 
     def due(self, since: float) -> float:
-        """When the first piece of the queue may leave, in seconds of `clock`.
+        """Return when the first piece of the queue may be released, in seconds of `clock`.
 
-        Asked once, when it has come to the front and the subscriber's valve is open.
+        Called once per piece, when it is at the front and the subscriber's valve is open.
 
         Args:
-            since: since when it waits; not earlier than the valve has opened.
+            since: when it began to wait; not earlier than the valve opened.
         """
         raise NotImplementedError
 
     def left(self, chunk: Chunk, due: float) -> None:
-        """`chunk` leaves now. Not called for what an error flushes.
+        """Called when `chunk` is released. Not called for pieces flushed by an error.
 
         Args:
-            chunk: what was the first piece of the queue.
-            due: when it was due; later than that, if the valve opened or it came to the front
-                later. What is left of the difference to `clock()` is the lateness of the timer.
+            chunk: the former first piece of the queue.
+            due: when it was due, or when the valve opened or it reached the front, if that was
+                later. The remaining difference to `clock()` is the lateness of the timer.
         """
 
     def ready(self) -> None:
-        """The subscriber can take the next piece.
+        """Called when the subscriber can take the next piece.
 
-        Called when it has taken one and its valve is open, and else when that opens.
+        That is after it has taken one, if its valve is open, or else when the valve opens.
         """
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
@@ -124,7 +125,7 @@ class Pacer:
         return self.subscription
 
     def on_next(self, chunk: Chunk) -> None:
-        """Queue what has come, and let go what is due."""
+        """Queue the chunk, and release what is due."""
         if is_restart(chunk):
             self._drop(chunk.source)
         try:
@@ -136,7 +137,7 @@ class Pacer:
             self.drain()
 
     def on_error(self, error: Exception) -> None:
-        """Let everything go at once, and then fail."""
+        """Release everything at once, then fail."""
         last = [*(piece for _, piece in self.queue), *self.rest(None)]
         self.subscription.dispose()
         for piece in last:
@@ -151,12 +152,12 @@ class Pacer:
         self.drain()
 
     def drain(self) -> None:
-        """Let go what is due, and set the timer for the rest. Called when the queue has grown."""
+        """Release what is due, and set the timer for the rest. Called when the queue has grown."""
         self._hold()
         self._trampoline.repeat(self._send_next)
 
     def _send_next(self) -> bool:
-        """Let the first piece go, or complete; False if nothing can leave now."""
+        """Release the first piece, or complete; False if nothing can be sent now."""
         if not self.queue:
             if self._completed:
                 self.subscription.dispose()
@@ -170,7 +171,7 @@ class Pacer:
         if due - self.clock() > RESOLUTION:
             self._deadline_timer.set(due)
             return False
-        self._let_go(due)
+        self._release(due)
         return True
 
     def _due_of_first(self) -> float | None:
@@ -183,7 +184,7 @@ class Pacer:
                 self._observer.on_error(error)
         return self._due
 
-    def _let_go(self, due: float) -> None:
+    def _release(self, due: float) -> None:
         _, chunk = self.queue.popleft()
         self._due = None
         self.left(chunk, max(due, self.opened))
@@ -193,7 +194,7 @@ class Pacer:
         self._hold()
 
     def _hold(self) -> None:
-        """Hold upstream while too much waits."""
+        """Hold upstream while the queue is too long."""
         waiting = len(self.queue)
         if waiting >= self._high:
             self._valve.close()
@@ -212,11 +213,11 @@ class Pacer:
     def _on_valve(self, is_open: bool) -> None:
         if is_open:
             self.opened = self.clock()
-            if not self._trampoline.is_running:  # else it is still taking a piece
+            if not self._trampoline.is_running:  # otherwise it is still taking a piece
                 self.ready()
             self.drain()
 
 
 def is_paced(chunk: Chunk) -> bool:
-    """Whether it is text or reasoning that says something."""
+    """Whether `chunk` is non-empty text or reasoning."""
     return has_output(chunk) and not chunk.is_state

@@ -1,4 +1,4 @@
-"""The shape of an operator that reads the text of each source and decides what becomes of it."""
+"""The base of operators that process the text of each source."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ __all__ = ["TextState", "text_operator"]
 
 
 class TextState(ABC):
-    """What an operator knows of the text of one source, from its beginning or a restart on.
+    """The state of an operator for the text of one source, from its beginning or a restart on.
 
-    What the methods return is sent in its order. What they raise is the error of the stream: they
-    call no observer, so that it can only be their own or that of a user's function. A generator
-    may raise after what it has yielded, which is sent then. Once the stream has failed anyway, its
-    error stays what it was, and gets a note. Once the subscriber has left, it is not gone on with.
+    The chunks that the methods return are sent in order. An exception that they raise fails the
+    stream: the methods never call an observer, so it can only come from them or from a user's
+    function. A generator may raise after yielding chunks, which are still sent. If the stream has
+    already failed, its error is kept and gets a note. Iteration stops once the subscriber disposes.
     """
 
     __slots__ = ()
 
     @abstractmethod
     def text(self, chunk: Token | Batch) -> Iterable[Chunk]:
-        """More text has come."""
+        """Process more text."""
 
     def other(self, chunk: Chunk) -> Iterable[Chunk]:
-        """A chunk that is no text has come, neither `End` nor a restart nor a failure.
+        """Process a non-text chunk other than `End`, a restart or a failure.
 
-        An operator that holds text queues it behind that.
+        An operator that holds text queues the chunk behind it.
         """
         return (chunk,)
 
     @abstractmethod
     def end(self) -> Iterable[Chunk]:
-        """No more text comes: decide about all that is held.
+        """Release or drop all held text: no more text follows.
 
-        After `End`, completion, an error, or a `Notice("failed")`, which is that of one of several.
+        Called at `End`, completion, an error, or a `Notice("failed")`, the failure of one of
+        several streams.
         """
 
     def restart(self) -> Iterable[Chunk]:
-        """The text begins again, with another state: what is left of what this one holds.
+        """Return what remains of the held chunks at a restart, after which a new state is used.
 
-        An operator that lets other chunks wait behind text gives those that `survives_restart`.
+        An operator that queues other chunks behind text returns those that `survives_restart`.
         """
         return ()
 
@@ -59,16 +60,16 @@ def text_operator(
     name: str,
     state_of: Callable[[str | None], TextState],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """An operator with a `TextState` for each source of each subscription.
+    """Create an operator with a `TextState` for each source of each subscription.
 
-    A restart drops the state. `End`, completion, an error and a `Notice("failed")` ask it for what
-    it holds, which leaves first. An `End` or a restart that names no source concerns all. What
-    comes while the subscriber is being told (it may open its valve inside of `on_next`) waits its
-    turn. Demand and the scheduler pass through. Disposal drops everything.
+    A restart drops the state. At `End`, completion, an error and a `Notice("failed")`, its held
+    chunks are released first. An `End` or a restart without a source applies to all sources. Chunks
+    that arrive while the subscriber is being notified (it may open its valve inside `on_next`) are
+    queued. Demand and the scheduler pass through. Disposal drops everything.
 
     Args:
         name: of the operator.
-        state_of: makes the state of a source, when its first text comes.
+        state_of: creates the state of a source, at its first text.
     """
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -99,7 +100,7 @@ class _Reading:
         self._observer = observer
         self._state_of = state_of
         self._states: dict[str | None, TextState] = {}
-        self._error: Exception | None = None  # that of the source
+        self._error: Exception | None = None  # of the source
         self.upstream = SingleAssignmentDisposable()
 
     def on_next(self, chunk: Chunk) -> None:
@@ -130,7 +131,7 @@ class _Reading:
             self._observer.on_completed()
 
     def _leave(self, source: str | None, *, restarts: bool = False) -> bool:
-        """Send the last of each stream that `source` concerns. False once nothing more is sent."""
+        """Release the held chunks of each stream that `source` matches; False to stop sending."""
         for each in matching_sources(self._states, source):
             state = self._states.pop(each)
             if not self._send(state.restart if restarts else state.end):
@@ -157,6 +158,6 @@ class _Reading:
         self._states.clear()
         self.upstream.dispose()
         if self._error is not None:
-            self._error.add_note(f"what was held when it came could not be decided: {failure!r}")
+            self._error.add_note(f"processing the held text failed too: {failure!r}")
         self._observer.on_error(self._error or failure)
         return False

@@ -1,4 +1,4 @@
-"""What the tests of all operators share."""
+"""Fixtures for the tests of all operators."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from rxllm.testing import Marbles
 
 @pytest.fixture
 def marbles() -> Marbles:
-    """A bench of its own for each test: virtual time from 0, and an open valve."""
+    """A fresh test bench: virtual time at 0 and an open valve."""
     return Marbles()

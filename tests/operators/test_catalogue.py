@@ -120,7 +120,7 @@ def test_these_are_the_operators() -> None:
     }
 
 
-def test_what_is_imported_on_demand_is_what_is_said() -> None:
+def test_dir_lists_the_names_that_are_imported_lazily() -> None:
     assert dir(ops) == ops.__all__
     with pytest.raises(AttributeError, match="no_such_operator"):
         ops.no_such_operator  # type: ignore[attr-defined]  # noqa: B018
@@ -134,7 +134,7 @@ def test_every_family_is_in_the_catalogue() -> None:
                 assert getattr(ops, name) is getattr(module, name)
 
 
-def test_under_another_name_it_is_refused() -> None:
+def test_importing_it_under_another_name_raises() -> None:
     path = Path(ops.__path__[0]) / "__init__.py"
     spec = importlib.util.spec_from_file_location("operators", path)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""Where a text may be cut (a foundation of the operators on text)."""
+"""Positions where a text can be split without breaking a grapheme."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TORN = st.text("a\r\n\u0301\u200d👩🚀🏽🇳🇴字नि", max_size=30)
         ["字", "。"],
     ],
 )
-def test_a_grapheme_is_what_a_reader_sees_as_one(letters: list[str]) -> None:
+def test_a_grapheme_is_a_user_perceived_character(letters: list[str]) -> None:
     assert graphemes("".join(letters)) == letters
 
 
-def test_a_very_long_one_is_cut_after_each_64_characters() -> None:
+def test_a_very_long_grapheme_is_split_every_64_characters() -> None:
     text = "ab" + "\u0301" * 150 + "c"
     letters = graphemes(text)
     assert [len(letter) for letter in letters] == [1, 64, 64, 23, 1]
@@ -45,7 +45,7 @@ def test_a_very_long_one_is_cut_after_each_64_characters() -> None:
     ],
     ids=["flags", "one long", "many long", "mixed"],
 )
-def test_a_text_of_any_length_is_split_at_a_cost_that_grows_with_it(letters: list[str]) -> None:
+def test_long_texts_are_split_in_linear_time(letters: list[str]) -> None:
     assert graphemes("".join(letters)) == letters
 
 
@@ -69,12 +69,12 @@ def test_all_but_the_last_grapheme_is_settled(text: str, length: int) -> None:
 
 
 @given(TORN)
-def test_they_are_those_of_the_standard(text: str) -> None:
+def test_graphemes_follow_the_standard(text: str) -> None:
     assert graphemes(text) == regex.findall(r"\X", text)  # none has more than 64 characters
 
 
 @given(cut_texts(TORN | st.text("a\u0301", max_size=300)))
-def test_what_is_sent_when_settled_is_the_same_however_it_is_cut(
+def test_settled_text_has_the_same_graphemes_however_it_is_split(
     text_and_pieces: tuple[str, list[str]],
 ) -> None:
     text, pieces = text_and_pieces
@@ -92,7 +92,7 @@ def test_what_is_sent_when_settled_is_the_same_however_it_is_cut(
 @given(
     st.lists(TORN | st.text("각힣\u1161\u11a8\u1100한 a.ー。", max_size=9)).map("".join), st.data()
 )
-def test_a_border_is_where_the_list_of_graphemes_has_one(text: str, data: st.DataObject) -> None:
+def test_border_agrees_with_the_list_of_graphemes(text: str, data: st.DataObject) -> None:
     borders = [0]
     for letter in graphemes(text):
         borders.append(borders[-1] + len(letter))

@@ -1,4 +1,4 @@
-"""`HeldText`: chunks that wait, in their order (a foundation of the operators on text)."""
+"""`HeldText`: chunks held back in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def held(*chunks: Chunk) -> HeldText:
     return text
 
 
-def test_whole_chunks_leave_as_they_came() -> None:
+def test_whole_chunks_are_returned_unchanged() -> None:
     token = Token("ab", 0.5)
     text = held(token, Token("c"))
     assert text.take(2)[0] is token
@@ -29,28 +29,28 @@ def test_whole_chunks_leave_as_they_came() -> None:
     assert not text
 
 
-def test_a_token_is_cut_and_both_parts_keep_what_it_says() -> None:
+def test_both_parts_of_a_split_token_keep_its_fields() -> None:
     text = held(Token("abcd", 0.5, 3, source="left"))
     assert text.take(1) == [Token("a", 0.5, 3, source="left")]
     assert text.take(2) == [Token("bc", 0.5, 3, source="left")]
     assert text.take_all() == [Token("d", 0.5, 3, source="left")]
 
 
-def test_other_chunks_leave_with_the_text_before_them() -> None:
+def test_other_chunks_are_released_with_the_text_before_them() -> None:
     text = held(Token("ab"), PROGRESS, Token("c"))
     assert text.take(1) == [Token("a")]
     assert text.take(1) == [Token("b"), PROGRESS]
     assert text.take_all() == [Token("c")]
 
 
-def test_taking_nothing_takes_only_what_is_no_text_at_the_front() -> None:
+def test_taking_0_characters_returns_only_leading_non_text_chunks() -> None:
     text = held(PROGRESS, Token(""), Token("ab"))
     assert text.take(0) == [PROGRESS, Token("")]
     assert text.take(0) == []
     assert text.take_all() == [Token("ab")]
 
 
-def test_dropping_returns_what_is_no_text() -> None:
+def test_dropping_returns_the_non_text_chunks() -> None:
     batch = Batch((Token("c"), Reasoning("hm")), "c")
     text = held(Token("ab"), PROGRESS, batch, Token("d"))
     assert text.drop(1) == []
@@ -58,7 +58,7 @@ def test_dropping_returns_what_is_no_text() -> None:
     assert text.drop_all() == []
 
 
-def test_a_batch_is_cut_between_and_inside_of_its_chunks() -> None:
+def test_a_batch_is_split_between_and_inside_its_chunks() -> None:
     batch = Batch((Token("ab", 0.5), Reasoning("hm"), Token("cd")), "abcd", source="left")
     text = held(batch)
     assert text.take(1) == [Batch((Token("a", 0.5),), "a", source="left")]
@@ -68,7 +68,7 @@ def test_a_batch_is_cut_between_and_inside_of_its_chunks() -> None:
     assert text.take_all() == [Batch((Token("d"),), "d", source="left")]
 
 
-def test_cutting_a_batch_costs_what_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splitting_a_batch_is_linear_in_the_text_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[object] = []
 
     def counted(chunk: object) -> str:
@@ -83,7 +83,7 @@ def test_cutting_a_batch_costs_what_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
     assert not text
 
 
-def test_the_parts_of_chunks_are_those_inside_of_batches() -> None:
+def test_parts_of_replaces_batches_by_their_chunks() -> None:
     batch = Batch((Token("a"), Reasoning("hm")), "a")
     assert parts_of([PROGRESS, batch, Token("b")]) == [
         PROGRESS,
@@ -106,7 +106,7 @@ def test_the_parts_of_chunks_are_those_inside_of_batches() -> None:
         ([Token("a", 0.0)], 0.0),
     ],
 )
-def test_the_confidence_of_chunks_is_that_of_all_their_text(
+def test_the_confidence_of_chunks_covers_all_their_text(
     chunks: list[Chunk], confidence: float | None
 ) -> None:
     assert confidence_of(chunks) == confidence
@@ -123,9 +123,7 @@ CHUNKS = st.one_of(
 
 
 @given(st.lists(CHUNKS, max_size=8), st.lists(st.integers(0, 9), max_size=8))
-def test_nothing_is_lost_and_nothing_changes_its_place(
-    chunks: list[Chunk], lengths: list[int]
-) -> None:
+def test_nothing_is_lost_or_reordered(chunks: list[Chunk], lengths: list[int]) -> None:
     text = held(*chunks)
     taken: list[Chunk] = []
     whole = "".join(map(text_of, chunks))
@@ -140,7 +138,7 @@ def test_nothing_is_lost_and_nothing_changes_its_place(
 
 
 def _letters(chunks: list[Chunk]) -> list[Chunk | str]:
-    """What stands behind what: each letter alone, and what is no text."""
+    """Single letters and non-text chunks, in order."""
     return [
         letter
         for part in parts_of(chunks)

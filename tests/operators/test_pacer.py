@@ -1,4 +1,4 @@
-"""`Pacer`: what the operators that let chunks go later have in common."""
+"""`Pacer`: the base of operators that delay chunks."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from rxllm.valve import StreamScheduler, Valve, with_valve
 
 
 class Every(Pacer):
-    """A character every `seconds`; `!` fails as it comes, `?` when it is due."""
+    """Emits a character every `seconds`; `!` fails on arrival, `?` when it is due."""
 
     def __init__(self, observer: abc.ObserverBase[Chunk], scheduler: Any, seconds: float) -> None:
         super().__init__(observer, scheduler, capacity=4)
@@ -54,7 +54,7 @@ def every(seconds: float) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
     return operator
 
 
-def test_pieces_leave_when_they_are_due_and_completion_behind_them(marbles: Marbles) -> None:
+def test_pieces_are_released_when_due_and_completion_after_them(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("abc|").pipe(every(2))) == [
         (0.0, Token("a")),
         (2.0, Token("b")),
@@ -63,7 +63,7 @@ def test_pieces_leave_when_they_are_due_and_completion_behind_them(marbles: Marb
     ]
 
 
-def test_a_source_that_sends_all_at_once(marbles: Marbles) -> None:
+def test_a_synchronous_source(marbles: Marbles) -> None:
     source: Observable[Chunk] = rx.of(Token("a"), Token("b"))
     assert marbles.run(source.pipe(every(2))) == [
         (0.0, Token("a")),
@@ -72,14 +72,14 @@ def test_a_source_that_sends_all_at_once(marbles: Marbles) -> None:
     ]
 
 
-def test_an_error_flushes_what_is_held(marbles: Marbles) -> None:
+def test_an_error_flushes_the_queue(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("abc#", error=error).pipe(every(9))
     assert [time for time, _ in marbles.run(stream)] == [0.0, 3.0, 3.0, 3.0]
     assert marbles.timers == []
 
 
-def test_an_exception_out_of_pieces_loses_nothing_that_came_before(marbles: Marbles) -> None:
+def test_an_exception_in_pieces_loses_no_earlier_chunk(marbles: Marbles) -> None:
     source = marbles.cold("ab-c!d-e|")
     events = marbles.run(source.pipe(every(9)))
     assert [event for _, event in events[:-1]] == [Token("a"), Token("b"), Token("c")]
@@ -87,7 +87,7 @@ def test_an_exception_out_of_pieces_loses_nothing_that_came_before(marbles: Marb
     assert source.subscriptions == [(0.0, 3.0)]
 
 
-def test_an_exception_out_of_due_ends_the_stream_where_that_piece_stands(marbles: Marbles) -> None:
+def test_an_exception_in_due_fails_the_stream_in_place_of_the_piece(marbles: Marbles) -> None:
     source = marbles.cold("ab?c----|")
     events = marbles.run(source.pipe(every(1)))
     assert [event for _, event in events[:-1]] == [Token("a"), Token("b")]
@@ -95,26 +95,26 @@ def test_an_exception_out_of_due_ends_the_stream_where_that_piece_stands(marbles
     assert (source.subscriptions, marbles.timers) == ([(0.0, 1.0)], [])
 
 
-def test_one_timer_is_set_and_not_touched_by_what_comes(marbles: Marbles) -> None:
+def test_one_timer_is_set_and_not_touched_by_further_chunks(marbles: Marbles) -> None:
     marbles.subscribe(marbles.hot("(a,b,c,d)--").pipe(every(30)))
     marbles.advance_to(3)
     assert marbles.timers == [30.0]
 
 
-def test_upstream_is_held_at_the_capacity_and_goes_on_at_half_of_it(marbles: Marbles) -> None:
-    said: list[Any] = []
+def test_upstream_is_held_at_the_capacity_and_resumed_at_half_of_it(marbles: Marbles) -> None:
+    emitted: list[Any] = []
     model = ScriptedModel([Token("x")] * 50)
-    stream = model.stream("Hi").pipe(rx_ops.do_action(said.append), every(1))
+    stream = model.stream("Hi").pipe(rx_ops.do_action(emitted.append), every(1))
     marbles.subscribe(stream)
     marbles.advance_to(0.5)
-    assert len(said) == 1 + 4
+    assert len(emitted) == 1 + 4
     marbles.advance_to(1.5)
-    assert len(said) == 1 + 4
+    assert len(emitted) == 1 + 4
     marbles.advance_to(2.5)
-    assert len(said) == 1 + 4 + 2
+    assert len(emitted) == 1 + 4 + 2
 
 
-def test_a_closed_valve_holds_upstream_at_once_and_what_is_due(marbles: Marbles) -> None:
+def test_a_closed_valve_holds_upstream_and_due_pieces_at_once(marbles: Marbles) -> None:
     marbles.at(1.5, marbles.valve.close)
     marbles.at(7, marbles.valve.open)
     source = marbles.cold("a-b-c|", demand=True)
@@ -126,7 +126,7 @@ def test_a_closed_valve_holds_upstream_at_once_and_what_is_due(marbles: Marbles)
     ]
 
 
-def test_a_valve_that_opens_inside_of_on_next_keeps_the_order(marbles: Marbles) -> None:
+def test_a_valve_that_opens_inside_on_next_keeps_the_order(marbles: Marbles) -> None:
     got: list[Any] = []
 
     def on_next(chunk: Chunk) -> None:
@@ -140,7 +140,7 @@ def test_a_valve_that_opens_inside_of_on_next_keeps_the_order(marbles: Marbles) 
     assert got == [Token("a"), Token("b"), Token("c")]
 
 
-def test_an_error_that_comes_inside_of_on_next_does_not_overtake(marbles: Marbles) -> None:
+def test_an_error_that_arrives_inside_on_next_does_not_overtake(marbles: Marbles) -> None:
     got: list[Any] = []
     subject: rx.Subject[Chunk] = rx.Subject()
 
@@ -157,7 +157,7 @@ def test_an_error_that_comes_inside_of_on_next_does_not_overtake(marbles: Marble
     assert got == ["a", "b", "c", "broken"]
 
 
-def test_disposal_inside_of_on_next_is_the_end(marbles: Marbles) -> None:
+def test_nothing_is_sent_after_disposal_inside_on_next(marbles: Marbles) -> None:
     got: list[Any] = []
     source = marbles.cold("abc--|")
 
@@ -175,7 +175,7 @@ def test_disposal_inside_of_on_next_is_the_end(marbles: Marbles) -> None:
     assert (marbles.timers, marbles.valve._callbacks) == ([], {})
 
 
-def test_a_restart_drops_only_what_is_held_of_its_source(marbles: Marbles) -> None:
+def test_a_restart_drops_only_the_queued_pieces_of_its_source(marbles: Marbles) -> None:
     left = marbles.cold("(a,b)R|", source="left")
     right = marbles.cold("-x---|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(every(9)))
@@ -187,7 +187,7 @@ def test_a_restart_drops_only_what_is_held_of_its_source(marbles: Marbles) -> No
     ]
 
 
-def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Marbles) -> None:
+def test_non_content_chunks_are_sent_before_the_restart_notice(marbles: Marbles) -> None:
     lookup = {"U": Usage(1, 2), "P": Progress(1, 0.5), "N": Notice("degraded")}
     source = marbles.cold("(S,a,U,b,P,N,E,R,S,c)|", lookup=lookup)
     marbles.valve.close()
@@ -202,7 +202,7 @@ def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Ma
     ]
 
 
-def test_due_is_asked_once_for_each_piece_whatever_is_dropped_behind_it(marbles: Marbles) -> None:
+def test_due_is_called_once_per_piece_even_if_later_ones_are_dropped(marbles: Marbles) -> None:
     asked: list[Chunk] = []
 
     class Asked(Every):
@@ -222,17 +222,17 @@ def test_due_is_asked_once_for_each_piece_whatever_is_dropped_behind_it(marbles:
     assert [chunk.text for chunk in asked if isinstance(chunk, Token)] == ["a", "b"]
 
 
-def test_ready_is_told_when_on_next_has_returned_and_the_valve_is_open(marbles: Marbles) -> None:
-    told: list[str] = []
+def test_ready_is_called_after_on_next_returns_if_the_valve_is_open(marbles: Marbles) -> None:
+    calls: list[str] = []
 
     class Ready(Every):
         def ready(self) -> None:
-            told.append("ready")
+            calls.append("ready")
 
     def on_next(_: Chunk) -> None:
         marbles.valve.close()
         marbles.valve.open()
-        told.append("has it")
+        calls.append("has it")
 
     def subscribe(observer: Any, scheduler: Any = None) -> abc.DisposableBase:
         return Ready(observer, scheduler, 1).start(marbles.cold("ab"))
@@ -241,24 +241,24 @@ def test_ready_is_told_when_on_next_has_returned_and_the_valve_is_open(marbles: 
         on_next, scheduler=with_valve(marbles.scheduler, marbles.valve)
     )
     marbles.advance_to(9)
-    assert told == ["has it", "ready"] * 2
+    assert calls == ["has it", "ready"] * 2
 
 
-def test_what_says_something_is_paced() -> None:
-    says: list[Chunk] = [Token("a"), Reasoning("hm"), Batch((Token(""), Reasoning("hm")), "")]
-    says_nothing: list[Chunk] = [
+def test_non_empty_text_and_reasoning_are_paced() -> None:
+    paced: list[Chunk] = [Token("a"), Reasoning("hm"), Batch((Token(""), Reasoning("hm")), "")]
+    unpaced: list[Chunk] = [
         Token(""),
         Reasoning(""),
         Batch((Token(""),), ""),
         Usage(1, 2),
         End("stop"),
     ]
-    assert all(map(is_paced, says))
-    assert not any(map(is_paced, says_nothing))
+    assert all(map(is_paced, paced))
+    assert not any(map(is_paced, unpaced))
 
 
 @pytest.mark.parametrize("diagram", ["ab|", "ab#", "ab"])
-def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> None:
+def test_at_the_end_the_valve_has_no_watchers(marbles: Marbles, diagram: str) -> None:
     recording = marbles.subscribe(marbles.cold(diagram).pipe(every(1)))
     marbles.advance_to(9)
     recording.dispose()
@@ -266,9 +266,9 @@ def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> 
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_what_the_subscriber_raises_ends_it_and_is_no_error_of_the_stream(at: int) -> None:
+def test_an_exception_of_the_subscriber_ends_the_stream_without_on_error(at: int) -> None:
     errors: list[Exception] = []
-    told: list[Any] = []
+    reported: list[Any] = []
     valve = Valve()
 
     def on_next(chunk: Any) -> None:
@@ -277,7 +277,7 @@ def test_what_the_subscriber_raises_ends_it_and_is_no_error_of_the_stream(at: in
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
         async with no_leaks(valve):
             model = ScriptedModel([Token("abc"), 60.0])
             model.stream("Hi").pipe(every(1)).subscribe(
@@ -287,4 +287,4 @@ def test_what_the_subscriber_raises_ends_it_and_is_no_error_of_the_stream(at: in
             assert model.active == 0
 
     run_virtual(main())
-    assert (errors, [type(error) for error in told]) == ([], [KeyError])
+    assert (errors, [type(error) for error in reported]) == ([], [KeyError])

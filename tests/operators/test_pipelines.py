@@ -1,7 +1,7 @@
-"""Any operators in any order keep the contract: random pipelines of one to six of them.
+"""Random pipelines of one to six operators, in any order, keep the contract.
 
-Each pipeline is run to its end, to a failure, through a restart, to a subscriber that leaves, and
-with a valve that stays closed.
+Each pipeline is run to its end, to a failure, through a restart, with a subscriber that disposes,
+and with a valve that stays closed.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ STOP = "END"
 
 @dataclass(frozen=True)
 class Entry:
-    """An operator of the catalogue, and what it does to a whole text."""
+    """An operator of the catalogue, and its effect on a whole text."""
 
     make: Callable[[], Operator]
     plainly: Callable[[str], str] = str
-    holds: int = 0  # chunks that it takes in while `buffered` behind it is not full
-    packs: int = 1  # chunks that it makes one of
-    checks: bool = False  # never releases what it has not checked, on an error neither
+    holds: int = 0  # chunks that it holds while `buffered` after it is not full
+    packs: int = 1  # chunks that it combines into one
+    checks: bool = False  # never releases unchecked text, not even on an error
 
 
 async def _letters(chunk: Chunk) -> Chunk:
@@ -123,7 +123,7 @@ HOLDERS = ["buffered", "rate_limit", "smooth"]
 PACKERS = ["batch", "throttle"]
 CUTTERS = ["words", "rechunk(5)"]
 HOLDING = st.tuples(*(st.sampled_from(each) for each in (HOLDERS, PACKERS, CUTTERS))).map(list)
-"""What holds the source, what packs by time, and what cuts into several pieces."""
+"""An operator that holds the source, one that packs by time, and one that splits chunks."""
 
 BURSTS = st.lists(
     st.sampled_from([Token("a b c "), Token("d e f "), 0.02, 0.04]), min_size=9, max_size=40
@@ -138,16 +138,16 @@ SOME = settings(
 
 @dataclass
 class Story:
-    """What a source says: chunks, waits in seconds, and perhaps an error."""
+    """The script of a source: chunks, waits in seconds, and perhaps an error."""
 
     steps: list[Any]
     sent: int = 0
     closed: int = 0
 
     def stream(self) -> Observable[Chunk]:
-        return from_async(self._say)
+        return from_async(self._play)
 
-    async def _say(self) -> AsyncIterator[Chunk]:
+    async def _play(self) -> AsyncIterator[Chunk]:
         try:
             for step in self.steps:
                 if isinstance(step, float):
@@ -162,8 +162,8 @@ class Story:
 
 
 @st.composite
-def told(draw: st.DrawFn, source: str | None = None) -> tuple[str, list[Any]]:
-    """A text, and the chunks that it is told in, with others among them and waits between."""
+def scripts(draw: st.DrawFn, source: str | None = None) -> tuple[str, list[Any]]:
+    """A text and its chunks, with other chunks and waits between them."""
     text, pieces = draw(cut_texts())
     steps: list[Any] = []
     for place, piece in enumerate(pieces):
@@ -190,7 +190,7 @@ def answer(steps: Sequence[Any], source: str | None = None) -> list[Any]:
 
 
 def thoughtful(piece: str) -> Batch:
-    """A piece of text in a batch, with a thought."""
+    """A piece of text in a batch with reasoning."""
     return Batch((Reasoning("hm"), Token(piece)), piece)
 
 
@@ -204,13 +204,13 @@ def plainly(text: str, pipeline: list[str]) -> str:
     return text
 
 
-def heard(
+def events_of(
     stream: Observable[Chunk], *, leave_after: int | None = None, toggles: bool = False
 ) -> list[Any]:
-    """All events of a subscription, in virtual time, which leaves nothing behind.
+    """All events of a subscription in virtual time; it must leave nothing behind.
 
-    One that `toggles` closes or opens its valve inside of `on_next`, or closes it soon after;
-    closed, it opens soon.
+    A subscriber that `toggles` closes or opens its valve inside `on_next`, or closes it soon
+    after, and opens a closed valve soon.
     """
 
     async def main() -> list[Any]:
@@ -250,14 +250,14 @@ def heard(
             for timer in timers:
                 timer.cancel()
             await scheduler.settle()
-        assert len(events) == before, "it was heard after it had ended"
+        assert len(events) == before, "an event arrived after the end"
         return events
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main())
 
 
-def text_heard(events: list[Any], source: str | None = None) -> str:
+def text_of_events(events: list[Any], source: str | None = None) -> str:
     """The text of a source, after the last restart."""
     text = ""
     for event in events:
@@ -269,7 +269,7 @@ def text_heard(events: list[Any], source: str | None = None) -> str:
 
 
 def others(events: Sequence[Any]) -> list[Any]:
-    """What no operator may drop or put in another order."""
+    """The chunks that no operator may drop or reorder."""
     return [
         event
         for event in events
@@ -279,7 +279,7 @@ def others(events: Sequence[Any]) -> list[Any]:
 
 
 def thoughts(events: Sequence[Any]) -> list[str]:
-    """Reasoning, in batches too, in its order."""
+    """Reasoning texts in order, including those in batches."""
     parts = [part for event in events for part in getattr(event, "chunks", (event,))]
     return [part.text for part in parts if isinstance(part, Reasoning)]
 
@@ -294,32 +294,34 @@ def lengths_before_markers(events: Sequence[Any]) -> list[int]:
 
 
 def meets_stop(text: str, pipeline: list[str]) -> bool:
-    """Does `stop_on` stand in the pipeline, and meet its sequence?"""
+    """Whether the pipeline contains `stop_on` and it meets its stop sequence."""
     before = [*pipeline, "stop_on"].index("stop_on")
     return before < len(pipeline) and STOP in plainly(text, pipeline[:before])
 
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
-def test_each_alone_says_what_the_plain_function_says(name: str) -> None:
+def test_each_operator_alone_agrees_with_its_plain_function(name: str) -> None:
     text = "Dr. Bad said:\r\n3.14 is bad... e\u0301 👩\u200d🚀 字字。 ENDE"
     steps = [Token(character) for character in text]
-    assert text_heard(heard(piped(Story(answer(steps)).stream(), [name]))) == plainly(text, [name])
+    assert text_of_events(events_of(piped(Story(answer(steps)).stream(), [name]))) == plainly(
+        text, [name]
+    )
 
 
 @SOME
-@given(PIPELINES, told(), st.booleans())
+@given(PIPELINES, scripts(), st.booleans())
 def test_text_and_order_to_the_end(
     pipeline: list[str], drawn: tuple[str, list[Any]], toggles: bool
 ) -> None:
     text, steps = drawn
-    events = heard(piped(Story(answer(steps)).stream(), pipeline), toggles=toggles)
-    assert text_heard(events) == plainly(text, pipeline)
+    events = events_of(piped(Story(answer(steps)).stream(), pipeline), toggles=toggles)
+    assert text_of_events(events) == plainly(text, pipeline)
     assert events[-1] is COMPLETED
     assert [event for event in events if isinstance(event, End)] == [events[-2]]
     if meets_stop(text, pipeline):
         assert events[-2] == End("stop", STOP)
-        said, expected = others(events)[:-1], others(answer(steps))
-        assert said == expected[: len(said)]
+        emitted, expected = others(events)[:-1], others(answer(steps))
+        assert emitted == expected[: len(emitted)]
     else:
         assert others(events) == others(answer(steps))
         assert thoughts(events) == thoughts(steps)
@@ -329,27 +331,27 @@ def test_text_and_order_to_the_end(
 
 
 @SOME
-@given(PIPELINES, told(), st.integers(0, 30))
-def test_a_failure_comes_after_what_was_said(
+@given(PIPELINES, scripts(), st.integers(0, 30))
+def test_a_failure_comes_after_the_text(
     pipeline: list[str], drawn: tuple[str, list[Any]], position: int
 ) -> None:
     _, steps = drawn
     steps, error = steps[:position], ConnectionResetError("pulled")
     text = "".join(map(text_of, steps))
-    events = heard(piped(Story([*answer(steps)[:-2], error]).stream(), pipeline))
+    events = events_of(piped(Story([*answer(steps)[:-2], error]).stream(), pipeline))
     if events[-1] is COMPLETED:
         assert events[-2] == End("stop", STOP)
-        assert text_heard(events) == plainly(text, pipeline)
+        assert text_of_events(events) == plainly(text, pipeline)
         return
     assert events[-1] is error
     if any(CATALOGUE[name].checks for name in pipeline):
-        return  # what was not checked is not said, and what is said of it depends on the rest
-    assert text_heard(events) == plainly(text, pipeline)
+        return  # unchecked text is dropped, and how much was checked depends on the rest
+    assert text_of_events(events) == plainly(text, pipeline)
     assert others(events) == others(answer(steps)[:-2])
 
 
 @SOME
-@given(PIPELINES, told(), told(), st.integers(0, 30))
+@given(PIPELINES, scripts(), scripts(), st.integers(0, 30))
 def test_a_restart_at_any_position(
     pipeline: list[str],
     first: tuple[str, list[Any]],
@@ -358,10 +360,10 @@ def test_a_restart_at_any_position(
 ) -> None:
     begun = answer(first[1])[: position + 1]
     steps = [*begun, Notice("restart"), *answer(second[1])]
-    events = heard(piped(Story(steps).stream(), pipeline))
+    events = events_of(piped(Story(steps).stream(), pipeline))
     assert events[-1] is COMPLETED
     if Notice("restart") in events:
-        assert text_heard(events) == plainly(second[0], pipeline)
+        assert text_of_events(events) == plainly(second[0], pipeline)
         after = events[events.index(Notice("restart")) :]
         if "stop_on" not in pipeline:
             assert others(after) == [Notice("restart"), *others(answer(second[1]))]
@@ -371,7 +373,7 @@ def test_a_restart_at_any_position(
 
 
 @SOME
-@given(PIPELINES, told("left"), told("right"), st.booleans())
+@given(PIPELINES, scripts("left"), scripts("right"), st.booleans())
 def test_two_sources(
     pipeline: list[str],
     left: tuple[str, list[Any]],
@@ -381,34 +383,34 @@ def test_two_sources(
     stream = rx.merge(
         Story(answer(left[1], "left")).stream(), Story(answer(right[1], "right")).stream()
     )
-    events = heard(piped(stream, pipeline), toggles=toggles)
+    events = events_of(piped(stream, pipeline), toggles=toggles)
     assert events[-1] is COMPLETED
     for source, text in (("left", left[0]), ("right", right[0])):
-        assert text_heard(events, source) == plainly(text, pipeline)
+        assert text_of_events(events, source) == plainly(text, pipeline)
         ends = [e for e in events if isinstance(e, End) and e.source == source]
         assert len(ends) == 1
 
 
 @SOME
 @given(HOLDING, BURSTS, st.booleans())
-def test_what_holds_under_a_subscriber_that_toggles_its_valve(
+def test_operators_that_hold_with_a_subscriber_that_toggles_its_valve(
     pipeline: list[str], steps: list[Any], restarts: bool
 ) -> None:
-    """What one of them holds must not overtake what another one is sending."""
+    """Chunks held by one operator must not overtake those that another one is sending."""
     first = [*answer(steps)[:-1], Notice("restart")] if restarts else []
-    events = heard(piped(Story([*first, *answer(steps)]).stream(), pipeline), toggles=True)
-    assert text_heard(events) == plainly("".join(map(text_of, steps)), pipeline)
+    events = events_of(piped(Story([*first, *answer(steps)]).stream(), pipeline), toggles=True)
+    assert text_of_events(events) == plainly("".join(map(text_of, steps)), pipeline)
     assert events[-2:] == [End("stop"), COMPLETED]
     assert others(events) == others([*first, *answer(steps)])
 
 
 @SOME
-@given(PIPELINES, told(), st.integers(1, 12))
-def test_a_subscriber_that_leaves(
+@given(PIPELINES, scripts(), st.integers(1, 12))
+def test_a_subscriber_that_disposes(
     pipeline: list[str], drawn: tuple[str, list[Any]], count: int
 ) -> None:
     story = Story([*answer(drawn[1])[:-1], *([Token("more "), 0.5] * 200)])
-    heard(piped(story.stream(), pipeline), leave_after=count)
+    events_of(piped(story.stream(), pipeline), leave_after=count)
     assert story.closed == 1
     assert story.sent < 1200
 
@@ -434,13 +436,13 @@ def test_json_among_others(
     pieces = [*pieces, ""]
     steps = [step for piece in pieces for step in (thoughtful(piece), 0.03)]
     stream = piped(piped(Story(answer(steps)).stream(), before).pipe(ops.parse_json()), after)
-    events = heard(stream, toggles=data.draw(st.booleans()))
+    events = events_of(stream, toggles=data.draw(st.booleans()))
     assert [event.value for event in events if isinstance(event, Json) and event.complete] == [
         {"value": value}
     ]
     assert others(events) == others(answer([]))
     assert thoughts(events) == ["hm"] * len(pieces)
-    assert (text_heard(events), events[-1]) == ("", COMPLETED)
+    assert (text_of_events(events), events[-1]) == ("", COMPLETED)
 
 
 @settings(SOME, max_examples=draws(150))
@@ -449,7 +451,9 @@ def test_markdown_among_others(
     before: list[str], after: list[str], drawn: tuple[str, list[str]]
 ) -> None:
     def page(stream: Observable[Any]) -> str:
-        blocks = {event.block: event.html for event in heard(stream) if isinstance(event, ops.Html)}
+        blocks = {
+            event.block: event.html for event in events_of(stream) if isinstance(event, ops.Html)
+        }
         return "".join(blocks[number] for number in sorted(blocks))
 
     text, pieces = drawn

@@ -1,4 +1,4 @@
-"""`text_operator`: the shape of a synchronous operator on text (a foundation)."""
+"""`text_operator`: the base of synchronous operators on text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxllm.testing import COMPLETED, Marbles
 
 
 class Doubting(TextState):
-    """Holds the last token. "!" is an error, and so is "?" that is held at the end."""
+    """Holds the last token. Raises at "!", and if "?" is held at the end."""
 
     def __init__(self, source: str | None) -> None:
         self.source = source
@@ -33,7 +33,7 @@ class Doubting(TextState):
 
 
 class Waiting(Doubting):
-    """Lets the others wait as well."""
+    """Holds other chunks as well."""
 
     def other(self, chunk: Chunk) -> Iterable[Chunk]:
         self.held.append(chunk)
@@ -44,7 +44,7 @@ def values(stream: Any) -> list[Any]:
     return [event for _, event in Marbles().run(stream)]
 
 
-def test_what_the_state_returns_is_sent_in_its_order(marbles: Marbles) -> None:
+def test_chunks_that_the_state_returns_are_sent_in_order(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("S-a-b-E|").pipe(text_operator("test", Doubting))) == [
         *marbles.expect("S---"),
         (4.0, Token("a")),
@@ -61,14 +61,14 @@ def test_never_and_empty(marbles: Marbles) -> None:
     ]
 
 
-def test_held_text_leaves_before_completion_and_before_an_error() -> None:
+def test_held_text_is_released_before_completion_and_before_an_error() -> None:
     marbles, error = Marbles(), ValueError("broken")
     for end, last in (("|", COMPLETED), ("#", error)):
         stream = marbles.cold("a-" + end, error=error).pipe(text_operator("test", Doubting))
         assert [event for _, event in marbles.run(stream)] == [Token("a"), last]
 
 
-def test_a_state_is_made_when_the_first_text_of_a_source_comes(marbles: Marbles) -> None:
+def test_a_state_is_created_at_the_first_text_of_a_source(marbles: Marbles) -> None:
     made: list[str | None] = []
 
     def state_of(source: str | None) -> TextState:
@@ -84,7 +84,7 @@ def test_a_state_is_made_when_the_first_text_of_a_source_comes(marbles: Marbles)
     assert made == ["left", "right"]
 
 
-def test_an_end_ends_its_source_and_one_without_a_source_ends_all(marbles: Marbles) -> None:
+def test_an_end_applies_to_its_source_and_without_one_to_all(marbles: Marbles) -> None:
     left = marbles.cold("a--E--|", source="left")
     right = marbles.cold("-x----|", source="right")
     whole = marbles.cold("----E-|")
@@ -97,7 +97,7 @@ def test_an_end_ends_its_source_and_one_without_a_source_ends_all(marbles: Marbl
     ]
 
 
-def test_a_restart_drops_the_state_unasked(marbles: Marbles) -> None:
+def test_a_restart_drops_the_state(marbles: Marbles) -> None:
     left = marbles.cold("a--R--|", source="left")
     right = marbles.cold("-x----|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(text_operator("test", Doubting)))
@@ -108,7 +108,7 @@ def test_a_restart_drops_the_state_unasked(marbles: Marbles) -> None:
     ]
 
 
-def test_a_restart_sends_what_the_state_leaves_of_what_it_holds(marbles: Marbles) -> None:
+def test_a_restart_sends_the_chunks_that_the_state_keeps(marbles: Marbles) -> None:
     class Leaving(Waiting):
         def restart(self) -> Iterable[Chunk]:
             return self.held[1:]
@@ -124,7 +124,7 @@ def test_a_restart_sends_what_the_state_leaves_of_what_it_holds(marbles: Marbles
     ]
 
 
-def test_once_the_subscriber_has_left_the_state_is_not_gone_on_with(marbles: Marbles) -> None:
+def test_after_disposal_the_state_is_not_iterated_further(marbles: Marbles) -> None:
     asked: list[str] = []
 
     class Asking(Doubting):
@@ -142,7 +142,7 @@ def test_once_the_subscriber_has_left_the_state_is_not_gone_on_with(marbles: Mar
 
 
 @pytest.mark.parametrize(("state", "place"), [(Doubting, 0), (Waiting, 1)])
-def test_what_is_no_text_is_for_the_state_to_queue(
+def test_the_state_may_queue_non_text_chunks(
     state: type[TextState], place: int, marbles: Marbles
 ) -> None:
     lookup = {"P": Progress(1, 0.5)}
@@ -151,14 +151,14 @@ def test_what_is_no_text_is_for_the_state_to_queue(
     assert events[place][1] == lookup["P"]
 
 
-def test_what_the_state_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_an_exception_of_the_state_fails_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("a-!-b-|")
     [(time, error)] = marbles.run(source.pipe(text_operator("test", Doubting)))
     assert (time, type(error), source.subscriptions) == (2.0, KeyError, [(0.0, 2.0)])
 
 
 @pytest.mark.parametrize("end", ["E", "|"])
-def test_what_was_decided_before_a_failure_at_the_end_leaves_first(
+def test_chunks_decided_before_a_failure_at_the_end_are_sent_first(
     end: str, marbles: Marbles
 ) -> None:
     lookup = {"a": Token("?")}
@@ -167,7 +167,7 @@ def test_what_was_decided_before_a_failure_at_the_end_leaves_first(
     assert (token, type(failure)) == (Token("?"), KeyError)
 
 
-def test_an_error_stays_what_it_was_and_gets_a_note(marbles: Marbles) -> None:
+def test_an_error_is_kept_and_gets_a_note(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("a-#", lookup={"a": Token("?")}, error=error)
     events = marbles.run(stream.pipe(text_operator("test", Doubting)))
@@ -175,7 +175,7 @@ def test_an_error_stays_what_it_was_and_gets_a_note(marbles: Marbles) -> None:
     assert "KeyError" in error.__notes__[0]
 
 
-def test_an_error_of_the_subscriber_is_none_of_the_stream() -> None:
+def test_an_exception_of_the_subscriber_is_not_an_error_of_the_stream() -> None:
     errors: list[Exception] = []
 
     def on_next(_: Chunk) -> None:
@@ -215,7 +215,7 @@ def test_demand_and_the_scheduler_pass_through(marbles: Marbles) -> None:
     assert recording.chunks == [Token("a"), Token("b")]
 
 
-def test_the_failure_of_one_of_several_decides_what_is_held_of_it(marbles: Marbles) -> None:
+def test_the_failure_of_one_stream_releases_its_held_chunks(marbles: Marbles) -> None:
     failed = Notice("failed", source="left")
     left = marbles.cold("a-b-f|", source="left", lookup={"f": failed})
     right = marbles.cold("x-------y|", source="right")

@@ -1,4 +1,4 @@
-"""Steps never run inside one another, also when a subscriber opens its valve (a foundation)."""
+"""Steps never run inside one another, even when a subscriber opens its valve."""
 
 import inspect
 from asyncio import CancelledError
@@ -19,7 +19,7 @@ from rxllm.trampoline import Trampoline
 from rxllm.valve import with_valve
 
 
-def test_a_step_inside_another_one_waits_its_turn() -> None:
+def test_a_step_inside_another_one_is_queued() -> None:
     done: list[Any] = []
     trampoline = Trampoline(SingleAssignmentDisposable())
 
@@ -34,7 +34,7 @@ def test_a_step_inside_another_one_waits_its_turn() -> None:
     assert done == ["outer begins", "outer ends", "inner", "another", "later"]
 
 
-def test_steps_inside_a_step_that_waited_run_behind_those_that_wait_already() -> None:
+def test_steps_inside_a_queued_step_run_after_those_already_queued() -> None:
     done: list[Any] = []
     trampoline = Trampoline()
 
@@ -61,7 +61,7 @@ def test_steps_inside_steps_do_not_grow_the_stack() -> None:
     assert max(depths) - min(depths) <= 1
 
 
-def test_after_disposal_no_further_step_runs() -> None:
+def test_no_step_runs_after_disposal() -> None:
     done: list[Any] = []
     subscription = SingleAssignmentDisposable()
     trampoline = Trampoline(subscription)
@@ -77,7 +77,7 @@ def test_after_disposal_no_further_step_runs() -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), CancelledError()])
 @pytest.mark.parametrize("nested", [False, True])
-def test_an_exception_disposes_drops_what_waits_and_propagates(
+def test_an_exception_disposes_drops_the_queue_and_propagates(
     error: BaseException, nested: bool
 ) -> None:
     done: list[Any] = []
@@ -95,7 +95,7 @@ def test_an_exception_disposes_drops_what_waits_and_propagates(
     assert (done, subscription.is_disposed, trampoline.is_running) == ([], True, False)
 
 
-def test_without_a_subscription_it_works_on_after_an_exception() -> None:
+def test_without_a_subscription_it_keeps_working_after_an_exception() -> None:
     done: list[Any] = []
     trampoline = Trampoline()
 
@@ -127,7 +127,7 @@ def test_a_step_repeats_until_there_is_nothing_left_to_do() -> None:
     assert "".join(done) == "abcde"
 
 
-def test_what_is_queued_inside_a_repeated_step_waits_its_turn() -> None:
+def test_items_queued_inside_a_repeated_step_wait_their_turn() -> None:
     queue, done = deque("ab"), list[Any]()
     trampoline = Trampoline()
 
@@ -146,7 +146,7 @@ def test_what_is_queued_inside_a_repeated_step_waits_its_turn() -> None:
     assert done == ["a begins", "a ends", "b begins", "b ends", "c begins", "c ends"]
 
 
-def test_after_disposal_a_step_is_not_repeated() -> None:
+def test_a_step_is_not_repeated_after_disposal() -> None:
     done: list[int] = []
     subscription = SingleAssignmentDisposable()
     trampoline = Trampoline(subscription)
@@ -164,10 +164,10 @@ def test_after_disposal_a_step_is_not_repeated() -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), CancelledError()])
 @pytest.mark.parametrize("owned", [False, True])
-def test_an_exception_out_of_a_repeated_step_disposes_and_propagates(
+def test_an_exception_in_a_repeated_step_disposes_and_propagates(
     error: BaseException, owned: bool
 ) -> None:
-    """Without a subscription, the next call goes on."""
+    """Without a subscription, the next call continues."""
     queue, done = deque([1, 0, 2]), list[Any]()
     subscription = SingleAssignmentDisposable()
     trampoline = Trampoline(subscription if owned else None)
@@ -189,13 +189,13 @@ def test_an_exception_out_of_a_repeated_step_disposes_and_propagates(
     assert done == ([1] if owned else [1, 2])
 
 
-def heard(
+def events_of(
     marbles: Marbles,
     stream: Observable[Chunk],
     on_next: Callable[[Any], object],
     feed: Callable[[], object],
 ) -> list[Any]:
-    """All that a subscriber hears that does something inside of its `on_next`."""
+    """All events of a subscriber that acts inside its `on_next`."""
     got: list[Any] = []
 
     def hear(chunk: Chunk) -> None:
@@ -227,12 +227,12 @@ HOLDERS: dict[str, list[Any]] = {
 )
 @pytest.mark.parametrize("holder", sorted(HOLDERS))
 @pytest.mark.parametrize("opens_at", ["one", "o", "t"])
-def test_what_was_held_upstream_does_not_overtake(
+def test_chunks_held_upstream_do_not_overtake(
     marbles: Marbles, last: Any, holder: str, opens_at: str
 ) -> None:
-    """A timer starts the delivery of several pieces; at one of them the subscriber opens."""
+    """A timer starts the delivery of several pieces; at one, the subscriber opens its valve."""
     subject: rx.Subject[Chunk] = rx.Subject()
-    said = ["one two bad EN three ", "four ", "five "]
+    texts = ["one two bad EN three ", "four ", "five "]
 
     def toggle(chunk: Chunk) -> None:
         if text_of(chunk).startswith(opens_at):
@@ -241,18 +241,18 @@ def test_what_was_held_upstream_does_not_overtake(
 
     def feed() -> None:
         subject.on_next(Token("one "))
-        subject.on_next(Token(said[0]))
+        subject.on_next(Token(texts[0]))
         marbles.at(0.5, marbles.valve.close)
-        for text in said[1:]:
+        for text in texts[1:]:
             marbles.at(0.6, partial(subject.on_next, Token(text)))
         marbles.at(0.7, partial(subject.on_next, End("stop")))
         marbles.at(0.7, subject.on_completed)
         marbles.at(5, marbles.valve.open)
 
     stream = cast("Any", subject).pipe(ops.buffered(10), *HOLDERS[holder], last)
-    got = heard(marbles, stream, toggle, feed)
+    got = events_of(marbles, stream, toggle, feed)
     text = "".join(map(text_of, got))
-    assert text.replace("***", "bad") == "one " + "".join(said)
+    assert text.replace("***", "bad") == "one " + "".join(texts)
     assert got[-2:] == [End("stop"), COMPLETED]
 
 
@@ -260,10 +260,10 @@ def test_what_was_held_upstream_does_not_overtake(
     "operator", [ops.batch(9, 1), ops.throttle(1), ops.words(), ops.stop_on("lot")]
 )
 @pytest.mark.parametrize("inner", [End("stop", source="b"), Notice("restart", source="b")])
-def test_an_end_that_comes_inside_of_on_next_waits_its_turn(
+def test_an_end_that_arrives_inside_on_next_waits_its_turn(
     marbles: Marbles, operator: Any, inner: Chunk
 ) -> None:
-    """Two sources hold text, and the first one's last text makes the second one end."""
+    """Two sources hold text, and the last text of the first one ends the second one."""
     subject: rx.Subject[Chunk] = rx.Subject()
 
     def answer(chunk: Chunk) -> None:
@@ -278,7 +278,7 @@ def test_an_end_that_comes_inside_of_on_next_waits_its_turn(
             subject.on_next(Token("lo", source=source))
         subject.on_next(End("stop"))
 
-    got = heard(marbles, subject.pipe(operator), answer, feed)
+    got = events_of(marbles, subject.pipe(operator), answer, feed)
     for source in "ab":
         assert "".join(text_of(each) for each in got if each.source == source) == "hello"
     others = [each for each in got if not text_of(each)]
@@ -286,7 +286,7 @@ def test_an_end_that_comes_inside_of_on_next_waits_its_turn(
 
 
 @pytest.mark.parametrize("operator", [ops.batch(2, 9), ops.throttle(9), ops.stop_on("abx")])
-def test_a_subscriber_that_leaves_in_the_middle_hears_nothing_more(
+def test_a_subscriber_that_disposes_mid_delivery_receives_nothing_more(
     marbles: Marbles, operator: Any
 ) -> None:
     source = marbles.cold("ab-R|", lookup={"ab": Batch(tuple(map(Token, "abcdef")), "abcdef")})

@@ -1,4 +1,4 @@
-"""Texts that are hard to cut, and ways to look at what became of them."""
+"""Texts that are hard to split, and helpers to inspect an operator's output."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ ATOMS = [
     "bad",
     "END",
 ]
-"""Letters, white space, combining marks, CJK, right-to-left text, emoji, and what looks like the
-end of a sentence."""
+"""Letters, whitespace, combining marks, CJK, right-to-left text, emoji, and text that looks like
+the end of a sentence."""
 
 TEXTS = st.lists(st.sampled_from(ATOMS), max_size=24).map("".join)
 
 
 @st.composite
 def cut_texts(draw: st.DrawFn, texts: st.SearchStrategy[str] = TEXTS) -> tuple[str, list[str]]:
-    """A text, and pieces that it is made of: cut anywhere, also inside of a grapheme."""
+    """A text and its pieces, split anywhere, even inside a grapheme."""
     text = draw(texts)
     places = draw(st.lists(st.integers(0, len(text)), max_size=12).map(sorted))
     borders = [0, *places, len(text)]
@@ -60,7 +60,7 @@ def cut_texts(draw: st.DrawFn, texts: st.SearchStrategy[str] = TEXTS) -> tuple[s
 def events_of(
     pieces: Iterable[str | Chunk], operator: Callable[[Observable[Chunk]], Observable[Any]]
 ) -> list[Any]:
-    """All that comes out of `operator`, when a model says `pieces` a second apart."""
+    """All events from `operator` if a model emits `pieces` a second apart."""
     script = [Token(piece) if isinstance(piece, str) else piece for piece in pieces]
     stream = ScriptedModel(script, delay=1).stream("Hi").pipe(operator)
     return [event for _, event in Marbles().run(stream, until=1e6)]
@@ -69,12 +69,12 @@ def events_of(
 def text_after(
     pieces: Iterable[str], operator: Callable[[Observable[Chunk]], Observable[Any]]
 ) -> str:
-    """The joined text that comes out of `operator`."""
+    """The joined text from `operator`."""
     return "".join(map(text_of, events_of(pieces, operator)))
 
 
 def pieces_after(
     pieces: Iterable[str], operator: Callable[[Observable[Chunk]], Observable[Any]]
 ) -> list[str]:
-    """The pieces of text that come out of `operator`, empty ones left out."""
+    """The non-empty pieces of text from `operator`."""
     return [text for event in events_of(pieces, operator) if (text := text_of(event))]
