@@ -1,4 +1,4 @@
-"""The command line, in this process: what is printed where, and the exit code."""
+"""The command line, in this process: output, error messages, exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
-    """A model that the command line knows as `recorder`."""
+    """A model that is registered as `recorder`."""
     made = ScriptedModel("Once upon a time", by="word")
     info = rxllm.ModelInfo("recorder", "recorder", 512, ("text", "seed"), "[records] it all")
     monkeypatch.setitem(registry._registered, "recorder", (lambda _: made, info))
@@ -35,7 +35,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
 
 @pytest.fixture
 def fail_with(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes a model `failing` that says something, and fails."""
+    """Registers a model `failing` that emits some text and then fails."""
 
     def register(error: Exception) -> None:
         made = ScriptedModel(["so far", error])
@@ -56,8 +56,7 @@ def test_run_prints_the_answer_and_the_figures(model: ScriptedModel, capsys: Cap
     assert captured.err.endswith(" tokens/s\n")
 
 
-def test_run_passes_the_options_on(model: ScriptedModel) -> None:
-    """Row A2: 0 is a value."""
+def test_run_passes_the_options_on_including_zeros(model: ScriptedModel) -> None:
     options = "--max-tokens 9 --temperature 0 --top-p 0.5 --seed 0 --stop END --stop STOP"
     assert main(["run", "Hi", "-m", "recorder", "--system", "Be brief.", *options.split()]) == 0
     (request,) = model.requests
@@ -105,14 +104,14 @@ def test_run_writes_the_text_to_a_file(
     [
         (["run", "Hi", "--temprature", "1"], "No such option"),
         (["run", "Hi", "--temperature", "warm"], "'warm' is not a valid float"),
-        (["run", "Hi", "--temperature", "5"], "temperature is 0 to 2, not 5.0"),
-        (["run", "Hi", "--max-tokens", "0"], "max_tokens is 1 or more, not 0"),
-        (["run", "Hi", "--stop", ""], "a stop sequence is empty"),
+        (["run", "Hi", "--temperature", "5"], "temperature must be between 0 and 2, got 5.0"),
+        (["run", "Hi", "--max-tokens", "0"], "max_tokens must be 1 or more, got 0"),
+        (["run", "Hi", "--stop", ""], "stop sequences must not be empty"),
         (["run", "Hi", "-m", "tinny"], "there is no model 'tinny': did you mean 'tiny'?"),
         (["run", "Hi", "-m", "llama/no.gguf"], "no.gguf"),
         (["run"], "Missing argument 'PROMPT'"),
         (["run", " \n"], "the prompt is empty"),
-        (["run", "\udcff"], "the prompt is not in UTF-8"),
+        (["run", "\udcff"], "the prompt is not valid UTF-8"),
         (["run", "Hi", "-o", "/no/such/place"], "/no/such/place can't be written: No such file"),
         (["run", "Hi", "--json", "-o", "x"], "choose one"),
         (["chat", "-m", "tinny"], "there is no model 'tinny'"),
@@ -121,7 +120,7 @@ def test_run_writes_the_text_to_a_file(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     arguments: list[str], line: str, capsys: Captured
 ) -> None:
     assert main(arguments) == 2
@@ -132,12 +131,12 @@ def test_what_is_wrong_is_said_in_one_line(
     assert captured.err.count("\n") == 1
 
 
-def test_a_prompt_in_another_encoding_is_said_in_one_line(
+def test_a_prompt_in_another_encoding_is_reported_in_one_line(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed(monkeypatch, b"\xff\xfe")
     assert main(["run", "-"]) == 2
-    assert capsys.readouterr().err == "rxllm: the prompt is not in UTF-8\n"
+    assert capsys.readouterr().err == "rxllm: the prompt is not valid UTF-8\n"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ def test_a_prompt_in_another_encoding_is_said_in_one_line(
     ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("json_option", [[], ["--json"]], ids=["text", "json"])
-def test_an_error_while_streaming_is_said_in_one_line(
+def test_an_error_while_streaming_is_reported_in_one_line(
     error: Exception, code: int, json_option: list[str], fail_with: Any, capsys: Captured
 ) -> None:
     fail_with(error)
@@ -176,7 +175,7 @@ def test_models_are_listed_as_json(model: ScriptedModel, capsys: Captured) -> No
     assert listed[-1]["contextLength"] == 512
 
 
-def test_the_version_is_told(capsys: Captured) -> None:
+def test_the_version_is_printed(capsys: Captured) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"rxllm, version {rxllm.__version__}\n"
 
@@ -203,8 +202,8 @@ def test_the_help_loads_no_engine_and_no_web_framework() -> None:
     assert done.stdout.endswith("set()\n")
 
 
-async def test_run_asks_a_remote_model(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row J1: the key and the address come from the environment."""
+async def test_run_uses_a_remote_model(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key and the base URL come from the environment, and the key is never printed."""
     monkeypatch.setenv("NO_PROXY", "*")
     async with FaultServer(Reply(openai_events("Hello", " there"))) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
@@ -228,9 +227,7 @@ async def test_run_asks_a_remote_model(capsys: Captured, monkeypatch: pytest.Mon
         ("run -m scripted/hi hello >/dev/full", 1),
     ],
 )
-def test_standard_streams_that_are_closed_or_full_give_no_traceback(
-    command: str, code: int
-) -> None:
+def test_closed_or_full_standard_streams_cause_no_traceback(command: str, code: int) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", f"{shlex.quote(sys.executable)} -m rxllm {command}"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""`rxllm bench`: models measured from the command line (row I8)."""
+"""`rxllm bench`: models measured from the command line."""
 
 import json
 import os
@@ -22,13 +22,13 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
-    """A model that the command line knows as `recorder`."""
+    """A model that is registered as `recorder`."""
     made = ScriptedModel("Once upon a time", by="word")
     monkeypatch.setitem(registry._registered, "recorder", (lambda _: made, made.info))
     return made
 
 
-def test_it_prints_a_table_and_bars_and_tells_of_each_run(
+def test_it_prints_a_table_and_bars_and_reports_each_run(
     model: ScriptedModel, capsys: Captured
 ) -> None:
     assert main(["bench", "-m", "recorder", "-p", "Hi", "-p", "Bye", "--runs", "2"]) == 0
@@ -38,12 +38,12 @@ def test_it_prints_a_table_and_bars_and_tells_of_each_run(
     assert lines[1].startswith("recorder: Hi ")
     assert lines[2].startswith("recorder: Bye ")
     assert "time to first token" in lines
-    assert "tokens a second" in lines
+    assert "tokens per second" in lines
     assert captured.err.splitlines()[0] == "recorder, 'Hi', run 1 of 2: 4 tokens"
     assert len(captured.err.splitlines()) == 4
 
 
-def test_options_are_passed_on_and_those_not_given_left_to_the_model(
+def test_options_are_passed_on_and_others_are_left_to_the_model(
     model: ScriptedModel,
 ) -> None:
     options = "--runs 1 --max-tokens 2 --temperature 0 --seed 0"
@@ -66,7 +66,7 @@ def test_it_draws_an_svg(model: ScriptedModel, tmp_path: Path) -> None:
     assert path.read_text("utf-8").startswith("<svg ")
 
 
-def test_a_failure_is_told_and_is_the_exit_code(
+def test_a_failure_is_reported_and_sets_the_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     made = ScriptedModel(["so far", ConnectionResetError("the line\nbroke\x1b[2J")])
@@ -78,7 +78,7 @@ def test_a_failure_is_told_and_is_the_exit_code(
 
 
 class Interrupted(ScriptedModel):
-    """Somebody presses Ctrl-C while it is asked for the third time."""
+    """A model during whose third call the user presses Ctrl-C."""
 
     def stream(self, prompt: Any, **options: Any) -> Stream[Chunk]:
         if len(self.requests) == 2:
@@ -103,7 +103,7 @@ def test_ctrl_c_shows_what_was_measured_so_far(
     assert svg.read_text("utf-8").startswith("<svg ")
 
 
-def test_ctrl_c_before_the_first_figure_shows_nothing(
+def test_ctrl_c_before_the_first_result_shows_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     made = Interrupted("Once")
@@ -113,7 +113,7 @@ def test_ctrl_c_before_the_first_figure_shows_nothing(
     assert capsys.readouterr() == ("", "stopped\n")
 
 
-def test_a_silent_model_has_failed_after_the_timeout(
+def test_a_silent_model_fails_after_the_timeout(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     made = ScriptedModel([3600.0, "late"])
@@ -123,14 +123,14 @@ def test_a_silent_model_has_failed_after_the_timeout(
     assert "silent: Hi: 1 TotalTimeoutError" in capsys.readouterr().out.splitlines()
 
 
-def test_a_full_disk_costs_the_drawing_and_not_the_figures(
+def test_a_full_disk_loses_the_drawing_but_not_the_figures(
     monkeypatch: pytest.MonkeyPatch, model: ScriptedModel, capsys: Captured, tmp_path: Path
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    monkeypatch.setattr(os, "dup2", lambda *_: None)  # standard output is the one of this test
+    monkeypatch.setattr(os, "dup2", lambda *_: None)  # keeps the standard output of this test
     path = tmp_path / "bars.svg"
     assert main(["bench", "-m", "recorder", "-p", "Hi", "--svg", str(path)]) == 1
     captured = capsys.readouterr()
@@ -155,12 +155,12 @@ def test_lines_fit_into_the_terminal(
         (["-m", "tinny"], "there is no model 'tinny'"),
         (["--runs", "0"], "0 is not in the range x>=1"),
         (["--timeout", "0"], "0.0 is not in the range x>0"),
-        (["--temperature", "9"], "temperature is 0 to 2, not 9.0"),
+        (["--temperature", "9"], "temperature must be between 0 and 2, got 9.0"),
         (["-p", " "], "the prompt is empty"),
         (["--svg", "/no/such/place.svg"], "can't be written"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_invalid_arguments_are_reported_in_one_line(
     arguments: list[str], line: str, capsys: Captured
 ) -> None:
     assert main(["bench", *arguments]) == 2
@@ -169,7 +169,7 @@ def test_what_is_wrong_is_said_in_one_line(
     assert line in captured.err
 
 
-def test_bars_are_plain_where_blocks_cannot_be_printed() -> None:
+def test_bars_are_ascii_if_blocks_cannot_be_printed() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rxllm", "bench", "-m", "scripted/hi", "-p", "Grüße", "--runs", "1"],
         capture_output=True,

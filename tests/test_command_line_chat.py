@@ -1,4 +1,4 @@
-"""`rxllm chat`, in this process: row K12."""
+"""`rxllm chat`, in this process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sent(model: ScriptedModel) -> list[list[str]]:
     return [[message.text for message in request.messages] for request in model.requests]
 
 
-def test_what_was_said_is_sent_with_the_next_question(talk: Talk, capsys: Captured) -> None:
+def test_earlier_exchanges_are_sent_with_the_next_question(talk: Talk, capsys: Captured) -> None:
     model = talk("hello\nhow are you?\n", "hi", "fine")
     assert sent(model) == [["hello"], ["hello", "hi", "how are you?"]]
     roles = [message.role for message in model.requests[1].messages]
@@ -53,30 +53,30 @@ def test_fewer_exchanges_are_sent_than_kept(talk: Talk, capsys: Captured) -> Non
     )
 
 
-def test_none_at_all_can_be_sent(talk: Talk) -> None:
+def test_send_0_sends_no_earlier_exchange(talk: Talk) -> None:
     assert sent(talk("1\n2\n", "one", "two", options="--send 0")) == [["1"], ["2"]]
 
 
-def test_clear_forgets_what_was_said(talk: Talk) -> None:
+def test_clear_forgets_the_conversation(talk: Talk) -> None:
     assert sent(talk("1\n/clear\n2\n", "one", "two")) == [["1"], ["2"]]
 
 
-def test_exit_leaves(talk: Talk) -> None:
+def test_exit_quits(talk: Talk) -> None:
     assert sent(talk("1\n /exit \n2\n", "one")) == [["1"]]
 
 
-def test_empty_lines_ask_nothing(talk: Talk) -> None:
+def test_empty_lines_are_ignored(talk: Talk) -> None:
     assert sent(talk("\n  \n", "one")) == []
 
 
-def test_an_unknown_command_is_told_and_asks_nothing(talk: Talk, capsys: Captured) -> None:
+def test_an_unknown_command_is_reported_and_not_sent(talk: Talk, capsys: Captured) -> None:
     assert sent(talk("/sing\n", "one")) == []
     assert capsys.readouterr().err == (
-        "there is no command /sing: /clear forgets what was said, /history shows it, /exit leaves\n"
+        "unknown command /sing: /clear forgets the conversation, /history shows it, /exit quits\n"
     )
 
 
-def test_an_answer_that_fails_is_told_and_forgotten(talk: Talk, capsys: Captured) -> None:
+def test_a_failed_answer_is_reported_and_forgotten(talk: Talk, capsys: Captured) -> None:
     model = talk("1\n2\n", ["so far", rxllm.RxLLMError("lost")], "two")
     assert sent(model) == [["1"], ["2"]]
     captured = capsys.readouterr()
@@ -95,6 +95,6 @@ def test_a_chat_that_outgrows_the_context_sends_fewer_exchanges(
     assert "too long" not in captured.err
 
 
-def test_a_question_that_is_too_long_by_itself_is_told(talk: Talk, capsys: Captured) -> None:
+def test_a_question_that_is_too_long_by_itself_is_reported(talk: Talk, capsys: Captured) -> None:
     talk("1\n", [ContextLengthError("too long")])
     assert "too long" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`rxllm serve` as a program of its own: where it listens, and how it ends (row B6)."""
+"""`rxllm serve` in a separate process: where it listens, and how it shuts down."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Serve = Callable[..., tuple["subprocess.Popen[str]", str]]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts the server on a free port, and gives it with its URL."""
+    """Starts the server on a free port, and returns the process and its URL."""
     with ExitStack() as programs:
 
         def serve(*arguments: str) -> tuple[subprocess.Popen[str], str]:
@@ -83,7 +83,7 @@ def test_it_serves_the_bundled_model_on_loopback(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_b6_a_signal_lets_live_streams_finish_and_refuses_new_ones(
+def test_a_signal_lets_active_streams_finish_and_refuses_new_ones(
     serve: Serve, number: signal.Signals
 ) -> None:
     program, url = serve("--model", "slow")
@@ -95,14 +95,14 @@ def test_b6_a_signal_lets_live_streams_finish_and_refuses_new_ones(
         assert status(f"{url}stream?prompt=Hello") == 503
         assert status(f"{url}healthz") == 503
         if number == signal.SIGTERM:
-            program.send_signal(number)  # twice is once
+            program.send_signal(number)  # a second SIGTERM changes nothing
         rest = response.read().decode()
     assert "event: complete" in rest
     assert '"finishReason":"stop"' in rest
     assert program.wait(SECONDS) == 0
 
 
-def test_a_second_ctrl_c_cancels_what_is_left(serve: Serve) -> None:
+def test_a_second_ctrl_c_cancels_the_remaining_streams(serve: Serve) -> None:
     program, url = serve("--model", "slow")
     with ask(f"{url}stream?prompt=Hello") as response:
         response.readline()
@@ -114,7 +114,7 @@ def test_a_second_ctrl_c_cancels_what_is_left(serve: Serve) -> None:
     assert program.wait(SECONDS) == 0
 
 
-def test_an_api_key_is_asked_for(serve: Serve) -> None:
+def test_an_api_key_is_required(serve: Serve) -> None:
     _, url = serve("--api-key", "s3cret", "--model", "slow")
     assert status(f"{url}models") == 401
     assert status(f"{url}models", Authorization="Bearer s3cret") == 200
@@ -129,19 +129,19 @@ def test_limits_and_settings_are_options(serve: Serve) -> None:
 
 
 @pytest.mark.slow
-def test_what_can_not_be_served_is_said_in_one_line(serve: Serve) -> None:
+def test_startup_errors_are_reported_in_one_line(serve: Serve) -> None:
     _, url = serve("--model", "slow")
     port = url.rstrip("/").rpartition(":")[2]
     for arguments, code, words in (
         (["--port", port], 1, "in use"),
         (["--model", "nothing"], 2, "there is no model"),
         (["--cors", "nowhere"], 2, "origin"),
-        (["--limit", "streams"], 2, "--limit is NAME=VALUE"),
+        (["--limit", "streams"], 2, "--limit must be NAME=VALUE"),
         (["--limit", "stream=5"], 2, "did you mean streams?"),
         (["--limit", "streams=5", "--limit", "streams=6"], 2, "given twice"),
-        (["--limit", "streams=many"], 2, "streams is a whole number, not 'many'"),
-        (["--setting", "queue=0.5"], 2, "queue is a whole number, not '0.5'"),
-        (["--setting", "total=0"], 2, "total is a number of seconds"),
+        (["--limit", "streams=many"], 2, "streams must be an integer, got 'many'"),
+        (["--setting", "queue=0.5"], 2, "queue must be an integer, got '0.5'"),
+        (["--setting", "total=0"], 2, "total must be a number of seconds"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "rxllm", "serve", *arguments],
@@ -155,7 +155,7 @@ def test_what_can_not_be_served_is_said_in_one_line(serve: Serve) -> None:
         assert done.stderr.count("\n") == 1
 
 
-def test_b6_a_second_sigterm_during_the_clean_up_changes_nothing(serve: Serve) -> None:
+def test_a_second_sigterm_during_the_cleanup_changes_nothing(serve: Serve) -> None:
     program, url = serve()
     address = urllib.parse.urlsplit(url)
     with socket.create_connection((address.hostname, address.port), SECONDS) as client:

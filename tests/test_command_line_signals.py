@@ -1,4 +1,4 @@
-"""The command line as a program of its own: Ctrl-C, closed pipes, a terminal."""
+"""The command line in a separate process: Ctrl-C, closed pipes, a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import rxllm
 from rxllm.command_line import main
 
 class Endless:
-    """Says a word or nothing, then waits for ever; or says lines for ever."""
+    """Emits a word or nothing, then waits forever; or emits lines forever."""
 
     info = rxllm.ModelInfo("endless", "endless")
 
@@ -46,7 +46,7 @@ class Endless:
 rxllm.register("endless", Endless)
 sys.exit(main())
 '''
-SECONDS = 30.0  # to wait for anything, before a test fails
+SECONDS = 30.0  # maximum wait for anything before a test fails
 
 
 Start = Callable[..., "subprocess.Popen[Any]"]
@@ -54,7 +54,7 @@ Start = Callable[..., "subprocess.Popen[Any]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts the program with some arguments; ends it, if it is still there after the test."""
+    """Starts the program with some arguments, and kills it if it is still running at the end."""
     with ExitStack() as programs:
 
         def start(*arguments: str, **streams: Any) -> subprocess.Popen[Any]:
@@ -75,24 +75,23 @@ def first_line(stream: IO[str] | None) -> str:
     return stream.readline()
 
 
-@pytest.mark.parametrize(("what", "said"), [("silence", ""), ("word", "so far\n")])
+@pytest.mark.parametrize(("what", "output"), [("silence", ""), ("word", "so far\n")])
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
-def test_ctrl_c_stops_the_stream_and_says_so(
-    start: Start, what: str, said: str, as_json: bool
+def test_ctrl_c_stops_the_stream_before_and_after_the_first_token(
+    start: Start, what: str, output: str, as_json: bool
 ) -> None:
-    """Row B3, before and after the first token."""
     program = start("run", "Hi", "-m", f"endless/{what}", *["--json"] * as_json)
     assert first_line(program.stderr) == "asked\n"
     assert program.stdout is not None
-    begun = program.stdout.read(6) if said else ""
+    begun = program.stdout.read(6) if output else ""
     program.send_signal(signal.SIGINT)
     out, err = program.communicate(timeout=SECONDS)
     assert (err, program.returncode) == ("cleaned up\nstopped\n", 130)
     if not as_json:
-        assert begun + out == said
+        assert begun + out == output
 
 
-def test_ctrl_c_leaves_the_file_with_what_came(start: Start, tmp_path: Any) -> None:
+def test_ctrl_c_leaves_a_file_with_the_text_so_far(start: Start, tmp_path: Any) -> None:
     path = tmp_path / "answer.txt"
     program = start("run", "Hi", "-m", "endless/silence", "-o", str(path))
     assert first_line(program.stderr) == "asked\n"
@@ -112,7 +111,7 @@ def test_a_closed_pipe_ends_quietly(start: Start, as_json: bool) -> None:
     assert program.stderr.read() == "asked\ncleaned up\n"
 
 
-def test_ctrl_c_in_a_chat_stops_the_answer_and_leaves_the_chat_alive(start: Start) -> None:
+def test_ctrl_c_in_a_chat_stops_the_answer_but_not_the_chat(start: Start) -> None:
     program = start("chat", "-m", "endless/word")
     assert program.stdin is not None
     program.stdin.write("hello\n")
@@ -123,7 +122,7 @@ def test_ctrl_c_in_a_chat_stops_the_answer_and_leaves_the_chat_alive(start: Star
     program.send_signal(signal.SIGINT)
     out, err = program.communicate("/history\n/nothing\n", timeout=SECONDS)
     assert out == "\n"
-    assert err.startswith("cleaned up\nstopped\nthere is no command /nothing")
+    assert err.startswith("cleaned up\nstopped\nunknown command /nothing")
     assert program.returncode == 0
 
 
@@ -137,10 +136,10 @@ class Screen:
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
 
     def wait_for(self, text: str) -> None:
-        """Read until `text` is to be seen, behind what was waited for before."""
+        """Read until `text` appears after the text of the previous wait."""
         while text not in self.seen[self._place :]:
             readable, _, _ = select.select([self._here], [], [], SECONDS)
-            assert readable, f"no {text!r} behind {self.seen!r}"
+            assert readable, f"no {text!r} after {self.seen!r}"
             self.seen += self._decode(os.read(self._here, 4096))
         self._place = self.seen.index(text, self._place) + len(text)
 
@@ -170,7 +169,7 @@ def start_on(start: Start) -> Start:
     return start_on
 
 
-def test_a_terminal_shows_figures_below_the_text_and_takes_them_away(
+def test_a_terminal_shows_figures_below_the_text_and_clears_them(
     screen: Screen, start_on: Start
 ) -> None:
     program = start_on(screen, "run", "Hi", "-m", "scripted/Once \x1b[31mupon a time")
@@ -184,7 +183,7 @@ def test_a_terminal_shows_figures_below_the_text_and_takes_them_away(
     assert "4 tokens, first after" in figures
 
 
-def test_ctrl_c_gives_the_cursor_back(screen: Screen, start_on: Start) -> None:
+def test_ctrl_c_restores_the_cursor(screen: Screen, start_on: Start) -> None:
     program = start_on(screen, "run", "Hi", "-m", "endless/word")
     screen.wait_for("so far")
     program.send_signal(signal.SIGINT)
@@ -200,15 +199,15 @@ def test_a_line_in_another_encoding_does_not_end_a_chat(start: Start) -> None:
     assert program.returncode == 0
 
 
-def test_a_chat_on_a_terminal_asks_and_answers(screen: Screen, start_on: Start) -> None:
+def test_a_chat_on_a_terminal_prompts_and_answers(screen: Screen, start_on: Start) -> None:
     program = start_on(screen, "chat", "-m", "scripted/Good day.")
     screen.wait_for("> ")
     screen.type("hello\n")
     screen.wait_for("Good day.")
     screen.wait_for("> ")
     program.send_signal(signal.SIGINT)
-    screen.type("\n")  # a signal just before Python begins to wait is noticed with the next key
-    screen.wait_for("Ctrl-D or /exit leaves")
+    screen.type("\n")  # a signal just before Python starts to wait is noticed at the next key
+    screen.wait_for("Ctrl-D or /exit quits")
     screen.type("/exit\n")
     assert program.wait(timeout=SECONDS) == 0
 

@@ -1,7 +1,7 @@
 """The command line: `rxllm run`, `rxllm chat`, `rxllm models`, `rxllm bench`, `rxllm serve`.
 
-Exit codes: 0, done; 1, the stream failed, or a pipe was closed; 2, an option, a model or a prompt
-is wrong; 130, stopped by Ctrl-C. What is wrong is said in one line on standard error.
+Exit codes: 0 for success, 1 if the stream failed or a pipe was closed, 2 if an option, a model or
+a prompt is invalid, 130 if stopped by Ctrl-C. Errors are reported in one line on standard error.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return the exit code.
 
     Args:
-        arguments: without the program's name; those of this process if None.
+        arguments: without the program's name, or `None` to use those of this process.
     """
     _replace_missing_streams()
     try:
         code = commands.main(arguments, "rxllm", standalone_mode=False)
     except OSError as error:
         complain(click.ClickException(error.strerror or str(error)))
-        with suppress(OSError):  # what is still buffered can't be written either
+        with suppress(OSError):  # buffered output can't be written either
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except click.ClickException as error:
@@ -55,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @click.version_option(rxllm.__version__, prog_name="rxllm")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """Stream answers of language models to the terminal."""
+    """Stream language model answers to the terminal."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 def _replace_missing_streams() -> None:
-    """Python gives None for a standard stream that was closed before it began."""
+    """Open the null device for standard streams that were closed before Python started."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115

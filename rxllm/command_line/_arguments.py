@@ -1,4 +1,4 @@
-"""What the commands are given: a model, a prompt, a file to write to."""
+"""The arguments of the commands: a model, a prompt, an output file."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from rxllm.requests import Prompt
 __all__ = ["ask", "check_writable", "find_model", "model_option", "read_prompt"]
 
 model_option = click.option(
-    "--model", "-m", default="tiny", show_default=True, help="`rxllm models` lists what there is."
+    "--model", "-m", default="tiny", show_default=True, help="Model to use; see `rxllm models`."
 )
 
 
 def read_prompt(prompt: str) -> str:
-    """`prompt`, or standard input for `-`; an error if it is empty or not in UTF-8."""
+    """Return `prompt`, or standard input for `-`. Raise an error if it is empty or not UTF-8."""
     try:
         text = sys.stdin.buffer.read().decode() if prompt == "-" else prompt
         text.encode()
     except UnicodeError:
-        raise click.UsageError("the prompt is not in UTF-8") from None
+        raise click.UsageError("the prompt is not valid UTF-8") from None
     if not text.strip():
         raise click.UsageError("the prompt is empty")
     return text
 
 
 def check_writable(path: Path) -> None:
-    """An error if the file can't be written: to find out before a model is asked."""
+    """Raise an error if the file can't be written, before a model is called."""
     try:
         path.open("ab").close()
     except OSError as error:
@@ -43,7 +43,7 @@ def check_writable(path: Path) -> None:
 
 
 def find_model(model: str) -> rxllm.Model:
-    """The model of this name; an error if there is none."""
+    """Return the model with this name. Raise an error if there is none."""
     try:
         return rxllm.model(model)
     except RxLLMError as error:
@@ -51,7 +51,7 @@ def find_model(model: str) -> rxllm.Model:
 
 
 def ask(model: str, prompt: Prompt, options: dict[str, Any]) -> Observable[Chunk]:
-    """The stream that answers; of `options`, what is None is left to the model."""
+    """Return the stream of the answer. Options that are `None` are left to the model."""
     given = {name: value for name, value in options.items() if value is not None}
     try:
         return find_model(model).stream(prompt, **given)

@@ -1,4 +1,4 @@
-"""`rxllm bench`: models, measured."""
+"""`rxllm bench`: measure models."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ _BENCHMARK = ("Tell me a story about a robot who learns to paint", "Hello! Who a
 @click.option(
     "--model", "-m", "names", multiple=True, default=["tiny"], show_default=True, help="Repeatable."
 )
-@click.option("--prompt", "-p", "prompts", multiple=True, help="What to ask; repeatable.")
-@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Of each.")
+@click.option("--prompt", "-p", "prompts", multiple=True, help="Prompt to send; repeatable.")
+@click.option(
+    "--runs", type=click.IntRange(1), default=3, show_default=True, help="Runs of each prompt."
+)
 @click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--temperature", type=float, help="0 (the likeliest token always) to 2.")
-@click.option("--seed", type=int, help="Makes sampling repeatable.")
+@click.option("--temperature", type=float, help="0 (always the likeliest token) to 2.")
+@click.option("--seed", type=int, help="Makes sampling reproducible.")
 @click.option(
     *("--timeout", "total"),
     type=click.FloatRange(0, min_open=True),
     default=300.0,
     show_default=True,
-    help="Seconds of an answer at most; then it has failed.",
+    help="Maximum seconds for an answer, after which it fails.",
 )
-@click.option("--svg", type=click.Path(path_type=Path), help="Draw the bars into a file, too.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Also draw the bars to an SVG file.")
 @click.option("--json", "as_json", is_flag=True, help="Print rows and runs as JSON.")
 def bench(
     names: Sequence[str],
@@ -49,20 +51,20 @@ def bench(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure models: first token, intervals, speed, and whether the answers are the same.
+    """Measure models: time to first token, intervals, speed, and consistency of the answers.
 
-    The exit code is 1 if an answer failed. Ctrl-C ends it with the figures so far.
+    The exit code is 1 if an answer failed. Ctrl-C stops and prints the results so far.
     """
     from rxllm.benchmark.measure import BenchmarkReport, BenchmarkRun, Case, benchmark
 
     done: list[BenchmarkRun] = []
 
-    def tell(run: BenchmarkRun) -> None:
+    def report_run(run: BenchmarkRun) -> None:
         done.append(run)
-        became = count(run.tokens)
+        result = count(run.tokens)
         if run.error is not None:
-            became = "failed: " + " ".join(run.error.message.split())
-        say(f"{run.model}, {run.case!r}, run {run.number} of {runs}: {became}")
+            result = "failed: " + " ".join(run.error.message.split())
+        say(f"{run.model}, {run.case!r}, run {run.number} of {runs}: {result}")
 
     cases = [Case(prompt, prompt) for prompt in dict.fromkeys(map(read_prompt, prompts))]
     models = {name: find_model(name) for name in names}
@@ -71,8 +73,8 @@ def bench(
     given = {name: value for name, value in options.items() if value is not None}
     asked = cases or [Case(prompt, prompt) for prompt in _BENCHMARK]
     try:
-        play(benchmark(models, asked, runs=runs, on_run=tell, **given))
-    finally:  # stopped by Ctrl-C, perhaps
+        play(benchmark(models, asked, runs=runs, on_run=report_run, **given))
+    finally:  # even if stopped by Ctrl-C
         report = BenchmarkReport.of(done)
         if report.rows:
             _show(report, as_json, svg)

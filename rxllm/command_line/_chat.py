@@ -1,4 +1,4 @@
-"""`rxllm chat`: a conversation, a question a line."""
+"""`rxllm chat`: a conversation, one question per line."""
 
 from __future__ import annotations
 
@@ -17,26 +17,35 @@ from rxllm.requests import Message
 
 __all__ = ["chat"]
 
-_COMMANDS = "/clear forgets what was said, /history shows it, /exit leaves"
+_COMMANDS = "/clear forgets the conversation, /history shows it, /exit quits"
 
 
 @click.command()
 @model_option
-@click.option("--keep", type=click.IntRange(1), default=20, show_default=True, help="Kept.")
-@click.option("--send", type=click.IntRange(0), default=3, show_default=True, help="Sent along.")
+@click.option(
+    "--keep", type=click.IntRange(1), default=20, show_default=True, help="Exchanges to keep."
+)
+@click.option(
+    "--send",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="Exchanges to send with a question.",
+)
 def chat(model: str, keep: int, send: int) -> None:
-    """Talk with a model: a question a line.
+    """Chat with a model, one question per line.
 
-    /clear forgets what was said, /history shows it, /exit or Ctrl-D leaves. Ctrl-C stops an answer.
-    An answer that fails or is stopped is forgotten, with its question. The last --keep exchanges
-    are kept, and the last --send of them are sent along: fewer, where the context is too small.
+    /clear forgets the conversation, /history shows it, /exit or Ctrl-D quits. Ctrl-C stops an
+    answer. An answer that fails or is stopped is forgotten, along with its question. The last
+    --keep exchanges are kept, and the last --send of them are sent with each question, or fewer if
+    the context is too small.
     """
     find_model(model)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # what is not in UTF-8 shall not end the chat
+        sys.stdin.reconfigure(errors="replace")  # invalid UTF-8 must not end the chat
     if sys.stdin.isatty():
         with suppress(ImportError):
-            import readline  # noqa: F401 - its import gives `input` line editing
+            import readline  # noqa: F401 - importing it gives `input` line editing
         click.echo(_COMMANDS)
     exchanges: deque[tuple[str, str]] = deque(maxlen=keep)
     while (line := _read_line()) is not None:
@@ -49,7 +58,7 @@ def chat(model: str, keep: int, send: int) -> None:
             for asked, answered in exchanges:
                 say(f"you: {asked}\n{model}: {answered}", err=False)
         elif question.startswith("/"):
-            say(f"there is no command {question}: {_COMMANDS}")
+            say(f"unknown command {question}: {_COMMANDS}")
         elif question:
             _answer(model, question, exchanges, send)
 
@@ -68,17 +77,17 @@ def _answer(model: str, question: str, exchanges: deque[tuple[str, str]], send: 
         else:
             complain(error)
     except click.exceptions.Exit:
-        pass  # stopped by Ctrl-C, which has been said
+        pass  # stopped by Ctrl-C, already reported
     else:
         exchanges.append((question, result.text))
 
 
 def _read_line() -> str | None:
-    """The next line, or None at the end of the input."""
+    """Return the next line, or `None` at the end of the input."""
     while True:
         try:
             return input("> " if sys.stdin.isatty() else "")
         except EOFError:
             return None
         except KeyboardInterrupt:
-            say("\nCtrl-D or /exit leaves")
+            say("\nCtrl-D or /exit quits")

@@ -1,4 +1,4 @@
-"""`rxllm models`: what can be asked for by name."""
+"""`rxllm models`: list the available models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["models"]
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print each model as a line of JSON.")
 def models(as_json: bool) -> None:
-    """List the models that can be asked for by name."""
+    """List the available models."""
     listed = rxllm.list_models()
     rows = [
         (info.id, str(info.context_length or ""), ", ".join(info.capabilities), info.description)

@@ -1,4 +1,4 @@
-"""What becomes of a command: a result, or one line and an exit code."""
+"""The outcome of a command: a result, or an error line and an exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def play(sink: Awaitable[_T]) -> _T:
-    """The result of a stream; Ctrl-C and what it fails with become an exit code."""
+    """Return the result of a stream; errors and Ctrl-C become an exit code."""
     try:
         return rxllm.run(sink)
     except KeyboardInterrupt:
@@ -33,17 +33,17 @@ def play(sink: Awaitable[_T]) -> _T:
 
 
 def failure(error: Exception) -> click.ClickException:
-    """`error` with its exit code: 2 if the request or the model is wrong, 1 otherwise."""
+    """Return `error` with its exit code: 2 if the request or the model is invalid, 1 otherwise."""
     is_request = isinstance(error, BadRequestError | ModelError | ContextLengthError)
     kind = click.UsageError if is_request else click.ClickException
     return kind(str(error) or type(error).__name__)
 
 
 def complain(error: click.ClickException) -> None:
-    """Say what is wrong, in one line."""
+    """Print an error in one line."""
     say("rxllm: " + " ".join(error.format_message().split()))
 
 
 def say(line: str, *, err: bool = True) -> None:
-    """Print `line` without what a terminal obeys, on standard error unless told otherwise."""
+    """Print `line` without control sequences, to standard error unless `err` is false."""
     click.echo(encodable(printable(line), sys.stderr if err else sys.stdout), err=err)

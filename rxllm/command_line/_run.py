@@ -1,4 +1,4 @@
-"""`rxllm run`: the answer to one prompt."""
+"""`rxllm run`: answer one prompt."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["run"]
 @click.command()
 @click.argument("prompt")
 @model_option
-@click.option("--max-tokens", type=int, help="Length of the answer at most.")
-@click.option("--temperature", type=float, help="0 (the likeliest token always) to 2.")
+@click.option("--max-tokens", type=int, help="Maximum length of the answer.")
+@click.option("--temperature", type=float, help="0 (always the likeliest token) to 2.")
 @click.option("--top-p", type=float, help="Sample from the likeliest tokens that add up to this.")
-@click.option("--seed", type=int, help="Makes sampling repeatable.")
-@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable.")
-@click.option("--system", help="What the model is told before the prompt.")
+@click.option("--seed", type=int, help="Makes sampling reproducible.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; repeatable.")
+@click.option("--system", help="System prompt.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the text to a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print each chunk as a line of JSON.")
 def run(
@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Answer PROMPT; `-` reads it from standard input."""
     if as_json and output is not None:
-        raise click.UsageError("--json prints the chunks and --output writes the text: choose one")
+        raise click.UsageError("--json and --output can't be combined: choose one")
     messages = [Message("system", system)] if system is not None else []
     messages.append(Message("user", read_prompt(prompt)))
     stream = ask(model, messages, options)

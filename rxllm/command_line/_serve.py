@@ -1,4 +1,4 @@
-"""`rxllm serve`: the server, with its limits and settings."""
+"""`rxllm serve`: run the server, with its limits and settings."""
 
 from __future__ import annotations
 
@@ -19,36 +19,40 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="0 takes a free one, and says which.",
+    help="Port to listen on; 0 picks a free one and prints it.",
 )
-@click.option("--model", "-m", "names", multiple=True, help="What may be asked; repeatable.")
-@click.option("--api-key", envvar="RXLLM_API_KEY", help="Ask for it; or RXLLM_API_KEY.")
-@click.option("--cors", multiple=True, metavar="ORIGIN", help="Sites that may use it; repeatable.")
+@click.option("--model", "-m", "names", multiple=True, help="Model to serve; repeatable.")
+@click.option(
+    "--api-key",
+    envvar="RXLLM_API_KEY",
+    help="Key that clients must send; defaults to RXLLM_API_KEY.",
+)
+@click.option("--cors", multiple=True, metavar="ORIGIN", help="Allowed origin; repeatable.")
 @click.option(
     "--name",
     "hosts",
     multiple=True,
-    help="Its host name in the network; repeatable. Others are then refused, but for loopback.",
+    help="Host name of the server; repeatable. Rejects other names, except loopback.",
 )
 @click.option(
     "--limit",
     "limits",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What a client may ask for, such as streams=50 (rxllm.server.Limits); repeatable.",
+    help="Limit for clients, such as streams=50 (rxllm.server.Limits); repeatable.",
 )
 @click.option(
     "--setting",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="How models are run, such as local_streams=4 (rxllm.Settings); repeatable.",
+    help="Setting for models, such as local_streams=4 (rxllm.Settings); repeatable.",
 )
 def serve(
     host: str,
@@ -60,10 +64,10 @@ def serve(
     limits: Sequence[str],
     settings: Sequence[str],
 ) -> None:
-    """Serve streams over HTTP and WebSocket, and a page to try them.
+    """Serve streams over HTTP and WebSocket, with a page to try them.
 
-    Of the bundled model, if no --model is given; the first one is the default. SIGTERM and Ctrl-C
-    let live streams finish.
+    Serves the bundled model if no --model is given; the first --model is the default. On SIGTERM or
+    Ctrl-C, active streams may finish.
     """
     from rxllm.server import Limits
     from rxllm.server.app import create_app
@@ -84,29 +88,29 @@ def serve(
     except RxLLMError as error:
         raise failure(error) from error
     if api_key is None and not is_loopback(host):
-        say(f"anybody who reaches {host} can use this server: --api-key asks for a key")
+        say(f"anyone who can reach {host} can use this server: set --api-key to require a key")
     play(serve_app(app, host, port, say=lambda line: say(line, err=False)))
 
 
 def _numbers(option: str, given: Sequence[str], kind: type[_Numbers]) -> _Numbers:
-    """A `Limits` or a `Settings` of NAME=VALUE, each name once."""
+    """Parse NAME=VALUE options into a `Limits` or `Settings`; each name may be given once."""
     known = {field.name: field.type for field in msgspec.structs.fields(kind)}
     numbers: dict[str, float] = {}
     for text in given:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
-            raise click.UsageError(f"{option} is NAME=VALUE, not {text!r}")
+            raise click.UsageError(f"{option} must be NAME=VALUE, got {text!r}")
         if name not in known:
             close = get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
             raise click.UsageError(f"{option} has no {name!r}: {hint}")
         if name in numbers:
             raise click.UsageError(f"{option} {name} is given twice")
         try:
             numbers[name] = known[name](value)
         except ValueError:
-            what = "a whole number" if known[name] is int else "a number"
-            raise click.UsageError(f"{option}: {name} is {what}, not {value!r}") from None
+            what = "an integer" if known[name] is int else "a number"
+            raise click.UsageError(f"{option}: {name} must be {what}, got {value!r}") from None
     try:
         return kind(**numbers)
     except ValueError as error:
