@@ -1,8 +1,8 @@
-"""Abbreviations that end in a full stop, and after which no sentence ends.
+"""Abbreviations that end in a full stop without ending a sentence.
 
-English, German, French, Spanish, Italian and Portuguese ones, without the full stop. Left out are
-those that as often stand at the end of a sentence ("etc.", "Inc.", "p.m.", "usw."): what follows
-them decides, as after any other word.
+They are English, German, French, Spanish, Italian and Portuguese, listed without the full stop.
+Those that often end a sentence ("etc.", "Inc.", "p.m.", "usw.") are left out: the text after them
+decides, as after any other word.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _BEFORE_NUMBERS = """
 
 
 def _begun_with_a_capital(words: str) -> frozenset[str]:
-    """The words as they are, and as they begin a sentence."""
+    """Return the words unchanged, and with a capital as at the start of a sentence."""
     return frozenset(words.split()) | {word[:1].upper() + word[1:] for word in words.split()}
 
 
 ABBREVIATIONS: Final = frozenset(_TITLES.split()) | _begun_with_a_capital(_WORDS)
-"""Something always follows these in the same sentence."""
+"""Abbreviations that never end a sentence."""
 
 BEFORE_NUMBERS: Final = frozenset(_BEFORE_NUMBERS.split())
-"""A number follows these in the same sentence; without one, the full stop ends it."""
+"""Abbreviations that don't end a sentence if a number follows."""

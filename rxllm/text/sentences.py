@@ -1,11 +1,11 @@
-"""Where sentences end, in a text that comes in pieces.
+"""Sentence boundaries in text that arrives in pieces.
 
 >>> borders = SentenceBorders()
 >>> borders.feed("Pi is 3."), borders.feed("14. Dr. No "), borders.feed("left. Why"), borders.begun
 ([], [12], [25], 3)
 """
 
-# ruff: noqa: RUF002 - full-width punctuation is meant
+# ruff: noqa: RUF002 - full-width punctuation is intended
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ __all__ = ["SentenceBorders"]
 _STOPS: Final = frozenset(
     ".!?\u2026\u203c\u203d\u2047\u2048\u2049\u061f\u06d4\u0589\u0964\u0965\uff0e"
 )
-_FULL_STOPS: Final = frozenset("\u3002\uff01\uff1f\uff61")  # no white space follows these
+_FULL_STOPS: Final = frozenset("\u3002\uff01\uff1f\uff61")  # these need no white space after them
 _MARKDOWN: Final = "*_~`"
 _OPENING: Final = frozenset(_MARKDOWN + "#>-\u2013\u2014\u2022\u00bf\u00a1")
 _LOOK: Final = re.compile(f"[{re.escape(''.join(_STOPS | _FULL_STOPS))}\n\r\u2029]")
 
-_CONTEXT: Final = 24  # characters before a full stop that tell what it stands behind
+_CONTEXT: Final = 24  # characters before a full stop that are needed to classify it
 _WORD: Final = re.compile(r"(?<![\w.])\w[\w.]*\Z")
 _INITIALS: Final = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]\Z")
 _ITEM: Final = re.compile(r"(?:\A|[\n\r])[\s(*_#>\u2022-]*(?:\d{1,3}|[^\W\d_])\Z")
 
 
 class SentenceBorders:
-    r"""Finds the borders between sentences, however the text is cut into pieces.
+    r"""Finds the boundaries between sentences, however the text is cut into pieces.
 
-    A sentence ends with a stop (`.`, `!`, `?`, `…` and their like, one or several), with the quotes
-    and brackets that close behind it, and with the white space after that. White space has to
-    follow, so "3.14" and "example.com" hold no border, but not after a full-width stop (`。`, `！`,
-    `？`). A letter in lower case goes on with the sentence, but after a full-width stop: "Wait...
-    what?" and '"Stop!" he said' are one each. After an abbreviation ("Dr.", "e.g."), initials
-    ("J. R. R. Tolkien", "U.S.") or the number of a list item ("1. Bread") none ends.
+    A sentence ends with one or more stops (`.`, `!`, `?`, `…` and similar), the closing quotes and
+    brackets after them, and the white space after that. White space is required, so "3.14" and
+    "example.com" contain no boundary, except after a full-width stop (`。`, `！`, `？`). A
+    lower-case letter continues the sentence, except after a full-width stop: "Wait... what?" and
+    '"Stop!" he said' are one sentence each. No sentence ends after an abbreviation ("Dr.", "e.g."),
+    initials ("J. R. R. Tolkien", "U.S.") or the number of a list item ("1. Bread").
 
-    An empty line ends a sentence in any case.
+    An empty line always ends a sentence.
 
-    A border is known at the first character of the next sentence that is no quote and no bracket.
+    A boundary is known at the first character of the next sentence that isn't a quote or bracket.
 
     Args:
-        any_case: a letter in lower case begins a sentence, too.
+        any_case: a lower-case letter begins a sentence, too.
 
     Attributes:
-        begun: how many sentences have begun; the first one with the first visible character.
+        begun: how many sentences have begun; the first begins with the first visible character.
     """
 
     __slots__ = (
@@ -72,21 +72,21 @@ class SentenceBorders:
         self.begun: int = 0
         self._any_case = any_case
         self._length = 0  # characters fed so far
-        self._tail = ""  # the end of the sentence, as far as it was fed before
+        self._tail = ""  # the end of the sentence so far, from earlier pieces
         self._step: Callable[[str, int], int | None] | None = self._before
         self._border = 0  # where the next sentence begins, if it turns out to be one
-        self._stopped = False  # a stop was met, not only the end of a line
-        self._full = False  # it needs no white space behind it
-        self._word: frozenset[str] | None = None  # what may follow the word, None: anything
-        self._breaks = 0  # ends of lines in the white space
-        self._last = ""  # the character of white space before
+        self._stopped = False  # there was a stop, not only the end of a line
+        self._full = False  # the stop is full-width: it needs no white space after it
+        self._word: frozenset[str] | None = None  # the set that the word before the stop is in
+        self._breaks = 0  # line ends in the white space
+        self._last = ""  # the previous white-space character
         self._closing_only = True  # since the white space
 
     def feed(self, text: str) -> list[int]:
-        """Go on with `text`, and return where sentences begin, counted in characters fed so far.
+        """Read `text`, and return the positions where sentences begin, in characters fed so far.
 
-        The first sentence is not told. A border may lie before `text`: quotes and brackets belong
-        to the sentence that they open.
+        The start of the first sentence isn't returned. A position may be before `text`: opening
+        quotes and brackets belong to the sentence that they open.
         """
         found: list[int] = []
         start = index = 0
@@ -104,7 +104,7 @@ class SentenceBorders:
                 found.append(border)
                 start = max(0, border - self._length)
                 self._tail = self._tail[border - self._length :] if border < self._length else ""
-            if self._step is not None:  # else this character is read again, as one inside
+            if self._step is not None:  # otherwise this character is read again, as inside
                 index += 1
         self._tail = (self._tail + text[max(start, len(text) - _CONTEXT) :])[-_CONTEXT:]
         self._length += len(text)
@@ -117,7 +117,7 @@ class SentenceBorders:
             self._step = None
 
     def _inside(self, character: str, before: str) -> None:
-        """A stop or the end of a line, after `before`."""
+        """Handle a stop or the end of a line, after `before`."""
         self._stopped = self._full = False
         self._word = None
         if character in _STOPS or character in _FULL_STOPS:
@@ -138,7 +138,7 @@ class SentenceBorders:
         elif character in _MARKDOWN or _joins(character):
             pass
         elif _closes(character) or (category(character) == "Pi" and not self._full):
-            self._word = None  # in some languages these quotes close
+            self._word = None  # in some languages these quotes are closing ones
         elif self._full:
             return self._begin_opening(character, at, closing_only=False)
         else:
@@ -150,7 +150,7 @@ class SentenceBorders:
         self._gap(character, 0)
 
     def _gap(self, character: str, at: int) -> int | None:
-        """White space, and the first character behind it."""
+        """Handle white space and the first character after it."""
         if character.isspace():
             if character == "\u2029":
                 self._breaks += 2
@@ -172,9 +172,9 @@ class SentenceBorders:
         return self._opening(character, at)
 
     def _opening(self, character: str, _: int) -> int | None:
-        """Quotes and brackets, and what comes behind them."""
+        """Handle quotes and brackets, and the character after them."""
         if character.isspace():
-            if self._closing_only:  # so they do close, as in "« Oui. » Il part."
+            if self._closing_only:  # then they were closing ones, as in "« Oui. » Il part."
                 self._begin_gap(character)
         elif character in _OPENING or category(character) in ("Ps", "Pi"):
             self._closing_only = False
@@ -197,7 +197,7 @@ class SentenceBorders:
 
 
 def _followers(before: str) -> frozenset[str] | None:
-    """What a full stop after `before` leaves open: the set that its word is in, None for an end."""
+    """Return the abbreviations that the word before a full stop is in, or `None` if in neither."""
     if _ITEM.search(before):
         return ABBREVIATIONS
     found = _WORD.search(before)
@@ -214,5 +214,5 @@ def _closes(character: str) -> bool:
 
 
 def _joins(character: str) -> bool:
-    """True for what is one character with the one before it, to a reader."""
+    """Return whether a reader sees `character` as one with the character before it."""
     return character == "\u200d" or category(character)[0] == "M"

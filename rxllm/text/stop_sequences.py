@@ -1,8 +1,8 @@
-"""Where an answer stops: sequences looked for in a text that comes in pieces.
+"""Stop sequences, searched for in text that arrives in pieces.
 
 The sequences are compiled once to an Aho-Corasick automaton, so that a character costs the same
-for one sequence and for a hundred. A text without the first character of any sequence is passed
-over at the speed of `re`.
+with one sequence as with a hundred. Text without the first character of any sequence is skipped
+at the speed of `re`.
 
 >>> matcher = StopSequences("\\nHuman:").matcher()
 >>> matcher.feed("Hello\\nHu"), matcher.held
@@ -27,14 +27,14 @@ _ROOT = 0
 class StopSequences:
     """Sequences that end a text, compiled for any number of matchers.
 
-    The text ends where the earliest end of any sequence comes; of several that end there the
-    longest counts. This holds however the text is cut into pieces.
+    The sequence that ends first counts; of several that end at the same place, the longest. This
+    holds however the text is cut into pieces.
 
     Args:
-        sequences: one or more texts, none of them empty.
+        sequences: one or more strings, none of them empty.
 
     Raises:
-        BadRequestError: there is no sequence, or one is empty or no text.
+        BadRequestError: there is no sequence, or one is empty or not a string.
     """
 
     __slots__ = ("first", "met", "sequences", "steps")
@@ -50,17 +50,17 @@ class StopSequences:
         self.met: tuple[tuple[int, str | None], ...] = tuple(zip(depths, words, strict=True))
 
     def matcher(self) -> StopMatcher:
-        """A matcher for one text."""
+        """Return a matcher for one text."""
         return StopMatcher(self)
 
 
 class StopMatcher:
-    """Looks for stop sequences in one text. Made by `StopSequences.matcher`.
+    """Searches one text for stop sequences. Made by `StopSequences.matcher`.
 
     Attributes:
-        matched: the sequence that was met, None before that. Nothing is passed on after it.
-        held: the text held back now: the longest end of the text so far that a sequence begins
-            with, so always shorter than the longest sequence.
+        matched: the sequence that matched, `None` before that. Nothing is passed on after it.
+        held: the text held back: the longest suffix of the text so far that is a prefix of a
+            sequence, so always shorter than the longest sequence.
     """
 
     __slots__ = ("_sequences", "_state", "held", "matched")
@@ -72,10 +72,10 @@ class StopMatcher:
         self.matched: str | None = None
 
     def feed(self, text: str) -> str:
-        """Take the next piece of the text, and return what may be passed on now.
+        """Read the next piece of the text, and return the text that may be passed on now.
 
-        That is all that can be no part of a sequence any more. Once `matched` is set it is the
-        rest of the text before the sequence, and `""` at each later call.
+        That is everything that can no longer be part of a sequence. The call that sets `matched`
+        returns the rest of the text before the sequence; later calls return `""`.
         """
         if self.matched is not None:
             return ""
@@ -102,36 +102,36 @@ class StopMatcher:
         return text[:passed]
 
     def flush(self) -> str:
-        """The text has ended, or begins anew: return what was held, and hold nothing."""
+        """End or restart the text: return the held text, and hold nothing."""
         held, self.held, self._state = self.held, "", _ROOT
         return held
 
 
 def _check(sequences: tuple[str, ...]) -> None:
     if not sequences:
-        raise BadRequestError("give one stop sequence or more")
+        raise BadRequestError("at least one stop sequence is required")
     for sequence in sequences:
         if not isinstance(sequence, str):
             raise BadRequestError(
-                f"a stop sequence is a text, not {type(sequence).__name__}: "
-                "pass several one by one, as in StopSequences(*sequences)"
+                f"a stop sequence must be a string, got {type(sequence).__name__}: "
+                "pass several as separate arguments, as in StopSequences(*sequences)"
             )
         if not sequence:
-            raise BadRequestError("a stop sequence is empty: leave it out")
+            raise BadRequestError("stop sequences must not be empty")
 
 
 @lru_cache
 def _automaton(
     sequences: tuple[str, ...],
 ) -> tuple[list[dict[str, int]], list[int], list[str | None]]:
-    """The automaton of all sequences, state by state.
+    """Build the automaton of all sequences, state by state.
 
     Returns:
         For each state the steps to other states (a character without one leads to the root), its
-        depth (how much of a sequence has been met), and the longest sequence that ends there.
+        depth (how much of a sequence has matched), and the longest sequence that ends there.
     """
     steps, depths, words = _trie(sequences)
-    falls = [_ROOT] * len(steps)  # the state of the longest proper end of what has been met
+    falls = [_ROOT] * len(steps)  # the state of the longest proper suffix of what has matched
     waiting = deque([_ROOT])
     while waiting:
         state = waiting.popleft()

@@ -1,6 +1,6 @@
-"""Where sentences end: the rules behind `sentences`, `change_case` and `callbacks`."""
+"""Sentence boundaries: the rules behind `sentences`, `change_case` and `callbacks`."""
 
-# ruff: noqa: RUF001 - full-width punctuation is meant
+# ruff: noqa: RUF001 - full-width punctuation is intended
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxllm.text.sentences import SentenceBorders
 
 
 def sentences(text: str, *, any_case: bool = False) -> list[str]:
-    """The sentences of a text that comes in one piece."""
+    """Return the sentences of a text fed in one piece."""
     borders = SentenceBorders(any_case=any_case).feed(text)
     return [text[start:end] for start, end in pairwise([0, *borders, len(text)])]
 
@@ -110,12 +110,12 @@ def test_paragraphs_and_lists(marked: str) -> None:
     assert sentences(marked.replace("|", "")) == marked.split("|")
 
 
-def test_no_character_is_torn() -> None:
+def test_combining_characters_stay_with_their_base() -> None:
     assert sentences("Yes\u203c\ufe0f \u0301Oh") == ["Yes\u203c\ufe0f \u0301Oh"]
     assert sentences("好。\ufe0f好") == ["好。\ufe0f", "好"]
 
 
-def test_if_asked_a_lower_case_letter_begins_a_sentence() -> None:
+def test_with_any_case_a_lower_case_letter_begins_a_sentence() -> None:
     marked = "hello there. |how are you, e.g. now? |fine!"
     assert sentences(marked.replace("|", ""), any_case=True) == marked.split("|")
     assert sentences("hello. there") == ["hello. there"]
@@ -128,21 +128,21 @@ def test_the_first_sentence_begins_with_the_first_visible_character() -> None:
     assert (borders.feed("! Yes"), borders.begun) == ([7], 2)
 
 
-def test_a_border_may_lie_before_the_piece_that_decides_it() -> None:
+def test_a_boundary_may_be_before_the_piece_that_decides_it() -> None:
     borders = SentenceBorders()
     assert [borders.feed(piece) for piece in ["Go.", " ", '"', "(", "So. No"]] == [
         [], [], [], [], [4, 10],
     ]  # fmt: skip
 
 
-def test_a_long_text_costs_no_memory_of_it() -> None:
+def test_memory_does_not_grow_with_the_text() -> None:
     borders = SentenceBorders()
     for _ in range(1000):
         borders.feed("no stop " * 100)
     assert len(borders._tail) <= 24
 
 
-def test_the_lists_are_clean() -> None:
+def test_the_abbreviation_lists_are_consistent() -> None:
     assert not ABBREVIATIONS & BEFORE_NUMBERS
     assert not any(word.endswith(".") for word in ABBREVIATIONS | BEFORE_NUMBERS)
     assert max(map(len, ABBREVIATIONS | BEFORE_NUMBERS)) < 24
@@ -152,7 +152,7 @@ PLAIN_BORDER = re.compile(r"(?<=[!?…])\s+(?=[B1])|\s*\n\s*\n\s*(?=\S)")
 
 
 @given(st.lists(st.text(alphabet="aB1!?… \n"), max_size=10))
-def test_where_no_word_matters_it_is_equal_to_a_plain_pattern(pieces: list[str]) -> None:
+def test_without_abbreviations_it_equals_a_plain_pattern(pieces: list[str]) -> None:
     text = "".join(pieces)
     found = [m.end() for m in PLAIN_BORDER.finditer(text) if text[: m.start()].strip()]
     borders = SentenceBorders()
@@ -166,7 +166,7 @@ def test_where_no_word_matters_it_is_equal_to_a_plain_pattern(pieces: list[str])
         max_size=12,
     )
 )
-def test_it_does_not_matter_how_the_text_is_cut(pieces: list[str]) -> None:
+def test_the_result_does_not_depend_on_how_the_text_is_cut(pieces: list[str]) -> None:
     text, cut = "".join(pieces), SentenceBorders()
     found = [border for piece in pieces for border in cut.feed(piece)]
     letters = SentenceBorders()

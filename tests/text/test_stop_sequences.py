@@ -1,4 +1,4 @@
-"""Stop sequences: the same stop, however the text is cut; as little held back as can be."""
+"""Stop sequences: the same result however the text is cut, with as little text held as possible."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ PIECES = st.lists(st.text(LETTERS, max_size=8), max_size=8)
 
 
 def stopped(text: str, sequences: list[str]) -> tuple[str, str | None]:
-    """The meaning, in the plainest words: look at each end, and take the longest sequence there."""
+    """The specification: the longest sequence at the earliest end of any."""
     for end in range(1, len(text) + 1):
         met = [sequence for sequence in sequences if text[:end].endswith(sequence)]
         if met:
@@ -23,16 +23,16 @@ def stopped(text: str, sequences: list[str]) -> tuple[str, str | None]:
 
 
 @given(SEQUENCES, PIECES)
-def test_the_cuts_between_pieces_change_nothing(sequences: list[str], pieces: list[str]) -> None:
+def test_the_result_does_not_depend_on_how_the_text_is_cut(
+    sequences: list[str], pieces: list[str]
+) -> None:
     matcher = StopSequences(*sequences).matcher()
     passed = "".join([matcher.feed(piece) for piece in pieces]) + matcher.flush()
     assert (passed, matcher.matched) == stopped("".join(pieces), sequences)
 
 
 @given(SEQUENCES, PIECES)
-def test_only_what_may_still_become_a_sequence_is_held(
-    sequences: list[str], pieces: list[str]
-) -> None:
+def test_only_a_prefix_of_a_sequence_is_held(sequences: list[str], pieces: list[str]) -> None:
     matcher = StopSequences(*sequences).matcher()
     text = ""
     for piece in pieces:
@@ -45,7 +45,7 @@ def test_only_what_may_still_become_a_sequence_is_held(
         assert matcher.held == max((end for end in begun if text.endswith(end)), key=len)
 
 
-def test_the_earliest_end_counts_and_of_those_the_longest() -> None:
+def test_the_earliest_end_wins_then_the_longest_sequence() -> None:
     matcher = StopSequences("bcde", "c", "bc").matcher()
     assert matcher.feed("abcde") == "a"
     assert matcher.matched == "bc"
@@ -65,7 +65,7 @@ def test_flushing_begins_a_new_text() -> None:
     assert (matcher.feed("ND"), matcher.matched) == ("ND", None)
 
 
-def test_two_matchers_of_the_same_sequences_know_nothing_of_each_other() -> None:
+def test_matchers_of_the_same_sequences_are_independent() -> None:
     sequences = StopSequences("END")
     first, second = sequences.matcher(), sequences.matcher()
     first.feed("E")
@@ -76,13 +76,13 @@ def test_two_matchers_of_the_same_sequences_know_nothing_of_each_other() -> None
 @pytest.mark.parametrize(
     ("sequences", "message"),
     [
-        ((), "one stop sequence or more"),
+        ((), "at least one stop sequence"),
         (("a", ""), "empty"),
-        ((["a", "b"],), "not list: pass several one by one"),
-        ((b"a",), "not bytes"),
+        ((["a", "b"],), "got list: pass several as separate arguments"),
+        ((b"a",), "got bytes"),
     ],
 )
-def test_a_bad_sequence_is_refused_at_once(sequences: tuple[str, ...], message: str) -> None:
+def test_an_invalid_sequence_is_rejected_at_once(sequences: tuple[str, ...], message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
         StopSequences(*sequences)
 
