@@ -1,6 +1,6 @@
-"""Where streams go. Each sink is awaited, and subscribes when it is.
+"""Sinks consume streams. A sink subscribes when it is awaited.
 
-Those for the web are imported when they are asked for.
+The sinks for the web are imported on first access.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Chunks on a page, as text: one source after another, although they come all at once."""
+"""Print the chunks of concurrent sources as text, one source after another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Blocks", "Page"]
 
 
 class Page(Protocol):
-    """Where text is printed: a terminal, or something plainer."""
+    """Where text is printed: a terminal, or plain output."""
 
     def write(self, text: str) -> None: ...
 
@@ -24,22 +24,22 @@ class Page(Protocol):
         """Begin a new line, unless one has just begun."""
 
     def finish(self) -> None:
-        """Leave the text as it is, on lines of its own."""
+        """End the text as it is, with its last line complete."""
 
 
 class Blocks:
-    """Prints the text of one source as it comes, and keeps that of the others until it has ended.
+    """Prints the text of one source as it arrives, and keeps that of the others until it has ended.
 
-    Each block of a named source begins with a line that names it. Tool calls are notes, a complete
-    JSON value is text. What a restart takes back of a block that was not printed yet never is.
+    Each block of a named source begins with a line that names it. Tool calls are printed as notes,
+    a complete JSON value as text. A restart discards kept text before it is printed.
 
     Args:
-        page: what to print on.
+        page: the page to print on.
     """
 
     def __init__(self, page: Page) -> None:
         self._page = page
-        self._waiting: dict[str | None, list[str]] = {}  # the first one is being printed
+        self._waiting: dict[str | None, list[str]] = {}  # the first is being printed
         self._ended: set[str | None] = set()
         self._printed = False
 
@@ -63,13 +63,13 @@ class Blocks:
             self._end(source)
 
     def finish(self) -> None:
-        """Print all that waits."""
+        """Print everything that is waiting."""
         while len(self._waiting) > 1:
             self._end(next(iter(self._waiting)))
 
     def _write(self, source: str | None, text: str) -> None:
         if not text and source not in self._waiting:
-            self._page.write(text)  # for the figures
+            self._page.write(text)  # updates the figures
             return
         waiting = self._waiting.get(source)
         if waiting is None:

@@ -21,7 +21,7 @@ _TOKENS_BETWEEN_PROGRESS: Final = 10
 
 
 class Callbacks(NamedTuple):
-    """The functions of one stream, as described at `callbacks`."""
+    """The functions of one stream, as described in `callbacks`."""
 
     on_start: Callable[[Start], object] | None
     on_token: Callable[[TokenEvent], object] | None
@@ -33,13 +33,14 @@ class Callbacks(NamedTuple):
 
 
 class CallbackStream:
-    """A stream that calls functions: started, paused, resumed and stopped by hand.
+    """A stream that calls functions, with methods to start, pause, resume and stop it.
 
-    Made by `callbacks`; used on the event loop's thread. Any number of tasks may await it, also
-    after its end; the first `await` starts it if nobody has. Cancelling a task that awaits it
-    disposes the stream at once.
+    Made by `callbacks`, and used on the event loop's thread. Any number of tasks may await it, also
+    after its end; the first `await` starts it if it hasn't been started. Cancelling a task that
+    awaits it disposes the stream at once.
 
-    An error that neither `on_error` nor an `await` has told goes to the loop's exception handler.
+    An error that neither `on_error` nor an `await` has received goes to the loop's exception
+    handler.
     """
 
     def __init__(self, stream: Observable[Chunk], callbacks: Callbacks, max_pause: float) -> None:
@@ -54,7 +55,7 @@ class CallbackStream:
         self._answers: dict[str | None, Answer] = {}
         self._makes_progress = callbacks.on_progress is not None
         self._tens = 0
-        self._is_told = False
+        self._error_handled = False
 
     @property
     def status(self) -> Status:
@@ -62,11 +63,11 @@ class CallbackStream:
         return self._status
 
     def start(self) -> None:
-        """Begin; the stream is subscribed to at the loop's next turn.
+        """Start the stream; it is subscribed to in the loop's next iteration.
 
         Raises:
-            StreamStateError: it was started before.
-            NoEventLoopError: no event loop runs.
+            StreamStateError: the stream was started before.
+            NoEventLoopError: no event loop is running.
         """
         if self._task is not None:
             raise StreamStateError(f"this stream is {self._status}: it can't be started twice")
@@ -77,13 +78,13 @@ class CallbackStream:
         self._task.add_done_callback(self._ended)
 
     def pause(self) -> None:
-        """Hold the stream; pausing a paused one does nothing.
+        """Hold the stream; pausing a paused stream does nothing.
 
-        A source with demand pulls no more, and sends at most the chunk that was under way. What
-        comes without demand comes all the same: put `ops.pausable` in the pipe to have it kept.
+        A source with demand stops pulling, and emits at most the chunk that was in flight. A source
+        without demand still emits: put `ops.pausable` in the pipe to buffer its chunks.
 
         Raises:
-            StreamStateError: the stream has not begun, or has ended.
+            StreamStateError: the stream has not started, or has ended.
         """
         self._check_live("paused")
         if self._status == "running":
@@ -92,10 +93,10 @@ class CallbackStream:
             self._valve.close()
 
     def resume(self) -> None:
-        """Let the stream go on; a running one is left as it is.
+        """Let the stream continue; resuming a running stream does nothing.
 
         Raises:
-            StreamStateError: the stream has not begun, or has ended.
+            StreamStateError: the stream has not started, or has ended.
         """
         self._check_live("resumed")
         if self._status == "paused":
@@ -106,10 +107,10 @@ class CallbackStream:
     def stop(self) -> None:
         """Dispose the stream at once; its result has the finish reason `"cancelled"`.
 
-        A stream that has ended is left as it is.
+        Stopping a stream that has ended does nothing.
 
         Raises:
-            StreamStateError: the stream has not begun.
+            StreamStateError: the stream has not started.
         """
         if self._consumer is None:
             self._check_live("stopped")
@@ -119,9 +120,9 @@ class CallbackStream:
             self._consumer.stop()
 
     async def wait(self) -> None:
-        """Return when the stream has ended and cleaned up; at once if it was never started.
+        """Wait until the stream has ended and cleaned up; return at once if it was never started.
 
-        Neither raises the stream's error nor counts as having told it.
+        This doesn't raise the stream's error, and doesn't count as having received it.
         """
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -139,7 +140,7 @@ class CallbackStream:
             self._status = "failed"
             if consumer.error is not None and self._callbacks.on_error is not None:
                 self._callbacks.on_error(consumer.error)
-                self._is_told = True
+                self._error_handled = True
             raise
         if result.finish_reason == "cancelled":
             self._status = "cancelled"
@@ -153,8 +154,8 @@ class CallbackStream:
         self._end_pause()
         if task.cancelled():
             self._status = "cancelled"
-        elif self._is_told:
-            task.exception()  # so asyncio need not complain that nobody has asked for it
+        elif self._error_handled:
+            task.exception()  # retrieved, so that asyncio doesn't report it as never retrieved
 
     def _on_chunk(self, chunk: Chunk) -> None:
         match chunk:
@@ -213,5 +214,5 @@ class CallbackStream:
 
     def _check_live(self, what: str) -> None:
         if not self._is_live:
-            when = "has not begun" if self._status == "ready" else f"is {self._status}"
+            when = "has not started" if self._status == "ready" else f"is {self._status}"
             raise StreamStateError(f"a stream that {when} can't be {what}")

@@ -1,4 +1,4 @@
-"""A stream as events: a function for each kind of thing that happens."""
+"""A stream as events: one callback for each kind of event."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ def callbacks(
 ) -> CallbackStream:
     """Turn a stream into events.
 
-    Nothing happens before `start()`, or an `await` of what is returned. All functions are plain
-    ones, called on the event loop's thread; their results are ignored.
+    Nothing happens until `start()` is called or the returned object is awaited. All callbacks are
+    plain functions, called on the event loop's thread; their results are ignored.
 
     - Completion: `on_complete`, or `on_cancel` if the finish reason is `"cancelled"`, once the
       stream has cleaned up; then the `await` returns the `Result`.
     - Error: `on_error`, with the text so far in `partial` if it is an `RxLLMError`; then the
       `await` raises it.
-    - A function that raises stops the stream; its exception is raised by the `await`, and reaches
+    - A callback that raises stops the stream; its exception is raised by the `await`, and reaches
       neither `on_error` nor a retry upstream.
-    - Restart: comes to `on_notice`; counts and running text begin again, for its source if it names
-      one, else for all.
-    - Demand: `pause()` holds the stream, see `CallbackStream`; nothing else does.
+    - Restart: passed to `on_notice`; counts and running text begin again, for the notice's source,
+      or for all sources if it names none.
+    - Demand: only `pause()` holds the stream; see `CallbackStream`.
 
     Args:
         stream: the chunks.
-        on_start: the model has begun; again for each new attempt.
-        on_token: a piece of text. The pieces of a `Batch` come one by one.
-        on_progress: the `Progress` chunks of the stream; as long as none has come, one made here
-            every 10 tokens (text and reasoning).
-        on_notice: a retry, a fallback, a restart, ...
-        on_complete: the whole answer.
-        on_cancel: what there was, after `stop()`, a pause that took too long, or a polite stop
-            upstream (`Control.stop`). Not called when the awaiting task is cancelled.
-        on_error: the error of the stream.
-        max_pause: seconds after which a paused stream is stopped, above 0: it holds a connection or
-            a slot of an engine all the while.
+        on_start: called when the model has started; again for each new attempt.
+        on_token: called with each piece of text. The pieces of a `Batch` are passed one by one.
+        on_progress: called with the `Progress` chunks of the stream; until the first of them, with
+            one made here every 10 tokens (text and reasoning).
+        on_notice: called with a retry, a fallback, a restart, ...
+        on_complete: called with the whole answer.
+        on_cancel: called with the answer so far, after `stop()`, a pause that took too long, or a
+            polite stop upstream (`Control.stop`). Not called when the awaiting task is cancelled.
+        on_error: called with the error of the stream.
+        max_pause: seconds after which a paused stream is stopped, above 0: until then it occupies a
+            connection or an engine slot.
 
     Raises:
         TypeError: `stream` is not a stream, or a function is not a plain function.
@@ -75,5 +75,5 @@ def callbacks(
         if function is not None:
             check_function(function, name)
     if not max_pause > 0:
-        raise ValueError(f"max_pause is the seconds a pause may last, above 0: {max_pause}")
+        raise ValueError(f"max_pause must be above 0 (seconds a pause may last), got {max_pause}")
     return CallbackStream(stream, given, max_pause)

@@ -1,4 +1,4 @@
-"""The plainest sink: the whole answer, once it is there."""
+"""The simplest sink: the whole answer, once it is complete."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rxllm.result import Result
 
 
 def collect(stream: Observable[Chunk]) -> Coroutine[Any, Any, Result]:
-    """Gather a stream into a `Result`.
+    """Collect a stream into a `Result`.
 
-    - Subscribes when awaited. Cancelling the awaiting task disposes the stream at once, and waits
+    - Subscribes when awaited. Cancelling the awaiting task disposes the stream at once and waits
       for its clean-up.
     - Error: raised by the `await`, with the text so far in `partial` if it is an `RxLLMError`.
-    - Restart: what came before it (of its source, if it names one) is dropped.
+    - Restart: everything before it is dropped (only of its source, if it names one).
     - Demand: never holds the stream.
 
     Args:

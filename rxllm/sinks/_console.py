@@ -1,4 +1,4 @@
-"""The text of a stream, to the terminal or to whatever standard output is."""
+"""Print the text of a stream to the terminal or to redirected standard output."""
 
 from __future__ import annotations
 
@@ -21,51 +21,53 @@ if TYPE_CHECKING:
 def console(
     stream: Observable[Chunk], *, console: Console | None = None, figures: bool = True
 ) -> Coroutine[Any, Any, Result]:
-    """Print a stream as it comes.
+    """Print a stream as it arrives.
 
     On a terminal: the text, wrapped between words, above a dim line with tokens, tokens/s and
-    seconds that is renewed every 10 tokens and gone at the end. What has come is drawn at most
-    every 50 ms. Control characters are shown as pictures (`␛`), so that no model can command the
-    terminal, and rich's markup in the text is text.
+    seconds, which is updated every 10 tokens and removed at the end. The screen is redrawn at most
+    every 50 ms. Control characters are shown as pictures (`␛`), so that no model can control the
+    terminal, and rich markup in the text is printed literally.
 
-    Elsewhere: the very text, flushed with each chunk, and nothing else; a newline at the end if
-    there is none; what can't be encoded is written as `?`. Notices and figures go to standard
-    error. (On a terminal that can't move its cursor, the same, with control characters shown.)
+    Elsewhere: exactly the text, flushed after each chunk, and nothing else; a newline is added at
+    the end if there is none, and characters that can't be encoded are written as `?`. Notices and
+    figures go to standard error. (A terminal that can't move its cursor gets the same, with control
+    characters shown.)
 
     - Subscribes when awaited. A complete JSON value is printed as text, a complete tool call as a
-      dim line; reasoning is only counted. After a merge each source has a block of its own, under a
-      line with its name: one is printed as it comes, and the others are kept until it has ended.
-    - Completion: a line of figures. Error: what was printed stays, on lines of its own, and the
-      error is raised by the `await`, with the text so far in `partial` if it is an `RxLLMError`.
-    - Notices: a dim line each. Restart: such a line says that the answer starts over; what was
-      printed before it can't be taken back, and is no part of the result.
-    - Cancelling the awaiting task disposes the stream at once, and waits for its clean-up.
-    - Demand: writing blocks the event loop until the text is taken (by a pipe, say), and with it
-      every source; nothing is held here but what came in the last 50 ms.
+      dim line; reasoning is only counted. After a merge each source has its own block, under a line
+      with its name: one block is printed as it arrives, and the others are kept until it has ended.
+    - Completion: a line of figures. Error: the printed text stays, with its last line complete, and
+      the error is raised by the `await`, with the text so far in `partial` if it is an
+      `RxLLMError`.
+    - Notices: a dim line each. Restart: the line reports that the answer starts over; text printed
+      before it can't be taken back, and isn't part of the result.
+    - Cancelling the awaiting task disposes the stream at once and waits for its clean-up.
+    - Demand: writing blocks the event loop, and so every source, until the text is accepted (by a
+      pipe, for example); only the text of the last 50 ms is held here.
 
     Args:
         stream: the chunks.
-        console: rich's console to print on; one on standard output if None.
+        console: the rich console to print on; `None` means one on standard output.
         figures: print the line of figures at the end.
 
     Raises:
         TypeError: `stream` is not a stream, or `console` is not a console.
-        OSError: by the `await`: standard output can't be written (a closed pipe).
+        OSError: by the `await`: writing to standard output failed (a closed pipe).
     """
     from rich.console import Console
 
     check_stream(stream, "console")
     if console is None:
-        # An environment that asks for colours (FORCE_COLOR) makes no terminal of a pipe.
+        # An environment that asks for colours (FORCE_COLOR) doesn't turn a pipe into a terminal.
         console = Console(force_terminal=sys.stdout.isatty())
     elif not isinstance(console, Console):
-        raise TypeError(f"console is a rich.console.Console, not {type(console).__name__}")
+        raise TypeError(f"console must be a rich.console.Console, got {type(console).__name__}")
     return _print(stream, console, figures)
 
 
 async def _print(stream: Observable[Chunk], console: Console, figures: bool) -> Result:
     def on_chunk(chunk: Chunk) -> None:
-        blocks.add(chunk)  # made below: the terminal needs the consumer
+        blocks.add(chunk)  # created below, since the terminal needs the consumer
 
     consumer = Consumer(stream, on_chunk)
     page = _page(console, consumer)
@@ -89,7 +91,7 @@ def _page(console: Console, consumer: Consumer) -> Page:
 
 
 class _Plain:
-    """Anything that is no terminal, or one that can't move its cursor."""
+    """Output to anything but a terminal, or to a terminal that can't move its cursor."""
 
     def __init__(self, console: Console) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""Handlers by the class of a chunk, with a context that they share."""
+"""Handlers by chunk class, with a shared context."""
 
 from __future__ import annotations
 
@@ -30,27 +30,26 @@ def dispatch(
     handlers: Mapping[Any, Callable[[Any, Any], object]],
     context: Any = None,
 ) -> Coroutine[Any, Any, Any]:
-    """Call a handler for each chunk, chosen by its class, and return the context they share.
+    """Call a handler for each chunk, chosen by its class, and return the shared context.
 
-    - Subscribes when awaited. Chunks without a handler are passed over. A `Batch` goes to the
-      handler of `Batch` if there is one, and else piece by piece to those of `Token` and
-      `Reasoning`.
+    - Subscribes when awaited. Chunks without a handler are skipped. A `Batch` goes to the handler
+      of `Batch` if there is one, otherwise piece by piece to those of `Token` and `Reasoning`.
     - Completion: the context is returned. Error: raised by the `await`, with the text so far in
-      `partial` if it is an `RxLLMError`; the context, which the caller holds, keeps what it has.
+      `partial` if it is an `RxLLMError`; the context, which the caller holds, is kept.
     - A handler that raises stops the stream, and its exception is raised by the `await`; no retry
       upstream sees it. Handlers are plain functions, called on the event loop's thread.
-    - Restart: comes as a `Notice`; to drop what was gathered before it is for its handler.
-    - Cancelling the awaiting task disposes the stream at once, and waits for its clean-up.
+    - Restart: passed on as a `Notice`; its handler must discard what was collected before it.
+    - Cancelling the awaiting task disposes the stream at once and waits for its clean-up.
     - Demand: never holds the stream.
 
     Args:
         stream: the chunks.
         handlers: a function of (chunk, context) for each class, such as `{Token: f, End: g}`.
-        context: anything that the handlers share; a new dictionary if None.
+        context: any object that the handlers share; `None` means a new dictionary.
 
     Raises:
         TypeError: `stream` is not a stream, a key of `handlers` is not a chunk class, or a handler
-            is no plain function.
+            is not a plain function.
 
     >>> from rxllm import Token, run
     >>> from rxllm.models.scripted import ScriptedModel
@@ -62,7 +61,7 @@ def dispatch(
     for kind, handler in handlers.items():
         if kind not in _CHUNKS:
             names = ", ".join(chunk.__name__ for chunk in _CHUNKS)
-            raise TypeError(f"handlers are for classes of chunks ({names}), not for {kind!r}")
+            raise TypeError(f"the keys of handlers must be chunk classes ({names}), got {kind!r}")
         check_function(handler, f"the handler of {kind.__name__}")
     return _dispatch(stream, dict(handlers), {} if context is None else context)
 

@@ -1,4 +1,4 @@
-"""The text of a stream, to a file."""
+"""Write the text of a stream to a file."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from rxllm.result import Result
 def file(
     stream: Observable[Chunk], path: str | os.PathLike[str], *, append: bool = False
 ) -> Coroutine[Any, Any, Result]:
-    """Write the text of a stream to a file, in UTF-8, as it comes.
+    """Write the text of a stream to a file, in UTF-8, as it arrives.
 
-    - Opens the file and subscribes when awaited: a file that can't be opened is an error before
-      any model is asked. What the file held is lost with the first chunk, or at completion, so a
-      model that can't be had destroys nothing. What is written can be read by others at once.
-    - Completion, error, cancellation: the file is closed, and keeps what came. The error is raised
-      by the `await`, with the text so far in `partial` if it is an `RxLLMError`.
-    - Restart: the file is cut back to where this stream began. After a merge, if one source begins
-      again, the texts of the others are written anew, one after another.
-    - Demand: writing blocks the event loop until the operating system has taken the text; nothing
-      is held here.
+    - Opens the file and subscribes when awaited: a file that can't be opened is an error before any
+      model is asked. The file is truncated at the first chunk, or at completion, so a model that is
+      unavailable destroys nothing. Other processes can read the written text at once.
+    - Completion, error, cancellation: the file is closed, and keeps the text written so far. The
+      error is raised by the `await`, with the text so far in `partial` if it is an `RxLLMError`.
+    - Restart: the file is truncated to where this stream began. After a merge, if one source
+      restarts, the texts of the others are written again, one after another.
+    - Demand: writing blocks the event loop until the operating system has accepted the text;
+      nothing is held here.
 
-    A lone surrogate, which UTF-8 can't express, is written as `?`. No newline is added.
+    A lone surrogate, which UTF-8 can't encode, is written as `?`. No newline is added.
 
     Args:
         stream: the chunks.
         path: the file; overwritten unless `append`.
-        append: write behind what the file already holds.
+        append: append to the existing content of the file.
 
     Raises:
         TypeError: `stream` is not a stream, or `path` is not a path.
         OSError: by the `await`: the file can't be opened or written.
-        RestartedStreamError: by the `await`: the stream began again, and the file is a pipe, from
-            which nothing can be taken back.
+        RestartedStreamError: by the `await`: the stream restarted, and the file is a pipe, which
+            can't be truncated.
     """
     check_stream(stream, "file")
     return _write(stream, Path(path), append)
@@ -68,7 +68,7 @@ async def _write(stream: Observable[Chunk], path: Path, append: bool) -> Result:
 
 
 class _Target:
-    """An open file, and where this stream begins in it."""
+    """An open file, and the position at which this stream begins in it."""
 
     def __init__(self, file: io.BufferedWriter, append: bool) -> None:
         self._file = file
@@ -77,7 +77,7 @@ class _Target:
         self._has_begun = append
 
     def begin(self) -> None:
-        """Forget what the file held, once."""
+        """Truncate the file the first time, unless appending."""
         if not self._has_begun:
             self._has_begun = True
             if self._is_regular:
@@ -89,10 +89,10 @@ class _Target:
             self._file.flush()
 
     def cut(self) -> None:
-        """Go back to where this stream began."""
+        """Truncate the file to where this stream began."""
         if not self._is_regular:
             raise RestartedStreamError(
-                f"the answer began again, and what was written to {self._file.name} can't be "
+                f"the answer restarted, but the text written to {self._file.name} can't be "
                 "taken back"
             )
         self._file.truncate(self._first)

@@ -29,18 +29,18 @@ def ndjson(
     max_stall: float = 300.0,
     on_end: OnEnd | None = None,
 ) -> Coroutine[Any, Any, web.StreamResponse]:
-    """Answer a request with a stream, a JSON object on each line (`application/x-ndjson`).
+    """Answer a request with a stream, one JSON object per line (`application/x-ndjson`).
 
     The messages are those of `sse`; the last line is a `complete` with the whole text, which no
-    line before it repeats, or an `error` with what had been said. An answer that ends without one
-    of these was cut.
+    earlier line contains, or an `error` with the text so far. An answer that ends without either
+    was cut off.
 
-    Completion, error, restart, a client that leaves, and demand are as at `sse`.
+    Completion, error, restart, disconnection of the client, and demand are as in `sse`.
 
     Args:
-        request, stream, stream_id, first_position, headers, max_stall, on_end: as at `sse`.
-        heartbeat: seconds of silence, above 0, after which an empty line goes out; None: none
-            does, for not every reader of NDJSON passes over them.
+        request, stream, stream_id, first_position, headers, max_stall, on_end: as in `sse`.
+        heartbeat: seconds of silence, above 0, after which an empty line is sent, or `None` for no
+            heartbeat, since not every NDJSON reader skips empty lines.
 
     Raises:
         TypeError: `stream` is not a stream, or `request` is not an aiohttp request.

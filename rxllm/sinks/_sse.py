@@ -31,44 +31,45 @@ def sse(
 ) -> Coroutine[Any, Any, web.StreamResponse]:
     """Answer a request with a stream, as server-sent events.
 
-    In a handler of any aiohttp application: `return await sinks.sse(request, stream)`. What goes
-    out is `text/event-stream` of the WHATWG HTML standard, and a browser's `EventSource` reads it::
+    In a handler of any aiohttp application: `return await sinks.sse(request, stream)`. The response
+    is `text/event-stream` as in the WHATWG HTML standard, which a browser's `EventSource` reads::
 
         event: chunk
         id: 2
         data: {"type":"chunk","id":"story","position":2,"timestamp":1700000000.5,"chunk":{...}}
 
     and, as the last event, `complete` (tokens, seconds, finish reason, usage, model) or `error`
-    (code, message, whether to ask again, what had been said). A connection that ends without one
-    of these was cut. The messages are `StreamChunk`, `Complete` and `Failed` of
-    `rxllm.server.messages`.
+    (code, message, whether to retry, the text so far). A connection that ends without either was
+    cut off. The messages are `StreamChunk`, `Complete` and `Failed` of `rxllm.server.messages`.
 
-    - Sends the headers at once, with `X-Stream-Id`, and subscribes then. Each chunk is encoded
-      once; one that comes alone is written at once, what comes closely together in one call. For
+    - Sends the headers at once, with `X-Stream-Id`, and then subscribes. Each chunk is encoded
+      once; a single chunk is written at once, chunks that arrive close together in one call. For
       progress put `ops.progress()` in the pipe.
-    - Completion: the finished response is returned. A stream that completes without an `End` has
-      broken off: it counts as failed, with a `TruncatedStreamError`.
-    - Error: goes out as the terminal `error` event, and then the response is returned; `on_end`
-      gets it. Of an error that is none of rxllm's the client learns the code `internal` only, and
-      without an `on_end` it goes to the loop's exception handler.
-    - Restart: goes out as the notice that it is, for the client to forget what it has.
-    - The client leaves: the stream is disposed at once, also before its first token. Cancelling
-      the handler does the same, and is no clean end for the client. The clean-up is awaited.
-    - Demand: holds the stream while the client is slow, that is while more than the transport's
-      high-water mark (64 KiB) waits for it, or as much was gathered in one turn of the loop. The
-      client is given up after `max_stall`, or when 4 MiB wait of what came in spite of the closed
-      valve.
+    - Completion: the finished response is returned. A stream that completes without an `End` (after
+      RxPY's `take`, for example) is complete, without a finish reason.
+    - Error: sent as the final `error` event, and passed to `on_end`; then the response is returned.
+      For an exception that isn't an `RxLLMError`, the client receives only the code `internal`, and
+      without an `on_end` the exception goes to the loop's exception handler.
+    - Restart: sent as its notice, on which the client should discard the text so far.
+    - The client disconnects: the stream is disposed at once, also before its first token.
+      Cancelling the handler does the same, and the client sees the connection cut. The clean-up is
+      awaited.
+    - Demand: holds the stream while the client is slow, that is, while more than the transport's
+      high-water mark (64 KiB) is waiting for it, or as much was collected in one iteration of the
+      loop. The connection is closed after `max_stall`, or when 4 MiB are waiting that a source
+      emitted despite the closed valve.
 
     Args:
-        request: not answered yet. To `HEAD` go the headers alone, and no model is asked.
+        request: a request that hasn't been answered. A `HEAD` request gets only the headers, and no
+            model is asked.
         stream: the chunks.
-        stream_id: the stream's name on the wire; made here if None.
-        first_position: the id of the first event, 1 or more, for a reader who goes on.
-        heartbeat: seconds of silence, above 0, after which a comment (`: ping`) goes out; None:
-            none does.
-        headers: more headers, besides `Content-Type`, `Cache-Control: no-store` and
-            `X-Accel-Buffering: no`, which they may replace.
-        max_stall: seconds, above 0, that a slow client may leave more than that waiting.
+        stream_id: the stream's id on the wire; `None` to generate one.
+        first_position: the id of the first event, 1 or more, for a client that resumes.
+        heartbeat: seconds of silence, above 0, after which a comment (`: ping`) is sent, or `None`
+            for no heartbeat.
+        headers: headers to add to `Content-Type`, `Cache-Control: no-store` and
+            `X-Accel-Buffering: no`, or to replace them.
+        max_stall: seconds, above 0, that a slow client may stay above the high-water mark.
         on_end: called with a `DeliveryReport` at the end, unless the handler is cancelled.
 
     Raises:

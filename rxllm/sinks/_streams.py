@@ -1,4 +1,4 @@
-"""Many callback streams, by id, in one scope."""
+"""Several callback streams, by id, in one scope."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Streams"]
 
 
 class Streams(Mapping[str, CallbackStream]):
-    """Callback streams by id, stopped when their scope is left.
+    """Callback streams by id, stopped when the `async with` block is left.
 
-    A stream stays in here after its end, to be looked up, until it is removed. Leaving the scope,
-    also by an exception, stops the streams that run, waits for their clean-up, and keeps them all.
-    It raises none of their errors: those go to `on_error`, to whoever awaits the stream, or else to
-    the loop's exception handler. One that was never started stays as it is.
+    A stream stays in the mapping after its end, until it is removed. Leaving the block, also by an
+    exception, stops the running streams and waits for their clean-up; all streams stay in the
+    mapping. It raises none of their errors: those go to `on_error`, to the code that awaits the
+    stream, or else to the loop's exception handler. A stream that was never started is left alone.
 
     >>> from rxllm import run
     >>> from rxllm.models.scripted import ScriptedModel
@@ -39,29 +39,29 @@ class Streams(Mapping[str, CallbackStream]):
         self._left = False
 
     def add(self, stream_id: str, stream: CallbackStream) -> CallbackStream:
-        """Take `stream` in, and return it; it is not started.
+        """Add `stream` without starting it, and return it.
 
         Raises:
-            StreamStateError: the id is taken, or the scope was left.
+            StreamStateError: the id is taken, or the block has been left.
             TypeError: `stream` was not made by `callbacks`.
         """
         if not isinstance(stream, CallbackStream):
             raise TypeError(
-                f"a stream in here is made by sinks.callbacks(...), not {type(stream).__name__}"
+                f"Streams holds streams made by sinks.callbacks(...), got {type(stream).__name__}"
             )
         if self._left:
-            raise StreamStateError("the scope of these streams was left: make new Streams")
+            raise StreamStateError("the block of these Streams has been left: make new Streams")
         if stream_id in self._streams:
-            raise StreamStateError(f"there is a stream {stream_id!r} already: remove it first")
+            raise StreamStateError(f"there is already a stream {stream_id!r}: remove it first")
         self._streams[stream_id] = stream
         return stream
 
     def remove(self, stream_id: str) -> CallbackStream:
-        """Forget a stream that does not run, and return it.
+        """Remove a stream that isn't running, and return it.
 
         Raises:
-            KeyError: there is none of this id.
-            StreamStateError: it runs.
+            KeyError: there is no stream of this id.
+            StreamStateError: the stream is running or paused.
         """
         status = self._streams[stream_id].status
         if status in ("running", "paused"):
@@ -69,11 +69,11 @@ class Streams(Mapping[str, CallbackStream]):
         return self._streams.pop(stream_id)
 
     def states(self) -> dict[str, Status]:
-        """The status of each stream, by id, in the order in which they were added."""
+        """Return the status of each stream by id, in the order in which they were added."""
         return {stream_id: stream.status for stream_id, stream in self._streams.items()}
 
     def stop(self) -> None:
-        """Stop all that run, at once."""
+        """Stop all running streams at once."""
         for stream in self._streams.values():
             if stream.status != "ready":
                 stream.stop()

@@ -1,4 +1,4 @@
-"""A terminal on which text is still being written."""
+"""A terminal to which text is still being written."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _TOKENS_BETWEEN_FIGURES: Final = 10
 
 
 class Terminal:
-    """Finished lines, and below them the one being written and a line of figures.
+    """Finished lines, and below them the line being written and a line of figures.
 
-    Only these last two are ever drawn again, so that a long answer costs no more per token than a
-    short one. Text waits here until the next drawing, for which there is one timer at most.
+    Only these last two are ever redrawn, so that a long answer costs no more per token than a short
+    one. Text waits here until the next redraw, for which there is at most one timer.
 
     Args:
         console: a console that can move its cursor.
-        record: tells the figures.
-        fail: called with what goes wrong while nobody waits for it: the terminal can't be written.
+        record: the source of the figures.
+        fail: called with an error of the timer's redraw: the terminal can't be written to.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Terminal:
             console=console,
             auto_refresh=False,
             transient=True,
-            # What others print meanwhile goes above the line being written.
+            # Output of other code goes above the line being written.
             redirect_stdout=True,
             redirect_stderr=True,
         )
         self._live.start(refresh=True)
 
     def write(self, text: str) -> None:
-        """Add to the text; it is drawn soon."""
+        """Append to the text; it is drawn soon."""
         if text:
             self._waiting.append(printable(text))
         if self._timer is None:
@@ -65,7 +65,7 @@ class Terminal:
             self._timer = self._loop.call_at(due, self._draw_or_fail)
 
     def note(self, line: str) -> None:
-        """Print a dim line that is no part of the text, which goes on below it."""
+        """Print a dim line that isn't part of the text, which continues below it."""
         self._draw()
         with self._console:
             self._end_line()
@@ -79,7 +79,7 @@ class Terminal:
             self.write("\n")
 
     def finish(self) -> None:
-        """Draw what waits, take away the figures, and leave the cursor below the text."""
+        """Draw the waiting text, remove the figures, and leave the cursor below the text."""
         self._draw()
         self._live.stop()
         self._end_line()
@@ -104,7 +104,7 @@ class Terminal:
             self._live.update(self._below(), refresh=True)
 
     def _wrap(self) -> list[str]:
-        """Move the text that waits to the line being written; return the lines this finishes."""
+        """Move the waiting text to the line being written; return the lines this finishes."""
         text = self._line + self._encodable("".join(self._waiting))
         self._waiting.clear()
         *finished, self._line = wrap(text, self._console.width)

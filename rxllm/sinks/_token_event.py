@@ -1,4 +1,4 @@
-"""What `on_token` gets, and what it is made from."""
+"""The event that `on_token` receives, and the state it is made from."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["Answer", "TokenEvent"]
 
 
 class TokenEvent:
-    """One token, in its place.
+    """One token, and its place in the answer.
 
     Attributes:
         token: the chunk.
-        index: its place among the tokens of the answer, from 0.
-        sentences: how many sentences have begun, this token included, by the rules of
+        index: its position among the tokens of the answer, from 0.
+        sentences: how many sentences have begun, including this token, by the rules of
             `rxllm.text.sentences`: neither "3.14" nor "e.g." nor "Dr." ends one.
-        new_sentence: whether one has begun in this token. Where it opens with a quote or a bracket,
-            this is told of the token with the character behind that.
+        new_sentence: whether a sentence has begun in this token. For a sentence that opens with a
+            quote or bracket, this is the token with the first character after that.
     """
 
     __slots__ = ("_answer", "_length", "index", "new_sentence", "sentences", "token")
@@ -49,16 +49,16 @@ class TokenEvent:
 
     @property
     def running_text(self) -> str:
-        """The answer up to and with this token.
+        """The answer up to and including this token.
 
-        Joined when asked for, at a cost that grows with the text: ask now and then, not for each
-        token.
+        It is joined on access, at a cost that grows with the text: read it occasionally, not for
+        every token.
         """
         return self._answer.text.up_to(self._length)
 
 
 class Answer:
-    """What token events have told of one source since it last began."""
+    """The state of the token events of one source since it last began."""
 
     __slots__ = ("sentence_borders", "text", "tokens")
 

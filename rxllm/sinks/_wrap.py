@@ -1,4 +1,4 @@
-"""Text cut into lines of a terminal, in a way that does not depend on how it came."""
+"""Wrap text into terminal lines, however it is cut into pieces."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["wrap"]
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Cut `text` into lines of `width` cells at most: between words, or within longer words.
+    """Cut `text` into lines of at most `width` cells, between words or within longer words.
 
     Spaces at the end of a line don't count, but one of them is kept, so that `wrap(last + more)`
-    goes on from the last line as if `more` had come at once. Tabs become spaces.
+    continues the last line as if `more` had been there from the start. Tabs become spaces.
 
     >>> wrap("one two  three ", 8)
     ['one two ', 'three ']

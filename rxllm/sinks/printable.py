@@ -1,4 +1,4 @@
-"""Text made fit to be printed: what models and providers say is not to be trusted."""
+"""Make text safe to print: output of models and providers can't be trusted."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rxllm.result import Result, per_second
 
 __all__ = ["count", "describe", "encodable", "figures_of", "printable", "rate"]
 
-# C0 and DEL become the pictures that Unicode has for them, C1 has none. A carriage return is
-# half of a line's end, or would let what follows it hide the line.
+# C0 and DEL become their Unicode control pictures; C1 has none. A carriage return is half of a
+# line end, or would let the text after it overwrite the line.
 _PICTURES: Final = {
     **{code: 0x2400 + code for code in range(0x20) if code not in b"\n\t"},
     **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
@@ -19,11 +19,11 @@ _PICTURES: Final = {
 }
 
 
-_CUT: Final = {"length": "cut at the limit of tokens", "content_filter": "cut by a filter"}
+_CUT: Final = {"length": "cut at the token limit", "content_filter": "cut by a content filter"}
 
 
 def printable(text: str) -> str:
-    r"""`text` without anything that a terminal obeys, but newlines and tabs.
+    r"""Return `text` without control characters other than newlines and tabs.
 
     >>> printable("plain\x1b[31m red")
     'plain␛[31m red'
@@ -32,13 +32,13 @@ def printable(text: str) -> str:
 
 
 def encodable(text: str, file: IO[str]) -> str:
-    """`text` with `?` for each character that `file` can't express, a lone surrogate for one."""
+    """Return `text` with `?` for each character, such as a lone surrogate, `file` can't encode."""
     encoding = getattr(file, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 
 
 def describe(notice: Notice) -> str:
-    """One line about `notice`, fit to be printed.
+    """Describe `notice` in one printable line.
 
     >>> describe(Notice("retry", attempt=2, delay=1.5))
     'retry (attempt 2, in 1.5 s)'
@@ -59,7 +59,7 @@ def describe(notice: Notice) -> str:
 
 
 def figures_of(result: Result) -> str:
-    """One line of figures: tokens, time to the first token, tokens/s."""
+    """Summarize `result` in one line: tokens, time to the first token, tokens/s."""
     timings = result.timings
     parts = [count(timings.tokens)]
     if timings.first_token is not None:
@@ -71,12 +71,12 @@ def figures_of(result: Result) -> str:
 
 
 def count(tokens: int) -> str:
-    """How many tokens, for a reader."""
+    """Format a number of tokens."""
     return "1 token" if tokens == 1 else f"{tokens} tokens"
 
 
 def rate(tokens: int, seconds: float) -> str:
-    """Tokens per second, for a reader; a question mark if no time has passed.
+    """Format tokens per second, with a question mark if no time has passed.
 
     >>> rate(10, 4.0), rate(10, 0.0)
     ('2.5 tokens/s', '? tokens/s')

@@ -1,4 +1,4 @@
-"""What the tests of sinks share: a source that tells what becomes of it, and a terminal."""
+"""Fixtures of the tests of sinks: a source that records its use, and a terminal."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from rxllm import Chunk, from_async
 
 
 class Source:
-    """Says chunks, then ends, or waits for ever; an exception among them is raised.
+    """Emits chunks, then ends or waits forever; an exception among them is raised.
 
     Attributes:
         subscriptions: how often it was subscribed to.
         pulled: how many chunks were pulled.
-        said_all: set when it has said everything and waits.
-        cleaned_up: how many subscriptions have run their clean-up, which takes a turn of the loop.
+        emitted_all: set when it has emitted everything and waits.
+        cleaned_up: how many subscriptions have finished their asynchronous clean-up.
     """
 
     def __init__(self) -> None:
         self.subscriptions = 0
         self.pulled = 0
         self.cleaned_up = 0
-        self.said_all = asyncio.Event()
+        self.emitted_all = asyncio.Event()
 
     def stream(self, *steps: Chunk | Exception, waits: bool = False) -> Observable[Chunk]:
         async def chunks() -> AsyncIterator[Chunk]:
@@ -39,7 +39,7 @@ class Source:
                         raise step
                     self.pulled += 1
                     yield step
-                self.said_all.set()
+                self.emitted_all.set()
                 if waits:
                     await asyncio.Event().wait()
             finally:
@@ -55,10 +55,10 @@ def source() -> Source:
 
 
 class Terminal:
-    """A terminal of some columns, that draws what rich writes: enough of one for lines of text.
+    """A minimal terminal emulator: just enough to render rich's output as lines of text.
 
     Attributes:
-        console: rich's console that writes to it.
+        console: the rich console that writes to it.
         is_cursor_visible: whether the cursor is shown.
     """
 
@@ -76,7 +76,7 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """What is to be seen, without empty lines at the end."""
+        """The visible lines, without empty lines at the end."""
         lines, row, column = [""], 0, 0
         for sequence, character in re.findall(r"\x1b\[([?\d;]*[A-Za-z])|([^\x1b])", self.raw):
             if sequence == "2K":
@@ -106,5 +106,5 @@ def terminal() -> Terminal:
 
 @pytest.fixture(scope="session")
 def new_terminal() -> type[Terminal]:
-    """For tests that need one for each of many examples."""
+    """The class, for tests that need one terminal per example."""
     return Terminal

@@ -1,4 +1,4 @@
-"""What holds for every sink."""
+"""The behaviour that all sinks share."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_the_clean_up_of_the_source_is_awaited(sink: Sink, source: Any) ->
         assert source.cleaned_up == 1
 
 
-async def test_an_error_is_raised_and_holds_what_was_said(sink: Sink, source: Any) -> None:
+async def test_an_error_is_raised_with_the_partial_text(sink: Sink, source: Any) -> None:
     async with no_leaks():
         with pytest.raises(RxLLMError, match="lost") as caught:
             await sink(source.stream(Token("so "), Token("far"), RxLLMError("lost")))
@@ -62,7 +62,7 @@ async def test_an_error_is_raised_and_holds_what_was_said(sink: Sink, source: An
     assert source.cleaned_up == 1
 
 
-async def test_a_partial_text_that_an_error_brings_is_kept(sink: Sink, source: Any) -> None:
+async def test_an_errors_own_partial_text_is_kept(sink: Sink, source: Any) -> None:
     error = RxLLMError("lost")
     error.partial = "all that was said"
     with pytest.raises(RxLLMError):
@@ -70,32 +70,32 @@ async def test_a_partial_text_that_an_error_brings_is_kept(sink: Sink, source: A
     assert error.partial == "all that was said"
 
 
-async def test_errors_of_other_kinds_are_raised_as_they_are(sink: Sink, source: Any) -> None:
+async def test_foreign_errors_are_raised_unchanged(sink: Sink, source: Any) -> None:
     error = ConnectionResetError("reset")
     with pytest.raises(ConnectionResetError) as caught:
         await sink(source.stream(Token("a"), error))
     assert caught.value is error
 
 
-@pytest.mark.parametrize("said", [[], [Token("a"), Token("b")]], ids=["before", "after"])
+@pytest.mark.parametrize("emitted", [[], [Token("a"), Token("b")]], ids=["before", "after"])
 async def test_cancelling_before_or_after_a_token_stops_the_source(
-    sink: Sink, source: Any, said: list[Chunk]
+    sink: Sink, source: Any, emitted: list[Chunk]
 ) -> None:
     async with no_leaks():
-        task = asyncio.ensure_future(sink(source.stream(*said, waits=True)))
-        await source.said_all.wait()
+        task = asyncio.ensure_future(sink(source.stream(*emitted, waits=True)))
+        await source.emitted_all.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert source.cleaned_up == 1
 
 
-async def test_what_is_no_stream_is_refused_at_the_call(sink: Sink) -> None:
+async def test_a_non_stream_is_rejected_at_the_call(sink: Sink) -> None:
     with pytest.raises(TypeError, match=r"takes a stream, such as model\.stream\(prompt\)"):
         sink("a prompt")
 
 
-async def test_what_is_no_chunk_is_an_error_that_no_retry_sees(sink: Sink) -> None:
+async def test_an_item_that_is_not_a_chunk_is_an_error_without_retry(sink: Sink) -> None:
     subscriptions = 0
 
     def words(*_: Any) -> Any:
@@ -103,12 +103,12 @@ async def test_what_is_no_chunk_is_an_error_that_no_retry_sees(sink: Sink) -> No
         subscriptions += 1
         return reactivex.of("just", "strings")
 
-    with pytest.raises(TypeError, match="a sink takes a stream of chunks, and got 'just'"):
+    with pytest.raises(TypeError, match="a sink takes a stream of chunks, but got 'just'"):
         await sink(reactivex.defer(words).pipe(rx.retry(3)))
     assert subscriptions == 1
 
 
-def test_every_sink_is_in_the_export_list() -> None:
+def test_the_export_list() -> None:
     assert sorted(sinks.__all__) == [
         "CallbackStream",
         "DeliveryReport",
@@ -129,12 +129,12 @@ def test_every_sink_is_in_the_export_list() -> None:
     assert all(hasattr(sinks, name) for name in sinks.__all__)
 
 
-async def test_a_report_that_raises_when_disposed_keeps_nobody_from_cleaning_up(
+async def test_a_callback_that_raises_on_disposal_does_not_prevent_clean_up(
     source: Any,
 ) -> None:
-    told: list[str] = []
+    reports: list[str] = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    loop.set_exception_handler(lambda _, context: reports.append(str(context["exception"])))
 
     def report(_: object) -> None:
         raise ValueError("the report failed")
@@ -143,16 +143,17 @@ async def test_a_report_that_raises_when_disposed_keeps_nobody_from_cleaning_up(
         for name in ("a", "b"):
             stream = source.stream(Token("x"), waits=True).pipe(ops.measure(report))
             streams.add(name, callbacks(stream)).start()
-        await source.said_all.wait()
+        await source.emitted_all.wait()
     assert streams.states() == {"a": "cancelled", "b": "cancelled"}
     assert source.cleaned_up == source.subscriptions
-    assert told == ["the report failed"] * 2
+    assert reports == ["the report failed"] * 2
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"), [("length", ", cut at the limit"), ("content_filter", ", cut by a filter")]
+    ("reason", "words"),
+    [("length", ", cut at the token limit"), ("content_filter", ", cut by a content filter")],
 )
-async def test_figures_say_that_an_answer_was_cut(reason: Any, words: str) -> None:
+async def test_figures_mention_that_an_answer_was_cut(reason: Any, words: str) -> None:
     result = await collect(reactivex.of(Token("x"), End(reason)))
     assert words in figures_of(result)
     assert "cut" not in figures_of(await collect(reactivex.of(Token("x"), End("stop"))))

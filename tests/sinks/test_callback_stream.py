@@ -1,4 +1,4 @@
-"""Starting, pausing and stopping what `callbacks` gives, one by one and together: B3, B5, A6."""
+"""Starting, pausing and stopping callback streams, one by one and together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ async def test_it_waits_to_be_started(source: Any) -> None:
 
 
 async def test_starting_twice_is_an_error_before_and_after_the_end(source: Any) -> None:
-    """Row B1."""
     running = callbacks(source.stream(Token("a")))
     running.start()
     with pytest.raises(StreamStateError, match="is running: it can't be started twice"):
@@ -41,14 +40,14 @@ def test_starting_needs_a_running_loop() -> None:
         callbacks(ScriptedModel("a").stream("tell")).start()
 
 
-async def test_the_result_can_be_awaited_again_and_by_several(source: Any) -> None:
+async def test_the_result_can_be_awaited_repeatedly_and_by_several_tasks(source: Any) -> None:
     running = callbacks(source.stream(Token("a")))
     first, second = await asyncio.gather(running, running)
     assert first is second is await running
     assert source.subscriptions == 1
 
 
-async def test_a_paused_stream_pulls_no_more_than_one_chunk(source: Any) -> None:
+async def test_a_paused_stream_pulls_at_most_one_more_chunk(source: Any) -> None:
     seen: list[str] = []
 
     def on_token(event: Any) -> None:
@@ -93,7 +92,7 @@ def test_a_pause_that_takes_too_long_stops_the_stream() -> None:
     run_virtual(main())
 
 
-def test_the_limit_of_a_pause_ends_with_it() -> None:
+def test_the_pause_limit_ends_with_the_pause() -> None:
     async def main() -> None:
         model = ScriptedModel("a b", by="word", delay=100.0)
         running = callbacks(model.stream("tell"), max_pause=60.0)
@@ -107,27 +106,27 @@ def test_the_limit_of_a_pause_ends_with_it() -> None:
     run_virtual(main())
 
 
-@pytest.mark.parametrize("said", [[], [Token("so far")]], ids=["before", "after"])
+@pytest.mark.parametrize("sent", [[], [Token("so far")]], ids=["before", "after"])
 async def test_stopping_before_or_after_a_token_stops_the_source_at_once(
-    source: Any, said: list[Chunk]
+    source: Any, sent: list[Chunk]
 ) -> None:
     cancelled: list[Result] = []
     async with no_leaks():
         running = callbacks(
-            source.stream(*said, waits=True),
+            source.stream(*sent, waits=True),
             on_complete=lambda _: pytest.fail("it did not complete"),
             on_cancel=cancelled.append,
         )
         running.start()
-        await source.said_all.wait()
+        await source.emitted_all.wait()
         running.stop()
         assert running.status == "cancelled"
         result = await running
-        assert (result.finish_reason, result.text) == ("cancelled", "".join(t.text for t in said))  # type: ignore[union-attr]
+        assert (result.finish_reason, result.text) == ("cancelled", "".join(t.text for t in sent))  # type: ignore[union-attr]
         assert (cancelled, source.cleaned_up) == ([result], 1)
 
 
-async def test_stopping_in_the_turn_of_the_start_subscribes_to_nothing(source: Any) -> None:
+async def test_stopping_right_after_the_start_does_not_subscribe(source: Any) -> None:
     running = callbacks(source.stream(Token("a")))
     running.start()
     running.stop()
@@ -135,32 +134,32 @@ async def test_stopping_in_the_turn_of_the_start_subscribes_to_nothing(source: A
     assert source.subscriptions == 0
 
 
-async def test_stopping_out_of_a_function_lets_no_chunk_follow(source: Any) -> None:
+async def test_no_chunk_follows_a_stop_inside_a_callback(source: Any) -> None:
     running = callbacks(
         source.stream(Token("a"), Token("b"), waits=True), on_token=lambda _: running.stop()
     )
     assert (await running).text == "a"
 
 
-async def test_stopping_inside_of_a_batch_lets_none_of_its_pieces_follow(source: Any) -> None:
-    told: list[object] = []
+async def test_no_piece_follows_a_stop_inside_a_batch(source: Any) -> None:
+    received: list[object] = []
 
     def on_token(event: object) -> None:
-        told.append(event)
+        received.append(event)
         running.stop()
 
     batch = Batch(tuple(Token("x") for _ in range(12)), "x" * 12)
     running = callbacks(
-        source.stream(batch, waits=True), on_token=on_token, on_progress=told.append
+        source.stream(batch, waits=True), on_token=on_token, on_progress=received.append
     )
     await running
-    assert len(told) == 1
+    assert len(received) == 1
 
 
-async def test_what_the_state_does_not_allow_is_an_error(source: Any) -> None:
+async def test_operations_that_the_state_does_not_allow_are_errors(source: Any) -> None:
     running = callbacks(source.stream(Token("a")))
     for act in (running.pause, running.resume, running.stop):
-        with pytest.raises(StreamStateError, match="a stream that has not begun can't be"):
+        with pytest.raises(StreamStateError, match="a stream that has not started can't be"):
             act()
     await running
     for act in (running.pause, running.resume):
@@ -170,10 +169,10 @@ async def test_what_the_state_does_not_allow_is_an_error(source: Any) -> None:
     assert running.status == "completed"
 
 
-async def test_cancelling_the_awaiting_task_is_a_cancelled_stream(source: Any) -> None:
+async def test_cancelling_the_awaiting_task_cancels_the_stream(source: Any) -> None:
     running = callbacks(source.stream(waits=True))
     task = asyncio.ensure_future(running)
-    await source.said_all.wait()
+    await source.emitted_all.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -184,35 +183,35 @@ async def test_cancelling_a_paused_stream_leaves_no_timer(source: Any) -> None:
     async with no_leaks():
         running = callbacks(source.stream(waits=True))
         task = asyncio.ensure_future(running)
-        await source.said_all.wait()
+        await source.emitted_all.wait()
         running.pause()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
 
-async def test_leaving_the_scope_stops_all_and_waits_for_their_clean_up(source: Any) -> None:
+async def test_leaving_the_block_stops_all_streams_and_awaits_their_clean_up(source: Any) -> None:
     async with no_leaks():
         async with Streams() as streams:
             for name in ("one", "two"):
                 streams.add(name, callbacks(source.stream(waits=True))).start()
             streams.add("idle", callbacks(source.stream()))
-            await source.said_all.wait()
+            await source.emitted_all.wait()
             assert streams.states() == {"one": "running", "two": "running", "idle": "ready"}
         assert streams.states() == {"one": "cancelled", "two": "cancelled", "idle": "ready"}
         assert source.cleaned_up == source.subscriptions
 
 
-async def test_an_exception_in_the_scope_stops_them_too(source: Any) -> None:
+async def test_an_exception_in_the_block_stops_the_streams(source: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         async with Streams() as streams:
             streams.add("one", callbacks(source.stream(waits=True))).start()
-            await source.said_all.wait()
+            await source.emitted_all.wait()
             raise ZeroDivisionError
     assert source.cleaned_up == 1
 
 
-async def test_a_stream_that_fails_leaves_the_others_and_the_scope_alone(source: Any) -> None:
+async def test_a_failing_stream_does_not_affect_the_others_or_the_block(source: Any) -> None:
     errors: list[Exception] = []
     async with Streams() as streams:
         failing = callbacks(source.stream(RxLLMError("lost")), on_error=errors.append)
@@ -224,21 +223,21 @@ async def test_a_stream_that_fails_leaves_the_others_and_the_scope_alone(source:
     assert [str(error) for error in errors] == ["lost"]
 
 
-async def test_an_error_that_nobody_asks_for_reaches_the_exception_handler(source: Any) -> None:
-    told: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+async def test_an_unretrieved_error_reaches_the_exception_handler(source: Any) -> None:
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
     running = callbacks(source.stream(RxLLMError("lost")))
     running.start()
     await running.wait()
     del running
     gc.collect()
-    assert [str(context["exception"]) for context in told] == ["lost"]
+    assert [str(context["exception"]) for context in reports] == ["lost"]
 
 
-async def test_streams_are_found_until_they_are_removed(source: Any) -> None:
+async def test_streams_stay_in_the_mapping_until_removed(source: Any) -> None:
     async with Streams() as streams:
         one = streams.add("one", callbacks(source.stream(Token("a"))))
-        with pytest.raises(StreamStateError, match="there is a stream 'one' already"):
+        with pytest.raises(StreamStateError, match="there is already a stream 'one'"):
             streams.add("one", one)
         one.start()
         with pytest.raises(StreamStateError, match="'one' is running: stop it first"):
@@ -247,10 +246,10 @@ async def test_streams_are_found_until_they_are_removed(source: Any) -> None:
         assert (list(streams), len(streams), streams["one"]) == (["one"], 1, one)
         assert streams.remove("one") is one
         assert "one" not in streams
-    with pytest.raises(StreamStateError, match="the scope of these streams was left"):
+    with pytest.raises(StreamStateError, match="the block of these Streams has been left"):
         streams.add("two", one)
 
 
-def test_what_callbacks_has_not_made_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"is made by sinks\.callbacks\(\.\.\.\), not str"):
+def test_only_streams_made_by_callbacks_are_accepted() -> None:
+    with pytest.raises(TypeError, match=r"made by sinks\.callbacks\(\.\.\.\), got str"):
         Streams().add("one", "a stream")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What `callbacks` calls, and when: row A6."""
+"""Which functions `callbacks` calls, and when."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def token_events(*chunks: Chunk) -> list[TokenEvent]:
 
 
 def test_events_come_in_the_order_of_the_stream() -> None:
-    told: list[str] = []
+    received: list[str] = []
     play(
         Start("1", "tiny"),
         Token("a"),
         Notice("retry"),
         Token("b"),
         End("stop"),
-        on_start=lambda start: told.append(start.model),
-        on_token=lambda event: told.append(event.text),
-        on_notice=lambda notice: told.append(notice.kind),
-        on_complete=lambda result: told.append(f"complete: {result.text}"),
-        on_cancel=lambda result: told.append("cancel"),
-        on_error=lambda error: told.append("error"),
+        on_start=lambda start: received.append(start.model),
+        on_token=lambda event: received.append(event.text),
+        on_notice=lambda notice: received.append(notice.kind),
+        on_complete=lambda result: received.append(f"complete: {result.text}"),
+        on_cancel=lambda result: received.append("cancel"),
+        on_error=lambda error: received.append("error"),
     )
-    assert told == ["tiny", "a", "retry", "b", "complete: ab"]
+    assert received == ["tiny", "a", "retry", "b", "complete: ab"]
 
 
-def test_a_token_event_tells_its_place() -> None:
+def test_a_token_event_has_its_position() -> None:
     first, second, third = token_events(Token("One"), Token(". Two"), Token(" words"))
     assert [(event.index, event.sentences) for event in (first, second, third)] == [
         (0, 1),
@@ -65,7 +65,7 @@ def test_a_token_event_tells_its_place() -> None:
     assert [event.new_sentence for event in (first, second, third)] == [True, True, False]
 
 
-def test_the_running_text_is_that_up_to_the_event_whenever_it_is_asked_for() -> None:
+def test_the_running_text_ends_at_the_event_whenever_it_is_read() -> None:
     seen: list[str] = []
     events: list[TokenEvent] = []
 
@@ -79,18 +79,18 @@ def test_the_running_text_is_that_up_to_the_event_whenever_it_is_asked_for() -> 
     assert [event.running_text for event in events] == ["a", "ab", "abc"]
 
 
-def test_the_pieces_of_a_batch_come_one_by_one_without_reasoning() -> None:
+def test_the_text_pieces_of_a_batch_are_passed_one_by_one() -> None:
     batch = Batch((Token("a"), Reasoning("hm"), Token("b")), "ab")
     assert [event.text for event in token_events(batch)] == ["a", "b"]
 
 
-def test_a_restart_begins_counts_and_running_text_again() -> None:
+def test_a_restart_resets_counts_and_running_text() -> None:
     *_, before, after = token_events(Token("Wrong. "), Token("No"), Notice("restart"), Token("Yes"))
     assert (before.index, before.sentences, before.running_text) == (1, 2, "Wrong. No")
     assert (after.index, after.sentences, after.running_text) == (0, 1, "Yes")
 
 
-def test_two_sources_are_counted_apart_and_restart_apart() -> None:
+def test_sources_are_counted_and_restarted_separately() -> None:
     a, b = Token("a", source="a"), Token("b", source="b")
     events = token_events(a, b, a, Notice("restart", source="a"), a, b)
     assert [(event.source, event.running_text) for event in events] == [
@@ -102,47 +102,46 @@ def test_two_sources_are_counted_apart_and_restart_apart() -> None:
     ]
 
 
-def test_progress_is_made_every_ten_tokens() -> None:
-    """Row I3."""
-    told: list[Progress] = []
+def test_progress_is_reported_every_ten_tokens() -> None:
+    received: list[Progress] = []
     model = ScriptedModel("x" * 25, by="character", delay=1.0)
-    run_virtual(callbacks(model.stream("count"), on_progress=told.append))
-    assert [(each.tokens, each.elapsed, each.tokens_per_second) for each in told] == [
+    run_virtual(callbacks(model.stream("count"), on_progress=received.append))
+    assert [(each.tokens, each.elapsed, each.tokens_per_second) for each in received] == [
         (10, 10.0, 1.0),
         (20, 20.0, 1.0),
     ]
 
 
-def test_progress_of_the_stream_is_passed_on_and_none_is_made() -> None:
-    told: list[Progress] = []
+def test_progress_of_the_stream_is_passed_on_instead() -> None:
+    received: list[Progress] = []
     own = Progress(3, 0.5)
-    play(Token("a"), own, *[Token("x")] * 30, on_progress=told.append)
-    assert told == [own]
+    play(Token("a"), own, *[Token("x")] * 30, on_progress=received.append)
+    assert received == [own]
 
 
 def test_progress_is_counted_again_after_a_restart() -> None:
-    told: list[Progress] = []
+    received: list[Progress] = []
     ten = [Token("x")] * 10
-    play(*ten, Notice("restart"), *ten, on_progress=told.append)
-    assert [each.tokens for each in told] == [10, 10]
+    play(*ten, Notice("restart"), *ten, on_progress=received.append)
+    assert [each.tokens for each in received] == [10, 10]
 
 
-async def test_an_error_is_told_and_raised(source: Any) -> None:
-    told: list[Exception] = []
+async def test_an_error_is_passed_to_on_error_and_raised(source: Any) -> None:
+    received: list[Exception] = []
     running = callbacks(
         source.stream(Token("so far"), RxLLMError("lost")),
-        on_error=told.append,
+        on_error=received.append,
         on_complete=lambda _: pytest.fail("it did not complete"),
     )
     with pytest.raises(RxLLMError) as caught:
         await running
-    assert told == [caught.value]
+    assert received == [caught.value]
     assert caught.value.partial == "so far"
     assert running.status == "failed"
 
 
 @pytest.mark.parametrize("name", ["on_token", "on_start", "on_notice", "on_progress"])
-async def test_a_function_that_raises_stops_the_stream_and_is_not_retried(
+async def test_a_callback_that_raises_stops_the_stream_and_is_not_retried(
     source: Any, name: str
 ) -> None:
     def fail(_: object) -> None:
@@ -157,26 +156,26 @@ async def test_a_function_that_raises_stops_the_stream_and_is_not_retried(
     assert running.status == "failed"
 
 
-def test_a_polite_stop_upstream_is_told_as_a_cancellation() -> None:
-    told: list[str] = []
+def test_a_polite_stop_upstream_calls_on_cancel() -> None:
+    received: list[str] = []
     play(
         Token("so far"),
         End("cancelled"),
-        on_complete=lambda _: told.append("complete"),
-        on_cancel=lambda result: told.append(result.text),
+        on_complete=lambda _: received.append("complete"),
+        on_cancel=lambda result: received.append(result.text),
     )
-    assert told == ["so far"]
+    assert received == ["so far"]
 
 
-def test_what_is_no_plain_function_is_refused_at_the_call() -> None:
+def test_a_callback_must_be_a_plain_function() -> None:
     async def on_token(_: object) -> None: ...
 
-    with pytest.raises(TypeError, match="on_token is a plain function"):
+    with pytest.raises(TypeError, match="on_token must be a plain function"):
         play(on_token=on_token)
-    with pytest.raises(TypeError, match="on_error is a function, not str"):
+    with pytest.raises(TypeError, match="on_error must be a function, got str"):
         play(on_error="print")
 
 
-def test_a_pause_without_length_is_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="max_pause is the seconds a pause may last, above 0: 0"):
+def test_max_pause_must_be_above_zero() -> None:
+    with pytest.raises(ValueError, match=r"max_pause must be above 0 \(seconds .*\), got 0"):
         play(max_pause=0)

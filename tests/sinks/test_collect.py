@@ -1,4 +1,4 @@
-"""`collect`, and what a `Result` says."""
+"""`collect`, and the contents of a `Result`."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_an_empty_stream() -> None:
 
 
 def test_usage_after_the_end_counts() -> None:
-    """Row A5: usage that comes after the finish reason is not lost."""
+    """Guards against losing usage that arrives after the finish reason."""
     result = result_of(Token("a"), End("length"), Usage(1, 1))
     assert (result.finish_reason, result.usage) == ("length", Usage(1, 1))
 
 
-def test_reasoning_tools_and_json_are_no_text() -> None:
+def test_reasoning_tools_and_json_are_not_text() -> None:
     result = result_of(
         Reasoning("hm"), Token("yes"), ToolCall("1", "look"), Json({"a": 1}), Progress(1, 0.5)
     )
@@ -71,12 +71,12 @@ def test_a_batch_counts_as_its_chunks() -> None:
     assert (result.text, result.timings.tokens) == ("abc", 3)
 
 
-def test_the_tokens_that_usage_tells_are_preferred_to_counted_ones() -> None:
+def test_tokens_from_usage_are_preferred_to_counted_ones() -> None:
     assert result_of(Token("a"), Usage(1, 40)).timings.tokens == 40
     assert result_of(Token("a"), Usage(1)).timings.tokens == 1
 
 
-def test_a_restart_drops_what_was_said_before_it_and_keeps_what_was_used() -> None:
+def test_a_restart_drops_the_text_and_keeps_the_usage() -> None:
     restart = Notice("restart")
     result = result_of(Token("wrong"), Usage(1, 1), End("stop"), restart, Token("right"))
     assert result.text == "right"
@@ -90,7 +90,7 @@ def test_other_notices_drop_nothing() -> None:
     assert (result.text, result.notices) == ("ab", (notice,))
 
 
-def test_two_sources_are_kept_apart() -> None:
+def test_two_sources_are_kept_separate() -> None:
     result = result_of(
         Token("a1", source="a"),
         Token("b1", source="b"),
@@ -104,7 +104,7 @@ def test_two_sources_are_kept_apart() -> None:
     assert result.timings.tokens == 6
 
 
-def test_a_restart_of_one_source_leaves_the_other() -> None:
+def test_a_restart_of_one_source_keeps_the_other() -> None:
     result = result_of(
         Token("a", source="a"),
         Token("b", source="b"),
@@ -116,15 +116,15 @@ def test_a_restart_of_one_source_leaves_the_other() -> None:
     assert result.finish_reason == "length"
 
 
-def test_times_are_counted_from_the_subscription() -> None:
+def test_times_are_measured_from_the_subscription() -> None:
     model = ScriptedModel("one two three", by="word", delay=2.0, first_delay=4.0)
     timings = run_virtual(collect(model.stream("count"))).timings
     assert (timings.first_token, timings.elapsed) == (4.0, 8.0)
     assert timings.tokens_per_second == 3 / 8
 
 
-def test_no_time_gives_no_speed() -> None:
-    """Row A4: no division by zero."""
+def test_without_elapsed_time_there_is_no_speed() -> None:
+    """Guards against a division by zero."""
     timings = Timings(started=0.0, elapsed=0.0, first_token=None, tokens=5)
     assert timings.tokens_per_second is None
 
@@ -135,12 +135,12 @@ def test_two_subscriptions_give_two_results() -> None:
     assert [run(collect(stream)).text for _ in range(2)] == ["first", "second"]
 
 
-def test_it_works_behind_operators_of_rxpy() -> None:
+def test_it_works_after_rxpy_operators() -> None:
     model = ScriptedModel([Token("a"), ConnectionResetError()], "b")
     result = run(collect(model.stream("tell").pipe(rx.retry(2))))
     assert result.text == "ab"
 
 
 @given(st.lists(st.text(), max_size=20))
-def test_the_text_is_that_of_the_pieces_whatever_they_are(pieces: list[str]) -> None:
+def test_the_text_is_that_of_the_pieces(pieces: list[str]) -> None:
     assert result_of(*map(Token, pieces)).text == "".join(pieces)

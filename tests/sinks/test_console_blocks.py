@@ -25,8 +25,8 @@ def show(*chunks: Chunk) -> None:
     run(console(stream, figures=False))
 
 
-class Recorded:
-    """A page that keeps what is printed."""
+class RecordingPage:
+    """A page that records what is printed."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -46,8 +46,8 @@ class Recorded:
         self.end_line()
 
 
-def printed(*chunks: Chunk, finish: bool = True) -> Recorded:
-    page = Recorded()
+def printed(*chunks: Chunk, finish: bool = True) -> RecordingPage:
+    page = RecordingPage()
     blocks = Blocks(page)
     for chunk in chunks:
         blocks.add(chunk)
@@ -63,7 +63,7 @@ def test_two_models_side_by_side_are_two_blocks(capsys: Captured) -> None:
     assert capsys.readouterr().out == "[left]\nabc\n[right]\nxy\n"
 
 
-def test_the_first_is_printed_as_it_comes_and_the_next_once_it_has_ended() -> None:
+def test_the_first_block_is_printed_live_and_the_next_once_it_has_ended() -> None:
     chunks: list[Chunk] = [
         Token("a", source="a"),
         Token("x", source="b"),
@@ -76,7 +76,7 @@ def test_the_first_is_printed_as_it_comes_and_the_next_once_it_has_ended() -> No
     assert printed(*chunks, finish=False).text == "[a]\nab\n[b]\nxy"
 
 
-def test_a_block_that_has_ended_before_its_turn_is_printed_whole() -> None:
+def test_a_block_that_ended_before_its_turn_is_printed_whole() -> None:
     page = printed(
         Token("a", source="a"),
         Token("x", source="b"),
@@ -95,7 +95,7 @@ def test_a_failed_stream_makes_room_for_the_next() -> None:
     assert page.notes == ["a: failed: ServerError: down"]
 
 
-def test_an_end_without_a_source_ends_all() -> None:
+def test_an_end_without_a_source_ends_all_blocks() -> None:
     page = printed(
         Token("a", source="a"),
         Token("x", source="b"),
@@ -106,12 +106,12 @@ def test_an_end_without_a_source_ends_all() -> None:
     assert page.text == "[a]\na\n[b]\nx\n[c]\n1"
 
 
-def test_what_waits_is_printed_at_the_end_of_a_stream_without_ends() -> None:
+def test_waiting_text_is_printed_at_the_end_of_a_stream_without_ends() -> None:
     page = printed(Token("a", source="a"), Token("x", source="b"), Token("1", source="c"))
     assert page.text == "[a]\na\n[b]\nx\n[c]\n1"
 
 
-def test_a_restart_takes_back_what_waits_and_not_what_is_printed() -> None:
+def test_a_restart_drops_waiting_text_but_not_printed_text() -> None:
     page = printed(
         Token("a", source="a"),
         Token("wrong", source="b"),
@@ -126,7 +126,7 @@ def test_a_stream_without_a_name_has_no_heading() -> None:
     assert printed(Token("a"), Token("x", source="b"), End("stop")).text == "a\n[b]\nx"
 
 
-def test_a_source_that_begins_again_after_its_end_is_a_block_again() -> None:
+def test_a_source_that_continues_after_its_end_gets_a_new_block() -> None:
     page = printed(Token("a", source="a"), End("stop", source="a"), Token("b", source="a"))
     assert page.text == "[a]\na\n[a]\nb"
 
@@ -147,7 +147,7 @@ def test_a_complete_json_value_is_printed(capsys: Captured) -> None:
     assert capsys.readouterr().out == '{\n  "a": [\n    1,\n    "é"\n  ]\n}\n'
 
 
-def test_on_a_terminal_blocks_stand_below_each_other(terminal: Any) -> None:
+def test_on_a_terminal_blocks_are_below_each_other(terminal: Any) -> None:
     stream: Observable[Chunk] = reactivex.of(
         Token("Once upon", source="a"),
         Token("Hello", source="b"),
@@ -166,14 +166,14 @@ def test_on_a_terminal_blocks_stand_below_each_other(terminal: Any) -> None:
     ),
     st.permutations("abc"),
 )
-def test_every_block_holds_the_text_of_its_source(
+def test_every_block_contains_the_text_of_its_source(
     texts: list[tuple[str, str]], ends: list[str]
 ) -> None:
     chunks: list[Chunk] = [Token(text, source=source) for source, text in texts]
     page = printed(Reasoning("hm", source="a"), *chunks, *(End("stop", source=s) for s in ends))
     blocks = dict(block.split("]\n", 1) for block in page.text.split("[")[1:])
-    said = {
+    expected = {
         source: "".join(text for each, text in texts if each == source)
         for source in dict.fromkeys(source for source, _ in texts)
     }
-    assert {source: text.rstrip("\n") for source, text in blocks.items()} == said
+    assert {source: text.rstrip("\n") for source, text in blocks.items()} == expected

@@ -1,4 +1,4 @@
-"""`console` where standard output is no terminal: rows A1 and A4."""
+"""`console` when standard output isn't a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show(*chunks: Chunk, **options: Any) -> None:
     run(console(stream, **options))
 
 
-def test_the_very_text_is_printed_and_nothing_else(capsys: Captured) -> None:
+def test_exactly_the_text_is_printed(capsys: Captured) -> None:
     show(Token("Once [bold]upon[/] :smile:\t\x1b[31m"), Token(" a 世界 🤖"), Reasoning("hm"))
     assert capsys.readouterr().out == "Once [bold]upon[/] :smile:\t\x1b[31m a 世界 🤖\n"
 
@@ -44,7 +44,7 @@ def test_a_batch_is_printed_as_its_text(capsys: Captured) -> None:
     assert capsys.readouterr().out == "ab\n"
 
 
-def test_colours_that_the_environment_asks_for_make_no_terminal_of_a_pipe(
+def test_force_color_does_not_turn_a_pipe_into_a_terminal(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -63,19 +63,21 @@ def test_figures_can_be_left_out(capsys: Captured) -> None:
     assert capsys.readouterr().err == ""
 
 
-async def test_text_is_flushed_as_it_comes(source: Any) -> None:
+async def test_text_is_flushed_as_it_arrives(source: Any) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     task = asyncio.create_task(
         console(source.stream(Token("so far"), waits=True), console=Console(file=out))
     )
-    await source.said_all.wait()
+    await source.emitted_all.wait()
     assert out.buffer.getvalue() == b"so far"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-async def test_an_error_leaves_the_text_on_a_line_of_its_own(capsys: Captured, source: Any) -> None:
+async def test_an_error_leaves_the_text_with_its_last_line_complete(
+    capsys: Captured, source: Any
+) -> None:
     with pytest.raises(RxLLMError):
         await console(source.stream(Token("so far"), RxLLMError("lost")))
     captured = capsys.readouterr()
@@ -90,19 +92,19 @@ def test_a_notice_goes_to_standard_error(capsys: Captured) -> None:
     assert captured.err == "retry (attempt 2, in 1.5 s): RateLimitError: slow␛[2J down [b]\n"
 
 
-def test_a_restart_is_told_and_the_text_goes_on(capsys: Captured) -> None:
+def test_a_restart_is_reported_and_the_text_continues(capsys: Captured) -> None:
     show(Token("wrong"), Notice("restart"), Token("right"), figures=False)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("wrongright\n", "the answer starts over\n")
 
 
-def test_what_the_output_can_not_express_becomes_a_question_mark() -> None:
+def test_unencodable_characters_become_question_marks() -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     show(Token("naïve 世\ud83d"), console=Console(file=out), figures=False)
     assert out.buffer.getvalue() == "naïve ??\n".encode("latin-1")
 
 
-def test_a_terminal_that_can_not_move_its_cursor_gets_no_control_characters(
+def test_a_dumb_terminal_gets_no_control_characters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")
@@ -121,6 +123,6 @@ async def test_a_closed_pipe_stops_the_source(source: Any) -> None:
     assert source.cleaned_up == 1
 
 
-def test_what_is_no_console_is_refused_at_the_call() -> None:
-    with pytest.raises(TypeError, match=r"console is a rich\.console\.Console, not StringIO"):
+def test_a_non_console_is_rejected_at_the_call() -> None:
+    with pytest.raises(TypeError, match=r"console must be a rich\.console\.Console, got StringIO"):
         show(Token("a"), console=io.StringIO())

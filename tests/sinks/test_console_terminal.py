@@ -1,4 +1,4 @@
-"""`console` on a terminal: rows A1 and A4."""
+"""`console` on a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def show(terminal: Any, *chunks: Chunk, figures: bool = False) -> list[str]:
     return lines
 
 
-def test_the_text_is_wrapped_between_words_and_the_figures_are_gone(terminal: Any) -> None:
+def test_the_text_is_wrapped_between_words_and_the_figures_are_removed(terminal: Any) -> None:
     words = re.findall(r"\S+ ?", "Once upon a time there was a robot who painted")
     lines = show(terminal, *map(Token, words))
     assert lines == ["Once upon a time", "there was a robot", "who painted"]
@@ -46,33 +46,33 @@ def test_wide_characters_are_wrapped_by_their_width(terminal: Any) -> None:
     assert show(terminal, Token("世界" * 6), Token("🤖")) == ["世界" * 5, "世界🤖"]
 
 
-def test_what_a_model_says_commands_nothing(terminal: Any) -> None:
+def test_model_output_cannot_control_the_terminal(terminal: Any) -> None:
     lines = show(terminal, Token("a\x1b]0;title\x07[red]\x9b2J"), Token(" :smile:\r\n\x7fb\x00"))
     assert lines == ["a␛]0;title␇[red]�2J", ":smile:", "␡b␀"]
     assert not set("\x07\x9b\x7f\x00") & set(terminal.raw)
 
 
-def test_a_line_of_figures_comes_at_the_end(terminal: Any) -> None:
+def test_a_line_of_figures_is_printed_at_the_end(terminal: Any) -> None:
     assert show(terminal, Token("a"), figures=True)[0] == "a"
     assert terminal.lines[1].startswith("1 token, first")
 
 
-def test_the_figures_are_renewed_every_ten_tokens(terminal: Any) -> None:
-    """Row A4, a token each second; the first figures say "1 token"."""
+def test_the_figures_are_updated_every_ten_tokens(terminal: Any) -> None:
+    """With one token per second; the first figures say "1 token"."""
     model = ScriptedModel("x " * 25, by="word", delay=1.0)
     run_virtual(console(model.stream("count"), console=terminal.console, figures=False))
     shown = [f"{tokens} tokens" for tokens in range(1, 26) if f"\n{tokens} tokens," in terminal.raw]
     assert shown == ["11 tokens", "21 tokens"]
 
 
-def test_it_is_drawn_every_fifty_milliseconds_not_with_every_token(terminal: Any) -> None:
+def test_it_is_drawn_every_fifty_milliseconds_not_for_every_token(terminal: Any) -> None:
     model = ScriptedModel("x " * 1000, by="word", delay=0.001)
     run_virtual(console(model.stream("count"), console=terminal.console, figures=False))
     drawings = terminal.raw.count("tokens/s")
     assert 18 <= drawings <= 24
 
 
-def test_what_came_is_drawn_although_nothing_follows(terminal: Any) -> None:
+def test_text_is_drawn_even_if_nothing_follows(terminal: Any) -> None:
     async def main() -> None:
         model = ScriptedModel(["so far", 60.0])
         stream = model.stream("tell")
@@ -106,7 +106,7 @@ async def test_an_error_leaves_the_text_and_the_cursor(terminal: Any, source: An
 
 @settings(max_examples=draws(40), deadline=None)
 @given(st.lists(st.sampled_from(["a", "bcd", " ", "longer-word", "\n", " x"]), max_size=30))
-def test_however_the_text_is_cut_the_same_is_to_be_seen(
+def test_the_screen_does_not_depend_on_how_the_text_is_cut(
     new_terminal: Any, pieces: list[str]
 ) -> None:
     whole, cut = new_terminal(), new_terminal()
@@ -116,7 +116,7 @@ def test_however_the_text_is_cut_the_same_is_to_be_seen(
     assert cut.lines == whole.lines
 
 
-def test_what_others_print_meanwhile_stands_above_the_line_being_written(
+def test_other_output_is_printed_above_the_line_being_written(
     terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout", terminal.console.file)
@@ -130,7 +130,7 @@ def test_what_others_print_meanwhile_stands_above_the_line_being_written(
     assert terminal.lines == ["a fox is coming", "Once a small fox"]
 
 
-async def test_a_terminal_that_can_not_be_written_stops_the_model(
+async def test_a_terminal_that_cannot_be_written_stops_the_model(
     terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = ScriptedModel("word " * 10_000, by="word", delay=0.01)

@@ -1,7 +1,7 @@
-"""How what a web sink sends reaches its client: gathered, held back, given up.
+"""How the output of a web sink reaches its client: combined writes, demand, disconnection.
 
 The client is a transport without a socket, so that time is virtual and nothing depends on how much
-a kernel buffers. Where a test is about the bytes of an event, `ndjson` has fewer of them.
+a kernel buffers. Tests about exact writes use `ndjson`, whose events are shorter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 
 
 class Protocol(asyncio.Protocol):
-    """That of a web framework."""
+    """The protocol of a web framework."""
 
     writing_paused = False
 
@@ -42,13 +42,13 @@ class Protocol(asyncio.Protocol):
 
 
 class Client(asyncio.Transport):
-    """A client, and all that stands between it and the sink.
+    """A client, and everything between it and the sink.
 
     Attributes:
-        writes: what was written, in one piece for each call.
-        writing: how many writes wait.
-        failure: what the next write raises.
-        free: writes wait while it is not set.
+        writes: the data of each write.
+        writing: how many writes are waiting.
+        failure: an exception for the next write to raise.
+        free: while this isn't set, writes wait.
         aborted: whether the connection was aborted.
     """
 
@@ -73,22 +73,22 @@ class Client(asyncio.Transport):
 
     @property
     def end(self) -> DeliveryReport:
-        """What became of it."""
+        """The report of the delivery."""
         (end,) = self.ends
         return end
 
     def pause(self) -> None:
-        """Take nothing more for now."""
-        self._told.pause_writing()
+        """Stop accepting data for now."""
+        self._current_protocol.pause_writing()
 
     def resume(self) -> None:
-        self._told.resume_writing()
+        self._current_protocol.resume_writing()
 
     def leave(self) -> None:
-        self._told.connection_lost(None)
+        self._current_protocol.connection_lost(None)
 
     @property
-    def _told(self) -> asyncio.Protocol:
+    def _current_protocol(self) -> asyncio.Protocol:
         assert isinstance(self._protocol, asyncio.Protocol)
         return self._protocol
 
@@ -98,7 +98,7 @@ class Client(asyncio.Transport):
         messages = [json.loads(line) for line in b"".join(self.writes).split(b"\n") if line]
         return [each["chunk"].get("text", "") for each in messages if each["type"] == "chunk"]
 
-    # What the sink sees of it, as a transport and as aiohttp's writer.
+    # The interface that the sink uses: a transport, and aiohttp's writer.
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
@@ -136,30 +136,30 @@ class Client(asyncio.Transport):
 
 
 class Words:
-    """A stream that heeds no demand and says what it is told to.
+    """A stream without demand that emits the given texts.
 
     Attributes:
-        disposed: set when its subscriber has left.
+        disposed: set when its subscriber has disposed.
     """
 
     def __init__(self, *, on_dispose: Callable[[], None] = lambda: None) -> None:
-        self._said: Subject[Chunk] = Subject()
+        self._subject: Subject[Chunk] = Subject()
         self._on_dispose = on_dispose
         self.disposed = asyncio.Event()
         self.stream: Observable[Chunk] = Observable(self._subscribe)
 
-    def say(self, *texts: str) -> None:
+    def emit(self, *texts: str) -> None:
         for text in texts:
-            self._said.on_next(Token(text))
+            self._subject.on_next(Token(text))
 
     def end(self) -> None:
-        self._said.on_next(End("stop"))
-        self._said.on_completed()
+        self._subject.on_next(End("stop"))
+        self._subject.on_completed()
 
     def _subscribe(
         self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        inner = self._said.subscribe(observer, scheduler=scheduler)
+        inner = self._subject.subscribe(observer, scheduler=scheduler)
 
         def dispose() -> None:
             inner.dispose()
@@ -181,7 +181,7 @@ def sink(request: pytest.FixtureRequest) -> Sink:
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["at once", "after waiting"])
-def test_a_write_to_a_client_that_has_gone_stops_the_stream(sink: Sink, waits: bool) -> None:
+def test_a_write_to_a_disconnected_client_stops_the_stream(sink: Sink, waits: bool) -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
@@ -190,7 +190,7 @@ def test_a_write_to_a_client_that_has_gone_stops_the_stream(sink: Sink, waits: b
             client.failure = BrokenPipeError("gone")
             if waits:
                 client.free.clear()
-            words.say("a")
+            words.emit("a")
             await turns()
             client.free.set()
             await answering
@@ -202,28 +202,26 @@ def test_a_write_to_a_client_that_has_gone_stops_the_stream(sink: Sink, waits: b
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["at once", "after waiting"])
-def test_a_write_that_fails_otherwise_is_raised_and_stops_the_stream(
-    sink: Sink, waits: bool
-) -> None:
+def test_another_write_error_is_raised_and_stops_the_stream(sink: Sink, waits: bool) -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
             answering = asyncio.create_task(client.answer(sink, words.stream))
             await asyncio.sleep(1)
-            client.failure = RuntimeError("a mistake of the framework")
+            client.failure = RuntimeError("a bug in the framework")
             if waits:
                 client.free.clear()
-            words.say("a")
+            words.emit("a")
             await turns()
             client.free.set()
-            with pytest.raises(RuntimeError, match="a mistake of the framework"):
+            with pytest.raises(RuntimeError, match="a bug in the framework"):
                 await answering
             assert words.disposed.is_set()
 
     run_virtual(main())
 
 
-def test_while_a_write_waits_there_is_no_other_and_then_one_for_all_that_came() -> None:
+def test_frames_that_arrive_during_a_write_go_out_in_one_write() -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
@@ -231,7 +229,7 @@ def test_while_a_write_waits_there_is_no_other_and_then_one_for_all_that_came() 
             await asyncio.sleep(1)
             client.free.clear()
             for word in "abc":
-                words.say(word)
+                words.emit(word)
                 await asyncio.sleep(1)
                 assert client.writing == 1
             client.free.set()
@@ -245,7 +243,7 @@ def test_while_a_write_waits_there_is_no_other_and_then_one_for_all_that_came() 
     run_virtual(main())
 
 
-def test_nothing_is_written_while_the_transport_takes_nothing() -> None:
+def test_nothing_is_written_while_the_transport_is_paused() -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
@@ -253,7 +251,7 @@ def test_nothing_is_written_while_the_transport_takes_nothing() -> None:
             await asyncio.sleep(1)
             client.pause()
             for word in "abc":
-                words.say(word)
+                words.emit(word)
                 await asyncio.sleep(1)
             words.end()
             await asyncio.sleep(1)
@@ -267,7 +265,7 @@ def test_nothing_is_written_while_the_transport_takes_nothing() -> None:
     run_virtual(main())
 
 
-def test_a_slow_client_for_whom_little_waits_is_not_given_up(sink: Sink) -> None:
+def test_a_slow_client_with_little_waiting_is_not_disconnected(sink: Sink) -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
@@ -275,12 +273,12 @@ def test_a_slow_client_for_whom_little_waits_is_not_given_up(sink: Sink) -> None
             await asyncio.sleep(1)
             client.pause()
             for _ in range(3):
-                words.say("x" * MIB)
+                words.emit("x" * MIB)
             await asyncio.sleep(299)
             assert not answering.done()
             client.resume()
             await turns()
-            client.pause()  # and the time begins again
+            client.pause()  # the time limit starts again
             await asyncio.sleep(299)
             client.resume()
             words.end()
@@ -291,7 +289,7 @@ def test_a_slow_client_for_whom_little_waits_is_not_given_up(sink: Sink) -> None
     run_virtual(main())
 
 
-def test_by_default_it_is_given_up_after_300_seconds(sink: Sink) -> None:
+def test_by_default_a_stalled_client_is_disconnected_after_300_seconds(sink: Sink) -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
@@ -307,18 +305,18 @@ def test_by_default_it_is_given_up_after_300_seconds(sink: Sink) -> None:
     run_virtual(main())
 
 
-def test_one_for_whom_more_than_4_mib_wait_is_given_up(sink: Sink) -> None:
+def test_a_client_with_more_than_4_mib_waiting_is_disconnected(sink: Sink) -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
             answering = asyncio.create_task(client.answer(sink, words.stream))
             await asyncio.sleep(1)
             client.pause()
-            sizes: list[int] = []  # of what was said before it was given up
+            sizes: list[int] = []  # emitted before the client was disconnected
             for size in range(0, 8 * MIB, MIB // 4):
                 if not words.disposed.is_set():
                     sizes.append(size)
-                    words.say("x" * (MIB // 4))
+                    words.emit("x" * (MIB // 4))
             await answering
             assert sizes[-1] == 4 * MIB - MIB // 4
             assert (client.end.left, client.aborted) == (True, True)
@@ -327,7 +325,7 @@ def test_one_for_whom_more_than_4_mib_wait_is_given_up(sink: Sink) -> None:
     run_virtual(main())
 
 
-def test_one_that_takes_all_is_not_given_up_however_much_comes_at_once(sink: Sink) -> None:
+def test_a_client_that_reads_is_not_disconnected_however_much_arrives_at_once(sink: Sink) -> None:
     async def main() -> None:
         async with no_leaks():
             client = Client()
@@ -340,9 +338,7 @@ def test_one_that_takes_all_is_not_given_up_however_much_comes_at_once(sink: Sin
 
 
 @pytest.mark.parametrize("stage", ["a write waits", "the transport takes nothing"])
-def test_one_that_leaves_before_it_has_the_end_of_a_stream_is_not_waited_for(
-    sink: Sink, stage: str
-) -> None:
+def test_a_client_that_disconnects_before_the_end_is_not_waited_for(sink: Sink, stage: str) -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
@@ -352,7 +348,7 @@ def test_one_that_leaves_before_it_has_the_end_of_a_stream_is_not_waited_for(
                 client.free.clear()
             else:
                 client.pause()
-            words.say("a")
+            words.emit("a")
             words.end()
             await turns()
             assert not answering.done()
@@ -360,12 +356,12 @@ def test_one_that_leaves_before_it_has_the_end_of_a_stream_is_not_waited_for(
             await answering
             assert asyncio.get_running_loop().time() == 1
             assert (client.end.left, client.end.error) == (True, None)
-            assert client.aborted is (stage != "a write waits")  # or its bytes are waited for
+            assert client.aborted is (stage != "a write waits")  # else its bytes are waited for
 
     run_virtual(main())
 
 
-def test_an_operator_that_raises_while_it_is_disposed_is_reported_and_harms_nobody(
+def test_an_operator_that_raises_on_disposal_is_reported(
     sink: Sink,
 ) -> None:
     async def main() -> None:
@@ -391,13 +387,13 @@ def test_an_operator_that_raises_while_it_is_disposed_is_reported_and_harms_nobo
 
 
 def pings(client: Client) -> int:
-    """How many were written: comments of an event stream, or else empty lines."""
+    """Return how many were written: comments in an event stream, otherwise empty lines."""
     lines = b"".join(client.writes).split(b"\n")[:-1]
     is_event_stream = any(line.startswith((b":", b"event:")) for line in lines)
     return lines.count(b": ping" if is_event_stream else b"")
 
 
-def test_a_ping_goes_out_after_the_time_without_a_write(sink: Sink) -> None:
+def test_a_ping_is_sent_after_silence(sink: Sink) -> None:
     async def main() -> None:
         async with no_leaks():
             client, words = Client(), Words()
@@ -406,7 +402,7 @@ def test_a_ping_goes_out_after_the_time_without_a_write(sink: Sink) -> None:
             for wait in (9, 2, 8, 5, 4):  # 9, 11, 19, 24, 28 s
                 await asyncio.sleep(wait)
                 if wait == 8:
-                    words.say("a")  # at 19 s
+                    words.emit("a")  # at 19 s
                 counts.append(pings(client))
             assert counts == [0, 1, 1, 1, 1]
             await asyncio.sleep(2)  # 30 s
@@ -417,7 +413,7 @@ def test_a_ping_goes_out_after_the_time_without_a_write(sink: Sink) -> None:
     run_virtual(main())
 
 
-def test_by_default_events_have_a_ping_every_15_seconds_and_lines_have_none() -> None:
+def test_by_default_only_sse_sends_a_ping_every_15_seconds() -> None:
     async def main() -> None:
         for sink, expected in ((sinks.sse, 4), (sinks.ndjson, 0)):
             client, words = Client(), Words()
@@ -437,12 +433,12 @@ def test_no_ping_follows_the_end_of_a_stream(sink: Sink, stage: str) -> None:
             client, words = Client(), Words()
             answering = asyncio.create_task(client.answer(sink, words.stream, heartbeat=10))
             await asyncio.sleep(1)
-            words.say("a")
+            words.emit("a")
             if stage == "a write waits":
                 client.free.clear()
             else:
                 client.pause()
-            words.end()  # so closely behind that it goes out in one write
+            words.end()  # so soon after that it goes out in one write
             await asyncio.sleep(100)
             assert client.writing == (stage == "a write waits")
             client.free.set()
@@ -456,7 +452,7 @@ def test_no_ping_follows_the_end_of_a_stream(sink: Sink, stage: str) -> None:
 
 @pytest.mark.parametrize("stage", ["a write waits", "the transport takes nothing"])
 @pytest.mark.parametrize("waiting", ["nothing", "text"])
-def test_no_ping_waits_for_a_client_that_takes_nothing(
+def test_no_ping_is_queued_for_a_client_that_does_not_read(
     sink: Sink, stage: str, waiting: str
 ) -> None:
     async def main() -> None:
@@ -466,16 +462,16 @@ def test_no_ping_waits_for_a_client_that_takes_nothing(
             await asyncio.sleep(1)
             if stage == "a write waits":
                 client.free.clear()
-                words.say("a")
+                words.emit("a")
             else:
                 client.pause()
             if waiting == "text":
-                words.say("b")
+                words.emit("b")
             await asyncio.sleep(99)
             client.free.set()
             client.resume()
             await turns()
-            # Where a write alone is slow, one ping is due behind it, and no more than one.
+            # If only a write is slow, exactly one ping may be queued after it.
             most = stage == "a write waits" and waiting == "nothing"
             assert pings(client) <= most
             words.end()
@@ -484,13 +480,13 @@ def test_no_ping_waits_for_a_client_that_takes_nothing(
     run_virtual(main())
 
 
-def test_a_client_holds_a_stream_while_it_is_slow_and_no_longer(sink: Sink) -> None:
+def test_a_client_holds_a_stream_only_while_it_is_slow(sink: Sink) -> None:
     async def main() -> None:
-        said: list[int] = []
+        emitted: list[int] = []
 
         async def numbers() -> AsyncIterator[Chunk]:
             for number in range(5):
-                said.append(number)
+                emitted.append(number)
                 yield Token(str(number))
                 await asyncio.sleep(1)
             yield End("stop")
@@ -501,10 +497,10 @@ def test_a_client_holds_a_stream_while_it_is_slow_and_no_longer(sink: Sink) -> N
             await asyncio.sleep(1.5)
             client.pause()
             await asyncio.sleep(100)
-            assert said == [0, 1, 2]  # the last one waits in the pump
+            assert emitted == [0, 1, 2]  # the last is waiting in the pump
             client.resume()
             await answering
-            assert said == [0, 1, 2, 3, 4]
+            assert emitted == [0, 1, 2, 3, 4]
             assert client.end.result.text == "01234"
 
     run_virtual(main())

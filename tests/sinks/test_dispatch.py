@@ -1,4 +1,4 @@
-"""`dispatch`: row A8."""
+"""`dispatch`: handlers by chunk class."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_batch_without_a_handler_goes_piece_by_piece() -> None:
     assert pieces == [("token", "a"), ("reasoning", "hm"), ("token", "b")]
 
 
-def test_a_batch_with_a_handler_goes_to_that_alone() -> None:
+def test_a_batch_with_a_handler_goes_only_to_that_handler() -> None:
     handlers: dict[type, Any] = {
         Batch: lambda chunk, context: context.append(chunk),
         Token: lambda chunk, context: context.append(chunk),
@@ -61,7 +61,7 @@ async def test_a_handler_that_raises_stops_the_stream_and_is_not_retried(source:
     assert (source.subscriptions, source.cleaned_up) == (1, 1)
 
 
-def test_no_chunk_comes_after_a_handler_has_raised() -> None:
+def test_no_chunk_follows_after_a_handler_has_raised() -> None:
     seen: list[str] = []
 
     def fail(token: Token, context: object) -> None:
@@ -78,13 +78,13 @@ def test_no_chunk_comes_after_a_handler_has_raised() -> None:
     assert seen == ["a"]
 
 
-def test_an_unknown_class_is_refused_at_the_call() -> None:
-    with pytest.raises(TypeError, match=r"classes of chunks \(Start, .*not for <class 'str'>"):
+def test_an_unknown_class_is_rejected_at_the_call() -> None:
+    with pytest.raises(TypeError, match=r"chunk classes \(Start, .*got <class 'str'>"):
         run(dispatch(reactivex.of(Token("a")), {str: lambda *_: None}))
 
 
-def test_a_coroutine_function_is_refused_at_the_call() -> None:
+def test_a_coroutine_function_is_rejected_at_the_call() -> None:
     async def handler(*_: object) -> None: ...
 
-    with pytest.raises(TypeError, match="the handler of Token is a plain function"):
+    with pytest.raises(TypeError, match="the handler of Token must be a plain function"):
         run(dispatch(reactivex.of(Token("a")), {Token: handler}))

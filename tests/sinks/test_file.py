@@ -1,4 +1,4 @@
-"""`file`: row A3."""
+"""`file`: the text of a stream in a file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def path(tmp_path: Path) -> Path:
 
 def write(path: Path, *chunks: Chunk, append: bool = False) -> str:
     run(file(reactivex.of(*chunks), path, append=append))
-    return said(path)
+    return content(path)
 
 
-def said(path: Path) -> str:
+def content(path: Path) -> str:
     return path.read_text("utf-8")
 
 
@@ -35,7 +35,7 @@ def open_files() -> list[Path]:
     return [entry.resolve() for entry in descriptors]
 
 
-def test_the_text_is_written_as_it_is(path: Path) -> None:
+def test_the_text_is_written_unchanged(path: Path) -> None:
     batch = Batch((Token(" 世"), Token("界")), " 世界")
     assert write(path, Token("naïve 🤖\r\n"), batch) == "naïve 🤖\n 世界"
     assert path.read_bytes().startswith("naïve 🤖\r\n".encode())
@@ -51,24 +51,26 @@ def test_a_file_is_overwritten_unless_appended_to(path: Path) -> None:
     assert write(path, Token(" third"), append=True) == "second third"
 
 
-async def test_what_came_can_be_read_while_the_stream_runs(path: Path, source: Any) -> None:
+async def test_the_text_so_far_can_be_read_while_the_stream_runs(path: Path, source: Any) -> None:
     task = asyncio.create_task(file(source.stream(Token("so far"), waits=True), path))
-    await source.said_all.wait()
-    assert said(path) == "so far"
+    await source.emitted_all.wait()
+    assert content(path) == "so far"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert said(path) == "so far"
+    assert content(path) == "so far"
 
 
-async def test_an_error_leaves_what_came_and_closes_the_file(path: Path, source: Any) -> None:
+async def test_an_error_keeps_the_text_so_far_and_closes_the_file(path: Path, source: Any) -> None:
     with pytest.raises(RxLLMError):
         await file(source.stream(Token("so far"), RxLLMError("lost")), path)
-    assert said(path) == "so far"
+    assert content(path) == "so far"
     assert path not in open_files()
 
 
-async def test_a_file_that_can_not_be_opened_asks_no_model(tmp_path: Path, source: Any) -> None:
+async def test_with_a_file_that_cannot_be_opened_no_model_is_asked(
+    tmp_path: Path, source: Any
+) -> None:
     with pytest.raises(FileNotFoundError):
         await file(source.stream(Token("a")), tmp_path / "missing" / "answer.txt")
     assert source.subscriptions == 0
@@ -80,7 +82,7 @@ async def test_a_full_disk_is_an_error_that_stops_the_source(source: Any) -> Non
     assert source.cleaned_up == 1
 
 
-def test_a_restart_cuts_the_file_back(path: Path) -> None:
+def test_a_restart_truncates_the_file(path: Path) -> None:
     write(path, Token("kept. "))
     chunks = (Token("wrong, and long"), Notice("restart"), Token("right"))
     assert write(path, *chunks, append=True) == "kept. right"
@@ -92,7 +94,7 @@ def test_a_restart_of_one_source_keeps_the_text_of_the_others(path: Path) -> Non
     assert write(path, a, b, a, Notice("restart", source="a"), b, a) == "bba"
 
 
-def test_a_restart_can_not_be_told_to_a_pipe() -> None:
+def test_a_restart_with_a_pipe_is_an_error() -> None:
     reader, writer = os.pipe()
     try:
         stream: Observable[Chunk] = reactivex.of(Token("a"), Notice("restart"))
@@ -107,18 +109,18 @@ def test_a_lone_surrogate_becomes_a_question_mark(path: Path) -> None:
     assert write(path, Token("a\ud83d"), Token("b")) == "a?b"
 
 
-def test_what_is_no_path_is_refused_at_the_call() -> None:
+def test_a_non_path_is_rejected_at_the_call() -> None:
     with pytest.raises(TypeError):
         run(file(reactivex.of(Token("a")), 3))  # type: ignore[arg-type]
 
 
-def test_a_model_that_can_not_be_had_destroys_nothing(path: Path) -> None:
+def test_an_unavailable_model_destroys_nothing(path: Path) -> None:
     path.write_text("kept", "utf-8")
     with pytest.raises(RxLLMError):
         run(file(reactivex.throw(RxLLMError("no such model")), path))
-    assert said(path) == "kept"
+    assert content(path) == "kept"
     assert write(path) == "", "an empty answer is an answer"
 
 
-def test_what_is_no_regular_file_is_written_to_as_well() -> None:
+def test_a_device_can_be_written_to() -> None:
     run(file(reactivex.of(Token("x")), os.devnull))

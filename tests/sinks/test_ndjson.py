@@ -1,4 +1,4 @@
-"""`ndjson`: a stream as lines of JSON (row K3). What it shares with `sse` is tested there."""
+"""`ndjson`: a stream as lines of JSON. Behaviour shared with `sse` is tested there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_each_line_is_an_object_and_the_last_has_the_whole_text(source: An
     assert (last.id, last.text, last.tokens, last.position) == ("story", "Once\n upon", 2, 4)
 
 
-async def test_k3_no_line_before_the_last_repeats_the_text(source: Any) -> None:
+async def test_no_line_before_the_last_contains_the_whole_text(source: Any) -> None:
     _, lines = await _lines(source.stream(*(Token(f"word{n} ") for n in range(50)), End("stop")))
     assert [sum(f"word{n} " in line for line in lines) for n in range(50)] == [2] * 50
     assert len({len(line) for line in lines[10:50]}) <= 6, "lines grow with the text"
@@ -45,6 +45,6 @@ async def test_a_failure_is_the_last_line(source: Any) -> None:
     assert (last.code, last.message, last.partial) == ("failed", "broken", "so far")
 
 
-async def test_line_separators_of_unicode_stay_in_their_line(source: Any) -> None:
+async def test_unicode_line_separators_stay_within_their_line(source: Any) -> None:
     _, lines = await _lines(source.stream(Token("a\u2028b\x85c\r"), End("stop")))
     assert len(lines) == 3

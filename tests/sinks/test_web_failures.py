@@ -1,4 +1,4 @@
-"""An operator that raises is an error event for the client: at once, and nobody is asked again."""
+"""An operator's exception becomes an error event for the client at once, without a retry."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.sinks.web import read_message, serving
 
 
 class BugError(Exception):
-    """A mistake in an operator."""
+    """A bug in an operator."""
 
 
 def buggy(at: str) -> Callable[[Observable[Any]], Observable[Any]]:
-    """An operator that a user wrote by hand, and that raises at a text."""
+    """A user's hand-written operator that raises at a given text."""
 
     def operator(source: Observable[Any]) -> Observable[Any]:
         def subscribe(

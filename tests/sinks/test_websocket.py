@@ -1,4 +1,4 @@
-"""`websocket`: streams as messages of a WebSocket (row K5)."""
+"""`websocket`: streams as messages of a WebSocket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UPGRADE = (
 
 
 def talking(talk: Talk, **options: Any) -> Any:
-    """A server that calls `talk` with each socket, reads from it until it closes, and waits."""
+    """Run a server that calls `talk` with each socket and reads from it until it closes."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(**options)
@@ -89,7 +89,7 @@ async def test_an_error_is_the_last_message_of_its_stream(source: Any) -> None:
     )
 
 
-async def test_k5_many_streams_share_a_socket_and_are_told_apart() -> None:
+async def test_many_streams_share_a_socket_and_are_distinguished_by_id() -> None:
     model = ScriptedModel("one two three four", by="word", delay=0.002)
 
     async def talk(socket: web.WebSocketResponse) -> None:
@@ -106,16 +106,16 @@ async def test_k5_many_streams_share_a_socket_and_are_told_apart() -> None:
     assert [message.id for message in messages[:3]] != ["a", "a", "a"], "they wait for each other"
 
 
-@pytest.mark.parametrize("said", [[], [Token("a")]], ids=["before", "after"])
+@pytest.mark.parametrize("emitted", [[], [Token("a")]], ids=["before", "after"])
 @pytest.mark.parametrize("way", ["closes", "vanishes"])
-async def test_k5_the_streams_of_a_client_end_with_it(
-    source: Any, said: list[Any], way: str
+async def test_the_streams_of_a_client_end_when_it_disconnects(
+    source: Any, emitted: list[Any], way: str
 ) -> None:
     ends: list[DeliveryReport] = []
     ended = asyncio.Event()
 
     async def talk(socket: web.WebSocketResponse) -> None:
-        streams = (source.stream(*said, waits=True) for _ in range(2))
+        streams = (source.stream(*emitted, waits=True) for _ in range(2))
         ends.extend(
             await asyncio.gather(
                 *(sinks.websocket(socket, stream, f"{n}") for n, stream in enumerate(streams))
@@ -125,7 +125,7 @@ async def test_k5_the_streams_of_a_client_end_with_it(
 
     async with no_leaks(), talking(talk) as url:
         async with connected(url) as socket:
-            await source.said_all.wait()
+            await source.emitted_all.wait()
             if way == "vanishes":
                 socket.get_extra_info("socket").shutdown(SHUT_RDWR)
         await ended.wait()
@@ -152,7 +152,7 @@ async def test_a_slow_client_holds_all_its_streams() -> None:
             await each.disposed.wait()
 
 
-async def test_a_stream_that_is_cancelled_while_its_client_is_slow_takes_no_other_with_it() -> None:
+async def test_cancelling_a_stream_of_a_slow_client_does_not_affect_the_others() -> None:
     endless = [Endless("x" * 10_000), Endless("y" * 10_000)]
     tasks: list[asyncio.Future[DeliveryReport]] = []
 
@@ -175,7 +175,7 @@ async def test_a_stream_that_is_cancelled_while_its_client_is_slow_takes_no_othe
     assert tasks[0].cancelled()
 
 
-async def test_a_client_that_takes_nothing_for_too_long_is_given_up() -> None:
+async def test_a_client_that_stalls_for_too_long_is_disconnected() -> None:
     endless, ends = Endless("x" * 10_000), []
 
     async def talk(socket: web.WebSocketResponse) -> None:
@@ -193,7 +193,7 @@ async def test_cancelling_stops_the_stream_and_leaves_the_socket_open(source: An
     async def talk(socket: web.WebSocketResponse) -> None:
         stream = source.stream(Token("a"), waits=True)
         task = asyncio.ensure_future(sinks.websocket(socket, stream, "s"))
-        await source.said_all.wait()
+        await source.emitted_all.wait()
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -205,7 +205,7 @@ async def test_cancelling_stops_the_stream_and_leaves_the_socket_open(source: An
         assert "still here" in [await socket.receive_str(), await socket.receive_str()]
 
 
-async def test_to_a_closed_socket_nothing_is_sent_and_no_model_is_asked(source: Any) -> None:
+async def test_with_a_closed_socket_nothing_is_sent_and_no_model_is_asked(source: Any) -> None:
     ends: list[DeliveryReport] = []
 
     async def talk(socket: web.WebSocketResponse) -> None:
@@ -218,7 +218,7 @@ async def test_to_a_closed_socket_nothing_is_sent_and_no_model_is_asked(source: 
     assert source.subscriptions == 0
 
 
-async def test_messages_are_right_with_compression_too(source: Any) -> None:
+async def test_messages_are_correct_with_compression(source: Any) -> None:
     async def talk(socket: web.WebSocketResponse) -> None:
         await sinks.websocket(socket, source.stream(Token("x" * 50_000), End("stop")), "s")
 
@@ -228,10 +228,10 @@ async def test_messages_are_right_with_compression_too(source: Any) -> None:
     assert first.chunk == Token("x" * 50_000)
 
 
-async def test_wrong_arguments_are_refused_before_anything_is_sent(source: Any) -> None:
+async def test_invalid_arguments_are_rejected_before_anything_is_sent(source: Any) -> None:
     stream = source.stream(Token("a"))
     socket = web.WebSocketResponse()
-    with pytest.raises(TypeError, match=r"over a web\.WebSocketResponse; got Stream"):
+    with pytest.raises(TypeError, match=r"takes a web\.WebSocketResponse, got Stream"):
         await sinks.websocket(stream, socket, "s")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not prepared"):
         await sinks.websocket(socket, stream, "s")

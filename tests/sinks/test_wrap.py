@@ -1,4 +1,4 @@
-"""How the text of a terminal is cut into lines."""
+"""How text is wrapped into terminal lines."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_lines_are_cut_between_words_and_within_longer_ones(text: str, lines: li
 
 
 @given(TEXT, st.integers(2, 12))
-def test_no_line_is_wider_and_nothing_but_white_space_is_lost(text: str, width: int) -> None:
+def test_no_line_is_too_wide_and_only_white_space_is_lost(text: str, width: int) -> None:
     lines = lines_of(text, width)
     assert all(cell_len(line) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join(text.split())
 
 
 @given(st.lists(TEXT, max_size=6), st.integers(2, 12))
-def test_it_does_not_matter_how_the_text_came(pieces: list[str], width: int) -> None:
+def test_the_result_does_not_depend_on_how_the_text_is_cut(pieces: list[str], width: int) -> None:
     lines, last = [], ""
     for piece in pieces:
         *finished, last = wrap(last + piece, width)

@@ -1,4 +1,4 @@
-"""What the tests of the sinks for the web share: a server with one handler, and clients."""
+"""Helpers for the tests of the web sinks: a server with one handler, and clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ read_message = msgspec.json.Decoder(Message).decode
 
 @asynccontextmanager
 async def serving(handler: Handler, **options: Any) -> AsyncIterator[str]:
-    """The address of a server on this machine that calls `handler` for `/`."""
+    """Run a local server that calls `handler` for `/`, and yield its address."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await handler(request)
@@ -50,7 +50,7 @@ class Event(NamedTuple):
 
 
 def events_of(body: str) -> list[Event]:
-    """The events in a whole event stream; comments are passed over."""
+    """Return the events of a complete event stream, without comments."""
     assert body.endswith("\n\n"), "the last event is not complete"
     events = []
     for block in body[:-2].split("\n\n"):
@@ -62,13 +62,13 @@ def events_of(body: str) -> list[Event]:
 
 
 async def fetch(url: str, method: str = "GET") -> tuple[aiohttp.ClientResponse, str]:
-    """The answer to one request, and its whole body."""
+    """Return the response to one request, and its whole body."""
     async with aiohttp.ClientSession() as session, session.request(method, url) as response:
         return response, await response.text()
 
 
 class SilentReader:
-    """A client that sends one request and reads nothing until it is asked to."""
+    """A client that sends one request and reads nothing until told to."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -83,28 +83,28 @@ class SilentReader:
         return cls(reader, writer)
 
     async def leave(self) -> None:
-        """Close the connection, whatever waits in it."""
+        """Close the connection, whatever is still unread."""
         self._writer.close()
         await self._writer.wait_closed()
 
     def stop_sending(self) -> None:
-        """Close one half of the connection: nothing more is asked."""
+        """Close the sending half of the connection."""
         self._writer.write_eof()
 
 
 class Endless:
-    """Says the same token for ever, a few in each turn of the loop.
+    """Emits the same token forever, a few per iteration of the loop.
 
     Attributes:
-        stream: subscribe to it once.
-        said: how many tokens it has said.
-        held, disposed: set when the subscriber closes its valve, and when it leaves.
-        resumed: set when it opens its valve again.
+        stream: the stream, which can be subscribed to once.
+        emitted: how many tokens have been emitted.
+        held, disposed: set when the subscriber closes its valve, and when it disposes.
+        resumed: set when the subscriber opens its valve again.
     """
 
     def __init__(self, text: str, *, with_demand: bool = True) -> None:
         self.stream = Observable(self._subscribe)
-        self.said = 0
+        self.emitted = 0
         self.held, self.resumed, self.disposed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._token = Token(text)
         self._with_demand = with_demand
@@ -114,18 +114,18 @@ class Endless:
     ) -> abc.DisposableBase:
         loop, valve = asyncio.get_running_loop(), valve_of(scheduler)
 
-        def speak() -> None:
+        def emit() -> None:
             for _ in range(4):
                 if not self.disposed.is_set() and (valve.is_open or not self._with_demand):
-                    self.said += 1
+                    self.emitted += 1
                     observer.on_next(self._token)
             if not self.disposed.is_set() and (valve.is_open or not self._with_demand):
-                loop.call_soon(speak)
+                loop.call_soon(emit)
 
         def changed(is_open: bool) -> None:
             (self.resumed if is_open else self.held).set()
             if is_open and self._with_demand:
-                loop.call_soon(speak)
+                loop.call_soon(emit)
 
-        loop.call_soon(speak)
+        loop.call_soon(emit)
         return CompositeDisposable(valve.on_change(changed), Disposable(self.disposed.set))
