@@ -1,8 +1,8 @@
 """rxllm: every model, local or remote, is an Observable of chunks.
 
-`model("provider/name").stream(prompt)` gives a cold Observable; the operators in
-`rxllm.operators` shape it, the sinks in `rxllm.sinks` subscribe to it, and `run` starts an event
-loop for a script.
+`model("provider/name").stream(prompt)` returns a cold Observable; the operators in
+`rxllm.operators` transform it, the sinks in `rxllm.sinks` subscribe to it, and `run` starts an
+event loop for a script.
 """
 
 from __future__ import annotations

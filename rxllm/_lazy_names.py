@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are asked for."""
+"""Package attributes that are imported on first access."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["lazy_names"]
 
 
 def lazy_names(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of `package` (PEP 562), for names that are in its modules.
+    """Return a `__getattr__` for `package` (PEP 562) that imports names from its modules.
 
-    Let it stand under `if not TYPE_CHECKING:`, and import the names under `if TYPE_CHECKING:`, so
+    Assign it under `if not TYPE_CHECKING:`, and import the names under `if TYPE_CHECKING:`, so
     that type checkers report a name that doesn't exist.
 
     Args:
-        package: its `__name__`.
-        module_of: the module that each name is in: within the package, or by its whole path. A
-            name that is its own module is that module.
+        package: the package's `__name__`.
+        module_of: the module that defines each name, relative to the package or as a full path. A
+            name mapped to itself is the module.
 
     >>> find = lazy_names("rxllm", {"Router": "router", "testing": "testing"})
     >>> find("Router")

@@ -1,7 +1,7 @@
-"""Checks of arguments, made at the call: integers, numbers and functions.
+"""Argument checks, made at the call: integers, numbers and functions.
 
 Each check returns its value, or raises an error that says what the argument must be, what it means
-and what was given. `True` and `False` are not numbers, and neither is a text that looks like one.
+and what was given. `True` and `False` are not numbers, and neither is a string that looks like one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def check_int(name: str, value: object, what: str, *, minimum: int = 1) -> int:
-    """`value` as an integer of at least `minimum`.
+    """Return `value` as an integer of at least `minimum`.
 
     Raises:
-        TypeError: it is not an integer (`2.0` is not one either).
-        ValueError: it is too low.
+        TypeError: `value` is not an integer (`2.0` is not one either).
+        ValueError: `value` is below `minimum`.
 
     >>> check_int("size", 1.5, "the number of chunks in a batch")
     Traceback (most recent call last):
@@ -49,19 +49,19 @@ def check_number(
     minimum: float | None = None,
     allow_infinity: bool = False,
 ) -> float:
-    """`value` as a float, such as a time in seconds.
+    """Return `value` as a float, such as a time in seconds.
 
     Args:
-        name: of the argument.
-        value: what was given.
+        name: the name of the argument.
+        value: the value passed.
         what: the meaning of the argument.
-        above: what it has to be greater than.
-        minimum: what it may not be below.
+        above: an exclusive lower bound.
+        minimum: an inclusive lower bound.
         allow_infinity: whether infinity is allowed.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is NaN, infinite or too low.
+        TypeError: `value` is not a number.
+        ValueError: `value` is NaN, infinite or too low.
 
     >>> check_number("seconds", 0, "how long a chunk may wait", above=0)
     Traceback (most recent call last):
@@ -85,16 +85,17 @@ def check_number(
 def check_callable(
     name: str, value: _Function, what: str, *, instead: str | None = None
 ) -> _Function:
-    """`value`, if it can be called.
+    """Return `value` if it is callable.
 
     Args:
-        name: of the argument.
-        value: what was given.
+        name: the name of the argument.
+        value: the value passed.
         what: the meaning of the argument.
-        instead: refuses a coroutine function, and says what to do about it: use map_async.
+        instead: if given, coroutine functions are rejected, and this tells the user what to do
+            instead, such as `"use map_async"`.
 
     Raises:
-        TypeError: it can't be called, or is asynchronous where it may not.
+        TypeError: `value` is not callable, or is asynchronous where that isn't allowed.
 
     >>> check_callable("report", 5, "a function of the count")
     Traceback (most recent call last):
@@ -108,7 +109,7 @@ def check_callable(
 
 
 def is_asynchronous(function: object) -> bool:
-    """Whether calling `function` gives a coroutine, as far as can be seen; also of a partial."""
+    """Whether `function`, or the function in a partial, is known to return a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(type(function), "__call__", None)  # noqa: B004 - of an object that can be called
+        getattr(type(function), "__call__", None)  # noqa: B004 - for callable objects
     )

@@ -1,4 +1,4 @@
-"""One event loop in a background thread, shared by all synchronous readers of this process."""
+"""One event loop in a background thread, shared by all synchronous readers in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BACKGROUND_THREAD: Final = "rxllm background"
 
 
 class BackgroundLoop:
-    """An `asyncio.Runner` in a daemon thread, until `close`."""
+    """An `asyncio.Runner` in a daemon thread, running until `close`."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop
@@ -29,11 +29,11 @@ class BackgroundLoop:
 
     @property
     def is_current_thread(self) -> bool:
-        """Whether this is called on the loop's own thread."""
+        """Whether the caller is on the loop's own thread."""
         return threading.current_thread() is self._thread
 
     def close(self) -> None:
-        """Cancel what still runs, close the loop and end the thread. Waits 5 s at most."""
+        """Cancel the running tasks, close the loop and end the thread. Waits at most 5 s."""
         self.loop.call_soon_threadsafe(self._closing.set)
         self._thread.join(5.0)
 
@@ -42,7 +42,7 @@ class BackgroundLoop:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(self._until_closed())
         finally:
-            self._ready.set()  # also if it could not begin: nobody must wait for ever
+            self._ready.set()  # also if the loop failed to start, so that nothing waits forever
 
     async def _until_closed(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -56,7 +56,7 @@ _background: BackgroundLoop | None = None
 
 
 def background_loop() -> BackgroundLoop:
-    """The background loop of this process: started at the first call, and again after a fork."""
+    """Return the background loop of this process, started at the first call and after a fork."""
     global _background
     with _lock:
         if _background is None:
@@ -66,19 +66,19 @@ def background_loop() -> BackgroundLoop:
 
 
 def _forget() -> None:
-    """In a forked process: no thread but the forking one is left."""
+    """Reset in a forked process, where only the forking thread is left."""
     global _background, _lock
     if _background is not None:
         atexit.unregister(_background.close)
     _background, _lock = None, threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_forget)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, if the extra `fast` is installed; `None` means asyncio's own."""
+    """Return uvloop's loop factory if the extra `fast` is installed, or `None` for asyncio's."""
     try:
         import uvloop
     except ImportError:

@@ -1,4 +1,4 @@
-"""The way in: `from_async` makes a `Stream` of an asynchronous iterator, `run` starts a script."""
+"""Entry points: `from_async` wraps an asynchronous iterator, `run` runs a stream in a script."""
 
 from __future__ import annotations
 
@@ -34,25 +34,26 @@ def from_async(
     factory: Callable[[], AsyncIterable[Sequence[_T]]], *, batched: Literal[True]
 ) -> Stream[_T]: ...
 def from_async(factory: Callable[[], AsyncIterable[Any]], *, batched: bool = False) -> Stream[Any]:
-    """Make a `Stream` of an asynchronous iterator: each subscription calls `factory`.
+    """Make a `Stream` from an asynchronous iterator; each subscription calls `factory`.
 
-    - Completion: when the iterator ends. Error: what the iterator raises, into `on_error`.
-    - Disposal: synchronous and silent. The iterator's task is cancelled, its `finally` blocks run,
-      and whoever subscribed with a `StreamScheduler` can await that (`settle`). An error out of
-      this clean-up goes to the loop's exception handler.
-    - Demand: no item is pulled and none is passed on while the subscriber's valve is closed, so
-      that one item at most waits here (with `batched`, the rest of one sequence).
-    - An operator or subscriber that raises closes the iterator; its exception goes to the sink, to
-      the loop's exception handler if there is none, and never into `on_error`, where a retry would
-      call the model again.
+    - Completion: when the iterator ends. Error: an exception of the iterator goes to `on_error`.
+    - Disposal: synchronous and silent. The iterator's task is cancelled and its `finally` blocks
+      run; a subscriber with a `StreamScheduler` can await this clean-up (`settle`). An exception
+      raised by the clean-up goes to the loop's exception handler.
+    - Demand: no item is pulled or passed on while the subscriber's valve is closed, so at most one
+      item waits here (with `batched`, the rest of one sequence).
+    - An operator or subscriber that raises closes the iterator; its exception goes to the sink, or
+      to the loop's exception handler if there is no sink, and never to `on_error`, where a retry
+      would call the model again.
 
     Args:
-        factory: called at each subscription; gives an asynchronous iterable, such as a call of an
-            asynchronous generator function.
-        batched: each item is a sequence of items that came at once, passed on one by one.
+        factory: called at each subscription; returns an asynchronous iterable. An asynchronous
+            generator function is one.
+        batched: each item is a sequence of items that arrived together and are passed on one by
+            one.
 
     Raises:
-        ValueError: `factory` can't be called (an asynchronous generator was passed, say, which
+        ValueError: `factory` is not callable (for example, it is an asynchronous generator, which
             could be subscribed to only once).
 
     >>> async def numbers():
@@ -82,21 +83,21 @@ def run(main: Observable[Chunk]) -> Result: ...
 @overload
 def run(main: Awaitable[_T]) -> _T: ...
 def run(main: Observable[Chunk] | Awaitable[Any]) -> Any:
-    """Run a stream, a sink or any awaitable in a new event loop, and return what it returns.
+    """Run a stream, a sink or any awaitable in a new event loop, and return its result.
 
-    A stream is read to its end, and its `Result` returned.
+    A stream is read to its end, and its `Result` is returned.
 
-    Ctrl-C cancels `main`, so that its streams are stopped, and is raised as `KeyboardInterrupt`
-    after the clean-up. Streams that were stopped shortly before the end get 5 s to clean up.
-    With the extra `fast` installed, the loop is uvloop's.
+    Ctrl-C cancels `main`, which stops its streams, and is raised as `KeyboardInterrupt` after the
+    clean-up. Streams that were stopped shortly before the end get 5 s to clean up. With the extra
+    `fast` installed, the loop is uvloop's.
 
     Args:
-        main: what to await.
+        main: the stream or awaitable.
 
     Raises:
-        RuntimeError: an event loop is running already: `await` it there.
-        TypeError: `main` can't be awaited (a coroutine function that was not called, say), or is a
-            stream of something else than chunks.
+        RuntimeError: an event loop is already running: use `await` there.
+        TypeError: `main` can't be awaited (for example, a coroutine function that was not called),
+            or is a stream of items other than chunks.
 
     >>> async def main():
     ...     return "done"
@@ -106,7 +107,7 @@ def run(main: Observable[Chunk] | Awaitable[Any]) -> Any:
     if not isinstance(main, Observable | Awaitable):
         hint = "; call it: run(main())" if asyncio.iscoroutinefunction(main) else ""
         raise TypeError(
-            "run takes a stream or something to await, such as run(sinks.console(stream)); "
+            "run takes a stream or an awaitable, such as run(sinks.console(stream)); "
             f"got {type(main).__name__}{hint}"
         )
     try:
@@ -116,14 +117,14 @@ def run(main: Observable[Chunk] | Awaitable[Any]) -> Any:
     else:
         if asyncio.iscoroutine(main):
             main.close()
-        raise RuntimeError("an event loop is running: write `await ...` in place of `run(...)`")
+        raise RuntimeError("an event loop is already running: write `await ...`, not `run(...)`")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_until_settled(main))
 
 
 async def _until_settled(main: Observable[Chunk] | Awaitable[Any]) -> Any:
     try:
-        # `await` on an Observable of RxPY would give its last chunk, and know no demand.
+        # `await` on an RxPY Observable would return its last chunk, without demand.
         return await (consume(main) if isinstance(main, Observable) else main)
     finally:
         stopping = stopping_pumps(asyncio.get_running_loop())

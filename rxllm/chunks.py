@@ -1,10 +1,10 @@
-"""What flows: the chunks of a model stream, in memory and on the wire.
+"""The chunks of a model stream, in memory and on the wire.
 
-One `Start`, then content, then `End`, then `on_completed`. A failure is `on_error` with an
-`RxLLMError`, never a chunk. A second `Start` never comes without a `Notice` before it.
+A stream is one `Start`, then content, then `End`, then `on_completed`. A failure is `on_error` with
+an `RxLLMError`, never a chunk. A second `Start` is always preceded by a `Notice`.
 
-The classes are the wire format: JSON objects with camelCase names, tagged by `type`, defaults
-left out.
+The classes are the wire format: JSON objects with camelCase names, tagged by `type`, with default
+values omitted.
 
 >>> encode(Token("Hello", confidence=0.5))
 b'{"type":"token","text":"Hello","confidence":0.5}'
@@ -50,10 +50,10 @@ __all__ = [
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
 Outcome: TypeAlias = Literal["completed", "failed", "cancelled"]
-"""What became of a stream."""
+"""How a stream ended."""
 
 Status: TypeAlias = Literal["ready", "running", "paused"] | Outcome
-"""What a stream does, or what became of it."""
+"""The state of a stream, or how it ended."""
 
 StateKey: TypeAlias = tuple[object, ...]
 NoticeKind: TypeAlias = Literal[
@@ -69,16 +69,16 @@ class _Chunk(
     rename="camel",
     omit_defaults=True,
 ):
-    """The base of all chunks. `source` names the stream it came from, after a merge.
+    """Base class of all chunks. After a merge, `source` names the stream it came from.
 
-    What may become of a chunk is said once, here, on its class:
+    Each class declares how its chunks may be handled:
 
     Attributes:
-        is_content: what the model says; see `has_output` for content that says nothing.
-        is_structure: what the order of a stream hangs on: its beginnings, notices and ends.
-        is_state: says all anew each time, so that only the newest one counts (see `state_key`).
-        is_droppable: a slow reader may miss it, unless it is the last word on a state.
-        survives_restart: is still true after the answer has begun again.
+        is_content: output of the model; see `has_output` for content that is empty.
+        is_structure: gives a stream its order: starts, notices and ends.
+        is_state: repeats the whole state each time, so only the newest counts (see `state_key`).
+        is_droppable: may be dropped for a slow reader, unless it is the final state.
+        survives_restart: still valid after the answer has restarted.
     """
 
     is_content: ClassVar[bool] = False
@@ -103,10 +103,10 @@ class Start(_Chunk, tag="start", frozen=True, gc=False):
 
 
 class Token(_Chunk, tag="token", frozen=True, gc=False):
-    """A piece of the answer: whole characters, of one model token or of several.
+    """A piece of the answer: whole characters, from one or more model tokens.
 
-    `confidence` is the probability (0..1) that the model gave to this piece, where it is known.
-    `number` counts words, sentences or lines from 1, once the text has been split into these.
+    `confidence` is the probability (0..1) that the model gave this piece, if known. `number` counts
+    words, sentences or lines from 1, once the text has been split into them.
     """
 
     is_content = True
@@ -118,7 +118,7 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
 
 
 class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):
-    """A piece of a thinking block: not part of the answer's text."""
+    """A piece of a thinking block; not part of the answer's text."""
 
     is_content = True
     is_droppable = True
@@ -127,10 +127,10 @@ class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):
 
 
 class ToolCall(_Chunk, tag="tool_call", frozen=True, gc=False):
-    """A call of a tool, with its arguments (JSON text) as far as they have come.
+    """A tool call, with the arguments (JSON text) received so far.
 
-    `index` is its place among the calls of one answer, counted from 0. `complete` is True on the
-    last chunk of a call.
+    `index` is its position among the calls of one answer, from 0. `complete` is True on the last
+    chunk of a call.
     """
 
     is_content = True
@@ -145,7 +145,7 @@ class ToolCall(_Chunk, tag="tool_call", frozen=True, gc=False):
 
 
 class Json(_Chunk, tag="json", frozen=True):
-    """A JSON value as far as it has come; `complete` is True on the last one."""
+    """The JSON value received so far; `complete` is True on the last one."""
 
     is_content = True
     is_state = True
@@ -156,7 +156,7 @@ class Json(_Chunk, tag="json", frozen=True):
 
 
 class Usage(_Chunk, tag="usage", frozen=True, gc=False):
-    """Tokens read and written, and the cost in USD once priced (None: not known)."""
+    """Input and output tokens, and the cost in USD once priced; `None` means not known."""
 
     survives_restart = True
 
@@ -167,7 +167,7 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
     cost: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
-        """Both together, of no source. What neither knows stays unknown.
+        """Return the sum, without a source. A field unknown to both stays unknown.
 
         >>> Usage(3, 5, cost=0.5) + Usage(1, 1) == Usage(4, 6, cost=0.5)
         True
@@ -183,7 +183,7 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
 
 
 class Progress(_Chunk, tag="progress", frozen=True, gc=False):
-    """How far a stream has come. Times are in seconds, `percentage` is 0..100."""
+    """The progress of a stream. Times are in seconds, `percentage` is 0..100."""
 
     is_state = True
     is_droppable = True
@@ -199,7 +199,7 @@ class Progress(_Chunk, tag="progress", frozen=True, gc=False):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """An error as it is told on the way: the name of its class, and its message."""
+    """An error within a stream: the name of its class, and its message."""
 
     type: str
     message: str
@@ -211,11 +211,11 @@ class ErrorInfo(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class Notice(_Chunk, tag="notice", frozen=True):
-    """Something that happened on the way, and that the subscriber should know.
+    """An event in the stream that the subscriber should know about.
 
-    After `kind="restart"` the answer begins again: forget the text that came before it.
-    `kind="failed"` tells of one of several streams that it has failed, while the others go on.
-    `attempt` counts from 1, `delay` is in seconds, `skipped` counts chunks or events left out.
+    After `kind="restart"` the answer begins again: discard the text before it. `kind="failed"`
+    reports that one of several streams has failed while the others continue. `attempt` counts from
+    1, `delay` is in seconds, `skipped` counts omitted chunks or events.
     """
 
     is_structure = True
@@ -229,7 +229,7 @@ class Notice(_Chunk, tag="notice", frozen=True):
 
 
 class End(_Chunk, tag="end", frozen=True, gc=False):
-    """The answer is complete, and why. `stop_sequence` is the one that was met, if any."""
+    """The end of an answer, and its reason. `stop_sequence` is the one that matched, if any."""
 
     is_structure = True
 
@@ -238,7 +238,7 @@ class End(_Chunk, tag="end", frozen=True, gc=False):
 
 
 class Batch(_Chunk, tag="batch", frozen=True):
-    """Several chunks of text of one source in one, in their order, and the answer's text in them.
+    """Several text chunks of one source, in order, with the answer's text that they contain.
 
     The chunks carry the `source` of the batch.
     """
@@ -258,31 +258,31 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Chunk)
 
 encode: Callable[[msgspec.Struct], bytes] = _encoder.encode
-"""One chunk as one line of JSON, in UTF-8, without a newline."""
+"""Encode a chunk as one line of UTF-8 JSON, without a newline."""
 
 
 def is_chunk(item: object) -> bool:
-    """Whether `item` is of one of the classes in `Chunk`."""
+    """Return whether `item` is an instance of one of the classes in `Chunk`."""
     return isinstance(item, _Chunk)
 
 
 def decode(data: bytes | str) -> Chunk:
-    """Read one chunk from JSON. Unknown fields are ignored.
+    """Decode one chunk from JSON. Unknown fields are ignored.
 
     Raises:
-        msgspec.ValidationError: `data` is JSON, but no chunk.
-        msgspec.DecodeError: `data` is no JSON.
+        msgspec.ValidationError: `data` is JSON but not a chunk.
+        msgspec.DecodeError: `data` is not JSON.
     """
     return _decoder.decode(data)
 
 
 def text_of(chunk: object) -> str:
-    """The part of the answer's text that `chunk` carries: `""` for all but `Token` and `Batch`."""
+    """Return the answer text in `chunk`: `""` unless it is a `Token` or `Batch`."""
     return chunk.text if isinstance(chunk, Token | Batch) else ""
 
 
 def has_output(chunk: Chunk) -> bool:
-    """Whether the model says something in this chunk: content, and not merely an empty text."""
+    """Return whether `chunk` carries output of the model: content that isn't an empty text."""
     if type(chunk) is Token or type(chunk) is Reasoning:
         return bool(chunk.text)
     if type(chunk) is Batch:
@@ -291,22 +291,22 @@ def has_output(chunk: Chunk) -> bool:
 
 
 def state_key(chunk: Chunk) -> StateKey | None:
-    """What `chunk` tells the newest state of; `None` if it adds to what came before it."""
+    """Identify the state that `chunk` updates; `None` if it adds to earlier chunks instead."""
     if type(chunk) is ToolCall:
         return ToolCall, chunk.source, chunk.index, chunk.id
     return (type(chunk), chunk.source) if chunk.is_state else None
 
 
 def is_final_state(chunk: Chunk) -> bool:
-    """Whether `chunk` is the last word on a tool call or a JSON value."""
+    """Return whether `chunk` is the final state of a tool call or a JSON value."""
     return (type(chunk) is ToolCall or type(chunk) is Json) and chunk.complete
 
 
 def is_restart(chunk: object) -> bool:
-    """True for the notice after which the answer begins again."""
+    """Return whether `chunk` is the notice after which the answer begins again."""
     return type(chunk) is Notice and chunk.kind == "restart"
 
 
 def is_stream_failed(chunk: object) -> bool:
-    """True for the notice that one of several streams has failed: it takes the place of `End`."""
+    """Return whether `chunk` is the notice, sent in place of `End`, that one stream has failed."""
     return type(chunk) is Notice and chunk.kind == "failed"

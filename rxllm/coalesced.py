@@ -1,4 +1,4 @@
-"""Chunks that wait, as few as there can be without losing any text."""
+"""A queue that keeps as few chunks as possible without losing any text."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = ["Coalesced"]
 
 
 class Coalesced:
-    """A queue that joins text, and keeps the newest of what tells a state.
+    """A queue that joins text, and keeps only the newest chunk of each state.
 
     - Text and reasoning of a source are joined into one `Batch`, until another chunk of that
-      source, or one of no source, stands behind it.
-    - A `Progress`, `ToolCall` or `Json` takes the place of the one that it continues. After a
-      complete one the next begins anew.
-    - Other chunks stay as they are, in their order.
+      source, or one without a source, is queued after it.
+    - A `Progress`, `ToolCall` or `Json` replaces the one that it continues. After a complete one
+      the next is queued separately.
+    - Other chunks are kept unchanged and in order.
 
-    So the length does not grow with the text.
+    So the length of the queue doesn't grow with the text.
     """
 
     __slots__ = ("_entries", "_number", "_runs", "_states", "lag")
 
     def __init__(self) -> None:
         self._entries: OrderedDict[int, Chunk | _Run] = OrderedDict()
-        self._runs: dict[str | None, _Run] = {}  # what the next text of a source is joined with
-        self._states: dict[StateKey, int] = {}  # where the newest one stands
+        self._runs: dict[str | None, _Run] = {}  # the run that a source's next text joins
+        self._states: dict[StateKey, int] = {}  # the position of the newest chunk of each state
         self._number = 0
         self.lag: int = 0
-        """How many chunks these were, without those that others took the place of."""
+        """The number of chunks queued, without those that were replaced."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -55,7 +55,7 @@ class Coalesced:
             self._append_other(chunk)
 
     def popleft(self) -> Chunk:
-        """Take the first one."""
+        """Remove and return the first chunk."""
         number, entry = self._entries.popitem(last=False)
         if isinstance(entry, _Run):
             if self._runs.get(entry.source) is entry:
@@ -69,14 +69,14 @@ class Coalesced:
         return entry
 
     def forget(self, source: str | None) -> None:
-        """Drop all of `source`; None drops everything."""
+        """Drop all chunks of `source`; `None` drops everything."""
         for number, entry in list(self._entries.items()):
             if source is None or entry.source == source:
                 self._drop(number)
         self._close(source)
 
     def take_back(self, source: str | None) -> None:
-        """Drop what a restart of `source` takes back; None concerns all."""
+        """Drop the chunks that a restart of `source` discards; `None` means all sources."""
         for number, entry in list(self._entries.items()):
             if isinstance(entry, _Run):
                 if source is None or entry.source == source:
@@ -86,7 +86,7 @@ class Coalesced:
         self._close(source)
 
     def chunks(self) -> list[Chunk]:
-        """All that waits, in its order."""
+        """Return all queued chunks, in order."""
         return [
             entry.joined() if isinstance(entry, _Run) else entry for entry in self._entries.values()
         ]
@@ -96,7 +96,7 @@ class Coalesced:
         self.lag -= len(entry.parts) if isinstance(entry, _Run) else 1
 
     def _close(self, source: str | None) -> None:
-        """What comes next of `source` stands behind all that is left of it."""
+        """Queue the next chunk of `source` after everything that is left of it."""
         forget(self._runs, source)
         for key in [key for key in self._states if source is None or key[1] == source]:
             del self._states[key]
@@ -130,7 +130,7 @@ class Coalesced:
 
 
 class _Run:
-    """Text and reasoning of one source, with nothing of it in between."""
+    """Consecutive text and reasoning of one source."""
 
     __slots__ = ("_joined", "parts", "source")
 
@@ -140,7 +140,7 @@ class _Run:
         self._joined: tuple[int, Chunk] | None = None
 
     def joined(self) -> Chunk:
-        """One chunk for all; the same again if nothing has been added."""
+        """Return one chunk for all; the same object if nothing has been added."""
         parts = self.parts
         if len(parts) == 1:
             return parts[0]

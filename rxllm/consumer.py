@@ -1,4 +1,4 @@
-"""What all sinks share: one subscription, from its beginning to the end of its clean-up."""
+"""The subscription behind every sink, from its start to the end of its clean-up."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["Consumer", "check_function", "check_stream", "consume"]
 
 
 class Consumer:
-    """One subscription of a sink. Made in a running event loop; `run` it once.
+    """One subscription of a sink. Create it in a running event loop, and call `run` once.
 
     Args:
-        stream: what to subscribe to.
-        on_chunk: called with each chunk after it was recorded. If it raises, the stream is
-            disposed and the exception comes out of `run`: nothing upstream sees it.
-        valve: the demand of the sink, disposed at the end; an open one if None.
+        stream: the stream to subscribe to.
+        on_chunk: called with each chunk after it has been recorded. If it raises, the stream is
+            disposed and `run` raises the exception; nothing upstream sees it.
+        valve: the sink's valve, disposed at the end; `None` means an open one.
 
     Attributes:
-        record: what has come so far.
-        error: the error of the stream, if it has failed.
+        record: the chunks received so far.
+        error: the stream's error, if it has failed.
     """
 
     def __init__(
@@ -49,12 +49,11 @@ class Consumer:
         self._outcome: Result | Exception | None = None
 
     async def run(self) -> Result:
-        """Subscribe, and wait for the end and for the clean-up behind it.
+        """Subscribe, and wait for the end of the stream and for its clean-up.
 
         Raises:
             Exception: the stream's error, with the text so far in `partial` if it is an
-                `RxLLMError` without one; or what `on_chunk` or an
-                operator on the way raised.
+                `RxLLMError` without one; or an exception raised by `on_chunk` or an operator.
         """
         scheduler = StreamScheduler(self._loop, self._valve, self.fail)
         try:
@@ -78,9 +77,9 @@ class Consumer:
             self._end(self.record.result(cancelled=True))
 
     def fail(self, error: Exception) -> None:
-        """Dispose at once; `run` raises `error`, which is not one of the stream.
+        """Dispose at once; `run` raises `error`, which isn't an error of the stream.
 
-        After the end it is reported to the loop's exception handler.
+        After the end, `error` goes to the loop's exception handler instead.
         """
         if self._ended.is_set():
             report_failure(self._loop, error)
@@ -89,7 +88,7 @@ class Consumer:
 
     def _on_next(self, chunk: Chunk) -> None:
         if self._ended.is_set():
-            return  # a source that pushes all at once has not seen the disposal yet
+            return  # a source that pushes everything at once has not seen the disposal yet
         try:
             self.record.add(chunk)
             if self._on_chunk is not None:
@@ -117,7 +116,7 @@ class Consumer:
     def _dispose(self) -> None:
         try:
             self._subscription.dispose()
-        except Exception as error:  # it must not keep others from being cleaned up
+        except Exception as error:  # it must not prevent the rest of the clean-up
             self._loop.call_exception_handler(
                 {"message": "an operator raised while its stream was disposed", "exception": error}
             )
@@ -128,14 +127,14 @@ async def consume(
 ) -> Result:
     """Subscribe to `stream`, call `on_chunk` with each chunk, and return the result.
 
-    Errors are those of `Consumer.run`; cancelling the task that awaits this disposes the stream
-    at once, and waits for its clean-up.
+    Errors are those of `Consumer.run`; cancelling the awaiting task disposes the stream at once and
+    waits for its clean-up.
     """
     return await Consumer(stream, on_chunk).run()
 
 
 def check_stream(stream: object, sink: str) -> None:
-    """Raise a `TypeError` that says what to pass, if `stream` is no stream."""
+    """Raise a `TypeError` that says what to pass, if `stream` isn't a stream."""
     if not isinstance(stream, Observable):
         raise TypeError(
             f"{sink} takes a stream, such as model.stream(prompt); got {type(stream).__name__}"
@@ -143,13 +142,13 @@ def check_stream(stream: object, sink: str) -> None:
 
 
 def check_function(function: object, name: str) -> None:
-    """Raise a `TypeError` if `function` can't be called, or is a coroutine function."""
+    """Raise a `TypeError` if `function` isn't callable, or is a coroutine function."""
     if not callable(function):
-        raise TypeError(f"{name} is a function, not {type(function).__name__}")
+        raise TypeError(f"{name} must be a function, got {type(function).__name__}")
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - of an object: is its call a coroutine?
+        getattr(function, "__call__", None)  # noqa: B004 - for callable objects
     ):
         raise TypeError(
-            f"{name} is a plain function: a coroutine function would never be awaited; "
+            f"{name} must be a plain function, since a coroutine function would never be awaited: "
             "start a task in it, or read the stream with to_async"
         )

@@ -1,14 +1,14 @@
-"""What can go wrong, and what follows a failure.
+"""Exceptions, and how recovery handles each of them.
 
 ::
 
     RxLLMError
-    ├── BadRequestError              also a ValueError: what was asked can't be right
-    ├── NoEventLoopError             also a RuntimeError: there is no running event loop
+    ├── BadRequestError              also a ValueError: the request is invalid for any model
+    ├── NoEventLoopError             also a RuntimeError: no event loop is running
     ├── ModelError
-    │   ├── ModelNotFoundError       no such model
+    │   ├── ModelNotFoundError       no model of that name
     │   └── ModelLoadError           a local model's file is missing, of the wrong kind, or broken
-    ├── ProviderError                a remote model answered with an error (status, request_id,
+    ├── ProviderError                a remote model returned an error (status, request_id,
     │   │                            retry_after)
     │   ├── AuthenticationError      401
     │   ├── PermissionDeniedError    403
@@ -16,16 +16,16 @@
     │   ├── ConflictError            409
     │   ├── RateLimitError           429
     │   ├── ServerError              5xx
-    │   └── OverloadedError          503, 529, or said in the stream
-    ├── ContextLengthError           the prompt does not fit into the model's context
-    ├── ContentFilteredError         refused for its content
+    │   └── OverloadedError          503, 529, or an error within the stream
+    ├── ContextLengthError           the prompt is too long for the model's context
+    ├── ContentFilteredError         refused by a content filter
     ├── StreamError
     │   ├── ConnectionFailedError    refused, reset, or no route
-    │   ├── CertificateError         the server can't prove who it is
-    │   ├── TruncatedStreamError     it ended without its end marker
-    │   ├── MalformedStreamError     what came can't be read
-    │   ├── EmptyStreamError         it ended without any content
-    │   └── RestartedStreamError     it began again, where that can't be told
+    │   ├── CertificateError         the server's certificate can't be trusted
+    │   ├── TruncatedStreamError     ended without its end marker
+    │   ├── MalformedStreamError     can't be parsed
+    │   ├── EmptyStreamError         ended without any content
+    │   └── RestartedStreamError     restarted where output can't be taken back
     ├── StreamTimeoutError           also a TimeoutError
     │   ├── ConnectTimeoutError
     │   ├── FirstTokenTimeoutError
@@ -33,14 +33,14 @@
     │   └── TotalTimeoutError
     ├── PoolFullError                no slot came free in time
     ├── CircuitOpenError             the model has failed too often recently
-    ├── QualityError                 the answer is no good: a condition of quality_gate says so
-    ├── LaggedBehindError            a subscriber was too slow, and was put out
-    ├── StreamCancelledError         the task behind a stream was cancelled by somebody else
+    ├── QualityError                 the answer failed a condition of quality_gate
+    ├── LaggedBehindError            a subscriber was too slow and was evicted
+    ├── StreamCancelledError         the task behind a stream was cancelled, not by its subscriber
     ├── StreamStateError             also a RuntimeError: started twice, paused after its end, ...
-    └── AllModelsFailedError         every model was tried (errors: one for each)
+    └── AllModelsFailedError         every model was tried and failed (errors: one per model)
 
-Every error keeps what the stream had said before it failed in `partial`, where that is known, and
-the exception behind it in `__cause__`.
+Every error holds the text received before the failure in `partial`, if known, and the underlying
+exception in `__cause__`.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ ErrorAction: TypeAlias = Literal["retry", "fallback", "raise"]
 
 
 class RxLLMError(Exception):
-    """Anything that goes wrong in a model stream.
+    """Base class of all errors of a model stream.
 
     Attributes:
-        partial: the text that the subscriber has already seen (`""`: none, or not known).
-        status: the HTTP status code, where a remote model answered with an error.
-        request_id: the provider's name for the request, for its support.
-        body: the beginning of what it answered.
+        partial: the text that the subscriber has already received (`""` if none, or not known).
+        status: the HTTP status code, if a remote model returned an error.
+        request_id: the provider's id for the request, to quote to its support.
+        body: the beginning of the provider's response body.
     """
 
     partial: str = ""
@@ -114,15 +114,15 @@ class RxLLMError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """True if asking the same model again may help: `classify_error(error) == "retry"`."""
+        """Whether asking the same model again may help: `classify_error(error) == "retry"`."""
         return classify_error(self) == "retry"
 
 
 class BadRequestError(RxLLMError, ValueError):
-    """What was asked for can't be right, whichever model is asked.
+    """The request is invalid, whichever model it is sent to.
 
     Attributes:
-        field: the field of the `Request` that can't be (`"max_tokens"`), where it is one.
+        field: the invalid field of the `Request` (`"max_tokens"`), if it is a single one.
     """
 
     field: str | None = None
@@ -133,11 +133,11 @@ class BadRequestError(RxLLMError, ValueError):
 
 
 class NoEventLoopError(RxLLMError, RuntimeError):
-    """A stream needs a running event loop, and there is none."""
+    """A stream needs a running event loop, but none is running."""
 
 
 class ModelError(RxLLMError):
-    """A model can't be had; another one may be."""
+    """A model is unavailable; another one may be available."""
 
 
 class ModelNotFoundError(ModelError):
@@ -149,13 +149,13 @@ class ModelLoadError(ModelError):
 
 
 class ProviderError(RxLLMError):
-    """A remote model answered with an error.
+    """A remote model returned an error.
 
     Args:
-        message: what the provider said.
+        message: the provider's error message.
         status: the HTTP status code.
-        request_id: the provider's name for the request, for its support.
-        retry_after: how long to wait before asking again, in seconds, where the provider says so.
+        request_id: the provider's id for the request, to quote to its support.
+        retry_after: seconds to wait before asking again, if the provider says so.
     """
 
     def __init__(
@@ -173,19 +173,19 @@ class ProviderError(RxLLMError):
 
 
 class AuthenticationError(ProviderError):
-    """The key is wrong (401)."""
+    """The API key is invalid (401)."""
 
 
 class PermissionDeniedError(ProviderError):
-    """The key is right, and does not allow this (403)."""
+    """The API key is valid but does not permit this request (403)."""
 
 
 class RequestTimeoutError(ProviderError):
-    """The provider gave up waiting (408)."""
+    """The provider timed out waiting (408)."""
 
 
 class ConflictError(ProviderError):
-    """The request collided with another one (409)."""
+    """The request conflicts with another one (409)."""
 
 
 class RateLimitError(ProviderError):
@@ -197,27 +197,27 @@ class ServerError(ProviderError):
 
 
 class OverloadedError(ServerError):
-    """The provider has too much to do (503, 529, or an error inside of the stream)."""
+    """The provider is overloaded (503, 529, or an error within the stream)."""
 
 
 class ContextLengthError(RxLLMError):
-    """The prompt, or the prompt and the asked output, don't fit into the model's context."""
+    """The prompt, or the prompt plus the requested output, exceeds the model's context."""
 
 
 class ContentFilteredError(RxLLMError):
-    """The request or the answer was refused for its content."""
+    """The request or the answer was refused by a content filter."""
 
 
 class StreamError(RxLLMError):
-    """A stream broke."""
+    """The stream itself failed."""
 
 
 class ConnectionFailedError(StreamError):
-    """The connection was refused, reset, or never made."""
+    """The connection was refused, reset, or never established."""
 
 
 class CertificateError(StreamError):
-    """The server's certificate can't be trusted. Asked again, it will be the same."""
+    """The server's certificate can't be trusted. A retry would fail the same way."""
 
 
 class TruncatedStreamError(StreamError):
@@ -225,7 +225,7 @@ class TruncatedStreamError(StreamError):
 
 
 class MalformedStreamError(StreamError):
-    """What came through the stream can't be read."""
+    """The stream's data can't be parsed."""
 
 
 class EmptyStreamError(StreamError):
@@ -233,15 +233,15 @@ class EmptyStreamError(StreamError):
 
 
 class RestartedStreamError(StreamError):
-    """The stream began again after text had been passed on to where a restart can't be told."""
+    """The stream restarted after text had gone where it can't be taken back."""
 
 
 class StreamTimeoutError(RxLLMError, TimeoutError):
-    """A time limit was passed. A silent route asked again only multiplies the wait."""
+    """A time limit was exceeded. Asking a silent model again would only multiply the wait."""
 
 
 class ConnectTimeoutError(StreamTimeoutError):
-    """The connection took too long."""
+    """Connecting took too long."""
 
 
 class FirstTokenTimeoutError(StreamTimeoutError):
@@ -257,34 +257,34 @@ class TotalTimeoutError(StreamTimeoutError):
 
 
 class PoolFullError(RxLLMError):
-    """No slot came free in time."""
+    """No slot became free in time."""
 
 
 class CircuitOpenError(RxLLMError):
-    """The model failed too often recently, and is not asked for a while.
+    """The model failed too often recently and isn't asked for a while.
 
-    Its `__cause__` is the last of these failures, where that is known.
+    Its `__cause__` is the last of these failures, if known.
     """
 
 
 class QualityError(RxLLMError):
-    """The answer is too slow, repeats itself, or is no good by another condition."""
+    """The answer is too slow, repeats itself, or fails another quality condition."""
 
 
 class LaggedBehindError(RxLLMError):
-    """A subscriber was too slow, and was put out."""
+    """A subscriber was too slow and was evicted."""
 
 
 class StreamCancelledError(RxLLMError):
-    """The task behind a stream was cancelled by somebody other than its subscriber."""
+    """The task behind a stream was cancelled by something other than its subscriber."""
 
 
 class StreamStateError(RxLLMError, RuntimeError):
-    """A running stream was asked for something that its state does not allow."""
+    """The operation isn't allowed in the stream's current state."""
 
 
 class AllModelsFailedError(RxLLMError):
-    """Every model was tried, and failed. `errors` holds one error for each, in their order."""
+    """Every model was tried and failed. `errors` holds one error per model, in order."""
 
     def __init__(self, message: str, errors: Sequence[Exception]) -> None:
         super().__init__(message)
@@ -319,16 +319,16 @@ _FALLBACK: Final = (
 
 
 def classify_error(error: BaseException) -> ErrorAction:
-    """What should follow `error`: a retry, a fallback to another model, or neither.
+    """Return what should follow `error`: a retry, a fallback to another model, or neither.
 
-    - `"retry"`: connections refused, reset or cut; 408, 409, 429 and 5xx; overloaded; an empty,
-      truncated or unreadable stream.
-    - `"fallback"`: time-outs to connect, to the first token and between tokens; a context that is
-      too small; a model that can't be found, loaded or used with this key; a certificate that can't
-      be trusted; an open circuit, a full pool; an answer that is no good; models that have all
-      failed.
+    - `"retry"`: connections refused, reset or lost; 408, 409, 429 and 5xx; overload; an empty,
+      truncated or malformed stream.
+    - `"fallback"`: timeouts of the connection, of the first token and between tokens; a context
+      that is too small; a model that can't be found, loaded or used with this key; a certificate
+      that can't be trusted; an open circuit; a full pool; an answer that fails a quality condition;
+      `AllModelsFailedError`.
     - `"raise"`: a bad request, filtered content, the total time limit, a subscriber that lagged
-      behind, cancellation, and anything that is not known.
+      behind, cancellation, and any unknown error.
 
     >>> classify_error(RateLimitError("slow down", retry_after=2.0))
     'retry'
@@ -346,14 +346,14 @@ def classify_error(error: BaseException) -> ErrorAction:
 
 
 def separate_error(error: _Error) -> _Error:
-    """A copy of `error` for another stream that fails for the same reason.
+    """Return a copy of `error` for another stream that fails for the same reason.
 
-    Each stream writes into its error what its own subscriber has seen (`partial`, notes): an
-    object that two streams share would show one client the text of the other.
+    Each stream stores in its error what its own subscriber has received (`partial`, notes): an
+    error shared by two streams would show one client the text of the other.
     """
     if type(error).__module__ == "builtins":
-        copied = copy.copy(error)  # some keep their state where only their `__init__` can put it
-    else:  # another `__init__` may take something else than `args`
+        copied = copy.copy(error)  # some keep state that only their `__init__` can set
+    else:  # another `__init__` may take something other than `args`
         copied = type(error).__new__(type(error), *error.args)
         copied.args = error.args
         copied.__dict__.update(error.__dict__)
@@ -367,10 +367,10 @@ def separate_error(error: _Error) -> _Error:
 
 
 def write_partial(error: Exception, text: str) -> None:
-    """Write the text that was passed on into `error.partial`.
+    """Store the text that was passed on in `error.partial`.
 
-    An exception that can't take it, or has something other than a text there (as
-    `asyncio.IncompleteReadError` has), stays as it is.
+    An exception that doesn't allow it, or already uses the name for something other than a string
+    (as `asyncio.IncompleteReadError` does), stays unchanged.
     """
     with suppress(Exception):
         known = getattr(error, "partial", "")

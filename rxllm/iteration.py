@@ -1,6 +1,6 @@
-"""Reading an Observable in a loop: `async for` on an event loop, `for` without one.
+"""Iteration over an Observable: `async for` on an event loop, `for` without one.
 
-Both hold the source while the reader is busy, and stop it when the reader leaves.
+Both hold the source while the loop body is busy, and stop it when the loop is left.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ def to_async(stream: Observable[_T], *, capacity: int = _CAPACITY) -> AsyncGener
 
     A `Stream` can be iterated over directly; this takes any Observable, and a capacity.
 
-    - Subscribes at the first step. Completion ends the loop, an error is raised by it, and so is
-      the exception of an operator on the way.
+    - Subscribes at the first step. Completion ends the loop; the loop raises the stream's error, or
+      the exception of an operator upstream.
     - Leaving the loop early stops the stream once the iterator is closed: at once with
-      `async with contextlib.aclosing(to_async(stream)) as chunks:`, else when Python collects it.
-    - Demand: the stream's valve is closed while `capacity` items wait here, and opened again when
-      half of them have been taken. So at most `capacity` items wait, and those that a source
-      without demand (RxPY's `of`, a subject) pushes all the same.
+      `async with contextlib.aclosing(to_async(stream)) as chunks:`, otherwise when Python collects
+      it.
+    - Demand: the stream's valve is closed while `capacity` items wait here, and reopened when half
+      of them have been taken. So at most `capacity` items wait, plus those that a source without
+      demand (RxPY's `of`, a subject) pushes regardless.
 
     Args:
         stream: the Observable.
-        capacity: items that may wait here, 1 or more.
+        capacity: the number of items that may wait here, 1 or more.
 
     Raises:
         TypeError: `stream` is not an Observable.
@@ -78,33 +79,33 @@ async def _iterate(stream: Observable[_T], capacity: int) -> AsyncGenerator[_T, 
 
 
 def to_sync(stream: Observable[_T]) -> Generator[_T, None, None]:
-    """Iterate over an Observable without an event loop of one's own: what `for` on a `Stream` does.
+    """Iterate over an Observable without a running event loop, as `for` on a `Stream` does.
 
-    The stream runs on one background event loop of this process; the body of the loop runs on the
-    caller's thread, the callbacks of operators on the background one.
+    The stream runs on this process's background event loop; the loop body runs on the caller's
+    thread, the callbacks of operators on the background thread.
 
-    - Subscribes at the first step. Completion ends the loop, an error is raised by it, and so is
-      the exception of an operator on the way.
+    - Subscribes at the first step. Completion ends the loop; the loop raises the stream's error, or
+      the exception of an operator upstream.
     - Leaving the loop (`break`, an exception, Ctrl-C) stops the model at once and waits up to 5 s
       for its clean-up.
-    - Demand: as `to_async`, with a capacity of 16 items.
+    - Demand: as in `to_async`, with a capacity of 16 items.
 
     Raises:
-        TypeError: an event loop is running in this thread, which the loop would block.
+        TypeError: an event loop is running in this thread; `for` would block it.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return _iterate_in_background(stream)
     raise TypeError(
-        "`for` would block the event loop that is running here: write `async for chunk in stream`"
+        "`for` would block the event loop running in this thread: write `async for chunk in stream`"
     )
 
 
 def _iterate_in_background(stream: Observable[_T]) -> Generator[_T, None, None]:
     handover = _Handover(stream, background_loop())
     try:
-        handover.start()  # in here, so that Ctrl-C finds it to be closed
+        handover.start()  # inside the `try`, so that Ctrl-C closes it
         while True:
             item = handover.take()
             if item is _END:
@@ -115,7 +116,7 @@ def _iterate_in_background(stream: Observable[_T]) -> Generator[_T, None, None]:
 
 
 class _Reading(Generic[_T]):
-    """One subscription, used on its event loop: items that wait, and the valve that bounds them."""
+    """One subscription, used on its event loop: the waiting items and the valve limiting them."""
 
     def __init__(
         self,
@@ -150,7 +151,7 @@ class _Reading(Generic[_T]):
         self.items.append(item)
         if len(self.items) >= self._capacity:
             self.valve.close()
-            self.reopen()  # another thread may have taken them meanwhile
+            self.reopen()  # another thread may have taken some meanwhile
         self._on_news()
 
     def reopen(self) -> None:
@@ -159,14 +160,14 @@ class _Reading(Generic[_T]):
             self.valve.open()
 
     def end(self, error: Exception | None = None) -> None:
-        """No more items come."""
+        """Record that no more items will arrive."""
         if not self.ended:
             self.failure = error
             self.ended = True
             self._on_news()
 
     def fail(self, error: Exception) -> None:
-        """End with what an operator or subscriber raised."""
+        """End with an exception raised by an operator or subscriber."""
         if self.ended:
             report_failure(self._loop, error)
         else:
@@ -184,28 +185,28 @@ _END: Final[Any] = object()
 
 
 class _Handover(Generic[_T]):
-    """Items on their way from the background loop's thread to the one that reads."""
+    """Hands items over from the background loop's thread to the reading thread."""
 
     def __init__(self, stream: Observable[_T], background: BackgroundLoop) -> None:
         self._background = background
         self._process = os.getpid()
         self._changed = threading.Condition()
-        self._opening = False  # asked for on the other thread
+        self._opening = False  # requested on the other thread
         self._reading = _Reading(stream, _CAPACITY, background.loop, self._notify)
 
     def start(self) -> None:
-        """Subscribe at the next turn of the background loop."""
+        """Subscribe in the next iteration of the background loop."""
         self._background.loop.call_soon_threadsafe(self._start)
 
     def take(self) -> Any:
-        """The next item, or `_END`.
+        """Wait for the next item and return it, or `_END`.
 
         Raises:
-            Exception: the error of the stream.
-            StreamCancelledError: this is a fork of the process that began to read.
+            Exception: the stream's error.
+            StreamCancelledError: this process is a fork of the one that started reading.
         """
         if os.getpid() != self._process:
-            raise StreamCancelledError("a stream can't be read on in a forked process")
+            raise StreamCancelledError("a running stream can't be read in a forked process")
         reading = self._reading
         with self._changed:
             while not (reading.items or reading.ended):
@@ -221,13 +222,13 @@ class _Handover(Generic[_T]):
         return item
 
     def close(self) -> None:
-        """Stop the stream, and wait for its clean-up (not if called on the background thread)."""
+        """Stop the stream and wait for its clean-up, except on the background thread."""
         if os.getpid() != self._process:
             return
         stop = self._reading.stop()
         try:
             stopping = asyncio.run_coroutine_threadsafe(stop, self._background.loop)
-        except RuntimeError:  # the process ends: the loop was closed, and has cancelled all
+        except RuntimeError:  # the process is exiting: the closed loop has cancelled all tasks
             stop.close()
             return
         if not self._background.is_current_thread:

@@ -1,4 +1,4 @@
-"""What a conversation is made of: messages, their parts, and the tools that a model may call."""
+"""The parts of a conversation: messages, their content, and the tools that a model may call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BEGINNINGS: Final = {
 class TextPart(
     msgspec.Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True
 ):
-    """A text among the parts of a message."""
+    """A text part of a message."""
 
     text: str
 
@@ -39,13 +39,13 @@ class ImagePart(
     tag="image",
     forbid_unknown_fields=True,
 ):
-    """An image among the parts of a message: a URL that the provider loads, or bytes.
+    """An image part of a message: a URL that the provider loads, or bytes.
 
-    `media_type`, for bytes, is told from them if it is None (PNG, JPEG, GIF, WebP).
+    If `media_type` is `None`, that of the bytes is detected (PNG, JPEG, GIF, WebP).
 
     Raises:
-        BadRequestError: there is no URL and there are no bytes, or both; or the bytes are of
-            another kind, and no media type is given.
+        BadRequestError: neither or both of `url` and `data` are given, or the bytes have another
+            format and no `media_type` is given.
     """
 
     url: str | None = None
@@ -54,7 +54,7 @@ class ImagePart(
 
     def __post_init__(self) -> None:
         if (self.url is None) == (self.data is None):
-            raise BadRequestError("an image is given by its url, or by its data: by one of them")
+            raise BadRequestError("an image needs exactly one of url and data")
         if self.data is not None and self.media_type is None:
             msgspec.structs.force_setattr(self, "media_type", _kind_of(self.data))
 
@@ -63,7 +63,7 @@ def _kind_of(data: bytes) -> str:
     for beginning, kind in _BEGINNINGS.items():
         if re.match(beginning, data, re.DOTALL):
             return kind
-    raise BadRequestError("the bytes of an image are of no known kind: say media_type")
+    raise BadRequestError("unknown image format: pass media_type")
 
 
 Part: TypeAlias = TextPart | ImagePart
@@ -72,8 +72,9 @@ Part: TypeAlias = TextPart | ImagePart
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One turn of a conversation.
 
-    `content` is a text, or parts. `name` says who speaks, `tool_call_id` which call a `tool`
-    message answers. `tool_calls` are those that an `assistant` message made, as they came.
+    `content` is a string or a sequence of parts. `name` is the name of the participant,
+    `tool_call_id` the call that a `tool` message answers. `tool_calls` are the calls made in an
+    `assistant` message, as received.
     """
 
     role: Role
@@ -84,27 +85,27 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     @property
     def text(self) -> str:
-        """The text of the content, or of those of its parts that are text."""
+        """The text of the content, or of its text parts."""
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The content as parts: one for a text, none for an empty one."""
+        """The content as parts: one for a string, none for an empty one."""
         if isinstance(self.content, str):
             return (TextPart(self.content),) if self.content else ()
         return self.content
 
     def followed_by(self, text: str) -> Message:
-        """This message, with `text` at its end."""
+        """Return this message with `text` appended."""
         if isinstance(self.content, str):
             return msgspec.structs.replace(self, content=self.content + text)
         return msgspec.structs.replace(self, content=(*self.content, TextPart(text)))
 
 
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Something that the model may ask to be called. `parameters` is a JSON Schema."""
+    """A function that the model may ask to be called. `parameters` is a JSON Schema."""
 
     name: str
     description: str = ""

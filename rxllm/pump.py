@@ -1,4 +1,4 @@
-"""The pump: one task that moves what an asynchronous iterator yields into an observer."""
+"""The pump: one task that passes the items of an asynchronous iterator to an observer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rxllm.valve import StreamScheduler, Valve, report_failure, running_loop, va
 __all__ = ["pump", "stopping_pumps"]
 
 _stopping: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[asyncio.Task[None]]]
-_stopping = WeakKeyDictionary()  # by loop: each set is touched on the thread of its loop alone
+_stopping = WeakKeyDictionary()  # by loop: each set is used only on the thread of its loop
 
 
 def pump(
@@ -29,19 +29,19 @@ def pump(
 ) -> abc.DisposableBase:
     """Start pumping an asynchronous iterator into `observer`: the core of `from_async`.
 
-    Use it in place of `from_async` where the source itself wants to watch the valve.
+    Use it instead of `from_async` if the source itself needs to watch the valve.
 
     Args:
-        observer: who gets the items.
-        scheduler: the subscribe-time scheduler; None means the running loop and no demand.
-        factory: given the subscriber's valve, returns an asynchronous iterable.
-        batched: each item is a sequence of items that came at once.
+        observer: receives the items.
+        scheduler: the subscribe-time scheduler; `None` means the running loop and no demand.
+        factory: called with the subscriber's valve, returns an asynchronous iterable.
+        batched: each item is a sequence of items that arrived together.
 
     Returns:
-        The disposable that stops it.
+        A disposable that stops the pump.
 
     Raises:
-        NoEventLoopError: no event loop runs.
+        NoEventLoopError: no event loop is running.
     """
     loop = scheduler.loop if isinstance(scheduler, StreamScheduler) else running_loop()
     valve = valve_of(scheduler)
@@ -58,8 +58,8 @@ def pump(
     def dispose() -> None:
         work.stopped = True
         stopping.add(task)
-        # Inside of its own on_next the pump sees the flag next, and an iterator that is being
-        # closed is on its way: a cancellation would only strike the clean-up.
+        # Inside its own on_next the pump checks the flag next, and an iterator that is closing
+        # ends by itself: a cancellation would only interrupt the clean-up.
         if not (work.emitting or work.closing):
             task.cancel()
 
@@ -100,7 +100,7 @@ class _Pump:
                     await close()
         except asyncio.CancelledError:
             if not self.stopped:
-                self._tell(
+                self._notify(
                     self._observer.on_error,
                     StreamCancelledError("the task behind this stream was cancelled"),
                 )
@@ -108,12 +108,12 @@ class _Pump:
         except Exception as error:
             failure = error
         if self.stopped:
-            if failure is not None:  # of its clean-up: nobody's stream has failed
+            if failure is not None:  # from the clean-up: no subscriber's stream has failed
                 report_failure(self._loop, failure)
         elif failure is not None:
-            self._tell(self._observer.on_error, failure)
+            self._notify(self._observer.on_error, failure)
         else:
-            self._tell(self._observer.on_completed)
+            self._notify(self._observer.on_completed)
 
     async def _forward(self, iterator: AsyncIterator[Any]) -> None:
         valve, observer, batched = self._valve, self._observer, self._batched
@@ -138,7 +138,7 @@ class _Pump:
                 if self.stopped:
                     return
 
-    def _tell(self, callback: Callable[..., None], *arguments: Exception) -> None:
+    def _notify(self, callback: Callable[..., None], *arguments: Exception) -> None:
         self.stopped = True
         try:
             callback(*arguments)
@@ -147,5 +147,5 @@ class _Pump:
 
 
 def stopping_pumps(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[None]]:
-    """The pumps of `loop` whose subscriptions were disposed, and that are still cleaning up."""
+    """Return the pumps of `loop` that are still cleaning up after their disposal."""
     return {task for task in _stopping.get(loop, ()) if not task.done()}

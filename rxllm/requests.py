@@ -1,6 +1,6 @@
-"""What is asked, and of whom: messages, requests, and the protocol of a model.
+"""Requests, and the protocol of the models that answer them.
 
-A `Request` is a value: it can be kept, changed with `msgspec.structs.replace`, sent again to
+A `Request` is a value: it can be stored, changed with `msgspec.structs.replace`, sent again to
 another model, or continued from a partial answer.
 """
 
@@ -33,26 +33,28 @@ Strategy: TypeAlias = Literal["quality", "balanced", "speed", "cost"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a model is asked. An option left at None is the model's to choose; 0 is a value.
+    """A request to a model. `None` leaves an option to the model's default; 0 is a value.
 
     Args:
-        messages: the conversation, oldest first. Ends with an `assistant` message if the model
-            shall go on from there.
-        max_tokens: the length of the answer at most, in tokens, 1 or more.
-        temperature: 0 (always the likeliest token) to 2.
-        top_p: keep the likeliest tokens that add up to this probability, above 0 to 1.
-        top_k: keep that many of the likeliest tokens; 0 keeps all.
-        min_p: keep tokens at least this fraction as likely as the likeliest, 0 to 1.
-        repeat_penalty: divide the odds of tokens said of late by this, above 0; 1 is none.
-        stop: sequences at which the answer ends; they are no part of it.
+        messages: the conversation, oldest first. If the last one is an `assistant` message, the
+            model continues it.
+        max_tokens: the maximum length of the answer, in tokens, 1 or more.
+        temperature: 0 (always the most likely token) to 2.
+        top_p: sample from the most likely tokens that add up to this probability, above 0, at most
+            1.
+        top_k: sample from this many of the most likely tokens; 0 means all.
+        min_p: drop tokens below this fraction of the most likely token's probability, 0 to 1.
+        repeat_penalty: divide the odds of recently generated tokens by this, above 0; 1 means no
+            penalty.
+        stop: sequences at which the answer ends; they aren't part of it.
         seed: makes sampling repeatable, 0 or more.
-        response_format: `"json"`, or a JSON Schema that the answer has to follow.
-        confidence: ask for the probability of each token.
-        tools: what the model may ask to be called.
-        tool_choice: `"auto"`, `"none"`, `"required"` (one or more), or the name of the tool that
-            has to be called.
+        response_format: `"json"`, or a JSON Schema that the answer must follow.
+        confidence: request the probability of each token.
+        tools: the tools that the model may ask to be called.
+        tool_choice: `"auto"`, `"none"`, `"required"` (at least one), or the name of the tool that
+            must be called.
         strategy: how a router chooses among its models.
-        extra: options passed on to the engine or the provider as they are.
+        extra: options passed unchanged to the engine or the provider.
     """
 
     messages: tuple[Message, ...]
@@ -72,7 +74,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: dict[str, Any] = {}
 
     def continuing(self, partial: str) -> Request:
-        """This request, with `partial` as the beginning of the answer that is to be gone on with.
+        """Return this request with `partial` as the beginning of the answer to continue.
 
         An empty `partial` changes nothing.
         """
@@ -86,7 +88,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RequestOptions(TypedDict, total=False):
-    """The options that `Model.stream` takes: the fields of `Request` without the messages."""
+    """The options of `Model.stream`: the fields of `Request` without the messages."""
 
     max_tokens: int | None
     temperature: float | None
@@ -108,7 +110,7 @@ Prompt: TypeAlias = str | Request | Sequence[Message | Mapping[str, Any]]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What is known of a model before it is loaded. `context_length` is in tokens."""
+    """What is known about a model before it is loaded. `context_length` is in tokens."""
 
     id: str
     provider: str
@@ -123,32 +125,32 @@ class Model(Protocol):
 
     @property
     def info(self) -> ModelInfo:
-        """What is known of this model, without loading it."""
+        """What is known about this model without loading it."""
         ...
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
-        """A cold stream of the answer: nothing happens before it is subscribed to.
+        """Return a cold stream of the answer: nothing happens until it is subscribed to.
 
         Args:
-            prompt: a text, messages, or a whole request.
+            prompt: a string, messages, or a complete request.
             options: the fields of `Request`.
 
         Raises:
-            BadRequestError: the prompt or an option can't be right.
+            BadRequestError: the prompt or an option is invalid.
         """
         ...
 
 
 def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
-    """Make a checked `Request` of what a user passed to `Model.stream`.
+    """Make a validated `Request` from the arguments of `Model.stream`.
 
     Args:
-        prompt: a text (one user message), a sequence of messages (`Message` or mappings with
-            `role` and `content`), or a `Request`, whose options then count where none is given.
-        options: fields of `Request`. `stop` may be one string.
+        prompt: a string (one user message), a sequence of messages (`Message` or mappings with
+            `role` and `content`), or a `Request`, whose options apply where none is given here.
+        options: fields of `Request`. `stop` may be a single string.
 
     Raises:
-        BadRequestError: an unknown option, a value out of range, no message, or an empty prompt.
+        BadRequestError: an unknown option, a value out of range, no messages, or an empty prompt.
 
     >>> as_request("Hi", temperature=0).temperature
     0.0
@@ -170,7 +172,7 @@ def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
     try:
         request = msgspec.convert(fields, Request, from_attributes=True)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"a request can't be made of this: {error}") from None
+        raise BadRequestError(f"invalid request: {error}") from None
     _check(request)
     return request
 
@@ -182,13 +184,14 @@ def _messages(prompt: object) -> list[Message]:
         return [Message("user", prompt)]
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
         raise BadRequestError(
-            f"a prompt is a text, a sequence of messages or a Request, not {type(prompt).__name__}",
+            "the prompt must be a string, a sequence of messages or a Request, "
+            f"got {type(prompt).__name__}",
             "messages",
         )
     try:
         return msgspec.convert(list(prompt), list[Message], from_attributes=True)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"a message is not right: {error}", "messages") from None
+        raise BadRequestError(f"invalid message: {error}", "messages") from None
 
 
 def _nearest(name: str) -> str:
@@ -198,67 +201,68 @@ def _nearest(name: str) -> str:
 
 _RANGES: dict[str, tuple[str, float, float]] = {
     "max_tokens": ("1 or more", 1, float("inf")),
-    "temperature": ("0 to 2", 0, 2),
+    "temperature": ("between 0 and 2", 0, 2),
     "top_k": ("0 or more", 0, float("inf")),
-    "min_p": ("0 to 1", 0, 1),
+    "min_p": ("between 0 and 1", 0, 1),
     "seed": ("0 or more", 0, 2**63 - 1),
 }
 
 
 def _check(request: Request) -> None:
     if not request.messages:
-        raise BadRequestError("there is no message in the request", "messages")
+        raise BadRequestError("the request has no messages", "messages")
     for name, (words, low, high) in _RANGES.items():
         value = getattr(request, name)
         if value is not None and not low <= value <= high:
-            raise BadRequestError(f"{name} is {words}, not {value}", name)
+            raise BadRequestError(f"{name} must be {words}, got {value}", name)
     if request.top_p is not None and not 0 < request.top_p <= 1:
-        raise BadRequestError(f"top_p is above 0, and 1 at most, not {request.top_p}", "top_p")
+        raise BadRequestError(f"top_p must be above 0, at most 1, got {request.top_p}", "top_p")
     if request.repeat_penalty is not None and not 0 < request.repeat_penalty < float("inf"):
-        words = f"repeat_penalty is above 0, not {request.repeat_penalty}"
+        words = f"repeat_penalty must be a finite number above 0, got {request.repeat_penalty}"
         raise BadRequestError(words, "repeat_penalty")
     for message in request.messages:
         if message.tool_call_id is not None and message.role != "tool":
-            words = f"a {message.role} message answers no tool call"
+            words = f"only a tool message may have a tool_call_id, got one of role {message.role}"
             raise BadRequestError(words, "messages")
         try:
             message.text.encode()
         except UnicodeEncodeError:
             raise BadRequestError(
-                "a message holds half of a surrogate pair: it is no text", "messages"
+                "a message contains a lone surrogate, which UTF-8 can't encode", "messages"
             ) from None
     if not all(request.stop):
-        raise BadRequestError("a stop sequence is empty", "stop")
+        raise BadRequestError("stop sequences must not be empty", "stop")
     _check_tools(request)
 
 
 def _check_tools(request: Request) -> None:
     names = [tool.name for tool in request.tools]
     if len(set(names)) < len(names):
-        raise BadRequestError(f"two tools have one name: {sorted(names)}", "tools")
+        raise BadRequestError(f"tool names must be unique, got {sorted(names)}", "tools")
     choice = request.tool_choice
     if choice is not None and not names:
-        raise BadRequestError("there is a tool_choice, and no tools", "tool_choice")
+        raise BadRequestError("tool_choice is set, but there are no tools", "tool_choice")
     if choice is not None and choice not in {"auto", "none", "required", *names}:
         raise BadRequestError(
-            f"tool_choice is auto, none, required, or the name of one of the tools, not {choice!r}",
+            f"tool_choice must be auto, none, required or the name of a tool, got {choice!r}",
             "tool_choice",
         )
 
 
 def streaming_pays(expected_tokens: int, *, threshold: int = 100) -> bool:
-    """Advice: is an answer of this length worth streaming, or is it as well read in one piece?
+    """Return whether an answer of this length is worth streaming; advice only.
 
-    The default comes from patience: most models write a hundred tokens, some seventy words, within
-    the two seconds that a reader waits without wondering. Longer answers are better seen coming.
+    The default comes from how long readers wait: most models generate a hundred tokens, about
+    seventy words, within the two seconds that a reader waits without noticing. Longer answers are
+    better shown while they arrive.
 
     Args:
         expected_tokens: the expected length of the answer, in tokens.
-        threshold: the length in tokens above which streaming pays.
+        threshold: the length, in tokens, above which streaming pays.
 
     >>> streaming_pays(100), streaming_pays(101)
     (False, True)
     """
     if expected_tokens < 0:
-        raise BadRequestError(f"expected_tokens is 0 or more, not {expected_tokens}")
+        raise BadRequestError(f"expected_tokens must be 0 or more, got {expected_tokens}")
     return expected_tokens > threshold

@@ -1,4 +1,4 @@
-"""What a restart takes back, and what it leaves: of chunks that wait, and of state by source."""
+"""Which waiting chunks and which per-source state a restart discards."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _State = TypeVar("_State")
 
 
 def survives_restart(chunk: Chunk, restarted: str | None = None) -> bool:
-    """Whether `chunk`, which waits, is still true after a restart of the stream `restarted`.
+    """Return whether a waiting `chunk` is still valid after a restart of the stream `restarted`.
 
-    `None` means a restart of all. What other streams say survives, and what was used and happened
-    on the way (see `survives_restart` of the chunk classes). A restart drops what belongs to the
-    answer that begins again: its content and its end. What survives is sent before its notice, in
-    order.
+    `None` means a restart of all streams. Chunks of other streams survive, and so do usage, notices
+    and the like (see `survives_restart` of the chunk classes). A restart drops what belongs to the
+    answer that begins again: its content and its end. Surviving chunks are sent before the notice,
+    in order.
     """
     return chunk.survives_restart or (restarted is not None and chunk.source != restarted)
 
 
 def matching_sources(states: dict[str | None, _State], source: str | None) -> list[str | None]:
-    """The streams with a state that a chunk of `source` is about; `None` is about all."""
+    """Return the sources in `states` that a chunk of `source` concerns; `None` means all."""
     if source is None:
         return list(states)
     return [source] if source in states else []

@@ -1,6 +1,6 @@
-"""Settings: the numbers of a program in one checked value.
+"""Settings: the numbers of a program in one validated value.
 
-Nothing reads them by itself. Each group is the keyword arguments of what it is for:
+Nothing reads them automatically. Each group holds the keyword arguments of one function or class:
 
 >>> from rxllm import operators as ops
 >>> settings = Settings(total=60, local_streams=2)
@@ -44,31 +44,31 @@ class PoolSettings(TypedDict):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The numbers of a program that streams, with the defaults of this framework.
+    """The limits, sizes and timeouts of a streaming program, with this framework's defaults.
 
-    A value: make another one with `msgspec.structs.replace`, read one from a file with
-    `msgspec.toml.decode(text, type=Settings)`. What is out of range is refused either way, and so
-    is a name that is none of these.
+    It is a value: change it with `msgspec.structs.replace`, or read it from a file with
+    `msgspec.toml.decode(text, type=Settings)`. Either way, values out of range and unknown names
+    are rejected.
 
     Args:
         buffer_size: chunks that a buffer holds, 1 or more.
-        batch_size: chunks in a batch at most, 1 or more.
-        batch_seconds: how long the first chunk of a batch waits at most, above 0.
-        local_streams: streams at once from local engines, 1 or more.
-        remote_streams: streams at once from remote models, 1 or more.
+        batch_size: the maximum number of chunks in a batch, 1 or more.
+        batch_seconds: seconds that the first chunk of a batch may wait, above 0.
+        local_streams: concurrent streams from local engines, 1 or more.
+        remote_streams: concurrent streams from remote models, 1 or more.
         queue: streams that may wait for a slot, 0 or more.
-        queue_wait: seconds that one of them waits at most, above 0.
+        queue_wait: seconds that each of them may wait, above 0.
         connect: seconds to connect, above 0.
         first_token: seconds to the first token, above 0.
         between_tokens: seconds between two tokens, above 0.
         total: seconds for a whole stream, above 0.
-        attempts: how often a model is asked at most, the first time included, 1 or more:
+        attempts: the maximum number of attempts, including the first, 1 or more:
             `ops.retry_with_backoff(settings.attempts)`.
         max_pause: seconds after which a paused stream is stopped, above 0.
-        shutdown: seconds that live streams get to finish in a shutdown, 0 or more.
+        shutdown: seconds that live streams have to finish during a shutdown, 0 or more.
 
     Raises:
-        ValueError: a number is out of its range (in decoding: `msgspec.ValidationError`).
+        ValueError: a number is out of range (`msgspec.ValidationError` when decoding).
     """
 
     buffer_size: int = 1024
@@ -89,10 +89,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
             value = getattr(self, name)
-            if not _fits(value, whole=type(default) is int, from_zero=name in _FROM_ZERO):
-                what = "a whole number" if type(default) is int else "a number of seconds"
-                least = "0 or more" if name in _FROM_ZERO else "above 0"
-                raise ValueError(f"{name} is {what}, {least}, not {value!r}")
+            if not _fits(value, integer=type(default) is int, from_zero=name in _FROM_ZERO):
+                what = "an integer" if type(default) is int else "a number of seconds"
+                minimum = ", 0 or more" if name in _FROM_ZERO else " above 0"
+                raise ValueError(f"{name} must be {what}{minimum}, got {value!r}")
 
     @property
     def timeouts(self) -> TimeoutSettings:
@@ -122,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 _FROM_ZERO: Final = {"queue", "shutdown"}
 
 
-def _fits(value: object, *, whole: bool, from_zero: bool) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+def _fits(value: object, *, integer: bool, from_zero: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if integer else int | float):
         return False
     return 0 < value < float("inf") or (from_zero and value == 0)

@@ -1,6 +1,6 @@
-"""`Stream`: the Observable that models, operators and combining functions give.
+"""`Stream`: the Observable that models, operators and combining functions return.
 
-The overloads of `pipe`, three for each number of operators, take nearly half of this file.
+The overloads of `pipe`, three for each number of operators, take up nearly half of this file.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ _Op: TypeAlias = Callable[[_In], _Out]
 
 
 class Stream(Observable[_T]):
-    """A cold Observable that can also be read in the ways of Python.
+    """A cold Observable that can also be iterated and awaited.
 
     ::
 
         async for chunk in stream: ...      # in a coroutine; see `to_async`
-        result = await stream               # the `Result`, of a stream of chunks
+        result = await stream               # the `Result` of a stream of chunks
         for chunk in stream: ...            # without an event loop; see `to_sync`
         shaped = stream.pipe(ops.stop_on("\n"), ops.measure(print))
 
-    Each of these subscribes, and so asks the model. Leaving a `for` stops the model at once;
-    leaving an `async for` stops it when Python collects the iterator, which may be late: use
-    `async with contextlib.aclosing(aiter(stream)) as chunks` where it matters.
+    Reading it in any of these ways subscribes, and so asks the model. Leaving a `for` stops the
+    model at once; leaving an `async for` stops it when Python collects the iterator, which may be
+    later: use `async with contextlib.aclosing(aiter(stream)) as chunks` where it matters.
 
-    Its subscriptions have one link where RxPY has an observer that looks at every item (see
-    `subscribe`). RxPY's operators work on it, and `pipe` makes a `Stream` of what they give.
+    A subscription has a single link where RxPY has an observer that checks every item (see
+    `subscribe`). RxPY's operators work on a `Stream`, and `pipe` turns their results into one.
 
     Attributes:
-        name: what it is: that of a model or an operator.
-        of_chunks: whether it sends chunks; `None` if that is not known.
+        name: the name of the model or operator that made it.
+        of_chunks: whether it emits chunks; `None` if not known.
 
     Args:
         subscribe: starts a subscription, as for `Observable`. It calls `observer.on_next(item)`,
-            and must not keep the bound method `observer.on_next` for later calls: after the
-            subscription has ended that one would still send.
+            and must not store the bound method `observer.on_next` for later calls: it would still
+            emit after the subscription has ended.
         name, of_chunks: see above.
     """
 
@@ -83,14 +83,14 @@ class Stream(Observable[_T]):
         *,
         of_chunks: bool | None = None,
     ) -> None:
-        # Not `super().__init__`: it would make a lock for each stream, which few ever need.
+        # Not `super().__init__`: it would create a lock for each stream, which few ever need.
         self._subscribe = subscribe  # type: ignore[assignment]
         self.name = name
         self.of_chunks = of_chunks
 
     @cached_property
     def lock(self) -> threading.RLock:  # type: ignore[override]
-        """What some operators of RxPY synchronise with; one, if two threads ask first at once."""
+        """The lock that some RxPY operators use: the same one, even if two threads race for it."""
         lock: threading.RLock = self.__dict__.setdefault("lock", threading.RLock())
         return lock
 
@@ -108,11 +108,11 @@ class Stream(Observable[_T]):
 
         Raises:
             RxLLMError: the stream failed; the text so far is in `partial`.
-            TypeError: what it sends are not chunks (behind `ops.text()`, say).
+            TypeError: its items are not chunks (after `ops.text()`, for example).
         """
         if self.of_chunks is False:
             raise TypeError(
-                f"only a stream of chunks makes a Result, and {self.name} gives something else: "
+                f"only a stream of chunks can be awaited, but {self.name} emits something else: "
                 "read it with `async for`"
             )
         return consume(self).__await__()
@@ -125,12 +125,13 @@ class Stream(Observable[_T]):
         *,
         scheduler: abc.SchedulerBase | None = None,
     ) -> abc.DisposableBase:
-        """As `Observable.subscribe`, in all that it promises.
+        """Subscribe, with the same guarantees as `Observable.subscribe`.
 
-        An exception out of one of the callbacks goes to the sink (through its `StreamScheduler`),
-        and to the loop's exception handler if there is none: it is not a failure of the model,
-        which a retry would ask again. Without a sink, what other code pushes (into a `Subject`,
-        say, or while it is subscribed to) raises into that code or goes to `on_error`, as in RxPY.
+        An exception raised by a callback goes to the sink (through its `StreamScheduler`), or to
+        the loop's exception handler if there is no sink: it isn't a failure of the model, which a
+        retry would ask again. Without a sink, an exception caused by items that other code pushes
+        (into a `Subject`, for example, or during the subscription) is raised in that code or goes
+        to `on_error`, as in RxPY.
         """
         link = _Link(*_callbacks(on_next, on_error, on_completed))
 
@@ -148,8 +149,8 @@ class Stream(Observable[_T]):
                 link.hold(upstream)
                 link.unwatch()
 
-        # As RxPY has it: what a source schedules on the current thread begins once all of the
-        # outermost subscription is set up, and can be disposed.
+        # As in RxPY: actions that a source schedules on the current thread start once the whole
+        # outermost subscription is set up and can be disposed.
         current_thread = CurrentThreadScheduler.singleton()
         if current_thread.schedule_required():
             current_thread.schedule(start)
@@ -337,18 +338,20 @@ class Stream(Observable[_T]):
     # fmt: on
 
     def pipe(self, *operators: Callable[[Any], Any]) -> Any:
-        """Put operators behind this stream, from left to right.
+        """Apply operators to this stream, from left to right.
 
-        What an operator of RxPY or a function of your own gives becomes a `Stream` too, which
-        subscribes to it as RxPY does. A `ConnectableObservable` and what is not an Observable (the
-        future of `to_future`, the list of `partition`) come out as they are. Types are kept for up
-        to twelve operators, and beyond that for those that keep the type of the items.
+        An Observable returned by an RxPY operator or by a function of your own becomes a `Stream`
+        too, which subscribes to it as RxPY does. A `ConnectableObservable`, and anything that isn't
+        an Observable (the future of `to_future`, the list of `partition`), is returned unchanged.
+        Types are inferred for up to twelve operators, and beyond that for operators that keep the
+        type of the items.
 
         Raises:
-            TypeError: something is not an operator: a function of `rxllm.operators` that was not
-                called, a stream, a list, `None`. Or an operator of `rxllm.operators`, all of which
-                take chunks, is put behind one that gives something else, such as `text`. Where that
-                is not known here, it is raised at the first item that is not a chunk.
+            TypeError: an argument isn't an operator (for example, a function of `rxllm.operators`
+                that was not called, a stream, a list or `None`), or an operator of
+                `rxllm.operators`, all of which take chunks, follows one that emits something else,
+                such as `text`. If that can't be known here, the error is raised at the first item
+                that isn't a chunk.
         """
         for position, operator in enumerate(operators, 1):
             _check_operator(operator, position)
@@ -357,17 +360,17 @@ class Stream(Observable[_T]):
             value = _applied(operator, value)
             if value is None and position < len(operators):
                 raise TypeError(
-                    f"argument {position} of pipe returned None, and argument {position + 1} "
-                    "takes a stream: let it return one"
+                    f"argument {position} of pipe returned None, but argument {position + 1} "
+                    "takes a stream: return one"
                 )
         return value
 
     def __add__(self, other: Observable[Any]) -> Stream[Any]:
-        """This stream, and then `other`."""
+        """Concatenate: this stream, followed by `other`."""
         return as_stream(reactivex.concat(self, other), "concat")
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> NoReturn:
-        """Not here: `rxllm.run(stream)` reads a stream to its end.
+        """Not supported: `rxllm.run(stream)` reads a stream to its end.
 
         Raises:
             TypeError: always.
@@ -376,10 +379,10 @@ class Stream(Observable[_T]):
 
 
 def as_stream(observable: Observable[_Out], name: str) -> Stream[_Out]:
-    """A `Stream` of what another Observable sends, or `observable` itself if it is one.
+    """Wrap an Observable in a `Stream`, or return `observable` itself if it is a `Stream`.
 
-    It subscribes as that Observable does, so any subscribe function is safe behind it. A
-    `ConnectableObservable` is left as it is too.
+    The `Stream` subscribes through that Observable, so any subscribe function is safe behind it. A
+    `ConnectableObservable` is also returned unchanged.
     """
     if isinstance(observable, Stream | ConnectableObservable):
         return observable  # type: ignore[return-value]
@@ -387,7 +390,7 @@ def as_stream(observable: Observable[_Out], name: str) -> Stream[_Out]:
 
 
 class _Foreign(Stream[_T]):
-    """A `Stream` that subscribes through the Observable behind it."""
+    """A `Stream` that subscribes through the Observable it wraps."""
 
     def __init__(self, observable: Observable[_T], name: str) -> None:
         self._observable = observable
@@ -417,7 +420,7 @@ def _has_sink(scheduler: abc.SchedulerBase | None) -> TypeGuard[StreamScheduler]
 
 
 def _take_or_fail(take: Callable[[Any], None], scheduler: StreamScheduler, item: Any) -> None:
-    """Give an item that foreign code sends, from wherever, to a subscriber that may raise."""
+    """Pass an item from foreign code to a subscriber, and its exception to the sink."""
     try:
         take(item)
     except (Exception, asyncio.CancelledError) as error:
@@ -425,9 +428,9 @@ def _take_or_fail(take: Callable[[Any], None], scheduler: StreamScheduler, item:
 
 
 class _Link(abc.ObserverBase[Any], abc.DisposableBase):
-    """One subscription: the observer to upstream, the disposable to downstream.
+    """One subscription: an observer for upstream, a disposable for downstream.
 
-    `on_next` is the subscriber's own function until the link is cut, and then does nothing.
+    `on_next` is the subscriber's own function until the link is cut; then it does nothing.
     """
 
     __slots__ = ("_on_completed", "_on_error", "_upstream", "_watched", "on_next")
@@ -447,7 +450,7 @@ class _Link(abc.ObserverBase[Any], abc.DisposableBase):
         self._watched: Callable[[Any], None] | None = None
 
     def watch(self) -> list[Exception]:
-        """What the subscriber raises from now on: a source may send while it is subscribed to."""
+        """Collect what the subscriber raises: a source may emit while it is subscribed to."""
         take = self._watched = self.on_next
         raised: list[Exception] = []
 
@@ -462,13 +465,13 @@ class _Link(abc.ObserverBase[Any], abc.DisposableBase):
         return raised
 
     def unwatch(self) -> None:
-        """The source has been subscribed to: items go to the subscriber directly."""
+        """Stop collecting: the source is subscribed to, and items go straight to the subscriber."""
         if self._watched is not None:
             self.on_next = self._watched
             self._watched = None
 
     def hold(self, upstream: Any) -> None:
-        """Dispose `upstream` when the link is cut: now, if it is."""
+        """Dispose `upstream` when the link is cut, or now if it already is."""
         held = upstream if hasattr(upstream, "dispose") else Disposable(upstream)
         if self._on_error is _nothing:
             held.dispose()
@@ -492,7 +495,7 @@ class _Link(abc.ObserverBase[Any], abc.DisposableBase):
             self.dispose()
 
     def fail(self, error: Exception) -> bool:
-        """Report that subscribing has failed; False if nobody is subscribed any more."""
+        """Report that subscribing failed; return False if the link is already cut."""
         if self._on_error is _nothing:
             return False
         self.on_error(error)
@@ -510,13 +513,13 @@ class _Link(abc.ObserverBase[Any], abc.DisposableBase):
 
 
 def _nothing(*_: object) -> None:
-    """For a link that is cut."""
+    """The callback of a link that is cut."""
 
 
 def _callbacks(on_next: Any, on_error: Any, on_completed: Any) -> tuple[Any, Any, Any]:
-    """The three functions of a subscriber, which may be an observer."""
+    """Return the three functions of a subscriber, which may be an observer."""
     observer = on_next
-    if isinstance(observer, _Link):  # its `on_next` changes: it is looked up at each item
+    if isinstance(observer, _Link):  # its `on_next` changes, so look it up for each item
         return lambda item: observer.on_next(item), observer.on_error, observer.on_completed
     if callable(getattr(observer, "on_next", None)):
         return observer.on_next, observer.on_error, observer.on_completed
@@ -535,26 +538,26 @@ def _check_operator(operator: Any, position: int) -> None:
     name = getattr(operator, "__qualname__", "_")
     if module.startswith(_CATALOGUES) and "<locals>" not in name and not name.startswith("_"):
         raise TypeError(
-            f"pipe takes operators; argument {position} is the function {name} that makes one: "
+            f"pipe takes operators; argument {position} is the function {name}, which returns one: "
             f"call it, as in pipe({name}(...))"
         )
 
 
 def _hint(mistake: Any) -> str:
-    """What to write in place of something that is no operator."""
+    """Suggest what to write instead of something that isn't an operator."""
     if isinstance(mistake, Observable):
-        return "; to put streams together, see rxllm.operators.merge_streams and its neighbours"
+        return "; to combine streams, see rxllm.operators.merge_streams and its siblings"
     if isinstance(mistake, list | tuple):
         return "; write pipe(*operators)"
     if callable(getattr(mistake, "stream", None)):
-        return "; a model begins a pipe: model.stream(prompt).pipe(...)"
+        return "; a pipe starts from a model's stream: model.stream(prompt).pipe(...)"
     if (mistake if isinstance(mistake, type) else type(mistake)).__module__.startswith(_OPERATORS):
-        return "; give it to the operator that uses it, as in limit_concurrency(pool)"
+        return "; pass it to the operator that uses it, as in limit_concurrency(pool)"
     return ""
 
 
 def _applied(operator: Callable[[Any], Any], source: Any) -> Any:
-    """What an operator makes of `source`: an Observable becomes a `Stream`."""
+    """Apply an operator to `source`; a resulting Observable becomes a `Stream`."""
     if (
         not (getattr(operator, "__module__", None) or "").startswith(_OPERATORS)
         or not isinstance(source, Stream)
@@ -567,10 +570,10 @@ def _applied(operator: Callable[[Any], Any], source: Any) -> Any:
 
 
 def _applied_to_chunks(operator: Callable[[Any], Any], source: Stream[Any]) -> Any:
-    """The same for one of ours, all of which take chunks, and a source that may send others.
+    """Apply one of our operators, which all take chunks, to a source that may emit other items.
 
     Raises:
-        TypeError: it does.
+        TypeError: the source is known to emit other items.
     """
     taker = ""
 
@@ -579,7 +582,7 @@ def _applied_to_chunks(operator: Callable[[Any], Any], source: Stream[Any]) -> A
     ) -> abc.DisposableBase:
         def on_next(item: Any) -> None:
             if not is_chunk(item):
-                raise TypeError(f"{taker} takes chunks, and got {item!r} from {source.name}")
+                raise TypeError(f"{taker} takes chunks, but got {item!r} from {source.name}")
             observer.on_next(item)
 
         return source.subscribe(
@@ -590,14 +593,14 @@ def _applied_to_chunks(operator: Callable[[Any], Any], source: Stream[Any]) -> A
     taker = value.name if isinstance(value, Stream) else _name_of(operator)
     if source.of_chunks is False:
         raise TypeError(
-            f"{taker} takes chunks, and {source.name} gives something else: "
+            f"{taker} takes chunks, but {source.name} emits something else: "
             f"put {taker} before {source.name}"
         )
     return value
 
 
 def _name_of(operator: Any) -> str:
-    """What an operator calls itself; those of RxPY are curried functions."""
+    """Return the name of an operator; RxPY's are curried functions."""
     name: str = getattr(operator, "__qualname__", type(operator).__name__)
     if name.startswith("curry_flip."):
         for cell in operator.__closure__ or ():

@@ -20,20 +20,20 @@ class _Subscription(Protocol):
 class Trampoline:
     """Runs the steps of one subscription: a chunk, the end, a timer, a change of the valve.
 
-    Inside its `on_next` a subscriber may open its valve, and upstream then sends what it held
-    before the operator has sent everything it had to. With a trampoline such a step waits until
-    the current one has returned, so no step sees another one half done and chunks leave in order.
+    A subscriber may open its valve inside its `on_next`, and upstream then emits held chunks before
+    the operator has finished emitting its own. With a trampoline such a step waits until the
+    current one has returned, so no step sees another one half done and chunks leave in order.
 
-    There are two ways to use it, one for each trampoline. `run` queues the steps that arrive, each
-    with its argument. `repeat` drains a queue of the operator's own with a single step.
+    Use each trampoline in one of two ways. `run` queues the steps that arrive, each with its
+    argument. `repeat` drains the operator's own queue with a single step.
 
-    After disposal no further step runs. An exception out of a step (it is the subscriber's: an
-    operator sends its own to `on_error`) drops the steps that wait, disposes the subscription, and
-    propagates to whoever started the first step: the source, a timer or the valve.
+    After disposal no further step runs. An exception raised by a step (always the subscriber's,
+    since an operator sends its own to `on_error`) drops the waiting steps, disposes the
+    subscription, and propagates to the caller of the first step: the source, a timer or the valve.
 
     Args:
         subscription: the operator's, with everything it has to dispose. If `None`, nothing is
-            disposed, and the trampoline still works after an exception.
+            disposed, and the trampoline remains usable after an exception.
 
     Attributes:
         is_running: whether a step is running now.
@@ -47,7 +47,7 @@ class Trampoline:
         self._steps: deque[tuple[Callable[[Any], object], Any]] | None = None  # few ever need it
 
     def run(self, step: Callable[[_Argument], object], argument: _Argument) -> None:
-        """Call `step(argument)`: now, or inside another step once that has returned."""
+        """Call `step(argument)` now or, inside another step, once that one has returned."""
         if self.is_running:
             if self._steps is None:
                 self._steps = deque()
@@ -68,7 +68,7 @@ class Trampoline:
             self.is_running = False
 
     def repeat(self, step: Callable[[], bool]) -> None:
-        """Call `step()` until it returns False: there is nothing left that it can do.
+        """Call `step()` until it returns False, which means that nothing is left to do.
 
         Inside the step this does nothing, since the step is about to be called again.
         """
@@ -91,7 +91,7 @@ class Trampoline:
 
 
 class _Undisposable:
-    """The subscription of a trampoline that has none."""
+    """Stands in for the subscription of a trampoline that has none."""
 
     is_disposed = False
 

@@ -1,4 +1,4 @@
-"""`Transcript`: what a stream has said, by source. The one fold of chunks that all others use."""
+"""`Transcript`: the output of a stream by source. All other code folds chunks through it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["Answer", "RunningText", "Transcript", "assistant_message"]
 
 
 class RunningText:
-    """A text that grows, kept in pieces: adding costs one `append`, asking joins them once.
+    """A growing text, kept in pieces: adding costs one `append`, reading joins them once.
 
     Attributes:
-        length: in characters.
+        length: the length of the text, in characters.
     """
 
     __slots__ = ("_pieces", "length")
@@ -42,27 +42,27 @@ class RunningText:
         self.length = 0
 
     def add(self, text: str) -> None:
-        """More of it."""
+        """Append `text`."""
         self._pieces.append(text)
         self.length += len(text)
 
     def up_to(self, length: int) -> str:
-        """The first `length` characters; all of it is kept joined for the next time."""
+        """Return the first `length` characters; the joined text is kept for the next call."""
         if len(self._pieces) != 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0][:length]
 
 
 class Answer:
-    """What one source has said since it last began.
+    """The output of one source since it last began.
 
     Attributes:
-        tokens: pieces of text and reasoning that say something, also those in a `Batch`.
+        tokens: the number of non-empty pieces of text and reasoning, including those in a `Batch`.
         calls: the newest state of each tool call, in the order in which the calls began.
         json: the newest JSON value.
-        usage: the newest one.
-        start, end: its own, if they have come.
-        has_output: it has said something: an empty text counts as nothing.
+        usage: the newest usage.
+        start, end: the source's own, if received.
+        has_output: whether there is any output; empty text doesn't count.
     """
 
     __slots__ = (
@@ -90,7 +90,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The answer's text; kept joined for the next time."""
+        """The answer's text; kept joined for the next read."""
         return _joined(self._texts)
 
     @property
@@ -99,7 +99,7 @@ class Answer:
         return _joined(self._reasoning)
 
     def add(self, chunk: Chunk) -> None:
-        """Take in a chunk of this source that is not a notice."""
+        """Add a chunk of this source that is not a notice."""
         match chunk:
             case Token() | Reasoning():
                 self._add_piece(chunk)
@@ -124,12 +124,12 @@ class Answer:
 
 
 class Transcript:
-    """What a stream has said, by source, since it last began. A restart keeps notices and usage.
+    """The output of a stream by source, since it last began. A restart keeps notices and usage.
 
-    Adding a chunk costs one `list.append`: the chunks are folded when somebody asks.
+    Adding a chunk costs one `list.append`; chunks are folded when a property is read.
 
     Attributes:
-        add: takes in the next chunk.
+        add: adds the next chunk.
 
     >>> transcript = Transcript()
     >>> for chunk in (Token("wrong"), Notice("restart"), Token("Once"), Token(" upon")):
@@ -144,20 +144,20 @@ class Transcript:
         self._new: list[Chunk] = []
         self.add: Callable[[Chunk], None] = self._new.append
         self._answers: dict[str | None, Answer] = {}
-        self._earlier: list[Usage] = []  # of answers that have begun again
+        self._earlier: list[Usage] = []  # usage of answers that have restarted
         self._notices: list[Notice] = []
         self._start: Start | None = None
         self._end: End | None = None
 
     @property
     def answers(self) -> dict[str | None, Answer]:
-        """The answer of each source, in the order in which they began."""
+        """The answer of each source, in the order in which the sources began."""
         self._fold()
         return self._answers
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """Everything that happened on the way, in order."""
+        """All notices, in order."""
         self._fold()
         return tuple(self._notices)
 
@@ -169,13 +169,13 @@ class Transcript:
 
     @property
     def end(self) -> End | None:
-        """The last `End` of any source that a restart has not taken back."""
+        """The last `End` of any source that no restart has discarded."""
         self._fold()
         return self._end
 
     @property
     def text(self) -> str:
-        """The text; after a merge, one source after another."""
+        """The text of all sources; after a merge, one source after another."""
         return "".join([answer.text for answer in self.answers.values()])
 
     @property
@@ -185,7 +185,7 @@ class Transcript:
 
     @property
     def tokens(self) -> int:
-        """Pieces of text and reasoning."""
+        """The number of non-empty pieces of text and reasoning."""
         return sum([answer.tokens for answer in self.answers.values()])
 
     @property
@@ -196,13 +196,13 @@ class Transcript:
 
     @property
     def json(self) -> Any:
-        """The newest JSON value, of the source that gave one last; `None` if none did."""
+        """The newest JSON value of the last source that has one; `None` if none has."""
         values = [answer.json.value for answer in self.answers.values() if answer.json is not None]
         return values[-1] if values else None
 
     @property
     def usage(self) -> Usage | None:
-        """What was used and is billed: by all sources together, and also before a restart."""
+        """The usage billed: the sum over all sources, including answers before a restart."""
         now = [answer.usage for answer in self.answers.values() if answer.usage is not None]
         usages = self._earlier + now
         if len(usages) < 2:
@@ -211,17 +211,17 @@ class Transcript:
 
     @property
     def message(self) -> Message:
-        """What was said, for the history."""
+        """The output as a message for the history."""
         return assistant_message(self.text, self.tool_calls)
 
     @property
     def has_begun(self) -> bool:
-        """Whether something was said, or the end of an answer was told."""
+        """Whether there is any output, or an `End`."""
         return any(answer.has_output or answer.end for answer in self.answers.values())
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is text and reasoning of one answer, not merged, that has not ended."""
+        """Whether this is only text and reasoning of a single unmerged answer that hasn't ended."""
         return all(
             source is None and not (answer.calls or answer.json or answer.end)
             for source, answer in self.answers.items()
@@ -229,7 +229,7 @@ class Transcript:
         )
 
     def write_partial(self, error: Exception) -> None:
-        """Write the text into `error.partial`, where it can be; see `errors.write_partial`."""
+        """Store the text in `error.partial` if possible; see `errors.write_partial`."""
         write_partial(error, self.text)
 
     def _fold(self) -> None:
@@ -261,7 +261,7 @@ class Transcript:
 
 
 def assistant_message(text: str, calls: Iterable[ToolCall]) -> Message:
-    """An answer as a message for the history: its text, and its complete tool calls."""
+    """Return an answer as a message for the history: its text and its complete tool calls."""
     return Message("assistant", text, tool_calls=tuple(call for call in calls if call.complete))
 
 

@@ -1,8 +1,8 @@
-"""Demand: how a subscriber tells a source to wait.
+"""Demand: how a subscriber makes a source wait.
 
 Chunks flow down, demand flows up, both along one subscription. A sink subscribes with a scheduler
-that carries a `Valve`; RxPY hands that scheduler up through its operators; a source looks at the
-valve before it pulls its next chunk. A closed valve holds the source, nothing polls.
+that carries a `Valve`; RxPY passes that scheduler upstream through its operators; a source checks
+the valve before it pulls its next chunk. A closed valve holds the source; nothing polls.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _State = TypeVar("_State")
 
 
 class Valve:
-    """What a source looks at before it pulls its next chunk.
+    """The demand signal that a source checks before it pulls its next chunk.
 
-    A valve has one owner, who alone opens and closes it. It is closed while its owner holds it
-    closed, or while anything downstream of it is: each holder (a buffer, a control, a sink) chains
-    its own, so that a sink can't open what a user has paused. All calls are made on the event
-    loop's thread.
+    A valve has one owner, and only the owner opens and closes it. It is closed while its owner
+    holds it closed or while the valve downstream of it is closed: each holder (a buffer, a control,
+    a sink) chains its own, so that a sink can't open what a user has paused. All calls are made on
+    the event loop's thread.
 
     Args:
         downstream: the valve that this one follows.
 
     Attributes:
-        on_failure: called with what a callback of this valve, or of one upstream, has raised: an
-            opening valve lets chunks go, and so runs operators. Set by a `StreamScheduler` that
+        on_failure: called with an exception raised by a callback of this valve or of one upstream:
+            opening a valve releases chunks, and so runs operators. Set by a `StreamScheduler` that
             has a sink.
 
     >>> sink = Valve()
@@ -85,12 +85,12 @@ class Valve:
         self._update()
 
     def open(self) -> None:
-        """Let the source go on, as far as downstream lets it."""
+        """Let the source continue, unless a valve downstream is closed."""
         self._held = False
         self._update()
 
     def dispose(self) -> None:
-        """Open this valve and detach it from downstream, for good."""
+        """Open this valve and detach it permanently from downstream."""
         if self._detach is not None:
             self._detach.dispose()
         self._detach = self._downstream = None
@@ -99,9 +99,10 @@ class Valve:
     def on_change(self, callback: Callable[[bool], None]) -> abc.DisposableBase:
         """Call `callback(is_open)` after each change, until the returned disposable is disposed.
 
-        A callback may open, close or dispose. If it changes the valve, the others hear of the
-        last state only. An exception out of a callback goes to the nearest `on_failure` downstream;
-        where there is none it reaches whoever changed the valve, after all callbacks were called.
+        A callback may open, close or dispose the valve. If it changes the valve, the remaining
+        callbacks receive only the latest state. An exception raised by a callback goes to the
+        nearest `on_failure` downstream; if there is none, it is raised to the caller that changed
+        the valve, after all callbacks have been called.
         """
         key = object()
         self._callbacks[key] = callback
@@ -112,7 +113,7 @@ class Valve:
         return Disposable(forget)
 
     async def wait_open(self) -> None:
-        """Return once the valve is open: at once if it is. Any number may wait."""
+        """Wait until the valve is open; return at once if it is. Any number of tasks may wait."""
         while not self.is_open:
             changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -140,7 +141,7 @@ class Valve:
         failure: Exception | None = None
         for key, callback in tuple(self._callbacks.items()):
             if self._changes != this_change:
-                break  # a callback changed it again, and the last state was told to all
+                break  # a callback changed it again, and all have received the latest state
             if key in self._callbacks:
                 try:
                     callback(state)
@@ -150,7 +151,7 @@ class Valve:
             self.fail(failure)
 
     def fail(self, failure: Exception) -> None:
-        """Hand what a callback has raised to the nearest `on_failure`, or raise it."""
+        """Pass a callback's exception to the nearest `on_failure`, or raise it."""
         if self.on_failure is not None:
             self.on_failure(failure)
         elif self._downstream is not None:
@@ -163,16 +164,17 @@ class StreamScheduler(AsyncIOScheduler):
     """An `AsyncIOScheduler` with the valve, the pump tasks and the failures of a subscription.
 
     `now` is the loop's monotonic clock (as a datetime, counted from the epoch), so that a step of
-    the wall clock freezes no timer. So absolute times are `scheduler.now + timedelta(...)`.
+    the wall clock can't freeze timers. Absolute times are therefore given as
+    `scheduler.now + timedelta(...)`.
 
-    An exception out of an `on_next`, `on_error` or `on_completed` between source and sink has
-    nowhere to go in Rx: it is not an error of the stream, and a retry must not answer it. The
-    source, or the action of this scheduler that made the call, hands it to `fail`, and so it
-    reaches the sink directly.
+    An exception raised by an `on_next`, `on_error` or `on_completed` between source and sink has
+    nowhere to go in Rx: it isn't an error of the stream, and must not trigger a retry. The source,
+    or the action of this scheduler that made the call, passes it to `fail`, which takes it directly
+    to the sink.
 
     Args:
         loop: the event loop on which everything runs.
-        valve: the demand of the subscriber; an always-open one if `None`.
+        valve: the subscriber's valve; `None` means one that is always open.
         on_failure: called with the exception of a subscriber or operator; the sink then disposes
             the stream and raises it. If `None`, it goes to the loop's exception handler.
     """
@@ -197,24 +199,24 @@ class StreamScheduler(AsyncIOScheduler):
         return UTC_ZERO + timedelta(seconds=self.loop.time())
 
     def chained(self, valve: Valve) -> StreamScheduler:
-        """The same loop, tasks and sink, with another valve."""
+        """Return a scheduler with the same loop, tasks and sink, and another valve."""
         chained = StreamScheduler(self.loop, valve)
         chained.tasks, chained._on_failure = self.tasks, self._on_failure
         return chained
 
     def with_sink(self, on_failure: Callable[[Exception], object]) -> StreamScheduler:
-        """The same loop, tasks and valve, for a sink that reports failures in its own way."""
+        """Return a scheduler with the same loop, tasks and valve, and another failure callback."""
         scheduler = StreamScheduler(self.loop, self.valve, on_failure)
         scheduler.tasks = self.tasks
         return scheduler
 
     @property
     def has_sink(self) -> bool:
-        """Whether a sink takes failures."""
+        """Whether a sink handles failures."""
         return self._on_failure is not None
 
     def fail(self, error: BaseException) -> None:
-        """Hand the exception of a subscriber or operator to the sink.
+        """Pass the exception of a subscriber or operator to the sink.
 
         An `asyncio.CancelledError`, which would look like a cancellation of the sink, becomes a
         `StreamCancelledError`.
@@ -231,7 +233,7 @@ class StreamScheduler(AsyncIOScheduler):
     def invoke_action(
         self, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
-        """Run a scheduled action; an exception out of it is handed to `fail`."""
+        """Run a scheduled action; an exception that it raises is passed to `fail`."""
         try:
             return super().invoke_action(action, state)
         except (Exception, asyncio.CancelledError) as error:
@@ -239,9 +241,9 @@ class StreamScheduler(AsyncIOScheduler):
             return Disposable()
 
     async def settle(self, seconds: float = 5.0) -> None:
-        """Wait until the pump tasks of the subscription have cleaned up, at most `seconds`.
+        """Wait up to `seconds` for the pump tasks of the subscription to clean up.
 
-        Tasks that are still running then are reported to the loop's exception handler.
+        Tasks that are still running after that are reported to the loop's exception handler.
         """
         if not self.tasks:
             return
@@ -253,7 +255,7 @@ class StreamScheduler(AsyncIOScheduler):
 
 
 class _ValvedScheduler(PeriodicScheduler):
-    """Any scheduler, with a valve."""
+    """Any other scheduler, with a valve."""
 
     def __init__(self, inner: abc.SchedulerBase, valve: Valve) -> None:
         super().__init__()
@@ -267,7 +269,7 @@ class _ValvedScheduler(PeriodicScheduler):
     def schedule(
         self, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
-        return self.inner.schedule(self._handing_down(action), state)
+        return self.inner.schedule(self._wrap_action(action), state)
 
     def schedule_relative(
         self,
@@ -275,7 +277,7 @@ class _ValvedScheduler(PeriodicScheduler):
         action: typing.ScheduledAction[_State],
         state: _State | None = None,
     ) -> abc.DisposableBase:
-        return self.inner.schedule_relative(duetime, self._handing_down(action), state)
+        return self.inner.schedule_relative(duetime, self._wrap_action(action), state)
 
     def schedule_absolute(
         self,
@@ -283,9 +285,9 @@ class _ValvedScheduler(PeriodicScheduler):
         action: typing.ScheduledAction[_State],
         state: _State | None = None,
     ) -> abc.DisposableBase:
-        return self.inner.schedule_absolute(duetime, self._handing_down(action), state)
+        return self.inner.schedule_absolute(duetime, self._wrap_action(action), state)
 
-    def _handing_down(
+    def _wrap_action(
         self, action: typing.ScheduledAction[_State]
     ) -> typing.ScheduledAction[_State]:
         def run(_: abc.SchedulerBase, state: _State | None = None) -> abc.DisposableBase | None:
@@ -295,12 +297,12 @@ class _ValvedScheduler(PeriodicScheduler):
 
 
 def with_valve(scheduler: abc.SchedulerBase | None, valve: Valve) -> abc.SchedulerBase:
-    """`scheduler`, carrying `valve`: what an operator that holds chunks hands up.
+    """Return `scheduler` carrying `valve`, for an operator that holds chunks to pass upstream.
 
-    Any scheduler will do (a `TestScheduler` too); None means the running event loop's.
+    Any scheduler works (also a `TestScheduler`); `None` means the running event loop's.
 
     Raises:
-        NoEventLoopError: `scheduler` is None and no event loop runs.
+        NoEventLoopError: `scheduler` is `None` and no event loop is running.
     """
     scheduler = scheduler_or_default(scheduler)
     if isinstance(scheduler, StreamScheduler):
@@ -309,18 +311,18 @@ def with_valve(scheduler: abc.SchedulerBase | None, valve: Valve) -> abc.Schedul
 
 
 def valve_of(scheduler: abc.SchedulerBase | None) -> Valve:
-    """The valve that `scheduler` carries; a new, always-open one if it carries none."""
+    """Return the valve that `scheduler` carries, or a new, always-open one if it carries none."""
     valve = getattr(scheduler, "valve", None)
     return valve if isinstance(valve, Valve) else Valve()
 
 
 def clock_of(scheduler: abc.SchedulerBase | None) -> Callable[[], float]:
-    """A function that gives the scheduler's time in seconds, at the cost of `loop.time()`.
+    """Return a function that returns the scheduler's time in seconds, as cheaply as `loop.time()`.
 
-    None means the running event loop's clock.
+    `None` means the running event loop's clock.
 
     Raises:
-        NoEventLoopError: `scheduler` is None and no event loop runs.
+        NoEventLoopError: `scheduler` is `None` and no event loop is running.
     """
     scheduler = scheduler_or_default(scheduler)
     if isinstance(scheduler, StreamScheduler):
@@ -332,19 +334,19 @@ def clock_of(scheduler: abc.SchedulerBase | None) -> Callable[[], float]:
 
 
 def scheduler_or_default(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:
-    """`scheduler`, or the running event loop's if it is None.
+    """Return `scheduler`, or the running event loop's if it is `None`.
 
     Raises:
-        NoEventLoopError: `scheduler` is None and no event loop runs.
+        NoEventLoopError: `scheduler` is `None` and no event loop is running.
     """
     return scheduler if scheduler is not None else StreamScheduler(running_loop())
 
 
 def fail_stream(scheduler: abc.SchedulerBase, error: BaseException) -> None:
-    """Hand the exception of an operator or subscriber to the sink behind `scheduler`.
+    """Pass the exception of an operator or subscriber to the sink behind `scheduler`.
 
-    For what calls `on_next` neither as a source nor in an action of the scheduler: the end of a
-    task, a control. Where there is no sink, the exception is raised.
+    For code that calls `on_next` neither as a source nor in an action of the scheduler, such as the
+    end of a task or a control. If there is no sink, the exception is raised.
     """
     if isinstance(scheduler, StreamScheduler) and scheduler.has_sink:
         scheduler.fail(error)
@@ -355,7 +357,8 @@ def fail_stream(scheduler: abc.SchedulerBase, error: BaseException) -> None:
 def run_on_loop(scheduler: abc.SchedulerBase, action: Callable[[], object]) -> None:
     """Call `action` on the event loop of `scheduler`, from any thread.
 
-    At once, unless that loop is running in another thread: then at the loop's next turn.
+    The call is immediate, unless that loop is running in another thread; then it happens in the
+    loop's next iteration.
     """
     if isinstance(scheduler, StreamScheduler) and runs_elsewhere(scheduler.loop):
         scheduler.loop.call_soon_threadsafe(action)
@@ -364,7 +367,7 @@ def run_on_loop(scheduler: abc.SchedulerBase, action: Callable[[], object]) -> N
 
 
 def runs_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether `loop` is running in another thread than this one."""
+    """Whether `loop` is running in a thread other than this one."""
     try:
         return loop.is_running() and asyncio.get_running_loop() is not loop
     except RuntimeError:
@@ -372,10 +375,10 @@ def runs_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The running event loop.
+    """Return the running event loop.
 
     Raises:
-        NoEventLoopError: none runs.
+        NoEventLoopError: no event loop is running.
     """
     try:
         return asyncio.get_running_loop()
@@ -387,7 +390,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 def report_failure(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
-    """Report the exception of a subscriber that has no sink to raise it."""
+    """Report to the loop's handler the exception of a subscriber that has no sink to raise it."""
     loop.call_exception_handler(
         {"message": "a subscriber or operator of a stream raised", "exception": error}
     )

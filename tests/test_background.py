@@ -1,4 +1,4 @@
-"""`for` over a stream: one background loop in a process, to its exit, over a fork, under Ctrl-C."""
+"""`for` over a stream: one background loop per process, at exit, after a fork, on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORY = ["Once", " upon", " a", " time"]
 
 
 def run_program(source: str, *, code: int = 0) -> list[str]:
-    """The lines that a program prints."""
+    """Return the lines that a program prints."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True, timeout=60
     )
@@ -42,12 +42,12 @@ def test_all_readers_share_one_loop_and_its_thread() -> None:
     assert background_loop() is background_loop()
 
 
-def test_the_body_runs_on_the_thread_of_the_caller() -> None:
+def test_the_loop_body_runs_on_the_callers_thread() -> None:
     for _ in ScriptedModel(STORY).stream("Hi"):
         assert threading.current_thread() is threading.main_thread()
 
 
-def test_many_threads_read_at_once() -> None:
+def test_many_threads_can_read_at_once() -> None:
     texts: list[str] = []
 
     def read() -> None:
@@ -78,7 +78,7 @@ def test_an_iterator_collected_on_the_background_thread_does_not_wait_for_itself
     assert model.cancelled == 1
 
 
-def test_streams_that_live_at_exit_are_stopped() -> None:
+def test_live_streams_are_stopped_at_exit() -> None:
     assert run_program(
         """
         import asyncio, rxllm
@@ -97,8 +97,8 @@ def test_streams_that_live_at_exit_are_stopped() -> None:
     ) == ["x", "cleaned up"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_fork_has_a_loop_of_its_own() -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="requires os.fork")
+def test_a_fork_has_its_own_loop() -> None:
     assert run_program(
         """
         import os, rxllm
@@ -118,8 +118,8 @@ def test_a_fork_has_a_loop_of_its_own() -> None:
     ) == ["4", "4", "4"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_stream_of_the_parent_is_an_error_in_a_fork_and_goes_on_in_the_parent() -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="requires os.fork")
+def test_a_parents_stream_fails_in_a_fork_and_continues_in_the_parent() -> None:
     assert run_program(
         """
         import os, rxllm
@@ -137,7 +137,7 @@ def test_a_stream_of_the_parent_is_an_error_in_a_fork_and_goes_on_in_the_parent(
         os.waitpid(child, 0)
         print(len(list(iterator)), flush=True)
         """
-    ) == ["a stream can't be read on in a forked process", "4"]
+    ) == ["a running stream can't be read in a forked process", "4"]
 
 
 def test_ctrl_c_stops_the_model_and_is_raised() -> None:
@@ -158,7 +158,7 @@ def test_ctrl_c_stops_the_model_and_is_raised() -> None:
     ) == ["interrupted 1"]
 
 
-def test_ctrl_c_reaches_a_loop_that_waits_for_a_chunk() -> None:
+def test_ctrl_c_interrupts_waiting_for_a_chunk() -> None:
     assert run_program(
         """
         import os, signal, threading, time, rxllm
@@ -182,7 +182,7 @@ def test_ctrl_c_reaches_a_loop_that_waits_for_a_chunk() -> None:
     ) == ["interrupted 1"]
 
 
-def test_a_stream_that_is_cancelled_from_outside_is_an_error_and_does_not_hang() -> None:
+def test_a_stream_cancelled_from_outside_raises_and_does_not_hang() -> None:
     async def source() -> Any:
         yield 1
         raise asyncio.CancelledError

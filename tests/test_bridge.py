@@ -1,4 +1,4 @@
-"""The bridge: what the pump promises to sources, to subscribers, and about its clean-up."""
+"""The bridge: the guarantees of the pump for sources, for subscribers, and about its clean-up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rxllm.valve import StreamScheduler, Valve
 
 
 class Source:
-    """Counts up, and notes what happens to it."""
+    """Counts up, and records how it is used."""
 
     def __init__(self, length: int = 10**9, fail_at: int | None = None) -> None:
         self.length = length
@@ -43,12 +43,12 @@ class Source:
                 yield number
                 await asyncio.sleep(0)
         finally:
-            await asyncio.sleep(0)  # clean-up that has to be awaited
+            await asyncio.sleep(0)  # asynchronous clean-up
             self.closed += 1
 
 
 class Subscriber(ObserverBase[Any]):
-    """Notes what it is told; raises in `on_next` at a given item."""
+    """Records its notifications; raises in `on_next` at a given item."""
 
     def __init__(self, raise_at: int | None = None) -> None:
         self.raise_at = raise_at
@@ -97,7 +97,7 @@ class TestFromAsync:
         assert (subscriber.items, subscriber.completed) == ([0, 1, 2], True)
         assert source.closed == 1
 
-    async def test_it_is_cold_and_each_subscription_starts_afresh(
+    async def test_it_is_cold_and_each_subscription_starts_fresh(
         self, scheduler: StreamScheduler
     ) -> None:
         source = Source(2)
@@ -109,7 +109,7 @@ class TestFromAsync:
             await subscriber.ended.wait()
             assert (source.opened, subscriber.items) == (times, [0, 1])
 
-    async def test_batches_are_passed_on_one_by_one(self, scheduler: StreamScheduler) -> None:
+    async def test_batched_items_are_passed_on_one_by_one(self, scheduler: StreamScheduler) -> None:
         async def reads() -> AsyncIterator[list[int]]:
             yield [1, 2]
             yield []
@@ -121,7 +121,7 @@ class TestFromAsync:
         await subscriber.ended.wait()
         assert subscriber.items == [1, 2, 3]
 
-    async def test_a_failure_of_the_source_is_an_error_after_what_came_before(
+    async def test_a_source_failure_is_an_error_after_the_earlier_items(
         self, scheduler: StreamScheduler
     ) -> None:
         source, subscriber = Source(fail_at=2), Subscriber()
@@ -140,10 +140,10 @@ class TestFromAsync:
         await subscriber.ended.wait()
         assert isinstance(subscriber.error, LookupError)
 
-    @pytest.mark.parametrize("stop_inside_of_on_next", [False, True])
+    @pytest.mark.parametrize("stop_inside_on_next", [False, True])
     async def test_disposal_is_silent_and_its_clean_up_can_be_awaited(
         self,
-        stop_inside_of_on_next: bool,
+        stop_inside_on_next: bool,
         scheduler: StreamScheduler,
         reports: list[dict[str, Any]],
     ) -> None:
@@ -153,7 +153,7 @@ class TestFromAsync:
         def look(number: int) -> None:
             if number == 2:
                 third.set()
-                if stop_inside_of_on_next:
+                if stop_inside_on_next:
                     subscription.dispose()
 
         stream = from_async(source).pipe(rx_ops.do_action(look))
@@ -169,7 +169,7 @@ class TestFromAsync:
         assert not reports
         assert not pumps()
 
-    async def test_disposal_before_the_first_turn_never_opens_the_source(
+    async def test_disposal_before_the_task_runs_never_opens_the_source(
         self, scheduler: StreamScheduler
     ) -> None:
         source = Source()
@@ -177,7 +177,7 @@ class TestFromAsync:
         await scheduler.settle()
         assert source.opened == 0
 
-    async def test_nothing_of_one_read_arrives_after_disposal(
+    async def test_the_rest_of_a_batch_is_dropped_after_disposal(
         self, scheduler: StreamScheduler
     ) -> None:
         async def read() -> AsyncIterator[list[int]]:
@@ -194,14 +194,14 @@ class TestFromAsync:
         await scheduler.settle()
         assert items == [1, 2]
 
-    async def test_an_error_out_of_the_clean_up_is_told_to_the_loop(
+    async def test_a_clean_up_error_goes_to_the_loops_handler(
         self, scheduler: StreamScheduler, reports: list[dict[str, Any]]
     ) -> None:
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def source() -> AsyncIterator[int]:
             try:
-                begun.set()
+                started.set()
                 await asyncio.Event().wait()
                 yield 1
             finally:
@@ -209,13 +209,13 @@ class TestFromAsync:
 
         subscriber = Subscriber()
         subscription = from_async(source).subscribe(subscriber, scheduler=scheduler)
-        await begun.wait()
+        await started.wait()
         subscription.dispose()
         await scheduler.settle()
         assert subscriber.error is None
         assert [str(report["exception"]) for report in reports] == ["while closing"]
 
-    async def test_a_subscriber_that_raises_closes_the_source_and_is_told_to_the_loop(
+    async def test_a_raising_subscriber_closes_the_source_and_is_reported_to_the_loop(
         self, scheduler: StreamScheduler, reports: list[dict[str, Any]]
     ) -> None:
         source, subscriber = Source(), Subscriber(raise_at=1)
@@ -226,7 +226,7 @@ class TestFromAsync:
         assert subscriber.error is None
         assert [type(report["exception"]) for report in reports] == [ValueError]
 
-    async def test_a_subscriber_that_raises_never_makes_a_retry_call_the_model_again(
+    async def test_a_raising_subscriber_does_not_trigger_a_retry(
         self, scheduler: StreamScheduler, reports: list[dict[str, Any]]
     ) -> None:
         source, subscriber = Source(5), Subscriber(raise_at=1)
@@ -239,7 +239,7 @@ class TestFromAsync:
         assert len(reports) == 1
 
     @pytest.mark.parametrize("length", [0, 3])
-    async def test_a_subscriber_that_raises_at_the_end_is_told_to_the_loop(
+    async def test_a_subscriber_that_raises_at_the_end_is_reported_to_the_loop(
         self, length: int, scheduler: StreamScheduler, reports: list[dict[str, Any]]
     ) -> None:
         def fail(*_: object) -> None:
@@ -251,7 +251,7 @@ class TestFromAsync:
         await scheduler.settle()
         assert [str(report["exception"]) for report in reports] == ["at the end"]
 
-    async def test_a_subscriber_that_raises_a_cancellation_is_told_to_the_loop_too(
+    async def test_a_subscriber_that_raises_cancelled_error_is_reported_to_the_loop(
         self, scheduler: StreamScheduler, reports: list[dict[str, Any]]
     ) -> None:
         def on_next(_: int) -> None:
@@ -263,7 +263,7 @@ class TestFromAsync:
         assert (source.opened, source.closed, errors) == (1, 1, [])
         assert len(reports) == 1
 
-    async def test_disposal_during_the_closing_of_the_iterator_does_not_strike_it(
+    async def test_disposal_does_not_interrupt_an_iterator_that_is_closing(
         self, scheduler: StreamScheduler
     ) -> None:
         closing, may_close, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -288,7 +288,7 @@ class TestFromAsync:
         await scheduler.settle()
         assert closed.is_set()
 
-    async def test_cancelling_the_task_from_outside_is_an_error_never_silence(
+    async def test_cancelling_the_task_from_outside_is_an_error(
         self, scheduler: StreamScheduler
     ) -> None:
         source, subscriber = Source(), Subscriber()
@@ -306,7 +306,7 @@ class TestFromAsync:
         from_async(Source(1)).subscribe(on_error=errors.append)
         assert isinstance(errors[0], NoEventLoopError)
 
-    def test_an_iterator_in_place_of_a_function_is_refused(self) -> None:
+    def test_an_iterator_instead_of_a_function_is_rejected(self) -> None:
         with pytest.raises(ValueError, match="pass the function itself"):
             from_async(Source(1)())  # type: ignore[call-overload]
 
@@ -314,7 +314,7 @@ class TestFromAsync:
 class TestDemand:
     """A closed valve holds the source."""
 
-    async def test_nothing_is_pulled_and_nothing_arrives_while_it_is_closed(self) -> None:
+    async def test_nothing_is_pulled_or_passed_on_while_the_valve_is_closed(self) -> None:
         source, subscriber, valve = Source(6), Subscriber(), Valve()
         scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
         valve.close()
@@ -326,7 +326,7 @@ class TestDemand:
         await subscriber.ended.wait()
         assert subscriber.items == list(range(6))
 
-    async def test_one_item_at_most_waits_in_the_pump(self) -> None:
+    async def test_at_most_one_item_waits_in_the_pump(self) -> None:
         source, subscriber, valve = Source(6), Subscriber(), Valve()
         scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
 
@@ -344,7 +344,7 @@ class TestDemand:
         await subscriber.ended.wait()
         assert subscriber.items == list(range(6))
 
-    async def test_the_rest_of_a_read_waits_for_the_valve(self) -> None:
+    async def test_the_rest_of_a_batch_waits_for_the_valve(self) -> None:
         async def read() -> AsyncIterator[list[int]]:
             yield [1, 2, 3]
 
@@ -365,7 +365,7 @@ class TestDemand:
         await scheduler.settle()
 
     @pytest.mark.parametrize("raises", [False, True])
-    async def test_leaving_with_the_valve_closed_inside_of_on_next_ends_the_source(
+    async def test_closing_the_valve_and_leaving_inside_on_next_ends_the_source(
         self, raises: bool
     ) -> None:
         closed = asyncio.Event()
@@ -392,7 +392,7 @@ class TestDemand:
         await scheduler.settle()
         assert not scheduler.tasks
 
-    async def test_disposal_while_it_is_closed_ends_the_source(self) -> None:
+    async def test_disposal_with_a_closed_valve_ends_the_source(self) -> None:
         source, valve = Source(), Valve()
         scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
         items: list[int] = []
@@ -413,10 +413,10 @@ class TestDemand:
 class TestToAsync:
     """An Observable as an asynchronous iterator."""
 
-    async def test_values_then_the_end_of_the_loop(self) -> None:
+    async def test_values_and_then_the_loop_ends(self) -> None:
         assert [item async for item in to_async(rx.of(1, 2, 3))] == [1, 2, 3]
 
-    async def test_an_error_is_raised_after_what_came_before(self) -> None:
+    async def test_an_error_is_raised_after_the_earlier_items(self) -> None:
         items = []
         with pytest.raises(LookupError):
             async for item in to_async(from_async(Source(fail_at=2))):
@@ -449,17 +449,17 @@ class TestToAsync:
             assert source.pulled - taken <= capacity + 1
         assert taken == 100
 
-    def test_a_capacity_below_one_is_refused_at_the_call(self) -> None:
+    def test_a_capacity_below_one_is_rejected_at_the_call(self) -> None:
         with pytest.raises(ValueError, match="1 or more"):
             to_async(rx.of(1), capacity=0)
 
-    async def test_there_and_back_loses_nothing(self) -> None:
+    async def test_a_round_trip_loses_nothing(self) -> None:
         stream = from_async(lambda: to_async(from_async(Source(50))))
         assert [item async for item in to_async(stream)] == list(range(50))
 
 
 class TestRun:
-    """The way in from a script."""
+    """The entry point of a script."""
 
     def test_it_returns_what_the_awaitable_returns(self) -> None:
         async def main() -> str:
@@ -480,7 +480,7 @@ class TestRun:
         run(main())
         assert source.closed == 1
 
-    def test_streams_that_stopped_inside_of_their_own_on_next_clean_up_too(self) -> None:
+    def test_streams_stopped_inside_their_own_on_next_clean_up_too(self) -> None:
         source = Source()
 
         async def main() -> None:
@@ -492,25 +492,25 @@ class TestRun:
         run(main())
         assert source.closed == 1
 
-    def test_something_that_can_not_be_awaited_is_refused(self) -> None:
+    def test_something_that_cannot_be_awaited_is_rejected(self) -> None:
         with pytest.raises(TypeError, match=r"sinks\.console"):
             run(1)  # type: ignore[call-overload]
 
-    def test_a_coroutine_function_is_to_be_called(self) -> None:
+    def test_a_coroutine_function_must_be_called(self) -> None:
         async def main() -> None: ...
 
         with pytest.raises(TypeError, match=r"call it: run\(main\(\)\)"):
             run(main)  # type: ignore[call-overload]
 
-    def test_of_a_stream_it_returns_the_result(self) -> None:
+    def test_a_stream_returns_its_result(self) -> None:
         assert run(ScriptedModel("Once").stream("Hi")).text == "Once"
         assert run(rx.of(Token("Once"))).text == "Once"
 
-    def test_a_stream_of_something_else_than_chunks_is_refused(self) -> None:
+    def test_a_stream_of_other_items_is_rejected(self) -> None:
         with pytest.raises(TypeError, match="stream of chunks"):
             run(rx.of(1))
 
-    async def test_inside_of_a_loop_the_error_says_what_to_do(self) -> None:
+    async def test_inside_a_loop_the_error_says_what_to_do(self) -> None:
         async def main() -> None: ...
 
         with pytest.raises(RuntimeError, match="await"):
@@ -561,7 +561,7 @@ def test_importing_the_package_imports_no_engine_and_no_web_server() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_public_face_is_what_it_says() -> None:
+def test_every_name_in_all_exists() -> None:
     assert sorted(rxllm.__all__) == rxllm.__all__
     for name in rxllm.__all__:
         assert getattr(rxllm, name) is not None

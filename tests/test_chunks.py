@@ -1,4 +1,4 @@
-"""Chunks: what flows, and how it looks on the wire."""
+"""Chunks, in memory and on the wire."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_zero_is_a_value_and_stays_on_the_wire() -> None:
     assert b'"confidence":0.0' in encode(Token("x", confidence=0.0))
 
 
-def test_unknown_fields_are_ignored_and_what_is_no_chunk_is_refused() -> None:
+def test_unknown_fields_are_ignored_and_other_json_is_rejected() -> None:
     assert decode(b'{"type":"token","text":"x","more":1}') == Token("x")
     for bad in (b'{"type":"tokens","text":"x"}', b'{"type":"end"}', b'{"type":"notice"}'):
         with pytest.raises(msgspec.ValidationError):
@@ -82,12 +82,12 @@ def test_unknown_fields_are_ignored_and_what_is_no_chunk_is_refused() -> None:
         decode(b"{")
 
 
-def test_chunks_can_not_be_changed() -> None:
+def test_chunks_are_immutable() -> None:
     with pytest.raises(AttributeError):
         Token("x").text = "y"  # type: ignore[misc]
 
 
-def test_text_is_the_answers_text_alone() -> None:
+def test_text_of_returns_only_the_answers_text() -> None:
     assert text_of(Token("a")) == "a"
     assert text_of(Batch((Token("a"), Reasoning("b")), "a")) == "a"
     for chunk, _ in WIRE:
@@ -95,7 +95,7 @@ def test_text_is_the_answers_text_alone() -> None:
             assert text_of(chunk) == ""
 
 
-def test_only_one_notice_is_a_restart() -> None:
+def test_only_the_restart_notice_is_a_restart() -> None:
     assert is_restart(Notice("restart"))
     assert not is_restart(Notice("retry"))
 
@@ -104,7 +104,7 @@ def traits(name: str) -> set[str]:
     return {kind.__name__ for kind in get_args(Chunk) if getattr(kind, name)}
 
 
-def test_what_a_chunk_is_stands_on_its_class() -> None:
+def test_traits_are_declared_on_the_classes() -> None:
     text = {"Token", "Reasoning", "Batch"}
     assert traits("is_content") == text | {"ToolCall", "Json"}
     assert traits("is_structure") == {"Start", "Notice", "End"}
@@ -113,7 +113,7 @@ def test_what_a_chunk_is_stands_on_its_class() -> None:
     assert traits("survives_restart") == {"Start", "Usage", "Progress", "Notice"}
 
 
-def test_an_empty_text_is_no_output() -> None:
+def test_empty_text_is_not_output() -> None:
     output: list[Chunk] = [Token("a"), Reasoning("a"), ToolCall("i", "n"), Json(None)]
     assert all(map(has_output, output))
     assert has_output(Batch((Token(""), Reasoning("so")), ""))
@@ -122,7 +122,7 @@ def test_an_empty_text_is_no_output() -> None:
     assert not any(map(has_output, nothing + others))
 
 
-def test_usages_add_up_and_what_neither_knows_stays_unknown() -> None:
+def test_usage_adds_up_and_unknown_fields_stay_unknown() -> None:
     total = Usage(1, 2, cost=0.0, source="a") + Usage(3, 4, cached_tokens=5, source="b")
     assert total == Usage(4, 6, cached_tokens=5, cost=0.0)
 
@@ -134,7 +134,7 @@ def test_no_field_of_a_usage_is_lost_in_a_sum() -> None:
     assert Usage(**ones) + Usage(**ones) == Usage(**twos)
 
 
-def test_a_state_is_known_by_its_source_and_a_call_by_its_place_too() -> None:
+def test_states_are_identified_by_source_and_calls_also_by_position() -> None:
     assert state_key(Token("a")) is None
     assert state_key(Progress(1, 0.5)) != state_key(Progress(1, 0.5, source="a"))
     assert state_key(ToolCall("c", "f", index=1)) == state_key(ToolCall("c", "f", "{", index=1))

@@ -1,4 +1,4 @@
-"""The queue that joins text: nothing is lost, and its length does not grow with the text."""
+"""The queue that joins text: no text is lost, and its length doesn't grow with the text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BATCHES = st.builds(
 
 
 def queued(chunks: Iterable[Chunk]) -> Coalesced:
-    """A queue with `chunks` in it."""
+    """Return a queue with `chunks` in it."""
     queue = Coalesced()
     for chunk in chunks:
         queue.append(chunk)
@@ -49,26 +49,26 @@ def queued(chunks: Iterable[Chunk]) -> Coalesced:
 
 
 def emptied(queue: Coalesced) -> list[Chunk]:
-    """All that comes out."""
+    """Return everything that comes out."""
     return [queue.popleft() for _ in range(len(queue))]
 
 
 def parts(chunks: Iterable[Chunk], source: str | None) -> list[Chunk]:
-    """What of `source` adds to what came before it, with what batches hold in their place."""
+    """Return the text and ends of `source`, with batches replaced by their chunks."""
     own = [chunk for chunk in chunks if chunk.source == source]
     flat = [part for chunk in own for part in (chunk.chunks if type(chunk) is Batch else [chunk])]
     return [part for part in flat if type(part) in (Token, Reasoning, End)]
 
 
 @given(st.lists(TEXTS | STATES | OTHERS | BATCHES), SOURCES)
-def test_of_each_source_everything_comes_out_in_its_order(
+def test_the_chunks_of_each_source_come_out_in_order(
     chunks: list[Chunk], source: str | None
 ) -> None:
     assert parts(emptied(queued(chunks)), source) == parts(chunks, source)
 
 
 @given(st.lists(TEXTS | STATES | OTHERS | BATCHES))
-def test_looking_at_it_and_emptying_it_give_the_same(chunks: list[Chunk]) -> None:
+def test_inspecting_and_emptying_the_queue_give_the_same_chunks(chunks: list[Chunk]) -> None:
     queue = queued(chunks)
     seen = queue.chunks()
     assert queue.chunks() == seen == emptied(queue)
@@ -76,7 +76,7 @@ def test_looking_at_it_and_emptying_it_give_the_same(chunks: list[Chunk]) -> Non
 
 
 @given(st.lists(STATES, max_size=60))
-def test_of_each_state_there_is_the_newest_one(chunks: list[Chunk]) -> None:
+def test_only_the_newest_chunk_of_each_state_is_kept(chunks: list[Chunk]) -> None:
     newest = {
         (type(chunk), chunk.source, chunk.id if type(chunk) is ToolCall else ""): chunk
         for chunk in chunks
@@ -86,12 +86,12 @@ def test_of_each_state_there_is_the_newest_one(chunks: list[Chunk]) -> None:
 
 @given(st.lists(TEXTS | STATES | BATCHES, max_size=200))
 def test_its_length_does_not_grow_with_the_text(chunks: list[Chunk]) -> None:
-    # 3 sources with 4 states each, and a run of text of each source before and after each state.
+    # 3 sources with 4 states each, and a run of text per source before and after each state.
     assert len(queued(chunks)) <= 12 + 3 * 13
 
 
 @given(st.lists(TEXTS | OTHERS | BATCHES), SOURCES)
-def test_what_is_forgotten_is_gone_and_the_rest_is_as_if_it_had_been_alone(
+def test_forgetting_a_source_leaves_the_others_unchanged(
     chunks: list[Chunk], source: str | None
 ) -> None:
     queue = queued(chunks)
@@ -103,7 +103,7 @@ def test_what_is_forgotten_is_gone_and_the_rest_is_as_if_it_had_been_alone(
 
 
 @given(st.lists(TEXTS | STATES | OTHERS | BATCHES), SOURCES)
-def test_a_restart_takes_back_the_content_and_leaves_what_has_happened(
+def test_a_restart_drops_content_and_keeps_usage_and_progress(
     chunks: list[Chunk], source: str | None
 ) -> None:
     usage, end = Usage(1, 2, source=source), Progress(7, 7.0, source=source)
@@ -118,7 +118,7 @@ def test_a_restart_takes_back_the_content_and_leaves_what_has_happened(
         assert source is None or parts(left, each) == parts(chunks, each)
 
 
-def test_to_forget_one_source_does_not_touch_the_text_of_another() -> None:
+def test_forgetting_one_source_keeps_the_batch_of_another() -> None:
     left, right = Token("a", source="left"), Token("x", source="right")
     queue = queued([left, left, right])
     [batch, _] = queue.chunks()
@@ -128,13 +128,13 @@ def test_to_forget_one_source_does_not_touch_the_text_of_another() -> None:
     assert queue.chunks() == [batch, right]
 
 
-def test_text_stays_before_what_concerns_all_sources() -> None:
+def test_text_stays_before_a_chunk_without_a_source() -> None:
     left, right = Token("a", source="left"), Token("x", source="right")
     notice = Notice("retry")
     assert emptied(queued([left, right, notice, left, right])) == [left, right, notice, left, right]
 
 
-def test_sources_that_take_turns_are_joined_each_for_itself() -> None:
+def test_interleaved_sources_are_joined_separately() -> None:
     left, right = Token("a", source="left"), Token("x", source="right")
     assert emptied(queued([left, right, left, right])) == [
         Batch((left, left), "aa", source="left"),

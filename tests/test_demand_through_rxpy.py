@@ -1,8 +1,8 @@
-"""Demand through RxPY's own operators: a table of which hand the subscriber's valve up.
+"""Demand through RxPY's own operators: which of them pass the subscriber's valve upstream.
 
-What is in flight stays within `IN_FLIGHT` items through every operator that passes items on as
-they come: one that is on its way to the subscriber who closes the valve, and one that waits in the
-pump. Each row that loses the valve is here too, so that a change in RxPY is noticed.
+At most `IN_FLIGHT` items are in flight through every operator that passes items on as they arrive:
+one on its way to the subscriber that closes the valve, and one waiting in the pump. Operators that
+lose the valve are listed too, so that a change in RxPY is noticed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Build: TypeAlias = Callable[[Observable[int]], Observable[Any]]
 
 
 class Source:
-    """Yields numbers for ever, and counts how many were pulled."""
+    """Yields numbers forever, and counts how many were pulled."""
 
     def __init__(self) -> None:
         self.pulled = 0
@@ -51,7 +51,7 @@ PASSES_ON: dict[str, Build] = {
     "catch": lambda s: s.pipe(ops.catch(rx.never())),
     "combine_latest": lambda s: s.pipe(ops.combine_latest(rx.of(0))),
     "concat": lambda s: s.pipe(ops.concat(rx.never())),
-    "concat behind another": lambda s: rx.concat(rx.of(0), s),
+    "concat after another": lambda s: rx.concat(rx.of(0), s),
     "concat_map": lambda s: rx.of(0).pipe(ops.concat_map(lambda _: s)),
     "default_if_empty": lambda s: s.pipe(ops.default_if_empty(0)),
     "defer": lambda s: rx.defer(lambda _: s),
@@ -66,7 +66,7 @@ PASSES_ON: dict[str, Build] = {
     "filter_indexed": lambda s: s.pipe(ops.filter_indexed(lambda _, __: True)),
     "finally_action": lambda s: s.pipe(ops.finally_action(lambda: None)),
     "flat_map": lambda s: s.pipe(ops.flat_map(rx.just)),
-    "flat_map into it": lambda s: rx.of(0).pipe(ops.flat_map(lambda _: s)),
+    "flat_map to it": lambda s: rx.of(0).pipe(ops.flat_map(lambda _: s)),
     "flat_map_latest": lambda s: s.pipe(ops.flat_map_latest(rx.just)),
     "group_by": lambda s: s.pipe(ops.group_by(lambda _: 0), ops.merge_all()),
     "map": lambda s: s.pipe(ops.map(lambda item: item)),
@@ -102,7 +102,7 @@ PASSES_ON: dict[str, Build] = {
     "with_latest_from": lambda s: s.pipe(ops.with_latest_from(rx.of(0))),
     "zip_with_iterable": lambda s: s.pipe(ops.zip_with_iterable(range(10**6))),
 }
-"""Operators that pass items on as they come: what is in flight stays within the bound."""
+"""Operators that pass items on as they arrive: the items in flight stay within the bound."""
 
 HOLDS: dict[str, Build] = {
     "buffer_with_count": lambda s: s.pipe(ops.buffer_with_count(2)),
@@ -112,7 +112,7 @@ HOLDS: dict[str, Build] = {
     "window_with_count": lambda s: s.pipe(ops.window_with_count(2), ops.merge_all()),
     "zip": lambda s: s.pipe(ops.zip(rx.from_iterable(range(10**4)))),
 }
-"""Operators that hold items themselves, and hand the valve up: the source stops all the same."""
+"""Operators that hold items themselves but pass the valve upstream: the source still stops."""
 
 LOSES: dict[str, Build] = {
     "subscribe_on": lambda s: s.pipe(ops.subscribe_on(other_scheduler())),
@@ -120,7 +120,7 @@ LOSES: dict[str, Build] = {
     "auto_connect(0)": lambda s: s.pipe(ops.publish()).auto_connect(0),
     "a create that forgets it": lambda s: rx.create(lambda observer, _: s.subscribe(observer)),
 }
-"""Operators that lose or replace the scheduler: the source runs on."""
+"""Operators that lose or replace the scheduler: the source keeps running."""
 
 
 async def turns(number: int = 60) -> None:
@@ -129,7 +129,7 @@ async def turns(number: int = 60) -> None:
 
 
 async def pulled_after_closing(build: Build) -> tuple[int, int]:
-    """Close the valve at the fourth item: items pulled by then, and long after."""
+    """Close the valve at the fourth item; return the items pulled by then, and much later."""
     source, valve = Source(), Valve()
     loop = asyncio.get_running_loop()
     scheduler = StreamScheduler(loop, valve)
@@ -160,19 +160,19 @@ async def pulled_after_closing(build: Build) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", PASSES_ON)
-async def test_what_passes_items_on_keeps_the_bound(name: str) -> None:
+async def test_operators_that_pass_items_on_stay_within_the_bound(name: str) -> None:
     at_closing, long_after = await pulled_after_closing(PASSES_ON[name])
     assert long_after - at_closing <= IN_FLIGHT
 
 
 @pytest.mark.parametrize("name", HOLDS)
-async def test_what_holds_items_lets_the_source_stop_all_the_same(name: str) -> None:
+async def test_operators_that_hold_items_still_stop_the_source(name: str) -> None:
     at_closing, long_after = await pulled_after_closing(HOLDS[name])
     assert long_after - at_closing <= IN_FLIGHT
 
 
 @pytest.mark.parametrize("name", LOSES)
-async def test_what_loses_the_scheduler_loses_the_valve(name: str) -> None:
+async def test_operators_that_lose_the_scheduler_lose_the_valve(name: str) -> None:
     at_closing, long_after = await pulled_after_closing(LOSES[name])
     assert long_after - at_closing > IN_FLIGHT
 
@@ -191,7 +191,7 @@ async def test_a_bare_connect_loses_the_valve() -> None:
     await turns(5)
 
 
-async def test_await_and_to_future_without_a_scheduler_know_no_demand() -> None:
+async def test_await_and_to_future_without_a_scheduler_ignore_demand() -> None:
     source = Source()
     stopped: Subject[int] = Subject()
     taken: Observable[int] = source.stream().pipe(ops.take_until(stopped))
@@ -204,7 +204,7 @@ async def test_await_and_to_future_without_a_scheduler_know_no_demand() -> None:
 
 
 @pytest.mark.parametrize("share", [ops.share(), ops.publish(), ops.replay()])
-async def test_sharing_hands_up_the_first_subscribers_valve_alone(share: Any) -> None:
+async def test_sharing_passes_only_the_first_subscribers_valve_upstream(share: Any) -> None:
     source, first, second = Source(), Valve(), Valve()
     loop = asyncio.get_running_loop()
     shared: Any = source.stream().pipe(share)
@@ -217,11 +217,11 @@ async def test_sharing_hands_up_the_first_subscribers_valve_alone(share: Any) ->
     second.close()
     before = source.pulled
     await turns()
-    assert source.pulled > before + IN_FLIGHT, "the second one's demand is not seen"
+    assert source.pulled > before + IN_FLIGHT, "the second subscriber's demand is ignored"
     first.close()
     before = source.pulled
     await turns()
-    assert source.pulled <= before + IN_FLIGHT, "the first one's is"
+    assert source.pulled <= before + IN_FLIGHT, "the first subscriber's demand is respected"
     for subscription in subscriptions:
         subscription.dispose()
     await turns(5)

@@ -1,4 +1,4 @@
-"""Errors: a tree, and what follows each of them."""
+"""The tree of errors, and the classification of each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from rxllm import errors
 from rxllm.errors import RxLLMError, classify_error
 
-AGAIN = {
+RETRY = {
     "RequestTimeoutError", "ConflictError", "RateLimitError", "ServerError", "OverloadedError",
     "StreamError", "ConnectionFailedError", "TruncatedStreamError", "MalformedStreamError",
     "EmptyStreamError",
 } - {"StreamError"}  # fmt: skip
-NEXT = {
+FALLBACK = {
     "AllModelsFailedError",
     "ModelError", "ModelNotFoundError", "ModelLoadError", "AuthenticationError",
     "PermissionDeniedError", "ContextLengthError", "ConnectTimeoutError", "FirstTokenTimeoutError",
@@ -37,9 +37,9 @@ CLASSES = [
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_what_each_classify(name: str) -> None:
+def test_each_class_is_classified(name: str) -> None:
     error = make(name)
-    expected = "retry" if name in AGAIN else "fallback" if name in NEXT else "raise"
+    expected = "retry" if name in RETRY else "fallback" if name in FALLBACK else "raise"
     assert classify_error(error) == expected
     assert error.retryable == (expected == "retry")
     assert error.partial == ""
@@ -58,11 +58,11 @@ def test_what_each_classify(name: str) -> None:
         (KeyboardInterrupt(), "raise"),
     ],
 )
-def test_what_follows_foreign_errors(error: BaseException, expected: str) -> None:
+def test_foreign_errors_are_classified(error: BaseException, expected: str) -> None:
     assert classify_error(error) == expected
 
 
-def test_every_class_is_in_the_tree_of_the_docstring_and_in_the_list() -> None:
+def test_every_class_is_in_the_docstrings_tree_and_in_all() -> None:
     drawn = errors.__doc__ or ""
     for name in CLASSES:
         assert re.search(rf"(^|─ ){name}\b", drawn.replace("    RxLLM", "RxLLM"), re.MULTILINE)
@@ -75,7 +75,7 @@ def test_builtin_bases_are_kept() -> None:
     assert isinstance(errors.NoEventLoopError("x"), RuntimeError)
 
 
-def test_errors_carry_what_the_provider_said() -> None:
+def test_errors_carry_the_providers_details() -> None:
     error = errors.RateLimitError("slow down", retry_after=2.5, status=429, request_id="r1")
     assert (error.retry_after, error.status, error.request_id) == (2.5, 429, "r1")
     assert errors.AllModelsFailedError("all", [error]).errors == (error,)

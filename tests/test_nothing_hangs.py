@@ -1,6 +1,7 @@
-"""An operator that raises reaches the sink: at once, past every `on_error`, and nobody asks again.
+"""An operator's exception reaches the sink at once, bypassing every `on_error`, without a retry.
 
-Any sink, any kind of source, any place in the pipe. Before this was so, every sink waited for ever.
+This holds for any sink, any kind of source and any position in the pipe. The tests guard against
+sinks that wait forever.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ CHUNKS: list[Chunk] = [Start("1", "m"), Token("a"), Token("b"), Token("c"), End(
 
 
 class BugError(ConnectionResetError):
-    """A mistake in an operator, of a class that a retry would answer if it were the model's."""
+    """A bug in an operator, of a class that would be retried if the model raised it."""
 
 
 def buggy(when: str = "next") -> Callable[[Observable[Any]], Observable[Any]]:
-    """An operator that a user wrote by hand, and that raises in one of its three functions."""
+    """A user's hand-written operator that raises in one of its three functions."""
 
     def operator(source: Observable[Any]) -> Observable[Any]:
         def subscribe(
@@ -63,34 +64,34 @@ def buggy(when: str = "next") -> Callable[[Observable[Any]], Observable[Any]]:
     return operator
 
 
-class Asked:
-    """Counts how often a source was asked."""
+class Counter:
+    """Counts how often a source was subscribed to."""
 
     def __init__(self) -> None:
-        self.times = 0
+        self.calls = 0
 
 
-def deferred(asked: Asked, stream: Observable[Any]) -> Stream[Chunk]:
-    """`stream`, with its subscriptions counted."""
+def deferred(counter: Counter, stream: Observable[Any]) -> Stream[Chunk]:
+    """Return `stream`, with its subscriptions counted."""
 
     def count(_: abc.SchedulerBase) -> Observable[Any]:
-        asked.times += 1
+        counter.calls += 1
         return stream
 
     return as_stream(rx.defer(count), "deferred")
 
 
-def scripted(asked: Asked) -> Stream[Chunk]:
-    return deferred(asked, ScriptedModel(["a", "b", "c"]).stream("Hi"))
+def scripted(counter: Counter) -> Stream[Chunk]:
+    return deferred(counter, ScriptedModel(["a", "b", "c"]).stream("Hi"))
 
 
-def slow(asked: Asked) -> Stream[Chunk]:
-    return deferred(asked, ScriptedModel(["a", "b", "c"], delay=0.001).stream("Hi"))
+def slow(counter: Counter) -> Stream[Chunk]:
+    return deferred(counter, ScriptedModel(["a", "b", "c"], delay=0.001).stream("Hi"))
 
 
-def asynchronous(asked: Asked) -> Stream[Chunk]:
+def asynchronous(counter: Counter) -> Stream[Chunk]:
     async def chunks() -> AsyncIterator[Chunk]:
-        asked.times += 1
+        counter.calls += 1
         for chunk in CHUNKS:
             await asyncio.sleep(0)
             yield chunk
@@ -98,9 +99,9 @@ def asynchronous(asked: Asked) -> Stream[Chunk]:
     return rxllm.from_async(chunks)
 
 
-def batched(asked: Asked) -> Stream[Chunk]:
+def batched(counter: Counter) -> Stream[Chunk]:
     async def reads() -> AsyncIterator[list[Chunk]]:
-        asked.times += 1
+        counter.calls += 1
         yield CHUNKS
 
     def subscribe(
@@ -111,17 +112,17 @@ def batched(asked: Asked) -> Stream[Chunk]:
     return Stream(subscribe, "batched")
 
 
-def iterable(asked: Asked) -> Stream[Chunk]:
-    return deferred(asked, rx.from_iterable(CHUNKS))
+def iterable(counter: Counter) -> Stream[Chunk]:
+    return deferred(counter, rx.from_iterable(CHUNKS))
 
 
-def at_once(asked: Asked) -> Stream[Chunk]:
-    """It pushes all while it is subscribed to."""
+def at_once(counter: Counter) -> Stream[Chunk]:
+    """Return a stream that pushes everything during the subscription."""
 
     def subscribe(
         observer: abc.ObserverBase[Chunk], _: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        asked.times += 1
+        counter.calls += 1
         for chunk in CHUNKS:
             observer.on_next(chunk)
         observer.on_completed()
@@ -130,15 +131,15 @@ def at_once(asked: Asked) -> Stream[Chunk]:
     return as_stream(Observable(subscribe), "at_once")
 
 
-def timer(asked: Asked) -> Stream[Chunk]:
+def timer(counter: Counter) -> Stream[Chunk]:
     def chunk_of(tick: int) -> Chunk:
         return CHUNKS[tick]
 
-    return deferred(asked, rx.interval(0.001).pipe(rxo.take(len(CHUNKS)), rxo.map(chunk_of)))
+    return deferred(counter, rx.interval(0.001).pipe(rxo.take(len(CHUNKS)), rxo.map(chunk_of)))
 
 
-def shared(asked: Asked) -> Stream[Chunk]:
-    return slow(asked).pipe(ops.multiplex())
+def shared(counter: Counter) -> Stream[Chunk]:
+    return slow(counter).pipe(ops.multiplex())
 
 
 SOURCES = [scripted, slow, asynchronous, batched, iterable, at_once, timer, shared]
@@ -189,18 +190,18 @@ def name_of(value: Any) -> str:
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("source", SOURCES, ids=name_of)
 @pytest.mark.parametrize("sink", SINKS, ids=name_of)
-async def test_every_sink_raises_what_an_operator_raises(
+async def test_every_sink_raises_an_operators_exception(
     sink: Callable[[Stream[Chunk]], Awaitable[Any]],
-    source: Callable[[Asked], Stream[Chunk]],
+    source: Callable[[Counter], Stream[Chunk]],
     place: int,
 ) -> None:
-    asked = Asked()
+    counter = Counter()
     operators: list[Any] = [ops.retry_with_backoff(3, initial=0.001), ops.drop_blank()]
     operators.insert(place, buggy())
     async with no_leaks():
         with pytest.raises(BugError):
-            await asyncio.wait_for(_awaited(sink(source(asked).pipe(*operators))), 10)
-    assert asked.times == 1
+            await asyncio.wait_for(_awaited(sink(source(counter).pipe(*operators))), 10)
+    assert counter.calls == 1
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:
@@ -209,15 +210,15 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 @pytest.mark.parametrize("sink", SINKS, ids=name_of)
 @pytest.mark.parametrize("source", [slow, asynchronous, at_once, timer], ids=name_of)
-async def test_what_raises_at_the_end_too(
-    sink: Callable[[Stream[Chunk]], Awaitable[Any]], source: Callable[[Asked], Stream[Chunk]]
+async def test_every_sink_raises_an_exception_of_on_completed(
+    sink: Callable[[Stream[Chunk]], Awaitable[Any]], source: Callable[[Counter], Stream[Chunk]]
 ) -> None:
     with pytest.raises(BugError):
-        await asyncio.wait_for(_awaited(sink(source(Asked()).pipe(buggy("completed")))), 10)
+        await asyncio.wait_for(_awaited(sink(source(Counter()).pipe(buggy("completed")))), 10)
 
 
 @pytest.mark.parametrize("sink", SINKS, ids=name_of)
-async def test_and_what_raises_at_an_error(
+async def test_every_sink_raises_an_exception_of_on_error(
     sink: Callable[[Stream[Chunk]], Awaitable[Any]],
 ) -> None:
     failing = ScriptedModel(["a", rxllm.errors.StreamError("cut")]).stream("Hi")
@@ -233,13 +234,13 @@ async def test_and_what_raises_at_an_error(
         pytest.param(rxo.delay(0.001), id="a timer of RxPY"),
     ],
 )
-async def test_what_a_timer_lets_go_is_no_exception(operator: Any) -> None:
+async def test_an_exception_in_a_timer_reaches_the_sink(operator: Any) -> None:
     with pytest.raises(BugError):
-        await slow(Asked()).pipe(operator, unguarded(_raise_at_text))
+        await slow(Counter()).pipe(operator, unguarded(_raise_at_text))
 
 
-async def test_nor_is_what_a_valve_lets_go() -> None:
-    """The reader is slow: what waits upstream leaves when it opens its valve."""
+async def test_an_exception_while_a_valve_opens_reaches_the_sink() -> None:
+    """A slow reader opens its valve, which releases the chunks waiting upstream."""
     stream = ScriptedModel(["a"] * 40 + ["b"]).stream("Hi").pipe(ops.buffered(8), buggy())
     with pytest.raises(BugError):
         async for _ in stream:
@@ -266,7 +267,7 @@ def unguarded(look: Callable[[Any], object]) -> Callable[[Observable[Any]], Obse
     return operator
 
 
-async def test_what_comes_at_the_end_of_a_task() -> None:
+async def test_an_exception_at_the_end_of_a_task_reaches_the_sink() -> None:
     async def same(chunk: Chunk) -> Chunk:
         await asyncio.sleep(0)
         return chunk
@@ -276,7 +277,7 @@ async def test_what_comes_at_the_end_of_a_task() -> None:
         await asyncio.wait_for(_awaited(stream), 10)
 
 
-async def test_what_comes_at_the_end_of_a_check() -> None:
+async def test_an_exception_at_the_end_of_a_check_reaches_the_sink() -> None:
     async def fine(_: str) -> bool:
         await asyncio.sleep(0)
         return True
@@ -286,7 +287,7 @@ async def test_what_comes_at_the_end_of_a_check() -> None:
         await asyncio.wait_for(_awaited(stream), 10)
 
 
-async def test_what_a_control_lets_go_is_raised_by_the_sink_and_not_by_who_resumes() -> None:
+async def test_an_exception_while_resuming_is_raised_by_the_sink_not_by_resume() -> None:
     control = ops.Control()
 
     async def source() -> AsyncIterator[Chunk]:
@@ -303,7 +304,7 @@ async def test_what_a_control_lets_go_is_raised_by_the_sink_and_not_by_who_resum
         await asyncio.wait_for(reading, 10)
 
 
-async def test_what_stopping_sends_is_raised_by_the_sink_and_not_by_who_stops() -> None:
+async def test_an_exception_while_stopping_is_raised_by_the_sink_not_by_stop() -> None:
     control = ops.Control()
 
     def fail_at_end(chunk: Any) -> None:
@@ -320,7 +321,7 @@ async def test_what_stopping_sends_is_raised_by_the_sink_and_not_by_who_stops() 
         await asyncio.wait_for(reading, 10)
 
 
-async def test_a_subject_raises_into_the_code_that_feeds_it_as_in_rxpy() -> None:
+async def test_a_subject_raises_in_the_code_that_feeds_it_as_in_rxpy() -> None:
     subject: Subject[Any] = Subject()
     as_stream(subject, "subject").pipe(buggy()).subscribe()
     subject.on_next(Token("a"))
@@ -334,10 +335,10 @@ async def test_a_cancelled_error_of_an_operator_does_not_look_like_a_cancelled_s
 
     for source in (slow, asynchronous):
         with pytest.raises(rxllm.errors.StreamCancelledError):
-            await source(Asked()).pipe(unguarded(cancel))
+            await source(Counter()).pipe(unguarded(cancel))
 
 
-async def test_time_limits_end_with_a_subscriber_that_raised() -> None:
+async def test_timeouts_end_when_a_subscriber_raises() -> None:
     backup = ScriptedModel("backup")
     failures: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
@@ -360,16 +361,16 @@ def _raise_at_text(chunk: Any) -> None:
         raise BugError
 
 
-async def test_a_bare_subscriber_has_the_handler_of_the_loop() -> None:
+async def test_without_a_sink_the_exception_goes_to_the_loops_handler() -> None:
     failures: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
-    asynchronous(Asked()).pipe(buggy()).subscribe()
+    asynchronous(Counter()).pipe(buggy()).subscribe()
     while not failures:
         await asyncio.sleep(0)
     assert isinstance(failures[0]["exception"], BugError)
 
 
-async def test_a_failure_behind_the_end_goes_to_the_handler_of_the_loop() -> None:
+async def test_a_failure_after_the_end_goes_to_the_loops_handler() -> None:
     failures: list[Any] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context))
@@ -390,7 +391,7 @@ async def test_a_failure_behind_the_end_goes_to_the_handler_of_the_loop() -> Non
     assert [type(each["exception"]) for each in failures] == [BugError] * 2
 
 
-def test_a_virtual_scheduler_raises_it() -> None:
+def test_a_virtual_scheduler_raises_the_exception() -> None:
     with pytest.raises(BugError):
         Marbles().run(ScriptedModel(["a", "b"]).stream("Hi").pipe(buggy()))
 
@@ -412,12 +413,12 @@ def test_a_failure_of_a_valve_goes_to_the_nearest_sink_downstream() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
-        (ops.text(), ops.stop_on("you"), r"stop_on takes chunks, and text gives"),
+        (ops.text(), ops.stop_on("you"), r"stop_on takes chunks, but text emits"),
         (ops.text(), ops.measure(print), "measure takes chunks"),
         (ops.accumulate(), ops.words(), "words takes chunks"),
     ],
 )
-def test_operators_in_the_wrong_order_are_refused_before_anything_starts(
+def test_operators_in_the_wrong_order_are_rejected_before_anything_starts(
     first: Any, second: Any, words: str
 ) -> None:
     model = ScriptedModel("Hi")
@@ -429,14 +430,14 @@ def test_operators_in_the_wrong_order_are_refused_before_anything_starts(
 @pytest.mark.parametrize(
     "operator", [ops.stop_on("you"), ops.batch(2), ops.pausable(ops.Control())]
 )
-async def test_what_others_send_instead_of_chunks_is_told_in_one_line(operator: Any) -> None:
+async def test_an_item_that_is_not_a_chunk_is_reported_in_one_line(operator: Any) -> None:
     letters = ScriptedModel("Hi").stream("Hi").pipe(rxo.map(str), operator)
-    with pytest.raises(TypeError, match=r"takes chunks, and got .* from map"):
+    with pytest.raises(TypeError, match=r"takes chunks, but got .* from map"):
         await asyncio.wait_for(_awaited(letters), 10)
 
 
 async def messy(name: str) -> AsyncIterator[Chunk]:
-    """It says one thing and no more, and fails while it cleans up."""
+    """Yield one chunk, wait, and fail during the clean-up."""
     try:
         yield Start("1", name)
         await asyncio.sleep(60)
@@ -455,7 +456,7 @@ async def messy(name: str) -> AsyncIterator[Chunk]:
         ),
     ],
 )
-async def test_what_a_loser_raises_at_its_clean_up_harms_no_winner(combine: Any) -> None:
+async def test_a_losers_clean_up_error_does_not_affect_the_winner(combine: Any) -> None:
     failures: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     slow = rxllm.from_async(partial(messy, "slow"))
@@ -465,7 +466,7 @@ async def test_what_a_loser_raises_at_its_clean_up_harms_no_winner(combine: Any)
 
 
 @pytest.mark.parametrize("shares", [False, True])
-async def test_nor_is_it_lost_when_the_sink_leaves(shares: bool) -> None:
+async def test_a_clean_up_error_is_reported_when_the_sink_leaves(shares: bool) -> None:
     failures: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     stream = rxllm.from_async(partial(messy, "left"))
@@ -477,7 +478,7 @@ async def test_nor_is_it_lost_when_the_sink_leaves(shares: bool) -> None:
 
 
 @pytest.mark.parametrize("is_ours", [False, True])
-async def test_what_a_future_or_a_task_pushes_reaches_the_sink_too(is_ours: bool) -> None:
+async def test_an_exception_caused_by_a_future_reaches_the_sink(is_ours: bool) -> None:
     async def doubled(chunk: Any) -> Any:
         await asyncio.sleep(0)
         return chunk if is_ours else str(chunk)

@@ -1,4 +1,4 @@
-"""The public faces: what each `__all__` lists is what its module binds."""
+"""The public modules: each `__all__` lists exactly the names that its module binds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ each_lazy_face = pytest.mark.parametrize(
 
 
 def bound(face: ModuleType) -> set[str]:
-    """The public names that a module defines, or imports from this project, for type checkers."""
+    """Return the public names that type checkers see in a module, defined or imported from us."""
     return {
         name
         for node in statements(ast.parse(inspect.getsource(face)).body)
@@ -67,13 +67,13 @@ def test_all_lists_what_the_module_binds(face: ModuleType) -> None:
 
 
 @each_face
-def test_each_name_is_there(face: ModuleType) -> None:
+def test_each_name_exists(face: ModuleType) -> None:
     assert [name for name in face.__all__ if not hasattr(face, name)] == []
 
 
 @pytest.mark.parametrize("face", [face for face in FACES if face is not rxllm.errors])
-def test_type_checkers_look_at_each_name(face: ModuleType) -> None:
-    """In the file of a user that `.ci/run` gives to mypy and pyright."""
+def test_type_checkers_check_each_name(face: ModuleType) -> None:
+    """Every name appears in the user's file that `.ci/run` passes to mypy and pyright."""
     tree = ast.parse(USER.read_text(encoding="utf-8"))
     imported = {
         alias.asname or alias.name: f"rxllm.{alias.name}"
@@ -108,5 +108,5 @@ def test_a_name_that_does_not_exist_is_an_attribute_error(face: ModuleType) -> N
         "testing.Marbles",
     ],
 )
-def test_a_package_is_there_after_import_rxllm(name: str) -> None:
+def test_packages_are_available_after_import_rxllm(name: str) -> None:
     subprocess.run([sys.executable, "-c", f"import rxllm; rxllm.{name}"], check=True)

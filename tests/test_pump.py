@@ -1,4 +1,4 @@
-"""Which pumps are known to be stopping: what `run` and a shutdown wait for."""
+"""Which pumps count as stopping, and so are awaited by `run` and by a shutdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rxllm.pump import stopping_pumps
 
 
 class Source:
-    """Waits for ever; its clean-up waits until it may end."""
+    """Waits forever; its clean-up waits until it may end."""
 
     def __init__(self) -> None:
         self.may_end = asyncio.Event()
@@ -28,7 +28,7 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def test_those_of_the_loop_that_were_disposed_and_still_clean_up() -> None:
+def test_stopping_pumps_are_the_disposed_ones_that_still_clean_up() -> None:
     async def begin(source: Source, *, stop: bool) -> None:
         before = asyncio.all_tasks()
         subscription = from_async(source).subscribe()

@@ -1,4 +1,4 @@
-"""Requests: what may be asked, and what is refused at the call."""
+"""Requests: what is accepted, and what is rejected at the call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Model, Request, as_request, streaming_pays
 
 
-def test_a_text_is_one_user_message() -> None:
+def test_a_string_is_one_user_message() -> None:
     assert as_request("Hi").messages == (Message("user", "Hi"),)
 
 
@@ -38,7 +38,7 @@ def test_zero_is_a_value_and_none_is_the_models_choice(name: str) -> None:
     assert getattr(as_request("Hi"), name) is None
 
 
-def test_one_stop_sequence_may_be_a_text() -> None:
+def test_a_single_stop_sequence_may_be_a_string() -> None:
     assert as_request("Hi", stop="\n").stop == ("\n",)
     assert as_request("Hi", stop=["a", "b"]).stop == ("a", "b")
 
@@ -46,31 +46,31 @@ def test_one_stop_sequence_may_be_a_text() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"temperature": 2.1}, "temperature is 0 to 2"),
-        ({"temperature": -0.1}, "temperature is 0 to 2"),
-        ({"temperature": float("nan")}, "temperature is 0 to 2"),
+        ({"temperature": 2.1}, "temperature must be between 0 and 2, got 2.1"),
+        ({"temperature": -0.1}, "temperature must be between 0 and 2"),
+        ({"temperature": float("nan")}, "temperature must be between 0 and 2"),
         ({"temperature": "warm"}, "temperature"),
-        ({"max_tokens": 0}, "max_tokens is 1 or more"),
+        ({"max_tokens": 0}, "max_tokens must be 1 or more"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
-        ({"top_p": 0}, "top_p is above 0"),
-        ({"top_p": 1.1}, "top_p is above 0"),
-        ({"top_k": -1}, "top_k is 0 or more"),
-        ({"min_p": 2}, "min_p is 0 to 1"),
-        ({"repeat_penalty": 0}, "repeat_penalty is above 0"),
-        ({"seed": -1}, "seed is 0 or more"),
-        ({"stop": [""]}, "stop sequence is empty"),
+        ({"top_p": 0}, "top_p must be above 0, at most 1"),
+        ({"top_p": 1.1}, "top_p must be above 0, at most 1"),
+        ({"top_k": -1}, "top_k must be 0 or more"),
+        ({"min_p": 2}, "min_p must be between 0 and 1"),
+        ({"repeat_penalty": 0}, "repeat_penalty must be a finite number above 0"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"stop": [""]}, "stop sequences must not be empty"),
         ({"strategy": "best"}, "strategy"),
         ({"response_format": 3}, "response_format"),
         ({"tool_choice": "auto"}, "no tools"),
-        ({"tools": [{"name": "add"}], "tool_choice": "sum"}, "name of one of the tools"),
-        ({"tools": [{"name": "add"}, {"name": "add"}]}, "two tools have one name"),
+        ({"tools": [{"name": "add"}], "tool_choice": "sum"}, "name of a tool, got 'sum'"),
+        ({"tools": [{"name": "add"}, {"name": "add"}]}, "tool names must be unique"),
         ({"tools": [{"title": "add"}]}, "title"),
         ({"max_token": 3}, "did you mean 'max_tokens'"),
         ({"colour": "red"}, "unknown option 'colour'"),
     ],
 )
-def test_a_bad_option_is_told_by_name(options: dict[str, Any], reason: str) -> None:
+def test_an_invalid_option_is_named(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadRequestError, match=reason):
         as_request("Hi", **options)
 
@@ -80,37 +80,40 @@ def test_a_bad_option_is_told_by_name(options: dict[str, Any], reason: str) -> N
     [
         ("", "prompt is empty"),
         (" \n", "prompt is empty"),
-        ([], "no message"),
-        (None, "not NoneType"),
-        (b"Hi", "not bytes"),
+        ([], "no messages"),
+        (None, "got NoneType"),
+        (b"Hi", "got bytes"),
         ("half \ud83d", "surrogate"),
         ([{"role": "robot", "content": "x"}], "'robot'"),
         ([{"role": "user"}], "content"),
         ([{"role": "user", "content": "x", "image": "y"}], "image"),
-        ([{"role": "user", "content": [{"type": "image"}]}], "by its url, or by its data"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "exactly one of url and data"),
         ([{"role": "user", "content": [{"type": "sound"}]}], "sound"),
     ],
 )
-def test_a_bad_prompt_is_told(prompt: Any, reason: str) -> None:
+def test_an_invalid_prompt_is_rejected(prompt: Any, reason: str) -> None:
     with pytest.raises(BadRequestError, match=reason):
         as_request(prompt)
 
 
 def test_continuing_puts_the_partial_text_at_the_end() -> None:
     request = as_request("Hi", seed=1)
-    begun = request.continuing("Hel")
-    assert begun.messages[-1] == Message("assistant", "Hel")
-    assert begun.continuing("lo").messages == (Message("user", "Hi"), Message("assistant", "Hello"))
-    assert begun.seed == 1
+    continued = request.continuing("Hel")
+    assert continued.messages[-1] == Message("assistant", "Hel")
+    assert continued.continuing("lo").messages == (
+        Message("user", "Hi"),
+        Message("assistant", "Hello"),
+    )
+    assert continued.seed == 1
     assert request.continuing("") is request
 
 
-def test_the_fake_is_a_model() -> None:
+def test_the_scripted_model_is_a_model() -> None:
     assert isinstance(ScriptedModel("Hi"), Model)
     assert isinstance(as_request("Hi"), Request)
 
 
-def test_advice_whether_streaming_pays() -> None:  # row A10
+def test_streaming_pays_above_a_threshold() -> None:
     assert not streaming_pays(100)
     assert streaming_pays(101)
     assert streaming_pays(50, threshold=10)
@@ -129,22 +132,22 @@ def test_content_may_be_parts() -> None:
     assert Message("user", "Hi").parts == (TextPart("Hi"),)
 
 
-def test_an_answer_in_parts_is_continued_by_one_more() -> None:
+def test_an_answer_in_parts_is_continued_by_another_part() -> None:
     request = as_request([Message("user", "Hi"), Message("assistant", (TextPart("Hel"),))])
     assert request.continuing("lo").messages[-1].text == "Hello"
 
 
-def test_the_kind_of_an_image_is_told_from_its_bytes() -> None:
+def test_the_media_type_of_an_image_is_detected() -> None:
     assert ImagePart(data=b"\x89PNG...").media_type == "image/png"
     assert ImagePart(data=b"RIFF\n\0\0\0WEBPVP8 ").media_type == "image/webp"
     assert ImagePart(data=b"...", media_type="image/avif").media_type == "image/avif"
     with pytest.raises(BadRequestError, match="media_type"):
         ImagePart(data=b"...")
-    with pytest.raises(BadRequestError, match="by one of them"):
+    with pytest.raises(BadRequestError, match="exactly one of url and data"):
         ImagePart(url="u", data=b"\x89PNG")
 
 
-def test_tools_may_be_mappings_or_values_and_one_of_them_chosen() -> None:
+def test_tools_may_be_mappings_or_values_and_one_may_be_chosen() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     tools: list[Tool | dict[str, Any]] = [Tool("add", "adds", schema), {"name": "now"}]
     request = as_request("Hi", tools=tools, tool_choice="add")
@@ -155,13 +158,17 @@ def test_tools_may_be_mappings_or_values_and_one_of_them_chosen() -> None:
 @pytest.mark.parametrize(
     ("prompt", "options", "reason"),
     [
-        ("Hi", {"tools": [Tool("add")]}, "can't call tools"),
-        ([Message("user", (ImagePart(url="u"),))], {}, "can't read images"),
-        ([Message("assistant", "", tool_calls=(ToolCall("1", "add"),))], {}, "calls of tools"),
-        ([Message("tool", "3", tool_call_id="1")], {}, "calls of tools"),
+        ("Hi", {"tools": [Tool("add")]}, "doesn't support tools"),
+        ([Message("user", (ImagePart(url="u"),))], {}, "doesn't support images"),
+        (
+            [Message("assistant", "", tool_calls=(ToolCall("1", "add"),))],
+            {},
+            "doesn't support tool calls",
+        ),
+        ([Message("tool", "3", tool_call_id="1")], {}, "doesn't support tool calls"),
     ],
 )
-async def test_a_local_engine_refuses_what_it_can_not_do(
+async def test_a_local_engine_rejects_what_it_cannot_do(
     prompt: Any, options: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(BadRequestError, match=reason):

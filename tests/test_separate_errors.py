@@ -1,4 +1,4 @@
-"""One error object belongs to one stream: it tells no client the text of another."""
+"""One error object belongs to one stream, so that no client receives another's text."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from rxllm.models.scripted import ScriptedModel
         KeyError("x"),
     ],
 )
-def test_a_copy_is_the_same_error_without_what_a_subscriber_has_seen(error: Exception) -> None:
+def test_a_copy_is_the_same_error_without_the_partial_text(error: Exception) -> None:
     error.add_note("a note")
-    error.__cause__ = LookupError("behind it")
+    error.__cause__ = LookupError("the cause")
     if isinstance(error, RxLLMError):
         error.partial = "secret"
     copied = separate_error(error)
@@ -42,7 +42,7 @@ def test_a_copy_is_the_same_error_without_what_a_subscriber_has_seen(error: Exce
         assert getattr(copied, name, None) == getattr(error, name, None)
 
 
-def test_a_class_with_an_init_of_its_own_is_copied_too() -> None:
+def test_a_class_with_its_own_init_is_copied() -> None:
     class OwnError(Exception):
         def __init__(self, *, code: int) -> None:
             super().__init__(f"code {code}")
@@ -52,7 +52,7 @@ def test_a_class_with_an_init_of_its_own_is_copied_too() -> None:
     assert (str(copied), copied.code) == ("code 3", 3)
 
 
-def test_no_init_is_called_again() -> None:
+def test_init_is_not_called_again() -> None:
     class NamedError(Exception):
         def __init__(self, name: str) -> None:
             super().__init__(f"bad {name}")
@@ -60,13 +60,13 @@ def test_no_init_is_called_again() -> None:
     assert str(separate_error(NamedError("x"))) == "bad x"
 
 
-def test_what_was_seen_is_cleared_on_foreign_errors_too() -> None:
+def test_partial_is_cleared_on_foreign_errors_too() -> None:
     error = ValueError("x")
     error.partial = "secret"  # type: ignore[attr-defined]
     assert separate_error(error).partial == ""  # type: ignore[attr-defined]
 
 
-async def test_a_scripted_model_fails_each_time_with_an_error_of_its_own() -> None:
+async def test_a_scripted_model_raises_a_separate_error_each_time() -> None:
     model = ScriptedModel(["one", errors.StreamError("cut")], ["two", errors.StreamError("cut")])
     raised: list[Any] = await asyncio.gather(
         *(model.stream("Hi") for _ in range(4)), return_exceptions=True

@@ -1,4 +1,4 @@
-"""Settings: the numbers of a program in one checked value (row B8)."""
+"""Settings: the numbers of a program in one validated value."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from rxllm.settings import Settings
 from rxllm.testing import Marbles
 
 
-def test_the_defaults_are_those_of_the_framework() -> None:
+def test_the_defaults() -> None:
     settings = Settings()
     assert settings.timeouts == {"first": 10, "between": 5, "total": 30}
     assert (settings.connect, settings.attempts, settings.buffer_size) == (10, 3, 1024)
@@ -27,12 +27,12 @@ def test_operators_take_a_group_as_their_arguments() -> None:
     assert (pool.limit, pool.queue, pool.wait) == (1, 0, 30)
 
 
-def test_a_value_can_be_changed_into_another_one_and_read_from_a_file() -> None:
+def test_settings_can_be_replaced_and_decoded() -> None:
     assert msgspec.structs.replace(Settings(), total=60).timeouts["total"] == 60
     assert msgspec.json.decode(b'{"total": 60, "queue": 0}', type=Settings).queue == 0
     with pytest.raises(msgspec.ValidationError, match="totl"):
         msgspec.toml.decode("totl = 60", type=Settings)
-    with pytest.raises(msgspec.ValidationError, match="total is a number of seconds, above 0"):
+    with pytest.raises(msgspec.ValidationError, match="total must be a number of seconds above 0"):
         msgspec.json.decode(b'{"total": -1}', type=Settings)
 
 
@@ -50,10 +50,10 @@ def test_a_value_can_be_changed_into_another_one_and_read_from_a_file() -> None:
         ("shutdown", -0.5),
     ],
 )
-def test_what_is_out_of_range_is_refused_by_its_name(name: str, value: Any) -> None:
+def test_a_value_out_of_range_is_rejected_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         Settings(**{name: value})
 
 
-def test_a_queue_and_a_shutdown_may_be_nothing() -> None:
+def test_queue_and_shutdown_may_be_zero() -> None:
     assert Settings(queue=0, shutdown=0).remote_pool["queue"] == 0

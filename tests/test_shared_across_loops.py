@@ -1,4 +1,4 @@
-"""What streams share works for streams of several event loops, or says that it doesn't."""
+"""Objects shared by streams work across event loops, or raise a clear error."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rxllm.stream import Stream
 
 
 def held(stream: Stream[Any]) -> Generator[Any, None, None]:
-    """A stream that has begun on the background loop, and waits."""
+    """Return an iterator over a stream that has started on the background loop and waits."""
     chunks: Generator[Any, None, None] = iter(stream)
     next(chunks)
     return chunks
 
 
 def started(stream: Any) -> Future[Any]:
-    """`rxllm.run(stream)`, on a loop of its own in another thread."""
+    """Call `rxllm.run(stream)` on a separate loop in another thread."""
     executor = ThreadPoolExecutor(1)
     running = executor.submit(rxllm.run, stream)
     executor.shutdown(wait=False)
@@ -33,7 +33,7 @@ def started(stream: Any) -> Future[Any]:
 
 
 def wait_until(condition: Any) -> None:
-    """Another thread has to make it true."""
+    """Wait until another thread makes `condition` true."""
     waiting = threading.Event()
     for _ in range(5000):
         if condition():
@@ -42,7 +42,7 @@ def wait_until(condition: Any) -> None:
     raise AssertionError("it did not become true")
 
 
-def test_a_slot_of_a_pool_goes_from_one_loop_to_another() -> None:
+def test_a_pool_slot_passes_from_one_loop_to_another() -> None:
     pool = ops.Pool(1)
     slow = ScriptedModel(["a", "b"], delay=60).stream("Hi").pipe(ops.limit_concurrency(pool))
     quick = ScriptedModel("Hello").stream("Hi").pipe(ops.limit_concurrency(pool))
@@ -54,7 +54,7 @@ def test_a_slot_of_a_pool_goes_from_one_loop_to_another() -> None:
     assert (pool.active, pool.waiting) == (0, 0)
 
 
-def test_a_pool_serves_many_loops_at_once_and_no_more_streams_than_it_has_slots() -> None:
+def test_a_pool_serves_many_loops_without_exceeding_its_slots() -> None:
     pool, most = ops.Pool(3, queue=100), 0
 
     def look(_: object) -> None:
@@ -94,8 +94,8 @@ def test_a_control_pauses_and_resumes_from_any_thread() -> None:
     assert list(chunks)[-1] == rxllm.End("stop")
 
 
-def test_what_a_control_asks_of_a_stream_that_has_just_ended_is_nothing() -> None:
-    """It was live when it was asked, and has ended when its loop hears of it."""
+def test_a_control_does_nothing_to_a_stream_that_has_just_ended() -> None:
+    """The stream is live at the call, and has ended when its loop handles the call."""
     control = ops.Control()
 
     def ask(text: str) -> str:
@@ -120,7 +120,7 @@ def test_a_registry_lists_and_cancels_streams_of_any_loop() -> None:
     assert list(chunks)[-1] == rxllm.End("cancelled")
 
 
-def test_its_shutdown_waits_for_streams_of_other_loops() -> None:
+def test_a_registrys_shutdown_waits_for_streams_of_other_loops() -> None:
     registry = ops.StreamRegistry()
     model = ScriptedModel(["a", "b"], delay=60, first_delay=0)
     chunks = held(model.stream("Hi").pipe(ops.track(registry)))
@@ -129,7 +129,7 @@ def test_its_shutdown_waits_for_streams_of_other_loops() -> None:
     assert not registry.active
 
 
-def test_equal_requests_of_two_loops_are_two_calls_and_one_answer_is_kept() -> None:
+def test_equal_requests_of_two_loops_make_two_calls_and_cache_one_answer() -> None:
     store = ops.MemoryStore()
     model = ScriptedModel(["a", "b"], delay=60, first_delay=0)
     other = ScriptedModel("Hello")
@@ -140,7 +140,7 @@ def test_equal_requests_of_two_loops_are_two_calls_and_one_answer_is_kept() -> N
     chunks.close()
 
 
-def test_calls_of_loops_that_were_closed_are_forgotten() -> None:
+def test_calls_of_closed_loops_are_dropped() -> None:
     store = ops.MemoryStore()
 
     async def leave() -> None:
@@ -153,7 +153,7 @@ def test_calls_of_loops_that_were_closed_are_forgotten() -> None:
     assert not store.under_way
 
 
-def test_a_shared_stream_is_read_on_one_loop_while_it_lives_and_on_any_after_that() -> None:
+def test_a_live_shared_stream_is_bound_to_one_loop_and_then_to_none() -> None:
     model = ScriptedModel(["a", "b"], delay=60, first_delay=0)
     control = ops.Control()
     shared = model.stream("Hi").pipe(ops.pausable(control), ops.multiplex(grace=60))
@@ -179,7 +179,7 @@ def test_a_breaker_counts_the_failures_of_all_loops() -> None:
     assert breaker.state == "open"
 
 
-def test_streams_of_a_loop_that_was_closed_hold_no_slot_and_no_control() -> None:
+def test_streams_of_a_closed_loop_hold_neither_slot_nor_control() -> None:
     pool, control = ops.Pool(1, wait=0.1), ops.Control()
 
     async def leave() -> None:
@@ -194,7 +194,7 @@ def test_streams_of_a_loop_that_was_closed_hold_no_slot_and_no_control() -> None
     assert rxllm.run(quick).text == "Hello"
 
 
-def test_many_loops_end_while_others_begin() -> None:
+def test_many_loops_can_start_and_end_concurrently() -> None:
     def ask(_: int) -> str:
         return rxllm.run(rxllm.from_async(_hello)).text
 

@@ -1,4 +1,4 @@
-"""`Stream`: three ways to read it, a `pipe` that refuses mistakes, subscriptions as in RxPY."""
+"""`Stream`: three ways to read it, a `pipe` that rejects mistakes, subscriptions as in RxPY."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def texts(chunks: list[Any]) -> list[str]:
 class TestReading:
     """`async for`, `await` and `for`."""
 
-    async def test_async_for_gives_the_chunks(self) -> None:
+    async def test_async_for_yields_the_chunks(self) -> None:
         model, stream = story()
         assert texts([chunk async for chunk in stream]) == STORY
         assert (model.completed, model.active) == (1, 0)
 
-    async def test_await_gives_the_result(self) -> None:
+    async def test_await_returns_the_result(self) -> None:
         _, stream = story()
         result = await stream
         assert isinstance(result, Result)
         assert (result.text, result.finish_reason) == ("Once upon a time", "stop")
 
-    def test_for_gives_the_chunks_without_a_loop_of_ones_own(self) -> None:
+    def test_for_yields_the_chunks_without_an_event_loop(self) -> None:
         model, stream = story()
         assert texts(list(stream)) == STORY
         assert (model.completed, model.active) == (1, 0)
 
-    async def test_each_reading_asks_the_model_again(self) -> None:
+    async def test_each_read_asks_the_model_again(self) -> None:
         model, stream = story()
         await stream
         assert [chunk async for chunk in stream]
@@ -71,29 +71,29 @@ class TestReading:
             await stream
         assert raised.value.partial == "Once"
 
-    async def test_async_for_raises_the_error_behind_the_chunks(self) -> None:
-        heard = []
+    async def test_async_for_raises_the_error_after_the_chunks(self) -> None:
+        received = []
         with pytest.raises(StreamError, match="cut"):
             async for chunk in ScriptedModel(["Once", StreamError("cut")]).stream("Hi"):
-                heard.append(chunk)
-        assert texts(heard) == ["Once"]
+                received.append(chunk)
+        assert texts(received) == ["Once"]
 
-    def test_for_raises_the_error_behind_the_chunks(self) -> None:
-        heard = []
+    def test_for_raises_the_error_after_the_chunks(self) -> None:
+        received = []
         with pytest.raises(StreamError, match="cut"):
             for chunk in ScriptedModel(["Once", StreamError("cut")]).stream("Hi"):
-                heard.append(chunk)  # noqa: PERF402 - the error has to come behind them
-        assert texts(heard) == ["Once"]
+                received.append(chunk)  # noqa: PERF402 - the error must come after them
+        assert texts(received) == ["Once"]
 
-    async def test_only_a_stream_of_chunks_makes_a_result(self) -> None:
+    async def test_only_a_stream_of_chunks_can_be_awaited(self) -> None:
         model, stream = story()
-        with pytest.raises(TypeError, match="stream of chunks makes a Result, and text gives"):
+        with pytest.raises(TypeError, match="stream of chunks can be awaited, but text emits"):
             await stream.pipe(ops.text())  # type: ignore[misc]
         assert not model.requests
         with pytest.raises(TypeError, match="stream of chunks"):
             await stream.pipe(rxo.map(str))  # type: ignore[misc]
 
-    async def test_for_inside_of_an_event_loop_says_async_for(self) -> None:
+    async def test_for_inside_an_event_loop_suggests_async_for(self) -> None:
         model, stream = story()
         with pytest.raises(TypeError, match="async for"):
             for _ in stream:
@@ -102,7 +102,7 @@ class TestReading:
             list(stream)
         assert not model.requests
 
-    async def test_several_at_once_by_gather(self) -> None:
+    async def test_several_streams_with_gather(self) -> None:
         model, stream = story()
         async with no_leaks():
             results = await asyncio.gather(stream, model.stream("You"), model.stream("They"))
@@ -111,7 +111,7 @@ class TestReading:
 
 
 class TestLeaving:
-    """Who leaves the loop stops the model."""
+    """Leaving the loop stops the model."""
 
     async def test_async_for_with_aclosing(self) -> None:
         model = ScriptedModel(STORY, delay=60)
@@ -127,14 +127,14 @@ class TestLeaving:
             break
         assert (model.cancelled, model.active) == (1, 0)
 
-    def test_so_does_an_exception_in_its_body(self) -> None:
+    def test_an_exception_in_a_for_stops_the_model_at_once(self) -> None:
         model = ScriptedModel(STORY, delay=60)
         with pytest.raises(LookupError):
             for _ in model.stream("Hi"):
                 raise LookupError
         assert (model.cancelled, model.active) == (1, 0)
 
-    def test_an_iterator_that_was_not_begun_asks_nobody(self) -> None:
+    def test_an_unused_iterator_does_not_ask_the_model(self) -> None:
         model, stream = story()
         iterator = iter(stream)
         del iterator
@@ -142,7 +142,7 @@ class TestLeaving:
 
 
 class TestDemand:
-    """A reader that is busy holds the source."""
+    """A busy reader holds the source."""
 
     @staticmethod
     def counted() -> tuple[list[int], Stream[int]]:
@@ -167,16 +167,16 @@ class TestDemand:
     def test_for(self) -> None:
         pulled, stream = self.counted()
         for number in stream:
-            # 16 wait, one is on its way, and this one; another 8 were asked for at half of these.
+            # 16 waiting, one in flight, and this one; 8 more were requested at half of these.
             assert len(pulled) <= number + 1 + 16 + 1
             if number == 300:
                 break
 
-    def test_for_takes_all_that_a_source_without_demand_pushes(self) -> None:
+    def test_for_yields_everything_that_a_source_without_demand_pushes(self) -> None:
         assert list(as_stream(rx.range(500), "range")) == list(range(500))
 
 
-def test_repr_says_what_it_is() -> None:
+def test_repr_shows_the_name() -> None:
     _, stream = story()
     assert repr(stream) == "<Stream story>"
     assert repr(stream.pipe(ops.measure(print))) == "<Stream measure>"
@@ -187,23 +187,23 @@ def test_repr_says_what_it_is() -> None:
     def mine(source: Observable[Any]) -> Observable[Any]:
         return Observable(lambda observer, _: source.subscribe(observer))
 
-    assert repr(stream.pipe(mine)) == "<Stream test_repr_says_what_it_is>"
+    assert repr(stream.pipe(mine)) == "<Stream test_repr_shows_the_name>"
 
 
 class TestPipe:
-    """What `pipe` takes and gives."""
+    """The arguments and results of `pipe`."""
 
-    def test_without_operators_it_is_the_stream(self) -> None:
+    def test_without_operators_pipe_returns_the_stream(self) -> None:
         _, stream = story()
         assert stream.pipe() is stream
 
-    async def test_what_an_operator_of_rxpy_gives_is_a_stream(self) -> None:
+    async def test_the_result_of_an_rxpy_operator_is_a_stream(self) -> None:
         _, stream = story()
         tokens = stream.pipe(rxo.filter(lambda chunk: isinstance(chunk, Token)), rxo.take(2))
         assert isinstance(tokens, Stream)
         assert texts([chunk async for chunk in tokens]) == STORY[:2]
 
-    async def test_so_is_what_a_function_of_ones_own_gives(self) -> None:
+    async def test_the_result_of_a_users_operator_is_a_stream(self) -> None:
         def mine(source: Observable[Any]) -> Observable[Any]:
             return Observable(lambda observer, scheduler: source.subscribe(observer))
 
@@ -212,7 +212,7 @@ class TestPipe:
         assert isinstance(piped, Stream)
         assert (await piped).text == "Once upon a time"
 
-    def test_a_function_of_ones_own_is_given_a_stream_wherever_it_stands(self) -> None:
+    def test_a_users_operator_receives_a_stream_at_any_position(self) -> None:
         given: list[object] = []
 
         def mine(source: Stream[Any]) -> Stream[Any]:
@@ -223,17 +223,17 @@ class TestPipe:
         stream.pipe(rxo.take(1), mine, ops.words(), mine)  # type: ignore[misc]
         assert all(isinstance(source, Stream) for source in given)
 
-    def test_a_connectable_observable_comes_out_as_it_is(self) -> None:
+    def test_a_connectable_observable_is_returned_unchanged(self) -> None:
         _, stream = story()
         assert type(stream.pipe(rxo.publish())) is ConnectableObservable
 
-    async def test_what_is_not_an_observable_comes_out_as_it_is(self) -> None:
+    async def test_other_results_are_returned_unchanged(self) -> None:
         _, stream = story()
         assert isinstance(stream.pipe(rxo.to_future()), asyncio.Future)
         parts = stream.pipe(rxo.partition(lambda chunk: isinstance(chunk, Token)))
         assert isinstance(parts, list)
 
-    def test_what_multiplex_gives_keeps_its_own_class(self) -> None:
+    def test_the_result_of_multiplex_keeps_its_class(self) -> None:
         _, stream = story()
         assert stream.pipe(ops.multiplex()).lags == []
 
@@ -241,16 +241,16 @@ class TestPipe:
         _, stream = story()
         assert (await stream.pipe(*[ops.drop_blank()] * 20)).text == "Once upon a time"
 
-    def test_an_operator_in_the_middle_has_to_return_something(self) -> None:
+    def test_an_operator_in_the_middle_must_return_a_stream(self) -> None:
         _, stream = story()
-        with pytest.raises(TypeError, match="argument 1 of pipe returned None, and argument 2"):
+        with pytest.raises(TypeError, match="argument 1 of pipe returned None, but argument 2"):
             stream.pipe(lambda source: None, ops.words())  # type: ignore[misc]
 
     async def test_a_sum_of_streams_is_a_stream(self) -> None:
         _, stream = story()
         assert (await (stream + stream)).text == "Once upon a time" * 2
 
-    def test_the_run_of_rxpy_says_what_to_write(self) -> None:
+    def test_rxpys_run_suggests_an_alternative(self) -> None:
         _, stream = story()
         with pytest.raises(TypeError, match=r"rxllm\.run"):
             stream.run()
@@ -258,7 +258,7 @@ class TestPipe:
     @pytest.mark.parametrize(
         ("argument", "words"),
         [
-            (ops.measure, r"argument 2 is the function measure .* pipe\(measure\(\.\.\.\)\)"),
+            (ops.measure, r"argument 2 is the function measure, .*pipe\(measure\(\.\.\.\)\)"),
             (ops.stop_on, r"pipe\(stop_on\(\.\.\.\)\)"),
             (ops.merge_streams, r"pipe\(merge_streams\(\.\.\.\)\)"),
             (ops.Pool, r"limit_concurrency\(pool\)"),
@@ -271,7 +271,7 @@ class TestPipe:
             (rx.empty(), "merge_streams"),
         ],
     )
-    def test_what_is_not_an_operator_is_refused(self, argument: Any, words: str) -> None:
+    def test_a_non_operator_is_rejected(self, argument: Any, words: str) -> None:
         model, stream = story()
         with pytest.raises(TypeError, match=words):
             stream.pipe(ops.words(), argument)
@@ -280,8 +280,8 @@ class TestPipe:
         assert not model.requests
 
 
-class TestEverythingGivesAStream:
-    """Models, operators, combining functions, `from_async`."""
+class TestEverythingReturnsAStream:
+    """Models, operators, combining functions and `from_async` return a `Stream`."""
 
     def test_models(self) -> None:
         assert isinstance(rxllm.model("tiny").stream("Hi"), Stream)
@@ -290,12 +290,12 @@ class TestEverythingGivesAStream:
         assert isinstance(ScriptedModel("Hi").stream("Hi"), Stream)
 
     @pytest.mark.parametrize("name", sorted(ops.__all__))
-    def test_operators_and_combining_functions_say_so(self, name: str) -> None:
+    def test_operators_and_combining_functions_are_annotated_so(self, name: str) -> None:
         function = getattr(ops, name)
         if not inspect.isfunction(function):
             return
-        gives = function.__annotations__["return"]
-        assert "Observable" not in gives.removeprefix("Callable[[Observable[Chunk]], ")
+        returned = function.__annotations__["return"]
+        assert "Observable" not in returned.removeprefix("Callable[[Observable[Chunk]], ")
 
 
 def modules() -> list[Path]:
@@ -305,11 +305,11 @@ def modules() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_nobody_keeps_the_on_next_of_an_observer(path: Path) -> None:
-    """A link's `on_next` is its subscriber's own function: kept, it would outlive the link."""
+def test_no_code_stores_the_on_next_of_an_observer(path: Path) -> None:
+    """A link's `on_next` is its subscriber's own function: stored, it would outlive the link."""
     tree = ast.parse(path.read_text())
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    kept = [
+    stored = [
         f"{path}:{node.lineno}"
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
@@ -318,29 +318,29 @@ def test_nobody_keeps_the_on_next_of_an_observer(path: Path) -> None:
         and id(node) not in called
         and path.name != "stream.py"
     ]
-    assert not kept
+    assert not stored
 
 
 class TestSubscriptions:
-    """A link does what RxPY's observer does."""
+    """A link behaves like RxPY's observer."""
 
     @staticmethod
     def played(make: Callable[[Any], Observable[int]], events: list[str]) -> list[object]:
-        """What a subscriber hears while `events` happen, and whether upstream was disposed."""
-        heard: list[object] = []
+        """Return what a subscriber receives during `events`, and whether upstream was disposed."""
+        received: list[object] = []
         source: list[abc.ObserverBase[int]] = []
 
         def subscribe(observer: abc.ObserverBase[int], _: object = None) -> abc.DisposableBase:
             source.append(observer)
-            return Disposable(lambda: heard.append("disposed"))
+            return Disposable(lambda: received.append("disposed"))
 
         def raises() -> None:
             raise LookupError
 
         subscription = make(subscribe).subscribe(
-            lambda item: raises() if item < 0 else heard.append(item),
-            lambda error: heard.append(repr(error)),
-            lambda: heard.append("completed"),
+            lambda item: raises() if item < 0 else received.append(item),
+            lambda error: received.append(repr(error)),
+            lambda: received.append("completed"),
         )
         for number, event in enumerate(events):
             with contextlib.suppress(LookupError):
@@ -355,14 +355,14 @@ class TestSubscriptions:
                         source[0].on_completed()
                     case "dispose":
                         subscription.dispose()
-        return heard
+        return received
 
     @given(st.lists(st.sampled_from(["next", "raise", "error", "complete", "dispose"]), max_size=6))
-    def test_as_in_rxpy_whatever_happens(self, events: list[str]) -> None:
+    def test_it_behaves_as_in_rxpy_for_any_events(self, events: list[str]) -> None:
         expected = self.played(lambda subscribe: Observable(subscribe), events)
         assert self.played(lambda subscribe: Stream(subscribe, "test"), events) == expected
 
-    def test_an_error_of_subscribing_is_an_error_of_the_stream(self) -> None:
+    def test_an_error_during_subscription_is_an_error_of_the_stream(self) -> None:
         def subscribe(*_: object) -> abc.DisposableBase:
             raise ValueError("no")
 
@@ -370,13 +370,13 @@ class TestSubscriptions:
         Stream(subscribe, "test").subscribe(on_error=errors.append)
         assert str(errors[0]) == "no"
 
-    def test_a_function_is_as_good_as_a_disposable(self) -> None:
+    def test_subscribe_may_return_a_function(self) -> None:
         disposed: list[bool] = []
         stream: Stream[int] = Stream(lambda *_: lambda: disposed.append(True), "test")
         stream.subscribe().dispose()
         assert disposed == [True]
 
-    def test_what_ends_while_it_subscribes_is_disposed(self) -> None:
+    def test_a_source_that_ends_during_subscription_is_disposed(self) -> None:
         disposed: list[bool] = []
 
         def subscribe(observer: abc.ObserverBase[int], _: object = None) -> abc.DisposableBase:
@@ -392,16 +392,16 @@ class TestSubscriptions:
         with pytest.raises(LookupError):
             subject.on_error(LookupError())
 
-    def test_an_observer_is_as_good_as_three_functions(self) -> None:
-        heard: list[object] = []
+    def test_subscribe_takes_an_observer(self) -> None:
+        received: list[object] = []
         subject: Subject[object] = Subject()
-        subject.subscribe(heard.append, heard.append, lambda: heard.append("completed"))
+        subject.subscribe(received.append, received.append, lambda: received.append("completed"))
         as_stream(rx.of(1, 2), "test").subscribe(subject)
-        assert heard == [1, 2, "completed"]
+        assert received == [1, 2, "completed"]
 
     @pytest.mark.parametrize("operators", [[], [ops.drop_blank()], [rxo.map(lambda item: item)]])
-    def test_a_link_that_observes_another_stream_is_cut_for_it_too(self, operators: Any) -> None:
-        """An operator may hand its observer up: what comes after the end stays unheard."""
+    def test_a_link_passed_to_another_stream_is_cut_there_too(self, operators: Any) -> None:
+        """An operator may pass its observer upstream: items after the end are dropped."""
         pushing: list[Callable[[], object]] = []
 
         def push(observer: abc.ObserverBase[Token], _: object = None) -> abc.DisposableBase:
@@ -414,19 +414,19 @@ class TestSubscriptions:
         outer: Stream[Token] = Stream(
             lambda observer, _: inner.subscribe(observer) and Disposable(), "outer"
         )
-        heard: list[str] = []
+        received: list[str] = []
 
         def on_next(token: Token) -> None:
-            heard.append(token.text)
-            if len(heard) == 2:
+            received.append(token.text)
+            if len(received) == 2:
                 subscription.dispose()
 
         subscription = outer.subscribe(on_next)
         pushing[0]()
-        assert heard == ["a", "b"]
+        assert received == ["a", "b"]
 
-    async def test_an_operator_that_keeps_on_next_is_safe_behind_pipe(self) -> None:
-        """As RxPY's own may: they are given an observer of RxPY."""
+    async def test_an_operator_that_stores_on_next_is_safe_in_a_pipe(self) -> None:
+        """RxPY's own operators may do so, since they receive an observer of RxPY."""
 
         def keeping(source: Observable[Token]) -> Observable[Token]:
             def subscribe(
@@ -436,12 +436,12 @@ class TestSubscriptions:
 
             return Observable(subscribe)
 
-        heard: list[Token] = []
+        received: list[Token] = []
         tokens = [Token(letter) for letter in "abcdef"]
         stream = as_stream(rx.from_iterable(tokens), "tokens").pipe(keeping, rxo.take(2))
-        stream.subscribe(heard.append)
+        stream.subscribe(received.append)
         await asyncio.sleep(0)
-        assert heard == tokens[:2]
+        assert received == tokens[:2]
 
     def test_few_streams_need_a_lock(self) -> None:
         _, stream = story()
@@ -449,7 +449,7 @@ class TestSubscriptions:
         with stream.lock:
             assert stream.lock is stream.lock
 
-    def test_two_threads_that_ask_first_at_once_get_one_lock(
+    def test_two_threads_that_race_for_the_lock_get_the_same_one(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         new_lock = threading.RLock
@@ -458,7 +458,7 @@ class TestSubscriptions:
         def overtaken() -> Any:
             if not others:
                 others.append(None)
-                others[0] = stream.lock  # another thread comes between
+                others[0] = stream.lock  # another thread is faster
             return new_lock()
 
         stream = ScriptedModel(STORY).stream("Hi")
@@ -466,7 +466,7 @@ class TestSubscriptions:
         assert stream.lock is others[0]
 
 
-def test_a_plain_observable_is_read_as_well() -> None:
+def test_a_plain_observable_can_be_read() -> None:
     chunks: Observable[Chunk] = rx.of(Start("1", "m"), Token("Once"), End("stop"))
     assert rxllm.run(chunks).text == "Once"
     assert rxllm.run(rxllm.sinks.collect(chunks)).text == "Once"

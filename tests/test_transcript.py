@@ -1,4 +1,4 @@
-"""`Transcript`: one fold of chunks into what was said, however late it is asked for."""
+"""`Transcript`: the fold of chunks into output, whenever it is read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def transcript(*chunks: Chunk) -> Transcript:
     return said
 
 
-def test_nothing_was_said() -> None:
+def test_an_empty_transcript() -> None:
     said = Transcript()
     assert (said.text, said.reasoning, said.tokens, said.tool_calls) == ("", "", 0, ())
     assert (said.json, said.usage, said.start, said.end) == (None, None, None, None)
@@ -64,7 +64,7 @@ def test_text_reasoning_and_their_pieces() -> None:
     assert (said.text, said.reasoning, said.tokens) == ("Once upon", "hm!", 4)
 
 
-def test_of_calls_and_values_the_newest_counts() -> None:
+def test_the_newest_state_of_calls_and_values_counts() -> None:
     said = transcript(
         ToolCall("c1", "f", "{"),
         ToolCall("c2", "g", "{}", index=1, complete=True),
@@ -79,19 +79,19 @@ def test_of_calls_and_values_the_newest_counts() -> None:
     assert said.json == [1, 2]
 
 
-def test_the_message_has_the_calls_that_are_complete() -> None:
+def test_the_message_contains_only_complete_calls() -> None:
     whole = ToolCall("c1", "f", "{}", complete=True)
     said = transcript(Token("Let me see"), whole, ToolCall("c2", "g", "{", index=1))
     assert said.message == Message("assistant", "Let me see", tool_calls=(whole,))
 
 
-def test_of_a_source_the_newest_usage_counts_and_those_of_several_add_up() -> None:
+def test_the_newest_usage_of_each_source_is_added_up() -> None:
     assert transcript(Usage(1, 1), Usage(1, 5)).usage == Usage(1, 5)
     said = transcript(Usage(1, 1, source="a"), Usage(2, 2, cost=0.5, source="b"))
     assert said.usage == Usage(3, 3, cost=0.5)
 
 
-def test_usage_of_the_attempts_before_a_restart_is_billed_too() -> None:
+def test_usage_before_a_restart_is_included() -> None:
     first = (Token("wrong"), Usage(9, 1), Usage(9, 5, cost=0.5), Notice("restart"))
     assert transcript(*first).usage == Usage(9, 5, cost=0.5)
     assert transcript(*first, Token("right"), Usage(9, 2, cost=0.25)).usage == Usage(
@@ -106,14 +106,14 @@ def test_usage_of_the_attempts_before_a_restart_is_billed_too() -> None:
     assert said.usage == Usage(7, 7)
 
 
-def test_sources_are_told_apart_in_the_order_in_which_they_began() -> None:
+def test_sources_are_separated_in_the_order_in_which_they_began() -> None:
     said = transcript(Start("1", "m", source="b"), Token("x", source="a"), Token("y", source="b"))
     assert {source: answer.text for source, answer in said.answers.items()} == {"b": "y", "a": "x"}
     assert said.text == "yx"
     assert not said.is_plain
 
 
-def test_a_restart_takes_back_what_was_said_and_not_what_happened() -> None:
+def test_a_restart_drops_output_and_keeps_notices_and_usage() -> None:
     said = transcript(
         Start("1", "m"),
         Token("wrong"),
@@ -135,7 +135,7 @@ def test_a_restart_takes_back_what_was_said_and_not_what_happened() -> None:
     assert said.start == Start("1", "m")
 
 
-def test_a_restart_of_one_source_leaves_the_others_and_their_end() -> None:
+def test_a_restart_of_one_source_keeps_the_others_and_their_end() -> None:
     said = transcript(
         Token("a", source="a"),
         Token("b", source="b"),
@@ -163,14 +163,12 @@ def test_a_restart_of_one_source_leaves_the_others_and_their_end() -> None:
         (End("stop"), True, False),
     ],
 )
-def test_what_begins_an_answer_and_what_can_be_continued(
-    chunk: Chunk, has_begun: bool, is_plain: bool
-) -> None:
+def test_has_begun_and_is_plain(chunk: Chunk, has_begun: bool, is_plain: bool) -> None:
     said = transcript(chunk)
     assert (said.has_begun, said.is_plain) == (has_begun, is_plain)
 
 
-def test_partial_text_is_written_where_it_can_be() -> None:
+def test_partial_text_is_stored_if_possible() -> None:
     said, error = transcript(Token("Once")), StreamError("cut")
     said.write_partial(error)
     assert error.partial == "Once"
@@ -181,7 +179,7 @@ def test_partial_text_is_written_where_it_can_be() -> None:
 
 
 @given(st.lists(CHUNKS, max_size=12), st.data())
-def test_it_does_not_matter_when_it_is_asked(chunks: list[Chunk], data: st.DataObject) -> None:
+def test_reading_early_does_not_change_the_result(chunks: list[Chunk], data: st.DataObject) -> None:
     asked, late = Transcript(), transcript(*chunks)
     for chunk in chunks:
         asked.add(chunk)
@@ -192,7 +190,7 @@ def test_it_does_not_matter_when_it_is_asked(chunks: list[Chunk], data: st.DataO
 
 
 @given(st.lists(CHUNKS, max_size=12))
-def test_it_says_what_a_plain_loop_says(chunks: list[Chunk]) -> None:
+def test_it_equals_a_plain_loop(chunks: list[Chunk]) -> None:
     texts: dict[str | None, list[str]] = {}
     for chunk in chunks:
         if is_restart(chunk):
@@ -203,6 +201,6 @@ def test_it_says_what_a_plain_loop_says(chunks: list[Chunk]) -> None:
             if isinstance(chunk, Token | Batch):
                 said.append(chunk.text)
     joined = {source: "".join(pieces) for source, pieces in texts.items()}
-    heard = transcript(*chunks)
-    assert {source: answer.text for source, answer in heard.answers.items()} == joined
-    assert heard.text == "".join(joined.values())
+    actual = transcript(*chunks)
+    assert {source: answer.text for source, answer in actual.answers.items()} == joined
+    assert actual.text == "".join(joined.values())

@@ -1,4 +1,4 @@
-"""The valve: who may open it, who hears of it, and what it leaves behind."""
+"""The valve: opening and closing, notifications, and clean-up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_valve_starts_open_and_follows_its_owner() -> None:
     assert valve.is_open
 
 
-def test_it_is_closed_while_anything_downstream_is() -> None:
+def test_a_valve_is_closed_while_one_downstream_is() -> None:
     sink = Valve()
     pause = Valve(downstream=sink)
     buffer = Valve(downstream=pause)
@@ -45,7 +45,7 @@ def test_it_is_closed_while_anything_downstream_is() -> None:
     assert buffer.is_open
 
 
-def test_one_chained_to_a_closed_valve_starts_closed() -> None:
+def test_a_valve_chained_to_a_closed_one_starts_closed() -> None:
     sink = Valve()
     sink.close()
     assert not Valve(downstream=sink).is_open
@@ -57,60 +57,60 @@ def test_upstream_never_closes_downstream() -> None:
     assert sink.is_open
 
 
-def test_only_changes_are_told() -> None:
-    heard: list[bool] = []
+def test_callbacks_are_called_only_on_changes() -> None:
+    received: list[bool] = []
     valve = Valve()
-    valve.on_change(heard.append)
+    valve.on_change(received.append)
     for action in (valve.open, valve.close, valve.close, valve.open, valve.open):
         action()
-    assert heard == [False, True]
+    assert received == [False, True]
 
 
-def test_a_disposed_callback_hears_nothing_even_while_others_are_told() -> None:
-    heard: list[str] = []
+def test_a_callback_disposed_by_another_is_not_called() -> None:
+    received: list[str] = []
     valve = Valve()
     first = valve.on_change(lambda _: second.dispose())
-    second = valve.on_change(lambda _: heard.append("second"))
+    second = valve.on_change(lambda _: received.append("second"))
     valve.close()
-    assert heard == []
+    assert received == []
     first.dispose()
 
 
-def test_after_a_callback_changed_the_valve_the_others_hear_of_the_last_state_only() -> None:
-    heard: list[bool] = []
+def test_if_a_callback_changes_the_valve_the_others_receive_the_latest_state() -> None:
+    received: list[bool] = []
     valve = Valve()
     valve.on_change(lambda is_open: valve.close() if is_open else None)
-    valve.on_change(heard.append)
+    valve.on_change(received.append)
     valve.close()
     valve.open()
     assert not valve.is_open
-    assert heard == [False, False], "it never heard that the valve was open for a moment"
+    assert received == [False, False], "the brief opening of the valve isn't reported"
 
 
-def test_a_failing_callback_harms_no_other_and_reaches_who_changed_the_valve() -> None:
-    heard: list[bool] = []
+def test_a_callbacks_exception_reaches_the_caller_after_the_other_callbacks() -> None:
+    received: list[bool] = []
 
     def fail(_: bool) -> None:
         raise LookupError("mine")
 
     valve = Valve()
     valve.on_change(fail)
-    valve.on_change(heard.append)
+    valve.on_change(received.append)
     with pytest.raises(LookupError, match="mine"):
         valve.close()
-    assert heard == [False]
+    assert received == [False]
 
 
 def test_disposal_opens_and_detaches() -> None:
     sink = Valve()
     buffer = Valve(downstream=sink)
-    heard: list[bool] = []
-    buffer.on_change(heard.append)
+    received: list[bool] = []
+    buffer.on_change(received.append)
     sink.close()
     buffer.close()
     buffer.dispose()
     assert buffer.is_open
-    assert heard == [False, True]
+    assert received == [False, True]
     sink.open()
     sink.close()
     assert buffer.is_open
@@ -118,7 +118,7 @@ def test_disposal_opens_and_detaches() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=40))
-def test_in_a_chain_each_is_open_just_if_it_and_all_downstream_are(
+def test_a_chained_valve_is_open_only_if_all_downstream_are(
     moves: list[tuple[int, bool]],
 ) -> None:
     chain = [Valve()]
@@ -131,7 +131,7 @@ def test_in_a_chain_each_is_open_just_if_it_and_all_downstream_are(
         assert [valve.is_open for valve in chain] == [not any(held[: n + 1]) for n in range(4)]
 
 
-async def test_any_number_may_wait_and_all_wake_at_once() -> None:
+async def test_any_number_of_tasks_may_wait() -> None:
     valve = Valve()
     valve.close()
     waiters = [asyncio.create_task(valve.wait_open()) for _ in range(3)]
@@ -142,7 +142,7 @@ async def test_any_number_may_wait_and_all_wake_at_once() -> None:
     assert not valve._callbacks
 
 
-async def test_a_waiter_wakes_only_to_an_open_valve() -> None:
+async def test_a_waiter_returns_only_once_the_valve_stays_open() -> None:
     valve = Valve()
     valve.close()
     waiter = asyncio.create_task(valve.wait_open())
@@ -168,7 +168,7 @@ async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
 
 
 class TestSchedulers:
-    """What carries a valve, and what tells the time."""
+    """Schedulers that carry a valve, and their clocks."""
 
     def test_any_scheduler_carries_a_valve_and_stays_periodic(self) -> None:
         valve = Valve()
@@ -176,7 +176,7 @@ class TestSchedulers:
         assert valve_of(scheduler) is valve
         assert isinstance(scheduler, PeriodicScheduler)
 
-    def test_actions_are_handed_the_scheduler_that_carries_the_valve(self) -> None:
+    def test_actions_receive_the_scheduler_that_carries_the_valve(self) -> None:
         inner = TestScheduler()
         scheduler = with_valve(inner, Valve())
         seen: list[object] = []
@@ -195,7 +195,7 @@ class TestSchedulers:
         inner.advance_to(35.0)
         assert times == [10.0, 20.0, 30.0]
 
-    def test_a_plain_scheduler_has_an_open_valve_of_its_own(self) -> None:
+    def test_a_plain_scheduler_has_its_own_open_valve(self) -> None:
         assert valve_of(TestScheduler()).is_open
         assert valve_of(None).is_open
 
@@ -227,13 +227,13 @@ class TestSchedulers:
         assert chained.tasks is scheduler.tasks
         assert chained.valve is valve
 
-    async def test_settling_is_bounded_and_what_is_late_is_told(self) -> None:
+    async def test_settling_is_bounded_and_late_tasks_are_reported(self) -> None:
         loop = asyncio.get_running_loop()
-        told: list[str] = []
-        loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+        messages: list[str] = []
+        loop.set_exception_handler(lambda _, context: messages.append(context["message"]))
         scheduler = StreamScheduler(loop)
         stuck = loop.create_task(asyncio.Event().wait())
         scheduler.tasks.add(stuck)  # type: ignore[arg-type]
         await scheduler.settle(0.01)
-        assert told == ["a stream did not clean up within 0.01 s"]
+        assert messages == ["a stream did not clean up within 0.01 s"]
         stuck.cancel()

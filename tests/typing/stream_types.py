@@ -1,7 +1,7 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""What type checkers know of a `Stream`: read by mypy and pyright, never run.
+"""What type checkers know about a `Stream`: checked by mypy and pyright, never run.
 
-A line with a `type: ignore` has to be an error: the checkers report one that is not needed.
+A line with a `type: ignore` must be an error, since the checkers report unneeded ones.
 """
 
 from __future__ import annotations
