@@ -1,11 +1,11 @@
-"""What all tests share: `RXLLM_REQUIRE` makes a skipped test fail the run, and Ctrl-C works.
+"""Shared set-up: `RXLLM_REQUIRE` makes skipped tests fail the run, and Ctrl-C works.
 
 A shell starts its background jobs with SIGINT ignored, and every child inherits that. The run
-restores the signal, so that tests of Ctrl-C mean the same wherever it was started.
+restores the signal, so that tests of Ctrl-C behave the same wherever the run was started.
 
-A property draws a fifth of its examples (the profile `quick`), and all of them (`full`) where
-everything is required, as in CI. It has no deadline: on a busy machine a draw takes as long as it
-takes, and a draw that hangs is stopped by the limit of its test.
+A property draws a fifth of its examples (the profile `quick`), or all of them (`full`) if
+everything is required, as in CI. There is no deadline per example, since a busy machine may be
+slow; an example that hangs is stopped by the timeout of its test.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if reporter is None or not os.environ.get("RXLLM_REQUIRE"):
         return
     if reporter.stats.get("skipped"):
-        reporter.write_line("RXLLM_REQUIRE is set, and tests were skipped: the run has failed")
+        reporter.write_line("RXLLM_REQUIRE is set, but tests were skipped: the run failed")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

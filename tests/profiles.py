@@ -1,4 +1,4 @@
-"""How many examples a property draws: `conftest.py` chooses the profile."""
+"""The number of examples that a property draws; `conftest.py` selects the profile."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["draws"]
 
 
 def draws(count: int) -> int:
-    """`count` under the profile `full`, and the same part of it as of all others under `quick`."""
+    """Return `count` under the profile `full`, scaled down under `quick`."""
     return count * settings().max_examples // settings.get_profile("full").max_examples

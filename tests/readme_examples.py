@@ -1,4 +1,4 @@
-"""The index of `examples/README.md`, made from the docstrings of the examples: `make readme`."""
+"""The index of `examples/README.md`, generated from the examples' docstrings: `make readme`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ GROUPS: dict[str, tuple[int, ...]] = {
     "Measuring and logging": (12, 34),
     "Web": (35, 36, 37, 38),
 }
-"""Under each heading, the numbers of its examples."""
+"""The numbers of the examples under each heading."""
 
 
 def index() -> str:
-    """The section: for each group a table of tasks and files."""
+    """Return the section: for each group a table of tasks and files."""
     files = {int(file.name[:2]): file for file in EXAMPLES.glob("*.py")}
     listed = sorted(chain.from_iterable(GROUPS.values()))
-    assert listed == sorted(files), "each example belongs to one group of `GROUPS`"
+    assert listed == sorted(files), "each example must be in exactly one group of `GROUPS`"
     folders = {"Web": _folders()}
     return "\n".join(
         f"## {group}\n\n| task | example |\n|---|---|\n"
@@ -46,7 +46,7 @@ def _row(file: Path) -> str:
 
 
 def _folders() -> str:
-    """Examples in other languages, one folder each, by the titles of their READMEs."""
+    """Return the rows of examples in other languages: one folder each, titled by its README."""
     rows = []
     for readme in sorted(EXAMPLES.glob("*/README.md")):
         title = re.match(r"# (.*)\n", readme.read_text(encoding="utf-8"))

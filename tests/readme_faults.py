@@ -1,4 +1,4 @@
-"""The fault matrix of `rxllm/models/README.md`, made from what its tests expect: `make readme`."""
+"""The fault matrix of `rxllm/models/README.md`, generated from its tests: `make readme`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.models.remote.test_fault_matrix import EXPECTED, NOTHING, PLACES
 
 
 def fault_matrix() -> str:
-    """The section: a row for each fault, and what `classify_error` makes of its errors."""
+    """Return the section: a row per fault, with the classification of its errors."""
     rows = [["fault", *PLACES, "`classify_error`"], ["---"] * (len(PLACES) + 2)]
     for fault, outcomes in EXPECTED.items():
         cells = [outcomes.get(place, "") for place in PLACES]

@@ -1,4 +1,4 @@
-"""The messages in `rxllm/server/README.md`, made from their classes: `make readme`."""
+"""The messages in `rxllm/server/README.md`, generated from their classes: `make readme`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BODIES = (
 
 
 def messages() -> str:
-    """The section: messages of clients and of the server, chunks, and the other objects."""
+    """Return the section: messages of clients and server, chunks, and the other objects."""
     known = json_schema()["$defs"]
     (_,), query = msgspec.json.schema_components([StreamQuery])
     parts = [
@@ -58,7 +58,7 @@ def messages() -> str:
 
 
 def error_codes() -> str:
-    """The section: the `code` of each error, its HTTP status, and its meaning."""
+    """Return the section: the `code` of each error, its HTTP status, and its meaning."""
     rows = {**_classes(), **_refusals()}
     lines = [f"| `{code}` | {rows[code][0]} | {rows[code][1]} |\n" for code in sorted(rows)]
     return "\n| code | status | meaning |\n|---|---|---|\n" + "".join(lines) + "\n"
@@ -83,7 +83,7 @@ def _table(rows: list[tuple[str, Schema]]) -> str:
 
 
 def _meaning(schema: Schema) -> str:
-    """The docstring, with fields as they are called on the wire."""
+    """Return the docstring, with the fields' names on the wire."""
 
     def on_wire(name: re.Match[str]) -> str:
         head, *tail = name[1].split("_")
@@ -96,14 +96,14 @@ def _meaning(schema: Schema) -> str:
 def _fields(schema: Schema) -> Iterator[str]:
     for name, field in schema["properties"].items():
         if name == "type" and len(field.get("enum", ())) == 1:
-            continue  # the tag
+            continue  # this is the tag
         optional = "" if name in schema["required"] else "?"
         meaning = f": {_words(field['description'])}" if "description" in field else ""
         yield f"`{name}`{optional} {_kind(field)}{meaning}"
 
 
 def _kind(schema: Schema) -> str:
-    """A type in words. What is null is left out on the wire."""
+    """Describe a type in words. Null values are omitted on the wire."""
     if "$ref" in schema:
         return _name(schema["$ref"]).removeprefix("Chunk")
     if "enum" in schema:
@@ -120,10 +120,10 @@ def _kind(schema: Schema) -> str:
 
 
 def _classes() -> dict[str, tuple[int, str]]:
-    """Errors whose code is the name of their class."""
+    """Return the errors whose code is the name of their class."""
     modules = (errors, failures)
     kinds = {getattr(module, name) for module in modules for name in module.__all__}
-    rows = {"internal": (500, "An error of the server that is none of these.")}
+    rows = {"internal": (500, "Any other error of the server.")}
     for kind in kinds - {failures.RefusedError}:
         if isinstance(kind, type) and issubclass(kind, errors.RxLLMError):
             error = kind.__new__(kind)
@@ -133,7 +133,7 @@ def _classes() -> dict[str, tuple[int, str]]:
 
 
 def _refusals() -> dict[str, tuple[int, str]]:
-    """Refusals have a code of their own, and say why."""
+    """Return the refusals, which have their own codes and messages."""
     rows = {"method_not_allowed": (405, "Method Not Allowed")}
     for file in sorted(SERVER.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -142,13 +142,13 @@ def _refusals() -> dict[str, tuple[int, str]]:
                     func=ast.Name("RefusedError"),
                     args=[ast.Constant(str(code)), message, ast.Constant(int(status))],
                 ):
-                    rows[code] = status, _words(_said(message))
+                    rows[code] = status, _words(_text_of(message))
     return rows
 
 
-def _said(message: ast.expr) -> str:
+def _text_of(message: ast.expr) -> str:
     if isinstance(message, ast.JoinedStr):
-        return "".join(_said(part) for part in message.values)
+        return "".join(_text_of(part) for part in message.values)
     return str(message.value) if isinstance(message, ast.Constant) else "..."
 
 
@@ -157,6 +157,6 @@ def _name(reference: str) -> str:
 
 
 def _words(text: str) -> str:
-    """A docstring, or a description, in a cell of a table."""
+    """Return a docstring or description as the text of a table cell."""
     text = re.split(r"\n\s*\n(?:Args|Attributes|Raises):\n", inspect.cleandoc(text))[0]
     return " ".join(text.split()).replace("|", "\\|")

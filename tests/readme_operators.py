@@ -1,4 +1,4 @@
-"""The catalogue of `operators/README.md`, made from the docstrings: `make readme`."""
+"""The catalogue of `operators/README.md`, generated from docstrings: `make readme`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rxllm import operators as ops
 
 
 def catalogue() -> str:
-    """The section: for each family its operators, each with a line and a marble diagram."""
+    """Return the section: the operators of each family, with a summary and a marble diagram."""
     return "".join(_family(name) for name in _families()) + "\n"
 
 
@@ -48,7 +48,7 @@ def _entry(operator: Any) -> str:
 
 
 def _arguments(operator: Any) -> str:
-    """The signature without types, and with functions by their names."""
+    """Return the signature without types, with functions shown by name."""
     signature = inspect.signature(operator)
     shown = []
     for parameter in signature.parameters.values():
@@ -60,7 +60,7 @@ def _arguments(operator: Any) -> str:
 
 
 class _Named(str):
-    """A text that is shown without quotes."""
+    """A string whose `repr` has no quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__

@@ -1,6 +1,6 @@
-"""The sections of the READMEs that are made from the program: `make readme` writes them.
+"""The generated sections of the READMEs: `make readme` writes them.
 
-A test compares each section with what the program makes.
+A test compares each section with the generated text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Section(NamedTuple):
-    """A part of the README in a folder, between two comments that bear its name."""
+    """A part of a folder's README, between two comments with its name."""
 
     folder: str
     name: str
@@ -29,7 +29,7 @@ class Section(NamedTuple):
         return ROOT / self.folder / "README.md"
 
     def split(self) -> tuple[str, str, str]:
-        """The README before the section, the section, and the rest."""
+        """Return the README before the section, the section, and the rest."""
         begin = f"<!-- {self.name}: made by `make readme` -->\n"
         end = f"<!-- end of the {self.name} -->\n"
         before, mark, rest = self.readme.read_text(encoding="utf-8").partition(begin)

@@ -1,4 +1,4 @@
-"""What `conftest.py` does for the whole run."""
+"""The effects of `conftest.py` on the whole run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run pytest on one file of tests beside a copy of our `conftest.py`."""
+    """Run pytest on one test file next to a copy of our `conftest.py`."""
 
     def run(tests: str, **options: object) -> subprocess.CompletedProcess[str]:
         shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
@@ -69,8 +69,8 @@ def test_a_skip_fails_the_run_only_if_everything_is_required(
     assert "no compiler" in done.stdout
 
 
-def test_ctrl_c_works_in_a_run_that_a_shell_started_in_the_background(run: Run) -> None:
-    """Such a run ignores SIGINT, and its children would inherit that."""
+def test_ctrl_c_works_in_a_run_started_in_the_background(run: Run) -> None:
+    """Such a run starts with SIGINT ignored, and its children would inherit that."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         done = run(INTERRUPTED)

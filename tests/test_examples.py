@@ -1,4 +1,4 @@
-"""Each example runs, from a fresh interpreter, and prints what it shows."""
+"""Each example runs in a fresh interpreter and prints the expected output."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rxllm.testing import no_leaks
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
-# Nobody's money, and no proxy on the way to this machine.
-NO_KEYS = {
+# No API keys, and no proxy for connections to this machine.
+CLEAN_ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.endswith(("_KEY", "_URL"))},
     "NO_PROXY": "*",
 }
 
-# Several patterns: what is said by parties that run at once, in any order.
-SAYS: dict[str, str | tuple[str, ...]] = {
+# Several patterns: the output of concurrent parties, in any order.
+OUTPUT: dict[str, str | tuple[str, ...]] = {
     "01_print_a_story": r"robot[\s\S]*tokens/s",
     "02_options": r"tiny/onnx: '.*dragon[\s\S]*scripted",
     "03_save_to_file": r"\d+ characters\nModelLoadError: .*no/such/model",
@@ -41,7 +41,7 @@ SAYS: dict[str, str | tuple[str, ...]] = {
     "15_test_without_a_model": r"Hi !",
     "16_openai": r"KEY is not set[\s\S]*Hello, human![\s\S]*mini-2024-07-18 3.15e-06 USD",
     "17_anthropic": r"KEY is not set[\s\S]*calls: weather.*Oslo[\s\S]*It snows in Oslo",
-    "18_openrouter": r"ServerError after 'Good ', again\? True\n'Good morning!' cost: 1.2e-05",
+    "18_openrouter": r"ServerError after 'Good ', retryable: True\n'Good morning!' cost: 1.2e-05",
     "19_groq": r"GROQ_API_KEY is not set[\s\S]*49 50[\s\S]*completed: 50 tokens",
     "20_openai_compatible": r"BASE_URL is not set[\s\S]*Hello yourself!",
     "21_shape_the_pace": r"comes: 12 pieces[\s\S]*by word: \d+ pieces[\s\S]*at most [1-8] waited",
@@ -76,8 +76,8 @@ SAYS: dict[str, str | tuple[str, ...]] = {
 }
 
 
-def test_there_is_an_expectation_for_each_and_none_for_another() -> None:
-    assert [example.stem for example in EXAMPLES] == sorted(SAYS)
+def test_every_example_has_an_expectation() -> None:
+    assert [example.stem for example in EXAMPLES] == sorted(OUTPUT)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
@@ -88,18 +88,18 @@ def test_it_runs(example: Path) -> None:
         text=True,
         check=False,
         timeout=120,
-        env=NO_KEYS,
+        env=CLEAN_ENVIRONMENT,
     )
     assert done.returncode == 0, done.stderr
-    says = SAYS[example.stem]
-    for pattern in (says,) if isinstance(says, str) else says:
+    expected = OUTPUT[example.stem]
+    for pattern in (expected,) if isinstance(expected, str) else expected:
         assert re.search(pattern, done.stdout + done.stderr), f"{pattern} in:\n{done.stdout}"
 
 
-async def test_nonsense_ends_no_other_answer_of_the_embedded_streams(
+async def test_invalid_messages_do_not_end_other_answers_of_a_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One bad message must not end all answers of its connection."""
+    """A single invalid message must not end the other answers of its connection."""
     monkeypatch.setattr("rxllm.run", lambda program: program.close())
     (path,) = (each for each in EXAMPLES if each.stem == "36_embed_in_aiohttp")
     app = runpy.run_path(str(path))["build"]()

@@ -1,4 +1,4 @@
-"""`operators/` on disk is `rxllm.operators` everywhere: in the checkout, in what is installed."""
+"""`operators/` on disk is `rxllm.operators` in the checkout and in the installed package."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def packages_on_disk() -> set[str]:
     }
 
 
-def test_the_list_of_packages_is_what_is_on_the_disk() -> None:
+def test_the_list_of_packages_matches_the_disk() -> None:
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages_on_disk()
 
 
-def test_the_link_in_the_checkout_leads_to_the_operators() -> None:
+def test_the_link_in_the_checkout_points_to_the_operators() -> None:
     assert (ROOT / "rxllm" / "operators").resolve() == ROOT / "operators"
 
 
-def test_the_operators_refuse_any_other_name() -> None:
+def test_importing_operators_by_another_name_fails() -> None:
     done = subprocess.run(  # our own program
         [sys.executable, "-c", "import operators"],
         cwd=ROOT,
@@ -53,7 +53,7 @@ def test_the_operators_refuse_any_other_name() -> None:
 
 
 def test_every_example_and_every_module_parses_on_the_oldest_python() -> None:
-    """As far as the parser of a newer Python knows: so CI runs the oldest one."""
+    """The parser of a newer Python doesn't catch everything, so CI also runs the oldest one."""
     major, minor = PROJECT["project"]["requires-python"].removeprefix(">=").split(".")
 
     def parses(text: str) -> bool:
@@ -73,7 +73,7 @@ def test_every_example_and_every_module_parses_on_the_oldest_python() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """A wheel built by way of the sdist, from a copy of the checkout."""
+    """A wheel built through the sdist, from a copy of the checkout."""
     copy = tmp_path_factory.mktemp("build") / "rxllm"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(*IGNORED))
     subprocess.run(  # our own project
@@ -85,7 +85,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_each_module_once(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_each_module_once(wheel: zipfile.ZipFile) -> None:
     held = Counter(name for name in wheel.namelist() if name.endswith(".py"))
     assert set(held.values()) == {1}
     on_disk = {
@@ -98,7 +98,7 @@ def test_the_wheel_holds_each_module_once(wheel: zipfile.ZipFile) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_bundled_model_the_prices_and_the_marker_of_types(
+def test_the_wheel_contains_the_bundled_model_the_prices_and_the_type_marker(
     wheel: zipfile.ZipFile,
 ) -> None:
     held = set(wheel.namelist())
@@ -108,7 +108,7 @@ def test_the_wheel_holds_the_bundled_model_the_prices_and_the_marker_of_types(
 
 
 @pytest.mark.slow
-def test_the_sdist_holds_the_readmes_and_their_pictures(wheel: zipfile.ZipFile) -> None:
+def test_the_sdist_contains_the_readmes_and_their_images(wheel: zipfile.ZipFile) -> None:
     (sdist,) = Path(wheel.filename or "").parent.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
@@ -120,7 +120,7 @@ def test_the_sdist_holds_the_readmes_and_their_pictures(wheel: zipfile.ZipFile) 
     assert readmes | {"README.md", "rxllm/server/screenshot.png"} <= held
 
 
-def test_nothing_outside_of_a_package_imports_its_private_modules() -> None:
+def test_no_module_imports_private_modules_of_other_packages() -> None:
     """A module whose name begins with an underscore is private to its package."""
     root = Path(rxllm.__file__).parent
     folders = {"rxllm": root, "rxllm.operators": root.parent / "operators"}

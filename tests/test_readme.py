@@ -1,4 +1,4 @@
-"""The READMEs are true: their programs run, their commands exist, their links lead somewhere."""
+"""The READMEs are correct: their programs run, their commands exist, their links resolve."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LINKS = [
 ]
 
 
-def test_every_block_is_of_a_kind_that_is_known() -> None:
+def test_every_block_has_a_known_language() -> None:
     assert {language for _, language, _ in BLOCKS} <= LANGUAGES
     assert PROGRAMS
     assert COMMANDS
@@ -71,7 +71,7 @@ if code.co_flags & inspect.CO_COROUTINE:
 else:
     exec(code, {"__name__": "__main__"})
 """
-"""Runs a program as Python does or, if it awaits at its top level, as a notebook does."""
+"""Runs a program as Python does or, with top-level `await`, as a notebook does."""
 
 
 @functools.cache
@@ -98,8 +98,8 @@ def test_programs_run(program: str, folder: Path) -> None:
     assert output_of(program, folder)
 
 
-def test_the_output_of_the_first_program_is_what_it_prints(folder: Path) -> None:
-    """But for the last line, which has the speed and goes to standard error."""
+def test_the_first_program_prints_the_output_shown(folder: Path) -> None:
+    """Except for the last line, which contains the speed and goes to standard error."""
     program, shown = [
         block
         for page, language, block in BLOCKS
@@ -142,11 +142,11 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
-def test_generated_sections_are_what_the_program_makes(section: Section) -> None:
+def test_generated_sections_are_up_to_date(section: Section) -> None:
     assert section.split()[1] == section.make(), "run `make readme`"
 
 
-def test_contributing_lists_the_modules_of_the_core_and_the_folders() -> None:
+def test_contributing_lists_the_core_modules_and_the_folders() -> None:
     tree = TEXTS["CONTRIBUTING.md"].split("```text\n")[1].split("```")[0]
     core = {path.name for path in (ROOT / "rxllm").glob("*.py") if not path.name.startswith("_")}
     assert set(re.findall(r"\w+\.py", tree)) == core
@@ -163,7 +163,7 @@ def test_contributing_names_the_shapes_of_operators() -> None:
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)
-def test_links_lead_somewhere(page: str, link: str) -> None:
+def test_links_resolve(page: str, link: str) -> None:
     path, _, anchor = link.partition("#")
     target = (ROOT / page).parent / path if path else ROOT / page
     assert target.exists()
