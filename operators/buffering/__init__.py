@@ -1,4 +1,4 @@
-"""Operators that pack chunks."""
+"""Operators that buffer or regroup chunks."""
 
 from rxllm.operators.buffering._batch import batch
 from rxllm.operators.buffering._buffered import BufferStatus, buffered

@@ -1,4 +1,4 @@
-"""`batch`: several chunks of text in one."""
+"""`batch`: several text chunks in one."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
         [ batch(size=3, seconds=4) ]
         S-----(abc)-(d)---(e,E,|)
 
-    `Token` and `Reasoning` chunks are packed, in their order; those that come in a `Batch` are
-    packed anew. `Batch.text` is the answer's text alone, without the reasoning. Those without any
-    text are left out. Another chunk sends what came before it: of its own stream, or of all
-    streams if it names none.
+    `Token` and `Reasoning` chunks are packed in order; those inside a `Batch` are repacked.
+    `Batch.text` is the answer's text only, without the reasoning. Chunks with empty text are
+    dropped. Any other chunk flushes the pending batch of its own stream, or of all streams if it
+    has no source, and then follows it.
 
-    - Completion, error: what is held leaves first.
-    - Restart: what is held of that stream is dropped, and the notice passed on.
-    - Disposal: what is held is dropped, the timer cancelled.
+    - Completion, error: held chunks are sent first.
+    - Restart: held chunks of that stream are dropped, and the notice is passed on.
+    - Disposal: held chunks are dropped and the timer is cancelled.
     - Demand: at most `size` chunks of each source wait here. A batch whose time is up while the
-      valve is closed waits until it opens; a full one, and the end, do not wait.
+      valve is closed waits until it opens; a full batch, or the end, doesn't wait.
 
-    With `size=1` every chunk of text is a batch of its own at once, so that what follows sees
-    nothing but batches. One timer serves the subscription: it is set by the first chunk of a
-    batch, and not touched by the others.
+    With `size=1` every text chunk becomes a batch immediately, so operators downstream see only
+    batches. One timer serves the subscription: the first chunk of a batch sets it, and the others
+    don't touch it.
 
     Args:
-        size: chunks in a batch at most, 1 or more.
-        seconds: how long the first chunk of a batch waits at most, above 0.
+        size: maximum number of chunks in a batch, 1 or more.
+        seconds: maximum time that the first chunk of a batch waits, above 0.
 
     Raises:
-        ValueError: `size` is below 1, or `seconds` not above 0.
-        TypeError: they are no numbers, or `size` is no whole one.
+        ValueError: `size` is below 1, or `seconds` is not above 0.
+        TypeError: `size` is not an integer, or `seconds` is not a number.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -60,7 +60,7 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
     10.0 d
     15.0 |
     """
-    size = check_int("size", size, "the number of chunks in a batch")
+    size = check_int("size", size, "chunks per batch")
     seconds = check_number("seconds", seconds, "how long a chunk may wait", above=0)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -76,7 +76,7 @@ def batch(size: int = 10, seconds: float = 0.1) -> Callable[[Observable[Chunk]],
 
 
 class _Packer:
-    """One subscription."""
+    """The state of one subscription."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class _Packer:
         now = self._clock() + RESOLUTION
         for source, deadline in list(self._deadlines.items()):
             if not self._valve.is_open:
-                return  # to be gone on with when it opens
+                return  # resumes when the valve opens
             if deadline <= now:
                 self._send(source)
         if self._deadlines:

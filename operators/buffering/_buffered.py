@@ -19,10 +19,10 @@ __all__ = ["BufferStatus", "buffered"]
 
 
 class BufferStatus:
-    """How full a buffer is: to be given to `buffered`, and read at any time.
+    """The fill level of a buffer: pass it to `buffered`, and read it at any time.
 
-    It is live, and costs nothing while nobody reads it. It tells of all subscriptions that run
-    now, of each operator that it was given to; of none all is 0.
+    It is live, and costs nothing until it is read. It covers all active subscriptions of every
+    operator that it was passed to; without any, every value is 0.
 
     >>> BufferStatus()
     BufferStatus(queued=0, capacity=0, paused=False, pressure=0.00)
@@ -31,21 +31,21 @@ class BufferStatus:
     __slots__ = ("_buffers",)
 
     def __init__(self) -> None:
-        self._buffers: list[_Buffering] = []
+        self._buffers: list[_Buffer] = []
 
     @property
     def queued(self) -> int:
-        """Chunks that wait in all buffers."""
+        """The number of chunks waiting in all buffers."""
         return sum(len(buffer.queue) for buffer in self._buffers)
 
     @property
     def capacity(self) -> int:
-        """Chunks that all buffers have room for."""
+        """The total capacity of all buffers, in chunks."""
         return sum(buffer.capacity for buffer in self._buffers)
 
     @property
     def paused(self) -> bool:
-        """True while a producer is held."""
+        """True while any producer is paused."""
         return any(buffer.paused for buffer in self._buffers)
 
     @property
@@ -70,34 +70,35 @@ def buffered(
 
     ::
 
-        S-a-b-c-d.....-------e(E,|)     .: the producer is held
+        S-a-b-c-d.....-------e(E,|)     .: the producer is paused
         [ buffered(4, high=0.75, low=0.25) ]
         S-a-----------(b,c,d)e(E,|)     the subscriber's valve is closed between a and b
 
-    Without this, a closed valve holds the producer at once. With it, what comes while the valve is
-    closed waits here, in its order, and leaves when the valve opens. While it is open chunks pass
-    as they come.
+    Without this operator, a closed valve pauses the producer immediately. With it, chunks that
+    arrive while the valve is closed are queued here, in order, and sent when the valve opens.
+    While it is open, chunks pass straight through.
 
-    - Completion, error: wait behind what is queued.
-    - Restart: what is queued of that answer is dropped; the notice waits behind the others', and
-      behind what it leaves of this one: usage, progress and notices.
-    - Disposal: what is queued is dropped, and the producer disposed.
-    - Demand: the producer has a valve of its own, which the subscriber's does not close: only
-      `high` of the capacity does, and it opens again when no more than `low` of it waits. The
-      room between `high` and the capacity is for what the producer has under way. A source that
-      knows no demand can't be held: all that it pushes is kept, over the capacity too, and the
-      pressure stays 1.0. There is no timer: chunks wait as long as the valve is closed.
+    - Completion, error: wait behind the queued chunks.
+    - Restart: the queued content of that answer is dropped. The notice waits behind the other
+      sources' chunks, and behind this answer's usage, progress and notices, which are kept.
+    - Disposal: the queue is dropped, and the producer is disposed.
+    - Demand: the producer gets a separate valve, which doesn't follow the subscriber's: it closes
+      when the queue reaches `high` of the capacity, and opens again when no more than `low` of it
+      is queued. The room between `high` and the capacity is for chunks that the producer already
+      has in flight. A source without demand can't be paused: everything it pushes is kept, even
+      above the capacity, and the pressure stays at 1.0. There is no timer: chunks wait as long as
+      the valve is closed.
 
     Args:
         capacity: chunks, 1 or more.
-        high: the part of the capacity at which the producer is held, above `low`, 1 at most.
-        low: the part of it at which the producer goes on, 0 or more.
-        status: kept live, to be read while the stream runs.
+        high: the fraction of the capacity at which the producer pauses, above `low`, at most 1.
+        low: the fraction of the capacity at which the producer resumes, 0 or more.
+        status: updated live, to be read while the stream runs.
 
     Raises:
-        ValueError: `capacity` is below 1, or `low` and `high` are no such parts.
-        TypeError: something else than numbers, `capacity` no whole one; `status` is no
-            `BufferStatus`.
+        ValueError: `capacity` is below 1, or `low` and `high` don't satisfy `0 <= low < high <= 1`.
+        TypeError: `capacity` is not an integer, `high` or `low` is not a number, or `status` is
+            not a `BufferStatus`.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, status = Marbles(), BufferStatus()
@@ -111,34 +112,34 @@ def buffered(
     >>> "".join(chunk.text for chunk in recording.chunks)
     'abcdef'
     """
-    capacity = check_int("capacity", capacity, "the number of chunks that find room")
+    capacity = check_int("capacity", capacity, "chunks that the buffer holds")
     high = check_number(
-        "high", high, "the part of the capacity at which the producer is held", minimum=0
+        "high", high, "the fraction of the capacity at which the producer pauses", minimum=0
     )
     low = check_number(
-        "low", low, "the part of the capacity at which the producer goes on", minimum=0
+        "low", low, "the fraction of the capacity at which the producer resumes", minimum=0
     )
     if not 0 <= low < high <= 1:
-        raise ValueError(f"low and high are parts of the capacity, 0 to 1: {low}, {high}")
+        raise ValueError(f"need 0 <= low < high <= 1, got low={low}, high={high}")
     if not (status is None or isinstance(status, BufferStatus)):
-        raise TypeError(f"status is a BufferStatus, not {type(status).__name__}")
+        raise TypeError(f"status must be a BufferStatus, got {type(status).__name__}")
     known = status if status is not None else BufferStatus()
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            buffering = _Buffering(observer, scheduler_or_default(scheduler), capacity)
-            buffering.marks = (low * capacity, high * capacity)
-            return buffering.start(source, known._buffers)  # noqa: SLF001 - the two are one
+            buffer = _Buffer(observer, scheduler_or_default(scheduler), capacity)
+            buffer.marks = (low * capacity, high * capacity)
+            return buffer.start(source, known._buffers)  # noqa: SLF001 - two halves of one thing
 
         return Stream(subscribe, "buffered", of_chunks=True)
 
     return operator
 
 
-class _Buffering:
-    """One subscription."""
+class _Buffer:
+    """The state of one subscription."""
 
     marks: tuple[float, float]
 
@@ -166,7 +167,7 @@ class _Buffering:
     def pressure(self) -> float:
         return min(1.0, len(self.queue) / self.capacity)
 
-    def start(self, source: Observable[Chunk], known: list[_Buffering]) -> abc.DisposableBase:
+    def start(self, source: Observable[Chunk], known: list[_Buffer]) -> abc.DisposableBase:
         known.append(self)
         self._subscription.add(Disposable(lambda: known.remove(self)))
         self._upstream.disposable = source.subscribe(
@@ -189,7 +190,7 @@ class _Buffering:
         if is_restart(chunk):
             self._drop(chunk.source)
         queue.append(chunk)
-        self._hold()  # which may open the producer's valve: the notice stands in its place
+        self._hold()  # may open the producer's valve: the notice is already queued
         self._drain()
 
     def on_error(self, error: Exception) -> None:
@@ -204,7 +205,7 @@ class _Buffering:
         self._trampoline.repeat(self._send_next)
 
     def _send_next(self) -> bool:
-        """Send the first chunk of the queue, or the end; False if neither can be sent now."""
+        """Send the first queued chunk, or the end; return False if neither can be sent now."""
         if self.queue and self._downstream.is_open:
             self._observer.on_next(self.queue.popleft())
             self._hold()

@@ -1,4 +1,4 @@
-"""`lines`: the text by the line."""
+"""`lines`: the text line by line."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ _LINE_END: Final = re.compile(r"\r\n?|\n")
 def lines(
     on_result: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    r"""Make of each line one numbered token, sent as soon as the line is complete.
+    r"""Turn each line into one numbered token, sent as soon as the line is complete.
 
     ::
 
         S-a-b\n-c-d-E|
         [ lines(on_result) ]
-        S--(ab\n)-----(cd,E)|       report: 2 lines, 5 characters
+        S--(ab\n)-----(cd,E)|       result: 2 lines, 5 characters
 
     A line ends with `\n`, `\r\n` or `\r`, as in Python's universal newlines, and keeps these
-    characters: the joined text is the same. An empty line is a line; after the last end of a line
-    there is none. The lines are the same however the text is cut into chunks. `Token.number`
-    counts them from 1. The confidence of a line is the probability of all its tokens together,
-    where each one is known. Batches are unpacked. Other chunks that come in the middle of a line
-    leave behind it.
+    characters, so the joined text is unchanged. An empty line counts as a line; a final line ending
+    doesn't start another one. The lines are the same however the text is cut into chunks.
+    `Token.number` counts them from 1. The confidence of a line is the joint probability of its
+    tokens, if all of them have one. Batches are unpacked. Other chunks that arrive in the middle of
+    a line are sent after it.
 
-    - Completion, error: the last line leaves first, then `on_result` is called. If that raises, a
-      completion becomes that error; an error stays what it was, and gets a note.
-    - Restart: the line that is held is dropped, and lines are counted from 1 again. Usage,
-      progress and notices that came behind its beginning leave before the notice of the restart.
-    - Disposal: what is held is dropped; nothing is reported.
-    - Demand: passes through. Held is one line that is not complete, at most `longest` characters,
-      and the other chunks that came after its beginning. A `\r` waits for the next character.
+    - Completion, error: the last line is sent first, then `on_result` is called. If it raises, a
+      completion becomes that error; an error stays as it was, with a note added.
+    - Restart: the held line is dropped, and lines are counted from 1 again. Usage, progress and
+      notices that arrived after the start of that line are sent before the restart notice.
+    - Disposal: the held line is dropped; nothing is reported.
+    - Demand: passes through. One incomplete line is held, at most `longest` characters, with the
+      other chunks that arrived after its start. A `\r` waits for the next character.
 
     Args:
-        on_result: called once at the end of each stream that had text (each source, after a merge),
-            with a `TextCount`.
-        longest: characters. A longer line is cut before that, between two graphemes, and each
-            part is counted as a line.
+        on_result: called with a `TextCount` once at the end of each stream that had text (each
+            source, after a merge).
+        longest: maximum length of a line in characters. A longer line is split at or before that,
+            between two graphemes, and each part is counted as a line.
 
     Raises:
         TypeError: `on_result` can't be called, or `longest` is not an integer.
@@ -69,7 +69,7 @@ def lines(
 
 
 class _LineBorders:
-    """Finds where lines begin."""
+    """Finds where lines start."""
 
     __slots__ = ("_after_return", "_length")
 

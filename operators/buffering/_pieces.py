@@ -1,4 +1,4 @@
-"""The shape of `words`, `sentences` and `lines`: each piece of the text is one token."""
+"""What `words`, `sentences` and `lines` share: each piece of the text becomes one token."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Kind: TypeAlias = Literal["words", "sentences", "lines"]
 
 
 class TextCount(msgspec.Struct, frozen=True, gc=False):
-    """How much text a stream had, told when it ends.
+    """How much text a stream had, reported when it ends.
 
     Attributes:
         kind: what was counted: `"words"`, `"sentences"` or `"lines"`.
-        count: how many; 0 where the text was only white space.
-        characters: of the whole text, white space included.
+        count: how many; 0 if the text was only white space (lines are counted even then).
+        characters: length of the whole text, including white space.
         source: the stream, after a merge.
     """
 
@@ -38,10 +38,10 @@ class TextCount(msgspec.Struct, frozen=True, gc=False):
 
 
 class Borders(Protocol):
-    """Finds where the pieces of a text begin."""
+    """Finds where the pieces of a text start."""
 
     def feed(self, text: str) -> list[int]:
-        """Go on with `text`, and return the borders found, in characters fed so far."""
+        """Read the next `text`; return the borders found, as offsets from the first text fed."""
 
 
 def pieces(
@@ -50,23 +50,21 @@ def pieces(
     on_result: Callable[[TextCount], object] | None,
     longest: int,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Make of each piece between two borders one token, numbered from 1.
+    """Turn each piece between two borders into one token, numbered from 1.
 
     Args:
-        kind: what is counted. What is only white space is a line, but no word and no sentence.
-        borders: makes what finds the borders; again after a piece that was too long.
+        kind: what is counted. White space alone counts as a line, but not as a word or a sentence.
+        borders: creates the border finder; called again after a piece that was too long.
         on_result: called with the count at the end of each source.
-        longest: characters, 1 or more: a longer piece is cut.
+        longest: maximum length of a piece in characters, 1 or more: a longer piece is split.
 
     Raises:
         TypeError: `on_result` can't be called, or `longest` is not an integer.
         ValueError: `longest` is less than 1.
     """
     if on_result is not None:
-        on_result = check_callable(
-            "on_result", on_result, "a function that is called with the count"
-        )
-    longest = check_int("longest", longest, "the number of characters in a piece")
+        on_result = check_callable("on_result", on_result, "a function of a TextCount")
+    longest = check_int("longest", longest, "the maximum number of characters in a piece")
     return text_operator(kind, lambda source: _Pieces(kind, borders, on_result, longest, source))
 
 
@@ -103,9 +101,9 @@ class _Pieces(TextState):
         self._source = source
         self._borders = make_borders()
         self._held = HeldText()
-        self._parts: list[str] = []  # the text of the piece that is still open
-        self._length = 0  # its characters
-        self._begun = 0  # where it begins, in characters fed to the borders
+        self._parts: list[str] = []  # the text of the open piece
+        self._length = 0  # of the open piece
+        self._begun = 0  # where it starts, in characters fed to the borders
         self._count = self._characters = 0
 
     def text(self, chunk: Token | Batch) -> list[Chunk]:
@@ -143,7 +141,7 @@ class _Pieces(TextState):
             return self._read(text)
         sent: list[Chunk] = []
         start = 0
-        while start < len(text):  # never more than one character too many of one piece
+        while start < len(text):  # a piece never exceeds the limit by more than one character
             room = self._longest + 1 - self._length
             sent += self._read(text[start : start + room])
             start += room
@@ -162,7 +160,7 @@ class _Pieces(TextState):
         start, begun = 0, self._begun
         for border in borders:
             piece = whole[start : border - begun]
-            if len(piece) > self._longest:  # by the end of the line
+            if len(piece) > self._longest:  # by its line ending
                 length = self._allowed(piece)
                 sent += self._piece(piece[:length])
                 piece = piece[length:]
@@ -174,7 +172,7 @@ class _Pieces(TextState):
         return sent
 
     def _cut(self) -> list[Chunk]:
-        """Cut the open piece, which is one character too long."""
+        """Split the open piece, which is one character too long."""
         whole = "".join(self._parts)
         length = self._allowed(whole)
         sent = self._piece(whole[:length])
@@ -182,11 +180,11 @@ class _Pieces(TextState):
         return sent + self._read(whole[length:])
 
     def _allowed(self, piece: str) -> int:
-        """Where a piece is cut that is one character too long: before its last grapheme."""
+        """Where to split a piece that is one character too long: before its last grapheme."""
         return len(piece) - len(graphemes(piece)[-1]) or self._longest
 
     def _piece(self, text: str) -> list[Chunk]:
-        """One piece, and what is no text and waited behind it."""
+        """One piece, and the non-text chunks that waited behind it."""
         number = None
         if self._kind == "lines" or not text.isspace():
             number = self._count = self._count + 1

@@ -1,4 +1,4 @@
-"""`rechunk`: text in pieces of another length."""
+"""`rechunk`: the text in pieces of a given length."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHORT: Final = 0.05
 
 
 def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Cut the text into pieces of one length, or of one that follows the pace of the stream.
+    """Cut the text into pieces of a fixed length, or of one that adapts to the stream's pace.
 
     ::
 
@@ -35,32 +35,32 @@ def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chu
         [ rechunk(3) ]
         S----(abc,def)(ghi,E,|)
 
-    A piece is a `Token` with the longest text of `size` characters at most that cuts through no
-    grapheme; a grapheme that is longer is a piece of its own. So a piece leaves once the character
-    behind it has come. For a number, and the three names of numbers, the very pieces are the same
-    however the text is cut into chunks.
+    A piece is a `Token` with the longest text of at most `size` characters that doesn't split a
+    grapheme; a longer grapheme is a piece by itself. A piece is sent once the character after it
+    has arrived. For a number, and for the three named sizes, the pieces are the same however the
+    text is cut into chunks.
 
-    `"adaptive"` begins with 64 characters. After each full piece it looks at the time since the
-    piece before it: above 200 ms the next one may be 1.5 times as long, 512 characters at most;
-    below 50 ms 0.8 times, 16 at least. So only the joined text is always the same. There is no
-    timer: a stream that stands still keeps what it holds.
+    `"adaptive"` starts at 64 characters. After each full piece it looks at the time since the
+    previous one: above 200 ms the next piece may be 1.5 times as long, up to 512 characters; below
+    50 ms 0.8 times, down to 16. The pieces then depend on timing; only the joined text is always
+    the same. There is no timer: a stalled stream keeps its held text.
 
-    The confidence of a piece is that of its tokens multiplied, if all have one. What comes in a
-    `Batch` is taken out of it. Another chunk of the same source sends what came before it.
+    The confidence of a piece is the product of its tokens' confidences, if all of them have one. A
+    `Batch` is unpacked. Any other chunk of the same source flushes the text before it.
 
-    - Completion, error: what is held leaves first.
-    - Restart: what is held of that stream is dropped, and its length is the first one again.
-    - Disposal: what is held is dropped.
-    - Demand: passes through. At most `size` characters of each source are held, or one grapheme;
-      so a text of any length takes the same memory.
+    - Completion, error: held text is sent first.
+    - Restart: held text of that stream is dropped, and the length is reset to the first one.
+    - Disposal: held text is dropped.
+    - Demand: passes through. At most `size` characters of each source are held, or one grapheme,
+      so memory doesn't grow with the text.
 
     Args:
         size: characters, 1 or more; `"small"` (16), `"medium"` (64), `"large"` (256) or
             `"adaptive"`.
 
     Raises:
-        ValueError: `size` is below 1, or another name.
-        TypeError: `size` is neither a number nor a name.
+        ValueError: `size` is below 1, or an unknown name.
+        TypeError: `size` is neither an integer nor a name.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -74,18 +74,20 @@ def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chu
     if size == "adaptive":
         return _adaptive
     length = _length(size)
-    return text_operator("rechunk", lambda source: _Packing(source, _Fixed(length)))
+    return text_operator("rechunk", lambda source: _Rechunker(source, _Fixed(length)))
 
 
 def _length(size: object) -> int:
     if isinstance(size, str):
         if size not in _SIZES:
-            raise ValueError(f"size is a number, 'adaptive' or one of {list(_SIZES)}: {size!r}")
+            raise ValueError(
+                f"size must be an integer, 'adaptive' or one of {list(_SIZES)}, got {size!r}"
+            )
         return _SIZES[size]
     if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"size is a number of characters or a name, not {type(size).__name__}")
+        raise TypeError(f"size must be an integer (characters) or a name, got {size!r}")
     if size < 1:
-        raise ValueError(f"size is the number of characters in a piece, 1 or more: {size}")
+        raise ValueError(f"size must be 1 or more (characters per piece), got {size}")
     return size
 
 
@@ -94,14 +96,14 @@ def _adaptive(source: Observable[Chunk]) -> Stream[Chunk]:
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         clock = clock_of(scheduler)
-        pack = text_operator("rechunk", lambda name: _Packing(name, _Adaptive(clock)))
+        pack = text_operator("rechunk", lambda name: _Rechunker(name, _Adaptive(clock)))
         return pack(source).subscribe(observer, scheduler=scheduler)
 
     return Stream(subscribe, "rechunk", of_chunks=True)
 
 
 class _Fixed:
-    """A length that stays."""
+    """A constant length."""
 
     __slots__ = ("characters",)
 
@@ -109,11 +111,11 @@ class _Fixed:
         self.characters = characters
 
     def sent(self) -> None:
-        """A full piece has been cut off."""
+        """Record that a full piece has been sent."""
 
 
 class _Adaptive(_Fixed):
-    """A length that follows the time between two pieces."""
+    """A length that adapts to the time between two pieces."""
 
     __slots__ = ("_clock", "_last", "_length")
 
@@ -134,8 +136,8 @@ class _Adaptive(_Fixed):
         self.characters = int(self._length)
 
 
-class _Packing(TextState):
-    """The text of one source that is no full piece yet."""
+class _Rechunker(TextState):
+    """The text of one source that isn't a full piece yet."""
 
     __slots__ = ("_held", "_length", "_parts", "_size", "_source")
 
@@ -179,7 +181,7 @@ class _Packing(TextState):
         while len(text) - start > (length := self._size.characters):
             end = start + length if is_plain else _border(text, start, length)
             if end == len(text):
-                break  # it may not be the whole grapheme yet
+                break  # the last grapheme may be incomplete
             pieces.append(self._piece(end - start))
             self._size.sent()
             start = end
@@ -193,9 +195,9 @@ class _Packing(TextState):
 
 
 def _border(text: str, start: int, length: int) -> int:
-    """Where a piece ends that begins at `start`, where more than `length` characters follow.
+    """Where a piece that starts at `start` ends, if more than `length` characters follow.
 
-    Whether there is a border between two characters depends on nothing that follows them.
+    Whether there is a border between two characters doesn't depend on the text after them.
     """
     window = text[start : start + length + 1]
     end = len(window) - len(graphemes(window)[-1])

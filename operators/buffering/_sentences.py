@@ -1,6 +1,6 @@
-"""`sentences`: the text by the sentence."""
+"""`sentences`: the text sentence by sentence."""
 
-# ruff: noqa: RUF002 - full-width punctuation is meant
+# ruff: noqa: RUF002 - full-width punctuation is intended
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ __all__ = ["sentences"]
 def sentences(
     on_result: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    r"""Make of each sentence one numbered token, sent as soon as the next one begins.
+    r"""Turn each sentence into one numbered token, sent as soon as the next one starts.
 
     ::
 
         S-It-is-3.-14.-Yes-!-E|
         [ sentences(on_result) ]
-        S--------------(It is 3.14.)--(Yes!,E)|      report: 2 sentences
+        S--------------(It is 3.14.)--(Yes!,E)|      result: 2 sentences
 
-    A sentence ends with a stop (`.`, `!`, `?`, `…`, `؟`, `।` and their like, one or several), with
-    the quotes and brackets that close behind it, and with the white space after that, which
-    belongs to it. So the joined text is the same, and white space at its beginning belongs to the
-    first sentence. White space has to follow the stop ("3.14" and "example.com" end nothing), but
-    not a full-width one (`。`, `！`, `？`). After white space a letter in lower case goes on with
-    the sentence: "Wait... what?" and '"Stop!" he said' are one each. No sentence ends after an
-    abbreviation of a list (English, German, French, Spanish, Italian, Portuguese: "Dr.", "e.g.",
-    "z.B.", "No." before a number), after initials ("J. R. R. Tolkien", "U.S.") or after the number
-    of a list item ("1. Bread"). An empty line ends a sentence, with or without a stop: a title is
-    one.
+    A sentence ends with a terminator (one or more of `.`, `!`, `?`, `…`, `؟`, `।` and the like),
+    any closing quotes and brackets, and the white space after them, which is part of the sentence.
+    So the joined text is unchanged; leading white space belongs to the first sentence. White space
+    must follow the terminator ("3.14" and "example.com" don't end a sentence), unless it is
+    full-width (`。`, `！`, `？`). A lower-case letter after the white space continues the sentence:
+    "Wait... what?" and '"Stop!" he said' are one each. A sentence doesn't end after a known
+    abbreviation (English, German, French, Spanish, Italian, Portuguese: "Dr.", "e.g.", "z.B.",
+    "No." before a number), after initials ("J. R. R. Tolkien", "U.S.") or after the number of a
+    list item ("1. Bread"). An empty line ends a sentence, with or without a terminator, so a title
+    is a sentence.
 
-    So "Plan B. Then" is one sentence and "iPhones sell. iPads too." another: the rules know no
-    grammar. Thai, which writes no stops, is cut at empty lines only.
+    The rules have no grammar: "Plan B. Then" is one sentence, and so is "iPhones sell. iPads too."
+    Thai, which has no terminators, is split only at empty lines.
 
     The sentences are the same however the text is cut into chunks. `Token.number` counts them from
-    1; a text that is only white space is a token without a number. The confidence of a sentence is
-    the probability of all its tokens together, where each one is known. Batches are unpacked. Other
-    chunks that come in the middle of a sentence leave behind it.
+    1; text that is only white space is a token without a number. The confidence of a sentence is
+    the joint probability of its tokens, if all of them have one. Batches are unpacked. Other chunks
+    that arrive in the middle of a sentence are sent after it.
 
-    - Completion, error: the last sentence leaves first, then `on_result` is called. If that raises,
-      a completion becomes that error; an error stays what it was, and gets a note.
-    - Restart: the sentence that is held is dropped, and sentences are counted from 1 again. Usage,
-      progress and notices that came behind its beginning leave before the notice of the restart.
-    - Disposal: what is held is dropped; nothing is reported.
-    - Demand: passes through. Held is one sentence until the next one begins (its first character
-      that is no quote and no bracket), at most `longest` characters, and the other chunks that
-      came after its beginning.
+    - Completion, error: the last sentence is sent first, then `on_result` is called. If it raises,
+      a completion becomes that error; an error stays as it was, with a note added.
+    - Restart: the held sentence is dropped, and sentences are counted from 1 again. Usage, progress
+      and notices that arrived after the start of that sentence are sent before the restart notice.
+    - Disposal: the held sentence is dropped; nothing is reported.
+    - Demand: passes through. One sentence is held until the next one starts (with its first
+      character that isn't a quote or a bracket), at most `longest` characters, with the other
+      chunks that arrived after its start.
 
     Args:
-        on_result: called once at the end of each stream that had text (each source, after a merge),
-            with a `TextCount`.
-        longest: characters. A longer sentence is cut before that, between two graphemes, and each
-            part is counted as a sentence.
+        on_result: called with a `TextCount` once at the end of each stream that had text (each
+            source, after a merge).
+        longest: maximum length of a sentence in characters. A longer one is split at or before
+            that, between two graphemes, and each part is counted as a sentence.
 
     Raises:
         TypeError: `on_result` can't be called, or `longest` is not an integer.

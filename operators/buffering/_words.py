@@ -1,6 +1,6 @@
-"""`words`: the text by the word."""
+"""`words`: the text word by word."""
 
-# ruff: noqa: RUF001 - full-width punctuation is meant
+# ruff: noqa: RUF001 - full-width punctuation is intended
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rxllm.stream import Stream
 
 __all__ = ["words"]
 
-_SPACE: Final = r"\s\x1c-\x1f"  # as str.isspace() has it
-_MARK: Final = r"\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}"  # one grapheme with what it follows
+_SPACE: Final = r"\s\x1c-\x1f"  # as for str.isspace()
+_MARK: Final = r"\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}"  # joins the grapheme before it
 _IDEOGRAPH: Final = r"\p{Han}\p{Hiragana}"
 _CLOSING: Final = "、。！，：；？」』）】》〉〕］｝"
 _BORDER: Final = regex.compile(
@@ -31,46 +31,45 @@ _BORDER: Final = regex.compile(
     regex.VERBOSE,
 )
 _ASCII_BORDER: Final = re.compile(r"(?<=\s)(?=\S)")
-_CONTEXT: Final = 4  # characters before a border that tell whether it is one
+_CONTEXT: Final = 4  # characters before a border needed to recognise it
 
 
 def words(
     on_result: Callable[[TextCount], object] | None = None, *, longest: int = 10_000
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    r"""Make of each word one numbered token, sent as soon as the next one begins.
+    r"""Turn each word into one numbered token, sent as soon as the next one starts.
 
     ::
 
         S-Hel-lo-_wor-ld-!-E|          _: a space
         [ words(on_result) ]
-        S--------Hello_----(world!,E)|      report: 2 words, 12 characters
+        S--------Hello_----(world!,E)|      result: 2 words, 12 characters
 
-    A word is what stands between white space, as for `str.split()`, with its punctuation and the
-    white space behind it: the joined text is the same, and white space at its beginning belongs to
-    the first word. In Chinese and Japanese, which write no spaces, each ideograph (Han) and each
-    Hiragana letter is a word of its own, with the punctuation behind it and the opening quotes and
-    brackets before it; a run of Katakana is one word. Korean is written with spaces. Thai, Lao,
-    Khmer and Burmese are not, and a dictionary would be needed: there, what stands between white
-    space is one word.
+    A word is a run between white space, as for `str.split()`, including its punctuation and the
+    white space after it. So the joined text is unchanged; leading white space belongs to the first
+    word. In Chinese and Japanese, which don't use spaces, each ideograph (Han) and each Hiragana
+    letter is a separate word, with the punctuation after it and the opening quotes and brackets
+    before it; a run of Katakana is one word. Korean uses spaces. Thai, Lao, Khmer and Burmese don't
+    and would need a dictionary: there, each run between white space is one word.
 
     The words are the same however the text is cut into chunks. `Token.number` counts them from 1;
-    a text that is only white space is a token without a number. The confidence of a word is the
-    probability of all tokens that it is made of together, where each one is known. Batches are
-    unpacked. Other chunks that come in the middle of a word leave behind it.
+    text that is only white space is a token without a number. The confidence of a word is the joint
+    probability of its tokens, if all of them have one. Batches are unpacked. Other chunks that
+    arrive in the middle of a word are sent after it.
 
-    - Completion, error: the last word leaves first, then `on_result` is called. If that raises, a
-      completion becomes that error; an error stays what it was, and gets a note.
-    - Restart: the word that is held is dropped, and words are counted from 1 again. Usage,
-      progress and notices that came behind its beginning leave before the notice of the restart.
-    - Disposal: what is held is dropped; nothing is reported.
-    - Demand: passes through. Held is one word until the next one begins, at most `longest`
-      characters, and the other chunks that came after its beginning.
+    - Completion, error: the last word is sent first, then `on_result` is called. If it raises, a
+      completion becomes that error; an error stays as it was, with a note added.
+    - Restart: the held word is dropped, and words are counted from 1 again. Usage, progress and
+      notices that arrived after the start of that word are sent before the restart notice.
+    - Disposal: the held word is dropped; nothing is reported.
+    - Demand: passes through. One word is held until the next one starts, at most `longest`
+      characters, with the other chunks that arrived after its start.
 
     Args:
-        on_result: called once at the end of each stream that had text (each source, after a merge),
-            with a `TextCount`.
-        longest: characters. A longer word is cut before that, between two graphemes, and each part
-            is counted as a word.
+        on_result: called with a `TextCount` once at the end of each stream that had text (each
+            source, after a merge).
+        longest: maximum length of a word in characters. A longer word is split at or before that,
+            between two graphemes, and each part is counted as a word.
 
     Raises:
         TypeError: `on_result` can't be called, or `longest` is not an integer.
@@ -93,13 +92,13 @@ def words(
 
 
 class _WordBorders:
-    """Finds where words begin."""
+    """Finds where words start."""
 
     __slots__ = ("_before", "_blank", "_length")
 
     def __init__(self) -> None:
         self._length = 0
-        self._before = ""  # the end of the open word, as far as it was fed before
+        self._before = ""  # the end of the open word fed so far
         self._blank = True  # nothing but white space so far
 
     def feed(self, text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""`batch`: by count or by time, the last one flushed (row C1)."""
+"""`batch`: full by count or by time, and the last one is flushed."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 
 
 def packed(text: str, source: str | None = None) -> Batch:
-    """The batch of one token for each character."""
+    """A batch with one token for each character."""
     return Batch(tuple(Token(letter, source=source) for letter in text), text, source=source)
 
 
-def test_a_full_batch_leaves_at_once_and_the_last_one_at_the_end(marbles: Marbles) -> None:
+def test_a_full_batch_is_sent_at_once_and_the_last_one_at_the_end(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-c-d-(E,|)").pipe(ops.batch(size=3, seconds=60))
     assert marbles.run(stream) == [
         (0.0, Start("request-1", "model")),
@@ -30,7 +30,7 @@ def test_a_full_batch_leaves_at_once_and_the_last_one_at_the_end(marbles: Marble
     ]
 
 
-def test_c1_without_an_end_chunk_the_last_batch_leaves_before_completion(marbles: Marbles) -> None:
+def test_without_an_end_chunk_the_last_batch_is_sent_before_completion(marbles: Marbles) -> None:
     stream = marbles.cold("a-b--|").pipe(ops.batch(size=3, seconds=60))
     assert marbles.run(stream) == [(5.0, packed("ab")), (5.0, COMPLETED)]
 
@@ -41,13 +41,13 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
-def test_c1_what_is_held_leaves_before_an_error(marbles: Marbles) -> None:
+def test_held_chunks_are_sent_before_an_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("a-b-#", error=error).pipe(ops.batch(size=3, seconds=60))
     assert marbles.run(stream) == [(4.0, packed("ab")), (4.0, error)]
 
 
-def test_a_restart_drops_what_is_held(marbles: Marbles) -> None:
+def test_a_restart_drops_held_chunks(marbles: Marbles) -> None:
     stream = marbles.cold("a-b-R-c-|").pipe(ops.batch(size=3, seconds=60))
     assert marbles.run(stream) == [
         (4.0, Notice("restart")),
@@ -61,7 +61,7 @@ def test_the_timer_of_a_dropped_batch_does_not_shorten_the_next_one(marbles: Mar
     assert marbles.run(stream)[1] == (9.0, packed("b"))
 
 
-def test_after_a_restart_with_nothing_behind_it_no_timer_goes_on(marbles: Marbles) -> None:
+def test_a_restart_with_nothing_after_it_leaves_no_timer(marbles: Marbles) -> None:
     events = marbles.run(marbles.cold("a-R---------|").pipe(ops.batch(size=3, seconds=5)))
     assert events == [(2.0, Notice("restart")), (12.0, COMPLETED)]
 
@@ -76,7 +76,7 @@ def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize(("size", "seconds"), [(5, 0.05), (10, 0.1)])
-def test_c1_by_count_with_the_usual_figures(size: int, seconds: float) -> None:
+def test_batches_by_count_with_common_sizes(size: int, seconds: float) -> None:
     marbles = Marbles(seconds=0.001)
     stream = marbles.cold("abc" * 4 + "-x" * size + "-|").pipe(ops.batch(size, seconds))
     batches = [event for _, event in marbles.run(stream) if isinstance(event, Batch)]
@@ -84,14 +84,14 @@ def test_c1_by_count_with_the_usual_figures(size: int, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(("size", "seconds"), [(5, 0.05), (10, 0.1)])
-def test_c1_by_time_also_when_no_further_token_comes(size: int, seconds: float) -> None:
+def test_a_batch_is_sent_on_time_without_another_token(size: int, seconds: float) -> None:
     marbles = Marbles(seconds=0.01)
     stream = marbles.cold("--a-b").pipe(ops.batch(size, seconds))
     assert marbles.run(stream, until=5) == [(round(0.02 + seconds, 6), packed("ab"))]
     assert marbles.timers == []
 
 
-def test_c1_twelve_in_twelve_out_when_time_flushes() -> None:
+def test_no_token_is_lost_when_time_flushes() -> None:
     marbles = Marbles(seconds=0.01)
     stream = marbles.cold("a--------" * 12 + "|").pipe(ops.batch())
     batches = [event for _, event in marbles.run(stream) if isinstance(event, Batch)]
@@ -99,7 +99,7 @@ def test_c1_twelve_in_twelve_out_when_time_flushes() -> None:
     assert len(batches) == 6
 
 
-def test_one_timer_serves_all_and_every_batch_gets_its_full_time(marbles: Marbles) -> None:
+def test_one_timer_gives_every_batch_its_full_time(marbles: Marbles) -> None:
     recording = marbles.subscribe(marbles.hot("a-b-c--d-------").pipe(ops.batch(3, 6)))
     marbles.advance_to(4.5)
     assert (recording.events, marbles.timers) == ([(4.0, packed("abc"))], [6.0, 7.0])
@@ -108,7 +108,7 @@ def test_one_timer_serves_all_and_every_batch_gets_its_full_time(marbles: Marble
     assert marbles.timers == []
 
 
-def test_a_text_without_a_character_is_left_out_and_begins_no_batch(marbles: Marbles) -> None:
+def test_empty_text_is_dropped_and_starts_no_batch(marbles: Marbles) -> None:
     lookup = {"n": Token(""), "r": Reasoning(""), "B": Batch((Token(""), Token("b")), "b")}
     stream = marbles.cold("(n,r)-----a-n-B|", lookup=lookup).pipe(ops.batch(size=2, seconds=3))
     assert marbles.run(stream) == [
@@ -123,14 +123,14 @@ def test_batches_of_one(marbles: Marbles) -> None:
     assert marbles.run(stream)[:2] == [(0.0, packed("a")), (2.0, packed("b"))]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("a-b-|").pipe(ops.batch(3, 60))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(9)
     assert first.events == second.events == [(4.0, packed("ab")), (4.0, COMPLETED)]
 
 
-def test_sources_are_packed_each_for_itself(marbles: Marbles) -> None:
+def test_sources_are_packed_separately(marbles: Marbles) -> None:
     left = marbles.cold("a-b-c-d-E|", source="left")
     right = marbles.cold("-x-y-----z|", source="right")
     stream = rx.merge(left, right).pipe(ops.batch(3, 60))
@@ -143,20 +143,20 @@ def test_sources_are_packed_each_for_itself(marbles: Marbles) -> None:
     ]
 
 
-def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles) -> None:
+def test_a_restart_of_one_source_leaves_the_other_alone(marbles: Marbles) -> None:
     left = marbles.cold("a-R-----|", source="left")
     right = marbles.cold("-x-y----|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.batch(9, 60)))
     assert events[1:] == [(8.0, packed("xy", "right")), (8.0, COMPLETED)]
 
 
-def test_a_chunk_of_no_source_sends_what_all_sources_have(marbles: Marbles) -> None:
+def test_a_chunk_without_a_source_flushes_all_sources(marbles: Marbles) -> None:
     left, whole = marbles.cold("a---|", source="left"), marbles.cold("--E|")
     events = marbles.run(rx.merge(left, whole).pipe(ops.batch(9, 60)))
     assert events[:2] == [(2.0, packed("a", "left")), (2.0, End("stop"))]
 
 
-def test_batches_are_packed_anew_and_reasoning_is_no_text(marbles: Marbles) -> None:
+def test_batches_are_repacked_and_reasoning_is_not_text(marbles: Marbles) -> None:
     parts = (Reasoning("hm"), Token("a"), Token("b"))
     lookup = {"B": Batch(parts, "ab"), "r": Reasoning("so"), "U": Usage(1, 2)}
     stream = marbles.cold("B-r-B-U|", lookup=lookup).pipe(ops.batch(4, 60))
@@ -195,7 +195,7 @@ def test_at_most_a_full_batch_is_held_while_the_valve_is_closed(marbles: Marbles
     assert recording.events == [(4.0, packed("abc"))]
 
 
-def test_a_source_with_demand_is_reached(marbles: Marbles) -> None:
+def test_demand_reaches_the_source(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     recording = marbles.subscribe(marbles.cold("a-b-c", demand=True).pipe(ops.batch(3, 60)))
     marbles.advance_to(9)
@@ -203,14 +203,14 @@ def test_a_source_with_demand_is_reached(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("diagram", ["a|", "a#", "a"])
-def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> None:
+def test_no_valve_callback_is_left_behind(marbles: Marbles, diagram: str) -> None:
     recording = marbles.subscribe(marbles.cold(diagram).pipe(ops.batch(9, 60)))
     marbles.advance_to(9)
     recording.dispose()
     assert marbles.valve._callbacks == {}
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c", by="word", delay=0.07).stream("Hi").pipe(ops.batch())
         async with no_leaks():
@@ -236,18 +236,18 @@ def test_the_joined_text_is_the_same(pieces: list[str], size: int, seconds: int)
 
 
 @pytest.mark.parametrize("bad", [{"size": 0}, {"seconds": 0}, {"seconds": float("inf")}])
-def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_bad_arguments_are_rejected_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ops.batch(**bad)
 
 
 @pytest.mark.parametrize("size", [1.5, 2.0, True, "2", float("nan"), float("inf")])
-def test_a_size_that_is_no_whole_number_is_refused_at_the_call(size: Any) -> None:
+def test_a_size_that_is_not_an_integer_is_rejected_at_the_call(size: Any) -> None:
     with pytest.raises(TypeError, match="size"):
         ops.batch(size)
 
 
 @pytest.mark.parametrize("seconds", [True, "1", None])
-def test_seconds_that_are_no_number_are_refused_at_the_call(seconds: Any) -> None:
+def test_seconds_that_are_not_a_number_are_rejected_at_the_call(seconds: Any) -> None:
     with pytest.raises(TypeError, match="seconds"):
         ops.batch(5, seconds)

@@ -1,4 +1,4 @@
-"""`buffered`: a bounded buffer that holds the producer (row C3), and tells its state (row C4)."""
+"""`buffered`: a bounded buffer that pauses the producer, and its status."""
 
 import asyncio
 from typing import Any
@@ -18,16 +18,16 @@ from tests.operators.texts import cut_texts, text_after
 
 
 def figures(status: ops.BufferStatus) -> tuple[int, bool, float]:
-    """What `status` says: queued, paused, pressure."""
+    """The queued, paused and pressure values of `status`."""
     return status.queued, status.paused, round(status.pressure, 3)
 
 
-def test_while_the_valve_is_open_chunks_pass_as_they_come(marbles: Marbles) -> None:
+def test_chunks_pass_straight_through_an_open_valve(marbles: Marbles) -> None:
     diagram = "S-a-b-(E,|)"
     assert marbles.run(marbles.cold(diagram).pipe(ops.buffered())) == marbles.expect(diagram)
 
 
-def test_while_it_is_closed_they_wait_in_their_order(marbles: Marbles) -> None:
+def test_chunks_wait_in_order_while_the_valve_is_closed(marbles: Marbles) -> None:
     marbles.at(3, marbles.valve.close)
     marbles.at(9, marbles.valve.open)
     assert marbles.run(marbles.cold("S-a-b-(E,|)").pipe(ops.buffered())) == [
@@ -44,7 +44,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.buffered()), until=3) == [(1.0, COMPLETED)]
 
 
-def test_an_error_waits_behind_what_is_queued(marbles: Marbles) -> None:
+def test_an_error_waits_behind_queued_chunks(marbles: Marbles) -> None:
     error = ValueError("broken")
     marbles.at(1, marbles.valve.close)
     marbles.at(9, marbles.valve.open)
@@ -52,7 +52,7 @@ def test_an_error_waits_behind_what_is_queued(marbles: Marbles) -> None:
     assert marbles.run(stream) == [(0.0, Token("a")), (9.0, Token("b")), (9.0, error)]
 
 
-def test_a_restart_drops_what_is_queued_of_its_stream(marbles: Marbles) -> None:
+def test_a_restart_drops_queued_chunks_of_its_stream(marbles: Marbles) -> None:
     marbles.valve.close()
     marbles.at(9, marbles.valve.open)
     left = marbles.cold("a-R-b|", source="left")
@@ -65,14 +65,14 @@ def test_a_restart_drops_what_is_queued_of_its_stream(marbles: Marbles) -> None:
     ]
 
 
-def test_a_restart_of_no_source_drops_everything(marbles: Marbles) -> None:
+def test_a_restart_without_a_source_drops_everything(marbles: Marbles) -> None:
     marbles.valve.close()
     marbles.at(9, marbles.valve.open)
     events = marbles.run(marbles.cold("a-b-R-c|").pipe(ops.buffered()))
     assert events == [(9.0, Notice("restart")), (9.0, Token("c")), (9.0, COMPLETED)]
 
 
-def test_a_restart_lets_the_held_producer_go_on(marbles: Marbles) -> None:
+def test_a_restart_resumes_the_paused_producer(marbles: Marbles) -> None:
     status = ops.BufferStatus()
     marbles.valve.close()
     stream = marbles.hot("-a-b-R").pipe(ops.buffered(2, high=1, low=0.5, status=status))
@@ -83,7 +83,7 @@ def test_a_restart_lets_the_held_producer_go_on(marbles: Marbles) -> None:
     assert figures(status) == (1, False, 0.5)
 
 
-def test_c3_the_producer_is_held_at_the_high_mark() -> None:
+def test_the_producer_pauses_at_the_high_mark() -> None:
     marbles, status = Marbles(), ops.BufferStatus()
     model = ScriptedModel([Token("x")] * 3000, delay=0.001)
     marbles.valve.close()
@@ -98,7 +98,7 @@ def test_c3_the_producer_is_held_at_the_high_mark() -> None:
     assert figures(status) == (820, True, 0.801)
 
 
-def test_c3_the_producer_does_not_run_on_after_the_reader_has_left(marbles: Marbles) -> None:
+def test_the_producer_stops_when_the_reader_leaves(marbles: Marbles) -> None:
     model, status = ScriptedModel([Token("x")] * 3000, delay=1), ops.BufferStatus()
     recording = marbles.subscribe(model.stream("Hi").pipe(ops.buffered(status=status)))
     marbles.advance_to(5)
@@ -107,7 +107,7 @@ def test_c3_the_producer_does_not_run_on_after_the_reader_has_left(marbles: Marb
     assert repr(status) == "BufferStatus(queued=0, capacity=0, paused=False, pressure=0.00)"
 
 
-def test_c3_the_producer_goes_on_at_the_low_mark(marbles: Marbles) -> None:
+def test_the_producer_resumes_at_the_low_mark(marbles: Marbles) -> None:
     status, seen = ops.BufferStatus(), []
     marbles.valve.close()
     marbles.hot("(a,b,c,d,e,f,g,h,i,j)").pipe(ops.buffered(10, status=status)).subscribe(
@@ -120,7 +120,7 @@ def test_c3_the_producer_goes_on_at_the_low_mark(marbles: Marbles) -> None:
     assert seen == [(queued, queued > 1) for queued in reversed(range(10))]
 
 
-def test_at_a_low_mark_of_0_the_producer_goes_on_when_nothing_waits(marbles: Marbles) -> None:
+def test_with_a_low_mark_of_0_the_producer_resumes_on_an_empty_queue(marbles: Marbles) -> None:
     status, seen = ops.BufferStatus(), []
     marbles.valve.close()
     marbles.hot("(a,b,c,d)").pipe(ops.buffered(4, low=0, status=status)).subscribe(
@@ -133,7 +133,7 @@ def test_at_a_low_mark_of_0_the_producer_goes_on_when_nothing_waits(marbles: Mar
     assert figures(status) == (0, False, 0.0)
 
 
-def test_c4_the_length_of_the_queue_is_the_true_one(marbles: Marbles) -> None:
+def test_the_status_reports_the_true_queue_length(marbles: Marbles) -> None:
     status, rows = ops.BufferStatus(), []
     marbles.valve.close()
     marbles.subscribe(marbles.cold("a-b-c-d-e").pipe(ops.buffered(5, status=status)))
@@ -161,7 +161,7 @@ def test_a_source_without_demand_loses_nothing(marbles: Marbles) -> None:
     assert [chunk.text for chunk in recording.chunks] == list("abcde")
 
 
-def test_what_comes_while_the_buffer_drains_leaves_behind_it(marbles: Marbles) -> None:
+def test_chunks_that_arrive_while_the_buffer_drains_are_sent_after_it(marbles: Marbles) -> None:
     got: list[str] = []
     subject: rx.Subject[Chunk] = rx.Subject()
 
@@ -180,21 +180,21 @@ def test_what_comes_while_the_buffer_drains_leaves_behind_it(marbles: Marbles) -
     assert got == ["a", "b", "c"]
 
 
-def test_a_valve_that_opens_inside_of_on_next_does_not_nest_calls(marbles: Marbles) -> None:
-    heard: list[str] = []
+def test_a_valve_that_opens_inside_on_next_does_not_nest_calls(marbles: Marbles) -> None:
+    log: list[str] = []
 
     def toggle(chunk: Chunk) -> None:
-        heard.append(f"begins {text_of(chunk)}")
+        log.append(f"begins {text_of(chunk)}")
         marbles.valve.close()
         marbles.valve.open()
-        heard.append(f"has {text_of(chunk)}")
+        log.append(f"has {text_of(chunk)}")
 
     marbles.valve.close()
     scheduler = with_valve(marbles.scheduler, marbles.valve)
     marbles.cold("a-b").pipe(ops.buffered(4)).subscribe(toggle, scheduler=scheduler)
     marbles.advance_to(5)
     marbles.valve.open()
-    assert heard == ["begins a", "has a", "begins b", "has b"]
+    assert log == ["begins a", "has a", "begins b", "has b"]
 
 
 def test_a_valve_that_closes_while_the_buffer_drains_is_obeyed(marbles: Marbles) -> None:
@@ -213,7 +213,7 @@ def test_a_valve_that_closes_while_the_buffer_drains_is_obeyed(marbles: Marbles)
     assert got == [Token("a"), Token("b")]
 
 
-def test_what_the_subscriber_raises_ends_it_and_is_no_error_of_the_stream() -> None:
+def test_a_subscriber_error_ends_the_subscription_and_is_not_a_stream_error() -> None:
     errors: list[Exception] = []
     valve = Valve()
 
@@ -235,7 +235,7 @@ def test_what_the_subscriber_raises_ends_it_and_is_no_error_of_the_stream() -> N
     assert errors == []
 
 
-def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Marbles) -> None:
+def test_other_chunks_are_sent_before_the_restart_notice(marbles: Marbles) -> None:
     marbles.valve.close()
     marbles.at(20, marbles.valve.open)
     lookup = {"U": Usage(1, 2), "P": Progress(1, 0.5)}
@@ -249,7 +249,7 @@ def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Ma
     ]
 
 
-def test_a_producer_that_goes_on_at_a_restart_comes_behind_its_notice(marbles: Marbles) -> None:
+def test_a_producer_resumed_by_a_restart_comes_after_its_notice(marbles: Marbles) -> None:
     source = marbles.cold("a-b-c-d|", demand=True)
     marbles.valve.close()
     subject: rx.Subject[Chunk] = rx.Subject()
@@ -261,7 +261,7 @@ def test_a_producer_that_goes_on_at_a_restart_comes_behind_its_notice(marbles: M
     assert recording.chunks == [Notice("restart"), Token("c"), Token("d")]
 
 
-def test_a_subscriber_that_raises_while_the_valve_is_open_hears_nothing_more(
+def test_a_subscriber_that_raises_while_the_valve_is_open_gets_nothing_more(
     marbles: Marbles,
 ) -> None:
     got: list[Any] = []
@@ -278,7 +278,7 @@ def test_a_subscriber_that_raises_while_the_valve_is_open_hears_nothing_more(
     assert (got, source.observers) == ([Token("a")], [])
 
 
-def test_one_status_tells_of_all_subscriptions(marbles: Marbles) -> None:
+def test_one_status_covers_all_subscriptions(marbles: Marbles) -> None:
     status = ops.BufferStatus()
     stream = marbles.cold("a-b").pipe(ops.buffered(4, status=status))
     marbles.valve.close()
@@ -303,14 +303,14 @@ def test_the_pressure_of_several_buffers_is_that_of_the_fullest(marbles: Marbles
 
 
 @pytest.mark.parametrize("diagram", ["a|", "a#", "a"])
-def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> None:
+def test_no_valve_callback_is_left_behind(marbles: Marbles, diagram: str) -> None:
     recording = marbles.subscribe(marbles.cold(diagram).pipe(ops.buffered()))
     marbles.advance_to(9)
     recording.dispose()
     assert marbles.valve._callbacks == {}
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c", by="word", delay=0.07).stream("Hi").pipe(ops.buffered(2))
         async with no_leaks():
@@ -340,23 +340,23 @@ def test_the_joined_text_is_the_same(
 @pytest.mark.parametrize(
     "bad", [{"capacity": 0}, {"high": 1.1}, {"low": -0.1}, {"low": 0.5, "high": 0.5}]
 )
-def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_bad_arguments_are_rejected_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ops.buffered(**bad)
 
 
-def test_what_is_no_status_is_refused_at_the_call() -> None:
+def test_a_bad_status_is_rejected_at_the_call() -> None:
     with pytest.raises(TypeError, match="BufferStatus"):
         ops.buffered(status={})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("capacity", [2.5, 4.0, True, "4", float("nan")])
-def test_a_capacity_that_is_no_whole_number_is_refused_at_the_call(capacity: Any) -> None:
+def test_a_capacity_that_is_not_an_integer_is_rejected_at_the_call(capacity: Any) -> None:
     with pytest.raises(TypeError, match="capacity"):
         ops.buffered(capacity)
 
 
 @pytest.mark.parametrize("bad", [{"high": "1"}, {"low": True}])
-def test_a_part_that_is_no_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_a_fraction_that_is_not_a_number_is_rejected_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(bad))):
         ops.buffered(**bad)

@@ -1,4 +1,4 @@
-"""`lines`: where lines end (row C6; what it shares with `words` is in `test_pieces.py`)."""
+"""`lines`: where lines end. What it shares with `words` is tested in `test_pieces.py`."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def test_a_carriage_return_waits_for_its_newline(marbles: Marbles) -> None:
     ]
 
 
-def test_empty_lines_count_and_there_is_none_after_the_last_end() -> None:
+def test_empty_lines_count_and_a_final_line_ending_starts_none() -> None:
     assert pieces_after(["\n\n", "a\r\r", "\n"], ops.lines()) == ["\n", "\n", "a\r", "\r\n"]
     assert [event.number for event in events_of(["\n \n"], ops.lines())[1:3]] == [1, 2]
 
 
-def test_other_separators_end_no_line() -> None:
+def test_other_separators_do_not_end_a_line() -> None:
     assert pieces_after(["a\vb\fc\x85d\u2028e"], ops.lines()) == ["a\vb\fc\x85d\u2028e"]
 
 
 @given(st.lists(TEXTS | st.text("a\r\n"), max_size=6))
-def test_it_is_what_python_reads_from_a_file(pieces: list[str]) -> None:
+def test_lines_match_those_python_reads_from_a_file(pieces: list[str]) -> None:
     plain = list(io.StringIO("".join(pieces), newline=""))
     assert pieces_after(pieces, ops.lines()) == plain

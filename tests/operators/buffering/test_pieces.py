@@ -1,4 +1,4 @@
-"""What `words`, `sentences` and `lines` have in common (row C6)."""
+"""What `words`, `sentences` and `lines` have in common."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def three(by: Callable[..., Any]) -> list[str]:
 
 
 def count_of(by: Callable[..., Any], count: int, characters: int) -> TextCount:
-    """What is reported of one stream."""
+    """The result reported for one stream."""
     return TextCount(cast("Any", by.__name__), count, characters)
 
 
@@ -51,8 +51,8 @@ def test_each_piece_is_one_numbered_token_and_the_last_is_not_lost(by: Callable[
 
 
 @each_kind
-def test_the_count_is_reported_once_at_the_end_and_is_right(by: Callable[..., Any]) -> None:
-    """Row C6: the total was off by one."""
+def test_the_right_count_is_reported_once_at_the_end(by: Callable[..., Any]) -> None:
+    """The total must not be off by one."""
     reports: list[Any] = []
     text = "".join(three(by))
     events = events_of(list(text), by(reports.append))
@@ -61,7 +61,7 @@ def test_the_count_is_reported_once_at_the_end_and_is_right(by: Callable[..., An
 
 
 @each_kind
-def test_the_last_piece_leaves_before_the_end_the_completion_and_an_error(
+def test_the_last_piece_is_sent_before_end_completion_and_error(
     by: Callable[..., Any],
 ) -> None:
     for end, last in (("E|", [End("stop"), COMPLETED]), ("|", [COMPLETED])):
@@ -88,7 +88,7 @@ def test_never_and_empty(by: Callable[..., Any], marbles: Marbles) -> None:
 
 
 @each_kind
-def test_a_restart_drops_what_is_held_and_counts_from_one_again(
+def test_a_restart_drops_held_text_and_counts_from_one_again(
     by: Callable[..., Any], marbles: Marbles
 ) -> None:
     reports: list[Any] = []
@@ -103,7 +103,7 @@ def test_a_restart_drops_what_is_held_and_counts_from_one_again(
 
 
 @each_kind
-def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(
+def test_other_chunks_are_sent_before_the_restart_notice(
     by: Callable[..., Any], marbles: Marbles
 ) -> None:
     lookup = {**OTHER, "N": Notice("degraded")}
@@ -119,7 +119,7 @@ def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(
 
 
 @each_kind
-def test_other_chunks_wait_behind_the_piece_that_they_came_in(
+def test_other_chunks_wait_for_the_piece_they_arrived_in(
     by: Callable[..., Any], marbles: Marbles
 ) -> None:
     first, second, third = three(by)
@@ -131,12 +131,12 @@ def test_other_chunks_wait_behind_the_piece_that_they_came_in(
             OTHER["P"], Token(first, number=1), *later, Token(third, number=3), OTHER["U"],
             COMPLETED,
         ]  # fmt: skip
-    else:  # the line was complete before the reasoning came
+    else:  # the line was complete before the reasoning arrived
         assert events[2:5] == later
 
 
 @each_kind
-def test_batches_are_unpacked_and_empty_tokens_left_out(by: Callable[..., Any]) -> None:
+def test_batches_are_unpacked_and_empty_tokens_dropped(by: Callable[..., Any]) -> None:
     first, second, third = three(by)
     parts = (Reasoning("hm"), Token(first[:1]), Token(""), Token(first[1:] + second), Token(third))
     script: list[str | Chunk] = [Batch(parts, first + second + third), Token("")]
@@ -149,7 +149,7 @@ def test_batches_are_unpacked_and_empty_tokens_left_out(by: Callable[..., Any]) 
 
 
 @each_kind
-def test_the_confidence_is_that_of_all_its_tokens_together(by: Callable[..., Any]) -> None:
+def test_the_confidence_is_the_product_of_its_tokens(by: Callable[..., Any]) -> None:
     first, second, third = three(by)
     script: list[str | Chunk] = [
         Token(first[:1], 0.5),
@@ -160,7 +160,7 @@ def test_the_confidence_is_that_of_all_its_tokens_together(by: Callable[..., Any
 
 
 @each_kind
-def test_sources_are_read_each_for_itself(by: Callable[..., Any], marbles: Marbles) -> None:
+def test_sources_are_read_separately(by: Callable[..., Any], marbles: Marbles) -> None:
     reports: list[Any] = []
     one, two = three(by)[:2]
     left = marbles.cold("a-b-E|", lookup={"a": Token(one), "b": Token(two)}, source="left")
@@ -176,9 +176,7 @@ def test_sources_are_read_each_for_itself(by: Callable[..., Any], marbles: Marbl
 
 
 @each_kind
-def test_two_subscriptions_know_nothing_of_each_other(
-    by: Callable[..., Any], marbles: Marbles
-) -> None:
+def test_subscriptions_are_independent(by: Callable[..., Any], marbles: Marbles) -> None:
     stream = marbles.cold("On--e|").pipe(by())
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -211,7 +209,7 @@ def test_a_subscriber_that_leaves_at_the_last_piece_gets_no_report(
 
 
 @each_kind
-def test_a_report_that_raises_is_the_error_after_the_last_piece(
+def test_a_callback_error_becomes_the_stream_error_after_the_last_piece(
     by: Callable[..., Any], marbles: Marbles
 ) -> None:
     failure = KeyError("report")
@@ -228,7 +226,7 @@ def test_a_report_that_raises_is_the_error_after_the_last_piece(
 
 
 @each_kind
-def test_a_report_that_raises_leaves_an_error_what_it_was(
+def test_a_callback_error_does_not_replace_a_stream_error(
     by: Callable[..., Any], marbles: Marbles
 ) -> None:
     error = ValueError("broken")
@@ -263,7 +261,7 @@ def test_no_more_than_the_longest_piece_is_held(
 
 
 @each_kind
-def test_a_piece_that_is_too_long_is_cut_between_graphemes(by: Callable[..., Any]) -> None:
+def test_a_piece_that_is_too_long_is_split_between_graphemes(by: Callable[..., Any]) -> None:
     assert pieces_after(["aa👍", "🏽👍🏽b"], by(longest=4)) == ["aa👍🏽", "👍🏽b"]
     assert pieces_after(["aaa👍", "🏽👍🏽b"], by(longest=4)) == ["aaa", "👍🏽👍🏽", "b"]
     assert pieces_after(["e" + "\u0301" * 9], by(longest=4)) == [
@@ -275,7 +273,7 @@ def test_a_piece_that_is_too_long_is_cut_between_graphemes(by: Callable[..., Any
 
 @each_kind
 @given(cut_texts(), st.integers(1, 12))
-def test_the_very_pieces_are_the_same_however_the_text_is_cut(
+def test_the_pieces_are_the_same_however_the_text_is_cut(
     by: Callable[..., Any], text_and_pieces: tuple[str, list[str]], longest: int
 ) -> None:
     text, pieces = text_and_pieces
@@ -289,7 +287,7 @@ def test_the_very_pieces_are_the_same_however_the_text_is_cut(
 
 @each_kind
 @given(cut_texts(), st.integers(LONGEST_GRAPHEME, 99))
-def test_no_grapheme_is_torn(
+def test_no_grapheme_is_split(
     by: Callable[..., Any], text_and_pieces: tuple[str, list[str]], longest: int
 ) -> None:
     text = text_and_pieces[0] * 9
@@ -299,7 +297,7 @@ def test_no_grapheme_is_torn(
 
 @each_kind
 @given(cut_texts())
-def test_the_report_agrees_with_what_was_sent(
+def test_the_count_agrees_with_the_sent_pieces(
     by: Callable[..., Any], text_and_pieces: tuple[str, list[str]]
 ) -> None:
     text, pieces = text_and_pieces
@@ -312,7 +310,7 @@ def test_the_report_agrees_with_what_was_sent(
 
 
 @each_kind
-def test_under_an_event_loop_nothing_is_left_behind(by: Callable[..., Any]) -> None:
+def test_nothing_leaks_on_an_event_loop(by: Callable[..., Any]) -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("".join(three(by)), by="character", delay=1).stream("Hi").pipe(by())
         async with no_leaks():
@@ -332,7 +330,7 @@ def test_under_an_event_loop_nothing_is_left_behind(by: Callable[..., Any]) -> N
         ({"longest": 0}, ValueError, "longest"),
     ],
 )
-def test_bad_arguments_are_refused_at_the_call(
+def test_bad_arguments_are_rejected_at_the_call(
     by: Callable[..., Any], bad: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):

@@ -1,4 +1,4 @@
-"""`rechunk`: pieces of 16, 64, 256 characters, or adaptive (row C2); long streams (row C5)."""
+"""`rechunk`: pieces of 16, 64 or 256 characters, or adaptive; long streams."""
 
 import tracemalloc
 from typing import Any
@@ -18,7 +18,7 @@ from tests.operators.texts import cut_texts, pieces_after, text_after
 
 
 def pieces_of(text: str, size: int) -> list[str]:
-    """What `rechunk(size)` makes of a whole text."""
+    """The expected pieces of `rechunk(size)` for a whole text."""
     pieces = [""]
     for grapheme in graphemes(text):
         if pieces[-1] and len(pieces[-1]) + len(grapheme) > size:
@@ -28,12 +28,12 @@ def pieces_of(text: str, size: int) -> list[str]:
 
 
 def lengths(marbles: Marbles, diagram: str, size: Any, **lookup: Chunk) -> list[tuple[float, int]]:
-    """When pieces leave, and how long they are."""
+    """When pieces are sent, and how long they are."""
     events = marbles.run(marbles.cold(diagram, lookup=lookup).pipe(ops.rechunk(size)))
     return [(time, len(event.text)) for time, event in events if type(event) is Token]
 
 
-def test_a_piece_leaves_when_the_character_behind_it_has_come(marbles: Marbles) -> None:
+def test_a_piece_is_sent_when_the_next_character_arrives(marbles: Marbles) -> None:
     stream = marbles.cold("S-ab-cdefgh-i-(E,|)").pipe(ops.rechunk(3))
     assert marbles.run(stream) == [
         (0.0, Start("request-1", "model")),
@@ -46,7 +46,7 @@ def test_a_piece_leaves_when_the_character_behind_it_has_come(marbles: Marbles) 
 
 
 @pytest.mark.parametrize(("name", "size"), [("small", 16), ("medium", 64), ("large", 256)])
-def test_the_names_of_sizes(marbles: Marbles, name: Any, size: int) -> None:
+def test_named_sizes(marbles: Marbles, name: Any, size: int) -> None:
     long = Token("x" * 700)
     assert [length for _, length in lengths(marbles, "L|", name, L=long)][:2] == [size, size]
 
@@ -58,7 +58,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert [event for _, event in marbles.run(nothing.pipe(ops.rechunk(1)))] == [COMPLETED]
 
 
-def test_what_is_held_leaves_before_completion_and_an_error(marbles: Marbles) -> None:
+def test_held_text_is_sent_before_completion_and_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     assert marbles.run(marbles.cold("a-#", error=error).pipe(ops.rechunk(9))) == [
         (2.0, Token("a")),
@@ -69,12 +69,12 @@ def test_what_is_held_leaves_before_completion_and_an_error(marbles: Marbles) ->
     assert marbles.run(stream) == [(2.0, Token("a")), (2.0, COMPLETED)]
 
 
-def test_a_restart_drops_what_is_held(marbles: Marbles) -> None:
+def test_a_restart_drops_held_chunks(marbles: Marbles) -> None:
     stream = marbles.cold("a-R-b|").pipe(ops.rechunk(9))
     assert marbles.run(stream) == [(2.0, Notice("restart")), (5.0, Token("b")), (5.0, COMPLETED)]
 
 
-def test_another_chunk_sends_what_came_before_it(marbles: Marbles) -> None:
+def test_another_chunk_flushes_the_text_before_it(marbles: Marbles) -> None:
     lookup = {"P": Progress(1, 0.5), "r": Reasoning("hm")}
     events = marbles.run(marbles.cold("a-P-b-r-c|", lookup=lookup).pipe(ops.rechunk(9)))
     assert events[:4] == [
@@ -98,7 +98,7 @@ def test_text_in_a_batch_is_text(marbles: Marbles) -> None:
     ]
 
 
-def test_the_confidence_of_a_piece_is_that_of_its_tokens_multiplied(marbles: Marbles) -> None:
+def test_the_confidence_of_a_piece_is_the_product_of_its_tokens(marbles: Marbles) -> None:
     lookup = {"a": Token("ab", 0.5), "b": Token("cd", 0.5), "c": Token("ef")}
     events = marbles.run(marbles.cold("a-b-c|", lookup=lookup).pipe(ops.rechunk(3)))
     assert [event for _, event in events[:2]] == [Token("abc", 0.25), Token("def")]
@@ -113,7 +113,7 @@ def test_the_confidence_of_a_piece_is_that_of_its_tokens_multiplied(marbles: Mar
         ("cafe\u0301s", 4, ["caf", "e\u0301s"]),
     ],
 )
-def test_no_grapheme_is_cut(text: str, size: int, pieces: list[str]) -> None:
+def test_no_grapheme_is_split(text: str, size: int, pieces: list[str]) -> None:
     assert pieces_after(list(text), ops.rechunk(size)) == pieces
     assert pieces_after([text], ops.rechunk(size)) == pieces
 
@@ -138,7 +138,7 @@ def test_adaptive_stays_between_50_and_200_milliseconds() -> None:
     assert [length for _, length in rows] == [64] * 20
 
 
-def test_adaptive_begins_anew_after_a_restart() -> None:
+def test_adaptive_starts_over_after_a_restart() -> None:
     marbles = Marbles(seconds=0.001)
     rows = lengths(marbles, "L-L-L-R-L-L|", "adaptive", L=Token("x" * 70))
     assert [length for _, length in rows[:5]] == [64, 64, 51, 64, 64]
@@ -160,12 +160,12 @@ def test_a_long_stream_takes_fixed_memory_in_pieces_of_1000_characters() -> None
     assert peak < 300_000
 
 
-def test_one_long_chunk_is_cut_in_one_go(marbles: Marbles) -> None:
+def test_one_long_chunk_is_cut_at_once(marbles: Marbles) -> None:
     rows = lengths(marbles, "L|", 16, L=Token("é" * 100_000))
     assert len(rows) == 6250
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("ab-cd|").pipe(ops.rechunk(3))
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -174,7 +174,7 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     assert first.chunks == second.chunks == [Token("abc"), Token("d")]
 
 
-def test_sources_are_cut_each_for_itself(marbles: Marbles) -> None:
+def test_sources_are_cut_separately(marbles: Marbles) -> None:
     left = marbles.cold("ab-cd-E|", source="left")
     right = marbles.cold("-x-R-y-|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.rechunk(3)))
@@ -204,13 +204,15 @@ def test_demand_passes_through(marbles: Marbles) -> None:
 
 
 @given(cut_texts(), st.integers(1, 9))
-def test_the_very_pieces_are_the_same(texts: tuple[str, list[str]], size: int) -> None:
+def test_the_pieces_are_the_same_however_the_text_is_cut(
+    texts: tuple[str, list[str]], size: int
+) -> None:
     text, pieces = texts
     assert pieces_after(pieces, ops.rechunk(size)) == pieces_of(text, size)
 
 
 @given(st.lists(st.sampled_from(["e", "\u0301" * 30, "\u0301", "x"])), st.integers(1, 70))
-def test_the_very_pieces_of_very_long_graphemes(pieces: list[str], size: int) -> None:
+def test_the_pieces_of_very_long_graphemes_are_the_same(pieces: list[str], size: int) -> None:
     out = pieces_after(pieces, ops.rechunk(size))
     assert out == pieces_of("".join(pieces), size)
     assert all(len(piece) <= max(size, LONGEST_GRAPHEME) for piece in out)
@@ -225,19 +227,19 @@ def test_adaptive_keeps_the_joined_text(texts: tuple[str, list[str]]) -> None:
     assert text_after([text], ops.rechunk("adaptive")) == text
 
 
-def test_adaptive_under_an_event_loop_needs_one() -> None:
+def test_adaptive_needs_an_event_loop() -> None:
     errors: list[Exception] = []
     ScriptedModel("Hi").stream("Hi").pipe(ops.rechunk()).subscribe(on_error=errors.append)
     assert [type(error).__name__ for error in errors] == ["NoEventLoopError"]
 
 
 @pytest.mark.parametrize("bad", [0, -1, "huge"])
-def test_sizes_that_can_not_be_are_refused_at_the_call(bad: Any) -> None:
-    with pytest.raises(ValueError, match="size is"):
+def test_invalid_sizes_are_rejected_at_the_call(bad: Any) -> None:
+    with pytest.raises(ValueError, match="size must be"):
         ops.rechunk(bad)
 
 
 @pytest.mark.parametrize("bad", [1.5, None, True])
-def test_what_is_no_size_is_refused_at_the_call(bad: Any) -> None:
-    with pytest.raises(TypeError, match="size is"):
+def test_a_size_of_the_wrong_type_is_rejected_at_the_call(bad: Any) -> None:
+    with pytest.raises(TypeError, match="size must be"):
         ops.rechunk(bad)

@@ -1,5 +1,8 @@
-"""`sentences`: whole sentences (row C6; the rules are in `tests/test_sentences.py`, what it shares
-with `words` in `test_pieces.py`)."""
+"""`sentences`: whole sentences.
+
+The rules are tested in `tests/text/test_sentences.py`, what it shares with `words` in
+`test_pieces.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from rxllm.text.sentences import SentenceBorders
 from tests.operators.texts import cut_texts, events_of, pieces_after
 
 
-def test_a_sentence_is_sent_when_the_next_one_begins(marbles: Marbles) -> None:
+def test_a_sentence_is_sent_when_the_next_one_starts(marbles: Marbles) -> None:
     lookup = {
         "a": Token("Go."),
         "_": Token(" "),
@@ -30,25 +33,24 @@ def test_a_sentence_is_sent_when_the_next_one_begins(marbles: Marbles) -> None:
     ]
 
 
-def test_3_14_ends_no_sentence() -> None:
-    """Row C6: "3.14" ended two sentences."""
+def test_3_14_does_not_end_a_sentence() -> None:
     assert pieces_after(["Pi is 3.", "14. So", " what?"], ops.sentences()) == [
         "Pi is 3.14. ",
         "So what?",
     ]
 
 
-def test_abbreviations_end_none_however_they_are_cut() -> None:
+def test_abbreviations_do_not_end_a_sentence_however_they_are_cut() -> None:
     text = "Dr. No, e.g. J. Smith. Then Mr. X!"
     assert pieces_after(text, ops.sentences()) == ["Dr. No, e.g. J. Smith. ", "Then Mr. X!"]
 
 
-def test_a_text_of_white_space_is_passed_on_and_is_no_sentence() -> None:
+def test_white_space_alone_is_passed_on_but_is_not_a_sentence() -> None:
     assert events_of([" \n\n "], ops.sentences())[1] == Token(" \n\n ")
 
 
 @given(cut_texts())
-def test_it_is_a_plain_function_of_the_whole_text(
+def test_the_pieces_depend_only_on_the_whole_text(
     text_and_pieces: tuple[str, list[str]],
 ) -> None:
     text, pieces = text_and_pieces

@@ -1,6 +1,6 @@
-"""`words`: whole words (row C6; what it shares with `lines` is in `test_pieces.py`)."""
+"""`words`: whole words. What it shares with `lines` is tested in `test_pieces.py`."""
 
-# ruff: noqa: RUF001 - full-width punctuation is meant
+# ruff: noqa: RUF001 - full-width punctuation is intended
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rxllm.testing import COMPLETED, Marbles
 from tests.operators.texts import cut_texts, events_of, pieces_after
 
 
-def test_a_word_is_sent_when_the_next_one_begins(marbles: Marbles) -> None:
+def test_a_word_is_sent_when_the_next_one_starts(marbles: Marbles) -> None:
     lookup = {"_": Token(" "), "b": Token(" b")}
     assert marbles.run(marbles.cold("a-x-_-_-y-b--|", lookup=lookup).pipe(ops.words())) == [
         (8.0, Token("ax  ", number=1)),
@@ -52,7 +52,6 @@ def test_what_a_word_is(marked: str) -> None:
 
 
 def test_the_last_word_is_not_lost_and_the_total_is_right() -> None:
-    """Row C6: the last word was lost, the total off by one."""
     reports: list[Any] = []
     assert pieces_after([" One", " two", " three"], ops.words(reports.append)) == [
         " One ",
@@ -62,21 +61,21 @@ def test_the_last_word_is_not_lost_and_the_total_is_right() -> None:
     assert reports[0].count == 3
 
 
-def test_a_text_of_white_space_is_passed_on_and_is_no_word() -> None:
+def test_white_space_alone_is_passed_on_but_is_not_a_word() -> None:
     reports: list[Any] = []
     assert events_of([" \n", " "], ops.words(reports.append))[1] == Token(" \n ")
     assert reports[0].count == 0
 
 
 @given(st.lists(st.text("ab.,'- \n\t\x1c\u00a0é"), max_size=8))
-def test_where_there_are_spaces_it_agrees_with_split(pieces: list[str]) -> None:
+def test_text_with_spaces_agrees_with_split(pieces: list[str]) -> None:
     got = pieces_after(pieces, ops.words())
     assert [word for piece in got for word in piece.split()] == "".join(pieces).split()
     assert [piece.strip() for piece in got if piece.strip()] == "".join(pieces).split()
 
 
 @given(cut_texts())
-def test_it_is_a_plain_function_of_the_whole_text(
+def test_the_pieces_depend_only_on_the_whole_text(
     text_and_pieces: tuple[str, list[str]],
 ) -> None:
     text, pieces = text_and_pieces
@@ -86,7 +85,7 @@ def test_it_is_a_plain_function_of_the_whole_text(
 
 
 def _begins(text: str, place: int) -> bool:
-    """Whether a word begins there, by looking at the characters on both sides."""
+    """Whether a word starts at `place`, judging by the characters on both sides."""
     before, after = text[place - 1], text[place]
     if not text[:place].strip():
         return False
