@@ -1,4 +1,4 @@
-"""Operators that decide when chunks leave."""
+"""Operators that control when chunks are sent."""
 
 from rxllm.operators.throttling._pace import pace
 from rxllm.operators.throttling._rate_limit import rate_limit

@@ -1,4 +1,4 @@
-"""`pace`: as fast as suits the subscriber."""
+"""`pace`: chunks spaced by how fast the subscriber handles them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["pace"]
 
 
 def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Leave the subscriber so much time that, on average, chunks come `gap` seconds apart.
+    """Pause after each chunk so that, on average, chunks are sent `gap` seconds apart.
 
     ::
 
@@ -24,32 +24,32 @@ def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], 
         [ pace(gap=3, window=2) ]
         S-a--b--c----d(E,|)
 
-    The time that the subscriber takes for a chunk is measured, from the moment when it gets it to
-    the moment when it is ready for the next one: when its `on_next` has returned and its valve is
-    open. When it closes after that, this does not count. The pause after the chunk is `gap` less
-    the mean of what the last `window` chunks took. So a fast subscriber gets a chunk each `gap`
-    seconds; one that takes long now and then gets the next ones sooner, until the average is right;
-    one that always takes longer than `gap` gets each chunk as soon as it is ready, with no pause on
-    top.
+    The time that the subscriber spends on a chunk is measured from when it receives the chunk until
+    it is ready for the next one, that is, until its `on_next` has returned and its valve is open. A
+    valve that closes later doesn't count. The pause after a chunk is `gap` minus the mean of the
+    last `window` measurements. So a fast subscriber gets a chunk every `gap` seconds; after an
+    occasional slow chunk the next ones come sooner, until the average is right; and a subscriber
+    that always takes longer than `gap` gets each chunk as soon as it is ready, with no extra pause.
 
-    `Token`, `Reasoning` and `Batch` are paced; other chunks, and those without any text, take no
-    time, and leave in their order. Chunks are passed on as they came: the joined text is the same.
-    All sources of a merge share the pace, as they share the subscriber.
+    `Token`, `Reasoning` and `Batch` are paced; other chunks, and those with empty text, are sent in
+    order without a delay. Chunks are passed on unchanged, so the joined text is the same. All
+    sources of a merge share the pace, as they share the subscriber.
 
-    - Completion: waits until all has left. Error: what is held leaves first, at once.
-    - Restart: what is held of that answer is dropped; usage, progress and notices that waited with
-      it leave before the notice of the restart. What was measured stays.
-    - Disposal: what is held is dropped, the timer cancelled.
-    - Demand: upstream is held while 1024 chunks wait, and goes on when half of them have left.
-      Nothing leaves while the valve is closed.
+    - Completion: waits until every chunk has been sent. Error: held chunks are sent first,
+      immediately.
+    - Restart: held content of that answer is dropped; usage, progress and notices held with it are
+      sent before the restart notice. The measurements are kept.
+    - Disposal: held chunks are dropped and the timer is cancelled.
+    - Demand: upstream is paused while 1024 chunks wait, and resumes when half of them have been
+      sent. Nothing is sent while the valve is closed.
 
     Args:
         gap: seconds between two chunks, above 0.
-        window: of how many chunks the mean is taken, 1 or more.
+        window: number of measurements in the mean, 1 or more.
 
     Raises:
-        ValueError: `gap` is not above 0, or `window` below 1.
-        TypeError: they are no numbers, or `window` is no whole one.
+        ValueError: `gap` is not above 0, or `window` is below 1.
+        TypeError: `gap` is not a number, or `window` is not an integer.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -60,22 +60,22 @@ def pace(gap: float = 0.015, window: int = 10) -> Callable[[Observable[Chunk]], 
     1.0 c
     7.0 |
     """
-    gap = check_number("gap", gap, "the time between two chunks, in seconds", above=0)
-    window = check_int("window", window, "the number of chunks that the mean is taken of")
+    gap = check_number("gap", gap, "seconds between two chunks", above=0)
+    window = check_int("window", window, "the number of chunks to average over")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return _Pacing(observer, scheduler, gap, window).start(source)
+            return _SubscriberPacer(observer, scheduler, gap, window).start(source)
 
         return Stream(subscribe, "pace", of_chunks=True)
 
     return operator
 
 
-class _Pacing(Pacer):
-    """One subscription."""
+class _SubscriberPacer(Pacer):
+    """The state of one subscription."""
 
     def __init__(
         self,
@@ -86,9 +86,9 @@ class _Pacing(Pacer):
     ) -> None:
         super().__init__(observer, scheduler)
         self._gap = gap
-        self._taken: deque[float] = deque(maxlen=window)  # seconds for each of the last chunks
-        self._given: float | None = None  # when the chunk that it takes now was due to it
-        self._free: float | None = None  # when it was ready for the next one; None: for the first
+        self._taken: deque[float] = deque(maxlen=window)  # seconds spent on each of the last chunks
+        self._given: float | None = None  # when the current chunk was due
+        self._free: float | None = None  # when it became ready; None before the first chunk
 
     def due(self, since: float) -> float:
         if self._free is None or not is_paced(self.queue[0][1]):
@@ -97,7 +97,7 @@ class _Pacing(Pacer):
 
     def left(self, chunk: Chunk, due: float) -> None:
         if is_paced(chunk):
-            self._given = due  # not the time now: so a late timer is made up for
+            self._given = due  # not the current time, to make up for a late timer
 
     def ready(self) -> None:
         if self._given is not None:

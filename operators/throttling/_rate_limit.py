@@ -1,4 +1,4 @@
-"""`rate_limit`: so many tokens in a second, and no more."""
+"""`rate_limit`: at most so many tokens per second."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rate_limit(
     burst: float = 200.0,
     cost: Callable[[Token | Reasoning | Batch], float] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Hold chunks so that no more than so many tokens leave in a second.
+    """Limit the stream to a number of tokens per second.
 
     ::
 
@@ -28,32 +28,35 @@ def rate_limit(
         [ rate_limit(per_second=0.5, burst=2) ]
         S-abc-d-----e(E,|)
 
-    A token bucket: it holds `burst` tokens, is full at first, and gets `per_second` new ones. A
-    chunk leaves when the bucket holds its cost, and takes that out. One that costs more than
-    `burst` waits until its whole cost would have come in, and leaves the bucket empty: so from the
-    beginning to any time at most `burst + per_second * time` leaves, and nothing waits for ever.
+    This is a token bucket: it holds `burst` tokens, starts full, and refills at `per_second`. A
+    chunk is sent when the bucket holds its cost, which is then taken out. A chunk that costs more
+    than `burst` waits until its whole cost would have been refilled, and leaves the bucket empty.
+    So at most `burst + per_second * time` has been sent at any time since the start, and nothing
+    waits forever.
 
-    A `Token` and a `Reasoning` cost 1, a `Batch` as many as it has of them, and none of these
-    anything without text; other chunks cost nothing, and leave in their order. Chunks are passed on
-    as they came: the joined text is the same. After a merge all sources share one bucket.
+    A `Token` or `Reasoning` costs 1, and a `Batch` costs 1 for each of them; those with empty text
+    are free. Other chunks are free too, and are sent in order. Chunks are passed on unchanged, so
+    the joined text is the same. After a merge all sources share one bucket.
 
-    - Completion: waits until all has left. Error: what is held leaves first, at once; but what
-      `cost` raises comes in the place of its chunk, and what waits behind that is dropped.
-    - Restart: what is held of that answer is dropped; usage, progress and notices that waited with
-      it leave before the notice of the restart. What it has used of the bucket stays used.
-    - Disposal: what is held is dropped, the timer cancelled.
-    - Demand: upstream is held while 1024 chunks wait, and goes on when half of them have left.
-      Nothing leaves while the valve is closed; the bucket fills all the same.
+    - Completion: waits until every chunk has been sent. Error: held chunks are sent first,
+      immediately. If `cost` raises, the error takes the place of its chunk, and the chunks behind
+      it are dropped.
+    - Restart: held content of that answer is dropped; usage, progress and notices held with it are
+      sent before the restart notice. Tokens already spent are not refunded.
+    - Disposal: held chunks are dropped and the timer is cancelled.
+    - Demand: upstream is paused while 1024 chunks wait, and resumes when half of them have been
+      sent. Nothing is sent while the valve is closed, but the bucket keeps filling.
 
     Args:
-        per_second: tokens that come into the bucket, above 0.
-        burst: tokens that the bucket holds, above 0.
-        cost: what a chunk costs in place of that, 0 or more; called when it comes to the front.
+        per_second: refill rate in tokens per second, above 0.
+        burst: capacity of the bucket in tokens, above 0.
+        cost: overrides the cost of a chunk: a number, 0 or more. Called when the chunk reaches the
+            front of the queue.
 
     Raises:
-        ValueError: `per_second` or `burst` is not above 0; into `on_error`: `cost` returned what
-            is no cost.
-        TypeError: the others are no numbers, or `cost` can't be called.
+        ValueError: `per_second` or `burst` is not above 0; into `on_error`, if `cost` returned an
+            invalid cost.
+        TypeError: `per_second` or `burst` is not a number, or `cost` can't be called.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -66,10 +69,8 @@ def rate_limit(
     1.0 d
     9.0 |
     """
-    per_second = check_number(
-        "per_second", per_second, "how many tokens may leave in a second", above=0
-    )
-    burst = check_number("burst", burst, "how many tokens may leave at once", above=0)
+    per_second = check_number("per_second", per_second, "tokens per second", above=0)
+    burst = check_number("burst", burst, "tokens that may be sent at once", above=0)
     price = _cost if cost is None else check_callable("cost", cost, "a function of a chunk")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -88,7 +89,7 @@ def _cost(chunk: Token | Reasoning | Batch) -> float:
 
 
 class _Bucket(Pacer):
-    """One subscription."""
+    """The state of one subscription."""
 
     def __init__(
         self,
@@ -102,8 +103,8 @@ class _Bucket(Pacer):
         self._per_second = per_second
         self._to_fill = burst / per_second
         self._cost = cost
-        self._empty = float("-inf")  # when the bucket held nothing, if it had filled ever since
-        self._wait = 0.0  # seconds in which the cost of the first chunk comes in
+        self._empty = float("-inf")  # when the bucket was empty, extrapolated
+        self._wait = 0.0  # seconds to refill the cost of the first chunk
 
     def due(self, since: float) -> float:
         chunk = self.queue[0][1]
@@ -112,11 +113,11 @@ class _Bucket(Pacer):
             return since
         cost = self._cost(chunk)
         if not (isinstance(cost, Real) and 0 <= cost < float("inf")):
-            raise ValueError(f"a chunk costs a number of tokens, 0 or more, not {cost!r}")
+            raise ValueError(f"cost must return a finite number, 0 or more, got {cost!r}")
         self._wait = cost / self._per_second
         return max(self._empty, self.clock() - self._to_fill) + self._wait
 
     def left(self, chunk: Chunk, due: float) -> None:
-        # If it had to wait for the valve, the bucket has filled since, but not over its edge.
+        # If the chunk waited for the valve, the bucket has filled since then, up to its capacity.
         filled_at_most = self.clock() - max(0.0, self._to_fill - self._wait)
         self._empty = max(self._empty + self._wait, filled_at_most)

@@ -1,4 +1,4 @@
-"""`smooth`: text at an even pace, whatever the model's."""
+"""`smooth`: text at an even pace, whatever the pace of the model."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ALONE: Final = (
     r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
     r"\p{Extended_Pictographic}\p{Regional_Indicator}\u3000-\u303f\uff00-\uffef"
 )
-"""Characters that are words of their own: emoji, and scripts that put no space between words."""
+"""Characters that are separate words: emoji, and scripts without spaces between words."""
 
 _WORD: Final = regex.compile(rf"\s*(?:(?=[{_ALONE}])\X|[^\s{_ALONE}]+)\s*")
-_MARK: Final = r"\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}"  # may be of a word of its own
+_MARK: Final = r"\p{GCB=Extend}\p{GCB=ZWJ}\p{GCB=SpacingMark}"  # may belong to such a character
 _NO_LETTER: Final = regex.compile(rf"[\s{_ALONE}{_MARK}]")
 _LINE: Final = regex.compile(r"[\r\n]+")
 
@@ -38,7 +38,7 @@ _LINE: Final = regex.compile(r"[\r\n]+")
 def smooth(
     by: By = "word", seconds: float = 0.01, max_lag: float = 0.4
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    r"""Let the text flow evenly: piece by piece, some time apart.
+    r"""Release the text evenly, piece by piece, at a regular interval.
 
     ::
 
@@ -46,38 +46,40 @@ def smooth(
         [ smooth(seconds=2, max_lag=9) ]
         S-b-c---(d,E,|)             b: "one ", c: "two ", d: "three"
 
-    A model or a network sends in bursts; a reader wants a flow. What comes is cut into pieces that
-    wait here, and leave `seconds` apart. If more waits than can leave so within `max_lag`, they
-    leave faster: evenly, so that each has left `max_lag` after it came. Text that is not yet a
-    whole piece waits no longer than that either, and then leaves as it is, but for its last
-    character. What is left at the end leaves as the last piece.
+    Models and networks send in bursts; a reader wants a steady flow. The text is cut into pieces,
+    which are queued here and sent `seconds` apart. If more is queued than can be sent at that pace
+    within `max_lag`, the pieces are sent faster, evenly, so that each one is sent at most `max_lag`
+    after it arrived. Text that isn't a complete piece yet waits no longer than that either: it is
+    then sent as it is, except for its last character. The rest of the text is sent at the end, as
+    the last piece.
 
-    A piece leaves once the character behind it has come, and cuts through no grapheme. A `"word"`
-    has the white space behind it; a Chinese, Japanese or Thai character and an emoji are words of
-    their own. A `"line"` has its line breaks. A text of 1024 characters without an end of a piece
-    is cut there. The confidence of a piece is that of its tokens multiplied, if all have one. What
-    comes in a `Batch` is taken out of it. Other chunks, `Reasoning` among them, take no time, and
-    leave in their order. However the text is cut into chunks, the joined text is the same.
+    A piece is sent once the character after it has arrived, and never splits a grapheme. A `"word"`
+    includes the white space after it; each Chinese, Japanese or Thai character and each emoji is a
+    separate word. A `"line"` includes its line breaks. Text without a piece border is cut at 1024
+    characters. The confidence of a piece is the product of its tokens' confidences, if all of them
+    have one. A `Batch` is unpacked. Other chunks, including `Reasoning`, are sent in order without
+    a delay. The joined text is the same however the text is cut into chunks.
 
-    - Completion: waits until all has left. Error: what is held leaves first, at once.
-    - Restart: what is held of that answer is dropped; usage, progress and notices that waited with
-      it leave before the notice of the restart.
-    - Disposal: what is held is dropped, the timers cancelled.
-    - Demand: upstream is held while 1024 pieces wait, and goes on when half of them have left.
-      Nothing leaves while the valve is closed, and that time is no lag.
+    - Completion: waits until every piece has been sent. Error: held text is sent first,
+      immediately.
+    - Restart: held content of that answer is dropped; usage, progress and notices held with it are
+      sent before the restart notice.
+    - Disposal: held text is dropped and the timers are cancelled.
+    - Demand: upstream is paused while 1024 pieces wait, and resumes when half of them have been
+      sent. Nothing is sent while the valve is closed, and that time doesn't count as lag.
 
     Args:
-        by: `"word"`, `"character"`, `"line"`, a compiled pattern (a piece ends where it first
-            matches a text), or a function: given the text that waits (1024 characters of it at
-            most), it returns the piece that this begins with, or None if there is none yet. Each
-            token lets a pattern or a function look at the text that waits again.
-        seconds: between two pieces, 0 or more.
-        max_lag: seconds that text waits at most, above 0; infinity never catches up.
+        by: `"word"`, `"character"`, `"line"`, a compiled pattern (a piece ends with its first
+            non-empty match), or a function that receives the waiting text (at most 1024 characters
+            of it) and returns its first piece, or `None` if there isn't one yet. A pattern or a
+            function sees the waiting text again with each token.
+        seconds: interval between two pieces, 0 or more.
+        max_lag: maximum time in seconds that text waits, above 0; infinity disables catching up.
 
     Raises:
-        ValueError: `by` is another name, `seconds` or `max_lag` can't be; into `on_error`: the
-            function returned something else than a beginning of its text.
-        TypeError: `by` is neither a name nor a pattern nor a function, or a time is not a number.
+        ValueError: `by` is an unknown name, or `seconds` or `max_lag` is out of range; into
+            `on_error`, if the function returned something other than a prefix of its text.
+        TypeError: `by` is not a name, a pattern of text or a function, or a time is not a number.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -91,9 +93,9 @@ def smooth(
     6.0 'time'
     6.0 |
     """
-    seconds = check_number("seconds", seconds, "the time between two pieces", minimum=0)
+    seconds = check_number("seconds", seconds, "seconds between two pieces", minimum=0)
     max_lag = check_number(
-        "max_lag", max_lag, "how long text may wait", above=0, allow_infinity=True
+        "max_lag", max_lag, "seconds that text may wait", above=0, allow_infinity=True
     )
     cut = _cut(by)
 
@@ -112,20 +114,22 @@ def _cut(by: Any) -> Cut:
     if isinstance(by, str):
         named: dict[str, Cut] = {"word": _word, "line": _line, "character": by_character}
         if by not in named:
-            raise ValueError(f"by is one of {list(named)}, a pattern or a function: {by!r}")
+            raise ValueError(
+                f"by must be one of {list(named)}, a pattern or a function, got {by!r}"
+            )
         return named[by]
     if isinstance(by, re.Pattern | regex.Pattern):
         if not isinstance(by.pattern, str):
-            raise TypeError("by is a pattern of text, not of bytes")
+            raise TypeError(f"by must be a pattern of text, got a pattern of bytes, {by.pattern!r}")
         return lambda text, start, _: _pattern(by, text, start)
     if callable(by):
         return lambda text, start, _: _function(by, text, start)
-    raise TypeError(f"by is a name, a compiled pattern or a function, not {type(by).__name__}")
+    raise TypeError(f"by must be a name, a compiled pattern or a function, got {by!r}")
 
 
 def _word(text: str, start: int, known: int) -> int | None:
     if start < known and _NO_LETTER.search(text, known - 1) is None:
-        return None  # the same word goes on
+        return None  # still the same word
     found = _WORD.match(text[start : start + LONGEST_PIECE + 1])  # `\X` looks back over all flags
     return start + int(found.end()) if found is not None else None
 
@@ -149,6 +153,7 @@ def _function(function: Callable[[str], object], text: str, start: int) -> int |
         return None
     if not isinstance(piece, str) or not piece or not waiting.startswith(piece):
         raise ValueError(
-            f"smooth's function returns a beginning of the text it is given, or None, not {piece!r}"
+            "the function of smooth must return a non-empty prefix of its text or None, "
+            f"got {piece!r}"
         )
     return start + len(piece)

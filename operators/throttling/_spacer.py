@@ -1,4 +1,4 @@
-"""Pieces of text that leave one after another: what `smooth` and `typewriter` share."""
+"""Pieces of text sent at an interval: what `smooth` and `typewriter` share."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ from rxllm.restart import forget, matching_sources
 __all__ = ["LONGEST_PIECE", "Cut", "Spacer", "by_character"]
 
 LONGEST_PIECE: Final = 1024
-"""Characters after which a text that has no end of a piece is cut all the same."""
+"""Length at which text without a piece border is cut, in characters."""
 
 Cut: TypeAlias = Callable[[str, int, int], int | None]
-"""Where the piece that begins at a place of a text ends, if that is known yet. The third argument
-is how much of the text has been looked at before: a piece that begins in there ends behind it."""
+"""Takes a text, the start of a piece, and how many characters have been searched before. Returns
+the end of the piece, or `None` if it isn't known yet. A piece that starts within the searched part
+ends after it."""
 
 
 def by_character(text: str, start: int, _: int) -> int | None:
-    """A piece is one grapheme: the end is moved behind it."""
+    """A piece is one grapheme; the caller moves the end to the next border."""
     return start + 1
 
 
 class Spacer(Pacer):
-    """Cuts the text of each source into pieces, which leave some time apart.
+    """Cuts the text of each source into pieces and sends them at an interval.
 
-    A piece leaves `seconds` after the one before it, or sooner, so that all that wait have left
-    `max_lag` after they came; and none leaves before it has come. Time in which the subscriber's
-    valve is closed does not count. Text that is no piece after `max_lag` leaves as it is, but for
-    its last grapheme.
+    A piece is sent `seconds` after the previous one, or sooner, so that all waiting pieces are sent
+    within `max_lag` of their arrival; none is sent before it arrives. Time while the subscriber's
+    valve is closed doesn't count. Text that isn't a piece after `max_lag` is sent as it is, except
+    for its last grapheme.
 
     Args:
-        observer: who gets the pieces.
-        scheduler: the subscribe-time scheduler; None means the running loop and no demand.
-        cut: where a piece ends; moved to the next border of graphemes.
-        seconds: between two pieces.
-        max_lag: seconds; infinite, if nothing may leave sooner.
+        observer: receives the pieces.
+        scheduler: the subscribe-time scheduler; `None` means the running loop and no demand.
+        cut: finds the end of a piece, which is moved to the next grapheme border.
+        seconds: interval between two pieces.
+        max_lag: maximum time that text waits, in seconds; infinity disables catching up.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class Spacer(Pacer):
         self._seconds = seconds
         self._max_lag = max_lag
         self._unfinished: dict[str | None, _Unfinished] = {}
-        self._last = float("-inf")  # when a piece left, or should have
-        self._look = DeadlineTimer(self.scheduler, self._on_look)
-        self.subscription.add(self._look)
+        self._last = float("-inf")  # when the last piece was sent, or was due
+        self._lag_timer = DeadlineTimer(self.scheduler, self._on_lag)
+        self.subscription.add(self._lag_timer)
 
     def pieces(self, chunk: Chunk, now: float) -> Iterable[tuple[float, Chunk]]:
         if type(chunk) is Token:
@@ -91,7 +92,7 @@ class Spacer(Pacer):
 
     def left(self, chunk: Chunk, due: float) -> None:
         if type(chunk) is Token:
-            # A late timer is made up for, but no more than one piece's time.
+            # Make up for a late timer, but by no more than the time of one piece.
             self._last = max(due, self.clock() - self._seconds)
 
     def _text(self, token: Token, now: float) -> Iterable[tuple[float, Chunk]]:
@@ -111,7 +112,7 @@ class Spacer(Pacer):
         unfinished.text = text[start:]
         unfinished.since = since
         if unfinished.text:
-            self._look.set(now + self._max_lag)
+            self._lag_timer.set(now + self._max_lag)
 
     def _end_of_piece(self, text: str, start: int, known: int) -> int | None:
         end = self._cut(text, start, known)
@@ -122,10 +123,10 @@ class Spacer(Pacer):
         end = border(text, start, end)
         return end if end < len(text) else None
 
-    def _on_look(self) -> None:
-        """Let go the unfinished text that is too old."""
+    def _on_lag(self) -> None:
+        """Queue unfinished text that has waited too long."""
         if not self._downstream.is_open:
-            return  # to be looked at anew when it opens
+            return  # checked again when the valve opens
         now, first = self.clock(), float("inf")
         for unfinished in self._unfinished.values():
             if unfinished.since is None:
@@ -139,17 +140,17 @@ class Spacer(Pacer):
             if length:
                 self.queue.append((since, unfinished.take(length)))
                 unfinished.text = unfinished.text[length:]
-        self._look.set(first + self._max_lag)
+        self._lag_timer.set(first + self._max_lag)
         self.drain()
 
     def _on_valve(self, is_open: bool) -> None:
         super()._on_valve(is_open)
         if is_open and self._unfinished:
-            self._look.set(self.opened + self._max_lag)
+            self._lag_timer.set(self.opened + self._max_lag)
 
 
 class _Unfinished:
-    """The text of one source that is no piece yet."""
+    """The text of one source that isn't a complete piece yet."""
 
     __slots__ = ("_held", "_source", "since", "text")
 
@@ -157,7 +158,7 @@ class _Unfinished:
         self._source = source
         self._held = HeldText()
         self.text = ""
-        self.since: float | None = None  # None: what there is may wait for what comes next
+        self.since: float | None = None  # None if the text has no deadline
 
     def append(self, token: Token) -> None:
         if token.text:
@@ -165,6 +166,6 @@ class _Unfinished:
             self.text += token.text
 
     def take(self, length: int) -> Token:
-        """The next piece. `text` is left to the caller, who cuts many pieces from it."""
+        """Take the next piece. The caller updates `text`, since it cuts many pieces from it."""
         taken = self._held.take(length)
         return Token("".join(map(text_of, taken)), confidence_of(taken), source=self._source)

@@ -1,4 +1,4 @@
-"""`throttle`: not more often than so, and nothing lost."""
+"""`throttle`: at most one text chunk per interval, without losing text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["throttle"]
 
 
 def throttle(seconds: float) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Pass on at most one chunk of text in each interval, and join what comes between.
+    """Send at most one text chunk per interval, joining the text that arrives in between.
 
     ::
 
@@ -29,26 +29,27 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         [ throttle(3) ]
         S-a--(bcd)-e--(f,E,|)
 
-    The first chunk of text leaves at once. What comes within `seconds` of the last one that left
-    is joined, and leaves when they are over: several tokens as one `Token`, whose confidence is
-    that of all of them multiplied, if all have one; with a batch among them as one `Batch`. No
-    text is lost, and the joined text is the same however it is cut into chunks. A chunk with an
-    empty text begins no interval. Another chunk, `Reasoning` too, is passed on when it comes, and
-    sends what came before it: of its own stream, or of all streams if it names none.
+    The first text chunk is sent immediately. Text that arrives within `seconds` of the last one
+    sent is joined, and sent when the interval is over: several tokens as one `Token`, whose
+    confidence is the product of theirs, if all of them have one; or as one `Batch` if there is a
+    batch among them. No text is lost, and the joined text is the same however it is cut into
+    chunks. A chunk with empty text doesn't start an interval. Any other chunk, including
+    `Reasoning`, flushes the held text of its own stream, or of all streams if it has no source, and
+    is then passed on immediately.
 
-    - Completion, error: what is held leaves first.
-    - Restart: what is held of that stream is dropped, and its next text leaves at once.
-    - Disposal: what is held is dropped, the timer cancelled.
-    - Demand: passes through. What comes of each source in one interval is held; when the interval
-      is over while the valve is closed, it waits until that opens. One timer serves the
-      subscription: it is set by the first text that is held, and not touched by what joins it.
+    - Completion, error: held text is sent first.
+    - Restart: held text of that stream is dropped, and its next text is sent immediately.
+    - Disposal: held text is dropped and the timer is cancelled.
+    - Demand: passes through. The text of one interval is held for each source; if the interval
+      ends while the valve is closed, it waits until the valve opens. One timer serves the
+      subscription: the first held text sets it, and the text that joins it doesn't touch it.
 
     Args:
         seconds: the interval, above 0.
 
     Raises:
         ValueError: `seconds` is not above 0.
-        TypeError: it is not a number.
+        TypeError: `seconds` is not a number.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -60,22 +61,22 @@ def throttle(seconds: float) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     10.0 d
     15.0 |
     """
-    seconds = check_number("seconds", seconds, "the time between two chunks of text", above=0)
+    seconds = check_number("seconds", seconds, "seconds between two text chunks", above=0)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            throttling = _Throttling(observer, scheduler_or_default(scheduler), seconds)
-            return throttling.start(source)
+            throttler = _Throttler(observer, scheduler_or_default(scheduler), seconds)
+            return throttler.start(source)
 
         return Stream(subscribe, "throttle", of_chunks=True)
 
     return operator
 
 
-class _Throttling:
-    """One subscription."""
+class _Throttler:
+    """The state of one subscription."""
 
     def __init__(
         self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase, seconds: float
@@ -85,7 +86,7 @@ class _Throttling:
         self._seconds = seconds
         self._clock = clock_of(scheduler)
         self._valve = valve_of(scheduler)
-        self._free: dict[str | None, float] = {}  # from when on text may leave again
+        self._free: dict[str | None, float] = {}  # when text may be sent again
         self._held: dict[str | None, list[Chunk]] = {}
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(self._upstream)
@@ -158,7 +159,7 @@ class _Throttling:
         now = self._clock() + RESOLUTION
         for source in list(self._held):
             if not self._valve.is_open:
-                return  # to be gone on with when it opens
+                return  # resumes when the valve opens
             if self._free[source] <= now:
                 self._send(source)
         if self._held:

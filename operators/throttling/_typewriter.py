@@ -1,4 +1,4 @@
-"""`typewriter`: one character after another."""
+"""`typewriter`: the text character by character."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["typewriter"]
 def typewriter(
     characters_per_second: float = 30.0,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Type the text, character by character, at one speed.
+    """Type the text character by character, at a constant speed.
 
     ::
 
@@ -25,25 +25,26 @@ def typewriter(
         [ typewriter(1) ]
         S-ab----c(d,E,|)
 
-    A character is what a reader sees as one: a grapheme, so that emoji and accents stay whole. It
-    leaves, as a `Token`, once the character behind it has come, and not sooner than the speed
-    allows; after a wait the speed is not made up for. The very pieces are the same however the
-    text is cut into chunks. Other chunks, `Reasoning` among them, take no time, and leave in their
-    order. To show a fast answer in time use `smooth(by="character")`, which catches up.
+    A character is a grapheme, what a reader sees as one character, so emoji and accents stay
+    intact. It is sent as a `Token` once the character after it has arrived, and no sooner than the
+    speed allows; lost time is not made up for after a wait. The pieces are the same however the
+    text is cut into chunks. Other chunks, including `Reasoning`, are sent in order without a delay.
+    To keep up with a fast answer, use `smooth(by="character")`, which catches up.
 
-    - Completion: waits until all is typed. Error: what is held leaves first, at once.
-    - Restart: what is held of that answer is dropped; usage, progress and notices that waited with
-      it leave before the notice of the restart.
-    - Disposal: what is held is dropped, the timer cancelled.
-    - Demand: upstream is held while 1024 pieces wait, and goes on when half of them have left.
-      Nothing leaves while the valve is closed.
+    - Completion: waits until everything has been typed. Error: held text is sent first,
+      immediately.
+    - Restart: held content of that answer is dropped; usage, progress and notices held with it are
+      sent before the restart notice.
+    - Disposal: held text is dropped and the timer is cancelled.
+    - Demand: upstream is paused while 1024 pieces wait, and resumes when half of them have been
+      sent. Nothing is sent while the valve is closed.
 
     Args:
         characters_per_second: the speed, above 0.
 
     Raises:
         ValueError: `characters_per_second` is not above 0.
-        TypeError: it is not a number.
+        TypeError: `characters_per_second` is not a number.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()

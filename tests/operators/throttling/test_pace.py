@@ -1,4 +1,4 @@
-"""`pace`: adapted to the consumer, 15 ms over the last 10 chunks (row D4)."""
+"""`pace`: adapted to the consumer, 15 ms averaged over the last 10 chunks."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.operators.texts import cut_texts, text_after
 
 
 def times_of_a_consumer(needs: list[float], gap: float, window: int) -> list[float]:
-    """When chunks come to a consumer whose `on_next` takes so long for each of them."""
+    """When a consumer receives its chunks, if `on_next` takes `needs` seconds for each."""
     marbles, times = Marbles(), []
     clock = clock_of(marbles.scheduler)
 
@@ -33,7 +33,7 @@ def times_of_a_consumer(needs: list[float], gap: float, window: int) -> list[flo
     return times
 
 
-def test_a_fast_consumer_gets_a_chunk_each_gap(marbles: Marbles) -> None:
+def test_a_fast_consumer_gets_one_chunk_per_gap(marbles: Marbles) -> None:
     stream = marbles.cold("S(a,b,c)---(E,|)").pipe(ops.pace(2))
     assert marbles.run(stream) == [
         (0.0, Start("request-1", "model")),
@@ -45,31 +45,31 @@ def test_a_fast_consumer_gets_a_chunk_each_gap(marbles: Marbles) -> None:
     ]
 
 
-def test_d4_15_milliseconds_apart() -> None:
+def test_chunks_are_15_milliseconds_apart_by_default() -> None:
     times = times_of_a_consumer([0.0] * 5, 0.015, 10)
     assert times == pytest.approx([0, 0.015, 0.03, 0.045, 0.06], abs=1e-5)
 
 
-def test_d4_what_the_consumer_takes_is_part_of_the_gap() -> None:
+def test_time_spent_by_the_consumer_is_part_of_the_gap() -> None:
     times = times_of_a_consumer([0.005] * 5, 0.015, 10)
     assert times == pytest.approx([0, 0.015, 0.03, 0.045, 0.06], abs=1e-5)
 
 
-def test_d4_a_consumer_that_always_takes_longer_waits_for_nothing_on_top() -> None:
+def test_a_consumer_slower_than_the_gap_gets_no_extra_pause() -> None:
     times = times_of_a_consumer([0.04] * 5, 0.015, 10)
     assert times == pytest.approx([0, 0.04, 0.08, 0.12, 0.16], abs=1e-5)
 
 
-def test_d4_after_a_slow_chunk_the_average_of_the_last_ones_is_right() -> None:
+def test_after_a_slow_chunk_the_average_is_restored() -> None:
     assert times_of_a_consumer([1, 1, 5, 0, 0, 0], 3, 2) == [0, 3, 6, 11, 11.5, 14.5]
 
 
-def test_d4_the_average_gap_is_the_target_with_a_consumer_of_changing_speed() -> None:
+def test_the_average_gap_meets_the_target_with_a_varying_consumer() -> None:
     times = times_of_a_consumer([0.0, 0.02] * 50, 0.015, 10)
     assert (times[90] - times[10]) / 80 == pytest.approx(0.015, rel=0.02)
 
 
-def test_d4_a_closed_valve_is_the_time_that_the_consumer_takes(marbles: Marbles) -> None:
+def test_a_closed_valve_counts_as_time_spent_by_the_consumer(marbles: Marbles) -> None:
     times: list[float] = []
     clock = clock_of(marbles.scheduler)
 
@@ -84,7 +84,7 @@ def test_d4_a_closed_valve_is_the_time_that_the_consumer_takes(marbles: Marbles)
     assert times == [0.0, 3.0, 6.0]
 
 
-def test_d4_a_pause_when_the_consumer_is_ready_is_no_time_that_it_takes(marbles: Marbles) -> None:
+def test_a_pause_while_the_consumer_is_ready_does_not_count(marbles: Marbles) -> None:
     marbles.at(10, marbles.valve.close)
     marbles.at(40, marbles.valve.open)
     source = marbles.hot("a" + "-" * 40 + "(b,c,d)")
@@ -93,10 +93,10 @@ def test_d4_a_pause_when_the_consumer_is_ready_is_no_time_that_it_takes(marbles:
 
 
 @pytest.mark.parametrize("restarts", ["-", "------R", "------(R,R,R)"])
-def test_d4_each_chunk_is_measured_once_whatever_is_dropped_behind_it(
+def test_each_chunk_is_measured_once_whatever_is_dropped_after_it(
     marbles: Marbles, restarts: str
 ) -> None:
-    """The first chunk takes 4 seconds, the others none, and the mean is taken of two."""
+    """The first chunk takes 4 seconds, the others none; the window is two chunks."""
     times: list[float] = []
     clock = clock_of(marbles.scheduler)
 
@@ -115,13 +115,13 @@ def test_d4_each_chunk_is_measured_once_whatever_is_dropped_behind_it(
     assert times == [0.0, 5.0, 8.0, 13.0]
 
 
-def test_a_text_without_a_character_takes_no_time(marbles: Marbles) -> None:
+def test_empty_text_takes_no_time(marbles: Marbles) -> None:
     lookup = {"n": Token(""), "r": Reasoning(""), "B": Batch((Token(""),), "")}
     stream = marbles.cold("(n,r,B,a,n,b)|", lookup=lookup).pipe(ops.pace(20))
     assert [time for time, _ in marbles.run(stream)] == [0.0] * 5 + [20.0, 20.0]
 
 
-def test_a_source_that_is_slower_than_the_gap_waits_for_nothing(marbles: Marbles) -> None:
+def test_a_source_slower_than_the_gap_does_not_wait(marbles: Marbles) -> None:
     diagram = "a---b---c|"
     assert marbles.run(marbles.cold(diagram).pipe(ops.pace(2))) == marbles.expect(diagram)
 
@@ -131,13 +131,13 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.pace()), until=3) == [(1.0, COMPLETED)]
 
 
-def test_before_an_error_everything_leaves_at_once(marbles: Marbles) -> None:
+def test_everything_is_sent_at_once_before_an_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("(a,b)#", error=error).pipe(ops.pace(60))
     assert marbles.run(stream) == [(0.0, Token("a")), (5.0, Token("b")), (5.0, error)]
 
 
-def test_a_restart_drops_what_is_held_of_its_source(marbles: Marbles) -> None:
+def test_a_restart_drops_held_chunks_of_its_source(marbles: Marbles) -> None:
     left = marbles.cold("(a,b)R-c|", source="left")
     right = marbles.cold("-x|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.pace(10)))
@@ -155,7 +155,7 @@ def test_reasoning_is_paced_and_other_chunks_take_no_time(marbles: Marbles) -> N
     assert [time for time, _ in marbles.run(stream)] == [0.0, 0.0, 10.0, 10.0, 10.0]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("(a,b)|").pipe(ops.pace(2))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(9)
@@ -172,16 +172,16 @@ def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
     assert (marbles.timers, marbles.valve._callbacks) == ([], {})
 
 
-def test_a_fast_model_is_held_while_1024_chunks_wait(marbles: Marbles) -> None:
-    said: list[Any] = []
+def test_a_fast_model_is_paused_while_1024_chunks_wait(marbles: Marbles) -> None:
+    pulled: list[Any] = []
     model = ScriptedModel([Token("x")] * 5000)
-    stream = model.stream("Hi").pipe(rx_ops.do_action(said.append), ops.pace(1))
+    stream = model.stream("Hi").pipe(rx_ops.do_action(pulled.append), ops.pace(1))
     marbles.subscribe(stream)
     marbles.advance_to(0.5)
-    assert len(said) == 1 + 1 + 1024
+    assert len(pulled) == 1 + 1 + 1024
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c", by="word").stream("Hi").pipe(ops.pace())
         async with no_leaks():
@@ -197,12 +197,12 @@ def test_the_joined_text_is_the_same(texts: tuple[str, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"gap": 0}, {"gap": float("inf")}, {"window": 0}])
-def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_bad_arguments_are_rejected_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ops.pace(**bad)
 
 
 @pytest.mark.parametrize("window", [2.5, float("nan"), True, "10"])
-def test_a_window_that_is_no_whole_number_is_refused_at_the_call(window: Any) -> None:
+def test_a_window_that_is_not_an_integer_is_rejected_at_the_call(window: Any) -> None:
     with pytest.raises(TypeError, match="window"):
         ops.pace(window=window)

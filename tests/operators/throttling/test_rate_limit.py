@@ -1,4 +1,4 @@
-"""`rate_limit`: 100 tokens a second, 200 at once (row D1)."""
+"""`rate_limit`: by default 100 tokens per second, 200 at once."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_a_burst_passes_and_the_rest_waits_its_turn(marbles: Marbles) -> None:
     ]
 
 
-def test_d1_200_at_once_and_then_100_in_a_second() -> None:
+def test_200_at_once_then_100_per_second() -> None:
     marbles = Marbles()
     model = ScriptedModel([Token("x")] * 500)
     events = marbles.run(model.stream("Hi").pipe(ops.rate_limit()))
@@ -48,7 +48,7 @@ def test_d1_200_at_once_and_then_100_in_a_second() -> None:
     ]
 
 
-def test_d1_a_chunk_larger_than_the_burst_waits_its_share_and_never_hangs(
+def test_a_chunk_larger_than_the_burst_waits_but_never_hangs(
     marbles: Marbles,
 ) -> None:
     lookup = {"B": batch(500), "c": Token("c")}
@@ -56,7 +56,7 @@ def test_d1_a_chunk_larger_than_the_burst_waits_its_share_and_never_hangs(
     assert [time for time, _ in events] == [3.0, 3.01, 5.0]
 
 
-def test_d1_a_large_chunk_does_not_hang_when_the_valve_goes_to_and_fro() -> None:
+def test_a_large_chunk_does_not_hang_when_the_valve_toggles() -> None:
     marbles = Marbles(seconds=0.1)
     for second in range(10):
         marbles.at(second + 0.25, marbles.valve.close)
@@ -82,13 +82,13 @@ def test_the_bucket_fills_while_the_valve_is_closed_up_to_the_burst(marbles: Mar
     assert [time for time, _ in marbles.run(stream)] == [0.0, 0.0, 50.0, 50.0, 52.0, 54.0]
 
 
-def test_before_an_error_everything_leaves_at_once(marbles: Marbles) -> None:
+def test_everything_is_sent_at_once_before_an_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("(a,b)#", error=error).pipe(ops.rate_limit(0.01, 1))
     assert marbles.run(stream) == [(0.0, Token("a")), (5.0, Token("b")), (5.0, error)]
 
 
-def test_a_restart_drops_what_is_held_and_its_use_of_the_bucket_stays(marbles: Marbles) -> None:
+def test_a_restart_drops_held_chunks_without_a_refund(marbles: Marbles) -> None:
     events = marbles.run(marbles.cold("(a,b,c)R-d|").pipe(ops.rate_limit(0.1, 1)))
     assert events == [
         (0.0, Token("a")),
@@ -98,7 +98,7 @@ def test_a_restart_drops_what_is_held_and_its_use_of_the_bucket_stays(marbles: M
     ]
 
 
-def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles) -> None:
+def test_a_restart_of_one_source_leaves_the_other_alone(marbles: Marbles) -> None:
     left = marbles.cold("(a,b)R|", source="left")
     right = marbles.cold("-x|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.rate_limit(0.1, 1)))
@@ -115,7 +115,7 @@ def test_reasoning_costs_one_and_other_chunks_nothing(marbles: Marbles) -> None:
     assert [time for time, _ in marbles.run(stream)] == [0.0, 0.0, 10.0, 10.0, 10.0]
 
 
-def test_a_cost_of_ones_own(marbles: Marbles) -> None:
+def test_a_custom_cost(marbles: Marbles) -> None:
     limit = ops.rate_limit(1, burst=3, cost=lambda chunk: len(text_of(chunk)))
     lookup = {"a": Token("abc"), "b": Token("de"), "c": Token("")}
     stream = marbles.cold("(a,b,c,a)", lookup=lookup).pipe(limit)
@@ -123,7 +123,7 @@ def test_a_cost_of_ones_own(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("cost", [-1, float("inf"), float("nan"), None, "1", KeyError("mine")])
-def test_a_cost_that_can_not_be_is_an_error(marbles: Marbles, cost: Any) -> None:
+def test_an_invalid_cost_is_an_error(marbles: Marbles, cost: Any) -> None:
     def price(chunk: Any) -> float:
         if chunk.text == "b":
             if isinstance(cost, Exception):
@@ -140,7 +140,7 @@ def test_a_cost_that_can_not_be_is_an_error(marbles: Marbles, cost: Any) -> None
     assert (source.subscriptions, marbles.timers) == ([(0.0, 0.0)], [])
 
 
-def test_a_cost_is_asked_once_whatever_is_dropped_behind_it(marbles: Marbles) -> None:
+def test_cost_is_called_once_whatever_is_dropped_after_it(marbles: Marbles) -> None:
     asked: list[str] = []
 
     def price(chunk: Any) -> float:
@@ -153,13 +153,13 @@ def test_a_cost_is_asked_once_whatever_is_dropped_behind_it(marbles: Marbles) ->
     assert asked == ["a", "b"]
 
 
-def test_a_text_without_a_character_costs_nothing(marbles: Marbles) -> None:
+def test_empty_text_costs_nothing(marbles: Marbles) -> None:
     lookup = {"n": Token(""), "r": Reasoning(""), "B": Batch((Token(""), Token("b")), "b")}
     stream = marbles.cold("(n,r,a,n,B)", lookup=lookup).pipe(ops.rate_limit(0.1, 1))
     assert [time for time, _ in marbles.run(stream)] == [0.0, 0.0, 0.0, 0.0, 10.0]
 
 
-def test_two_subscriptions_have_a_bucket_each(marbles: Marbles) -> None:
+def test_each_subscription_has_its_own_bucket(marbles: Marbles) -> None:
     stream = marbles.cold("(a,b)|").pipe(ops.rate_limit(1, 1))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(9)
@@ -176,20 +176,20 @@ def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
     assert (marbles.timers, marbles.valve._callbacks) == ([], {})
 
 
-def test_a_fast_model_is_held_while_1024_chunks_wait_and_let_go_at_half(marbles: Marbles) -> None:
-    said: list[Any] = []
+def test_a_fast_model_is_paused_at_1024_chunks_and_resumed_at_half(marbles: Marbles) -> None:
+    pulled: list[Any] = []
     model = ScriptedModel([Token("x")] * 5000)
-    stream = model.stream("Hi").pipe(rx_ops.do_action(said.append), ops.rate_limit())
+    stream = model.stream("Hi").pipe(rx_ops.do_action(pulled.append), ops.rate_limit())
     marbles.subscribe(stream)
     marbles.advance_to(0.001)
-    assert len(said) == 1 + 200 + 1024
+    assert len(pulled) == 1 + 200 + 1024
     marbles.advance_to(5.1)
-    assert len(said) == 1 + 200 + 1024
+    assert len(pulled) == 1 + 200 + 1024
     marbles.advance_to(5.13)
-    assert len(said) == 1 + 200 + 1024 + 512
+    assert len(pulled) == 1 + 200 + 1024 + 512
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c", by="word").stream("Hi").pipe(ops.rate_limit(10, 1))
         async with no_leaks():
@@ -207,14 +207,14 @@ def test_the_joined_text_is_the_same(
 
 
 def bursts(script: list[tuple[int, int]]) -> list[tuple[float, int]]:
-    """When batches leave, and their sizes, after waits and of sizes as in `script`."""
+    """The time and size of each sent batch, for the waits and sizes of `script`."""
     steps = [step for wait, size in script for step in (float(wait), batch(size))]
     stream = ScriptedModel(steps).stream("Hi").pipe(ops.rate_limit(2, burst=5))
     return [(t, len(e.chunks)) for t, e in Marbles().run(stream) if type(e) is Batch]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=20))
-def test_in_any_time_no_more_leaves_than_was_promised(script: list[tuple[int, int]]) -> None:
+def test_the_limit_holds_in_every_interval(script: list[tuple[int, int]]) -> None:
     rows = bursts(script)
     assert len(rows) == len(script)
     for place, (begin, _) in enumerate(rows):
@@ -224,7 +224,7 @@ def test_in_any_time_no_more_leaves_than_was_promised(script: list[tuple[int, in
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 20)), max_size=20))
-def test_from_the_beginning_no_more_leaves_than_was_promised(
+def test_the_limit_holds_from_the_start(
     script: list[tuple[int, int]],
 ) -> None:
     rows = bursts(script)
@@ -234,17 +234,17 @@ def test_from_the_beginning_no_more_leaves_than_was_promised(
 
 
 @pytest.mark.parametrize("bad", [{"per_second": 0}, {"burst": 0}, {"burst": float("inf")}])
-def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_bad_arguments_are_rejected_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ops.rate_limit(**bad)
 
 
-def test_a_cost_that_can_not_be_called_is_refused_at_the_call() -> None:
+def test_a_cost_that_cannot_be_called_is_rejected_at_the_call() -> None:
     with pytest.raises(TypeError, match="cost"):
         ops.rate_limit(cost=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bad", [{"per_second": "5"}, {"burst": True}])
-def test_what_is_no_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_a_value_that_is_not_a_number_is_rejected_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(bad))):
         ops.rate_limit(**bad)

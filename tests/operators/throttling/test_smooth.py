@@ -1,4 +1,4 @@
-"""`smooth`: an even flow that catches up, right for CJK and emoji (row D3)."""
+"""`smooth`: an even flow that catches up, also for CJK and emoji."""
 
 import re
 from itertools import pairwise
@@ -29,7 +29,7 @@ KINDS: list[Any] = [
 ]
 
 
-def test_words_leave_some_time_apart_and_the_last_one_at_the_end(marbles: Marbles) -> None:
+def test_words_are_spaced_out_and_the_last_one_is_sent_at_the_end(marbles: Marbles) -> None:
     lookup = {"a": Token("one two three")}
     stream = marbles.cold("S-a--(E,|)", lookup=lookup).pipe(ops.smooth(seconds=2, max_lag=9))
     assert marbles.run(stream) == [
@@ -65,11 +65,11 @@ def test_never_and_empty(marbles: Marbles) -> None:
         ("e\u0301\u0301x", lambda text: text[:1], ["e\u0301\u0301", "x"]),
     ],
 )
-def test_d3_what_a_piece_is(text: str, by: Any, pieces: list[str]) -> None:
+def test_what_a_piece_is(text: str, by: Any, pieces: list[str]) -> None:
     assert pieces_after([text], ops.smooth(by)) == pieces
 
 
-def test_d3_with_the_usual_figures_words_leave_10_milliseconds_apart() -> None:
+def test_words_are_10_milliseconds_apart_by_default() -> None:
     marbles = Marbles(seconds=0.1)
     lookup = {"a": Token("one two three four five six")}
     events = marbles.run(marbles.cold("a|", lookup=lookup).pipe(ops.smooth()))
@@ -78,7 +78,7 @@ def test_d3_with_the_usual_figures_words_leave_10_milliseconds_apart() -> None:
     )
 
 
-def test_d3_a_burst_is_caught_up_with_evenly_within_max_lag() -> None:
+def test_a_burst_is_caught_up_evenly_within_max_lag() -> None:
     marbles = Marbles()
     events = marbles.run(marbles.cold("a|", lookup={"a": Token("word " * 401)}).pipe(ops.smooth()))
     times = [time for time, event in events if type(event) is Token][:-2]
@@ -88,7 +88,7 @@ def test_d3_a_burst_is_caught_up_with_evenly_within_max_lag() -> None:
 
 
 @pytest.mark.parametrize("words_per_second", [20, 90, 150, 500, 1000])
-def test_d3_the_lag_stays_under_max_lag_however_fast_the_model(words_per_second: int) -> None:
+def test_the_lag_stays_under_max_lag_however_fast_the_model(words_per_second: int) -> None:
     marbles, count = Marbles(), 5 * words_per_second
     model = ScriptedModel([Token(f"{n} ") for n in range(count)], delay=1 / words_per_second)
     events = marbles.run(model.stream("Hi").pipe(ops.smooth()))
@@ -99,7 +99,7 @@ def test_d3_the_lag_stays_under_max_lag_however_fast_the_model(words_per_second:
     assert events[-1][0] < count / words_per_second + 0.41
 
 
-def test_d3_a_word_that_stands_still_is_shown_after_max_lag() -> None:
+def test_a_stalled_word_is_sent_after_max_lag() -> None:
     marbles = Marbles(seconds=0.1)
     events = marbles.run(marbles.cold("hel--------------lo|").pipe(ops.smooth()))
     assert [(round(time, 3), text_of(event)) for time, event in events] == [
@@ -109,19 +109,19 @@ def test_d3_a_word_that_stands_still_is_shown_after_max_lag() -> None:
     ]
 
 
-def test_d3_infinite_lag_never_catches_up(marbles: Marbles) -> None:
+def test_infinite_lag_never_catches_up(marbles: Marbles) -> None:
     lookup = {"a": Token("x " * 101)}
     smoothed = marbles.cold("a|", lookup=lookup).pipe(ops.smooth(seconds=1, max_lag=float("inf")))
     assert [time for time, _ in marbles.run(smoothed)][:100] == [float(n) for n in range(100)]
 
 
-def test_d3_nothing_of_the_end_is_lost_and_completion_waits(marbles: Marbles) -> None:
+def test_the_end_is_not_lost_and_completion_waits(marbles: Marbles) -> None:
     source = marbles.cold("a|", lookup={"a": Token("a b c")})
     events = marbles.run(source.pipe(ops.smooth(seconds=3)))
     assert [text_of(event) for _, event in events] == ["a ", "b ", "c", ""]
 
 
-def test_before_an_error_everything_leaves_at_once(marbles: Marbles) -> None:
+def test_everything_is_sent_at_once_before_an_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     lookup = {"a": Token("one two three")}
     stream = marbles.cold("a#", lookup=lookup, error=error).pipe(ops.smooth("word", 5, 60))
@@ -133,7 +133,7 @@ def test_before_an_error_everything_leaves_at_once(marbles: Marbles) -> None:
     ]
 
 
-def test_a_restart_drops_what_is_held(marbles: Marbles) -> None:
+def test_a_restart_drops_held_chunks(marbles: Marbles) -> None:
     lookup = {"a": Token("one two three"), "b": Token("new")}
     stream = marbles.cold("a-R-b|", lookup=lookup).pipe(ops.smooth("word", 5, 60))
     assert marbles.run(stream) == [
@@ -159,13 +159,13 @@ def test_other_chunks_take_no_time_and_keep_their_place(marbles: Marbles) -> Non
     ]
 
 
-def test_a_piece_has_the_confidence_of_its_tokens_multiplied(marbles: Marbles) -> None:
+def test_the_confidence_of_a_piece_is_the_product_of_its_tokens(marbles: Marbles) -> None:
     lookup = {"a": Token("he", 0.5), "b": Token("llo wor", 0.5), "c": Token("ld")}
     events = marbles.run(marbles.cold("(a,b,c)|", lookup=lookup).pipe(ops.smooth(max_lag=60)))
     assert [event for _, event in events[:2]] == [Token("hello ", 0.25), Token("world")]
 
 
-def test_sources_are_cut_each_for_itself(marbles: Marbles) -> None:
+def test_sources_are_cut_separately(marbles: Marbles) -> None:
     left = marbles.cold("a-b-E|", source="left", lookup={"a": Token("he"), "b": Token("llo you")})
     right = marbles.cold("-x-R-y|", source="right", lookup={"x": Token("wor")})
     events = marbles.run(rx.merge(left, right).pipe(ops.smooth("word", 0.1, 60)))
@@ -178,7 +178,7 @@ def test_sources_are_cut_each_for_itself(marbles: Marbles) -> None:
     ]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("a|", lookup={"a": Token("one two")}).pipe(ops.smooth(max_lag=9))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(9)
@@ -196,21 +196,21 @@ def test_early_disposal_leaves_nothing(marbles: Marbles, text: str) -> None:
     assert marbles.valve._callbacks == {}
 
 
-def test_after_completion_no_timer_is_left(marbles: Marbles) -> None:
+def test_no_timer_is_left_after_completion(marbles: Marbles) -> None:
     marbles.subscribe(marbles.cold("a-b|").pipe(ops.smooth("word", 5, 60)))
     marbles.advance_to(9)
     assert marbles.timers == []
 
 
 @pytest.mark.parametrize("result", ["", "nope", 3])
-def test_a_function_that_returns_no_beginning_is_an_error(marbles: Marbles, result: Any) -> None:
+def test_a_function_that_returns_something_else_is_an_error(marbles: Marbles, result: Any) -> None:
     stream = marbles.cold("ab|").pipe(ops.smooth(lambda _: result))
     events = marbles.run(stream)
     assert events[0] == (0.0, Token("ab"))
-    assert "beginning of the text" in str(events[1][1])
+    assert "prefix of its text" in str(events[1][1])
 
 
-def test_what_a_function_raises_goes_to_on_error_and_no_text_is_lost(marbles: Marbles) -> None:
+def test_an_exception_in_a_function_goes_to_on_error_and_no_text_is_lost(marbles: Marbles) -> None:
     error = KeyError("mine")
 
     def piece(text: str) -> str:
@@ -229,11 +229,11 @@ def test_what_a_function_raises_goes_to_on_error_and_no_text_is_lost(marbles: Ma
 
 
 @pytest.mark.parametrize("by", ["word", "line", re.compile("x"), lambda _: None])
-def test_a_text_without_an_end_is_cut_after_1024_characters(by: Any) -> None:
+def test_text_without_a_border_is_cut_after_1024_characters(by: Any) -> None:
     assert list(map(len, pieces_after(["a" * 3000], ops.smooth(by)))) == [1024, 1024, 952]
 
 
-def test_a_long_chunk_is_cut_in_time_that_grows_with_its_length() -> None:
+def test_cutting_a_long_chunk_takes_linear_time() -> None:
     seen: list[int] = []
 
     def piece(text: str) -> str:
@@ -244,21 +244,21 @@ def test_a_long_chunk_is_cut_in_time_that_grows_with_its_length() -> None:
     assert max(seen) == 1024
 
 
-def test_a_fast_model_is_held_while_1024_pieces_wait(marbles: Marbles) -> None:
-    said = 0
+def test_a_fast_model_is_paused_while_1024_pieces_wait(marbles: Marbles) -> None:
+    pulled = 0
 
     def count(_: object) -> None:
-        nonlocal said
-        said += 1
+        nonlocal pulled
+        pulled += 1
 
     model = ScriptedModel([Token("x ")] * 5000)
     stream = model.stream("Hi").pipe(rx_ops.do_action(count), ops.smooth("word", 0.1, 60))
     marbles.subscribe(stream)
     marbles.advance_to(0.001)
-    assert 1024 <= said <= 1030
+    assert 1024 <= pulled <= 1030
 
 
-def test_while_the_valve_is_closed_nothing_leaves_and_that_is_no_lag(marbles: Marbles) -> None:
+def test_nothing_is_sent_through_a_closed_valve_and_that_is_not_lag(marbles: Marbles) -> None:
     marbles.valve.close()
     marbles.at(9, marbles.valve.open)
     lookup = {"a": Token("1 2 3 4 5")}
@@ -266,7 +266,7 @@ def test_while_the_valve_is_closed_nothing_leaves_and_that_is_no_lag(marbles: Ma
     assert [time for time, _ in events] == [9.0, 10.0, 11.0, 12.0, 13.0, 13.0]
 
 
-def test_time_in_which_the_valve_is_closed_is_no_lag_of_an_unfinished_word(
+def test_time_with_a_closed_valve_is_not_lag_of_an_unfinished_word(
     marbles: Marbles,
 ) -> None:
     lookup = {"a": Token("one hel"), "b": Token("lo world")}
@@ -282,7 +282,7 @@ def test_time_in_which_the_valve_is_closed_is_no_lag_of_an_unfinished_word(
     ]
 
 
-def test_after_the_valve_has_opened_an_unfinished_word_waits_max_lag(marbles: Marbles) -> None:
+def test_an_unfinished_word_waits_max_lag_after_the_valve_opens(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     marbles.at(30, marbles.valve.open)
     events = marbles.run(marbles.cold("hello", demand=True).pipe(ops.smooth(max_lag=5)))
@@ -298,15 +298,13 @@ def test_a_long_chunk_of_words_without_spaces_is_cut_into_its_characters(unit: s
 
 @pytest.mark.parametrize("by", ["word", "line"])
 @given(data=st.data())
-def test_the_very_pieces_are_the_same_while_nothing_is_shown_too_late(
-    by: Any, data: st.DataObject
-) -> None:
+def test_the_pieces_are_the_same_while_the_lag_is_kept(by: Any, data: st.DataObject) -> None:
     text, pieces = data.draw(cut_texts())
     smooth = ops.smooth(by, max_lag=float("inf"))
     assert pieces_after(pieces, smooth) == pieces_after([text], smooth)
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c", by="word", delay=0.07).stream("Hi").pipe(ops.smooth())
         async with no_leaks():
@@ -334,6 +332,6 @@ def test_the_joined_text_is_the_same(texts: tuple[str, list[str]], by: Any, max_
         ({"seconds": "1"}, TypeError),
     ],
 )
-def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any], kind: type[Exception]) -> None:
+def test_bad_arguments_are_rejected_at_the_call(bad: dict[str, Any], kind: type[Exception]) -> None:
     with pytest.raises(kind, match=next(iter(bad))):
         ops.smooth(**bad)

@@ -1,4 +1,4 @@
-"""`throttle`: at most one chunk of text in each interval, nothing lost (row D5)."""
+"""`throttle`: at most one text chunk per interval, without losing text."""
 
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.texts import cut_texts, text_after
 
 
-def test_the_first_leaves_at_once_and_what_follows_is_joined(marbles: Marbles) -> None:
+def test_the_first_chunk_is_sent_at_once_and_later_ones_are_joined(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-c-d-------(E,|)").pipe(ops.throttle(5))
     assert marbles.run(stream) == [
         (0.0, Start("request-1", "model")),
@@ -28,7 +28,7 @@ def test_the_first_leaves_at_once_and_what_follows_is_joined(marbles: Marbles) -
     ]
 
 
-def test_after_a_wait_text_leaves_at_once(marbles: Marbles) -> None:
+def test_text_is_sent_at_once_after_a_wait(marbles: Marbles) -> None:
     diagram = "a-----b-----c|"
     assert marbles.run(marbles.cold(diagram).pipe(ops.throttle(5))) == marbles.expect(diagram)
 
@@ -38,13 +38,13 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.throttle(1)), until=3) == [(1.0, COMPLETED)]
 
 
-def test_what_is_held_leaves_before_completion_and_an_error(marbles: Marbles) -> None:
+def test_held_text_is_sent_before_completion_and_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("a-b-c#", error=error).pipe(ops.throttle(60))
     assert marbles.run(stream) == [(0.0, Token("a")), (5.0, Token("bc")), (5.0, error)]
 
 
-def test_another_chunk_sends_what_came_before_it(marbles: Marbles) -> None:
+def test_another_chunk_flushes_the_text_before_it(marbles: Marbles) -> None:
     lookup = {"P": Progress(1, 0.5), "r": Reasoning("hm")}
     stream = marbles.cold("a-b-P-c-r|", lookup=lookup).pipe(ops.throttle(60))
     assert marbles.run(stream) == [
@@ -57,7 +57,7 @@ def test_another_chunk_sends_what_came_before_it(marbles: Marbles) -> None:
     ]
 
 
-def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
+def test_a_restart_drops_held_text_and_starts_over(marbles: Marbles) -> None:
     stream = marbles.cold("a-b-R-c-d|").pipe(ops.throttle(60))
     assert marbles.run(stream) == [
         (0.0, Token("a")),
@@ -68,7 +68,7 @@ def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
     ]
 
 
-def test_d5_a_hundred_tokens_in_a_second_become_ten_chunks_and_none_is_lost() -> None:
+def test_a_hundred_tokens_in_a_second_become_ten_chunks() -> None:
     marbles = Marbles()
     model = ScriptedModel([Token(f"{n},") for n in range(100)], delay=0.01)
     events = marbles.run(model.stream("Hi").pipe(ops.throttle(0.1)))
@@ -79,13 +79,13 @@ def test_d5_a_hundred_tokens_in_a_second_become_ten_chunks_and_none_is_lost() ->
     assert all(late - early > 0.0999 for early, late in pairwise(times[:-1]))
 
 
-def test_several_tokens_have_their_confidence_multiplied(marbles: Marbles) -> None:
+def test_the_confidence_of_joined_tokens_is_multiplied(marbles: Marbles) -> None:
     lookup = {"a": Token("a", 0.9), "b": Token("b", 0.5), "c": Token("c", 0.5)}
     stream = marbles.cold("(a,b,c)|", lookup=lookup).pipe(ops.throttle(60))
     assert [event for _, event in marbles.run(stream)[:2]] == [Token("a", 0.9), Token("bc", 0.25)]
 
 
-def test_with_a_batch_among_them_it_is_a_batch_and_no_reasoning_is_lost(marbles: Marbles) -> None:
+def test_a_batch_makes_the_joined_chunk_a_batch_and_keeps_reasoning(marbles: Marbles) -> None:
     parts = Batch((Token("b"), Reasoning("hm")), "b")
     stream = marbles.cold("(a,B,B)c|", lookup={"B": parts}).pipe(ops.throttle(60))
     assert [event for _, event in marbles.run(stream)] == [
@@ -95,7 +95,7 @@ def test_with_a_batch_among_them_it_is_a_batch_and_no_reasoning_is_lost(marbles:
     ]
 
 
-def test_sources_have_an_interval_each(marbles: Marbles) -> None:
+def test_each_source_has_its_own_interval(marbles: Marbles) -> None:
     left = marbles.cold("a-b-----E|", source="left")
     right = marbles.cold("-x-y----------|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.throttle(5)))
@@ -108,7 +108,7 @@ def test_sources_have_an_interval_each(marbles: Marbles) -> None:
     ]
 
 
-def test_a_source_that_comes_later_and_is_free_earlier_leaves_in_time(marbles: Marbles) -> None:
+def test_a_later_source_that_is_due_earlier_is_sent_on_time(marbles: Marbles) -> None:
     left = marbles.cold("--a(b)", source="left")
     right = marbles.cold("x---y", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.throttle(5)))
@@ -120,13 +120,13 @@ def test_a_source_that_comes_later_and_is_free_earlier_leaves_in_time(marbles: M
     ]
 
 
-def test_a_text_without_a_character_begins_no_interval(marbles: Marbles) -> None:
+def test_empty_text_starts_no_interval(marbles: Marbles) -> None:
     lookup = {"n": Token(""), "r": Batch((Reasoning("hm"),), "")}
     stream = marbles.cold("n-r-a-nb|", lookup={**lookup, "nb": Token("b")}).pipe(ops.throttle(9))
     assert [time for time, _ in marbles.run(stream)] == [0.0, 2.0, 4.0, 8.0, 8.0]
 
 
-def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles) -> None:
+def test_a_restart_of_one_source_leaves_the_other_alone(marbles: Marbles) -> None:
     left = marbles.cold("a-b-R|", source="left")
     right = marbles.cold("-x-y----------|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.throttle(9)))
@@ -137,13 +137,13 @@ def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles) -> None:
     ]
 
 
-def test_a_chunk_of_no_source_sends_what_all_sources_have(marbles: Marbles) -> None:
+def test_a_chunk_without_a_source_flushes_all_sources(marbles: Marbles) -> None:
     left, whole = marbles.cold("a-b---|", source="left"), marbles.cold("---E|")
     events = marbles.run(rx.merge(left, whole).pipe(ops.throttle(60)))
     assert events[1:3] == [(3.0, Token("b", source="left")), (3.0, End("stop"))]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("a-b|").pipe(ops.throttle(60))
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -169,7 +169,7 @@ def test_one_timer_serves_the_subscription(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
-def test_while_the_valve_is_closed_text_waits_and_is_joined(marbles: Marbles) -> None:
+def test_text_waits_and_is_joined_while_the_valve_is_closed(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     marbles.at(9, marbles.valve.open)
     stream = marbles.cold("a-b-c-----d------|").pipe(ops.throttle(3))
@@ -181,20 +181,20 @@ def test_while_the_valve_is_closed_text_waits_and_is_joined(marbles: Marbles) ->
     ]
 
 
-def test_the_first_text_too_waits_for_the_valve(marbles: Marbles) -> None:
+def test_the_first_text_waits_for_the_valve_too(marbles: Marbles) -> None:
     marbles.valve.close()
     marbles.at(9, marbles.valve.open)
     assert marbles.run(marbles.cold("a-b---------|").pipe(ops.throttle(1)))[0] == (9.0, Token("ab"))
 
 
-def test_a_source_with_demand_is_reached(marbles: Marbles) -> None:
+def test_demand_reaches_the_source(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     recording = marbles.subscribe(marbles.cold("a-b-c", demand=True).pipe(ops.throttle(1)))
     marbles.advance_to(20)
     assert recording.chunks == [Token("a")]
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c", by="word", delay=0.03).stream("Hi").pipe(ops.throttle(0.05))
         async with no_leaks():
@@ -211,12 +211,12 @@ def test_the_joined_text_is_the_same(texts: tuple[str, list[str]], seconds: int)
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("inf"), float("nan")])
-def test_bad_arguments_are_refused_at_the_call(bad: float) -> None:
+def test_bad_arguments_are_rejected_at_the_call(bad: float) -> None:
     with pytest.raises(ValueError, match="seconds"):
         ops.throttle(bad)
 
 
 @pytest.mark.parametrize("bad", [True, "1", None])
-def test_what_is_no_time_is_refused_at_the_call(bad: Any) -> None:
+def test_seconds_that_are_not_a_number_are_rejected_at_the_call(bad: Any) -> None:
     with pytest.raises(TypeError, match="seconds"):
         ops.throttle(bad)

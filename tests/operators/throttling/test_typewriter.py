@@ -1,4 +1,4 @@
-"""`typewriter`: 30 characters a second (row D2)."""
+"""`typewriter`: by default 30 characters per second."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.texts import cut_texts, pieces_after
 
 
-def test_each_character_leaves_by_itself_and_the_last_one_at_the_end(marbles: Marbles) -> None:
+def test_each_character_is_sent_separately_and_the_last_one_at_the_end(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("S-abc---d(E,|)").pipe(ops.typewriter(1))) == [
         (0.0, Start("request-1", "model")),
         (2.0, Token("a")),
@@ -27,7 +27,7 @@ def test_each_character_leaves_by_itself_and_the_last_one_at_the_end(marbles: Ma
     ]
 
 
-def test_d2_thirty_characters_in_a_second() -> None:
+def test_thirty_characters_per_second() -> None:
     marbles = Marbles()
     events = marbles.run(marbles.cold("L|", lookup={"L": Token("x" * 91)}).pipe(ops.typewriter()))
     times = [time for time, event in events if type(event) is Token]
@@ -41,7 +41,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.typewriter()), until=3) == [(1.0, COMPLETED)]
 
 
-def test_after_a_wait_the_speed_is_not_made_up_for(marbles: Marbles) -> None:
+def test_lost_time_is_not_made_up_for_after_a_wait(marbles: Marbles) -> None:
     events = marbles.run(marbles.cold("a---------bcd|").pipe(ops.typewriter(0.5)))
     assert events == [
         (10.0, Token("a")),
@@ -52,14 +52,14 @@ def test_after_a_wait_the_speed_is_not_made_up_for(marbles: Marbles) -> None:
     ]
 
 
-def test_before_an_error_everything_leaves_at_once(marbles: Marbles) -> None:
+def test_everything_is_sent_at_once_before_an_error(marbles: Marbles) -> None:
     error = ValueError("broken")
     events = marbles.run(marbles.cold("abc#", error=error).pipe(ops.typewriter(0.1)))
     assert events == [(0.0, Token("a")), (3.0, Token("b")), (3.0, Token("c")), (3.0, error)]
     assert marbles.timers == []
 
 
-def test_a_restart_drops_what_is_held(marbles: Marbles) -> None:
+def test_a_restart_drops_held_chunks(marbles: Marbles) -> None:
     events = marbles.run(marbles.cold("abcd--R-xy|").pipe(ops.typewriter(0.2)))
     assert [(time, text_of(event)) for time, event in events] == [
         (0.0, "a"),
@@ -86,7 +86,7 @@ def test_other_chunks_take_no_time_and_keep_their_place(marbles: Marbles) -> Non
     ]
 
 
-def test_emoji_and_accents_stay_whole() -> None:
+def test_emoji_and_accents_stay_intact() -> None:
     pieces = ["👩", "\u200d", "🚀e", "\u0301", "🇳", "🇴"]
     assert pieces_after(pieces, ops.typewriter()) == ["👩\u200d🚀", "e\u0301", "🇳🇴"]
 
@@ -97,7 +97,7 @@ def test_characters_keep_the_confidence_of_their_tokens(marbles: Marbles) -> Non
     assert [event for _, event in events[:2]] == [Token("e\u0301", 0.25), Token("x", 0.5)]
 
 
-def test_sources_are_cut_each_for_itself_and_share_the_speed(marbles: Marbles) -> None:
+def test_sources_are_cut_separately_and_share_the_speed(marbles: Marbles) -> None:
     left = marbles.cold("e-\u0301-|", source="left")
     right = marbles.cold("-x-y|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.typewriter(0.5)))
@@ -108,7 +108,7 @@ def test_sources_are_cut_each_for_itself_and_share_the_speed(marbles: Marbles) -
     ]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("ab|").pipe(ops.typewriter(1))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(9)
@@ -126,7 +126,7 @@ def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
     assert marbles.valve._callbacks == {}
 
 
-def test_a_fast_model_is_held_while_1024_pieces_wait(marbles: Marbles) -> None:
+def test_a_fast_model_is_paused_while_1024_pieces_wait(marbles: Marbles) -> None:
     model = ScriptedModel([Token("x")] * 5000)
     recording = marbles.subscribe(model.stream("Hi").pipe(ops.typewriter(30)))
     marbles.advance_to(0.01)
@@ -136,14 +136,14 @@ def test_a_fast_model_is_held_while_1024_pieces_wait(marbles: Marbles) -> None:
     assert (model.completed, model.cancelled) == (0, 1)
 
 
-def test_while_the_valve_is_closed_nothing_leaves(marbles: Marbles) -> None:
+def test_nothing_is_sent_through_a_closed_valve(marbles: Marbles) -> None:
     marbles.at(1.5, marbles.valve.close)
     marbles.at(9, marbles.valve.open)
     events = marbles.run(marbles.cold("abcd|", demand=True).pipe(ops.typewriter(1)))
     assert [time for time, _ in events] == [0.0, 1.0, 9.0, 10.0, 10.0]
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c").stream("Hi").pipe(ops.typewriter())
         async with no_leaks():
@@ -153,18 +153,18 @@ def test_under_an_event_loop_nothing_is_left_behind() -> None:
 
 
 @given(cut_texts())
-def test_the_very_pieces_are_the_same(texts: tuple[str, list[str]]) -> None:
+def test_the_pieces_are_the_same_however_the_text_is_cut(texts: tuple[str, list[str]]) -> None:
     text, pieces = texts
     assert pieces_after(pieces, ops.typewriter()) == graphemes(text)
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("inf"), float("nan")])
-def test_bad_arguments_are_refused_at_the_call(bad: float) -> None:
+def test_bad_arguments_are_rejected_at_the_call(bad: float) -> None:
     with pytest.raises(ValueError, match="characters_per_second"):
         ops.typewriter(bad)
 
 
 @pytest.mark.parametrize("bad", [True, "30"])
-def test_what_is_no_speed_is_refused_at_the_call(bad: Any) -> None:
+def test_a_speed_that_is_not_a_number_is_rejected_at_the_call(bad: Any) -> None:
     with pytest.raises(TypeError, match="characters_per_second"):
         ops.typewriter(bad)
