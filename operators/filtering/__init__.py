@@ -1,4 +1,4 @@
-"""Operators that leave out a part of the stream."""
+"""Operators that remove or rewrite parts of the stream."""
 
 from rxllm.operators.filtering._change_case import change_case
 from rxllm.operators.filtering._drop_blank import drop_blank

@@ -1,4 +1,4 @@
-"""`change_case`: upper case, lower case, title case, one capital, capitals at sentences."""
+"""`change_case`: upper, lower, title, capitalized or sentence case."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Case", "change_case"]
 Case: TypeAlias = Literal["upper", "lower", "title", "capitalize", "sentence"]
 
 _SIGMA: Final = "\u03a3"
-_LONGEST: Final = 256  # characters that a sigma waits through
+_LONGEST: Final = 256  # ignorable characters that a sigma waits for
 _CONTEXTS: Final = ("", "A ", "A", "A'", "\u02b0", "A\u02b0", " \u02b0")
 _PROBES: Final = ("a", _SIGMA, f"\u02b0{_SIGMA}")
 
 
 def change_case(to: Case) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    r"""Write the text in another case, right across chunks.
+    r"""Change the case of the text, correctly across chunk borders.
 
     ::
 
@@ -32,29 +32,30 @@ def change_case(to: Case) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         [ change_case("capitalize") ]
         S-He-llo-wor-ld-E|
 
-    The joined text is what `str.upper`, `str.lower`, `str.title` or `str.capitalize` make of the
-    whole text, however it is cut into chunks. `"sentence"` writes the first letter of each sentence
-    (as `sentences` has it, but that a letter in lower case may begin one) in upper case, unless a
-    digit comes before it, and leaves the rest as it is. Chunks stay as they are but for their text.
-    Code and addresses are text as well. Reasoning is not changed.
+    The joined text is what `str.upper`, `str.lower`, `str.title` or `str.capitalize` return for the
+    whole text, however it is cut into chunks. `"sentence"` changes the first letter of each
+    sentence to upper case, unless a digit comes before it, and leaves the rest unchanged; sentences
+    are those of `sentences`, except that a lower-case letter may start one. Only the text of a
+    chunk changes. Code and addresses are changed like any other text; reasoning isn't.
 
-    The capital sigma alone depends on what follows it (`"Σ"` becomes `"ς"` at the end of a word):
-    for all but `"upper"` and `"sentence"` it waits for a character that is no apostrophe, stop,
-    accent or the like. Behind 256 of these it is written as at the end of a word: there alone the
-    text may differ from what `str` makes of it. Other chunks that come behind it wait with it, in
-    their order.
+    Only the capital sigma depends on what follows it (`"Σ"` becomes `"ς"` at the end of a word):
+    except for `"upper"` and `"sentence"`, it waits for a character that isn't an apostrophe, full
+    stop, accent or the like. After 256 of these it is treated as the end of a word, the only case
+    in which the text may differ from the result of `str`. Other chunks that arrive after it wait
+    with it, in order.
 
-    - Completion, error: what is held leaves first.
-    - Restart: held text is dropped, other chunks that waited with it leave; the text begins anew.
-    - Disposal: what is held is dropped.
-    - Demand: passes through. Held are at most a sigma and 256 characters, and the other chunks that
-      came behind it.
+    - Completion, error: held text is sent first.
+    - Restart: held text is dropped, other chunks that waited with it are sent, and the text starts
+      afresh.
+    - Disposal: held text is dropped.
+    - Demand: passes through. At most a sigma and 256 characters are held, with the other chunks
+      that arrived after it.
 
     Args:
         to: `"upper"`, `"lower"`, `"title"`, `"capitalize"` or `"sentence"`.
 
     Raises:
-        ValueError: `to` is none of these.
+        ValueError: `to` is not one of these.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -63,12 +64,12 @@ def change_case(to: Case) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     ['Οδο', 'ς', ' Tw', 'o']
     """
     if to not in get_args(Case):
-        raise ValueError(f"to is one of {', '.join(get_args(Case))}, not {to!r}")
+        raise ValueError(f"to must be one of {', '.join(get_args(Case))}, got {to!r}")
     return text_operator("change_case", lambda _: WrittenText(_WRITERS[to]()))
 
 
 class _Upper:
-    """`str.upper` looks at each character alone."""
+    """`str.upper`, which converts each character by itself."""
 
     ahead = 0
 
@@ -80,10 +81,10 @@ class _Upper:
 
 
 class _Cased:
-    """A method of `str` that looks at the word a character is in.
+    """A method of `str` whose result depends on the word around a character.
 
-    What came before is stood for by a short text that the method takes for the same: by `_known`,
-    what it makes of the `_PROBES` behind it.
+    The preceding text is replaced by a short equivalent, for which the method gives the same
+    results: `_known` maps the results for the `_PROBES` to that text.
     """
 
     ahead = _LONGEST + 1
@@ -123,7 +124,7 @@ class _Cased:
 
 
 class _Sentence:
-    """The first letter of each sentence in upper case."""
+    """Changes the first letter of each sentence to upper case."""
 
     ahead = 0
 
@@ -140,14 +141,14 @@ class _Sentence:
         start = 0
         for border in self._borders.feed(text):
             place = max(0, border - self._length)
-            written.append(self._begun(text[start:place]))
+            written.append(self._capitalized(text[start:place]))
             start, self._due = place, True
-        written.append(self._begun(text[start:]))
+        written.append(self._capitalized(text[start:]))
         self._length += len(text)
         return "".join(written)
 
-    def _begun(self, text: str) -> str:
-        """A part of a sentence, its first letter in upper case if it still is to come."""
+    def _capitalized(self, text: str) -> str:
+        """Part of a sentence, with its first letter in upper case if it hasn't been written yet."""
         if self._due:
             for place, character in enumerate(text):
                 if character.isalnum():

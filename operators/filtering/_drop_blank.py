@@ -1,4 +1,4 @@
-"""`drop_blank`: chunks of text without any text are left out."""
+"""`drop_blank`: text chunks with empty text are dropped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["drop_blank"]
 
 
 def drop_blank() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    r"""Leave out chunks of text that hold no text.
+    r"""Drop text chunks whose text is empty.
 
     ::
 
@@ -21,12 +21,12 @@ def drop_blank() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         [ drop_blank() ]
         S----a-" "-b-E|
 
-    That is a `Token` or `Reasoning` with the text `""`, and a `Batch` of nothing but these. White
-    space is text: without it words would run together. What has any text is passed on as it came,
-    and so are all chunks of other kinds.
+    These are a `Token` or `Reasoning` with the text `""`, and a `Batch` that contains only these.
+    White space is text: without it, words would run together. Chunks with text, and all other kinds
+    of chunks, are passed on unchanged.
 
     - Completion, error: passed on.
-    - Restart: passed on; there is no state.
+    - Restart: passed on; the operator has no state.
     - Disposal: upstream is disposed; nothing is held.
     - Demand: passes through.
 

@@ -1,4 +1,4 @@
-"""`filters`: each chunk goes through functions that change it, or drop it."""
+"""`filters`: functions that change or drop each chunk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Filter: TypeAlias = Callable[[Any], Chunk | None]
 
 
 def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Put each chunk through functions, in order; the first that returns `None` drops it.
+    """Pass each chunk through functions, in order; the first that returns `None` drops it.
 
     ::
 
@@ -27,27 +27,27 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         [ filters(capital, no_b) ]
         S-A---C-E|
 
-    A function takes a chunk and gives that chunk, another one in its place, or `None`; the
-    functions after one that gave `None` are not called. A new chunk that names no source gets that
-    of the chunk it came from. `Start`, `Notice` and `End` pass by, since the order of a stream
-    hangs on them: so `lambda chunk: chunk if type(chunk) is Token else None` leaves a stream whole.
-    A `Batch` is given as one chunk: behind `batch()` that filter would drop all text.
+    A function receives a chunk and returns the same chunk, a replacement, or `None`; after `None`
+    the remaining functions aren't called. A new chunk without a source gets the source of the chunk
+    it replaces. `Start`, `Notice` and `End` bypass the functions, since the structure of the stream
+    depends on them: so `lambda chunk: chunk if type(chunk) is Token else None` doesn't break a
+    stream. A `Batch` is passed as one chunk: after `batch()`, that filter would drop all text.
 
-    The functions see the chunks as they are cut: `"bad"` may come as `"b"` and `"ad"`. Put
-    `words()` before this where that matters, or use `redact`.
+    The functions see the chunks as they are cut: `"bad"` may arrive as `"b"` and `"ad"`. If that
+    matters, put `words()` before this operator, or use `redact`.
 
-    - Completion, error: passed on. What a function raises is the error of the stream.
-    - Restart: passed on; there is no state.
+    - Completion, error: passed on. An exception from a function becomes the error of the stream.
+    - Restart: passed on; the operator has no state.
     - Disposal: upstream is disposed; nothing is held.
     - Demand: passes through.
 
     Args:
-        functions: called with each chunk, one after the other; without any, all pass.
+        functions: called in order with each chunk; without any, all chunks pass.
 
     Raises:
         TypeError: a function can't be called, or is asynchronous (use `filter_async`); into
-            `on_error` if one gives something else than a chunk or `None`, or a `Start`, `Notice`
-            or `End`.
+            `on_error`, if one returns anything other than a chunk or `None`, or returns a `Start`,
+            `Notice` or `End`.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -71,7 +71,7 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
 
             def on_next(chunk: Chunk) -> None:
                 if upstream.is_disposed:
-                    return  # a source that pushes all at once has not seen it yet
+                    return  # a synchronous source may still push
                 if not chunk.is_structure:
                     try:
                         left = _through(functions, chunk)
@@ -102,8 +102,8 @@ def _through(functions: tuple[Filter, ...], chunk: Chunk) -> Chunk | None:
         if result is not chunk:
             if not is_chunk(result) or result.is_structure:
                 raise TypeError(
-                    f"the filter {change!r} gave {result!r}: it has to give a chunk, neither "
-                    "Start, Notice nor End, or None to drop it"
+                    f"the filter {change!r} must return a chunk other than Start, Notice and "
+                    f"End, or None to drop the chunk, got {result!r}"
                 )
             if result.source is None and chunk.source is not None:
                 result = _of_source(result, chunk.source)

@@ -1,4 +1,4 @@
-"""`guard`: no text is passed on that a check has not seen."""
+"""`guard`: no text is passed on before a check has approved it."""
 
 from __future__ import annotations
 
@@ -25,60 +25,61 @@ def guard(
     on_violation: Literal["stop", "error", "replace"] = "stop",
     replacement: str = "[removed]",
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Let text go only once a check has called it fine.
+    """Release text only after a check has approved it.
 
     ::
 
         S-a-b-c-d-e-f-g-E|
         [ guard(check, every=3) ]     check: "abc", "abcdef", "abcdefg"
         S-----abc---def-(g,E)|
-        S-----abc---(E,|)             "abcdef" is not fine; E: End("content_filter")
+        S-----abc---(E,|)             "abcdef" is rejected; E: End("content_filter")
 
-    The text is cut into windows of `every` characters; the last one, at the end, is shorter. Each
-    is checked once, with the last `context` characters before it as the subscriber has got them.
-    A window leaves as one token (cut where another chunk stands in it), so the pieces are the same
-    however the text was cut; its confidence is that of all its tokens together. A chunk that is no
-    text waits behind the text before it. Reasoning, tool calls and JSON are not checked.
+    The text is cut into windows of `every` characters; the last one may be shorter. Each window is
+    checked once, together with the last `context` characters before it, as the subscriber received
+    them. A window is sent as one token (split where other chunks fall inside it), so the pieces are
+    the same however the text was cut; its confidence is the joint probability of its tokens. A
+    non-text chunk waits behind the text before it. Reasoning, tool calls and JSON aren't checked.
 
-    A window that is not fine is never passed on. What follows is up to `on_violation`:
+    A rejected window is never passed on. `on_violation` decides what happens next:
 
-    - `"stop"`: `End("content_filter")`, completion, and upstream is disposed. After a merge only
-      the stream of that source ends: its later chunks are dropped, the others go on.
+    - `"stop"`: `End("content_filter")` and completion; upstream is disposed. After a merge only the
+      stream of that source ends: its later chunks are dropped, and the others continue.
     - `"error"`: a `ContentFilteredError`, with the text passed on before it as `partial`.
-    - `"replace"`: `replacement` stands in its place, and the stream goes on.
+    - `"replace"`: `replacement` takes its place, and the stream continues.
 
-    Where text is dropped, what was said behind it (reasoning, tool calls) is dropped with it;
-    `Usage`, `Progress` and notices are passed on.
+    When text is dropped, the model output after it (reasoning, tool calls) is dropped too; `Usage`,
+    `Progress` and notices are passed on.
 
-    A synchronous check runs at once, on the loop's thread. An awaitable one runs as a task on the
-    event loop; the windows of a stream are checked one after the other, and those of different
-    sources at the same time.
+    A synchronous check runs immediately, on the loop's thread. An awaitable one runs as a task on
+    the event loop; the windows of one stream are checked one after the other, those of different
+    sources concurrently.
 
-    - Completion: waits for the checks of what is held.
-    - Error: passed on at once. A check under way is cancelled, and text that was not checked is
-      dropped. After a merge a `Notice("failed")` does this to its stream.
-    - Restart: passed on at once, also where an `End` waits for a check: what is held of that stream
-      is dropped, its check cancelled, and a stream that had been stopped goes on. `Usage`,
-      `Progress` and notices that waited leave before it.
-    - Disposal: checks are cancelled, what is held is dropped. A sink awaits the end of the checks.
-    - Demand: upstream is held while more than `2 * every` characters of a stream wait. So these,
-      and what was on its way, are the most that waits of it. While the subscriber's valve is
-      closed no check begins; one window, whose check was under way, may still leave.
+    - Completion: waits until all held text has been checked.
+    - Error: passed on immediately. A running check is cancelled, and unchecked text is dropped.
+      After a merge, `Notice("failed")` does the same to its stream.
+    - Restart: passed on immediately, even if an `End` is waiting for a check: held content of that
+      stream is dropped, its check is cancelled, and a stopped stream continues. `Usage`, `Progress`
+      and notices held with it are sent first.
+    - Disposal: checks are cancelled and held chunks are dropped. A sink waits for the checks to
+      finish.
+    - Demand: upstream is paused while more than `2 * every` characters of a stream wait; only text
+      already in flight can exceed that. While the subscriber's valve is closed no check starts; one
+      window, whose check was already running, may still be sent.
 
     Args:
-        check: called with a text; gives True, or an awaitable of True, if the text is fine. What it
-            raises is the error of the stream, and no text follows.
-        every: characters in a window, 1 or more.
-        context: characters before a window that are checked with it again, 0 or more.
-        on_violation: what to do about text that is not fine.
+        check: receives a text and returns True, or an awaitable of True, to approve it. An
+            exception becomes the error of the stream, and no text follows.
+        every: characters per window, 1 or more.
+        context: characters before a window that are checked again with it, 0 or more.
+        on_violation: what to do about rejected text.
         replacement: the text for `"replace"`; `""` removes the window.
 
     Raises:
-        ValueError: `every` or `context` is too low, or `on_violation` is none of the three.
+        ValueError: `every` or `context` is too low, or `on_violation` is not one of the three.
         TypeError: `check` can't be called, `every` or `context` is not an integer, or
-            `replacement` is no text.
-        ContentFilteredError: into `on_error`, as said above.
-        NoEventLoopError: into `on_error`, if `check` is asynchronous and no event loop runs.
+            `replacement` is not a string.
+        ContentFilteredError: into `on_error`, with `on_violation="error"`.
+        NoEventLoopError: into `on_error`, if `check` is asynchronous and no event loop is running.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -90,13 +91,15 @@ def guard(
     12.0 End(finish_reason='content_filter', stop_sequence=None, source=None)
     12.0 |
     """
-    check_callable("check", check, "a function of a text")
-    every = check_int("every", every, "the number of characters in a window")
-    context = check_int("context", context, "the number of characters checked again", minimum=0)
+    check_callable("check", check, "a function of a string")
+    every = check_int("every", every, "characters per window")
+    context = check_int("context", context, "characters to check again", minimum=0)
     if on_violation not in get_args(OnViolation):
-        raise ValueError(f"on_violation is one of {get_args(OnViolation)}: {on_violation!r}")
+        raise ValueError(
+            f"on_violation must be one of {get_args(OnViolation)}, got {on_violation!r}"
+        )
     if not isinstance(replacement, str):
-        raise TypeError(f"replacement is a text, not {replacement!r}")
+        raise TypeError(f"replacement must be a string, got {replacement!r}")
     rules = Rules(check, every, context, on_violation, replacement)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:

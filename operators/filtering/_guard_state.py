@@ -1,4 +1,4 @@
-"""One subscription of `guard`: windows of text, and the checks that they wait for."""
+"""The state of one subscription of `guard`: text windows and their pending checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 
 from rxllm.chunks import Chunk, End, is_restart, is_stream_failed, text_of
 from rxllm.errors import ContentFilteredError
-from rxllm.operators.filtering._rules import Rules, outcome_of, tell_failure
+from rxllm.operators.filtering._rules import Rules, outcome_of, report_failure
 from rxllm.operators.filtering._windows import Windows, ends_all
 from rxllm.restart import matching_sources, survives_restart
 from rxllm.trampoline import Trampoline
@@ -22,9 +22,10 @@ __all__ = ["GuardState"]
 
 
 class GuardState:
-    """One subscription. Each source has its own windows; `End` of all and completion wait.
+    """The state of one subscription.
 
-    One loop sends what stands in `_out`, and makes the checks that are due.
+    Each source has its own windows; an `End` without a source, and completion, wait for all of
+    them. One loop sends the chunks in `_out` and runs the checks that are due.
     """
 
     def __init__(
@@ -35,11 +36,11 @@ class GuardState:
         self._rules = rules
         self._streams: dict[str | None, Windows] = {}
         self._stopped: set[str | None] = set()
-        self._due: dict[Windows, None] = {}  # those with a window to check, in their order
-        self._full: set[Windows] = set()  # those of which too much waits
-        self._later: deque[Chunk] = deque()  # from an end of all on
+        self._due: dict[Windows, None] = {}  # with a window to check, in order
+        self._full: set[Windows] = set()  # with too much text waiting
+        self._later: deque[Chunk] = deque()  # from an `End` without a source on
         self._out: deque[Chunk] = deque()
-        self._last: Callable[[], None] | None = None  # behind `_out`
+        self._last: Callable[[], None] | None = None  # after `_out`
         self._held = self._completed = self._ended = False
         self._trampoline = Trampoline()
         self._downstream = valve_of(scheduler)
@@ -54,9 +55,9 @@ class GuardState:
         )
 
     def on_next(self, chunk: Chunk) -> None:
-        """Check text, and pass on the rest behind it."""
+        """Check text, and pass on other chunks behind it."""
         if self._ended:
-            return  # a source that sends all at once can't be disposed of earlier
+            return  # a synchronous source may still push
         if is_restart(chunk):
             self._restart(chunk)
         elif self._later or ends_all(chunk):
@@ -66,12 +67,12 @@ class GuardState:
         self._move()
 
     def on_error(self, error: Exception) -> None:
-        """Drop what was not checked, and fail."""
+        """Drop unchecked text, and fail."""
         self._finish(partial(self._observer.on_error, error))
         self._move()
 
     def on_completed(self) -> None:
-        """Complete once everything is checked."""
+        """Complete once everything has been checked."""
         self._completed = True
         self._move()
 
@@ -80,7 +81,7 @@ class GuardState:
         if source in self._stopped:
             return
         if is_stream_failed(chunk):
-            self._forget(source)  # as on an error, which this one of several streams has had
+            self._forget(source)  # as on an error, but of one source only
         stream = self._streams.get(source)
         if text_of(chunk):
             if stream is None:
@@ -94,18 +95,18 @@ class GuardState:
         if stream.waiting > 2 * self._rules.every:
             self._full.add(stream)
             self._hold()
-        self._look_at(stream)
+        self._mark_if_due(stream)
 
     def _move(self) -> None:
-        """Do all that can be done."""
+        """Take steps until there is nothing to do."""
         try:
             self._trampoline.repeat(self._step)
         except BaseException:
             self.subscription.dispose()
-            raise  # to whoever called: it is the subscriber's failure, none of this stream
+            raise  # a failure of the subscriber, not of this stream: it goes to the caller
 
     def _step(self) -> bool:
-        """Do one thing; False if there is nothing to do."""
+        """Take one step; return False if there is nothing to do."""
         if self._out:
             self._observer.on_next(self._out.popleft())
             return True
@@ -120,25 +121,25 @@ class GuardState:
         if self._due and self._downstream.is_open:
             self._check(next(iter(self._due)))
             return True
-        return self._go_on() if self._later or self._completed else False
+        return self._advance() if self._later or self._completed else False
 
-    def _look_at(self, stream: Windows) -> None:
+    def _mark_if_due(self, stream: Windows) -> None:
         if stream.next_is_ready(self._rules.every):
             self._due[stream] = None
 
     def _hold(self) -> None:
-        """Hold upstream while too much of any stream waits."""
+        """Pause upstream while too much text of any stream waits."""
         self._held = bool(self._full)
         (self._valve.close if self._held else self._valve.open)()
 
-    def _go_on(self) -> bool:
-        """Let go what comes first of `_later` and completion, if all checks before it are made."""
+    def _advance(self) -> bool:
+        """Process the next of `_later`, or completion, once earlier checks are done."""
         if self._later and not ends_all(self._later[0]):
             self._accept(self._later.popleft())
             return True
         for stream in self._streams.values():
             stream.complete = True
-            self._look_at(stream)
+            self._mark_if_due(stream)
         if any(stream.waits for stream in self._streams.values()):
             return bool(self._due) and self._downstream.is_open
         if self._later:
@@ -149,7 +150,7 @@ class GuardState:
         return True
 
     def _check(self, stream: Windows) -> None:
-        """Check the next window of `stream`, at once or by a task."""
+        """Check the next window of `stream`, immediately or in a task."""
         del self._due[stream]
         text = stream.open(self._rules.every)
         try:
@@ -157,7 +158,7 @@ class GuardState:
         except Exception as error:
             self.on_error(error)
             return
-        dropped = self._streams.get(stream.source) is not stream  # by what was asked
+        dropped = self._streams.get(stream.source) is not stream  # by the check itself
         if isinstance(verdict, bool):
             if not dropped:
                 self._settle(stream, verdict)
@@ -169,9 +170,9 @@ class GuardState:
             stream.task = verdict
 
     def _on_checked(self, stream: Windows, task: asyncio.Future[bool]) -> None:
-        """The task of a check is done."""
+        """Handle the result of a check that ran as a task."""
         if stream.task is not task:
-            tell_failure(task)
+            report_failure(task)
             return
         stream.task = None
         outcome = outcome_of(task)
@@ -185,14 +186,14 @@ class GuardState:
             fail_stream(self._scheduler, failure)
 
     def _settle(self, stream: Windows, fine: bool) -> None:
-        """Let the window of `stream` go, or do about it what the rules say."""
+        """Release the window of `stream`, or apply `on_violation`."""
         rules = self._rules
         if fine:
             self._release(stream, stream.release(rules.context))
         elif rules.on_violation == "replace":
             self._release(stream, stream.release(rules.context, replacement=rules.replacement))
         elif rules.on_violation == "error":
-            error = ContentFilteredError("guard() has met text that is not fine, and dropped it")
+            error = ContentFilteredError("guard() dropped text that its check rejected")
             error.partial = "".join(stream.passed)
             self.on_error(error)
         elif stream.source is None:
@@ -208,7 +209,7 @@ class GuardState:
         self._out.extend(chunks)
         if stream.waiting <= 2 * self._rules.every:
             self._full.discard(stream)
-        self._look_at(stream)
+        self._mark_if_due(stream)
         if stream.complete and not stream.waits:
             del self._streams[stream.source]
 
@@ -225,7 +226,7 @@ class GuardState:
         self._out.append(notice)
 
     def _forget(self, source: str | None) -> None:
-        """Drop the streams that `source` concerns, and let what was not said in them go."""
+        """Drop the streams that match `source`, and release chunks that aren't model output."""
         for each in matching_sources(self._streams, source):
             stream = self._streams.pop(each)
             self._out.extend(stream.drop())
@@ -233,7 +234,7 @@ class GuardState:
             self._due.pop(stream, None)
 
     def _finish(self, last: Callable[[], None], *ends: Chunk) -> None:
-        """Stop, and let what was not said, and `last`, follow what has been checked."""
+        """Stop; after checked text, send chunks that aren't model output, `ends` and `last`."""
         self.upstream.dispose()
         self._forget(None)
         out = [*self._out, *filter(survives_restart, self._later), *ends]

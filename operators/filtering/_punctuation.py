@@ -1,6 +1,6 @@
 """`punctuation`: straight or typographic quotes, ellipses, dashes and spaces."""
 
-# ruff: noqa: RUF002 - typographic quotes are meant
+# ruff: noqa: RUF002 - typographic quotes are intended
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _QUOTES: Final = {'"': ("\u201c", "\u201d"), "'": ("\u2018", "\u2019")}
 def punctuation(
     to: Literal["ascii", "typographic"],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    r"""Write quotes, ellipses, dashes and spaces in one way, right across chunks.
+    r"""Normalize quotes, ellipses, dashes and spaces, correctly across chunk borders.
 
     ::
 
@@ -41,28 +41,29 @@ def punctuation(
         [ punctuation("typographic") ]
         S-“So-----(…)-”-E|
 
-    `"ascii"` writes single and double quotes of all languages as `'` and `"`, `…` as `...`, long
-    dashes as `--`, other dashes and the minus sign as `-`, and spaces that forbid a break or are
-    narrow as plain ones. `"typographic"` writes `...` as `…` (from left to right), and straight
-    quotes as English ones: opening at the beginning and after white space, a dash, an opening
-    bracket or an opening quote, else closing, which is the apostrophe, too. So `'tis` gets an
-    opening one. Inches, code and markup are text as well. What CJK writes is left alone.
+    `"ascii"` converts single and double quotes of all languages to `'` and `"`, `…` to `...`, long
+    dashes to `--`, other dashes and the minus sign to `-`, and no-break and narrow spaces to plain
+    ones. `"typographic"` converts `...` to `…` (from left to right), and straight quotes to English
+    ones: opening at the start and after white space, a dash, an opening bracket or an opening
+    quote; closing, which is also the apostrophe, everywhere else. So `'tis` gets an opening quote.
+    Inches, code and markup are converted like any other text. CJK punctuation is left alone.
 
-    The joined text is the same however it is cut into chunks. Chunks stay as they are but for
-    their text: of an ellipsis in three chunks the second and third are left empty. Reasoning is not
-    changed. Other chunks that come behind held text wait with it, in their order.
+    The joined text is the same however it is cut into chunks. Only the text of a chunk changes: if
+    an ellipsis spans three chunks, the second and third become empty. Reasoning isn't changed.
+    Other chunks that arrive after held text wait with it, in order.
 
-    - Completion, error: what is held leaves first.
-    - Restart: held text is dropped, other chunks that waited with it leave; the text begins anew.
-    - Disposal: what is held is dropped.
-    - Demand: passes through. For `"typographic"` held are at most two full stops, and the other
-      chunks that came behind them.
+    - Completion, error: held text is sent first.
+    - Restart: held text is dropped, other chunks that waited with it are sent, and the text starts
+      afresh.
+    - Disposal: held text is dropped.
+    - Demand: passes through. With `"typographic"`, at most two full stops are held, with the other
+      chunks that arrived after them.
 
     Args:
         to: `"ascii"` or `"typographic"`.
 
     Raises:
-        ValueError: `to` is none of these.
+        ValueError: `to` is neither of these.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -71,13 +72,13 @@ def punctuation(
     >>> "".join(event.text for _, event in events if hasattr(event, "text"))
     'He said “I’m… “Hm”.'
     """
-    if to not in list(_WRITERS):  # what can't be hashed is none of them either
-        raise ValueError(f"to is 'ascii' or 'typographic', not {to!r}")
+    if to not in list(_WRITERS):  # a list, as `to` may be unhashable
+        raise ValueError(f"to must be 'ascii' or 'typographic', got {to!r}")
     return text_operator("punctuation", lambda _: WrittenText(_WRITERS[to]()))
 
 
 class _Ascii:
-    """Each character for itself."""
+    """Converts each character by itself."""
 
     ahead = 0
 
@@ -89,13 +90,13 @@ class _Ascii:
 
 
 class _Typographic:
-    """A quote by what stands before it, full stops by what follows."""
+    """Converts a quote by the character before it, and full stops by what follows."""
 
     ahead = 2
 
     def __init__(self) -> None:
-        self._last = ""  # the character before
-        self._skipped = 0  # full stops to come that are written already
+        self._last = ""  # the previous character
+        self._skipped = 0  # upcoming full stops that have already been written
 
     def decided(self, text: str) -> int:
         return len(text) - (len(text) - len(text.rstrip("."))) % 3

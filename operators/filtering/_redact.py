@@ -1,4 +1,4 @@
-"""`redact`: words and patterns are masked, however the text is cut into chunks."""
+"""`redact`: mask words and patterns, however the text is cut into chunks."""
 
 from __future__ import annotations
 
@@ -36,46 +36,47 @@ def redact(
         [ redact("bad") ]
         S-a ---(***, )-badge-(E,|)
 
-    The text is read from left to right. Where several match at one place, the longest counts (of
-    equally long ones the first argument, words before patterns), and reading goes on behind it. A
-    match of no characters is none. The mask is a token of its own; a token is passed on as it
-    came, or cut, with its confidence. Reasoning is not looked at.
+    The text is read from left to right. If several matches start at the same place, the longest one
+    wins (of equally long ones the first argument, words before patterns), and reading continues
+    after it. Empty matches are ignored. The mask is a separate token; other tokens are passed on
+    unchanged, or split, with their confidence. Reasoning isn't searched.
 
-    A plain word counts only as a whole: `"bad"` masks nothing in `badge` or `forbad`. A word that
-    begins or ends with a sign (`"$%!"`) needs no border there. Chinese, Japanese and Thai put no
-    space between words: use `whole_words=False` for them. Text is held only while it may still
-    become a word, and for the one character behind it that says whether the word is whole.
+    A plain word matches only as a whole: `"bad"` masks nothing in `badge` or `forbad`. A word that
+    starts or ends with a symbol (`"$%!"`) needs no word boundary there. Chinese, Japanese and Thai
+    don't put spaces between words: use `whole_words=False` for them. Text is held only while it may
+    still become a word, and for the one character after it that decides whether the word is whole.
 
-    A compiled pattern, of `re` or `regex`, has no such moment: where a match may begin, the text is
-    held until `longest` characters follow or the text ends, and only these are looked at. A match
-    and what it looks ahead for have to fit into `longest`, what it looks behind for into `context`;
-    for a pattern that does not, the result may depend on the chunks. It is run by `regex`, so `\w`
-    takes in combining marks.
+    A compiled pattern, of `re` or `regex`, can't be decided that early: where a match may start,
+    the text is held until `longest` characters follow or the text ends, and only these are
+    searched. A match and its look-ahead must fit into `longest`, its look-behind into `context`; if
+    they don't, the result may depend on the chunks. Patterns are run by `regex`, so `\w` includes
+    combining marks.
 
-    - Completion, error: what is held is decided as at the end of the text, and leaves first.
-    - Restart: held text of that stream is dropped, other chunks that waited with it leave first,
-      and its count begins at 0 again.
-    - Disposal: what is held is dropped, and nothing is reported.
+    - Completion, error: held text is decided as at the end of the text, and sent first.
+    - Restart: held text of that stream is dropped, other chunks that waited with it are sent first,
+      and its count is reset to 0.
+    - Disposal: held text is dropped, and nothing is reported.
     - Demand: passes through. At most the longest word, or `longest` characters, wait here; other
-      chunks that come behind them wait with them, in their order.
-    - Cost: a character costs the same for any number of words, of any length. A pattern costs what
-      `regex` needs for `longest` characters wherever a match may begin.
+      chunks that arrive after them wait with them, in order.
+    - Cost: a character costs the same for any number of words of any length. A pattern costs what
+      `regex` needs for `longest` characters wherever a match may start.
 
     Args:
         words_or_patterns: words, and patterns compiled by `re` or `regex`.
-        mask: what stands in the place of each match; `""` removes it.
-        whole_words: False masks words inside of other words too.
-        ignore_case: of words; a pattern says it itself, by its flags.
-        longest: characters of a pattern's match with its look-ahead, 1 or more.
-        context: characters that a pattern may look behind, 1 or more.
-        on_result: called once for each stream with text, before its last text leaves. What it
-            raises is the error of the stream.
+        mask: replaces each match; `""` removes it.
+        whole_words: False also masks words inside other words.
+        ignore_case: applies to words; a pattern uses its own flags.
+        longest: maximum length of a pattern's match with its look-ahead, 1 or more.
+        context: number of characters that a pattern may look behind, 1 or more.
+        on_result: called with a `Redaction` once for each stream with text, before its last text is
+            sent. An exception becomes the error of the stream.
 
     Raises:
         ValueError: there is nothing to mask, a word is empty, a pattern matches the empty text or
             searches backwards, or a number is below 1.
-        TypeError: something else than words and patterns of text, a number that is no whole one,
-            a `mask` that is no text, or a `on_result` that can't be called or is asynchronous.
+        TypeError: an argument is neither a word nor a pattern of text, `longest` or `context` is
+            not an integer, `mask` is not a string, or `on_result` can't be called or is
+            asynchronous.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -92,21 +93,19 @@ def redact(
     13.0 End(finish_reason='stop', stop_sequence=None, source=None)
     14.0 |
     """
-    longest = check_int("longest", longest, "the number of characters that a match fits into")
-    context = check_int(
-        "context", context, "the number of characters that a pattern may look behind"
-    )
+    longest = check_int("longest", longest, "the maximum number of characters in a match")
+    context = check_int("context", context, "characters that a pattern may look behind")
     if not isinstance(mask, str):
-        raise TypeError(f"mask is a text, not {mask!r}")
+        raise TypeError(f"mask must be a string, got {mask!r}")
     if on_result is not None:
         check_callable(
             "on_result",
             on_result,
             "a function of a Redaction, or None",
-            instead="make it a plain one",
+            instead="use a plain function",
         )
     if not words_or_patterns:
-        raise ValueError("give one word or pattern, or more, that is to be masked")
+        raise ValueError("redact needs at least one word or pattern to mask")
     words, patterns = _sorted(words_or_patterns)
     targets = [PatternTarget(pattern, longest) for pattern in patterns]
     compiled = Words(words, whole=whole_words, ignore_case=ignore_case) if words else None
@@ -127,20 +126,22 @@ def _sorted(
     for each in words_or_patterns:
         if isinstance(each, str):
             if not each:
-                raise ValueError("a word is empty: leave it out")
+                raise ValueError("redact got an empty word: leave it out")
             words.append(each)
         elif isinstance(each, re.Pattern | regex.Pattern) and isinstance(each.pattern, str):
             if each.match(""):
                 raise ValueError(
                     f"the pattern {each.pattern!r} matches the empty text, which can't be masked: "
-                    "write `+` in place of `*`"
+                    "use `+` instead of `*`"
                 )
             if isinstance(each, regex.Pattern) and each.flags & regex.REVERSE:
-                raise ValueError(f"the pattern {each.pattern!r} searches backwards")
+                raise ValueError(
+                    f"the pattern {each.pattern!r} searches backwards, which redact can't do"
+                )
             patterns.append(each)
         else:
             raise TypeError(
-                f"redact takes words and compiled patterns of text, not {each!r}: "
-                "pass several one by one, as in redact(*words)"
+                f"redact takes words and compiled patterns of text, got {each!r}; "
+                "unpack a list, as in redact(*words)"
             )
     return words, patterns

@@ -1,4 +1,4 @@
-"""The text of one source of `redact`: what is held, and what was masked in it."""
+"""The state of `redact` for one source: held text, and what was masked."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["RedactState", "Redaction"]
 
 @dataclass(frozen=True)
 class Redaction:
-    """What `redact` has changed in one answer.
+    """What `redact` masked in one answer.
 
     Attributes:
-        count: how often something was masked; 0 means that the text is what the model said.
-        by: how often for each word (as it was given) and each pattern (its text).
+        count: number of masked matches; 0 means that the text is unchanged.
+        by: number of matches for each word (as it was passed) and each pattern (its text).
         source: the stream, after a merge.
     """
 
@@ -63,8 +63,8 @@ class RedactState(TextState):
         self._on_result = on_result
         self._by: Counter[str] = Counter()
         self._held = HeldText()
-        self._text = ""  # what has left, as far back as `context`, and what is held
-        self._begun = 0  # where in it that which is held begins
+        self._text = ""  # up to `context` sent characters, and the held text
+        self._begun = 0  # where the held text starts
 
     def text(self, chunk: Token | Batch) -> list[Chunk]:
         text = self._text = self._text + chunk.text
@@ -97,7 +97,7 @@ class RedactState(TextState):
         return sent
 
     def _decide(self, *, ended: bool) -> list[Chunk]:
-        """Decide about the held text from its beginning, as far as that can be done."""
+        """Decide as much of the held text as possible, from its start."""
         text, sent, begun = self._text, list[Chunk](), self._begun
         end = len(text)
         firsts = [target.first(text, begun) for target in self._targets]
@@ -129,7 +129,7 @@ class RedactState(TextState):
         return longest
 
     def _masked(self, length: int, name: str) -> list[Chunk]:
-        """The mask in the place of the next `length` characters, and what is no text in them."""
+        """The mask for the next `length` characters, with the non-text chunks among them."""
         self._by[name] += 1
         left: list[Chunk] = []
         mask = self._mask
@@ -142,7 +142,7 @@ class RedactState(TextState):
         return left
 
     def _leave(self, place: int) -> None:
-        """Keep of the text before `place` only what may be looked behind for."""
+        """Drop the text before `place`, except for what a look-behind may need."""
         cut = max(0, place - self._context)
         self._text, self._begun = self._text[cut:], place - cut
         for target in self._targets:

@@ -1,4 +1,4 @@
-"""What `guard` was told, and how it asks."""
+"""The arguments of `guard`, and how its check is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reactivex import abc
 from rxllm.errors import NoEventLoopError, StreamCancelledError
 from rxllm.valve import StreamScheduler, running_loop
 
-__all__ = ["OnViolation", "Rules", "outcome_of", "tell_failure"]
+__all__ = ["OnViolation", "Rules", "outcome_of", "report_failure"]
 
 OnViolation: TypeAlias = Literal["stop", "error", "replace"]
 
@@ -27,13 +27,13 @@ class Rules(NamedTuple):
     replacement: str
 
     def ask(self, text: str, scheduler: abc.SchedulerBase) -> bool | asyncio.Future[bool]:
-        """Whether `text` is fine, or the task that will say it."""
+        """Whether `text` is approved, or the task that will decide it."""
         verdict = self.check(text)
         return _started(verdict, scheduler) if inspect.isawaitable(verdict) else bool(verdict)
 
 
 def _started(verdict: Awaitable[bool], scheduler: abc.SchedulerBase) -> asyncio.Future[bool]:
-    """`verdict` as a task, for whose end the sink waits that subscribed with `scheduler`."""
+    """`verdict` as a task that the sink of `scheduler` waits for."""
     if isinstance(scheduler, StreamScheduler):
         task = asyncio.ensure_future(verdict, loop=scheduler.loop)
         tasks = cast("set[Any]", scheduler.tasks)
@@ -49,17 +49,17 @@ def _started(verdict: Awaitable[bool], scheduler: abc.SchedulerBase) -> asyncio.
 
 
 def outcome_of(task: asyncio.Future[bool]) -> bool | Exception | None:
-    """What a check has given or raised; None if that has stopped the loop."""
+    """The result or exception of a check; `None` if the exception stopped the loop."""
     if task.cancelled():
-        return StreamCancelledError("somebody else cancelled a check of guard()")
+        return StreamCancelledError("a check of guard() was cancelled from outside")
     error = task.exception()
     if error is None:
         return bool(task.result())
     return error if isinstance(error, Exception) else None
 
 
-def tell_failure(task: asyncio.Future[bool]) -> None:
-    """Tell the loop's exception handler that a check has failed which nobody waits for."""
+def report_failure(task: asyncio.Future[bool]) -> None:
+    """Report the failure of an abandoned check to the loop's exception handler."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        message = "a check of guard() failed while it was being stopped"
+        message = "a check of guard() failed while it was being cancelled"
         task.get_loop().call_exception_handler({"message": message, "exception": error})

@@ -1,4 +1,4 @@
-"""`stop_on`: the answer ends where a stop sequence begins."""
+"""`stop_on`: the answer ends where a stop sequence starts."""
 
 from __future__ import annotations
 
@@ -27,27 +27,26 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         [ stop_on("\nHuman:") ]
         S-a-b------(E,|)          E: End("stop", stop_sequence="\nHuman:")
 
-    The earliest end of any sequence counts; of several that end there, the longest. The text
-    before it is passed on, then `End`, and upstream is disposed at once. After a merge this ends
-    only the stream of that source: its later chunks are dropped, the others go on.
+    The sequence that ends first wins; of several that end there, the longest. The text before it is
+    passed on, then `End`, and upstream is disposed immediately. After a merge this ends only the
+    stream of that source: its later chunks are dropped, and the others continue.
 
-    Held back is only the end of the text that a sequence may begin with: fewer characters than the
-    longest sequence has. Other chunks that come behind held text wait with it, in their order.
-    A token is passed on as it came, or cut; both parts keep its confidence. Reasoning is not
-    looked at. `End("stop")` and `on_completed` of the source force a decision: what is held is
-    passed on.
+    Only the end of the text that may start a sequence is held: fewer characters than the longest
+    sequence has. Other chunks that arrive after held text wait with it, in order. A token is passed
+    on unchanged, or split; both parts keep its confidence. Reasoning isn't searched. `End("stop")`
+    and `on_completed` of the source force a decision: held text is passed on.
 
-    - Completion, error: what is held leaves first.
+    - Completion, error: held text is sent first.
     - Restart: held text of that stream is dropped, usage, progress and notices that waited with it
-      leave first, the search begins anew, and a stream that had been stopped goes on.
-    - Disposal: what is held is dropped.
-    - Demand: passes through; nothing is held because of it.
+      are sent first, the search starts over, and a stopped stream continues.
+    - Disposal: held text is dropped.
+    - Demand: passes through, and doesn't affect what is held.
 
     Args:
-        sequences: one or more texts, none of them empty.
+        sequences: one or more non-empty strings.
 
     Raises:
-        BadRequestError: (a `ValueError`) there is no sequence, or one is empty or no text.
+        BadRequestError: (a `ValueError`) there are no sequences, or one is empty or not a string.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -65,23 +64,23 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            stopping = _Stopping(observer, compiled)
-            in_turn = Trampoline(stopping.upstream).run
-            stopping.upstream.disposable = source.subscribe(
-                partial(in_turn, stopping.on_next),
-                partial(in_turn, stopping.on_error),
-                partial(in_turn, stopping.on_completed, None),
+            stopper = _Stopper(observer, compiled)
+            in_turn = Trampoline(stopper.upstream).run
+            stopper.upstream.disposable = source.subscribe(
+                partial(in_turn, stopper.on_next),
+                partial(in_turn, stopper.on_error),
+                partial(in_turn, stopper.on_completed, None),
                 scheduler=scheduler,
             )
-            return stopping.upstream
+            return stopper.upstream
 
         return Stream(subscribe, "stop_on", of_chunks=True)
 
     return operator
 
 
-class _Stopping:
-    """One subscription."""
+class _Stopper:
+    """The state of one subscription."""
 
     def __init__(self, observer: abc.ObserverBase[Chunk], sequences: StopSequences) -> None:
         self._observer = observer
@@ -161,7 +160,7 @@ class _Stopping:
 
 
 class _Search:
-    """The search in the text of one source: `waiting` begins with the text that it holds."""
+    """The search in the text of one source; `waiting` starts with the held text."""
 
     __slots__ = ("matcher", "waiting")
 

@@ -1,4 +1,4 @@
-"""What `redact` looks for in a text of which only a beginning is known: words and patterns."""
+"""What `redact` searches for in a text that is still growing: words and patterns."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ __all__ = ["PatternTarget", "Target"]
 
 
 class Target(Protocol):
-    """Looks for one thing, or for several of one kind, in one text: the end of it that is kept."""
+    """Searches for one pattern, or many words, in the part of a text that is still kept."""
 
     def read(self, text: str) -> None:
-        """The text is known as far as `text` goes. Comes before the others."""
+        """Read `text`, all that is known so far. Called before the other methods."""
 
     def first(self, text: str, position: int) -> int:
-        """The first place from `position` on where a match begins or may begin, or the end."""
+        """The first place from `position` on where a match starts or may start, or the end."""
 
     def at(self, text: str, place: int, ended: bool) -> tuple[int, str]:
         """The length and the name of the match at `place`.
 
-        The length is 0 if there is no match, `UNDECIDED` if more text could change the answer.
+        The length is 0 if there is no match, and `UNDECIDED` if more text could change the result.
         """
 
     def cut(self, length: int) -> None:
-        """The first `length` characters of the text are kept no longer."""
+        """Forget the first `length` characters of the text."""
 
 
 class PatternTarget:
-    """One pattern. A match and what it looks ahead for have to fit into `longest` characters.
+    """One pattern, whose match and look-ahead must fit into `longest` characters.
 
-    `regex` tells for a place whether the text from there on is a match or could be the beginning
-    of one. What it can't tell is whether more text could change a match that it has found (as it
-    does for `bad(?! luck)` and `cat|category`): so that is decided once `longest` characters are
-    known, and by these alone.
+    `regex` can tell whether the text at a place is a match or could be the start of one. It can't
+    tell whether more text would change a match that it found (as with `bad(?! luck)` and
+    `cat|category`): so a match is decided once `longest` characters are known, from these alone.
     """
 
     def __init__(self, pattern: re.Pattern[str] | regex.Pattern[str], longest: int) -> None:
@@ -47,16 +46,16 @@ class PatternTarget:
         self._longest = longest
 
     def read(self, text: str) -> None:
-        """A pattern is searched for when it is asked for."""
+        """Do nothing: a pattern is searched on demand."""
 
     def cut(self, length: int) -> None:
-        """It remembers no place."""
+        """Do nothing: no positions are stored."""
 
     def first(self, text: str, position: int) -> int:
-        """The first place with a match, or near the end with what may become one.
+        """The first place with a match or, near the end, with the possible start of one.
 
-        A search that takes beginnings too prefers a later match to an earlier beginning, and costs
-        the square of the length: so it is given no more than `longest` characters.
+        A partial search prefers a later match to an earlier partial one, and takes quadratic time:
+        so it gets no more than `longest` characters.
         """
         near = max(position, len(text) - self._longest)
         match = self._pattern.search(text, position) if position < near else None
@@ -70,7 +69,7 @@ class PatternTarget:
         return match.start()
 
     def at(self, text: str, place: int, ended: bool) -> tuple[int, str]:
-        """Wait for `longest` characters, as long as they may be a match; then match."""
+        """Wait for `longest` characters while they may be a match; then match."""
         known = len(text) - place
         if not ended and known < self._longest:
             may_match = self._pattern.match(text, place, partial=True)
@@ -80,7 +79,7 @@ class PatternTarget:
 
 
 def _flags_of(pattern: re.Pattern[str]) -> int:
-    """The flags of `pattern` as `regex` has them: the same letters stand for other numbers."""
+    """The flags of `pattern` for `regex`, where the same letters have other values."""
     flags = 0
     for letter in "AIMSUX":
         if pattern.flags & getattr(re, letter):

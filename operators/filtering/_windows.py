@@ -1,4 +1,4 @@
-"""The text of one source, cut into windows that are checked one after the other."""
+"""The text of one source, cut into windows that are checked one after another."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Windows", "ends_all"]
 
 
 class Windows:
-    """A window under check, what waits behind it, and what the subscriber got before it.
+    """The window being checked, the chunks behind it, and the text sent before it.
 
     Attributes:
         source: the stream.
-        task: the check under way, if that is a task.
-        complete: no more text comes, so that the last window may be a short one.
-        passed: all text that has left, where it is kept.
+        task: the running check, if it is a task.
+        complete: True if no more text follows, so the last window may be short.
+        passed: all text that has been sent, if it is recorded.
     """
 
     __slots__ = (
@@ -46,39 +46,39 @@ class Windows:
 
     @property
     def waits(self) -> bool:
-        """True while something waits for a check."""
+        """True while anything is waiting for a check."""
         return bool(self._window or self._held)
 
     @property
     def waiting(self) -> int:
-        """How many characters wait."""
+        """The number of characters waiting."""
         return self._checking + self._length
 
     def append(self, chunk: Chunk) -> None:
-        """Put `chunk` behind the others."""
+        """Append `chunk` to the waiting chunks."""
         self._held.append(chunk)
         self._length += len(text_of(chunk))
         if type(chunk) is End:
             self.complete = True
 
     def next_is_ready(self, size: int) -> bool:
-        """True if there is a window of `size` characters to check, or a last one, and none is."""
+        """True if a window of `size` characters, or the last one, can be checked now."""
         if self._window:
             return False
         return self._length >= size or (self.complete and self._length > 0)
 
     def open(self, size: int) -> str:
-        """Take the next window, and return the text to be checked: the context and its own."""
+        """Take the next window, and return the text to check: its context and its own text."""
         self._checking = min(size, self._length)
         self._length -= self._checking
         self._window = self._held.take(self._checking)
         return self._context + "".join(map(text_of, self._window))
 
     def release(self, context: int, *, replacement: str | None = None) -> list[Chunk]:
-        """The window as it leaves, and what then waits no more.
+        """The chunks of the window, and those behind it that no longer have to wait.
 
-        One token stands for all text that is not parted by another chunk, or `replacement` for all
-        text. Of what has left the last `context` characters are remembered.
+        Text that isn't separated by another chunk becomes one token; `replacement` replaces all
+        text of the window. The last `context` characters sent are remembered.
         """
         parts = parts_of(self._window)
         if replacement is None:
@@ -92,7 +92,7 @@ class Windows:
         return chunks + self._held.take(0)
 
     def drop(self) -> list[Chunk]:
-        """Drop what waits, cancel its check, and return what was not said."""
+        """Drop the waiting content, cancel its check, and return the chunks to keep."""
         waiting = parts_of(self._window + self._held.take_all())
         self._window, self._checking, self._length = [], 0, 0
         task, self.task = self.task, None
@@ -117,5 +117,5 @@ class Windows:
 
 
 def ends_all(chunk: Chunk) -> bool:
-    """True for the end of all streams."""
+    """True for an `End` without a source, which ends all streams."""
     return type(chunk) is End and chunk.source is None

@@ -1,8 +1,8 @@
-"""Words in a text of which only a beginning is known: one automaton looks for all of them at once.
+"""Search for many words at once in a text that is still growing.
 
-It is that of Aho and Corasick, as in `rxllm.text.stop_sequences`, but it finds all matches, not the
-first end of one: `redact` chooses among them. A character costs the same for one word and for a
-thousand, however long they are, and however much of one is met before it turns out to be none.
+This is an Aho-Corasick automaton, as in `rxllm.text.stop_sequences`, but it finds all matches, not
+only the one that ends first: `redact` chooses among them. A character costs the same for one word
+and for a thousand, however long they are, and however long a partial match that fails.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ _is_word = regex.compile(r"\w").match
 
 
 class _Word(NamedTuple):
-    """A word, as it was given."""
+    """A word, as it was passed."""
 
     word: str
-    bordered: bool  # a letter, digit or mark may not go on with it
+    bordered: bool  # must not be followed by a letter, digit or mark
 
 
 class Words:
     """Words, compiled for any number of searches.
 
     Args:
-        words: none of them empty. Of those that are the same the first one counts.
-        whole: a word counts only where no letter, digit or mark goes on with it.
-        ignore_case: letters are compared by their case folding, where that is one character.
+        words: non-empty; of equal words the first one counts.
+        whole: a word that starts or ends with a letter, digit or mark needs a boundary there.
+        ignore_case: letters are compared by their case folding, if that is a single character.
     """
 
     def __init__(self, words: Iterable[str], *, whole: bool, ignore_case: bool) -> None:
         self.key: Callable[[str], str] = folded if ignore_case else str
         self.steps: list[dict[str, int]] = [{}]
         self.depths = [0]
-        self.bordered = [False]  # a letter, digit or mark may not stand before what begins so
+        self.bordered = [False]  # must not follow a letter, digit or mark
         self.words: list[_Word | None] = [None]
         begins: dict[bool, set[str]] = {True: set(), False: set()}
         for word in words:
@@ -70,7 +70,7 @@ class Words:
         return after
 
     def _falls(self) -> tuple[list[int], list[int]]:
-        """For each state that of the longest proper end of it, and of the longest such word."""
+        """The state of the longest proper suffix of each state, and of the longest such word."""
         falls, ends = [_ROOT] * len(self.steps), [_ROOT] * len(self.steps)
         waiting = deque(self.steps[_ROOT].values())
         while waiting:
@@ -86,22 +86,22 @@ class Words:
 
 
 class WordSearch:
-    """The search for `words` in one text, a part of which is known: a `Target` of `redact`.
+    """The search for `words` in one growing text: a `Target` of `redact`.
 
-    Positions are those of characters in the text as it is kept: `cut` takes off its beginning.
+    Positions are offsets into the kept text, whose start `cut` removes.
     """
 
     def __init__(self, words: Words) -> None:
         self._words = words
-        self._state = _ROOT  # of the longest end of the text that may become a word
+        self._state = _ROOT  # of the longest suffix that may become a word
         self._read = 0
         self._cut = 0
-        self._found: dict[int, tuple[int, str]] = {}  # by where it begins, uncut: the longest
-        self._begins: list[int] = []  # the same places, a heap
-        self._at_end: dict[int, tuple[int, str]] = {}  # those that the next character decides
+        self._found: dict[int, tuple[int, str]] = {}  # the longest match by its start, uncut
+        self._begins: list[int] = []  # the same starts, as a heap
+        self._at_end: dict[int, tuple[int, str]] = {}  # decided by the next character
 
     def read(self, text: str) -> None:
-        """The text is known as far as `text` goes."""
+        """Read `text`, all that is known so far."""
         words, position = self._words, self._read
         while position < len(text):
             if self._state == _ROOT and not self._at_end:
@@ -124,9 +124,9 @@ class WordSearch:
         self._read = len(text)
 
     def first(self, text: str, position: int) -> int:
-        """The first place from `position` on where a match begins or may begin, or the end.
+        """The first place from `position` on where a match starts or may start, or the end.
 
-        What begins before `position` is forgotten.
+        Matches that start before `position` are forgotten.
         """
         if self._state == _ROOT and not self._found and not self._at_end:
             return len(text)
@@ -141,7 +141,7 @@ class WordSearch:
         return min(first, self._open())
 
     def at(self, _: str, place: int, ended: bool) -> tuple[int, str]:
-        """The length and the name of the match at `place`, 0 for none, `UNDECIDED` so far."""
+        """The length and the name of the match at `place`; 0 for none, or `UNDECIDED`."""
         begin = self._cut + place
         if ended:
             return self._at_end.get(begin) or self._found.get(begin, (0, ""))
@@ -150,16 +150,16 @@ class WordSearch:
         return self._found.get(begin, (0, ""))
 
     def cut(self, length: int) -> None:
-        """The first `length` characters of the text are kept no longer."""
+        """Forget the first `length` characters of the text."""
         self._cut += length
         self._read -= length
 
     def _open(self) -> int:
-        """Where that begins which may become a word, or the end of what is read."""
+        """Where the text that may become a word starts, or the end of the read text."""
         return self._read - self._words.depths[self._state]
 
     def _after(self, text: str, position: int, character: str) -> int:
-        """The state behind the character at `position`."""
+        """The state after the character at `position`."""
         words, state = self._words, self._state
         while (after := words.steps[state].get(character)) is None:
             if state == _ROOT:
@@ -168,7 +168,7 @@ class WordSearch:
         return after if state != _ROOT or self._begins_at(after, text, position) else _ROOT
 
     def _fall(self, state: int, text: str, position: int) -> int:
-        """The state of the next shorter end of the text before `position`."""
+        """The state of the next shorter suffix of the text before `position`."""
         words = self._words
         while (state := words.falls[state]) != _ROOT:
             if self._begins_at(state, text, position - words.depths[state]):
@@ -179,7 +179,7 @@ class WordSearch:
         return not (self._words.bordered[state] and begin and _is_word(text[begin - 1]))
 
     def _end(self, text: str, position: int) -> None:
-        """Note the words that end at `position`."""
+        """Record the words that end at `position`."""
         words, state = self._words, self._state
         while state != _ROOT:
             word = words.words[state]
@@ -195,11 +195,11 @@ class WordSearch:
     def _find(self, begin: int, match: tuple[int, str]) -> None:
         if begin not in self._found:
             heappush(self._begins, begin)
-        self._found[begin] = match  # the longest: a shorter one has ended before it
+        self._found[begin] = match  # the longest: shorter ones have ended before it
 
 
 def folded(character: str) -> str:
-    """`character` without its case, as `regex.IGNORECASE` sees it: one character."""
+    """`character` case-folded to a single character, as `regex.IGNORECASE` compares it."""
     for changed in (character.casefold(), character.lower()):
         if len(changed) == 1:
             return changed

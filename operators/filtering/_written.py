@@ -1,4 +1,4 @@
-"""The shape of operators that write the text anew, character by character, in the same chunks."""
+"""Base for operators that rewrite the text within its chunks."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _replace = msgspec.structs.replace
 
 
 class Writer(Protocol):
-    """Writes one text anew, from its beginning on.
+    """Rewrites one text from start to end.
 
     Attributes:
-        ahead: how many characters behind a text `write` has to know.
+        ahead: how many of the characters that follow a text `write` needs.
     """
 
     @property
     def ahead(self) -> int: ...
 
     def decided(self, text: str) -> int:
-        """How many characters of `text`, which comes next, don't depend on what follows it."""
+        """How many characters of the next `text` don't depend on what follows it."""
 
     def write(self, text: str, after: str) -> str:
-        """Write the next characters; `after` are those behind them, `ahead` at most."""
+        """Rewrite the next characters; `after` holds up to `ahead` of those that follow."""
 
 
 class WrittenText(TextState):
-    """The text of one source: each character leaves once it is known how it is written."""
+    """The text of one source, sent as soon as its new form is known."""
 
     __slots__ = ("_held", "_text", "_writer")
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._held = HeldText()
-        self._text = ""  # the text that is held
+        self._text = ""  # the held text
 
     def text(self, chunk: Token | Batch) -> Iterable[Chunk]:
         text = self._text + chunk.text
@@ -78,7 +78,7 @@ class WrittenText(TextState):
         return written
 
     def _written(self, chunk: Token | Batch, text: str, place: int) -> Token | Batch:
-        """`chunk`, the text of which stands at `place` in `text`."""
+        """`chunk`, whose text is at `place` in `text`, rewritten."""
         if isinstance(chunk, Token):
             return self._changed(chunk, text, place)
         parts: list[Token | Reasoning] = []

@@ -1,6 +1,6 @@
-"""`change_case`: right across chunks (row E4)."""
+"""`change_case`: correct across chunk borders."""
 
-# ruff: noqa: RUF001 - Greek letters are meant
+# ruff: noqa: RUF001 - Greek letters are intended
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ LETTERS = st.text("aB Σσς'.1\u02b0\u0149ß\u01c6İ\u0301\u00ad字Ⓐ", max_si
         ("sentence", "HeLLo, world. It's"),
     ],
 )
-def test_the_cases(to: Any, written: str) -> None:
+def test_each_case(to: Any, written: str) -> None:
     text = "heLLo, world. it's"
     assert text_after([text], ops.change_case(to)) == written
     assert text_after(text, ops.change_case(to)) == written
 
 
 @pytest.mark.parametrize("to", CASES)
-def test_chunks_leave_as_they_come(to: Any, marbles: Marbles) -> None:
+def test_chunks_are_sent_as_they_arrive(to: Any, marbles: Marbles) -> None:
     lookup = {"a": Token("a", 0.5, 7), "r": Reasoning("HeLLo"), "P": Progress(1, 0.5)}
     events = marbles.run(marbles.cold("S-a-r-P-x-E|", lookup=lookup).pipe(ops.change_case(to)))
     expected = marbles.expect("S-a-r-P-x-E|", lookup=lookup)
@@ -49,7 +49,7 @@ def test_chunks_leave_as_they_come(to: Any, marbles: Marbles) -> None:
     assert events == expected
 
 
-def test_a_sigma_waits_for_what_follows_and_others_behind_it(marbles: Marbles) -> None:
+def test_a_sigma_waits_for_the_next_letter_and_other_chunks_wait_with_it(marbles: Marbles) -> None:
     lookup = {"a": Token("ΑΣ", 0.5), "s": Token("Σ"), "P": Progress(1, 0.5), "_": Token("' ")}
     stream = marbles.cold("a-P-s-_-x|", lookup=lookup).pipe(ops.change_case("lower"))
     assert marbles.run(stream) == [
@@ -63,7 +63,7 @@ def test_a_sigma_waits_for_what_follows_and_others_behind_it(marbles: Marbles) -
     ]
 
 
-def test_a_held_sigma_leaves_at_the_end_at_completion_and_before_an_error() -> None:
+def test_a_held_sigma_is_sent_at_the_end_at_completion_and_before_an_error() -> None:
     lookup, error = {"a": Token("ΑΣ")}, ValueError("broken")
     for end, last in (("E|", [End("stop"), COMPLETED]), ("|", [COMPLETED]), ("#", [error])):
         marbles = Marbles()
@@ -72,7 +72,7 @@ def test_a_held_sigma_leaves_at_the_end_at_completion_and_before_an_error() -> N
         assert [event for _, event in events] == [Token("α"), Token("ς"), *last]
 
 
-def test_a_sigma_waits_through_256_characters_at_most(marbles: Marbles) -> None:
+def test_a_sigma_waits_for_at_most_256_characters(marbles: Marbles) -> None:
     marbles.valve.close()
     lookup = {"a": Token("ΑΣ"), "d": Token(".")}
     stream = marbles.cold("a" + "-d" * 300, lookup=lookup).pipe(ops.change_case("lower"))
@@ -89,14 +89,14 @@ def test_never_and_empty(to: Any, marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.change_case(to)), until=9) == [(1.0, COMPLETED)]
 
 
-def test_an_error_mid_way_is_passed_on(marbles: Marbles) -> None:
+def test_an_error_in_the_middle_is_passed_on(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = marbles.cold("a-#", error=error).pipe(ops.change_case("upper"))
     assert marbles.run(stream) == [(0.0, Token("A")), (2.0, error)]
 
 
 @pytest.mark.parametrize("to", ["title", "capitalize", "sentence"])
-def test_a_restart_drops_what_is_held_and_begins_anew(to: Any, marbles: Marbles) -> None:
+def test_a_restart_drops_held_text_and_starts_over(to: Any, marbles: Marbles) -> None:
     lookup = {"a": Token("xΑΣ"), "b": Token("so")}
     events = marbles.run(marbles.cold("a-R-b|", lookup=lookup).pipe(ops.change_case(to)))
     assert [event for _, event in events][-3:] == [Notice("restart"), Token("So"), COMPLETED]
@@ -115,14 +115,14 @@ def test_text_in_a_batch_is_text() -> None:
     ]
 
 
-def test_sources_are_written_each_for_itself(marbles: Marbles) -> None:
+def test_sources_are_converted_separately(marbles: Marbles) -> None:
     left = marbles.cold("a-b|", source="left")
     right = marbles.cold("-c---d|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.change_case("capitalize")))
     assert [event.text for _, event in events[:-1]] == ["A", "C", "b", "d"]
 
 
-def test_two_subscriptions_and_early_disposal(marbles: Marbles) -> None:
+def test_independent_subscriptions_and_early_disposal(marbles: Marbles) -> None:
     source = marbles.cold("a---b-")
     stream = source.pipe(ops.change_case("capitalize"))
     first = marbles.subscribe(stream)
@@ -146,7 +146,7 @@ def test_demand_passes_through(marbles: Marbles) -> None:
 
 @pytest.mark.parametrize("to", METHODS)
 @given(cut_texts(LETTERS | TEXTS))
-def test_it_is_the_method_of_str_on_the_whole_text(
+def test_it_equals_the_str_method_on_the_whole_text(
     to: Any, text_and_pieces: tuple[str, list[str]]
 ) -> None:
     text, pieces = text_and_pieces
@@ -170,12 +170,12 @@ def test_every_character_of_unicode_leaves_a_known_context(method: Any) -> None:
         ("pi is 3.14. élan.\n\nßo ǆo", "Pi is 3.14. Élan.\n\nSso ǆo"),
     ],
 )
-def test_a_sentence_begins_with_a_capital(text: str, written: str) -> None:
+def test_a_sentence_starts_with_a_capital(text: str, written: str) -> None:
     assert text_after(text, ops.change_case("sentence")) == written
 
 
 @given(cut_texts(LETTERS | TEXTS))
-def test_for_sentences_too_the_cuts_change_nothing(
+def test_sentence_case_does_not_depend_on_the_cuts(
     text_and_pieces: tuple[str, list[str]],
 ) -> None:
     text, pieces = text_and_pieces
@@ -184,6 +184,6 @@ def test_for_sentences_too_the_cuts_change_nothing(
     assert whole.casefold() == text.casefold()
 
 
-def test_bad_arguments_are_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="upper, lower, title, capitalize, sentence, not 'camel'"):
+def test_bad_arguments_are_rejected_at_the_call() -> None:
+    with pytest.raises(ValueError, match="upper, lower, title, capitalize, sentence, got 'camel'"):
         ops.change_case("camel")  # type: ignore[arg-type]

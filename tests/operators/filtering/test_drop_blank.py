@@ -1,4 +1,4 @@
-"""`drop_blank`: empty text is left out, white space is not (row E2)."""
+"""`drop_blank`: empty text is dropped, white space isn't."""
 
 import reactivex as rx
 from hypothesis import given
@@ -11,12 +11,12 @@ from tests.operators.texts import cut_texts, events_of, pieces_after
 EMPTY = {"n": Token(""), "m": Reasoning(""), "B": Batch((Token(""), Reasoning("")), "")}
 
 
-def test_chunks_without_text_are_left_out(marbles: Marbles) -> None:
+def test_chunks_without_text_are_dropped(marbles: Marbles) -> None:
     stream = marbles.cold("S-n-a-m-B-b-(E,|)", lookup=EMPTY).pipe(ops.drop_blank())
     assert marbles.run(stream) == marbles.expect("S---a-----b-(E,|)")
 
 
-def test_e2_white_space_is_text() -> None:
+def test_white_space_is_text() -> None:
     blank: list[Chunk] = [
         Token(" "),
         Token("\n"),
@@ -27,7 +27,7 @@ def test_e2_white_space_is_text() -> None:
     assert events_of(blank, ops.drop_blank())[1:6] == blank
 
 
-def test_what_has_any_text_passes_as_it_came() -> None:
+def test_chunks_with_text_pass_unchanged() -> None:
     thought = Batch((Token(""), Reasoning("hm")), "")
     mixed = Batch((Token(""), Token("a")), "a")
     assert events_of([thought, mixed, Usage()], ops.drop_blank())[1:4] == [thought, mixed, Usage()]
@@ -55,7 +55,7 @@ def test_early_disposal_disposes_the_source(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 3.0)], [])
 
 
-def test_sources_and_subscriptions_stand_for_themselves(marbles: Marbles) -> None:
+def test_sources_and_subscriptions_are_independent(marbles: Marbles) -> None:
     left = marbles.cold("a-n-E|", lookup=EMPTY, source="left")
     right = marbles.cold("-b-n-|", lookup=EMPTY, source="right")
     stream = rx.merge(left, right).pipe(ops.drop_blank())
@@ -77,7 +77,7 @@ def test_demand_passes_through(marbles: Marbles) -> None:
 
 
 @given(cut_texts())
-def test_the_pieces_are_those_that_came(cut: tuple[str, list[str]]) -> None:
+def test_the_pieces_are_unchanged(cut: tuple[str, list[str]]) -> None:
     _, pieces = cut
     assert pieces_after(pieces, ops.drop_blank()) == [piece for piece in pieces if piece]
     assert Token("") not in events_of(pieces, ops.drop_blank())

@@ -1,4 +1,4 @@
-"""`filters`: ordered filters, of which `None` drops the chunk (row E2)."""
+"""`filters`: ordered filters, in which `None` drops the chunk."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def without(text: str) -> Filter:
     return lambda chunk: None if text_of(chunk) == text else chunk
 
 
-def test_e2_filters_are_put_through_in_their_order(marbles: Marbles) -> None:
+def test_filters_are_applied_in_order(marbles: Marbles) -> None:
     source = marbles.cold("S-a-b-A-(E,|)")
     assert marbles.run(source.pipe(ops.filters(shout, without("A")))) == marbles.expect(
         "S---B---(E,|)"
@@ -37,7 +37,7 @@ def test_e2_filters_are_put_through_in_their_order(marbles: Marbles) -> None:
     assert marbles.run(source.pipe(ops.filters(without("A"), shout)))[1][1] == Token("A")
 
 
-def test_e2_none_drops_the_chunk_and_ends_its_way() -> None:
+def test_none_drops_the_chunk_and_skips_later_filters() -> None:
     seen: list[str] = []
 
     def look(chunk: Chunk) -> Chunk:
@@ -48,7 +48,7 @@ def test_e2_none_drops_the_chunk_and_ends_its_way() -> None:
     assert seen == ["a", "c", ""]  # the last one is the usage
 
 
-def test_start_notices_and_end_pass_by_so_that_the_order_stays(marbles: Marbles) -> None:
+def test_start_notices_and_end_bypass_the_filters(marbles: Marbles) -> None:
     lookup = {"r": Notice("retry"), "U": Usage(1, 2), "h": Reasoning("hm")}
     stream = marbles.cold("SrSa-h-R-b-U-(E,|)", lookup={**lookup, "SrSa": Start("1", "m")})
     assert marbles.run(stream.pipe(ops.filters(lambda _: None))) == marbles.expect(
@@ -58,7 +58,7 @@ def test_start_notices_and_end_pass_by_so_that_the_order_stays(marbles: Marbles)
     assert [type(event) for event in whole[:-1]] == [Start, Token, Notice, End]
 
 
-def test_without_filters_all_pass(marbles: Marbles) -> None:
+def test_without_filters_all_chunks_pass(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("S-a-E|").pipe(ops.filters())) == marbles.expect("S-a-E|")
 
 
@@ -67,7 +67,7 @@ def test_chunks_are_seen_as_they_are_cut() -> None:
     assert text_after(["bad"], ops.filters(without("bad"))) == ""
 
 
-def test_a_new_chunk_gets_the_source_of_the_one_it_came_from(marbles: Marbles) -> None:
+def test_a_new_chunk_gets_the_source_of_the_one_it_replaces(marbles: Marbles) -> None:
     def packed(chunk: Chunk) -> Chunk:
         return Batch((Token(text_of(chunk)),), text_of(chunk))
 
@@ -89,7 +89,7 @@ def test_never_empty_and_error() -> None:
     assert marbles.run(stream) == [(0.0, Token("A")), (2.0, error)]
 
 
-def test_what_a_filter_raises_is_the_error_and_the_source_is_disposed(marbles: Marbles) -> None:
+def test_a_filter_error_becomes_the_stream_error_and_disposes_the_source(marbles: Marbles) -> None:
     error, source = LookupError("no filter"), marbles.cold("a-b-c|")
 
     def fail(chunk: Chunk) -> Chunk:
@@ -101,7 +101,7 @@ def test_what_a_filter_raises_is_the_error_and_the_source_is_disposed(marbles: M
     assert (source.subscriptions, marbles.timers) == ([(0.0, 2.0)], [])
 
 
-def test_what_the_subscriber_raises_is_no_error_of_the_stream() -> None:
+def test_a_subscriber_error_is_not_a_stream_error() -> None:
     errors: list[Exception] = []
 
     def on_next(_: Chunk) -> None:
@@ -115,7 +115,7 @@ def test_what_the_subscriber_raises_is_no_error_of_the_stream() -> None:
 
 
 @pytest.mark.parametrize("given", [True, "text", End("stop"), Start("1", "m"), Notice("restart")])
-def test_what_is_no_chunk_or_of_the_order_is_refused(marbles: Marbles, given: Any) -> None:
+def test_other_results_and_structure_chunks_are_rejected(marbles: Marbles, given: Any) -> None:
     def wrong(_: Chunk) -> Any:
         return given
 
@@ -137,7 +137,7 @@ def test_early_disposal_disposes_the_source(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 3.0)], [])
 
 
-def test_two_subscriptions_and_two_sources(marbles: Marbles) -> None:
+def test_subscriptions_and_sources_are_independent(marbles: Marbles) -> None:
     left, right = marbles.cold("a-E|", source="left"), marbles.cold("-b|", source="right")
     stream = rx.merge(left, right).pipe(ops.filters(shout))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
@@ -173,7 +173,7 @@ def test_a_filter_is_not_called_again_once_it_has_failed() -> None:
     assert (type(error), called) == (LookupError, [Token("a")])
 
 
-def test_a_batch_is_given_as_one_chunk(marbles: Marbles) -> None:
+def test_a_batch_is_passed_as_one_chunk(marbles: Marbles) -> None:
     batch = Batch((Token("a"), Token("b")), "ab")
     got: list[Chunk] = []
     stream = marbles.cold("B|", lookup={"B": batch}).pipe(ops.filters(got.append))
@@ -181,7 +181,7 @@ def test_a_batch_is_given_as_one_chunk(marbles: Marbles) -> None:
 
 
 @given(cut_texts())
-def test_a_filter_that_looks_at_characters_alone_does_not_depend_on_the_cuts(
+def test_a_filter_of_single_characters_does_not_depend_on_the_cuts(
     cut: tuple[str, list[str]],
 ) -> None:
     text, pieces = cut
@@ -200,6 +200,6 @@ async def _asynchronous(chunk: Chunk) -> Chunk:
     ("function", "message"),
     [(None, "function of a chunk"), ("a", "function of a chunk"), (_asynchronous, "filter_async")],
 )
-def test_bad_filters_are_refused_at_the_call(function: Any, message: str) -> None:
+def test_bad_filters_are_rejected_at_the_call(function: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         ops.filters(function)

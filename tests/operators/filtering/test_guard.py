@@ -1,4 +1,4 @@
-"""`guard`: no text is passed on that a check has not seen."""
+"""`guard`: no text is passed on before a check has approved it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -40,8 +40,8 @@ def no_bomb(text: str) -> bool:
     return "bomb" not in text
 
 
-class Asked:
-    """A check that writes down what it was asked."""
+class RecordingCheck:
+    """A check that records its arguments."""
 
     def __init__(self, check: Callable[[str], bool] = fine) -> None:
         self._check = check
@@ -52,8 +52,8 @@ class Asked:
         return self._check(text)
 
 
-class Checks:
-    """A check that takes `seconds`, and writes down what it was asked and how it went."""
+class SlowCheck:
+    """A check that takes `seconds`, and records its arguments, calls and cancellations."""
 
     def __init__(self, seconds: float, check: Callable[[str], bool] = no_bomb) -> None:
         self._seconds = seconds
@@ -68,7 +68,7 @@ class Checks:
             await asyncio.sleep(self._seconds)
         except asyncio.CancelledError:
             self.cancelled += 1
-            await asyncio.sleep(0.5)  # what it has to clean up
+            await asyncio.sleep(0.5)  # a slow clean-up
             raise
         finally:
             self.running -= 1
@@ -76,7 +76,7 @@ class Checks:
 
 
 class Bench:
-    """A subscription under an event loop with virtual time: what came, and when."""
+    """Records events and their times on an event loop with virtual time."""
 
     def __init__(self, stream: rx.Observable[Chunk]) -> None:
         loop = asyncio.get_running_loop()
@@ -95,8 +95,8 @@ class Bench:
         self.subscription = stream.subscribe(add, end, end, scheduler=self.scheduler)
 
 
-def said(stream: rx.Observable[Chunk]) -> list[tuple[float, Any]]:
-    """What a subscriber under an event loop gets; nothing is left behind."""
+def events_on_loop(stream: rx.Observable[Chunk]) -> list[tuple[float, Any]]:
+    """The events of `stream` on an event loop, with a check for leaks."""
 
     async def main() -> list[tuple[float, Any]]:
         async with no_leaks():
@@ -108,14 +108,14 @@ def said(stream: rx.Observable[Chunk]) -> list[tuple[float, Any]]:
     return run_virtual(main())
 
 
-def said_by(script: list[Any], operator: Any) -> list[tuple[float, Any]]:
-    """What comes out of `operator`, without `Start` and `Usage`, under an event loop."""
-    events = said(ScriptedModel(script).stream("Hi").pipe(operator))
+def events_from(script: list[Any], operator: Any) -> list[tuple[float, Any]]:
+    """The output of `operator` on an event loop, without `Start` and `Usage`."""
+    events = events_on_loop(ScriptedModel(script).stream("Hi").pipe(operator))
     return [event for event in events[1:] if type(event[1]) is not Usage]
 
 
-def test_a_window_leaves_once_it_is_checked_as_one_token(marbles: Marbles) -> None:
-    check = Asked()
+def test_a_checked_window_is_sent_as_one_token(marbles: Marbles) -> None:
+    check = RecordingCheck()
     stream = marbles.cold("S-a-b-c-d-e-f-g-(E,|)").pipe(ops.guard(check, every=3, context=2))
     assert marbles.run(stream) == [
         *marbles.expect("S"),
@@ -128,21 +128,21 @@ def test_a_window_leaves_once_it_is_checked_as_one_token(marbles: Marbles) -> No
     assert check.asked == ["abc", "bcdef", "efg"]
 
 
-def test_every_200_characters_with_the_50_before_them() -> None:
-    check = Asked()
+def test_by_default_200_characters_are_checked_with_the_50_before_them() -> None:
+    check = RecordingCheck()
     text = "".join(chr(0x4E00 + number) for number in range(450))
     assert pieces_after(list(text), ops.guard(check)) == [text[:200], text[200:400], text[400:]]
     assert check.asked == [text[:200], text[150:400], text[350:]]
 
 
-def test_no_context_is_a_context_too() -> None:
-    check = Asked()
+def test_the_context_may_be_empty() -> None:
+    check = RecordingCheck()
     operator = ops.guard(check, every=2, context=0)
     assert pieces_after(["abcde"], operator) == ["ab", "cd", "e"]
     assert check.asked == ["ab", "cd", "e"]
 
 
-def test_what_is_not_fine_stops_the_stream(marbles: Marbles) -> None:
+def test_a_rejected_window_stops_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("S-a-b-bo-mb-x-y-E|")
     assert marbles.run(source.pipe(ops.guard(no_bomb, every=2, context=2))) == [
         *marbles.expect("S"),
@@ -161,15 +161,15 @@ def test_the_last_short_window_is_checked_too() -> None:
         assert events[1:] == [Usage(1, len(last)), End("content_filter"), COMPLETED]
 
 
-def test_an_error_holds_what_was_passed_on(marbles: Marbles) -> None:
+def test_the_error_holds_the_text_passed_on(marbles: Marbles) -> None:
     operator = ops.guard(no_bomb, every=3, on_violation="error")
     *passed, (time, error) = marbles.run(marbles.cold("abcde-fbomb--x-E|").pipe(operator))
     assert passed == [(0.0, Token("abc")), (6.0, Token("def")), (6.0, Token("bom"))]
     assert (time, type(error), error.partial) == (15.0, ContentFilteredError, "abcdefbom")
 
 
-def test_a_replaced_window_goes_on_and_is_no_context() -> None:
-    check = Asked(no_bomb)
+def test_a_replaced_window_is_not_used_as_context() -> None:
+    check = RecordingCheck(no_bomb)
     operator = ops.guard(check, every=4, context=6, on_violation="replace")
     assert pieces_after(["abcdbombefgh"], operator) == ["abcd", "[removed]", "efgh"]
     assert check.asked == ["abcd", "abcdbomb", "moved]efgh"]
@@ -177,7 +177,7 @@ def test_a_replaced_window_goes_on_and_is_no_context() -> None:
     assert pieces_after(["abcdbombefgh"], silent) == ["abcd", "efgh"]
 
 
-def test_other_chunks_stay_where_they_stand_in_the_text() -> None:
+def test_other_chunks_keep_their_place_in_the_text() -> None:
     call, thought, progress = ToolCall("1", "weather"), Reasoning("hm"), Progress(1, 0.5)
     script: list[str | Chunk] = [progress, "ab", call, "", "c", thought, "d", progress, "e"]
     assert events_of(script, ops.guard(fine, every=4))[1:-3] == [
@@ -192,7 +192,7 @@ def test_other_chunks_stay_where_they_stand_in_the_text() -> None:
     ]
 
 
-def test_in_a_replaced_window_other_chunks_stay() -> None:
+def test_other_chunks_in_a_replaced_window_are_kept() -> None:
     call = ToolCall("1", "weather")
     operator = ops.guard(no_bomb, every=4, on_violation="replace")
     assert events_of(["bo", call, "mb", "ok"], operator)[1:4] == [
@@ -202,7 +202,7 @@ def test_in_a_replaced_window_other_chunks_stay() -> None:
     ]
 
 
-def test_what_was_said_behind_dropped_text_is_dropped_with_it() -> None:
+def test_output_after_dropped_text_is_dropped_too() -> None:
     call, usage, retry = ToolCall("1", "weather"), Usage(3, 4), Notice("retry")
     script: list[str | Chunk] = ["bo", call, usage, "mb", Reasoning("hm"), "more", retry]
     operator = ops.guard(no_bomb, every=100)
@@ -235,7 +235,7 @@ def test_never_and_empty() -> None:
     assert marbles.valve._callbacks == {}
 
 
-def test_an_error_drops_what_was_not_checked(marbles: Marbles) -> None:
+def test_an_error_drops_unchecked_text(marbles: Marbles) -> None:
     error, lookup = ValueError("broken"), {"U": Usage(1, 2), "h": Reasoning("hm")}
     source = marbles.cold("abc-d-h-U-#", error=error, lookup=lookup)
     assert marbles.run(source.pipe(ops.guard(fine, every=3))) == [
@@ -245,7 +245,7 @@ def test_an_error_drops_what_was_not_checked(marbles: Marbles) -> None:
     ]
 
 
-def test_a_check_that_raises_lets_nothing_go(marbles: Marbles) -> None:
+def test_a_check_that_raises_releases_nothing(marbles: Marbles) -> None:
     error, source = LookupError("no check"), marbles.cold("abc-d|")
 
     def check(_: str) -> bool:
@@ -255,7 +255,7 @@ def test_a_check_that_raises_lets_nothing_go(marbles: Marbles) -> None:
     assert source.subscriptions == [(0.0, 0.0)]
 
 
-def test_what_the_subscriber_raises_is_no_error_of_the_stream() -> None:
+def test_a_subscriber_error_is_not_a_stream_error() -> None:
     errors: list[Exception] = []
 
     def on_next(_: Chunk) -> None:
@@ -270,8 +270,8 @@ def test_what_the_subscriber_raises_is_no_error_of_the_stream() -> None:
     assert errors == []
 
 
-def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
-    check = Asked()
+def test_a_restart_drops_held_text_and_starts_over(marbles: Marbles) -> None:
+    check = RecordingCheck()
     operator = ops.guard(check, every=3)
     assert marbles.run(marbles.cold("abcd-R-efg-E|").pipe(operator)) == [
         (0.0, Token("abc")),
@@ -292,7 +292,7 @@ def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
     assert (marbles.timers, marbles.valve._callbacks) == ([], {})
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("a-b-c|").pipe(ops.guard(fine, every=2))
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -301,7 +301,7 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     assert first.chunks == second.chunks == [Token("ab"), Token("c")]
 
 
-def test_after_a_merge_only_the_source_that_is_not_fine_ends(marbles: Marbles) -> None:
+def test_after_a_merge_only_the_rejected_source_ends(marbles: Marbles) -> None:
     left = marbles.cold("bo-mb-x-R-ok-E-|", source="left")
     right = marbles.cold("-b---o-----E---|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.guard(no_bomb, every=2, context=2)))
@@ -317,7 +317,7 @@ def test_after_a_merge_only_the_source_that_is_not_fine_ends(marbles: Marbles) -
     ]
 
 
-def test_a_source_that_ends_with_a_short_window_ends_behind_it(marbles: Marbles) -> None:
+def test_a_source_that_ends_with_a_short_window_ends_after_it(marbles: Marbles) -> None:
     left, right = marbles.cold("a-E-|", source="left"), marbles.cold("-b--|", source="right")
     assert marbles.run(rx.merge(left, right).pipe(ops.guard(fine, every=2))) == [
         (2.0, Token("a", source="left")),
@@ -327,7 +327,7 @@ def test_a_source_that_ends_with_a_short_window_ends_behind_it(marbles: Marbles)
     ]
 
 
-def test_an_end_of_all_decides_about_all(marbles: Marbles) -> None:
+def test_an_end_without_a_source_decides_all_sources(marbles: Marbles) -> None:
     left, whole = marbles.cold("-a--|", source="left"), marbles.cold("x-E|")
     assert marbles.run(rx.merge(left, whole).pipe(ops.guard(fine))) == [
         (2.0, Token("x")),
@@ -337,16 +337,16 @@ def test_an_end_of_all_decides_about_all(marbles: Marbles) -> None:
     ]
 
 
-def test_a_source_that_sends_all_at_once_is_not_checked_after_a_stop() -> None:
-    check = Asked(lambda _: False)
+def test_a_synchronous_source_is_not_checked_after_a_stop() -> None:
+    check = RecordingCheck(lambda _: False)
     stream: rx.Observable[Chunk] = rx.of(Token("ab"), Token("cd"), End("stop"))
     events = Marbles().run(stream.pipe(ops.guard(check, every=2)))
     assert [event for _, event in events] == [End("content_filter"), COMPLETED]
     assert check.asked == ["ab"]
 
 
-def test_while_the_valve_is_closed_no_check_begins(marbles: Marbles) -> None:
-    check = Asked()
+def test_no_check_starts_while_the_valve_is_closed(marbles: Marbles) -> None:
+    check = RecordingCheck()
     marbles.at(1, marbles.valve.close)
     marbles.at(20, marbles.valve.open)
     source = marbles.cold("ab-cd-ef-(E,|)")
@@ -372,7 +372,7 @@ def test_demand_reaches_the_source(marbles: Marbles) -> None:
     assert recording.chunks == [Token("a"), Token("b"), Token("c")]
 
 
-def test_many_sources_that_wait_for_a_full_window_hold_nobody(marbles: Marbles) -> None:
+def test_many_sources_waiting_for_a_full_window_do_not_pause_upstream(marbles: Marbles) -> None:
     parts = [
         marbles.cold("abc-d-|", source=name, demand=True)
         for name in ("one", "two", "three", "four")
@@ -382,9 +382,9 @@ def test_many_sources_that_wait_for_a_full_window_hold_nobody(marbles: Marbles) 
 
 
 def test_a_coroutine_is_awaited() -> None:
-    checks = Checks(1.0)
+    checks = SlowCheck(1.0)
     operator = ops.guard(checks, every=3, context=1)
-    assert said_by(["abc", "de", "fg"], operator) == [
+    assert events_from(["abc", "de", "fg"], operator) == [
         (1.0, Token("abc")),
         (2.0, Token("def")),
         (3.0, Token("g")),
@@ -394,7 +394,7 @@ def test_a_coroutine_is_awaited() -> None:
     assert checks.asked == ["abc", "cdef", "fg"]
 
 
-def test_a_future_is_awaited_and_a_check_may_be_either() -> None:
+def test_a_future_is_awaited_and_a_check_may_mix_both() -> None:
     def check(text: str) -> bool | Awaitable[bool]:
         if text == "ab":
             return True
@@ -402,7 +402,7 @@ def test_a_future_is_awaited_and_a_check_may_be_either() -> None:
         asyncio.get_running_loop().call_later(1.0, future.set_result, text != "ef")
         return future
 
-    assert said_by(["abcdef"], ops.guard(check, every=2, context=0)) == [
+    assert events_from(["abcdef"], ops.guard(check, every=2, context=0)) == [
         (0.0, Token("ab")),
         (1.0, Token("cd")),
         (2.0, End("content_filter")),
@@ -412,8 +412,8 @@ def test_a_future_is_awaited_and_a_check_may_be_either() -> None:
 
 def test_other_chunks_and_the_end_wait_for_the_check_before_them() -> None:
     progress = Progress(1, 0.5)
-    operator = ops.guard(Checks(1.0), every=3)
-    assert said_by(["abc", progress, Reasoning("hm")], operator) == [
+    operator = ops.guard(SlowCheck(1.0), every=3)
+    assert events_from(["abc", progress, Reasoning("hm")], operator) == [
         (1.0, Token("abc")),
         (1.0, progress),
         (1.0, Reasoning("hm")),
@@ -426,10 +426,10 @@ def test_other_chunks_and_the_end_wait_for_the_check_before_them() -> None:
     ("on_violation", "last"),
     [("stop", "End"), ("error", "ContentFilteredError"), ("replace", "End")],
 )
-def test_what_is_not_fine_after_a_while(on_violation: Any, last: str) -> None:
+def test_a_window_rejected_after_a_while(on_violation: Any, last: str) -> None:
     model = ScriptedModel(["abcd", "bomb", "more"], delay=0.4)
-    operator = ops.guard(Checks(1.0), every=4, on_violation=on_violation)
-    events = said(model.stream("Hi").pipe(operator))
+    operator = ops.guard(SlowCheck(1.0), every=4, on_violation=on_violation)
+    events = events_on_loop(model.stream("Hi").pipe(operator))
     assert "".join(text_of(event) for _, event in events) == (
         "abcd" if on_violation != "replace" else "abcd[removed]more"
     )
@@ -440,37 +440,37 @@ def test_what_is_not_fine_after_a_while(on_violation: Any, last: str) -> None:
 
 def test_a_stop_disposes_the_source_at_once() -> None:
     model = ScriptedModel(["bomb", *["more"] * 9], delay=1.0)
-    events = said(model.stream("Hi").pipe(ops.guard(Checks(0.5), every=4)))
+    events = events_on_loop(model.stream("Hi").pipe(ops.guard(SlowCheck(0.5), every=4)))
     assert events[1:] == [(1.5, End("content_filter")), (1.5, COMPLETED)]
     assert (model.cancelled, model.active) == (1, 0)
 
 
-def test_an_asynchronous_check_that_raises_lets_nothing_go() -> None:
+def test_an_asynchronous_check_that_raises_releases_nothing() -> None:
     async def check(_: str) -> bool:
         raise LookupError("no check")
 
-    *_, (_, error) = events = said_by(["abc"], ops.guard(check, every=3))
+    *_, (_, error) = events = events_from(["abc"], ops.guard(check, every=3))
     assert (len(events), type(error)) == (1, LookupError)
 
 
-def test_a_check_cancelled_by_somebody_else_is_an_error() -> None:
+def test_a_check_cancelled_from_outside_is_an_error() -> None:
     async def check(_: str) -> bool:
         raise asyncio.CancelledError
 
-    *_, (_, error) = events = said_by(["abc"], ops.guard(check, every=3))
+    *_, (_, error) = events = events_from(["abc"], ops.guard(check, every=3))
     assert (len(events), type(error)) == (1, StreamCancelledError)
 
 
 def test_an_error_of_the_source_cancels_the_check() -> None:
-    checks, error = Checks(9.0), ConnectionResetError()
-    assert said_by(["abc", 1.0, error], ops.guard(checks, every=3)) == [(1.0, error)]
+    checks, error = SlowCheck(9.0), ConnectionResetError()
+    assert events_from(["abc", 1.0, error], ops.guard(checks, every=3)) == [(1.0, error)]
     assert (checks.cancelled, checks.running) == (1, 0)
 
 
-def test_a_restart_cancels_the_check_under_way() -> None:
-    checks = Checks(2.0)
+def test_a_restart_cancels_the_running_check() -> None:
+    checks = SlowCheck(2.0)
     script = ["abc", 1.0, Notice("restart"), "xyz"]
-    assert said_by(script, ops.guard(checks, every=3))[:2] == [
+    assert events_from(script, ops.guard(checks, every=3))[:2] == [
         (1.0, Notice("restart")),
         (3.0, Token("xyz")),
     ]
@@ -478,7 +478,7 @@ def test_a_restart_cancels_the_check_under_way() -> None:
 
 
 def test_disposal_cancels_the_check_and_its_end_can_be_awaited() -> None:
-    checks = Checks(9.0)
+    checks = SlowCheck(9.0)
 
     async def main() -> float:
         bench = Bench(ScriptedModel("abc").stream("Hi").pipe(ops.guard(checks, every=3)))
@@ -492,8 +492,8 @@ def test_disposal_cancels_the_check_and_its_end_can_be_awaited() -> None:
     assert run_virtual(main()) == 1.5
 
 
-def test_a_check_disposed_of_before_it_has_begun_says_nothing() -> None:
-    checks = Checks(9.0)
+def test_a_check_disposed_before_it_starts_is_silent() -> None:
+    checks = SlowCheck(9.0)
 
     async def main() -> None:
         async with no_leaks():
@@ -506,8 +506,8 @@ def test_a_check_disposed_of_before_it_has_begun_says_nothing() -> None:
     assert checks.asked == []
 
 
-def test_a_check_that_fails_while_it_is_stopped_is_told_to_the_loop() -> None:
-    told: list[dict[str, Any]] = []
+def test_a_check_that_fails_while_being_cancelled_is_reported_to_the_loop() -> None:
+    reported: list[dict[str, Any]] = []
 
     async def check(_: str) -> bool:
         try:
@@ -516,18 +516,20 @@ def test_a_check_that_fails_while_it_is_stopped_is_told_to_the_loop() -> None:
             raise LookupError("in the clean-up")
 
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
         bench = Bench(ScriptedModel("abc").stream("Hi").pipe(ops.guard(check, every=3)))
         await asyncio.sleep(1)
         bench.subscription.dispose()
         await bench.scheduler.settle()
 
     run_virtual(main())
-    assert [type(context["exception"]) for context in told] == [LookupError]
+    assert [type(context["exception"]) for context in reported] == [LookupError]
 
 
-def test_a_subscriber_that_raises_behind_a_check_closes_the_source() -> None:
-    told: list[dict[str, Any]] = []
+def test_a_subscriber_that_raises_after_a_check_closes_the_source() -> None:
+    reported: list[dict[str, Any]] = []
     model, errors = ScriptedModel(["abc", 5.0, "def"]), list[Exception]()
 
     def on_next(chunk: Chunk) -> None:
@@ -536,24 +538,24 @@ def test_a_subscriber_that_raises_behind_a_check_closes_the_source() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(context))
-        model.stream("Hi").pipe(ops.guard(Checks(1.0), every=3)).subscribe(
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        model.stream("Hi").pipe(ops.guard(SlowCheck(1.0), every=3)).subscribe(
             on_next, errors.append, scheduler=StreamScheduler(loop)
         )
         await asyncio.sleep(2)
 
     run_virtual(main())
-    assert [type(context["exception"]) for context in told] == [LookupError]
+    assert [type(context["exception"]) for context in reported] == [LookupError]
     assert (errors, model.active, model.cancelled) == ([], 0, 1)
 
 
 def test_without_an_event_loop_a_coroutine_is_an_error(marbles: Marbles) -> None:
-    events = marbles.run(marbles.cold("abc-d|").pipe(ops.guard(Checks(1.0), every=3)))
+    events = marbles.run(marbles.cold("abc-d|").pipe(ops.guard(SlowCheck(1.0), every=3)))
     assert [type(event) for _, event in events] == [NoEventLoopError]
 
 
-def test_upstream_goes_on_during_a_check_up_to_two_windows() -> None:
-    checks, model = Checks(100.0), ScriptedModel(["abcde"] * 100, delay=0.01)
+def test_upstream_continues_during_a_check_up_to_two_windows() -> None:
+    checks, model = SlowCheck(100.0), ScriptedModel(["abcde"] * 100, delay=0.01)
 
     async def main() -> None:
         async with no_leaks():
@@ -577,7 +579,7 @@ def test_at_most_two_windows_and_a_chunk_wait_while_a_check_runs() -> None:
             return chunk
 
         model = ScriptedModel(["abcde"] * 100, delay=0.01)
-        stream = model.stream("Hi").pipe(ops.filters(count), ops.guard(Checks(9.0), every=20))
+        stream = model.stream("Hi").pipe(ops.filters(count), ops.guard(SlowCheck(9.0), every=20))
         async with no_leaks():
             bench = Bench(stream)
             await asyncio.sleep(8)
@@ -592,13 +594,13 @@ def test_at_most_two_windows_and_a_chunk_wait_while_a_check_runs() -> None:
     run_virtual(main())
 
 
-def test_streams_of_a_merge_are_checked_side_by_side() -> None:
+def test_streams_of_a_merge_are_checked_concurrently() -> None:
     def of(source: str, *texts: str) -> rx.Observable[Chunk]:
         script = [Token(text, source=source) for text in texts]
         return rx.of(*script, End("stop", source=source))
 
     stream = rx.merge(of("left", "abc", "d"), of("right", "bomb", "x"))
-    assert said(stream.pipe(ops.guard(Checks(1.0), every=3, context=3))) == [
+    assert events_on_loop(stream.pipe(ops.guard(SlowCheck(1.0), every=3, context=3))) == [
         (1.0, Token("abc", source="left")),
         (1.0, Token("bom", source="right")),
         (2.0, Token("d", source="left")),
@@ -608,8 +610,8 @@ def test_streams_of_a_merge_are_checked_side_by_side() -> None:
     ]
 
 
-def test_a_restart_behind_an_end_that_waits_cancels_the_check_at_once() -> None:
-    checks, stream = Checks(1.0), Subject[Chunk]()
+def test_a_restart_after_a_waiting_end_cancels_the_check_at_once() -> None:
+    checks, stream = SlowCheck(1.0), Subject[Chunk]()
 
     async def main() -> list[tuple[float, Any]]:
         bench = Bench(stream.pipe(ops.guard(checks, every=9)))
@@ -631,11 +633,11 @@ def test_a_restart_behind_an_end_that_waits_cancels_the_check_at_once() -> None:
     assert (checks.asked, checks.cancelled) == (["abc", "de"], 1)
 
 
-def test_what_was_told_before_a_restart_leaves_before_it() -> None:
+def test_chunks_before_a_restart_are_sent_before_it() -> None:
     usage, progress, start = Usage(1, 2), Progress(1, 0.5), Start("2", "model")
     chunks: list[Chunk] = [Token("abc"), progress, End("stop"), usage, Notice("retry"), start]
     chunks += [Token("no"), Notice("restart"), Token("de"), End("length")]
-    assert said(rx.of(*chunks).pipe(ops.guard(Checks(1.0), every=9))) == [
+    assert events_on_loop(rx.of(*chunks).pipe(ops.guard(SlowCheck(1.0), every=9))) == [
         *((0.0, each) for each in (progress, usage, Notice("retry"), start, Notice("restart"))),
         (1.0, Token("de")),
         (1.0, End("length")),
@@ -643,7 +645,7 @@ def test_what_was_told_before_a_restart_leaves_before_it() -> None:
     ]
 
 
-def test_a_restart_of_one_leaves_what_others_wait_with() -> None:
+def test_a_restart_of_one_source_leaves_the_others_waiting() -> None:
     chunks: list[Chunk] = [
         Token("abc", source="left"),
         Token("xyz", source="right"),
@@ -653,7 +655,7 @@ def test_a_restart_of_one_leaves_what_others_wait_with() -> None:
         Notice("restart", source="left"),
         Token("new", source="left"),
     ]
-    assert said(rx.of(*chunks).pipe(ops.guard(Checks(1.0), every=3))) == [
+    assert events_on_loop(rx.of(*chunks).pipe(ops.guard(SlowCheck(1.0), every=3))) == [
         (0.0, Notice("restart", source="left")),
         (1.0, Token("xyz", source="right")),
         (1.0, End("stop")),
@@ -665,8 +667,8 @@ def test_a_restart_of_one_leaves_what_others_wait_with() -> None:
 
 
 @pytest.mark.parametrize("last", [End("stop", source="x"), Notice("restart", source="x")])
-def test_what_comes_while_a_window_leaves_is_sent_behind_it(last: Chunk) -> None:
-    """The subscriber opens its valve inside of on_next, and so the source goes on."""
+def test_chunks_that_arrive_while_a_window_is_sent_follow_it(last: Chunk) -> None:
+    """The subscriber opens its valve inside on_next, which resumes the source."""
     got: list[Chunk] = []
     window: list[Chunk] = [
         Token("ab", source="x"),
@@ -682,7 +684,7 @@ def test_what_comes_while_a_window_leaves_is_sent_behind_it(last: Chunk) -> None
             got.append(chunk)
             valve.open()
 
-        stream.pipe(ops.guard(Checks(1.0), every=3)).subscribe(
+        stream.pipe(ops.guard(SlowCheck(1.0), every=3)).subscribe(
             on_next, scheduler=StreamScheduler(asyncio.get_running_loop(), valve)
         )
         for chunk in window:
@@ -695,29 +697,29 @@ def test_what_comes_while_a_window_leaves_is_sent_behind_it(last: Chunk) -> None
     assert got == [*window, last]
 
 
-def test_what_waits_behind_an_end_and_was_not_said_is_passed_on_before_an_error() -> None:
+def test_other_chunks_waiting_behind_an_end_are_sent_before_an_error() -> None:
     error, usage, progress = ValueError("x"), Usage(1, 2), Progress(1, 0.5)
     chunks: list[Chunk] = [Token("abc"), End("stop"), usage, Reasoning("hm"), progress]
     stream = rx.concat(rx.of(*chunks), rx.throw(error))
-    events = said(stream.pipe(ops.guard(Checks(1.0), every=3)))
+    events = events_on_loop(stream.pipe(ops.guard(SlowCheck(1.0), every=3)))
     assert [event for _, event in events] == [usage, progress, error]
 
 
-def test_a_stream_of_a_merge_that_has_failed_is_not_checked_any_more() -> None:
+def test_a_failed_stream_of_a_merge_is_no_longer_checked() -> None:
     failed = Notice("failed", source="left")
     chunks: list[Chunk] = [Token("abc", source="left"), Token("xyz", source="right"), failed]
-    checks = Checks(1.0)
-    assert said(rx.of(*chunks).pipe(ops.guard(checks, every=3))) == [
+    checks = SlowCheck(1.0)
+    assert events_on_loop(rx.of(*chunks).pipe(ops.guard(checks, every=3))) == [
         (0.0, failed),
         (1.0, Token("xyz", source="right")),
         (1.0, COMPLETED),
     ]
 
 
-def test_a_check_that_leaves_the_stream_is_not_waited_for() -> None:
+def test_a_check_that_disposes_the_stream_is_not_awaited() -> None:
     async def main() -> None:
         async with no_leaks():
-            checks = Checks(9.0)
+            checks = SlowCheck(9.0)
 
             def check(text: str) -> Awaitable[bool]:
                 bench.subscription.dispose()
@@ -732,11 +734,11 @@ def test_a_check_that_leaves_the_stream_is_not_waited_for() -> None:
     run_virtual(main())
 
 
-def test_under_a_sink_nothing_is_left_behind() -> None:
+def test_nothing_leaks_under_a_sink() -> None:
     async def main() -> list[Any]:
         model = ScriptedModel("a long and harmless story", by="word", delay=0.07)
         async with no_leaks():
-            stream = model.stream("Hi").pipe(ops.guard(Checks(0.3), every=7))
+            stream = model.stream("Hi").pipe(ops.guard(SlowCheck(0.3), every=7))
             return [chunk async for chunk in to_async(stream)]
 
     assert "".join(map(text_of, run_virtual(main()))) == "a long and harmless story"
@@ -764,18 +766,18 @@ def test_the_pieces_are_the_same_however_the_text_is_cut(
 
 
 @given(cut_texts(), st.integers(1, 9))
-def test_with_an_asynchronous_check_the_pieces_are_the_same_too(
+def test_the_pieces_are_the_same_with_an_asynchronous_check(
     cut: tuple[str, list[str]], every: int
 ) -> None:
     text, pieces = cut
-    operator = ops.guard(Checks(1.0), every=every)
-    events = said_by([Token(piece) for piece in pieces], operator)
+    operator = ops.guard(SlowCheck(1.0), every=every)
+    events = events_from([Token(piece) for piece in pieces], operator)
     got = [text_of(event) for _, event in events if text_of(event)]
     assert got == [text[place : place + every] for place in range(0, len(text), every)]
 
 
 @given(cut_texts())
-def test_text_that_is_not_fine_never_leaves(cut: tuple[str, list[str]]) -> None:
+def test_rejected_text_is_never_sent(cut: tuple[str, list[str]]) -> None:
     text, pieces = cut
     operator = ops.guard(lambda text: "bad" not in text, every=5, context=4)
     end, passed = events_of(pieces, operator)[-2], "".join(pieces_after(pieces, operator))
@@ -787,7 +789,7 @@ def test_text_that_is_not_fine_never_leaves(cut: tuple[str, list[str]]) -> None:
 @pytest.mark.parametrize(
     ("check", "options", "error", "message"),
     [
-        ("bad", {}, TypeError, "function of a text"),
+        ("bad", {}, TypeError, "function of a string"),
         (fine, {"every": 0}, ValueError, "every"),
         (fine, {"every": 1.5}, TypeError, "every"),
         (fine, {"every": True}, TypeError, "every"),
@@ -798,7 +800,7 @@ def test_text_that_is_not_fine_never_leaves(cut: tuple[str, list[str]]) -> None:
         (fine, {"replacement": None}, TypeError, "replacement"),
     ],
 )
-def test_bad_arguments_are_refused_at_the_call(
+def test_bad_arguments_are_rejected_at_the_call(
     check: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

@@ -1,6 +1,6 @@
-"""`punctuation`: straight or typographic (row E4)."""
+"""`punctuation`: straight or typographic."""
 
-# ruff: noqa: RUF001 - typographic quotes are meant
+# ruff: noqa: RUF001 - typographic quotes are intended
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_ascii() -> None:
     assert text_after(text, ops.punctuation("ascii")) == '"So" "da" \'x\' it\'s -- 1-2 -3... 你好。'
 
 
-def test_full_stops_wait_for_a_third_one_and_others_behind_them(marbles: Marbles) -> None:
+def test_full_stops_wait_for_a_third_one_and_other_chunks_wait_with_them(marbles: Marbles) -> None:
     lookup = {"d": Token(".", 0.5), "P": Progress(1, 0.5), "r": Reasoning("...")}
     stream = marbles.cold("a-d-P-d-r-d-b|", lookup=lookup).pipe(ops.punctuation("typographic"))
     assert marbles.run(stream) == [
@@ -53,7 +53,7 @@ def test_full_stops_wait_for_a_third_one_and_others_behind_them(marbles: Marbles
     ]
 
 
-def test_held_full_stops_leave_at_the_end_at_completion_and_before_an_error() -> None:
+def test_held_full_stops_are_sent_at_the_end_at_completion_and_before_an_error() -> None:
     dot, error = {"d": Token("..")}, ValueError("broken")
     for end, last in (("E|", [End("stop"), COMPLETED]), ("|", [COMPLETED]), ("#", [error])):
         marbles = Marbles()
@@ -68,7 +68,7 @@ def test_never_and_empty(to: Any, marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.punctuation(to)), until=9) == [(1.0, COMPLETED)]
 
 
-def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
+def test_a_restart_drops_held_text_and_starts_over(marbles: Marbles) -> None:
     lookup = {"a": Token("x.."), "q": Token('."')}
     stream = marbles.cold("a-R-q|", lookup=lookup).pipe(ops.punctuation("typographic"))
     assert [event for _, event in marbles.run(stream)] == [
@@ -86,7 +86,7 @@ def test_text_in_a_batch_is_text() -> None:
     )
 
 
-def test_sources_are_written_each_for_itself(marbles: Marbles) -> None:
+def test_sources_are_converted_separately(marbles: Marbles) -> None:
     quote = {"q": Token('"')}
     left = marbles.cold("a-q|", lookup=quote, source="left")
     right = marbles.cold("-q---|", lookup=quote, source="right")
@@ -98,7 +98,7 @@ def test_sources_are_written_each_for_itself(marbles: Marbles) -> None:
     ]
 
 
-def test_two_subscriptions_and_early_disposal(marbles: Marbles) -> None:
+def test_independent_subscriptions_and_early_disposal(marbles: Marbles) -> None:
     source = marbles.cold("x---y", lookup={"x": Token("..")})
     stream = source.pipe(ops.punctuation("typographic"))
     first = marbles.subscribe(stream)
@@ -121,7 +121,7 @@ def test_demand_passes_through(marbles: Marbles) -> None:
 
 
 @given(cut_texts(SIGNS))
-def test_the_cuts_change_nothing(text_and_pieces: tuple[str, list[str]]) -> None:
+def test_the_result_does_not_depend_on_the_cuts(text_and_pieces: tuple[str, list[str]]) -> None:
     text, pieces = text_and_pieces
     for operator in (ops.punctuation("ascii"), ops.punctuation("typographic")):
         whole = text_after([text], operator)
@@ -129,15 +129,15 @@ def test_the_cuts_change_nothing(text_and_pieces: tuple[str, list[str]]) -> None
 
 
 @given(cut_texts(st.text("ab .…", max_size=30)))
-def test_an_ellipsis_is_what_replace_makes_of_it(text_and_pieces: tuple[str, list[str]]) -> None:
+def test_an_ellipsis_matches_str_replace(text_and_pieces: tuple[str, list[str]]) -> None:
     text, pieces = text_and_pieces
     got = text_after(pieces, ops.punctuation("typographic"))
     assert got == text.replace("...", "…")
     assert text_after(pieces, ops.punctuation("ascii")) == text.replace("…", "...")
 
 
-def test_bad_arguments_are_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="'ascii' or 'typographic', not 'french'"):
+def test_bad_arguments_are_rejected_at_the_call() -> None:
+    with pytest.raises(ValueError, match="'ascii' or 'typographic', got 'french'"):
         ops.punctuation("french")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'ascii' or 'typographic'"):
         ops.punctuation(["ascii"])  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`redact`: masking of words and patterns, whole words, across chunks (row E3)."""
+"""`redact`: masks words and patterns, whole words only, across chunks."""
 
 import re
 import sys
@@ -43,7 +43,7 @@ WORDS = ["bad", "cat", "category", "cat b", "$b", "ab", "b", "d!", "ate"]
 
 
 def plain(text: str, targets: list[str | regex.Pattern[str]], *, whole: bool = True) -> str:
-    """What `redact` promises, for a text that is there in full."""
+    """The expected result of `redact` for a complete text."""
 
     def length(target: str | regex.Pattern[str], place: int) -> int:
         if not isinstance(target, str):
@@ -72,17 +72,17 @@ def texts_of(*letters: str) -> st.SearchStrategy[str]:
     return st.lists(st.sampled_from(letters), max_size=40).map("".join)
 
 
-def test_e3_a_word_cut_into_chunks_is_masked() -> None:
+def test_a_word_cut_into_chunks_is_masked() -> None:
     assert text_after(["so ", "b", "ad", " day"], ops.redact("bad")) == "so *** day"
 
 
-def test_e3_a_word_inside_of_another_is_not_destroyed() -> None:
+def test_a_word_inside_another_is_not_masked() -> None:
     text = "a badge, forbad it; bad_ and ba"
     assert text_after(list(text), ops.redact("bad")) == text
     assert text_after([text], ops.redact("bad", whole_words=False)).count("***") == 3
 
 
-def test_the_mask_leaves_when_the_character_behind_the_word_has_come(marbles: Marbles) -> None:
+def test_the_mask_is_sent_when_the_next_character_arrives(marbles: Marbles) -> None:
     stream = marbles.cold("a-b--ad---x-E|", lookup={"a": Token("a "), "x": Token("!")})
     assert marbles.run(stream.pipe(ops.redact("bad"))) == [
         (0.0, Token("a ")),
@@ -93,7 +93,7 @@ def test_the_mask_leaves_when_the_character_behind_the_word_has_come(marbles: Ma
     ]
 
 
-def test_text_without_a_word_passes_as_it_came(marbles: Marbles) -> None:
+def test_text_without_a_word_passes_unchanged(marbles: Marbles) -> None:
     diagram = "S-x-y--(E,|)"
     assert marbles.run(marbles.cold(diagram).pipe(ops.redact("bad"))) == marbles.expect(diagram)
 
@@ -108,7 +108,7 @@ def test_text_is_held_only_while_it_may_become_a_word(marbles: Marbles) -> None:
     ]
 
 
-def test_a_part_of_a_word_that_needs_no_border_is_masked_at_once(marbles: Marbles) -> None:
+def test_part_of_a_word_is_masked_at_once_if_no_border_is_needed(marbles: Marbles) -> None:
     stream = marbles.cold("b-a-d---x|").pipe(ops.redact("bad", whole_words=False))
     assert marbles.run(stream)[0] == (4.0, Token("***"))
 
@@ -121,7 +121,7 @@ def test_a_word_ends_with_the_text(marbles: Marbles) -> None:
     ]
 
 
-def test_of_several_words_at_one_place_the_longest_counts() -> None:
+def test_the_longest_word_at_one_place_wins() -> None:
     operator = ops.redact("cat", "category", "cat five")
     assert (
         text_after(list("cat, category, cat five, cat four"), operator) == "***, ***, ***, *** four"
@@ -130,27 +130,27 @@ def test_of_several_words_at_one_place_the_longest_counts() -> None:
     assert text_after(list("categorical"), inside) == "***egorical"
 
 
-def test_the_leftmost_match_counts() -> None:
+def test_the_leftmost_match_wins() -> None:
     operator = ops.redact("abcd", "bc", "bce", whole_words=False)
     assert text_after(list("abcd abce abc"), operator) == "*** a*** a***"
 
 
-def test_a_word_of_signs_needs_no_border() -> None:
+def test_a_word_of_symbols_needs_no_border() -> None:
     assert text_after(list("what the $%!er"), ops.redact("$%!")) == "what the ***er"
 
 
-def test_a_combining_mark_goes_on_with_the_word() -> None:
+def test_a_combining_mark_continues_the_word() -> None:
     assert text_after(["ba", "d\u0301"], ops.redact("bad")) == "bad\u0301"
 
 
-def test_case_is_looked_at_or_not() -> None:
+def test_case_is_respected_or_ignored() -> None:
     text = "Bad BAD bad STRASSE straße İ"
     assert text_after(list(text), ops.redact("bad", "STRAßE")) == "Bad BAD *** STRASSE straße İ"
     ignoring = ops.redact("baD", "STRAẞE", "İ", ignore_case=True)
     assert text_after(list(text), ignoring) == "*** *** *** STRASSE *** ***"
 
 
-def test_the_search_for_first_letters_knows_the_same_cases_as_the_words() -> None:
+def test_first_letters_are_case_folded_like_the_words() -> None:
     cased = [chr(code) for code in range(sys.maxunicode) if folded(chr(code)) != chr(code)]
     for character in cased:
         search = WordSearch(Words([folded(character)], whole=False, ignore_case=True))
@@ -163,7 +163,7 @@ def test_a_mask_can_be_anything_or_nothing() -> None:
     assert events_of(["bad", " luck"], ops.redact("bad", mask=""))[1:2] == [Token(" luck")]
 
 
-def test_words_and_patterns_are_masked_in_one_go() -> None:
+def test_words_and_patterns_are_masked_together() -> None:
     operator = ops.redact("Ada", re.compile(r"[\w.]+@[\w.]+\.\w+"), re.compile(r"\d{3}-\d{4}"))
     text = "Ask Ada: ada.l@example.org or 555-0199, Adam."
     assert text_after(list(text), operator) == "Ask ***: *** or ***, Adam."
@@ -174,7 +174,7 @@ def test_a_pattern_of_either_library() -> None:
         assert text_after(list("a BaDge"), ops.redact(pattern)) == "a ***ge"
 
 
-NO_FLAGS_OF_A_TEXT = ("LOCALE", "DEBUG", "TEMPLATE")  # for bytes, to print it, and an old one
+NO_FLAGS_OF_A_TEXT = ("LOCALE", "DEBUG", "TEMPLATE")  # for bytes, for printing, and deprecated
 
 
 @pytest.mark.parametrize("name", [*re.RegexFlag.__members__])
@@ -188,14 +188,14 @@ def test_a_pattern_of_re_keeps_its_flags(name: str) -> None:
     assert text_after(list(text), ops.redact(pattern)) == expected
 
 
-def test_a_pattern_may_say_its_flags_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pattern_may_have_inline_flags(capsys: pytest.CaptureFixture[str]) -> None:
     for pattern in (re.compile(r"(?a)\bbad\b"), re.compile(r"\bbad\b", re.ASCII | re.DEBUG)):
         capsys.readouterr()
         assert text_after(["a ba", "d x ébad"], ops.redact(pattern)) == "a *** x é***"
         assert capsys.readouterr().out == ""
 
 
-def test_a_match_of_no_characters_is_none() -> None:
+def test_an_empty_match_is_ignored() -> None:
     operator = ops.redact(re.compile(r"\b"), re.compile(r"(?=a)|b"))
     assert text_after(list("a b ab"), operator) == "a *** a***"
 
@@ -205,13 +205,13 @@ def test_a_pattern_is_decided_when_longest_characters_are_known(marbles: Marbles
     assert marbles.run(stream)[:2] == [(8.0, Token("***")), (8.0, Token("x"))]
 
 
-def test_longest_looks_ahead_by_64_characters_unless_told() -> None:
+def test_longest_is_64_characters_by_default() -> None:
     marbles = Marbles()
     stream = marbles.cold("1-2-3-" + "x-" * 70 + "|").pipe(ops.redact(re.compile(r"\d{3}")))
     assert marbles.run(stream)[0] == (2.0 * 63, Token("***"))
 
 
-def test_a_pattern_that_fits_no_more_is_not_waited_for() -> None:
+def test_a_pattern_that_can_no_longer_match_is_not_awaited() -> None:
     operator = ops.redact(re.compile('"[^"]*"'), longest=8)
     marbles = Marbles()
     recording = marbles.subscribe(marbles.cold('"' + "-x" * 20 + "-").pipe(operator))
@@ -219,14 +219,14 @@ def test_a_pattern_that_fits_no_more_is_not_waited_for() -> None:
     assert recording.events[0] == (14.0, Token('"'))
 
 
-def test_the_text_before_a_match_is_still_known_when_it_has_left() -> None:
+def test_a_look_behind_sees_text_that_was_already_sent() -> None:
     operator = ops.redact(re.compile(r"(?<=password: )\w+"), re.compile(r"(?m)^>.*$"))
     text = "The password: secret\n> quoted\nnot > quoted"
     assert text_after(list(text), operator) == "The password: ***\n***\nnot > quoted"
     assert text_after(list("x" * 300 + "x"), ops.redact(re.compile(r"\Ax"))) == "***" + "x" * 300
 
 
-def test_a_token_keeps_its_confidence_whole_or_cut() -> None:
+def test_a_token_keeps_its_confidence_even_when_split() -> None:
     tokens = [Token("fine ", 0.9), Token("very b", 0.8, 7), Token("ad luck", 0.7)]
     assert events_of(tokens, ops.redact("bad"))[1:5] == [
         Token("fine ", 0.9),
@@ -236,7 +236,7 @@ def test_a_token_keeps_its_confidence_whole_or_cut() -> None:
     ]
 
 
-def test_other_chunks_wait_behind_held_text_in_their_order() -> None:
+def test_other_chunks_wait_behind_held_text_in_order() -> None:
     progress, usage, hidden = Progress(1, 0.5), Usage(1, 2), Reasoning("bad")
     script: list[str | Chunk] = [
         "b",
@@ -292,7 +292,7 @@ def test_held_text_is_decided_before_an_error() -> None:
     ]
 
 
-def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
+def test_a_restart_drops_held_text_and_starts_over(marbles: Marbles) -> None:
     found: list[ops.Redaction] = []
     operator = ops.redact("bad", re.compile("^x"), on_result=found.append)
     lookup = {"a": Token("bad bad ")}
@@ -307,13 +307,13 @@ def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
     assert found == [ops.Redaction(0, {})]
 
 
-def test_what_is_no_text_and_waits_leaves_before_a_restart() -> None:
+def test_waiting_non_text_chunks_are_sent_before_a_restart() -> None:
     usage, thought = Usage(1, 2), Reasoning("hm")
     script: list[str | Chunk] = ["ba", usage, thought, Notice("restart"), "x"]
     assert events_of(script, ops.redact("bad"))[1:4] == [usage, Notice("restart"), Token("x")]
 
 
-def test_the_report_is_not_called_again_once_it_has_failed() -> None:
+def test_on_result_is_not_called_again_after_it_fails() -> None:
     called: list[ops.Redaction] = []
 
     def report(redaction: ops.Redaction) -> None:
@@ -339,7 +339,7 @@ def test_early_disposal_disposes_the_source(marbles: Marbles) -> None:
     assert found == []
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("ba--d-|").pipe(ops.redact("bad"))
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -348,7 +348,7 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     assert first.chunks == second.chunks == [Token("***")]
 
 
-def test_sources_are_read_each_for_itself(marbles: Marbles) -> None:
+def test_sources_are_read_separately(marbles: Marbles) -> None:
     found: list[ops.Redaction] = []
     left = marbles.cold("ba---d--E|", source="left")
     right = marbles.cold("--ba-ge--E|", source="right")
@@ -364,7 +364,7 @@ def test_sources_are_read_each_for_itself(marbles: Marbles) -> None:
     assert found == [ops.Redaction(1, {"bad": 1}, "left"), ops.Redaction(0, {}, "right")]
 
 
-def test_e3_it_says_whether_it_changed_anything() -> None:
+def test_the_result_says_whether_anything_changed() -> None:
     found: list[ops.Redaction] = []
     operator = ops.redact(
         "bad", "Luck", re.compile(r"\d+"), ignore_case=True, on_result=found.append
@@ -374,7 +374,7 @@ def test_e3_it_says_whether_it_changed_anything() -> None:
     assert found == [ops.Redaction(4, {"bad": 2, "Luck": 1, r"\d+": 1}), ops.Redaction(0, {})]
 
 
-def test_the_report_comes_once_also_without_an_end_and_on_error(marbles: Marbles) -> None:
+def test_on_result_is_called_once_without_an_end_and_on_error(marbles: Marbles) -> None:
     found: list[int] = []
     operator = ops.redact("bad", on_result=lambda redaction: found.append(redaction.count))
     marbles.run(marbles.cold("bad-|").pipe(operator))
@@ -383,7 +383,7 @@ def test_the_report_comes_once_also_without_an_end_and_on_error(marbles: Marbles
     assert found == [1, 1, 1]
 
 
-def test_what_the_report_raises_is_the_error(marbles: Marbles) -> None:
+def test_an_exception_in_on_result_is_the_stream_error(marbles: Marbles) -> None:
     def report(_: ops.Redaction) -> None:
         raise LookupError("no log")
 
@@ -404,7 +404,7 @@ def test_demand_passes_through_and_no_more_than_longest_is_held(marbles: Marbles
     assert sum(len(text_of(chunk)) for chunk in recording.chunks) == 20 - 3
 
 
-def test_what_is_kept_does_not_grow() -> None:
+def test_kept_text_does_not_grow() -> None:
     target = PatternTarget(re.compile(r"\d{3}-\d{4}"), 64)
     reading = RedactState(None, [target], "***", 64, None)
     kept = []
@@ -415,7 +415,7 @@ def test_what_is_kept_does_not_grow() -> None:
     assert max(kept) <= 64 + 64
 
 
-def test_words_cost_a_character_the_same_however_long_they_are() -> None:
+def test_the_cost_per_character_does_not_depend_on_word_length() -> None:
     class Counted(dict[str, int]):
         asked = 0
 
@@ -438,7 +438,7 @@ def test_words_cost_a_character_the_same_however_long_they_are() -> None:
     st.booleans(),
     st.lists(st.sampled_from(["a+b", "b ", r"a\b"]), max_size=1),
 )
-def test_words_in_words_are_found_as_in_the_whole_text(
+def test_nested_words_are_found_as_in_the_whole_text(
     cut: tuple[str, list[str]], words: list[str], whole: bool, patterns: list[str]
 ) -> None:
     text, pieces = cut
@@ -448,7 +448,7 @@ def test_words_in_words_are_found_as_in_the_whole_text(
     assert text_after(list(text), ops.redact(*targets, whole_words=whole)) == expected
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         model = ScriptedModel("a bad day for a cat", by="character", delay=0.07)
         async with no_leaks():
@@ -509,10 +509,10 @@ async def _asynchronous(_: ops.Redaction) -> None: ...
     ("targets", "options", "error", "message"),
     [
         ((), {}, ValueError, "one word or pattern"),
-        (("",), {}, ValueError, "is empty"),
+        (("",), {}, ValueError, "empty word"),
         ((re.compile("x*"),), {}, ValueError, "empty text"),
         ((regex.compile("(?r)x"),), {}, ValueError, "backwards"),
-        ((["a", "b"],), {}, TypeError, "one by one"),
+        ((["a", "b"],), {}, TypeError, "unpack a list"),
         ((re.compile(b"x"),), {}, TypeError, "of text"),
         (("a",), {"longest": 0}, ValueError, "longest"),
         (("a",), {"longest": 1.5}, TypeError, "longest"),
@@ -525,7 +525,7 @@ async def _asynchronous(_: ops.Redaction) -> None: ...
         (("a",), {"context": 0}, ValueError, "context"),
     ],
 )
-def test_bad_arguments_are_refused_at_the_call(
+def test_bad_arguments_are_rejected_at_the_call(
     targets: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

@@ -1,4 +1,4 @@
-"""`stop_on`: stop sequences, also across chunks (row E1)."""
+"""`stop_on`: stop sequences, including those split across chunks."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ LETTERS = st.sampled_from(["a", "b", "\n", "\r", "e", "\u0301", "👩", "\u200d"
 
 
 def chunks(marbles: Marbles, diagram: str, *sequences: str, **lookup: Any) -> list[Any]:
-    """What comes out of a source without times."""
+    """The output for `diagram`, without times."""
     stream = marbles.cold(diagram, lookup=lookup).pipe(ops.stop_on(*sequences))
     return [event for _, event in marbles.run(stream)]
 
 
-def test_the_text_ends_where_the_sequence_begins(marbles: Marbles) -> None:
+def test_the_text_ends_where_the_sequence_starts(marbles: Marbles) -> None:
     source = marbles.cold("S-a-bEN--Dc-d-E|")
     assert marbles.run(source.pipe(ops.stop_on("END"))) == [
         *marbles.expect("S-a"),
@@ -34,7 +34,7 @@ def test_the_text_ends_where_the_sequence_begins(marbles: Marbles) -> None:
     assert source.subscriptions == [(0.0, 9.0)]
 
 
-def test_text_without_a_sequence_passes_as_it_came(marbles: Marbles) -> None:
+def test_text_without_a_sequence_passes_unchanged(marbles: Marbles) -> None:
     diagram = "S-a-b--(E,|)"
     assert marbles.run(marbles.cold(diagram).pipe(ops.stop_on("\nHuman:"))) == marbles.expect(
         diagram
@@ -52,11 +52,11 @@ def test_text_is_held_only_while_a_sequence_may_still_come(marbles: Marbles) -> 
     ]
 
 
-def test_held_text_leaves_at_the_end(marbles: Marbles) -> None:
+def test_held_text_is_sent_at_the_end(marbles: Marbles) -> None:
     assert chunks(marbles, "aEN-E|", "END") == [Token("a"), Token("EN"), End("stop"), COMPLETED]
 
 
-def test_held_text_leaves_at_completion_and_before_an_error() -> None:
+def test_held_text_is_sent_at_completion_and_before_an_error() -> None:
     marbles, error = Marbles(), ValueError("broken")
     stream = marbles.cold("EN-#", error=error).pipe(ops.stop_on("END"))
     assert marbles.run(stream) == [(3.0, Token("EN")), (3.0, error)]
@@ -68,12 +68,12 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.stop_on("END"))) == [(1.0, COMPLETED)]
 
 
-def test_a_restart_drops_what_is_held_and_begins_anew(marbles: Marbles) -> None:
+def test_a_restart_drops_held_text_and_starts_over(marbles: Marbles) -> None:
     got = chunks(marbles, "EN-R-D-x|", "END")
     assert got == [Notice("restart"), Token("D"), Token("x"), COMPLETED]
 
 
-def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Marbles) -> None:
+def test_other_chunks_are_sent_before_the_restart_notice(marbles: Marbles) -> None:
     waiting = {"U": Usage(1, 2), "P": Progress(1, 0.5), "r": Reasoning("hm")}
     assert chunks(marbles, "(xE,U,r,P,R,ND)|", "END", **waiting) == [
         Token("x"),
@@ -85,12 +85,12 @@ def test_what_is_no_content_is_sent_before_the_notice_of_the_restart(marbles: Ma
     ]
 
 
-def test_another_notice_is_no_restart(marbles: Marbles) -> None:
+def test_another_notice_is_not_a_restart(marbles: Marbles) -> None:
     got = chunks(marbles, "EN-n-D-x|", "END", n=Notice("retry"))
     assert got == [Notice("retry"), End("stop", "END"), COMPLETED]
 
 
-def test_other_chunks_wait_behind_held_text_in_their_order(marbles: Marbles) -> None:
+def test_other_chunks_wait_behind_held_text_in_order(marbles: Marbles) -> None:
     other = {"P": Progress(1, 0.5), "U": Usage(1, 2), "r": Reasoning("END")}
     assert chunks(Marbles(), "aE-P-N-U-x-|", "END", **other) == [
         Token("a"),
@@ -110,12 +110,12 @@ def test_other_chunks_wait_behind_held_text_in_their_order(marbles: Marbles) -> 
     ]
 
 
-def test_nothing_waits_where_no_text_is_held(marbles: Marbles) -> None:
+def test_nothing_waits_if_no_text_is_held(marbles: Marbles) -> None:
     stream = marbles.cold("a-P-b|", lookup={"P": Progress(1, 0.5)}).pipe(ops.stop_on("END"))
     assert marbles.run(stream)[1] == (2.0, Progress(1, 0.5))
 
 
-def test_a_token_keeps_its_confidence_whole_or_cut(marbles: Marbles) -> None:
+def test_a_token_keeps_its_confidence_even_when_split(marbles: Marbles) -> None:
     lookup = {"a": Token("whole", 0.9), "b": Token("cut\nHu", 0.8), "c": Token("man:", 0.7)}
     assert chunks(marbles, "a-b-c|", "\nHuman:", **lookup) == [
         Token("whole", 0.9),
@@ -144,7 +144,7 @@ def test_text_in_a_batch_is_text(marbles: Marbles) -> None:
     ]
 
 
-def test_a_batch_is_cut_between_its_chunks(marbles: Marbles) -> None:
+def test_a_batch_is_split_between_its_chunks(marbles: Marbles) -> None:
     parts = Batch((Token("a"), Reasoning("hm"), Token("E")), "aE")
     assert chunks(marbles, "B-ND|", "END", B=parts)[:2] == [
         Batch((Token("a"), Reasoning("hm")), "a"),
@@ -152,7 +152,7 @@ def test_a_batch_is_cut_between_its_chunks(marbles: Marbles) -> None:
     ]
 
 
-def test_after_a_merge_only_the_source_that_met_it_ends(marbles: Marbles) -> None:
+def test_after_a_merge_only_the_matching_source_ends(marbles: Marbles) -> None:
     left = marbles.cold("aE-ND-b-E|", source="left")
     right = marbles.cold("-xE--y--E|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.stop_on("END")))
@@ -182,7 +182,7 @@ def test_a_restart_brings_back_only_the_sources_that_it_restarts(
     assert {event.source for _, event in events if isinstance(event, Token)} == revived
 
 
-def test_a_match_for_the_whole_stream_releases_what_others_hold(marbles: Marbles) -> None:
+def test_a_match_for_the_whole_stream_releases_text_held_for_others(marbles: Marbles) -> None:
     left, whole = marbles.cold("xE-------|", source="left"), marbles.cold("---END|")
     events = marbles.run(rx.merge(left, whole).pipe(ops.stop_on("END")))
     assert [event for _, event in events] == [
@@ -193,7 +193,7 @@ def test_a_match_for_the_whole_stream_releases_what_others_hold(marbles: Marbles
     ]
 
 
-def test_the_failure_of_one_of_several_releases_what_is_held_of_it(marbles: Marbles) -> None:
+def test_the_failure_of_one_source_releases_its_held_text(marbles: Marbles) -> None:
     failed = Notice("failed", source="left")
     left = marbles.cold("xE-f|", source="left", lookup={"f": failed})
     right = marbles.cold("y------E|", source="right")
@@ -201,7 +201,7 @@ def test_the_failure_of_one_of_several_releases_what_is_held_of_it(marbles: Marb
     assert events[2:4] == [(3.0, Token("E", source="left")), (3.0, failed)]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("EN--D|").pipe(ops.stop_on("END"))
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -218,7 +218,7 @@ def test_early_disposal_disposes_the_source(marbles: Marbles) -> None:
     assert (recording.events, source.subscriptions, marbles.timers) == ([], [(0.0, 2.0)], [])
 
 
-def test_the_source_is_disposed_before_the_subscriber_hears_of_the_end(marbles: Marbles) -> None:
+def test_the_source_is_disposed_before_the_subscriber_gets_the_end(marbles: Marbles) -> None:
     source, seen = marbles.cold("xEN-D-y|"), []
 
     def on_next(_: Chunk) -> None:
@@ -236,7 +236,7 @@ def test_demand_passes_through(marbles: Marbles) -> None:
     assert recording.chunks == [Token("a")]
 
 
-def test_a_source_that_sends_all_at_once_is_not_heard_after_the_match() -> None:
+def test_a_synchronous_source_is_ignored_after_the_match() -> None:
     got: list[Any] = []
     source: rx.Observable[Chunk] = rx.of(Token("a END b"), Token("c"), End("stop"))
     source.pipe(ops.stop_on("END")).subscribe(got.append)
@@ -259,7 +259,7 @@ def test_the_model_is_stopped_at_once() -> None:
     st.lists(st.text(LETTERS, min_size=1, max_size=4), min_size=1, max_size=4),
     st.lists(st.text(LETTERS, max_size=6), max_size=8),
 )
-def test_the_cuts_between_chunks_change_nothing(sequences: list[str], pieces: list[str]) -> None:
+def test_the_result_does_not_depend_on_the_cuts(sequences: list[str], pieces: list[str]) -> None:
     def answer(script: list[str]) -> tuple[str, End]:
         model = ScriptedModel([Token(piece) for piece in script])
         events = [e for _, e in Marbles().run(model.stream("Hi").pipe(ops.stop_on(*sequences)))]
@@ -270,6 +270,6 @@ def test_the_cuts_between_chunks_change_nothing(sequences: list[str], pieces: li
 
 
 @pytest.mark.parametrize("sequences", [(), ("",), (["a"],)])
-def test_bad_sequences_are_refused_at_the_call(sequences: Any) -> None:
+def test_bad_sequences_are_rejected_at_the_call(sequences: Any) -> None:
     with pytest.raises(BadRequestError):
         ops.stop_on(*sequences)

@@ -1,4 +1,4 @@
-"""The shape of operators that write text anew (a foundation of `change_case` and `punctuation`)."""
+"""The base of `change_case` and `punctuation`, which rewrites text within its chunks."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from rxllm.operators.filtering._written import WrittenText
 from tests.operators.texts import events_of
 
 
-class Seeing:
-    """A writer that writes down what it is told; an "x" waits for what follows it."""
+class RecordingWriter:
+    """A writer that records its calls; an "x" waits for the next character."""
 
     ahead = 2
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
 
     def decided(self, text: str) -> int:
         return len(text.rstrip("x"))
 
     def write(self, text: str, after: str) -> str:
-        self.told.append((text, after))
+        self.calls.append((text, after))
         return text.upper()
 
 
-def test_a_writer_is_told_no_more_of_what_follows_than_it_asks_for() -> None:
-    """So a batch of many pieces does not cost the square of their number."""
-    writer = Seeing()
+def test_a_writer_gets_no_more_lookahead_than_it_asks_for() -> None:
+    """Otherwise a batch of many pieces would take quadratic time."""
+    writer = RecordingWriter()
     written = WrittenText(writer)
     parts = (Token("ab"), Reasoning("hm"), Token("c"), Token("def"))
     chunks: list[Chunk] = [*written.text(Token("x")), *written.text(Batch(parts, "abcdef"))]
-    assert writer.told == [("x", "ab"), ("ab", "cd"), ("c", "de"), ("def", "")]
+    assert writer.calls == [("x", "ab"), ("ab", "cd"), ("c", "de"), ("def", "")]
     assert "".join(map(text_of, chunks)) == "XABCDEF"
 
 
-def test_what_is_no_text_and_waits_leaves_before_a_restart() -> None:
+def test_waiting_non_text_chunks_are_sent_before_a_restart() -> None:
     usage, thought = Usage(1, 2), Reasoning("hm")
     script: list[str | Chunk] = ["A\u03a3", usage, thought, Notice("restart"), "X"]
     assert events_of(script, change_case("lower"))[1:5] == [
