@@ -1,4 +1,4 @@
-"""Operators that change what flows."""
+"""Operators that transform chunks."""
 
 from rxllm.operators.transforming._accumulate import Accumulated, accumulate
 from rxllm.operators.transforming._error_boundary import error_boundary

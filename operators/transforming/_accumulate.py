@@ -1,4 +1,4 @@
-"""`accumulate`: the text so far, beside each chunk."""
+"""`accumulate`: each chunk with the text so far."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Accumulated", "accumulate"]
 
 
 class Accumulated:
-    """A chunk, and the answer up to and with it.
+    """A chunk, with the answer up to and including it.
 
     Attributes:
         chunk: the chunk.
-        length: the characters of `text`, known without joining it.
+        length: the length of `text` in characters, known without joining it.
     """
 
     __slots__ = ("_answer", "chunk", "length")
@@ -36,10 +36,10 @@ class Accumulated:
 
     @property
     def text(self) -> str:
-        """The answer of that stream, up to and with this chunk.
+        """The answer of that stream, up to and including this chunk.
 
-        Joined when asked for, at a cost that grows with the text: ask now and then, or at the end,
-        not at each token. It stays what it is, whatever comes later.
+        It is joined on access, at a cost that grows with the text: read it occasionally, or at the
+        end, but not for each token. Later chunks don't change it.
         """
         return self._answer.up_to(self.length)
 
@@ -48,7 +48,7 @@ class Accumulated:
 
 
 def accumulate() -> Callable[[Observable[Chunk]], Stream[Accumulated]]:
-    """Put the text so far beside each chunk.
+    """Pair each chunk with the text so far.
 
     ::
 
@@ -56,20 +56,20 @@ def accumulate() -> Callable[[Observable[Chunk]], Stream[Accumulated]]:
         [ accumulate() ]
         S-a-b-E|                  each one as Accumulated(chunk, text): "", "a", "ab", "ab"
 
-    What comes out are no chunks but pairs: read them with `subscribe`, `to_async` or RxPY's
-    operators. `text` is the answer of the chunk's own source; reasoning is no part of it. After
-    `End` the source begins with no text.
+    The output consists of pairs, not chunks: read them with `subscribe`, `to_async` or RxPY's
+    operators. `text` is the answer of the chunk's own source, without reasoning. After `End` the
+    text of that source starts empty.
 
-    All pairs of one answer share its pieces, so a token adds a cost that does not grow. The text
-    is joined where it is asked for, and kept joined for those who ask next. To ask for it at each
-    token costs a copy of the whole text each time, here as anywhere.
+    All pairs of one answer share its pieces, so each token adds a constant cost. The text is joined
+    on access, and the joined text is cached for the next access. Reading it for every token copies
+    the whole text each time.
 
     - Completion, error: passed on.
-    - Restart: the text of that stream is empty again, beside the notice too. Pairs from before
+    - Restart: the text of that stream is reset, including in the pair of the notice. Earlier pairs
       keep theirs.
     - Disposal: upstream is disposed.
     - Demand: passes through; no chunk is held. The text is kept until `End`, a restart or the end
-      of the subscription, and then as long as somebody keeps a pair.
+      of the subscription, and after that as long as any pair exists.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()

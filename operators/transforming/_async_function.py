@@ -1,4 +1,4 @@
-"""Async functions of users: checked at the call where that can be, else when they are awaited."""
+"""Async functions from users: checked when passed if possible, otherwise when awaited."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["awaited", "check_asynchronous"]
 
 
 def check_asynchronous(name: str, function: object, concurrency: int) -> None:
-    """Check the arguments of an operator of this shape.
+    """Check the arguments of an operator that awaits a function.
 
     Raises:
         TypeError: `function` can't be called, or `concurrency` is not an integer.
         ValueError: `concurrency` is below 1.
     """
     if not callable(function):
-        raise TypeError(f"{name} takes an async function of a chunk, not {function!r}")
-    check_int("concurrency", concurrency, "the number of chunks under way at once")
+        raise TypeError(f"{name} takes an async function of a chunk, got {function!r}")
+    check_int("concurrency", concurrency, "chunks in flight at once")
 
 
 async def awaited(name: str, promise: Any) -> Any:
-    """What an async function gives, once its call is known to be one.
+    """Await the result of a user's function, after checking that it can be awaited.
 
     Raises:
-        TypeError: the function is a plain one.
+        TypeError: the function isn't asynchronous.
     """
     if not inspect.isawaitable(promise):
         raise TypeError(
-            f"{name} takes an async function: what its function has returned, "
-            f"{type(promise).__name__}, can't be awaited"
+            f"{name} takes an async function, but its function returned "
+            f"{type(promise).__name__}, which can't be awaited"
         )
     return await promise

@@ -1,4 +1,4 @@
-"""`error_boundary`: a failing handler is not a failing stream."""
+"""`error_boundary`: a failing handler doesn't fail the stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def error_boundary(
     handler: Callable[[Chunk], Chunk | None],
     on_error: Callable[[Exception, Chunk], Chunk | None] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Call a handler with each chunk, and let the stream go on where it fails.
+    """Call a handler with each chunk, and continue the stream if it fails.
 
     ::
 
@@ -29,34 +29,33 @@ def error_boundary(
         [ error_boundary(handler) ]       handler: "a" -> "A", raises at "b", "c" -> None
         S-A-b-c-E|
 
-    The handler sees every chunk, `Start`, `End` and notices too. What it returns goes on in place
-    of the chunk; None lets the chunk go on as it came, so that a handler may as well be there for
-    what it does, such as writing the chunk to a database. No chunk is ever dropped: that is what
-    `filters` is for. A chunk that is returned without a `source` gets that of the chunk it
-    replaces.
+    The handler receives every chunk, including `Start`, `End` and notices. The chunk it returns
+    replaces the original; `None` passes the original on unchanged, so a handler can also be called
+    just for its side effect, such as writing the chunk to a database. No chunk is ever dropped: use
+    `filters` for that. A returned chunk without a `source` gets that of the chunk it replaces.
 
-    If the handler raises, `on_error` is asked in the same way: it returns a chunk to go on in its
-    place, or None for the chunk as it came. What `on_error` raises is the error of the stream, and
-    upstream is disposed: so `raise error` lets some errors through. Without `on_error` the first
-    failure of a subscription is logged as a warning with its traceback (logger
-    `rxllm.error_boundary` of the standard library), the later ones at the level of debugging.
+    If the handler raises, `on_error` is called in the same way: it returns a replacement chunk, or
+    `None` to pass the original on unchanged. An exception from `on_error` becomes the error of the
+    stream, and upstream is disposed: so `raise error` lets selected errors through. Without
+    `on_error`, the first failure of a subscription is logged as a warning with its traceback (to
+    the standard library logger `rxllm.error_boundary`), and later ones at debug level.
 
-    Only the handler is guarded. An error of upstream is passed on, and what a subscriber raises is
-    its own affair. Nothing is promised about where the text is cut into chunks: put `words()`
-    before a handler that has to see whole words.
+    Only the handler is guarded. Errors from upstream are passed on, and exceptions from the
+    subscriber are not caught. Where the text is cut into chunks is unspecified: put `words()`
+    before a handler that needs whole words.
 
     - Completion, error: passed on.
-    - Restart: the handler sees it as it does every chunk.
+    - Restart: passed to the handler like any other chunk.
     - Disposal: upstream is disposed; nothing is held.
     - Demand: passes through; nothing is held.
 
     Args:
-        handler: given a chunk, returns one, or None. Returning something else is a failure too.
-        on_error: given the exception and the chunk, returns a chunk, or None.
+        handler: receives a chunk, and returns a chunk or `None`. Any other result is a failure.
+        on_error: receives the exception and the chunk, and returns a chunk or `None`.
 
     Raises:
-        TypeError: `handler` or `on_error` can't be called, or is a coroutine function; or, into
-            `on_error`, the function `on_error` has returned something else than a chunk or None.
+        TypeError: `handler` or `on_error` can't be called, or is a coroutine function; into
+            `on_error`, if the function `on_error` returned anything other than a chunk or `None`.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -72,29 +71,29 @@ def error_boundary(
         if function is None and name == "on_error":
             continue
         if not callable(function) or inspect.iscoroutinefunction(function):
-            raise TypeError(f"{name} of error_boundary is a plain function, not {function!r}")
+            raise TypeError(f"{name} of error_boundary must be a plain function, got {function!r}")
 
     def change_of() -> Callable[[Chunk], Chunk]:
         failed = on_error if on_error is not None else _Log()
 
         def change(chunk: Chunk) -> Chunk:
             try:
-                return _instead(handler(chunk), chunk, "handler")
+                return _replacement(handler(chunk), chunk, "handler")
             except Exception as error:
-                return _instead(failed(error, chunk), chunk, "on_error")
+                return _replacement(failed(error, chunk), chunk, "on_error")
 
         return change
 
     return per_chunk("error_boundary", change_of)
 
 
-def _instead(changed: Chunk | None, chunk: Chunk, name: str) -> Chunk:
-    """What goes on in place of `chunk`."""
+def _replacement(changed: Chunk | None, chunk: Chunk, name: str) -> Chunk:
+    """The chunk to pass on instead of `chunk`."""
     if changed is None or changed is chunk:
         return chunk
     if not isinstance(changed, Chunk):
         raise TypeError(
-            f"{name} of error_boundary returns a chunk or None, not {type(changed).__name__}"
+            f"{name} of error_boundary must return a chunk or None, got {type(changed).__name__}"
         )
     return of_source(changed, chunk.source)
 
@@ -107,5 +106,6 @@ class _Log:
 
     def __call__(self, error: Exception, chunk: Chunk) -> None:
         kind = type(chunk).__name__
-        _logger.log(self._level, "a handler failed at a %s, which goes on", kind, exc_info=error)
+        message = "the handler failed for a %s, which is passed on unchanged"
+        _logger.log(self._level, message, kind, exc_info=error)
         self._level = logging.DEBUG

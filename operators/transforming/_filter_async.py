@@ -1,4 +1,4 @@
-"""`filter_async`: chunks that an async predicate lets pass, in order."""
+"""`filter_async`: filter chunks with an async predicate, in order."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ __all__ = ["filter_async"]
 def filter_async(
     predicate: Callable[[Chunk], Awaitable[bool]], concurrency: int = 1
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Drop each chunk of content that an async predicate says no to, in order.
+    """Drop each content chunk that an async predicate rejects, keeping the order.
 
     ::
 
         S-a-b-c-E-----|
         [ filter_async(predicate, concurrency=2) ]
-        S----a---(c,E)|           predicate takes 3 s, and says no to b
+        S----a---(c,E)|           predicate takes 3 s, and rejects b
 
-    The predicate is given what the model says: `Token`, `Reasoning`, `ToolCall`, `Json` and
-    `Batch` (as one chunk). All other chunks pass as they came, in their order, and so wait for the
-    calls before them. Each call is a task of its own. Nothing is promised about where the text is
-    cut into chunks: put `words()` before it.
+    The predicate receives the model's output: `Token`, `Reasoning`, `ToolCall`, `Json` and `Batch`
+    (as one chunk). All other chunks pass unchanged, in order, and so wait for the calls before
+    them. Each call is a separate task. Where the text is cut into chunks is unspecified: put
+    `words()` before this operator if that matters.
 
-    - Completion, error: pass once all calls before them are done, and what they let pass has left.
-    - An exception of the predicate is the error of the stream, once what comes before it has left;
-      upstream is disposed, and the other calls are cancelled.
-    - Restart: the calls for content of that stream are cancelled, its content here is dropped; the
-      notice is passed on behind what is under way of other streams.
-    - Disposal: the calls are cancelled. The sink waits for their clean-up as for that of a source.
-    - Demand: at most `concurrency` chunks are here, running or done and waiting for those before
-      them, or for the valve of the subscriber; upstream is held while they are. What a source
-      without demand pushes all the same waits, without a bound, and is not begun.
+    - Completion, error: passed on once all earlier calls are done and their chunks have been sent.
+    - An exception from the predicate becomes the error of the stream once the chunks before it have
+      been sent; upstream is disposed, and the other calls are cancelled.
+    - Restart: the calls for that stream are cancelled and its held content is dropped; the notice
+      is passed on behind the pending chunks of other streams.
+    - Disposal: the calls are cancelled. The sink waits for their clean-up, as for a source's.
+    - Demand: at most `concurrency` chunks are in progress, either running, or done and waiting for
+      earlier ones or for the subscriber's valve; at that number upstream is paused. Chunks that a
+      source without demand pushes anyway are queued without a bound, and not started.
 
     Args:
-        predicate: awaited for each chunk of content; a true value lets it pass.
-        concurrency: chunks under way at once, 1 or more.
+        predicate: awaited for each content chunk; a true value passes the chunk on.
+        concurrency: number of chunks in flight at once, 1 or more.
 
     Raises:
-        TypeError: `predicate` can't be called, or `concurrency` is not an integer; or, into
-            `on_error`, it is no async function.
+        TypeError: `predicate` can't be called, or `concurrency` is not an integer; into
+            `on_error`, if `predicate` isn't an async function.
         ValueError: `concurrency` is below 1.
-        NoEventLoopError: into `on_error`: no event loop runs.
+        NoEventLoopError: into `on_error`, if no event loop is running.
 
     >>> from rxllm.bridge import run
     >>> from rxllm.iteration import to_async

@@ -1,4 +1,4 @@
-"""The shape of an operator that awaits a coroutine for each chunk, and keeps their order."""
+"""Base for operators that await a coroutine for each chunk and keep the order."""
 
 from __future__ import annotations
 
@@ -28,26 +28,28 @@ from rxllm.valve import (
 __all__ = ["Call", "in_order"]
 
 Call: TypeAlias = Callable[[Chunk], Awaitable[Chunk | None]]
-"""What is awaited for each chunk of content: what goes on in its place, or None for nothing."""
+"""Awaited for each content chunk: returns the chunk to pass on, or `None` to drop it."""
 
 
 def in_order(
     name: str, call: Call, concurrency: int
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """An operator that passes on what `call` makes of each chunk of content, in their order.
+    """Create an operator that replaces each content chunk with the result of `call`, in order.
 
     Args:
         name: of the operator, for messages.
-        call: awaited in a task of its own for each chunk.
-        concurrency: chunks that are under way at most.
+        call: awaited in a separate task for each chunk.
+        concurrency: maximum number of chunks in flight.
     """
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            line = _OrderedQueue(observer, scheduler_or_default(scheduler), name, call, concurrency)
-            return line.start(source)
+            queue = _OrderedQueue(
+                observer, scheduler_or_default(scheduler), name, call, concurrency
+            )
+            return queue.start(source)
 
         return Stream(subscribe, name, of_chunks=True)
 
@@ -55,7 +57,7 @@ def in_order(
 
 
 class _Slot:
-    """The place of a chunk in the line, and what goes on in its stead once `done`."""
+    """The place of a chunk in the queue, and the chunk to pass on once `done`."""
 
     __slots__ = ("chunk", "done", "error", "source", "task")
 
@@ -64,17 +66,17 @@ class _Slot:
         self.source = chunk.source
         self.done = False
         self.error: Exception | None = None
-        self.task: asyncio.Task[Chunk | None] | None = None  # of content that is not dropped
+        self.task: asyncio.Task[Chunk | None] | None = None  # for content that isn't dropped
 
     def stop(self) -> None:
-        """Drop it, and stop its call."""
+        """Drop the chunk and cancel its call."""
         task, self.task = self.task, None
         if task is not None:
             task.cancel()
 
 
 class _OrderedQueue:
-    """One subscription."""
+    """The state of one subscription."""
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class _OrderedQueue:
         self._name = name
         self._call = call
         self._concurrency = concurrency
-        self._line: deque[_Slot] = deque()  # under way, or done and behind those that are
+        self._slots: deque[_Slot] = deque()  # running, or done and behind a running one
         self._waiting: deque[Chunk] = deque()  # pushed by a source without demand
         self._last: Callable[[], None] | None = None
         self._held = self._stopped = False
@@ -116,7 +118,7 @@ class _OrderedQueue:
 
     def on_next(self, chunk: Chunk) -> None:
         if self._stopped:
-            return  # a source that pushes all at once has not seen the disposal yet
+            return  # a synchronous source may still push
         if is_restart(chunk):
             self._drop(chunk.source)
         self._waiting.append(chunk)
@@ -133,31 +135,31 @@ class _OrderedQueue:
         self._move()
 
     def _move(self) -> None:
-        """Take in what there is room for, and let go what is done, until nothing more can be."""
+        """Start as many calls as there is room for and send finished chunks, until done."""
         if self._trampoline.is_running:
             self._hold()
         self._trampoline.repeat(self._step)
 
     def _step(self) -> bool:
-        """Do one thing; False if there is nothing to do."""
-        if self._waiting and len(self._line) < self._concurrency:
+        """Take one step; return False if there is nothing to do."""
+        if self._waiting and len(self._slots) < self._concurrency:
             self._begin(self._waiting.popleft())
             return True
-        first = self._line[0] if self._line else None
+        first = self._slots[0] if self._slots else None
         if first is None and self._last is not None:
             return self._finish(self._last)
         if first is not None and first.error is not None:
             return self._finish(partial(self._observer.on_error, first.error))
         if first is not None and first.done and self._downstream.is_open:
-            self._line.popleft()
+            self._slots.popleft()
             if first.chunk is not None:
                 self._observer.on_next(first.chunk)
             return True
         return self._hold()
 
     def _hold(self) -> bool:
-        """Hold upstream while there is no room; True if it was let go, and may have pushed."""
-        full = len(self._line) + len(self._waiting) >= self._concurrency
+        """Pause upstream while there is no room; return True if it resumed and may have pushed."""
+        full = len(self._slots) + len(self._waiting) >= self._concurrency
         if full == self._held:
             return False
         self._held = full
@@ -168,53 +170,53 @@ class _OrderedQueue:
         return not full
 
     def _begin(self, chunk: Chunk) -> None:
-        place = _Slot(chunk)
-        self._line.append(place)
+        slot = _Slot(chunk)
+        self._slots.append(slot)
         if not chunk.is_content:
-            place.done = True
+            slot.done = True
             return
-        task = place.task = self._loop.create_task(self._run(chunk), name=f"rxllm {self._name}")
+        task = slot.task = self._loop.create_task(self._run(chunk), name=f"rxllm {self._name}")
         if isinstance(self._scheduler, StreamScheduler):
             tasks: set[asyncio.Task[Any]] = self._scheduler.tasks
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        task.add_done_callback(partial(self._on_done, place))
+        task.add_done_callback(partial(self._on_done, slot))
 
     async def _run(self, chunk: Chunk) -> Chunk | None:
         return await self._call(chunk)
 
-    def _on_done(self, place: _Slot, task: asyncio.Task[Chunk | None]) -> None:
+    def _on_done(self, slot: _Slot, task: asyncio.Task[Chunk | None]) -> None:
         error: BaseException | None
         if task.cancelled():
-            error = StreamCancelledError(f"a call of {self._name} was cancelled by somebody else")
+            error = StreamCancelledError(f"a call of {self._name} was cancelled from outside")
         else:
             error = task.exception()
-        if place.task is None:  # it was dropped
+        if slot.task is None:  # it was dropped
             if error is not None and not task.cancelled():
-                self._report(f"a call of {self._name} failed while it was being stopped", error)
+                self._report(f"a call of {self._name} failed while it was being cancelled", error)
             return
         if error is None:
-            place.chunk = task.result()
+            slot.chunk = task.result()
         elif isinstance(error, Exception):
-            place.error = error
+            slot.error = error
         else:
-            return  # out of the loop already: nobody goes on after it
-        place.done = True
+            return  # it has already stopped the loop
+        slot.done = True
         try:
             self._move()
         except Exception as failure:
             fail_stream(self._scheduler, failure)
 
     def _drop(self, source: str | None) -> None:
-        """Forget the content of `source` (None: of all), and stop the calls for it."""
-        places, chunks = list(self._line), list(self._waiting)
-        self._line.clear()
+        """Drop the content of `source` (`None` for all sources), and cancel its calls."""
+        slots, chunks = list(self._slots), list(self._waiting)
+        self._slots.clear()
         self._waiting.clear()
-        for place in places:
-            if place.task is not None and source in (None, place.source):
-                place.stop()
+        for slot in slots:
+            if slot.task is not None and source in (None, slot.source):
+                slot.stop()
             else:
-                self._line.append(place)
+                self._slots.append(slot)
         self._waiting.extend(
             chunk for chunk in chunks if not (chunk.is_content and source in (None, chunk.source))
         )
@@ -222,8 +224,8 @@ class _OrderedQueue:
     def _stop(self) -> None:
         self._stopped = True
         self._waiting.clear()
-        while self._line:
-            self._line.popleft().stop()
+        while self._slots:
+            self._slots.popleft().stop()
 
     def _finish(self, last: Callable[[], None]) -> bool:
         self._subscription.dispose()

@@ -1,4 +1,4 @@
-"""What a JSON value is checked against: a type, a JSON Schema, or a function."""
+"""Checks of a JSON value against a type, a JSON Schema or a function."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from rxllm.arguments import is_asynchronous
 __all__ = ["Check", "SchemaViolation", "check_of"]
 
 Check = Callable[[Any], Any]
-"""Gives the value that is sent, or raises a `SchemaViolation` that says what is wrong where."""
+"""Returns the value to send, or raises a `SchemaViolation` that says what is wrong, and where."""
 
 
-class SchemaViolation(ValueError):  # noqa: N818 - it never leaves this package
-    """A value does not fit its schema."""
+class SchemaViolation(ValueError):  # noqa: N818 - private to this package
+    """A value doesn't match its schema."""
 
 
 def check_of(schema: Any) -> Check:
-    """The check that `schema` asks for.
+    """The check for `schema`.
 
     Raises:
-        TypeError: `schema` is nothing that a value can be checked against, or asynchronous.
-        ValueError: `schema` is a dictionary, and no JSON Schema.
-        ImportError: `schema` is a JSON Schema, and the package jsonschema is not installed.
+        TypeError: `schema` is not a supported kind of schema, or is asynchronous.
+        ValueError: `schema` is a dictionary, but not a valid JSON Schema.
+        ImportError: `schema` is a JSON Schema, and the package jsonschema isn't installed.
     """
     if schema is None:
         return lambda value: value
@@ -36,8 +36,8 @@ def check_of(schema: Any) -> Check:
         return _check_json_schema(dict(schema))
     if is_asynchronous(schema):
         raise TypeError(
-            f"parse_json: the schema {schema!r} is asynchronous: give a plain function, and put "
-            "map_async behind parse_json for the rest"
+            f"parse_json: the schema {schema!r} is asynchronous: pass a plain function, and put "
+            "map_async after parse_json for asynchronous work"
         )
     if inspect.isroutine(schema) or isinstance(schema, partial):
         return _check_function(schema)
@@ -48,12 +48,12 @@ def _check_type(schema: Any) -> Check:
     try:
         known = not isinstance(msgspec.inspect.type_info(schema), msgspec.inspect.CustomType)
     except TypeError as error:
-        raise TypeError(f"parse_json: no type that msgspec can read: {error}") from error
+        raise TypeError(f"parse_json: msgspec can't read the schema: {error}") from error
     if not known:
         raise TypeError(
-            f"parse_json: msgspec can't read values of {schema!r}. Give a msgspec.Struct, a "
+            f"parse_json: msgspec can't read values of {schema!r}. Pass a msgspec.Struct, a "
             "dataclass, a TypedDict, a built-in type, a JSON Schema, or a function that checks "
-            "the value (of a pydantic model: Model.model_validate)"
+            "the value (for a pydantic model: Model.model_validate)"
         )
 
     def check(value: Any) -> Any:
@@ -74,7 +74,7 @@ def _check_function(function: Callable[[Any], Any]) -> Check:
         if inspect.isawaitable(checked):
             if inspect.iscoroutine(checked):
                 checked.close()
-            raise TypeError(f"parse_json: {function!r} has returned an awaitable, not a value")
+            raise TypeError(f"parse_json: {function!r} must return a value, got an awaitable")
         return checked
 
     return check
@@ -86,8 +86,8 @@ def _check_json_schema(schema: dict[str, Any]) -> Check:
         referencing: Any = import_module("referencing")
     except ImportError as error:
         raise ImportError(
-            "parse_json: a JSON Schema is checked by jsonschema, which is not installed: "
-            "pip install jsonschema, or give a type as schema"
+            "parse_json: a JSON Schema needs the package jsonschema, which isn't installed: "
+            "pip install jsonschema, or pass a type as schema"
         ) from error
     kind = jsonschema.validators.validator_for(
         schema, default=jsonschema.validators.Draft202012Validator
@@ -96,9 +96,9 @@ def _check_json_schema(schema: dict[str, Any]) -> Check:
         kind.check_schema(schema)
     except jsonschema.exceptions.SchemaError as error:
         raise ValueError(
-            f"parse_json: no JSON Schema: {error.message} - at `{error.json_path}`"
+            f"parse_json: invalid JSON Schema: {error.message} - at `{error.json_path}`"
         ) from error
-    # Without a registry of its own, jsonschema would fetch what `$ref` names from the network.
+    # With the default registry, jsonschema would fetch the targets of `$ref` from the network.
     validator = kind(schema, registry=referencing.Registry())
 
     def check(value: Any) -> Any:

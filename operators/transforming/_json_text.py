@@ -1,4 +1,4 @@
-"""A JSON value inside of an answer: where it begins, where it ends, what it is."""
+"""A JSON value inside an answer: where it starts, where it ends, and what it is."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _decoder: Final = json.JSONDecoder()
 class JsonText:
     """The text of an answer, and the JSON value in it.
 
-    The value begins at the first `{` or `[`, or at a `"` that nothing but white space precedes,
-    and ends where that is closed. A bare number, `true`, `false` and `null` end with the answer,
-    and are all that it says. Each character is looked at once, however the text comes.
+    The value starts at the first `{` or `[`, or at a `"` preceded only by white space, and ends
+    where that is closed. A bare number, `true`, `false` or `null` is the whole answer, and ends
+    with it. Each character is read once, however the text is cut.
 
     Attributes:
-        length: characters of the value so far.
+        length: length of the value so far, in characters.
         ended: True once the value is closed.
     """
 
@@ -58,18 +58,18 @@ class JsonText:
 
     @property
     def begun(self) -> bool:
-        """True once the value has begun."""
+        """True once the value has started."""
         return self.length > 0
 
     @property
     def text(self) -> str:
-        """The answer, without what follows the value."""
+        """The answer, without the text after the value."""
         text = "".join(self._pieces)
         self._pieces = [text]
         return text
 
     def feed(self, piece: str) -> None:
-        """More of the answer has come. What follows the value is dropped."""
+        """Add the next piece of the answer. Text after the value is dropped."""
         if self.ended:
             return
         start = 0 if self.begun else self._beginning_in(piece)
@@ -86,19 +86,19 @@ class JsonText:
         self._pieces.append(piece)
 
     def partial(self) -> Any:
-        """The value as far as it has come, with an unfinished string or number at its end.
+        """The value so far, with an unfinished string or number at its end.
 
         Raises:
-            ValueError: there is nothing to be seen yet, or this is no JSON.
+            ValueError: there is nothing to show yet, or this isn't JSON.
         """
         value = self.text[self._start :].encode()
         return jiter.from_json(value, partial_mode="trailing-strings", allow_inf_nan=False)
 
     def value(self) -> Any:
-        """The value, now that it has ended or no more text comes.
+        """The value, once it has ended or no more text follows.
 
         Raises:
-            JSONDecodeError: there is no JSON value that can be represented; `pos` says where.
+            JSONDecodeError: there is no valid, representable JSON value; `pos` says where.
         """
         text = self.text
         if self.begun:
@@ -107,11 +107,11 @@ class JsonText:
         if fence := _FENCE.match(bare):
             bare = bare[fence.end() :].removesuffix("```").strip(_SPACE)
         if not bare:
-            raise JSONDecodeError("there is no value", text, len(text))
+            raise JSONDecodeError("no JSON value", text, len(text))
         start = text.rindex(bare)
         value, end = _parse(text, start)
         if end != start + len(bare):
-            raise JSONDecodeError("there is text behind the value", text, end)
+            raise JSONDecodeError("text after the JSON value", text, end)
         return value
 
     def _beginning_in(self, piece: str) -> int | None:
@@ -149,29 +149,29 @@ def _parse(text: str, start: int) -> tuple[Any, int]:
     except JSONDecodeError:
         raise
     except RecursionError:
-        raise JSONDecodeError("this is nested too deeply", text, start) from None
-    except ValueError:  # an integer with more digits than Python converts: found below
+        raise JSONDecodeError("nested too deeply", text, start) from None
+    except ValueError:  # an integer with more digits than Python converts, rejected below
         value, end = None, len(text)
     _check_what_was_read(text, start, end)
     return value, end
 
 
 def _check_what_was_read(text: str, start: int, end: int) -> None:
-    """Refuse what Python reads, and what no float or no UTF-8 can hold."""
+    """Reject values that Python reads but a float or UTF-8 can't represent."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise JSONDecodeError("half a surrogate pair", text, error.start) from None
+        raise JSONDecodeError("lone surrogate", text, error.start) from None
     for match in _STRINGS_AND_NUMBERS.finditer(text, start, end):
         found = match[0]
         if found[0] != '"':
             if not _is_finite(found):
-                raise JSONDecodeError("there is no such number", text, match.start())
+                raise JSONDecodeError("NaN or number out of range", text, match.start())
         elif "\\u" in found:
             for escape in _LONE_SURROGATE.finditer(found):
                 if escape[1]:
                     position = match.start() + escape.start()
-                    raise JSONDecodeError("half a surrogate pair", text, position)
+                    raise JSONDecodeError("lone surrogate", text, position)
 
 
 def _is_finite(number: str) -> bool:

@@ -1,4 +1,4 @@
-"""`map_async`: an async function of each chunk, in order."""
+"""`map_async`: apply an async function to each chunk, in order."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ __all__ = ["map_async"]
 def map_async(
     function: Callable[[Chunk], Awaitable[Chunk]], concurrency: int = 1
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Replace each chunk of content by what an async function makes of it, in order.
+    """Replace each content chunk with the result of an async function, keeping the order.
 
     ::
 
         S-a-b-c-E-----|
         [ map_async(function, concurrency=2) ]
-        S----A-B-(C,E)|           function takes 3 s: b is begun while a is under way
+        S----A-B-(C,E)|           function takes 3 s: b starts while a is running
 
-    The function is given what the model says: `Token`, `Reasoning`, `ToolCall`, `Json` and `Batch`
-    (as one chunk). All other chunks pass as they came, in their order, and so wait for the calls
-    before them. A chunk that is returned without a `source` gets that of the chunk it replaces.
-    Each call is a task of its own. Nothing is promised about where the text is cut into chunks:
-    put `words()` before it.
+    The function receives the model's output: `Token`, `Reasoning`, `ToolCall`, `Json` and `Batch`
+    (as one chunk). All other chunks pass unchanged, in order, and so wait for the calls before
+    them. A returned chunk without a `source` gets that of the chunk it replaces. Each call is a
+    separate task. Where the text is cut into chunks is unspecified: put `words()` before this
+    operator if that matters.
 
-    - Completion, error: pass once all calls before them are done, and what they gave has left.
-    - An exception of the function is the error of the stream, once what comes before it has left;
-      upstream is disposed, and the other calls are cancelled.
-    - Restart: the calls for content of that stream are cancelled, what they gave is dropped; the
-      notice is passed on behind what is under way of other streams.
-    - Disposal: the calls are cancelled. The sink waits for their clean-up as for that of a source.
-    - Demand: at most `concurrency` chunks are here, running or done and waiting for those before
-      them, or for the valve of the subscriber; upstream is held while they are. What a source
-      without demand pushes all the same waits, without a bound, and is not begun.
+    - Completion, error: passed on once all earlier calls are done and their results have been sent.
+    - An exception from the function becomes the error of the stream once the chunks before it have
+      been sent; upstream is disposed, and the other calls are cancelled.
+    - Restart: the calls for that stream are cancelled and their results are dropped; the notice is
+      passed on behind the pending chunks of other streams.
+    - Disposal: the calls are cancelled. The sink waits for their clean-up, as for a source's.
+    - Demand: at most `concurrency` chunks are in progress, either running, or done and waiting for
+      earlier ones or for the subscriber's valve; at that number upstream is paused. Chunks that a
+      source without demand pushes anyway are queued without a bound, and not started.
 
     Args:
-        function: awaited for each chunk of content; returns a chunk. To leave some out, use
+        function: awaited for each content chunk; returns a chunk. To drop chunks, use
             `filter_async`.
-        concurrency: chunks under way at once, 1 or more.
+        concurrency: number of chunks in flight at once, 1 or more.
 
     Raises:
-        TypeError: `function` can't be called, or `concurrency` is not an integer; or, into
-            `on_error`, it is no async function, or has returned something else than a chunk
-            (None, say).
+        TypeError: `function` can't be called, or `concurrency` is not an integer; into `on_error`,
+            if `function` isn't an async function, or returned anything other than a chunk (such as
+            `None`).
         ValueError: `concurrency` is below 1.
-        NoEventLoopError: into `on_error`: no event loop runs.
+        NoEventLoopError: into `on_error`, if no event loop is running.
 
     >>> import asyncio
     >>> from rxllm.bridge import run
@@ -74,8 +74,8 @@ def map_async(
         changed = await awaited("map_async", function(chunk))
         if not isinstance(changed, Chunk):
             raise TypeError(
-                f"the function of map_async returns a chunk, not {type(changed).__name__}: "
-                "to leave a chunk out, use filter_async"
+                f"the function of map_async must return a chunk, got {type(changed).__name__}: "
+                "to drop a chunk, use filter_async"
             )
         return of_source(changed, chunk.source)
 

@@ -1,4 +1,4 @@
-"""`map_text`: a function of each piece of text."""
+"""`map_text`: apply a function to each piece of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["map_text"]
 def map_text(
     function: Callable[[str], str],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Replace the text of each chunk by what a function makes of it.
+    """Replace the text of each chunk with the result of a function.
 
     ::
 
@@ -25,26 +25,25 @@ def map_text(
         [ map_text(str.upper) ]
         S-A-B-E|
 
-    The function is given one piece of text at a time, as the model or the operators before this
-    one have cut it: nothing is promised about where the cuts are, and so nothing about what comes
-    of a function that looks at more than a character. Put `words()`, `sentences()` or `lines()`
-    before it to give it these.
+    The function receives one piece of text at a time, as the model or earlier operators cut it.
+    Where the cuts are is unspecified, so the result is too for a function that looks at more than
+    one character. Put `words()`, `sentences()` or `lines()` before it to pass it whole ones.
 
     A token keeps its confidence, number and source. Each token in a `Batch` is changed, and the
-    text of the batch joined anew. Empty text, reasoning and all other chunks pass as they came.
+    text of the batch is joined again. Empty text, reasoning and all other chunks pass unchanged.
 
     - Completion, error: passed on.
-    - Restart: passed on; nothing is kept of the text before it.
+    - Restart: passed on; the operator has no state.
     - Disposal: upstream is disposed; nothing is held.
     - Demand: passes through; nothing is held.
 
     Args:
-        function: given a text, returns a text, which may be empty. What it raises is the error of
-            the stream, and upstream is disposed.
+        function: receives a string and returns a string, which may be empty. An exception becomes
+            the error of the stream, and upstream is disposed.
 
     Raises:
-        TypeError: `function` can't be called, or is a coroutine function; or, into `on_error`, it
-            has returned something else than a text.
+        TypeError: `function` can't be called, or is a coroutine function; into `on_error`, if it
+            returned anything other than a string.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -57,7 +56,8 @@ def map_text(
     """
     if not callable(function) or inspect.iscoroutinefunction(function):
         raise TypeError(
-            "map_text takes a plain function of a text: map_async takes a coroutine function"
+            f"map_text takes a plain function of a string, got {function!r}: "
+            "for a coroutine function, use map_async"
         )
 
     def change(chunk: Chunk) -> Chunk:
@@ -76,8 +76,8 @@ def _changed(token: Token, function: Callable[[str], str]) -> Token:
     text = function(token.text)
     if not isinstance(text, str):
         raise TypeError(
-            f"the function of map_text returns a text, not {type(text).__name__}: "
-            "to leave a chunk out, use filters"
+            f"the function of map_text must return a string, got {type(text).__name__}: "
+            "to drop a chunk, use filters"
         )
     return Token(text, token.confidence, token.number, source=token.source)
 

@@ -1,4 +1,4 @@
-"""Markdown to HTML that a page may show: one way for whole texts and for streams."""
+"""Markdown to HTML that is safe to show, for whole texts and for streams."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SCHEMES: Final = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
 
 
 class Markdown(MarkdownIt):
-    """CommonMark with tables and strikethrough, safe, and readable block by block.
+    """CommonMark with tables and strikethrough, safe, and parsable block by block.
 
-    HTML is text. A link has the scheme http, https or mailto, or is text. There are no images,
-    which would load without a click: one is a link behind a `!`. There are no reference
-    definitions, since one at the end of a text changes what begins it.
+    HTML is shown as text. So is a link whose scheme isn't http, https or mailto. Images would load
+    without a click: one becomes a link after a `!`. Reference definitions are disabled, since one
+    at the end of a text changes what comes before it.
     """
 
     def __init__(self) -> None:
@@ -28,21 +28,21 @@ class Markdown(MarkdownIt):
         self.enable(["table", "strikethrough"])
         self.disable(["reference", "image", "html_block", "html_inline"])
 
-    def validateLink(self, url: str) -> bool:  # noqa: N802 - the name that markdown-it calls
-        """True if `url` may be a link."""
+    def validateLink(self, url: str) -> bool:  # noqa: N802 - called by markdown-it
+        """Whether `url` may be a link."""
         return _SCHEMES.match(url) is not None
 
     def html_of(self, parts: Sequence[Part]) -> str:
-        """The HTML of what `parse` has given, or of some of its blocks."""
+        """The HTML of the result of `parse`, or of some of its blocks."""
         html: str = self.renderer.render(parts, self.options, {})
         return html
 
     def blocks_of(self, parts: Sequence[Part]) -> list[tuple[int, int, int]]:
-        """The blocks of the top level: the first line, and the start and end in `parts`."""
+        """The top-level blocks: the first line of each, and its start and end in `parts`."""
         starts = [place for place, part in enumerate(parts) if not part.level and part.nesting >= 0]
         blocks = []
         for start, end in pairwise([*starts, len(parts)]):
             lines = parts[start].map
-            assert lines is not None  # noqa: S101 - each block of the top level has them
+            assert lines is not None  # noqa: S101 - each top-level block has them
             blocks.append((lines[0], start, end))
         return blocks

@@ -1,4 +1,4 @@
-"""`markdown_to_html`: an answer in Markdown as HTML, block by block, while it streams."""
+"""`markdown_to_html`: a Markdown answer as HTML, block by block, while it streams."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from rxllm.stream import Stream
 __all__ = ["Html", "markdown_to_html"]
 
 _FREE: Final = 1024
-"""Characters of prose that are rendered in about two milliseconds."""
+"""Characters of prose that render in about two milliseconds."""
 _CODE: Final = 16
-"""How many characters of code are rendered in the time of one of prose."""
+"""How many characters of code render in the time of one character of prose."""
 
 
 class Html(
@@ -33,14 +33,14 @@ class Html(
     omit_defaults=True,
     gc=False,
 ):
-    """The HTML of one block of an answer: put it in the place of what block `block` showed.
+    """The HTML of one block of an answer, which replaces the earlier HTML of that block.
 
-    `block` counts the blocks of the answer from 0. `final` is True on the last one of a block,
+    `block` counts the blocks of the answer from 0. `final` is True on the last `Html` of a block,
     and all blocks before it are final. The joined `html` of the final ones is the whole answer.
-    On the wire it looks as a chunk does: `{"type": "html", "block": 0, "html": "<p>...", ...}`.
+    On the wire it looks like a chunk: `{"type": "html", "block": 0, "html": "<p>...", ...}`.
     """
 
-    # What chunks say of themselves, for operators behind this one: they let it pass.
+    # The traits of a chunk, so that later operators pass it on.
     is_content: ClassVar[bool] = False
     is_structure: ClassVar[bool] = False
     is_state: ClassVar[bool] = False
@@ -56,7 +56,7 @@ class Html(
 def markdown_to_html(
     *, seconds: float = 0.05
 ) -> Callable[[Observable[Chunk]], Stream[Html | Chunk]]:
-    r"""Replace the text of an answer in Markdown by its HTML, block by block.
+    r"""Replace the text of a Markdown answer with its HTML, block by block.
 
     ::
 
@@ -64,35 +64,35 @@ def markdown_to_html(
         [ markdown_to_html() ]
         S-0---0-----0--(0!,1)--(1!,E)|  0: Html(0, ...), 0!: Html(0, ..., final=True)
 
-    A block is what stands at the top level: a paragraph, a heading, a code block, a whole list, a
-    table. An `Html` replaces what its block showed before; only the open block, the last one, is
-    rendered again. A block is final once the first line of the next one is complete, or at the
-    end. While that line is under way it is shown with the open block. HTML that has not changed is
-    not sent. The text itself is dropped. Other chunks (reasoning in a batch, too) pass at once, and
-    so may overtake text that is not rendered yet.
+    A block is a top-level element: a paragraph, a heading, a code block, a whole list, a table. An
+    `Html` replaces the earlier HTML of its block; only the last block, which is still open, is
+    rendered again. A block is final once the first line of the next one is complete, or at the end.
+    Until then, that line is shown with the open block. HTML that hasn't changed isn't sent again.
+    The text itself is dropped. Other chunks (including reasoning in a batch) pass immediately, and
+    may overtake text that hasn't been rendered yet.
 
     The joined HTML of the final blocks is that of the whole text, however it is cut into chunks.
-    This is CommonMark with tables and strikethrough, and with these differences, which make it
-    safe to show and its blocks independent: HTML is shown as text; a link that is not http, https
-    or mailto (a relative one, too) is shown as text; an image is a link behind a `!`, since it
-    would load by itself; a reference definition (`[1]: https://...`) is text.
+    This is CommonMark with tables and strikethrough, with these differences, which make it safe to
+    show and its blocks independent: HTML is shown as text; a link other than http, https or mailto
+    (including a relative one) is shown as text; an image becomes a link after a `!`, since it would
+    load automatically; a reference definition (`[1]: https://...`) is text.
 
-    - Completion, error: `End`, completion and an error make all blocks final, and so does
-      `Notice("failed")` those of its stream.
-    - Restart: what is open of that stream is dropped, its blocks count from 0 again. The notice
-      is passed on: a page then removes all blocks.
-    - Disposal: upstream and timers are disposed, the open block is dropped.
-    - Demand: passes through; while the subscriber's valve is closed nothing is rendered. The text
+    - Completion, error: `End`, completion and an error make all blocks final; `Notice("failed")`
+      does the same for its stream.
+    - Restart: the open block of that stream is dropped, and its blocks count from 0 again. The
+      notice is passed on, so a page can remove all blocks.
+    - Disposal: upstream and timers are disposed, and the open block is dropped.
+    - Demand: passes through; nothing is rendered while the subscriber's valve is closed. The text
       of the open block is held until it is final, without a bound.
-    - Cost: rendered is the first text when it comes, and then once in `seconds`, so what is shown
-      is at most that old. Where the open block is longer than 1,024 characters (16,384 of code),
-      this time grows in proportion.
+    - Cost: the first text is rendered when it arrives, then at most once every `seconds`, so the
+      HTML is at most that old. If the open block exceeds 1,024 characters (16,384 of code), the
+      interval grows in proportion.
 
     Args:
-        seconds: the least time between two renderings of a stream.
+        seconds: minimum time between two renderings of a stream.
 
     Raises:
-        ValueError: `seconds` is no finite time above 0.
+        ValueError: `seconds` is not finite, or not above 0.
         TypeError: `seconds` is not a number.
 
     >>> from rxllm.chunks import Token
@@ -108,17 +108,17 @@ def markdown_to_html(
     5.0 0 True '<h1>Hi!</h1>\n'
     5.0 1 True '<p>&lt;b&gt; <em>there</em></p>\n'
     """
-    # Here, since it takes as long as a tenth of `import rxllm`, which most programs don't need.
+    # Imported here: it takes a tenth as long as `import rxllm`, and most programs don't need it.
     from rxllm.operators.transforming._markdown import Markdown
 
-    seconds = check_number("seconds", seconds, "the least time between two renderings", above=0)
+    seconds = check_number("seconds", seconds, "minimum time between two renderings", above=0)
     markdown = Markdown()
     return snapshot_operator(
-        "markdown_to_html", lambda source: _Rendering(source, markdown), seconds
+        "markdown_to_html", lambda source: _HtmlSnapshot(source, markdown), seconds
     )
 
 
-class _Rendering(Snapshot):
+class _HtmlSnapshot(Snapshot):
     """The Markdown of one source."""
 
     __slots__ = (
@@ -137,10 +137,10 @@ class _Rendering(Snapshot):
         super().__init__()
         self._source = source
         self._markdown = markdown
-        self._pieces: list[str] = []  # from the beginning of the open block on
+        self._pieces: list[str] = []  # from the start of the open block
         self._length = 0
-        self._carriage_return = False  # the last character was one: half of a line end, or all
-        self._has_new_line = False  # that no look has seen
+        self._carriage_return = False  # the last character: a line ending, or half of one
+        self._has_new_line = False  # not yet seen by `look`
         self._code = False
         self._block = 0
         self._html = ""
@@ -183,9 +183,9 @@ class _Rendering(Snapshot):
         self.end(out)
 
     def _settle(self, text: str, out: list[Any]) -> str:
-        """Finish all blocks before the last one that has begun, and give the text from that on.
+        """Finish all blocks before the last one that has started; return the text from there on.
 
-        Only complete lines count: of `#` at the end of a text nobody knows what it begins.
+        Only complete lines count: a `#` at the end of the text could start anything.
         """
         complete = text[: text.rindex("\n") + 1]
         parts = self._markdown.parse(complete)
@@ -203,7 +203,7 @@ class _Rendering(Snapshot):
         self._html = ""
 
     def _with_new_lines(self, text: str) -> str:
-        """`text` with `\\n` for each end of a line; a carriage return at its end waits."""
+        """`text` with `\\n` for each line ending; a carriage return at its end waits."""
         if self._carriage_return:
             text = "\r" + text
         self._carriage_return = text.endswith("\r")

@@ -19,14 +19,14 @@ from rxllm.stream import Stream
 __all__ = ["parse_json"]
 
 _FREE: Final = 65_536
-"""Characters that are read in about a millisecond."""
+"""Characters that are parsed in about a millisecond."""
 _NOTHING: Final = object()
 
 
 def parse_json(
     schema: Any = None, *, seconds: float = 0.1
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    r"""Replace the text of an answer by the JSON value in it, again and again while it grows.
+    r"""Replace the text of an answer with the JSON value in it, repeatedly while it grows.
 
     ::
 
@@ -34,49 +34,50 @@ def parse_json(
         [ parse_json(seconds=0.1) ]
         S-{}----{a:1}-({a:1,b:2}, complete)-E|
 
-    Each `Json` holds the whole value as far as it has come; one that equals the last one is not
-    sent. A string that has not ended is shown as far as it goes; a number at the end may still
-    grow; `tru` is not shown. `complete` is True on the last one, which leaves as soon as the
-    value is closed, once it has been checked. The text itself is dropped. Other chunks (reasoning
-    in a batch, too) pass at once: they do not wait for the next look, and so may overtake up to
-    `seconds` of text. A stream without text gets no `Json`.
+    Each `Json` holds the whole value so far; one that equals the previous one isn't sent. An
+    unfinished string is shown in part; a number at the end may still grow; `tru` isn't shown.
+    `complete` is True on the last one, which is sent as soon as the value is closed and has been
+    checked. The text itself is dropped. Other chunks (including reasoning in a batch) pass
+    immediately, and may overtake up to `seconds` of text. A stream without text gets no `Json`.
 
-    The value begins at the first `{` or `[` of the answer: a code fence or a sentence before it
-    is left out, and so is all that follows the value, also a second one. An answer that begins
-    with `"` is a bare string; a bare number, `true`, `false` or `null` must be all that it says
-    (or all inside of a fence), and comes at its end.
+    The value starts at the first `{` or `[` of the answer: a code fence or a sentence before it is
+    ignored, and so is everything after the value, including a second one. An answer that starts
+    with `"` is a bare string; a bare number, `true`, `false` or `null` must be the whole answer (or
+    the whole content of a fence), and is sent at its end.
 
-    The JSON is that of RFC 8259. Of equal keys the last one counts. Integers are exact; `NaN`,
-    numbers that no float holds, integers of more than 4,300 digits and half a surrogate pair
-    (`"\ud83d"`) are malformed. However the text is cut into chunks, the complete value is the
-    same.
+    The JSON must conform to RFC 8259. Of equal keys the last one wins. Integers are exact; `NaN`,
+    numbers that don't fit a float, integers of more than 4,300 digits and lone surrogates
+    (`"\ud83d"`) are malformed. The complete value is the same however the text is cut into chunks.
 
-    - Completion, error: `End` and completion in the midst of the value send what it had come to,
-      and then fail. On an error what it had come to leaves first, not complete; and so it does on
-      the `Notice("failed")` of its stream, after a merge.
-    - Restart: what has been read of that stream is dropped; its value begins anew.
-    - Disposal: upstream and timers are disposed, what has been read is dropped.
-    - Demand: passes through; while the subscriber's valve is closed no incomplete value is sent.
+    - Completion, error: `End` or completion in the middle of the value sends the value so far, then
+      fails. An error sends the incomplete value first; so does `Notice("failed")` of its stream,
+      after a merge.
+    - Restart: the text of that stream is dropped, and its value starts over.
+    - Disposal: upstream and timers are disposed, and the text is dropped.
+    - Demand: passes through; no incomplete value is sent while the subscriber's valve is closed.
       The text of the value is held until it ends, without a bound.
-    - Cost: the value is read when its first text comes, and then once in `seconds`, so an
-      incomplete one is at most that old. Above 65,536 characters this time grows in proportion.
+    - Cost: the value is parsed when its first text arrives, then at most once every `seconds`, so
+      an incomplete one is at most that old. Above 65,536 characters the interval grows in
+      proportion.
 
     Args:
-        schema: what the complete value is checked against. A type (`msgspec.Struct`, dataclass,
-            `TypedDict`, `list[int]`, ...): `msgspec.convert` makes `Json.value` an instance of it.
-            A dictionary: a JSON Schema, for which the package jsonschema has to be installed. A
-            function: takes the value, returns the one to be sent, or raises `ValueError`
-            (`Model.model_validate` of pydantic). Incomplete values are not checked.
-        seconds: the least time between two incomplete values of a stream.
+        schema: checks the complete value; incomplete values aren't checked. A type
+            (`msgspec.Struct`, dataclass, `TypedDict`, `list[int]`, ...): `msgspec.convert` makes
+            `Json.value` an instance of it. A dictionary: a JSON Schema, which needs the package
+            jsonschema. A function: receives the value, and returns the one to send or raises
+            `ValueError` (such as pydantic's `Model.model_validate`).
+        seconds: minimum time between two incomplete values of a stream.
 
     Raises:
-        ValueError: `seconds` is no finite time above 0, or a dictionary is no JSON Schema.
-        TypeError: `schema` is nothing that a value can be checked against, or asynchronous, or
-            `seconds` is no number; into `on_error`: a function has returned an awaitable.
-        ImportError: `schema` is a JSON Schema, and jsonschema is not installed.
-        MalformedStreamError: into `on_error`: the answer holds no JSON (the message says where,
-            `__cause__` is the `JSONDecodeError`), or its value does not fit the schema. `partial`
-            is the text up to there. What a function raises that is no `ValueError` is the error.
+        ValueError: `seconds` is not finite or not above 0, or a dictionary is not a valid JSON
+            Schema.
+        TypeError: `schema` is not a supported kind of schema, or is asynchronous, or `seconds` is
+            not a number; into `on_error`, if a function returned an awaitable.
+        ImportError: `schema` is a JSON Schema, and jsonschema isn't installed.
+        MalformedStreamError: into `on_error`, if the answer isn't valid JSON (the message says
+            where, `__cause__` is the `JSONDecodeError`), or its value doesn't match the schema.
+            `partial` is the text up to there. Any other exception from a function becomes the error
+            of the stream.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -91,13 +92,13 @@ def parse_json(
     5.0 |
     """
     seconds = check_number(
-        "seconds", seconds, "the least time between two incomplete values", above=0
+        "seconds", seconds, "minimum time between two incomplete values", above=0
     )
     check = check_of(schema)
-    return snapshot_operator("parse_json", lambda source: _Reading(source, check), seconds)
+    return snapshot_operator("parse_json", lambda source: _JsonSnapshot(source, check), seconds)
 
 
-class _Reading(Snapshot):
+class _JsonSnapshot(Snapshot):
     """The value of one source."""
 
     __slots__ = ("_check", "_last", "_source", "_text")
@@ -127,7 +128,7 @@ class _Reading(Snapshot):
         try:
             value = self._text.partial()
         except ValueError:
-            return  # nothing to be seen yet, or malformed: that is told at its end
+            return  # nothing to show yet, or malformed, which is reported at the end
         if value != self._last:
             self._last = value
             out.append(Json(value, source=self._source))
@@ -146,10 +147,10 @@ class _Reading(Snapshot):
             value = self._check(self._text.value())
         except JSONDecodeError as error:
             cut = self._text.begun and not self._text.ended
-            what = "ends before its JSON value does" if cut else "is no valid JSON"
+            what = "ends before its JSON value does" if cut else "is not valid JSON"
             raise self._failure(f"the answer {what}: {error}") from error
         except SchemaViolation as error:
-            raise self._failure(f"the JSON value does not fit its schema: {error}") from error
+            raise self._failure(f"the JSON value doesn't match its schema: {error}") from error
         out.append(Json(value, complete=True, source=self._source))
 
     def _failure(self, message: str) -> MalformedStreamError:

@@ -1,4 +1,4 @@
-"""The shape of an operator that changes each chunk by itself, and holds nothing."""
+"""Base for operators that change each chunk by itself and hold nothing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def per_chunk(
     name: str,
     change_of: Callable[[], Callable[[Chunk], Chunk]],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """An operator that passes on what a function makes of each chunk.
+    """Create an operator that replaces each chunk with the result of a function.
 
-    What the function raises is the error of the stream, and upstream is disposed. What the
-    observer raises is none of this. Demand and the scheduler pass through.
+    An exception from the function becomes the error of the stream, and upstream is disposed.
+    Exceptions from the observer aren't caught. Demand and the scheduler pass through.
 
     Args:
-        change_of: makes the function of one subscription.
+        name: of the operator.
+        change_of: creates the function for one subscription.
     """
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -38,7 +39,7 @@ def per_chunk(
 
             def on_next(chunk: Chunk) -> None:
                 if upstream.is_disposed:
-                    return  # a source that pushes all at once has not seen it yet
+                    return  # a synchronous source may still push
                 try:
                     changed = change(chunk)
                 except Exception as error:
@@ -58,7 +59,7 @@ def per_chunk(
 
 
 def of_source(chunk: Chunk, source: str | None) -> Chunk:
-    """`chunk`, which a user's function made for a chunk of `source`, and did not name it."""
+    """`chunk`, from a user's function, with `source` unless it already names one."""
     if source is None or chunk.source is not None:
         return chunk
     if type(chunk) is Batch:

@@ -1,4 +1,4 @@
-"""The shape of an operator that reads a growing text again and again, and sends what it makes."""
+"""Base for operators that repeatedly read a growing text and send the result."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ __all__ = ["Snapshot", "snapshot_operator"]
 
 
 class Snapshot(ABC):
-    """What an operator makes of the text of one source, from its beginning or a restart on.
+    """Turns the text of one source into results, from its start or a restart on.
 
-    What the methods append to `out` is sent, in its order. What they raise is then the error of
-    the stream: they call no observer, so it can only be their own or that of a user's function.
+    Whatever the methods append to `out` is sent, in order. An exception from them then becomes the
+    error of the stream: they never call an observer, so it is their own or a user function's.
     """
 
     __slots__ = ("unread",)
 
     def __init__(self) -> None:
-        self.unread = False  # text has come that a `look` has not read
+        self.unread = False  # text has arrived that `look` hasn't read
 
     @abstractmethod
     def feed(self, text: str, out: list[Any]) -> None:
-        """More text has come. At a small cost: a `look` may follow."""
+        """Add text. This must be cheap: a `look` may follow."""
 
     @abstractmethod
     def look(self, out: list[Any]) -> None:
-        """Read what has come so far. Its cost may grow with `size`."""
+        """Read the text so far. The cost may grow with `size`."""
 
     @property
     @abstractmethod
     def size(self) -> float:
-        """How much a `look` reads, as a multiple of what may be read once in `seconds`."""
+        """How much a `look` reads, as a multiple of what may be read every `seconds`."""
 
     @abstractmethod
     def end(self, out: list[Any]) -> None:
-        """The text is complete (`End` or completion)."""
+        """Finish a complete text (`End` or completion)."""
 
     @abstractmethod
     def cut_off(self, out: list[Any]) -> None:
-        """Nothing more comes, since the stream has failed."""
+        """Finish an incomplete text, since the stream has failed."""
 
 
 def snapshot_operator(
@@ -64,21 +64,21 @@ def snapshot_operator(
     snapshot_of: Callable[[str | None], Snapshot],
     seconds: float,
 ) -> Callable[[Observable[Chunk]], Stream[Any]]:
-    """An operator that replaces text by what a `Snapshot` of each source makes of it.
+    """Create an operator that replaces text with the results of a `Snapshot` of each source.
 
-    The first text is looked at when it comes; after that there are `seconds` between two looks,
-    and `size` times as many where that is above 1: so the cost of looking is the same share of
-    the time, however long the text is. Text that came too early for a look is looked at by one
-    timer. While the subscriber's valve is closed there are none.
+    The first text is read when it arrives; after that there are `seconds` between two reads, or
+    `size` times as long if that is above 1, so reading takes a constant share of the time, however
+    long the text is. Text that arrives too early for a read is read by one timer. Nothing is read
+    while the subscriber's valve is closed.
 
-    Other chunks pass at once, also those in a batch: so they may overtake text that waits for a
-    look. A restart drops the snapshot. An `End` or a restart that names no source concerns all.
-    Demand and the scheduler pass through.
+    Other chunks, including those in a batch, pass immediately, and may overtake text that waits to
+    be read. A restart drops the snapshot. An `End` or a restart without a source applies to all
+    sources. Demand and the scheduler pass through.
 
     Args:
         name: of the operator.
-        snapshot_of: makes the snapshot of a source, when its first text comes.
-        seconds: between two looks.
+        snapshot_of: creates the snapshot of a source, when its first text arrives.
+        seconds: interval between two reads.
     """
 
     def operator(source: Observable[Chunk]) -> Stream[Any]:
@@ -86,7 +86,7 @@ def snapshot_operator(
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             scheduler = scheduler_or_default(scheduler)
-            return _Looking(observer, scheduler, snapshot_of, seconds).start(source)
+            return _SnapshotReader(observer, scheduler, snapshot_of, seconds).start(source)
 
         return Stream(subscribe, name, of_chunks=True)
 
@@ -94,19 +94,19 @@ def snapshot_operator(
 
 
 class _Source:
-    """One source: its snapshot, and when it may be looked at."""
+    """One source: its snapshot, and when it may be read next."""
 
     __slots__ = ("due", "snapshot", "timer", "waiting")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.due = -float("inf")
-        self.waiting = False  # for its timer, or for the valve
+        self.waiting = False  # for its timer or the valve
         self.timer = SerialDisposable()
 
 
-class _Looking:
-    """One subscription."""
+class _SnapshotReader:
+    """The state of one subscription."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _Looking:
         self._pass(out)
 
     def _on_text(self, chunk: Token | Batch, out: list[Any]) -> None:
-        """Feed the text of `chunk`, and send `out` with what comes of it."""
+        """Feed the text of `chunk`, and send `out` with the results."""
         if chunk.text:
             source = self._sources.get(chunk.source)
             if source is None:
@@ -207,7 +207,7 @@ class _Looking:
         if is_open:
             now = self._clock() + RESOLUTION
             for source in list(self._sources.values()):
-                if source.due <= now:  # the others have their timer
+                if source.due <= now:  # the others have a timer
                     self._look_late(source)
 
     def _read_all(self, name: str | None, out: list[Any], *, cut_off: bool = False) -> None:
@@ -224,7 +224,7 @@ class _Looking:
             self._subscription.dispose()
 
     def _take(self, name: str | None) -> list[_Source]:
-        """The sources that a chunk of `name` concerns, with their timers cancelled."""
+        """Remove the sources that match `name`, and cancel their timers."""
         taken = [self._sources.pop(each) for each in matching_sources(self._sources, name)]
         for source in taken:
             source.timer.dispose()
@@ -236,10 +236,10 @@ class _Looking:
         self._take(None)
 
     def _pass(self, chunks: list[Any]) -> None:
-        """Send `chunks` and the last event behind what is being sent."""
+        """Send `chunks`, and the last event, after anything that is being sent."""
         self._queue.extend(chunks)
         if self._passing:
-            return  # the subscriber has opened its valve inside of on_next: the loop goes on
+            return  # the subscriber opened its valve in on_next: the outer loop continues
         self._passing = True
         try:
             while self._queue:
@@ -247,7 +247,7 @@ class _Looking:
         except Exception:
             self._queue.clear()
             self._subscription.dispose()
-            raise  # of the subscriber: it ends the stream, also where a timer has led here
+            raise  # a failure of the subscriber ends the stream, even when called by a timer
         finally:
             self._passing = False
         if self._last is not None:

@@ -1,4 +1,4 @@
-"""`text`: the text alone."""
+"""`text`: only the text, as strings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["text"]
 
 
 def text() -> Callable[[Observable[Chunk]], Stream[str]]:
-    """Pass on the text of the answer, as plain strings.
+    """Pass on the text of the answer as plain strings.
 
     ::
 
@@ -23,17 +23,17 @@ def text() -> Callable[[Observable[Chunk]], Stream[str]]:
         --"a"-"b"-|
 
     `Token` and `Batch` become their text, in the same pieces; empty text and all other chunks are
-    left out. After a merge the texts of all sources come mixed, as they come.
+    dropped. After a merge the texts of all sources are interleaved.
 
     - Completion, error: passed on.
-    - Restart: a string can't say that what came before it is void. Once text of that stream has
-      been passed on, a restart is a `RestartedStreamError`, and upstream is disposed; before that
-      it is left out.
+    - Restart: a string can't invalidate earlier text. Once text of that stream has been passed on,
+      a restart becomes a `RestartedStreamError`, and upstream is disposed; before that, it is
+      dropped.
     - Disposal: upstream is disposed; nothing is held.
     - Demand: passes through.
 
     Raises:
-        RestartedStreamError: into `on_error`, as said above.
+        RestartedStreamError: into `on_error`, if a stream restarts after some of its text.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -57,8 +57,8 @@ def text() -> Callable[[Observable[Chunk]], Stream[str]]:
                 ):
                     observer.on_error(
                         RestartedStreamError(
-                            "the answer began again after text of it had been passed on: plain "
-                            "strings can't tell that, so subscribe to the chunks, or don't restart"
+                            "the answer restarted after some of its text had been passed on, which "
+                            "plain strings can't express: subscribe to the chunks, or don't restart"
                         )
                     )
 

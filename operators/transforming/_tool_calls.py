@@ -1,4 +1,4 @@
-"""`tool_calls`: calls of tools, once they are whole."""
+"""`tool_calls`: tool calls, once they are complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHOLE: Final = ("tool_calls", "stop")
 
 
 def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Pass on each call of a tool once, when it is whole and its arguments have been read.
+    """Pass on each tool call once, when it is complete and its arguments have been parsed.
 
     ::
 
@@ -28,29 +28,30 @@ def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Stream[C
         [ tool_calls() ]          b: {      {"at":          {"at": 9} (complete)
         S-------------A---B---E|
 
-    A `ToolCall` carries the arguments as far as they have come. Several calls may come at once,
-    mixed; a chunk belongs to the call of its `id`, or to the last one at its `index` where it
-    has no id. What a later chunk leaves empty (id, name, arguments) stays as it was told before.
-    Only the whole call is passed on, with `complete=True`, and `{}` for arguments where none came;
-    what still comes under its id is left out. `arguments_of(call)` gives them as a dictionary.
-    All other chunks pass at once.
+    A `ToolCall` carries the arguments received so far. Calls may arrive interleaved; a chunk
+    belongs to the call with its `id`, or without an id to the last call at its `index`. Fields that
+    a later chunk leaves empty (id, name, arguments) keep their earlier value. Only the complete
+    call is passed on, with `complete=True`, and with `{}` if no arguments arrived; later chunks
+    with its id are dropped. `arguments_of(call)` returns the arguments as a dictionary. All other
+    chunks pass immediately.
 
-    A call is whole at the chunk that says so, and, where the model does not say it, at
+    A call is complete at the chunk that is marked so or, if the model doesn't mark any, at
     `End("tool_calls")`, `End("stop")` or completion without `End`, in the order in which the calls
-    began. Calls that are under way at another `End` (`"length"`, say) are dropped.
+    started. Calls that are incomplete at any other `End` (such as `"length"`) are dropped.
 
-    - Completion: as said. Error: calls under way are dropped, since nobody can tell what they ask.
-    - Restart: calls under way of that stream are dropped, and the same ids may come again.
-    - Disposal: upstream is disposed, calls under way are dropped.
-    - Demand: passes through. Held is the last chunk of each call of an answer that is under way.
+    - Completion: completes the pending calls, as above. Error: pending calls are dropped, since
+      their arguments are unknown.
+    - Restart: pending calls of that stream are dropped, and the same ids may be used again.
+    - Disposal: upstream is disposed, and pending calls are dropped.
+    - Demand: passes through. The last chunk of each call is held until the end of its answer.
 
     Args:
-        strict: False passes a call on whose arguments can't be read, to be dealt with by whoever
-            runs it: models do make mistakes.
+        strict: False passes on a call whose arguments can't be parsed, for the code that runs it to
+            handle: models do make mistakes.
 
     Raises:
-        MalformedStreamError: into `on_error` unless `strict` is False: the arguments of a whole
-            call are no JSON object. Upstream is disposed.
+        MalformedStreamError: into `on_error` unless `strict` is False, if the arguments of a
+            complete call are not a JSON object. Upstream is disposed.
 
     >>> from rxllm.testing import Marbles
     >>> deltas = {"a": ToolCall("1", "weather", '{"pl'), "b": ToolCall("2", "time", "{", 1)}
@@ -70,11 +71,11 @@ def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Stream[C
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            assembling = _Assembling(observer, strict)
-            assembling.upstream.disposable = source.subscribe(
-                assembling.on_next, observer.on_error, assembling.on_completed, scheduler=scheduler
+            assembler = _Assembler(observer, strict)
+            assembler.upstream.disposable = source.subscribe(
+                assembler.on_next, observer.on_error, assembler.on_completed, scheduler=scheduler
             )
-            return assembling.upstream
+            return assembler.upstream
 
         return Stream(subscribe, "tool_calls", of_chunks=True)
 
@@ -82,10 +83,10 @@ def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Stream[C
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
-    """The arguments of a whole call, read from their JSON text.
+    """Parse the arguments of a complete call from their JSON text.
 
     Raises:
-        MalformedStreamError: they are no JSON object; the message names the tool, and where.
+        MalformedStreamError: they are not a JSON object; the message names the tool and the place.
 
     >>> arguments_of(ToolCall("1", "weather", '{"place": "Oslo"}'))
     {'place': 'Oslo'}
@@ -94,23 +95,23 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
         return msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
     except (ValueError, RecursionError) as error:
         raise MalformedStreamError(
-            f"the arguments of call {call.index}, of the tool {call.name!r}, are no JSON object: "
-            f"{error}"
+            f"the arguments of call {call.index}, of the tool {call.name!r}, are not a JSON "
+            f"object: {error}"
         ) from error
 
 
 class _Calls:
-    """The calls of one answer, in the order in which they began."""
+    """The calls of one answer, in the order in which they started."""
 
     __slots__ = ("_by_id", "_by_index", "_calls")
 
     def __init__(self) -> None:
-        self._calls: list[ToolCall] = []  # a call that has been passed on stays, to be known again
+        self._calls: list[ToolCall] = []  # passed-on calls stay, to recognise late chunks
         self._by_id: dict[str, int] = {}
         self._by_index: dict[int, int] = {}
 
     def add(self, delta: ToolCall) -> ToolCall | None:
-        """Take a delta in; return the call if it is whole now."""
+        """Merge a delta; return the call if it is complete now."""
         place = self._place(delta)
         if place is None:
             place = len(self._calls)
@@ -133,7 +134,7 @@ class _Calls:
         return delta if delta.complete else None
 
     def under_way(self) -> list[ToolCall]:
-        """The calls that are not complete."""
+        """The incomplete calls."""
         return [call for call in self._calls if not call.complete]
 
     def _place(self, delta: ToolCall) -> int | None:
@@ -144,12 +145,12 @@ class _Calls:
             return None
         known = self._calls[place]
         if delta.id:
-            return None if known.id else place  # else it is another call at the same index
+            return None if known.id else place  # otherwise a different call at the same index
         return None if known.complete and not known.id else place
 
 
-class _Assembling:
-    """One subscription."""
+class _Assembler:
+    """The state of one subscription."""
 
     def __init__(self, observer: abc.ObserverBase[Chunk], strict: bool) -> None:
         self._observer = observer
@@ -186,7 +187,7 @@ class _Assembling:
         return self._send(call for each in sources for call in self._calls.pop(each).under_way())
 
     def _send(self, calls: Iterable[ToolCall]) -> bool:
-        """Pass whole calls on; False if one can't be read, and the stream has failed."""
+        """Pass complete calls on; return False if one is malformed and the stream has failed."""
         for call in calls:
             if self._strict:
                 try:

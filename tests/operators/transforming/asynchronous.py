@@ -1,4 +1,4 @@
-"""Streams on an event loop whose time is virtual, with the times of what comes out of them."""
+"""Run streams on an event loop with virtual time, and record timed events."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Subscriber:
 def run(
     stream: Observable[Any], *actions: tuple[float, Callable[[Subscriber], object]]
 ) -> list[tuple[float, Any]]:
-    """All events of `stream`, until it ends; `actions` are taken at their times on the way.
+    """Return all events of `stream` until it ends, running each of `actions` at its time.
 
-    Nothing may be left at the end, and nobody may watch the subscriber's valve.
+    Nothing may leak, and no callback may be left on the subscriber's valve.
     """
 
     async def main() -> list[tuple[float, Any]]:

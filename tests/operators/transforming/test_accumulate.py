@@ -1,4 +1,4 @@
-"""`accumulate`: the text so far beside each chunk, at a linear cost (row E6)."""
+"""`accumulate`: each chunk with the text so far, at a linear cost."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ from tests.operators.texts import cut_texts, events_of
 
 
 def pairs(events: list[tuple[float, Any]]) -> list[tuple[Any, str]]:
-    """The chunks and the texts beside them, all read at the end."""
+    """The chunks and their texts, all read at the end."""
     return [(event.chunk, event.text) for _, event in events if isinstance(event, Accumulated)]
 
 
-def test_beside_each_chunk_is_the_text_so_far(marbles: Marbles) -> None:
+def test_each_chunk_is_paired_with_the_text_so_far(marbles: Marbles) -> None:
     events = marbles.run(marbles.cold("S-a-b-(E,|)").pipe(ops.accumulate()))
     assert [time for time, _ in events] == [0.0, 2.0, 4.0, 6.0, 6.0]
     assert pairs(events) == [
@@ -34,7 +34,7 @@ def test_beside_each_chunk_is_the_text_so_far(marbles: Marbles) -> None:
     assert [event.length for _, event in events[:-1]] == [0, 1, 2, 2]
 
 
-def test_text_read_on_the_way_is_the_same_as_text_read_at_the_end(marbles: Marbles) -> None:
+def test_text_read_midway_equals_text_read_at_the_end(marbles: Marbles) -> None:
     texts: list[str] = []
 
     def read(pair: Accumulated) -> None:
@@ -50,13 +50,13 @@ def test_text_read_on_the_way_is_the_same_as_text_read_at_the_end(marbles: Marbl
     assert [text for _, text in pairs(events)] == ["a", "ab", "abc", "abcd"]
 
 
-def test_text_in_a_batch_is_text_and_reasoning_is_none(marbles: Marbles) -> None:
+def test_text_in_a_batch_counts_and_reasoning_does_not(marbles: Marbles) -> None:
     lookup = {"B": Batch((Reasoning("hm"), Token("b"), Token("c")), "bc"), "r": Reasoning("so")}
     events = marbles.run(marbles.cold("a-B-r|", lookup=lookup).pipe(ops.accumulate()))
     assert [text for _, text in pairs(events)] == ["a", "abc", "abc"]
 
 
-def test_a_restart_begins_anew_and_old_pairs_keep_their_text(marbles: Marbles) -> None:
+def test_a_restart_starts_over_and_old_pairs_keep_their_text(marbles: Marbles) -> None:
     events = marbles.run(marbles.cold("a-b-R-c|").pipe(ops.accumulate()))
     assert pairs(events) == [
         (Token("a"), "a"),
@@ -66,18 +66,18 @@ def test_a_restart_begins_anew_and_old_pairs_keep_their_text(marbles: Marbles) -
     ]
 
 
-def test_another_notice_is_no_restart(marbles: Marbles) -> None:
+def test_another_notice_is_not_a_restart(marbles: Marbles) -> None:
     events = marbles.run(marbles.cold("a-n|", lookup={"n": Notice("retry")}).pipe(ops.accumulate()))
     assert pairs(events)[1] == (Notice("retry"), "a")
 
 
-def test_after_the_end_another_answer_begins(marbles: Marbles) -> None:
+def test_another_answer_starts_after_the_end(marbles: Marbles) -> None:
     answers = rx.concat(marbles.cold("a-E|"), marbles.cold("b-E|"))
     events = marbles.run(answers.pipe(ops.accumulate()))
     assert [text for _, text in pairs(events)] == ["a", "a", "b", "b"]
 
 
-def test_each_source_has_a_text_of_its_own(marbles: Marbles) -> None:
+def test_each_source_has_its_own_text(marbles: Marbles) -> None:
     left = marbles.cold("a---R---b|", source="left")
     right = marbles.cold("-x-y---E|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.accumulate()))
@@ -91,7 +91,7 @@ def test_each_source_has_a_text_of_its_own(marbles: Marbles) -> None:
     ]
 
 
-def test_a_restart_of_the_whole_stream_concerns_every_source(marbles: Marbles) -> None:
+def test_a_restart_of_the_whole_stream_affects_every_source(marbles: Marbles) -> None:
     left, whole = marbles.cold("a---b|", source="left"), marbles.cold("--R|")
     events = marbles.run(rx.merge(left, whole).pipe(ops.accumulate()))
     assert [text for _, text in pairs(events)] == ["a", "", "b"]
@@ -106,7 +106,7 @@ def test_never_empty_and_error(marbles: Marbles) -> None:
     assert events[-1][1] is error
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("a-b|").pipe(ops.accumulate())
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -125,10 +125,10 @@ def test_disposal_and_demand_reach_the_source(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 9.0)], [])
 
 
-def test_the_cost_is_linear_the_text_is_joined_only_where_it_is_asked_for(
+def test_the_cost_is_linear_and_text_is_joined_on_access(
     marbles: Marbles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pairs share the pieces, nothing is copied for a token."""
+    """Pairs share the pieces, and a token copies nothing."""
     joined: list[int] = []
     up_to = RunningText.up_to
 
@@ -146,7 +146,7 @@ def test_the_cost_is_linear_the_text_is_joined_only_where_it_is_asked_for(
     assert len({id(event._answer) for event in events}) == 1
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[str]:
         stream = ScriptedModel("a b", by="word", delay=1).stream("Hi").pipe(ops.accumulate())
         async with no_leaks():
@@ -155,7 +155,7 @@ def test_under_an_event_loop_nothing_is_left_behind() -> None:
     assert run_virtual(main()) == ["", "a", "a b", "a b", "a b"]
 
 
-def test_a_pair_can_be_looked_at(marbles: Marbles) -> None:
+def test_the_repr_of_a_pair_shows_chunk_and_text(marbles: Marbles) -> None:
     stream = marbles.cold("U|", lookup={"U": Usage(1, 2)}).pipe(ops.accumulate())
     assert repr(marbles.run(stream)[0][1]) == f"Accumulated(chunk={Usage(1, 2)!r}, text='')"
 

@@ -1,4 +1,4 @@
-"""`error_boundary`: a failing handler of one chunk is not a failing stream (row E10)."""
+"""`error_boundary`: a handler that fails for one chunk doesn't fail the stream."""
 
 import logging
 from typing import Any
@@ -14,7 +14,7 @@ from tests.operators.texts import cut_texts, text_after
 
 
 def upper(chunk: Chunk) -> Chunk | None:
-    """Fails at "b", looks at "c" only, and writes the others in upper case."""
+    """Fails for "b", returns `None` for "c", and converts others to upper case."""
     text = text_of(chunk)
     if text == "b":
         raise ValueError("no b")
@@ -22,24 +22,24 @@ def upper(chunk: Chunk) -> Chunk | None:
 
 
 def silent(error: Exception, chunk: Chunk) -> None:
-    """For tests that are about something else."""
+    """An `on_error` that ignores the failure."""
 
 
-def test_row_e10_the_stream_goes_on_where_the_handler_fails(marbles: Marbles) -> None:
+def test_the_stream_continues_when_the_handler_fails(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-c-d-(E,|)").pipe(ops.error_boundary(upper, silent))
     assert marbles.run(stream) == marbles.expect("S-A-b-c-D-(E,|)")
 
 
-def test_on_error_says_what_goes_on_instead(marbles: Marbles) -> None:
-    told: list[tuple[str, Chunk]] = []
+def test_on_error_chooses_the_replacement(marbles: Marbles) -> None:
+    failures: list[tuple[str, Chunk]] = []
 
     def on_error(error: Exception, chunk: Chunk) -> Chunk:
-        told.append((str(error), chunk))
+        failures.append((str(error), chunk))
         return Token("?")
 
     stream = marbles.cold("a-b-b|").pipe(ops.error_boundary(upper, on_error))
     assert [event for _, event in marbles.run(stream)] == [*map(Token, "A??"), COMPLETED]
-    assert told == [("no b", Token("b"))] * 2
+    assert failures == [("no b", Token("b"))] * 2
 
 
 def test_on_error_may_let_an_error_through(marbles: Marbles) -> None:
@@ -54,7 +54,7 @@ def test_on_error_may_let_an_error_through(marbles: Marbles) -> None:
     assert source.subscriptions == [(0.0, 2.0)]
 
 
-def test_what_on_error_raises_itself_keeps_the_failure_as_its_context(marbles: Marbles) -> None:
+def test_an_exception_in_on_error_keeps_the_failure_as_its_context(marbles: Marbles) -> None:
     def on_error(error: Exception, chunk: Chunk) -> None:
         raise KeyError("worse")
 
@@ -63,7 +63,7 @@ def test_what_on_error_raises_itself_keeps_the_failure_as_its_context(marbles: M
     assert isinstance(error.__context__, ValueError)
 
 
-def test_the_handler_sees_every_chunk_and_none_lets_it_pass(marbles: Marbles) -> None:
+def test_the_handler_gets_every_chunk_and_none_passes_it_on(marbles: Marbles) -> None:
     seen: list[Chunk] = []
     diagram, lookup = "S-a-P-R-n-E|", {"P": Progress(1, 0.5), "n": Notice("retry")}
     stream = marbles.cold(diagram, lookup=lookup).pipe(ops.error_boundary(seen.append))
@@ -72,25 +72,25 @@ def test_the_handler_sees_every_chunk_and_none_lets_it_pass(marbles: Marbles) ->
     assert seen == [event for _, event in events[:-1]]
 
 
-def test_something_else_than_a_chunk_is_a_failure_of_the_handler(marbles: Marbles) -> None:
-    told: list[Exception] = []
+def test_a_result_that_is_not_a_chunk_is_a_handler_failure(marbles: Marbles) -> None:
+    failures: list[Exception] = []
 
     def on_error(error: Exception, chunk: Chunk) -> None:
-        told.append(error)
+        failures.append(error)
 
     stream = marbles.cold("a|").pipe(ops.error_boundary(lambda _: "A", on_error))  # type: ignore[arg-type, return-value]
     assert marbles.run(stream)[0][1] == Token("a")
-    assert "handler of error_boundary returns a chunk or None" in str(told[0])
+    assert "handler of error_boundary must return a chunk or None" in str(failures[0])
 
 
-def test_something_else_than_a_chunk_from_on_error_is_the_error(marbles: Marbles) -> None:
+def test_a_result_of_on_error_that_is_not_a_chunk_is_the_error(marbles: Marbles) -> None:
     stream = marbles.cold("b|").pipe(ops.error_boundary(upper, lambda *_: "A"))  # type: ignore[arg-type]
     ((_, error),) = marbles.run(stream)
     assert isinstance(error, TypeError)
-    assert "on_error of error_boundary returns a chunk or None" in str(error)
+    assert "on_error of error_boundary must return a chunk or None" in str(error)
 
 
-def test_without_on_error_the_first_failure_is_a_warning_and_no_flood(
+def test_without_on_error_only_the_first_failure_is_a_warning(
     marbles: Marbles, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "rxllm.error_boundary")
@@ -99,7 +99,7 @@ def test_without_on_error_the_first_failure_is_a_warning_and_no_flood(
         caplog.clear()
         assert [event for _, event in marbles.run(stream)] == [*map(Token, "bbb"), COMPLETED]
         assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG", "DEBUG"]
-    assert "a handler failed at a Token" in caplog.text
+    assert "the handler failed for a Token" in caplog.text
     assert "no b" in caplog.text
 
 
@@ -114,27 +114,29 @@ def test_a_chunk_without_a_source_gets_that_of_the_one_it_replaces(marbles: Marb
     ]
 
 
-def test_an_error_of_the_source_is_none_of_this(marbles: Marbles) -> None:
-    told: list[Exception] = []
+def test_a_source_error_is_passed_on(marbles: Marbles) -> None:
+    failures: list[Exception] = []
     error = ValueError("broken")
     stream = marbles.cold("a#", error=error).pipe(
-        ops.error_boundary(upper, lambda error, _: told.append(error))
+        ops.error_boundary(upper, lambda error, _: failures.append(error))
     )
     assert marbles.run(stream) == [(0.0, Token("A")), (1.0, error)]
-    assert told == []
+    assert failures == []
 
 
-def test_what_the_subscriber_raises_is_none_of_this(marbles: Marbles) -> None:
-    told: list[Exception] = []
+def test_a_subscriber_error_is_not_caught(marbles: Marbles) -> None:
+    failures: list[Exception] = []
 
     def on_next(_: Chunk) -> None:
         raise ValueError("the subscriber's own")
 
-    boundary = ops.error_boundary(upper, lambda error, _: told.append(error))
-    marbles.cold("a|").pipe(boundary).subscribe(on_next, told.append, scheduler=marbles.scheduler)
+    boundary = ops.error_boundary(upper, lambda error, _: failures.append(error))
+    marbles.cold("a|").pipe(boundary).subscribe(
+        on_next, failures.append, scheduler=marbles.scheduler
+    )
     with pytest.raises(ValueError, match="the subscriber's own"):
         marbles.advance_to(9)
-    assert told == []
+    assert failures == []
 
 
 def test_never_and_empty(marbles: Marbles) -> None:
@@ -142,7 +144,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.error_boundary(upper))) == [(1.0, COMPLETED)]
 
 
-def test_two_sources_and_two_subscriptions(marbles: Marbles) -> None:
+def test_sources_and_subscriptions_are_independent(marbles: Marbles) -> None:
     left, right = marbles.cold("a-|", source="left"), marbles.cold("-b|", source="right")
     stream = rx.merge(left, right).pipe(ops.error_boundary(upper, silent))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
@@ -171,16 +173,16 @@ def test_a_handler_that_always_fails_changes_no_text(cut: tuple[str, list[str]])
 
 
 async def later(chunk: Any, *_: Any) -> Any:
-    """No plain function."""
+    """A coroutine function."""
 
 
 @pytest.mark.parametrize("bad", [(None,), (later,), (upper, "print"), (upper, later)])
-def test_what_is_no_plain_function_is_refused_at_the_call(bad: Any) -> None:
-    with pytest.raises(TypeError, match="error_boundary is a plain function"):
+def test_anything_but_a_plain_function_is_rejected_at_the_call(bad: Any) -> None:
+    with pytest.raises(TypeError, match="error_boundary must be a plain function"):
         ops.error_boundary(*bad)
 
 
-def test_the_end_may_be_looked_at_too(marbles: Marbles) -> None:
+def test_the_handler_gets_the_end_too(marbles: Marbles) -> None:
     def fail_at_the_end(chunk: Chunk) -> None:
         if type(chunk) is End:
             raise ValueError("no end")

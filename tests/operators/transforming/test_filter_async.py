@@ -1,4 +1,4 @@
-"""`filter_async`: chunks that an async predicate lets pass, in order (row E7)."""
+"""`filter_async`: filters chunks with an async predicate, in order."""
 
 import asyncio
 from typing import Any
@@ -24,34 +24,34 @@ async def is_lower(chunk: Chunk) -> bool:
     return text_of(chunk).islower()
 
 
-def said(*script: Any) -> Observable[Chunk]:
-    """A model that says `script` all at once, without `Start`, `Usage` and `End`."""
+def source_of(*script: Any) -> Observable[Chunk]:
+    """A stream of `script`, all at once, without `Start`, `Usage` and `End`."""
     model = ScriptedModel([*script], finish_reason=None)
     return model.stream("Hi").pipe(rx_ops.skip(1))
 
 
-def test_what_the_predicate_says_no_to_is_left_out() -> None:
-    assert run(said("a", "B", "c").pipe(ops.filter_async(is_lower))) == [
+def test_rejected_chunks_are_dropped() -> None:
+    assert run(source_of("a", "B", "c").pipe(ops.filter_async(is_lower))) == [
         (1.0, Token("a")),
         (3.0, Token("c")),
         (3.0, COMPLETED),
     ]
 
 
-def test_several_calls_at_once_keep_the_order() -> None:
-    assert run(said("slow", "B", "c").pipe(ops.filter_async(is_lower, 3))) == [
+def test_concurrent_calls_keep_the_order() -> None:
+    assert run(source_of("slow", "B", "c").pipe(ops.filter_async(is_lower, 3))) == [
         (3.0, Token("slow")),
         (3.0, Token("c")),
         (3.0, COMPLETED),
     ]
 
 
-def test_chunks_pass_as_they_came() -> None:
+def test_chunks_pass_unchanged() -> None:
     token = Token("a", confidence=0.5, number=7, source="left")
-    assert run(said(token).pipe(ops.filter_async(is_lower)))[0][1] is token
+    assert run(source_of(token).pipe(ops.filter_async(is_lower)))[0][1] is token
 
 
-def test_what_is_no_content_always_passes_and_in_its_place() -> None:
+def test_other_chunks_always_pass_in_order() -> None:
     async def refuse(_: Chunk) -> bool:
         return False
 
@@ -61,11 +61,11 @@ def test_what_is_no_content_always_passes_and_in_its_place() -> None:
     assert [type(event) for _, event in events[:-1]] == [Start, Progress, Usage, End]
 
 
-def test_any_value_counts_by_its_truth() -> None:
+def test_any_value_is_judged_by_its_truth() -> None:
     async def texts(chunk: Chunk) -> Any:
         return text_of(chunk)
 
-    events = run(said("", "a").pipe(ops.filter_async(texts)))
+    events = run(source_of("", "a").pipe(ops.filter_async(texts)))
     assert [event for _, event in events] == [Token("a"), COMPLETED]
 
 
@@ -81,7 +81,7 @@ def test_never_and_empty() -> None:
     assert run(rx.empty().pipe(ops.filter_async(is_lower))) == [(0.0, COMPLETED)]
 
 
-def test_errors_of_the_source_and_of_the_predicate_come_in_their_order() -> None:
+def test_source_errors_and_predicate_errors_come_in_order() -> None:
     error = ValueError("broken")
 
     async def fail_at_b(chunk: Chunk) -> bool:
@@ -89,19 +89,19 @@ def test_errors_of_the_source_and_of_the_predicate_come_in_their_order() -> None
             raise error
         return await is_lower(chunk)
 
-    assert run(said("a", error).pipe(ops.filter_async(is_lower, 9)))[1:] == [(1.0, error)]
-    events = run(said("slow", "B", "c").pipe(ops.filter_async(fail_at_b, 3)))
+    assert run(source_of("a", error).pipe(ops.filter_async(is_lower, 9)))[1:] == [(1.0, error)]
+    events = run(source_of("slow", "B", "c").pipe(ops.filter_async(fail_at_b, 3)))
     assert events == [(3.0, Token("slow")), (3.0, error)]
 
 
-def test_a_plain_function_is_an_error_that_says_so() -> None:
-    ((_, error),) = run(said("a").pipe(ops.filter_async(lambda _: True)))  # type: ignore[arg-type, return-value]
+def test_a_plain_function_is_a_clear_error() -> None:
+    ((_, error),) = run(source_of("a").pipe(ops.filter_async(lambda _: True)))  # type: ignore[arg-type, return-value]
     assert isinstance(error, TypeError)
     assert "filter_async takes an async function" in str(error)
 
 
-def test_a_restart_drops_what_is_under_way() -> None:
-    stream = said("slow", "b", Notice("restart"), "c").pipe(ops.filter_async(is_lower, 4))
+def test_a_restart_drops_pending_chunks() -> None:
+    stream = source_of("slow", "b", Notice("restart"), "c").pipe(ops.filter_async(is_lower, 4))
     assert run(stream) == [
         (0.0, Notice("restart")),
         (1.0, Token("c")),
@@ -123,7 +123,7 @@ def test_disposal_cancels_the_calls() -> None:
     assert (model.cancelled, model.active) == (1, 0)
 
 
-def test_while_the_valve_is_closed_at_most_so_many_chunks_are_here() -> None:
+def test_at_most_concurrency_chunks_wait_while_the_valve_is_closed() -> None:
     seen: list[Chunk] = []
 
     async def see(chunk: Chunk) -> bool:
@@ -132,7 +132,7 @@ def test_while_the_valve_is_closed_at_most_so_many_chunks_are_here() -> None:
 
     async def main() -> list[Any]:
         async with no_leaks():
-            stream = said(*"abcdefgh").pipe(ops.filter_async(see, 3))
+            stream = source_of(*"abcdefgh").pipe(ops.filter_async(see, 3))
             subscriber = Subscriber(stream)
             await asyncio.sleep(0)
             subscriber.valve.close()
@@ -147,8 +147,8 @@ def test_while_the_valve_is_closed_at_most_so_many_chunks_are_here() -> None:
     assert run_virtual(main()) == [*"abcdefgh"]
 
 
-def test_two_subscriptions_and_two_sources() -> None:
-    left, right = said(Token("a", source="left")), said(Token("b", source="right"))
+def test_subscriptions_and_sources_are_independent() -> None:
+    left, right = source_of(Token("a", source="left")), source_of(Token("b", source="right"))
     stream = rx.merge(left, right).pipe(ops.filter_async(is_lower, 2))
     events = [Token("a", source="left"), Token("b", source="right"), COMPLETED]
     for _ in range(2):
@@ -161,12 +161,12 @@ def test_without_an_event_loop_the_error_says_what_to_do(marbles: Marbles) -> No
 
 
 @given(st.lists(st.sampled_from(["a", "B", "slow"]), max_size=8), st.integers(1, 4))
-def test_it_is_a_filter_whatever_the_calls_take(pieces: list[str], concurrency: int) -> None:
-    events = run(said(*pieces).pipe(ops.filter_async(is_lower, concurrency)))
+def test_the_result_does_not_depend_on_call_durations(pieces: list[str], concurrency: int) -> None:
+    events = run(source_of(*pieces).pipe(ops.filter_async(is_lower, concurrency)))
     assert [text_of(event) for _, event in events[:-1]] == [*filter(str.islower, pieces)]
 
 
-def test_bad_arguments_are_refused_at_the_call() -> None:
+def test_bad_arguments_are_rejected_at_the_call() -> None:
     with pytest.raises(ValueError, match="concurrency must be"):
         ops.filter_async(is_lower, 0)
     with pytest.raises(TypeError, match="filter_async takes an async function"):

@@ -1,4 +1,4 @@
-"""`map_text`: a function of each piece of text (row E4, per chunk)."""
+"""`map_text`: applies a function to each piece of text."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ def test_the_text_of_each_token_is_replaced(marbles: Marbles) -> None:
     assert marbles.run(stream) == marbles.expect("S-A-B-(E,|)")
 
 
-def test_a_token_keeps_what_else_it_carries(marbles: Marbles) -> None:
+def test_a_token_keeps_its_other_fields(marbles: Marbles) -> None:
     token = Token("a", confidence=0.5, number=7, source="left")
     stream = marbles.cold("t|", lookup={"t": token}).pipe(ops.map_text(lambda text: text * 2))
     assert marbles.run(stream)[0][1] == Token("aa", 0.5, 7, source="left")
 
 
-def test_text_in_a_batch_is_text_and_joined_anew(marbles: Marbles) -> None:
+def test_text_in_a_batch_is_changed_and_joined_again(marbles: Marbles) -> None:
     parts = (Token("a", 0.5), Reasoning("hm"), Token("b"))
     stream = marbles.cold("B|", lookup={"B": Batch(parts, "ab", source="left")})
     assert marbles.run(stream.pipe(ops.map_text(lambda text: text.upper() + ".")))[0][1] == Batch(
@@ -31,7 +31,7 @@ def test_text_in_a_batch_is_text_and_joined_anew(marbles: Marbles) -> None:
     )
 
 
-def test_all_else_passes_as_it_came(marbles: Marbles) -> None:
+def test_everything_else_passes_unchanged(marbles: Marbles) -> None:
     lookup: dict[str, Any] = {"0": Token(""), "r": Reasoning("hm"), "P": Progress(1, 0.5)}
     lookup["c"] = ToolCall("1", "weather")
     chunks = [*lookup.values(), Notice("restart"), End("stop"), COMPLETED]
@@ -39,7 +39,7 @@ def test_all_else_passes_as_it_came(marbles: Marbles) -> None:
     assert [event for _, event in marbles.run(stream)] == chunks
 
 
-def test_the_function_is_given_what_the_cuts_have_made(marbles: Marbles) -> None:
+def test_the_function_gets_the_pieces_as_they_are_cut(marbles: Marbles) -> None:
     stream = marbles.cold("he-llo|").pipe(ops.map_text(str.capitalize))
     assert marbles.run(stream)[:2] == [(0.0, Token("He")), (3.0, Token("Llo"))]
 
@@ -59,7 +59,7 @@ def test_an_error_is_passed_on(marbles: Marbles) -> None:
     assert marbles.run(stream) == [(0.0, Token("A")), (1.0, error)]
 
 
-def test_what_the_function_raises_is_the_error_and_stops_the_source(marbles: Marbles) -> None:
+def test_a_function_error_becomes_the_stream_error_and_stops_the_source(marbles: Marbles) -> None:
     source, error = marbles.cold("a-b-c|"), ValueError("no")
 
     def fail(text: str) -> str:
@@ -88,7 +88,7 @@ def test_after_a_failure_the_function_is_not_called_again() -> None:
     assert (seen, len(errors)) == (["a"], 1)
 
 
-def test_what_the_subscriber_raises_is_no_error_of_the_stream(marbles: Marbles) -> None:
+def test_a_subscriber_error_is_not_a_stream_error(marbles: Marbles) -> None:
     errors: list[Exception] = []
 
     def on_next(_: Chunk) -> None:
@@ -102,13 +102,13 @@ def test_what_the_subscriber_raises_is_no_error_of_the_stream(marbles: Marbles) 
 
 
 @pytest.mark.parametrize("result", [None, 1])
-def test_something_else_than_a_text_is_an_error(marbles: Marbles, result: Any) -> None:
+def test_a_result_that_is_not_a_string_is_an_error(marbles: Marbles, result: Any) -> None:
     ((_, error),) = marbles.run(marbles.cold("a|").pipe(ops.map_text(lambda _: result)))
     assert isinstance(error, TypeError)
     assert "use filters" in str(error)
 
 
-def test_two_sources_and_two_subscriptions(marbles: Marbles) -> None:
+def test_sources_and_subscriptions_are_independent(marbles: Marbles) -> None:
     left, right = marbles.cold("a-|", source="left"), marbles.cold("-b|", source="right")
     stream = rx.merge(left, right).pipe(ops.map_text(str.upper))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
@@ -140,7 +140,7 @@ def test_a_function_of_single_characters_does_not_depend_on_the_cuts(
     assert "".join(map(swap, pieces)) == swap(text)
 
 
-def test_what_is_no_plain_function_is_refused_at_the_call() -> None:
+def test_anything_but_a_plain_function_is_rejected_at_the_call() -> None:
     async def later(text: str) -> str:
         return text
 

@@ -1,4 +1,4 @@
-r"""`markdown_to_html`: HTML while Markdown streams, block by block, safe to show (row E5)."""
+r"""`markdown_to_html`: safe HTML of streaming Markdown, block by block."""
 
 import re
 from typing import Any
@@ -80,13 +80,13 @@ PIECES = {
 
 
 def updates(pieces: list[Any]) -> list[Any]:
-    """The chunks, when a model says `pieces` a second apart, without its own ones."""
+    """The output for `pieces` sent one second apart, without structure and usage."""
     events = events_of(pieces, ops.markdown_to_html())
     return [event for event in events[1:] if type(event) not in (Usage, End)]
 
 
 def page_after(chunks: list[Any]) -> list[str]:
-    """What a page shows that does as it is told: the HTML of its blocks."""
+    """The HTML of each block of a page that applies all updates."""
     page: list[str] = []
     finished = 0
     for chunk in chunks:
@@ -100,7 +100,7 @@ def page_after(chunks: list[Any]) -> list[str]:
 
 
 def html_of(*pieces: str) -> str:
-    """The HTML that is on the page at the end."""
+    """The HTML of the page at the end."""
     return "".join(page_after(updates(list(pieces))))
 
 
@@ -119,7 +119,7 @@ def test_the_open_block_is_replaced_and_then_final() -> None:
     ]
 
 
-def test_the_blocks_of_an_answer_are_what_stands_at_the_top_level() -> None:
+def test_the_blocks_of_an_answer_are_its_top_level_elements() -> None:
     page = page_after(updates(list(ANSWER)))
     assert [re.match(r"<(\w+)", html)[1] for html in page if html] == [  # type: ignore[index]
         *("h1", "p", "ul", "pre", "table", "blockquote", "p")
@@ -133,7 +133,7 @@ def test_the_blocks_of_an_answer_are_what_stands_at_the_top_level() -> None:
     )
 
 
-def test_row_e5_no_state_is_toggled_by_a_marker_that_comes_in_pieces() -> None:
+def test_a_marker_that_arrives_in_pieces_is_read_as_one() -> None:
     whole = html_of(ANSWER)
     assert html_of(*ANSWER) == whole
     assert html_of("`", "``", "\nx = 1\n", "``", "`\n") == "<pre><code>x = 1\n</code></pre>\n"
@@ -166,7 +166,7 @@ def test_row_e5_no_state_is_toggled_by_a_marker_that_comes_in_pieces() -> None:
         "[x]: javascript:alert(1)\n\n[x]",
     ],
 )
-def test_row_e5_hostile_text_is_shown_as_text(hostile: str) -> None:
+def test_hostile_text_is_shown_as_text(hostile: str) -> None:
     for pieces in ([hostile], list(hostile)):
         for chunk in updates(pieces)[:-1]:
             rest = re.sub(r'<a href="http://x[^"<>]*"( title="[^"<>]*")?>', "", chunk.html)
@@ -175,14 +175,14 @@ def test_row_e5_hostile_text_is_shown_as_text(hostile: str) -> None:
             assert not re.search(r"[<>]", rest)
 
 
-def test_links_of_the_web_and_of_mail_are_links() -> None:
+def test_web_and_mail_links_are_links() -> None:
     assert html_of("[a](https://x.y/z?q=1&r) [b](mailto:c@d) <http://e.f>") == (
         '<p><a href="https://x.y/z?q=1&amp;r">a</a> <a href="mailto:c@d">b</a> '
         '<a href="http://e.f">http://e.f</a></p>\n'
     )
 
 
-def test_an_image_loads_nothing_by_itself() -> None:
+def test_an_image_does_not_load_automatically() -> None:
     assert html_of("![a](http://x.y/z?secret)") == ('<p>!<a href="http://x.y/z?secret">a</a></p>\n')
 
 
@@ -203,18 +203,18 @@ def test_a_paragraph_may_still_become_a_heading_or_a_table() -> None:
     assert html_of(*"a\n| b |\n|---|\n").startswith("<p>a</p>\n<table>")
 
 
-def test_a_list_goes_on_behind_a_blank_line_and_is_one_block() -> None:
+def test_a_list_continues_after_a_blank_line_and_is_one_block() -> None:
     page = page_after(updates(list("- a\n\n- b\n\n  c\n\nd")))
     assert len(page) == 2
     assert page[0].count("<li>") == 2
 
 
-def test_every_line_end_is_one() -> None:
+def test_every_kind_of_line_ending_works() -> None:
     assert html_of(*"# a\r\n\r\nb\rc\r") == html_of("# a\n\nb\nc\n")
     assert html_of("```\r", "\na\r", "b\r", "\n```") == "<pre><code>a\nb\n</code></pre>\n"
 
 
-def test_html_goes_over_the_wire_like_a_chunk() -> None:
+def test_html_is_encoded_like_a_chunk() -> None:
     data = encode(Html(1, "<p>a</p>", final=True, source="left"))
     assert data == b'{"type":"html","block":1,"html":"<p>a</p>","final":true,"source":"left"}'
     assert msgspec.json.decode(data, type=Html) == Html(1, "<p>a</p>", True, "left")
@@ -244,7 +244,7 @@ def test_completion_and_an_error_make_all_blocks_final(marbles: Marbles) -> None
     ]
 
 
-def test_a_restart_begins_with_block_0_and_cancels_the_timer(marbles: Marbles) -> None:
+def test_a_restart_starts_at_block_0_and_cancels_the_timer(marbles: Marbles) -> None:
     stream = marbles.cold("a-n-m-b-R-a-E|", lookup=PIECES)
     assert marbles.run(stream.pipe(ops.markdown_to_html(seconds=60))) == [
         (0.0, Html(0, "<p>one</p>\n")),
@@ -258,7 +258,7 @@ def test_a_restart_begins_with_block_0_and_cancels_the_timer(marbles: Marbles) -
     assert [(e.block, e.html) for e in got if type(e) is Html][-1] == (0, "<p>c</p>\n")
 
 
-def test_other_chunks_pass_at_once_in_their_order() -> None:
+def test_other_chunks_pass_at_once_in_order() -> None:
     other = [Progress(1, 0.5), Reasoning("# no"), Notice("retry")]
     assert updates(["a", *other, "b"]) == [
         Html(0, "<p>a</p>\n"),
@@ -275,7 +275,7 @@ def test_text_in_a_batch_is_text() -> None:
     assert events[1:4] == [Reasoning("hm"), Html(0, "<p><em>a</em></p>\n"), Reasoning("so")]
 
 
-def test_what_a_stream_of_a_merge_said_before_it_failed_is_final() -> None:
+def test_the_blocks_of_a_failed_stream_of_a_merge_are_final() -> None:
     failed = Notice("failed", source="left")
     stream: rx.Observable[Chunk] = rx.of(Token("a", source="left"), failed)
     assert [event for _, event in Marbles().run(stream.pipe(ops.markdown_to_html()))] == [
@@ -286,7 +286,7 @@ def test_what_a_stream_of_a_merge_said_before_it_failed_is_final() -> None:
     ]
 
 
-def test_two_sources_have_pages_of_their_own(marbles: Marbles) -> None:
+def test_each_source_has_its_own_page(marbles: Marbles) -> None:
     left = marbles.cold("**a--**-E|", source="left")
     right = marbles.cold("-b-------E|", source="right")
     assert marbles.run(rx.merge(left, right).pipe(ops.markdown_to_html())) == [
@@ -301,7 +301,7 @@ def test_two_sources_have_pages_of_their_own(marbles: Marbles) -> None:
     ]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("*a--*|").pipe(ops.markdown_to_html())
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -320,7 +320,7 @@ def test_early_disposal_disposes_the_source_and_the_timer(marbles: Marbles) -> N
     assert (marbles.timers, marbles.valve._callbacks) == ([], {})
 
 
-def test_in_one_interval_there_is_one_rendering_and_the_timer_shows_the_last(
+def test_one_rendering_per_interval_and_the_timer_shows_the_last(
     marbles: Marbles,
 ) -> None:
     stream = marbles.cold("a-b-c------b", lookup=PIECES)
@@ -331,7 +331,7 @@ def test_in_one_interval_there_is_one_rendering_and_the_timer_shows_the_last(
     ]
 
 
-def test_with_the_default_the_page_is_at_most_a_twentieth_of_a_second_old() -> None:
+def test_by_default_the_page_is_at_most_50_milliseconds_old() -> None:
     bench, model = Marbles(), ScriptedModel("a" * 30, by="character", delay=0.01)
     events = bench.run(model.stream("Hi").pipe(ops.markdown_to_html()))
     times = [round(time, 3) for time, event in events if type(event) is Html]
@@ -339,7 +339,7 @@ def test_with_the_default_the_page_is_at_most_a_twentieth_of_a_second_old() -> N
 
 
 def rendered(pieces: list[str], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The lengths of the texts that are parsed while `pieces` come, 0.01 s apart."""
+    """The lengths of the texts parsed while `pieces` arrive, 0.01 s apart."""
     lengths: list[int] = []
     parse = Markdown.parse
 
@@ -355,7 +355,7 @@ def rendered(pieces: list[str], monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_a_long_open_block_is_rendered_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     prose = rendered(["word " * 4] * 1000, monkeypatch)
-    assert sum(prose) < 15 * 20_000  # 200 renderings, one each 0.05 s, would be 100 times
+    assert sum(prose) < 15 * 20_000  # one rendering every 0.05 s would parse 100 times as much
     code = rendered(["```\n", *["x = 1\n" * 10] * 1000], monkeypatch)
     assert sum(code) < 150 * 60_000
 
@@ -365,7 +365,7 @@ def test_settled_blocks_are_never_rendered_again(monkeypatch: pytest.MonkeyPatch
     assert max(lengths) < 100
 
 
-def test_while_the_valve_is_closed_nothing_is_rendered(marbles: Marbles) -> None:
+def test_nothing_is_rendered_while_the_valve_is_closed(marbles: Marbles) -> None:
     marbles.at(2, marbles.valve.close)
     marbles.at(20, marbles.valve.open)
     stream = marbles.hot("a---b---c------------------b-", lookup=PIECES)
@@ -376,8 +376,8 @@ def test_while_the_valve_is_closed_nothing_is_rendered(marbles: Marbles) -> None
     ]
 
 
-def test_what_comes_while_the_subscriber_is_called_leaves_behind(marbles: Marbles) -> None:
-    """The timer sends two updates; at the first the subscriber lets the source go on."""
+def test_chunks_that_arrive_during_on_next_are_sent_after_it(marbles: Marbles) -> None:
+    """The timer sends two updates; at the first one the subscriber resumes the source."""
     source = marbles.cold("a-n-m-n-(c,E,|)", lookup=PIECES, demand=True)
     stream = source.pipe(ops.markdown_to_html(seconds=7))
     got: list[Any] = []
@@ -404,7 +404,7 @@ def test_demand_passes_through(marbles: Marbles) -> None:
     assert recording.chunks == [Html(0, "<p>one</p>\n")]
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     async def main() -> list[Any]:
         stream = ScriptedModel("a b c", by="word", delay=0.03).stream("Hi")
         async with no_leaks():
@@ -421,7 +421,7 @@ def test_under_an_event_loop_nothing_is_left_behind() -> None:
 
 @settings(max_examples=draws(300))
 @given(cut_texts(MARKDOWN))
-def test_however_the_text_is_cut_the_page_is_that_of_the_whole(
+def test_the_page_does_not_depend_on_the_cuts(
     cut: tuple[str, list[str]],
 ) -> None:
     text, pieces = cut
@@ -437,12 +437,12 @@ def test_apart_from_the_differences_it_is_commonmark(text: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
-def test_a_time_that_is_none_is_refused_at_the_call(seconds: float) -> None:
+def test_an_invalid_time_is_rejected_at_the_call(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds must be a finite number above 0 "):
         ops.markdown_to_html(seconds=seconds)
 
 
 @pytest.mark.parametrize("seconds", [True, "1", None])
-def test_what_is_no_number_is_no_time(seconds: Any) -> None:
+def test_a_time_that_is_not_a_number_is_rejected(seconds: Any) -> None:
     with pytest.raises(TypeError, match="seconds must be "):
         ops.markdown_to_html(seconds=seconds)

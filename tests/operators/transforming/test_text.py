@@ -1,4 +1,4 @@
-"""`text`: the text alone, as strings (row A7)."""
+"""`text`: only the text, as strings."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles
 
 
-def test_a7_tokens_and_batches_become_their_text(marbles: Marbles) -> None:
+def test_tokens_and_batches_become_their_text(marbles: Marbles) -> None:
     lookup = {"B": Batch((Reasoning("hm"), Token("b"), Token("c")), "bc")}
     stream = marbles.cold("S-a-B-E|", lookup=lookup).pipe(ops.text())
     assert marbles.run(stream) == [(2.0, "a"), (4.0, "bc"), (7.0, COMPLETED)]
 
 
-def test_what_is_no_text_is_left_out(marbles: Marbles) -> None:
+def test_non_text_chunks_are_dropped(marbles: Marbles) -> None:
     lookup: dict[str, Any] = {"0": Token(""), "r": Reasoning("hm"), "U": Usage(1, 2)}
     lookup["n"] = Notice("retry")
     stream = marbles.cold("S-0-r-n-a-U|", lookup=lookup).pipe(ops.text())
@@ -37,7 +37,7 @@ def test_an_error_is_passed_on(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("a#", error=error).pipe(ops.text()))[1] == (1.0, error)
 
 
-def test_a_restart_before_any_text_is_left_out(marbles: Marbles) -> None:
+def test_a_restart_before_any_text_is_dropped(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("S-R-a|").pipe(ops.text()))[0] == (4.0, "a")
 
 
@@ -49,20 +49,20 @@ def test_a_restart_after_text_is_an_error_and_stops_the_source(marbles: Marbles)
     assert source.subscriptions == [(0.0, 2.0)]
 
 
-def test_a_restart_of_another_source_is_none_of_this_one(marbles: Marbles) -> None:
+def test_a_restart_of_another_source_has_no_effect(marbles: Marbles) -> None:
     left = marbles.cold("a---b|", source="left")
     right = marbles.cold("--R--c|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.text()))
     assert [event for _, event in events] == ["a", "b", "c", COMPLETED]
 
 
-def test_a_restart_of_the_whole_stream_concerns_every_source(marbles: Marbles) -> None:
+def test_a_restart_of_the_whole_stream_affects_every_source(marbles: Marbles) -> None:
     left, whole = marbles.cold("a---b|", source="left"), marbles.cold("--R|")
     events = marbles.run(rx.merge(left, whole).pipe(ops.text()))
     assert isinstance(events[1][1], RestartedStreamError)
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("R-a|").pipe(ops.text())
     first = marbles.subscribe(stream)
     marbles.advance_to(2)
@@ -88,5 +88,5 @@ def test_the_text_is_the_same_however_it_is_cut(pieces: list[str]) -> None:
 
 
 @pytest.mark.parametrize("script", ["", []])
-def test_no_text_is_no_string(script: Any) -> None:
+def test_without_text_there_are_no_strings(script: Any) -> None:
     assert Marbles().run(ScriptedModel(script).stream("Hi").pipe(ops.text()))[0][1] is COMPLETED

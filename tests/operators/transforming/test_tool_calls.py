@@ -1,4 +1,4 @@
-"""`tool_calls`: calls of tools, once they are whole (row E9)."""
+"""`tool_calls`: tool calls, once they are complete."""
 
 import asyncio
 from typing import Any
@@ -23,51 +23,57 @@ CALLED = End("tool_calls")
 
 
 def delta(arguments: str, *, id: str = "1", name: str = "weather", index: int = 0) -> ToolCall:  # noqa: A002 - the field's name
-    """A call that is under way."""
+    """An incomplete call."""
     return ToolCall(id, name, arguments, index)
 
 
-def whole(arguments: str, **fields: Any) -> ToolCall:
+def finished(arguments: str, **fields: Any) -> ToolCall:
     """The last chunk of a call."""
     return msgspec.structs.replace(delta(arguments, **fields), complete=True)
 
 
 def after(*chunks: Step, strict: bool = True) -> list[Any]:
-    """What comes out of a source that says `chunks`, all at once, and completes."""
+    """The output for `chunks`, sent all at once, and completion."""
     script = ScriptedModel([*chunks], finish_reason=None)
     stream = script.stream("Hi").pipe(ops.tool_calls(strict=strict))
     return [event for _, event in Marbles().run(stream)][1:]
 
 
-def test_a_call_comes_once_when_it_is_whole(marbles: Marbles) -> None:
-    lookup = {"a": delta(""), "b": delta('{"pl'), "c": whole(OSLO), "E": CALLED}
+def test_a_call_is_sent_once_when_it_is_complete(marbles: Marbles) -> None:
+    lookup = {"a": delta(""), "b": delta('{"pl'), "c": finished(OSLO), "E": CALLED}
     stream = marbles.cold("S-a-b-c-E|", lookup=lookup).pipe(ops.tool_calls())
     assert marbles.run(stream) == marbles.expect("S-----c-E|", lookup=lookup)
 
 
-def test_several_at_once_come_as_they_become_whole() -> None:
+def test_concurrent_calls_are_sent_as_they_complete() -> None:
     time: dict[str, Any] = {"id": "2", "name": "time", "index": 1}
-    chunks = [delta('{"pl'), delta("{", **time), delta('{"place'), whole(NINE, **time), whole(OSLO)]
-    assert after(*chunks, CALLED) == [whole(NINE, **time), whole(OSLO), CALLED, COMPLETED]
+    chunks = [
+        delta('{"pl'),
+        delta("{", **time),
+        delta('{"place'),
+        finished(NINE, **time),
+        finished(OSLO),
+    ]
+    assert after(*chunks, CALLED) == [finished(NINE, **time), finished(OSLO), CALLED, COMPLETED]
 
 
-def test_a_call_whose_end_is_not_told_is_whole_at_the_end_of_the_answer() -> None:
-    """Row E9: a provider that never marks a call as complete."""
+def test_an_unmarked_call_is_complete_at_the_end_of_the_answer() -> None:
+    """Some providers never mark a call as complete."""
     time: dict[str, Any] = {"id": "2", "name": "time", "index": 1}
     chunks: list[Chunk] = [delta("{"), delta(NINE, **time), delta(OSLO)]
     for end in (CALLED, End("stop")):
-        assert after(*chunks, end) == [whole(OSLO), whole(NINE, **time), end, COMPLETED]
-    assert after(*chunks) == [whole(OSLO), whole(NINE, **time), COMPLETED]
+        assert after(*chunks, end) == [finished(OSLO), finished(NINE, **time), end, COMPLETED]
+    assert after(*chunks) == [finished(OSLO), finished(NINE, **time), COMPLETED]
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "cancelled"])
-def test_a_call_that_was_cut_short_never_comes(reason: Any) -> None:
-    chunks: list[Chunk] = [whole(OSLO), delta(NINE, id="2", index=1), End(reason)]
-    assert after(*chunks) == [whole(OSLO), End(reason), COMPLETED]
+def test_a_call_that_was_cut_short_is_never_sent(reason: Any) -> None:
+    chunks: list[Chunk] = [finished(OSLO), delta(NINE, id="2", index=1), End(reason)]
+    assert after(*chunks) == [finished(OSLO), End(reason), COMPLETED]
 
 
 def test_deltas_without_an_id_belong_to_the_call_at_their_index() -> None:
-    """Row E9: the first delta of a call tells its id and name, the later ones only the index."""
+    """Only the first delta of a call carries its id and name; later ones have the index."""
     chunks = [
         delta("", name="weather"),
         delta("", id="2", name="time", index=1),
@@ -75,42 +81,42 @@ def test_deltas_without_an_id_belong_to_the_call_at_their_index() -> None:
         delta(NINE, id="", name="", index=1),
     ]
     assert after(*chunks, CALLED) == [
-        whole(OSLO),
-        whole(NINE, id="2", name="time", index=1),
+        finished(OSLO),
+        finished(NINE, id="2", name="time", index=1),
         CALLED,
         COMPLETED,
     ]
 
 
 def test_deltas_with_an_id_belong_to_its_call_whatever_their_index() -> None:
-    """Row E9: a provider that gives every call the index 0."""
+    """Some providers give every call the index 0."""
     chunks = [delta("{"), delta("{", id="2", name="time"), delta(OSLO), delta(NINE, id="2")]
     assert after(*chunks, CALLED) == [
-        whole(OSLO),
-        whole(NINE, id="2"),
+        finished(OSLO),
+        finished(NINE, id="2"),
         CALLED,
         COMPLETED,
     ]
 
 
-def test_an_id_that_is_told_late_names_the_call_at_its_index() -> None:
-    chunks = [delta("{", id=""), delta(OSLO, name=""), whole("", id="", name="")]
-    assert after(*chunks) == [whole(OSLO), COMPLETED]
+def test_a_late_id_names_the_call_at_its_index() -> None:
+    chunks = [delta("{", id=""), delta(OSLO, name=""), finished("", id="", name="")]
+    assert after(*chunks) == [finished(OSLO), COMPLETED]
 
 
-def test_a_whole_call_without_an_id_leaves_its_index_to_the_next_one() -> None:
-    chunks = [whole(OSLO, id=""), whole(NINE, id="", name="time")]
+def test_a_complete_call_without_an_id_frees_its_index_for_the_next_one() -> None:
+    chunks = [finished(OSLO, id=""), finished(NINE, id="", name="time")]
     assert after(*chunks) == [*chunks, COMPLETED]
 
 
-def test_a_call_that_is_told_again_does_not_come_twice() -> None:
-    chunks = [whole(OSLO), whole(OSLO), delta(OSLO), whole("", id="", name="")]
-    assert after(*chunks, CALLED) == [whole(OSLO), CALLED, COMPLETED]
+def test_a_repeated_call_is_not_sent_twice() -> None:
+    chunks = [finished(OSLO), finished(OSLO), delta(OSLO), finished("", id="", name="")]
+    assert after(*chunks, CALLED) == [finished(OSLO), CALLED, COMPLETED]
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:
-    assert after(whole(""))[0] == whole("{}")
-    assert ops.arguments_of(whole("")) == {}
+    assert after(finished(""))[0] == finished("{}")
+    assert ops.arguments_of(finished("")) == {}
 
 
 def test_all_other_chunks_pass_at_once(marbles: Marbles) -> None:
@@ -125,36 +131,40 @@ def test_all_other_chunks_pass_at_once(marbles: Marbles) -> None:
     "arguments",
     ['{"place": "Os', "[1]", '"Oslo"', "{place: 1}", OSLO + "}", '{"a":' * 5000, '{"\ud83d": 1}'],
 )
-def test_arguments_that_can_not_be_read_are_an_error(arguments: str) -> None:
-    calls = (whole(OSLO), whole(arguments, id="2", name="time", index=1), whole("{}", id="3"))
+def test_malformed_arguments_are_an_error(arguments: str) -> None:
+    calls = (
+        finished(OSLO),
+        finished(arguments, id="2", name="time", index=1),
+        finished("{}", id="3"),
+    )
     first, error = after(*calls)
-    assert first == whole(OSLO)
+    assert first == finished(OSLO)
     assert isinstance(error, MalformedStreamError)
     assert error.retryable
-    assert "call 1, of the tool 'time', are no JSON object" in str(error)
+    assert "call 1, of the tool 'time', are not a JSON object" in str(error)
 
 
 def test_the_error_says_where_and_keeps_its_cause() -> None:
-    (error,) = after(whole('{"place" 1}'))
+    (error,) = after(finished('{"place" 1}'))
     assert "(byte 9)" in str(error)
     assert isinstance(error.__cause__, msgspec.DecodeError)
 
 
-def test_an_error_at_the_end_of_the_answer_takes_the_place_of_the_end() -> None:
+def test_an_error_at_the_end_of_the_answer_replaces_the_end() -> None:
     for end in ([CALLED], []):
         (error,) = after(delta('{"place": "Os'), *end)
         assert isinstance(error, MalformedStreamError)
 
 
-def test_the_source_is_stopped_at_once_when_arguments_can_not_be_read(marbles: Marbles) -> None:
-    source = marbles.cold("-a-b|", lookup={"a": whole("{")})
+def test_the_source_is_stopped_at_once_on_malformed_arguments(marbles: Marbles) -> None:
+    source = marbles.cold("-a-b|", lookup={"a": finished("{")})
     events = marbles.run(source.pipe(ops.tool_calls()))
     assert len(events) == 1
     assert source.subscriptions == [(0.0, 1.0)]
 
 
-def test_unless_it_is_strict_calls_pass_unread() -> None:
-    assert after(whole("{place: 1}"), strict=False) == [whole("{place: 1}"), COMPLETED]
+def test_non_strict_calls_are_passed_on_unparsed() -> None:
+    assert after(finished("{place: 1}"), strict=False) == [finished("{place: 1}"), COMPLETED]
 
 
 def test_never_and_empty(marbles: Marbles) -> None:
@@ -162,31 +172,31 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.tool_calls())) == [(1.0, COMPLETED)]
 
 
-def test_an_error_of_the_source_drops_what_is_under_way() -> None:
+def test_a_source_error_drops_pending_calls() -> None:
     error = ValueError("broken")
-    assert after(whole(OSLO), delta(NINE, id="2"), error) == [whole(OSLO), error]
+    assert after(finished(OSLO), delta(NINE, id="2"), error) == [finished(OSLO), error]
 
 
-def test_a_restart_drops_what_is_under_way_and_forgets_what_was_whole() -> None:
+def test_a_restart_drops_pending_calls_and_forgets_complete_ones() -> None:
     chunks: list[Chunk] = [
-        whole(OSLO),
+        finished(OSLO),
         delta(NINE, id="2", index=1),
         Notice("restart"),
-        whole(OSLO),
+        finished(OSLO),
         CALLED,
     ]
-    assert after(*chunks) == [whole(OSLO), Notice("restart"), whole(OSLO), CALLED, COMPLETED]
+    assert after(*chunks) == [finished(OSLO), Notice("restart"), finished(OSLO), CALLED, COMPLETED]
 
 
-def test_after_the_end_another_answer_begins() -> None:
-    first: rx.Observable[Chunk] = rx.of(whole(OSLO), CALLED)
-    second: rx.Observable[Chunk] = rx.of(whole(NINE), CALLED)
+def test_another_answer_starts_after_the_end() -> None:
+    first: rx.Observable[Chunk] = rx.of(finished(OSLO), CALLED)
+    second: rx.Observable[Chunk] = rx.of(finished(NINE), CALLED)
     got: list[Any] = []
     rx.concat(first, second).pipe(ops.tool_calls()).subscribe(got.append)
-    assert got == [whole(OSLO), CALLED, whole(NINE), CALLED]
+    assert got == [finished(OSLO), CALLED, finished(NINE), CALLED]
 
 
-def test_each_source_has_calls_of_its_own(marbles: Marbles) -> None:
+def test_each_source_has_its_own_calls(marbles: Marbles) -> None:
     lookup = {"a": delta("{"), "b": delta(OSLO), "E": CALLED}
     left = marbles.cold("a-b-------E|", lookup=lookup, source="left")
     right = marbles.cold("-a-R-b-E|", lookup=lookup, source="right")
@@ -204,21 +214,21 @@ def test_an_end_of_the_whole_stream_completes_the_calls_of_every_source(marbles:
     left = marbles.cold("b---|", lookup={"b": delta(OSLO)}, source="left")
     ending = marbles.cold("--E|", lookup={"E": CALLED})
     events = [event for _, event in marbles.run(rx.merge(left, ending).pipe(ops.tool_calls()))]
-    assert events == [msgspec.structs.replace(whole(OSLO), source="left"), CALLED, COMPLETED]
+    assert events == [msgspec.structs.replace(finished(OSLO), source="left"), CALLED, COMPLETED]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
-    lookup = {"a": delta("{"), "b": whole(OSLO)}
+def test_subscriptions_are_independent(marbles: Marbles) -> None:
+    lookup = {"a": delta("{"), "b": finished(OSLO)}
     stream = marbles.cold("a-b|", lookup=lookup).pipe(ops.tool_calls())
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
     second = marbles.subscribe(stream)
     marbles.advance_to(9)
-    assert (first.chunks, second.chunks) == ([whole(OSLO)], [whole(OSLO)])
+    assert (first.chunks, second.chunks) == ([finished(OSLO)], [finished(OSLO)])
 
 
 def test_early_disposal_disposes_the_source(marbles: Marbles) -> None:
-    source = marbles.cold("a-b|", lookup={"a": delta("{"), "b": whole(OSLO)})
+    source = marbles.cold("a-b|", lookup={"a": delta("{"), "b": finished(OSLO)})
     recording = marbles.subscribe(source.pipe(ops.tool_calls()))
     marbles.advance_to(1)
     recording.dispose()
@@ -227,14 +237,14 @@ def test_early_disposal_disposes_the_source(marbles: Marbles) -> None:
 
 def test_demand_passes_through(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
-    source = marbles.cold("a-b-c", lookup={"a": whole(OSLO), "b": whole(OSLO)}, demand=True)
+    source = marbles.cold("a-b-c", lookup={"a": finished(OSLO), "b": finished(OSLO)}, demand=True)
     recording = marbles.subscribe(source.pipe(ops.tool_calls()))
     marbles.advance_to(9)
-    assert recording.chunks == [whole(OSLO)]
+    assert recording.chunks == [finished(OSLO)]
 
 
-def test_a_tool_may_be_run_behind_it_in_order() -> None:
-    """Calls go to an async function, and text goes on beside them."""
+def test_tools_may_run_after_it_in_order() -> None:
+    """Calls are passed to an async function, and text continues alongside."""
 
     async def look_up(chunk: Chunk) -> Chunk:
         if not isinstance(chunk, ToolCall):
