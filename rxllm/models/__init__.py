@@ -1,4 +1,4 @@
-"""Where streams come from: models by name, and a fake that plays a script."""
+"""Sources of streams: models by name, and a fake model that plays a script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ScriptedModel", "list_models", "model", "register", "scripted"]
 
 if not TYPE_CHECKING:
-    # On demand: each module of this package imports the package first.
+    # Loaded on demand, because importing any module of this package imports the package first.
     __getattr__ = lazy_names(
         __name__,
         {

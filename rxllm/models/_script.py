@@ -1,4 +1,4 @@
-"""The script of a `ScriptedModel`, read and unrolled to timed events. Pure functions."""
+"""Pure functions that parse the script of a `ScriptedModel` and unroll it into timed events."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from rxllm.text.stop_sequences import StopSequences
 __all__ = ["Event", "Script", "Step", "continuation", "read_script", "seconds"]
 
 Step: TypeAlias = str | float | Chunk | Exception
-"""A piece of text, a wait in seconds, a chunk to be sent as it is, or a failure."""
+"""A piece of text, a wait in seconds, a chunk to send unchanged, or an exception to fail with."""
 
 Script: TypeAlias = str | Sequence[Step]
-"""One text, or steps in their order."""
+"""One text, or a sequence of steps."""
 
 Event: TypeAlias = tuple[float, Chunk | Exception | None]
-"""What happens next (None: nothing), and how many seconds after what happened before it."""
+"""Seconds since the previous event, and what happens then (`None` for nothing)."""
 
 
 def read_script(script: Script, by: str | None) -> list[Step]:
-    """Check a script, and cut its texts.
+    """Validate a script and split its texts.
 
     Raises:
-        BadRequestError: a step is of another kind, or a time is negative.
+        BadRequestError: a step has an unsupported type, or a wait is negative or not finite.
     """
     steps: list[Step] = []
     for step in [script] if isinstance(script, str) else script:
@@ -41,20 +41,20 @@ def read_script(script: Script, by: str | None) -> list[Step]:
             steps.append(step)
         else:
             raise BadRequestError(
-                "a step of a script is a text, a number of seconds, a chunk or an exception, "
-                f"not {step!r}"
+                "a script step must be a str, a wait in seconds, a chunk or an exception, "
+                f"got {step!r}"
             )
     return steps
 
 
 def seconds(value: float) -> float:
-    """Check a time.
+    """Validate a wait.
 
     Raises:
         BadRequestError: it is negative or not finite.
     """
     if not 0 <= value < float("inf"):
-        raise BadRequestError(f"a time is 0 seconds or more, not {value}")
+        raise BadRequestError(f"a wait must be 0 seconds or more and finite, got {value}")
     return value
 
 
@@ -65,14 +65,14 @@ def continuation(
     delays: tuple[float, float],
     finish: tuple[FinishReason | None, Usage | None],
 ) -> Iterator[Event]:
-    """What follows the `Start`.
+    """Yield the events that follow the `Start`.
 
     Args:
-        script: the steps, as `read_script` gives them.
-        request: its `max_tokens` count.
-        stops: where the script ends early.
+        script: the steps, as returned by `read_script`.
+        request: only its `max_tokens` and its messages (for the usage) are read.
+        stops: the stop sequences that end the script early, if any.
         delays: seconds before the first event, and before each later one.
-        finish: what the end says, and the usage if it is not to be counted.
+        finish: the finish reason of `End`, and the usage to report instead of counting tokens.
     """
     reason, usage = finish
     met, usage_sent = None, False
@@ -113,13 +113,13 @@ def _words(request: Request) -> int:
 
 
 def _stopped(script: Sequence[Step], stops: StopSequences) -> tuple[list[Step], str | None]:
-    """The script up to a stop sequence, without its text, and the sequence."""
+    """The script up to the first stop sequence, and that sequence (`None` if there is none)."""
     matcher = stops.matcher()
     before = len(matcher.feed("".join(map(_text, _until_failure(script)))))
     if matcher.matched is None:
         return list(script), None
     end = before + len(matcher.matched)
-    spoken: list[Step] = []
+    played: list[Step] = []
     position = 0
     for step in script:
         if position == end:
@@ -127,11 +127,11 @@ def _stopped(script: Sequence[Step], stops: StopSequences) -> tuple[list[Step], 
         text = _text(step)
         kept = text[: max(0, before - position)]
         if kept and isinstance(step, Token):
-            spoken.append(msgspec.structs.replace(step, text=kept))
+            played.append(msgspec.structs.replace(step, text=kept))
         elif kept or not text:
-            spoken.append(kept or step)
+            played.append(kept or step)
         position = min(end, position + len(text))
-    return spoken, matcher.matched
+    return played, matcher.matched
 
 
 def _until_failure(script: Sequence[Step]) -> Iterator[Step]:

@@ -2,11 +2,11 @@
 
 - `tiny` or `tiny/onnx`, `tiny/llama`: the bundled model, on either engine.
 - `llama/<path>`: any GGUF file. `onnx/<directory>`: any ONNX decoder in Optimum's layout.
-- `openai/<model>`, `anthropic/<model>`, `openrouter/<vendor>/<model>`, `groq/<model>`: by HTTP,
+- `openai/<model>`, `anthropic/<model>`, `openrouter/<vendor>/<model>`, `groq/<model>`: over HTTP,
   with a key from an option or from the environment.
-- `openai_compatible/<model>`: any server that speaks like OpenAI, by its base URL.
-- `scripted/<text>`: the fake of `rxllm.models.scripted`, that says `text`, word by word.
-- whatever was added by `register`.
+- `openai_compatible/<model>`: any server with OpenAI's API, by its base URL.
+- `scripted/<text>`: the fake of `rxllm.models.scripted`, which plays `text` word by word.
+- Any provider added with `register`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # each kind of model is imported when one is made
 __all__ = ["list_models", "model", "register"]
 
 Factory: TypeAlias = Callable[..., Model]
-"""Makes a model from what comes after the provider in its name, and from options."""
+"""Makes a model from the part of its name after the provider, and from options."""
 
 _ONNX: Final = ("text", "seed", "confidence")
 _LLAMA: Final = (*_ONNX, "json", "json_schema", "grammar")
@@ -42,20 +42,20 @@ _shared: dict[str, LocalModel] = {}
 
 
 def model(name: str, **options: Any) -> Model:
-    """A model by its name.
+    """Return the model with the given name.
 
-    A local model is shared: the same name gives the same model, so that its weights are loaded
-    once. With options it is a model of its own. Nothing is loaded before the first subscription.
+    Local models without options are shared: the same name returns the same model, so its weights
+    are loaded once. A call with options returns a separate model. Nothing is loaded before the
+    first subscription.
 
     Args:
         name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; see `list_models`.
-        options: for local models: `context_length` (tokens of one stream), `slots` (streams live
-            at once, 8), `threads` (of a decode step). For remote ones: `api_key`, `base_url`,
-            `connect_timeout` (seconds, 10), `headers`, `strict` (an event that can't be read is
-            an error).
+        options: for local models: `context_length` (tokens per stream), `slots` (live streams, 8),
+            `threads` (per decode step). For remote models: `api_key`, `base_url`,
+            `connect_timeout` (seconds, 10), `headers`, `strict` (a malformed event is an error).
 
     Raises:
-        BadRequestError: no provider has this name, or an option is not known.
+        BadRequestError: no provider has this name, or an option is unknown or invalid.
 
     >>> model("tiny").info.id
     'tiny/onnx'
@@ -65,7 +65,9 @@ def model(name: str, **options: Any) -> Model:
     rxllm.errors.BadRequestError: there is no model 'tinny': did you mean 'tiny'?
     """
     if not isinstance(name, str) or not name.strip():
-        raise BadRequestError("a model's name is a text such as 'tiny' or 'llama/model.gguf'")
+        raise BadRequestError(
+            f"a model name must be a str such as 'tiny' or 'llama/model.gguf', got {name!r}"
+        )
     provider, _, rest = name.partition("/")
     factory = _registered[provider][0] if provider in _registered else _providers().get(provider)
     if factory is None:
@@ -74,13 +76,13 @@ def model(name: str, **options: Any) -> Model:
 
 
 def list_models() -> list[ModelInfo]:
-    """List what can be asked for by name: bundled, from files, remote, and registered models."""
+    """List the models available by name: bundled, from files, remote, and registered."""
     listed = [
         ModelInfo("tiny/onnx", "tiny", _TINY, _ONNX, "the bundled model, on ONNX Runtime"),
         ModelInfo("tiny/llama", "tiny", _TINY, _LLAMA, "the bundled model, on llama.cpp"),
         ModelInfo("llama/<path>", "llama", None, _LLAMA, "any GGUF file"),
         ModelInfo("onnx/<directory>", "onnx", None, _ONNX, "any ONNX decoder with a cache"),
-        ModelInfo("scripted/<text>", "scripted", None, ("text",), "a fake that says the text"),
+        ModelInfo("scripted/<text>", "scripted", None, ("text",), "a fake that plays the text"),
     ]
     listed += [
         ModelInfo(f"{name}/<model>", name, None, CAPABILITIES, f"remote, {provider.needs}")
@@ -90,18 +92,20 @@ def list_models() -> list[ModelInfo]:
 
 
 def register(provider: str, factory: Factory, info: ModelInfo | None = None) -> None:
-    """Add a provider, so that `model("provider/rest")` calls `factory("rest", **options)`.
+    """Add a provider so that `model("provider/rest")` calls `factory("rest", **options)`.
 
     Args:
-        provider: a name without a slash that no built-in provider has.
+        provider: a name without a slash, different from every built-in provider.
         factory: makes the model.
-        info: what `list_models()` lists for it.
+        info: the entry in `list_models()`.
 
     Raises:
-        BadRequestError: the name has a slash or belongs to a built-in provider.
+        BadRequestError: the name is empty, has a slash, or belongs to a built-in provider.
     """
     if not provider or "/" in provider or provider in _providers():
-        raise BadRequestError(f"a provider can't be named {provider!r}")
+        raise BadRequestError(
+            f"a provider name must have no slash and not be a built-in one, got {provider!r}"
+        )
     _registered[provider] = (factory, info or ModelInfo(provider, provider))
 
 
@@ -112,16 +116,16 @@ def _providers() -> dict[str, Factory]:
 
 def _nearest(provider: str) -> str:
     near = get_close_matches(provider, [*_providers(), *_registered], n=1)
-    return f": did you mean {near[0]!r}?" if near else "; rxllm.list_models() lists what there is"
+    return f": did you mean {near[0]!r}?" if near else "; see rxllm.list_models()"
 
 
 def _tiny(engine: str = "", **options: Any) -> Model:
-    # A model as small as this loses by a second thread.
+    # A second thread makes a model as small as this one slower.
     if engine in {"", "onnx"}:
         return _local("tiny/onnx", _onnx_loader, tiny.directory, options, threads=1)
     if engine == "llama":
         return _local("tiny/llama", _llama_loader, tiny.directory / "tiny.gguf", options, threads=1)
-    raise BadRequestError(f"the bundled model runs as tiny/onnx and tiny/llama, not tiny/{engine}")
+    raise BadRequestError(f"the bundled model is tiny/onnx or tiny/llama, got tiny/{engine}")
 
 
 def _llama(path: str, **options: Any) -> Model:
@@ -137,7 +141,7 @@ def _scripted(text: str, **options: Any) -> Model:
 
     if options:
         raise BadRequestError(
-            "a script by name has no options: make a rxllm.models.scripted.ScriptedModel"
+            "scripted/<text> takes no options: use rxllm.models.scripted.ScriptedModel"
         )
     return ScriptedModel(text or "Hello from a script.", by="word")
 
@@ -156,13 +160,13 @@ def _remote(provider: str, name: str, **given: Any) -> Model:
     try:
         options = msgspec.convert(given, _RemoteOptions)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"the options of {provider} are not right: {error}") from None
+        raise BadRequestError(f"invalid options for {provider}: {error}") from None
     return RemoteModel(PROVIDERS[provider], name, **msgspec.structs.asdict(options))
 
 
 def _path(path: str, form: str) -> Path:
     if not path:
-        raise BadRequestError(f"the name lacks the path of the model: {form}")
+        raise BadRequestError(f"the model name must include a path: {form}")
     return Path(path).expanduser()
 
 
@@ -184,7 +188,7 @@ def _local(
     try:
         options = msgspec.convert({"threads": threads, **given}, _LocalOptions)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"the options of {name} are not right: {error}") from None
+        raise BadRequestError(f"invalid options for {name}: {error}") from None
     shared = None if given else _shared.get(name)
     if shared is not None and not shared.is_closed:
         return shared
@@ -212,6 +216,6 @@ def _llama_loader(path: Path, options: _LocalOptions) -> Engine[Any]:
         from rxllm.models.local.llama import load_llama
     except ImportError as error:
         raise ModelLoadError(
-            f"{path} needs llama-cpp-python: pip install 'rxllm[llama]' ({error})"
+            f"{path} requires llama-cpp-python: pip install 'rxllm[llama]' ({error})"
         ) from error
     return load_llama(path, **msgspec.structs.asdict(options))

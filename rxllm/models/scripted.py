@@ -1,7 +1,7 @@
-"""A model that plays a script: for tests, examples and demonstrations.
+"""A model that plays a script, for tests, examples and demonstrations.
 
-It has no coroutine and no thread: all its waiting is done by timers of the subscribe-time
-scheduler, so it runs on a `TestScheduler` and on an event loop alike.
+It uses no coroutines and no threads. It waits only on timers of the subscribe-time scheduler, so it
+runs on a `TestScheduler` as well as on an event loop.
 
 >>> from rxllm.testing import Marbles
 >>> model = ScriptedModel("Once upon a time", by="word", delay=0.5)
@@ -37,38 +37,40 @@ __all__ = ["Script", "ScriptedModel", "Step"]
 
 
 class ScriptedModel:
-    """A model that says what it was told to say.
+    """A model that plays back a script.
 
     A stream is `Start`, the script, `Usage`, `End`. Each piece of text is one token.
 
-    - Request: `max_tokens` ends the script with `"length"` as soon as that many tokens were said,
-      and `stop` ends it before a stop sequence; a script with a `Batch` or a restart takes neither.
-      Other options are recorded and change nothing.
+    - Request: `max_tokens` ends the script with `"length"` after that many tokens, and `stop` ends
+      it before a stop sequence; a script with a `Batch` or a restart supports neither. Other
+      options are recorded and otherwise ignored.
     - Completion: after the script. Error: at an exception in the script.
-    - Disposal: stops at once, and cancels the timer.
-    - Demand: while the subscriber's valve is closed nothing is sent, and what comes next is not
-      begun: one chunk at most, whose wait was under way, is held. Chunks with no wait between
-      them come in one turn of the event loop, as if read from a socket at once.
+    - Disposal: stops at once and cancels the timer.
+    - Demand: while the subscriber's valve is closed, nothing is emitted and the next step doesn't
+      start. At most one chunk is held, the one whose wait was already running. Chunks with no wait
+      between them are emitted in one turn of the event loop, as if read from a socket at once.
 
     Args:
-        scripts: what to say to the first subscriber, to the second, ...; the last one is said to
-            all who come later. `["Once", 2.0, " upon", ConnectionResetError()]` waits 2 s between
-            two pieces, and fails.
-        by: cuts each text into `"word"`s (with the white space before them) or `"character"`s.
+        scripts: one script for each subscription in turn; the last one is repeated for all later
+            subscriptions. `["Once", 2.0, " upon", ConnectionResetError()]` waits 2 s between two
+            pieces, then fails.
+        by: splits each text into `"word"`s (with the white space before them) or `"character"`s.
         delay: seconds before each piece of text, chunk or failure.
-        first_delay: seconds between the `Start` and what follows it, in place of `delay`.
+        first_delay: seconds between the `Start` and the next event, in place of `delay`.
         name: the id of the model.
-        finish_reason: what `End` says; None leaves out `Usage` and `End`, as a cut connection does.
-        usage: what was used; counted if None (a token of the prompt is a word). A `Usage` in the
-            script replaces it, an `End` in the script ends the stream.
+        finish_reason: the reason given by `End`, or `None` to leave out `Usage` and `End`, as a
+            cut connection does.
+        usage: the usage to report, or `None` to count it (one input token per word of the prompt).
+            A `Usage` in the script replaces it; an `End` in the script ends the stream.
 
     Attributes:
-        requests: what was asked, one for each subscription.
-        active: how many subscriptions are being played.
-        completed, failed, cancelled: how many came to their end, failed, or were disposed before.
+        requests: the requests received, one for each subscription.
+        active: how many subscriptions are playing.
+        completed, failed, cancelled: how many subscriptions completed, failed, or were disposed
+            early.
 
     Raises:
-        BadRequestError: there is no script, a step is of another kind, or a time is negative.
+        BadRequestError: no script is given, a step has an unsupported type, or a wait is negative.
     """
 
     def __init__(
@@ -82,12 +84,13 @@ class ScriptedModel:
         usage: Usage | None = None,
     ) -> None:
         if not scripts:
-            raise BadRequestError("give one script or more: a text, or a list of steps")
+            raise BadRequestError("at least one script is required: a str, or a list of steps")
         if by not in (None, "word", "character"):
-            raise BadRequestError(f"by is 'word', 'character' or None, not {by!r}")
+            raise BadRequestError(f"by must be 'word', 'character' or None, got {by!r}")
         if finish_reason not in (None, *get_args(FinishReason)):
             raise BadRequestError(
-                f"finish_reason is one of {get_args(FinishReason)} or None, not {finish_reason!r}"
+                f"finish_reason must be None or one of {get_args(FinishReason)}, "
+                f"got {finish_reason!r}"
             )
         self._scripts = [read_script(script, by) for script in scripts]
         self._counts_tokens = not any(
@@ -102,19 +105,19 @@ class ScriptedModel:
 
     @property
     def info(self) -> ModelInfo:
-        """The name of this model."""
+        """The id and provider of this model."""
         return self._info
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
-        """A cold Observable that plays the next script at each subscription.
+        """Return a cold Observable that plays the next script at each subscription.
 
         Raises:
-            BadRequestError: the prompt or an option can't be right.
+            BadRequestError: the prompt or an option is invalid.
         """
         request = as_request(prompt, **options)
         if (request.stop or request.max_tokens) and not self._counts_tokens:
             raise BadRequestError(
-                "a script with a Batch or a restart takes neither `stop` nor `max_tokens`"
+                "a script with a Batch or a restart supports neither `stop` nor `max_tokens`"
             )
         stops = StopSequences(*request.stop) if request.stop else None
 
@@ -129,7 +132,7 @@ class ScriptedModel:
         return Stream(subscribe, self._info.id, of_chunks=True)
 
     def raised(self, error: Exception) -> Exception:
-        """`error` itself for the first stream that fails with it, a copy for each later one."""
+        """Return `error` for the first stream that fails with it, and a copy for later ones."""
         if id(error) in self._raised:
             return separate_error(error)
         self._raised.add(id(error))
@@ -144,7 +147,7 @@ class ScriptedModel:
 
 
 class _Player:
-    """One subscription: sends events when they are due and the valve is open."""
+    """One subscription: emits each event once it is due and the valve is open."""
 
     def __init__(
         self,
@@ -167,7 +170,7 @@ class _Player:
 
     def start(self) -> abc.DisposableBase:
         self._model.active += 1
-        self._subscription.add(self._valve.on_change(self._go_on))
+        self._subscription.add(self._valve.on_change(self._resume))
         self._timer.disposable = self._scheduler.schedule(self._fall_due)
         return self._subscription
 
@@ -182,22 +185,22 @@ class _Player:
 
     def _fall_due(self, *_: object) -> None:
         self._waiting = False
-        self._go_on()
+        self._resume()
 
-    def _go_on(self, *_: object) -> None:
+    def _resume(self, *_: object) -> None:
         self._trampoline.repeat(self._play_next)
 
     def _play_next(self) -> bool:
-        """Begin the next event, or send the one that is due; False if that has to wait."""
+        """Start the next event or emit the one that is due; False if it has to wait."""
         if self._waiting or self._ended or not self._valve.is_open:
             return False
         if self._due is None:
-            self._begin_next()
+            self._start_next()
         else:
             self._send()
         return True
 
-    def _begin_next(self) -> None:
+    def _start_next(self) -> None:
         event = next(self._events, None)
         if event is None:
             self._model.completed += 1

@@ -19,18 +19,18 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_registered", {})
 
 
-def test_tiny_is_the_onnx_one() -> None:
+def test_tiny_runs_on_onnx() -> None:
     assert rxllm.model("tiny").info.id == "tiny/onnx"
     assert rxllm.model("tiny/llama").info.id == "tiny/llama"
 
 
-def test_the_package_of_models_can_be_used_as_one() -> None:
+def test_rxllm_models_is_a_package() -> None:
     import rxllm.models.scripted
 
     assert rxllm.models.scripted.ScriptedModel is ScriptedModel
 
 
-def test_a_name_gives_the_same_model_each_time_and_options_one_of_its_own() -> None:
+def test_a_name_returns_a_shared_model_and_options_a_separate_one() -> None:
     assert rxllm.model("tiny") is rxllm.model("tiny/onnx")
     assert rxllm.model("tiny", slots=2) is not rxllm.model("tiny")
 
@@ -42,7 +42,7 @@ def test_a_closed_model_is_replaced() -> None:
     assert rxllm.model("onnx/nowhere") is not model
 
 
-def test_what_is_listed_can_be_asked_for() -> None:
+def test_listed_models_can_be_made() -> None:
     listed = {info.id: info for info in rxllm.list_models()}
     for name in ("tiny/onnx", "tiny/llama"):
         assert rxllm.model(name).info == listed[name]
@@ -52,7 +52,7 @@ def test_what_is_listed_can_be_asked_for() -> None:
     assert {"llama/<path>", "onnx/<directory>"} <= listed.keys()
 
 
-async def test_the_listing_says_what_the_model_files_say() -> None:
+async def test_the_listing_agrees_with_the_model_files() -> None:
     model = rxllm.model("tiny/onnx")
     assert isinstance(model, LocalModel)
     await rxllm.sinks.collect(model.stream("Hello!", max_tokens=1))
@@ -66,32 +66,32 @@ async def test_the_listing_says_what_the_model_files_say() -> None:
     [
         ("tinny", "did you mean 'tiny'?"),
         ("nobody/has-this", "no model 'nobody/has-this'"),
-        ("tiny/tpu", "tiny/onnx and tiny/llama"),
-        ("llama/", "lacks the path"),
-        ("onnx", "lacks the path"),
-        ("", "a model's name"),
-        (None, "a model's name"),
+        ("tiny/tpu", "tiny/onnx or tiny/llama"),
+        ("llama/", "must include a path"),
+        ("onnx", "must include a path"),
+        ("", "a model name must be"),
+        (None, "a model name must be"),
     ],
 )
-def test_a_name_that_can_not_be_right_is_refused_at_the_call(name: Any, reason: str) -> None:
+def test_an_invalid_name_is_rejected_at_the_call(name: Any, reason: str) -> None:
     with pytest.raises(BadRequestError, match=re.escape(reason)):
         rxllm.model(name)
 
 
 @pytest.mark.parametrize("options", [{"slots": 0}, {"threads": "two"}, {"colour": "red"}])
-def test_options_that_can_not_be_right_are_refused_at_the_call(options: dict[str, Any]) -> None:
-    with pytest.raises(BadRequestError, match="options of tiny/onnx"):
+def test_invalid_options_are_rejected_at_the_call(options: dict[str, Any]) -> None:
+    with pytest.raises(BadRequestError, match="invalid options for tiny/onnx"):
         rxllm.model("tiny", **options)
 
 
-async def test_a_missing_file_is_an_error_of_the_stream_so_that_fallback_can_answer_it() -> None:
+async def test_a_missing_file_is_an_error_of_the_stream_so_that_a_fallback_can_handle_it() -> None:
     stream = rxllm.model("onnx/no/such/directory").stream("Hi")
     with pytest.raises(ModelLoadError, match="no/such/directory"):
         await rxllm.sinks.collect(stream)
 
 
 @pytest.mark.usefixtures("registered")
-def test_users_add_their_own_providers() -> None:
+def test_users_can_register_providers() -> None:
     rxllm.register("mine", lambda rest, **_: ScriptedModel(rest))
     assert isinstance(rxllm.model("mine/hello"), ScriptedModel)
     assert "mine" in {info.id for info in rxllm.list_models()}
@@ -99,25 +99,25 @@ def test_users_add_their_own_providers() -> None:
 
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("name", ["tiny", "a/b", ""])
-def test_a_provider_can_not_take_a_name_that_is_taken_or_has_a_slash(name: str) -> None:
-    with pytest.raises(BadRequestError, match="provider can't be named"):
+def test_an_invalid_or_built_in_provider_name_is_rejected(name: str) -> None:
+    with pytest.raises(BadRequestError, match="provider name must have no slash"):
         rxllm.register(name, lambda rest, **_: ScriptedModel(rest))
 
 
 @pytest.mark.parametrize("name", ["tiny/onnx", "tiny/llama"])
-async def test_context_length_beyond_the_models_own_is_refused(name: str) -> None:
+async def test_a_context_length_beyond_the_models_own_is_rejected(name: str) -> None:
     if name == "tiny/llama":
         pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     model = rxllm.model(name, context_length=5000)
-    with pytest.raises(ModelLoadError, match="context of 1024 tokens"):
+    with pytest.raises(ModelLoadError, match="context_length must be at most 1024"):
         await rxllm.sinks.collect(model.stream("Hi"))
 
 
-def test_the_info_tells_the_context_length_that_was_asked_for() -> None:
+def test_the_info_has_the_requested_context_length() -> None:
     assert rxllm.model("tiny", context_length=512).info.context_length == 512
 
 
-def test_scripted_by_name_says_the_text() -> None:
-    with pytest.raises(BadRequestError, match="no options"):
+def test_a_scripted_model_by_name_plays_the_text() -> None:
+    with pytest.raises(BadRequestError, match="takes no options"):
         rxllm.model("scripted/x", delay=1)
     assert isinstance(rxllm.model("scripted/Hello there"), ScriptedModel)

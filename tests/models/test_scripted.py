@@ -1,4 +1,4 @@
-"""The model that plays a script, under both clocks."""
+"""The scripted model, in virtual time and on an event loop."""
 
 import asyncio
 from typing import Any
@@ -30,7 +30,7 @@ def play(model: ScriptedModel, prompt: str = "two words", **options: Any) -> lis
     return Marbles().run(model.stream(prompt, **options))
 
 
-def said(stream: Observable[Chunk]) -> str:
+def text_in(stream: Observable[Chunk]) -> str:
     return "".join(map(text_of, (event for _, event in Marbles().run(stream))))
 
 
@@ -55,32 +55,32 @@ def test_a_stream_is_a_start_the_script_the_usage_and_an_end() -> None:
         (None, ["Hi,  you\n\nthere "]),
     ],
 )
-def test_a_text_is_cut_and_nothing_of_it_is_lost(by: Any, pieces: list[str]) -> None:
+def test_a_text_is_split_without_loss(by: Any, pieces: list[str]) -> None:
     events = play(ScriptedModel("Hi,  you\n\nthere ", by=by))
     assert [event.text for _, event in events if isinstance(event, Token)] == pieces
 
 
-def test_waits_are_in_the_script_or_the_same_before_each_piece() -> None:
+def test_waits_come_from_the_script_or_from_delay() -> None:
     model = ScriptedModel(["a", 2.5, "b", "c", 1], delay=0.5, first_delay=3)
     times = [time for time, _ in play(model)]
     assert times == [0.0, 3.0, 6.0, 6.5, 7.5, 7.5, 7.5]
 
 
-def test_a_failure_comes_at_its_place() -> None:
+def test_a_failure_is_raised_at_its_place() -> None:
     error = ConnectionResetError()
     model = ScriptedModel(["a", 1.0, error, "never"])
     assert play(model)[1:] == [(0.0, Token("a")), (1.0, error)]
     assert (model.active, model.failed, model.completed, model.cancelled) == (0, 1, 0, 0)
 
 
-def test_each_subscription_gets_its_script_and_later_ones_the_last() -> None:
+def test_each_subscription_gets_its_script_and_later_ones_repeat_the_last() -> None:
     model = ScriptedModel([ConnectionResetError()], "good", "better")
-    texts = [said(model.stream("Hi")) for _ in range(4)]
+    texts = [text_in(model.stream("Hi")) for _ in range(4)]
     assert texts == ["", "good", "better", "better"]
     assert [request.messages[0].content for request in model.requests] == ["Hi"] * 4
 
 
-def test_two_subscriptions_at_once_are_played_side_by_side() -> None:
+def test_concurrent_subscriptions_are_independent() -> None:
     model, marbles = ScriptedModel("first", "second", delay=1), Marbles()
     recordings = [marbles.subscribe(model.stream("Hi")) for _ in range(2)]
     assert model.active == 2
@@ -92,12 +92,12 @@ def test_two_subscriptions_at_once_are_played_side_by_side() -> None:
     assert (model.active, model.completed) == (0, 2)
 
 
-def test_other_chunks_are_sent_as_they_are() -> None:
+def test_other_chunks_are_emitted_unchanged() -> None:
     steps: list[Chunk] = [Reasoning("hm"), ToolCall("1", "look", complete=True), End("tool_calls")]
     assert [chunk for _, chunk in play(ScriptedModel(steps))][1:-1] == steps
 
 
-def test_the_end_can_be_chosen_and_left_out() -> None:
+def test_the_end_can_be_chosen_or_omitted() -> None:
     usage = Usage(7, 8)
     assert play(ScriptedModel("a", finish_reason="content_filter", usage=usage))[2:4] == [
         (0.0, usage),
@@ -107,7 +107,7 @@ def test_the_end_can_be_chosen_and_left_out() -> None:
     assert play(cut_off)[1:] == [(0.0, Token("a")), (2.0, COMPLETED)]
 
 
-def test_a_usage_in_the_script_is_the_only_one() -> None:
+def test_a_usage_in_the_script_replaces_the_counted_one() -> None:
     chunks = [chunk for _, chunk in play(ScriptedModel([Usage(7), "a"]))]
     assert chunks[1:] == [Usage(7), Token("a"), End("stop"), COMPLETED]
 
@@ -138,23 +138,23 @@ def test_stop_ends_the_script_before_the_sequence(script: Any, text: str, end: E
     assert chunks[-2] == end
 
 
-def test_what_is_scripted_behind_a_stop_sequence_is_not_played() -> None:
+def test_steps_after_a_stop_sequence_are_not_played() -> None:
     chunks = [chunk for _, chunk in play(ScriptedModel(["aEN", "D", Reasoning("hm")]), stop="END")]
     assert [chunks[1], chunks[3]] == [Token("a"), End("stop", "END")]
 
 
-def test_of_two_limits_the_first_one_counts() -> None:
+def test_the_first_of_two_limits_counts() -> None:
     events = play(ScriptedModel("a b END", by="word"), stop="END", max_tokens=2)
     assert events[-2] == (0.0, End("length"))
 
 
-def test_a_stop_sequence_across_a_failure_is_none() -> None:
+def test_a_failure_interrupts_a_stop_sequence() -> None:
     chunks = [chunk for _, chunk in play(ScriptedModel(["E", ValueError(), "ND"]), stop="END")]
     assert chunks[1] == Token("E")
     assert isinstance(chunks[2], ValueError)
 
 
-def test_disposal_stops_it_and_leaves_no_timer() -> None:
+def test_disposal_stops_the_script_and_leaves_no_timer() -> None:
     model, marbles = ScriptedModel("a b c", by="word", delay=1), Marbles()
     recording = marbles.subscribe(model.stream("Hi"))
     marbles.advance_to(1.5)
@@ -164,7 +164,7 @@ def test_disposal_stops_it_and_leaves_no_timer() -> None:
     assert recording.chunks[1:] == [Token("a")]
 
 
-def test_a_closed_valve_holds_it_and_what_comes_next_is_not_begun() -> None:
+def test_a_closed_valve_pauses_the_script_and_does_not_start_the_next_step() -> None:
     model, marbles = ScriptedModel("a b c", by="word", delay=1), Marbles()
     marbles.at(1.5, marbles.valve.close)
     marbles.at(8, marbles.valve.open)
@@ -173,7 +173,7 @@ def test_a_closed_valve_holds_it_and_what_comes_next_is_not_begun() -> None:
     assert texts == [(1.0, "a"), (8.0, " b"), (9.0, " c")]
 
 
-def test_a_valve_opened_and_closed_from_inside_of_on_next_loses_nothing() -> None:
+def test_opening_and_closing_the_valve_in_on_next_loses_nothing() -> None:
     valve = Valve()
     model = ScriptedModel("abc" * 1000, by="character")
     seen: list[Any] = []
@@ -212,15 +212,15 @@ def test_it_runs_on_an_event_loop() -> None:
     ]
 
 
-def test_a_subscriber_that_raises_stops_it() -> None:
+def test_a_subscriber_that_raises_stops_the_script() -> None:
     model, marbles = ScriptedModel("a b", by="word"), Marbles()
 
     def fail(_: Any) -> None:
-        raise ValueError("a subscriber's own fault")
+        raise ValueError("the subscriber failed")
 
     errors: list[Exception] = []
     model.stream("Hi").subscribe(fail, errors.append, scheduler=marbles.scheduler)
-    with pytest.raises(ValueError, match="own fault"):
+    with pytest.raises(ValueError, match="the subscriber failed"):
         marbles.advance_to(1)
     assert (errors, model.active, model.cancelled) == ([], 0, 1)
 
@@ -234,23 +234,23 @@ def test_a_bare_subscription_needs_a_running_loop() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ScriptedModel(), "one script or more"),
-        (lambda: ScriptedModel("a", by="line"), "by is 'word'"),  # type: ignore[arg-type]
-        (lambda: ScriptedModel("a", delay=-1), "0 seconds or more, not -1"),
-        (lambda: ScriptedModel([None]), "a step of a script is"),  # type: ignore[list-item]
-        (lambda: ScriptedModel("a", finish_reason="done"), "finish_reason is one of"),  # type: ignore[arg-type]
+        (lambda: ScriptedModel(), "at least one script"),
+        (lambda: ScriptedModel("a", by="line"), "by must be 'word'"),  # type: ignore[arg-type]
+        (lambda: ScriptedModel("a", delay=-1), "0 seconds or more and finite, got -1"),
+        (lambda: ScriptedModel([None]), "a script step must be"),  # type: ignore[list-item]
+        (lambda: ScriptedModel("a", finish_reason="done"), "finish_reason must be"),  # type: ignore[arg-type]
         (lambda: ScriptedModel("a").stream("  "), "the prompt is empty"),
         (lambda: ScriptedModel("a").stream("Hi", stop=[""]), "empty"),
     ],
 )
-def test_what_can_not_be_right_is_refused_at_once(make: Any, message: str) -> None:
+def test_invalid_arguments_are_rejected_at_the_call(make: Any, message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
         make()
 
 
 @pytest.mark.parametrize("step", [Batch((Token("a"),), "a"), Notice("restart")])
 @pytest.mark.parametrize("options", [{"stop": "x"}, {"max_tokens": 3}])
-def test_what_can_not_be_counted_is_refused_at_the_call(
+def test_stop_and_max_tokens_are_rejected_for_scripts_with_a_batch_or_a_restart(
     step: Chunk, options: dict[str, Any]
 ) -> None:
     with pytest.raises(BadRequestError, match="a Batch or a restart"):

@@ -1,1 +1,1 @@
-"""Local models: one engine thread for each, one decode step for all of its live streams."""
+"""Local models: one engine thread per model, one decode step for all of its live streams."""

@@ -1,7 +1,7 @@
-"""Chat templates: a conversation, written as the text that a model was trained on.
+"""Chat templates, which render a conversation as the text that a model was trained on.
 
 Templates come with models, so they run in jinja2's sandbox, with the names that Hugging Face
-transformers gives to them (`messages`, `bos_token`, `eos_token`, `add_generation_prompt`,
+transformers provides (`messages`, `bos_token`, `eos_token`, `add_generation_prompt`,
 `raise_exception`, `strftime_now`, `tojson`).
 """
 
@@ -25,14 +25,13 @@ class ChatTemplate:
     """One model's template.
 
     Args:
-        source: the template in jinja2's language; None for a model without one, which gets the
-            contents of the messages, a line each.
+        source: the jinja2 source, or `None` to join the contents of the messages with newlines.
         bos_token: the text of the token that begins a sequence, `""` if there is none.
-        eos_token: the text of the token that ends one.
-        origin: the file or directory it comes from, for the error.
+        eos_token: the text of the token that ends a sequence, `""` if there is none.
+        origin: the file or directory of the model, for the error.
 
     Raises:
-        ModelLoadError: `source` is no template.
+        ModelLoadError: `source` isn't a valid template.
 
     >>> template = ChatTemplate(
     ...     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
@@ -62,15 +61,15 @@ class ChatTemplate:
             self._template = environment.from_string(source) if source is not None else None
         except jinja2.TemplateError as error:
             where = origin or "the model"
-            raise ModelLoadError(f"the chat template of {where} is broken: {error}") from error
+            raise ModelLoadError(f"the chat template of {where} is invalid: {error}") from error
 
     def render(self, messages: list[Message] | tuple[Message, ...]) -> str:
-        """The prompt that these messages make, up to where the model's answer begins.
+        """Render the messages as a prompt, up to the point where the model's answer begins.
 
-        A last message of the assistant is the beginning of the answer, to be gone on with.
+        A final assistant message is the beginning of the answer, which the model continues.
 
         Raises:
-            BadRequestError: the template refuses these messages (their order, say).
+            BadRequestError: the template rejects these messages (because of their order, say).
         """
         begun = ""
         if messages[-1].role == "assistant":
@@ -86,7 +85,7 @@ class ChatTemplate:
             )
         except (jinja2.TemplateError, TypeError) as error:
             raise BadRequestError(
-                f"the chat template of the model refuses these messages: {error}"
+                f"the chat template of the model rejects these messages: {error}"
             ) from error
         return prompt + begun
 

@@ -1,7 +1,7 @@
 """The protocol between a loaded model and the thread that runs it.
 
-An engine knows one model: its template, tokenizer, weights, and the key-value cache of each live
-sequence. It knows no thread, no event loop and no demand: those are the `EngineRunner`'s.
+An engine owns one model: its template, tokenizer, weights, and the key-value cache of each live
+sequence. Threads, event loops and demand are the business of the `EngineRunner`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class EngineSequence(Protocol):
     """One live sequence of an engine."""
 
     cached: int
-    """How many tokens of the prompt were found in the cache of an earlier sequence."""
+    """Number of prompt tokens reused from the cache of an earlier sequence."""
 
 
 _Sequence = TypeVar("_Sequence", bound=EngineSequence)
 
 
 class Sampled(NamedTuple):
-    """What one decode step gave to one sequence.
+    """The result of one decode step for one sequence.
 
-    `text` holds whole characters; it is empty while a character still lacks bytes. `confidence` is
-    the probability (0..1) of the token, if it was asked for. `is_end` marks the model's own end.
+    `text` holds complete characters; it is empty while a character is incomplete. `confidence` is
+    the probability (0..1) of the token, if requested. `is_end` marks the model's end token.
     """
 
     text: str
@@ -49,16 +49,16 @@ class Engine(Protocol[_Sequence]):
     """One loaded model. All methods are called on its engine thread, one at a time."""
 
     slots: int
-    """How many sequences may be open at once."""
+    """Maximum number of open sequences."""
 
     context_length: int
-    """How many tokens a sequence may have, prompt and answer together."""
+    """Maximum number of tokens in a sequence, prompt and answer together."""
 
     def prompt(self, request: Request) -> list[int]:
-        """The request as tokens, in the model's chat template.
+        """Tokenize the request, rendered with the model's chat template.
 
         Raises:
-            BadRequestError: the request asks for what this engine can't do.
+            BadRequestError: the request asks for something that this engine doesn't support.
         """
         ...
 
@@ -67,56 +67,58 @@ class Engine(Protocol[_Sequence]):
         ...
 
     def step(self, sequences: list[_Sequence]) -> Sequence[Sampled | Exception | None]:
-        """Advance all `sequences` by one decode step: one result each, in their order.
+        """Advance all `sequences` by one decode step, and return one result each, in order.
 
-        None: the sequence is still reading its prompt. An exception: this one has failed, and the
-        others have not.
+        `None` means that the sequence is still processing its prompt; an exception, that this
+        sequence alone has failed.
         """
         ...
 
     def close(self, sequence: _Sequence) -> None:
-        """Give the slot back. What was computed may be kept for a later prompt."""
+        """Free the slot. The cache may be kept for a later prompt."""
         ...
 
     def unload(self) -> None:
-        """Free the model's memory. Nothing may be called afterwards."""
+        """Free the model's memory. No method may be called afterwards."""
         ...
 
 
 def check_context_length(path: Path, own: int, asked: int | None) -> None:
-    """Check that the context that was asked for is no longer than the model's own.
+    """Check that the requested context length doesn't exceed the model's own.
 
     Raises:
-        ModelLoadError: it is.
+        ModelLoadError: it does.
     """
     if asked is not None and asked > own:
-        raise ModelLoadError(f"{path} has a context of {own} tokens, not {asked}")
+        raise ModelLoadError(
+            f"context_length must be at most {own}, the context of {path}, got {asked}"
+        )
 
 
 def answer_limit(tokens: int, request: Request, context_length: int) -> int:
-    """How many tokens the answer to a prompt of so many may have.
+    """Return the maximum number of answer tokens for a prompt of `tokens` tokens.
 
     Raises:
-        ContextLengthError: the prompt, or with it the asked output, doesn't fit into the context.
+        ContextLengthError: the prompt, or the prompt with `max_tokens`, exceeds the context.
     """
     room = context_length - tokens
     if room < 1:
         raise ContextLengthError(
-            f"the prompt has {tokens} tokens, and the context of the model only {context_length}: "
-            "shorten the prompt"
+            f"the prompt has {tokens} tokens, but the context of the model has only "
+            f"{context_length}: shorten the prompt"
         )
     if request.max_tokens is None:
         return room
     if request.max_tokens > room:
         raise ContextLengthError(
-            f"the prompt has {tokens} tokens, so that {room} of the {context_length} of the "
-            f"context are left, and max_tokens asks for {request.max_tokens}"
+            f"max_tokens must be at most {room}, since the prompt has {tokens} tokens and the "
+            f"context {context_length}, got {request.max_tokens}"
         )
     return request.max_tokens
 
 
 def common_prefix(left: list[int], right: list[int]) -> int:
-    """The length of the longest beginning that both lists share."""
+    """Return the length of the longest common prefix of both lists."""
     length = min(len(left), len(right))
     if left[:length] == right[:length]:
         return length

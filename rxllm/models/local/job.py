@@ -1,4 +1,4 @@
-"""One stream between its event loop and the engine thread, and what is handed over for it."""
+"""A stream shared by its event loop and the engine thread, and the events passed between them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rxllm.text.stop_sequences import StopMatcher
 __all__ = ["LEAD", "Failed", "Finished", "Job", "Opened", "Outbox", "Piece", "Released"]
 
 LEAD: Final = 16
-"""How many tokens a stream may be ahead of its reader before it leaves the batch."""
+"""Number of tokens that a stream may be ahead of its reader before it leaves the batch."""
 
 
 @dataclass(slots=True, frozen=True)
 class Opened:
-    """The stream has its slot. `cached` of its `input_tokens` need not be computed again."""
+    """The stream has its slot. `cached` of its `input_tokens` were found in the cache."""
 
     input_tokens: int
     cached: int
@@ -31,7 +31,7 @@ class Opened:
 
 @dataclass(slots=True, frozen=True)
 class Piece:
-    """One token's worth of text, which may be empty."""
+    """The text of one token, which may be empty."""
 
     text: str
     confidence: float | None
@@ -39,7 +39,7 @@ class Piece:
 
 @dataclass(slots=True, frozen=True)
 class Finished:
-    """The last event of a good answer."""
+    """The last event of a completed answer."""
 
     reason: FinishReason
     stop_sequence: str | None
@@ -48,14 +48,14 @@ class Finished:
 
 @dataclass(slots=True, frozen=True)
 class Failed:
-    """The last event of any other."""
+    """The last event of a failed answer."""
 
     error: RxLLMError
 
 
 @dataclass(slots=True, frozen=True)
 class Released:
-    """The last event of a stream that was left: its slot is free."""
+    """The last event of a cancelled stream: its slot is free."""
 
 
 Last = Finished | Failed | Released
@@ -68,10 +68,10 @@ class Job:
     The event loop writes `taken`, `wanted` and `cancelled`, the engine thread everything else.
 
     Args:
-        request: what is asked.
-        outbox: takes events to the stream's event loop.
-        wake: tells the runner that something has changed.
-        withdraw: takes this job out of the runner's queue; False if it is not in there any more.
+        request: the request.
+        outbox: delivers events to the stream's event loop.
+        wake: notifies the runner of a change.
+        withdraw: removes this job from the runner's queue; False if it has already left it.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class Job:
 
     @property
     def is_gone(self) -> bool:
-        """True if nobody listens any more: the stream was left, or its event loop is closed."""
+        """True if nobody listens any more: the stream was cancelled or its event loop closed."""
         return self.cancelled or self.outbox.loop.is_closed()
 
     async def next_events(self) -> list[Event]:
-        """All events that have gathered since the last call, one at least.
+        """Wait for events, and return all that have arrived since the last call.
 
-        A call says that the events of the last one have been passed on.
+        Each call acknowledges the events returned by the last one.
         """
         self.taken += self._reading
         self._wake()
@@ -123,7 +123,7 @@ class Job:
         return events
 
     def receive(self, event: Event) -> None:
-        """Called on the event loop for each event."""
+        """Receive an event. Called on the event loop."""
         if isinstance(event, Last):
             self._over.set()
         if not self.cancelled:
@@ -131,12 +131,12 @@ class Job:
             self._arrived.set()
 
     def set_wanted(self, wanted: bool) -> None:
-        """Leave the batch at the next step, or enter it again."""
+        """Leave the batch at the next step, or rejoin it."""
         self.wanted = wanted
         self._wake()
 
     async def leave(self) -> None:
-        """Give the slot back, or the place in the queue; returns once that is done."""
+        """Give up the slot or the place in the queue, and wait until that is done."""
         if self._over.is_set() or self._withdraw(self):
             return
         self.cancelled = True
@@ -144,7 +144,7 @@ class Job:
         await self._over.wait()
 
     def add(self, sampled: Sampled) -> Finished | None:
-        """Take in what was sampled, and hand over its text; what it returns is the end."""
+        """Process a sampled token and send its text; returns the last event if the answer ends."""
         text, stop = sampled.text, self.stop
         was_held = stop is not None and stop.held != ""
         if not sampled.is_end:
@@ -167,7 +167,7 @@ class Job:
         return None if reason is None else Finished(reason, matched, self.output_tokens)
 
     def _confidence_of(self, sampled: Sampled) -> float | None:
-        """Of all tokens of a piece: a character of several tokens is as sure as all of them."""
+        """The product over the tokens of a piece, as a character may consist of several."""
         if sampled.confidence is None:
             return None
         confidence = self._confidence * sampled.confidence
@@ -176,7 +176,7 @@ class Job:
 
 
 class Outbox:
-    """What the engine thread hands to one event loop: one wake-up for all that has gathered."""
+    """The queue from the engine thread to one event loop, with one wake-up per batch of events."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -184,15 +184,15 @@ class Outbox:
         self._is_waking = False
 
     def put(self, job: Job, event: Event) -> None:
-        """Called on the engine thread, with each event."""
+        """Queue an event. Called on the engine thread."""
         self._queue.append((job, event))
         if not self._is_waking:
             self._is_waking = True
-            with suppress(RuntimeError):  # the loop is closed: its jobs are gone
+            with suppress(RuntimeError):  # the loop is closed: nobody listens
                 self.loop.call_soon_threadsafe(self._flush)
 
     def _flush(self) -> None:
-        self._is_waking = False  # first, so that an event put from here on wakes the loop again
+        self._is_waking = False  # first, so that an event queued from now on wakes the loop again
         while self._queue:
             job, event = self._queue.popleft()
             job.receive(event)

@@ -1,6 +1,6 @@
-"""GGUF models through llama.cpp's own interface, all live sequences in one batch.
+"""GGUF models through llama.cpp's low-level API, with all live sequences in one batch.
 
-llama-cpp-python's high-level `create_completion(stream=True)` reads the whole answer again for
+llama-cpp-python's high-level `create_completion(stream=True)` processes the whole answer again for
 each token; this module calls `llama_decode` and the samplers of llama.cpp directly (`llama.h`).
 """
 
@@ -29,7 +29,7 @@ from rxllm.requests import Request
 __all__ = ["LlamaEngine", "LlamaSequence", "load_llama"]
 
 BATCH: Final = 512
-"""The most tokens in one decode step: longer prompts are read in several."""
+"""Maximum number of tokens in one decode step; longer prompts take several steps."""
 
 DEFAULT_CONTEXT: Final = 4096
 DEFAULT_SLOTS: Final = 8
@@ -37,7 +37,7 @@ DEFAULT_SLOTS: Final = 8
 
 @dataclass(slots=True, eq=False)
 class LlamaSequence:
-    """One live sequence: `pending` tokens are to be decoded next, from `position` on."""
+    """One live sequence: `pending` tokens are decoded next, starting at `position`."""
 
     slot: int
     tokens: list[int]
@@ -62,13 +62,13 @@ def load_llama(
 
     Args:
         path: the file.
-        context_length: tokens of one sequence; None: what the model was trained for, up to 4,096.
-            The key-value cache takes memory for `slots` times as many.
-        slots: sequences that may be live at once.
-        threads: threads of a decode step; None: one for each core.
+        context_length: tokens per sequence, or `None` for the model's training context, up to
+            4,096. The key-value cache takes memory for `slots` times as many.
+        slots: maximum number of live sequences.
+        threads: threads per decode step, or `None` for one per core.
 
     Raises:
-        ModelLoadError: the file is missing, no GGUF file, or broken.
+        ModelLoadError: the file is missing, isn't a GGUF file, or is corrupt.
     """
     try:
         with path.open("rb") as file:
@@ -76,7 +76,7 @@ def load_llama(
     except OSError as error:
         raise ModelLoadError(f"{path} can't be read: {error.strerror}") from error
     if magic != b"GGUF":
-        raise ModelLoadError(f"{path} is no GGUF file: it begins with {magic!r}, not b'GGUF'")
+        raise ModelLoadError(f"{path} isn't a GGUF file: it must start with b'GGUF', got {magic!r}")
     llama_cpp.llama_backend_init()
     options = llama_cpp.llama_model_default_params()
     options.n_gpu_layers = -1 if llama_cpp.llama_supports_gpu_offload() else 0
@@ -95,7 +95,7 @@ class LlamaEngine:
     ) -> None:
         self._model = model
         self._free: Any = weakref.finalize(self, llama_cpp.llama_model_free, model)
-        self._free.atexit = False  # a step may be under way then
+        self._free.atexit = False  # a step may still be running then
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
         self._vocabulary_size = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self._template = self._read_template(path)
@@ -110,24 +110,24 @@ class LlamaEngine:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._pieces: dict[int, bytes] = {}
         self._batch = LlamaBatch(BATCH)
-        # What the cache of each free slot holds, for a prompt that begins alike.
+        # The tokens in the cache of each free slot, to reuse for a prompt with the same prefix.
         self._free_slots: dict[int, list[int]] = {slot: [] for slot in range(slots)}
 
     def prompt(self, request: Request) -> list[int]:
-        """The request as tokens, in the model's chat template."""
+        """Tokenize the request, rendered with the model's chat template."""
         text = self._template.render(request.messages)
         bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
         return self._tokenize(text, add_special=not (bos and text.startswith(bos)))
 
     def open(self, tokens: list[int], request: Request) -> LlamaSequence:
-        """Take the free slot whose cache begins most like `tokens`."""
+        """Take the free slot whose cache shares the longest prefix with `tokens`."""
         sampler = LlamaSampler(request, self._vocabulary, self._vocabulary_size)
         free = self._free_slots
         slot = max(free, key=lambda slot: common_prefix(free[slot], tokens))
-        # The last token is always decoded: its scores are what the answer begins with.
+        # The last token is always decoded, since its scores give the first answer token.
         kept = min(common_prefix(free[slot], tokens), len(tokens) - 1)
         if not llama_cpp.llama_memory_seq_rm(self._memory, slot, kept, -1):
-            kept = 0  # a recurrent model can't forget a part
+            kept = 0  # a recurrent model can't remove part of its state
             llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
         del free[slot]
         return LlamaSequence(
@@ -135,7 +135,7 @@ class LlamaEngine:
         )
 
     def step(self, sequences: list[LlamaSequence]) -> list[Sampled | Exception | None]:
-        """One `llama_decode` for all: those that are answering first, then prompts."""
+        """Run one `llama_decode` for all: sequences that are answering first, then prompts."""
         batch = self._batch
         batch.clear()
         outputs: dict[int, int] = {}
@@ -151,7 +151,7 @@ class LlamaEngine:
                 outputs[sequence.slot] = last
         failure = llama_cpp.llama_decode(self._context, batch.struct)
         if failure:
-            for sequence in sequences:  # nothing in their cache can be trusted
+            for sequence in sequences:  # their cache can't be trusted
                 sequence.tokens = []
                 llama_cpp.llama_memory_seq_rm(self._memory, sequence.slot, -1, -1)
             raise ModelError(f"llama_decode failed with code {failure}")
@@ -161,7 +161,7 @@ class LlamaEngine:
         ]
 
     def close(self, sequence: LlamaSequence) -> None:
-        """Give the slot back, with its cache."""
+        """Free the slot, keeping its cache."""
         self._free_slots[sequence.slot] = sequence.tokens
         sequence.sampler.free()
 
@@ -192,7 +192,7 @@ class LlamaEngine:
         with log_of_this_thread() as log:
             context = llama_cpp.llama_init_from_model(self._model, options)
         if not context:
-            raise ModelLoadError(f"llama.cpp can't make a context for {path}: {log.reason()}")
+            raise ModelLoadError(f"llama.cpp can't create a context for {path}: {log.reason()}")
         return context
 
     def _read_template(self, path: Path) -> ChatTemplate:
@@ -235,7 +235,7 @@ def _free(context: Any, model: Any) -> None:
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """Number of cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

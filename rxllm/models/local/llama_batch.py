@@ -1,4 +1,4 @@
-"""The tokens of one decode step, as llama.cpp wants them."""
+"""The tokens of one decode step, in llama.cpp's format."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class LlamaBatch:
 
     @property
     def room(self) -> int:
-        """How many more tokens fit in."""
+        """Number of tokens that can still be added."""
         return len(self._tokens) - int(self.struct.n_tokens)
 
     def clear(self) -> None:
         self.struct.n_tokens = 0
 
     def add(self, tokens: list[int], position: int, slot: int, has_output: bool) -> int:
-        """Add tokens of one sequence; returns the place of the last one."""
+        """Add tokens of one sequence, and return the index of the last one."""
         first = self.struct.n_tokens
         end = first + len(tokens)
         self._tokens[first:end] = tokens

@@ -1,4 +1,4 @@
-"""llama.cpp's log: kept off the terminal, and read for the reason when a model can't be loaded."""
+"""llama.cpp's log, kept off the terminal and searched for the reason when loading fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["LoadLog", "log_of_this_thread", "stderr_captured"]
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR (ggml.h)
 _logger = logging.getLogger("rxllm.llama")
 _listening = threading.local()
-_one_at_a_time = threading.Lock()  # the file descriptors of a process are shared by its threads
+_one_at_a_time = threading.Lock()  # file descriptors are shared by all threads
 
 
 class LoadLog:
@@ -29,17 +29,17 @@ class LoadLog:
         self.errors: deque[str] = deque(maxlen=8)
 
     def reason(self) -> str:
-        """What the first of the errors says, without the name of the function that says it."""
+        """Return the first error message, without the name of the function that logged it."""
         if not self.errors:
-            return "it gives no reason"
+            return "no reason given"
         return self.errors[0].split(": ", 1)[-1]
 
 
 @contextmanager
 def log_of_this_thread() -> Iterator[LoadLog]:
-    """Listen to what llama.cpp logs on this thread."""
+    """Collect what llama.cpp logs on this thread."""
     log = _listening.log = LoadLog()
-    # llama-cpp-python sets a callback that prints; its models may set it anew at any time.
+    # llama-cpp-python sets a callback that prints, and its models may set it again at any time.
     llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
     try:
         yield log
@@ -49,10 +49,10 @@ def log_of_this_thread() -> Iterator[LoadLog]:
 
 @contextmanager
 def stderr_captured() -> Iterator[Callable[[], str]]:
-    """Catch what C code prints to the standard error, past any callback. For very short calls.
+    """Capture what C code prints to stderr, bypassing any callback. For very short calls.
 
-    Gives a function that returns (and so keeps from the terminal) what was caught. What nobody
-    asked for is printed when the block is left, since another thread may have meant it.
+    Yields a function that returns the captured text and keeps it off the terminal. Text that isn't
+    taken is printed when the block exits, since it may come from another thread.
     """
     with _one_at_a_time, tempfile.TemporaryFile() as caught:
         terminal = os.dup(2)

@@ -19,7 +19,7 @@ from rxllm.requests import Request
 __all__ = ["LlamaSampler"]
 
 _SURROGATES = re.compile(r"\\u(d[89ab]..)\\u(d[c-f]..)", re.IGNORECASE)
-_SEEDS = 2**32 - 1  # the greatest one means "choose any" to llama.cpp
+_SEEDS = 2**32 - 1  # the largest one means a random seed to llama.cpp
 
 
 class LlamaSampler:
@@ -29,12 +29,12 @@ class LlamaSampler:
     the order of llama.cpp's own default chain.
 
     Args:
-        request: its sampling options, `response_format`, and `extra["grammar"]` (GBNF).
-        vocabulary: llama.cpp's pointer.
-        vocabulary_size: in tokens.
+        request: provides the sampling options, `response_format`, and `extra["grammar"]` (GBNF).
+        vocabulary: llama.cpp's pointer to the vocabulary.
+        vocabulary_size: number of tokens in the vocabulary.
 
     Raises:
-        BadRequestError: the grammar or the JSON Schema is not right, or an option is not known.
+        BadRequestError: the grammar or the JSON Schema is invalid, or an option is unknown.
     """
 
     def __init__(self, request: Request, vocabulary: Any, vocabulary_size: int) -> None:
@@ -66,7 +66,7 @@ class LlamaSampler:
         self._add(llama_cpp.llama_sampler_init_dist(seed))
 
     def sample(self, context: Any, output: int) -> int:
-        """Draw from the scores at place `output` of the last batch."""
+        """Draw from the scores at index `output` of the last batch."""
         return int(llama_cpp.llama_sampler_sample(self._chain, context, output))
 
     def free(self) -> None:
@@ -80,12 +80,12 @@ class LlamaSampler:
 def _grammar(request: Request) -> str | None:
     unknown = request.extra.keys() - {"grammar"}
     if unknown:
-        raise BadRequestError(f"the llama engine has no option {min(unknown)!r} in extra")
+        raise BadRequestError(f"the llama engine doesn't support {min(unknown)!r} in extra")
     grammar = request.extra.get("grammar")
     if request.response_format is None:
         return grammar
     if grammar is not None:
-        raise BadRequestError("give a grammar or a response_format, not both")
+        raise BadRequestError("pass either a grammar or a response_format, not both")
     if request.response_format == "json":
         return str(JSON_GBNF)
     return _schema_grammar(json.dumps(request.response_format))
@@ -96,9 +96,11 @@ def _schema_grammar(schema: str) -> str:
     try:
         grammar = str(json_schema_to_gbnf(schema))
     except Exception as error:
-        raise BadRequestError(f"the JSON Schema can't be made a grammar: {error}") from error
-    # As llama-cpp-python writes it, a string may hold raw control characters, which JSON forbids,
-    # and a character beyond U+FFFF is two surrogates, which GBNF takes for two characters.
+        raise BadRequestError(
+            f"the JSON Schema can't be converted to a grammar: {error}"
+        ) from error
+    # llama-cpp-python's grammar allows raw control characters in strings, which JSON forbids, and
+    # writes a character beyond U+FFFF as two surrogates, which GBNF treats as two characters.
     grammar = grammar.replace('[^"\\\\]', '[^"\\\\\\x7F\\x00-\\x1F]')
     return _SURROGATES.sub(_join_surrogates, grammar)
 
@@ -109,12 +111,12 @@ def _join_surrogates(pair: re.Match[str]) -> str:
 
 
 def _grammar_sampler(grammar: str, vocabulary: Any) -> Any:
-    sampler, reason = None, "it is no text"
+    sampler, reason = None, "it must be a str"
     if isinstance(grammar, str):
         with stderr_captured() as take:
             sampler = llama_cpp.llama_sampler_init_grammar(vocabulary, grammar.encode(), b"root")
             if not sampler:
                 reason = " ".join(take().split()) or "it has no rule named root"
     if not sampler:
-        raise BadRequestError(f"llama.cpp does not take the grammar (GBNF): {reason}")
+        raise BadRequestError(f"llama.cpp rejects the grammar (GBNF): {reason}")
     return sampler

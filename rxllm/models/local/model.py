@@ -1,4 +1,4 @@
-"""A local model: an engine behind the protocol that all models share."""
+"""A local model: an engine behind the `Model` protocol."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["LocalModel"]
 
 
 class LocalModel:
-    """A model that runs in this process. Loaded at the first subscription, on its own thread.
+    """A model that runs in this process, loaded at the first subscription on its own thread.
 
-    - Any number of streams may run at once; each decode step advances all of them that want one.
-      As many as the engine has slots are live, the others wait in their order.
-    - Demand: a stream whose valve is closed leaves the batch at the next step, and keeps its slot.
-      So does one that is 16 tokens ahead of its reader.
-    - Disposal: the stream leaves the batch at the next step, and its slot is free.
-    - Errors, in `on_error`: `ModelLoadError` (a missing, wrong or broken file),
+    - Any number of streams may be subscribed. As many as the engine has slots are live, and the
+      others wait in order. Each decode step advances all live streams that have demand.
+    - Demand: a stream whose valve is closed leaves the batch at the next step and keeps its slot.
+      So does a stream that is 16 tokens ahead of its reader.
+    - Disposal: the stream leaves the batch at the next step and frees its slot.
+    - Errors, in `on_error`: `ModelLoadError` (a missing, wrong or corrupt file),
       `ContextLengthError` (before anything is generated), `BadRequestError` (an option that this
-      engine does not have), `ModelError` (the engine failed).
+      engine doesn't support), `ModelError` (the engine failed).
 
     Args:
-        info: what is known of the model.
+        info: static information about the model.
         load: loads the engine; called on the engine thread.
     """
 
@@ -49,26 +49,26 @@ class LocalModel:
 
     @property
     def info(self) -> ModelInfo:
-        """What is known of this model, without loading it."""
+        """Static information about this model; doesn't load it."""
         return self._info
 
     @property
     def active(self) -> int:
-        """How many streams hold a slot or wait for one."""
+        """Number of streams that hold a slot or wait for one."""
         return self._runner.active
 
     @property
     def is_closed(self) -> bool:
-        """True once `close` was called."""
+        """True once `close` has been called."""
         return self._runner.is_closed
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
-        """A cold Observable of the answer; see `rxllm.requests.Model.stream`.
+        """Return a cold Observable of the answer; see `rxllm.requests.Model.stream`.
 
-        `Start` comes once the model is loaded and the stream has its slot.
+        `Start` is emitted once the model is loaded and the stream has its slot.
 
         Raises:
-            BadRequestError: the prompt or an option can't be right.
+            BadRequestError: the prompt or an option is invalid.
         """
         request = as_request(prompt, **options)
 
@@ -82,7 +82,7 @@ class LocalModel:
         return Stream(subscribe, self._info.id, of_chunks=True)
 
     def close(self) -> None:
-        """Stop all streams with a `ModelError`, and free the memory. For good."""
+        """Fail all streams with a `ModelError` and free the memory. The model can't be reused."""
         self._runner.close()
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
@@ -105,27 +105,27 @@ class LocalModel:
         for event in await job.next_events():
             if isinstance(event, Failed):
                 if chunks:
-                    job.receive(event)  # what came before it leaves first
+                    job.receive(event)  # pass on the preceding chunks first
                     return chunks
-                raise separate_error(event.error)  # it may have failed for all streams
+                raise separate_error(event.error)  # other streams may have the same error
             if not isinstance(event, Released):
                 chunks.extend(writer.write(event))
         return chunks
 
 
 def _check_text_only(request: Request, model: str) -> None:
-    """Local engines read and write text: tools and images are for remote models."""
+    """Reject tools and images, which only remote models support."""
     if request.tools:
-        raise BadRequestError(f"{model} can't call tools")
+        raise BadRequestError(f"{model} doesn't support tools")
     for message in request.messages:
         if message.role == "tool" or message.tool_calls:
-            raise BadRequestError(f"{model} can't read calls of tools")
+            raise BadRequestError(f"{model} doesn't support tool calls")
         if any(isinstance(part, ImagePart) for part in message.parts):
-            raise BadRequestError(f"{model} can't read images")
+            raise BadRequestError(f"{model} doesn't support images")
 
 
 class _ChunkWriter:
-    """Writes the events of one job as chunks."""
+    """Converts the events of one job to chunks."""
 
     def __init__(self, info: ModelInfo) -> None:
         self._info = info
@@ -134,7 +134,7 @@ class _ChunkWriter:
 
     def write(self, event: Opened | Piece | Finished) -> tuple[Chunk, ...]:
         if isinstance(event, Piece):
-            # None for a character that is still incomplete, or a stop sequence that may be.
+            # Empty for an incomplete character or a possible stop sequence.
             return (Token(event.text, event.confidence),) if event.text else ()
         if isinstance(event, Opened):
             self._opened = event

@@ -1,4 +1,4 @@
-"""ONNX decoders with a key-value cache, in the layout and with the names of Hugging Face Optimum.
+"""ONNX decoders with a key-value cache, in the layout and naming of Hugging Face Optimum.
 
 A directory holds `model.onnx`, `tokenizer.json` and `config.json`, and may hold
 `tokenizer_config.json` (chat template), `chat_template.jinja` and `generation_config.json`. Inputs:
@@ -27,7 +27,7 @@ from rxllm.requests import Request
 __all__ = ["OnnxEngine", "OnnxSequence", "load_onnx"]
 
 PROMPT_CHUNK: Final = 128
-"""Prompt tokens of one sequence in one step, so that a long prompt holds up no other stream."""
+"""Maximum prompt tokens per sequence and step, so a long prompt doesn't hold up other streams."""
 
 DEFAULT_SLOTS: Final = 8
 
@@ -37,7 +37,7 @@ Cache: TypeAlias = dict[str, Any]
 
 @dataclass(slots=True, eq=False)
 class OnnxSequence:
-    """One live sequence: `pending` tokens are to be decoded next, the cache holds `tokens`."""
+    """One live sequence: `pending` tokens are decoded next; the cache holds `tokens`."""
 
     tokens: list[int]
     pending: list[int]
@@ -55,21 +55,21 @@ def load_onnx(
     slots: int = DEFAULT_SLOTS,
     threads: int | None = None,
 ) -> OnnxEngine:
-    """Load a directory.
+    """Load a model directory.
 
     Args:
         path: the directory.
-        context_length: tokens of one sequence; None: what `config.json` says.
-        slots: sequences that may be live at once.
-        threads: threads of a decode step; None: onnxruntime's choice.
+        context_length: tokens per sequence, or `None` for the length in `config.json`.
+        slots: maximum number of live sequences.
+        threads: threads per decode step, or `None` for onnxruntime's default.
 
     Raises:
-        ModelLoadError: a file is missing, of the wrong kind, or broken.
+        ModelLoadError: a file is missing, of the wrong kind, or corrupt.
     """
     directory = OnnxDirectory.read(path)
     check_context_length(path, directory.context_length, context_length)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal only: what fails is raised as well
+    options.log_severity_level = 4  # fatal only: failures are also raised
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
@@ -99,26 +99,28 @@ class OnnxEngine:
         self._end_tokens = directory.end_tokens
         self._empty_cache = _empty_cache(session, directory.path)
         self._has_positions = "position_ids" in {node.name for node in session.get_inputs()}
-        # Caches of closed sequences, for a prompt that begins alike; the oldest goes first.
+        # Caches of closed sequences, for prompts with the same prefix; the oldest is evicted first.
         self._closed: list[tuple[list[int], Cache]] = []
 
     def prompt(self, request: Request) -> list[int]:
-        """The request as tokens, in the model's chat template."""
+        """Tokenize the request, rendered with the model's chat template."""
         if request.response_format is not None:
             raise BadRequestError(
-                "the onnx engine has no grammar, so it can't promise a response_format: "
-                "ask for JSON in the prompt, or use a llama model"
+                "the onnx engine doesn't support response_format: ask for JSON in the prompt, or "
+                "use a llama model"
             )
         if request.extra:
-            raise BadRequestError(f"the onnx engine has no option {min(request.extra)!r} in extra")
+            raise BadRequestError(
+                f"the onnx engine doesn't support {min(request.extra)!r} in extra"
+            )
         text = self._template.render(request.messages)
         tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return tokens
 
     def open(self, tokens: list[int], request: Request) -> OnnxSequence:
-        """Begin a sequence, from the closed one that begins most like `tokens`."""
+        """Begin a sequence, reusing the closed one with the longest prefix of `tokens`."""
         best = max(self._closed, key=lambda old: common_prefix(old[0], tokens), default=([], {}))
-        # The last token is always decoded: its scores are what the answer begins with.
+        # The last token is always decoded, since its scores give the first answer token.
         kept = min(common_prefix(best[0], tokens), len(tokens) - 1)
         cache = _shortened(best[1], kept) if kept else self._empty_cache
         return OnnxSequence(
@@ -132,17 +134,17 @@ class OnnxEngine:
         )
 
     def step(self, sequences: list[OnnxSequence]) -> list[Sampled | Exception | None]:
-        """One token, or one piece of its prompt, for each sequence in turn."""
+        """Decode one token, or one piece of the prompt, for each sequence in turn."""
         return [self._attempt(sequence) for sequence in sequences]
 
     def close(self, sequence: OnnxSequence) -> None:
-        """Keep the cache of the sequence for a while."""
+        """Keep the cache of the sequence for a later prompt."""
         if sequence.tokens:
             self._closed.append((sequence.tokens, sequence.cache))
             del self._closed[: -self.slots]
 
     def unload(self) -> None:
-        """Let go of the session and the caches."""
+        """Release the session and the caches."""
         self._closed.clear()
         del self._session
 
@@ -165,7 +167,7 @@ class OnnxEngine:
         return Sampled(sequence.decoder.step(self._tokenizer, token) or "", confidence, False)
 
     def _run(self, sequence: OnnxSequence, fed: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Decode `fed`; returns the scores after its last token. The cache never leaves ORT."""
+        """Decode `fed` and return the scores after its last token. The cache stays in ORT."""
         past, length = len(sequence.tokens), len(fed)
         binding = self._session.io_binding()
         binding.bind_cpu_input("input_ids", np.array([fed], np.int64))
@@ -201,8 +203,8 @@ def _empty_cache(session: onnxruntime.InferenceSession, path: Path) -> Cache:
     unknown = nodes.keys() - cache.keys() - {"input_ids", "attention_mask", "position_ids"}
     if not cache or unknown or wanted - outputs:
         raise ModelLoadError(
-            f"{path / 'model.onnx'} is no decoder with a key-value cache in Optimum's names: "
-            f"its inputs are {', '.join(nodes)}"
+            f"{path / 'model.onnx'} must be a decoder with a key-value cache and Optimum's names, "
+            f"got the inputs {', '.join(nodes)}"
         )
     return cache
 

@@ -18,7 +18,7 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 class _Config(msgspec.Struct):
-    """What is read of `config.json` and of `generation_config.json`."""
+    """The fields read from `config.json` and `generation_config.json`."""
 
     max_position_embeddings: int | None = None
     n_positions: int | None = None
@@ -35,7 +35,7 @@ class _NamedTemplate(msgspec.Struct):
 
 
 class _TokenizerConfig(msgspec.Struct):
-    """What is read of `tokenizer_config.json`."""
+    """The fields read from `tokenizer_config.json`."""
 
     chat_template: str | list[_NamedTemplate] | None = None
     bos_token: str | _AddedToken | None = None
@@ -44,7 +44,7 @@ class _TokenizerConfig(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class OnnxDirectory:
-    """What a model's directory says, read and checked."""
+    """The configuration in a model's directory, loaded and validated."""
 
     path: Path
     tokenizer: Any
@@ -57,11 +57,11 @@ class OnnxDirectory:
         """Read a directory.
 
         Raises:
-            ModelLoadError: it is no directory, a file is missing or can't be read.
+            ModelLoadError: the directory or a file is missing, or a file can't be read.
         """
         if not path.is_dir():
-            reason = "it is a file" if path.exists() else "it does not exist"
-            raise ModelLoadError(f"{path} is no directory with an ONNX model: {reason}")
+            reason = "is a file" if path.exists() else "does not exist"
+            raise ModelLoadError(f"{path} must be a directory with an ONNX model, but {reason}")
         for name in ("model.onnx", "tokenizer.json", "config.json"):
             if not (path / name).is_file():
                 raise ModelLoadError(f"{path} has no {name}")
@@ -97,8 +97,8 @@ def _read_if_there(path: Path, kind: type[_Struct]) -> _Struct:
 def _read_tokenizer(path: Path) -> Any:
     try:
         return Tokenizer.from_file(str(path))
-    except BaseException as error:  # tokenizers raises bare Exceptions, and a panic of Rust's
-        raise ModelLoadError(f"{path} is no tokenizer: {error}") from error
+    except BaseException as error:  # tokenizers raises plain Exceptions and Rust panics
+        raise ModelLoadError(f"{path} isn't a valid tokenizer: {error}") from error
 
 
 def _text(token: str | _AddedToken | None) -> str:
@@ -121,7 +121,7 @@ def _template(path: Path, names: _TokenizerConfig) -> str | None:
 def _context_length(path: Path, config: _Config) -> int:
     length = config.max_position_embeddings or config.n_positions
     if length is None:
-        raise ModelLoadError(f"{path / 'config.json'} does not say max_position_embeddings")
+        raise ModelLoadError(f"{path / 'config.json'} lacks max_position_embeddings")
     return length
 
 
@@ -131,5 +131,5 @@ def _end_tokens(path: Path, config: _Config, eos_token: int | None) -> frozenset
     for ids in (config.eos_token_id, generation.eos_token_id):
         tokens.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
     if not tokens:
-        raise ModelLoadError(f"{path} does not say which token ends an answer (eos_token_id)")
+        raise ModelLoadError(f"{path} doesn't define the end token (eos_token_id)")
     return frozenset(tokens)

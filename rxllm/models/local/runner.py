@@ -1,9 +1,8 @@
-"""Continuous batching: one thread a model, one decode step for all streams that want one.
+"""Continuous batching: one thread per model, one decode step for all streams that have demand.
 
-The thread lives while the model has streams, and ends with the last of them. Before each step it
-lets waiting streams in and drops those that are paused, disposed of, or too far ahead of their
-reader; what a step gave goes to the event loop through one queue, with one wake-up for all that
-has gathered.
+The thread lives as long as the model has streams. Before each step it admits waiting streams and
+leaves out those that are paused, disposed, or too far ahead of their reader. Results go to the
+event loop through one queue, with one wake-up for all results that have accumulated.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ class EngineRunner:
     """Runs one engine for any number of streams, from any number of event loops.
 
     Args:
-        name: for the thread's name and for errors.
-        load: loads the engine; called on the engine thread. What it raises fails the streams that
-            wait then, and for later ones it is called again.
+        name: the model's name, for the thread and error messages.
+        load: loads the engine; called on the engine thread. If it raises, all waiting streams fail,
+            and it is called again for the next stream.
     """
 
     def __init__(self, name: str, load: Callable[[], Engine[Any]]) -> None:
@@ -46,17 +45,17 @@ class EngineRunner:
 
     @property
     def engine(self) -> Engine[Any] | None:
-        """The engine, once it is loaded."""
+        """The engine, or `None` before it is loaded."""
         return self._engine
 
     @property
     def active(self) -> int:
-        """How many streams hold a slot or wait for one."""
+        """Number of streams that hold a slot or wait for one."""
         with self._changed:
             return len(self._all_jobs())
 
     def submit(self, request: Request, loop: asyncio.AbstractEventLoop) -> Job:
-        """Queue a stream; its events come to `loop`. Starts the engine thread if need be.
+        """Queue a stream, with events delivered to `loop`. Starts the engine thread if necessary.
 
         Raises:
             ModelError: the model has been closed.
@@ -78,7 +77,7 @@ class EngineRunner:
         return job
 
     def close(self) -> None:
-        """Fail all streams, take no more, and free the engine once the step under way is done."""
+        """Fail all streams, reject new ones, and free the engine after the current step."""
         with self._changed:
             self.is_closed = True
             if self._thread is None:
@@ -89,7 +88,7 @@ class EngineRunner:
         return [*self._live, *([self._opening] if self._opening else []), *self._waiting]
 
     def _wake(self) -> None:
-        # Without the lock: the thread sets the flag before its last look, so either it sees what
+        # Without the lock: the thread sets the flag before its last check, so either it sees what
         # was just written, or this sees the flag.
         if self._is_idle:
             with self._changed:
@@ -115,7 +114,7 @@ class EngineRunner:
             self._give_up(error)
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is something to do. False: no streams are left, the thread ends."""
+        """Sleep until there is work. False if no streams are left and the thread must end."""
         with self._changed:
             while True:
                 self._is_idle = True
@@ -168,7 +167,7 @@ class EngineRunner:
             self._opening = None
 
     def _loaded(self) -> Engine[Any] | None:
-        """Load the engine; None if that fails, with all that wait."""
+        """Load the engine. If that fails, fail all waiting streams and return `None`."""
         try:
             self._engine = self._load()
         except Exception as error:
@@ -215,8 +214,8 @@ class EngineRunner:
             job.outbox.put(job, last)
 
     def _give_up(self, error: BaseException) -> None:
-        """Fail every stream, and begin anew with the next one: this engine can't be trusted."""
-        message = f"the engine of the model {self._name} broke down: {error!r}"
+        """Fail every stream and discard the engine; the next stream loads a new one."""
+        message = f"the engine of the model {self._name} crashed: {error!r}"
         failure = Failed(_wrap_error(ModelError, error, message))
         with self._changed:
             failed = self._all_jobs()
@@ -232,7 +231,7 @@ class EngineRunner:
 
 
 def _wrap_error(kind: type[ModelError], error: BaseException, message: str) -> RxLLMError:
-    """`error` itself if it is one of ours, else one of `kind` behind which it stands."""
+    """Return `error` if it is an `RxLLMError`, else an error of `kind` caused by it."""
     if isinstance(error, RxLLMError):
         return error
     failure = kind(message)

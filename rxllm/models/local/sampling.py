@@ -1,7 +1,7 @@
-"""Sampling: which token comes next, from the scores (logits) that a model gives to all.
+"""Sampling: chooses the next token from the scores (logits) of all tokens.
 
 The steps and their order are those of llama.cpp's default chain: repeat penalty, top-k, top-p,
-min-p, temperature, then a draw.
+min-p, temperature, then a random draw.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["REPEAT_WINDOW", "Sampler", "Sampling", "probability", "softmax"]
 Scores: TypeAlias = npt.NDArray[np.float32]
 
 REPEAT_WINDOW: Final = 64
-"""How many of the last tokens of an answer the repeat penalty looks at."""
+"""Number of most recent answer tokens that the repeat penalty considers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The options of sampling, with llama.cpp's defaults for those that were left open."""
+    """The sampling options, with llama.cpp's defaults for those that aren't set."""
 
     temperature: float
     top_k: int
@@ -36,7 +36,7 @@ class Sampling:
 
     @classmethod
     def of(cls, request: Request) -> Sampling:
-        """The options of `request`. 0 is a value: temperature 0 stays 0 (greedy)."""
+        """Return the options of `request`. 0 counts as set: temperature 0 stays 0 (greedy)."""
 
         def given(value: Any, default: Any) -> Any:
             return default if value is None else value
@@ -52,33 +52,33 @@ class Sampling:
 
     @property
     def is_greedy(self) -> bool:
-        """True if the likeliest token always wins, so that nothing is drawn."""
+        """True if the most likely token is always chosen, without a draw."""
         return self.temperature == 0
 
 
 class Sampler:
-    """Draws the tokens of one answer. Equal options with a seed draw equal tokens."""
+    """Samples the tokens of one answer. The same options and seed give the same tokens."""
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
         self._random = np.random.default_rng(sampling.seed)
-        self._said: deque[int] = deque(maxlen=REPEAT_WINDOW)
+        self._recent: deque[int] = deque(maxlen=REPEAT_WINDOW)
 
     def sample(self, scores: Scores) -> int:
-        """The next token, given one score for each token of the vocabulary."""
+        """Return the next token, given one score for each token of the vocabulary."""
         scores = self._penalised(scores)
         token = int(scores.argmax()) if self._sampling.is_greedy else self._draw(scores)
-        self._said.append(token)
+        self._recent.append(token)
         return token
 
     def _penalised(self, scores: Scores) -> Scores:
         penalty = self._sampling.repeat_penalty
-        if penalty == 1.0 or not self._said:
+        if penalty == 1.0 or not self._recent:
             return scores
-        said = np.fromiter(set(self._said), dtype=np.int64)
+        recent = np.fromiter(set(self._recent), dtype=np.int64)
         scores = scores.copy()
-        chosen = scores[said]
-        scores[said] = np.where(chosen > 0, chosen / penalty, chosen * penalty)
+        chosen = scores[recent]
+        scores[recent] = np.where(chosen > 0, chosen / penalty, chosen * penalty)
         return scores
 
     def _draw(self, scores: Scores) -> int:
@@ -101,12 +101,12 @@ class Sampler:
 
 
 def softmax(scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    """Scores as probabilities that add up to 1."""
+    """Convert scores to probabilities that add up to 1."""
     weights = np.exp(scores.astype(np.float64) - scores.max())
     return np.asarray(weights / weights.sum())
 
 
 def probability(scores: Scores, token: int) -> float:
-    """The probability that the scores give to `token`, before any option of sampling."""
+    """Return the probability of `token` before any sampling option is applied."""
     weights = np.exp(scores.astype(np.float64) - scores.max())
     return float(weights[token] / weights.sum())

@@ -1,1 +1,1 @@
-"""Models behind HTTP: OpenAI, Anthropic, OpenRouter, Groq, and whatever speaks like OpenAI."""
+"""Models behind HTTP: OpenAI, Anthropic, OpenRouter, Groq, and servers compatible with OpenAI."""

@@ -1,4 +1,4 @@
-"""Answers in the form of Anthropic's messages.
+"""Responses of Anthropic's Messages API.
 
 Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 """
@@ -79,36 +79,35 @@ _decoder: Final = msgspec.json.Decoder(_Event)
 
 
 class AnthropicWire:
-    """The API of messages."""
+    """The Messages API."""
 
     path = "/v1/messages"
 
     def headers(self, key: str | None) -> dict[str, str]:
-        """The headers that carry the key, and the version of the API."""
+        """Return the headers with the key and the API version."""
         return {"anthropic-version": "2023-06-01", **({"x-api-key": key} if key else {})}
 
     def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
-        """The body of a request."""
+        """Return the body of a request."""
         return anthropic_body(request, model, provider)
 
     def reader(
         self, model: str, provider: Provider, headers: Mapping[str, str], strict: bool
     ) -> AnthropicReader:
-        """A reader for one answer."""
+        """Return a reader for one response."""
         return AnthropicReader(model, provider.name, headers, strict)
 
 
 class AnthropicReader(Comparable):
     """Reads one message.
 
-    - `Start` comes with `message_start`. Pings and events of types that are not known say nothing.
-    - Thinking is `Reasoning`; its signature is left out, as are the blocks of tools that the
-      provider calls itself.
-    - Calls of tools come as their arguments grow, and once more, complete, at the end of their
-      block.
-    - `Usage` is merged from the first and the last event that tell of it, and comes right before
-      `End`. Its `input_tokens` are all that were read; `cached_tokens` are those among them that
-      came from the cache.
+    - `message_start` emits `Start`. Pings and events of unknown types are ignored.
+    - Thinking becomes `Reasoning`. Its signature is dropped, and so are the blocks of tools that
+      the provider calls itself.
+    - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end of
+      its block.
+    - `Usage` merges the counts of all events that report any, and is emitted right before `End`.
+      `input_tokens` counts all tokens read; `cached_tokens` counts those that came from the cache.
     - The end marker is `message_stop`.
     """
 
@@ -128,34 +127,34 @@ class AnthropicReader(Comparable):
         self._has_begun = False
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
-        """Append what `event` says to `chunks`; see `Reader`."""
-        told = self._decoder.decode(event.data)
-        if isinstance(told, Notice):
-            chunks.append(told)
+        """Append the chunks of `event` to `chunks`; see `Reader`."""
+        decoded = self._decoder.decode(event.data)
+        if isinstance(decoded, Notice):
+            chunks.append(decoded)
             return
-        if told.error is not None:
-            raise error_in_stream(self._provider, told.error, self._headers)
-        if told.usage is not None:
-            self._add_usage(told.usage)
-        if told.type == "content_block_delta" and told.delta is not None:
-            self._read_delta(told.index, told.delta, chunks)
-        elif told.type == "content_block_start" and told.content_block is not None:
-            self._open_block(told.index, told.content_block, chunks)
-        elif told.type == "content_block_stop":
-            self._close_block(told.index, chunks)
-        elif told.type == "message_start" and told.message is not None:
-            self._begin(told.message, chunks)
-        elif told.type == "message_delta" and told.delta is not None:
-            self._reason = told.delta.stop_reason or self._reason
-            self._stop_sequence = told.delta.stop_sequence or self._stop_sequence
-        elif told.type == "message_stop":
+        if decoded.error is not None:
+            raise error_in_stream(self._provider, decoded.error, self._headers)
+        if decoded.usage is not None:
+            self._add_usage(decoded.usage)
+        if decoded.type == "content_block_delta" and decoded.delta is not None:
+            self._read_delta(decoded.index, decoded.delta, chunks)
+        elif decoded.type == "content_block_start" and decoded.content_block is not None:
+            self._open_block(decoded.index, decoded.content_block, chunks)
+        elif decoded.type == "content_block_stop":
+            self._close_block(decoded.index, chunks)
+        elif decoded.type == "message_start" and decoded.message is not None:
+            self._begin(decoded.message, chunks)
+        elif decoded.type == "message_delta" and decoded.delta is not None:
+            self._reason = decoded.delta.stop_reason or self._reason
+            self._stop_sequence = decoded.delta.stop_sequence or self._stop_sequence
+        elif decoded.type == "message_stop":
             self._finish(chunks)
 
     def end(self, chunks: list[Chunk]) -> None:
-        """The body has ended, and should not have; see `Reader`."""
+        """Raise, because the body has ended before the end marker; see `Reader`."""
         if not self._has_begun:
-            raise EmptyStreamError(f"{self._provider} sent an answer without any content")
-        raise TruncatedStreamError(f"the answer of {self._provider} ended before its end")
+            raise EmptyStreamError(f"{self._provider} sent a response without any content")
+        raise TruncatedStreamError(f"the response of {self._provider} ended early")
 
     def _begin(self, message: _Message, chunks: list[Chunk]) -> None:
         self._has_begun = True
@@ -185,7 +184,7 @@ class AnthropicReader(Comparable):
             chunks.append(call)
 
     def _close_block(self, index: int, chunks: list[Chunk]) -> None:
-        """Blocks come one after another, so that what is held back is of this one."""
+        """Blocks are sequential, so any text held back belongs to this one."""
         if thought := self._reasoning.flush():
             chunks.append(Reasoning(thought))
         if text := self._text.flush():
@@ -196,15 +195,15 @@ class AnthropicReader(Comparable):
             chunks.append(msgspec.structs.replace(call, arguments=arguments, complete=True))
 
     def _add_usage(self, usage: _Usage) -> None:
-        """Counts are of all so far; what an event does not tell stays."""
-        told = {name: getattr(usage, name) for name in usage.__struct_fields__}
-        known = {name: count for name, count in told.items() if count is not None}
+        """Counts are cumulative; a count that an event leaves out is kept."""
+        counts = {name: getattr(usage, name) for name in usage.__struct_fields__}
+        known = {name: count for name, count in counts.items() if count is not None}
         self._usage = msgspec.structs.replace(self._usage or _Usage(), **known)
 
     def _finish(self, chunks: list[Chunk]) -> None:
         self.is_done = True
         if not self._has_begun:
-            raise EmptyStreamError(f"{self._provider} sent an answer without any content")
+            raise EmptyStreamError(f"{self._provider} sent a response without any content")
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())
         chunks.append(End(_REASONS.get(self._reason or "", "stop"), self._stop_sequence))

@@ -1,4 +1,4 @@
-"""Requests in the form of Anthropic's messages.
+"""Requests of Anthropic's Messages API.
 
 Sources: https://docs.anthropic.com/en/api/messages,
 https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs.
@@ -22,19 +22,19 @@ from rxllm.requests import Request
 __all__ = ["MAX_TOKENS", "anthropic_body"]
 
 MAX_TOKENS: Final = 4096
-"""The length of an answer at most, where the request leaves it open: this API has no default."""
+"""Used if the request has no `max_tokens`, since this API requires one."""
 
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
 def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str, Any]:
-    """The body of a streamed message. What is in `extra` replaces what is said here.
+    """Return the body of a streamed message. Fields in `extra` override the others.
 
-    System messages at the beginning become `system`, and answers of tools that follow one another
-    become one message of the user.
+    System messages at the beginning become `system`, and consecutive tool results become one user
+    message.
 
     Raises:
-        BadRequestError: the request asks for what this API can't do.
+        BadRequestError: the request asks for something that this API doesn't support.
     """
     check_options(request, provider)
     messages = list(request.messages)
@@ -42,7 +42,7 @@ def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str
     while messages and messages[0].role == "system":
         system += _parts(messages.pop(0))
     if not messages:
-        raise BadRequestError("anthropic needs a message beside those of the system")
+        raise BadRequestError("anthropic requires a message besides the system messages")
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": MAX_TOKENS if request.max_tokens is None else request.max_tokens,
@@ -76,9 +76,9 @@ def _turns(messages: list[Message]) -> list[dict[str, Any]]:
 
 def _turn(message: Message) -> dict[str, Any]:
     if message.role == "system":
-        raise BadRequestError("anthropic takes system messages at the beginning alone")
+        raise BadRequestError("anthropic supports system messages only at the beginning")
     if message.name is not None:
-        raise BadRequestError("anthropic's messages have no name")
+        raise BadRequestError("anthropic doesn't support the name of a message")
     if isinstance(message.content, str) and not message.tool_calls:
         return {"role": message.role, "content": message.content}
     calls = [_tool_use(call) for call in message.tool_calls]
@@ -103,13 +103,13 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
     try:
         given = msgspec.json.decode(call.arguments or "{}")
     except msgspec.DecodeError:
-        raise BadRequestError(f"the arguments of the call {call.id} are no JSON") from None
+        raise BadRequestError(f"the arguments of tool call {call.id} aren't valid JSON") from None
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": given}
 
 
 def _tool_result(message: Message) -> dict[str, Any]:
     if message.tool_call_id is None:
-        raise BadRequestError("the message of a tool does not say which call it answers")
+        raise BadRequestError("a tool message must have a tool_call_id")
     return {
         "type": "tool_result",
         "tool_use_id": message.tool_call_id,
@@ -138,5 +138,7 @@ def _output_config(request: Request) -> dict[str, Any] | None:
     if request.response_format is None:
         return None
     if request.response_format == "json":
-        raise BadRequestError("anthropic promises JSON only for a schema: give one")
+        raise BadRequestError(
+            "anthropic supports JSON only with a schema: pass one as response_format"
+        )
     return {"format": {"type": "json_schema", "schema": request.response_format}}

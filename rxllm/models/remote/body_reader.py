@@ -1,4 +1,4 @@
-"""From the bytes of a body to the chunks of an answer, without any I/O."""
+"""Turns the bytes of a response body into chunks, without any I/O."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _PROBE: Final = "probe"
 
 
 class BodyReader:
-    """Reads the body of one answer.
+    """Reads the body of one response.
 
-    Most events of an answer differ only in one text. The bytes around that text are learned from
-    two events in a row, and from then on events are split at them instead of parsed. This is exact:
-    before a template is used, a copy of the reader is asked what it makes of other texts in that
-    place, and the answer must be these texts, and no change in its state. As soon as anything else
-    comes, it is read in full and the template is forgotten. After eight vain tries in a row (some
-    providers pad each event with noise) no further template is looked for.
+    Most events of a response differ in a single text. The bytes around that text are learned as a
+    template from two consecutive events, and later events are split at these bytes instead of being
+    parsed. The result is exact: before a template is used, a copy of the reader is fed other texts
+    in that place; it must return exactly these texts and leave its state unchanged. Anything that
+    doesn't match is parsed in full, and the template is discarded. After eight failed attempts in a
+    row (some providers pad each event with noise), no more templates are searched for.
 
-    The beginning of an event at the end of a read is held, 4 KiB at most, so that the decoder
-    always stands between two events.
+    A partial event at the end of a read is held, 4 KiB at most, so that the decoder is always
+    between two events.
 
     Args:
-        reader: of the API.
-        limit: characters that one event may have.
+        reader: the reader of the API.
+        limit: the maximum number of characters in one event.
     """
 
     def __init__(self, reader: Reader, limit: int = EVENT_LIMIT) -> None:
@@ -47,7 +47,7 @@ class BodyReader:
         self._held = b""
 
     def read(self, data: bytes) -> tuple[list[Chunk], RxLLMError | None]:
-        """The chunks that `data` completes, and the error after them. No bytes end the body."""
+        """Return the chunks that `data` completes and the error after them; `b""` ends the body."""
         is_end = not data
         data, self._held = self._held + data, b""
         if not is_end:
@@ -63,7 +63,7 @@ class BodyReader:
         return self._read_in_full(data, is_end)
 
     def _hold_partial_event(self, data: bytes) -> bytes:
-        """`data` up to the end of its last event, if the rest can wait for the next read."""
+        """Return `data` up to the end of its last event, if the rest can wait for the next read."""
         if data.endswith(_USUAL_ENDS):
             return data
         end = max(data.rfind(blank) + len(blank) if blank in data else 0 for blank in _USUAL_ENDS)
@@ -100,7 +100,7 @@ class BodyReader:
         self._candidate = candidate
 
     def _fits(self, template: EventTemplate) -> bool:
-        """Every text in the template becomes a chunk that is this text, and nothing else."""
+        """True if the reader turns any text in the template into just one chunk with that text."""
         here = (self._reader, self._decoder)
         reader, decoder = there = deepcopy(here)
         for text in (_PROBE, ""):

@@ -1,4 +1,4 @@
-"""HTTP on aiohttp's client: pooled connections, and their failures as errors of `rxllm.errors`."""
+"""HTTP through aiohttp: pooled connections, with failures mapped to `rxllm.errors`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rxllm.errors import (
 __all__ = ["READ_BUFFER", "Connection", "close_connections", "connect"]
 
 READ_BUFFER: Final = 64 * 1024
-"""Bytes: a read gives so many at most, and the socket is not read once twice as many wait."""
+"""Maximum bytes per read. The socket isn't read while twice as many bytes are waiting."""
 
 _ERROR_BODY: Final = 64 * 1024
 _ERROR_BODY_SECONDS: Final = 5.0
@@ -35,7 +35,7 @@ _Sessions: TypeAlias = dict[str, aiohttp.ClientSession]
 
 
 class _Pool(NamedTuple):
-    """What one event loop has: sessions by provider, their lifetime, the proxies by scheme."""
+    """The state of one event loop: sessions by provider, their lifetime, proxies by scheme."""
 
     sessions: _Sessions
     lifetime: AsyncGenerator[_Sessions, None]
@@ -46,12 +46,12 @@ _pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
 
 class Connection:
-    """One response under way. Made by `connect`.
+    """A response in progress, made by `connect`.
 
     Attributes:
-        status: of the response.
-        headers: of the response, in lower case.
-        content_type: without its parameters; `""` if there is none.
+        status: the HTTP status code.
+        headers: the response headers, with names in lower case.
+        content_type: the media type without parameters, `""` if there is none.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, host: str) -> None:
@@ -59,13 +59,13 @@ class Connection:
         self.headers: dict[str, str] = {
             name.lower(): value for name, value in response.headers.items()
         }
-        told = self.headers.get("content-type", "")
-        self.content_type: str = told.partition(";")[0].strip().lower()
+        content_type = self.headers.get("content-type", "")
+        self.content_type: str = content_type.partition(";")[0].strip().lower()
         self._content = response.content
         self._host = host
 
     async def read(self) -> bytes:
-        """What has come of the body, `READ_BUFFER` bytes at most; empty at its end.
+        """Return the next part of the body, at most `READ_BUFFER` bytes; empty at its end.
 
         Raises:
             ConnectionFailedError: the connection was lost before the end.
@@ -73,7 +73,7 @@ class Connection:
         content = self._content
         lost = content.exception()
         if lost is not None:
-            # What came before the connection was lost is there still, behind the error.
+            # The data received before the connection was lost is still buffered behind the error.
             content.set_exception(None)  # type: ignore[arg-type]
             data = content.read_nowait(READ_BUFFER)
             content.set_exception(lost)
@@ -83,10 +83,10 @@ class Connection:
             return await content.read(READ_BUFFER)
         except aiohttp.ClientError as error:
             failure = _failure(error, self._host)
-        raise failure  # out here, as in `_map_errors`
+        raise failure  # outside of `except`, as in `_map_errors`
 
     async def read_error(self) -> bytes:
-        """The beginning of a body that tells of an error: what comes of it within 5 s."""
+        """Return the beginning of an error body: up to 64 KiB of what arrives within 5 s."""
         body = b""
         with suppress(TimeoutError, ConnectionFailedError):
             async with asyncio.timeout(_ERROR_BODY_SECONDS):
@@ -95,9 +95,9 @@ class Connection:
         return body
 
     async def finish(self) -> None:
-        """Read up to the end of the body, so that the connection can be used again.
+        """Read to the end of the body, so that the connection can be reused.
 
-        A body that has not ended within 0.1 s closes it.
+        If the body doesn't end within 0.1 s, the connection is closed instead.
         """
         with suppress(TimeoutError, ConnectionFailedError):
             async with asyncio.timeout(_END_SECONDS):
@@ -109,29 +109,28 @@ class Connection:
 async def connect(
     provider: str, url: str, headers: Mapping[str, str], body: bytes, seconds: float
 ) -> AsyncIterator[Connection]:
-    """Post `body`, and give the response once its headers have come.
+    """Post `body` and yield the response once its headers have arrived.
 
-    Connections are pooled for each provider and event loop, and closed with the loop, where its
-    asynchronous generators are shut down, as `asyncio.run` does. There is no limit to their number,
-    and no time limit but the one to connect. Redirects are not followed: the key belongs to the
-    host that it was given for. Proxies are those of the environment at the first request of the
-    event loop.
+    Connections are pooled per provider and event loop. They are closed together with the loop if
+    its asynchronous generators are shut down, as `asyncio.run` does. Their number is unlimited, and
+    only connecting has a timeout. Redirects aren't followed, since the key is meant for this host
+    only. Proxies are read from the environment at the first request of the event loop.
 
-    On leaving, a connection whose response was read to its end goes back into the pool; any other
-    is closed at once, before the response has come as well.
+    On exit, a connection whose response was read to its end returns to the pool. Any other is
+    closed at once, even before the response has arrived.
 
     Args:
         provider: the name of the pool.
-        url: where to post to.
-        headers: of the request.
-        body: JSON.
-        seconds: how long it may take to connect: to find the host, to reach it, and for TLS.
+        url: the URL to post to.
+        headers: the request headers.
+        body: the request body, JSON.
+        seconds: the timeout for connecting: DNS lookup, TCP connection and TLS handshake.
 
     Raises:
-        ConnectTimeoutError: it took longer.
-        ConnectionFailedError: there is no such host, it refused, or the connection was lost.
-        CertificateError: the certificate of the host can't be trusted.
-        MalformedStreamError: what answered does not speak HTTP.
+        ConnectTimeoutError: connecting took longer.
+        ConnectionFailedError: the host is unknown or refused, or the connection was lost.
+        CertificateError: the host's certificate isn't trusted.
+        MalformedStreamError: the server doesn't speak HTTP.
     """
     pool = await _pool()
     session = _session(pool, provider)
@@ -149,7 +148,7 @@ async def connect(
     try:
         yield Connection(response, host)
     finally:
-        # Back to the pool if the body is at its end, else closed.
+        # Back to the pool if the body was read to its end, else closed.
         if response.content.at_eof():
             response.release()
         else:
@@ -157,9 +156,9 @@ async def connect(
 
 
 async def close_connections() -> None:
-    """Close the pooled connections of the running event loop; those in use are lost.
+    """Close the pooled connections of the running event loop, including those in use.
 
-    They are closed with the loop anyway: this is for a loop that goes on, and for leak checks.
+    They are closed with the loop anyway; this is for loops that keep running, and for leak checks.
     """
     pool = _pools.get(asyncio.get_running_loop())
     if pool is not None:
@@ -167,9 +166,9 @@ async def close_connections() -> None:
 
 
 def _proxy(url: str, proxies: Mapping[str, str]) -> str | None:
-    """The proxy of the environment (`HTTPS_PROXY`, ...) for `url`, unless `NO_PROXY` excepts it.
+    """The proxy for `url` from the environment (`HTTPS_PROXY`, ...), unless `NO_PROXY` excludes it.
 
-    aiohttp's own `trust_env` reads `.netrc` as well, whose passwords would meet our keys.
+    aiohttp's own `trust_env` also reads `.netrc`, whose passwords would conflict with our keys.
     """
     parts = urlsplit(url)
     proxy = proxies.get(parts.scheme)
@@ -192,16 +191,16 @@ def _session(pool: _Pool, provider: str) -> aiohttp.ClientSession:
         session = pool.sessions[provider] = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity"},  # compressed events come in clumps
+            headers={"Accept-Encoding": "identity"},  # compressed events arrive in bursts
             read_bufsize=READ_BUFFER,
         )
     return session
 
 
 async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Sessions, None]:
-    """The sessions of a loop. It closes its asynchronous generators last, and this one with them.
+    """Yield the sessions of a loop, and close them when its asynchronous generators are shut down.
 
-    That is what `asyncio.run` and `asyncio.Runner` do, and nothing else tells of a loop's end.
+    `asyncio.run` and `asyncio.Runner` do so last; there is no other hook for the end of a loop.
     """
     sessions: _Sessions = {}
     try:
@@ -213,36 +212,37 @@ async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Sessions
 
 
 async def _map_errors(awaitable: Awaitable[_T], host: str) -> _T:
-    """What `awaitable` gives; a failure of the connection is one of our errors."""
+    """Await `awaitable`, and map connection failures to `rxllm.errors`."""
     failure: RxLLMError
     try:
         return await awaitable
     except aiohttp.InvalidURL:
-        failure = BadRequestError(f"the URL of {host}, or that of the proxy, can't be right")
+        failure = BadRequestError(f"the URL of {host} or of its proxy is invalid")
     except aiohttp.ClientError as error:
         failure = _failure(error, host)
     except ValueError:
-        failure = BadRequestError(f"a header for {host}, the key say, holds what no header can")
-    raise failure  # out here, so that aiohttp's error is no context: it may hold the headers
+        failure = BadRequestError(f"a header for {host} (such as the API key) has an invalid value")
+    # Outside of `except`, so that aiohttp's error isn't the context: it may hold the headers.
+    raise failure
 
 
 def _failure(error: aiohttp.ClientError, host: str) -> RxLLMError:
-    """Map an error of aiohttp's. Messages name the host alone: a URL may hold a key."""
+    """Map an error of aiohttp. Messages name only the host, since a URL may hold a key."""
     cause: BaseException | None = error
     failure: RxLLMError
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        failure = ConnectTimeoutError(f"{host} did not accept the connection in time")
+        failure = ConnectTimeoutError(f"connecting to {host} timed out")
     elif isinstance(error, aiohttp.ClientConnectorCertificateError):
-        failure = CertificateError(f"the certificate of {host} can't be trusted")
+        failure = CertificateError(f"the certificate of {host} isn't trusted")
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
-        failure = ConnectionFailedError(f"there is no address for {host}")
+        failure = ConnectionFailedError(f"no address found for {host}")
     elif isinstance(error, aiohttp.ClientConnectorError):
         failure = ConnectionFailedError(f"{host} can't be reached: {error.os_error}")
     elif isinstance(error, aiohttp.ClientHttpProxyError):
-        failure = BadRequestError(f"the proxy does not connect to {host}: {error.status}")
+        failure = BadRequestError(f"the proxy refused to connect to {host}: status {error.status}")
         cause = None
     elif isinstance(error, aiohttp.ClientResponseError):
-        failure = MalformedStreamError(f"what {host} answered is no HTTP: {error.message}")
+        failure = MalformedStreamError(f"{host} sent an invalid HTTP response: {error.message}")
         cause = error.__cause__
     else:
         failure = ConnectionFailedError(f"the connection to {host} was lost")

@@ -1,4 +1,4 @@
-"""Events that differ only in one text: they can be split instead of parsed."""
+"""Templates of events that differ in a single text, so they can be split instead of parsed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxllm.chunks import Chunk, Reasoning, Token
 __all__ = ["BLANK_LINE", "EventTemplate", "find_template"]
 
 BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
-"""The end of an event: the end of its last line, and the blank line after it."""
+"""The end of an event: the end of its last line and the blank line after it."""
 
 _decode: Final = msgspec.json.Decoder(str).decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -26,12 +26,12 @@ def _encode_in_ascii(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class EventTemplate:
-    """The bytes of an event around the JSON string in it that becomes a chunk.
+    """The bytes of an event around the JSON string that becomes a chunk.
 
     Args:
-        kind: what the text becomes.
-        head: everything before the string.
-        tail: everything after it, up to and with the blank line.
+        kind: the class of the chunk.
+        head: the bytes before the string.
+        tail: the bytes after it, including the blank line.
     """
 
     kind: type[Token] | type[Reasoning]
@@ -48,14 +48,14 @@ class EventTemplate:
         object.__setattr__(self, "_returns", between.count(b"\r"))
 
     def fill(self, text: str) -> bytes:
-        """The event that has this text."""
+        """Return the event with this text."""
         return self.head + _encode(text) + self.tail
 
     def read(self, data: bytes) -> list[Chunk] | None:
-        """The chunks of events that all have this form, or `None` if one has not.
+        """Return the chunks of events that all match this template, or `None` if one doesn't.
 
-        An empty text is not a chunk. A line that ends inside an event is found by counting: white
-        space may stand around a JSON string, but no end of a line.
+        An empty text makes no chunk. Line ends inside an event are detected by counting: white
+        space is allowed around a JSON string, but not a line end.
         """
         strings = data.removeprefix(self.head).removesuffix(self.tail)
         if len(data) - len(strings) != len(self._between):
@@ -73,10 +73,10 @@ class EventTemplate:
 
 
 def find_template(data: bytes, chunk: Token | Reasoning) -> EventTemplate | None:
-    """The form of the last event of `data`, which was read as `chunk`.
+    """Guess the template of the last event of `data`, which was read as `chunk`.
 
-    It is a guess: `data` may end inside of an event, and the text of the chunk stands in it once,
-    but perhaps in another place.
+    The guess may be wrong: `data` may end inside an event, and the text of the chunk occurs in it
+    once, but perhaps in another place.
     """
     ends = [found.end() for found in BLANK_LINE.finditer(data)]
     event = data[ends[-2] if len(ends) > 1 else 0 :]

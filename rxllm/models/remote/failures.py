@@ -1,4 +1,4 @@
-"""Failures of providers, mapped to the errors of `rxllm.errors`: by status and code, never by text.
+"""Maps failures of providers to `rxllm.errors`, by status and code, never by message text.
 
 Sources: https://platform.openai.com/docs/guides/error-codes,
 https://docs.anthropic.com/en/api/errors, https://openrouter.ai/docs/api/reference/errors-and-debugging,
@@ -45,7 +45,7 @@ __all__ = [
 _BY_STATUS: Final[dict[int, type[RxLLMError]]] = {
     400: BadRequestError,
     401: AuthenticationError,
-    402: PermissionDeniedError,  # nothing left to pay with
+    402: PermissionDeniedError,  # payment required
     403: PermissionDeniedError,
     404: ModelNotFoundError,
     408: RequestTimeoutError,
@@ -57,7 +57,7 @@ _BY_STATUS: Final[dict[int, type[RxLLMError]]] = {
     529: OverloadedError,
 }
 
-# Codes that say more than the status beside them.
+# Codes that are more specific than the status sent with them.
 _BY_CODE: Final[dict[str, type[RxLLMError]]] = {
     "content_filter": ContentFilteredError,
     "content_policy_violation": ContentFilteredError,
@@ -65,7 +65,7 @@ _BY_CODE: Final[dict[str, type[RxLLMError]]] = {
     "context_length_exceeded": ContextLengthError,
     "exceed_context_size_error": ContextLengthError,
     "request_too_large": ContextLengthError,
-    "insufficient_quota": PermissionDeniedError,  # a 429 that no waiting helps
+    "insufficient_quota": PermissionDeniedError,  # a 429 that waiting doesn't resolve
     "billing_hard_limit_reached": PermissionDeniedError,
     "billing_not_active": PermissionDeniedError,
     "billing_error": PermissionDeniedError,
@@ -74,7 +74,7 @@ _BY_CODE: Final[dict[str, type[RxLLMError]]] = {
     "model_decommissioned": ModelNotFoundError,
 }
 
-# What an error inside of a stream, that has no status, may be.
+# Codes and types of errors inside a stream, which have no status.
 _BY_TYPE: Final[dict[str, type[RxLLMError]]] = {
     **_BY_CODE,
     "authentication_error": AuthenticationError,
@@ -97,7 +97,7 @@ class _Metadata(msgspec.Struct):
 
 
 class ErrorObject(msgspec.Struct):
-    """The `error` of a body or of an event, in the forms of OpenAI, Anthropic and OpenRouter."""
+    """The `error` of a body or an event, as OpenAI, Anthropic and OpenRouter send it."""
 
     message: str | None = None
     type: str | None = None
@@ -122,18 +122,18 @@ class _ErrorBody(msgspec.Struct):
 def error_of_response(
     provider: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> RxLLMError:
-    """The error that a response with `status` is.
+    """Return the error for a response with an error status.
 
     Args:
-        provider: its name, for the message.
+        provider: the provider's name, for the message.
         status: the HTTP status code.
-        headers: of the response, looked up in lower case.
-        body: what there is of it; JSON in any of the known forms says more.
+        headers: the response headers, with names in lower case.
+        body: the body or its beginning; JSON in a known form refines the error.
     """
-    told = _read(body)
-    kind = _by_name(told, _BY_CODE) or _by_status(status)
-    said = told.message or _phrase(status)
-    failure = _make(kind, f"{provider} answered {status}: {said}", status, headers)
+    error = _read(body)
+    kind = _by_name(error, _BY_CODE) or _by_status(status)
+    reason = error.message or _phrase(status)
+    failure = _make(kind, f"{provider} answered {status}: {reason}", status, headers)
     failure.body = body[:_LONGEST_BODY].decode("utf-8", "replace")
     return failure
 
@@ -141,35 +141,35 @@ def error_of_response(
 def error_in_place_of_stream(
     provider: str, content_type: str, headers: Mapping[str, str], body: bytes
 ) -> RxLLMError:
-    """The error that a response with the status 200 is, that is no stream of events.
+    """Return the error for a response with status 200 that isn't an event stream.
 
     Args:
-        provider: its name, for the message.
-        content_type: of the body.
-        headers: of the response, looked up in lower case.
-        body: what there is of it. If it tells of an error in JSON, that is the error.
+        provider: the provider's name, for the message.
+        content_type: the media type of the body.
+        headers: the response headers, with names in lower case.
+        body: the body or its beginning. If it holds an error as JSON, that error is returned.
     """
-    told = _read(body)
-    if told.message is not None:
-        return error_in_stream(provider, told, headers)
+    error = _read(body)
+    if error.message is not None:
+        return error_in_stream(provider, error, headers)
     return MalformedStreamError(
-        f"{provider} answered with {content_type}, and not with a stream of events"
+        f"{provider} answered with {content_type} instead of an event stream"
     )
 
 
-def error_in_stream(provider: str, told: ErrorObject, headers: Mapping[str, str]) -> RxLLMError:
-    """The error that was told inside of a stream, after the status 200."""
-    kind = _by_name(told, _BY_TYPE)
-    status = int(str(told.code)) if str(told.code).isdecimal() else None
+def error_in_stream(provider: str, error: ErrorObject, headers: Mapping[str, str]) -> RxLLMError:
+    """Return the error for an error event inside a stream, after the status 200."""
+    kind = _by_name(error, _BY_TYPE)
+    status = int(str(error.code)) if str(error.code).isdecimal() else None
     if kind is None and status is not None:
         kind = _by_status(status)
-    said = told.message or told.type or told.code or "no reason given"
-    message = f"{provider} told of an error in its answer: {said}"
+    reason = error.message or error.type or error.code or "no reason given"
+    message = f"{provider} reported an error in the stream: {reason}"
     return _make(kind or ServerError, message, status, headers)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """How long to wait in seconds, from `retry-after-ms` or `retry-after` (seconds or a date)."""
+    """Return the seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date)."""
     for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * scale
@@ -196,13 +196,13 @@ def _timestamp(date: str) -> float:
 def _read(body: bytes) -> ErrorObject:
     try:
         return msgspec.json.decode(body, type=_ErrorBody).as_object()
-    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+    except (ValueError, RecursionError):  # invalid JSON or UTF-8
         return ErrorObject()
 
 
-def _by_name(told: ErrorObject, table: Mapping[str, type[RxLLMError]]) -> type[RxLLMError] | None:
-    kind = table.get(str(told.code)) or table.get(str(told.type))
-    if kind is None and told.metadata is not None and told.metadata.reasons:
+def _by_name(error: ErrorObject, table: Mapping[str, type[RxLLMError]]) -> type[RxLLMError] | None:
+    kind = table.get(str(error.code)) or table.get(str(error.type))
+    if kind is None and error.metadata is not None and error.metadata.reasons:
         return ContentFilteredError
     return kind
 
@@ -222,7 +222,7 @@ def _make(
     kind: type[RxLLMError], message: str, status: int | None, headers: Mapping[str, str]
 ) -> RxLLMError:
     if len(message) > _LONGEST_MESSAGE:
-        # Between words, so that a key in it is there as a whole, to be found, or not at all.
+        # Cut between words: a key in it is either complete, so it can be redacted, or absent.
         message = message[:_LONGEST_MESSAGE].rpartition(" ")[0] + " ..."
     request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
     if issubclass(kind, ProviderError):

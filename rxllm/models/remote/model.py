@@ -1,4 +1,4 @@
-"""A remote model: a provider's API behind the protocol that all models share."""
+"""A remote model: a provider's API behind the `Model` protocol."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ __all__ = ["RemoteModel"]
 _WIRES: Final[dict[str, Wire]] = {"openai": OpenAIWire(), "anthropic": AnthropicWire()}
 
 _SHORTEST_SECRET: Final = 3
-"""Characters: what is no longer is a flag or a number, and would be found everywhere."""
+"""Characters. Values up to this length are flags or numbers, and would match everywhere."""
 
 _HEADERS: Final = {"Accept": "text/event-stream", "Content-Type": "application/json"}
 
 
 class RemoteModel:
-    """A model behind HTTP. Made by `rxllm.model("openai/...")` and its like.
+    """A model behind HTTP, made by `rxllm.model("openai/...")` and the like.
 
-    - Nothing is sent before the subscription. Each subscription is a request of its own, over
-      connections that are pooled for each provider and event loop, and closed with the loop (or
-      before, by `rxllm.models.remote.connection.close_connections`).
-    - Completion: after `End`, once the end marker of the API has come.
-    - Error: mapped to `rxllm.errors`; what came before it leaves first. An event that can't be
-      read is skipped with a notice `"malformed"`; the third in a row is an error.
-    - Disposal: closes the connection at the next turn of the event loop, before the response has
-      come as well, so that the provider stops.
-    - Demand: while the subscriber's valve is closed the socket is not read, so that TCP stops the
-      provider. What has been read by then is held: half a MiB of the body at most.
-    - Comments and pings are no chunks, so that they feed no time limit.
+    - Nothing is sent before the subscription. Each subscription sends its own request, over
+      connections that are pooled per provider and event loop and closed with the loop (or earlier,
+      by `rxllm.models.remote.connection.close_connections`).
+    - Completion: after `End`, once the end marker of the API has arrived.
+    - Error: mapped to `rxllm.errors`, after everything received before it. A malformed event is
+      skipped with a `"malformed"` notice; the third in a row is an error.
+    - Disposal: closes the connection at the next turn of the event loop, even before the response
+      has arrived, so that the provider stops generating.
+    - Demand: while the subscriber's valve is closed, the socket isn't read, and TCP backpressure
+      stops the provider. Data already read is held, at most 0.5 MiB of the body.
+    - Comments and pings make no chunks, so they don't reset time limits.
 
     Args:
-        provider: whose model.
-        name: as the provider calls it.
-        api_key: the key; None: that of the environment (`OPENAI_API_KEY`, ...), read at each
+        provider: the provider.
+        name: the provider's name for the model.
+        api_key: the key, or `None` to read it from the environment (`OPENAI_API_KEY`, ...) at each
             subscription.
-        base_url: in place of the provider's own; None: that of the environment, if any.
+        base_url: replaces the provider's base URL; `None` to use the environment's, if set.
         connect_timeout: seconds to connect, above 0.
-        headers: sent with each request. They may hold secrets, and are not shown.
-        strict: the first event that can't be read is an error.
+        headers: sent with each request. They may hold secrets, so they are never shown.
+        strict: the first malformed event is an error.
 
     Raises:
-        BadRequestError: there is no name, or an option can't be right.
+        BadRequestError: the name is missing, or an option is invalid.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class RemoteModel:
         strict: bool = False,
     ) -> None:
         if not name:
-            raise BadRequestError(f"the name lacks the model: {provider.name}/<model>")
+            raise BadRequestError(f"the model name is missing: {provider.name}/<model>")
         if not 0 < connect_timeout < float("inf"):
-            raise BadRequestError(f"connect_timeout is above 0 seconds, not {connect_timeout}")
+            raise BadRequestError(f"connect_timeout must be above 0 seconds, got {connect_timeout}")
         self._name = name
         self._provider = provider
         self._endpoint = Endpoint(provider, api_key, base_url)
@@ -90,15 +90,15 @@ class RemoteModel:
 
     @property
     def info(self) -> ModelInfo:
-        """What is known of this model, without asking anybody."""
+        """Static information about this model; sends no request."""
         return self._info
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
-        """A cold Observable of the answer; see `rxllm.requests.Model.stream`.
+        """Return a cold Observable of the answer; see `rxllm.requests.Model.stream`.
 
         Raises:
-            BadRequestError: the prompt or an option can't be right. What this provider can't do
-                is one too, into `on_error`.
+            BadRequestError: the prompt or an option is invalid. An option that this provider
+                doesn't support is reported through `on_error` instead.
         """
         request = as_request(prompt, **options)
 
@@ -139,10 +139,10 @@ class RemoteModel:
         try:
             return msgspec.json.encode(self._wire.body(request, self._name, self._provider))
         except (TypeError, UnicodeEncodeError, RecursionError) as error:
-            raise BadRequestError(f"the request can't be written as JSON: {error}") from error
+            raise BadRequestError(f"the request can't be encoded as JSON: {error}") from error
 
     async def _check(self, connection: Connection) -> None:
-        """Raise what a response tells that is no stream."""
+        """Raise the error of a response that isn't an event stream."""
         name, status, headers = self._provider.name, connection.status, connection.headers
         if status != 200:
             raise error_of_response(name, status, headers, await connection.read_error())
@@ -152,7 +152,7 @@ class RemoteModel:
 
 
 def _hide(secrets: Iterable[str], error: RxLLMError) -> None:
-    """Take out of the error what the provider says of the key and of the user's own headers."""
+    """Redact the key and the user's own headers where the provider's message repeats them."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) > _SHORTEST_SECRET:
             error.args = (str(error).replace(secret, "[key]"),)

@@ -1,4 +1,4 @@
-"""Answers in the form of OpenAI's chat completions, as OpenRouter, Groq and many servers send them.
+"""Responses of OpenAI's chat completions, as OpenRouter, Groq and many servers send them too.
 
 Sources: https://platform.openai.com/docs/api-reference/chat-streaming,
 https://openrouter.ai/docs/api/reference/streaming, https://console.groq.com/docs/api-reference.
@@ -41,7 +41,7 @@ _REASONS: Final[dict[str, FinishReason]] = {
 
 
 class _Call(Comparable):
-    """A call of a tool, as far as it has come."""
+    """A tool call, accumulated from its deltas."""
 
     def __init__(self, index: int, id: str) -> None:  # noqa: A002 - its name on the wire
         self.index = index
@@ -55,36 +55,36 @@ class _Call(Comparable):
 
 
 class OpenAIWire:
-    """The API of chat completions."""
+    """The Chat Completions API."""
 
     path = "/chat/completions"
 
     def headers(self, key: str | None) -> dict[str, str]:
-        """The headers that carry the key."""
+        """Return the headers with the key."""
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
-        """The body of a request."""
+        """Return the body of a request."""
         return openai_body(request, model, provider)
 
     def reader(
         self, model: str, provider: Provider, headers: Mapping[str, str], strict: bool
     ) -> OpenAIReader:
-        """A reader for one answer."""
+        """Return a reader for one response."""
         return OpenAIReader(model, provider.name, headers, strict)
 
 
 class OpenAIReader(Comparable):
     """Reads one chat completion.
 
-    - `Start` comes with the first event, so not with comments.
-    - A refusal is text, and ends with `"content_filter"`.
-    - Calls of tools come as their arguments grow, and once more, complete, at the end. A new id is
-      a new call, also where its index is that of another one.
-    - Usage may come before or after the finish reason; the last one counts, and comes right
+    - The first event emits `Start`; comments don't.
+    - A refusal is emitted as text, and the stream ends with `"content_filter"`.
+    - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end. A
+      new id starts a new call, even if its index is already in use.
+    - Usage may arrive before or after the finish reason. The last one counts, and is emitted right
       before `End`.
-    - The end marker is `[DONE]`, or the end of the body after a finish reason. Reasons that are
-      not known are `"stop"`.
+    - The end marker is `[DONE]`, or the end of the body after a finish reason. Unknown reasons
+      become `"stop"`.
     """
 
     def __init__(self, model: str, provider: str, headers: Mapping[str, str], strict: bool) -> None:
@@ -103,10 +103,10 @@ class OpenAIReader(Comparable):
         self._has_begun = False
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
-        """Append what `event` says to `chunks`; see `Reader`."""
+        """Append the chunks of `event` to `chunks`; see `Reader`."""
         if event.data == "[DONE]":
             if not self._has_begun:
-                raise EmptyStreamError(f"{self._provider} sent an answer without any content")
+                raise EmptyStreamError(f"{self._provider} sent a response without any content")
             self._finish(chunks)
             return
         completion = self._decoder.decode(event.data)
@@ -132,11 +132,11 @@ class OpenAIReader(Comparable):
             self._usage = groq.usage
 
     def end(self, chunks: list[Chunk]) -> None:
-        """The body has ended; see `Reader`."""
+        """Append the final chunks at the end of the body; see `Reader`."""
         if not self._has_begun:
-            raise EmptyStreamError(f"{self._provider} sent an answer without any content")
+            raise EmptyStreamError(f"{self._provider} sent a response without any content")
         if self._reason is None:
-            raise TruncatedStreamError(f"the answer of {self._provider} ended before its end")
+            raise TruncatedStreamError(f"the response of {self._provider} ended early")
         self._finish(chunks)
 
     def _begin(self, completion: Completion, chunks: list[Chunk]) -> None:
@@ -145,10 +145,10 @@ class OpenAIReader(Comparable):
         request_id = completion.id or self._headers.get("x-request-id", "")
         chunks.append(Start(request_id, name, self._provider, completion.created))
 
-    def _failure(self, told: ErrorObject | str) -> Exception:
-        if isinstance(told, str):
-            told = ErrorObject(told)
-        return error_in_stream(self._provider, told, self._headers)
+    def _failure(self, error: ErrorObject | str) -> Exception:
+        if isinstance(error, str):
+            error = ErrorObject(error)
+        return error_in_stream(self._provider, error, self._headers)
 
     def _read_choice(self, choice: Choice, chunks: list[Chunk]) -> None:
         delta = choice.delta
@@ -157,8 +157,8 @@ class OpenAIReader(Comparable):
             if thought and (thought := self._reasoning.feed(thought)):
                 chunks.append(Reasoning(thought))
             if delta.content and (text := self._text.feed(delta.content)):
-                told = choice.logprobs
-                chunks.append(Token(text, None if told is None else _confidence(told)))
+                logprobs = choice.logprobs
+                chunks.append(Token(text, None if logprobs is None else _confidence(logprobs)))
             if delta.refusal and (text := self._text.feed(delta.refusal)):
                 self._is_refused = True
                 chunks.append(Token(text))
@@ -177,7 +177,7 @@ class OpenAIReader(Comparable):
         chunks.append(call.as_chunk())
 
     def _call(self, delta: ToolCallDelta) -> _Call:
-        """The call that `delta` goes on with, or a new one."""
+        """The call that `delta` continues, or a new one."""
         known: _Call | None
         if delta.id:
             known = next((call for call in self._calls if call.id == delta.id), None)
@@ -202,7 +202,7 @@ class OpenAIReader(Comparable):
         reason = _REASONS.get(self._reason or "", "stop")
         for call in self._calls:
             call.arguments += call.joiner.flush()
-            # At the limit of tokens the last call was cut off.
+            # At the token limit, the last call may have been cut off.
             chunks.append(call.as_chunk(complete=reason in ("tool_calls", "stop")))
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())

@@ -1,4 +1,4 @@
-"""Requests in the form of OpenAI's chat completions.
+"""Requests of OpenAI's chat completions.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create.
 """
@@ -17,10 +17,10 @@ __all__ = ["data_url", "openai_body"]
 
 
 def openai_body(request: Request, model: str, provider: Provider) -> dict[str, Any]:
-    """The body of a streamed chat completion. What is in `extra` replaces what is said here.
+    """Return the body of a streamed chat completion. Fields in `extra` override the others.
 
     Raises:
-        BadRequestError: the request asks for what the provider can't do.
+        BadRequestError: the request asks for something that the provider doesn't support.
     """
     check_options(request, provider)
     body: dict[str, Any] = {
@@ -46,7 +46,7 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
 
 
 def data_url(image: ImagePart) -> str:
-    """The image as a URL: its own, or one that holds its bytes."""
+    """Return the URL of the image, or a data URL with its bytes."""
     if image.data is None:
         return image.url or ""
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"

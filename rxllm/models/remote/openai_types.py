@@ -1,4 +1,4 @@
-"""The events of OpenAI's chat completions, as far as they are read. Other fields are ignored.
+"""The fields that are read from the events of OpenAI's chat completions; others are ignored.
 
 Source: https://platform.openai.com/docs/api-reference/chat-streaming.
 """
@@ -14,14 +14,14 @@ __all__ = ["Choice", "Completion", "Delta", "LogProbs", "TokenCounts", "ToolCall
 
 
 class FunctionDelta(msgspec.Struct, gc=False):
-    """More of the function that a call names."""
+    """A part of the function that a call names."""
 
     name: str | None = None
     arguments: str | None = None
 
 
 class ToolCallDelta(msgspec.Struct, gc=False):
-    """More of one call of a tool."""
+    """A part of one tool call."""
 
     index: int | None = None
     id: str | None = None
@@ -29,7 +29,7 @@ class ToolCallDelta(msgspec.Struct, gc=False):
 
 
 class Delta(msgspec.Struct, gc=False):
-    """More of the answer. Servers differ in what they call the reasoning."""
+    """A part of the answer. Servers use different names for the reasoning."""
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -39,19 +39,19 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class LogProb(msgspec.Struct, gc=False):
-    """How likely a token was."""
+    """The log probability of one token."""
 
     logprob: float
 
 
 class LogProbs(msgspec.Struct, gc=False):
-    """Of the tokens of one delta."""
+    """The log probabilities of the tokens of one delta."""
 
     content: list[LogProb] | None = None
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One of the answers: the first, as no more are asked for."""
+    """One of the answers; only the first is requested and read."""
 
     index: int = 0
     delta: Delta | None = None
@@ -60,19 +60,19 @@ class Choice(msgspec.Struct, gc=False):
 
 
 class InputDetails(msgspec.Struct, gc=False):
-    """Of the tokens read."""
+    """Details of the input tokens."""
 
     cached_tokens: int | None = None
 
 
 class OutputDetails(msgspec.Struct, gc=False):
-    """Of the tokens written."""
+    """Details of the output tokens."""
 
     reasoning_tokens: int | None = None
 
 
 class TokenCounts(msgspec.Struct, gc=False):
-    """The usage; `cost`, in USD, is OpenRouter's."""
+    """The usage; `cost` (USD) is sent by OpenRouter only."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -81,7 +81,7 @@ class TokenCounts(msgspec.Struct, gc=False):
     cost: float | None = None
 
     def as_chunk(self) -> Usage:
-        """As a chunk of ours."""
+        """Return the usage as a chunk."""
         read, written = self.prompt_tokens_details, self.completion_tokens_details
         return Usage(
             self.prompt_tokens,
@@ -93,7 +93,7 @@ class TokenCounts(msgspec.Struct, gc=False):
 
 
 class GroqBlock(msgspec.Struct, gc=False):
-    """What Groq adds of its own."""
+    """Groq's extension of the events."""
 
     usage: TokenCounts | None = None
     error: str | None = None
@@ -109,7 +109,7 @@ class Completion(msgspec.Struct, gc=False):
     usage: TokenCounts | None = None
     x_groq: GroqBlock | None = None
     error: ErrorObject | str | None = None
-    # vLLM's older form of an error: all of it on the top.
+    # An error of older vLLM servers, whose fields are at the top level.
     object: str | None = None
     message: str | None = None
     type: str | None = None

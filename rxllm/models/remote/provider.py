@@ -1,4 +1,4 @@
-"""Providers as data: where they are, what their key is called, and what they can do."""
+"""Providers as data: their addresses, environment variables and capabilities."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from rxllm.errors import AuthenticationError, BadRequestError
 __all__ = ["CAPABILITIES", "PROVIDERS", "Endpoint", "Provider"]
 
 CAPABILITIES: Final = ("text", "tools", "images", "json_schema", "reasoning")
-"""What the APIs can do; not every model behind them can do all of it."""
+"""What the APIs support; not every model behind them supports all of it."""
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """What is special about a provider.
+    """A provider and how it differs from others.
 
     Args:
-        name: what comes before the slash in the name of a model.
-        wire: the API that it speaks.
-        base_url: where it is; None if only the user knows.
-        variable: the beginning of its environment variables `..._API_KEY` and `..._BASE_URL`.
-        needs_key: nothing is asked without a key.
-        length_field: what it calls `max_tokens`.
-        sampling: what it calls the options of sampling that not all providers have. An option
-            that is not here is one that it can't do.
-        logprobs: it tells the probabilities of tokens.
-        prefill: it goes on from a last message of the assistant.
+        name: the part of a model's name before the slash.
+        wire: the API that it implements.
+        base_url: its base URL, or `None` if the user must give one.
+        variable: the prefix of its environment variables `..._API_KEY` and `..._BASE_URL`.
+        needs_key: requests require a key.
+        length_field: its name for `max_tokens`.
+        sampling: its names for the sampling options that not all providers have. Options that
+            aren't listed are unsupported.
+        logprobs: it reports token probabilities.
+        prefill: it continues a final assistant message.
         body: fields that are sent with every request.
     """
 
@@ -46,7 +46,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def needs(self) -> str:
-        """What the user has to give."""
+        """What the user must provide."""
         return f"with {self.variable}_{'API_KEY' if self.needs_key else 'BASE_URL'} or an option"
 
 
@@ -93,7 +93,7 @@ PROVIDERS: Final = {
             length_field="max_completion_tokens",
             sampling={"seed": "seed"},
         ),
-        # llama.cpp's server, vLLM, Ollama, ... differ in what they call a repeat penalty.
+        # llama.cpp's server, vLLM, Ollama, ... use different names for a repeat penalty.
         Provider(
             name="openai_compatible",
             variable="OPENAI_COMPATIBLE",
@@ -120,15 +120,15 @@ def _is_base_url(url: str) -> bool:
 
 
 class Endpoint:
-    """Where to ask, and with which key. The key is in no `repr`.
+    """The base URL and the key to use. The key never appears in a `repr`.
 
     Args:
-        provider: whose endpoint.
-        api_key: the key; None: that of the environment, read when it is needed.
-        base_url: in place of the provider's own; None: that of the environment, or its own.
+        provider: the provider.
+        api_key: the key, or `None` to read it from the environment when it is needed.
+        base_url: the base URL, or `None` to use the environment's or the provider's own.
 
     Raises:
-        BadRequestError: there is no base URL, or it is none of HTTP.
+        BadRequestError: there is no base URL, or it isn't a valid HTTP URL.
     """
 
     __slots__ = ("_key", "base_url", "provider")
@@ -138,12 +138,11 @@ class Endpoint:
         url = base_url or os.environ.get(variable) or provider.base_url
         if url is None:
             raise BadRequestError(
-                f"{provider.name} models need to know where the server is: give base_url, or set "
-                f"{variable}"
+                f"{provider.name} models require a base URL: pass base_url or set {variable}"
             )
         if not _is_base_url(url):
             raise BadRequestError(
-                "a base URL is like https://host/v1, with no user, query or fragment"
+                "base_url must be like https://host/v1, with no user, query or fragment"
             )
         self.provider: Provider = provider
         self.base_url: str = url.rstrip("/")
@@ -153,10 +152,10 @@ class Endpoint:
         return f"<Endpoint {self.provider.name}>"
 
     def key(self) -> str | None:
-        """The key, without white space around it.
+        """Return the key, stripped of white space.
 
         Raises:
-            AuthenticationError: the provider needs one, and there is none.
+            AuthenticationError: the provider requires a key, and none is set.
         """
         variable = f"{self.provider.variable}_API_KEY"
         key = (self._key or os.environ.get(variable) or "").strip()
@@ -164,6 +163,6 @@ class Endpoint:
             return key
         if self.provider.needs_key:
             raise AuthenticationError(
-                f"{self.provider.name} models need a key: give api_key, or set {variable}"
+                f"{self.provider.name} models require a key: pass api_key or set {variable}"
             )
         return None

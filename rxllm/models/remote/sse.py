@@ -1,4 +1,4 @@
-r"""Server-sent events: bytes in, events out, and no I/O.
+r"""Server-sent events: bytes in, events out, without any I/O.
 
 The rules are those of the WHATWG HTML standard, section 9.2.6, "Interpreting an event stream"
 (https://html.spec.whatwg.org/multipage/server-sent-events.html).
@@ -23,7 +23,7 @@ from rxllm.models.remote.state import Comparable
 __all__ = ["EVENT_LIMIT", "EventStreamDecoder", "ServerSentEvent"]
 
 EVENT_LIMIT: Final = 1 << 20
-"""How many characters one event may have, if nothing else is said."""
+"""The default maximum number of characters in one event."""
 
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,4000}")
 
@@ -37,18 +37,18 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventStreamDecoder(Comparable):
-    """Decodes one stream of events, however its bytes are cut.
+    """Decodes one stream of events, however its bytes are split.
 
-    A line ends at CR, LF or CRLF, a CRLF cut in two included; a byte order mark at the beginning
-    and comments are skipped; bytes that are no UTF-8 become U+FFFD. An event is complete at the
-    empty line after it: what is there at the end of the stream without one is dropped.
+    A line ends at CR, LF or CRLF, even if a CRLF is split. A byte order mark at the beginning and
+    comments are skipped; invalid UTF-8 becomes U+FFFD. An event is complete at the empty line after
+    it; an incomplete event at the end of the stream is dropped.
 
     Args:
-        limit: characters that one event, or one line of any kind, may have.
+        limit: the maximum number of characters in one event, or in one line of any kind.
 
     Attributes:
-        last_event_id: of the last complete event that had one, for reconnecting.
-        retry: how long to wait before reconnecting, in milliseconds, if the server said so.
+        last_event_id: the id of the last complete event that had one, for reconnecting.
+        retry: milliseconds to wait before reconnecting, or `None` if the server sent none.
     """
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
@@ -58,7 +58,7 @@ class EventStreamDecoder(Comparable):
         self._cut = b""  # the beginning of a character
         self._is_first = True
         self._follows_cr = False
-        # The beginning of a line that is still to be ended.
+        # The beginning of an incomplete line.
         self._begun: list[str] = []
         self._begun_size = 0
         # The event so far.
@@ -69,15 +69,15 @@ class EventStreamDecoder(Comparable):
 
     @property
     def is_between(self) -> bool:
-        """Whether nothing of the next event has come."""
+        """True if no part of the next event has arrived."""
         return not (self._begun or self._data or self._type or self._cut or self._follows_cr)
 
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
-        """The events that `data` completes. To be read to its end before the next call.
+        """Iterate over the events that `data` completes, to the end before the next call.
 
         Raises:
-            MalformedStreamError: out of the iteration, after the events before it: an event or a
-                line is longer than `limit`. Nothing can be read any more.
+            MalformedStreamError: during iteration, after the preceding events: an event or a line
+                is longer than `limit`. The decoder can't be used any more.
         """
         data = self._cut + data
         text, used = codecs.utf_8_decode(data, "replace", False)
@@ -117,7 +117,7 @@ class EventStreamDecoder(Comparable):
             self._begin_line(last)
 
     def _normalised(self, text: str) -> str:
-        """The text with LF as the only end of a line."""
+        """The text with LF as the only line ending."""
         if not text:
             return text
         if self._is_first:
@@ -127,7 +127,7 @@ class EventStreamDecoder(Comparable):
             self._follows_cr = False
             text = text.removeprefix("\n")
         if "\r" in text:
-            # The line ends here and now; an LF that follows belongs to it.
+            # The line ends here already; an LF that follows belongs to it.
             self._follows_cr = text.endswith("\r")
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         return text
@@ -139,7 +139,7 @@ class EventStreamDecoder(Comparable):
             raise self._too_long()
 
     def _field(self, line: str) -> None:
-        """A line that is neither data with a colon nor empty."""
+        """Process a line that is neither empty nor data with a colon."""
         if self._size + len(line) > self._limit:
             raise self._too_long()
         name, _, value = line.partition(":")
@@ -156,5 +156,5 @@ class EventStreamDecoder(Comparable):
 
     def _too_long(self) -> MalformedStreamError:
         return MalformedStreamError(
-            f"an event of the stream is longer than the limit of {self._limit} characters"
+            f"an event of the stream exceeds the limit of {self._limit} characters"
         )

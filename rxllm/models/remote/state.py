@@ -1,4 +1,4 @@
-"""Objects that are compared by what they hold."""
+"""Objects that are compared by their attributes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Comparable"]
 
 
 class Comparable:
-    """Equal to another object of its class whose attributes are equal.
+    """An object that equals any other of its class with equal attributes.
 
-    A reader and everything it is made of are comparable, so that a `BodyReader` can find out
-    whether an event has changed their state.
+    A reader and all its parts are comparable, so that a `BodyReader` can check whether an event has
+    changed their state.
     """
 
     def __eq__(self, other: object) -> bool:

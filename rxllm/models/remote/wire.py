@@ -1,4 +1,4 @@
-"""What the APIs of providers have in common: how a request is written and an answer is read."""
+"""What the providers' APIs have in common: protocols and helpers for requests and responses."""
 
 from __future__ import annotations
 
@@ -26,63 +26,63 @@ _ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Reader(Protocol):
-    """Reads one answer. `is_done` is True once its end marker has come.
+    """Reads one response. `is_done` is True once its end marker has arrived.
 
-    Text is passed on as it is: nothing depends on what it says, only on whether there is any. A
-    reader is `Comparable` and can be deep-copied; one that isn't is never asked for a template (see
+    Text is passed on unchanged: nothing may depend on its content, only on whether it is empty. A
+    reader is `Comparable` and can be deep-copied; no templates are used for one that isn't (see
     `BodyReader`).
     """
 
     is_done: bool
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
-        """Append what `event` says to `chunks`.
+        """Append the chunks of `event` to `chunks`.
 
         Raises:
-            RxLLMError: it tells of an error, or the third event in a row can't be read.
+            RxLLMError: the event reports an error, or is the third malformed event in a row.
         """
         ...
 
     def end(self, chunks: list[Chunk]) -> None:
-        """The body has ended. Append what is still to be said.
+        """Append the final chunks at the end of the body.
 
         Raises:
-            StreamError: the answer had not.
+            StreamError: the response was incomplete.
         """
         ...
 
 
 class Wire(Protocol):
-    """One API. It knows no connection."""
+    """One API, without any I/O."""
 
     path: str
-    """Where requests go to, behind the base URL."""
+    """The path of requests, appended to the base URL."""
 
     def headers(self, key: str | None) -> dict[str, str]:
-        """The headers that carry the key."""
+        """Return the headers with the key."""
         ...
 
     def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
-        """The body of a request, to be written as JSON.
+        """Return the body of a request, to be encoded as JSON.
 
         Raises:
-            BadRequestError: the request asks for what the API can't do.
+            BadRequestError: the request asks for something that the API doesn't support.
         """
         ...
 
     def reader(
         self, model: str, provider: Provider, headers: Mapping[str, str], strict: bool
     ) -> Reader:
-        """A reader for the answer whose response has these headers."""
+        """Return a reader for the response with these headers."""
         ...
 
 
 class JsonDecoder(Comparable, Generic[_T]):
-    """Decodes the JSON of events, and says what becomes of those that are malformed.
+    """Decodes the JSON of events, and skips or rejects malformed events.
 
     Args:
-        decoder: of one event, shared by all readers.
-        strict: the first malformed event is an error; else the third in a row.
+        decoder: decodes one event; shared by all readers.
+        strict: True to reject the first malformed event, else the third in a row.
     """
 
     def __init__(self, decoder: msgspec.json.Decoder[_T], strict: bool) -> None:
@@ -92,13 +92,12 @@ class JsonDecoder(Comparable, Generic[_T]):
         self._in_a_row = 0
 
     def decode(self, data: str) -> _T | Notice:
-        """The event, or a notice that it was skipped.
+        """Return the event, or a notice that it was skipped.
 
-        A surrogate escape without its pair is no malformed JSON here: the pair may be in the next
-        event.
+        A lone surrogate escape isn't malformed here: its pair may be in the next event.
 
         Raises:
-            MalformedStreamError: it is one too many.
+            MalformedStreamError: the event is malformed, and can't be skipped any more.
         """
         try:
             decoded = self._decode(data)
@@ -115,18 +114,18 @@ class JsonDecoder(Comparable, Generic[_T]):
     def _skip(self, error: Exception) -> Notice:
         self._in_a_row += 1
         if self._in_a_row > self._allowed:
-            raise MalformedStreamError(f"events of the stream can't be read: {error}") from error
+            raise MalformedStreamError(f"malformed events in the stream: {error}") from error
         return Notice("malformed", skipped=1, error=ErrorInfo.of(error))
 
 
 class TextJoiner(Comparable):
-    """Joins a surrogate at the end of one delta with its pair at the beginning of the next."""
+    """Joins a high surrogate at the end of a delta with the low one at the start of the next."""
 
     def __init__(self) -> None:
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """What can be passed on now. A surrogate that finds no pair is U+FFFD.
+        """Return the text to pass on now. A surrogate without its pair becomes U+FFFD.
 
         >>> joiner = TextJoiner()
         >>> joiner.feed("a \\ud83e"), joiner.feed("\\udd8a!")
@@ -140,13 +139,13 @@ class TextJoiner(Comparable):
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def flush(self) -> str:
-        """What is left at the end."""
+        """Return U+FFFD if a surrogate is still waiting for its pair."""
         held, self._held = self._held, ""
         return "\ufffd" if held else ""
 
 
 def check_options(request: Request, provider: Provider) -> None:
-    """Check that the provider has the options that were asked for.
+    """Check that the provider supports the options of the request.
 
     Raises:
         BadRequestError: it doesn't.
@@ -154,12 +153,12 @@ def check_options(request: Request, provider: Provider) -> None:
     for option in ("seed", "top_k", "min_p", "repeat_penalty"):
         if getattr(request, option) is not None and option not in provider.sampling:
             raise BadRequestError(
-                f"{provider.name} has no option {option}: leave it out, or give it in `extra` "
-                "under the server's own name"
+                f"{provider.name} doesn't support {option}: omit it, or pass it in `extra` under "
+                "the server's own name"
             )
     if request.confidence and not provider.logprobs:
-        raise BadRequestError(f"{provider.name} does not tell the probabilities of tokens")
+        raise BadRequestError(f"{provider.name} doesn't report token probabilities")
     if request.messages[-1].role == "assistant" and not provider.prefill:
-        raise BadRequestError(f"{provider.name} can't go on from a beginning of the answer")
+        raise BadRequestError(f"{provider.name} can't continue a partial answer")
     if "stream" in request.extra:
-        raise BadRequestError("every answer is streamed: `stream` can't be in extra")
+        raise BadRequestError("extra must not contain `stream`: every answer is streamed")

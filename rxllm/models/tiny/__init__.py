@@ -1,6 +1,6 @@
-"""The bundled model `tiny`: its files, and the package that made them.
+"""The bundled model `tiny`: its files, and the programs that made them.
 
-Importing this package loads nothing but a path; `build` and `evaluate` are programs.
+Importing this package only defines a path; `build` and `evaluate` are programs.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""The network in PyTorch: a Llama-style decoder, used for training only.
+"""The network in PyTorch: a Llama-style decoder, used only for training.
 
-The engines never import this module: they read the exported files. The arithmetic follows
+The engines never import this module; they read the exported files. The arithmetic follows
 "LLaMA: Open and Efficient Foundation Language Models" (Touvron et al., 2023): RMSNorm before each
 block, rotary positions in the half-rotation form of Hugging Face Transformers, SwiGLU, no biases,
 and here the output projection tied to the token embedding.
@@ -29,7 +29,7 @@ class Rotation:
 
 
 def rotation(positions: int, shape: Shape) -> Rotation:
-    """The rotation for positions 0 to `positions` - 1."""
+    """Return the rotation for positions 0 to `positions` - 1."""
     half = torch.arange(0, shape.head_size, 2, dtype=torch.float32) / shape.head_size
     angles = torch.outer(torch.arange(positions, dtype=torch.float32), shape.rope_theta**-half)
     angles = torch.cat((angles, angles), dim=-1)
@@ -61,7 +61,7 @@ class Attention(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class FeedForward(nn.Module):  # type: ignore[misc, unused-ignore]
-    """SwiGLU: the gate decides how much of `up` passes."""
+    """SwiGLU: the gate controls how much of `up` passes through."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Layer(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class Network(nn.Module):  # type: ignore[misc, unused-ignore]
-    """The whole decoder: token ids in, the final hidden states or the logits out."""
+    """The whole decoder: token ids in, final hidden states or logits out."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

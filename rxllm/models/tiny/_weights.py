@@ -1,4 +1,4 @@
-"""The trained weights as numpy arrays, under the names that both exports use."""
+"""The trained weights as numpy arrays, with the names that both exports use."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ Weights = dict[str, NDArray[np.float32]]
 
 
 def weights_of(network: Network) -> Weights:
-    """Every weight as float32 on the CPU.
+    """Return all weights as float32 on the CPU.
 
     Matrices have the shape [outputs, inputs]. Names: `embedding`, `norm`, and for each layer N
     `N.attention_norm`, `N.q`, `N.k`, `N.v`, `N.o`, `N.feed_forward_norm`, `N.gate`, `N.up`,

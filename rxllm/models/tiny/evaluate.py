@@ -17,11 +17,11 @@ from rxllm.models.tiny.corpus import Prompt, json_prompts, story_prompts
 from rxllm.requests import Model
 
 STORY_LIMIT = 300
-"""Tokens within which a story has to end."""
+"""Maximum number of tokens in a story."""
 
 
 class Answer(NamedTuple):
-    """A text, and whether the model ended it by itself."""
+    """A text, and whether it ended with the model's end token."""
 
     text: str
     ended: bool
@@ -31,13 +31,13 @@ Check: TypeAlias = Callable[[Prompt, Answer], bool]
 
 
 def story_is_good(prompt: Prompt, answer: Answer) -> bool:
-    """Whether a story names its subject and ended by itself."""
+    """True if a story names its subject and ended by itself."""
     named = re.search(rf"\b{re.escape(prompt.subject)}\b", answer.text, re.IGNORECASE)
     return named is not None and answer.ended
 
 
 def json_is_good(prompt: Prompt, answer: Answer) -> bool:
-    """Whether an answer is JSON and nothing else."""
+    """True if an answer is JSON and nothing else."""
     try:
         json.loads(answer.text)
     except ValueError:
@@ -46,14 +46,14 @@ def json_is_good(prompt: Prompt, answer: Answer) -> bool:
 
 
 def json_names_its_subject(prompt: Prompt, answer: Answer) -> bool:
-    """Whether an answer is JSON that holds the name asked for."""
+    """True if an answer is JSON with the requested name."""
     return json_is_good(prompt, answer) and f'"{prompt.subject}"' in answer.text
 
 
 async def answers(asked: Model, prompts: list[Prompt], temperature: float) -> list[Answer]:
-    """The model's answers, in the order of the prompts, from the model's own probabilities.
+    """Return the model's answers in the order of the prompts, sampled without truncation.
 
-    Where chance decides, the seed is the number of the prompt.
+    The seed of each sample is the index of the prompt.
     """
 
     async def answer(seed: int, prompt: Prompt) -> Answer:
@@ -93,7 +93,7 @@ async def measure(asked: Model, count: int, show: bool) -> None:
 def report(
     title: str, prompts: list[Prompt], given: list[Answer], check: Check, show: bool
 ) -> None:
-    """Print how many of the answers pass a check, and if asked those that don't."""
+    """Print how many answers pass a check, and with `show` the answers that fail."""
     failed = [pair for pair in zip(prompts, given, strict=True) if not check(*pair)]
     print(f"{title}: {len(prompts) - len(failed)} of {len(prompts)}")
     for prompt, answer in failed if show else ():
@@ -101,7 +101,7 @@ def report(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="tiny", help="the name of the model to measure")
     parser.add_argument("--count", type=int, default=100, help="prompts of each kind")

@@ -52,8 +52,8 @@ def export_gguf(path: Path, weights: Weights, tokenizer: Tokenizer, shape: Shape
 def interleave(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Reorder the rows of a query or key matrix [outputs, inputs] for llama.cpp.
 
-    The network rotates row i of a head together with row i + half; llama.cpp, in its "llama"
-    architecture, rotates neighbours.
+    The network rotates row i of a head together with row i + half; llama.cpp's "llama" architecture
+    rotates adjacent rows.
     """
     outputs, inputs = weight.shape
     halves = weight.reshape(heads, 2, outputs // heads // 2, inputs)

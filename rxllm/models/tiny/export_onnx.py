@@ -1,8 +1,8 @@
 """Export to ONNX: a decoder with KV cache, built node by node from standard operators.
 
-Inputs and outputs carry the names of Hugging Face Optimum, so that other programs can run the
+Inputs and outputs have the names used by Hugging Face Optimum, so that other programs can run the
 model too. Weights are stored as float16 and cast to float32; onnxruntime folds the casts when it
-loads the model. The same arithmetic as in `_network.py`, in shapes of the ONNX operators.
+loads the model. The arithmetic is that of `_network.py`, expressed in ONNX operators.
 """
 
 import json
@@ -24,7 +24,7 @@ _MASKED = -1e9
 
 
 class GraphBuilder:
-    """Collects nodes and initializers; every value is known by its name."""
+    """Collects nodes and initializers; every value is identified by its name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -55,11 +55,11 @@ class GraphBuilder:
         return self.node("Cast", stored, to=TensorProto.FLOAT)
 
     def axes(self, *axes: int) -> str:
-        """An int64 vector, such as the axes or the shape that an operator takes as an input."""
+        """Add an int64 vector, such as the axes or the shape that is an input of an operator."""
         return self.constant(np.array(axes, np.int64))
 
     def number(self, value: float) -> str:
-        """A float32 scalar."""
+        """Add a float32 scalar."""
         return self.constant(np.array(value, np.float32))
 
 
@@ -90,7 +90,7 @@ _NAMES = ("attention_norm", "q", "k", "v", "o", "feed_forward_norm", "gate", "up
 
 
 def _interface(shape: Shape) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    """Inputs and outputs by Optimum's names, with its names for the dynamic axes."""
+    """Inputs, outputs and dynamic axes, with Optimum's names."""
     integer, real, make = TensorProto.INT64, TensorProto.FLOAT, helper.make_tensor_value_info
     total = "past_sequence_length + sequence_length"
     past = ["batch_size", shape.heads, "past_sequence_length", shape.head_size]
@@ -120,9 +120,9 @@ def _rotation(graph: GraphBuilder, shape: Shape) -> tuple[str, str]:
 
 
 def _allowed(graph: GraphBuilder) -> str:
-    """Which key each query may see, [batch, 1, sequence, past + sequence], as booleans.
+    """The boolean attention mask [batch, 1, sequence, past + sequence].
 
-    A key is seen when its `attention_mask` is not 0 and it does not come after the query.
+    A query attends to a key if the key's `attention_mask` isn't 0 and it isn't after the query.
     """
     zero, one = graph.constant(np.array(0, np.int64)), graph.constant(np.array(1, np.int64))
     key_shape = graph.node("Shape", "past_key_values.0.key")
@@ -139,7 +139,7 @@ def _allowed(graph: GraphBuilder) -> str:
 
 
 def _norm(graph: GraphBuilder, x: str, weight: NDArray[np.float32], name: str, shape: Shape) -> str:
-    """RMSNorm, in the pattern of operators that onnxruntime fuses into one."""
+    """RMSNorm, as a pattern of operators that onnxruntime fuses into one."""
     square = graph.node("Pow", x, graph.number(2.0))
     mean = graph.node("ReduceMean", square, axes=[-1], keepdims=1)
     root = graph.node("Sqrt", graph.node("Add", mean, graph.number(shape.epsilon)))

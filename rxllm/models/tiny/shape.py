@@ -1,15 +1,15 @@
-"""The model's sizes, shared by training, the exports and the card."""
+"""The model's sizes, shared by training, the exports and the model card."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the decoder, in the words of Hugging Face's `LlamaConfig` where it has one.
+    """Sizes of the decoder, with the names in Hugging Face's `LlamaConfig` in backquotes.
 
-    vocabulary: number of tokens; context: longest sequence, in tokens; width: `hidden_size`;
-    hidden: `intermediate_size`; layers and heads: how many; rope_theta: base of the rotary angles;
-    epsilon: added to the mean square in RMSNorm.
+    vocabulary: number of tokens; context: maximum sequence length in tokens; width: `hidden_size`;
+    hidden: `intermediate_size`; layers, heads: their numbers; rope_theta: base of the rotary
+    angles; epsilon: added to the mean square in RMSNorm.
     """
 
     vocabulary: int = 2048
@@ -23,11 +23,11 @@ class Shape:
 
     @property
     def head_size(self) -> int:
-        """Numbers in one head's query, key or value."""
+        """Size of one head's query, key or value."""
         return self.width // self.heads
 
     @property
     def parameters(self) -> int:
-        """Trained numbers, the tied embedding counted once."""
+        """Number of parameters, with the tied embedding counted once."""
         layer = 4 * self.width**2 + 3 * self.width * self.hidden + 2 * self.width
         return self.vocabulary * self.width + self.layers * layer + self.width

@@ -1,8 +1,8 @@
-"""The tokenizer: byte-level pair encoding, with tokens that mark the turns of a conversation.
+"""The tokenizer: byte-level byte-pair encoding, with tokens that mark the turns of a conversation.
 
-Byte-level means that each of the 256 bytes is a token of its own, so any text at all can be
-written, and a character beyond ASCII may be spread over several tokens. The text is first cut by
-the pattern of GPT-2, which llama.cpp knows by the name "gpt-2".
+Byte-level means that each of the 256 bytes is a token, so any text can be encoded, and a character
+beyond ASCII may span several tokens. The text is first split with GPT-2's pattern, which llama.cpp
+calls "gpt-2".
 """
 
 import json
@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterator[str], vocabulary: int) -> Tokenizer:
-    """A tokenizer of `vocabulary` tokens, with merges learned from `texts`."""
+    """Train a tokenizer of `vocabulary` tokens on `texts`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -42,17 +42,17 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, conversation: Conversation) -> tuple[list[int], list[bool]]:
-    """The token ids of a conversation, and for each whether the model is to say it.
+    """Return the token ids of a conversation, and for each id whether it is the model's output.
 
-    Said by the model are the assistant's words and the `<|end|>` behind them. The ids are those
-    that `CHAT_TEMPLATE` gives.
+    The model's output is the assistant's messages, each with the `<|end|>` after it. The ids are
+    the same as those of the text rendered with `CHAT_TEMPLATE`.
     """
-    tokens, said = [BEGIN], [False]
+    tokens, is_output = [BEGIN], [False]
     for message in conversation:
         content = tokenizer.encode(message.content, add_special_tokens=False).ids
         tokens += [_ROLES[message.role], *content, END]
-        said += [False] + [message.role == "assistant"] * (len(content) + 1)
-    return tokens, said
+        is_output += [False] + [message.role == "assistant"] * (len(content) + 1)
+    return tokens, is_output
 
 
 def write_configuration(directory: Path, context: int) -> None:

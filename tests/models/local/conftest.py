@@ -1,4 +1,4 @@
-"""The bundled model on both engines; llama.cpp's is skipped where it is not installed."""
+"""The bundled model on both engines; llama.cpp is skipped if it isn't installed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ENGINES = ["tiny/onnx", "tiny/llama"]
 
 
 class Greedy(NamedTuple):
-    """The likeliest token at each step, and by how much its score beats the second best's."""
+    """The most likely token at each step, and the gap between its score and the second best."""
 
     tokens: list[int]
     gaps: list[float]
 
 
 class GreedyRecorder:
-    """Stands in for a sampler of either engine."""
+    """Replaces the sampler of either engine."""
 
     def __init__(self, vocabulary_size: int) -> None:
-        self.said = Greedy([], [])
+        self.output = Greedy([], [])
         self._vocabulary_size = vocabulary_size
 
     def sample(self, scores: Any, output: int | None = None) -> int:
@@ -40,12 +40,12 @@ class GreedyRecorder:
             pointer = llama_cpp.llama_get_logits_ith(scores, output)
             scores = np.ctypeslib.as_array(pointer, shape=(self._vocabulary_size,))
         second, best = np.argsort(scores)[-2:]
-        self.said.tokens.append(int(best))
-        self.said.gaps.append(float(scores[best] - scores[second]))
+        self.output.tokens.append(int(best))
+        self.output.gaps.append(float(scores[best] - scores[second]))
         return int(best)
 
     def free(self) -> None:
-        """There is nothing to free."""
+        """Do nothing, as there is nothing to free."""
 
 
 def require(name: str) -> None:
@@ -54,7 +54,7 @@ def require(name: str) -> None:
 
 
 def decode_greedily(name: str, prompts: list[str], steps: int) -> list[Greedy]:
-    """All prompts at once, on a fresh engine: up to `steps` tokens each, the end included."""
+    """Decode all prompts at once on a fresh engine, up to `steps` tokens each including the end."""
     require(name)
     model = rxllm.model(name)
     assert isinstance(model, LocalModel)
@@ -75,13 +75,13 @@ def decode_greedily(name: str, prompts: list[str], steps: int) -> list[Greedy]:
             sequence
             for sequence, sampled in zip(live, results, strict=True)
             if isinstance(sampled, Sampled)
-            and (sampled.is_end or len(sequence.sampler.said.tokens) == steps)
+            and (sampled.is_end or len(sequence.sampler.output.tokens) == steps)
         ]
         live = [sequence for sequence in live if sequence not in ended]
     for sequence in sequences:
         engine.close(sequence)
     engine.unload()
-    return [sequence.sampler.said for sequence in sequences]
+    return [sequence.sampler.output for sequence in sequences]
 
 
 @pytest.fixture

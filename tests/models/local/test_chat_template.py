@@ -1,4 +1,4 @@
-"""Chat templates: conversations as prompts, in a sandbox."""
+"""Chat templates render conversations as prompts, in a sandbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_conversation_ends_where_the_answer_begins() -> None:
     assert render(CHAT, system, USER) == "<s><system>Be brief.</s><user>Hi</s><assistant>"
 
 
-def test_a_begun_answer_is_gone_on_with() -> None:
+def test_a_partial_answer_is_continued() -> None:
     assert render(CHAT, USER, Message("assistant", "Hel")) == "<s><user>Hi</s><assistant>Hel"
 
 
@@ -34,7 +34,7 @@ def test_without_a_template_the_contents_are_the_prompt() -> None:
     assert render(None, USER) == "Hi"
 
 
-def test_names_of_transformers_are_there() -> None:
+def test_the_names_of_transformers_are_available() -> None:
     source = "{{ strftime_now('%Y') | length }}{{ messages | tojson }}{% break %}"
     source = "{% for _ in [1, 2] %}" + source + "{% endfor %}"
     assert render(source, USER) == '4[{"role": "user", "content": "Hi"}]'
@@ -47,7 +47,7 @@ def test_block_lines_leave_no_blank_lines() -> None:
     )
 
 
-def test_a_template_that_refuses_is_a_bad_request() -> None:
+def test_messages_rejected_by_the_template_are_a_bad_request() -> None:
     with pytest.raises(BadRequestError, match="roles must alternate"):
         render("{{ raise_exception('roles must alternate') }}", USER)
 
@@ -61,12 +61,12 @@ def test_a_template_that_refuses_is_a_bad_request() -> None:
     ],
 )
 def test_the_sandbox_holds(source: str) -> None:
-    # Outside of the sandbox it is possible.
+    # It works outside of the sandbox.
     jinja2.Environment(autoescape=True).from_string(source).render(messages=[])
     with pytest.raises(BadRequestError, match="unsafe"):
         ChatTemplate(source).render([USER])
 
 
-def test_a_broken_template_is_told_at_load() -> None:
+def test_an_invalid_template_is_reported_at_load() -> None:
     with pytest.raises(ModelLoadError, match="chat template"):
         ChatTemplate("{% for %}")

@@ -1,4 +1,4 @@
-"""Both engines on the bundled model: what a user of any local model may expect."""
+"""Both engines with the bundled model: the behaviour of any local model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PANIC = json.dumps(
     json.loads((tiny.directory / "tokenizer.json").read_text(encoding="utf-8"))
     | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
 ).encode()
-"""A tokenizer at which the library panics."""
+"""A tokenizer that makes the library panic."""
 
 
 async def answer(model: rxllm.Model, prompt: Any, **options: Any) -> list[Chunk]:
@@ -68,7 +68,7 @@ async def test_a_story_streams_and_ends_by_itself(model: LocalModel) -> None:
     assert chunks[-1] == End("stop")
 
 
-async def test_greedy_answers_and_seeded_ones_are_repeatable(model: LocalModel) -> None:
+async def test_greedy_and_seeded_answers_are_reproducible(model: LocalModel) -> None:
     for options in ({"temperature": 0}, {"temperature": 0.9, "seed": 5}):
         first = await answer(model, STORY, max_tokens=60, **options)
         assert text(first) == text(await answer(model, STORY, max_tokens=60, **options))
@@ -91,7 +91,7 @@ async def test_a_stop_sequence_is_found_across_tokens(model: LocalModel) -> None
     assert chunks[-1] == End("stop", stop_sequence=stop)
 
 
-async def test_confidence_comes_on_request_alone(model: LocalModel) -> None:
+async def test_confidence_is_given_only_on_request(model: LocalModel) -> None:
     asked = await answer(model, STORY, max_tokens=20, temperature=0, confidence=True)
     values = [chunk.confidence for chunk in asked if isinstance(chunk, Token)]
     assert all(value is not None and 0 < value <= 1 for value in values)
@@ -102,26 +102,28 @@ async def test_confidence_comes_on_request_alone(model: LocalModel) -> None:
 @pytest.mark.parametrize(
     "sample", ["né à “côté”", "🎨🙂👩‍🚀", "漢字かな", "שלום 🇫🇷", "e\u0301\r\n"]
 )
-def test_characters_of_several_tokens_leave_whole(model: LocalModel, sample: str) -> None:
-    """The engine is made to say the sample, token by token."""
+def test_characters_of_several_tokens_are_emitted_whole(model: LocalModel, sample: str) -> None:
+    """The engine is forced to output the sample token by token."""
     engine = model._runner._load()
     tokenizer = Tokenizer.from_file(str(tiny.directory / "tokenizer.json"))
-    said = iter(tokenizer.encode(sample).ids)
+    forced = iter(tokenizer.encode(sample).ids)
     sequence = engine.open([1], as_request("Hi"))
     if hasattr(sequence.sampler, "free"):
         sequence.sampler.free()
-    sequence.sampler = SimpleNamespace(sample=lambda *_: next(said), free=lambda: None)
+    sequence.sampler = SimpleNamespace(sample=lambda *_: next(forced), free=lambda: None)
     pieces = [engine.step([sequence])[0] for _ in tokenizer.encode(sample).ids]
     texts = [piece.text for piece in pieces if isinstance(piece, Sampled)]
     assert "".join(texts) == sample
     assert "\ufffd" not in "".join(texts)
     if any(ord(character) > 0x2000 for character in sample):
-        assert len(texts) > len([text for text in texts if text]), "some tokens are no character"
+        assert len(texts) > len([text for text in texts if text]), (
+            "some tokens are incomplete characters"
+        )
     engine.close(sequence)
     engine.unload()
 
 
-async def test_a_partial_answer_is_gone_on_with(model: LocalModel) -> None:
+async def test_a_partial_answer_is_continued(model: LocalModel) -> None:
     whole = text(await answer(model, STORY, temperature=0))
     partial = whole[: whole.index(".") + 1]
     request = as_request(STORY, temperature=0).continuing(partial)
@@ -131,7 +133,7 @@ async def test_a_partial_answer_is_gone_on_with(model: LocalModel) -> None:
     assert not rest.startswith(partial[:10])
 
 
-async def test_a_prompt_that_begins_alike_is_not_computed_again(model: LocalModel) -> None:
+async def test_a_common_prompt_prefix_is_reused(model: LocalModel) -> None:
     first = await answer(model, STORY, temperature=0, max_tokens=40)
     again = await answer(model, STORY, temperature=0, max_tokens=40)
     usage = again[-2]
@@ -169,7 +171,7 @@ async def test_eight_streams_at_once_interleave(model: LocalModel) -> None:
     assert sum(a != b for a, b in pairwise(order)) > 40
 
 
-async def test_a_paused_stream_resumes_with_nothing_lost(model: LocalModel) -> None:
+async def test_a_paused_stream_resumes_without_loss(model: LocalModel) -> None:
     whole = text(await answer(model, STORY, temperature=0))
     valve = Valve()
     scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
@@ -194,9 +196,7 @@ async def test_a_paused_stream_resumes_with_nothing_lost(model: LocalModel) -> N
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 30])
-async def test_pulling_the_plug_at_any_moment_leaves_nothing_behind(
-    model: LocalModel, at: int
-) -> None:
+async def test_disposal_at_any_moment_leaves_nothing_behind(model: LocalModel, at: int) -> None:
     scheduler = StreamScheduler(asyncio.get_running_loop())
     reached = asyncio.Event()
     received: list[Chunk] = []
@@ -215,7 +215,7 @@ async def test_pulling_the_plug_at_any_moment_leaves_nothing_behind(
     assert not scheduler.tasks
 
 
-async def test_json_is_promised_by_llama_and_refused_by_onnx(model: LocalModel) -> None:
+async def test_json_is_guaranteed_by_llama_and_rejected_by_onnx(model: LocalModel) -> None:
     schema = {
         "type": "object",
         "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
@@ -234,9 +234,9 @@ async def test_json_is_promised_by_llama_and_refused_by_onnx(model: LocalModel) 
     assert isinstance(value["age"], int)
 
 
-async def test_json_by_a_schema_parses_however_hot_the_sampling(model: LocalModel) -> None:
+async def test_json_with_a_schema_parses_at_high_temperature(model: LocalModel) -> None:
     if model.info.id == "tiny/onnx":
-        return  # refused, as said above
+        return  # rejected, as tested above
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     answers = await asyncio.gather(
         *(
@@ -246,13 +246,13 @@ async def test_json_by_a_schema_parses_however_hot_the_sampling(model: LocalMode
     )
     finished = [text(chunks) for chunks in answers if chunks[-1] == End("stop")]
     assert finished
-    for said in finished:
-        assert isinstance(json.loads(said)["a"], str)
+    for record in finished:
+        assert isinstance(json.loads(record)["a"], str)
     constant = {"const": "é😀"}
     assert json.loads(text(await answer(model, STORY, response_format=constant))) == "é😀"
 
 
-async def test_grammars_of_two_models_at_once_leave_the_standard_error_alone() -> None:
+async def test_concurrent_grammars_of_two_models_keep_stderr_intact() -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     before = os.fstat(2)
     models = [rxllm.model("tiny/llama", slots=1) for _ in range(2)]
@@ -266,7 +266,7 @@ async def test_grammars_of_two_models_at_once_leave_the_standard_error_alone() -
     assert os.fstat(2) == before
 
 
-async def test_a_model_that_nobody_holds_gives_its_memory_back() -> None:
+async def test_an_unreferenced_model_frees_its_memory() -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     model = rxllm.model("tiny/llama", slots=1)
     assert isinstance(model, LocalModel)
@@ -281,7 +281,7 @@ async def test_a_model_that_nobody_holds_gives_its_memory_back() -> None:
     assert not freeing.alive
 
 
-async def test_long_prompts_beside_each_other_say_what_they_say_alone(model: LocalModel) -> None:
+async def test_concurrent_long_prompts_give_the_same_answers_as_alone(model: LocalModel) -> None:
     prompts = [f"{name} asks. " * 120 + STORY for name in ("Ada", "Bo", "Cy", "Di")]
     alone = [text(await answer(model, prompt, temperature=0, max_tokens=30)) for prompt in prompts]
     fresh = rxllm.model(model.info.id, slots=4)
@@ -294,34 +294,38 @@ async def test_long_prompts_beside_each_other_say_what_they_say_alone(model: Loc
     assert sum(same) >= (4 if model.info.id == "tiny/onnx" else 3)
 
 
-async def test_a_grammar_is_followed_and_a_broken_one_is_an_error(
+async def test_a_grammar_is_followed_and_an_invalid_one_is_an_error(
     model: LocalModel, capfd: pytest.CaptureFixture[str]
 ) -> None:
     grammar = {"grammar": 'root ::= "yes" | "no"'}
     if model.info.id == "tiny/onnx":
-        with pytest.raises(BadRequestError, match="no option 'grammar'"):
+        with pytest.raises(BadRequestError, match="doesn't support 'grammar'"):
             await answer(model, "Yes or no?", extra=grammar)
         return
     assert text(await answer(model, "Yes or no?", extra=grammar)) in {"yes", "no"}
     with pytest.raises(BadRequestError, match="GBNF"):
         await answer(model, "Yes or no?", extra={"grammar": "root ::= ("})
-    assert capfd.readouterr().err == "", "nothing of llama.cpp's own log"
+    assert capfd.readouterr().err == "", "llama.cpp's log stays off the terminal"
 
 
 @pytest.mark.parametrize(
     ("name", "make", "reason"),
     [
         ("onnx", lambda path: None, "does not exist"),
-        ("onnx", lambda path: path.write_text("x"), "it is a file"),
+        ("onnx", lambda path: path.write_text("x"), "is a file"),
         ("onnx", lambda path: path.mkdir(), "has no model.onnx"),
         ("onnx", lambda path: broken_copy(path, "model.onnx"), "onnxruntime can't load"),
-        ("onnx", lambda path: broken_copy(path, "tokenizer.json"), "is no tokenizer"),
+        ("onnx", lambda path: broken_copy(path, "tokenizer.json"), "isn't a valid tokenizer"),
         ("onnx", lambda path: broken_copy(path, "config.json"), "can't be read"),
         ("onnx", lambda path: changed_copy(path, "chat_template.jinja", b"{% for %}"), "template"),
         ("onnx", lambda path: changed_copy(path, "chat_template.jinja", b"\xff"), "can't be read"),
-        ("onnx", lambda path: changed_copy(path, "tokenizer.json", PANIC), "is no tokenizer"),
+        (
+            "onnx",
+            lambda path: changed_copy(path, "tokenizer.json", PANIC),
+            "isn't a valid tokenizer",
+        ),
         ("llama", lambda path: None, "No such file"),
-        ("llama", lambda path: path.write_text("hello"), "is no GGUF file"),
+        ("llama", lambda path: path.write_text("hello"), "isn't a GGUF file"),
         ("llama", lambda path: path.mkdir(), "Is a directory"),
         (
             "llama",
@@ -331,7 +335,7 @@ async def test_a_grammar_is_followed_and_a_broken_one_is_an_error(
         ("llama", lambda path: path.write_bytes(b"GGUF"), "llama.cpp can't load"),
     ],
 )
-async def test_a_missing_wrong_or_broken_file_gives_its_path_and_reason(
+async def test_a_missing_wrong_or_corrupt_file_is_reported_with_path_and_reason(
     name: str, make: Any, reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if name == "llama":
@@ -342,10 +346,12 @@ async def test_a_missing_wrong_or_broken_file_gives_its_path_and_reason(
     with pytest.raises(ModelLoadError, match=reason) as caught:
         await answer(model, "Hello")
     assert str(path) in str(caught.value)
-    assert capfd.readouterr().err == "" or reason == "is no tokenizer", "its library may panic"
+    assert capfd.readouterr().err == "" or reason == "isn't a valid tokenizer", (
+        "the library may print a panic"
+    )
 
 
-async def test_a_list_of_chat_templates_is_read_for_its_default(tmp_path: Path) -> None:
+async def test_the_default_of_a_list_of_chat_templates_is_used(tmp_path: Path) -> None:
     path = tmp_path / "model"
     config = json.loads((tiny.directory / "tokenizer_config.json").read_text(encoding="utf-8"))
     default = {"name": "default", "template": config["chat_template"]}

@@ -1,7 +1,7 @@
-"""Greedy decoding is the same alone and in a batch, and on both engines.
+"""Greedy decoding gives the same tokens alone and in a batch, and on both engines.
 
-Floating-point sums depend on their order, and so on the shape of a batch and on the engine. So a
-difference may begin where the two best scores nearly tie, and nowhere else.
+Floating-point sums depend on their order, and so on the shape of the batch and the engine. Answers
+may therefore diverge where the two best scores nearly tie, and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from rxllm.models.local.engine import common_prefix
 
 NEAR_TIE = 0.05
-"""A difference of scores (logits) that the order of sums may turn around."""
+"""A difference of scores (logits) that another order of summation may reverse."""
 
 PROMPTS = [
     *(
@@ -48,7 +48,7 @@ Decode = Callable[[str, list[str], int], list[Any]]
 
 
 def differences_outside_near_ties(ones: list[Any], others: list[Any]) -> tuple[int, list[float]]:
-    """How many answers are the same, and the gaps where the rest begin to differ."""
+    """Return the number of equal answers, and the score gaps where others diverge without a tie."""
     gaps = []
     for one, other in zip(ones, others, strict=True):
         place = common_prefix(one.tokens, other.tokens)
@@ -58,7 +58,7 @@ def differences_outside_near_ties(ones: list[Any], others: list[Any]) -> tuple[i
 
 
 @pytest.mark.slow
-def test_both_files_say_the_same(greedy: Decode) -> None:
+def test_both_files_give_the_same_answers(greedy: Decode) -> None:
     onnx = [greedy("tiny/onnx", [prompt], 50)[0] for prompt in PROMPTS]
     llama = [greedy("tiny/llama", [prompt], 50)[0] for prompt in PROMPTS]
     same, unexplained = differences_outside_near_ties(onnx, llama)
@@ -68,7 +68,7 @@ def test_both_files_say_the_same(greedy: Decode) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny/onnx", "tiny/llama"])
-def test_eight_at_once_say_what_each_says_alone(name: str, greedy: Decode) -> None:
+def test_eight_streams_at_once_give_the_same_answers_as_alone(name: str, greedy: Decode) -> None:
     prompts = PROMPTS[:8]
     alone = [greedy(name, [prompt], 100)[0] for prompt in prompts]
     together = greedy(name, prompts, 100)

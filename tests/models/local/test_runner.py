@@ -1,4 +1,4 @@
-"""The engine thread: who takes part in a decode step, and what is handed over."""
+"""The engine thread: which streams take part in a decode step, and what they receive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rxllm.models.local.model import LocalModel
 from rxllm.requests import ModelInfo, as_request
 from rxllm.valve import StreamScheduler
 
-BREAKS_DOWN = 13
+CRASHES = 13
 """A sequence of this length can't be closed."""
 
 FAILS_ALONE = 17
@@ -28,18 +28,18 @@ FAILS_ALONE = 17
 
 @dataclass(eq=False)
 class CountingSequence:
-    """Says "0 ", "1 ", ... up to the number that its prompt asks for."""
+    """Outputs "0 ", "1 ", ... up to the number in its prompt."""
 
     length: int
-    said: int = 0
+    count: int = 0
     cached: int = 0
 
 
 @dataclass
 class CountingEngine:
-    """An engine that counts, and notes which sequences took part in which step.
+    """An engine that counts, and records which sequences took part in each step.
 
-    With `gated`, each step waits for a permit, so that a test decides when it happens.
+    With `gated`, each step waits for a permit, so that the test controls the steps.
     """
 
     slots: int = 2
@@ -58,7 +58,7 @@ class CountingEngine:
         if content == "nothing":
             return []
         if not content.isdigit():
-            raise BadRequestError("the counting engine takes a number")
+            raise BadRequestError("the counting engine requires a number")
         return [int(content)]
 
     def open(self, tokens: list[int], request: Request) -> CountingSequence:
@@ -75,24 +75,24 @@ class CountingEngine:
         self.steps.append(list(sequences))
         if len(self.steps) == self.fail_at:
             raise LookupError("a step failed")
-        return [self._say(sequence) for sequence in sequences]
+        return [self._sample(sequence) for sequence in sequences]
 
     def close(self, sequence: CountingSequence) -> None:
         self.live.remove(sequence)
-        if sequence.length == BREAKS_DOWN:
-            raise SystemError("closing broke down")
+        if sequence.length == CRASHES:
+            raise SystemError("closing failed")
 
     def unload(self) -> None:
         assert not self.live
         self.unloaded = True
 
-    def _say(self, sequence: CountingSequence) -> Sampled | Exception:
+    def _sample(self, sequence: CountingSequence) -> Sampled | Exception:
         if sequence.length == FAILS_ALONE:
             return LookupError("this one alone")
-        if sequence.said == sequence.length:
+        if sequence.count == sequence.length:
             return Sampled("", None, True)
-        sequence.said += 1
-        return Sampled(f"{sequence.said - 1} ", None, False)
+        sequence.count += 1
+        return Sampled(f"{sequence.count - 1} ", None, False)
 
 
 def counting(engine: CountingEngine) -> LocalModel:
@@ -124,7 +124,7 @@ async def no_thread_outlives_its_streams() -> AsyncIterator[None]:
     await until(lambda: not engine_threads())
 
 
-async def test_start_then_tokens_then_usage_and_end() -> None:
+async def test_a_stream_is_start_tokens_usage_end() -> None:
     chunks = await collect(counting(CountingEngine()), 3)
     assert isinstance(chunks[0], Start)
     assert (chunks[0].model, chunks[0].provider) == ("count/1", "count")
@@ -147,13 +147,13 @@ async def test_nothing_happens_before_the_first_subscription() -> None:
     assert loaded == [1]
 
 
-async def test_max_tokens_ends_it_by_length() -> None:
+async def test_max_tokens_ends_the_stream_with_length() -> None:
     chunks = await collect(counting(CountingEngine()), 50, max_tokens=2)
     assert text(chunks) == "0 1 "
     assert chunks[-1] == End("length")
 
 
-async def test_a_full_context_ends_it_by_length() -> None:
+async def test_a_full_context_ends_the_stream_with_length() -> None:
     chunks = await collect(counting(CountingEngine(context_length=5)), 50)
     assert text(chunks) == "0 1 2 3 "
     assert chunks[-1] == End("length")
@@ -162,7 +162,7 @@ async def test_a_full_context_ends_it_by_length() -> None:
 @pytest.mark.parametrize(
     ("context_length", "options"), [(1, {}), (10, {"max_tokens": 10})], ids=["prompt", "max_tokens"]
 )
-async def test_what_can_not_fit_is_an_error_before_anything_is_generated(
+async def test_a_request_that_does_not_fit_fails_before_generation(
     context_length: int, options: dict[str, int]
 ) -> None:
     engine = CountingEngine(context_length=context_length)
@@ -171,21 +171,21 @@ async def test_what_can_not_fit_is_an_error_before_anything_is_generated(
     assert engine.steps == []
 
 
-async def test_stop_sequences_end_it_at_once_and_are_no_part_of_the_answer() -> None:
+async def test_stop_sequences_end_the_stream_at_once_and_are_not_part_of_the_answer() -> None:
     engine = CountingEngine()
     chunks = await collect(counting(engine), 500, stop=["7 8", "12"])
     assert text(chunks) == "0 1 2 3 4 5 6 "
     assert chunks[-1] == End("stop", stop_sequence="7 8")
-    assert len(engine.steps) == 9, "the model does not run on"
+    assert len(engine.steps) == 9, "the model stops at the stop sequence"
 
 
-async def test_what_a_stop_sequence_held_back_leaves_at_the_end() -> None:
+async def test_text_held_for_a_stop_sequence_is_released_at_the_end() -> None:
     chunks = await collect(counting(CountingEngine()), 3, stop=["2 3"])
     assert text(chunks) == "0 1 2 "
     assert chunks[-1] == End("stop")
 
 
-async def test_all_live_streams_share_each_step_and_say_what_they_say_alone() -> None:
+async def test_live_streams_share_each_step_and_give_the_same_answers_as_alone() -> None:
     engine = CountingEngine(slots=8)
     model = counting(engine)
     answers = await asyncio.gather(*(collect(model, 40) for _ in range(8)))
@@ -193,7 +193,7 @@ async def test_all_live_streams_share_each_step_and_say_what_they_say_alone() ->
     assert max(len(step) for step in engine.steps) > 1
 
 
-async def test_more_streams_than_slots_wait_in_their_order() -> None:
+async def test_streams_beyond_the_slots_wait_in_order() -> None:
     engine = CountingEngine(slots=1)
     model = counting(engine)
     lengths = [5, 3, 4, 2]
@@ -203,7 +203,7 @@ async def test_more_streams_than_slots_wait_in_their_order() -> None:
     assert [sequence.length for sequence in order] == lengths
 
 
-async def test_a_paused_stream_leaves_the_batch_and_comes_back_with_nothing_lost() -> None:
+async def test_a_paused_stream_leaves_the_batch_and_resumes_without_loss() -> None:
     engine = CountingEngine(slots=2)
     model = counting(engine)
     valve = Valve()
@@ -218,21 +218,21 @@ async def test_a_paused_stream_leaves_the_batch_and_comes_back_with_nothing_lost
 
     subscription = model.stream("40").subscribe(on_next, on_completed=done.set, scheduler=scheduler)
     await until(lambda: len(received) == 5)
-    other = await collect(model, 60)  # takes many steps, without the paused one
+    other = await collect(model, 60)  # takes many steps without the paused stream
     paused = next(sequence for sequence in engine.live if sequence.length == 40)
     assert text(other).split()[-1] == "59"
     assert len(received) == 5
-    assert paused.said <= 4 + LEAD
-    before = paused.said
+    assert paused.count <= 4 + LEAD
+    before = paused.count
     await collect(model, 60)
-    assert paused.said == before
+    assert paused.count == before
     valve.open()
     await done.wait()
     assert text(received) == "".join(f"{number} " for number in range(40))
     subscription.dispose()
 
 
-async def test_a_pause_is_seen_at_the_next_step() -> None:
+async def test_a_pause_takes_effect_at_the_next_step() -> None:
     engine = CountingEngine(gated=True)
     model = counting(engine)
     valve = Valve()
@@ -241,7 +241,7 @@ async def test_a_pause_is_seen_at_the_next_step() -> None:
     engine.permits.release()
     await until(lambda: len(engine.steps) == 1)
     valve.close()
-    engine.permits.release()  # for the step that may be under way
+    engine.permits.release()  # for a step that may be running
     runner = model._runner
     await until(lambda: runner._is_idle)
     assert len(engine.steps) <= 2
@@ -260,12 +260,12 @@ async def test_a_stream_too_far_ahead_of_a_busy_event_loop_waits() -> None:
     subscription = model.stream("1000").subscribe(received.append)
     await until(lambda: len(received) > 1)
     threading.Event().wait(0.05)  # the event loop does nothing else
-    said = max(sequence.said for sequence in engine.live)
-    assert said - len(received) <= LEAD
+    counted = max(sequence.count for sequence in engine.live)
+    assert counted - len(received) <= LEAD
     subscription.dispose()
 
 
-async def test_disposal_frees_the_slot_for_one_that_waits() -> None:
+async def test_disposal_frees_the_slot_for_a_waiting_stream() -> None:
     engine = CountingEngine(slots=1)
     model = counting(engine)
     scheduler = StreamScheduler(asyncio.get_running_loop())
@@ -279,7 +279,7 @@ async def test_disposal_frees_the_slot_for_one_that_waits() -> None:
     assert not engine.live
 
 
-async def test_one_that_is_disposed_of_while_it_waits_never_takes_a_slot() -> None:
+async def test_a_stream_disposed_while_waiting_never_takes_a_slot() -> None:
     engine = CountingEngine(slots=1)
     model = counting(engine)
     endless = model.stream("1000000").subscribe()
@@ -302,22 +302,22 @@ async def test_disposal_before_the_first_token_stops_the_model() -> None:
     await until(lambda: engine.begun == 1)
     subscription.dispose()
     await asyncio.sleep(0)
-    engine.permits.release()  # for the step that was under way
+    engine.permits.release()  # for the running step
     await scheduler.settle()
     assert not engine.live, "settling waits for the slot"
     assert len(engine.steps) == 1
     assert not [chunk for chunk in received if isinstance(chunk, Token)]
 
 
-async def test_a_prompt_that_is_refused_is_an_error_of_its_stream_alone() -> None:
+async def test_a_rejected_prompt_fails_only_its_own_stream() -> None:
     model = counting(CountingEngine(slots=1))
     good = asyncio.create_task(collect(model, 3))
-    with pytest.raises(BadRequestError, match="takes a number"):
+    with pytest.raises(BadRequestError, match="requires a number"):
         await collect(model, "three")
     assert text(await good) == "0 1 2 "
 
 
-async def test_a_step_that_fails_is_an_error_after_what_was_said_and_frees_the_slots() -> None:
+async def test_a_failed_step_is_an_error_after_the_text_before_it_and_frees_the_slots() -> None:
     engine = CountingEngine(fail_at=4)
     model = counting(engine)
     received: list[Chunk] = []
@@ -330,7 +330,7 @@ async def test_a_step_that_fails_is_an_error_after_what_was_said_and_frees_the_s
     assert text(await collect(model, 2)) == "0 1 "
 
 
-async def test_a_sequence_that_fails_alone_harms_no_other() -> None:
+async def test_a_failed_sequence_does_not_affect_others() -> None:
     model = counting(CountingEngine())
     good = asyncio.create_task(collect(model, 100))
     with pytest.raises(ModelError, match="this one alone"):
@@ -338,12 +338,12 @@ async def test_a_sequence_that_fails_alone_harms_no_other() -> None:
     assert len(text(await good).split()) == 100
 
 
-async def test_a_prompt_without_tokens_is_refused() -> None:
+async def test_a_prompt_without_tokens_is_rejected() -> None:
     with pytest.raises(BadRequestError, match="no tokens"):
         await collect(counting(CountingEngine()), "nothing")
 
 
-async def test_an_engine_that_breaks_down_fails_its_streams_and_is_loaded_anew() -> None:
+async def test_a_crashed_engine_fails_its_streams_and_is_reloaded() -> None:
     engines: list[CountingEngine] = []
 
     def load() -> CountingEngine:
@@ -354,16 +354,16 @@ async def test_an_engine_that_breaks_down_fails_its_streams_and_is_loaded_anew()
     await collect(model, 1)
     beside = asyncio.create_task(collect(model, 10**6))
     await until(lambda: bool(engines[0].live))
-    answers = await asyncio.gather(beside, collect(model, BREAKS_DOWN), return_exceptions=True)
+    answers = await asyncio.gather(beside, collect(model, CRASHES), return_exceptions=True)
     assert isinstance(answers[0], ModelError)
-    assert "broke down" in str(answers[0])
+    assert "crashed" in str(answers[0])
     assert text(await collect(model, 2)) == "0 1 "
     assert len(engines) == 2
 
 
-async def test_a_panic_while_loading_fails_what_waits_and_nothing_later() -> None:
+async def test_a_panic_while_loading_fails_only_waiting_streams() -> None:
     class Panic(BaseException):
-        """As a library written in Rust raises it."""
+        """Like a panic of a library written in Rust."""
 
     attempts: list[int] = []
 
@@ -379,7 +379,7 @@ async def test_a_panic_while_loading_fails_what_waits_and_nothing_later() -> Non
     assert text(await collect(model, 1)) == "0 "
 
 
-async def test_leaving_while_the_model_loads_need_not_wait_for_it() -> None:
+async def test_disposal_does_not_wait_for_the_model_to_load() -> None:
     may_load = threading.Event()
 
     def load() -> CountingEngine:
@@ -397,9 +397,9 @@ async def test_leaving_while_the_model_loads_need_not_wait_for_it() -> None:
     may_load.set()
 
 
-async def test_confidence_is_that_of_the_tokens_in_a_chunk_or_left_out() -> None:
+async def test_confidence_covers_all_tokens_of_a_chunk_or_is_omitted() -> None:
     class Confident(CountingEngine):
-        said = iter(
+        samples = iter(
             [
                 Sampled("a", 0.1, False),
                 Sampled("a", 0.9, False),
@@ -411,15 +411,15 @@ async def test_confidence_is_that_of_the_tokens_in_a_chunk_or_left_out() -> None
             ]
         )
 
-        def _say(self, sequence: CountingSequence) -> Sampled:
-            return next(self.said)
+        def _sample(self, sequence: CountingSequence) -> Sampled:
+            return next(self.samples)
 
     chunks = await collect(counting(Confident()), 9, stop="ab")
     tokens = [chunk for chunk in chunks if isinstance(chunk, Token)]
     assert tokens == [Token("a"), Token("ac"), Token("é", 0.25), Token("d", 0.7)]
 
 
-async def test_a_model_that_can_not_be_loaded_fails_all_that_wait_and_is_tried_again() -> None:
+async def test_a_failed_load_fails_all_waiting_streams_and_is_retried_later() -> None:
     attempts: list[int] = []
     all_wait = threading.Event()
 
@@ -496,7 +496,7 @@ def test_streams_of_several_event_loops_share_one_engine() -> None:
     assert answers == ["".join(f"{number} " for number in range(200))] * 3
 
 
-def test_a_loop_that_was_closed_under_its_streams_holds_no_slot() -> None:
+def test_streams_of_a_closed_event_loop_free_their_slots() -> None:
     engine = CountingEngine(slots=1)
     model = counting(engine)
     loop = asyncio.new_event_loop()
@@ -506,8 +506,8 @@ def test_a_loop_that_was_closed_under_its_streams_holds_no_slot() -> None:
     assert text(asyncio.run(collect(model, 2))) == "0 1 "
 
 
-async def test_streams_that_fail_together_have_each_an_error_of_its_own() -> None:
-    """The sink writes into it what its own client has seen."""
+async def test_streams_that_fail_together_get_separate_errors() -> None:
+    """Each sink adds to its error the partial text that its client has seen."""
     model = counting(CountingEngine(fail_at=3))
     failures = await asyncio.gather(model.stream("10"), model.stream("20"), return_exceptions=True)
     assert len({id(failure) for failure in failures}) == 2
@@ -515,6 +515,6 @@ async def test_streams_that_fail_together_have_each_an_error_of_its_own() -> Non
     assert [getattr(failure, "partial", "") for failure in failures] == ["0 1 ", "0 1 "]
 
 
-async def test_bad_options_are_refused_at_the_call() -> None:
+async def test_invalid_options_are_rejected_at_the_call() -> None:
     with pytest.raises(RxLLMError, match="unknown option 'temprature'"):
         counting(CountingEngine()).stream("1", temprature=0)  # type: ignore[call-arg]

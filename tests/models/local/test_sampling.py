@@ -1,4 +1,4 @@
-"""Sampling: each option does what it says, and 0 is a value."""
+"""Sampling: the effect of each option, including 0."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SCORES = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 
 
 def drawn(number: int = 4000, scores: object = SCORES, **options: Any) -> np.ndarray:
-    """How often each token is drawn, as fractions."""
+    """Return the fraction of draws that each token gets."""
     sampling = Sampling.of(as_request("Hi", seed=1, **{**OPEN, **options}))
     sampler = Sampler(sampling)
     counts = np.bincount([sampler.sample(scores) for _ in range(number)], minlength=4)  # type: ignore[arg-type]
     return counts / number
 
 
-def test_an_open_draw_follows_the_probabilities() -> None:
+def test_an_unrestricted_draw_follows_the_probabilities() -> None:
     assert drawn() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)
 
 
-def test_temperature_0_is_greedy_and_never_the_default() -> None:
+def test_temperature_0_is_greedy_and_not_the_default() -> None:
     assert list(drawn(50, temperature=0)) == [1, 0, 0, 0]
     assert Sampling.of(as_request("Hi", temperature=0)).is_greedy
     assert not Sampling.of(as_request("Hi")).is_greedy
@@ -49,17 +49,19 @@ def test_top_p_keeps_the_token_that_crosses_the_threshold(top_p: float, kept: in
 
 
 @pytest.mark.parametrize(("min_p", "kept"), [(0.0, 4), (0.2, 3), (0.5, 2), (1.0, 1)])
-def test_min_p_keeps_what_is_that_likely_beside_the_likeliest(min_p: float, kept: int) -> None:
+def test_min_p_keeps_tokens_by_their_probability_relative_to_the_best(
+    min_p: float, kept: int
+) -> None:
     assert np.count_nonzero(drawn(min_p=min_p)) == kept
 
 
-def test_the_repeat_penalty_makes_what_was_said_less_likely() -> None:
+def test_the_repeat_penalty_makes_repeated_tokens_less_likely() -> None:
     flat = np.ones(4, np.float32)
     sampler = Sampler(Sampling.of(as_request("Hi", temperature=0, repeat_penalty=1.5)))
     assert [sampler.sample(flat) for _ in range(4)] == [0, 1, 2, 3]
 
 
-def test_equal_seeds_draw_equal_tokens_and_no_seed_draws_others() -> None:
+def test_equal_seeds_draw_equal_tokens_and_no_seed_differs() -> None:
     def tokens(seed: int | None) -> list[int]:
         sampler = Sampler(Sampling.of(as_request("Hi", seed=seed, **OPEN)))
         return [sampler.sample(SCORES) for _ in range(60)]

@@ -1,4 +1,4 @@
-"""What the tests of remote models share: a model on a server of ours, and what it says."""
+"""Fixtures for tests of remote models: a model on a local server, and its output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = {
 
 
 class Heard(NamedTuple):
-    """What a subscriber heard: chunks, then an error, or none."""
+    """What a subscriber received: chunks, then an error or `None`."""
 
     chunks: list[Chunk]
     error: Exception | None
@@ -59,25 +59,25 @@ async def answer(
 
 @pytest.fixture
 def model_on() -> Callable[..., rxllm.Model]:
-    """A model of a provider, behind a server."""
+    """Make a model of a provider on a server."""
     return make
 
 
 @pytest.fixture
 def listen() -> Callable[..., Awaitable[Heard]]:
-    """Subscribes to a model, up to the end."""
+    """Subscribe to a model and collect its stream."""
     return subscribe
 
 
 @pytest.fixture
 def hear() -> Callable[..., Awaitable[Heard]]:
-    """What a model makes of one reply."""
+    """Collect the stream of a model whose server sends one reply."""
     return answer
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the keys, addresses and proxies of whoever runs the tests."""
+    """Hide the keys, addresses and proxies in the environment of whoever runs the tests."""
     for provider in NAMES:
         monkeypatch.delenv(f"{provider.upper()}_API_KEY", raising=False)
         monkeypatch.delenv(f"{provider.upper()}_BASE_URL", raising=False)

@@ -1,4 +1,4 @@
-"""Messages, as Anthropic sends them."""
+"""Responses in the form of Anthropic's Messages API."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def block(index: int, kind: str, *deltas: dict[str, Any], **fields: Any) -> list
     ]
 
 
-def text(said: str) -> dict[str, Any]:
-    return {"type": "text_delta", "text": said}
+def text(content: str) -> dict[str, Any]:
+    return {"type": "text_delta", "text": content}
 
 
-def json(said: str) -> dict[str, Any]:
-    return {"type": "input_json_delta", "partial_json": said}
+def json(partial: str) -> dict[str, Any]:
+    return {"type": "input_json_delta", "partial_json": partial}
 
 
 def last(reason: str = "end_turn", **usage: int) -> list[bytes]:
@@ -58,7 +58,7 @@ def hear_claude(hear: Hear) -> Hear:
     return hear_it
 
 
-async def test_a_stream_is_start_text_usage_end(hear_claude: Hear) -> None:  # row J2
+async def test_a_stream_is_start_text_usage_end(hear_claude: Hear) -> None:
     heard = await hear_claude(anthropic_events("Hello", " world"))
     assert heard.error is None
     assert heard.chunks[0] == Start(
@@ -68,14 +68,16 @@ async def test_a_stream_is_start_text_usage_end(hear_claude: Hear) -> None:  # r
 
 
 @pytest.mark.parametrize("pieces", [1, 7, "random"])
-async def test_it_is_the_same_however_the_bytes_are_cut(hear_claude: Hear, pieces: Any) -> None:
+async def test_the_chunks_do_not_depend_on_how_the_bytes_are_split(
+    hear_claude: Hear, pieces: Any
+) -> None:
     events = anthropic_events("Hé", "llo 🦊", "中文")
     cut, whole = await hear_claude(events, pieces=pieces), await hear_claude(events)
     assert cut.chunks[1:] == whole.chunks[1:]
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("stop_reason", "reason"),
     [
         ("end_turn", "stop"),
         ("max_tokens", "length"),
@@ -86,12 +88,12 @@ async def test_it_is_the_same_however_the_bytes_are_cut(hear_claude: Hear, piece
         ("something_new", "stop"),
     ],
 )
-async def test_stop_reasons(hear_claude: Hear, told: str, reason: str) -> None:
-    heard = await hear_claude(anthropic_events("a", stop_reason=told))
+async def test_stop_reasons(hear_claude: Hear, stop_reason: str, reason: str) -> None:
+    heard = await hear_claude(anthropic_events("a", stop_reason=stop_reason))
     assert heard.chunks[-1] == End(reason)  # type: ignore[arg-type]
 
 
-async def test_the_stop_sequence_is_told(hear_claude: Hear) -> None:
+async def test_the_stop_sequence_is_reported(hear_claude: Hear) -> None:
     delta = {"stop_reason": "stop_sequence", "stop_sequence": "###"}
     events = [anthropic_event("message_delta", delta=delta), anthropic_event("message_stop")]
     heard = await hear_claude([FIRST, *block(0, "text", text("a")), *events])
@@ -105,9 +107,9 @@ async def test_thinking_is_reasoning(hear_claude: Hear) -> None:
     assert heard.chunks[1:3] == [Reasoning("hm"), Token("Yes")]
 
 
-async def test_calls_of_tools_come_as_they_grow_and_complete_with_their_block(
+async def test_tool_calls_grow_and_are_complete_at_the_end_of_their_block(
     hear_claude: Hear,
-) -> None:  # row E9
+) -> None:
     heard = await hear_claude(
         [
             FIRST,
@@ -128,20 +130,20 @@ async def test_calls_of_tools_come_as_they_grow_and_complete_with_their_block(
     assert heard.chunks[-1] == End("tool_calls")
 
 
-async def test_tools_that_the_provider_calls_itself_are_no_calls(hear_claude: Hear) -> None:
+async def test_tools_called_by_the_provider_itself_are_ignored(hear_claude: Hear) -> None:
     search = block(0, "server_tool_use", json('{"query":"x"}'), id="s", name="web_search")
     heard = await hear_claude([FIRST, *search, *block(1, "text", text("a")), *last()])
     assert (heard.of(ToolCall), heard.text) == ([], "a")
 
 
-async def test_usage_is_merged_and_what_was_read_counts_the_cache(hear_claude: Hear) -> None:
+async def test_usage_is_merged_and_input_tokens_include_cached_ones(hear_claude: Hear) -> None:
     usage = {"input_tokens": 3, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 100}
     first = anthropic_event("message_start", message={"id": "m", "usage": usage})
     heard = await hear_claude([first, *block(0, "text", text("a")), *last(output_tokens=7)])
     assert heard.of(Usage) == [Usage(123, 7, cached_tokens=100)]
 
 
-async def test_pings_and_new_types_say_nothing(hear_claude: Hear) -> None:
+async def test_pings_and_unknown_types_are_ignored(hear_claude: Hear) -> None:
     events = anthropic_events("a")
     new = [anthropic_event("ping"), anthropic_event("something_new", delta=None)]
     assert (await hear_claude([*events[:4], *new, *events[4:]])).text == "a"
@@ -166,14 +168,14 @@ async def test_an_error_in_the_stream_is_an_error(
     assert "Overloaded" in str(heard.error)
 
 
-async def test_without_message_stop_the_stream_was_truncated(hear_claude: Hear) -> None:
+async def test_a_stream_without_message_stop_is_truncated(hear_claude: Hear) -> None:
     heard = await hear_claude(anthropic_events("a")[:-1])
     assert heard.text == "a"
     assert isinstance(heard.error, TruncatedStreamError)
 
 
 @pytest.mark.parametrize("body", [[], [anthropic_event("ping")], [anthropic_event("message_stop")]])
-async def test_a_stream_of_nothing_is_empty(hear_claude: Hear, body: list[bytes]) -> None:
+async def test_a_stream_without_content_is_empty(hear_claude: Hear, body: list[bytes]) -> None:
     assert type((await hear_claude(body)).error) is EmptyStreamError
 
 
@@ -198,13 +200,13 @@ async def test_a_surrogate_is_joined_with_its_pair_in_the_next_delta(hear_claude
 
 
 def halves(kind: str, field: str, text: str) -> list[bytes]:
-    """Deltas of a block that ends in the middle of a surrogate pair."""
+    """Return the events of a block that ends in the middle of a surrogate pair."""
     delta = rf'"type":"content_block_delta","index":0,"delta":{{"{field}":"{text}\ud83e"}}'
     start, stop = block(0, kind, id="a", name="add")
     return [start, b"data: {" + delta.encode() + b"}\n\n", stop]
 
 
-async def test_a_surrogate_without_its_pair_ends_with_its_block(hear_claude: Hear) -> None:
+async def test_a_lone_surrogate_is_replaced_at_the_end_of_its_block(hear_claude: Hear) -> None:
     blocks = [
         *halves("thinking", "thinking", "hm"),
         *halves("text", "text", "a"),
@@ -213,15 +215,15 @@ async def test_a_surrogate_without_its_pair_ends_with_its_block(hear_claude: Hea
         *block(1, "tool_use", json("2"), id="c", name="add"),
     ]
     heard = await hear_claude([FIRST, *blocks, *last("tool_use")])
-    said = [chunk for chunk in heard.chunks if isinstance(chunk, Token | Reasoning)]
-    assert said == [
+    content = [chunk for chunk in heard.chunks if isinstance(chunk, Token | Reasoning)]
+    assert content == [
         Reasoning("hm"), Reasoning("\ufffd"), Token("a"), Token("\ufffd"), Token("b"),
     ]  # fmt: skip
     calls = [call.arguments for call in heard.of(ToolCall) if call.complete]
     assert calls == ["1\ufffd", "2"]
 
 
-async def test_a_start_of_a_block_without_the_block_says_nothing(hear_claude: Hear) -> None:
+async def test_a_block_start_without_a_block_is_ignored(hear_claude: Hear) -> None:
     first, *rest = anthropic_events("a")
     empty = anthropic_event("content_block_start", index=0)
     heard = await hear_claude([first, empty, *rest])
@@ -250,5 +252,5 @@ async def test_the_request_has_the_key_the_version_and_the_body(
     }
 
 
-def test_without_a_key_no_header_carries_one() -> None:
+def test_without_a_key_there_is_no_key_header() -> None:
     assert AnthropicWire().headers(None) == {"anthropic-version": "2023-06-01"}

@@ -1,4 +1,4 @@
-"""The body of an answer, read with and without templates: always the same chunks."""
+"""Response bodies give the same chunks with and without templates."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def described(error: RxLLMError | None) -> str:
 
 
 def in_full(reader: Reader, reads: Iterable[bytes], limit: int) -> list[Read]:
-    """Each event decoded and read, without any template."""
-    decoder, said = EventStreamDecoder(limit), list[Read]()
+    """Decode and read each event, without templates."""
+    decoder, results = EventStreamDecoder(limit), list[Read]()
     for data in [*reads, b""]:
         chunks: list[Chunk] = []
         failure: RxLLMError | None = None
@@ -66,20 +66,20 @@ def in_full(reader: Reader, reads: Iterable[bytes], limit: int) -> list[Read]:
                 reader.end(chunks)
         except RxLLMError as error:
             failure = error
-        said.append((without_time(chunks), described(failure)))
+        results.append((without_time(chunks), described(failure)))
         if failure is not None or reader.is_done:
             break
-    return said
+    return results
 
 
 def with_templates(reader: Reader, reads: Iterable[bytes], limit: int) -> list[Read]:
-    body, said = BodyReader(reader, limit), list[Read]()
+    body, results = BodyReader(reader, limit), list[Read]()
     for data in [*reads, b""]:
         chunks, failure = body.read(data)
-        said.append((without_time(chunks), described(failure)))
+        results.append((without_time(chunks), described(failure)))
         if failure is not None or reader.is_done:
             break
-    return said
+    return results
 
 
 def openai_choice(**choice: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def in_ascii(value: Any) -> bytes:
 
 
 def with_spaces(value: Any) -> bytes:
-    """White space around each string, some of it the end of a line."""
+    """Encode with white space around each string, including line ends."""
     return json.dumps(value).encode().replace(b'": "', b'" : \t"').replace(b'"}', b'" \n}')
 
 
@@ -211,11 +211,11 @@ ODD_STRINGS = (
     b'{"text":"a"}',
     b"",
 )
-"""In place of the one string in which events differ."""
+"""Replacements for the string in which events differ."""
 
 
 def odd_events(event: bytes, string: bytes) -> list[bytes]:
-    """Events that begin or end as a usual one does, but are not quite one."""
+    """Return events that begin or end like a usual event, but differ from it."""
     head, _, tail = event.partition(b'"@"')
     end = tail[len(tail.rstrip(b"\r\n")) :]
     return [
@@ -232,7 +232,7 @@ def odd_events(event: bytes, string: bytes) -> list[bytes]:
 
 
 def runs(forms: tuple[Callable[[str], dict[str, Any]], ...]) -> st.SearchStrategy[list[bytes]]:
-    """Events of one form, so that there is a template to be found."""
+    """Events of one form, so that there is a template to find."""
 
     def framed(
         form: Callable[[str], dict[str, Any]],
@@ -267,7 +267,7 @@ LIMITS = st.sampled_from([1 << 20, 1 << 20, 1 << 20, 400, 150])
 
 
 def cut(events: list[bytes], groups: list[int], cuts: list[int]) -> list[bytes]:
-    """Reads of so many events each (one, after the groups), cut again anywhere."""
+    """Split events into reads of the given sizes (then one event each), and again at `cuts`."""
     body = b"".join(events)
     ends, position, sizes = set[int](), 0, iter(groups)
     waiting = list(events)
@@ -282,7 +282,7 @@ def cut(events: list[bytes], groups: list[int], cuts: list[int]) -> list[bytes]:
 
 
 @given(bodies(OPENAI_FORMS), GROUPS, CUTS, st.booleans(), LIMITS)
-def test_any_body_in_the_form_of_openai_gives_the_chunks_of_the_reader(
+def test_any_openai_body_gives_the_chunks_of_the_reader(
     events: list[bytes], groups: list[int], cuts: list[int], strict: bool, limit: int
 ) -> None:
     reads = cut(events, groups, cuts)
@@ -291,7 +291,7 @@ def test_any_body_in_the_form_of_openai_gives_the_chunks_of_the_reader(
 
 
 @given(bodies(ANTHROPIC_FORMS), GROUPS, CUTS, st.booleans(), LIMITS)
-def test_any_body_in_the_form_of_anthropic_does(
+def test_any_anthropic_body_gives_the_chunks_of_the_reader(
     events: list[bytes], groups: list[int], cuts: list[int], strict: bool, limit: int
 ) -> None:
     reads = cut(events, groups, cuts)
@@ -301,7 +301,7 @@ def test_any_body_in_the_form_of_anthropic_does(
 
 @pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize("encode", ENCODINGS)
-def test_an_odd_event_behind_a_template_is_read_in_full(
+def test_an_event_that_differs_from_the_template_is_parsed_in_full(
     frame: bytes, encode: Callable[[Any], bytes]
 ) -> None:
     usual = [frame % encode(openai_delta(content=f"word {n}")) for n in range(4)]
@@ -313,7 +313,7 @@ def test_an_odd_event_behind_a_template_is_read_in_full(
 
 
 class Calls:
-    """How often a function was called. A reader's `read` counts for its copies too."""
+    """Counts the calls of a function, including those of a reader's copies."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str = "read") -> None:
         self.count = 0
@@ -326,8 +326,8 @@ class Calls:
         monkeypatch.setattr(owner, name, counted)
 
 
-def texts_of(said: list[Read], kind: type[Any] = Token) -> list[str]:
-    return [chunk.text for chunks, _ in said for chunk in chunks if isinstance(chunk, kind)]
+def texts_of(results: list[Read], kind: type[Any] = Token) -> list[str]:
+    return [chunk.text for chunks, _ in results for chunk in chunks if isinstance(chunk, kind)]
 
 
 WORDS = [f"word {number} 中" for number in range(1_000)]
@@ -343,23 +343,23 @@ def test_a_usual_answer_is_hardly_parsed(size: int, monkeypatch: pytest.MonkeyPa
     assert calls.count <= 4 * size + 5
 
 
-def test_so_is_one_of_anthropic(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_anthropic_answer_is_hardly_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(monkeypatch, AnthropicReader)
     assert texts_of(with_templates(anthropic(), anthropic_events(*WORDS), 1 << 20)) == WORDS
     assert calls.count <= 12
 
 
-def test_so_is_thinking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thinking_is_hardly_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(monkeypatch, OpenAIReader)
     thinking = [openai_event(**openai_delta(reasoning_content=word)) for word in WORDS]
-    said = with_templates(openai(), [*thinking, *openai_events(*WORDS)], 1 << 20)
-    assert texts_of(said, Reasoning) == texts_of(said) == WORDS
+    results = with_templates(openai(), [*thinking, *openai_events(*WORDS)], 1 << 20)
+    assert texts_of(results, Reasoning) == texts_of(results) == WORDS
     assert calls.count <= 16
 
 
 @pytest.mark.parametrize("frame", [FRAMES[1], FRAMES[2], FRAMES[4]], ids=["tight", "CRLF", "id"])
 @pytest.mark.parametrize("encode", [in_utf_8, in_ascii])
-def test_so_are_other_frames_and_escapes(
+def test_other_frames_and_escapes_are_hardly_parsed(
     frame: bytes, encode: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = Calls(monkeypatch, OpenAIReader)
@@ -370,7 +370,7 @@ def test_so_are_other_frames_and_escapes(
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("size", [100, 1_000, 5_000])
-def test_so_are_reads_that_end_inside_of_events(
+def test_reads_that_end_inside_events_are_hardly_parsed(
     size: int, end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["too long to be held " * 500, *WORDS]
@@ -381,19 +381,19 @@ def test_so_are_reads_that_end_inside_of_events(
     assert calls.count <= 200
 
 
-def test_a_template_is_found_again_after_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_is_found_again_after_a_different_event(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(monkeypatch, OpenAIReader)
     half = "data: " + json.dumps(openai_delta(content="\ud83e")) + "\n\n"
     events = [openai_event(**openai_delta(content=word)) for word in WORDS[:100]]
     reads = [*events, half.encode(), *events] * 10
-    said = with_templates(openai(), reads, 1 << 20)
-    assert "".join(texts_of(said)).count("\ufffd") == 10
-    assert len(texts_of(said)) == 2_000
+    results = with_templates(openai(), reads, 1 << 20)
+    assert "".join(texts_of(results)).count("\ufffd") == 10
+    assert len(texts_of(results)) == 2_000
     assert calls.count <= 200
 
 
 @pytest.mark.parametrize("size", [1, 16])
-def test_noise_in_each_event_is_looked_at_eight_times(
+def test_the_search_for_a_template_stops_after_eight_attempts(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = Calls(monkeypatch, body_reader, "find_template")
@@ -408,7 +408,7 @@ def test_noise_in_each_event_is_looked_at_eight_times(
 
 
 class Shouting(Comparable):
-    """A reader of plain text that does not pass it on as it is."""
+    """A reader that changes the text."""
 
     is_done = False
 
@@ -421,7 +421,7 @@ class Shouting(Comparable):
 
 
 class Counting(Shouting):
-    """A reader that counts."""
+    """A reader whose state changes with each event."""
 
     count = 0
 
@@ -434,21 +434,21 @@ class Counting(Shouting):
         self.is_done = True
 
 
-class SayingNothing(Shouting):
-    """A reader to which an empty text means something."""
+class FillingIn(Shouting):
+    """A reader that emits a chunk for an empty text."""
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         chunks.append(Token(json.loads(event.data) or "nothing"))
 
 
-class Incomparable(SayingNothing):
-    """A reader that equals no copy of itself."""
+class Incomparable(FillingIn):
+    """A reader that doesn't equal its copies."""
 
     __eq__ = object.__eq__
 
 
 class Failing(Shouting):
-    """A reader that refuses everything but words in capital letters."""
+    """A reader that rejects everything but words in capital letters."""
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         text = json.loads(event.data)
@@ -457,21 +457,21 @@ class Failing(Shouting):
         chunks.append(Token(text))
 
 
-@pytest.mark.parametrize("make", [Shouting, Counting, SayingNothing, Incomparable, Failing])
-def test_a_reader_that_does_more_than_pass_text_on_is_always_asked(make: MakeReader) -> None:
+@pytest.mark.parametrize("make", [Shouting, Counting, FillingIn, Incomparable, Failing])
+def test_a_reader_that_does_more_than_pass_text_on_parses_every_event(make: MakeReader) -> None:
     reads = [b'data: "%b"\n\n' % text for text in (b"A", b"B", b"C", b"D", b"", b"e", b"F")]
     assert with_templates(make(), reads, 1 << 20) == in_full(make(), reads, 1 << 20)
 
 
 @pytest.mark.parametrize(("size", "decoded"), [(4096, 0), (4097, 4097)])
-def test_only_a_short_beginning_of_an_event_is_held(size: int, decoded: int) -> None:
+def test_only_a_short_partial_event_is_held(size: int, decoded: int) -> None:
     body = BodyReader(openai())
     body.read(b": comment\n\n" + b"x" * 4000)
     body.read(b"x" * (size - 4000))
     assert body._decoder._begun_size == decoded
 
 
-def test_an_event_does_not_wait_for_the_one_behind_it() -> None:
+def test_an_event_does_not_wait_for_the_next_one() -> None:
     event = openai_event(**openai_delta(content="x" * 5000))
     reads = [event[:-1], event[-1:] + b"data: ", event[6:]]
     assert with_templates(openai(), reads, 1 << 20) == in_full(openai(), reads, 1 << 20)

@@ -1,4 +1,4 @@
-"""What a provider's failures are: by status and code, with what it says of waiting."""
+"""Failures of providers, mapped by status and code, and their `retry_after`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from rxllm.models.remote.failures import error_of_response, retry_after
 
 
 def error(status: int, body: Any = b"", **headers: str) -> RxLLMError:
-    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return error_of_response("openai", status, told, data)
+    return error_of_response("openai", status, named, data)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def error(status: int, body: Any = b"", **headers: str) -> RxLLMError:
         (599, ServerError, True),
     ],
 )
-def test_by_status(status: int, kind: type[Exception], retryable: bool) -> None:  # row F2
+def test_errors_by_status(status: int, kind: type[Exception], retryable: bool) -> None:
     failure = error(status)
     assert type(failure) is kind
     assert getattr(failure, "retryable", None) is retryable
@@ -78,7 +78,7 @@ def test_by_status(status: int, kind: type[Exception], retryable: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("field", ["code", "type"])
-def test_a_code_says_more_than_the_status(
+def test_a_code_takes_precedence_over_the_status(
     status: int, code: str, kind: type[Exception], field: str
 ) -> None:
     failure = error(status, {"error": {"message": "why", field: code}})
@@ -87,8 +87,8 @@ def test_a_code_says_more_than_the_status(
 
 
 def test_flagged_input_is_filtered_content() -> None:
-    told = {"code": 403, "message": "flagged", "metadata": {"reasons": ["violence"]}}
-    assert type(error(403, {"error": told})) is ContentFilteredError
+    flagged = {"code": 403, "message": "flagged", "metadata": {"reasons": ["violence"]}}
+    assert type(error(403, {"error": flagged})) is ContentFilteredError
 
 
 @pytest.mark.parametrize(
@@ -101,42 +101,42 @@ def test_flagged_input_is_filtered_content() -> None:
         {"detail": "why"},
     ],
 )
-def test_the_forms_of_bodies(body: Any) -> None:
+def test_known_forms_of_error_bodies(body: Any) -> None:
     assert str(error(500, body)) == "openai answered 500: why"
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"3", b'{"error": null}', b'{"error": 3}'])
-def test_without_a_readable_body_the_status_is_named(body: bytes) -> None:
+def test_without_a_readable_body_the_message_names_the_status(body: bytes) -> None:
     assert str(error(500, body)) == "openai answered 500: Internal Server Error"
 
 
-def test_a_body_in_another_encoding_loses_neither_the_class_nor_the_time_to_wait() -> None:
+def test_a_body_in_another_encoding_keeps_the_class_and_retry_after() -> None:
     latin = '{"error": {"message": "f\xfcr heute"}}'.encode("latin-1")
     failure = error(429, latin, retry_after="1")
     assert isinstance(failure, RateLimitError)
     assert failure.retry_after == 1.0
 
 
-def test_status_request_id_and_body_are_kept_whatever_the_class() -> None:
+def test_every_class_keeps_status_request_id_and_body() -> None:
     failure = error(400, {"error": "why"}, x_request_id="r1")
     assert type(failure) is BadRequestError
     assert (failure.status, failure.request_id, failure.body) == (400, "r1", '{"error":"why"}')
 
 
 def test_a_long_message_is_cut_between_words() -> None:
-    said = str(error(500, {"error": "x " * 238 + "sk-a-very-long-secret and more"}))
-    assert said.endswith("x ...")
-    assert "sk-a" not in said
+    message = str(error(500, {"error": "x " * 238 + "sk-a-very-long-secret and more"}))
+    assert message.endswith("x ...")
+    assert "sk-a" not in message
 
 
 @pytest.mark.parametrize(
     "date", ["Wed, 21 Oct 99999999999 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 +99999999999999"]
 )
-def test_a_date_that_is_none_is_no_time_to_wait(date: str) -> None:
+def test_an_invalid_date_gives_no_retry_after(date: str) -> None:
     assert retry_after({"retry-after": date}) is None
 
 
-def test_a_date_without_a_zone_is_in_universal_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     headers = {"retry-after": "Wed Oct 21 07:28:30 2015", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}
@@ -146,12 +146,12 @@ def test_a_date_without_a_zone_is_in_universal_time(monkeypatch: pytest.MonkeyPa
     assert waited == 30.0
 
 
-def test_a_message_without_end_is_cut() -> None:
+def test_a_very_long_message_is_cut() -> None:
     assert len(str(error(500, {"error": "x" * 100_000}))) < 600
 
 
 @pytest.mark.parametrize("name", ["x_request_id", "request_id", "x_generation_id"])
-def test_the_request_has_a_name(name: str) -> None:
+def test_the_request_id_is_read_from_known_headers(name: str) -> None:
     failure = error(500, **{name: "r1"})
     assert isinstance(failure, ProviderError)
     assert failure.request_id == "r1"
@@ -178,16 +178,16 @@ def test_the_request_has_a_name(name: str) -> None:
         ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0.0),
     ],
 )
-def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
 
 
-def test_a_date_counts_from_now_if_the_server_does_not_tell_its_own() -> None:
+def test_a_date_counts_from_now_if_the_response_has_no_date() -> None:
     then = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     assert 3500 < (retry_after({"retry-after": then}) or 0) <= 3600
 
 
-def test_it_is_told_by_overloaded_servers_too() -> None:
+def test_overloaded_servers_send_retry_after_too() -> None:
     failure = error(503, retry_after="7")
     assert isinstance(failure, OverloadedError)
     assert failure.retry_after == 7.0

@@ -1,4 +1,4 @@
-"""Each fault, before the first token, in the middle and at the end, on each adapter.
+"""Each fault before the first token, mid-stream and at the end, with each provider.
 
 `rxllm/models/README.md` shows `EXPECTED` as a table.
 """
@@ -25,7 +25,7 @@ Hear = Callable[..., Awaitable[Any]]
 PROVIDERS = ["openai", "anthropic", "openrouter", "groq", "openai_compatible"]
 PLACES = ["before the first token", "mid-stream", "at the end"]
 
-# What the subscriber gets in the end: an error, or "as if nothing had happened".
+# How the stream ends for the subscriber: with an error, or as if nothing had happened.
 NOTHING = "no error"
 EXPECTED: dict[str, dict[str, str]] = {
     "status 401": dict.fromkeys(PLACES[:1], "AuthenticationError"),
@@ -58,7 +58,7 @@ CASES = [
 
 
 def halves(provider: str, place: str) -> tuple[list[bytes], list[bytes]]:
-    """An answer of two tokens, before and behind the place of the fault."""
+    """Return the events of an answer of two tokens, split at the place of the fault."""
     if provider == "anthropic":
         events = anthropic_events("Hé", "llo")
         at = {"before the first token": 0, "mid-stream": 4, "at the end": 6}[place]
@@ -69,14 +69,14 @@ def halves(provider: str, place: str) -> tuple[list[bytes], list[bytes]]:
 
 
 def in_stream_error(provider: str) -> bytes:
-    told = {"type": "overloaded_error", "message": "Overloaded"}
+    error = {"type": "overloaded_error", "message": "Overloaded"}
     if provider == "anthropic":
-        return anthropic_event("error", error=told)
+        return anthropic_event("error", error=error)
     if provider == "openrouter":
         choice = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
-        told = {"code": 503, "message": "Overloaded"}  # type: ignore[dict-item]
-        return openai_event(choices=[choice], error=told)
-    return openai_event(choices=[], error=told)
+        error = {"code": 503, "message": "Overloaded"}  # type: ignore[dict-item]
+        return openai_event(choices=[choice], error=error)
+    return openai_event(choices=[], error=error)
 
 
 def reply(fault: str, place: str, provider: str) -> Reply:
@@ -107,7 +107,7 @@ def reply(fault: str, place: str, provider: str) -> Reply:
 
 
 @pytest.mark.parametrize(("fault", "place", "provider"), CASES)
-async def test_a_fault_is_told_as_what_it_is_and_nothing_said_before_it_is_lost(
+async def test_a_fault_gives_its_error_and_loses_no_text_before_it(
     hear: Hear, fault: str, place: str, provider: str
 ) -> None:
     sent = reply(fault, place, provider)
@@ -127,6 +127,6 @@ async def test_a_fault_is_told_as_what_it_is_and_nothing_said_before_it_is_lost(
         return
     assert type(heard.error).__name__ == expected, heard.error
     assert heard.error.retryable == (rxllm.classify_error(heard.error) == "retry")
-    if "reset" not in fault:  # a reset takes with it what is still on the way
-        said = ["Hé", "llo"][: PLACES.index(place)]
-        assert heard.of(Token) == [Token(text) for text in said]
+    if "reset" not in fault:  # a reset discards data in transit
+        texts = ["Hé", "llo"][: PLACES.index(place)]
+        assert heard.of(Token) == [Token(text) for text in texts]

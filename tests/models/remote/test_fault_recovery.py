@@ -1,7 +1,7 @@
-"""Each fault, at each place, behind each operator that recovers: nobody sees text twice (row F10).
+"""Each fault at each place, with each recovery operator: no subscriber sees text twice.
 
-What a subscriber sees is exactly one of: the whole text, a restart that is announced and then the
-whole text, or a partial text with an error that holds it.
+A subscriber sees exactly one of: the whole text; an announced restart and then the whole text; or a
+partial text and an error that contains it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ RECOVERIES: dict[str, Callable[[rxllm.Model], Operator]] = {
 CASES = [(fault, place) for fault, outcomes in EXPECTED.items() for place in outcomes]
 
 
-def answers(recovery: str, error: RxLLMError) -> bool:
-    """True if the operator has to answer `error`, while nothing has been said."""
+def handles(recovery: str, error: RxLLMError) -> bool:
+    """True if the operator must handle `error` before any output."""
     if recovery == "complete_partial":
         return False
     if recovery == "resume":
@@ -54,13 +54,13 @@ def answers(recovery: str, error: RxLLMError) -> bool:
     )
 
 
-def goes_on(recovery: str) -> bool:
-    """True if the operator goes on after output too, on a model that says the same each time."""
+def continues(recovery: str) -> bool:
+    """True if the operator also recovers after output, on a model that repeats its answer."""
     return recovery.endswith(("restart", "replay", ", continue"))
 
 
 def seen_of(chunks: list[Chunk]) -> tuple[str, bool]:
-    """The text that a subscriber is left with, and whether a restart took something back."""
+    """Return the text that a subscriber ends up with, and whether there was a restart."""
     text, restarted = "", False
     for chunk in chunks:
         if is_restart(chunk):
@@ -81,7 +81,7 @@ async def hear(stream: Observable[Chunk]) -> tuple[list[Chunk], Exception | None
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "openai_compatible"])
 @pytest.mark.parametrize("recovery", RECOVERIES)
-async def test_f10_the_whole_text_or_an_announced_restart_or_a_partial_text_with_an_error(
+async def test_the_whole_text_or_an_announced_restart_or_a_partial_text_with_an_error(
     recovery: str, provider: str
 ) -> None:
     before, after = halves(provider, "mid-stream")
@@ -102,7 +102,7 @@ async def test_f10_the_whole_text_or_an_announced_restart_or_a_partial_text_with
             assert error.partial == text, where
             assert WHOLE.startswith(text), where
             assert EXPECTED[fault][place] != NOTHING, where
-            assert not (goes_on(recovery) and error.retryable), where
-            assert place != "before the first token" or not answers(recovery, error), where
-        told = [chunk for chunk in chunks if type(chunk) is Notice and chunk.attempt]
-        assert len(server.requests) <= 1 + len(told), where  # nobody is asked untold
+            assert not (continues(recovery) and error.retryable), where
+            assert place != "before the first token" or not handles(recovery, error), where
+        notices = [chunk for chunk in chunks if type(chunk) is Notice and chunk.attempt]
+        assert len(server.requests) <= 1 + len(notices), where  # each retry has a notice

@@ -1,4 +1,4 @@
-"""A server not of our making: llama-cpp-python's, on the bundled model, in a process of its own."""
+"""An independent server: llama-cpp-python's, in a separate process, with the bundled model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    """The server, on a free port that it chooses itself."""
+    """Start the server on a free port, and yield its base URL."""
     command = [
         sys.executable,
         "-m",
@@ -43,15 +43,15 @@ def base_url() -> Iterator[str]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stderr is not None
-        said: list[str] = []
+        log: list[str] = []
         for line in server.stderr:
-            said.append(line)
+            log.append(line)
             if running := re.search(r"running on (http://[\d.:]+)", line):
                 break
         else:
-            pytest.fail("".join(said))
-        # A log that nobody reads would stop it in the end.
-        reading = threading.Thread(target=server.stderr.read, name="log of the server")
+            pytest.fail("".join(log))
+        # If nobody reads its log, the server blocks in the end.
+        reading = threading.Thread(target=server.stderr.read, name="server log")
         reading.start()
         yield f"{running[1]}/v1"
         server.terminate()
@@ -63,9 +63,9 @@ def model(base_url: str) -> rxllm.Model:
     return rxllm.model("openai_compatible/tiny", base_url=base_url)
 
 
-async def test_it_says_what_the_same_model_says_in_this_process(
+async def test_its_answer_equals_that_of_the_same_model_in_this_process(
     model: rxllm.Model, listen: Listen
-) -> None:  # row J7
+) -> None:
     heard = await listen(model, "Hello!", temperature=0)
     here = await rxllm.sinks.collect(rxllm.model("tiny/llama").stream("Hello!", temperature=0))
     assert heard.error is None
@@ -75,7 +75,7 @@ async def test_it_says_what_the_same_model_says_in_this_process(
     assert heard.chunks[-1] == End("stop")
 
 
-async def test_options_reach_it(model: rxllm.Model, listen: Listen) -> None:
+async def test_options_reach_the_server(model: rxllm.Model, listen: Listen) -> None:
     heard = await listen(model, "Tell me a story", temperature=0, max_tokens=7)
     assert len(heard.of(Token)) <= 7
     assert heard.chunks[-1] == End("length")
@@ -85,13 +85,13 @@ async def test_options_reach_it(model: rxllm.Model, listen: Listen) -> None:
     assert stopped.chunks[-1] == End("stop")
 
 
-async def test_sampling_with_a_seed_is_repeatable(model: rxllm.Model, listen: Listen) -> None:
+async def test_sampling_with_a_seed_is_reproducible(model: rxllm.Model, listen: Listen) -> None:
     options: dict[str, Any] = {"temperature": 1.0, "seed": 7, "max_tokens": 12}
     first = await listen(model, "Tell me a story", **options)
     assert first.text == (await listen(model, "Tell me a story", **options)).text
 
 
-async def test_what_it_refuses_is_an_error(model: rxllm.Model, listen: Listen) -> None:
+async def test_a_rejected_request_is_an_error(model: rxllm.Model, listen: Listen) -> None:
     heard = await listen(model, "Hi", extra={"temperature": "warm"})
     assert isinstance(heard.error, ServerError)
     assert heard.error.status == 500
@@ -101,12 +101,14 @@ async def test_what_it_refuses_is_an_error(model: rxllm.Model, listen: Listen) -
 async def test_a_prompt_that_is_too_long_ends_its_stream_without_content(
     model: rxllm.Model, listen: Listen
 ) -> None:
-    """This server has sent its headers by the time it finds out."""
+    """This server detects it only after sending its headers."""
     assert isinstance((await listen(model, "x " * 3000)).error, EmptyStreamError)
 
 
-async def test_leaving_frees_it_for_the_next_at_once(model: rxllm.Model, listen: Listen) -> None:
-    """It answers one request at a time, and a new one ends the one before it."""
+async def test_disposal_frees_the_server_for_the_next_request_at_once(
+    model: rxllm.Model, listen: Listen
+) -> None:
+    """The server answers one request at a time, and a new one interrupts the previous one."""
     chunks = rxllm.to_async(model.stream("Tell me a long story about a robot", max_tokens=900))
     async for chunk in chunks:
         if isinstance(chunk, Token):

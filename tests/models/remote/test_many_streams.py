@@ -1,4 +1,4 @@
-"""Ten thousand streams in a row leave everything where it was."""
+"""Ten thousand consecutive streams leak no memory, tasks or sockets."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def census(server: FaultServer) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not OPEN_FILES.exists(), reason="open files are counted by Linux's /proc")
-async def test_memory_tasks_and_sockets_stay(model_on: Callable[..., rxllm.Model]) -> None:
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="counting open files requires Linux's /proc")
+async def test_consecutive_streams_leak_nothing(model_on: Callable[..., rxllm.Model]) -> None:
     body = b"".join(openai_events("Hello", " world"))
     async with FaultServer(Reply([body])) as server:
         model = model_on(server)

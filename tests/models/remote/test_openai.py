@@ -1,4 +1,4 @@
-"""Chat completions, as OpenAI and those who speak like it send them."""
+"""Responses in the form of OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def delta(finish_reason: str | None = None, **fields: Any) -> bytes:
 
 
 def call(index: int | None, id: str | None, name: str | None, arguments: str) -> bytes:  # noqa: A002
-    told: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
-    told |= {"index": index} if index is not None else {}
-    told |= {"id": id, "type": "function"} if id is not None else {}
-    return delta(tool_calls=[told])
+    call: dict[str, Any] = {"function": {"name": name, "arguments": arguments}}
+    call |= {"index": index} if index is not None else {}
+    call |= {"id": id, "type": "function"} if id is not None else {}
+    return delta(tool_calls=[call])
 
 
-async def test_a_stream_is_start_text_usage_end(hear: Hear) -> None:  # row J1
+async def test_a_stream_is_start_text_usage_end(hear: Hear) -> None:
     heard = await hear(openai_events("Hello", " world"))
     assert heard.error is None
     assert heard.chunks == [
@@ -48,13 +48,13 @@ async def test_a_stream_is_start_text_usage_end(hear: Hear) -> None:  # row J1
 
 
 @pytest.mark.parametrize("pieces", [1, 7, "random"])
-async def test_it_is_the_same_however_the_bytes_are_cut(hear: Hear, pieces: Any) -> None:
+async def test_the_chunks_do_not_depend_on_how_the_bytes_are_split(hear: Hear, pieces: Any) -> None:
     events = openai_events("Hé", "llo 🦊", "中文")
     assert (await hear(events, pieces=pieces)).chunks == (await hear(events)).chunks
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("finish_reason", "reason"),
     [
         ("stop", "stop"),
         ("length", "length"),
@@ -64,12 +64,12 @@ async def test_it_is_the_same_however_the_bytes_are_cut(hear: Hear, pieces: Any)
         ("something_new", "stop"),
     ],
 )
-async def test_finish_reasons(hear: Hear, told: str, reason: str) -> None:
-    heard = await hear(openai_events("a", finish_reason=told))
+async def test_finish_reasons(hear: Hear, finish_reason: str, reason: str) -> None:
+    heard = await hear(openai_events("a", finish_reason=finish_reason))
     assert heard.chunks[-1] == End(reason)  # type: ignore[arg-type]
 
 
-async def test_usage_counts_wherever_it_comes(hear: Hear) -> None:  # row A5
+async def test_usage_counts_before_or_after_the_finish_reason(hear: Hear) -> None:
     usage = {
         "prompt_tokens": 9,
         "completion_tokens": 4,
@@ -95,18 +95,18 @@ async def test_the_last_usage_counts(hear: Hear) -> None:
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-async def test_reasoning_is_told_from_text(hear: Hear, field: str) -> None:
+async def test_reasoning_is_separate_from_text(hear: Hear, field: str) -> None:
     heard = await hear([delta(**{field: "hm"}), delta(content="Yes"), delta("stop"), DONE])
     assert heard.chunks[1:3] == [Reasoning("hm"), Token("Yes")]
 
 
-async def test_a_refusal_is_text_that_ends_as_filtered_content(hear: Hear) -> None:
+async def test_a_refusal_is_text_and_ends_with_content_filter(hear: Hear) -> None:
     heard = await hear([delta(refusal="I "), delta(refusal="won't"), delta("stop"), DONE])
     assert heard.text == "I won't"
     assert heard.chunks[-1] == End("content_filter")
 
 
-async def test_the_confidence_is_that_of_all_tokens_of_a_delta(hear: Hear) -> None:
+async def test_the_confidence_of_a_delta_is_the_product_of_its_tokens(hear: Hear) -> None:
     logprobs = {"content": [{"token": "a", "logprob": math.log(0.5)}, {"logprob": math.log(0.5)}]}
     event = openai_event(choices=[{"index": 0, "delta": {"content": "ab"}, "logprobs": logprobs}])
     (token,) = (await hear([event, delta("stop"), DONE])).of(Token)
@@ -120,9 +120,9 @@ async def test_a_call_that_was_cut_off_is_not_complete(hear: Hear) -> None:
     assert heard.chunks[-1] == End("length")
 
 
-async def test_calls_of_tools_come_as_they_grow_and_complete_at_the_end(hear: Hear) -> None:
+async def test_tool_calls_grow_and_are_complete_at_the_end(hear: Hear) -> None:
     heard = await hear(
-        [  # row E9
+        [
             call(0, "a", "add", ""),
             call(0, None, None, '{"x":'),
             call(1, "b", "now", "{}"),
@@ -152,9 +152,9 @@ async def test_calls_of_tools_come_as_they_grow_and_complete_at_the_end(hear: He
     ],
     ids=["index 0 repeated", "no index", "id repeated", "indices with gaps"],
 )
-async def test_calls_are_told_apart_by_id_and_by_index(hear: Hear, events: list[bytes]) -> None:
+async def test_calls_are_distinguished_by_id_and_index(hear: Hear, events: list[bytes]) -> None:
     heard = await hear([*events, delta("tool_calls"), DONE])
-    assert [told for told in heard.of(ToolCall) if told.complete] == [
+    assert [call for call in heard.of(ToolCall) if call.complete] == [
         ToolCall("a", "add", "{}", 0, complete=True),
         ToolCall("b", "now", "{}", 1, complete=True),
     ]
@@ -166,15 +166,15 @@ async def test_calls_without_an_id_get_one(hear: Hear) -> None:
 
 
 @pytest.mark.parametrize("done", [True, False])
-async def test_after_a_finish_reason_done_may_be_missing(hear: Hear, done: bool) -> None:
+async def test_done_is_optional_after_a_finish_reason(hear: Hear, done: bool) -> None:
     assert (await hear(openai_events("a", done=done))).chunks[-1] == End("stop")
 
 
-async def test_done_is_an_end_without_a_finish_reason(hear: Hear) -> None:
+async def test_done_ends_the_stream_without_a_finish_reason(hear: Hear) -> None:
     assert (await hear([delta(content="a"), DONE])).chunks[-1] == End("stop")
 
 
-async def test_without_either_the_stream_was_truncated(hear: Hear) -> None:
+async def test_a_stream_without_either_is_truncated(hear: Hear) -> None:
     heard = await hear(openai_events("a", finish_reason=None, usage=False, done=False))
     assert heard.text == "a"
     assert isinstance(heard.error, TruncatedStreamError)
@@ -183,7 +183,7 @@ async def test_without_either_the_stream_was_truncated(hear: Hear) -> None:
 @pytest.mark.parametrize(
     "body", [[], [DONE], [b": comment\n\n"]], ids=["nothing", "done", "comment"]
 )
-async def test_a_stream_of_nothing_is_empty(hear: Hear, body: list[bytes]) -> None:
+async def test_a_stream_without_content_is_empty(hear: Hear, body: list[bytes]) -> None:
     heard = await hear(body)
     assert (heard.chunks, type(heard.error)) == ([], EmptyStreamError)
 
@@ -208,15 +208,15 @@ async def test_an_error_in_the_stream_is_an_error(
     assert getattr(heard.error, "status", None) == status
 
 
-async def test_an_error_may_be_told_on_the_top_of_an_event(hear: Hear) -> None:
-    """As older servers of vLLM do."""
-    told = {"object": "error", "message": "boom", "type": "InternalServerError", "code": "429"}
-    heard = await hear([delta(content="a"), openai_event(**told), b"data: [DONE]\n\n"])
+async def test_an_error_may_be_at_the_top_level_of_an_event(hear: Hear) -> None:
+    """As older vLLM servers send it."""
+    fields = {"object": "error", "message": "boom", "type": "InternalServerError", "code": "429"}
+    heard = await hear([delta(content="a"), openai_event(**fields), b"data: [DONE]\n\n"])
     assert isinstance(heard.error, RateLimitError)
     assert "boom" in str(heard.error)
 
 
-async def test_groq_tells_of_errors_in_a_block_of_its_own(hear: Hear) -> None:
+async def test_groq_reports_errors_in_its_own_block(hear: Hear) -> None:
     heard = await hear(
         [delta(content="a"), openai_event(choices=[], x_groq={"error": "overloaded"})]
     )
@@ -224,7 +224,7 @@ async def test_groq_tells_of_errors_in_a_block_of_its_own(hear: Hear) -> None:
     assert "overloaded" in str(heard.error)
 
 
-async def test_an_error_in_place_of_a_stream_is_that_error(hear: Hear) -> None:
+async def test_an_error_as_json_in_place_of_a_stream_is_raised(hear: Hear) -> None:
     body = b'{"error": {"message": "slow down", "code": 429}}'
     heard = await hear([body], headers={"Content-Type": "application/json"})
     assert isinstance(heard.error, RateLimitError)
@@ -235,7 +235,7 @@ async def test_only_the_first_choice_is_read(hear: Hear) -> None:
     assert (await hear([delta(content="a"), other, delta("stop"), DONE])).text == "a"
 
 
-async def test_malformed_events_are_skipped_and_told(hear: Hear) -> None:
+async def test_malformed_events_are_skipped_with_a_notice(hear: Hear) -> None:
     heard = await hear(
         [b"data: {\n\n", delta(content="a"), b'data: {"choices": 3}\n\n', delta("stop"), DONE]
     )
@@ -252,7 +252,7 @@ async def test_three_malformed_events_in_a_row_are_an_error(hear: Hear) -> None:
     assert heard.error.__cause__ is not None
 
 
-async def test_strictly_one_is(hear: Hear) -> None:
+async def test_with_strict_one_malformed_event_is_an_error(hear: Hear) -> None:
     heard = await hear([b"data: {\n\n", *openai_events("a")], strict=True)
     assert isinstance(heard.error, MalformedStreamError)
     assert not heard.chunks

@@ -1,4 +1,4 @@
-"""A remote model: its key and address, its connections, cancellation and demand."""
+"""A remote model: its key, address and connections, cancellation and demand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def delta(text: str) -> bytes:
 
 
 def acquired() -> int:
-    """How many connections are in use, in this event loop."""
+    """Return the number of connections in use in this event loop."""
     sessions = connection._pools[asyncio.get_running_loop()].sessions
     connectors: list[Any] = [session.connector for session in sessions.values()]
     return sum(len(connector._acquired) for connector in connectors)
@@ -62,7 +62,7 @@ class TestKeysAndAddresses:
             ("groq/llama", "GROQ_API_KEY"),
         ],
     )
-    async def test_a_missing_key_is_named_before_any_connection(
+    async def test_a_missing_key_is_reported_before_any_connection(
         self, listen: Listen, name: str, variable: str
     ) -> None:
         async with FaultServer(Reply()) as server:
@@ -84,7 +84,7 @@ class TestKeysAndAddresses:
         assert request.path == "/v1/chat/completions"
         assert request.headers["authorization"] == "Bearer k1"
 
-    async def test_a_server_of_ones_own_needs_no_key(self, listen: Listen) -> None:
+    async def test_a_compatible_server_needs_no_key(self, listen: Listen) -> None:
         async with FaultServer(Reply(openai_events("a"))) as server:
             model = rxllm.model("openai_compatible/any", base_url=server.url)
             assert (await listen(model)).text == "a"
@@ -98,27 +98,27 @@ class TestKeysAndAddresses:
     @pytest.mark.parametrize(
         ("name", "options", "reason"),
         [
-            ("openai", {}, "lacks the model"),
-            ("openai/", {}, "lacks the model"),
+            ("openai", {}, "name is missing"),
+            ("openai/", {}, "name is missing"),
             ("openai/gpt", {"colour": "red"}, "colour"),
             ("openai/gpt", {"api_key": 3}, "api_key"),
-            ("openai/gpt", {"connect_timeout": 0}, "connect_timeout is above 0"),
-            ("openai/gpt", {"base_url": "ftp://host"}, "a base URL is like"),
-            ("openai/gpt", {"base_url": "host"}, "a base URL is like"),
-            ("openai/gpt", {"base_url": "http://[::1/v1"}, "a base URL is like"),
-            ("openai/gpt", {"base_url": "http://host:99999/v1"}, "a base URL is like"),
-            ("openai/gpt", {"base_url": "http://u:p@host/v1"}, "a base URL is like"),
-            ("openai/gpt", {"base_url": "http://host/v1?version=1"}, "a base URL is like"),
+            ("openai/gpt", {"connect_timeout": 0}, "connect_timeout must be above 0"),
+            ("openai/gpt", {"base_url": "ftp://host"}, "base_url must be like"),
+            ("openai/gpt", {"base_url": "host"}, "base_url must be like"),
+            ("openai/gpt", {"base_url": "http://[::1/v1"}, "base_url must be like"),
+            ("openai/gpt", {"base_url": "http://host:99999/v1"}, "base_url must be like"),
+            ("openai/gpt", {"base_url": "http://u:p@host/v1"}, "base_url must be like"),
+            ("openai/gpt", {"base_url": "http://host/v1?version=1"}, "base_url must be like"),
             ("openai_compatible/any", {}, "OPENAI_COMPATIBLE_BASE_URL"),
         ],
     )
-    def test_what_can_not_be_right_is_refused_at_the_call(
+    def test_invalid_arguments_are_rejected_at_the_call(
         self, name: str, options: dict[str, Any], reason: str
     ) -> None:
         with pytest.raises(BadRequestError, match=reason):
             rxllm.model(name, **options)
 
-    async def test_what_the_provider_can_not_do_is_an_error_of_the_stream(
+    async def test_unsupported_options_are_an_error_of_the_stream(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
         async with FaultServer(Reply()) as server:
@@ -126,7 +126,7 @@ class TestKeysAndAddresses:
         assert isinstance(heard.error, BadRequestError)
         assert not server.requests
 
-    async def test_so_is_what_can_not_be_written_as_json(
+    async def test_so_are_options_that_can_not_be_encoded_as_json(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
         async with FaultServer(Reply()) as server:
@@ -135,7 +135,7 @@ class TestKeysAndAddresses:
                 assert isinstance(heard.error, BadRequestError)
                 assert heard.error.__cause__ is not None
 
-    async def test_the_key_is_shown_nowhere(
+    async def test_the_key_never_appears_in_errors_reprs_or_logs(
         self, listen: Listen, model_on: ModelOn, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)
@@ -149,22 +149,22 @@ class TestKeysAndAddresses:
         ]
         async with FaultServer(*replies) as server:
             model = model_on(server)
-            said = [repr(model), repr(vars(model)), str(model.info)]
+            shown = [repr(model), repr(vars(model)), str(model.info)]
             for _ in replies:
                 error = (await listen(model)).error
-                said += [*traceback.format_exception(error), repr(error), repr(vars(error))]
-                said += [repr(error.__cause__), repr(error.__context__)]
-        assert SECRET not in "".join(said) + caplog.text
-        assert "the key [key] is wrong" in "".join(said)
+                shown += [*traceback.format_exception(error), repr(error), repr(vars(error))]
+                shown += [repr(error.__cause__), repr(error.__context__)]
+        assert SECRET not in "".join(shown) + caplog.text
+        assert "the key [key] is wrong" in "".join(shown)
 
-    async def test_nor_are_the_users_own_headers(self, listen: Listen, model_on: ModelOn) -> None:
+    async def test_nor_do_the_users_own_headers(self, listen: Listen, model_on: ModelOn) -> None:
         echo = b'{"error": {"message": "x-token: ' + SECRET.encode() + b'"}}'
         async with FaultServer(Reply([echo], status=401)) as server:
             error = (await listen(model_on(server, headers={"X-Token": SECRET}))).error
         assert SECRET not in str(error) + repr(vars(error))
 
     @pytest.mark.parametrize("options", [{"api_key": "two\nlines"}, {"headers": {"a b": "c"}}])
-    async def test_what_no_header_can_hold_is_a_bad_request(
+    async def test_an_invalid_header_value_is_a_bad_request(
         self, options: dict[str, Any], listen: Listen, model_on: ModelOn
     ) -> None:
         async with FaultServer(Reply()) as server:
@@ -172,7 +172,7 @@ class TestKeysAndAddresses:
         assert isinstance(error, BadRequestError)
         assert "two" not in str(error)
 
-    async def test_a_proxy_that_can_not_be_right_is_no_lost_connection(
+    async def test_an_invalid_proxy_is_a_bad_request_without_the_key(
         self, listen: Listen, model_on: ModelOn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("http_proxy", f"u:{SECRET}@127.0.0.1:1")
@@ -182,15 +182,15 @@ class TestKeysAndAddresses:
         assert isinstance(error, BadRequestError)
         assert SECRET not in "".join(traceback.format_exception(error))
 
-    async def test_nor_where_what_answers_is_no_http(
+    async def test_an_invalid_http_response_is_an_error_without_the_key(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
-        async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def answer_as_ssh(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
             await writer.drain()
             writer.close()
 
-        async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(answer_as_ssh, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             model = rxllm.model("openai/gpt", api_key=SECRET, base_url=f"http://127.0.0.1:{port}")
             error = (await listen(model)).error
@@ -207,7 +207,7 @@ class TestConnecting:
 
     async def test_a_refused_connection(self, listen: Listen) -> None:
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # bound, and not listening
+            taken.bind(("127.0.0.1", 0))  # bound but not listening
             url = f"http://127.0.0.1:{taken.getsockname()[1]}"
             heard = await listen(rxllm.model("openai/gpt", api_key="k", base_url=url))
         assert isinstance(heard.error, ConnectionFailedError)
@@ -229,7 +229,7 @@ class TestConnecting:
 
     async def test_a_connection_that_takes_too_long(
         self, listen: Listen, monkeypatch: pytest.MonkeyPatch
-    ) -> None:  # row F6
+    ) -> None:
         async def silent(*_: Any, **__: Any) -> Any:
             await asyncio.Event().wait()
 
@@ -247,7 +247,7 @@ class TestConnecting:
         assert isinstance(heard.error, ConnectionFailedError)
         assert isinstance(heard.error.__cause__, aiohttp.ClientSSLError)
 
-    async def test_a_certificate_that_nobody_vouches_for(self, listen: Listen) -> None:
+    async def test_an_untrusted_certificate(self, listen: Listen) -> None:
         own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         own.load_cert_chain(Path(__file__).with_name("untrusted.pem"))
         loop = asyncio.get_running_loop()
@@ -266,7 +266,7 @@ class TestConnecting:
         assert isinstance(heard.error, ProviderError)
         assert heard.error.status == 302
 
-    async def test_the_proxy_of_the_environment_is_asked(
+    async def test_the_proxy_of_the_environment_is_used(
         self, listen: Listen, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("NO_PROXY")
@@ -278,7 +278,7 @@ class TestConnecting:
             monkeypatch.setenv("NO_PROXY", "host.invalid")
             assert isinstance((await listen(model)).error, ConnectionFailedError)
 
-    async def test_the_environment_is_read_once_a_loop(
+    async def test_the_environment_is_read_once_per_loop(
         self, listen: Listen, model_on: ModelOn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with FaultServer(Reply(openai_events("a"))) as server:
@@ -286,7 +286,7 @@ class TestConnecting:
             monkeypatch.setattr(connection, "getproxies", pytest.fail)
             assert (await listen(model_on(server, "groq"))).text == "a"
 
-    async def test_streams_in_a_row_share_a_connection(
+    async def test_consecutive_streams_share_a_connection(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
         async with FaultServer(Reply(openai_events("a"))) as server:
@@ -294,7 +294,7 @@ class TestConnecting:
                 await listen(model_on(server))
         assert len({request.connection for request in server.requests}) == 1
 
-    async def test_a_server_that_does_not_end_the_body_is_left(
+    async def test_a_connection_whose_body_does_not_end_is_closed(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
         gate = asyncio.Event()
@@ -303,7 +303,7 @@ class TestConnecting:
             assert heard.chunks[-1] == End("stop")
             await server.until(lambda server: server.abandoned == 1)
 
-    async def test_connections_may_be_closed_before_the_loop_and_nothing_is_left(
+    async def test_connections_can_be_closed_before_the_loop_without_leaks(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
         async with no_leaks(), FaultServer(Reply(openai_events("a"))) as server:
@@ -331,7 +331,7 @@ class TestConnecting:
 
 
 class Subscriber:
-    """Subscribes with a valve, and records."""
+    """Subscribes with a valve and records the stream."""
 
     def __init__(self, model: rxllm.Model, on_chunk: Callable[[Chunk], object] | None = None):
         self.valve = Valve()
@@ -350,13 +350,13 @@ class Subscriber:
         if self.on_chunk is not None:
             self.on_chunk(chunk)
 
-    async def text(self) -> None:
-        """Wait for the next chunk, or the end."""
+    async def wait_for_change(self) -> None:
+        """Wait for the next chunk or the end."""
         self.changed.clear()
         await self.changed.wait()
 
 
-class TestCancellation:  # row B3
+class TestCancellation:
     async def test_disposal_before_the_response_closes_the_connection_at_once(
         self, listen: Listen, model_on: ModelOn
     ) -> None:
@@ -372,19 +372,19 @@ class TestCancellation:  # row B3
             await subscriber.scheduler.settle()
         assert (subscriber.chunks, subscriber.errors) == ([], [])
 
-    async def test_so_does_disposal_between_two_tokens(self, model_on: ModelOn) -> None:
+    async def test_disposal_between_two_tokens_does_too(self, model_on: ModelOn) -> None:
         gate = asyncio.Event()
         async with FaultServer(Reply([delta("a"), gate])) as server:
             subscriber = Subscriber(model_on(server))
             while Token("a") not in subscriber.chunks:
-                await subscriber.text()
+                await subscriber.wait_for_change()
             subscriber.subscription.dispose()
             await turns(1)
             assert acquired() == 0
             await server.until(lambda server: server.abandoned == 1)
         assert subscriber.errors == []
 
-    async def test_and_out_of_the_subscribers_own_on_next(self, model_on: ModelOn) -> None:
+    async def test_so_does_disposal_in_on_next(self, model_on: ModelOn) -> None:
         def leave(chunk: Chunk) -> None:
             if chunk == Token("a"):
                 subscriber.subscription.dispose()
@@ -411,7 +411,7 @@ class TestDemand:
             subscriber.subscription.dispose()
             await subscriber.scheduler.settle()
 
-    async def test_comments_are_not_read_while_it_is_closed_either(self, model_on: ModelOn) -> None:
+    async def test_a_closed_valve_stops_reading_comments_too(self, model_on: ModelOn) -> None:
         async with FaultServer(Reply([b": still here\n\n" * 1000, FOREVER])) as server:
             subscriber = Subscriber(model_on(server))
             await server.until(lambda server: server.sent > 1_000_000)
@@ -422,14 +422,14 @@ class TestDemand:
             await subscriber.scheduler.settle()
 
     async def stopped(self, server: FaultServer) -> None:
-        """Return once the server can't send any more."""
+        """Wait until the server can't send any more."""
         sent, still = server.sent, 0
         while still < 200:
             await asyncio.sleep(0)
             sent, still = (sent, still + 1) if server.sent == sent > 0 else (server.sent, 0)
         assert sent < 64_000_000
 
-    async def test_what_came_before_a_reset_is_not_lost_to_a_paused_reader(
+    async def test_a_paused_reader_gets_everything_sent_before_a_lost_connection(
         self, model_on: ModelOn
     ) -> None:
         gate = asyncio.Event()
@@ -437,7 +437,7 @@ class TestDemand:
         async with FaultServer(Reply(body).cut(10_000, CUT)) as server:
             subscriber = Subscriber(model_on(server))
             while Token("a") not in subscriber.chunks:
-                await subscriber.text()
+                await subscriber.wait_for_change()
             subscriber.valve.close()
             gate.set()
             await server.until(lambda server: server.active == 0)
@@ -445,6 +445,6 @@ class TestDemand:
             assert Token("b") not in subscriber.chunks
             subscriber.valve.open()
             while subscriber.chunks[-1] != End("stop"):
-                await subscriber.text()
+                await subscriber.wait_for_change()
             await subscriber.scheduler.settle()
         assert subscriber.errors == []

@@ -1,4 +1,4 @@
-"""What is sent: requests, mapped faithfully to each API."""
+"""Request bodies, mapped faithfully to each API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def anthropic(prompt: Any = "Hi", **options: Any) -> dict[str, Any]:
     return anthropic_body(as_request(prompt, **options), "claude", PROVIDERS["anthropic"])
 
 
-def test_the_least_that_is_sent() -> None:
+def test_the_minimal_body() -> None:
     assert openai() == {
         "model": "gpt",
         "messages": [{"role": "user", "content": "Hi"}],
@@ -41,7 +41,7 @@ def test_the_least_that_is_sent() -> None:
     }
 
 
-def test_options_are_sent_and_0_is_a_value() -> None:  # row A2
+def test_options_are_sent_even_if_they_are_0() -> None:
     options: dict[str, Any] = {"max_tokens": 5, "temperature": 0, "top_p": 0.5, "stop": ["a", "b"]}
     body = openai(**options, seed=0)
     assert (body["temperature"], body["top_p"], body["stop"]) == (0, 0.5, ("a", "b"))
@@ -51,7 +51,7 @@ def test_options_are_sent_and_0_is_a_value() -> None:  # row A2
     assert (body["top_k"], body["max_tokens"]) == (0, 5)
 
 
-def test_providers_differ_in_names_as_data() -> None:
+def test_providers_use_their_own_names_for_options() -> None:
     body = openai(provider="openrouter", max_tokens=5, repeat_penalty=1.1, min_p=0.1, top_k=3)
     assert (body["max_tokens"], body["repetition_penalty"], body["usage"]) == (
         5,
@@ -65,15 +65,15 @@ def test_providers_differ_in_names_as_data() -> None:
 @pytest.mark.parametrize(
     ("provider", "options", "reason"),
     [
-        ("openai", {"top_k": 3}, "openai has no option top_k"),
+        ("openai", {"top_k": 3}, "openai doesn't support top_k"),
         ("openai", {"min_p": 0.0}, "min_p"),
         ("openai", {"repeat_penalty": 1.1}, "repeat_penalty"),
         ("openai_compatible", {"repeat_penalty": 1.1}, "repeat_penalty"),
-        ("groq", {"confidence": True}, "groq does not tell the probabilities"),
-        ("groq", {"extra": {"stream": False}}, "every answer is streamed"),
+        ("groq", {"confidence": True}, "groq doesn't report token probabilities"),
+        ("groq", {"extra": {"stream": False}}, "extra must not contain `stream`"),
     ],
 )
-def test_what_a_provider_can_not_do_is_an_error(
+def test_unsupported_options_are_an_error(
     provider: str, options: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(BadRequestError, match=reason):
@@ -83,26 +83,32 @@ def test_what_a_provider_can_not_do_is_an_error(
 @pytest.mark.parametrize(
     ("prompt", "options", "reason"),
     [
-        ("Hi", {"seed": 1}, "anthropic has no option seed"),
+        ("Hi", {"seed": 1}, "anthropic doesn't support seed"),
         ("Hi", {"confidence": True}, "probabilities"),
-        ("Hi", {"response_format": "json"}, "only for a schema"),
-        ([Message("user", "a", name="Ann")], {}, "no name"),
-        ([Message("user", "a"), Message("system", "b")], {}, "at the beginning alone"),
-        ([Message("system", "b")], {}, "a message beside those of the system"),
-        ([Message("tool", "3")], {}, "which call it answers"),
-        ([Message("assistant", "", tool_calls=(ToolCall("1", "f", "{"),))], {}, "are no JSON"),
+        ("Hi", {"response_format": "json"}, "only with a schema"),
+        ([Message("user", "a", name="Ann")], {}, "the name of a message"),
+        ([Message("user", "a"), Message("system", "b")], {}, "only at the beginning"),
+        ([Message("system", "b")], {}, "a message besides the system messages"),
+        ([Message("tool", "3")], {}, "must have a tool_call_id"),
+        (
+            [Message("assistant", "", tool_calls=(ToolCall("1", "f", "{"),))],
+            {},
+            "aren't valid JSON",
+        ),
     ],
 )
-def test_so_is_what_anthropic_can_not_do(prompt: Any, options: dict[str, Any], reason: str) -> None:
+def test_so_is_anything_that_anthropic_does_not_support(
+    prompt: Any, options: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(BadRequestError, match=reason):
         anthropic(prompt, **options)
 
 
-def test_a_beginning_of_the_answer_is_for_providers_that_go_on_from_it() -> None:
+def test_only_some_providers_continue_a_partial_answer() -> None:
     begun = as_request("Hi").continuing("Hel")
     assert anthropic(begun)["messages"][-1] == {"role": "assistant", "content": "Hel"}
     assert openai(begun, "groq")["messages"][-1] == {"role": "assistant", "content": "Hel"}
-    with pytest.raises(BadRequestError, match="can't go on"):
+    with pytest.raises(BadRequestError, match="can't continue a partial answer"):
         openai(begun)
 
 
@@ -157,13 +163,13 @@ def test_tools() -> None:
         ("f", {"type": "function", "function": {"name": "f"}}, {"type": "tool", "name": "f"}),
     ],
 )
-def test_the_choice_of_a_tool(choice: str, for_openai: Any, for_anthropic: Any) -> None:
+def test_tool_choice(choice: str, for_openai: Any, for_anthropic: Any) -> None:
     options: dict[str, Any] = {"tools": [Tool("f")], "tool_choice": choice}
     assert openai(**options)["tool_choice"] == for_openai
     assert anthropic(**options)["tool_choice"] == for_anthropic
 
 
-def test_a_conversation_with_calls_of_tools() -> None:
+def test_a_conversation_with_tool_calls() -> None:
     prompt = [
         Message("user", "1 + 1, and when?"),
         Message(
@@ -189,7 +195,7 @@ def test_a_conversation_with_calls_of_tools() -> None:
     assert thanks == {"role": "user", "content": "Thanks"}
 
 
-def test_the_format_of_the_answer() -> None:
+def test_response_format() -> None:
     assert openai(response_format="json")["response_format"] == {"type": "json_object"}
     asked = openai(response_format=SCHEMA)["response_format"]["json_schema"]
     assert (asked["schema"], asked["strict"]) == (SCHEMA, True)
@@ -203,7 +209,7 @@ def test_confidence_and_names() -> None:
     assert body["messages"][0]["name"] == "Ann"
 
 
-def test_extra_passes_through_and_has_the_last_word() -> None:
+def test_extra_overrides_all_other_fields() -> None:
     extra = {"service_tier": "flex", "max_completion_tokens": 7}
     body = openai(max_tokens=5, extra=extra)
     assert (body["service_tier"], body["max_completion_tokens"]) == ("flex", 7)

@@ -1,4 +1,4 @@
-"""Server-sent events: the rules of the WHATWG standard, however the bytes are cut."""
+"""Server-sent events: the rules of the WHATWG standard, however the bytes are split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def decode(pieces: Iterable[bytes], decoder: EventStreamDecoder | None = None) -
 
 
 def by_the_standard(stream: bytes) -> tuple[Events, str, int | None]:
-    """The algorithm of the standard, on a whole stream: events, last event id, retry."""
+    """Apply the standard's algorithm to a whole stream; return events, last event id, retry."""
     text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
     lines = re.split(r"\r\n|\r|\n", text)[:-1]
     events: Events = []
@@ -73,7 +73,7 @@ def test_every_split_gives_the_events_of_the_standard(stream: bytes, places: lis
 
 
 @given(STREAMS)
-def test_so_does_one_byte_at_a_time(stream: bytes) -> None:
+def test_one_byte_at_a_time_does_too(stream: bytes) -> None:
     assert decode(bytes([byte]) for byte in stream) == by_the_standard(stream)[0]
 
 
@@ -113,20 +113,20 @@ def test_a_cr_ends_an_event_without_waiting_for_what_follows() -> None:
 @pytest.mark.parametrize(
     "stream", [b"", b"data: a\n\n", b": a comment\n", b"\r\n", b"data\r\n\r\n"]
 )
-def test_between_events_nothing_of_the_next_one_has_come(stream: bytes) -> None:
+def test_the_decoder_is_between_events(stream: bytes) -> None:
     decoder = EventStreamDecoder()
     decode([stream], decoder)
     assert decoder.is_between
 
 
 @pytest.mark.parametrize("stream", [b"d", b"data\n", b"event: a\n", b"\xf0\x9f", b"data: a\r\r"])
-def test_inside_of_an_event_something_has(stream: bytes) -> None:
+def test_the_decoder_is_inside_an_event(stream: bytes) -> None:
     decoder = EventStreamDecoder()
     decode([b"data: a\n\n", stream], decoder)
     assert not decoder.is_between
 
 
-def test_types_belong_to_one_event_and_ids_stay() -> None:
+def test_types_belong_to_one_event_and_ids_persist() -> None:
     stream = b"event: ping\nid: 7\ndata: a\n\ndata: b\n\nid\ndata: c\n\n"
     assert decode([stream]) == [
         ServerSentEvent("a", "ping", "7"),
@@ -135,7 +135,7 @@ def test_types_belong_to_one_event_and_ids_stay() -> None:
     ]
 
 
-def test_an_id_with_nul_and_a_retry_that_is_no_number_are_ignored() -> None:
+def test_an_id_with_nul_and_an_invalid_retry_are_ignored() -> None:
     decoder = EventStreamDecoder()
     decode([b"id: 1\nretry: 250\n\nid: \x002\nretry: 2.5\nretry: \xd9\xa1\n\n"], decoder)
     assert (decoder.last_event_id, decoder.retry) == ("1", 250)
@@ -157,7 +157,7 @@ def test_an_id_counts_only_once_its_event_is_complete() -> None:
         b": " + b"x" * 100,
         b"event: " + b"x" * 100 + b"\n",
     ],
-    ids=["a line without end", "one line", "many lines", "empty lines", "a comment", "a type"],
+    ids=["an unterminated line", "one line", "many lines", "empty lines", "a comment", "a type"],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_an_event_that_is_too_long_is_an_error_after_the_events_before_it(
@@ -174,7 +174,7 @@ def test_an_event_that_is_too_long_is_an_error_after_the_events_before_it(
 
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
-def test_the_limit_is_for_one_event_and_none_for_comments(size: int) -> None:
+def test_the_limit_applies_to_each_event_and_comment(size: int) -> None:
     stream = b"data: 0123456789\n\n" * 100 + b": still here\n" * 100 + b"data: a\n\n"
     decoder = EventStreamDecoder(limit=16)
     pieces = (stream[start : start + size] for start in range(0, len(stream), size))
@@ -182,13 +182,13 @@ def test_the_limit_is_for_one_event_and_none_for_comments(size: int) -> None:
 
 
 @pytest.mark.parametrize("pause", [[], [b""]], ids=["next", "later"])
-def test_a_crlf_that_is_cut_in_two_is_one_end_of_a_line(pause: list[bytes]) -> None:
+def test_a_split_crlf_is_one_line_end(pause: list[bytes]) -> None:
     pieces = [b"data: a\r", *pause, b"\ndata: b\r", *pause, b"\n", b"\r", *pause, b"\n"]
     assert [event.data for event in decode(pieces)] == ["a\nb"]
 
 
 @pytest.mark.parametrize("field", [b"colour: 42", b"retries: 42", b": 42", b"42", b"data: 42"])
-def test_only_retry_sets_how_long_to_wait(field: bytes) -> None:
+def test_only_the_field_retry_sets_retry(field: bytes) -> None:
     decoder = EventStreamDecoder()
     decode([field + b"\n\n"], decoder)
     assert decoder.retry is None

@@ -1,6 +1,6 @@
-"""Answers in the forms that the providers document, replayed byte by byte.
+"""Responses in the forms that the providers document, replayed byte by byte.
 
-Written by hand after https://docs.anthropic.com/en/docs/build-with-claude/streaming,
+Written by hand from https://docs.anthropic.com/en/docs/build-with-claude/streaming,
 https://openrouter.ai/docs/api/reference/streaming and
 https://console.groq.com/docs/api-reference#chat-create.
 """
@@ -29,8 +29,8 @@ def replay(hear: Hear) -> Hear:
 
 
 @pytest.mark.parametrize("pieces", [1, "random", None])
-async def test_anthropic_thinks_speaks_and_calls_a_tool(replay: Hear, pieces: Any) -> None:
-    heard = await replay("anthropic.sse", "anthropic", pieces)  # row J2
+async def test_anthropic_sends_thinking_text_and_a_tool_call(replay: Hear, pieces: Any) -> None:
+    heard = await replay("anthropic.sse", "anthropic", pieces)
     start, *rest = heard.chunks
     assert heard.error is None
     assert (start.request_id, start.model) == (
@@ -54,8 +54,8 @@ async def test_anthropic_thinks_speaks_and_calls_a_tool(replay: Hear, pieces: An
 
 
 @pytest.mark.parametrize("pieces", [1, "random", None])
-async def test_openrouter_sends_comments_and_tells_the_cost(replay: Hear, pieces: Any) -> None:
-    heard = await replay("openrouter.sse", "openrouter", pieces)  # row J3
+async def test_openrouter_sends_comments_and_the_cost(replay: Hear, pieces: Any) -> None:
+    heard = await replay("openrouter.sse", "openrouter", pieces)
     assert heard.error is None
     assert heard.chunks == [
         Start("gen-1234567890-abc", "openrouter/openai/gpt-4o-mini", "openrouter", 1735317796.0),
@@ -68,7 +68,7 @@ async def test_openrouter_sends_comments_and_tells_the_cost(replay: Hear, pieces
 
 
 @pytest.mark.parametrize("pieces", [1, "random", None])
-async def test_openrouter_fails_in_the_middle(replay: Hear, pieces: Any) -> None:
+async def test_openrouter_fails_mid_stream(replay: Hear, pieces: Any) -> None:
     heard = await replay("openrouter_error.sse", "openrouter", pieces)
     assert heard.text == "Once"
     assert isinstance(heard.error, ServerError)
@@ -76,7 +76,7 @@ async def test_openrouter_fails_in_the_middle(replay: Hear, pieces: Any) -> None
 
 
 @pytest.mark.parametrize("pieces", [1, "random", None])
-async def test_groq_has_a_usage_block_of_its_own(replay: Hear, pieces: Any) -> None:  # row J4
+async def test_groq_sends_usage_in_its_own_block(replay: Hear, pieces: Any) -> None:
     heard = await replay("groq.sse", "groq", pieces)
     assert heard.error is None
     assert heard.text == "Fast models"

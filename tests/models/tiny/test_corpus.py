@@ -1,4 +1,4 @@
-"""The seeded grammar: repeatable, valid, and free of the words kept out of training."""
+"""The seeded grammar: reproducible, valid, and free of the held-out words."""
 
 import json
 import re
@@ -61,7 +61,7 @@ def test_every_json_answer_parses() -> None:
         assert json.loads(answer)
 
 
-def test_subjects_are_several_hundred() -> None:
+def test_there_are_several_hundred_subjects() -> None:
     words = training_words()
     assert len(words.characters) + len(words.objects) + len(words.themes) >= 300
 
@@ -75,7 +75,7 @@ def test_held_out_words_never_occur_in_training(sample: list[Conversation]) -> N
     assert re.findall(rf"\b(?:{names})\b", text) == []
 
 
-def test_prompts_for_evaluation_are_repeatable_and_hold_their_subject() -> None:
+def test_evaluation_prompts_are_reproducible_and_contain_their_subject() -> None:
     for make in (story_prompts, json_prompts):
         prompts = make(50)
         assert prompts == make(50)

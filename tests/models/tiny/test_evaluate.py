@@ -1,4 +1,4 @@
-"""The model itself, on a small sample of the prompts that its card reports on."""
+"""The model itself, on a small sample of the prompts evaluated in its model card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rxllm.models.tiny.evaluate import answers, json_is_good, story_is_good
 async def test_stories_name_their_subject_and_end() -> None:
     prompts = story_prompts(50)
     given = await answers(rxllm.model("tiny"), prompts, temperature=0.0)
-    # The card reports more than nine in ten; two fewer leave room for another processor's rounding.
+    # The model card reports nine in ten; two fewer allow for rounding on other processors.
     assert sum(map(story_is_good, prompts, given)) >= 43
 
 

@@ -51,7 +51,7 @@ def test_parameters_are_at_most_two_and_a_half_million() -> None:
     assert (directory / "model.onnx").stat().st_size >= 2 * parameters
 
 
-def test_config_says_what_the_shape_says() -> None:
+def test_the_config_agrees_with_the_shape() -> None:
     config = configuration("config.json")
     assert config["model_type"] == "llama"
     assert config["vocab_size"] == SHAPE.vocabulary
@@ -60,7 +60,7 @@ def test_config_says_what_the_shape_says() -> None:
     assert config["tie_word_embeddings"] is True
 
 
-def test_special_tokens_have_the_ids_that_the_configuration_names(tokenizer: Tokenizer) -> None:
+def test_special_tokens_have_the_ids_in_the_configuration(tokenizer: Tokenizer) -> None:
     config, texts = configuration("config.json"), configuration("tokenizer_config.json")
     assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3, 4, 5]
     assert tokenizer.token_to_id(texts["bos_token"]) == config["bos_token_id"]
@@ -98,7 +98,7 @@ def test_the_chat_template_marks_the_turns(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode(text, add_special_tokens=False).ids == trained_on
 
 
-def test_inputs_and_outputs_carry_the_names_of_optimum(
+def test_inputs_and_outputs_have_optimums_names(
     session: onnxruntime.InferenceSession,
 ) -> None:
     layers = range(SHAPE.layers)
@@ -113,7 +113,7 @@ def test_inputs_and_outputs_carry_the_names_of_optimum(
 def run(
     session: onnxruntime.InferenceSession, tokens: np.ndarray, mask: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Outputs for whole rows of tokens, with an empty cache."""
+    """Return the outputs for whole rows of tokens, with an empty cache."""
     empty = np.zeros((len(tokens), SHAPE.heads, 0, SHAPE.head_size), np.float32)
     inputs = {value.name: empty for value in session.get_inputs()[3:]}
     inputs |= {"input_ids": tokens, "attention_mask": mask}
@@ -133,7 +133,9 @@ def test_padding_on_the_left_changes_nothing(session: onnxruntime.InferenceSessi
     np.testing.assert_allclose(batch[1, 7:], alone[0], atol=1e-3)
 
 
-def test_the_cache_gives_what_the_whole_text_gives(session: onnxruntime.InferenceSession) -> None:
+def test_decoding_with_the_cache_gives_the_same_logits(
+    session: onnxruntime.InferenceSession,
+) -> None:
     tokens = np.arange(10, 30, dtype=np.int64)[None]
     whole = run(session, tokens, np.ones_like(tokens))
     first = run(session, tokens[:, :12], np.ones((1, 12), np.int64))

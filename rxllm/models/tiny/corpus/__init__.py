@@ -1,7 +1,7 @@
-"""The seeded grammar: endless conversations for training, and prompts kept out of it.
+"""The seeded grammar: endless conversations for training, and prompts held out of it.
 
-Everything that the model has read is written in this package: word lists (`nouns`, `names`,
-`wishes`), sentences (`plots`, `plots_of_things`), and what joins them (`stories`, `records`,
+All training text comes from this package: word lists (`nouns`, `names`, `wishes`), sentences
+(`plots`, `plots_of_things`), and the modules that combine them (`stories`, `records`,
 `small_talk`, `answers`, `dialogues`).
 """
 

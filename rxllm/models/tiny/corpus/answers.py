@@ -1,8 +1,8 @@
-"""Questions on streaming and on rxllm, and their answers.
+"""Questions about streaming and rxllm, and their answers.
 
-`TERMS` holds words that a user may ask about ("What is ...?"): the word and its other names
-between slashes, then the answers between bars. `QUESTIONS` holds whole questions, their wordings
-between slashes, then the answers between bars.
+`TERMS` holds words that a user may ask about ("What is ...?"): the word and its synonyms separated
+by slashes, then the answers separated by bars. `QUESTIONS` holds whole questions: their wordings
+separated by slashes, then the answers separated by bars.
 """
 
 from rxllm.models.tiny.corpus.tables import rows
@@ -83,7 +83,7 @@ Why are you called tiny?/Why is your name tiny? | Because I am very small: about
 
 
 def wordings_and_answers(table: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The wordings and the answers of each line of a table above."""
+    """Return the wordings and the answers in each line of a table above."""
     return [
         (tuple(asked.split("/")), tuple(text.replace("\\n", "\n") for text in answers))
         for asked, *answers in rows(table)

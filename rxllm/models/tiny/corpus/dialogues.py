@@ -1,4 +1,4 @@
-"""Conversations: the documents that the model learns from."""
+"""Conversations, the documents that the model is trained on."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -143,7 +143,7 @@ _WEIGHTS = (50, 16, 15, 7, 7, 3, 2)
 
 
 def conversation(random: Random, words: Words) -> Conversation:
-    """One conversation of one exchange or several, one in five with a system message."""
+    """Return a conversation of one or more exchanges; one in five has a system message."""
     special = random.random()
     if special < 0.02:
         return _with_system(random, wordings.JSON_SYSTEMS, [records.bare_exchange(random, words)])
@@ -166,9 +166,9 @@ def _with_system(random: Random, systems: tuple[str, ...], turns: Exchanges) -> 
 
 
 def conversations(seed: int, invented: float = 0.4) -> Iterator[Conversation]:
-    """Endless training conversations, the same ones for the same seed.
+    """Yield endless training conversations, the same ones for the same seed.
 
-    invented: how many of the subjects and names in requests are made up, from 0 to 1.
+    invented: fraction (0..1) of the subjects and names in requests that are made up.
     """
     random, words = Random(seed), training_words(invented)  # noqa: S311 - not a secret
     while True:

@@ -1,7 +1,7 @@
-"""The words kept out of training, to measure copying on subjects and names never seen.
+"""The words held out of training, to measure copying of subjects and names never seen.
 
-They were drawn at random, once, from the entries of the word lists that no sentence of the
-grammar contains; they are written down so that later changes of the grammar don't move them.
+They were drawn once at random from the entries of the word lists that no sentence of the grammar
+contains, and are written down here so that later changes to the grammar don't affect them.
 """
 
 from rxllm.models.tiny.corpus import names, nouns
@@ -44,12 +44,12 @@ def _without(pool: tuple[str, ...], kept_out: tuple[str, ...]) -> tuple[str, ...
 
 
 def held_out_words() -> Words:
-    """Nouns and names that no training text contains."""
+    """Return the nouns and names that no training text contains."""
     return Words(CHARACTERS, OBJECTS, THEMES, HER_NAMES, HIS_NAMES)
 
 
 def training_words(invented: float = 0.4) -> Words:
-    """All the other nouns and names, and a share of made-up ones, from 0 to 1."""
+    """Return all other nouns and names, with a fraction (0..1) of made-up ones."""
     return Words(
         characters=_without(nouns.ANIMALS + nouns.PEOPLE + nouns.CREATURES, CHARACTERS),
         objects=_without(nouns.OBJECTS, OBJECTS),

@@ -1,4 +1,4 @@
-"""Heroes: who a story is about, and the words that a sentence needs to speak of them."""
+"""Heroes of stories, and the words that sentences use for them."""
 
 from dataclasses import dataclass
 from random import Random
@@ -21,9 +21,9 @@ _KIN = ("brothers", "sisters", "friends", "neighbours", "children", "strangers",
 class Words:
     """The nouns and names that one part of the corpus may use.
 
-    kept_out: words, in lower case, that it must not use; invented: how many of the subjects and
-    names that a request gives are made up, from 0 to 1. Made-up words teach copying: they can't
-    be known by heart.
+    kept_out: words, in lower case, that it must not use; invented: fraction (0..1) of the subjects
+    and names in requests that are made up. Made-up words teach copying, as they can't be
+    memorized.
     """
 
     characters: tuple[str, ...]
@@ -35,7 +35,7 @@ class Words:
     invented: float = 0.0
 
     def noun(self, random: Random, pool: tuple[str, ...]) -> str:
-        """A noun from `pool`, which is one of the lists above, or a made-up one."""
+        """Return a noun from `pool`, one of the lists above, or a made-up one."""
         if random.random() < self.invented:
             return names.made_up_noun(random, pool, self.kept_out)
         return random.choice(pool)
@@ -43,7 +43,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Hero:
-    """Who a story is about.
+    """The hero of a story.
 
     asked: how a request names the hero ("a shy dragon"); first: how the story does at first;
     the: how it does later ("the dragon"); noun: the word that a story must contain;
@@ -65,7 +65,7 @@ def choose_name(
     pronouns: Pronouns | None = None,
     given: bool = False,
 ) -> str:
-    """A name from the lists, fitting the pronouns; one `given` in a request may be made up."""
+    """Return a name that fits the pronouns; one `given` in a request may be made up."""
     if given and random.random() < words.invented:
         return names.made_up_name(random, words.kept_out)
     both = words.her_names + words.his_names
@@ -82,14 +82,14 @@ def _pronouns_for(random: Random, noun: str) -> Pronouns:
 
 
 def _described(random: Random, noun: str) -> str:
-    """The noun, one time in three with one adjective or two before it."""
+    """Return the noun, in one case of three after one or two adjectives."""
     looks = names.TRAITS + names.LOOKS[:8]
     count = random.choices((0, 1, 2), (64, 30, 6))[0]
     return " ".join([*random.sample(looks, count), noun])
 
 
 def single(random: Random, words: Words) -> Hero:
-    """One character, sometimes with a trait, sometimes with a name that the request gives."""
+    """Return one character, sometimes with a trait or with a name given in the request."""
     noun = words.noun(random, words.characters)
     phrase = _described(random, noun)
     pronouns = _pronouns_for(random, noun)
@@ -107,7 +107,7 @@ def single(random: Random, words: Words) -> Hero:
 
 
 def pair(random: Random, words: Words) -> Hero:
-    """Two characters: "a fox and a hare", "two foxes", "two sisters"."""
+    """Return two characters: "a fox and a hare", "two foxes", "two sisters"."""
     one, other = (words.noun(random, words.characters) for _ in range(2))
     style = random.random()
     if style < 0.65:
@@ -120,7 +120,7 @@ def pair(random: Random, words: Words) -> Hero:
 
 
 def finder(random: Random, words: Words) -> Hero:
-    """The named person of a story about a thing or a theme."""
+    """Return the named person in a story about a thing or a theme."""
     noun = random.choice([noun for noun in nouns.PEOPLE if noun in words.characters])
     pronouns = _pronouns_for(random, noun)
     first = names.with_article(f"{random.choice(names.TRAITS)} {noun}")
@@ -129,10 +129,10 @@ def finder(random: Random, words: Words) -> Hero:
 
 
 class Slots(dict[str, str]):
-    """What a sentence's braces stand for; `{who}` varies between the name and the noun.
+    """The values of a sentence's slots; `{who}` varies between the name and the noun.
 
-    Keys: first, the, they, them, their, were, I, me, my, who, and any extra; a key that begins
-    with a capital gives its value with a capital, at the beginning of a sentence.
+    Keys: first, the, they, them, their, were, I, me, my, who, and any extra. A capitalized key
+    gives the value capitalized, for the beginning of a sentence.
     """
 
     def __init__(self, random: Random, hero: Hero, **extra: str) -> None:
@@ -152,7 +152,7 @@ class Slots(dict[str, str]):
 
 
 def random_verb(random: Random) -> wishes.Skill:
-    """A skill, often one with sentences of its own, else a plain verb with general ones."""
+    """Return a skill, often one with its own sentences, else a plain verb with general ones."""
     if random.random() < 0.6:
         return random.choice(wishes.SKILLS)
     verb = random.choice(wishes.PLAIN_VERBS)

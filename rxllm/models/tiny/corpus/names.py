@@ -1,4 +1,4 @@
-"""Word lists: names, places and traits; the seeded maker of names that no list holds."""
+"""Word lists of names, places and traits, and a seeded generator of new names."""
 
 from random import Random
 
@@ -80,7 +80,7 @@ _ENDS = words("n l r s m x ck nd lin ro la na mo ri ta bo n l r")
 
 
 def made_up_name(random: Random, kept_out: frozenset[str] = frozenset()) -> str:
-    """A pronounceable name that is very likely new, such as "Brolin", and is not `kept_out`."""
+    """Return a pronounceable, most likely new name such as "Brolin" that isn't `kept_out`."""
     while True:
         if random.random() < 0.5:
             name = blend(random, HER_NAMES + HIS_NAMES)
@@ -93,13 +93,13 @@ def made_up_name(random: Random, kept_out: frozenset[str] = frozenset()) -> str:
 
 
 def blend(random: Random, pool: tuple[str, ...]) -> str:
-    """A new word: the beginning of one word of `pool` and the end of another."""
+    """Return a new word: the beginning of one word of `pool` and the end of another."""
     one, other = random.sample([word for word in pool if word.isalpha()], 2)
     return one[: random.randint(2, 5)].lower() + other[-random.randint(2, 5) :].lower()
 
 
 def made_up_noun(random: Random, pool: tuple[str, ...], kept_out: frozenset[str]) -> str:
-    """A noun that no list holds, such as "pengoose", and that is not `kept_out`."""
+    """Return a noun that is in no list, such as "pengoose", and isn't `kept_out`."""
     while True:
         noun = blend(random, pool)
         if noun not in kept_out:
@@ -107,7 +107,7 @@ def made_up_noun(random: Random, pool: tuple[str, ...], kept_out: frozenset[str]
 
 
 def with_article(phrase: str) -> str:
-    """`phrase` behind "a" or "an": the choice follows the first sound, not only the letter."""
+    """Return `phrase` after "a" or "an", chosen by its first sound, not just its first letter."""
     vowel = phrase[0].lower() in "aeiou" and not phrase.lower().startswith(
         ("uni", "use", "eu", "one")
     )
@@ -116,7 +116,7 @@ def with_article(phrase: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun from the word lists, the irregular ones included."""
+    """Return the plural of a noun from the word lists, including irregular ones."""
     irregular = {
         "child": "children", "deer": "deer", "dwarf": "dwarves", "elf": "elves", "fish": "fish",
         "goose": "geese", "mouse": "mice", "ox": "oxen", "sheep": "sheep", "thief": "thieves",

@@ -1,6 +1,6 @@
-"""Sentences of the stories, in pools: a story takes one from each pool of its plot.
+"""Sentences of stories, in pools: a story takes one sentence from each pool of its plot.
 
-Braces are the slots of `heroes.Slots`. A pool is text, one sentence (or two) on each line.
+Braces are the slots of `heroes.Slots`. A pool is a text with one or two sentences on each line.
 """
 
 from rxllm.models.tiny.corpus.tables import lines

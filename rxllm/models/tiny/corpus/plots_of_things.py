@@ -1,6 +1,6 @@
-"""Sentences of stories about a thing or a theme, and of what follows a story.
+"""Sentences of stories about a thing or a theme, and sequels of stories.
 
-Pools as in `plots.py`; `{thing}` is the noun, `{look}` the thing with its look ("old lantern").
+Pools as in `plots.py`; `{thing}` is the noun, `{look}` the noun with an adjective ("old lantern").
 """
 
 from rxllm.models.tiny.corpus.tables import lines

@@ -1,4 +1,4 @@
-"""Prompts for evaluation, made with the words kept out of training."""
+"""Prompts for evaluation, made with the words held out of training."""
 
 from random import Random
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from rxllm.models.tiny.corpus.wordings import STORY_REQUESTS, vary
 
 
 class Prompt(NamedTuple):
-    """A user's message and the word that a good answer contains ("" where none is certain)."""
+    """A user's message and the word that a good answer must contain."""
 
     text: str
     subject: str
 
 
 def story_prompts(count: int, seed: int = 0) -> list[Prompt]:
-    """`count` requests for stories about subjects that no training text contains."""
+    """Return `count` requests for stories about subjects that no training text contains."""
     random, words = Random(f"stories {seed}"), held_out_words()  # noqa: S311 - not a secret
     prompts: list[Prompt] = []
     for _ in range(count):
@@ -28,7 +28,7 @@ def story_prompts(count: int, seed: int = 0) -> list[Prompt]:
 
 
 def json_prompts(count: int, seed: int = 0) -> list[Prompt]:
-    """`count` requests for JSON, those for a record with a name that is not in training."""
+    """Return `count` requests for a JSON record with a name that no training text contains."""
     random, words = Random(f"json {seed}"), held_out_words()  # noqa: S311 - not a secret
     prompts: list[Prompt] = []
     while len(prompts) < count:

@@ -1,4 +1,4 @@
-"""JSON records: requests for one, and the valid JSON that answers them."""
+"""Requests for JSON records, and the valid JSON that answers them."""
 
 import json
 from collections.abc import Callable
@@ -137,7 +137,7 @@ _FIELDS: dict[str, Callable[[Random], Any]] = {
 
 
 def _subject(random: Random, words: Words) -> tuple[str, str, Maker]:
-    """What a record is of: its kind with an article, its name, and what fills the record."""
+    """Return the subject of a record: its kind with an article, its name, and its fields."""
     kind = random.random()
     if kind < 0.45:
         return (
@@ -187,7 +187,7 @@ _UNNAMED = (
 
 
 def _written(random: Random, record: Any) -> tuple[str, str]:
-    """What a request says of the form, and the JSON in that form."""
+    """Return a phrase that requests a format, and the JSON in that format."""
     form = random.random()
     if form < 0.08:
         compact = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
@@ -199,7 +199,7 @@ def _written(random: Random, record: Any) -> tuple[str, str]:
 
 
 def json_exchange(random: Random, words: Words) -> tuple[str, str]:
-    """A request for JSON and its answer, which is valid JSON and nothing else."""
+    """Return a request for JSON and its answer, which is just valid JSON."""
     style = random.random()
     if style < 0.1:
         return _list_exchange(random)
@@ -222,7 +222,7 @@ def json_exchange(random: Random, words: Words) -> tuple[str, str]:
 
 
 def bare_exchange(random: Random, words: Words) -> tuple[str, str]:
-    """For conversations whose system message asks for JSON: "a cat named Mia" and its record."""
+    """Return "a cat named Mia" and its record, for system messages that request JSON."""
     kind, name, make = _subject(random, words)
     return f"{kind} named {name}", json.dumps(make(random, name), ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""Greetings, thanks, farewells, lists and counting, and what lies beyond the model."""
+"""Greetings, thanks, farewells, lists, counting, and questions beyond the model."""
 
 from random import Random
 
@@ -132,13 +132,13 @@ _MONTHS = words(
 
 
 def small_talk(random: Random) -> tuple[str, str]:
-    """A greeting, a question after the model's health, or thanks, with its answer."""
+    """Return a greeting, a "how are you?" or thanks, with its answer."""
     asked, answers = random.choice(((HELLOS, HELLO_ANSWERS), (HOWS, HOW_ANSWERS)))
     return random.choice(asked), random.choice(answers)
 
 
 def introduction(random: Random, words: Words) -> tuple[str, str, str]:
-    """The user's name, the message that gives it, and an answer that repeats it."""
+    """Return the user's name, the message that gives it, and an answer that repeats it."""
     name = choose_name(random, words, given=True)
     says = random.choice(("My name is {}", "I am {}", "I'm {}", "Hello, I am {}", "Call me {}"))
     answer = random.choice(
@@ -148,7 +148,7 @@ def introduction(random: Random, words: Words) -> tuple[str, str, str]:
 
 
 def beyond(random: Random, words: Words) -> tuple[str, str]:
-    """A question that the model can't answer, and a friendly word that says so."""
+    """Return a question that the model can't answer, and a friendly reply that says so."""
     noun = random.choice(words.characters + words.objects)
     question = random.choice(UNKNOWN).format(
         country=random.choice(records.COUNTRIES),
@@ -166,7 +166,7 @@ def beyond(random: Random, words: Words) -> tuple[str, str]:
 
 
 def listing(random: Random) -> tuple[str, str]:
-    """A request to count or to name some things, and the list."""
+    """Return a request to count or to list things, and the list."""
     kind = random.random()
     if kind < 0.35:
         return _counting(random)

@@ -1,4 +1,4 @@
-"""Stories: a plot takes a hero through one sentence from each of its pools."""
+"""Stories: a plot strings together one sentence from each of its pools."""
 
 from dataclasses import dataclass, replace
 from random import Random
@@ -13,7 +13,7 @@ class Story:
     """A story and what a conversation may say about it.
 
     asked: the subject as a request names it; noun: a word that every version contains;
-    text: paragraphs parted by an empty line; short: a version of two or three sentences;
+    text: paragraphs separated by an empty line; short: a version of two or three sentences;
     sequel: what happened next; hero: "the robot"; helper: "an old owl"; name: a name or "".
     """
 
@@ -28,7 +28,7 @@ class Story:
 
 
 def write_story(random: Random, words: Words) -> Story:
-    """A story about a random subject: a character, a pair, a thing or a theme."""
+    """Return a story about a random subject: a character, a pair, a thing or a theme."""
     kind = random.random()
     if kind < 0.62:
         return _story_of_hero(random, single(random, words))
@@ -84,7 +84,7 @@ def _asked_thing(random: Random, finder: Hero, look: str) -> str:
 
 
 def _finish(random: Random, hero: Hero, told: Told) -> Story:
-    """Fill in every sentence of a plot."""
+    """Fill in the slots of every sentence of a plot."""
     fill = told.slots
     fill["opening"] = random.choice(plots.OPENINGS[:4]).format_map(fill)
     text = "\n\n".join(

@@ -1,4 +1,4 @@
-"""Plots filled in: which pools of sentences tell a story, and the words for their slots."""
+"""Plots: the pools of sentences that make up a story, and the values of their slots."""
 
 from dataclasses import dataclass
 from random import Random
@@ -14,7 +14,7 @@ Paragraph = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class Told:
-    """A plot filled in: paragraphs of pools, slots, the request's clause, a short version."""
+    """A plot with its values: paragraphs of pools, slots, the request's clause, a short version."""
 
     paragraphs: tuple[Paragraph, ...]
     slots: Slots
@@ -44,7 +44,7 @@ def _slots(random: Random, hero: Hero, **extra: str) -> Slots:
 
 
 def _short_noun(phrase: str) -> str:
-    """The noun of a helper: "a wise tortoise" gives "tortoise"."""
+    """Return the noun of a helper: "tortoise" for "a wise tortoise"."""
     return phrase.split(" with ")[0].split()[-1]
 
 
@@ -180,7 +180,7 @@ def two(random: Random, hero: Hero) -> Told:
 
 
 def thing(random: Random, hero: Hero, noun: str, look: str) -> Told:
-    """The hero finds a thing, the noun `noun` with its look, such as "old lantern"."""
+    """The hero finds a thing: `noun` with an adjective, such as "old lantern"."""
     things = {"thing": noun, "a_thing": names.with_article(noun)}
     slots = _slots(random, hero, a_look=names.with_article(look), **things)
     short = (

@@ -1,6 +1,6 @@
-"""What heroes wish, fear and look for, each with sentences that fit it.
+"""What heroes wish for, fear and look for, each with matching sentences.
 
-Tables are text, a row a line and fields between bars, so that they read and grow easily.
+Tables are text with one row per line and fields separated by bars, so they are easy to extend.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from rxllm.models.tiny.corpus.tables import entries, rows
 
 
 class Skill(NamedTuple):
-    """Something to learn: its verb, how the first try went, advice, and how it ended."""
+    """A skill to learn: its verb, how the first try went, advice, and how it ended."""
 
     verb: str
     first_try: str
@@ -18,7 +18,7 @@ class Skill(NamedTuple):
 
 
 class Fear(NamedTuple):
-    """Something to be afraid of: its name, how it felt, and what was found out about it."""
+    """A fear: its name, how it felt, and what the hero found out about it."""
 
     name: str
     feeling: str

@@ -1,4 +1,4 @@
-"""How requests and system messages are worded."""
+"""Wordings of requests and system messages."""
 
 from random import Random
 
@@ -116,7 +116,7 @@ TERM_REQUESTS = (
 
 
 def vary(random: Random, request: str) -> str:
-    """A request with varied punctuation, courtesy and case, as people type them."""
+    """Return a request with varied punctuation, politeness and case, as people type them."""
     if request[-1] not in ".?!" and random.random() < 0.35:
         if "lease" not in request and random.random() < 0.3:
             request += random.choice((", please", " please"))

@@ -1,4 +1,4 @@
-"""Training: batches of conversations, the optimizer, and checkpoints."""
+"""Training: batches of conversations, the optimizers, and checkpoints."""
 
 import math
 import time
@@ -22,14 +22,14 @@ LENGTHS = (64, 256, 384, 640, 1024)
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train.
+    """The hyperparameters of training.
 
     steps: optimizer steps; restart: the step at which the learning rates jump back to half of
-    their peaks, for a second fall; tokens: places in a batch, filled or padded; rate: peak
-    learning rate of the matrices (Muon) and embedding_rate: of the rest (AdamW); warm_up: steps
-    in which the rates rise from zero; cool_down: share of the steps before the restart in which
-    they fall to zero; other_turns: weight of tokens that the model is not to say; seed: of the
-    corpus and the first weights.
+    their peaks and decay a second time; tokens: positions in a batch, including padding; rate: peak
+    learning rate of the matrices (Muon); embedding_rate: that of all other weights (AdamW);
+    warm_up: steps in which the rates rise from zero; cool_down: fraction of the steps before the
+    restart in which they decay to zero; other_turns: loss weight of tokens outside of the
+    assistant's turns; seed: seed of the corpus and the initial weights.
     """
 
     steps: int = 1_650
@@ -52,10 +52,10 @@ class Batch:
 
 
 def batches(tokenizer: Tokenizer, plan: Plan) -> Iterator[Batch]:
-    """Endless batches; a row is one conversation from its beginning, cut at the context length.
+    """Yield endless batches; a row is one conversation, truncated to the context length.
 
-    Conversations wait in the bin of the shortest length that holds them until the bin fills a
-    batch, so that little is padded and every conversation begins at position 0, as in use.
+    Conversations wait in the bin of the shortest length that fits them until the bin fills a batch,
+    so there is little padding and every conversation begins at position 0, as in use.
     """
     bins: dict[int, list[tuple[list[int], list[bool]]]] = {length: [] for length in LENGTHS}
     for conversation in conversations(plan.seed):
@@ -70,15 +70,15 @@ def batches(tokenizer: Tokenizer, plan: Plan) -> Iterator[Batch]:
 def _batch(rows: list[tuple[list[int], list[bool]]], length: int, other: float) -> Batch:
     tokens = torch.full((len(rows), length + 1), PAD, dtype=torch.long)
     weights = torch.zeros(len(rows), length)
-    for index, (ids, said) in enumerate(rows):
+    for index, (ids, is_output) in enumerate(rows):
         count = min(len(ids), length + 1)
         tokens[index, :count] = torch.tensor(ids[:count])
-        weights[index, : count - 1] = torch.tensor(said[1:count]).float().clamp(min=other)
+        weights[index, : count - 1] = torch.tensor(is_output[1:count]).float().clamp(min=other)
     return Batch(tokens, weights)
 
 
 def loss_of(network: Network, tokens: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of the cross entropy, in nats a token."""
+    """Return the weighted mean of the cross entropy, in nats per token."""
     logits = network(tokens[:, :-1]).float()
     losses = functional.cross_entropy(
         logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
@@ -88,7 +88,7 @@ def loss_of(network: Network, tokens: Tensor, weights: Tensor) -> Tensor:
 
 
 def optimizers(network: Network, plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for the embedding and the norms."""
+    """Return Muon for the matrices in the layers and AdamW for the embedding and the norms."""
     matrices = [weight for weight in network.layers.parameters() if weight.dim() == 2]
     chosen = {id(weight) for weight in matrices}
     others = [weight for weight in network.parameters() if id(weight) not in chosen]
@@ -99,7 +99,7 @@ def optimizers(network: Network, plan: Plan) -> list[torch.optim.Optimizer]:
 
 
 def rate_factor(step: int, plan: Plan) -> float:
-    """What the learning rates are multiplied by: up, level, and twice down along a cosine."""
+    """Return the factor of the learning rates: warm-up, plateau, then two cosine decays."""
     if step < plan.warm_up:
         return step / plan.warm_up
     if step < plan.restart:
@@ -116,10 +116,11 @@ def train(
     checkpoint: Path,
     report: Callable[[str], None] = print,
 ) -> Network:
-    """Train a network on the CPU, or go on from `checkpoint`, which is written on the way.
+    """Train a network on the CPU. Resumes from `checkpoint` if it exists, and updates it regularly.
 
-    Two threads make the shipped model in the time that the card names. Arithmetic inside the
-    layers is bfloat16 where the processor has it; weights and optimizers stay float32.
+    With two threads, this makes the shipped model in the time given on the model card. The
+    arithmetic in the layers is bfloat16 if the processor supports it; weights and optimizers stay
+    float32.
     """
     torch.manual_seed(plan.seed)
     network = Network(shape)
@@ -150,7 +151,7 @@ def train(
 
 
 def _resume(checkpoint: Path, parts: list[Network | torch.optim.Optimizer]) -> int:
-    """Load `checkpoint` into `parts` if it exists; the number of steps done."""
+    """Load `checkpoint` into `parts` if it exists, and return the number of completed steps."""
     if not checkpoint.exists():
         return 0
     step, *states = torch.load(checkpoint, weights_only=False)
