@@ -1,4 +1,4 @@
-"""Operators that answer a failure."""
+"""Operators that recover from failures."""
 
 from rxllm.operators.recovery._breaker import CircuitBreaker
 from rxllm.operators.recovery._circuit_breaker import circuit_breaker, is_failure_of_model

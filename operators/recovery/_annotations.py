@@ -1,4 +1,4 @@
-"""What is written on an exception, which may be anybody's: it may refuse, or be shared."""
+"""Notes on exceptions, which may be foreign: they may refuse a note, or be shared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["add_note"]
 
 
 def add_note(error: Exception, note: str) -> None:
-    """Add `note`, unless `error` has it already or can't take it."""
+    """Add `note` to `error`, unless `error` already has it or doesn't accept notes."""
     with suppress(Exception):
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)

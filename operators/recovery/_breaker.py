@@ -1,4 +1,4 @@
-"""The state behind `circuit_breaker`, shared by all streams of a model."""
+"""The state of `circuit_breaker`, shared by all streams of a model."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ CircuitState: TypeAlias = Literal["closed", "open", "half_open"]
 
 
 class CircuitBreaker:
-    """Remembers how a model has fared, for all streams that have `circuit_breaker(breaker)`.
+    """Tracks the failures of a model, for all streams with `circuit_breaker(breaker)`.
 
-    - `"closed"`: streams pass. So many `failures` in a row within `window` seconds, with no stream
-      that succeeded between them, open it.
-    - `"open"`: nobody asks the model. After `reset_after` seconds the next stream is a probe.
-    - `"half_open"`: one probe runs, and nothing else. If it succeeds the circuit is closed, if it
-      fails it is open again for `reset_after` seconds. A probe that is left without a verdict makes
-      room for the next one.
+    - `"closed"`: streams pass. The circuit opens after `failures` failures in a row within `window`
+      seconds, with no success between them.
+    - `"open"`: the model isn't called. After `reset_after` seconds the next stream is a probe.
+    - `"half_open"`: one probe runs, and other streams are refused. If it succeeds, the circuit
+      closes; if it fails, the circuit opens again for `reset_after` seconds. A probe that is
+      disposed without a verdict makes room for the next one.
 
-    What began before the circuit opened, or closed again, says nothing about it any more. Give all
-    streams one clock: that of event loops (any number of them), or that of one virtual scheduler.
+    The outcome of a stream that started before the circuit last opened or closed is ignored. All
+    streams must use the same clock: that of event loops (any number of them), or that of one
+    virtual scheduler.
 
     Args:
-        failures: in a row, that open it, 1 or more.
-        window: seconds within which they have to fall, above 0.
-        reset_after: seconds for which it stays open, above 0.
+        failures: failures in a row that open the circuit, 1 or more.
+        window: seconds within which they must occur, above 0.
+        reset_after: seconds for which the circuit stays open, above 0.
 
     Raises:
-        TypeError, ValueError: an argument is no such number, or out of its range.
+        TypeError, ValueError: an argument is not such a number, or is out of range.
 
     >>> breaker = CircuitBreaker(failures=1, reset_after=30)
     >>> breaker.ask(now=0.0).fail(now=1.0)
@@ -46,31 +47,31 @@ class CircuitBreaker:
     """
 
     def __init__(self, failures: int = 5, window: float = 60.0, reset_after: float = 30.0) -> None:
-        count = check_int("failures", failures, "how many in a row open it")
-        self._window = check_number("window", window, "the seconds within which they fall", above=0)
+        count = check_int("failures", failures, "failures in a row that open the circuit")
+        self._window = check_number("window", window, "seconds within which they occur", above=0)
         self._reset_after = check_number(
-            "reset_after", reset_after, "how long it stays open", above=0
+            "reset_after", reset_after, "seconds for which the circuit stays open", above=0
         )
-        self._lock = Lock()  # streams of several event loops may share it
+        self._lock = Lock()  # streams of several event loops may share the breaker
         self._failed_at: deque[float] = deque(maxlen=count)
         self._state: CircuitState = "closed"
         self._opened_at = 0.0
-        self._period = 0  # counts openings and closings: a permit is good for its own one
+        self._period = 0  # counts openings and closings: a permit is valid for one period
         self._probe: Permit | None = None
         self._last_failure: Exception | None = None
 
     @property
     def last_failure(self) -> Exception | None:
-        """The error of the model that counted last, where it was told; None once it is closed."""
+        """The last failure that counted, if its error is known; `None` after a success."""
         return self._last_failure
 
     @property
     def state(self) -> CircuitState:
-        """`"closed"`, `"open"` until a probe begins, or `"half_open"`."""
+        """`"closed"`, `"open"` until a probe starts, or `"half_open"`."""
         return self._state
 
     def ask(self, now: float) -> Permit | None:
-        """May the model be asked, `now` on the clock in seconds? A permit, or None."""
+        """A permit to call the model at `now` (clock time in seconds), or `None` if refused."""
         with self._lock:
             if self._state == "closed":
                 return Permit(self, self._period)
@@ -81,7 +82,7 @@ class CircuitBreaker:
             return self._probe
 
     def wait(self, now: float) -> float:
-        """Seconds until a probe may begin; 0.0 if time is not what is waited for."""
+        """Seconds until a probe may start; 0.0 if the circuit isn't open."""
         if self._state != "open":
             return 0.0
         return max(0.0, self._opened_at + self._reset_after - now)
@@ -89,7 +90,7 @@ class CircuitBreaker:
     def judge(
         self, permit: Permit, failed_at: float | None, error: Exception | None = None
     ) -> None:
-        """Take the verdict of a stream: it succeeded (None), or failed. Called by `Permit`."""
+        """Record the outcome of a stream: `failed_at` is `None` if it succeeded. For `Permit`."""
         with self._lock:
             if permit.period != self._period:
                 return
@@ -108,7 +109,7 @@ class CircuitBreaker:
                 self._turn("open")
 
     def release(self, permit: Permit) -> None:
-        """The stream was left without a verdict. Called by `Permit`."""
+        """Record that a stream was disposed without a verdict. For `Permit`."""
         with self._lock:
             if permit is self._probe:
                 self._probe = None
@@ -121,7 +122,7 @@ class CircuitBreaker:
 
 
 class Permit:
-    """The leave to ask the model once. The first verdict counts, the others do nothing."""
+    """A permit for one call of the model. The first verdict counts; later ones are ignored."""
 
     __slots__ = ("_breaker", "period")
 
@@ -130,19 +131,19 @@ class Permit:
         self.period: int = period
 
     def succeed(self) -> None:
-        """The model has answered."""
+        """Record a success."""
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             breaker.judge(self, None)
 
     def fail(self, now: float, error: Exception | None = None) -> None:
-        """The model has failed, `now` on the clock in seconds, with `error`."""
+        """Record a failure at `now` (clock time in seconds)."""
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             breaker.judge(self, now, error)
 
     def release(self) -> None:
-        """Nobody knows."""
+        """Give the permit back without a verdict."""
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
             breaker.release(self)

@@ -1,4 +1,4 @@
-"""`circuit_breaker`: spares a model that fails, and whoever would wait for it."""
+"""`circuit_breaker`: fail fast while a model keeps failing."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["circuit_breaker", "is_failure_of_model"]
 
 
 def is_failure_of_model(error: Exception) -> bool:
-    """True if `error` says something about the model, and not about what was asked.
+    """True if `error` is a failure of the model, not of the request.
 
-    That is what is classified as `"retry"` or `"fallback"`, but for a context that is too small, a
-    full pool, and another circuit that is open.
+    These are the errors classified as `"retry"` or `"fallback"`, except for a context that is too
+    small, a full pool, and another open circuit.
     """
     if isinstance(error, ContextLengthError | PoolFullError | CircuitOpenError):
         return False
@@ -45,27 +45,27 @@ def circuit_breaker(
         [ circuit_breaker(CircuitBreaker(failures=2)) ]
         S-#   S-#   #   #                    four subscribers: the last two get CircuitOpenError
 
-    Each subscription asks the breaker, which is shared: by all streams of one model, say. See
-    `CircuitBreaker` for its states. While a probe runs, others are refused. A `CircuitOpenError`
-    is classified as `"fallback"`, so a fallback answers it at once. Put this before
-    `retry_with_backoff`, so that each attempt counts, and behind `timeouts`, so that a silent model
-    counts as a failure.
+    Each subscription asks the breaker, which is usually shared by all streams of one model. See
+    `CircuitBreaker` for its states. While a probe runs, other subscriptions are refused. A
+    `CircuitOpenError` is classified as `"fallback"`, so a fallback answers it at once. Put this
+    before `retry_with_backoff`, so that each attempt counts, and after `timeouts`, so that a silent
+    model counts as a failure.
 
-    - Completion: a success. Error: a failure, if it `counts`; else it is no verdict.
+    - Completion: a success. Error: a failure if it `counts`, otherwise no verdict.
     - Restart: passed on.
-    - Disposal: upstream is disposed. After content had come it is a success, as when a stop
-      sequence was met downstream; before that it is no verdict. The same holds for a stream that
-      was stopped upstream, and ended with `End("cancelled")`.
+    - Disposal: upstream is disposed. Disposal after content is a success, as when a stop sequence
+      was found downstream; before content it is no verdict. The same applies to a stream that was
+      stopped upstream and ended with `End("cancelled")`.
     - Demand: passes through; nothing is held.
 
     Args:
-        breaker: shared by the streams that stand and fall together.
-        counts: whether an error is a failure of the model; by default what is classified as
-            `"retry"` or `"fallback"`, but for a context that is too small, a full pool, another
-            open circuit.
+        breaker: shared by all streams of the same model.
+        counts: whether an error is a failure of the model; by default an error classified as
+            `"retry"` or `"fallback"`, except for a context that is too small, a full pool, and
+            another open circuit.
 
     Raises:
-        TypeError: `breaker` is no `CircuitBreaker`, or `counts` can't be called.
+        TypeError: `breaker` is not a `CircuitBreaker`, or `counts` is not callable.
         CircuitOpenError: into `on_error`; its cause is the last error that counted.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -76,7 +76,7 @@ def circuit_breaker(
     ['ConnectionResetError', 'CircuitOpenError', 'ConnectionResetError']
     """
     if not isinstance(breaker, CircuitBreaker):
-        raise TypeError(f"circuit_breaker takes a CircuitBreaker, not {type(breaker).__name__}")
+        raise TypeError(f"breaker must be a CircuitBreaker, got {type(breaker).__name__}")
     check_callable("counts", counts, "a function from an error to a bool")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -89,11 +89,14 @@ def circuit_breaker(
             if permit is None:
                 observer.on_error(_refusal(breaker, now))
                 return Disposable()
-            judging = _Judging(observer, permit, clock, counts)
+            subscription = _Subscription(observer, permit, clock, counts)
             upstream = source.subscribe(
-                judging.on_next, judging.on_error, judging.on_completed, scheduler=scheduler
+                subscription.on_next,
+                subscription.on_error,
+                subscription.on_completed,
+                scheduler=scheduler,
             )
-            return CompositeDisposable(upstream, Disposable(judging.on_disposed))
+            return CompositeDisposable(upstream, Disposable(subscription.on_disposed))
 
         return Stream(subscribe, "circuit_breaker", of_chunks=True)
 
@@ -102,15 +105,15 @@ def circuit_breaker(
 
 def _refusal(breaker: CircuitBreaker, now: float) -> CircuitOpenError:
     wait = breaker.wait(now)
-    when = f"for {wait:.1f} s more" if wait > 0 else "while another stream tries it"
-    refusal = CircuitOpenError(f"the model failed too often of late, and is not asked {when}")
+    when = f"for another {wait:.1f} s" if wait > 0 else "while another stream probes it"
+    refusal = CircuitOpenError(f"the model failed too often recently and isn't called {when}")
     if breaker.last_failure is not None:
         refusal.__cause__ = separate_error(breaker.last_failure)
     return refusal
 
 
-class _Judging:
-    """One subscription that was let in."""
+class _Subscription:
+    """One subscription with a permit."""
 
     def __init__(
         self,
@@ -123,17 +126,17 @@ class _Judging:
         self._permit = permit
         self._clock = clock
         self._counts = counts
-        self._has_spoken = False
+        self._has_output = False
         self._was_cancelled = False
 
     def on_next(self, chunk: Chunk) -> None:
-        if not self._has_spoken:
-            self._has_spoken = has_output(chunk)
+        if not self._has_output:
+            self._has_output = has_output(chunk)
             self._was_cancelled |= type(chunk) is End and chunk.finish_reason == "cancelled"
         try:
             self._observer.on_next(chunk)
         except Exception:
-            self.on_disposed()  # who raises may never dispose, and a probe must not run for ever
+            self.on_disposed()  # a subscriber that raises may not dispose; a probe must end
             raise
 
     def on_error(self, error: Exception) -> None:
@@ -157,7 +160,7 @@ class _Judging:
         self._observer.on_completed()
 
     def on_disposed(self) -> None:
-        if self._has_spoken:
+        if self._has_output:
             self._permit.succeed()
         else:
             self._permit.release()

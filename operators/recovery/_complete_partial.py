@@ -1,4 +1,4 @@
-"""`complete_partial`: finishes an answer that broke off."""
+"""`complete_partial`: finish an interrupted answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def complete_partial(
     when: Policy = classify_error,
     **options: Unpack[RequestOptions],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Finish an answer that broke off, by a second request that holds the partial text.
+    """Finish an interrupted answer with a second request that contains the partial text.
 
     ::
 
@@ -37,32 +37,31 @@ def complete_partial(
         [ complete_partial(model, request) ]
         S-a-(n,T)-b-(E,|) n: Notice("resume", attempt=2, error=...)
 
-    Errors that are classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`) are
-    answered, once content has been passed on; before that, and when it can't be right (a tool call
-    or JSON has begun, the text was reasoning alone, the answer has ended, streams were merged), the
-    error stays as it is: `retry_with_backoff` and `fallback_to` are for these. If the model says a
-    part of the partial text again, that is removed, as far as it can be told: see
-    `retry_with_backoff`. If the model can't go on from a partial answer (a `BadRequestError`), the
-    error stays too, with a note.
+    Handles errors classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`) once content
+    has been passed on. Before that, and where continuing can't be correct (a tool call or JSON has
+    started, there was only reasoning, the answer has ended, or streams were merged), the error is
+    passed on: use `retry_with_backoff` or `fallback_to` for these. Partial text that the model
+    repeats is removed where it is recognized: see `retry_with_backoff`. If the model can't continue
+    a partial answer (a `BadRequestError`), the original error is passed on with a note.
 
     - Completion, error: passed on. The error has the text that was passed on in `partial`.
-    - Restart: passed on; what came before it counts no longer as passed on. In a continuation what
-      was said before it is then told again, as one chunk.
-    - Disposal: the stream that runs is disposed.
+    - Restart: passed on; earlier chunks no longer count as passed on. In a continuation, the
+      earlier text is then sent again as one chunk.
+    - Disposal: the running stream is disposed.
     - Demand: passes through. A continuation holds its beginning while that may repeat the partial
-      text: at most as much text as that has. The text passed on is kept.
+      text: at most as much text as the partial text has. The text passed on is kept.
 
     Args:
-        model: which finishes it; the same one or another.
-        prompt: what the source was asked.
-        attempts: requests to finish it at most, 1 or more; they follow at once.
+        model: the model that finishes the answer, the same one or another.
+        prompt: the prompt of the source.
+        attempts: the maximum number of further requests, 1 or more, sent without delay.
         when: classifies an error, in place of `rxllm.classify_error`.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:
         ValueError: `attempts` is below 1.
-        TypeError: `model` is no model, `attempts` no whole number, or `when` can't be called.
-        BadRequestError: the prompt or an option can't be right.
+        TypeError: `model` is not a model, `attempts` is not an integer, or `when` is not callable.
+        BadRequestError: the prompt or an option is invalid.
 
     >>> from rxllm.chunks import text_of
     >>> from rxllm.models.scripted import ScriptedModel

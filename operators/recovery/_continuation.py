@@ -1,4 +1,4 @@
-"""Models that are asked again, by operators that are given one."""
+"""The model argument of operators that send further requests."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def check_model(model: object) -> None:
     """Check an argument.
 
     Raises:
-        TypeError: it is no model.
+        TypeError: it is not a model.
     """
     if isinstance(model, type) or not callable(getattr(model, "stream", None)):
-        raise TypeError(f"model is what is asked: rxllm.model(...), say, not {model!r}")
+        raise TypeError(f"model must be a model, such as rxllm.model('tiny'), got {model!r}")
 
 
 def continuation(
     model: Model, prompt: Prompt, options: RequestOptions
 ) -> Callable[[str], Observable[Chunk]]:
-    """A function from the partial text of an answer to the stream that goes on with it.
+    """A function from the partial text of an answer to the stream that continues it.
 
     Raises:
-        TypeError: `model` is no model.
-        BadRequestError: the prompt or an option can't be right.
+        TypeError: `model` is not a model.
+        BadRequestError: the prompt or an option is invalid.
     """
     check_model(model)
     request = as_request(prompt, **options)

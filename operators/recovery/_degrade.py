@@ -1,4 +1,4 @@
-"""`degrade`: asks for less, step by step."""
+"""`degrade`: ask for less after each failure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rxllm.stream import Stream
 __all__ = ["DEGRADING_STEPS", "DegradingStep", "degrade"]
 
 DegradingStep: TypeAlias = Callable[[Request], Request]
-"""From the request as it was asked to one that asks for less."""
+"""A function from the original request to one that asks for less."""
 
 
 def _shorter(request: Request) -> Request:
@@ -41,7 +41,7 @@ def _short_and_calm(request: Request) -> Request:
 
 
 DEGRADING_STEPS: Final[tuple[DegradingStep, ...]] = (_shorter, _calmer, _short_and_calm)
-"""0.7 times the tokens; temperature 0.3; 100 tokens (or fewer, if fewer were asked for) at 0.1."""
+"""0.7 times the tokens; temperature 0.3; at most 100 tokens at temperature 0.1."""
 
 
 def degrade(
@@ -53,7 +53,7 @@ def degrade(
     when: Policy = classify_error,
     **options: Unpack[RequestOptions],
 ) -> Stream[Chunk]:
-    """Ask the model, and after each failure ask it for less: a stream that tries step by step.
+    """Ask a model, and ask it for less after each failure.
 
     ::
 
@@ -62,32 +62,32 @@ def degrade(
         degrade(model, request)
         S-(n,S)-a-(E,|)   n: Notice("degraded", attempt=2, error=...)
 
-    After the request as it is come 0.7 times its tokens, then temperature 0.3, then 100 tokens at
-    temperature 0.1, at once one after another. Each step changes the original request, not the one
-    before; a step that changes nothing (0.7 times no limit) is left out. Errors that are
-    classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`) are answered; the last one
-    is the error of the stream, so that a `fallback_to` behind it can answer that. Put
-    `retry_with_backoff` into the model's own streams if each step is to be tried more than once.
+    The default steps after the original request are 0.7 times its tokens, then temperature 0.3,
+    then at most 100 tokens at temperature 0.1, without delay. Each step changes the original
+    request, not the previous one; a step that changes nothing (0.7 times no limit) is skipped.
+    Handles errors classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`); the last
+    one is the error of the stream, so a `fallback_to` after it can handle that. To try each step
+    more than once, put `retry_with_backoff` into the model's own streams.
 
-    - Completion, error: those of the step that ran last. The error has the text that was passed on
-      in `partial`, and a note for each step that failed before.
-    - Restart: passed on; what came before it counts no longer as passed on.
-    - Disposal: the step that runs is disposed.
+    - Completion, error: those of the last step that ran. The error has the text that was passed on
+      in `partial`, and a note for each earlier step that failed.
+    - Restart: passed on; earlier chunks no longer count as passed on.
+    - Disposal: the running step is disposed.
     - Demand: passes through; see `retry_with_backoff` for `after_output`. The text passed on is
-      kept, for the error.
+      kept for the error.
 
     Args:
-        model: whom to ask, each time.
-        prompt: a text, messages, or a whole request.
-        steps: functions from the original request to a lesser one; None: those above.
+        model: the model to ask each time.
+        prompt: a string, messages, or a whole request.
+        steps: functions from the original request to a lesser one, or `None` for the default steps.
         after_output: what to do once content has been passed on, as in `retry_with_backoff`.
         when: classifies an error, in place of `rxllm.classify_error`.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:
-        ValueError: `after_output` is none of these.
-        TypeError: `model` is no model, or a step or `when` can't be called.
-        BadRequestError: the prompt or an option can't be right.
+        ValueError: `after_output` is invalid.
+        TypeError: `model` is not a model, or a step or `when` is not callable.
+        BadRequestError: the prompt or an option is invalid.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -100,7 +100,7 @@ def degrade(
     kept = DEGRADING_STEPS if steps is None else tuple(steps)
     for step in kept:
         if not callable(step):
-            raise TypeError(f"a step is a function from a request to a lesser one, not {step!r}")
+            raise TypeError(f"a step must be a function from a request to a request, got {step!r}")
     check_after_output(after_output)
     policy = policy_of(when)
     request = as_request(prompt, **options)

@@ -1,4 +1,4 @@
-"""`fallback_to`: asks another model."""
+"""`fallback_to`: fall back to other models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fallback_to(
     apology: str | None = None,
     when: Policy = classify_error,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Go on with another stream when the source fails, and with the next when that one does.
+    """Fall back to another stream when the source fails, and to the next one if that fails too.
 
     ::
 
@@ -36,41 +36,40 @@ def fallback_to(
         [ fallback_to(backup) ]
         S-(n,T)-a-(E,|)   n: Notice("fallback", attempt=2, error=...)
 
-    Errors that are classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`) are
-    answered with the next stream, at once; another one (a bad request, say) is the error. The model
-    that answers is named by its own `Start`, after the notice with the failure of the one before. A
-    wrong key is a warning in the log `rxllm.recovery` besides: nobody looks for it while a backup
-    answers.
+    After an error classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`), the next
+    stream starts at once; any other error, such as a bad request, is passed on. The answering model
+    is named by its own `Start`, after a notice with the previous failure. An authentication error
+    is also a warning in the log `rxllm`: a wrong key would go unnoticed while a backup answers.
 
-    Once content has been passed on, `after_output` decides as in `retry_with_backoff`: it is the
-    error (`"fail"`), the next model's answer after a `Notice("restart")`, the part of it that goes
-    beyond what was passed on (`"replay"`), or what a function of the partial text gives, which
-    then takes the place of the next stream, as in
+    Once content has been passed on, `after_output` decides as in `retry_with_backoff`: the error
+    (`"fail"`), the next model's answer after a `Notice("restart")` (`"restart"`), the part of it
+    beyond the text passed on (`"replay"`), or the stream returned by a function of the partial
+    text, which replaces the next stream, as in
     `lambda partial: backup.stream(request.continuing(partial))`.
 
-    - Completion: passed on. Error: an `AllModelsFailedError` with the errors in their order, the
-      last of them its cause, and the text that was passed on in `partial`. With an `apology` it is
-      said in place of that error, after a `Start` of the model `apology`, unless a part of an
-      answer was passed on that no restart takes back.
-    - Restart: passed on; what came before it counts no longer as passed on. In a continuation what
-      was said before it is then told again, as one chunk.
-    - Disposal: the stream that runs is disposed.
-    - Demand: passes through; a restart holds the `Start` of the answer that comes, a replay or
-      continuation no more text than was passed on. The
-      text passed on is kept, for the error. An apology is three chunks, which wait for no valve.
+    - Completion: passed on. Error: an `AllModelsFailedError` with the errors in order, the last one
+      as its cause, and the text that was passed on in `partial`. An `apology` is sent in place of
+      that error, after a `Start` of the model `apology`, unless part of an answer was passed on
+      and `after_output` isn't `"restart"`.
+    - Restart: passed on; earlier chunks no longer count as passed on. In a continuation, the
+      earlier text is then sent again as one chunk.
+    - Disposal: the running stream is disposed.
+    - Demand: passes through; a restart holds the `Start` of the new answer, and a replay or
+      continuation at most as much text as was passed on. The text passed on is kept for the error.
+      An apology is three chunks, sent even while the valve is closed.
 
     Args:
-        streams: Observables, or functions that give one when it is needed; what such a function
-            raises is answered as a failure of its stream.
+        streams: Observables, or functions that return one when it is needed; an exception of such a
+            function counts as a failure of its stream.
         after_output: what to do once content has been passed on.
-        apology: a text to end with when all have failed.
+        apology: a text to end with when all streams have failed.
         when: classifies an error, in place of `rxllm.classify_error`.
 
     Raises:
         ValueError: there is neither a stream nor an apology, the apology is empty, or
-            `after_output` is none of these.
+            `after_output` is invalid.
         TypeError: a stream is neither an Observable nor a function, the apology is not a string, or
-            `when` can't be called.
+            `when` is not callable.
 
     >>> from rxllm.chunks import Start
     >>> from rxllm.models.scripted import ScriptedModel
@@ -82,12 +81,12 @@ def fallback_to(
     ['large', 'small']
     """
     if not streams and apology is None:
-        raise ValueError("fallback_to takes one stream or more to go on with, or an apology")
+        raise ValueError("fallback_to takes at least one stream, or an apology")
     for stream in streams:
         if not isinstance(stream, Observable) and not callable(stream):
             raise TypeError(
-                "fallback_to takes streams, or functions that give one: "
-                f"model.stream(...), not {type(stream).__name__}"
+                "fallback_to takes streams, such as model.stream(...), or functions that return "
+                f"one, got {type(stream).__name__}"
             )
     check_apology(apology)
     check_after_output(after_output)

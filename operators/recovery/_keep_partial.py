@@ -1,4 +1,4 @@
-"""`keep_partial`: the text of a stream that failed."""
+"""`keep_partial`: the partial text of a failed stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["keep_partial"]
 
 
 def keep_partial() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Write the text that was passed on into the error of a stream that fails.
+    """Attach the text that was passed on to the error of a failed stream.
 
     ::
 
@@ -22,13 +22,13 @@ def keep_partial() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         [ keep_partial() ]
         S-a-b-#             error.partial == "ab"
 
-    Sinks do the same at their end; this is for whoever handles the error before, with RxPY's
-    `catch`, say. `complete_partial` and a `Request.continuing(error.partial)` finish the answer.
-    After a merge it is the text of one source after another. An exception that is no `RxLLMError`
-    gets the attribute too, unless it can't take it or has one of its own that is no text.
+    Sinks do the same; use this to handle the error upstream of a sink, for example with RxPY's
+    `catch`. `complete_partial` and `Request.continuing(error.partial)` finish the answer. After a
+    merge, `partial` is the text of each source in turn. An exception that isn't an `RxLLMError`
+    gets the attribute too, unless it rejects it or has a `partial` that isn't a string.
 
     - Completion: passed on. Error: passed on, with `partial`.
-    - Restart: passed on; the text before it is no part of the partial text.
+    - Restart: passed on; the text before it isn't part of the partial text.
     - Disposal: upstream is disposed.
     - Demand: passes through; nothing is held back. The text passed on is kept.
 

@@ -1,4 +1,4 @@
-"""Where a continuation repeats the end of what it continues."""
+"""Detection of the overlap between a continuation and the text it continues."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _SHORTEST: Final = 12
 
 
 class Overlap:
-    """Finds how much of the beginning of a continuation was said before, as it comes.
+    """Finds how much of the earlier text a continuation repeats, incrementally.
 
-    A model that can't go on from a partial answer says its end, or all of it, once more. That is
-    told from a true continuation, which may repeat something by chance, by this rule: the longest
-    end of the earlier text counts that the continuation begins with, if it is all of the earlier
-    text; or begins with a letter or digit, and has 12 characters or more, or 3 or more from the
-    beginning of a word on. Ends of 2000 characters at most are looked at. So `"upon a time"` after
-    `"Once upon a"` repeats 6 characters, and `"lo"` after `"Hel"` none.
+    A model that can't continue a partial answer repeats its end, or all of it. A true continuation
+    may repeat a few characters by chance. This rule distinguishes them: the overlap is the longest
+    suffix of the earlier text that the continuation starts with, if the suffix is all of the
+    earlier text, or if it starts with a letter or digit and has at least 12 characters, or at least
+    3 characters from the start of a word. Suffixes of up to 2000 characters are compared. So
+    `"upon a time"` after `"Once upon a"` repeats 6 characters, and `"lo"` after `"Hel"` none.
 
     Args:
-        earlier: the text that is continued.
+        earlier: the text to continue.
     """
 
     __slots__ = ("_earlier", "_found", "_length", "_open")
@@ -31,11 +31,11 @@ class Overlap:
         self._earlier = earlier
         self._length = 0
         self._found = 0
-        # Where in `earlier` the continuation may begin, the longest repetition first.
+        # Positions in `earlier` where the continuation may start, the longest overlap first.
         self._open = [start for start in self._starts() if self._counts(start)]
 
     def feed(self, piece: str) -> int | None:
-        """The continuation goes on with `piece`: how many characters it repeats, once known."""
+        """Add the next piece; return how many characters are repeated, or `None` if undecided."""
         earlier, length = self._earlier, self._length
         self._length += len(piece)
         still_open: list[int] = []
@@ -47,12 +47,12 @@ class Overlap:
                     still_open.append(start)
             elif earlier.startswith(piece[:left], at):
                 self._found = len(earlier) - start
-                break  # those behind it are shorter
+                break  # the others are shorter
         self._open = still_open
         return None if still_open else self._found
 
     def end(self) -> int:
-        """The continuation is over: how many characters it has repeated."""
+        """How many characters the continuation has repeated, at its end."""
         return self._found
 
     def _starts(self) -> range | list[int]:

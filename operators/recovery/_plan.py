@@ -1,4 +1,4 @@
-"""What an operator that asks again decides at each failure."""
+"""The decision of a recovery operator at each failure."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rxllm.chunks import Chunk, Notice
 __all__ = ["Attempt", "Plan", "StreamOrFactory"]
 
 StreamOrFactory: TypeAlias = Observable[Chunk] | Callable[[], Observable[Chunk]]
-"""A stream, or a function that gives one when it is needed. What it raises is its failure."""
+"""A stream, or a function that returns one when it is needed and may raise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What comes next.
+    """The next attempt.
 
     Args:
-        stream: to be subscribed to; None where only `after_output` gives one.
-        notice: sent at once.
-        delay: seconds between the two.
-        otherwise: if it can only begin an answer, and not go on with one: the error where the
-            subscriber has heard a part of it, and there is no restart.
+        stream: the stream to subscribe to, or `None` if only `after_output` provides one.
+        notice: sent immediately.
+        delay: seconds between the notice and the subscription.
+        otherwise: for a stream that can't continue an answer, such as an apology: the error to end
+            with if part of an answer was passed on and there is no restart.
     """
 
     stream: StreamOrFactory | None
@@ -35,4 +35,4 @@ class Attempt:
 
 
 Plan: TypeAlias = Callable[[Exception], Attempt | Exception]
-"""Asked at each failure: what comes next, or the error to end with."""
+"""Called at each failure: returns the next attempt, or the error to end with."""

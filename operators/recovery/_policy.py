@@ -1,4 +1,4 @@
-"""What a failure classify_error, as a user may say it."""
+"""User-supplied retry policies."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rxllm.errors import ErrorAction
 __all__ = ["Policy", "policy_of"]
 
 Policy: TypeAlias = Callable[[Exception], ErrorAction]
-"""From an error to `"retry"`, `"fallback"` or `"raise"`, as `rxllm.classify_error` does."""
+"""A function from an error to `"retry"`, `"fallback"` or `"raise"`, like `rxllm.classify_error`."""
 
 
 def policy_of(when: Policy) -> Policy:
-    """`when`, whose answers are checked: another one than the three is a `TypeError`.
+    """`when`, with its results checked: any other result is a `TypeError`.
 
     Raises:
-        TypeError: it can't be called.
+        TypeError: it is not callable.
     """
     meaning = (
         "when must be a function from an error to 'retry', 'fallback' or 'raise', such as "
@@ -29,7 +29,7 @@ def policy_of(when: Policy) -> Policy:
     def checked(error: Exception) -> ErrorAction:
         verdict = when(error)
         if verdict not in get_args(ErrorAction):
-            raise TypeError(f"{meaning}, and gave {verdict!r}") from error
+            raise TypeError(f"{meaning}, and returned {verdict!r}") from error
         return verdict
 
     return checked

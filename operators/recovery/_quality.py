@@ -1,4 +1,4 @@
-"""What `quality_gate` looks at, and ready conditions for it."""
+"""The state that `quality_gate` checks, and ready-made conditions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Condition", "Quality", "not_json", "repeats", "too_slow"]
 
 
 class Quality:
-    """An answer as far as it has come, as a condition of `quality_gate` sees it.
+    """The answer so far, as seen by a condition of `quality_gate`.
 
     Attributes:
         tokens: pieces of text so far.
-        characters: of text so far.
-        looked_at: how many of these there were when the conditions were asked before.
+        characters: characters of text so far.
+        looked_at: characters of text at the previous check.
         elapsed: seconds since the first piece.
-        is_complete: the answer has ended.
+        is_complete: whether the answer has ended.
     """
 
     __slots__ = ("_pieces", "characters", "elapsed", "is_complete", "looked_at", "tokens")
@@ -35,20 +35,20 @@ class Quality:
         self.is_complete: bool = False
 
     def add(self, text: str) -> None:
-        """One more piece."""
+        """Append a piece of text."""
         self._pieces.append(text)
         self.tokens += 1
         self.characters += len(text)
 
     @property
     def text(self) -> str:
-        """The text so far. It is joined here, so to look at it each time costs more and more."""
+        """The text so far. Joined on each access, so the cost grows with the text."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0] if self._pieces else ""
 
     def tail(self, characters: int) -> str:
-        """The last `characters` of the text, at a cost that does not grow with what is before."""
+        """The last `characters` of the text, at a cost independent of the text before them."""
         parts: list[str] = []
         for piece in reversed(self._pieces):
             parts.append(piece[-characters:])
@@ -63,31 +63,31 @@ _OF_WORDS: Final = "".join(_WORDS) + "0123456789+-.eE"
 _HALF_A_NUMBER: Final = re.compile(r"-|-?\d+(\.|(\.\d+)?[eE][+-]?)")
 
 Condition: TypeAlias = Callable[[Quality], bool | str | None]
-"""What is wrong with an answer: True, or the reason in words; anything false if nothing is."""
+"""Returns `True` or a reason in words if the answer is bad, or anything falsy if it isn't."""
 
 
 def too_slow(tokens_per_second: float, *, after: float = 2.0) -> Condition:
-    """The condition that an answer comes at less than `tokens_per_second`.
+    """A condition that is met when an answer is slower than `tokens_per_second`.
 
-    The speed is taken from the first token on; one token says nothing about it. Looked at when a
-    token has come: for a stream that stands still there is `timeouts(between=...)`. An answer that
-    is complete is not given up for it.
+    The speed is measured from the first token on, and needs at least two tokens. It is only checked
+    when a token arrives: for stalled streams use `timeouts(between=...)`. A complete answer is
+    never rejected.
 
     Args:
-        tokens_per_second: the least that will do, above 0.
-        after: seconds from the first token in which it may be slower, 0 or more.
+        tokens_per_second: the minimum speed, above 0.
+        after: seconds from the first token during which a lower speed is allowed, 0 or more.
 
     Raises:
-        TypeError, ValueError: an argument is no such number, or out of its range.
+        TypeError, ValueError: an argument is not such a number, or is out of range.
 
     >>> quality = Quality()
     >>> for _ in range(5):
     ...     quality.add("word ")
     >>> quality.elapsed = 4.0
     >>> too_slow(1.0)(quality), too_slow(2.0)(quality)
-    (None, '1 tokens/s, where 2 are the least')
+    (None, '1 tokens/s, the minimum is 2')
     """
-    check_number("tokens_per_second", tokens_per_second, "the least speed that will do", above=0)
+    check_number("tokens_per_second", tokens_per_second, "the minimum speed", above=0)
     check_number("after", after, "a time in seconds", minimum=0)
 
     def condition(quality: Quality) -> str | None:
@@ -96,32 +96,32 @@ def too_slow(tokens_per_second: float, *, after: float = 2.0) -> Condition:
         speed = (quality.tokens - 1) / quality.elapsed
         if speed >= tokens_per_second:
             return None
-        return f"{speed:.3g} tokens/s, where {tokens_per_second:g} are the least"
+        return f"{speed:.3g} tokens/s, the minimum is {tokens_per_second:g}"
 
     return condition
 
 
 def repeats(*, characters: int = 40, times: int = 4) -> Condition:
-    """The condition that an answer has fallen into a loop.
+    """A condition that is met when an answer is stuck in a loop.
 
-    The text ends with a piece of 1 to `characters` characters that has come `times` times in a
-    row, and these are `characters` or more in all, so that `...` or `----` is no loop. White space
-    alone is none.
+    The text ends with a piece of 1 to `characters` characters that occurs at least `times` times in
+    a row, and the repetitions have at least `characters` characters in all, so `...` or `----`
+    isn't a loop. Neither is white space alone.
 
     Args:
-        characters: the longest piece that is looked for, 1 or more.
-        times: how often it comes, 2 or more.
+        characters: the longest piece to look for, 1 or more.
+        times: the number of repetitions, 2 or more.
 
     Raises:
-        TypeError, ValueError: an argument is no such number, or out of its range.
+        TypeError, ValueError: an argument is not such a number, or is out of range.
 
     >>> quality = Quality()
     >>> quality.add("He said no. " + "No, no. " * 6)
     >>> repeats()(quality)
-    "'No, no. ' was said again and again"
+    "'No, no. ' was repeated"
     """
-    check_int("characters", characters, "the length of the longest piece looked for")
-    check_int("times", times, "how often a piece comes", minimum=2)
+    check_int("characters", characters, "the length of the longest piece to look for")
+    check_int("times", times, "the number of repetitions", minimum=2)
 
     def condition(quality: Quality) -> str | None:
         tail = quality.tail(characters * times)
@@ -130,18 +130,18 @@ def repeats(*, characters: int = 40, times: int = 4) -> Condition:
             end = tail[-length:]
             if len(end) == length and end[size:] == end[:-size] and not end.isspace():
                 piece = end[-size:] if length % size else end[:size]
-                return f"{piece!r} was said again and again"
+                return f"{piece!r} was repeated"
         return None
 
     return condition
 
 
 def not_json() -> Condition:
-    """The condition that the text can't be the beginning of a JSON value.
+    """A condition that is met when the text can't be the beginning of a JSON value.
 
-    The whole text is parsed when it has doubled, so that all of it together costs as much as
-    parsing it twice, and once more at its end, where the value has to be complete. What stands
-    behind the last value may be taken for good until then.
+    The whole text is parsed each time its length has doubled, so the total cost is that of parsing
+    it twice, and once more at the end, where the value must be complete. Text after the value may
+    go unnoticed until then.
 
     >>> quality = Quality()
     >>> quality.add('{"name": "Mia", "age": ')
@@ -149,7 +149,7 @@ def not_json() -> Condition:
     >>> quality.add("three, I think")
     >>> quality.is_complete = True
     >>> not_json()(quality)
-    'it is no JSON: expected ident at line 1 column 25'
+    'invalid JSON: expected ident at line 1 column 25'
     """
 
     def condition(quality: Quality) -> str | None:
@@ -157,7 +157,7 @@ def not_json() -> Condition:
         if not has_doubled and not quality.is_complete:
             return None
         reason = _why_no_json(quality.text, quality.is_complete)
-        return None if reason is None else f"it is no JSON: {reason}"
+        return None if reason is None else f"invalid JSON: {reason}"
 
     return condition
 
@@ -175,9 +175,9 @@ def _why_no_json(text: str, is_complete: bool) -> str | None:
 
 
 def _is_broken_off(text: str) -> bool:
-    """True if the text is a beginning of JSON that ends in a part of `true`, `-1.5` or the like.
+    """True if the text is a prefix of JSON that ends within `true`, `-1.5` or the like.
 
-    The parser takes any beginning of JSON but for these, and an empty one.
+    The parser accepts any prefix of JSON except these and the empty one.
     """
     before = text.rstrip(_OF_WORDS)
     word = text[len(before) :]

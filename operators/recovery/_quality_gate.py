@@ -1,4 +1,4 @@
-"""`quality_gate`: an answer that is no good has failed."""
+"""`quality_gate`: turn a bad answer into an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["quality_gate"]
 def quality_gate(
     *conditions: Condition, every: int = 10
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Make an answer that meets one of the conditions an error, which a fallback answers.
+    """Fail when an answer meets one of the conditions, so that a fallback can take over.
 
     ::
 
@@ -30,26 +30,26 @@ def quality_gate(
         S-a-b-a-#         QualityError, in place of the fourth token
 
     Conditions are functions of a `Quality` (tokens, elapsed seconds, the text or its end) that
-    return True or the reason in words where it is no good. `too_slow`, `repeats` and `not_json`
-    are ready ones. They are asked at every tenth token, and at the end; an answer without text is
-    for `require_output`. A `QualityError` is classified as `"fallback"`. What came before it has
-    been passed on, so that the fallback needs an `after_output`: `fallback_to(backup,
-    after_output="restart")`.
+    return `True` or the reason in words if the answer is bad. `too_slow`, `repeats` and `not_json`
+    are ready-made ones. They are checked every ten tokens by default, and at the end; for answers
+    without text use `require_output`. A `QualityError` is classified as `"fallback"`. The chunks
+    before it have been passed on, so the fallback needs an `after_output`:
+    `fallback_to(backup, after_output="restart")`.
 
-    - Completion: the conditions are asked in place of `End`, or at completion if none came.
+    - Completion: the conditions are checked before `End`, or at completion if there is no `End`.
       Error: passed on.
-    - Restart: passed on; the answer is looked at from there on.
-    - Disposal: upstream is disposed, also before the error is told.
+    - Restart: passed on; the answer is checked from there on.
+    - Disposal: upstream is disposed, also before the error is sent.
     - Demand: passes through; nothing is held back, the text passed on is kept. A subscriber whose
       valve is closed makes the answer slow.
 
     Args:
         conditions: one or more.
-        every: tokens after which they are asked again, 1 or more; those of a `Batch` come at once.
+        every: tokens between two checks, 1 or more; the tokens of a `Batch` arrive together.
 
     Raises:
         ValueError: there is no condition, or `every` is below 1.
-        TypeError: a condition can't be called, or `every` is not an integer.
+        TypeError: a condition is not callable, or `every` is not an integer.
         QualityError: into `on_error`, with the text that was passed on in `partial`.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -58,14 +58,14 @@ def quality_gate(
     ...     quality_gate(lambda quality: "As an AI" in quality.text)
     ... )
     >>> Marbles().run(stream)[-1]
-    (0.0, QualityError('the answer is no good'))
+    (0.0, QualityError('the answer failed a quality check'))
     """
     if not conditions:
-        raise ValueError("quality_gate takes one condition or more")
+        raise ValueError("quality_gate takes at least one condition")
     for condition in conditions:
         if not callable(condition):
-            raise TypeError(f"a condition is a function of a Quality, not {condition!r}")
-    check_int("every", every, "a number of tokens")
+            raise TypeError(f"a condition must be a function of a Quality, got {condition!r}")
+    check_int("every", every, "tokens between two checks")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
@@ -83,7 +83,7 @@ def quality_gate(
 
 
 class _Answer:
-    """One source: what was looked at, and the pieces of text that came since."""
+    """One source: the text already checked, and the pieces since then."""
 
     __slots__ = ("begun", "fresh", "quality")
 
@@ -150,7 +150,7 @@ class _Gate:
         return True
 
     def _is_good(self, answer: _Answer, passed_on: int) -> bool:
-        """Ask the conditions. Of the fresh pieces so many were passed on."""
+        """Check the conditions. `passed_on` of the fresh pieces have been passed on."""
         quality = answer.quality
         for piece in answer.fresh:
             quality.add(piece)
@@ -175,10 +175,10 @@ class _Gate:
         if reason is None:
             return None
         why = f": {reason}" if isinstance(reason, str) else ""
-        return QualityError(f"the answer is no good{why}")
+        return QualityError(f"the answer failed a quality check{why}")
 
     def _text_before(self, failing: _Answer, withheld: int) -> str:
-        """What was passed on of all answers, the last `withheld` characters of one left out."""
+        """The text passed on, without the last `withheld` characters of the failing answer."""
         return "".join(
             answer.text[: -withheld or None] if answer is failing else answer.text
             for answer in self._answers.values()

@@ -1,4 +1,4 @@
-"""`require_output`: a stream that says nothing has failed."""
+"""`require_output`: turn an empty answer into an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["require_output"]
 
 
 def require_output() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Make a stream that ends without any content an error.
+    """Fail when a stream ends without any content.
 
     ::
 
@@ -24,15 +24,14 @@ def require_output() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         [ require_output() ]
         S-#                 EmptyStreamError, in place of the End
 
-    Content is text that is not empty, reasoning, a tool call or JSON. After a merge each stream
-    has to say something before its own `End`. An `End("cancelled")` is left alone, since whoever
-    stopped the stream asked for no more, and an empty answer that ends for its content is a
-    `ContentFilteredError`. An `EmptyStreamError` is classified as `"retry"`: put this before
-    `retry_with_backoff`.
+    Content is non-empty text, reasoning, a tool call or JSON. After a merge, each source needs
+    content before its own `End`. `End("cancelled")` is passed on, since the stream was stopped on
+    purpose. An empty answer that ends with `"content_filter"` is a `ContentFilteredError`. An
+    `EmptyStreamError` is classified as `"retry"`: put this before `retry_with_backoff`.
 
-    - Completion: an `EmptyStreamError` if nothing was said, not even an `End`. Error: passed on.
-    - Restart: passed on; the answer has to say something from there on.
-    - Disposal: upstream is disposed, also before the error is told.
+    - Completion: an `EmptyStreamError` if there was neither content nor an `End`. Error: passed on.
+    - Restart: passed on; content is required again from there on.
+    - Disposal: upstream is disposed, also before the error is sent.
     - Demand: passes through; nothing is held.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -46,52 +45,55 @@ def require_output() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            requiring = _Requiring(observer)
-            requiring.upstream.disposable = source.subscribe(
-                requiring.on_next, observer.on_error, requiring.on_completed, scheduler=scheduler
+            subscription = _Subscription(observer)
+            subscription.upstream.disposable = source.subscribe(
+                subscription.on_next,
+                observer.on_error,
+                subscription.on_completed,
+                scheduler=scheduler,
             )
-            return requiring.upstream
+            return subscription.upstream
 
         return Stream(subscribe, "require_output", of_chunks=True)
 
     return operator
 
 
-class _Requiring:
+class _Subscription:
     """One subscription."""
 
     def __init__(self, observer: abc.ObserverBase[Chunk]) -> None:
         self._observer = observer
-        self._spoken: dict[str | None, None] = {}
+        self._with_output: dict[str | None, None] = {}
         self._ended = False
         self.upstream = SingleAssignmentDisposable()
 
     def on_next(self, chunk: Chunk) -> None:
         source = chunk.source
         if type(chunk) is End:
-            if chunk.finish_reason != "cancelled" and not self._has_spoken(source):
+            if chunk.finish_reason != "cancelled" and not self._has_output(source):
                 self._fail(chunk.finish_reason == "content_filter")
                 return
             self._ended = True
-        elif source not in self._spoken and has_output(chunk):
-            self._spoken[source] = None
+        elif source not in self._with_output and has_output(chunk):
+            self._with_output[source] = None
         elif is_restart(chunk):
-            forget(self._spoken, source)
+            forget(self._with_output, source)
             self._ended = False
         self._observer.on_next(chunk)
 
     def on_completed(self) -> None:
-        if self._spoken or self._ended:
+        if self._with_output or self._ended:
             self._observer.on_completed()
         else:
             self._fail(filtered=False)
 
-    def _has_spoken(self, source: str | None) -> bool:
-        return bool(self._spoken) if source is None else source in self._spoken
+    def _has_output(self, source: str | None) -> bool:
+        return bool(self._with_output) if source is None else source in self._with_output
 
     def _fail(self, filtered: bool) -> None:
         self.upstream.dispose()
         error: RxLLMError = EmptyStreamError("the stream ended without any content")
         if filtered:
-            error = ContentFilteredError("the answer was filtered: nothing is left of it")
+            error = ContentFilteredError("the answer was removed by a content filter")
         self._observer.on_error(error)

@@ -1,4 +1,4 @@
-"""`resume`: goes on after a lost connection."""
+"""`resume`: continue after a lost connection."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resume(
     jitter: Jitter = True,
     **options: Unpack[RequestOptions],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Go on from where the answer was after a lost connection, a bounded number of times.
+    """Continue the answer where a lost connection cut it off, a limited number of times.
 
     ::
 
@@ -41,31 +41,32 @@ def resume(
         [ resume(model, request, initial=1, jitter=False) ]
         S-a-n-S-b-(E,|)     n: Notice("resume", attempt=2, delay=1.0, error=...)
 
-    A lost connection is a `ConnectionFailedError`, a `TruncatedStreamError`, or one of Python's
-    `ConnectionError`s; another error stays as it is. Before content has been passed on, the source
-    is asked again. After it, the model is asked to go on from the partial text; what it repeats of
-    that is removed, as far as it can be told: see `retry_with_backoff`, which also says when it
-    can't be done and the error stays. Waits are those of `retry_with_backoff`. Attempts are not
-    given back by progress, so that a connection that is cut again and again comes to its end.
+    A lost connection is a `ConnectionFailedError`, a `TruncatedStreamError`, or Python's
+    `ConnectionError`; any other error is passed on. Before content has been passed on, the source
+    is subscribed to again. After that, the model is asked to continue the partial text, and text
+    that it repeats is removed where it is recognized. See `retry_with_backoff` for the rule, for
+    the cases where continuing isn't possible and the error is passed on, and for the waits.
+    Progress doesn't reset the attempts, so a connection that keeps failing ends in an error.
 
     - Completion, error: passed on. The error has the text that was passed on in `partial`.
-    - Restart: passed on; what came before it counts no longer as passed on. In a continuation what
-      was said before it is then told again, as one chunk.
+    - Restart: passed on; earlier chunks no longer count as passed on. In a continuation, the
+      earlier text is then sent again as one chunk.
     - Disposal: the attempt, or the wait for the next one, ends at once.
     - Demand: passes through. A continuation holds its beginning while that may repeat the partial
-      text: at most as much text as that has. The text passed on is kept.
+      text: at most as much text as the partial text has. The text passed on is kept.
 
     Args:
-        model: the one that the source is a stream of, or another one.
-        prompt: what the source was asked.
-        attempts: how often it is asked in all, the first time included, 1 or more.
-        initial, factor, max_delay, jitter: of the waits, as in `retry_with_backoff`.
+        model: the model of the source, or another one.
+        prompt: the prompt of the source.
+        attempts: the maximum number of attempts, the first included, 1 or more.
+        initial, factor, max_delay, jitter: the waits, as in `retry_with_backoff`.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:
-        ValueError: a number is out of its range.
-        TypeError: `model` is no model, a number is none, or `jitter` can't be called.
-        BadRequestError: the prompt or an option can't be right.
+        ValueError: a number is out of range.
+        TypeError: `model` is not a model, an argument is not a number, or `jitter` is neither a
+            bool nor callable.
+        BadRequestError: the prompt or an option is invalid.
 
     >>> from rxllm.chunks import text_of
     >>> from rxllm.models.scripted import ScriptedModel

@@ -1,4 +1,4 @@
-"""`retry_with_backoff`: asks the same model again."""
+"""`retry_with_backoff`: retry the same model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def retry_with_backoff(
     when: Policy = classify_error,
     after_output: AfterOutput = "fail",
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Subscribe to the source again after a failure that may pass, and wait before that.
+    """Subscribe to the source again after a transient failure, with a delay before each attempt.
 
     ::
 
@@ -36,54 +36,54 @@ def retry_with_backoff(
         [ retry_with_backoff(initial=1, jitter=False) ]
         S-n-S-a-(E,|)     n: Notice("retry", attempt=2, delay=1.0, error=...)
 
-    Errors that are classified as `"retry"` (see `rxllm.classify_error`) are answered: connections
-    refused, reset or cut, 408, 409, 429, 5xx, an empty or unreadable stream. Another error is the
-    error of the stream, and so is the last one. The wait is `initial` times `factor` for each
-    failure after the first one, `max_delay` at most, with full jitter: a random delay between 0 and
-    that (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A provider's
-    Retry-After is the least it waits; one of more than 120 s is an error at once.
+    Handles errors classified as `"retry"` (see `rxllm.classify_error`): connections refused, reset
+    or cut, 408, 409, 429, 5xx, an empty or unreadable stream. Any other error is passed on, and so
+    is that of the last attempt. The wait is `initial` times `factor` for each failure after the
+    first one, at most `max_delay`, with full jitter: a random delay between 0 and that
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). The wait is never
+    shorter than a provider's Retry-After; a Retry-After of more than 120 s fails immediately.
 
-    A notice tells of each failure, with the number of the attempt that follows (the first
+    A notice reports each failure, with the number of the attempt that follows (the first
     attempt is 1) and the wait before it. Once content has been passed on (`Token`, `Reasoning`,
-    `ToolCall`, `Json`; empty text is none), `after_output` decides:
+    `ToolCall`, `Json`; empty text doesn't count), `after_output` decides:
 
     - `"fail"`: the error.
-    - `"restart"`: `Notice("restart")`, on which what follows drops the text, then the new answer:
-      as soon as that says something, so that an attempt that only began takes nothing away.
-    - `"replay"`: the new answer is compared with what was passed on, text and reasoning apart; its
-      equal beginning is withheld, and it goes on from there. Where it differs, the error: expect
+    - `"restart"`: `Notice("restart")`, on which operators and sinks downstream drop the text, then
+      the new answer. The notice is sent with the first content of the new answer, or at its end,
+      so an attempt that fails before that takes nothing away.
+    - `"replay"`: the new answer is compared with what was passed on, text and reasoning separately;
+      its equal beginning is withheld, and the rest is passed on. If it differs, the error: expect
       that without temperature 0 or a seed.
-    - a function of the partial text: the stream that it gives goes on from there, as
-      `lambda partial: model.stream(request.continuing(partial))` does. The end of the partial text
-      that it begins with is removed, if it is all of that text, has 12 characters, or 3 from the
-      beginning of a word on, and begins with a letter or digit.
+    - a function of the partial text: the stream it returns continues the answer, as in
+      `lambda partial: model.stream(request.continuing(partial))`. If the continuation starts with
+      the end of the partial text, that is removed if it is all of the partial text, or if it starts
+      with a letter or digit and has at least 12 characters, or 3 from the start of a word.
 
-    The last two are refused, so that it is the error, after a tool call, JSON or `End`, and after
-    a merge: put this before it. There is nothing for a function to go on from while reasoning is
-    all that was said.
+    The last two are refused, and the error is passed on, after a tool call, JSON or `End`, and
+    after a merge: put this before the merge. A function is also refused while there was only
+    reasoning, since there is no text to continue.
 
     - Completion, error: passed on. The error has the text that was passed on in `partial`.
-    - Restart: passed on; what came before it counts no longer as passed on. Attempts are not given
-      back. In a continuation what was said before it is then told again, as one chunk.
+    - Restart: passed on; earlier chunks no longer count as passed on. Attempts aren't reset. In a
+      continuation, the earlier text is then sent again as one chunk.
     - Disposal: the attempt, or the wait for the next one, ends at once.
-    - Demand: passes through. A restart holds the `Start` of the new answer, a replay withholds
-      what was passed on already; a continuation holds its beginning while that may repeat the
-      partial text: at most as much text as that has. The text passed on is kept, for the error.
+    - Demand: passes through. A restart holds the `Start` of the new answer; a replay withholds
+      what was already passed on; a continuation holds its beginning while that may repeat the
+      partial text: at most as much text as that has. The text passed on is kept for the error.
 
     Args:
-        attempts: how often the source is subscribed to in all, 1 or more.
+        attempts: the maximum number of subscriptions to the source, 1 or more.
         initial: seconds before the second attempt, 0 or more.
-        factor: how much longer each wait is than the one before, 1 or more.
-        max_delay: seconds that a wait lasts at most, 0 or more.
-        jitter: True, False, or a function from the computed delay to the one to wait, in seconds:
-            `random.Random(7).random().__mul__`, say, to have it repeatable.
-        when: classifies an error, in place of `rxllm.classify_error`; only `"retry"` is
-            asked again.
+        factor: multiplies the wait after each failure, 1 or more.
+        max_delay: the longest wait in seconds, 0 or more.
+        jitter: `True`, `False`, or a function from the computed delay to the wait, in seconds, such
+            as `random.Random(7).random().__mul__` for repeatable waits.
+        when: classifies an error, in place of `rxllm.classify_error`; only `"retry"` is retried.
         after_output: what to do once content has been passed on.
 
     Raises:
-        ValueError: a number is out of its range, or `after_output` is none of these.
-        TypeError: a number is none, or `jitter` or `when` can't be called.
+        ValueError: a number is out of range, or `after_output` is invalid.
+        TypeError: an argument is not a number, or `jitter` or `when` is not callable.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -114,7 +114,7 @@ def retry_with_backoff(
 def retry_plan(
     source: Observable[Chunk], attempts: int, backoff: Backoff, when: Policy, kind: NoticeKind
 ) -> Callable[[], Plan]:
-    """Makes plans that ask `source` again, `attempts` times in all."""
+    """A factory of plans that subscribe to `source` again, up to `attempts` attempts in all."""
 
     def plan_of() -> Plan:
         failures = 0

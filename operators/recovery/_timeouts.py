@@ -33,7 +33,7 @@ _RESOLUTION: Final = 1e-6  # seconds: RxPY's virtual schedulers count in whole m
 def timeouts(
     first: float | None = None, between: float | None = None, total: float | None = None
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Fail when the first token, the next one, or the end is too long in coming.
+    """Fail when the first token, the next token, or the end takes too long.
 
     ::
 
@@ -41,33 +41,34 @@ def timeouts(
         [ timeouts(between=5) ]
         S-a-b----#          StallTimeoutError, 5 s after b
 
-    The clock sets it off, whether a chunk comes or not. Only content (`Token`, `Reasoning`,
-    `ToolCall`, `Json`, `Batch`) ends the wait for the first token, and feeds the limit between
-    tokens; a `Start`, a notice, a heartbeat do not. After an `End` (of the stream, not of one
-    source of a merge) only the total runs, until another answer begins. The time to connect is
-    limited by the remote model itself (`connect_timeout`), and is a part of `first`.
+    The timeouts are driven by the clock, whether or not chunks arrive. Only content (`Token`,
+    `Reasoning`, `ToolCall`, `Json`, `Batch`) ends the wait for the first token and resets the limit
+    between tokens; a `Start`, a notice or a heartbeat doesn't. After an `End` (of the stream, not
+    of one source of a merge) only the total runs, until another answer starts. The time to connect
+    is limited by the remote model itself (`connect_timeout`), and is part of `first`.
 
-    First-token and stall timeouts are classified as `"fallback"`: a fallback answers them, and a
-    retry does not, since a silent route asked again multiplies the wait. After the total nobody is
-    asked any more. Put this before them, or `total` behind them to limit all attempts together.
+    First-token and stall timeouts are classified as `"fallback"`: a fallback handles them, and a
+    retry doesn't, since asking a silent model again multiplies the wait. A total timeout is
+    classified as `"raise"`. Put this before those operators, or `total` after them to limit all
+    attempts together.
 
     - Completion, error: passed on, and the timer is cancelled.
-    - Restart: passed on. The clocks go on: the total as it ran, and content is awaited for
-      `between` seconds since the last one (or since the restart, after an `End`), or for `first`
-      if there was none.
+    - Restart: passed on. The clocks continue: the total keeps running, and the next content is due
+      `between` seconds after the last one (or after the restart, if an `End` came before it), or
+      within `first` if there was none.
     - Disposal: the timer is cancelled.
     - Demand: passes through; nothing is held back, the text passed on is kept for the error. While
       the valve is closed, `first` and `between` don't run; `total` does.
 
-    One timer serves the subscription, and is not touched by a token.
+    Each subscription has one timer, which isn't rescheduled for each token.
 
     Args:
-        first: seconds from the subscription to the first content; None: no limit.
-        between: seconds between two pieces of content.
-        total: seconds from the subscription to the end.
+        first: seconds from the subscription to the first content, or `None` for no limit.
+        between: seconds between two pieces of content, or `None` for no limit.
+        total: seconds from the subscription to the end, or `None` for no limit.
 
     Raises:
-        ValueError: a limit is not above 0, or there is none.
+        ValueError: a limit is not above 0, or no limit is given.
         TypeError: a limit is not a number.
         FirstTokenTimeoutError, StallTimeoutError, TotalTimeoutError: into `on_error`, with the
             text that was passed on in `partial`, after the source was disposed.
@@ -86,21 +87,21 @@ def timeouts(
         if limit is not None:
             check_number(name, limit, "a limit in seconds, or None", above=0)
     if limits == (None, None, None):
-        raise ValueError("timeouts takes one limit or more: first, between or total")
+        raise ValueError("timeouts takes at least one limit: first, between or total")
     seconds = [_NEVER if limit is None else float(limit) for limit in limits]
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return _Timing(observer, scheduler, *seconds).start(source)
+            return _Subscription(observer, scheduler, *seconds).start(source)
 
         return Stream(subscribe, "timeouts", of_chunks=True)
 
     return operator
 
 
-class _Timing:
+class _Subscription:
     """One subscription."""
 
     def __init__(
@@ -119,7 +120,7 @@ class _Timing:
         self._transcript = Transcript()
         self._has_begun = False
         self._has_ended = False
-        self._begun = self._fed = self._clock()  # when it began, and was fed last
+        self._begun = self._fed = self._clock()  # the subscription, and the last content
         self._valve = valve_of(self._scheduler)
         self._closed_at: float | None = None if self._valve.is_open else self._begun
         self._timer = SerialDisposable()
@@ -132,15 +133,15 @@ class _Timing:
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
         self._set_timer()
         self._upstream.disposable = source.subscribe(
-            self._passing(),
+            self._make_on_next(),
             self._observer.on_error,
             self._observer.on_completed,
             scheduler=self._given_scheduler,
         )
         return self._subscription
 
-    def _passing(self) -> Callable[[Chunk], None]:
-        """What is called with each chunk: a closure, so that a token costs few look-ups."""
+    def _make_on_next(self) -> Callable[[Chunk], None]:
+        """The `on_next` of the subscription: a closure, which saves attribute look-ups."""
         add, observer, clock = self._transcript.add, self._observer, self._clock
 
         def on_next(chunk: Chunk) -> None:
@@ -148,7 +149,7 @@ class _Timing:
             if has_output(chunk):
                 self._fed = now = clock()
                 if self._closed_at is not None:
-                    self._closed_at = now  # what it was closed before this counts no more
+                    self._closed_at = now  # earlier time with a closed valve no longer counts
                 if not self._has_begun:
                     self._has_begun = True
                     self._set_timer()
@@ -159,7 +160,7 @@ class _Timing:
             try:
                 observer.on_next(chunk)
             except BaseException:
-                self._subscription.dispose()  # or its timer would ask the next model
+                self._subscription.dispose()  # or the timer would start a fallback
                 raise
 
         return on_next
@@ -190,7 +191,7 @@ class _Timing:
     def _set_timer(self) -> None:
         due = min(self._deadlines())
         if due >= self._timer_at - _RESOLUTION:
-            return  # it wakes early enough, and looks again
+            return  # the running timer fires early enough and checks again
         self._timer_at = due
         self._timer.disposable = self._scheduler.schedule_relative(
             max(0.0, due - self._clock()), self._on_timer
@@ -203,9 +204,9 @@ class _Timing:
         if end <= now and end <= content:
             self._fail(TotalTimeoutError(f"the stream took more than {self._total:g} s"))
         elif content <= now and self._has_begun:
-            self._fail(StallTimeoutError(f"no token came for {self._between:g} s"))
+            self._fail(StallTimeoutError(f"no token for {self._between:g} s"))
         elif content <= now:
-            self._fail(FirstTokenTimeoutError(f"no token came within {self._first:g} s"))
+            self._fail(FirstTokenTimeoutError(f"no token within {self._first:g} s"))
         else:
             self._set_timer()
 

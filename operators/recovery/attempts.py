@@ -1,4 +1,4 @@
-"""The shape of an operator that asks again: attempts, one after another, as one stream."""
+"""The machinery of recovery operators: successive attempts as one stream."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ __all__ = ["attempts_of"]
 def attempts_of(
     name: str, first: StreamOrFactory, plan_of: Callable[[], Plan], after_output: AfterOutput
 ) -> Stream[Chunk]:
-    """A stream that begins as `first`, and goes on as the plan says.
+    """A stream that starts with `first`, and continues with the attempts of the plan.
 
     Args:
+        name: the name of the stream.
         first: the first attempt.
-        plan_of: makes the plan of a subscription.
+        plan_of: creates the plan of a subscription.
         after_output: what may follow once content has been passed on; see `commit`.
     """
 
@@ -70,10 +71,10 @@ class _Attempts:
         self._add = self._transcript.add
         self._filter: ReplayFilter | None = None
         self._continuing: ContinuingFilter | None = None
-        self._is_direct = True  # nothing is compared, held or waiting
-        self._ending: Callable[[], None] | None = None  # came while guarded chunks were sent
-        self._failure: Exception | None = None  # what the running attempt answers
-        self._raised: Exception | None = None  # by the subscriber, out of its on_next
+        self._is_direct = True  # nothing is compared, held or queued
+        self._ending: Callable[[], None] | None = None  # arrived while guarded chunks were sent
+        self._failure: Exception | None = None  # the failure before the running attempt
+        self._raised: Exception | None = None  # by the subscriber, in its on_next
         self._upstream = SerialDisposable()
         self._timer = SerialDisposable()
         self.subscription = CompositeDisposable(self._upstream, self._timer)
@@ -81,24 +82,24 @@ class _Attempts:
         self._starts = Trampoline(self.subscription)
 
     def begin(self, stream: StreamOrFactory) -> None:
-        """Subscribe to `stream`. Attempts that fail at once don't grow the stack."""
+        """Subscribe to `stream`. Attempts that fail synchronously don't grow the stack."""
         self._starts.run(self._subscribe, stream)
 
     def _subscribe(self, stream: StreamOrFactory) -> None:
         attempt = SingleAssignmentDisposable()
-        self._upstream.disposable = attempt  # the one before is disposed
-        made = self._made(stream)
-        if made is not None:
-            attempt.disposable = made.subscribe(
+        self._upstream.disposable = attempt  # disposes the previous one
+        source = self._create(stream)
+        if source is not None:
+            attempt.disposable = source.subscribe(
                 self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
             )
 
-    def _made(self, stream: StreamOrFactory) -> Observable[Chunk] | None:
+    def _create(self, stream: StreamOrFactory) -> Observable[Chunk] | None:
         try:
-            made = stream if isinstance(stream, Observable) else stream()
-            if not isinstance(made, Observable):
-                raise TypeError(f"a function that gives a stream is asked for, and gave {made!r}")
-            return made
+            source = stream if isinstance(stream, Observable) else stream()
+            if not isinstance(source, Observable):
+                raise TypeError(f"the function must return a stream, and returned {source!r}")
+            return source
         except Exception as error:
             self._on_error(error)
             return None
@@ -107,7 +108,7 @@ class _Attempts:
         if not self._is_direct or (self._continuing is not None and is_restart(chunk)):
             self._on_guarded(chunk)
             return
-        self._add(chunk)  # from here on as in `_send`, without the cost of a call
+        self._add(chunk)  # from here on as in `_send`, inlined for speed
         try:
             self._observer.on_next(chunk)
         except Exception as error:
@@ -115,7 +116,7 @@ class _Attempts:
             raise
 
     def _on_guarded(self, chunk: Chunk) -> None:
-        """Let the passage decide. What comes while its chunks are sent waits its turn."""
+        """Pass the chunk through the filter. Chunks that arrive in the meantime are queued."""
         self._guarded.run(self._let_through, chunk)
         if self._ending is not None and not self._guarded.is_running:
             ending, self._ending = self._ending, None
@@ -155,21 +156,21 @@ class _Attempts:
 
     def _on_error(self, error: Exception) -> None:
         if error is self._raised:
-            # RxPY hands what a subscriber raises to on_error, if the source sends while it is
-            # subscribed to. It is no failure of the source, which is not to be asked again.
+            # RxPY passes an exception of a subscriber to on_error if the source sends while it is
+            # being subscribed to. It isn't a failure of the source and must not be retried.
             self.subscription.dispose()
             raise error
         if self._guarded.is_running:
             self._ending = partial(self._on_error, error)
             return
         if self._failure is not None and self._is_refused(error):
-            add_note(self._failure, f"it was not gone on with: {error}")
+            add_note(self._failure, f"the answer could not be continued: {error}")
             self._fail(self._failure)
             return
         after_output = self._after_output
         has_begun = self._transcript.has_begun
-        passage = replay_filter_after(self._transcript, after_output) if has_begun else None
-        if has_begun and passage is None:
+        replay = replay_filter_after(self._transcript, after_output) if has_begun else None
+        if has_begun and replay is None:
             self._fail(error)
             return
         try:
@@ -179,25 +180,25 @@ class _Attempts:
             return
         if isinstance(attempt, Exception):
             self._fail(attempt)
-        elif attempt.stream is None and not isinstance(passage, ContinuingFilter):
+        elif attempt.stream is None and not isinstance(replay, ContinuingFilter):
             self._fail(error)
         elif has_begun and attempt.otherwise is not None and after_output != "restart":
             self._fail(attempt.otherwise)
         else:
-            self._follow(attempt, passage, error)
+            self._follow(attempt, replay, error)
 
     def _is_refused(self, error: Exception) -> bool:
-        """True if a model says that it can't go on from a partial answer, before it says more."""
+        """True if a model refuses to continue a partial answer before it sends more."""
         is_first = self._continuing is not None and self._filter is self._continuing
         return is_first and isinstance(error, BadRequestError)
 
-    def _follow(self, attempt: Attempt, passage: ReplayFilter | None, error: Exception) -> None:
-        self._filter, self._failure, self._is_direct = passage, error, passage is None
-        self._continuing = passage if isinstance(passage, ContinuingFilter) else None
+    def _follow(self, attempt: Attempt, replay: ReplayFilter | None, error: Exception) -> None:
+        self._filter, self._failure, self._is_direct = replay, error, replay is None
+        self._continuing = replay if isinstance(replay, ContinuingFilter) else None
         stream = attempt.stream
         if self._continuing is not None and callable(self._after_output):
             stream = partial(self._after_output, self._transcript.text)
-        assert stream is not None  # noqa: S101 - `_on_error` saw to it
+        assert stream is not None  # noqa: S101 - checked in `_on_error`
         self._send(attempt.notice)
         if attempt.delay <= 0:
             self.begin(stream)
@@ -205,7 +206,7 @@ class _Attempts:
             self._begin_after(attempt.delay, stream)
 
     def _begin_after(self, delay: float, stream: StreamOrFactory) -> None:
-        self._upstream.disposable = SingleAssignmentDisposable()  # the one that failed is disposed
+        self._upstream.disposable = SingleAssignmentDisposable()  # disposes the failed one
         self._timer.disposable = scheduler_or_default(self._scheduler).schedule_relative(
             delay, lambda *_: self.begin(stream)
         )
@@ -226,8 +227,8 @@ class _Attempts:
 
     def _fail_as_different(self, difference: AnswerDiffersError) -> None:
         failure = self._failure
-        assert failure is not None  # noqa: S101 - only an attempt that follows one is compared
-        add_note(failure, f"the answer was begun again, and differs: {difference}")
+        assert failure is not None  # noqa: S101 - only attempts after a failure are compared
+        add_note(failure, f"the replayed answer differs: {difference}")
         self._fail(failure)
 
     def _fail(self, error: Exception) -> None:

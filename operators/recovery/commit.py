@@ -1,20 +1,21 @@
-"""The commit boundary: what may follow once a part of an answer has been passed on.
+"""The commit boundary: what may follow once part of an answer has been passed on.
 
-Before content has been passed on, an attempt may be followed by another one, and nobody sees a
-difference in the text. After it, `after_output` decides:
+Before content has been passed on, one attempt can replace another without a visible difference in
+the text. After that, `after_output` decides:
 
 - `"fail"`: the error, with the partial text.
-- `"restart"`: `Notice("restart")`, once the next attempt says something or ends, then all that it
-  gives. What comes before that is held, so that an attempt that only began takes nothing away.
-- `"replay"`: the next attempt is compared with what was passed on, text and reasoning apart. What
-  is equal is withheld, and it goes on from there; where it differs, the error. Refused once a tool
-  call or JSON has begun.
-- a function of the partial text: the stream that it gives goes on from there. What that repeats of
-  the partial text is removed (see `Overlap` for the rule). Refused once a tool call or JSON has
-  begun, and while there is nothing but reasoning, which nothing can go on from.
+- `"restart"`: `Notice("restart")` with the first content of the next attempt, or at its end, then
+  all of that attempt. Chunks before that content are held, so an attempt that fails before it takes
+  nothing away.
+- `"replay"`: the next attempt is compared with what was passed on, text and reasoning separately.
+  The equal beginning is withheld, and the rest is passed on; if it differs, the error. Refused once
+  a tool call or JSON has started.
+- a function of the partial text: the stream it returns continues the answer. Partial text that it
+  repeats is removed (see `Overlap` for the rule). Refused once a tool call or JSON has started, and
+  while there is only reasoning, which can't be continued.
 
-Where the last two are refused, after an `End`, and after a merge, it is the error; and so it is
-where a model refuses to go on from a partial answer, with a `BadRequestError`.
+The last two are also refused after an `End` and after a merge. Where they are refused, and where a
+model refuses to continue a partial answer with a `BadRequestError`, the result is the error.
 """
 
 from __future__ import annotations
@@ -57,54 +58,54 @@ __all__ = [
 _Word: TypeAlias = Literal["fail", "restart", "replay"]
 
 AfterOutput: TypeAlias = _Word | Callable[[str], Observable[Chunk]]
-"""What to do about a failure after content was passed on: see the module's docstring."""
+"""What to do after a failure once content was passed on; see the docstring of the module."""
 
 
 def check_after_output(after_output: object) -> None:
     """Check an argument.
 
     Raises:
-        ValueError: it is neither a function nor one of the three words.
+        ValueError: it is neither a function nor one of the three strings.
     """
     if not callable(after_output) and after_output not in get_args(_Word):
         raise ValueError(
-            "after_output is 'fail', 'restart', 'replay', or a function of the partial text that "
-            f"gives the stream that goes on from there, not {after_output!r}"
+            "after_output must be 'fail', 'restart', 'replay', or a function from the partial text "
+            f"to the stream that continues it, got {after_output!r}"
         )
 
 
 class AnswerDiffersError(Exception):
-    """A replayed answer is not what was passed on."""
+    """A replayed answer differs from what was passed on."""
 
 
 class ReplayFilter:
-    """What becomes of an attempt's chunks. Calls no observer, so what it raises is its own.
+    """Filters the chunks of an attempt. Never calls an observer; any exception is its own.
 
     Attributes:
-        is_open: from here on every chunk passes as it is.
+        is_open: whether all further chunks pass unchanged.
     """
 
     is_open = False
 
     def feed(self, chunk: Chunk) -> Iterable[Chunk]:
-        """What is passed on, now that `chunk` has come.
+        """The chunks to pass on after `chunk`.
 
         Raises:
-            AnswerDiffersError: the answer is another one.
+            AnswerDiffersError: the answer differs.
         """
         raise NotImplementedError
 
     def end(self) -> Iterable[Chunk]:
-        """What is passed on, now that the attempt has completed.
+        """The chunks to pass on at the completion of the attempt.
 
         Raises:
-            AnswerDiffersError: the answer is another one.
+            AnswerDiffersError: the answer differs.
         """
         raise NotImplementedError
 
 
 def replay_filter_after(transcript: Transcript, after_output: AfterOutput) -> ReplayFilter | None:
-    """How another attempt may follow what was passed on; None: not at all."""
+    """The filter for an attempt after output was passed on, or `None` if none may follow."""
     if after_output == "fail":
         return None
     if after_output == "restart":
@@ -117,15 +118,15 @@ def replay_filter_after(transcript: Transcript, after_output: AfterOutput) -> Re
 
 
 class RestartingFilter(ReplayFilter):
-    """Tells of the restart when there is something to begin again with: not before."""
+    """Sends the restart notice with the first content of the new answer."""
 
     def __init__(self) -> None:
         self._held: list[Chunk] = []  # a `Start`, mostly
 
     def feed(self, chunk: Chunk) -> Iterable[Chunk]:
         if type(chunk) is Notice:
-            return () if is_restart(chunk) else (chunk,)  # the restart is told in any case
-        if type(chunk) is Start:  # what began before it has said nothing, and is over
+            return () if is_restart(chunk) else (chunk,)  # a restart notice follows in any case
+        if type(chunk) is Start:  # replaces an attempt without content
             self._held = [held for held in self._held if held.source != chunk.source]
         self._held.append(chunk)
         return self.end() if type(chunk) is End or has_output(chunk) else ()
@@ -136,7 +137,7 @@ class RestartingFilter(ReplayFilter):
 
 
 class ComparingFilter(ReplayFilter):
-    """Withholds what is equal to `text` and `reasoning`."""
+    """Withholds the beginning that is equal to `text` and `reasoning`."""
 
     def __init__(self, text: str, reasoning: str) -> None:
         self._text = _Expected(text)
@@ -149,7 +150,7 @@ class ComparingFilter(ReplayFilter):
         kind = type(chunk)
         if kind is Token or kind is Reasoning or kind is Batch:
             if chunk.source is not None:
-                raise AnswerDiffersError("it comes from several streams")
+                raise AnswerDiffersError("it has several sources")
             kept = self._rest_of(chunk)
             self.is_open = self._text.is_met and self._reasoning.is_met
             return kept
@@ -159,7 +160,7 @@ class ComparingFilter(ReplayFilter):
 
     def end(self) -> Iterable[Chunk]:
         if not (self._text.is_met and self._reasoning.is_met):
-            raise AnswerDiffersError("it has no such text")
+            raise AnswerDiffersError("it is missing part of the earlier text")
         return ()
 
     def _rest_of(self, chunk: Chunk) -> tuple[Chunk, ...]:
@@ -169,7 +170,7 @@ class ComparingFilter(ReplayFilter):
                 return (chunk,)
             parts = tuple(part for part in rests if type(part) is Token or type(part) is Reasoning)
             return (Batch(parts, "".join(map(text_of, parts))),) if parts else ()
-        assert type(chunk) is Token or type(chunk) is Reasoning  # noqa: S101 - `feed` saw to it
+        assert type(chunk) is Token or type(chunk) is Reasoning  # noqa: S101 - checked in `feed`
         expected = self._text if type(chunk) is Token else self._reasoning
         if expected.is_met:
             return (chunk,)
@@ -178,9 +179,9 @@ class ComparingFilter(ReplayFilter):
 
 
 class ContinuingFilter(ReplayFilter):
-    """Holds the beginning of a continuation while it may repeat `text`, and drops what does.
+    """Holds the beginning of a continuation while it may repeat `text`, and drops the repetition.
 
-    At a failure what is held is dropped: it may be a repetition, and the next attempt continues
+    At a failure the held text is dropped: it may be a repetition, and the next attempt continues
     the same text.
     """
 
@@ -189,7 +190,7 @@ class ContinuingFilter(ReplayFilter):
         self._begin()
 
     def again(self) -> Iterable[Chunk]:
-        """The continuation begins again: tell the subscriber, and repeat what was before it."""
+        """Restart the continuation: send the restart notice and the earlier text again."""
         self._begin()
         text, reasoning = self._earlier
         before: list[Chunk] = [Reasoning(reasoning)] if reasoning else []
@@ -221,7 +222,7 @@ class ContinuingFilter(ReplayFilter):
 
 
 class _Expected:
-    """A text that is to come again, in whatever pieces."""
+    """A text that is expected again, split in any way."""
 
     __slots__ = ("_at", "_text")
 
@@ -238,7 +239,7 @@ class _Expected:
         left = len(self._text) - self._at
         known = piece[:left]
         if not self._text.startswith(known, self._at):
-            raise AnswerDiffersError("its text is another one")
+            raise AnswerDiffersError("its text is not the same")
         self._at += len(known)
         return piece[left:]
 

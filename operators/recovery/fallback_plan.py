@@ -1,4 +1,4 @@
-"""One stream after another, then an apology: the plan of `fallback_to` and of a Router."""
+"""The plan of `fallback_to` and of a Router: one stream after another, then an apology."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def check_apology(apology: object) -> None:
     """Check an argument.
 
     Raises:
-        TypeError: it is neither a text nor None.
+        TypeError: it is neither a string nor `None`.
         ValueError: it is empty.
     """
     if apology is not None and not isinstance(apology, str):
-        raise TypeError(f"apology is a text to end with, or None, not {apology!r}")
+        raise TypeError(f"apology must be a string or None, got {apology!r}")
     if apology == "":
-        raise ValueError("apology is a text to end with; None for no apology")
+        raise ValueError("apology must not be empty: use None for no apology")
 
 
 def fallback_plan(
     streams: Sequence[StreamOrFactory], apology: str | None, when: Policy = classify_error
 ) -> Plan:
-    """The plan of one subscription, that asks one of `streams` after another."""
+    """The plan of one subscription that tries `streams` in order."""
     errors: list[Exception] = []
 
     def plan(error: Exception) -> Attempt | Exception:
@@ -43,11 +43,11 @@ def fallback_plan(
         errors.append(error)
         used = len(errors)
         if isinstance(error, AuthenticationError):
-            _logger.warning("a model refused its key, and is passed over: %s", error)
+            _logger.warning("a model rejected its API key and was skipped: %s", error)
         if used <= len(streams):
             notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(error))
             return Attempt(streams[used - 1], notice)
-        who = f"all {used} models" if used > 1 else "the one model"
+        who = f"all {used} models" if used > 1 else "the only model"
         failure = AllModelsFailedError(f"{who} failed: {_summary_of(errors)}", errors)
         failure.__cause__ = error
         if apology is None or used > len(streams) + 1:

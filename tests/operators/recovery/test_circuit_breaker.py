@@ -1,4 +1,4 @@
-"""`circuit_breaker`: a model that failed too often of late is not asked for a while."""
+"""`circuit_breaker`: a model that failed too often recently isn't called for a while."""
 
 from typing import Any
 
@@ -38,20 +38,20 @@ LOST = ConnectionFailedError("reset")
 
 
 def outcome(marbles: Marbles, stream: Observable[Chunk], seconds: float = 1.0) -> str:
-    """How it ends within some seconds."""
+    """The last event within `seconds`."""
     now = marbles.scheduler.to_seconds(marbles.scheduler.now)
     events = marbles.run(stream, until=now + seconds)
     return type(events[-1][1]).__name__ if events else "nothing"
 
 
-def test_while_it_is_closed_everything_passes_as_it_came(marbles: Marbles) -> None:
+def test_a_closed_circuit_passes_everything_unchanged(marbles: Marbles) -> None:
     breaker = CircuitBreaker()
     stream = marbles.cold("S-a-(E,|)").pipe(ops.circuit_breaker(breaker))
     assert marbles.run(stream) == marbles.expect("S-a-(E,|)")
     assert breaker.state == "closed"
 
 
-def test_with_the_usual_figures(marbles: Marbles) -> None:
+def test_the_default_limits(marbles: Marbles) -> None:
     breaker, model = CircuitBreaker(), ScriptedModel([LOST])
     stream = model.stream("Hi").pipe(ops.circuit_breaker(breaker))
     got = [outcome(marbles, stream) for _ in range(7)]
@@ -62,7 +62,7 @@ def test_with_the_usual_figures(marbles: Marbles) -> None:
     assert (len(model.requests), breaker.state) == (6, "open")
 
 
-def test_a_success_between_failures_begins_the_count_anew(marbles: Marbles) -> None:
+def test_a_success_between_failures_resets_the_count(marbles: Marbles) -> None:
     failing, fine = [LOST], "Hello"
     model = ScriptedModel(failing, fine, failing)
     stream = model.stream("Hi").pipe(ops.circuit_breaker(CircuitBreaker(failures=2)))
@@ -87,7 +87,7 @@ def test_failures_further_apart_than_the_window_do_not_open_it(marbles: Marbles)
 
 
 def opened(marbles: Marbles, **options: Any) -> CircuitBreaker:
-    """A breaker that is open since now."""
+    """A breaker that has just opened."""
     breaker = CircuitBreaker(**{"failures": 1, **options})
     outcome(marbles, marbles.cold("#", error=LOST).pipe(ops.circuit_breaker(breaker)), 0.001)
     assert breaker.state == "open"
@@ -106,7 +106,7 @@ def test_one_probe_at_a_time(marbles: Marbles) -> None:
     assert (probe.events[-1][1], breaker.state) == (COMPLETED, "closed")
 
 
-def test_a_probe_that_fails_opens_it_for_the_whole_time_again(marbles: Marbles) -> None:
+def test_a_failed_probe_opens_it_for_the_full_time_again(marbles: Marbles) -> None:
     breaker = opened(marbles, failures=1, reset_after=5)
     marbles.advance_to(6)
     failing = marbles.cold("S-#", error=LOST).pipe(ops.circuit_breaker(breaker))
@@ -114,7 +114,7 @@ def test_a_probe_that_fails_opens_it_for_the_whole_time_again(marbles: Marbles) 
     assert (breaker.state, breaker.wait(now=9.0)) == ("open", 4.0)
 
 
-def test_a_probe_that_is_left_before_content_makes_room_for_the_next(marbles: Marbles) -> None:
+def test_a_probe_disposed_before_content_makes_room_for_the_next(marbles: Marbles) -> None:
     breaker = opened(marbles, reset_after=5)
     marbles.advance_to(6)
     stream = marbles.cold("S-a-b|").pipe(ops.circuit_breaker(breaker))
@@ -129,7 +129,7 @@ def test_a_probe_that_is_left_before_content_makes_room_for_the_next(marbles: Ma
 @pytest.mark.parametrize(
     ("diagram", "state"), [("S-(C,|)", "half_open"), ("S-(x,C,|)", "closed"), ("S-(E,|)", "closed")]
 )
-def test_a_probe_that_was_stopped_upstream_is_as_one_that_was_left(
+def test_a_probe_stopped_upstream_counts_like_a_disposed_one(
     marbles: Marbles, diagram: str, state: str
 ) -> None:
     breaker = opened(marbles, reset_after=5)
@@ -142,7 +142,7 @@ def test_a_probe_that_was_stopped_upstream_is_as_one_that_was_left(
     assert breaker.state == "closed"
 
 
-def test_a_refusal_says_what_the_model_failed_with_until_it_is_closed(marbles: Marbles) -> None:
+def test_a_refusal_has_the_last_failure_as_its_cause(marbles: Marbles) -> None:
     breaker = opened(marbles, reset_after=5)
     assert breaker.last_failure is LOST
     [(_, refusal)] = marbles.run(rx.never().pipe(ops.circuit_breaker(breaker)), until=2)
@@ -152,7 +152,7 @@ def test_a_refusal_says_what_the_model_failed_with_until_it_is_closed(marbles: M
     assert breaker.last_failure is None
 
 
-def test_a_probe_that_is_left_after_content_has_succeeded(marbles: Marbles) -> None:
+def test_a_probe_disposed_after_content_has_succeeded(marbles: Marbles) -> None:
     breaker = opened(marbles, reset_after=5)
     marbles.advance_to(6)
     stream = marbles.cold("S-a-b|").pipe(ops.circuit_breaker(breaker), rx_ops.take(2))
@@ -176,7 +176,7 @@ def test_a_probe_whose_subscriber_raises_makes_room_for_the_next(marbles: Marble
     )
 
 
-def test_what_began_before_it_opened_does_not_close_it(marbles: Marbles) -> None:
+def test_a_stream_started_before_it_opened_does_not_close_it(marbles: Marbles) -> None:
     breaker = CircuitBreaker(failures=1)
     slow = marbles.subscribe(marbles.cold("a---|").pipe(ops.circuit_breaker(breaker)))
     late = marbles.cold("-----#", error=LOST).pipe(ops.circuit_breaker(breaker))
@@ -192,9 +192,7 @@ def test_what_began_before_it_opened_does_not_close_it(marbles: Marbles) -> None
     "error",
     [BadRequestError("x"), ContextLengthError("x"), PoolFullError("x"), CircuitOpenError("x")],
 )
-def test_what_says_nothing_about_the_model_does_not_count(
-    marbles: Marbles, error: Exception
-) -> None:
+def test_errors_that_are_not_the_models_do_not_count(marbles: Marbles, error: Exception) -> None:
     breaker = CircuitBreaker(failures=1)
     outcome(marbles, marbles.cold("#", error=error).pipe(ops.circuit_breaker(breaker)))
     assert breaker.state == "closed"
@@ -209,14 +207,14 @@ def test_counts_replaces_the_rule_and_may_raise(marbles: Marbles) -> None:
     assert outcome(marbles, failing.pipe(broken)) == "ZeroDivisionError"
 
 
-def test_a_silent_model_counts_when_the_timeouts_stand_before_it(marbles: Marbles) -> None:
+def test_a_silent_model_counts_with_timeouts_before_it(marbles: Marbles) -> None:
     breaker = CircuitBreaker(failures=1)
     silent = marbles.cold("S").pipe(ops.timeouts(first=5), ops.circuit_breaker(breaker))
     assert outcome(marbles, silent, 9) == StallTimeoutError.__name__.replace("Stall", "FirstToken")
     assert breaker.state == "open"
 
 
-def test_the_fallback_answers_an_open_circuit_at_once(marbles: Marbles) -> None:
+def test_a_fallback_handles_an_open_circuit_at_once(marbles: Marbles) -> None:
     breaker = opened(marbles)
     model = ScriptedModel("never asked")
     stream = model.stream("Hi").pipe(
@@ -250,7 +248,7 @@ def test_never_a_restart_disposal_and_demand(marbles: Marbles) -> None:
     assert outcome(marbles, marbles.cold("").pipe(ops.circuit_breaker(breaker))) == "nothing"
 
 
-def test_the_sources_of_a_merge_stand_and_fall_together(marbles: Marbles) -> None:
+def test_the_sources_of_a_merge_fail_together(marbles: Marbles) -> None:
     left, right = marbles.cold("a--", source="left"), marbles.cold("-#", error=LOST)
     breaker = CircuitBreaker(failures=1)
     outcome(marbles, rx.merge(left, right).pipe(ops.circuit_breaker(breaker)), 3)
@@ -266,12 +264,12 @@ def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "bad", [{"failures": True}, {"failures": 2.5}, {"window": "60"}, {"reset_after": None}]
 )
-def test_what_is_no_such_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_arguments_of_the_wrong_type_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(bad))):
         CircuitBreaker(**bad)
 
 
-def test_something_else_than_a_breaker_is_refused_at_the_call() -> None:
+def test_anything_but_a_breaker_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="a CircuitBreaker"):
         ops.circuit_breaker(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="counts"):
@@ -279,9 +277,9 @@ def test_something_else_than_a_breaker_is_refused_at_the_call() -> None:
 
 
 class Streams(RuleBasedStateMachine):
-    """Streams that begin, answer, succeed, fail and are left in any order, behind one breaker.
+    """Streams with one breaker that start, answer, succeed, fail and are disposed in any order.
 
-    Beside it runs the plainest possible account of what must be.
+    The breaker is compared with the simplest possible model of it.
     """
 
     FAILURES, WINDOW, RESET = 2, 8.0, 5.0

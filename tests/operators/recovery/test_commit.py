@@ -1,7 +1,7 @@
-"""The commit boundary: what may follow once content has been passed on (row F10).
+"""The commit boundary: what may follow once content has been passed on.
 
-The meanings of `after_output` are the same in every operator that asks again; here they are tried
-on `retry_with_backoff`, without a wait.
+`after_output` means the same in every recovery operator; it is tested here with
+`retry_with_backoff`, without a wait.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ CALL = ToolCall("1", "weather", "{")
 def recovered(
     source: Observable[Chunk], after_output: Any = "fail", attempts: int = 9
 ) -> list[Any]:
-    """What a subscriber hears of `source`, retries left out."""
+    """The events of `source` without retry notices."""
     retry = ops.retry_with_backoff(attempts, initial=0, jitter=False, after_output=after_output)
     events = [event for _, event in Marbles().run(source.pipe(retry))]
     return [e for e in events if not (isinstance(e, Notice) and e.kind == "retry")]
 
 
 def one_after_another(*streams: Observable[Chunk]) -> Observable[Chunk]:
-    """The first subscriber gets the first stream, and so on."""
+    """A stream that gives the first subscriber the first stream, and so on."""
     left = iter(streams)
     return reactivex.defer(lambda _: next(left))
 
@@ -59,7 +59,7 @@ def one_after_another(*streams: Observable[Chunk]) -> Observable[Chunk]:
 def heard(
     *scripts: list[Any], after_output: Any = "fail", attempts: int = 9, starts: bool = False
 ) -> list[Any]:
-    """What a subscriber hears of a model that says one script after another, retries left out."""
+    """The events of a model with these successive scripts, without retry notices."""
     model = ScriptedModel(*scripts, finish_reason=None)
     events = recovered(model.stream("Hi"), after_output=after_output, attempts=attempts)
     assert model.active == 0
@@ -77,7 +77,7 @@ def says(*pieces: Any) -> Any:
 
 
 @pytest.mark.parametrize("content", [Token("a"), Reasoning("a"), CALL, Json([]), End("stop")])
-def test_content_is_what_commits(content: Chunk) -> None:
+def test_content_commits(content: Chunk) -> None:
     error = lost()
     source = one_after_another(sends(content, error), sends(Token("b")))
     assert recovered(source) == [content, error]
@@ -85,18 +85,18 @@ def test_content_is_what_commits(content: Chunk) -> None:
 
 
 @pytest.mark.parametrize("other", [Token(""), Reasoning(""), Notice("malformed"), Batch((), "")])
-def test_what_says_nothing_does_not(other: Chunk) -> None:
+def test_chunks_without_content_do_not_commit(other: Chunk) -> None:
     assert heard([other, lost()], ["b"])[-2:] == [Token("b"), COMPLETED]
 
 
-def test_before_content_all_choices_are_one() -> None:
+def test_before_content_all_choices_do_the_same() -> None:
     for choice in ("fail", "restart", "replay", says("never asked")):
         got = heard([lost()], ["b"], after_output=choice, starts=True)
         assert [type(event).__name__ for event in got[:2]] == ["Start", "Start"]
         assert got[2:] == [Token("b"), COMPLETED]
 
 
-def test_restart_is_told_before_the_start_of_the_answer_that_comes() -> None:
+def test_the_restart_notice_precedes_the_start_of_the_new_answer() -> None:
     got = heard(["a", lost()], ["b"], after_output="restart", starts=True)
     assert [type(event).__name__ for event in got[:-1]] == [
         "Start", "Token", "Notice", "Start", "Token",
@@ -105,7 +105,7 @@ def test_restart_is_told_before_the_start_of_the_answer_that_comes() -> None:
 
 
 def sends(*events: Any) -> Observable[Chunk]:
-    """A stream that sends all at once, an `End` before an error as well."""
+    """A stream that sends everything at once, including an `End` before an error."""
     last = events[-1]
     end = reactivex.throw(last) if isinstance(last, Exception) else reactivex.empty()
     chunks = [event for event in events if not isinstance(event, Exception)]
@@ -113,14 +113,14 @@ def sends(*events: Any) -> Observable[Chunk]:
 
 
 @pytest.mark.parametrize("said", [(), (START,), (START, Usage(3)), (Token(""),), (RESTART,)])
-def test_f8_an_attempt_that_says_nothing_takes_nothing_away(said: tuple[Chunk, ...]) -> None:
+def test_an_attempt_without_content_takes_nothing_away(said: tuple[Chunk, ...]) -> None:
     error = lost()
     source = one_after_another(sends(Token("ab"), lost()), sends(*said, error))
     assert recovered(source, "restart", 2) == [Token("ab"), error]
     assert error.partial == "ab"
 
 
-def test_what_comes_before_the_first_content_follows_the_restart_in_order() -> None:
+def test_chunks_before_the_first_content_follow_the_restart_in_order() -> None:
     malformed = Notice("malformed", skipped=1)
     again = sends(START, malformed, Usage(3), RESTART, Token("c"), End("stop"))
     source = one_after_another(sends(Token("ab"), lost()), again)
@@ -129,7 +129,7 @@ def test_what_comes_before_the_first_content_follows_the_restart_in_order() -> N
     ]  # fmt: skip
 
 
-def test_of_attempts_within_an_attempt_only_the_start_of_the_last_one_is_told() -> None:
+def test_of_nested_attempts_only_the_last_start_is_sent() -> None:
     later = Start("request-2", "model")
     again = sends(START, Notice("fallback"), later, Token("c"))
     source = one_after_another(sends(Token("ab"), lost()), again)
@@ -137,12 +137,12 @@ def test_of_attempts_within_an_attempt_only_the_start_of_the_last_one_is_told() 
     assert got == [Token("ab"), Notice("fallback"), RESTART, later, Token("c"), COMPLETED]
 
 
-def test_an_empty_answer_after_a_partial_one_is_a_restart_too() -> None:
+def test_an_empty_answer_after_a_partial_one_is_also_a_restart() -> None:
     source = one_after_another(sends(Token("a"), lost()), reactivex.empty())
     assert recovered(source, "restart") == [Token("a"), RESTART, COMPLETED]
 
 
-def test_an_end_alone_after_a_partial_answer_is_a_restart_too() -> None:
+def test_a_bare_end_after_a_partial_answer_is_also_a_restart() -> None:
     marbles = Marbles()
     first, second = marbles.cold("a#", error=lost()), marbles.cold("-E--|")
     retry = ops.retry_with_backoff(initial=0, after_output="restart")
@@ -150,7 +150,7 @@ def test_an_end_alone_after_a_partial_answer_is_a_restart_too() -> None:
     assert events[-3:] == [(2.0, RESTART), (2.0, End("stop")), (5.0, COMPLETED)]
 
 
-def test_a_restart_is_told_once_though_the_subscriber_lets_the_source_go_on_inside_of_it() -> None:
+def test_a_restart_is_sent_once_even_if_the_source_sends_reentrantly() -> None:
     marbles, source = Marbles(), reactivex.subject.Subject[Chunk]()
     first = marbles.cold("a#", error=lost())
     stream = one_after_another(first, source).pipe(
@@ -170,7 +170,7 @@ def test_a_restart_is_told_once_though_the_subscriber_lets_the_source_go_on_insi
 
 
 @pytest.mark.parametrize("last", [None, "error", "completed"])
-def test_what_comes_while_held_chunks_are_sent_waits_for_its_turn(last: str | None) -> None:
+def test_events_during_the_release_of_held_chunks_are_queued(last: str | None) -> None:
     marbles, source = Marbles(), reactivex.subject.Subject[Chunk]()
     malformed, error = Notice("malformed", skipped=1), BadRequestError("no")
     retry = ops.retry_with_backoff(initial=0, after_output=lambda _: source)
@@ -198,8 +198,8 @@ def test_what_comes_while_held_chunks_are_sent_waits_for_its_turn(last: str | No
     assert got[2:] == [malformed, Token(" time"), Token(" there"), Token(" was"), *ends[last]]
 
 
-def test_who_leaves_or_raises_while_held_chunks_are_sent_hears_no_more() -> None:
-    def told(on_restart: Any) -> list[Chunk]:
+def test_a_subscriber_that_leaves_or_raises_gets_no_more_held_chunks() -> None:
+    def run(on_restart: Any) -> list[Chunk]:
         marbles, source = Marbles(), reactivex.subject.Subject[Chunk]()
         retry = ops.retry_with_backoff(initial=0, after_output="restart")
         first = marbles.cold("a#", error=lost())
@@ -222,18 +222,18 @@ def test_who_leaves_or_raises_while_held_chunks_are_sent_hears_no_more() -> None
             source.on_next(Token("b"))
         return got[2:]
 
-    assert told(lambda subscription: subscription.dispose()) == [RESTART]
-    assert told(lambda _: 1 / 0) == [RESTART]
+    assert run(lambda subscription: subscription.dispose()) == [RESTART]
+    assert run(lambda _: 1 / 0) == [RESTART]
 
 
-def test_what_is_restarted_counts_anew() -> None:
+def test_the_partial_text_starts_over_after_a_restart() -> None:
     error = lost()
     got = heard(["ab", lost()], ["c", error], after_output="restart", attempts=2)
     assert got == [Token("ab"), RESTART, Token("c"), error]
     assert error.partial == "c"
 
 
-def test_a_restart_of_the_source_takes_the_commitment_back() -> None:
+def test_a_restart_of_the_source_undoes_the_commitment() -> None:
     got = heard(["a", RESTART, lost()], ["b"])
     assert got == [Token("a"), RESTART, Token("b"), COMPLETED]
 
@@ -245,14 +245,14 @@ def test_replay_withholds_the_equal_beginning() -> None:
     assert got == [Token("AB"), Token("C", 0.5), COMPLETED]
 
 
-def test_replay_compares_text_and_reasoning_apart() -> None:
+def test_replay_compares_text_and_reasoning_separately() -> None:
     first = [Reasoning("hm, "), "A", lost()]
     second = [Reasoning("h"), "A", "B", Reasoning("m, so")]
     got = heard(first, second, after_output="replay")
     assert got == [Reasoning("hm, "), Token("A"), Token("B"), Reasoning("so"), COMPLETED]
 
 
-def test_replay_looks_into_batches() -> None:
+def test_replay_compares_the_chunks_in_batches() -> None:
     batch = Batch((Token("A"), Reasoning("hm"), Token("BC")), "ABC")
     got = heard(["AB", lost()], [batch, Batch((Token("D"),), "D")], after_output="replay")
     assert got == [
@@ -277,7 +277,7 @@ def test_a_replayed_batch_of_nothing_new_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize("other", [["AX"], ["A"], ["A", End("stop")], ["A", CALL], []])
-def test_where_a_replay_differs_it_is_the_error(other: list[Any]) -> None:
+def test_a_replay_that_differs_is_the_error(other: list[Any]) -> None:
     error = lost()
     got = heard(["AB", error], other, ["ABC"], after_output="replay")
     assert got == [Token("AB"), error]
@@ -285,7 +285,7 @@ def test_where_a_replay_differs_it_is_the_error(other: list[Any]) -> None:
     assert "differs" in error.__notes__[0]
 
 
-def test_a_replay_that_fails_before_its_end_is_begun_again() -> None:
+def test_a_replay_that_fails_early_is_retried() -> None:
     got = heard(["ABC", lost()], ["AB", lost()], ["ABCD"], after_output="replay")
     assert got == [Token("ABC"), Token("D"), COMPLETED]
 
@@ -302,7 +302,7 @@ def test_a_restart_within_a_replay_ends_it() -> None:
 
 @pytest.mark.parametrize("content", [CALL, Json({}), End("stop"), Token("x", source="left")])
 @pytest.mark.parametrize("after_output", ["replay", says("never asked")])
-def test_replay_and_continuation_are_refused_where_they_can_not_be_right(
+def test_replay_and_continuation_are_refused_where_they_can_not_be_correct(
     content: Chunk, after_output: Any
 ) -> None:
     error = lost()
@@ -310,13 +310,13 @@ def test_replay_and_continuation_are_refused_where_they_can_not_be_right(
     assert recovered(source, after_output) == [Token("A"), content, error]
 
 
-def test_there_is_nothing_to_continue_while_there_is_only_reasoning() -> None:
+def test_reasoning_alone_can_not_be_continued() -> None:
     error = lost()
     got = heard([Reasoning("hm"), error], ["b"], after_output=says("never asked"))
     assert got == [Reasoning("hm"), error]
 
 
-def test_a_continuation_gets_the_partial_text_and_goes_on_from_there() -> None:
+def test_a_continuation_receives_the_partial_text_and_continues_it() -> None:
     asked: list[str] = []
 
     def go_on(partial: str) -> Observable[Chunk]:
@@ -329,12 +329,12 @@ def test_a_continuation_gets_the_partial_text_and_goes_on_from_there() -> None:
     assert "".join(map(text_of, got)) == "Once upon a time"
 
 
-def test_what_a_continuation_repeats_is_removed() -> None:
+def test_text_repeated_by_a_continuation_is_removed() -> None:
     got = heard(["Once upon a", lost()], after_output=says("upon", " a ti", "me"))
     assert "".join(map(text_of, got)) == "Once upon a time"
 
 
-def test_what_a_continuation_repeats_in_batches_is_removed() -> None:
+def test_text_repeated_in_batches_by_a_continuation_is_removed() -> None:
     first = Batch((Token("upon"), Reasoning("hm")), "upon")
     second = Batch((Token(" a"), Token(" ti")), " a ti")
     got = heard(["Once upon a", lost()], after_output=says(first, second, "me"))
@@ -348,14 +348,14 @@ def test_chunks_keep_their_order_while_a_continuation_is_held() -> None:
     assert got[1:] == [malformed, Reasoning("hm"), Token(" time"), COMPLETED]
 
 
-def test_a_repetition_that_breaks_off_is_dropped_when_the_continuation_fails() -> None:
+def test_an_incomplete_repetition_is_dropped_when_the_continuation_fails() -> None:
     error = lost()
     got = heard(["Once upon a", lost()], after_output=says("upon", error), attempts=2)
     assert got == [Token("Once upon a"), error]
     assert error.partial == "Once upon a"
 
 
-def test_what_is_held_at_the_end_of_a_continuation_leaves() -> None:
+def test_held_text_is_released_at_the_end_of_a_continuation() -> None:
     got = heard(["one two three", lost()], after_output=says("two"))
     assert got == [Token("one two three"), Token("two"), COMPLETED]
     got = heard(["one two three", lost()], after_output=says("two", End("stop")))
@@ -363,7 +363,7 @@ def test_what_is_held_at_the_end_of_a_continuation_leaves() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [" time"], ["up"]])
-def test_a_continuation_that_begins_again_tells_what_was_before_it(before: list[str]) -> None:
+def test_a_continuation_that_restarts_sends_the_earlier_text_again(before: list[str]) -> None:
     again = says(*before, RESTART, " night")
     got = heard([Reasoning("hm"), "Once upon a", lost()], after_output=again)
     assert got[-5:] == [
@@ -375,7 +375,7 @@ def test_a_continuation_that_begins_again_tells_what_was_before_it(before: list[
     ]
 
 
-def test_a_function_that_raises_is_the_error_of_the_stream() -> None:
+def test_an_exception_of_the_function_is_the_error_of_the_stream() -> None:
     mine = LookupError("mine")
 
     def go_on(_: str) -> Observable[Chunk]:
@@ -384,17 +384,17 @@ def test_a_function_that_raises_is_the_error_of_the_stream() -> None:
     assert heard(["a", lost()], after_output=go_on) == [Token("a"), mine]
 
 
-def test_a_function_that_refuses_leaves_the_error_what_it_was() -> None:
+def test_a_function_that_refuses_keeps_the_original_error() -> None:
     error = lost()
 
     def go_on(_: str) -> Observable[Chunk]:
         raise BadRequestError("no prefill")
 
     assert heard(["a", error], after_output=go_on) == [Token("a"), error]
-    assert error.__notes__ == ["it was not gone on with: no prefill"]
+    assert error.__notes__ == ["the answer could not be continued: no prefill"]
 
 
-def test_a_function_that_fails_is_asked_again_if_that_may_pass() -> None:
+def test_a_transient_failure_of_the_function_is_retried() -> None:
     left = [ConnectionResetError(), None]
 
     def go_on(_: str) -> Observable[Chunk]:
@@ -406,19 +406,19 @@ def test_a_function_that_fails_is_asked_again_if_that_may_pass() -> None:
     assert got == [Token("a"), Token("b"), COMPLETED]
 
 
-def test_a_note_is_added_once_to_an_error_that_comes_again() -> None:
+def test_a_note_is_added_once_to_a_repeated_error() -> None:
     error = lost()
     for _ in range(3):
         heard(["AB", error], ["AX"], after_output="replay")
     assert len(error.__notes__) == 1
 
 
-def test_a_function_that_gives_no_stream_is_told() -> None:
+def test_a_function_that_returns_no_stream_is_an_error() -> None:
     got = heard(["a", lost()], after_output=lambda _: None)
     assert isinstance(got[-1], TypeError)
 
 
-def test_nothing_waits_for_the_valve_once_it_was_compared() -> None:
+def test_nothing_waits_for_the_valve_after_the_comparison() -> None:
     marbles = Marbles()
     marbles.valve.close()
     first, second = marbles.cold("abc#", error=lost()), marbles.cold("abcde-f")
@@ -430,7 +430,7 @@ def test_nothing_waits_for_the_valve_once_it_was_compared() -> None:
 
 
 @given(cut_texts(), st.data())
-def test_a_replay_gives_the_same_text_however_both_are_cut(
+def test_a_replay_gives_the_same_text_however_both_are_split(
     cut: tuple[str, list[str]], data: st.DataObject
 ) -> None:
     text, pieces = cut
@@ -443,7 +443,7 @@ def test_a_replay_gives_the_same_text_however_both_are_cut(
 
 
 @given(cut_texts(), st.data())
-def test_a_continuation_gives_the_same_text_however_it_is_cut(
+def test_a_continuation_gives_the_same_text_however_it_is_split(
     cut: tuple[str, list[str]], data: st.DataObject
 ) -> None:
     text, pieces = cut

@@ -1,4 +1,4 @@
-"""`complete_partial`: a second request finishes what broke off (rows B4, F8)."""
+"""`complete_partial`: a second request finishes an interrupted answer."""
 
 from typing import Any
 
@@ -29,14 +29,14 @@ def completed(
     return model, [event for _, event in events]
 
 
-def test_a_stream_that_does_not_fail_passes_as_it_came(marbles: Marbles) -> None:
+def test_a_stream_that_does_not_fail_is_unchanged(marbles: Marbles) -> None:
     model = ScriptedModel("never asked")
     stream = marbles.cold("S-a-(E,|)").pipe(ops.complete_partial(model, "Hi"))
     assert marbles.run(stream) == marbles.expect("S-a-(E,|)")
     assert model.requests == []
 
 
-def test_b4_the_partial_text_goes_back_to_the_model() -> None:
+def test_the_partial_text_is_sent_back_to_the_model() -> None:
     model, events = completed(BROKEN, [" time"])
     assert [type(event).__name__ for event in events] == [
         "Start", "Token", "Token", "Notice", "Start", "Token", "_Completed",
@@ -50,7 +50,7 @@ def test_b4_the_partial_text_goes_back_to_the_model() -> None:
     )
 
 
-def test_f8_another_model_may_finish_it_and_is_named() -> None:
+def test_another_model_may_finish_it_and_is_named() -> None:
     first, second = ScriptedModel(BROKEN), ScriptedModel(" time", name="other")
     stream = first.stream("A tale").pipe(ops.complete_partial(second, "A tale", max_tokens=9))
     events = Marbles().run(stream)
@@ -58,40 +58,40 @@ def test_f8_another_model_may_finish_it_and_is_named() -> None:
     assert (text(events), second.requests[0].max_tokens) == ("Once upon a time", 9)
 
 
-def test_what_the_model_says_again_is_removed() -> None:
+def test_text_the_model_repeats_is_removed() -> None:
     _, events = completed(BROKEN, ["upon", " a", " time"])
     assert "".join(map(text_of, events)) == "Once upon a time"
     _, events = completed(BROKEN, ["Once upon a time"])
     assert "".join(map(text_of, events)) == "Once upon a time"
 
 
-def test_once_by_default_and_then_it_is_the_error() -> None:
+def test_one_attempt_by_default() -> None:
     error = ConnectionFailedError("again")
     model, events = completed(BROKEN, [" time", error])
     assert (events[-1], error.partial, len(model.requests)) == (error, "Once upon a time", 2)
 
 
-def test_as_often_as_is_asked_for() -> None:
+def test_several_attempts() -> None:
     cut = ConnectionFailedError("again")
     model, events = completed(BROKEN, [" time", cut], [" there was"], attempts=2)
     assert "".join(map(text_of, events)) == "Once upon a time there was"
     assert model.requests[2].messages[-1].text == "Once upon a time"
 
 
-def test_before_any_content_the_error_stays() -> None:
+def test_before_content_the_error_is_passed_on() -> None:
     error = ConnectionFailedError("refused")
     model, events = completed([error], ["never asked"])
     assert (events[-1], len(model.requests)) == (error, 1)
 
 
 @pytest.mark.parametrize("content", [ToolCall("1", "weather"), Reasoning("hm")])
-def test_what_can_not_be_continued_stays_an_error(content: Chunk) -> None:
+def test_content_that_can_not_be_continued_is_an_error(content: Chunk) -> None:
     error = ConnectionFailedError("cut")
     model, events = completed([content, error], ["never asked"])
     assert (events[-1], len(model.requests)) == (error, 1)
 
 
-def test_a_stall_is_answered_and_a_bad_request_is_not(marbles: Marbles) -> None:
+def test_a_stall_is_handled_and_a_bad_request_is_not(marbles: Marbles) -> None:
     silent = ScriptedModel(["Once", 60.0], [" upon"])
     operator = ops.complete_partial(silent, "A tale")
     stream = silent.stream("A tale").pipe(ops.timeouts(between=5), operator)
@@ -107,16 +107,16 @@ def test_when_replaces_the_policy(marbles: Marbles) -> None:
     assert isinstance(marbles.run(model.stream("Hi").pipe(operator))[-1][1], StallTimeoutError)
 
 
-def test_if_the_model_can_not_go_on_the_error_stays_what_it_was(marbles: Marbles) -> None:
+def test_if_the_model_can_not_continue_the_original_error_is_passed_on(marbles: Marbles) -> None:
     refusing = ScriptedModel([BadRequestError("no prefill")])
     cut = ConnectionFailedError("cut")
     source = ScriptedModel(["Once", cut]).stream("A tale")
     error = marbles.run(source.pipe(ops.complete_partial(refusing, "A tale")))[-1][1]
     assert (error, cut.partial) == (cut, "Once")
-    assert cut.__notes__ == ["it was not gone on with: no prefill"]
+    assert cut.__notes__ == ["the answer could not be continued: no prefill"]
 
 
-def test_if_the_model_refuses_at_the_call_the_error_stays_too(marbles: Marbles) -> None:
+def test_if_the_model_refuses_at_the_call_the_original_error_is_passed_on(marbles: Marbles) -> None:
     class NoPrefill(ScriptedModel):
         def stream(self, prompt: Prompt, **options: Any) -> Stream[Chunk]:
             raise BadRequestError("no prefill")
@@ -125,7 +125,7 @@ def test_if_the_model_refuses_at_the_call_the_error_stays_too(marbles: Marbles) 
     source = ScriptedModel(["Once", cut]).stream("A tale")
     error = marbles.run(source.pipe(ops.complete_partial(NoPrefill(""), "A tale")))[-1][1]
     assert (error, cut.partial) == (cut, "Once")
-    assert cut.__notes__ == ["it was not gone on with: no prefill"]
+    assert cut.__notes__ == ["the answer could not be continued: no prefill"]
 
 
 def test_never_empty_disposal_two_subscriptions_and_demand(marbles: Marbles) -> None:

@@ -1,4 +1,4 @@
-"""`degrade`: after each failure the model is asked for less (row F5)."""
+"""`degrade`: after each failure the model is asked for less."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def run(stream: Observable[Chunk]) -> list[Any]:
     return [event for _, event in Marbles().run(stream)]
 
 
-def test_f5_original_then_fewer_tokens_then_calmer_then_short() -> None:
+def test_the_default_steps_follow_the_original_request() -> None:
     model = ScriptedModel([LOST])
     events = run(ops.degrade(model, "Hi", max_tokens=200, temperature=0.9))
     assert asked(model) == [(200, 0.9), (140, 0.9), (200, 0.3), (100, 0.1)]
@@ -32,7 +32,7 @@ def test_f5_original_then_fewer_tokens_then_calmer_then_short() -> None:
     assert model.active == 0
 
 
-def test_each_step_is_told_and_the_answer_that_comes_is_the_whole_one() -> None:
+def test_each_step_is_announced_and_the_answer_is_complete() -> None:
     model = ScriptedModel([LOST], ["a", "b"])
     events = run(ops.degrade(model, "Hi", max_tokens=200))
     assert [type(event) for event in events[:3]] == [Start, Notice, Start]
@@ -40,7 +40,7 @@ def test_each_step_is_told_and_the_answer_that_comes_is_the_whole_one() -> None:
     assert ("".join(map(text_of, events)), events[-1]) == ("ab", COMPLETED)
 
 
-def test_a_step_that_changes_nothing_is_left_out() -> None:
+def test_a_step_that_changes_nothing_is_skipped() -> None:
     model = ScriptedModel([LOST])
     run(ops.degrade(model, "Hi"))
     assert asked(model) == [(None, None), (None, 0.3), (100, 0.1)]
@@ -49,10 +49,10 @@ def test_a_step_that_changes_nothing_is_left_out() -> None:
 def test_no_step_asks_for_more() -> None:
     model = ScriptedModel([LOST])
     run(ops.degrade(model, "Hi", max_tokens=1))
-    assert asked(model) == [(1, None), (1, 0.3), (1, 0.1)]  # 0.7 tokens are 1
+    assert asked(model) == [(1, None), (1, 0.3), (1, 0.1)]  # 0.7 tokens count as 1
 
 
-def test_a_context_that_is_too_small_is_answered_and_a_bad_request_is_not() -> None:
+def test_a_context_that_is_too_small_is_handled_and_a_bad_request_is_not() -> None:
     model = ScriptedModel([ContextLengthError("too long")], ["a"])
     assert run(ops.degrade(model, "Hi", max_tokens=200))[-1] is COMPLETED
     error = BadRequestError("no")
@@ -61,19 +61,19 @@ def test_a_context_that_is_too_small_is_answered_and_a_bad_request_is_not() -> N
     assert len(model.requests) == 1
 
 
-def test_the_last_error_stays_what_it_is_so_that_a_fallback_answers_it() -> None:
+def test_the_last_error_is_passed_on_unchanged_for_a_fallback() -> None:
     model, backup = ScriptedModel([LOST]), ScriptedModel("Hello")
     stream = ops.degrade(model, "Hi", max_tokens=9).pipe(ops.fallback_to(backup.stream("Hi")))
     assert "".join(map(text_of, run(stream))) == "Hello"
 
 
-def test_the_errors_before_the_last_are_notes() -> None:
+def test_earlier_errors_are_notes_on_the_last() -> None:
     first, last = ContextLengthError("too long"), ConnectionResetError("reset")
     run(ops.degrade(ScriptedModel([first], [last]), "Hi", steps=[lambda r: shorter(r, 5)]))
     assert last.__notes__ == ["before that: ContextLengthError: too long"]
 
 
-def test_a_note_is_added_once_to_an_error_that_comes_again() -> None:
+def test_a_note_is_added_once_to_a_repeated_error() -> None:
     last = ConnectionResetError("reset")
     for _ in range(3):
         model = ScriptedModel([ContextLengthError("too long")], [last])
@@ -85,14 +85,14 @@ def shorter(request: Request, tokens: int) -> Request:
     return msgspec.structs.replace(request, max_tokens=tokens)
 
 
-def test_steps_of_your_own() -> None:
+def test_custom_steps() -> None:
     model = ScriptedModel([LOST])
     steps = [lambda request: shorter(request, 5), lambda request: shorter(request, 2)]
     run(ops.degrade(model, "Hi", steps=steps))
     assert asked(model) == [(None, None), (5, None), (2, None)]
 
 
-def test_a_step_or_a_model_that_raises_is_the_error_of_the_stream() -> None:
+def test_an_exception_of_a_step_or_a_model_is_the_error_of_the_stream() -> None:
     mine = LookupError("mine")
 
     def step(_: Request) -> Request:
@@ -105,7 +105,7 @@ def test_a_step_or_a_model_that_raises_is_the_error_of_the_stream() -> None:
 
 
 @pytest.mark.parametrize(("after_output", "seen"), [("fail", "a"), ("restart", "b")])
-def test_f10_after_output_no_text_comes_twice(after_output: Any, seen: str) -> None:
+def test_after_output_no_text_is_repeated(after_output: Any, seen: str) -> None:
     model = ScriptedModel(["a", LOST], ["b"])
     events = run(ops.degrade(model, "Hi", max_tokens=9, after_output=after_output))
     text = ""
@@ -114,7 +114,7 @@ def test_f10_after_output_no_text_comes_twice(after_output: Any, seen: str) -> N
     assert text == seen
 
 
-def test_two_subscriptions_each_begin_with_the_original() -> None:
+def test_each_subscription_starts_with_the_original_request() -> None:
     model = ScriptedModel([LOST])
     stream = ops.degrade(model, "Hi", max_tokens=200)
     run(stream)

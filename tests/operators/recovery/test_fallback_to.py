@@ -1,4 +1,4 @@
-"""`fallback_to`: another model answers (rows A11, F3)."""
+"""`fallback_to`: another model answers after a failure."""
 
 import logging
 from typing import Any
@@ -31,14 +31,14 @@ def fallback(attempt: int, error: Exception = LOST) -> Notice:
     return Notice("fallback", attempt=attempt, error=ErrorInfo.of(error))
 
 
-def test_a_stream_that_does_not_fail_passes_as_it_came(marbles: Marbles) -> None:
+def test_a_stream_that_does_not_fail_is_unchanged(marbles: Marbles) -> None:
     backup = marbles.cold("x|")
     diagram = "S-a-b-(E,|)"
     events = marbles.run(marbles.cold(diagram).pipe(ops.fallback_to(backup)))
     assert (events, backup.subscriptions) == (marbles.expect(diagram), [])
 
 
-def test_f3_the_one_that_answers_is_named_after_a_notice(marbles: Marbles) -> None:
+def test_the_answering_model_is_named_after_a_notice(marbles: Marbles) -> None:
     source, backup = marbles.cold("S-#", error=LOST), marbles.cold("T-a-(E,|)", lookup=BACKUP)
     assert marbles.run(source.pipe(ops.fallback_to(backup))) == [
         (0.0, FIRST),
@@ -51,7 +51,7 @@ def test_f3_the_one_that_answers_is_named_after_a_notice(marbles: Marbles) -> No
     assert (source.subscriptions, backup.subscriptions) == ([(0.0, 2.0)], [(2.0, 6.0)])
 
 
-def test_a11_a_model_that_can_not_be_loaded_is_answered(marbles: Marbles) -> None:
+def test_a_model_that_can_not_be_loaded_is_replaced(marbles: Marbles) -> None:
     model = ScriptedModel([ModelLoadError("no such file")], name="large")
     backup = ScriptedModel("Hello", name="small")
     events = marbles.run(model.stream("Hi").pipe(ops.fallback_to(backup.stream("Hi"))))
@@ -59,17 +59,17 @@ def test_a11_a_model_that_can_not_be_loaded_is_answered(marbles: Marbles) -> Non
     assert (starts, events[-1][1]) == (["large", "small"], COMPLETED)
 
 
-def test_f3_all_failed_holds_each_error_in_order(marbles: Marbles) -> None:
+def test_all_models_failed_has_each_error_in_order(marbles: Marbles) -> None:
     errors = [LOST, StallTimeoutError("silent"), ModelLoadError("no such file")]
     source, *backups = [marbles.cold("-#", error=error) for error in errors]
-    *told, (time, failure) = marbles.run(source.pipe(ops.fallback_to(*backups)))
-    assert told == [(1.0, fallback(2, errors[0])), (2.0, fallback(3, errors[1]))]
+    *notices, (time, failure) = marbles.run(source.pipe(ops.fallback_to(*backups)))
+    assert notices == [(1.0, fallback(2, errors[0])), (2.0, fallback(3, errors[1]))]
     assert (time, type(failure)) == (3.0, AllModelsFailedError)
     assert (failure.errors, failure.__cause__) == (tuple(errors), errors[2])
     assert "no such file" in str(failure)
 
 
-def test_f3_a_final_apology_if_asked_for(marbles: Marbles) -> None:
+def test_an_optional_apology_at_the_end(marbles: Marbles) -> None:
     source, backup = marbles.cold("#", error=LOST), marbles.cold("#", error=LOST)
     events = marbles.run(source.pipe(ops.fallback_to(backup, apology="Sorry, try later.")))
     assert [type(event).__name__ for _, event in events] == [
@@ -79,13 +79,13 @@ def test_f3_a_final_apology_if_asked_for(marbles: Marbles) -> None:
     assert events[3][1] == Token("Sorry, try later.")
 
 
-def test_an_apology_alone_will_do(marbles: Marbles) -> None:
+def test_an_apology_without_streams(marbles: Marbles) -> None:
     events = marbles.run(marbles.cold("#", error=LOST).pipe(ops.fallback_to(apology="Sorry.")))
     assert events[-1][1] is COMPLETED
 
 
 @pytest.mark.parametrize(("after_output", "says"), [("fail", "a"), ("restart", "Sorry.")])
-def test_an_apology_is_no_continuation(marbles: Marbles, after_output: Any, says: str) -> None:
+def test_an_apology_is_not_a_continuation(marbles: Marbles, after_output: Any, says: str) -> None:
     operator = ops.fallback_to(
         marbles.cold("#", error=LOST), apology="Sorry.", after_output=after_output
     )
@@ -97,7 +97,7 @@ def test_an_apology_is_no_continuation(marbles: Marbles, after_output: Any, says
     assert events[-1][1] is (LOST if after_output == "fail" else COMPLETED)
 
 
-def test_where_a_continuation_has_nobody_left_all_have_failed(marbles: Marbles) -> None:
+def test_a_continuation_without_streams_left_is_all_models_failed(marbles: Marbles) -> None:
     error = ConnectionFailedError("cut")
     operator = ops.fallback_to(
         marbles.cold("x|"),
@@ -111,14 +111,14 @@ def test_where_a_continuation_has_nobody_left_all_have_failed(marbles: Marbles) 
 
 
 @pytest.mark.parametrize("error", [BadRequestError("no"), TotalTimeoutError("late"), KeyError()])
-def test_what_classify_neither_is_the_error(marbles: Marbles, error: Exception) -> None:
+def test_errors_classified_as_raise_are_passed_on(marbles: Marbles, error: Exception) -> None:
     backup = marbles.cold("x|")
     operator = ops.fallback_to(backup, apology="Sorry.")
     events = marbles.run(marbles.cold("-#", error=error).pipe(operator))
     assert (events, backup.subscriptions) == ([(1.0, error)], [])
 
 
-def test_a_wrong_key_is_a_warning_besides(
+def test_a_wrong_key_is_logged_as_a_warning(
     marbles: Marbles, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = marbles.cold("#", error=AuthenticationError("no such key", status=401))
@@ -133,7 +133,7 @@ def test_when_replaces_the_policy(marbles: Marbles) -> None:
     assert events[-1][1] is COMPLETED
 
 
-def test_a_factory_is_called_when_it_is_needed_and_each_time(marbles: Marbles) -> None:
+def test_a_factory_is_called_only_when_needed_and_each_time(marbles: Marbles) -> None:
     made: list[Observable[Chunk]] = []
 
     def backup() -> Observable[Chunk]:
@@ -147,7 +147,7 @@ def test_a_factory_is_called_when_it_is_needed_and_each_time(marbles: Marbles) -
     assert len(made) == 2
 
 
-def test_a_factory_that_raises_has_failed_as_a_stream_does(marbles: Marbles) -> None:
+def test_an_exception_of_a_factory_counts_as_a_failed_stream(marbles: Marbles) -> None:
     gone = ModelLoadError("gone")
 
     def backup() -> Observable[Chunk]:
@@ -163,7 +163,7 @@ def test_a_factory_that_raises_has_failed_as_a_stream_does(marbles: Marbles) -> 
     assert failure.errors == (LOST, gone)
 
 
-def test_a_factory_that_raises_or_gives_no_stream_is_the_error(marbles: Marbles) -> None:
+def test_a_last_factory_that_raises_or_returns_no_stream_is_the_error(marbles: Marbles) -> None:
     mine = LookupError("mine")
 
     def backup() -> Observable[Chunk]:
@@ -186,7 +186,7 @@ def test_a_factory_that_raises_or_gives_no_stream_is_the_error(marbles: Marbles)
         ("continue", "T-cde|", "abcde"),
     ],
 )
-def test_f10_after_output_no_text_comes_twice(
+def test_after_output_no_text_is_repeated(
     marbles: Marbles, after_output: str, backup: str, expected: str
 ) -> None:
     stream = marbles.cold(backup, lookup=BACKUP)
@@ -198,7 +198,7 @@ def test_f10_after_output_no_text_comes_twice(
     assert seen == expected
 
 
-def test_retry_and_fallback_go_together(marbles: Marbles) -> None:
+def test_retry_and_fallback_work_together(marbles: Marbles) -> None:
     model, backup = ScriptedModel([ConnectionResetError()]), ScriptedModel("Hello")
     stream = model.stream("Hi").pipe(
         ops.retry_with_backoff(3, jitter=False), ops.fallback_to(backup.stream("Hi"))
@@ -211,7 +211,7 @@ def test_retry_and_fallback_go_together(marbles: Marbles) -> None:
     ]
 
 
-def test_a_stall_is_answered_at_once_and_not_asked_again(marbles: Marbles) -> None:
+def test_a_stall_falls_back_at_once_without_a_retry(marbles: Marbles) -> None:
     silent = marbles.cold("S")
     stream = silent.pipe(
         ops.timeouts(first=10), ops.retry_with_backoff(3), ops.fallback_to(marbles.cold("a|"))
@@ -227,7 +227,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("|").pipe(ops.fallback_to(backup))) == [(5.0, COMPLETED)]
 
 
-def test_early_disposal_disposes_the_one_that_runs(marbles: Marbles) -> None:
+def test_early_disposal_disposes_the_running_stream(marbles: Marbles) -> None:
     source, backup = marbles.cold("-#", error=LOST), marbles.cold("a-b-c|")
     recording = marbles.subscribe(source.pipe(ops.fallback_to(backup)))
     marbles.advance_to(2)
@@ -236,14 +236,14 @@ def test_early_disposal_disposes_the_one_that_runs(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_two_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("S#", error=LOST).pipe(ops.fallback_to(marbles.cold("a|")))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(9)
     assert first.events == second.events
 
 
-def test_after_a_merge_the_next_stream_answers_for_all(marbles: Marbles) -> None:
+def test_after_a_merge_the_next_stream_replaces_all_sources(marbles: Marbles) -> None:
     left = marbles.cold("S--", source="left")
     right = marbles.cold("-#", source="right", error=LOST)
     events = marbles.run(rx.merge(left, right).pipe(ops.fallback_to(marbles.cold("a|"))))
@@ -258,13 +258,13 @@ def test_the_valve_reaches_the_backup(marbles: Marbles) -> None:
     assert events == [(0.0, fallback(2))]
 
 
-def test_many_backups_that_fail_at_once_do_not_pile_up_calls(marbles: Marbles) -> None:
+def test_many_backups_that_fail_synchronously_do_not_grow_the_stack(marbles: Marbles) -> None:
     failing: Observable[Chunk] = rx.throw(LOST)
     events = marbles.run(failing.pipe(ops.fallback_to(*[failing] * 5000)))
     assert len(events[-1][1].errors) == 5001
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     model, backup = ScriptedModel([1.0, LOST]), ScriptedModel("a b", by="word", delay=1)
 
     async def main() -> str:
@@ -278,13 +278,13 @@ def test_under_an_event_loop_nothing_is_left_behind() -> None:
 
 def test_bad_arguments_are_refused_at_the_call() -> None:
     stream: Observable[Chunk] = rx.never()
-    with pytest.raises(ValueError, match="one stream or more"):
+    with pytest.raises(ValueError, match="at least one stream"):
         ops.fallback_to()
     with pytest.raises(ValueError, match="apology"):
         ops.fallback_to(stream, apology="")
     with pytest.raises(ValueError, match="after_output"):
         ops.fallback_to(stream, after_output="maybe")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="streams, or functions"):
+    with pytest.raises(TypeError, match="takes streams"):
         ops.fallback_to(ScriptedModel("a"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="apology"):
         ops.fallback_to(apology=5)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`keep_partial`: on failure the partial text is kept (row F8)."""
+"""`keep_partial`: on failure the partial text is kept."""
 
 import asyncio
 import dataclasses
@@ -19,24 +19,24 @@ def partial_of(marbles: Marbles, diagram: str, **lookup: object) -> str:
     return str(error.partial)
 
 
-def test_everything_passes_as_it_came(marbles: Marbles) -> None:
+def test_everything_passes_unchanged(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-(E,|)").pipe(ops.keep_partial())
     assert marbles.run(stream) == marbles.expect("S-a-b-(E,|)")
 
 
-def test_f8_the_error_holds_the_text(marbles: Marbles) -> None:
+def test_the_error_has_the_text(marbles: Marbles) -> None:
     batch = Batch((Token("b"), Reasoning("so"), Token("c")), "bc")
     assert partial_of(marbles, "a-r-B-#", r=Reasoning("hm"), B=batch) == "abc"
     assert partial_of(Marbles(), "#") == ""
 
 
-def test_what_came_before_a_restart_is_no_part_of_it(marbles: Marbles) -> None:
+def test_text_before_a_restart_is_not_included(marbles: Marbles) -> None:
     assert partial_of(marbles, "a-R-b#") == "b"
     assert partial_of(Marbles(), "a-n-b#", n=Notice("retry")) == "ab"
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), ValueError(), KeyError("x")])
-def test_an_exception_of_somebody_else_gets_it_too(marbles: Marbles, error: Exception) -> None:
+def test_a_foreign_exception_gets_it_too(marbles: Marbles, error: Exception) -> None:
     marbles.run(marbles.cold("a#", error=error).pipe(ops.keep_partial()))
     assert vars(error)["partial"] == "a"
 
@@ -53,9 +53,7 @@ class ReadOnly(Exception):  # noqa: N818
 
 
 @pytest.mark.parametrize("error", [Frozen(), ReadOnly(), asyncio.IncompleteReadError(b"half", 9)])
-def test_an_exception_that_can_not_take_it_stays_as_it_is(
-    marbles: Marbles, error: Exception
-) -> None:
+def test_an_exception_that_rejects_it_is_unchanged(marbles: Marbles, error: Exception) -> None:
     operators = [ops.keep_partial(), ops.retry_with_backoff(), ops.fallback_to(rx.never())]
     for operator in operators:
         assert marbles.run(marbles.cold("a#", error=error).pipe(operator))[-1][1] is error
@@ -63,7 +61,7 @@ def test_an_exception_that_can_not_take_it_stays_as_it_is(
         assert error.partial == b"half"
 
 
-def test_after_a_merge_it_is_one_source_after_another(marbles: Marbles) -> None:
+def test_after_a_merge_it_is_the_text_of_each_source_in_turn(marbles: Marbles) -> None:
     error = ConnectionFailedError("cut")
     left = marbles.cold("a--b", source="left")
     right = marbles.cold("-x--y#", source="right", error=error)
@@ -83,7 +81,7 @@ def test_never_empty_disposal_and_demand(marbles: Marbles) -> None:
     assert len(fresh.run(fresh.cold("|").pipe(ops.keep_partial()))) == 1
 
 
-def test_two_subscriptions_keep_each_their_own(marbles: Marbles) -> None:
+def test_two_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = marbles.cold("a-#").pipe(ops.keep_partial())
     first = marbles.run(stream)
     second = marbles.run(stream)

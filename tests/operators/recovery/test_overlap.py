@@ -1,4 +1,4 @@
-"""What a continuation repeats of the text before it: the rule, and that cuts don't matter."""
+"""The overlap of a continuation with the text before it, however the continuation is split."""
 
 import pytest
 from hypothesis import given
@@ -25,11 +25,11 @@ def repeated(earlier: str, pieces: list[str]) -> int:
         ("Once upon a", " time", 0),
         ("I saw the", "the cat", 3),
         ("AB", "ABC", 2),
-        ("Hel", "lo", 0),  # a letter met by chance
-        ("a banana", "nana", 0),  # no beginning of a word
-        ("an incomprehensible", "comprehensible thing", 14),  # too long for chance
-        ("ha ha", " ha ha", 0),  # with its space it goes on
-        ("|---", "---|", 0),  # a rule, no words
+        ("Hel", "lo", 0),  # a letter repeated by chance
+        ("a banana", "nana", 0),  # not the start of a word
+        ("an incomprehensible", "comprehensible thing", 14),  # too long for a coincidence
+        ("ha ha", " ha ha", 0),  # the space makes it a continuation
+        ("|---", "---|", 0),  # a rule without words
         ("話をしましょうこれはとても長い文", "これはとても長い文です。この", 0),
         ("話をしましょうこれはとても長い文章です", "これはとても長い文章です。", 12),
         ("one two three", "two", 0),
@@ -43,7 +43,7 @@ def test_the_rule(earlier: str, later: str, count: int) -> None:
 
 
 def by_rule(earlier: str, later: str) -> int:
-    """The same in the plainest way, on the whole text."""
+    """A simple implementation of the rule, on the whole text."""
     for size in range(min(len(earlier), len(later)), 0, -1):
         if not later.startswith(earlier[-size:]):
             continue
@@ -59,14 +59,16 @@ def by_rule(earlier: str, later: str) -> int:
     st.lists(st.text("ab ", max_size=5), max_size=9),
     st.booleans(),
 )
-def test_however_the_continuation_is_cut(earlier: str, pieces: list[str], again: bool) -> None:
+def test_the_result_does_not_depend_on_how_the_continuation_is_split(
+    earlier: str, pieces: list[str], again: bool
+) -> None:
     if again:
         pieces = [earlier[len(earlier) // 3 :], *pieces]
     assert repeated(earlier, pieces) == by_rule(earlier, "".join(pieces))
 
 
-def test_a_long_text_said_again_costs_no_more_for_each_piece() -> None:
-    earlier = "la la ha " * 20_000  # 20 000 pieces, each compared with all of it, take minutes
+def test_the_cost_of_a_piece_does_not_grow_with_a_repeated_text() -> None:
+    earlier = "la la ha " * 20_000  # comparing 20 000 pieces with all of it takes minutes
     overlap = Overlap(earlier)
     for start in range(0, len(earlier), 9):
         overlap.feed(earlier[start : start + 9])

@@ -1,4 +1,4 @@
-"""`quality_gate` and its ready conditions: an answer that is no good has failed."""
+"""`quality_gate` and its ready-made conditions: a bad answer is an error."""
 
 import dataclasses
 import json
@@ -28,20 +28,20 @@ def bad(word: str) -> Any:
     return lambda quality: word in quality.text
 
 
-def test_a_good_answer_passes_as_it_came(marbles: Marbles) -> None:
+def test_a_good_answer_is_unchanged(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-(E,|)").pipe(ops.quality_gate(bad("x"), every=1))
     assert marbles.run(stream) == marbles.expect("S-a-b-(E,|)")
 
 
-def test_a_bad_one_is_an_error_in_place_of_the_token(marbles: Marbles) -> None:
+def test_a_bad_answer_is_an_error_in_place_of_the_token(marbles: Marbles) -> None:
     source = marbles.cold("S-a-x-b-(E,|)")
-    *told, (time, error) = marbles.run(source.pipe(ops.quality_gate(bad("x"), every=1)))
-    assert told == marbles.expect("S-a")
+    *before, (time, error) = marbles.run(source.pipe(ops.quality_gate(bad("x"), every=1)))
+    assert before == marbles.expect("S-a")
     assert (time, type(error), error.partial) == (4.0, QualityError, "a")
     assert (source.subscriptions, marbles.timers) == ([(0.0, 4.0)], [])
 
 
-def test_conditions_are_asked_at_every_tenth_token_and_at_the_end(marbles: Marbles) -> None:
+def test_conditions_are_checked_every_ten_tokens_and_at_the_end(marbles: Marbles) -> None:
     seen: list[tuple[int, bool]] = []
     stream = ScriptedModel("x" * 25, by="character").stream("Hi")
     condition = lambda q: seen.append((q.tokens, q.is_complete))  # noqa: E731
@@ -50,18 +50,18 @@ def test_conditions_are_asked_at_every_tenth_token_and_at_the_end(marbles: Marbl
 
 
 @pytest.mark.parametrize("diagram", ["S-x-(E,|)", "S-x-|"])
-def test_at_the_end_the_error_comes_in_place_of_it(marbles: Marbles, diagram: str) -> None:
+def test_at_the_end_the_error_replaces_the_end(marbles: Marbles, diagram: str) -> None:
     events = marbles.run(marbles.cold(diagram).pipe(ops.quality_gate(bad("x"))))
     assert (events[-1][0], type(events[-1][1])) == (4.0, QualityError)
     assert End("stop") not in [event for _, event in events]
 
 
-def test_a_reason_in_words_is_told(marbles: Marbles) -> None:
+def test_a_reason_in_words_is_in_the_message(marbles: Marbles) -> None:
     stream = marbles.cold("a-|").pipe(ops.quality_gate(lambda _: "", lambda _: "too short"))
-    assert str(marbles.run(stream)[-1][1]) == "the answer is no good: too short"
+    assert str(marbles.run(stream)[-1][1]) == "the answer failed a quality check: too short"
 
 
-def test_a_fallback_answers_it(marbles: Marbles) -> None:
+def test_a_fallback_handles_it(marbles: Marbles) -> None:
     model, backup = ScriptedModel("As an AI, I can't.", by="word"), ScriptedModel("Yes.")
     stream = model.stream("Hi").pipe(
         ops.quality_gate(bad("As an AI"), every=1),
@@ -74,13 +74,13 @@ def test_a_fallback_answers_it(marbles: Marbles) -> None:
     assert (text, len(model.requests)) == ("Yes.", 1)
 
 
-def test_a_condition_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_an_exception_of_a_condition_is_the_error_of_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("a-b|")
     events = marbles.run(source.pipe(ops.quality_gate(lambda _: bool(1 / 0), every=1)))
     assert (type(events[-1][1]), source.subscriptions) == (ZeroDivisionError, [(0.0, 0.0)])
 
 
-def test_a_condition_may_raise_what_takes_no_attribute(marbles: Marbles) -> None:
+def test_a_condition_may_raise_an_exception_that_rejects_attributes(marbles: Marbles) -> None:
     @dataclasses.dataclass(frozen=True)
     class Frozen(Exception):  # noqa: N818
         code: int = 1
@@ -92,13 +92,13 @@ def test_a_condition_may_raise_what_takes_no_attribute(marbles: Marbles) -> None
     assert type(events[-1][1]) is Frozen
 
 
-def test_after_a_restart_it_looks_at_the_new_answer(marbles: Marbles) -> None:
+def test_after_a_restart_the_new_answer_is_checked(marbles: Marbles) -> None:
     both = lambda q: q.text == "ab"  # noqa: E731
     stream = marbles.cold("a-R-b|").pipe(ops.quality_gate(both, every=1))
     assert marbles.run(stream)[-1][1] is COMPLETED
 
 
-def test_text_in_a_batch_is_text_and_reasoning_is_none(marbles: Marbles) -> None:
+def test_text_in_a_batch_counts_and_reasoning_does_not(marbles: Marbles) -> None:
     seen: list[tuple[int, str]] = []
     batch = Batch((Token("b"), Reasoning("hm"), Token("c")), "bc")
     stream = marbles.cold("a-r-B|", lookup={"B": batch, "r": Reasoning("so")})
@@ -107,7 +107,7 @@ def test_text_in_a_batch_is_text_and_reasoning_is_none(marbles: Marbles) -> None
     assert seen == [(3, "abc"), (3, "abc")]
 
 
-def test_after_a_merge_each_answer_is_looked_at_by_itself(marbles: Marbles) -> None:
+def test_after_a_merge_each_answer_is_checked_separately(marbles: Marbles) -> None:
     left = marbles.cold("a-b-E|", source="left")
     right = marbles.cold("-x-b|", source="right")
     seen: list[str] = []
@@ -116,7 +116,7 @@ def test_after_a_merge_each_answer_is_looked_at_by_itself(marbles: Marbles) -> N
     assert seen == ["ab", "xb", "ab", "xb"]
 
 
-def test_the_partial_text_is_that_of_all_answers_without_what_was_withheld(
+def test_the_partial_text_is_that_of_all_answers_without_withheld_text(
     marbles: Marbles,
 ) -> None:
     left = marbles.cold("a-b-E|", source="left")
@@ -126,7 +126,7 @@ def test_the_partial_text_is_that_of_all_answers_without_what_was_withheld(
     assert events[-1][1].partial == "abx"
 
 
-def test_an_answer_that_was_cancelled_is_not_judged(marbles: Marbles) -> None:
+def test_a_cancelled_answer_is_not_checked(marbles: Marbles) -> None:
     stream = marbles.cold("x-(C,|)", lookup={"C": End("cancelled")})
     assert marbles.run(stream.pipe(ops.quality_gate(bad("x"))))[-1][1] is COMPLETED
 
@@ -147,35 +147,35 @@ def test_never_empty_error_disposal_two_subscriptions_and_demand(marbles: Marble
     assert source.subscriptions == [(4.0, 9.0), (4.0, None)]
 
 
-def test_an_answer_that_comes_too_slowly(marbles: Marbles) -> None:
+def test_a_slow_answer_fails(marbles: Marbles) -> None:
     model = ScriptedModel("a b c d e f", by="word", delay=0.5, first_delay=60)
     gate = ops.quality_gate(too_slow(5, after=1), every=1)
     events = marbles.run(model.stream("Hi").pipe(gate))
     assert (events[-1][0], str(events[-1][1])) == (
         61.5,
-        "the answer is no good: 2 tokens/s, where 5 are the least",
+        "the answer failed a quality check: 2 tokens/s, the minimum is 5",
     )
     assert marbles.run(model.stream("Hi").pipe(ops.quality_gate(too_slow(2))))[-1][1] is COMPLETED
 
 
-def test_an_answer_that_is_complete_is_not_given_up_for_its_speed(marbles: Marbles) -> None:
+def test_a_complete_answer_is_not_rejected_for_its_speed(marbles: Marbles) -> None:
     stream = marbles.cold("a---b---c---(E,|)").pipe(ops.quality_gate(too_slow(5)))
     assert marbles.run(stream)[-1][1] is COMPLETED
 
 
 @pytest.mark.parametrize("piece", ["No, no. ", "the same thing and ", "xyz", "字", "a" * 39 + "b"])
-def test_a_loop_is_found_wherever_it_is_cut(piece: str) -> None:
+def test_a_loop_is_found_however_it_is_split(piece: str) -> None:
     said = "He said: " + piece * max(4, 40 // len(piece) + 1)
     for end in range(len(piece)):
-        assert "again and again" in str(repeats()(quality(said + piece[:end])))
+        assert "was repeated" in str(repeats()(quality(said + piece[:end])))
 
 
 @pytest.mark.parametrize("text", ["...", "-" * 30, " " * 200, "\n" * 99, "la la la", "no no no no"])
-def test_this_is_no_loop(text: str) -> None:
+def test_this_is_not_a_loop(text: str) -> None:
     assert repeats()(quality("Well, " + text)) is None
 
 
-def test_a_loop_costs_the_same_however_long_the_text_is() -> None:
+def test_the_cost_of_repeats_does_not_grow_with_the_text() -> None:
     made = Quality()
     for number in range(20_000):
         made.add(f"{number} ")
@@ -192,7 +192,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.booleans())
-def test_every_beginning_of_a_json_value_may_become_one(value: Any, ascii_only: bool) -> None:
+def test_every_prefix_of_a_json_value_is_accepted(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
     for end in range(len(text)):
         assert not_json()(quality(text[:end])) is None, text[:end]
@@ -202,23 +202,23 @@ def test_every_beginning_of_a_json_value_may_become_one(value: Any, ascii_only: 
 @pytest.mark.parametrize(
     "text", ["Sure! Here", "```json", "{name: 1", '{"a" 1', "[x", '{"a": NaN', "tru!"]
 )
-def test_this_is_the_beginning_of_no_json_value(text: str) -> None:
-    assert "no JSON" in str(not_json()(quality(text)))
+def test_this_is_not_a_prefix_of_a_json_value(text: str) -> None:
+    assert "invalid JSON" in str(not_json()(quality(text)))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1} and so on', "tru", "[1,"])
-def test_at_its_end_it_has_to_be_whole(text: str) -> None:
-    assert "no JSON" in str(not_json()(quality(text, complete=True)))
+def test_at_its_end_the_json_value_must_be_complete(text: str) -> None:
+    assert "invalid JSON" in str(not_json()(quality(text, complete=True)))
 
 
-def test_no_json_is_told_within_the_first_tokens(marbles: Marbles) -> None:
+def test_invalid_json_is_found_within_the_first_tokens(marbles: Marbles) -> None:
     model = ScriptedModel("Sure! Here is your JSON: {}", by="word")
     events = marbles.run(model.stream("Hi").pipe(ops.quality_gate(not_json(), every=1)))
     assert type(events[1][1]) is QualityError
 
 
 def test_bad_arguments_are_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="one condition or more"):
+    with pytest.raises(ValueError, match="at least one condition"):
         ops.quality_gate()
     with pytest.raises(ValueError, match="every"):
         ops.quality_gate(not_json(), every=0)

@@ -1,4 +1,4 @@
-"""`require_output`: a stream without any content is an error (row F7)."""
+"""`require_output`: a stream without any content is an error."""
 
 from typing import Any
 
@@ -17,20 +17,20 @@ def types(marbles: Marbles, diagram: str, **lookup: Any) -> list[str]:
     return [type(event).__name__ for _, event in events]
 
 
-def test_a_stream_that_says_something_passes_as_it_came(marbles: Marbles) -> None:
+def test_a_stream_with_content_is_unchanged(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-(E,|)").pipe(ops.require_output())
     assert marbles.run(stream) == marbles.expect("S-a-b-(E,|)")
 
 
 @pytest.mark.parametrize("diagram", ["S-(E,|)", "S-|", "S-P-n-(x,E,|)"])
-def test_f7_a_stream_without_any_content_is_an_error(marbles: Marbles, diagram: str) -> None:
+def test_a_stream_without_any_content_is_an_error(marbles: Marbles, diagram: str) -> None:
     got = types(marbles, diagram, P=Progress(0, 1.0), n=Notice("malformed"), x=Token(""))
     assert got[-1] == "EmptyStreamError"
     assert "End" not in got
     assert marbles.timers == []
 
 
-def test_f7_and_a_retry_answers_it(marbles: Marbles) -> None:
+def test_a_retry_handles_it(marbles: Marbles) -> None:
     model = ScriptedModel([], "Hello")
     stream = model.stream("Hi").pipe(ops.require_output(), ops.retry_with_backoff())
     events = [event for _, event in marbles.run(stream)]
@@ -51,22 +51,22 @@ def test_this_is_content(marbles: Marbles, content: Any) -> None:
     assert types(marbles, "x-E|", x=content)[1:] == ["End", "_Completed"]
 
 
-def test_the_source_is_disposed_before_the_error_is_told(marbles: Marbles) -> None:
+def test_the_source_is_disposed_before_the_error_is_sent(marbles: Marbles) -> None:
     source = marbles.cold("S-E-----|")
     marbles.run(source.pipe(ops.require_output()))
     assert source.subscriptions == [(0.0, 2.0)]
 
 
-def test_a_stream_that_was_cancelled_owes_nothing(marbles: Marbles) -> None:
+def test_a_cancelled_stream_needs_no_content(marbles: Marbles) -> None:
     assert types(marbles, "S-C|", C=End("cancelled"))[1:] == ["End", "_Completed"]
 
 
-def test_an_empty_answer_that_was_filtered_is_told_as_that(marbles: Marbles) -> None:
+def test_an_empty_filtered_answer_is_a_content_filtered_error(marbles: Marbles) -> None:
     assert types(marbles, "S-F|", F=End("content_filter")) == ["Start", "ContentFilteredError"]
     assert not ContentFilteredError("").retryable
 
 
-def test_after_a_restart_it_has_to_say_something_again(marbles: Marbles) -> None:
+def test_after_a_restart_content_is_required_again(marbles: Marbles) -> None:
     assert types(marbles, "a-R-E|")[-1] == "EmptyStreamError"
     assert types(Marbles(), "a-R-b-E|")[-1] == "_Completed"
 
@@ -81,7 +81,7 @@ def test_never(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("").pipe(ops.require_output())) == []
 
 
-def test_after_a_merge_each_stream_has_to_say_something(marbles: Marbles) -> None:
+def test_after_a_merge_each_source_needs_content(marbles: Marbles) -> None:
     left, right = marbles.cold("a-E|", source="left"), marbles.cold("---E|", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.require_output()))
     assert (events[1][1].source, type(events[-1][1])) == ("left", EmptyStreamError)

@@ -1,4 +1,4 @@
-"""`resume`: goes on from where it was after a lost connection, a bounded number of times (F9)."""
+"""`resume`: continue after a lost connection, a limited number of times."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def text(events: list[tuple[float, Any]]) -> str:
 @pytest.mark.parametrize(
     "error", [ConnectionFailedError("cut"), TruncatedStreamError("cut"), ConnectionResetError()]
 )
-def test_f9_it_goes_on_from_where_it_was(marbles: Marbles, error: Exception) -> None:
+def test_the_answer_continues_where_it_was_cut_off(marbles: Marbles, error: Exception) -> None:
     model = ScriptedModel(["Once upon", error], [" a time"])
     events = resumed(marbles, model)
     assert (text(events), events[-1]) == ("Once upon a time", (1.0, COMPLETED))
@@ -39,14 +39,14 @@ def test_f9_it_goes_on_from_where_it_was(marbles: Marbles, error: Exception) -> 
     assert model.requests[1].messages[-1].text == "Once upon"
 
 
-def test_f9_it_is_capped_though_each_attempt_gets_further(marbles: Marbles) -> None:
+def test_attempts_are_limited_even_if_each_makes_progress(marbles: Marbles) -> None:
     model = ScriptedModel(["a ", ConnectionFailedError("cut")])
     events = resumed(marbles, model)
     assert (len(model.requests), events[-1][0]) == (3, 3.0)
     assert isinstance(events[-1][1], ConnectionFailedError)
 
 
-def test_f9_it_goes_on_again_from_where_it_came_to(marbles: Marbles) -> None:
+def test_each_attempt_continues_where_the_last_was_cut_off(marbles: Marbles) -> None:
     cut = ConnectionFailedError("cut")
     model = ScriptedModel(["a", cut], [" b", cut], [cut], [" c"])
     assert text(resumed(marbles, model, attempts=4)) == "a b c"
@@ -55,7 +55,7 @@ def test_f9_it_goes_on_again_from_where_it_came_to(marbles: Marbles) -> None:
     ]  # fmt: skip
 
 
-def test_before_content_the_source_is_asked_again(marbles: Marbles) -> None:
+def test_before_content_the_source_is_retried(marbles: Marbles) -> None:
     model = ScriptedModel([ConnectionFailedError("refused")], ["a"])
     assert text(resumed(marbles, model)) == "a"
     assert model.requests[0] == model.requests[1]
@@ -64,13 +64,13 @@ def test_before_content_the_source_is_asked_again(marbles: Marbles) -> None:
 @pytest.mark.parametrize(
     "error", [OverloadedError("busy"), RateLimitError("slow"), StallTimeoutError("late")]
 )
-def test_what_is_no_lost_connection_stays(marbles: Marbles, error: Exception) -> None:
+def test_other_errors_are_passed_on(marbles: Marbles, error: Exception) -> None:
     model = ScriptedModel(["a", error], ["never asked"])
     assert resumed(marbles, model)[-1][1] is error
     assert len(model.requests) == 1
 
 
-def test_disposal_while_it_waits_cancels_the_wait(marbles: Marbles) -> None:
+def test_disposal_cancels_the_wait(marbles: Marbles) -> None:
     model = ScriptedModel(["a", ConnectionFailedError("cut")])
     operator = ops.resume(model, "A tale", jitter=False, initial=50)
     recording = marbles.subscribe(model.stream("A tale").pipe(operator))
@@ -79,7 +79,7 @@ def test_disposal_while_it_waits_cancels_the_wait(marbles: Marbles) -> None:
     assert (marbles.timers, len(model.requests)) == ([], 1)
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     cut = ConnectionFailedError("cut")
     model = ScriptedModel(["a", cut], [" b"], delay=1)
 

@@ -1,4 +1,4 @@
-"""`retry_with_backoff`: a failure that may pass is answered by asking again (rows F1, F2, F10)."""
+"""`retry_with_backoff`: a transient failure is retried."""
 
 import random
 from typing import Any
@@ -22,7 +22,7 @@ START = Start("request-1", "model")
 
 
 def one_after_another(*streams: Observable[Chunk]) -> Observable[Chunk]:
-    """The first subscriber gets the first stream, and so on; the last is given to all others."""
+    """A stream for each subscriber in order; further subscribers get the last one."""
     left = list(streams)
     return rx.defer(lambda _: left.pop(0) if len(left) > 1 else left[0])
 
@@ -35,13 +35,13 @@ def exactly(**options: Any) -> Any:
     return ops.retry_with_backoff(jitter=False, **options)
 
 
-def test_a_stream_that_does_not_fail_passes_as_it_came(marbles: Marbles) -> None:
+def test_a_stream_that_does_not_fail_is_unchanged(marbles: Marbles) -> None:
     source = marbles.cold("S-a-b-(E,|)")
     assert marbles.run(source.pipe(exactly())) == marbles.expect("S-a-b-(E,|)")
     assert (marbles.timers, len(source.subscriptions)) == ([], 1)
 
 
-def test_f1_three_attempts_a_second_and_two_seconds_apart_each_one_told(marbles: Marbles) -> None:
+def test_three_attempts_one_and_two_seconds_apart_each_announced(marbles: Marbles) -> None:
     source = marbles.cold("S-#", error=LOST)
     assert marbles.run(source.pipe(exactly())) == [
         (0.0, START),
@@ -55,7 +55,7 @@ def test_f1_three_attempts_a_second_and_two_seconds_apart_each_one_told(marbles:
     assert marbles.timers == []
 
 
-def test_the_whole_answer_comes_from_the_attempt_that_succeeds(marbles: Marbles) -> None:
+def test_the_whole_answer_is_that_of_the_successful_attempt(marbles: Marbles) -> None:
     source = one_after_another(marbles.cold("S-#", error=LOST), marbles.cold("S-a-b-(E,|)"))
     assert marbles.run(source.pipe(exactly())) == [
         (0.0, START),
@@ -68,13 +68,13 @@ def test_the_whole_answer_comes_from_the_attempt_that_succeeds(marbles: Marbles)
     ]
 
 
-def test_a_delay_is_no_longer_than_max_delay(marbles: Marbles) -> None:
+def test_a_delay_never_exceeds_max_delay(marbles: Marbles) -> None:
     stream = marbles.cold("#", error=LOST).pipe(exactly(attempts=6, initial=10, max_delay=25))
     delays = [event.delay for _, event in marbles.run(stream)[:-1]]
     assert delays == [10, 20, 25, 25, 25]
 
 
-def test_full_jitter_waits_between_nothing_and_the_delay() -> None:
+def test_full_jitter_waits_between_zero_and_the_delay() -> None:
     def delays() -> list[float]:
         marbles = Marbles()
         stream = marbles.cold("#", error=LOST).pipe(ops.retry_with_backoff(5))
@@ -87,7 +87,7 @@ def test_full_jitter_waits_between_nothing_and_the_delay() -> None:
         assert longest * 0.8 < max(waited) <= longest
 
 
-def test_jitter_may_be_a_function_that_can_be_repeated(marbles: Marbles) -> None:
+def test_jitter_may_be_a_repeatable_function(marbles: Marbles) -> None:
     def spread(seed: int) -> list[float]:
         jitter = random.Random(seed).random().__mul__
         stream = marbles.cold("#", error=LOST).pipe(ops.retry_with_backoff(4, jitter=jitter))
@@ -97,14 +97,14 @@ def test_jitter_may_be_a_function_that_can_be_repeated(marbles: Marbles) -> None
 
 
 @pytest.mark.parametrize(("asked", "waited"), [(0.0, 1.0), (0.5, 1.0), (7.5, 7.5), (120.0, 120.0)])
-def test_f1_retry_after_is_honoured(marbles: Marbles, asked: float, waited: float) -> None:
+def test_retry_after_is_honoured(marbles: Marbles, asked: float, waited: float) -> None:
     error = RateLimitError("slow down", retry_after=asked)
     source = marbles.cold("#", error=error)
     events = marbles.run(source.pipe(exactly(attempts=2)))
     assert events == [(0.0, retry(2, waited, error)), (waited, error)]
 
 
-def test_f1_a_retry_after_of_more_than_two_minutes_is_not_waited_for(marbles: Marbles) -> None:
+def test_a_retry_after_of_more_than_two_minutes_fails_at_once(marbles: Marbles) -> None:
     error = RateLimitError("come back tomorrow", retry_after=120.5)
     assert marbles.run(marbles.cold("#", error=error).pipe(exactly())) == [(0.0, error)]
 
@@ -119,8 +119,8 @@ def every_error() -> list[Exception]:
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
-def test_f2_errors_are_told_apart_by_their_class(marbles: Marbles, error: Exception) -> None:
-    error.args = ("429 rate limit connection reset timeout 401 invalid",)  # words say nothing
+def test_errors_are_classified_by_class_not_by_message(marbles: Marbles, error: Exception) -> None:
+    error.args = ("429 rate limit connection reset timeout 401 invalid",)  # must be ignored
     source = marbles.cold("#", error=error)
     assert marbles.run(source.pipe(exactly()))[-1][1] is error
     assert len(source.subscriptions) == (3 if classify_error(error) == "retry" else 1)
@@ -134,7 +134,7 @@ def test_when_replaces_the_policy(marbles: Marbles) -> None:
     assert (len(picky.subscriptions), len(eager.subscriptions)) == (1, 3)
 
 
-def test_a_policy_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_an_exception_of_the_policy_is_the_error_of_the_stream(marbles: Marbles) -> None:
     mine = LookupError("mine")
 
     def when(_: Exception) -> Any:
@@ -156,7 +156,7 @@ def test_early_disposal_disposes_the_attempt(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 3.0)], [])
 
 
-def test_disposal_while_it_waits_cancels_the_wait(marbles: Marbles) -> None:
+def test_disposal_cancels_the_wait(marbles: Marbles) -> None:
     source = marbles.cold("#", error=LOST)
     recording = marbles.subscribe(source.pipe(exactly(initial=50)))
     marbles.advance_to(10)
@@ -166,7 +166,7 @@ def test_disposal_while_it_waits_cancels_the_wait(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 0.0)], [])
 
 
-def test_two_subscriptions_have_attempts_of_their_own(marbles: Marbles) -> None:
+def test_each_subscription_has_its_own_attempts(marbles: Marbles) -> None:
     stream = marbles.cold("S-#", error=LOST).pipe(exactly(attempts=2))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(20)
@@ -186,7 +186,7 @@ def test_the_scheduler_and_the_valve_reach_every_attempt(marbles: Marbles) -> No
     ]
 
 
-def test_attempts_that_fail_at_once_do_not_pile_up_calls(marbles: Marbles) -> None:
+def test_attempts_that_fail_synchronously_do_not_grow_the_stack(marbles: Marbles) -> None:
     calls = 0
 
     def fail(observer: abc.ObserverBase[Chunk], _: Any = None) -> abc.DisposableBase:
@@ -200,7 +200,7 @@ def test_attempts_that_fail_at_once_do_not_pile_up_calls(marbles: Marbles) -> No
     assert (calls, len(events)) == (20_000, 20_000)
 
 
-def test_what_a_subscriber_raises_is_no_failure_of_the_source(marbles: Marbles) -> None:
+def test_an_exception_of_the_subscriber_is_not_retried(marbles: Marbles) -> None:
     mine = ConnectionResetError("in the subscriber")
     subscriptions = 0
 
@@ -219,7 +219,7 @@ def test_what_a_subscriber_raises_is_no_failure_of_the_source(marbles: Marbles) 
     assert subscriptions == 1
 
 
-def test_f10_after_output_the_default_is_the_error_with_the_partial_text(marbles: Marbles) -> None:
+def test_after_output_the_default_is_the_error_with_the_partial_text(marbles: Marbles) -> None:
     error = errors.ConnectionFailedError("reset")
     source = marbles.cold("S-A-B-#", error=error)
     events = marbles.run(source.pipe(exactly()))
@@ -228,7 +228,7 @@ def test_f10_after_output_the_default_is_the_error_with_the_partial_text(marbles
 
 
 @pytest.mark.parametrize("after_output", ["restart", "replay", "continue"])
-def test_f10_no_text_twice_where_the_original_said_abababc(after_output: str) -> None:
+def test_retries_after_output_repeat_no_text(after_output: str) -> None:
     script: list[Any] = ["A", "B", ConnectionResetError()]
     model = ScriptedModel(script, script, ["A", "B", "C"])
     choice: Any = after_output
@@ -246,7 +246,7 @@ def test_f10_no_text_twice_where_the_original_said_abababc(after_output: str) ->
     assert (len(model.requests), model.completed, model.active) == (3, 1, 0)
 
 
-def test_a_merged_stream_is_begun_again_as_a_whole(marbles: Marbles) -> None:
+def test_a_merged_stream_is_retried_as_a_whole(marbles: Marbles) -> None:
     def merged() -> Observable[Chunk]:
         return rx.merge(marbles.cold("a-|", source="left"), marbles.cold("-#", error=LOST))
 
@@ -260,7 +260,7 @@ def test_a_merged_stream_is_begun_again_as_a_whole(marbles: Marbles) -> None:
     ]
 
 
-def test_under_an_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     model = ScriptedModel([ConnectionResetError()], [ConnectionResetError()], "Hello", delay=1)
 
     async def main() -> str:
@@ -282,21 +282,21 @@ def test_under_an_event_loop_nothing_is_left_behind() -> None:
         {"after_output": "again"},
     ],
 )
-def test_bad_numbers_and_words_are_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_values_out_of_range_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         ops.retry_with_backoff(**bad)
 
 
 @pytest.mark.parametrize("given", [float("nan"), float("inf"), "1", None])
-def test_what_jitter_gives_has_to_be_a_finite_number(marbles: Marbles, given: Any) -> None:
+def test_the_result_of_jitter_must_be_a_finite_number(marbles: Marbles, given: Any) -> None:
     stream = marbles.cold("#", error=LOST).pipe(ops.retry_with_backoff(jitter=lambda _: given))
     [(_, error)] = marbles.run(stream)
     assert isinstance(error, TypeError | ValueError)
-    assert "what jitter gives" in str(error)
+    assert "the result of jitter" in str(error)
 
 
 @pytest.mark.parametrize(("given", "waited"), [(-5.0, 0.0), (1e300, 365 * 86_400.0)])
-def test_a_wait_is_within_what_a_clock_can_take(
+def test_a_wait_is_limited_to_the_range_of_the_clock(
     marbles: Marbles, given: float, waited: float
 ) -> None:
     stream = marbles.cold("#", error=LOST).pipe(ops.retry_with_backoff(2, jitter=lambda _: given))
@@ -304,13 +304,13 @@ def test_a_wait_is_within_what_a_clock_can_take(
 
 
 @pytest.mark.parametrize("asked", [float("nan"), -4.0])
-def test_a_retry_after_that_says_nothing_counts_for_nothing(marbles: Marbles, asked: float) -> None:
+def test_an_invalid_retry_after_is_ignored(marbles: Marbles, asked: float) -> None:
     source = marbles.cold("#", error=RateLimitError("slow down", retry_after=asked))
     assert [time for time, _ in marbles.run(source.pipe(exactly(attempts=2)))] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("verdict", [None, "AGAIN", True])
-def test_a_policy_that_gives_something_else_is_told(marbles: Marbles, verdict: Any) -> None:
+def test_an_invalid_result_of_the_policy_is_an_error(marbles: Marbles, verdict: Any) -> None:
     error = LookupError("mine")
     stream = marbles.cold("#", error=error).pipe(exactly(when=lambda _: verdict))
     [(_, failure)] = marbles.run(stream)
@@ -327,12 +327,12 @@ def test_a_policy_that_gives_something_else_is_told(marbles: Marbles, verdict: A
         {"max_delay": None},
     ],
 )
-def test_what_is_no_such_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_arguments_of_the_wrong_type_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(bad))):
         ops.retry_with_backoff(**bad)
 
 
 @pytest.mark.parametrize("bad", [{"jitter": 0.5}, {"when": "again"}])
-def test_what_can_not_be_called_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_arguments_that_are_not_callable_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(bad))):
         ops.retry_with_backoff(**bad)

@@ -1,4 +1,4 @@
-"""`timeouts`: limits that the clock keeps (row F6)."""
+"""`timeouts`: limits enforced by the clock."""
 
 from typing import Any
 
@@ -32,16 +32,14 @@ def last(events: list[tuple[float, Any]]) -> tuple[float, type[Any], str | None]
     return time, type(event), getattr(event, "partial", None)
 
 
-def test_a_stream_that_is_in_time_passes_as_it_came(marbles: Marbles) -> None:
+def test_a_stream_within_the_limits_is_unchanged(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-(E,|)").pipe(ops.timeouts(3, 3, 9))
     assert marbles.run(stream) == marbles.expect("S-a-b-(E,|)")
     assert marbles.timers == []
 
 
 @pytest.mark.parametrize("diagram", ["", "S", "S-n-P"])
-def test_f6_the_first_token_by_the_clock_though_no_chunk_comes(
-    marbles: Marbles, diagram: str
-) -> None:
+def test_the_first_token_limit_fires_without_any_chunk(marbles: Marbles, diagram: str) -> None:
     lookup = {"n": Notice("malformed"), "P": Progress(0, 1.0)}
     source = marbles.cold(diagram, lookup=lookup)
     events = marbles.run(source.pipe(ops.timeouts(first=10)))
@@ -49,20 +47,20 @@ def test_f6_the_first_token_by_the_clock_though_no_chunk_comes(
     assert (source.subscriptions, marbles.timers) == ([(0.0, 10.0)], [])
 
 
-def test_f6_a_stall_by_the_clock_though_no_chunk_comes(marbles: Marbles) -> None:
+def test_the_stall_limit_fires_without_any_chunk(marbles: Marbles) -> None:
     source = marbles.cold("S-a-b")
     events = marbles.run(source.pipe(ops.timeouts(between=5)))
     assert last(events) == (9.0, StallTimeoutError, "ab")
     assert (source.subscriptions, marbles.timers) == ([(0.0, 9.0)], [])
 
 
-def test_f6_the_total_by_the_clock_though_tokens_come(marbles: Marbles) -> None:
+def test_the_total_limit_fires_while_tokens_arrive(marbles: Marbles) -> None:
     source = marbles.cold("a-" * 50)
     events = marbles.run(source.pipe(ops.timeouts(first=10, between=5, total=30)))
-    assert last(events) == (30.0, TotalTimeoutError, "a" * 16)  # that of the 30th second as well
+    assert last(events) == (30.0, TotalTimeoutError, "a" * 16)  # including the token at 30 s
 
 
-def test_f6_with_the_figures_of_the_settings() -> None:
+def test_all_limits_together() -> None:
     limits = {"first": 10.0, "between": 5.0, "total": 30.0}
     cases: list[tuple[list[Any], tuple[float, type[Any]]]] = [
         ([11.0, "a"], (10.0, FirstTokenTimeoutError)),
@@ -78,13 +76,13 @@ def test_f6_with_the_figures_of_the_settings() -> None:
     "content",
     [Token("x"), Reasoning("x"), ToolCall("1", "x"), Json([]), Batch((Token("x"),), "x")],
 )
-def test_content_feeds_the_limit_between_tokens(marbles: Marbles, content: Any) -> None:
+def test_content_resets_the_limit_between_tokens(marbles: Marbles, content: Any) -> None:
     stream = marbles.cold("x---x---x|", lookup={"x": content}).pipe(ops.timeouts(between=5))
     assert marbles.run(stream)[-1] == (9.0, COMPLETED)
 
 
 @pytest.mark.parametrize("other", [Notice("malformed"), Progress(1, 1.0), Start("2", "other")])
-def test_what_is_no_content_does_not(marbles: Marbles, other: Any) -> None:
+def test_other_chunks_do_not_reset_the_limit(marbles: Marbles, other: Any) -> None:
     stream = marbles.cold("a---n---n---n", lookup={"n": other}).pipe(ops.timeouts(between=5))
     assert last(marbles.run(stream)) == (5.0, StallTimeoutError, "a")
 
@@ -94,14 +92,14 @@ def test_the_limit_between_tokens_does_not_run_before_the_first(marbles: Marbles
     assert marbles.run(stream)[-1] == (10.0, COMPLETED)
 
 
-def test_a_limit_between_tokens_that_is_shorter_holds_from_the_first_one_on(
+def test_a_shorter_limit_between_tokens_applies_from_the_first_token(
     marbles: Marbles,
 ) -> None:
     stream = marbles.cold("-a").pipe(ops.timeouts(first=100, between=5))
     assert last(marbles.run(stream)) == (6.0, StallTimeoutError, "a")
 
 
-def test_a_token_sets_no_timer(marbles: Marbles) -> None:
+def test_a_token_does_not_set_a_timer(marbles: Marbles) -> None:
     timers: list[list[float]] = []
     stream = marbles.cold("-a-b-c-d-e").pipe(ops.timeouts(first=100, between=20))
     for time in (2.5, 4.5, 6.5):
@@ -126,14 +124,14 @@ def test_after_the_end_only_another_answer_starts_the_clock_again(
     assert marbles.run(stream)[-1] == (4.0, other)
 
 
-def test_the_end_of_one_source_ends_no_wait(marbles: Marbles) -> None:
+def test_the_end_of_one_source_does_not_stop_the_limits(marbles: Marbles) -> None:
     source = marbles.cold("a-x", lookup={"x": End("stop", source="left")})
     events = marbles.run(source.pipe(ops.timeouts(between=5)))
     assert last(events) == (5.0, StallTimeoutError, "a")
 
 
 @pytest.mark.parametrize("diagram", ["a-E----S", "a-E----R"])
-def test_an_answer_that_begins_after_an_end_is_waited_for(marbles: Marbles, diagram: str) -> None:
+def test_the_limits_apply_to_an_answer_after_an_end(marbles: Marbles, diagram: str) -> None:
     events = marbles.run(marbles.cold(diagram).pipe(ops.timeouts(between=5)))
     assert last(events)[:2] == (12.0, StallTimeoutError)
 
@@ -149,21 +147,21 @@ def test_while_the_valve_is_closed_only_the_total_runs(marbles: Marbles) -> None
     assert with_pause(ops.timeouts(between=5, total=30)) == (30.0, TotalTimeoutError, "a")
 
 
-def test_a_stream_subscribed_to_while_the_valve_is_closed_has_its_time(marbles: Marbles) -> None:
+def test_the_first_token_limit_starts_when_the_valve_opens(marbles: Marbles) -> None:
     marbles.valve.close()
     marbles.at(DAY, marbles.valve.open)
     events = marbles.run(marbles.cold("").pipe(ops.timeouts(first=10)), until=2 * DAY)
     assert last(events) == (DAY + 10, FirstTokenTimeoutError, "")
 
 
-def test_what_comes_while_the_valve_is_closed_counts_from_then(marbles: Marbles) -> None:
+def test_content_received_while_the_valve_is_closed_resets_the_limit(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     marbles.at(20, marbles.valve.open)
     stream = marbles.cold("a---------b").pipe(ops.timeouts(between=5))
     assert last(marbles.run(stream)) == (25.0, StallTimeoutError, "ab")
 
 
-def test_a_restart_is_no_content_and_the_clocks_go_on(marbles: Marbles) -> None:
+def test_a_restart_does_not_reset_the_clocks(marbles: Marbles) -> None:
     stream = marbles.cold("ab-R-").pipe(ops.timeouts(between=5, total=60))
     assert last(marbles.run(stream)) == (5.0, StallTimeoutError, "")
 
@@ -178,16 +176,16 @@ def test_a_restart_is_no_content_and_the_clocks_go_on(marbles: Marbles) -> None:
         ({"between": 9, "total": 3}, "a", TotalTimeoutError),
     ],
 )
-def test_the_limit_that_was_due_first_is_named_however_late_the_timer_is(
+def test_a_late_timer_reports_the_limit_that_was_due_first(
     marbles: Marbles, limits: dict[str, float], diagram: str, kind: type[Exception]
 ) -> None:
-    marbles.at(1, lambda: marbles.scheduler.sleep(60))  # a loop that was busy
+    marbles.at(1, lambda: marbles.scheduler.sleep(60))  # a busy loop
     events = marbles.run(marbles.cold(diagram).pipe(ops.timeouts(**limits)))
     assert last(events)[:2] == (61.0, kind)
 
 
 @pytest.mark.parametrize("limit", ["first", "between", "total"])
-def test_a_limit_may_be_a_part_of_a_second(marbles: Marbles, limit: str) -> None:
+def test_a_limit_may_be_a_fraction_of_a_second(marbles: Marbles, limit: str) -> None:
     events = marbles.run(
         marbles.cold("a" * (limit == "between")).pipe(ops.timeouts(**{limit: 0.25}))
     )
@@ -205,7 +203,7 @@ def test_never_empty_and_error(marbles: Marbles) -> None:
     assert fresh.timers == []
 
 
-def test_early_disposal_leaves_no_timer_and_nobody_at_the_valve(marbles: Marbles) -> None:
+def test_early_disposal_leaves_no_timer_and_no_valve_callback(marbles: Marbles) -> None:
     source = marbles.cold("a-b")
     recording = marbles.subscribe(source.pipe(ops.timeouts(first=10, between=5, total=60)))
     marbles.advance_to(1)
@@ -215,12 +213,12 @@ def test_early_disposal_leaves_no_timer_and_nobody_at_the_valve(marbles: Marbles
 
 
 @pytest.mark.parametrize("diagram", ["a|", "a#", "a"])
-def test_in_the_end_nobody_watches_the_valve(marbles: Marbles, diagram: str) -> None:
+def test_no_valve_callback_is_left_at_the_end(marbles: Marbles, diagram: str) -> None:
     marbles.run(marbles.cold(diagram).pipe(ops.timeouts(total=5)))
     assert (marbles.timers, marbles.valve._callbacks) == ([], {})
 
 
-def test_two_subscriptions_have_clocks_of_their_own(marbles: Marbles) -> None:
+def test_each_subscription_has_its_own_clock(marbles: Marbles) -> None:
     stream = marbles.cold("a").pipe(ops.timeouts(between=5))
     first = marbles.subscribe(stream)
     marbles.advance_to(3)
@@ -229,19 +227,19 @@ def test_two_subscriptions_have_clocks_of_their_own(marbles: Marbles) -> None:
     assert (last(first.events)[0], last(second.events)[0]) == (5.0, 8.0)
 
 
-def test_after_a_merge_any_content_feeds_it(marbles: Marbles) -> None:
+def test_after_a_merge_any_content_resets_the_limit(marbles: Marbles) -> None:
     left, right = marbles.cold("a", source="left"), marbles.cold("---b", source="right")
     events = marbles.run(rx.merge(left, right).pipe(ops.timeouts(between=5)))
     assert last(events) == (8.0, StallTimeoutError, "ab")
 
 
-def test_the_scheduler_is_handed_up(marbles: Marbles) -> None:
+def test_the_scheduler_is_passed_upstream(marbles: Marbles) -> None:
     marbles.valve.close()
     stream = marbles.cold("a|", demand=True).pipe(ops.timeouts(first=5))
     assert marbles.run(stream) == []
 
 
-def test_under_an_event_loop_a_silent_model_is_left(marbles: Marbles) -> None:
+def test_a_silent_model_is_cancelled_on_an_event_loop(marbles: Marbles) -> None:
     model = ScriptedModel(["a", 1000.0, "b"])
 
     async def main() -> None:
@@ -256,11 +254,11 @@ def test_under_an_event_loop_a_silent_model_is_left(marbles: Marbles) -> None:
 
 @pytest.mark.parametrize("bad", [{"first": 0}, {"between": -1}, {"total": float("inf")}, {}])
 def test_bad_limits_are_refused_at_the_call(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad), "one limit or more")):
+    with pytest.raises(ValueError, match=next(iter(bad), "at least one limit")):
         ops.timeouts(**bad)
 
 
 @pytest.mark.parametrize("bad", [{"first": True}, {"between": "5"}])
-def test_what_is_no_number_is_refused_at_the_call(bad: dict[str, Any]) -> None:
+def test_limits_that_are_not_numbers_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(bad))):
         ops.timeouts(**bad)
