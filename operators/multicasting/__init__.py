@@ -1,4 +1,4 @@
-"""Operators that give one stream to many subscribers."""
+"""Operators that share one stream among many subscribers."""
 
 from rxllm.operators.multicasting._cache import cache, cache_key
 from rxllm.operators.multicasting._multiplex import Multiplexed, multiplex

@@ -1,4 +1,4 @@
-"""A whole answer: written down as it comes, and said again."""
+"""Recording and replay of a whole answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Answer", "recording", "replay"]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Chunks, each with the time when it came, in seconds from the subscription on."""
+    """Chunks, each with the time of its arrival in seconds since the subscription."""
 
     chunks: Annotated[tuple[tuple[float, Chunk], ...], msgspec.Meta(min_length=1)]
 
@@ -27,10 +27,10 @@ class Answer(msgspec.Struct, frozen=True):
 def recording(
     keep: Callable[[Answer, abc.SchedulerBase], None], release: Callable[[], None]
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Pass the stream on and write it down.
+    """Pass the stream on and record it.
 
     Args:
-        keep: called before completion, if the answer is whole.
+        keep: called before completion if the answer is complete.
         release: called once, before the end is passed on, or on disposal.
     """
 
@@ -65,7 +65,7 @@ def recording(
 
 
 class _Record:
-    """What has come, without what a restart took back."""
+    """The chunks so far, without those dropped by a restart."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -74,7 +74,7 @@ class _Record:
 
     @property
     def is_whole(self) -> bool:
-        """True if every source has come to its end, and nothing is missing."""
+        """True if every source has ended and nothing is missing."""
         unfinished: dict[str | None, bool] = {}
         ended = False
         for _, chunk in self._chunks:
@@ -107,7 +107,7 @@ def replay(
     observer: abc.ObserverBase[Chunk],
     scheduler: abc.SchedulerBase | None,
 ) -> abc.DisposableBase:
-    """Say `answer` again: as fast as the subscriber takes it, or with its pauses (`in_time`)."""
+    """Replay `answer` as fast as the subscriber takes it, or with its pauses (`in_time`)."""
     return _Replay(answer, in_time, observer, scheduler_or_default(scheduler)).start()
 
 
@@ -129,7 +129,7 @@ class _Replay:
         self._position = 0
         self._waiting = True  # for the timer
         self._timer = SerialDisposable()
-        self._subscription = CompositeDisposable(self._timer, self._valve.on_change(self._go_on))
+        self._subscription = CompositeDisposable(self._timer, self._valve.on_change(self._drain))
         self._trampoline = Trampoline(self._subscription)
 
     def start(self) -> abc.DisposableBase:
@@ -146,13 +146,13 @@ class _Replay:
 
     def _on_timer(self, *_: object) -> None:
         self._waiting = False
-        self._go_on()
+        self._drain()
 
-    def _go_on(self, *_: object) -> None:
-        self._trampoline.repeat(self._say_next)
+    def _drain(self, *_: object) -> None:
+        self._trampoline.repeat(self._send_next)
 
-    def _say_next(self) -> bool:
-        """Say the next chunk, or complete; False if it has to wait."""
+    def _send_next(self) -> bool:
+        """Send the next chunk, or complete; False if it must wait."""
         if self._waiting or not self._valve.is_open:
             return False
         if self._position == len(self._chunks):

@@ -1,4 +1,4 @@
-"""What waits for a subscriber that lags behind: one kind of queue for each policy."""
+"""Queues for subscribers that lag behind, one class for each policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Backlog(Protocol):
         ...
 
     def __len__(self) -> int:
-        """How many chunks would come out now."""
+        """The number of chunks that can be taken now."""
         ...
 
     def append(self, chunk: Chunk) -> None:
@@ -31,11 +31,11 @@ class Backlog(Protocol):
         ...
 
     def popleft(self) -> Chunk:
-        """Take the first one."""
+        """Remove and return the first chunk."""
         ...
 
     def take_back(self, source: str | None) -> None:
-        """Drop what a restart of `source` takes back; None concerns all."""
+        """Drop the chunks that a restart of `source` takes back; `None` means all sources."""
         ...
 
 
@@ -49,7 +49,7 @@ def backlog(on_lag: OnLag, capacity: int) -> Backlog:
 
 
 class _Fifo:
-    """Everything, as it came."""
+    """Keeps all chunks."""
 
     __slots__ = ("_chunks",)
 
@@ -74,13 +74,13 @@ class _Fifo:
 
 
 class _Dropping:
-    """A queue with gaps: where chunks were dropped, a `Notice` says how many."""
+    """A queue with gaps, where a `Notice` reports the number of dropped chunks."""
 
     __slots__ = ("_chunks", "_gaps", "_number")
 
     def __init__(self) -> None:
         self._chunks: OrderedDict[int, Chunk] = OrderedDict()
-        self._gaps: dict[str | None, tuple[int, int]] = {}  # by source: where, how many
+        self._gaps: dict[str | None, tuple[int, int]] = {}  # by source: position, count
         self._number = 0
 
     def __len__(self) -> int:
@@ -119,16 +119,16 @@ class _Dropping:
         self._gaps[source] = place, count + 1
 
     def _make_room(self, number: int, chunk: Chunk) -> None:
-        """`chunk`, which may be dropped, was queued at `number`."""
+        """Drop chunks if needed, after the droppable `chunk` was queued at `number`."""
         raise NotImplementedError
 
     def _taken(self, number: int, chunk: Chunk) -> None:
-        """`chunk` waits no more."""
+        """Forget `chunk`, which has left the queue."""
         raise NotImplementedError
 
 
 class _DropOldest(_Dropping):
-    """Of the chunks that may be dropped, the newest ones up to `capacity`."""
+    """Keeps the newest `capacity` of the droppable chunks."""
 
     __slots__ = ("_capacity", "_droppable")
 
@@ -147,7 +147,7 @@ class _DropOldest(_Dropping):
 
 
 class _Latest(_Dropping):
-    """Of each source and kind of chunk that may be dropped, the newest one."""
+    """Keeps the newest droppable chunk of each source and kind."""
 
     __slots__ = ("_newest",)
 
@@ -160,7 +160,7 @@ class _Latest(_Dropping):
         older = self._newest.get(key)
         self._newest[key] = number
         if older is not None and state_key(chunk) is not None:
-            del self._chunks[older]  # nothing is lost: the newer one says it all
+            del self._chunks[older]  # no loss: the newer state includes it
         elif older is not None:
             self._drop(older)
 
@@ -171,5 +171,5 @@ class _Latest(_Dropping):
 
 
 def _kind_key(chunk: Chunk) -> StateKey:
-    """What `chunk` is the newest of: the text of a source, its reasoning, a state."""
+    """The kind of which `chunk` is the newest: the text of a source, its reasoning, or a state."""
     return state_key(chunk) or (type(chunk) is Reasoning, chunk.source)

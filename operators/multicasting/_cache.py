@@ -1,4 +1,4 @@
-"""`cache`: an answer that is known is not asked for again."""
+"""`cache`: replay known answers instead of calling the model."""
 
 from __future__ import annotations
 
@@ -35,48 +35,47 @@ def cache(
     *,
     timing: Timing = "at_once",
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Keep the whole answer, and say it again when it is asked for once more.
+    """Store the whole answer, and replay it for further subscriptions with the same key.
 
     ::
 
         S--a--b-(E,|)
         [ cache(store, key, 60) ]
-        S--a--b-(E,|)    the first time
-            x-b-(E,|)    at the same time, from the same call; x: S and a
-        (S,a,b,E,|)      within 60 s after its end
+        S--a--b-(E,|)    the first subscription
+            x-b-(E,|)    another one meanwhile, from the same call; x: S and a
+        (S,a,b,E,|)      within 60 s of its end
 
-    A call is shared by all streams with the same store and key: who comes while it is under way
-    gets what was said so far, as from `multiplex`, and goes on with it. It is stopped when the
-    last of them has left.
+    A call is shared by all streams with the same store and key: a subscriber that joins while it
+    runs gets the answer so far, as from `multiplex`, and then the rest. The call is stopped when
+    its last subscriber has left.
 
-    Kept is an answer that came to its `End` and its completion; one that failed, was left, ended
-    with `"cancelled"`, has a gap (`Notice("lagged")`), or in which one of several streams has
-    failed (`Notice("failed")`) is not. A loser of `race` or `hedge` that fails is one too: there,
-    put `cache` into each of the streams. An answer is said again chunk by chunk as it was, `Usage`
-    included: put `price` before `cache`, and what you sum up behind it counts a replay like a call.
+    An answer is stored once it has reached its `End` and completed. It isn't stored if it failed,
+    was disposed, ended with `"cancelled"`, has a gap (`Notice("lagged")`), or contains a failed
+    stream (`Notice("failed")`). That includes a failed loser of `race` or `hedge`: put `cache` into
+    each of their streams instead. An answer is replayed chunk by chunk, `Usage` included: put
+    `price` before `cache`, and note that totals computed after it count a replay like a call.
 
-    - Completion, error: passed on, to all who share the call; after an error the next one to ask
-      makes a call. An exception out of `key` or `store.get` is the error. One out of `store.put`
-      goes to the exception handler of the event loop: the answer was whole. So does a `ValueError`
-      if JSON can't hold what is in it, such as a NaN in a `Json` chunk.
-    - Restart: what came before it is not kept, nor the notice.
+    - Completion, error: passed on to all subscribers of the call; after an error, the next
+      subscription makes a new call. An exception of `key` or `store.get` is the error. An exception
+      of `store.put` goes to the exception handler of the event loop, since the answer was complete.
+      So does a `ValueError` if JSON can't represent the answer, such as a NaN in a `Json` chunk.
+    - Restart: neither the chunks before it nor the notice are stored.
     - Disposal: leaves the call, or stops the replay.
-    - Demand: the whole answer is in memory while it is under way. So the model does not wait for
-      a subscriber of a call: what that one can't take is joined (`on_lag="coalesce"`). A replay
-      waits.
+    - Demand: the whole answer is in memory while a call runs, so the model doesn't wait for its
+      subscribers: waiting chunks are joined (`on_lag="coalesce"`). A replay waits for the valve.
 
     Args:
-        store: where answers are kept, a `MemoryStore` for one.
-        key: the name of the request, the same for equal requests: see `cache_key`. A function is
+        store: where answers are stored, such as a `MemoryStore`.
+        key: the key of the request, the same for equal requests: see `cache_key`. A function is
             called at each subscription.
-        ttl: how long an answer may be given out, in seconds from its end, on the scheduler's
-            clock; None: as long as the store keeps it.
-        timing: `"at_once"`, or `"original"`: with the pauses that it came with.
+        ttl: how long an answer is replayed, in seconds from its end on the scheduler's clock, or
+            `None` for as long as the store keeps it.
+        timing: `"at_once"`, or `"original"` for a replay with the original pauses.
 
     Raises:
-        TypeError: `store` is no `CacheStore`, `key` neither a text nor a function, or `ttl` no
-            number. Into `on_error`: what the function `key` returns is no text.
-        ValueError: `ttl` is not above 0, or `timing` none of these.
+        TypeError: `store` is not a `CacheStore`, `key` is neither a string nor a function, or `ttl`
+            is not a number. Into `on_error`: the function `key` doesn't return a string.
+        ValueError: `ttl` is not above 0, or `timing` is invalid.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.operators import MemoryStore
@@ -90,22 +89,22 @@ def cache(
     (1, 1)
     """
     if not isinstance(store, CacheStore):
-        raise TypeError(f"store is a CacheStore, such as MemoryStore(), not {store!r}")
+        raise TypeError(f"store must be a CacheStore, such as MemoryStore(), got {store!r}")
     if not (isinstance(key, str) or callable(key)):
-        raise TypeError(f"key is a text or a function that returns one, not {key!r}")
+        raise TypeError(f"key must be a string or a function that returns one, got {key!r}")
     if ttl is not None:
         check_number(
             "ttl", ttl, "the seconds for which an answer is kept", above=0, allow_infinity=True
         )
     if timing not in get_args(Timing):
-        raise ValueError(f"timing is one of {get_args(Timing)}, not {timing!r}")
+        raise ValueError(f"timing must be one of {get_args(Timing)}, got {timing!r}")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             name = _name(key)
-            answer = _known(store.get(name, now=clock_of(scheduler)()))
+            answer = _load(store.get(name, now=clock_of(scheduler)()))
             if answer is not None:
                 return replay(answer, timing == "original", observer, scheduler)
             call = _joint_call(source, store, name, ttl, scheduler_or_default(scheduler))
@@ -119,19 +118,19 @@ def cache(
 def cache_key(
     model: Model, prompt: Prompt, *, salt: str = "", **options: Unpack[RequestOptions]
 ) -> str:
-    """A name for a request: the same for equal requests to a model of the same name, and no other.
+    """The key of a request: the same for equal requests to models of the same name only.
 
-    The name of a model (its provider and id) may not be all that tells it from another. What it
-    leaves out, such as a `base_url` of your own or the script of a `ScriptedModel`, goes into
-    `salt`, unless each has a store of its own.
+    The name of a model (its provider and id) may not identify it completely. Put other differences,
+    such as your own `base_url` or the script of a `ScriptedModel`, into `salt`, unless each model
+    has its own store.
 
     Args:
-        model: who is asked.
+        model: the model that gets the request.
         prompt, options: as for `Model.stream`.
-        salt: what else makes an answer another one.
+        salt: anything else that changes the answer.
 
     Raises:
-        BadRequestError: the prompt or an option can't be right.
+        BadRequestError: the prompt or an option is invalid.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> model = ScriptedModel("Hello")
@@ -144,19 +143,19 @@ def cache_key(
     try:
         asked = _encode((model.info.provider, model.info.id, request, salt))
     except (TypeError, UnicodeEncodeError, RecursionError) as error:
-        raise BadRequestError(f"the request can't be written as JSON: {error}") from error
+        raise BadRequestError(f"the request can't be encoded as JSON: {error}") from error
     return hashlib.sha256(asked).hexdigest()
 
 
 def _name(key: str | Callable[[], str]) -> str:
     name = key if isinstance(key, str) else key()
     if not isinstance(name, str):
-        raise TypeError(f"key returned {name!r}: the name of a request is a text")
+        raise TypeError(f"key must return a string, and returned {name!r}")
     return name
 
 
-def _known(data: bytes | None) -> Answer | None:
-    """The answer, unless there is none, or none that this version can read."""
+def _load(data: bytes | None) -> Answer | None:
+    """The answer, or `None` if there is none or this version can't decode it."""
     if data is None:
         return None
     try:
@@ -165,10 +164,10 @@ def _known(data: bytes | None) -> Answer | None:
         return None
 
 
-def _written(answer: Answer) -> bytes:
+def _dump(answer: Answer) -> bytes:
     data = _encode(answer)
     if _decode(data) != answer:
-        raise ValueError("JSON can't hold what is in it: it would be another one when read again")
+        raise ValueError("JSON can't represent the answer: decoding would give a different one")
     return data
 
 
@@ -179,13 +178,13 @@ def _joint_call(
     ttl: float | None,
     scheduler: abc.SchedulerBase,
 ) -> Multiplexed:
-    """The call for `name` that is under way on this event loop, or a new one."""
+    """The running call for `name` on this event loop, or a new one."""
     flights = store.under_way
     flight = getattr(scheduler, "loop", None), name
     if flight not in flights:
         for each in tuple(flights):
             if getattr(each[0], "is_closed", bool)():
-                flights.pop(each, None)  # it was closed before the call had ended
+                flights.pop(each, None)  # the loop was closed before the call ended
         flights[flight] = _call(source, store, flight, ttl)
     return flights[flight]
 
@@ -193,12 +192,12 @@ def _joint_call(
 def _call(
     source: Observable[Chunk], store: CacheStore, flight: tuple[object, str], ttl: float | None
 ) -> Multiplexed:
-    """One call, for all who ask the same on one event loop until it is over."""
+    """A call shared by all subscribers with the same key on one event loop."""
     _, name = flight
 
     def keep(answer: Answer, scheduler: abc.SchedulerBase) -> None:
         try:
-            store.put(name, _written(answer), now=clock_of(scheduler)(), ttl=ttl)
+            store.put(name, _dump(answer), now=clock_of(scheduler)(), ttl=ttl)
         except Exception as error:
             report(scheduler, "an answer could not be cached", error)
 

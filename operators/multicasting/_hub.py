@@ -1,4 +1,4 @@
-"""One upstream, and all that read from it."""
+"""A shared upstream and its readers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Replay: TypeAlias = Literal["all", "none"]
 
 
 class Hub:
-    """Connects to `source` when the first subscriber comes, and lets go of it after the last one.
+    """Connects to `source` for the first subscriber, and disconnects after the last one.
 
     Args:
-        source: what is shared.
+        source: the shared stream.
         replay: what late joiners get.
-        grace: seconds between the last one's leaving and the disposal.
+        grace: seconds from the departure of the last subscriber to the disposal.
     """
 
     def __init__(self, source: Observable[Chunk], replay: Replay, grace: float) -> None:
@@ -36,11 +36,11 @@ class Hub:
         self._replay = replay
         self._grace = grace
         self._connection: _Connection | None = None
-        self._lock = Lock()  # subscribers of several event loops may come at once
+        self._lock = Lock()  # subscribers on several event loops may join at once
 
     @property
     def readers(self) -> tuple[Reader, ...]:
-        """Those that read now, in the order of their coming."""
+        """The current readers, in the order they joined."""
         return () if self._connection is None else self._connection.readers
 
     def join(
@@ -50,7 +50,7 @@ class Hub:
         on_lag: OnLag,
         capacity: int,
     ) -> Reader:
-        """Start reading. What it returns has to leave."""
+        """Start reading. The caller must call `leave` on the reader."""
         scheduler = scheduler_or_default(scheduler)
         with self._lock:
             connection = self._connection
@@ -66,7 +66,7 @@ class Hub:
         return reader
 
     def disconnected(self, connection: _Connection) -> None:
-        """Begin anew with the next subscriber."""
+        """Start a new connection for the next subscriber."""
         if self._connection is connection:
             self._connection = None
 
@@ -80,9 +80,9 @@ class _Connection:
         self.readers: tuple[Reader, ...] = ()
         self._hub = hub
         self._grace = grace
-        self._said = Coalesced() if replay == "all" else None
+        self._history = Coalesced() if replay == "all" else None
         self._valve = Valve()
-        # Tasks of its own: the sink of the subscriber that came first does not wait for them.
+        # A separate set of tasks, so that the first subscriber's sink doesn't wait for them.
         self._scheduler = (
             StreamScheduler(scheduler.loop, self._valve, self._on_failure)
             if isinstance(scheduler, StreamScheduler)
@@ -97,25 +97,25 @@ class _Connection:
 
     @property
     def is_stranded(self) -> bool:
-        """True if its event loop was closed before the upstream had come to its end."""
+        """True if its event loop was closed before the upstream ended."""
         scheduler = self._scheduler
         return not self._ended and (
             isinstance(scheduler, StreamScheduler) and scheduler.loop.is_closed()
         )
 
     def check_loop(self, scheduler: abc.SchedulerBase) -> None:
-        """Refuse who would read a live stream on another event loop.
+        """Refuse a subscriber on another event loop while the stream is live.
 
         Raises:
-            StreamStateError: as said.
+            StreamStateError: the subscriber runs on another event loop.
         """
         theirs, ours = scheduler, self._scheduler
         if not (isinstance(theirs, StreamScheduler) and isinstance(ours, StreamScheduler)):
             return
         if not self._ended and theirs.loop is not ours.loop:
             raise StreamStateError(
-                "this shared stream runs on another event loop: subscribe to it there, or wait "
-                "for its end"
+                "this shared stream runs on another event loop: subscribe on that loop, or after "
+                "the stream has ended"
             )
 
     def start(self, source: Observable[Chunk]) -> None:
@@ -130,7 +130,7 @@ class _Connection:
         on_lag: OnLag,
         capacity: int,
     ) -> Reader:
-        past = self._said.chunks() if self._said is not None else ()
+        past = self._history.chunks() if self._history is not None else ()
         reader = Reader(self, observer, scheduler, on_lag, capacity, past)
         self.readers = (*self.readers, reader)
         self._leaving.disposable = Disposable()
@@ -168,21 +168,19 @@ class _Connection:
         self._trampoline.run(self._end, error)
 
     def _on_failure(self, error: Exception) -> None:
-        """An operator upstream has raised: this is the sink, and its readers get the error."""
+        """Send an exception of an upstream operator to the readers, as a sink would raise it."""
         if self._ended or not self.readers:
-            report(
-                self._scheduler, "an operator of a shared stream raised, and nobody reads it", error
-            )
+            report(self._scheduler, "an operator raised in a shared stream without readers", error)
             return
         self._upstream.dispose()
         self._end(error)
 
     def _dispatch(self, chunk: Chunk) -> None:
-        if self._said is not None:
+        if self._history is not None:
             if is_restart(chunk):
-                self._said.forget(chunk.source)
+                self._history.forget(chunk.source)
             else:
-                self._said.append(chunk)
+                self._history.append(chunk)
         for reader in self.readers:
             reader.offer(chunk)
 
@@ -195,7 +193,7 @@ class _Connection:
             reader.end(self._own_error())
 
     def _own_error(self) -> Exception | None:
-        """The error, if any, as an object for one reader alone, who may write into it."""
+        """A copy of the error, if any, that a single reader may modify."""
         return None if self._error is None else separate_error(self._error)
 
     def _disconnect(self, *_: object) -> None:
@@ -205,7 +203,7 @@ class _Connection:
         self._valve.dispose()
 
     def _hand_tasks_to(self, reader: Reader) -> None:
-        """Let the sink behind `reader` wait for the clean-up of the upstream."""
+        """Make the sink of `reader` wait for the clean-up of the upstream."""
         theirs, ours = reader.scheduler, self._scheduler
         if isinstance(theirs, StreamScheduler) and isinstance(ours, StreamScheduler):
             for task in tuple(ours.tasks):

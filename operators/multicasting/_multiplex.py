@@ -22,7 +22,7 @@ __all__ = ["Multiplexed", "multiplex"]
 def multiplex(
     replay: Replay = "all", on_lag: OnLag = "block", capacity: int = 1024, grace: float = 0.0
 ) -> Callable[[Observable[Chunk]], Multiplexed]:
-    """Share one stream among many subscribers; who comes late gets what was said so far.
+    """Share one stream among many subscribers; late ones first get the answer so far.
 
     ::
 
@@ -31,55 +31,56 @@ def multiplex(
         S-a-b-c-d-(E,|)    the first subscriber
              xc-d-(E,|)    a late one; x: S and the batch (ab)
 
-    The first subscriber starts the stream, the last one that leaves stops it, `grace` seconds
-    later; one that comes in the meantime goes on with it, and one that comes after that starts it
-    anew; so does one that finds a stream whose event loop was closed in the middle. The operator
-    gives a `Multiplexed`: keep it, it is what they all subscribe to.
+    The first subscriber starts the stream. It stops `grace` seconds after the last subscriber has
+    left; a subscriber that joins in the meantime continues it, and one that joins after that starts
+    it again. A stream whose event loop was closed before its end is also started again. The
+    operator returns a `Multiplexed`: keep it, since all subscribers must subscribe to that object.
 
-    What was said so far comes in as few chunks as say it exactly, and what follows joins on to it
-    with no gap and no repeat. Text and reasoning of a source are one `Batch`, with each token in
-    it, as long as nothing else of that source stands in between. Of `Progress`, of a tool call and
-    of a JSON value there is only the newest, in the place of the first. The rest is as it came.
+    The answer so far is replayed in as few chunks as represent it exactly, and the live chunks
+    follow with no gap and no repetition. Consecutive text and reasoning of a source are one `Batch`
+    of the original tokens. Of `Progress`, of a tool call and of a JSON value only the newest chunk
+    is replayed, in the position of the first. All other chunks are unchanged.
 
-    Each subscriber has its own demand, and a queue for what it can't take. `on_lag` says what
-    becomes of a subscriber that lags behind; `with_policy` says it for one of them:
+    Each subscriber has its own demand, and a queue for chunks that wait. `on_lag` is the policy for
+    subscribers that lag behind; `with_policy` sets it for single subscribers:
 
-    - `"block"`: the stream waits for it. For pipelines: one that stands still holds all others.
+    - `"block"`: the stream waits. For pipelines: a stalled subscriber holds all others.
     - `"drop_oldest"`: the oldest chunk of a full queue is dropped.
-    - `"latest"`: of each source and kind only the newest chunk waits.
-    - `"coalesce"`: what waits is joined, as above: few chunks, and no text is lost.
-    - `"evict"`: with a full queue it is put out, with a `LaggedBehindError`.
+    - `"latest"`: only the newest chunk of each source and kind waits.
+    - `"coalesce"`: waiting chunks are joined as above: few chunks, and no text is lost.
+    - `"evict"`: a subscriber with a full queue is evicted with a `LaggedBehindError`.
 
-    Never dropped are `Start`, `Usage`, `Notice`, `End`, and a complete tool call or JSON value.
-    `Notice("lagged", skipped=n)` stands where `n` chunks were dropped. A newer `Progress`, partial
-    tool call or partial JSON value that takes the place of an older one is no loss, and not told.
+    `Start`, `Usage`, `Notice`, `End`, and complete tool calls and JSON values are never dropped.
+    `Notice("lagged", skipped=n)` marks the place where `n` chunks were dropped. Replacing a
+    `Progress`, partial tool call or partial JSON value with a newer one isn't a loss and isn't
+    reported.
 
-    A subscriber that raises is out, the others are not touched. What it raised goes to the
+    A subscriber that raises is removed; the others aren't affected. Its exception goes to the
     exception handler of its event loop; a scheduler without a loop raises it.
 
-    - Completion, error: each subscriber first gets what waits for it. Who comes later gets what
-      was said, and then the same end.
-    - Restart: what was said before it is forgotten, for late joiners and in all queues. `Usage`,
-      `Progress`, `Notice` and `Start` stay in the queues and leave before it; late joiners get
-      nothing from before it.
-    - Disposal: a subscriber that leaves drops its queue, and holds the stream no more.
-    - Demand: upstream has a valve of its own, closed while the queue of a `"block"` subscriber is
-      full, until half of it has been taken. In a queue wait at most `capacity` chunks (`"block"`:
-      and what a source without demand pushes all the same); `"drop_oldest"` counts what it may
-      drop; what was said before a subscriber came is not counted. With `"latest"` and
-      `"coalesce"` the number of chunks does not grow with the text. `"coalesce"` and
-      `replay="all"` hold the text itself, as long as the answer is.
+    - Completion, error: each subscriber gets its waiting chunks first. Later subscribers get the
+      answer and then the same end.
+    - Restart: text and other content before it is dropped, for late joiners and in all queues.
+      `Usage`, `Progress`, `Notice` and `Start` stay in the queues and are sent before it; late
+      joiners get nothing from before it.
+    - Disposal: a subscriber that leaves drops its queue, and no longer holds the stream.
+    - Demand: upstream has its own valve, closed while the queue of a `"block"` subscriber is full,
+      until half of it has been taken. A queue holds at most `capacity` chunks (with `"block"`, plus
+      those that a source without demand pushes anyway); `"drop_oldest"` counts droppable chunks
+      only; the replay for a late joiner isn't counted. With `"latest"` and `"coalesce"` the number
+      of chunks doesn't grow with the text. `"coalesce"` and `replay="all"` hold the text itself,
+      which is as long as the answer.
 
     Args:
-        replay: `"all"`, or `"none"`: who comes late gets only what is said from then on.
+        replay: `"all"`, or `"none"`: late joiners only get the chunks that follow.
         on_lag: see above.
-        capacity: chunks that may wait for one subscriber, 1 or more; `"latest"` and `"coalesce"`
-            need none.
-        grace: seconds, 0 or more.
+        capacity: chunks that may wait for one subscriber, 1 or more; ignored by `"latest"` and
+            `"coalesce"`.
+        grace: seconds from the departure of the last subscriber to the stop, 0 or more.
 
     Raises:
         TypeError: `capacity` is not an integer, or `grace` is not a number.
-        ValueError: an argument is not one of these.
+        ValueError: an argument is invalid or out of range.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -96,9 +97,9 @@ def multiplex(
     8.0 |
     """
     if replay not in get_args(Replay):
-        raise ValueError(f"replay is one of {get_args(Replay)}, not {replay!r}")
+        raise ValueError(f"replay must be one of {get_args(Replay)}, got {replay!r}")
     grace = check_number(
-        "grace", grace, "the seconds between the last leaving and the end", minimum=0
+        "grace", grace, "seconds before a stream without subscribers stops", minimum=0
     )
     _check_policy(on_lag, capacity)
 
@@ -109,7 +110,7 @@ def multiplex(
 
 
 class Multiplexed(Stream[Chunk]):
-    """A stream that many subscribe to. Made by `multiplex`."""
+    """A stream with many subscribers. Created by `multiplex`."""
 
     def __init__(
         self, hub: Hub, on_lag: OnLag, capacity: int, own: WeakSet[Reader] | None = None
@@ -117,7 +118,7 @@ class Multiplexed(Stream[Chunk]):
         super().__init__(self._join, "multiplex", of_chunks=True)
         self._hub = hub
         self._policy = on_lag, capacity
-        self._own = own  # those who subscribed here; None: all
+        self._own = own  # readers that subscribed here, or None for all
 
     def with_policy(self, on_lag: OnLag, capacity: int = 1024) -> Multiplexed:
         """The same stream, for subscribers with another policy.
@@ -140,10 +141,10 @@ class Multiplexed(Stream[Chunk]):
 
     @property
     def lags(self) -> list[int]:
-        """How many chunks each subscriber is behind, in the order of their coming.
+        """How many chunks each subscriber is behind, in the order they joined.
 
-        What `multiplex` made tells of all; what `with_policy` made, of those that subscribed to
-        it. Joined text counts as many chunks as it came in.
+        The result of `multiplex` covers all subscribers; that of `with_policy` only those that
+        subscribed to it. Joined text counts as the original number of chunks.
         """
         readers = self._hub.readers
         return [each.lag for each in readers if self._own is None or each in self._own]
@@ -164,5 +165,5 @@ class Multiplexed(Stream[Chunk]):
 
 def _check_policy(on_lag: OnLag, capacity: int) -> None:
     if on_lag not in get_args(OnLag):
-        raise ValueError(f"on_lag is one of {get_args(OnLag)}, not {on_lag!r}")
+        raise ValueError(f"on_lag must be one of {get_args(OnLag)}, got {on_lag!r}")
     check_int("capacity", capacity, "the number of chunks that may wait")

@@ -1,4 +1,4 @@
-"""One subscriber of a stream that is shared."""
+"""One subscriber of a shared stream."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ __all__ = ["Reader", "Shared"]
 
 
 class Shared(Protocol):
-    """What a reader reads from."""
+    """The source of a reader."""
 
     def hold(self, reader: Reader) -> None:
-        """`reader` can take no more."""
+        """Pause the source for `reader`."""
         ...
 
     def release(self, reader: Reader) -> None:
-        """`reader` can go on."""
+        """End the pause for `reader`."""
         ...
 
     def leave(self, reader: Reader) -> None:
-        """`reader` is gone."""
+        """Remove `reader`."""
         ...
 
 
 class Reader:
-    """One subscription: what was said before it came, a queue, and the subscriber's own valve.
+    """One subscription: the replayed chunks, a queue, and the subscriber's own valve.
 
-    No failure of the subscriber gets out of here: it is reported, and the reader leaves.
+    An exception of the subscriber never propagates from here: it is reported, and the reader
+    leaves.
 
     Args:
-        shared: what it reads from.
-        observer: who gets the chunks.
-        scheduler: the subscriber's.
-        on_lag: what becomes of chunks that the subscriber can't take.
+        shared: the source.
+        observer: the subscriber.
+        scheduler: the subscriber's scheduler.
+        on_lag: the policy for chunks that must wait.
         capacity: chunks that may wait in the queue.
-        past: what was said so far.
+        past: the chunks to replay first.
     """
 
     def __init__(
@@ -70,23 +71,23 @@ class Reader:
         self._ending: tuple[Exception | None] | None = None
         self._left = False
         self._trampoline = Trampoline()
-        self._busy = bool(self._past)  # chunks wait, or are on their way, or there is no more
+        self._busy = bool(self._past)  # chunks wait or are being sent, or the reader has left
         self._valve = valve_of(scheduler)
         self._valve_subscription = self._valve.on_change(self.drain)
 
     @property
     def lag(self) -> int:
-        """How many chunks it is behind."""
+        """How many chunks the subscriber is behind."""
         past = (len(each.chunks) if type(each) is Batch else 1 for each in self._past)
         return sum(past) + self._queue.lag
 
     def offer(self, chunk: Chunk) -> None:
-        """`chunk` has come."""
+        """Send or queue `chunk`."""
         if not self._busy and self._valve.is_open:
             self._send(chunk)
             return
         if self._left or self._ending is not None:
-            return  # it is out, or is being put out
+            return  # it has left, or is being evicted
         self._busy = True
         if is_restart(chunk):
             self._take_back(chunk.source)
@@ -98,16 +99,16 @@ class Reader:
         self.drain()
 
     def end(self, error: Exception | None) -> None:
-        """The stream is complete, or has failed; what waits comes first."""
+        """Complete or fail after the waiting chunks."""
         self._ending = (error,)
         self.drain()
 
     def drain(self, _: bool = True) -> None:
-        """Send what waits, as long as the valve is open."""
+        """Send waiting chunks while the valve is open."""
         self._trampoline.repeat(self._send_next)
 
     def leave(self) -> None:
-        """Get nothing any more, and hold nobody."""
+        """Stop reading, and no longer hold the source."""
         if self._left:
             return
         self._left = self._busy = True
@@ -116,7 +117,7 @@ class Reader:
         self._shared.leave(self)
 
     def _send_next(self) -> bool:
-        """Send the first chunk that waits, or the end; False if neither can be sent now."""
+        """Send the first waiting chunk, or the end; False if neither can be sent now."""
         if self._left:
             return False
         if self._past or self._queue:
@@ -136,14 +137,14 @@ class Reader:
     def _end(self, error: Exception | None) -> None:
         self.leave()
         if error is None:
-            self._tell(self._observer.on_completed)
+            self._notify(self._observer.on_completed)
         else:
-            self._tell(self._observer.on_error, error)
+            self._notify(self._observer.on_error, error)
 
     def _evict(self) -> None:
         error = LaggedBehindError(
-            f"this subscriber was {self.lag} chunks behind and was put out: give it more "
-            "`capacity`, or another `on_lag`"
+            f"the subscriber was {self.lag} chunks behind and was evicted: increase capacity or "
+            "choose another on_lag policy"
         )
         self._drop_all()
         self.end(error)
@@ -170,16 +171,16 @@ class Reader:
             self._observer.on_next(chunk)
         except (Exception, asyncio.CancelledError) as error:
             self.leave()
-            self._fail("a subscriber of a shared stream raised, and is out", error)
+            self._fail("a subscriber of a shared stream raised and was removed", error)
 
-    def _tell(self, callback: Callable[..., None], *arguments: Exception) -> None:
+    def _notify(self, callback: Callable[..., None], *arguments: Exception) -> None:
         try:
             callback(*arguments)
         except Exception as error:
             self._fail("a subscriber of a shared stream raised at its end", error)
 
     def _fail(self, message: str, error: BaseException) -> None:
-        """The sink of this subscriber raises it; the others are not touched."""
+        """Raise it in the sink of this subscriber; the others aren't affected."""
         if isinstance(self.scheduler, StreamScheduler) and self.scheduler.has_sink:
             self.scheduler.fail(error)
         else:

@@ -1,4 +1,4 @@
-"""Where failures go that are none of the stream's."""
+"""Reporting of failures that aren't the stream's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["report"]
 def report(scheduler: abc.SchedulerBase, message: str, error: BaseException) -> None:
     """Report `error` to the exception handler of the scheduler's event loop.
 
-    A scheduler without a loop raises it itself, out of an action of its own.
+    A scheduler without a loop raises it in a scheduled action.
     """
     if isinstance(scheduler, StreamScheduler):
         scheduler.loop.call_exception_handler({"message": message, "exception": error})

@@ -1,4 +1,4 @@
-"""Where whole answers are kept."""
+"""Stores for whole answers."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ __all__ = ["CacheStore", "MemoryStore"]
 
 
 class CacheStore(ABC):
-    """What `cache` keeps answers in. Write `get` and `put`, and another store can take its place.
+    """The base class of the stores of `cache`. Implement `get` and `put` for a custom store.
 
-    Both are called on the event loop's thread, so they have to be quick. The streams of all
-    `cache` operators with the same store share their calls.
+    Both are called on the event loop's thread, so they must be fast. The streams of all `cache`
+    operators with the same store share their calls.
     """
 
     @abstractmethod
     def get(self, key: str, *, now: float) -> bytes | None:
-        """The answer that was put here under `key`, if it is still here and not too old.
+        """The answer stored under `key`, or `None` if it is missing or has expired.
 
         Args:
-            key: its name.
-            now: seconds on the clock of the scheduler, the same that `put` got.
+            key: the key of the request.
+            now: seconds on the clock of the scheduler, the same clock as for `put`.
         """
 
     @abstractmethod
     def put(self, key: str, answer: bytes, *, now: float, ttl: float | None) -> None:
-        """Keep `answer`, in place of an older one.
+        """Store `answer` and replace an older one.
 
         Args:
-            key: its name.
+            key: the key of the request.
             answer: JSON in UTF-8.
             now: seconds on the clock of the scheduler.
-            ttl: how many seconds from now on it may be given out; None: for ever.
+            ttl: seconds from now until it expires, or `None` for never.
         """
 
     @cached_property
     def under_way(self) -> dict[tuple[object, str], Multiplexed]:
-        """The calls that are being made now, by event loop and key. `cache` keeps it."""
+        """The running calls by event loop and key. Maintained by `cache`."""
         return {}
 
 
 class MemoryStore(CacheStore):
-    """Answers in memory; those that were not asked for the longest make room for new ones.
+    """A store in memory that evicts the least recently used answers.
 
     Args:
-        max_entries: answers, 1 or more.
-        max_bytes: of keys and answers together, 1 or more. An answer that is larger alone is not
-            kept.
+        max_entries: the maximum number of answers, 1 or more.
+        max_bytes: the maximum size of keys and answers together, 1 or more. A single answer that is
+            larger isn't stored.
 
     Attributes:
-        hits, misses: how many times an answer was found here, and how many times not.
-        size: bytes of the keys and answers that are here.
+        hits, misses: how many times an answer was found, and how many times it wasn't.
+        size: the size of the stored keys and answers in bytes.
 
     Raises:
         TypeError: a limit is not an integer.
@@ -72,18 +72,18 @@ class MemoryStore(CacheStore):
     def __init__(self, max_entries: int = 1000, max_bytes: int = 64 * 2**20) -> None:
         self._max_entries = check_int("max_entries", max_entries, "the number of answers to keep")
         self._max_bytes = check_int("max_bytes", max_bytes, "the bytes of keys and answers to keep")
-        self._lock = Lock()  # streams of several event loops may share it
-        self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # until when
+        self._lock = Lock()  # streams of several event loops may share the store
+        self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # answer, expiry
         self.hits: int = 0
         self.misses: int = 0
         self.size: int = 0
 
     def __len__(self) -> int:
-        """How many answers are here, those that are too old included."""
+        """The number of stored answers, expired ones included."""
         return len(self._entries)
 
     def get(self, key: str, *, now: float) -> bytes | None:
-        """The answer, which counts as asked for now."""
+        """The answer, which becomes the most recently used."""
         with self._lock:
             answer, until = self._entries.get(key, (None, 0.0))
             if answer is not None and now >= until:
@@ -97,7 +97,7 @@ class MemoryStore(CacheStore):
             return answer
 
     def put(self, key: str, answer: bytes, *, now: float, ttl: float | None) -> None:
-        """Keep the answer, and drop others if there are too many."""
+        """Store the answer, and evict others if the store is full."""
         with self._lock:
             if key in self._entries:
                 self._remove(key)

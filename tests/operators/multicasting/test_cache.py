@@ -1,4 +1,4 @@
-"""`cache`: an answer that is known is not asked for again (row G2)."""
+"""`cache`: a known answer is replayed instead of calling the model."""
 
 import asyncio
 from typing import Any, Literal
@@ -23,17 +23,17 @@ from tests.operators.texts import cut_texts
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """A store with nothing in it."""
+    """An empty store."""
     return MemoryStore()
 
 
-def test_the_first_time_the_stream_passes_as_it_came(marbles: Marbles, store: MemoryStore) -> None:
+def test_the_first_answer_is_unchanged(marbles: Marbles, store: MemoryStore) -> None:
     stream = marbles.cold("S-a-b-(E,|)").pipe(ops.cache(store, "key"))
     assert marbles.run(stream, until=10) == marbles.expect("S-a-b-(E,|)")
     assert (len(store), store.misses, store.under_way) == (1, 1, {})
 
 
-def test_the_next_time_it_is_said_again_at_once(marbles: Marbles, store: MemoryStore) -> None:
+def test_the_next_subscription_gets_a_replay_at_once(marbles: Marbles, store: MemoryStore) -> None:
     source = marbles.cold("S-a-b-(E,|)")
     stream = source.pipe(ops.cache(store, "key"))
     first = [event for _, event in marbles.run(stream, until=10)]
@@ -41,7 +41,7 @@ def test_the_next_time_it_is_said_again_at_once(marbles: Marbles, store: MemoryS
     assert (len(source.subscriptions), store.hits, marbles.timers) == (1, 1, [])
 
 
-def test_or_with_the_pauses_that_it_came_with(marbles: Marbles, store: MemoryStore) -> None:
+def test_a_replay_with_the_original_pauses(marbles: Marbles, store: MemoryStore) -> None:
     stream = marbles.cold("--S-a---b-(E,|)").pipe(ops.cache(store, "key", timing="original"))
     first = marbles.run(stream, until=20)
     assert marbles.run(stream, until=50) == [(20.0 + time, event) for time, event in first]
@@ -56,12 +56,12 @@ def test_another_key_is_another_answer(marbles: Marbles, store: MemoryStore) -> 
     assert (len(source.subscriptions), store.hits, store.misses) == (2, 1, 2)
 
 
-def test_an_answer_gets_old_by_the_clock_of_the_scheduler(
+def test_an_answer_expires_by_the_clock_of_the_scheduler(
     marbles: Marbles, store: MemoryStore
 ) -> None:
     source = marbles.cold("a-(E,|)")
     stream = source.pipe(ops.cache(store, "key", ttl=60))
-    for until in (61.9, 62, 70):  # subscribed to at 0, 61.9 and 62; its end was at 2
+    for until in (61.9, 62, 70):  # subscriptions at 0, 61.9 and 62; the answer ends at 2
         marbles.run(stream, until=until)
     assert [begun for begun, _ in source.subscriptions] == [0.0, 62.0]
 
@@ -73,11 +73,11 @@ def test_never_and_empty(marbles: Marbles, store: MemoryStore) -> None:
     assert len(store) == 0
 
 
-# Equal requests at the same time.
+# Concurrent equal requests.
 
 
-def test_g2_three_misses_at_the_same_time_make_one_call(store: MemoryStore) -> None:
-    """Row G2: 3 concurrent misses made 3 calls."""
+def test_three_concurrent_misses_make_one_call(store: MemoryStore) -> None:
+    """Concurrent misses must share a call instead of making one each."""
     model = ScriptedModel("Once upon a time", by="word", delay=0.5)
 
     async def main() -> list[str]:
@@ -93,7 +93,7 @@ def test_g2_three_misses_at_the_same_time_make_one_call(store: MemoryStore) -> N
     assert (len(model.requests), model.completed, store.hits) == (1, 1, 1)
 
 
-def test_who_comes_while_it_is_under_way_gets_what_was_said_and_goes_on(
+def test_a_late_joiner_of_a_call_gets_the_answer_so_far_and_the_rest(
     marbles: Marbles, store: MemoryStore
 ) -> None:
     source = marbles.cold("S-a-b-c-(E,|)")
@@ -110,7 +110,9 @@ def test_who_comes_while_it_is_under_way_gets_what_was_said_and_goes_on(
     assert len(source.subscriptions) == 1
 
 
-def test_when_the_first_one_leaves_the_others_go_on(marbles: Marbles, store: MemoryStore) -> None:
+def test_when_the_first_subscriber_leaves_the_others_continue(
+    marbles: Marbles, store: MemoryStore
+) -> None:
     source = marbles.cold("a-b-(E,|)")
     stream = source.pipe(ops.cache(store, "key"))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
@@ -121,7 +123,7 @@ def test_when_the_first_one_leaves_the_others_go_on(marbles: Marbles, store: Mem
     assert len(store) == 1
 
 
-def test_when_the_last_one_leaves_the_call_is_stopped_and_nothing_is_kept(
+def test_when_the_last_subscriber_leaves_the_call_stops_and_nothing_is_stored(
     marbles: Marbles, store: MemoryStore
 ) -> None:
     source = marbles.cold("a-b-(E,|)")
@@ -134,7 +136,7 @@ def test_when_the_last_one_leaves_the_call_is_stopped_and_nothing_is_kept(
     assert (len(store), store.under_way) == (0, {})
 
 
-def test_a_slow_one_does_not_hold_the_call_that_others_share(
+def test_a_slow_subscriber_does_not_hold_a_shared_call(
     marbles: Marbles, store: MemoryStore
 ) -> None:
     stream = marbles.cold("a-b-(E,|)", demand=True).pipe(ops.cache(store, "key"))
@@ -147,14 +149,14 @@ def test_a_slow_one_does_not_hold_the_call_that_others_share(
     assert marbles.valve._callbacks == {}
 
 
-# What is kept.
+# Which answers are stored.
 
 
 @pytest.mark.parametrize("diagram", ["a-#", "a-b|", "a-x(E,|)", "a-c|"])
-def test_g2_an_unfinished_stream_is_not_cached(
+def test_an_unfinished_stream_is_not_cached(
     marbles: Marbles, store: MemoryStore, diagram: str
 ) -> None:
-    """Row G2: failed, without an end, with a gap, cancelled."""
+    """Failed, without an end, with a gap, and cancelled."""
     lookup = {"x": Notice("lagged", skipped=1), "c": End("cancelled")}
     source = marbles.cold(diagram, lookup=lookup)
     stream = source.pipe(ops.cache(store, "key"))
@@ -164,7 +166,7 @@ def test_g2_an_unfinished_stream_is_not_cached(
     assert len(source.subscriptions) == 2
 
 
-def test_a_merge_is_cached_once_each_source_has_come_to_its_end(
+def test_a_merge_is_cached_once_every_source_has_ended(
     marbles: Marbles, store: MemoryStore
 ) -> None:
     left, right = marbles.cold("a(E,|)", source="left"), marbles.cold("x(E,|)", source="right")
@@ -174,9 +176,7 @@ def test_a_merge_is_cached_once_each_source_has_come_to_its_end(
     assert (len(store), store.get("cut", now=0)) == (1, None)
 
 
-def test_an_answer_in_which_one_of_several_streams_has_failed_is_not_kept(
-    marbles: Marbles, store: MemoryStore
-) -> None:
+def test_an_answer_with_a_failed_stream_is_not_stored(marbles: Marbles, store: MemoryStore) -> None:
     attempts = iter([marbles.cold("#"), marbles.cold("b(E,|)")])
     good, bad = marbles.cold("a(E,|)"), rx.defer(lambda _: next(attempts))
     both = ops.side_by_side({"good": good, "bad": bad})
@@ -186,7 +186,7 @@ def test_an_answer_in_which_one_of_several_streams_has_failed_is_not_kept(
     assert (texts, len(good.subscriptions)) == ({"good": "a", "bad": "b"}, 2)
 
 
-def test_nor_is_a_race_in_which_one_has_failed_but_the_winner_alone_is(
+def test_a_race_with_a_failed_loser_is_not_stored_but_the_winner_alone_is(
     marbles: Marbles, store: MemoryStore
 ) -> None:
     broken, good = marbles.cold("#"), marbles.cold("-a(E,|)")
@@ -195,30 +195,30 @@ def test_nor_is_a_race_in_which_one_has_failed_but_the_winner_alone_is(
     assert (len(store), store.get("the race", now=0)) == (1, None)
 
 
-def test_a_source_that_failed_and_began_again_is_kept(marbles: Marbles, store: MemoryStore) -> None:
+def test_a_source_that_failed_and_restarted_is_stored(marbles: Marbles, store: MemoryStore) -> None:
     lookup = {"F": Notice("failed", source="x"), "Q": Notice("restart", source="x")}
     marbles.run(marbles.cold("F-Q-a(E,|)", lookup=lookup).pipe(ops.cache(store, "key")))
     assert len(store) == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")], (1, 2)])
-def test_what_json_can_not_hold_is_not_kept(value: object) -> None:
+def test_an_answer_that_json_can_not_represent_is_not_stored(value: object) -> None:
     store, script = MemoryStore(), [Json(value, complete=True)]
 
     async def main() -> list[str]:
-        told: list[str] = []
+        reported: list[str] = []
         asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: told.append(str(context["exception"]))
+            lambda _, context: reported.append(str(context["exception"]))
         )
         await rxllm.sinks.collect(ScriptedModel(script).stream("Hi").pipe(ops.cache(store, "Hi")))
-        return told
+        return reported
 
-    [told] = run_virtual(main())
-    assert "JSON can't hold" in told
+    [reported] = run_virtual(main())
+    assert "JSON can't represent" in reported
     assert len(store) == 0
 
 
-def test_what_came_before_a_restart_is_not_kept(marbles: Marbles, store: MemoryStore) -> None:
+def test_chunks_before_a_restart_are_not_stored(marbles: Marbles, store: MemoryStore) -> None:
     lookup = {"C": End("cancelled")}
     stream = marbles.cold("S-a-C-R-S-b-(E,|)", lookup=lookup).pipe(ops.cache(store, "key"))
     assert Notice("restart") in [event for _, event in marbles.run(stream)]
@@ -230,7 +230,9 @@ def test_what_came_before_a_restart_is_not_kept(marbles: Marbles, store: MemoryS
     ]
 
 
-def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles, store: MemoryStore) -> None:
+def test_a_restart_of_one_source_does_not_affect_the_other(
+    marbles: Marbles, store: MemoryStore
+) -> None:
     left = marbles.cold("a-R-b-(E,|)", source="left")
     right = marbles.cold("-x-(E,|)", source="right")
     stream = rx.merge(left, right).pipe(ops.cache(store, "key"))
@@ -265,7 +267,7 @@ def test_a_replay_waits_for_the_valve(marbles: Marbles, store: MemoryStore, timi
     ]
 
 
-def test_a_subscriber_may_close_its_valve_inside_of_a_replay(
+def test_a_subscriber_may_close_its_valve_during_a_replay(
     marbles: Marbles, store: MemoryStore
 ) -> None:
     stream = marbles.cold("(a,b,E,|)").pipe(ops.cache(store, "key"))
@@ -276,7 +278,7 @@ def test_a_subscriber_may_close_its_valve_inside_of_a_replay(
     assert recording.chunks == [Token("a")]
 
 
-def test_a_valve_that_opens_inside_of_a_replay_does_not_nest_calls(
+def test_a_valve_that_opens_during_a_replay_does_not_nest_calls(
     marbles: Marbles, store: MemoryStore
 ) -> None:
     stream = marbles.cold("(a,E,|)").pipe(ops.cache(store, "key"))
@@ -295,21 +297,21 @@ def test_a_valve_that_opens_inside_of_a_replay_does_not_nest_calls(
     assert heard == [("begins", text), ("has", text), ("begins", end), ("has", end)]
 
 
-def test_usage_is_said_again_too(marbles: Marbles, store: MemoryStore) -> None:
+def test_usage_is_replayed_too(marbles: Marbles, store: MemoryStore) -> None:
     stream = marbles.cold("a(U,E,|)", lookup={"U": Usage(3, 4, cost=0.5)})
     for _ in range(2):
         events = marbles.run(stream.pipe(ops.cache(store, "key")))
         assert events[1][1] == Usage(3, 4, cost=0.5)
 
 
-def test_a_subscriber_of_a_replay_that_raises_is_told_to_the_loop(store: MemoryStore) -> None:
+def test_an_exception_of_a_replays_subscriber_is_reported_to_the_loop(store: MemoryStore) -> None:
     model = ScriptedModel("Hello")
 
     async def main() -> list[Any]:
-        told: list[Any] = []
+        reported: list[Any] = []
         failed: list[Any] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
         stream = model.stream("Hi").pipe(ops.cache(store, "Hi"))
         await rxllm.sinks.collect(stream)
 
@@ -319,16 +321,16 @@ def test_a_subscriber_of_a_replay_that_raises_is_told_to_the_loop(store: MemoryS
         stream.subscribe(broken, failed.append, scheduler=StreamScheduler(loop))
         await asyncio.sleep(1)
         assert failed == []
-        return told
+        return reported
 
     assert [type(error) for error in run_virtual(main())] == [ZeroDivisionError]
 
 
-# Functions and stores of the user.
+# Custom key functions and stores.
 
 
 class Failing(CacheStore):
-    """A store that is broken in one of two places."""
+    """A store that fails in `get` or `put`."""
 
     def __init__(self, fails: Literal["get", "put"]) -> None:
         self.fails = fails
@@ -342,52 +344,52 @@ class Failing(CacheStore):
         raise OSError("the disk is full")
 
 
-def test_what_a_key_function_raises_is_the_error(marbles: Marbles, store: MemoryStore) -> None:
+def test_an_exception_of_the_key_function_is_the_error(
+    marbles: Marbles, store: MemoryStore
+) -> None:
     stream = marbles.cold("a(E,|)").pipe(ops.cache(store, lambda: str(1 // 0)))
     ((_, error),) = marbles.run(stream)
     assert isinstance(error, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("name", [None, 3])
-def test_a_key_function_that_returns_no_text_is_the_error(
+def test_a_key_function_must_return_a_string(
     marbles: Marbles, store: MemoryStore, name: Any
 ) -> None:
     source = marbles.cold("a(E,|)")
     ((_, error),) = marbles.run(source.pipe(ops.cache(store, lambda: name)))
     assert isinstance(error, TypeError)
-    assert str(error) == f"key returned {name}: the name of a request is a text"
+    assert str(error) == f"key must return a string, and returned {name}"
     assert source.subscriptions == []
 
 
-def test_what_the_store_raises_when_it_is_asked_is_the_error(marbles: Marbles) -> None:
+def test_an_exception_of_get_is_the_error(marbles: Marbles) -> None:
     source = marbles.cold("a(E,|)")
     ((_, error),) = marbles.run(source.pipe(ops.cache(Failing("get"), "key")))
     assert isinstance(error, OSError)
     assert source.subscriptions == []
 
 
-def test_a_store_that_can_not_keep_it_does_not_fail_the_answer() -> None:
+def test_an_exception_of_put_does_not_fail_the_answer() -> None:
     async def main() -> tuple[str, list[str]]:
-        told: list[str] = []
+        reported: list[str] = []
         asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: told.append(context["message"])
+            lambda _, context: reported.append(context["message"])
         )
         stream = ScriptedModel("Hello").stream("Hi").pipe(ops.cache(Failing("put"), "Hi"))
-        return (await rxllm.sinks.collect(stream)).text, told
+        return (await rxllm.sinks.collect(stream)).text, reported
 
     assert run_virtual(main()) == ("Hello", ["an answer could not be cached"])
 
 
-def test_what_can_not_be_read_any_more_is_asked_for_anew(
-    marbles: Marbles, store: MemoryStore
-) -> None:
+def test_an_answer_that_can_not_be_decoded_is_a_miss(marbles: Marbles, store: MemoryStore) -> None:
     for old in (b'{"chunks":[[0,{"type":"of_another_version"}]]}', b"\xff", b'{"chunks":[]}'):
         store.put("key", old, now=0, ttl=None)
         stream = marbles.cold("a(E,|)").pipe(ops.cache(store, "key"))
         assert marbles.run(stream)[0][1] == Token("a")
 
 
-def test_another_store_gets_json_and_seconds(marbles: Marbles) -> None:
+def test_a_custom_store_gets_json_and_seconds(marbles: Marbles) -> None:
     put: list[Any] = []
 
     class Other(CacheStore):
@@ -405,8 +407,9 @@ def test_another_store_gets_json_and_seconds(marbles: Marbles) -> None:
 # The store in memory.
 
 
-def test_g2_the_store_is_bounded_by_count_and_the_least_used_goes(store: MemoryStore) -> None:
-    """Row G2: bounded."""
+def test_the_store_is_bounded_by_count_and_evicts_the_least_recently_used(
+    store: MemoryStore,
+) -> None:
     store = MemoryStore(max_entries=2)
     for key in ("a", "b"):
         store.put(key, b"...", now=0, ttl=None)
@@ -415,8 +418,7 @@ def test_g2_the_store_is_bounded_by_count_and_the_least_used_goes(store: MemoryS
     assert [store.get(key, now=3) for key in "abc"] == [b"...", None, b"..."]
 
 
-def test_g2_the_store_is_bounded_by_size() -> None:
-    """Row G2: bounded."""
+def test_the_store_is_bounded_by_size() -> None:
     store = MemoryStore(max_bytes=10)
     for key in ("a", "b", "c"):
         store.put(key, b"1234", now=0, ttl=None)
@@ -437,7 +439,7 @@ def test_g2_the_store_is_bounded_by_size() -> None:
         )
     )
 )
-def test_the_bounds_hold_whatever_is_put(
+def test_the_bounds_always_hold(
     puts: list[tuple[str, bytes, float, float | None]],
 ) -> None:
     store = MemoryStore(max_entries=3, max_bytes=20)
@@ -449,7 +451,7 @@ def test_the_bounds_hold_whatever_is_put(
 
 
 @given(cut_texts())
-def test_a_replay_is_what_it_was_however_the_text_is_cut(cut: tuple[str, list[str]]) -> None:
+def test_a_replay_equals_the_original_however_the_text_is_split(cut: tuple[str, list[str]]) -> None:
     _, pieces = cut
     marbles, store = Marbles(), MemoryStore()
     model = ScriptedModel([Token(piece) for piece in pieces], delay=1)
@@ -462,7 +464,7 @@ def test_a_replay_is_what_it_was_however_the_text_is_cut(cut: tuple[str, list[st
 # Keys.
 
 
-def test_equal_requests_have_one_key_and_others_another() -> None:
+def test_only_equal_requests_have_the_same_key() -> None:
     model, other = ScriptedModel("Hi"), ScriptedModel("Hi", name="other")
     key = ops.cache_key(model, "Hi", extra={"a": 1, "b": 2}, stop="x")
     assert key == ops.cache_key(model, "Hi", stop=["x"], extra={"b": 2, "a": 1})
@@ -476,7 +478,7 @@ def test_equal_requests_have_one_key_and_others_another() -> None:
     assert len({key, *others}) == 6
 
 
-def test_what_tells_models_of_one_name_apart_is_in_the_salt() -> None:
+def test_the_salt_distinguishes_models_of_the_same_name() -> None:
     one, two = ScriptedModel("Hi"), ScriptedModel("Ho")
     assert ops.cache_key(one, "?") == ops.cache_key(two, "?")
     assert ops.cache_key(one, "?", salt="Hi") != ops.cache_key(two, "?", salt="Ho")
@@ -484,12 +486,12 @@ def test_what_tells_models_of_one_name_apart_is_in_the_salt() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), "\ud800", {1: object()}])
-def test_a_request_that_can_not_be_written_down_has_no_key(value: object) -> None:
+def test_a_request_that_can_not_be_encoded_has_no_key(value: object) -> None:
     with pytest.raises(BadRequestError, match="as JSON"):
         ops.cache_key(ScriptedModel("Hi"), "Hi", extra={"a": value})
 
 
-def test_a_request_that_can_not_be_right_has_no_key() -> None:
+def test_an_invalid_request_has_no_key() -> None:
     with pytest.raises(BadRequestError, match="temprature"):
         ops.cache_key(ScriptedModel("Hi"), "Hi", temprature=0)  # type: ignore[call-arg]
 
@@ -517,7 +519,7 @@ def test_bad_arguments_are_refused_at_the_call(
 @pytest.mark.parametrize(
     ("bad", "error"), [(0, ValueError), (float("nan"), TypeError), (True, TypeError)]
 )
-def test_limits_that_are_no_number_of_things_are_refused(
+def test_invalid_limits_of_the_store_are_refused(
     name: str, bad: Any, error: type[Exception]
 ) -> None:
     with pytest.raises(error, match=name):

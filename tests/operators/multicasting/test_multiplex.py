@@ -1,4 +1,4 @@
-"""`multiplex`: one stream, many subscribers, and what becomes of a slow one (rows G1, G3)."""
+"""`multiplex`: one stream, many subscribers, and the policies for slow ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,17 +43,17 @@ START = Start("request-1", "model")
 
 
 def joined(text: str, source: str | None = None) -> Batch:
-    """The batch of one token for each character."""
+    """A batch with one token for each character."""
     return Batch(tuple(Token(letter, source=source) for letter in text), text, source=source)
 
 
 def reader(marbles: Marbles, stream: rx.Observable[Any], valve: Valve) -> Recording:
-    """A subscriber with a demand of its own."""
+    """A subscriber with its own demand."""
     return Recording(stream, with_valve(marbles.scheduler, valve))
 
 
 def closed() -> Valve:
-    """The valve of a subscriber that can't take anything yet."""
+    """The valve of a subscriber that doesn't take chunks yet."""
     valve = Valve()
     valve.close()
     return valve
@@ -67,7 +67,7 @@ def share(source: rx.Observable[Any], **options: Any) -> Multiplexed:
 # One stream, many subscribers.
 
 
-def test_all_get_the_same_and_upstream_is_subscribed_to_once(marbles: Marbles) -> None:
+def test_all_subscribers_get_the_same_from_one_upstream_subscription(marbles: Marbles) -> None:
     source = marbles.cold("S-a-b--(E,|)")
     shared = share(source)
     first, second = marbles.subscribe(shared), marbles.subscribe(shared)
@@ -76,7 +76,7 @@ def test_all_get_the_same_and_upstream_is_subscribed_to_once(marbles: Marbles) -
     assert source.subscriptions == [(0.0, 7.0)]
 
 
-def test_a_late_joiner_gets_what_was_said_and_then_goes_on(marbles: Marbles) -> None:
+def test_a_late_joiner_gets_the_answer_so_far_and_then_the_rest(marbles: Marbles) -> None:
     shared = share(marbles.cold("S-a-b--c-d-(E,|)"))
     marbles.subscribe(shared)
     marbles.advance_to(5)
@@ -92,7 +92,7 @@ def test_a_late_joiner_gets_what_was_said_and_then_goes_on(marbles: Marbles) -> 
     ]
 
 
-def test_the_tokens_in_what_was_said_are_those_that_were_sent(marbles: Marbles) -> None:
+def test_replayed_tokens_are_those_that_were_sent(marbles: Marbles) -> None:
     parts = (Reasoning("hm"), Token("a", confidence=0.5), Token(" b", number=2))
     lookup = dict(zip("xyz", parts, strict=True))
     shared = share(marbles.cold("x-y-z--|", lookup=lookup))
@@ -101,14 +101,16 @@ def test_the_tokens_in_what_was_said_are_those_that_were_sent(marbles: Marbles) 
     assert marbles.subscribe(shared).chunks == [Batch(parts, "a b")]
 
 
-def test_one_token_so_far_is_that_token(marbles: Marbles) -> None:
+def test_a_single_token_is_replayed_as_it_is(marbles: Marbles) -> None:
     shared = share(marbles.cold("a--"))
     marbles.subscribe(shared)
     marbles.advance_to(1)
     assert marbles.subscribe(shared).chunks == [Token("a")]
 
 
-def test_states_come_once_and_the_newest_and_all_else_as_it_was(marbles: Marbles) -> None:
+def test_only_the_newest_states_are_replayed_and_everything_else_is_unchanged(
+    marbles: Marbles,
+) -> None:
     lookup: dict[str, Chunk] = {
         "c": ToolCall("1", "f", "{"),
         "C": ToolCall("1", "f", "{}", complete=True),
@@ -129,7 +131,7 @@ def test_states_come_once_and_the_newest_and_all_else_as_it_was(marbles: Marbles
     assert marbles.subscribe(shared).chunks == expected
 
 
-def test_after_a_complete_value_the_next_one_is_another(marbles: Marbles) -> None:
+def test_a_value_after_a_complete_one_is_separate(marbles: Marbles) -> None:
     lookup = {"j": Json([1], complete=True), "J": Json([2], complete=True)}
     shared = share(marbles.cold("j-J-", lookup=lookup))
     marbles.subscribe(shared)
@@ -137,7 +139,7 @@ def test_after_a_complete_value_the_next_one_is_another(marbles: Marbles) -> Non
     assert marbles.subscribe(shared).chunks == [lookup["j"], lookup["J"]]
 
 
-def test_without_replay_a_late_joiner_gets_what_follows(marbles: Marbles) -> None:
+def test_without_replay_a_late_joiner_gets_only_what_follows(marbles: Marbles) -> None:
     shared = share(marbles.cold("S-a-b--c-(E,|)"), replay="none")
     marbles.subscribe(shared)
     marbles.advance_to(5)
@@ -152,7 +154,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
-def test_after_completion_there_is_all_that_was_said(marbles: Marbles) -> None:
+def test_the_whole_answer_is_replayed_after_completion(marbles: Marbles) -> None:
     source = marbles.cold("S-a-b-(E,|)")
     shared = share(source)
     marbles.run(shared, until=10)
@@ -165,7 +167,7 @@ def test_after_completion_there_is_all_that_was_said(marbles: Marbles) -> None:
     assert len(source.subscriptions) == 1
 
 
-def test_an_error_reaches_all_and_those_who_come_later(marbles: Marbles) -> None:
+def test_an_error_reaches_all_subscribers_and_late_joiners(marbles: Marbles) -> None:
     error = ValueError("broken")
     shared = share(marbles.cold("a-#", error=error))
     first, second = marbles.subscribe(shared), marbles.subscribe(shared)
@@ -177,8 +179,8 @@ def test_an_error_reaches_all_and_those_who_come_later(marbles: Marbles) -> None
         assert (ended, repr(raised)) == (time, repr(error))
 
 
-def test_each_subscriber_has_an_error_of_its_own(marbles: Marbles) -> None:
-    """A sink writes into it what its own subscriber has seen."""
+def test_each_subscriber_gets_its_own_copy_of_an_error(marbles: Marbles) -> None:
+    """A sink writes the partial text of its own subscriber into the error."""
     error = StreamError("broken")
     shared = share(marbles.cold("a-#", error=error))
     heard = [marbles.subscribe(shared), marbles.subscribe(shared)]
@@ -189,7 +191,7 @@ def test_each_subscriber_has_an_error_of_its_own(marbles: Marbles) -> None:
     assert {type(each) for each in errors} == {StreamError}
 
 
-def test_two_applications_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_two_applications_are_independent(marbles: Marbles) -> None:
     source = marbles.cold("a-|")
     first, second = share(source), share(source)
     marbles.subscribe(first)
@@ -197,7 +199,7 @@ def test_two_applications_know_nothing_of_each_other(marbles: Marbles) -> None:
     assert len(source.subscriptions) == 2
 
 
-def test_sources_of_a_merge_are_told_apart(marbles: Marbles) -> None:
+def test_sources_of_a_merge_are_kept_apart(marbles: Marbles) -> None:
     left, right = marbles.cold("a-b-|", source="left"), marbles.cold("-x-y-|", source="right")
     shared = share(rx.merge(left, right))
     marbles.subscribe(shared)
@@ -214,7 +216,7 @@ def test_a_source_that_pushes_all_at_once(marbles: Marbles) -> None:
 # Restart.
 
 
-def test_a_restart_drops_what_was_said_before_it(marbles: Marbles) -> None:
+def test_a_restart_drops_the_text_before_it(marbles: Marbles) -> None:
     shared = share(marbles.cold("S-a-b-R-S-c-d-"))
     first = marbles.subscribe(shared)
     marbles.advance_to(13)
@@ -223,7 +225,7 @@ def test_a_restart_drops_what_was_said_before_it(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("on_lag", get_args(OnLag))
-def test_a_restart_drops_what_waits(marbles: Marbles, on_lag: OnLag) -> None:
+def test_a_restart_drops_waiting_text(marbles: Marbles, on_lag: OnLag) -> None:
     shared, valve = share(marbles.cold("S-a-b-R-S-c-")), closed()
     recording = reader(marbles, shared.with_policy(on_lag), valve)
     marbles.advance_to(11)
@@ -231,7 +233,7 @@ def test_a_restart_drops_what_waits(marbles: Marbles, on_lag: OnLag) -> None:
     assert recording.chunks == [START, Notice("restart"), START, Token("c")]
 
 
-def test_a_restart_drops_what_a_late_joiner_has_not_taken_yet(marbles: Marbles) -> None:
+def test_a_restart_drops_text_that_a_late_joiner_has_not_taken_yet(marbles: Marbles) -> None:
     shared, valve = share(marbles.cold("S-a--R-S-b-")), closed()
     marbles.subscribe(shared)
     marbles.advance_to(3)
@@ -242,7 +244,7 @@ def test_a_restart_drops_what_a_late_joiner_has_not_taken_yet(marbles: Marbles) 
 
 
 @pytest.mark.parametrize("on_lag", get_args(OnLag))
-def test_what_the_first_attempt_has_used_is_told_before_the_restart(
+def test_the_usage_of_the_first_attempt_is_sent_before_the_restart(
     marbles: Marbles, on_lag: OnLag
 ) -> None:
     lookup = {"U": Usage(100, 50), "V": Usage(100, 60), "N": Notice("retry", attempt=2)}
@@ -257,7 +259,7 @@ def test_what_the_first_attempt_has_used_is_told_before_the_restart(
 
 
 @pytest.mark.parametrize("on_lag", get_args(OnLag))
-def test_progress_after_a_restart_stands_behind_it(marbles: Marbles, on_lag: OnLag) -> None:
+def test_progress_after_a_restart_follows_it(marbles: Marbles, on_lag: OnLag) -> None:
     lookup = {"P": Progress(9, 9.0), "Q": Progress(1, 1.0)}
     shared, valve = share(marbles.cold("P-R-Q-", lookup=lookup)), closed()
     recording = reader(marbles, shared.with_policy(on_lag), valve)
@@ -267,7 +269,7 @@ def test_progress_after_a_restart_stands_behind_it(marbles: Marbles, on_lag: OnL
 
 
 @pytest.mark.parametrize("on_lag", get_args(OnLag))
-def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles, on_lag: OnLag) -> None:
+def test_a_restart_of_one_source_does_not_affect_the_other(marbles: Marbles, on_lag: OnLag) -> None:
     left, right = marbles.cold("a-R-b-", source="left"), marbles.cold("-x-----", source="right")
     shared, valve = share(rx.merge(left, right)), closed()
     recording = reader(marbles, shared.with_policy(on_lag), valve)
@@ -280,10 +282,10 @@ def test_a_restart_of_one_source_leaves_the_other(marbles: Marbles, on_lag: OnLa
     ]
 
 
-# Coming and going.
+# Joining and leaving.
 
 
-def test_the_last_one_who_leaves_stops_the_stream_and_the_next_starts_it_anew(
+def test_the_last_leaver_stops_the_stream_and_the_next_joiner_restarts_it(
     marbles: Marbles,
 ) -> None:
     source = marbles.cold("a-b-c-|")
@@ -301,7 +303,7 @@ def test_the_last_one_who_leaves_stops_the_stream_and_the_next_starts_it_anew(
     assert source.subscriptions[1:] == [(10.0, 16.0)]
 
 
-def test_it_stops_a_while_after_the_last_one_has_left(marbles: Marbles) -> None:
+def test_the_stream_stops_after_the_grace_period(marbles: Marbles) -> None:
     source = marbles.cold("a-b-c----------")
     shared = share(source, grace=5)
     marbles.subscribe(shared).dispose()
@@ -309,7 +311,7 @@ def test_it_stops_a_while_after_the_last_one_has_left(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 5.0)], [])
 
 
-def test_who_comes_in_the_meantime_goes_on_with_it(marbles: Marbles) -> None:
+def test_a_joiner_within_the_grace_period_continues_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("a-b-c-d--------|")
     shared = share(source, grace=5)
     first = marbles.subscribe(shared)
@@ -322,7 +324,7 @@ def test_who_comes_in_the_meantime_goes_on_with_it(marbles: Marbles) -> None:
     assert (source.subscriptions, marbles.timers) == ([(0.0, 15.0)], [])
 
 
-def test_a_stream_that_ends_while_nobody_is_there_is_there_for_the_next(marbles: Marbles) -> None:
+def test_a_stream_that_ends_within_the_grace_period_is_replayed(marbles: Marbles) -> None:
     shared = share(marbles.cold("a-b|"), grace=5)
     marbles.subscribe(shared).dispose()
     marbles.advance_to(4)
@@ -330,8 +332,7 @@ def test_a_stream_that_ends_while_nobody_is_there_is_there_for_the_next(marbles:
     assert marbles.subscribe(shared).events == [(4.0, joined("ab")), (4.0, COMPLETED)]
 
 
-def test_g1_subscriptions_do_not_leak(marbles: Marbles) -> None:
-    """Row G1: subscriptions leaked."""
+def test_subscriptions_do_not_leak(marbles: Marbles) -> None:
     shared = share(marbles.cold("a-b-|"))
     early = [marbles.subscribe(shared) for _ in range(3)]
     early[0].dispose()
@@ -342,7 +343,7 @@ def test_g1_subscriptions_do_not_leak(marbles: Marbles) -> None:
     assert (shared.lags, shared.lag, marbles.valve._callbacks) == ([], 0, {})
 
 
-def test_leaving_inside_of_on_next_harms_nobody(marbles: Marbles) -> None:
+def test_leaving_in_on_next_does_not_affect_others(marbles: Marbles) -> None:
     shared = share(marbles.cold("a-b-|"))
     once, other = marbles.subscribe(shared.pipe(rxo.take(1))), marbles.subscribe(shared)
     marbles.advance_to(9)
@@ -350,7 +351,7 @@ def test_leaving_inside_of_on_next_harms_nobody(marbles: Marbles) -> None:
     assert other.chunks == [Token("a"), Token("b")]
 
 
-def test_who_joins_inside_of_an_on_next_misses_nothing_and_gets_nothing_twice(
+def test_joining_in_on_next_loses_and_repeats_nothing(
     marbles: Marbles,
 ) -> None:
     shared, late = share(marbles.cold("a-b-c-|")), list[Recording]()
@@ -364,7 +365,7 @@ def test_who_joins_inside_of_an_on_next_misses_nothing_and_gets_nothing_twice(
     assert late[0].events == [(2.0, joined("ab")), (4.0, Token("c")), (6.0, COMPLETED)]
 
 
-def test_what_a_source_pushes_inside_of_an_on_next_reaches_all_in_order(marbles: Marbles) -> None:
+def test_chunks_pushed_during_on_next_reach_all_in_order(marbles: Marbles) -> None:
     source = Subject[Chunk]()
     shared = share(source)
     got: list[list[str]] = [[], [], []]
@@ -432,8 +433,8 @@ def test_subscribers_may_have_different_kinds_of_scheduler(
     run_virtual(main())
 
 
-def test_g1_one_subscriber_that_raises_does_not_end_it_for_the_others() -> None:
-    """Row G1: one throwing subscriber ended it for all. Here even the first one, in a pump."""
+def test_a_subscriber_that_raises_does_not_end_the_stream_for_others() -> None:
+    """Here it is the first subscriber, called from a pump."""
 
     async def words() -> AsyncIterator[Chunk]:
         for word in ("a", "b", "c"):
@@ -445,42 +446,42 @@ def test_g1_one_subscriber_that_raises_does_not_end_it_for_the_others() -> None:
         raise ZeroDivisionError(text_of(chunk))
 
     async def main() -> tuple[str, list[Any]]:
-        told: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        reports: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
         async with no_leaks():
             shared = share(from_async(words))
-            shared.subscribe(broken, told.append)
+            shared.subscribe(broken, reports.append)
             result = await rxllm.sinks.collect(shared)
-        return result.text, told
+        return result.text, reports
 
-    text, told = run_virtual(main())
+    text, reports = run_virtual(main())
     assert text == "abc"
-    assert [context["message"] for context in told] == [
-        "a subscriber of a shared stream raised, and is out"
+    assert [context["message"] for context in reports] == [
+        "a subscriber of a shared stream raised and was removed"
     ]
-    assert repr(told[0]["exception"]) == "ZeroDivisionError('a')"
+    assert repr(reports[0]["exception"]) == "ZeroDivisionError('a')"
 
 
 @pytest.mark.parametrize("last", ["|", "#"])
-def test_one_that_raises_at_the_end_does_not_keep_it_from_the_others(last: str) -> None:
+def test_a_subscriber_that_raises_at_the_end_does_not_affect_others(last: str) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
     async def main() -> tuple[list[Any], list[Any]]:
-        told, ended = list[Any](), list[Any]()
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        reports, ended = list[Any](), list[Any]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
         end = rx.empty() if last == "|" else rx.throw(ValueError("broken"))
         shared = share(rx.timer(1.0).pipe(rxo.flat_map(lambda _: end)))
         shared.subscribe(lambda _: None, broken, broken)
         shared.subscribe(lambda _: None, ended.append, lambda: ended.append(COMPLETED))
         await asyncio.sleep(2)
-        return told, ended
+        return reports, ended
 
-    told, ended = run_virtual(main())
-    assert len(told) == len(ended) == 1
+    reports, ended = run_virtual(main())
+    assert len(reports) == len(ended) == 1
 
 
-def test_a_scheduler_without_a_loop_raises_what_a_subscriber_raised(marbles: Marbles) -> None:
+def test_a_scheduler_without_a_loop_raises_a_subscribers_exception(marbles: Marbles) -> None:
     shared = share(marbles.cold("a-b-|"))
 
     def broken(_: Chunk) -> None:
@@ -495,7 +496,7 @@ def test_a_scheduler_without_a_loop_raises_what_a_subscriber_raised(marbles: Mar
     assert other.chunks == [Token("a"), Token("b")]
 
 
-def test_the_upstream_does_not_hang_on_the_sink_that_came_first() -> None:
+def test_the_upstream_does_not_depend_on_the_first_sink() -> None:
     model = ScriptedModel("a b c d", by="word", delay=1)
 
     async def main() -> tuple[str, str]:
@@ -509,7 +510,7 @@ def test_the_upstream_does_not_hang_on_the_sink_that_came_first() -> None:
     assert model.completed == 1
 
 
-def test_the_sink_that_leaves_last_waits_for_the_clean_up_of_the_upstream() -> None:
+def test_the_last_sink_waits_for_the_clean_up_of_the_upstream() -> None:
     closed: list[float] = []
 
     async def words() -> AsyncIterator[Chunk]:
@@ -533,7 +534,7 @@ def test_the_sink_that_leaves_last_waits_for_the_clean_up_of_the_upstream() -> N
     assert closed == [5.0]
 
 
-def test_a_stream_whose_event_loop_was_closed_is_started_anew() -> None:
+def test_a_stream_whose_event_loop_was_closed_is_started_again() -> None:
     model = ScriptedModel("a b c", by="word", delay=1)
     shared = share(model.stream("Hi"), grace=60)
 
@@ -545,15 +546,15 @@ def test_a_stream_whose_event_loop_was_closed_is_started_anew() -> None:
 
     assert run_virtual(some()) == "a"
     assert run_virtual(everything()) == "a b c"
-    assert run_virtual(everything()) == "a b c"  # it is complete, and said again
+    assert run_virtual(everything()) == "a b c"  # complete, so replayed
     assert len(model.requests) == 2
 
 
-# Demand: each subscriber its own, and a policy for lag.
+# Demand: each subscriber has its own, and a policy for lag.
 
 
-def test_g3_block_holds_the_source_while_the_queue_is_full(marbles: Marbles) -> None:
-    """Row G3, block: at most `capacity` chunks wait, and half of them leave before it goes on."""
+def test_block_holds_the_source_while_the_queue_is_full(marbles: Marbles) -> None:
+    """At most `capacity` chunks wait, and the source continues when half of them are taken."""
     valve = closed()
     shared = share(marbles.cold("a-b-c-d-e-f-g|", demand=True), capacity=4)
     fast, slow = marbles.subscribe(shared), reader(marbles, shared, valve)
@@ -564,8 +565,8 @@ def test_g3_block_holds_the_source_while_the_queue_is_full(marbles: Marbles) -> 
     assert slow.chunks == fast.chunks == [Token(letter) for letter in "abcdefg"]
 
 
-def test_g3_a_leaving_subscriber_releases_its_hold(marbles: Marbles) -> None:
-    """Row G3, block: who leaves holds nobody any more."""
+def test_a_leaving_subscriber_releases_its_hold(marbles: Marbles) -> None:
+    """With the policy `"block"`."""
     shared = share(marbles.cold("a-b-c-d|", demand=True), capacity=1)
     fast, slow = marbles.subscribe(shared), reader(marbles, shared, closed())
     marbles.advance_to(9)
@@ -599,7 +600,7 @@ def test_a_slow_reader_holds_a_source_behind_a_pump_and_gets_all() -> None:
     assert most <= 4 + 2  # its queue, one in `to_async`, one in the pump
 
 
-def test_what_a_source_without_demand_pushes_to_a_blocking_one_is_all_kept(
+def test_block_keeps_everything_from_a_source_without_demand(
     marbles: Marbles,
 ) -> None:
     shared, valve = share(marbles.cold("a-b-c-d|"), capacity=1), closed()
@@ -609,8 +610,7 @@ def test_what_a_source_without_demand_pushes_to_a_blocking_one_is_all_kept(
     assert slow.chunks == [Token(letter) for letter in "abcd"]
 
 
-def test_g3_drop_oldest_keeps_the_newest_and_tells_of_the_gap(marbles: Marbles) -> None:
-    """Row G3, drop oldest."""
+def test_drop_oldest_keeps_the_newest_and_reports_the_gap(marbles: Marbles) -> None:
     shared, valve = share(marbles.cold("S-a-b-c-d-(U,E,|)", lookup={"U": Usage(1, 4)})), closed()
     slow = reader(marbles, shared.with_policy("drop_oldest", 2), valve)
     marbles.advance_to(20)
@@ -627,7 +627,7 @@ def test_g3_drop_oldest_keeps_the_newest_and_tells_of_the_gap(marbles: Marbles) 
     ]
 
 
-def test_a_gap_is_told_for_its_own_source(marbles: Marbles) -> None:
+def test_gaps_are_reported_per_source(marbles: Marbles) -> None:
     left, right = marbles.cold("a-b---", source="left"), marbles.cold("-x-y-z", source="right")
     shared, valve = share(rx.merge(left, right)), closed()
     slow = reader(marbles, shared.with_policy("drop_oldest", 2), valve)
@@ -641,8 +641,7 @@ def test_a_gap_is_told_for_its_own_source(marbles: Marbles) -> None:
     ]
 
 
-def test_g3_latest_keeps_the_newest_of_each_kind(marbles: Marbles) -> None:
-    """Row G3, latest."""
+def test_latest_keeps_the_newest_of_each_kind(marbles: Marbles) -> None:
     lookup = {"r": Reasoning("hm"), "p": Progress(1, 0.5), "P": Progress(2, 0.7)}
     shared, valve = share(marbles.cold("S-a-r-p-b-P-c", lookup=lookup)), closed()
     slow = reader(marbles, shared.with_policy("latest"), valve)
@@ -669,8 +668,7 @@ def test_a_complete_tool_call_or_value_is_never_dropped(marbles: Marbles) -> Non
         assert slow.chunks[:2] == [lookup["C"], lookup["J"]]
 
 
-def test_g3_coalesce_joins_what_waits_and_loses_nothing(marbles: Marbles) -> None:
-    """Row G3, coalesce."""
+def test_coalesce_joins_waiting_chunks_and_loses_nothing(marbles: Marbles) -> None:
     valve = Valve()
     marbles.at(1, valve.close)
     marbles.at(9, valve.open)
@@ -686,8 +684,7 @@ def test_g3_coalesce_joins_what_waits_and_loses_nothing(marbles: Marbles) -> Non
     ]
 
 
-def test_g3_evict_puts_the_slow_one_out_and_nobody_else(marbles: Marbles) -> None:
-    """Row G3, evict."""
+def test_evict_removes_only_the_slow_subscriber(marbles: Marbles) -> None:
     shared = share(marbles.cold("a-b-c-d|"))
     fast = marbles.subscribe(shared)
     slow = reader(marbles, shared.with_policy("evict", 2), closed())
@@ -700,7 +697,7 @@ def test_g3_evict_puts_the_slow_one_out_and_nobody_else(marbles: Marbles) -> Non
     assert fast.events[-1] == (7.0, COMPLETED)
 
 
-def test_one_that_is_put_out_while_it_takes_a_chunk_hears_of_it_after_that(
+def test_a_subscriber_evicted_during_on_next_gets_the_error_afterwards(
     marbles: Marbles,
 ) -> None:
     source: Subject[Chunk] = Subject()
@@ -724,7 +721,7 @@ def test_one_that_is_put_out_while_it_takes_a_chunk_hears_of_it_after_that(
     assert (shared.lags, source.observers, valve._callbacks) == ([], [], {})
 
 
-def test_one_that_is_put_out_last_stops_the_stream(marbles: Marbles) -> None:
+def test_evicting_the_last_subscriber_stops_the_stream(marbles: Marbles) -> None:
     source = marbles.cold("a-b-c-d|")
     reader(marbles, share(source, on_lag="evict", capacity=1), closed())
     marbles.advance_to(9)
@@ -745,7 +742,7 @@ def test_by_default_1024_chunks_may_wait(marbles: Marbles) -> None:
     assert [type(recording.events[-1][1]) for recording in slow] == [LaggedBehindError] * 2
 
 
-def test_lag_can_be_read_for_all_and_for_one(marbles: Marbles) -> None:
+def test_lag_of_all_and_of_one_policy(marbles: Marbles) -> None:
     shared = share(marbles.cold("a-b-c-d--"))
     patient, hasty = shared.with_policy("coalesce"), shared.with_policy("latest")
     marbles.subscribe(shared)
@@ -757,8 +754,8 @@ def test_lag_can_be_read_for_all_and_for_one(marbles: Marbles) -> None:
     assert (shared.lag, patient.lag, share(rx.never()).lag) == (4, 4, 0)
 
 
-def test_what_an_operator_upstream_sent_inside_a_dispatch_before_it_raised_reaches_nobody() -> None:
-    """Neither those who have had the error nor a late joiner."""
+def test_a_chunk_sent_reentrantly_before_an_operator_raised_is_dropped() -> None:
+    """Neither the subscribers that got the error nor late joiners receive it."""
 
     def subscribe(observer: Any, scheduler: Any) -> Any:
         upstream = valve_of(scheduler)
@@ -792,7 +789,7 @@ def test_what_an_operator_upstream_sent_inside_a_dispatch_before_it_raised_reach
 
 
 @pytest.mark.parametrize("on_lag", get_args(OnLag))
-def test_the_end_waits_behind_what_waits(marbles: Marbles, on_lag: OnLag) -> None:
+def test_the_end_follows_the_waiting_chunks(marbles: Marbles, on_lag: OnLag) -> None:
     for last in "|#":
         marbles = Marbles()
         shared, valve = share(marbles.cold(f"a-{last}")), closed()
@@ -805,7 +802,7 @@ def test_the_end_waits_behind_what_waits(marbles: Marbles, on_lag: OnLag) -> Non
         assert valve._callbacks == {}
 
 
-def test_what_was_said_before_it_came_waits_for_its_valve_too(marbles: Marbles) -> None:
+def test_the_replay_for_a_late_joiner_waits_for_its_valve(marbles: Marbles) -> None:
     shared, valve = share(marbles.cold("S-a-b-c-|")), closed()
     marbles.subscribe(shared)
     marbles.advance_to(5)
@@ -820,10 +817,10 @@ def test_what_was_said_before_it_came_waits_for_its_valve_too(marbles: Marbles) 
     ("on_lag", "most"),
     [("block", 64), ("drop_oldest", 70), ("latest", 12), ("coalesce", 12), ("evict", 64)],
 )
-def test_g3_ten_thousand_chunks_for_one_that_takes_none_stay_within_the_bound(
+def test_the_queue_of_a_stalled_subscriber_stays_bounded(
     marbles: Marbles, on_lag: OnLag, most: int
 ) -> None:
-    """Row G3: a stalled subscriber behind a long answer, with a capacity of 64."""
+    """A stalled subscriber with a capacity of 64, and an answer of 10 000 chunks."""
     kinds: list[Chunk] = [
         Token("t"),
         Progress(1, 0.1),
@@ -841,7 +838,7 @@ def test_g3_ten_thousand_chunks_for_one_that_takes_none_stay_within_the_bound(
     slow.dispose()
 
 
-def test_a_valve_that_opens_for_a_moment_in_each_on_next_does_not_pile_up_calls(
+def test_a_valve_that_flickers_in_on_next_does_not_grow_the_stack(
     marbles: Marbles,
 ) -> None:
     got, valve = list[str](), closed()
@@ -897,7 +894,7 @@ def test_bad_arguments_are_refused_at_the_call(bad: dict[str, Any]) -> None:
         ({"grace": float("nan")}, ValueError),
     ],
 )
-def test_what_is_no_number_is_refused_at_the_call(
+def test_invalid_numbers_are_refused_at_the_call(
     bad: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error, match=next(iter(bad))):
@@ -905,5 +902,5 @@ def test_what_is_no_number_is_refused_at_the_call(
 
 
 def test_a_bad_policy_is_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="on_lag is one of"):
+    with pytest.raises(ValueError, match="on_lag must be one of"):
         share(rx.never()).with_policy("wait")  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""`multiplex` under everything that can happen to it at once, step by step (rows G1, G3).
+"""`multiplex` under random sequences of events.
 
-Text is numbered: `"2.5"` is the sixth piece that its source has said after its second restart.
-So each subscriber can tell at each piece whether one was lost, or came twice. Tool calls and JSON
-values are numbered too, and grow until they are complete.
+Text is numbered: `"2.5"` is the sixth piece of its source after its second restart. So every
+subscriber can detect at each piece whether one was lost or repeated. Tool calls and JSON values
+are numbered too, and grow until they are complete.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from tests.profiles import draws
 SOURCES: list[str | None] = [None, "left", "right"]
 POLICIES: list[OnLag] = ["block", "drop_oldest", "latest", "coalesce", "evict"]
 Mode: TypeAlias = Literal["text", "progress", "states"]
-"""What is said. A notice of a gap counts all that was dropped: so where there is more than text and
-usage, those policies are left out that drop it too."""
+"""The kinds of chunks sent. A gap notice counts all dropped chunks, so with more than text and
+usage the policies that would drop the other chunks are left out."""
 
-TASKS = ["leave", "close", "free the others", "put out the others", "join", "flicker", "raise"]
-"""What a listener may do inside of its on_next."""
+TASKS = ["leave", "close", "free the others", "remove the others", "join", "flicker", "raise"]
+"""Actions that a listener may take in its on_next."""
 
 
 class Speaker(Observable[Chunk]):
-    """A source with demand: it sends at once when its valve opens, also inside of a send."""
+    """A source with demand that sends as soon as its valve opens, also during a send."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Speaker(Observable[Chunk]):
 
 
 class State:
-    """How many tool calls or values of a source are complete, and how far the next one is."""
+    """The number of complete tool calls or values of a source, and the size of the next one."""
 
     def __init__(self) -> None:
         self.number = self.size = 0
@@ -126,7 +126,7 @@ class State:
 
 
 class Listener:
-    """A subscriber that checks each piece as it comes."""
+    """A subscriber that checks each piece as it arrives."""
 
     def __init__(self, machine: Multiplexing, policy: OnLag, capacity: int) -> None:
         self.machine = machine
@@ -134,10 +134,10 @@ class Listener:
         self.valve = Valve()
         self.got: Counter[str | None] = Counter()
         self.epochs: dict[str | None, int] = {}
-        self.known: set[Any] = set()  # of what the numbers are known from the beginning on
+        self.known: set[Any] = set()  # keys whose numbers are known from the start
         self.states: dict[tuple[Any, ...], State] = {}
-        anew = machine.speaker.active == 0 and machine.speaker.end is None
-        self.usages: dict[str | None, int] = dict.fromkeys(SOURCES, 0) if anew else {}
+        is_first = machine.speaker.active == 0 and machine.speaker.end is None
+        self.usages: dict[str | None, int] = dict.fromkeys(SOURCES, 0) if is_first else {}
         self.end: Any = None
         self.task: str | None = None
         self.out = self.opening = False
@@ -158,11 +158,11 @@ class Listener:
         try:
             assert not self.out
             assert self.end is None
-            assert self.depth == 1, "on_next was called inside of on_next"
+            assert self.depth == 1, "on_next was called during on_next"
             for part in chunk.chunks if type(chunk) is Batch else (chunk,):
                 self.take(part)
             self.perform()
-        except AssertionError as error:  # it would only put this listener out
+        except AssertionError as error:  # raising would only remove this listener
             self.machine.failures.append(error)
         finally:
             self.depth -= 1
@@ -174,7 +174,7 @@ class Listener:
             self.take_epoch(source, epoch)
             if self.began_late(source):
                 self.got[source] = number
-            assert number == self.got[source], "a piece was lost or came twice"
+            assert number == self.got[source], "a piece was lost or repeated"
             self.got[source] += 1
         elif type(chunk) is ToolCall:
             epoch, size = map(int, chunk.arguments.split("."))
@@ -183,7 +183,7 @@ class Listener:
             self.take_state(chunk, *chunk.value)
         elif type(chunk) is Usage:
             number = self.usages.setdefault(source, chunk.input_tokens)
-            assert number == chunk.input_tokens, "what was used was lost, or came twice"
+            assert number == chunk.input_tokens, "a usage was lost or repeated"
             self.usages[source] += 1
         elif type(chunk) is Notice and chunk.kind == "lagged":
             assert self.policy in ("drop_oldest", "latest")
@@ -202,7 +202,7 @@ class Listener:
     def take_epoch(self, source: str | None, epoch: int) -> None:
         assert self.epochs.setdefault(source, epoch) == epoch
         if self.opening:
-            assert epoch == self.machine.speaker.epochs[source], "it was to be forgotten"
+            assert epoch == self.machine.speaker.epochs[source], "a restart didn't drop it"
 
     def take_state(self, chunk: ToolCall | Json, epoch: int, number: int, size: int) -> None:
         self.take_epoch(chunk.source, epoch)
@@ -211,13 +211,13 @@ class Listener:
         state = self.states.setdefault(key, State())
         if late:
             state.number, state.size = number, size
-        assert number == state.number, "one was lost that was complete, or came twice"
-        assert size >= state.size, "an older one came behind a newer one"
+        assert number == state.number, "a complete one was lost or repeated"
+        assert size >= state.size, "an older one followed a newer one"
         state.size = size
         state.grow(chunk.complete)
 
     def began_late(self, key: Any) -> bool:
-        """True at the first of these, if what was said before it came was not told."""
+        """True at the first chunk of this key, if earlier ones weren't replayed."""
         if self.machine.replay == "all" or key in self.known:
             return False
         self.known.add(key)
@@ -233,7 +233,7 @@ class Listener:
             for each in self.machine.present():
                 if each is not self:
                     each.valve.open()
-        elif task == "put out the others":
+        elif task == "remove the others":
             for each in self.machine.present():
                 if each is not self:
                     each.leave()
@@ -285,7 +285,7 @@ class Listener:
 
 
 class Multiplexing(RuleBasedStateMachine):
-    """Any number of listeners come, lag, raise and go, while the stream speaks and starts over."""
+    """Any number of listeners join, lag, raise and leave while the stream sends and restarts."""
 
     @initialize(
         grace=st.sampled_from([0.0, 5.0]),
@@ -314,7 +314,7 @@ class Multiplexing(RuleBasedStateMachine):
             try:
                 self.marbles.scheduler.advance_to(self.now)
                 return
-            except ZeroDivisionError:  # a listener's, and nobody else's
+            except ZeroDivisionError:  # raised by a listener
                 self.marbles.scheduler.stop()
 
     @rule(policy=st.sampled_from(POLICIES), capacity=st.integers(1, 4))
@@ -415,7 +415,7 @@ class Multiplexing(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_nothing_comes_twice_and_nothing_leaks() -> None:
+def test_nothing_is_lost_repeated_or_leaked() -> None:
     run_state_machine_as_test(
         Multiplexing,
         settings=settings(max_examples=draws(1000), stateful_step_count=30, deadline=None),
