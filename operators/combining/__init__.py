@@ -1,4 +1,4 @@
-"""Functions and operators that make one stream of several."""
+"""Functions and operators that combine several streams into one."""
 
 from rxllm.operators.combining._best_of import best_of
 from rxllm.operators.combining._best_of_with import best_of_with

@@ -1,4 +1,4 @@
-"""`best_of`: of what several models say at a time, the best."""
+"""`best_of`: the best piece of several streams in each round."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def best_of(
     score: Callable[[Token | Batch], float] | None = None,
     on_choice: Callable[[Choice], object] | None = None,
 ) -> Stream[Chunk]:
-    """Take the next piece of text of each stream, pass the best one on, drop the others, and so on.
+    """Compare streams piece by piece, and pass on the best piece of each round.
 
     ::
 
@@ -33,38 +33,38 @@ def best_of(
         [ best_of({"left": first, "right": second}) ]
         SSa---y-EE|               rounds: a or x, b or y
 
-    A round waits until each stream that lives has said a piece (a `Token` or `Batch` with text), so
-    it goes at the pace of the slowest (`ops.timeouts` in each stream bounds that); a stream that
-    has ended takes part no more. Each piece is
-    looked at once. The score is confidence x min(length / 10, 1) x weight, where the confidence of
-    a batch is the mean of its tokens', an unknown one counts as 0.5, and the length is in
-    characters. Of equal scores the first stream's is taken. Put `ops.words()` or `ops.sentences()`
-    into the streams, so that pieces are worth comparing.
+    In each round, every active stream contributes its next piece of text (a `Token` or `Batch` with
+    text); the best one is passed on, and the others are dropped. So the output is as slow as the
+    slowest stream (`ops.timeouts` in each stream bounds that). A stream that has ended no longer
+    takes part. The score is confidence x min(length / 10, 1) x weight, where the confidence of a
+    batch is the mean of its tokens', an unknown confidence counts as 0.5, and the length is in
+    characters. Of equal scores, the first stream's wins. Put `ops.words()` or `ops.sentences()`
+    into the streams to get pieces that are worth comparing.
 
-    Each chunk is tagged with the name of its stream. Chunks that are no text are passed on from all
-    streams, each after the piece that came before it. A stream that fails sends a `Notice` of the
-    kind `"failed"` behind what it had said, and the others go on. The pipeable form is
-    `best_of_with`.
+    Each chunk is tagged with the name of its stream. Chunks other than text are passed on from all
+    streams, each after the piece before it. A stream that fails sends a `Notice` of kind `"failed"`
+    after its remaining chunks, and the others continue. The pipeable form is `best_of_with`.
 
-    - Completion: when all have ended. Error: `AllModelsFailedError`, if every one has failed;
-      what `score` or `on_choice` raise.
-    - Restart: text and other content that waits of that stream is dropped (of a merge: of that
-      source in it). What else waits of it (`Usage`, `Notice`, ...) leaves before the notice, which
+    - Completion: when all streams have ended. Error: `AllModelsFailedError` if every stream has
+      failed; an exception of `score` or `on_choice`.
+    - Restart: waiting text and other content of that stream is dropped (in a merge: of that
+      source). Its other waiting chunks (`Usage`, `Notice`, ...) are sent before the notice, which
       is passed on.
-    - Disposal: all are disposed, what waits is dropped; so too if the subscriber raises.
-    - Demand: a stream with a piece waiting is held by a valve of its own until the round is over,
-      so that one piece of each waits, and what a source without demand sends all the same.
+    - Disposal: all streams are disposed and waiting pieces are dropped, also if the subscriber
+      raises.
+    - Demand: a stream whose piece is waiting is paused by its own valve until the round is over, so
+      one piece of each stream is held, plus anything that a source without demand sends anyway.
 
     Args:
         streams: streams by name.
-        weights: of streams, 0 or more; 1 for those that are not named.
-        score: of a piece, in place of confidence x min(length / 10, 1); higher is better.
-        on_choice: called with each choice, before its piece is passed on: the stream, its score,
-            and those of the others.
+        weights: weights by the name of a stream, 0 or more; 1 for those that are missing.
+        score: the score of a piece, in place of confidence x min(length / 10, 1); higher is better.
+        on_choice: called with each `Choice` before its piece is passed on: the stream, its score,
+            and the scores of all streams.
 
     Raises:
-        TypeError: something is not a stream or a number, or can't be called.
-        ValueError: there is no stream, or a weight is below 0, infinite, or of no stream.
+        TypeError: something is not a stream or a number, or is not callable.
+        ValueError: there is no stream, or a weight is below 0, infinite, or for an unknown stream.
 
     >>> from rxllm import Token
     >>> from rxllm.testing import Marbles
@@ -78,16 +78,18 @@ def best_of(
     [('right', 'another one')]
     """
     if not isinstance(streams, Mapping):
-        raise TypeError(f"best_of takes streams by name, not {type(streams).__name__}")
+        raise TypeError(
+            f"best_of takes a mapping of names to streams, got {type(streams).__name__}"
+        )
     by_name = named("best_of", streams)
     check_callback("score", score)
     check_callback("on_choice", on_choice)
     factors = dict.fromkeys(by_name, 1.0)
     if not isinstance(weights, Mapping | None):
-        raise TypeError(f"weights are numbers by the name of a stream, not {weights!r}")
+        raise TypeError(f"weights must be a mapping of names to numbers, got {weights!r}")
     for name, weight in (weights or {}).items():
         if name not in factors:
-            raise ValueError(f"there is a weight for {name!r}, and no such stream")
+            raise ValueError(f"there is a weight for {name!r}, but no such stream")
         factors[name] = check_number(
             f"weights[{name!r}]", weight, "the weight of a stream", minimum=0
         )

@@ -1,4 +1,4 @@
-"""Rounds in which one piece of several streams is chosen: the machinery of `best_of`."""
+"""The rounds of `best_of`, in each of which the piece of one stream is chosen."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["Choice", "choose_best"]
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What was chosen in one round.
+    """The choice of one round of `best_of`.
 
     Attributes:
-        number: which round, from 1.
+        number: the number of the round, from 1.
         source: the name of the chosen stream.
-        score: of the chosen piece, weight included.
-        scores: those of all streams that took part.
+        score: the score of the chosen piece, weight included.
+        scores: the scores of all streams that took part.
         text: the chosen piece.
     """
 
@@ -49,7 +49,7 @@ def choose_best(
     score: Callable[[Token | Batch], float],
     on_choice: Callable[[Choice], object] | None,
 ) -> Stream[Chunk]:
-    """The best pieces of `streams`, tagged with their names; `weights` has one for each."""
+    """The best pieces of `streams`, tagged with their names; each stream needs a weight."""
 
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
@@ -60,8 +60,8 @@ def choose_best(
     return Stream(subscribe, "best_of", of_chunks=True)
 
 
-class _Speaker:
-    """One stream: what it has said that is not decided yet begins with a piece of text."""
+class _Candidate:
+    """One stream. If it has undecided chunks, the first is a piece of text."""
 
     def __init__(self, downstream: Valve) -> None:
         self.waiting: deque[Chunk] = deque()
@@ -86,24 +86,24 @@ class _Selection:
         self._weights = weights
         self._score = score
         self._on_choice = on_choice
-        self._speakers: dict[str, _Speaker] = {}
+        self._candidates: dict[str, _Candidate] = {}
         self._rounds = 0
         self._has_begun = False
         self._trampoline = Trampoline(self._subscription)
 
     def start(self, streams: Streams, scheduler: abc.SchedulerBase) -> abc.DisposableBase:
         for name in streams:
-            speaker = self._speakers[name] = _Speaker(valve_of(scheduler))
-            self._subscription.add(CompositeDisposable(speaker.upstream, speaker.valve))
+            candidate = self._candidates[name] = _Candidate(valve_of(scheduler))
+            self._subscription.add(CompositeDisposable(candidate.upstream, candidate.valve))
         for name, stream in streams.items():
-            speaker = self._speakers[name]
-            speaker.upstream.disposable = stream.subscribe(
-                tagging(name, partial(self._on_next, speaker)),
-                partial(self._on_error, name, speaker),
-                partial(self._on_completed, speaker),
-                scheduler=with_valve(scheduler, speaker.valve),
+            candidate = self._candidates[name]
+            candidate.upstream.disposable = stream.subscribe(
+                tagging(name, partial(self._on_next, candidate)),
+                partial(self._on_error, name, candidate),
+                partial(self._on_completed, candidate),
+                scheduler=with_valve(scheduler, candidate.valve),
             )
-        # Once this subscription is in the hands of the subscriber, who may want but one round.
+        # After the subscriber has got this subscription: it may want only one round.
         self._subscription.add(CurrentThreadScheduler.singleton().schedule(self._begin))
         return self._subscription
 
@@ -111,57 +111,57 @@ class _Selection:
         self._has_begun = True
         self._decide()
 
-    def _on_next(self, speaker: _Speaker, chunk: Chunk) -> None:
+    def _on_next(self, candidate: _Candidate, chunk: Chunk) -> None:
         if is_restart(chunk):
-            self._take_back(speaker, chunk.source)
+            self._take_back(candidate, chunk.source)
             self._subscriber.on_next(chunk)
-            self._release(speaker)
-        elif speaker.waiting:
-            speaker.waiting.append(chunk)
+            self._release(candidate)
+        elif candidate.waiting:
+            candidate.waiting.append(chunk)
         elif _is_piece(chunk):
-            speaker.waiting.append(chunk)
-            speaker.valve.close()
+            candidate.waiting.append(chunk)
+            candidate.valve.close()
             self._decide()
         else:
             self._subscriber.on_next(chunk)
 
-    def _take_back(self, speaker: _Speaker, source: str | None) -> None:
-        """Drop what `source` has said, and pass on what else waits of it."""
-        left = [chunk for chunk in speaker.waiting if survives_restart(chunk, source)]
-        speaker.waiting = deque(chunk for chunk in left if chunk.source != source)
+    def _take_back(self, candidate: _Candidate, source: str | None) -> None:
+        """Drop the content of `source`, and pass on its other waiting chunks."""
+        left = [chunk for chunk in candidate.waiting if survives_restart(chunk, source)]
+        candidate.waiting = deque(chunk for chunk in left if chunk.source != source)
         for chunk in left:
             if chunk.source == source:
                 self._subscriber.on_next(chunk)
 
-    def _on_error(self, name: str, speaker: _Speaker, error: Exception) -> None:
+    def _on_error(self, name: str, candidate: _Candidate, error: Exception) -> None:
         self._subscriber.reraise(error)
-        speaker.ended, speaker.error = True, error
-        self._on_next(speaker, failed(name, error))
+        candidate.ended, candidate.error = True, error
+        self._on_next(candidate, failed(name, error))
         self._decide()
 
-    def _on_completed(self, speaker: _Speaker) -> None:
-        speaker.ended = True
+    def _on_completed(self, candidate: _Candidate) -> None:
+        candidate.ended = True
         self._decide()
 
     def _decide(self) -> None:
-        """Hold as many rounds as can be held now."""
+        """Run as many rounds as possible now."""
         if self._has_begun:
-            self._trampoline.repeat(self._hold_round)
+            self._trampoline.repeat(self._run_round)
 
     def _is_round(self) -> bool:
-        speakers = self._speakers.values()
-        return any(speaker.waiting for speaker in speakers) and all(
-            speaker.waiting or speaker.ended for speaker in speakers
+        candidates = self._candidates.values()
+        return any(candidate.waiting for candidate in candidates) and all(
+            candidate.waiting or candidate.ended for candidate in candidates
         )
 
-    def _hold_round(self) -> bool:
-        """Hold one round, or end; False if a piece has to be waited for."""
+    def _run_round(self) -> bool:
+        """Run one round, or end; False if a piece is missing."""
         if not self._is_round():
-            if all(speaker.ended for speaker in self._speakers.values()):
+            if all(candidate.ended for candidate in self._candidates.values()):
                 self._end()
             return False
-        taking_part = [name for name, speaker in self._speakers.items() if speaker.waiting]
-        pieces = {name: self._speakers[name].waiting.popleft() for name in taking_part}
+        taking_part = [name for name, candidate in self._candidates.items() if candidate.waiting]
+        pieces = {name: self._candidates[name].waiting.popleft() for name in taking_part}
         try:
             best = self._choose(pieces)
         except Exception as error:
@@ -170,7 +170,7 @@ class _Selection:
             return False
         self._subscriber.on_next(pieces[best])
         for name in taking_part:
-            self._release(self._speakers[name])
+            self._release(self._candidates[name])
         return True
 
     def _choose(self, pieces: Mapping[str, Any]) -> str:
@@ -178,7 +178,7 @@ class _Selection:
         scores = {name: self._score(piece) * self._weights[name] for name, piece in pieces.items()}
         for name, score in scores.items():
             if isnan(score):
-                raise ValueError(f"the score of {pieces[name]!r} is no number")
+                raise ValueError(f"the score of {pieces[name]!r} is not a number")
         best = max(scores, key=scores.__getitem__)
         self._rounds += 1
         if self._on_choice is not None:
@@ -186,17 +186,17 @@ class _Selection:
             self._on_choice(Choice(self._rounds, best, scores[best], scores, text))
         return best
 
-    def _release(self, speaker: _Speaker) -> None:
-        """Pass on what stood behind the piece of this round, and ask for the next one."""
-        waiting = speaker.waiting
+    def _release(self, candidate: _Candidate) -> None:
+        """Pass on the chunks after the piece of this round, and request the next piece."""
+        waiting = candidate.waiting
         while waiting and not _is_piece(waiting[0]):
             self._subscriber.on_next(waiting.popleft())
         if not waiting:
-            speaker.valve.open()
+            candidate.valve.open()
 
     def _end(self) -> None:
-        errors = [speaker.error for speaker in self._speakers.values() if speaker.error]
-        if len(errors) == len(self._speakers):
+        errors = [candidate.error for candidate in self._candidates.values() if candidate.error]
+        if len(errors) == len(self._candidates):
             self._subscriber.on_error(all_failed(errors))
         else:
             self._subscriber.on_completed()

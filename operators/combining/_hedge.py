@@ -1,4 +1,4 @@
-"""`hedge`: a second stream, if the first one is slow to speak."""
+"""`hedge`: a second stream if the first one is slow."""
 
 from __future__ import annotations
 
@@ -22,34 +22,35 @@ def hedge(
     *,
     on_result: Callable[[RaceResult], object] | None = None,
 ) -> Stream[Chunk]:
-    """Run a second stream too if the first has not spoken in time, and go on with the quicker one.
+    """Start a second stream if the first is slow to send content, and keep the faster of the two.
 
     ::
 
         S-------a-b-E|
-        ----S-x-y-E|              begun after 4 s
+        ----S-x-y-E|              started after 4 s
         [ hedge(first, second, after=4) ]
         ------(S,x)-y-E|          first: disposed at 6
 
-    As long as the first stream speaks in time, the second is never begun, and costs nothing. If the
-    first fails before that, the second begins at once. From then on it is a `race`, whose rules
-    hold; the streams are named `"first"` and `"second"`. The pipeable form is `hedge_with`.
+    If the first stream sends content in time, the second is never started and costs nothing. If the
+    first fails before that, the second starts at once. From then on the rules of `race` apply; the
+    streams are named `"first"` and `"second"`. The pipeable form is `hedge_with`.
 
     - Completion, error, restart: as for `race`.
-    - Disposal: those that have begun are disposed, the timer is cancelled; so too if the
+    - Disposal: the streams that have started are disposed and the timer is cancelled, also if the
       subscriber raises.
-    - Demand: as for `race`. Time in which the subscriber's valve is closed does not count.
+    - Demand: as for `race`. Time while the subscriber's valve is closed doesn't count.
 
     Args:
-        first: the stream that is asked.
-        second: the stream that is asked if the first is slow.
-        after: seconds that the first has to speak, above 0: a little more than it usually takes.
-        on_result: as for `race`; a stream that never began is not in it.
+        first: the stream to start first.
+        second: the stream to start if the first is slow.
+        after: seconds until the second stream starts, above 0: a little more than the first usually
+            takes.
+        on_result: as for `race`; it doesn't include a stream that never started.
 
     Raises:
-        TypeError: something is not a stream, `after` is not a number, or `on_result` can't be
-            called.
-        ValueError: `after` is not above 0, or infinite.
+        TypeError: something is not a stream, `after` is not a number, or `on_result` is not
+            callable.
+        ValueError: `after` is not above 0, or is infinite.
 
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
@@ -61,8 +62,6 @@ def hedge(
     8.0 second y
     """
     streams = named("hedge", {"first": first, "second": second})
-    seconds = check_number(
-        "after", after, "the seconds that the first stream has to speak", above=0
-    )
+    seconds = check_number("after", after, "the seconds until the second stream starts", above=0)
     check_callback("on_result", on_result)
     return run_race("hedge", streams, after=seconds, on_result=on_result)

@@ -1,4 +1,4 @@
-"""Several streams at once, in one: the shape of `merge_streams`, `side_by_side` and `parallel`."""
+"""Concurrent streams as one: the machinery of `merge_streams`, `side_by_side` and `parallel`."""
 
 from __future__ import annotations
 
@@ -35,29 +35,32 @@ def joined(
     on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
     on_active: Callable[[int], object] | None = None,
 ) -> Stream[Chunk]:
-    """All `streams`, tagged with their names, as the chunks come.
+    """All `streams`, tagged with their names, as chunks arrive.
 
     Args:
-        streams: by name.
-        isolated: a failure is told by a `Notice`, and the others go on; it is the error of the
-            whole only if all fail. Else the first one is.
-        most: streams at once; the others begin in their order as these end.
-        on_result: called once at the end, also by disposal.
-        on_active: called with the number of streams that live, once all have begun that may, and
-            after each change; with 0 at the end, also by disposal.
+        name: the name of the combined stream.
+        streams: streams by name.
+        isolated: whether a failure is sent as a `Notice` while the other streams continue, with an
+            error only if all fail; otherwise the first failure ends all streams.
+        most: the maximum number of concurrent streams; the others start in order as these end.
+        on_result: called once at the end, also on disposal.
+        on_active: called with the number of active streams once the first ones have started, and
+            after each change; with 0 at the end, also on disposal.
     """
 
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        joining = _Joining(streams, observer, scheduler_or_default(scheduler), isolated, most)
-        joining.on_result, joining.on_active = on_result, on_active
-        return joining.start()
+        subscription = _Subscription(
+            streams, observer, scheduler_or_default(scheduler), isolated, most
+        )
+        subscription.on_result, subscription.on_active = on_result, on_active
+        return subscription.start()
 
     return Stream(subscribe, name, of_chunks=True)
 
 
-class _Joining:
+class _Subscription:
     """One subscription."""
 
     def __init__(
@@ -79,16 +82,16 @@ class _Joining:
         self._live: dict[str, Single] = {}
         self._filling = False
         self._ended = False
-        self._told = -1
+        self._reported = -1
         self.on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None
         self.on_active: Callable[[int], object] | None = None
 
     def start(self) -> abc.DisposableBase:
-        self._go_on()
+        self._start_next()
         return Disposable(self._dispose)
 
-    def _go_on(self) -> None:
-        """Begin as many as may run. A loop: a stream that ends at once begins no deeper call."""
+    def _start_next(self) -> None:
+        """Start as many streams as may run, in a loop: synchronous ends don't nest calls."""
         if self._filling:
             return
         self._filling = True
@@ -103,7 +106,7 @@ class _Joining:
         if self._ended:
             return
         try:
-            self._tell_active()
+            self._report_active()
         except Exception as error:
             self._fail(error)
         if not self._live and not self._ended:
@@ -127,7 +130,7 @@ class _Joining:
             return
         self._records[name].end("completed")
         del self._live[name]
-        self._go_on()
+        self._start_next()
 
     def _on_error(self, name: str, error: Exception) -> None:
         self._subscriber.reraise(error)
@@ -137,19 +140,19 @@ class _Joining:
         del self._live[name]
         if self._isolated:
             self._subscriber.on_next(failed(name, error))
-            self._go_on()
+            self._start_next()
         else:
             note_source(error, name)
             self._fail(error)
 
-    def _tell_active(self) -> None:
-        if self.on_active is None or self._told == len(self._live):
+    def _report_active(self) -> None:
+        if self.on_active is None or self._reported == len(self._live):
             return
-        self._told = len(self._live)
+        self._reported = len(self._live)
         try:
-            self.on_active(self._told)
+            self.on_active(self._reported)
         except Exception:
-            self.on_active = None  # it is not called again
+            self.on_active = None  # don't call it again
             raise
 
     def _complete(self) -> None:
@@ -181,7 +184,7 @@ class _Joining:
         for name, upstream in live.items():
             upstream.dispose()
             self._records[name].end("cancelled")
-        self._tell_active()
+        self._report_active()
         if self.on_result is None:
             return
         never_begun = StreamSummary("cancelled")

@@ -1,4 +1,4 @@
-"""`merge_streams`: several streams in one, as their chunks come."""
+"""`merge_streams`: several streams as one, as their chunks arrive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def merge_streams(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
     on_active: Callable[[int], object] | None = None,
 ) -> Stream[Chunk]:
-    """Merge several streams as their chunks come, each tagged with the stream it came from.
+    """Merge several streams as their chunks arrive, each tagged with its stream.
 
     ::
 
@@ -27,26 +27,25 @@ def merge_streams(
         [ merge_streams(first, second) ]
         axbyz--EE|                on_active: 2 at first, 1 after the E of the second, then 0
 
-    A chunk never waits for one of another stream. `source` is the name of the stream in a mapping,
-    or its number from `"0"`; where a stream is a merge itself, its source `"b"` becomes `"name/b"`.
-    The pipeable form is `merge_with`.
+    A chunk never waits for another stream. `source` is the name of the stream in a mapping, or its
+    number from `"0"`; if a stream is itself a merge, its source `"b"` becomes `"name/b"`. The
+    pipeable form is `merge_with`.
 
-    - Completion: when all have completed. Error: the first one ends all, and has a note with the
-      name of its stream; the others are disposed. Where the others should go on, use
+    - Completion: when all streams have completed. Error: the first one ends all of them, with a
+      note that names its stream; the others are disposed. If the others should continue, use
       `side_by_side`.
     - Restart: passed on with the name of its stream.
-    - Disposal: all are disposed; so too if the subscriber raises.
-    - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
+    - Disposal: all streams are disposed, also if the subscriber raises.
+    - Demand: all streams follow the subscriber's valve. Nothing is held.
 
     Args:
-        streams: one or more, or one mapping of names to streams.
-        on_active: called with the number of streams that live: at the beginning, after each end,
-            and with 0 when all are over: complete, failed or disposed. What it raises is the error
-            of the stream; beside another error it is a note; out of a disposal it reaches whoever
-            disposes.
+        streams: one or more streams, or one mapping of names to streams.
+        on_active: called with the number of active streams: at the start, after each end, and with
+            0 when all are complete, failed or disposed. Its exception is the error of the stream; a
+            note if there is another error; on disposal it propagates to the caller of `dispose`.
 
     Raises:
-        TypeError: something is not a stream, or `on_active` can't be called.
+        TypeError: something is not a stream, or `on_active` is not callable.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles

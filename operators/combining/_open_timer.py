@@ -1,4 +1,4 @@
-"""A timer that stands still while the subscriber's valve is closed."""
+"""A timer that is paused while the subscriber's valve is closed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["OpenTimer"]
 
 
 class OpenTimer:
-    """Calls `action` once, after so many seconds in which the valve of `scheduler` was open."""
+    """Calls `action` once, after `seconds` during which the valve of `scheduler` was open."""
 
     def __init__(
         self, scheduler: abc.SchedulerBase, seconds: float, action: Callable[[], None]
@@ -22,14 +22,14 @@ class OpenTimer:
         self._clock = clock_of(scheduler)
         self._left = seconds
         self._action = action
-        self._since: float | None = None  # when it began to run; None while it stands still
+        self._since: float | None = None  # when it started to run; None while it is paused
         self._timer = SerialDisposable()
         valve = valve_of(scheduler)
         self._running = CompositeDisposable(self._timer, valve.on_change(self._on_valve))
         self._on_valve(valve.is_open)
 
     def dispose(self) -> None:
-        """Never call the action any more."""
+        """Cancel the timer."""
         self._running.dispose()
 
     def _on_valve(self, is_open: bool) -> None:

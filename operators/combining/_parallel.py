@@ -1,4 +1,4 @@
-"""`parallel`: many prompts at once, through a pool."""
+"""`parallel`: many prompts, limited by a pool."""
 
 from __future__ import annotations
 
@@ -26,40 +26,39 @@ def parallel(
     on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
     **options: Unpack[RequestOptions],
 ) -> Stream[Chunk]:
-    """Answer many prompts, as many at once as `pool` has slots, each as soon as one is free.
+    """Answer many prompts concurrently, each as soon as `pool` has a free slot.
 
     ::
 
         [ parallel(["p", "q", "r"], model, Pool(2)) ]
-        SS-a-x-EESc-E|            0: S-a-E    1: S--x-E    2: c-E, in the first slot that is free
+        SS-a-x-EESc-E|            0: S-a-E    1: S--x-E    2: c-E, in the first free slot
 
-    Each chunk is tagged with the name of its prompt, or its number from `"0"`: `Token` and the like
-    while it is answered, `End` when it is complete, and a `Notice` of the kind `"failed"` with the
-    error where it failed, in place of `End`; the others go on. Prompts begin in their order. No
-    more than `pool.limit` of them stand at the pool at a time, so that the others take no place in
-    its queue, and their wait does not count as waiting there.
+    Each chunk is tagged with the name of its prompt, or its number from `"0"`. Each prompt ends
+    with `End`, or with a `Notice` of kind `"failed"` that has the error; the others continue.
+    Prompts start in order. At most `pool.limit` of them request a slot at a time, so the rest don't
+    occupy the queue of the pool, and their waiting time doesn't count against `pool.wait`.
 
-    - Completion: when all have ended; at once if there is no prompt. Error: `AllModelsFailedError`,
-      if every one has failed.
+    - Completion: when all prompts have ended; at once if there are none. Error:
+      `AllModelsFailedError` if every prompt has failed.
     - Restart: passed on with the name of its prompt.
-    - Disposal: all are disposed, their slots are given back, no other prompt begins; so too if
-      the subscriber raises.
-    - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
+    - Disposal: all streams are disposed, their slots are released, and no other prompt starts, also
+      if the subscriber raises.
+    - Demand: all streams follow the subscriber's valve. Nothing is held.
 
-    If `on_result` raises, it is as for `side_by_side`.
+    Exceptions of `on_result` are handled as in `side_by_side`.
 
     Args:
-        prompts: what to ask; with names, if it is a mapping.
-        model: whom to ask.
-        pool: the slots; other streams may share it. A prompt that waits longer for one than
-            `pool.wait` seconds, since others hold them, fails.
+        prompts: the prompts, or a mapping of names to prompts.
+        model: the model to ask.
+        pool: the slots, which other streams may share. A prompt fails if it waits longer than
+            `pool.wait` seconds for a slot.
         on_result: called once for each subscription, at its end, with a summary for each prompt.
         options: fields of `Request`, for all prompts.
 
     Raises:
-        BadRequestError: a prompt or an option can't be right.
-        TypeError: `prompts` is one prompt, a name is not a string, `model` is not a
-            `Model`, `pool` is not a `Pool`, or `on_result` can't be called.
+        BadRequestError: a prompt or an option is invalid.
+        TypeError: `prompts` is a single prompt, a name is not a string, `model` is not a `Model`,
+            `pool` is not a `Pool`, or `on_result` is not callable.
         ValueError: a name is empty.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -75,9 +74,9 @@ def parallel(
     if isinstance(prompts, str | bytes | Request | Observable) or not isinstance(prompts, Iterable):
         raise TypeError("parallel takes several prompts: write parallel([prompt], ...)")
     if not isinstance(model, Model):
-        raise TypeError(f"model is a Model, such as rxllm.model('tiny'), not {model!r}")
+        raise TypeError(f"model must be a model, such as rxllm.model('tiny'), got {model!r}")
     in_slot = limit_concurrency(pool)
-    # For the case that there is no prompt, and so without what depends on the tools of a prompt.
+    # Validates the options even without prompts; tool_choice depends on the tools of a prompt.
     as_request("any", **(options | {"tool_choice": None}))
     by_name = (
         prompts

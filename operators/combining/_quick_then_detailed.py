@@ -1,4 +1,4 @@
-"""`quick_then_detailed`: an answer at once, then a better one."""
+"""`quick_then_detailed`: a quick answer, then a better one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Detailed: TypeAlias = Observable[Chunk] | Callable[[str], Observable[Chunk]]
 
 
 def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Stream[Chunk]:
-    """Give the answer of a quick model, and after it that of one that takes its time.
+    """Send the answer of a quick model, followed by that of a slower, more thorough one.
 
     ::
 
@@ -30,26 +30,26 @@ def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Stream
         [ quick_then_detailed(quick, detailed) ]
         S-a-ES---x-y-E|           S, a, E: source="quick", then source="detailed"
 
-    The second stream begins when the first has completed. Two sources, so two answers: what is
-    between the two `End`s needs no restart. If the quick answer fails, a `Notice` of the kind
-    `"failed"` tells it, and the detailed one is given all the same. If the quick answer ends with
-    `End("cancelled")`, nobody waits for the detailed one, and it is not begun.
+    The second stream starts when the first has completed. They are two answers from two sources, so
+    there is no restart between the two `End`s. If the quick answer fails, a `Notice` of kind
+    `"failed"` is sent, and the detailed answer still follows. If the quick answer ends with
+    `End("cancelled")`, the detailed one isn't started.
 
-    - Completion: that of the second stream. Error: that of the second stream, and what `detailed`
-      raises.
+    - Completion: that of the second stream. Error: that of the second stream, or an exception of
+      `detailed`.
     - Restart: passed on with the name of its stream.
-    - Disposal: the stream that runs is disposed; the second one does not begin. So too if the
+    - Disposal: the running stream is disposed and the second one doesn't start, also if the
       subscriber raises.
-    - Demand: passes through to the stream that runs; nothing is held. The text of the quick answer
+    - Demand: passes through to the running stream; nothing is held. The text of the quick answer
       is kept if `detailed` is a function.
 
     Args:
         quick: the first stream.
-        detailed: the second one, or a function that makes it from the text of the quick answer, or
-            what there was of it: `lambda text: model.stream(f"Explain in detail: {text}")`.
+        detailed: the second stream, or a function from the (possibly partial) text of the quick
+            answer to it: `lambda text: model.stream(f"Explain in detail: {text}")`.
 
     Raises:
-        TypeError: `quick` is not a stream, or `detailed` neither a stream nor a function.
+        TypeError: `quick` is not a stream, or `detailed` is neither a stream nor a function.
 
     >>> from rxllm.models.scripted import ScriptedModel
     >>> from rxllm.testing import Marbles
@@ -64,19 +64,19 @@ def quick_then_detailed(quick: Observable[Chunk], detailed: _Detailed) -> Stream
     named("quick_then_detailed", {"quick": quick})
     if not isinstance(detailed, Observable) and not callable(detailed):
         raise TypeError(
-            "detailed is a stream, or a function that makes one from the text of the quick answer, "
-            f"not {type(detailed).__name__}"
+            "detailed must be a stream, or a function from the text of the quick answer to a "
+            f"stream, got {type(detailed).__name__}"
         )
 
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        return _Answering(observer, scheduler, detailed).start(quick)
+        return _Subscription(observer, scheduler, detailed).start(quick)
 
     return Stream(subscribe, "quick_then_detailed", of_chunks=True)
 
 
-class _Answering:
+class _Subscription:
     """One subscription."""
 
     def __init__(
@@ -115,16 +115,16 @@ class _Answering:
     def _on_quick_error(self, error: Exception) -> None:
         self._subscriber.reraise(error)
         self._subscriber.on_next(failed("quick", error))
-        self._go_on()
+        self._schedule_detailed()
 
     def _on_quick_completed(self) -> None:
         if self._cancelled:
             self._subscriber.on_completed()
         else:
-            self._go_on()
+            self._schedule_detailed()
 
-    def _go_on(self) -> None:
-        # Once this subscription is in the hands of the subscriber, who may want no second answer.
+    def _schedule_detailed(self) -> None:
+        # After the subscriber has got this subscription: it may not want the second answer.
         self._subscription.add(CurrentThreadScheduler.singleton().schedule(self._begin_detailed))
 
     def _begin_detailed(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""`race`: the stream that speaks first."""
+"""`race`: the first stream to send content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def race(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
     on_result: Callable[[RaceResult], object] | None = None,
 ) -> Stream[Chunk]:
-    """Run several streams until one of them speaks, stop the others, and go on with that one.
+    """Run several streams: the first to send content wins, the others are stopped.
 
     ::
 
@@ -27,28 +27,29 @@ def race(
         [ race({"left": first, "right": second}) ]
         --(S,x)-y-E|              left: disposed at 2
 
-    The first content (text, reasoning, a tool call, JSON) decides; a `Start` is none, nor is a
-    text without a character. What the winner sent before it comes first, what the losers sent is
-    dropped. Each chunk is tagged with the name of its stream in a mapping, or its number from
-    `"0"`. A stream that fails, or completes without content, has lost; a failure is told by a
-    `Notice` of the kind `"failed"`. The pipeable form is `race_with`.
+    The first content (text, reasoning, a tool call, JSON) decides; a `Start` or empty text doesn't
+    count. The winner's earlier chunks are sent first, the losers' chunks are dropped. Each chunk is
+    tagged with the name of its stream in a mapping, or its number from `"0"`. A stream that fails,
+    or completes without content, has lost; a failure is sent as a `Notice` of kind `"failed"`. The
+    pipeable form is `race_with`.
 
-    - Completion, error: those of the winner. If nobody speaks: completion, if one has completed
-      (what it sent is passed on), else `AllModelsFailedError`.
-    - Restart: passed on with the name of its stream; it decides nothing, and changes nothing.
-    - Disposal: all are disposed; so too if the subscriber raises.
-    - Demand: all look at the subscriber's valve, and all wake when it opens. Held is what a stream
-      sends before its content: a few chunks, until the race is decided.
+    - Completion, error: the winner's. Without a winner: completion if a stream has completed (its
+      chunks are passed on), else `AllModelsFailedError`.
+    - Restart: passed on with the name of its stream; it doesn't decide the race.
+    - Disposal: all streams are disposed, also if the subscriber raises.
+    - Demand: all streams follow the subscriber's valve. The few chunks that a stream sends before
+      its content are held until the race is decided.
 
-    Losers are disposed before the winner's content is passed on: what they cost is in the report.
+    Losers are disposed before the winner's content is passed on; `on_result` reports their cost.
 
     Args:
-        streams: one or more, or one mapping of names to streams.
-        on_result: called once for each subscription, when the race is decided or nobody is left, or
-            at disposal before that. What it raises is the error of the stream.
+        streams: one or more streams, or one mapping of names to streams.
+        on_result: called once for each subscription with the `RaceResult`, when the race is decided
+            or no stream is left, or on disposal before that. Its exception is the error of the
+            stream.
 
     Raises:
-        TypeError: something is not a stream, or `on_result` can't be called.
+        TypeError: something is not a stream, or `on_result` is not callable.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles

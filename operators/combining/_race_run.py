@@ -1,4 +1,4 @@
-"""Streams until one of them speaks: the shape of `race` and `hedge`."""
+"""Streams until one of them sends content: the machinery of `race` and `hedge`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = ["RaceResult", "run_race"]
 
 
 class RaceResult(msgspec.Struct, frozen=True):
-    """How a race went.
+    """The result of a race.
 
     Attributes:
-        winner: the name of the stream that spoke first; None if none did.
-        seconds: from the beginning to its first content, or to the end of the race.
-        losers: what became of the other streams that had begun.
+        winner: the name of the first stream to send content, or `None` if there was none.
+        seconds: the time from the start to the winner's first content, or to the end of the race.
+        losers: summaries of the other streams that had started.
     """
 
     winner: str | None
@@ -45,7 +45,7 @@ class RaceResult(msgspec.Struct, frozen=True):
 
     @property
     def wasted(self) -> float:
-        """The seconds for which the losers ran, together."""
+        """The total running time of the losers in seconds."""
         return sum(summary.duration for summary in self.losers.values())
 
 
@@ -55,11 +55,12 @@ Report: TypeAlias = Callable[[RaceResult], object]
 def run_race(
     name: str, streams: Streams, *, after: float | None, on_result: Report | None
 ) -> Stream[Chunk]:
-    """The stream of `streams` that speaks first, tagged with its name.
+    """The first of `streams` to send content, tagged with its name.
 
     Args:
-        streams: by name.
-        after: seconds that the first one has before the others begin; None: all begin at once.
+        name: the name of the combined stream.
+        streams: streams by name.
+        after: seconds before the other streams start, or `None` to start all at once.
         on_result: called once.
     """
 
@@ -78,7 +79,7 @@ class _Racer:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.record = Record(clock)
-        self.before: list[Chunk] = []  # what it sent before its content
+        self.before: list[Chunk] = []  # chunks before its first content
         self.upstream = Single()
         self.won = False
 
@@ -107,13 +108,13 @@ class _RaceRun:
 
     def start(self, after: float | None) -> abc.DisposableBase:
         if after is not None:
-            # Set before the first stream begins, which may end at once.
+            # Set before the first stream starts, which may end synchronously.
             self._timer = OpenTimer(self._scheduler, after, self._begin)
         self._begin(None if after is None else 1)
         return Disposable(self._dispose)
 
     def _begin(self, most: int | None = None) -> None:
-        """Begin the streams that have not begun, or so many of them."""
+        """Start the remaining streams, or at most `most` of them."""
         if self._beginning:
             return
         self._beginning = True
@@ -132,7 +133,7 @@ class _RaceRun:
                     break
         finally:
             self._beginning = False
-        self._look()
+        self._check_end()
 
     def _on_next_of(self, name: str, racer: _Racer) -> Callable[[Chunk], None]:
         pass_on = self._subscriber.on_next
@@ -161,14 +162,14 @@ class _RaceRun:
             self._subscriber.on_error(error)
         elif not self._decided:
             self._subscriber.on_next(failed(name, error))
-            self._look()
+            self._check_end()
 
     def _on_completed(self, racer: _Racer) -> None:
         racer.record.end("completed")
         if racer.won:
             self._subscriber.on_completed()
         else:
-            self._look()
+            self._check_end()
 
     def _win(self, name: str, racer: _Racer) -> None:
         racer.won = True
@@ -178,8 +179,8 @@ class _RaceRun:
             racer.upstream.dispose()
             self._subscriber.on_error(error)
 
-    def _look(self) -> None:
-        """If nobody runs any more, the others begin; if there are none, nobody has won."""
+    def _check_end(self) -> None:
+        """If no stream is running, start the remaining ones; if there are none, nobody wins."""
         running = any(racer.record.summary is None for racer in self._racers.values())
         if running or self._decided or self._beginning:
             return

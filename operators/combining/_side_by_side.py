@@ -1,4 +1,4 @@
-"""`side_by_side`: models next to each other, each on its own."""
+"""`side_by_side`: independent streams next to each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def side_by_side(
     *,
     on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
 ) -> Stream[Chunk]:
-    """Run several streams next to each other: the failure of one does not touch the others.
+    """Run several streams next to each other: the failure of one doesn't affect the others.
 
     ::
 
@@ -28,26 +28,27 @@ def side_by_side(
         [ side_by_side({"left": first, "right": second}) ]
         S-ax(n)b-E|               n: Notice("failed", source="right")
 
-    Each chunk is tagged with the name of its stream, and comes when it comes. A stream that fails
-    sends a `Notice` of the kind `"failed"` with the error in place of its `End`. The pipeable form
-    is `side_by_side_with`.
+    Each chunk is tagged with the name of its stream and passed on as it arrives. A stream that
+    fails sends a `Notice` of kind `"failed"` with the error in place of its `End`. The pipeable
+    form is `side_by_side_with`.
 
-    - Completion: when all have ended. Error: `AllModelsFailedError`, if every one has failed.
+    - Completion: when all streams have ended. Error: `AllModelsFailedError` if every stream has
+      failed.
     - Restart: passed on with the name of its stream, whose length is counted from 0 again.
-    - Disposal: all are disposed; those that lived are `"cancelled"` in the report. So too if the
-      subscriber raises.
-    - Demand: all look at the subscriber's valve, and all wake when it opens; nothing is held.
+    - Disposal: all streams are disposed, also if the subscriber raises; the unfinished ones are
+      `"cancelled"` in the report.
+    - Demand: all streams follow the subscriber's valve. Nothing is held.
 
-    If `on_result` raises, a completion becomes that error; an error stays what it was, and gets a
-    note; out of a disposal it reaches whoever disposes.
+    If `on_result` raises, a completion becomes that error, and an error gets a note; on disposal
+    the exception propagates to the caller of `dispose`.
 
     Args:
-        streams: streams by name: often models that are asked the same.
+        streams: streams by name, often several models with the same prompt.
         on_result: called once for each subscription, at its end, with a summary of each stream:
             status, length (characters), duration (seconds), error.
 
     Raises:
-        TypeError: something is not a stream, or `on_result` can't be called.
+        TypeError: something is not a stream, or `on_result` is not callable.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles
@@ -62,7 +63,9 @@ def side_by_side(
     """
     check_callback("on_result", on_result)
     if not isinstance(streams, Mapping):
-        raise TypeError(f"side_by_side takes streams by name, not {type(streams).__name__}")
+        raise TypeError(
+            f"side_by_side takes a mapping of names to streams, got {type(streams).__name__}"
+        )
     return joined(
         "side_by_side", named("side_by_side", streams), isolated=True, on_result=on_result
     )

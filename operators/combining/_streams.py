@@ -1,4 +1,4 @@
-"""Streams with names: what the functions that combine streams have in common."""
+"""Named streams: shared code of the combining functions."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Streams: TypeAlias = Mapping[str, Observable[Chunk]]
 
 
 class StreamSummary(msgspec.Struct, frozen=True):
-    """What became of one of several streams.
+    """The outcome of one of several streams.
 
     Attributes:
-        status: `"completed"`, `"failed"`, or `"cancelled"`: stopped, or never begun.
-        length: characters of text that it said; after a restart, of the answer that began again.
+        status: `"completed"`, `"failed"`, or `"cancelled"` if it was stopped or never started.
+        length: characters of text, counted since the last restart.
         duration: seconds from its subscription to its end.
-        error: why it failed.
+        error: the error of a failed stream.
     """
 
     status: Outcome
@@ -43,54 +43,56 @@ class StreamSummary(msgspec.Struct, frozen=True):
 
 
 def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
-    """The given mapping or sequence of streams, checked, by name; a sequence is numbered from 0.
+    """Validate a mapping or sequence of streams, and return it by name; numbered from 0.
 
     Raises:
         TypeError: a name is not a string, or a stream is not an Observable.
-        ValueError: there is no stream, a name is empty, or one begins with another and a slash.
+        ValueError: there is no stream, a name is empty, or one starts with another and a slash.
     """
     if isinstance(streams, Mapping):
         found = dict(streams)
     elif isinstance(streams, Iterable) and not isinstance(streams, str | bytes | Observable):
         found = {str(number): stream for number, stream in enumerate(streams)}
     else:
-        raise TypeError(f"{function} takes streams by name, not {type(streams).__name__}")
+        raise TypeError(
+            f"{function} takes a mapping of names to streams, got {type(streams).__name__}"
+        )
     if not found:
-        raise ValueError(f"{function} takes one stream or more")
+        raise ValueError(f"{function} takes at least one stream")
     for name, stream in found.items():
         if not isinstance(name, str):
-            raise TypeError(f"the name of a stream is a text, not {name!r}")
+            raise TypeError(f"the name of a stream must be a string, got {name!r}")
         if not name:
-            raise ValueError("the name of a stream is empty")
+            raise ValueError("the name of a stream must not be empty")
         if not isinstance(stream, Observable):
             raise TypeError(
-                f"{function} takes streams, and {name!r} is {type(stream).__name__}: "
-                "write model.stream(prompt)"
+                f"{function} takes streams, got {type(stream).__name__} for {name!r}: "
+                "use model.stream(prompt)"
             )
         for end in (place for place, letter in enumerate(name) if letter == "/"):
             if name[:end] in found:
                 raise ValueError(
-                    f"a stream {name!r} can't be told from one in a merge {name[:end]!r}: "
-                    "choose another name"
+                    f"the name {name!r} is ambiguous: it could be a source of the merged stream "
+                    f"{name[:end]!r}; choose another name"
                 )
     return found
 
 
 def check_callback(name: str, callback: object) -> None:
-    """Refuse what is neither None nor can be called.
+    """Check an optional callback.
 
     Raises:
-        TypeError: as said.
+        TypeError: it is neither callable nor `None`.
     """
     if callback is not None and not callable(callback):
-        raise TypeError(f"{name} is a function or None, not {type(callback).__name__}")
+        raise TypeError(f"{name} must be a function or None, got {type(callback).__name__}")
 
 
 def tagging(name: str, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], None]:
-    """A function that names `name` as the source of each chunk, and passes it on.
+    """A function that sets `name` as the source of each chunk and passes it on.
 
-    A stream may be a merge itself: its source `"b"` becomes `"name/b"`. A restart that concerned
-    all of these is told to each, and an `End` to each that has not ended yet.
+    A stream may itself be a merge: its source `"b"` becomes `"name/b"`. A restart of all its
+    sources is sent once for each of them, and an `End` for each that hasn't ended yet.
     """
     replace = msgspec.structs.replace
     names: dict[str | None, str] = {None: name}
@@ -106,26 +108,26 @@ def tagging(name: str, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], No
             parts = tuple([replace(part, source=source) for part in chunk.chunks])
             pass_on(Batch(parts, chunk.text, source=source))
         elif type(chunk) is End or is_restart(chunk):
-            tell_each(chunk, source)
+            send_for_each(chunk, source)
         else:
             pass_on(replace(chunk, source=source))
 
-    def tell_each(chunk: Chunk, source: str) -> None:
+    def send_for_each(chunk: Chunk, source: str) -> None:
         inner = [each for each in names.values() if each != name] if chunk.source is None else []
         if type(chunk) is End:
-            told = [each for each in inner if each not in ended]
+            affected = [each for each in inner if each not in ended]
             ended.update(inner, (source,))
         else:
-            told = inner
+            affected = inner
             ended.difference_update(inner, (source,))
-        for each in (*told, source):
+        for each in (*affected, source):
             pass_on(replace(chunk, source=each))
 
     return on_next
 
 
 class Record:
-    """The beginnings of a `StreamSummary`: what one stream has done so far."""
+    """Collects the `StreamSummary` of one stream."""
 
     __slots__ = ("_begun", "_clock", "_length", "summary")
 
@@ -136,7 +138,7 @@ class Record:
         self.summary: StreamSummary | None = None
 
     def noting(self, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], None]:
-        """A function that takes note of each chunk, and passes it on."""
+        """A function that records each chunk and passes it on."""
 
         def on_next(chunk: Chunk) -> None:
             if text := text_of(chunk):
@@ -149,11 +151,11 @@ class Record:
 
     @property
     def error(self) -> Exception | None:
-        """Why it failed, if it did."""
+        """The error of the stream, if it has failed."""
         return None if self.summary is None else self.summary.error
 
     def end(self, status: Outcome, error: Exception | None = None) -> StreamSummary:
-        """What became of it; the first end counts."""
+        """The summary at the end; the first call counts."""
         if self.summary is None:
             duration = self._clock() - self._begun
             self.summary = StreamSummary(status, self._length, duration, error)
@@ -161,13 +163,13 @@ class Record:
 
 
 def failed(source: str, error: Exception) -> Notice:
-    """What tells the subscriber that one of several streams has failed."""
+    """The notice that one of several streams has failed."""
     return Notice("failed", error=ErrorInfo.of(error), source=source)
 
 
 def all_failed(errors: Sequence[Exception]) -> AllModelsFailedError:
-    """The error of several streams that have all failed: `errors`, in their order."""
-    what = "the only stream" if len(errors) == 1 else f"each of {len(errors)} streams"
+    """The error of several streams that have all failed, with `errors` in order."""
+    what = "the only stream" if len(errors) == 1 else f"all {len(errors)} streams"
     last = errors[-1]
     return AllModelsFailedError(
         f"{what} failed, the last one with {type(last).__name__}: {last}", errors
@@ -175,7 +177,7 @@ def all_failed(errors: Sequence[Exception]) -> AllModelsFailedError:
 
 
 def note_source(error: Exception, source: str) -> None:
-    """Write into `error` which of several streams it comes from, once."""
-    note = f"this is the error of the stream {source!r}"
+    """Add a note that names the stream to `error`, once."""
+    note = f"error of the stream {source!r}"
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)

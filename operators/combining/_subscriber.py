@@ -1,4 +1,4 @@
-"""Who gets what several streams say, and may raise."""
+"""The downstream observer of several upstreams."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Subscriber"]
 
 
 class Subscriber:
-    """The subscriber of several streams: if it raises, all of them are left.
+    """The subscriber of several streams: if it raises, all streams are disposed.
 
     Args:
-        observer: who it is.
-        leave: disposes all streams. What it raises is noted on what the subscriber raised.
+        observer: the downstream observer.
+        leave: disposes all streams. Its exception becomes a note on that of the subscriber.
     """
 
     __slots__ = ("_leave", "_observer", "_raised")
@@ -34,7 +34,7 @@ class Subscriber:
             try:
                 self._leave()
             except Exception as failure:
-                error.add_note(f"leaving its streams failed too: {failure!r}")
+                error.add_note(f"disposing its streams failed too: {failure!r}")
             raise
 
     def on_error(self, error: Exception) -> None:
@@ -44,9 +44,9 @@ class Subscriber:
         self._observer.on_completed()
 
     def reraise(self, error: Exception) -> None:
-        """Raise `error` again if this subscriber raised it: it is no failure of a stream.
+        """Raise `error` again if this subscriber raised it: it isn't a failure of a stream.
 
-        RxPY hands what is raised inside of a subscription to `on_error`.
+        RxPY passes an exception raised during a subscription to `on_error`.
         """
         if error is self._raised:
             raise error

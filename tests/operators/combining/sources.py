@@ -1,4 +1,4 @@
-"""Sources and cases that the tests of these functions share."""
+"""Sources and cases shared by the tests of the combining functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from rxllm import Stream
 from rxllm.chunks import Chunk
 from rxllm.testing import Marbles
 
-# Pairs of diagrams: a piped stream and another one, with each way to end.
+# Pairs of diagrams, a piped stream and another one, that end in every possible way.
 PAIRS = [
     ("S-a-b-E|", "S-x---y-E|"),
     ("S---a-b-E|", "-x-R-y|"),
@@ -22,7 +22,7 @@ PAIRS = [
 
 
 def at_once(*chunks: Chunk) -> rx.Observable[Chunk]:
-    """A source that says all inside of its subscription."""
+    """A source that sends everything during its subscription."""
 
     def subscribe(observer: Any, _: Any) -> Disposable:
         for chunk in chunks:
@@ -37,7 +37,7 @@ def played(
     pair: tuple[str, str],
     combine: Callable[[rx.Observable[Chunk], rx.Observable[Chunk]], Stream[Chunk]],
 ) -> object:
-    """The events of two streams combined, and when each of the two was subscribed to."""
+    """The events of two combined streams, and the subscriptions of each of them."""
     marbles = Marbles()
     left, right = (marbles.cold(diagram, error=KeyError(diagram)) for diagram in pair)
     recording = marbles.subscribe(combine(left, right))

@@ -1,4 +1,4 @@
-"""`best_of`: of what several models say at a time, the best (row H3)."""
+"""`best_of`: the best piece of several streams in each round."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ from tests.operators.combining.sources import at_once
 
 
 def texts(events: list[tuple[float, Any]]) -> list[tuple[float, str | None, str]]:
-    """When, from where, and what text."""
+    """Time, source and text of each piece."""
     return [(time, event.source, text_of(event)) for time, event in events if text_of(event)]
 
 
 def chosen(**streams: list[Token]) -> list[Choice]:
-    """The choices between these streams, which say all at once."""
+    """The choices between these streams, which send everything at once."""
     choices: list[Choice] = []
     by_name = {name: at_once(*tokens) for name, tokens in streams.items()}
     Marbles().run(ops.best_of(by_name, on_choice=choices.append))
@@ -43,8 +43,8 @@ def test_each_round_passes_on_the_best_piece_and_drops_the_others(marbles: Marbl
     assert events[-1] == (18.0, COMPLETED)
 
 
-def test_the_first_piece_is_not_repeated_for_ever() -> None:
-    """The trap of row H3: each piece is looked at once."""
+def test_the_first_piece_is_not_repeated_forever() -> None:
+    """Each piece is considered once, however high its score."""
     best = [Token("the best piece", 1.0), Token("b", 0.1), Token("c", 0.1)]
     others = [Token("x", 0.2), Token("y", 0.2), Token("z", 0.2)]
     assert [choice.text for choice in chosen(left=best, right=others)] == [
@@ -77,18 +77,18 @@ def test_the_confidence_of_a_batch_is_the_mean_of_its_tokens(marbles: Marbles) -
     assert choices[0].score == pytest.approx(0.6)
 
 
-def test_of_equal_scores_the_first_stream_is_taken() -> None:
+def test_of_equal_scores_the_first_stream_wins() -> None:
     choices = chosen(b=[Token("x", 0.5)], a=[Token("y", 0.5)])
     assert choices[0].source == "b"
 
 
-def test_a_stream_that_has_ended_takes_part_no_more() -> None:
+def test_a_stream_that_has_ended_no_longer_takes_part() -> None:
     choices = chosen(left=[Token("a")], right=[Token("x", 0.1), Token("y", 0.1)])
     assert [(choice.source, choice.text) for choice in choices] == [("left", "a"), ("right", "y")]
     assert choices[1].scores == {"right": pytest.approx(0.01)}
 
 
-def test_a_score_of_ones_own(marbles: Marbles) -> None:
+def test_a_custom_score(marbles: Marbles) -> None:
     streams = {"left": marbles.cold("aaa|"), "right": marbles.cold("x|")}
     stream = ops.best_of(
         streams, weights={"left": 2, "right": 3}, score=lambda piece: 1 / len(piece.text)
@@ -96,7 +96,7 @@ def test_a_score_of_ones_own(marbles: Marbles) -> None:
     assert texts(marbles.run(stream)) == [(0.0, "right", "x")]
 
 
-def test_other_chunks_of_all_streams_come_in_the_order_of_their_stream(marbles: Marbles) -> None:
+def test_other_chunks_keep_the_order_of_their_stream(marbles: Marbles) -> None:
     lookup = {"U": Usage(1, 2), "r": Reasoning("hm"), "P": Progress(1, 1.0)}
     left = marbles.cold("S-r-a-U-E|", lookup=lookup)
     right = marbles.cold("S-----P--xx--E|", lookup=lookup)
@@ -113,12 +113,12 @@ def test_other_chunks_of_all_streams_come_in_the_order_of_their_stream(marbles: 
     ]
 
 
-def test_an_empty_token_makes_no_round(marbles: Marbles) -> None:
+def test_an_empty_token_does_not_start_a_round(marbles: Marbles) -> None:
     streams = {"left": at_once(Token(""), Token("a")), "right": at_once(Token("xx"))}
     assert [text for _, _, text in texts(marbles.run(ops.best_of(streams)))] == ["xx"]
 
 
-def test_a_failure_is_told_behind_what_was_said_and_the_others_go_on(marbles: Marbles) -> None:
+def test_a_failure_is_sent_after_the_text_and_the_others_continue(marbles: Marbles) -> None:
     left = marbles.cold("aa-#", error=ValueError("broken"))
     right = marbles.cold("----x--y|")
     events = marbles.run(ops.best_of({"left": left, "right": right}))
@@ -129,7 +129,7 @@ def test_a_failure_is_told_behind_what_was_said_and_the_others_go_on(marbles: Ma
     assert events[-1] == (8.0, COMPLETED)
 
 
-def test_if_all_fail_it_fails_with_each_error(marbles: Marbles) -> None:
+def test_if_all_fail_the_error_has_each_error(marbles: Marbles) -> None:
     one, two = ValueError("one"), ValueError("two")
     streams = {"left": marbles.cold("a-#", error=one), "right": marbles.cold("#", error=two)}
     events = marbles.run(ops.best_of(streams))
@@ -138,7 +138,7 @@ def test_if_all_fail_it_fails_with_each_error(marbles: Marbles) -> None:
     assert events[-1][1].errors == (one, two)
 
 
-def test_a_restart_drops_what_waits_of_that_stream(marbles: Marbles) -> None:
+def test_a_restart_drops_the_waiting_text_of_its_stream(marbles: Marbles) -> None:
     left = marbles.cold("aaaa-R-b-------|")
     right = marbles.cold("-----------xx|")
     events = marbles.run(ops.best_of({"left": left, "right": right}))
@@ -146,14 +146,14 @@ def test_a_restart_drops_what_waits_of_that_stream(marbles: Marbles) -> None:
     assert texts(events) == [(11.0, "right", "xx")]
 
 
-def test_after_a_restart_a_source_with_demand_is_let_go_on(marbles: Marbles) -> None:
+def test_a_restart_releases_a_source_with_demand(marbles: Marbles) -> None:
     left = rx.merge(marbles.cold("a-R|"), marbles.cold("----bbb|", demand=True))
     events = marbles.run(ops.best_of({"left": left, "right": marbles.cold("------x|")}))
     assert texts(events) == [(6.0, "left", "bbb")]
     assert events[-1] == (7.0, COMPLETED)
 
 
-def test_what_waits_and_is_no_content_leaves_before_the_restart(marbles: Marbles) -> None:
+def test_waiting_chunks_without_content_are_sent_before_the_restart(marbles: Marbles) -> None:
     lookup = {"U": Usage(5, 7), "N": Notice("retry", attempt=1)}
     left = marbles.cold("a-U-N-E-R-bb|", lookup=lookup)
     events = marbles.run(ops.best_of({"left": left, "right": marbles.cold("----------x|")}))
@@ -165,7 +165,7 @@ def test_what_waits_and_is_no_content_leaves_before_the_restart(marbles: Marbles
     ]
 
 
-def test_a_restart_in_a_merge_leaves_what_the_others_in_it_have_said(marbles: Marbles) -> None:
+def test_a_restart_in_a_merge_does_not_affect_its_other_sources(marbles: Marbles) -> None:
     one = marbles.cold("x----U-R-xx|", lookup={"U": Usage(1, 2)})
     two = marbles.cold("-yyy-U-E|", lookup={"U": Usage(3, 4)})
     merged = ops.merge_streams({"one": one, "two": two})
@@ -187,7 +187,7 @@ def test_a_restart_in_a_merge_leaves_what_the_others_in_it_have_said(marbles: Ma
     ]
 
 
-def test_who_wants_one_piece_makes_one_choice(marbles: Marbles) -> None:
+def test_taking_one_piece_makes_one_choice(marbles: Marbles) -> None:
     choices: list[Choice] = []
     pieces = [Token("a"), Token("b"), Token("c")]
     streams = {"left": at_once(*pieces), "right": at_once(*pieces)}
@@ -202,7 +202,7 @@ def test_a_batch_without_its_tokens_counts_as_unknown(marbles: Marbles) -> None:
     assert choices[0].score == 0.25
 
 
-def test_a_stream_with_a_piece_waiting_is_held(marbles: Marbles) -> None:
+def test_a_stream_whose_piece_waits_is_paused(marbles: Marbles) -> None:
     quick = marbles.cold("a-b-c-d|", demand=True)
     slow = marbles.cold("-----x-----y|", demand=True)
     events = marbles.run(ops.best_of({"slow": slow, "quick": quick}))
@@ -214,7 +214,7 @@ def test_a_stream_with_a_piece_waiting_is_held(marbles: Marbles) -> None:
     ]
 
 
-def test_a_source_with_demand_sends_one_piece_to_a_round() -> None:
+def test_a_source_with_demand_sends_one_piece_per_round() -> None:
     model = ScriptedModel("one two three four", by="word")
     marbles = Marbles()
     recording = marbles.subscribe(
@@ -246,7 +246,7 @@ def test_early_disposal_disposes_all(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("name", ["score", "on_choice"])
-def test_a_function_that_raises_is_the_error_of_the_stream(marbles: Marbles, name: str) -> None:
+def test_an_exception_of_a_callback_is_the_error_of_the_stream(marbles: Marbles, name: str) -> None:
     error, source = ZeroDivisionError(), marbles.cold("-a-b|")
 
     def refuse(_: object) -> float:
@@ -257,10 +257,10 @@ def test_a_function_that_raises_is_the_error_of_the_stream(marbles: Marbles, nam
     assert source.subscriptions == [(0.0, 1.0)]
 
 
-def test_a_score_that_is_no_number_is_an_error(marbles: Marbles) -> None:
+def test_a_score_that_is_not_a_number_is_an_error(marbles: Marbles) -> None:
     stream = ops.best_of({"left": at_once(Token("a"))}, score=lambda _: float("nan"))
     [(_, error)] = marbles.run(stream)
-    assert "is no number" in str(error)
+    assert "is not a number" in str(error)
 
 
 def test_never_and_empty(marbles: Marbles) -> None:
@@ -279,14 +279,14 @@ def test_two_subscriptions_count_their_own_rounds(marbles: Marbles) -> None:
     assert [choice.number for choice in choices] == [1, 1, 2, 2]
 
 
-def test_ten_thousand_rounds_pile_up_no_calls(marbles: Marbles) -> None:
+def test_ten_thousand_rounds_do_not_grow_the_stack(marbles: Marbles) -> None:
     streams: dict[str, rx.Observable[Chunk]] = {
         name: ScriptedModel(list("ab" * 5000)).stream("Hi") for name in ("left", "right")
     }
     assert len(texts(marbles.run(ops.best_of(streams)))) == 10_000
 
 
-def test_models_on_the_event_loop_leave_nothing_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     models = {
         name: ScriptedModel("one two three", by="word", delay=delay)
         for name, delay in (("left", 1), ("right", 2))
@@ -306,7 +306,7 @@ PIECES = st.lists(st.tuples(st.sampled_from(["a", "word", "a long piece"]), st.f
 
 
 @given(PIECES, PIECES, st.lists(st.floats(0.1, 5), min_size=2, max_size=2))
-def test_who_comes_when_changes_nothing(
+def test_timing_does_not_change_the_choices(
     left: list[tuple[str, float]], right: list[tuple[str, float]], delays: list[float]
 ) -> None:
     """The choices are those of a plain loop over both lists, whatever the timing."""
@@ -332,11 +332,11 @@ def test_who_comes_when_changes_nothing(
     ("arguments", "error", "words"),
     [
         (({},), ValueError, "one stream"),
-        (([rx.never()],), TypeError, "by name"),
+        (([rx.never()],), TypeError, "mapping of names"),
         (({"a": "text"},), TypeError, "takes streams"),
     ],
 )
-def test_what_is_no_mapping_of_streams_is_refused(
+def test_anything_but_a_mapping_of_streams_is_refused(
     arguments: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):

@@ -1,4 +1,4 @@
-"""`hedge`: a second stream if the first is slow (row H6)."""
+"""`hedge`: a second stream if the first is slow."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from rxllm.operators import RaceResult, StreamSummary
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 
 
-def test_a_first_stream_in_time_is_all_there_is(marbles: Marbles) -> None:
+def test_a_first_stream_in_time_is_the_only_one(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     second = marbles.cold("x|")
     stream = ops.hedge(marbles.cold("S--a----b-E|"), second, 3.5, on_result=results.append)
@@ -28,7 +28,7 @@ def test_a_first_stream_in_time_is_all_there_is(marbles: Marbles) -> None:
     assert (second.subscriptions, results) == ([], [RaceResult("first", 3.0, {})])
 
 
-def test_a_slow_first_stream_gets_a_rival(marbles: Marbles) -> None:
+def test_a_slow_first_stream_starts_the_second(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     first, second = marbles.cold("S-------a|"), marbles.cold("S-x-y|")
     stream = ops.hedge(first, second, 4, on_result=results.append)
@@ -41,7 +41,7 @@ def test_a_slow_first_stream_gets_a_rival(marbles: Marbles) -> None:
     assert results == [RaceResult("second", 6.0, {"first": StreamSummary("cancelled", 0, 6.0)})]
 
 
-def test_the_first_one_may_still_win(marbles: Marbles) -> None:
+def test_the_first_stream_may_still_win(marbles: Marbles) -> None:
     second = marbles.cold("S-----x|")
     events = marbles.run(ops.hedge(marbles.cold("-----a|"), second, 4))
     assert events[0] == (5.0, Token("a", source="first"))
@@ -49,7 +49,7 @@ def test_the_first_one_may_still_win(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("end", ["#", "|"])
-def test_if_the_first_ends_without_a_word_the_second_begins_at_once(
+def test_if_the_first_ends_without_content_the_second_starts_at_once(
     marbles: Marbles, end: str
 ) -> None:
     second = marbles.cold("-x|")
@@ -58,13 +58,13 @@ def test_if_the_first_ends_without_a_word_the_second_begins_at_once(
     assert (second.subscriptions, marbles.timers) == ([(1.0, 3.0)], [])
 
 
-def test_a_first_that_fails_inside_of_its_subscription(marbles: Marbles) -> None:
+def test_a_first_stream_that_fails_synchronously(marbles: Marbles) -> None:
     stream = ops.hedge(rx.throw(ValueError("broken")), marbles.cold("-x|"), 60)
     assert marbles.run(stream)[-2:] == [(1.0, Token("x", source="second")), (2.0, COMPLETED)]
     assert marbles.timers == []
 
 
-def test_if_both_fail_it_fails_with_both_errors(marbles: Marbles) -> None:
+def test_if_both_fail_the_error_has_both_errors(marbles: Marbles) -> None:
     one, two = ValueError("one"), ValueError("two")
     stream = ops.hedge(marbles.cold("-#", error=one), marbles.cold("-#", error=two), 4)
     time, error = marbles.run(stream)[-1]
@@ -101,7 +101,7 @@ def test_early_disposal_cancels_the_timer(marbles: Marbles) -> None:
     assert (first.subscriptions, second.subscriptions) == ([(0.0, 2.0)], [])
 
 
-def test_two_subscriptions_have_a_timer_each(marbles: Marbles) -> None:
+def test_each_subscription_has_its_own_timer(marbles: Marbles) -> None:
     second = marbles.cold("x|")
     stream = ops.hedge(marbles.cold(""), second, 4)
     marbles.subscribe(stream)
@@ -110,7 +110,7 @@ def test_two_subscriptions_have_a_timer_each(marbles: Marbles) -> None:
     assert [begun for begun, _ in second.subscriptions] == [4.0, 5.0]
 
 
-def test_models_on_the_event_loop_leave_nothing_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     slow = ScriptedModel("slow", first_delay=60)
     fast = ScriptedModel("fast answer", by="word", delay=0.5)
 
@@ -129,7 +129,9 @@ def test_a_bad_time_is_refused_at_the_call(after: float) -> None:
         ops.hedge(rx.never(), rx.never(), after)
 
 
-def test_a_second_that_raises_behind_its_end_does_not_keep_the_race_open(marbles: Marbles) -> None:
+def test_a_second_stream_that_raises_after_its_end_does_not_keep_the_race_open(
+    marbles: Marbles,
+) -> None:
     def subscribe(observer: Any, _: Any) -> Disposable:
         observer.on_completed()
         raise KeyError("broken")
@@ -143,12 +145,12 @@ def test_a_second_that_raises_behind_its_end_does_not_keep_the_race_open(marbles
 
 
 @pytest.mark.parametrize("after", [True, "4"])
-def test_what_is_no_time_is_refused_at_the_call(after: Any) -> None:
+def test_a_time_that_is_not_a_number_is_refused_at_the_call(after: Any) -> None:
     with pytest.raises(TypeError, match=r"after must be .* \(the seconds"):
         ops.hedge(rx.never(), rx.never(), after)
 
 
 @pytest.mark.parametrize("arguments", [(None, rx.never()), (rx.never(), "text")])
-def test_what_is_no_stream_is_refused_at_the_call(arguments: tuple[Any, Any]) -> None:
+def test_what_is_not_a_stream_is_refused_at_the_call(arguments: tuple[Any, Any]) -> None:
     with pytest.raises(TypeError, match="hedge takes streams"):
         ops.hedge(*arguments, after=4)

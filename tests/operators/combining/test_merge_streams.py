@@ -1,4 +1,4 @@
-"""`merge_streams`: several streams as they come, tagged (row H2)."""
+"""`merge_streams`: several tagged streams, merged as their chunks arrive."""
 
 from typing import Any
 
@@ -18,19 +18,19 @@ from tests.operators.texts import cut_texts
 
 
 def sources(events: list[tuple[float, Any]]) -> list[tuple[float, str | None, str]]:
-    """When, from where, and what text."""
+    """Time, source and text of each chunk."""
     return [(time, event.source, text_of(event)) for time, event in events if text_of(event)]
 
 
-def test_chunks_come_as_they_come_each_with_its_number(marbles: Marbles) -> None:
+def test_chunks_pass_as_they_arrive_with_the_number_of_their_stream(marbles: Marbles) -> None:
     stream = ops.merge_streams(marbles.cold("S-a---b-E|"), marbles.cold("-S-x-E|"))
     first, second = marbles.expect("S-a---b-E", source="0"), marbles.expect("-S-x-E", source="1")
     merged = sorted(first + second, key=lambda event: event[0])
     assert marbles.run(stream) == [*merged, (9.0, COMPLETED)]
 
 
-def test_it_does_not_go_at_the_pace_of_the_slowest(marbles: Marbles) -> None:
-    """The trap of row H2."""
+def test_a_slow_stream_does_not_delay_the_others(marbles: Marbles) -> None:
+    """A merge must not advance at the pace of the slowest stream."""
     stream = ops.merge_streams(
         {"slow": marbles.cold("-----a-----b|"), "fast": marbles.cold("xyz-w|")}
     )
@@ -42,7 +42,7 @@ def test_it_does_not_go_at_the_pace_of_the_slowest(marbles: Marbles) -> None:
     ]
 
 
-def test_how_many_live_is_told_at_each_change(marbles: Marbles) -> None:
+def test_the_number_of_active_streams_is_reported_at_each_change(marbles: Marbles) -> None:
     counts: list[int] = []
     streams = [marbles.cold("a|"), marbles.cold("b--|"), marbles.cold("|")]
     marbles.at(2, lambda: counts.append(-1))
@@ -50,18 +50,17 @@ def test_how_many_live_is_told_at_each_change(marbles: Marbles) -> None:
     assert counts == [3, 2, 1, -1, 0]
 
 
-def test_an_error_is_not_swallowed_and_says_whose_it_is(marbles: Marbles) -> None:
-    """The other trap of row H2."""
+def test_an_error_is_not_swallowed_and_names_its_stream(marbles: Marbles) -> None:
     error = ValueError("broken")
     left, right = marbles.cold("a----b|"), marbles.cold("x-#", error=error)
     events = marbles.run(ops.merge_streams({"left": left, "right": right}))
     assert events[-1] == (2.0, error)
-    assert error.__notes__ == ["this is the error of the stream 'right'"]
+    assert error.__notes__ == ["error of the stream 'right'"]
     assert (left.subscriptions, right.subscriptions) == ([(0.0, 2.0)], [(0.0, 2.0)])
     assert marbles.timers == []
 
 
-def test_a_source_that_fails_again_has_one_note(marbles: Marbles) -> None:
+def test_a_source_that_fails_again_has_a_single_note(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = ops.merge_streams(marbles.cold("#", error=error))
     marbles.run(stream)
@@ -69,7 +68,7 @@ def test_a_source_that_fails_again_has_one_note(marbles: Marbles) -> None:
     assert len(error.__notes__) == 1
 
 
-def test_all_chunks_are_tagged_also_inside_of_batches(marbles: Marbles) -> None:
+def test_all_chunks_are_tagged_also_in_batches(marbles: Marbles) -> None:
     inside = Batch((Token("a", 0.5), Reasoning("hm")), "a")
     stream = ops.merge_streams({"left": marbles.cold("B-R-(E,|)", lookup={"B": inside})})
     assert [event for _, event in marbles.run(stream)] == [
@@ -80,7 +79,7 @@ def test_all_chunks_are_tagged_also_inside_of_batches(marbles: Marbles) -> None:
     ]
 
 
-def test_the_sources_of_a_merge_in_a_merge_stay_apart(marbles: Marbles) -> None:
+def test_the_sources_of_a_nested_merge_stay_separate(marbles: Marbles) -> None:
     inner = ops.merge_streams(marbles.cold("a-b|"), marbles.cold("-x-y|"))
     stream = ops.merge_streams({"left": inner, "right": marbles.cold("--z|")})
     assert {source for _, source, _ in sources(marbles.run(stream))} == {
@@ -101,7 +100,7 @@ def test_a_restart_of_a_whole_inner_merge_reaches_each_of_its_sources(marbles: M
     ]
 
 
-def test_a_source_of_an_inner_merge_that_has_ended_is_not_told_so_again(marbles: Marbles) -> None:
+def test_an_ended_source_of_an_inner_merge_gets_no_second_end(marbles: Marbles) -> None:
     control = ops.Control()
     inner = ops.merge_streams({"x": marbles.cold("(a,E)---|"), "y": marbles.cold("--b---|")})
     marbles.at(4, control.stop)
@@ -114,7 +113,7 @@ def test_a_source_of_an_inner_merge_that_has_ended_is_not_told_so_again(marbles:
     ]
 
 
-def test_one_that_has_ended_is_told_of_a_restart_and_of_the_end_of_that(marbles: Marbles) -> None:
+def test_an_ended_source_gets_a_restart_and_the_end_after_it(marbles: Marbles) -> None:
     inner = rx.merge(marbles.cold("a-E|", source="x"), marbles.cold("----R-E|"))
     events = marbles.run(ops.merge_streams({"m": inner}))
     assert [(type(event), event.source) for _, event in events[1:-1]] == [
@@ -127,7 +126,7 @@ def test_one_that_has_ended_is_told_of_a_restart_and_of_the_end_of_that(marbles:
 
 
 @pytest.mark.parametrize("last", ["|", "#", ""])
-def test_in_the_end_none_is_active_however_it_ends(marbles: Marbles, last: str) -> None:
+def test_no_stream_is_active_at_the_end_however_it_ends(marbles: Marbles, last: str) -> None:
     counts: list[int] = []
     streams = marbles.cold(f"a-{last}"), marbles.cold("b---")
     recording = marbles.subscribe(ops.merge_streams(*streams, on_active=counts.append))
@@ -151,7 +150,7 @@ def test_a_name_may_have_a_slash(marbles: Marbles) -> None:
     )
 
 
-def test_streams_that_end_at_once(marbles: Marbles) -> None:
+def test_streams_that_end_synchronously(marbles: Marbles) -> None:
     streams = [at_once(Token("a")), at_once(), at_once(Token("b"))]
     counts: list[int] = []
     events = marbles.run(ops.merge_streams(*streams, on_active=counts.append))
@@ -168,7 +167,7 @@ def test_early_disposal_disposes_all(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
-def test_all_wait_for_one_valve_and_all_wake_when_it_opens(marbles: Marbles) -> None:
+def test_all_streams_wait_for_the_same_valve(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     marbles.at(9, marbles.valve.open)
     left, right = marbles.cold("a-b|", demand=True), marbles.cold("x-y|", demand=True)
@@ -181,7 +180,7 @@ def test_all_wait_for_one_valve_and_all_wake_when_it_opens(marbles: Marbles) -> 
     assert marbles.valve._callbacks == {}
 
 
-def test_a_callback_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_an_exception_of_the_callback_is_the_error_of_the_stream(marbles: Marbles) -> None:
     source, error, counts = marbles.cold("a-b|"), ZeroDivisionError(), list[int]()
 
     def on_active(count: int) -> None:
@@ -193,7 +192,7 @@ def test_a_callback_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> 
 
 
 @pytest.mark.parametrize("end", ["on_completed", "on_error"])
-def test_one_that_ends_while_another_ends_it_all_changes_nothing(
+def test_a_stream_that_ends_while_an_error_ends_the_merge_is_ignored(
     marbles: Marbles, end: str
 ) -> None:
     first, error = Subject[Chunk](), ValueError("the first")
@@ -206,7 +205,7 @@ def test_one_that_ends_while_another_ends_it_all_changes_nothing(
     assert marbles.run(ops.merge_streams(first, rx.create(subscribe))) == [(0.0, error)]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_two_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = ops.merge_streams(marbles.cold("a-|"), marbles.cold("-x|"))
     first = marbles.subscribe(stream)
     marbles.advance_to(1)
@@ -215,7 +214,7 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     assert first.chunks == second.chunks
 
 
-def test_operators_behind_it_keep_the_streams_apart(marbles: Marbles) -> None:
+def test_downstream_operators_keep_the_streams_separate(marbles: Marbles) -> None:
     left, right = marbles.cold("aE---ND-b|"), marbles.cold("--xE---y|")
     stream = ops.merge_streams(left, right).pipe(ops.stop_on("END"))
     texts: dict[str | None, str] = {}
@@ -224,7 +223,7 @@ def test_operators_behind_it_keep_the_streams_apart(marbles: Marbles) -> None:
     assert texts == {"0": "a", "1": "xEy"}
 
 
-def test_models_on_the_event_loop_leave_nothing_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     models = [ScriptedModel("one two three", by="word", delay=delay) for delay in (1, 2)]
 
     async def main() -> list[str]:
@@ -236,7 +235,7 @@ def test_models_on_the_event_loop_leave_nothing_behind() -> None:
 
 
 @given(cut_texts(), cut_texts())
-def test_each_text_comes_whole_however_it_is_cut(
+def test_each_text_is_complete_however_it_is_split(
     left: tuple[str, list[str]], right: tuple[str, list[str]]
 ) -> None:
     models = [
@@ -253,16 +252,16 @@ def test_each_text_comes_whole_however_it_is_cut(
 @pytest.mark.parametrize(
     ("streams", "error", "words"),
     [
-        ((), ValueError, "one stream or more"),
+        ((), ValueError, "at least one stream"),
         (({"x": rx.empty(), "x/y": rx.empty()},), ValueError, "choose another name"),
-        (({},), ValueError, "one stream or more"),
-        (({"": rx.empty()},), ValueError, "is empty"),
-        (({1: rx.empty()},), TypeError, "is a text"),
+        (({},), ValueError, "at least one stream"),
+        (({"": rx.empty()},), ValueError, "must not be empty"),
+        (({1: rx.empty()},), TypeError, "must be a string"),
         (("text",), TypeError, "model.stream"),
-        (([rx.empty()],), TypeError, "'0' is list"),
+        (([rx.empty()],), TypeError, "got list for '0'"),
     ],
 )
-def test_what_is_no_stream_is_refused_at_the_call(
+def test_what_is_not_a_stream_is_refused_at_the_call(
     streams: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):

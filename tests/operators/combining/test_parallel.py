@@ -1,4 +1,4 @@
-"""`parallel`: many prompts through the pool (row H5)."""
+"""`parallel`: many prompts through a pool."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def texts(events: list[tuple[float, Any]]) -> dict[str | None, str]:
 
 
 def test_four_prompts_on_three_slots_finish(marbles: Marbles) -> None:
-    """The trap of rows B7 and H5."""
+    """More prompts than slots must not deadlock."""
     model, pool = ScriptedModel("a b c", by="word", delay=1), Pool(3)
     events = marbles.run(ops.parallel(["one", "two", "three", "four"], model, pool))
     assert texts(events) == dict.fromkeys("0123", "a b c")
@@ -35,7 +35,7 @@ def test_four_prompts_on_three_slots_finish(marbles: Marbles) -> None:
     assert (pool.active, pool.waiting) == (0, 0)
 
 
-def test_each_result_is_tagged_token_complete_or_error(marbles: Marbles) -> None:
+def test_each_prompt_has_tagged_tokens_and_an_end_or_an_error(marbles: Marbles) -> None:
     model = ScriptedModel("fine", ["half", ConnectionResetError("reset")], "good", delay=1)
     prompts = {"first": "one", "second": "two", "third": "three"}
     events = marbles.run(ops.parallel(prompts, model, Pool(2)))
@@ -50,7 +50,7 @@ def test_each_result_is_tagged_token_complete_or_error(marbles: Marbles) -> None
     assert (lasts[1].error.type, lasts[1].error.message) == ("ConnectionResetError", "reset")
 
 
-def test_no_more_run_than_there_are_slots_and_none_waits_in_the_queue(marbles: Marbles) -> None:
+def test_only_as_many_prompts_run_as_there_are_slots_and_none_is_queued(marbles: Marbles) -> None:
     model, pool = ScriptedModel("a", delay=1), Pool(3, queue=0)
     seen: list[tuple[int, int]] = []
     stream = ops.parallel(map(str, range(1, 101)), model, pool)
@@ -62,7 +62,7 @@ def test_no_more_run_than_there_are_slots_and_none_waits_in_the_queue(marbles: M
     assert (model.completed, pool.active) == (100, 0)
 
 
-def test_prompts_that_come_late_do_not_time_out_in_the_queue(marbles: Marbles) -> None:
+def test_late_prompts_do_not_time_out_in_the_queue(marbles: Marbles) -> None:
     model = ScriptedModel("a", delay=20)
     events = marbles.run(ops.parallel(["p"] * 10, model, Pool(1, wait=5)))
     assert (len(texts(events)), events[-1]) == (10, (200.0, COMPLETED))
@@ -78,14 +78,14 @@ def test_the_pool_may_be_shared(marbles: Marbles) -> None:
     assert texts(events) == {"1": "a"}
 
 
-def test_prompts_begin_in_their_order_with_their_options(marbles: Marbles) -> None:
+def test_prompts_start_in_order_with_their_options(marbles: Marbles) -> None:
     model = ScriptedModel("a b c", by="word", delay=1)
     events = marbles.run(ops.parallel(["p", "q", "r"], model, Pool(1), max_tokens=2))
     assert [request.messages[0].text for request in model.requests] == ["p", "q", "r"]
     assert texts(events) == dict.fromkeys("012", "a b")
 
 
-def test_a_summary_of_each(marbles: Marbles) -> None:
+def test_a_summary_of_each_prompt(marbles: Marbles) -> None:
     reports: list[Mapping[str, StreamSummary]] = []
     error = ConnectionResetError()
     model = ScriptedModel("abc", [error], delay=1)
@@ -95,19 +95,19 @@ def test_a_summary_of_each(marbles: Marbles) -> None:
     ]
 
 
-def test_if_all_fail_it_fails_with_each_error(marbles: Marbles) -> None:
+def test_if_all_fail_the_error_has_each_error(marbles: Marbles) -> None:
     model = ScriptedModel([ConnectionResetError()])
     events = marbles.run(ops.parallel(["p", "q"], model, Pool(3)))
     assert isinstance(events[-1][1], AllModelsFailedError)
     assert len(events[-1][1].errors) == 2
 
 
-def test_no_prompt_is_complete_at_once(marbles: Marbles) -> None:
+def test_without_prompts_it_completes_at_once(marbles: Marbles) -> None:
     events = marbles.run(ops.parallel([], ScriptedModel("a"), Pool(1)))
     assert events == [(0.0, COMPLETED)]
 
 
-def test_early_disposal_stops_all_and_begins_no_other(marbles: Marbles) -> None:
+def test_early_disposal_stops_all_and_starts_no_other(marbles: Marbles) -> None:
     reports: list[Mapping[str, StreamSummary]] = []
     model, pool = ScriptedModel("a b c", by="word", delay=1), Pool(2)
     recording = marbles.subscribe(
@@ -121,7 +121,7 @@ def test_early_disposal_stops_all_and_begins_no_other(marbles: Marbles) -> None:
     assert (pool.active, pool.waiting, marbles.timers) == (0, 0, [])
 
 
-def test_all_wait_for_one_valve(marbles: Marbles) -> None:
+def test_all_streams_wait_for_the_same_valve(marbles: Marbles) -> None:
     marbles.at(1.5, marbles.valve.close)
     model = ScriptedModel("a b c", by="word", delay=1)
     recording = marbles.subscribe(ops.parallel(["p", "q"], model, Pool(3)))
@@ -136,7 +136,7 @@ def test_two_subscriptions_share_the_slots(marbles: Marbles) -> None:
     assert (first.events[-1], second.events[-1]) == ((1.0, COMPLETED), (2.0, COMPLETED))
 
 
-def test_on_the_event_loop_nothing_is_left_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     model, pool = ScriptedModel("a b", by="word", delay=1), Pool(10)
 
     async def main() -> dict[str, str]:
@@ -165,18 +165,18 @@ def test_on_the_event_loop_nothing_is_left_behind() -> None:
         ([], {"temperature": 9}, BadRequestError),
     ],
 )
-def test_what_can_not_be_asked_is_refused_at_the_call(
+def test_invalid_prompts_are_refused_at_the_call(
     prompts: Any, options: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         ops.parallel(prompts, ScriptedModel("a"), Pool(1), **options)
     with pytest.raises(TypeError, match="a Pool"):
         ops.parallel(["fine"], ScriptedModel("a"), 3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="a Model"):
+    with pytest.raises(TypeError, match="model must be"):
         ops.parallel([], None, Pool(1))  # type: ignore[arg-type]
 
 
-def test_the_tools_may_be_those_of_the_prompts(marbles: Marbles) -> None:
+def test_tool_choice_may_refer_to_tools_of_the_prompts(marbles: Marbles) -> None:
     prompt = as_request("one", tools=[{"name": "f", "description": "", "parameters": {}}])
     model = ScriptedModel("a")
     marbles.run(ops.parallel([prompt], model, Pool(1), tool_choice="f"))

@@ -1,4 +1,4 @@
-"""`quick_then_detailed`: an answer at once, then a better one (row H4)."""
+"""`quick_then_detailed`: a quick answer, then a better one."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.combining.sources import at_once
 
 
-def test_the_second_answer_begins_when_the_first_is_complete(marbles: Marbles) -> None:
+def test_the_second_answer_starts_when_the_first_is_complete(marbles: Marbles) -> None:
     quick, detailed = marbles.cold("S-a-E|"), marbles.cold("S-x-E|")
     assert marbles.run(ops.quick_then_detailed(quick, detailed)) == [
         *marbles.expect("S-a-E", source="quick"),
@@ -36,7 +36,7 @@ def test_the_second_prompt_may_be_made_of_the_first_answer(marbles: Marbles) -> 
     assert model.requests[0].messages[0].text == "In detail: yes"
 
 
-def test_a_quick_answer_that_fails_is_told_and_the_detailed_one_given(marbles: Marbles) -> None:
+def test_a_failed_quick_answer_is_reported_and_the_detailed_one_follows(marbles: Marbles) -> None:
     error, asked = ValueError("broken"), []
 
     def detailed(text: str) -> rx.Observable[Chunk]:
@@ -53,7 +53,9 @@ def test_a_quick_answer_that_fails_is_told_and_the_detailed_one_given(marbles: M
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_who_wants_the_quick_answer_alone_asks_for_no_other(marbles: Marbles, count: int) -> None:
+def test_taking_only_the_quick_answer_does_not_start_the_other(
+    marbles: Marbles, count: int
+) -> None:
     asked: list[str] = []
 
     def detailed(text: str) -> rx.Observable[Chunk]:
@@ -65,21 +67,21 @@ def test_who_wants_the_quick_answer_alone_asks_for_no_other(marbles: Marbles, co
     assert (len(events), events[-1], asked) == (count + 1, (0.0, COMPLETED), [])
 
 
-def test_who_leaves_at_the_notice_of_a_failure_asks_for_no_other(marbles: Marbles) -> None:
+def test_leaving_at_the_notice_of_a_failure_does_not_start_the_other(marbles: Marbles) -> None:
     detailed = marbles.cold("x|")
     stream = ops.quick_then_detailed(marbles.cold("a-#"), detailed)
     events = marbles.run(stream.pipe(operators.take(2)))
     assert (type(events[1][1]), events[2][1], detailed.subscriptions) == (Notice, COMPLETED, [])
 
 
-def test_an_error_of_the_detailed_answer_is_the_error(marbles: Marbles) -> None:
+def test_an_error_of_the_detailed_answer_is_passed_on(marbles: Marbles) -> None:
     error = ValueError("broken")
     stream = ops.quick_then_detailed(marbles.cold("a|"), marbles.cold("x-#", error=error))
     assert marbles.run(stream)[-1] == (3.0, error)
-    assert error.__notes__ == ["this is the error of the stream 'detailed'"]
+    assert error.__notes__ == ["error of the stream 'detailed'"]
 
 
-def test_a_cancelled_quick_answer_ends_it_all(marbles: Marbles) -> None:
+def test_a_cancelled_quick_answer_ends_the_stream(marbles: Marbles) -> None:
     control, detailed = ops.Control(), marbles.cold("x|")
     marbles.at(1, control.stop)
     quick = marbles.cold("a-b|").pipe(ops.pausable(control))
@@ -89,7 +91,7 @@ def test_a_cancelled_quick_answer_ends_it_all(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("detailed", [lambda _: 1 / 0, lambda _: "text"])
-def test_a_function_that_makes_no_stream_is_an_error(marbles: Marbles, detailed: Any) -> None:
+def test_a_function_that_returns_no_stream_is_an_error(marbles: Marbles, detailed: Any) -> None:
     events = marbles.run(ops.quick_then_detailed(marbles.cold("a|"), detailed))
     assert (events[-1][0], type(events[-1][1])) in [(1.0, ZeroDivisionError), (1.0, TypeError)]
 
@@ -100,7 +102,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(ops.quick_then_detailed(marbles.cold("|"), detailed)) == [(5.0, COMPLETED)]
 
 
-def test_sources_that_say_all_at_once(marbles: Marbles) -> None:
+def test_synchronous_sources(marbles: Marbles) -> None:
     stream = ops.quick_then_detailed(at_once(Token("a")), at_once(Token("x")))
     assert [event for _, event in marbles.run(stream)] == [
         Token("a", source="quick"),
@@ -110,7 +112,7 @@ def test_sources_that_say_all_at_once(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize("time", [1, 4])
-def test_early_disposal_disposes_the_one_that_runs(marbles: Marbles, time: float) -> None:
+def test_early_disposal_disposes_the_running_stream(marbles: Marbles, time: float) -> None:
     quick, detailed = marbles.cold("a-|"), marbles.cold("x---|")
     recording = marbles.subscribe(ops.quick_then_detailed(quick, detailed))
     marbles.advance_to(time)
@@ -121,7 +123,7 @@ def test_early_disposal_disposes_the_one_that_runs(marbles: Marbles, time: float
     assert len(detailed.subscriptions) == (0 if time == 1 else 1)
 
 
-def test_leaving_at_the_end_of_the_quick_answer_begins_nothing(marbles: Marbles) -> None:
+def test_leaving_at_the_end_of_the_quick_answer_starts_nothing(marbles: Marbles) -> None:
     detailed = marbles.cold("x|")
     stream = ops.quick_then_detailed(at_once(End("stop")), detailed).pipe(operators.take(1))
     marbles.run(stream)
@@ -136,7 +138,7 @@ def test_demand_passes_through_to_both(marbles: Marbles) -> None:
     assert [time for time, _ in events] == [0.0, 5.0, 5.0, 6.0]
 
 
-def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
+def test_two_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = ops.quick_then_detailed(marbles.cold("a|"), lambda text: marbles.cold(f"{text}x|"))
     first = marbles.subscribe(stream)
     marbles.advance_to(0.5)
@@ -152,7 +154,7 @@ def test_two_subscriptions_know_nothing_of_each_other(marbles: Marbles) -> None:
     )
 
 
-def test_a_sink_has_both_answers() -> None:
+def test_a_sink_gets_both_answers() -> None:
     quick, detailed = ScriptedModel("Yes."), ScriptedModel("Yes, it is.", by="word", delay=1)
 
     async def main() -> dict[str, str]:
@@ -164,6 +166,6 @@ def test_a_sink_has_both_answers() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("text", rx.never()), (rx.never(), "text")])
-def test_what_is_no_stream_is_refused_at_the_call(arguments: Any) -> None:
+def test_what_is_not_a_stream_is_refused_at_the_call(arguments: Any) -> None:
     with pytest.raises(TypeError):
         ops.quick_then_detailed(*arguments)

@@ -1,4 +1,4 @@
-"""`race`: to the first token, losers stopped (row H6)."""
+"""`race`: the first stream to send content wins, and the losers are stopped."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.combining.sources import at_once
 
 
-def test_who_speaks_first_goes_on_and_the_others_are_stopped(marbles: Marbles) -> None:
+def test_the_first_to_send_content_continues_and_the_others_are_stopped(marbles: Marbles) -> None:
     slow, fast = marbles.cold("S---a-b|"), marbles.cold("S-x-y-E|")
     assert marbles.run(ops.race({"slow": slow, "fast": fast})) == [
         (2.0, Start("request-1", "model", source="fast")),
@@ -41,7 +41,7 @@ def test_who_speaks_first_goes_on_and_the_others_are_stopped(marbles: Marbles) -
     assert (slow.subscriptions, fast.subscriptions) == ([(0.0, 2.0)], [(0.0, 7.0)])
 
 
-def test_a_start_an_empty_token_and_progress_decide_nothing(marbles: Marbles) -> None:
+def test_a_start_an_empty_token_and_progress_do_not_decide(marbles: Marbles) -> None:
     nothing = {"0": Token(""), "P": Progress(0, 1.0), "N": Notice("retry", 1)}
     early = marbles.cold("(S,0,P,N)--------a|", lookup=nothing)
     events = marbles.run(ops.race(early, marbles.cold("--S-x|")))
@@ -66,12 +66,12 @@ def test_all_content_decides(marbles: Marbles, content: Chunk) -> None:
 @pytest.mark.parametrize(
     "content", [Token(""), Reasoning(""), Batch((), ""), Batch((Token(""),), "")]
 )
-def test_text_without_a_character_does_not(marbles: Marbles, content: Chunk) -> None:
+def test_empty_text_does_not_decide(marbles: Marbles, content: Chunk) -> None:
     streams = marbles.cold("-C|", lookup={"C": content}), marbles.cold("--x|")
     assert marbles.run(ops.race(*streams))[0][1].source == "1"
 
 
-def test_one_that_speaks_while_another_wins_is_not_heard(marbles: Marbles) -> None:
+def test_content_sent_while_another_stream_wins_is_dropped(marbles: Marbles) -> None:
     fast: Subject[Chunk] = Subject()
 
     def slow(observer: Any, _: Any) -> Disposable:
@@ -83,13 +83,13 @@ def test_one_that_speaks_while_another_wins_is_not_heard(marbles: Marbles) -> No
     assert recording.chunks == [Token("x", source="fast")]
 
 
-def test_what_losers_did_before_is_not_seen(marbles: Marbles) -> None:
+def test_earlier_chunks_of_losers_are_dropped(marbles: Marbles) -> None:
     loser = marbles.cold("S-P--a|", lookup={"P": Progress(0, 1.0)})
     events = marbles.run(ops.race(loser, marbles.cold("--x|")))
     assert [event for _, event in events] == [Token("x", source="1"), COMPLETED]
 
 
-def test_losers_are_disposed_before_the_token_is_passed_on(marbles: Marbles) -> None:
+def test_losers_are_disposed_before_the_winners_token_is_passed_on(marbles: Marbles) -> None:
     slow, seen = marbles.cold("S---a|"), []
     stream = ops.race(slow, marbles.cold("-x|"))
     stream.subscribe(lambda _: seen.append(list(slow.subscriptions)), scheduler=marbles.scheduler)
@@ -97,7 +97,7 @@ def test_losers_are_disposed_before_the_token_is_passed_on(marbles: Marbles) -> 
     assert seen == [[(0.0, 1.0)]]
 
 
-def test_what_was_wasted_is_counted(marbles: Marbles) -> None:
+def test_the_cost_of_the_losers_is_reported(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     error = ValueError("broken")
     streams = {
@@ -116,7 +116,7 @@ def test_what_was_wasted_is_counted(marbles: Marbles) -> None:
     assert results[0].wasted == 7.0
 
 
-def test_a_failure_before_the_first_token_is_told_and_loses(marbles: Marbles) -> None:
+def test_a_failure_before_the_first_token_is_reported_and_loses(marbles: Marbles) -> None:
     error = ValueError("broken")
     events = marbles.run(ops.race(marbles.cold("S#", error=error), marbles.cold("---x|")))
     assert events == [
@@ -126,14 +126,14 @@ def test_a_failure_before_the_first_token_is_told_and_loses(marbles: Marbles) ->
     ]
 
 
-def test_if_all_fail_it_fails_with_each_error(marbles: Marbles) -> None:
+def test_if_all_fail_the_error_has_each_error(marbles: Marbles) -> None:
     first, second = ValueError("one"), ValueError("two")
     streams = marbles.cold("--#", error=first), marbles.cold("-#", error=second)
     time, error = marbles.run(ops.race(*streams))[-1]
     assert (time, type(error), error.errors) == (2.0, AllModelsFailedError, (first, second))
 
 
-def test_if_nobody_speaks_and_one_has_completed_it_completes(marbles: Marbles) -> None:
+def test_without_content_it_completes_if_a_stream_has_completed(marbles: Marbles) -> None:
     results: list[RaceResult] = []
     stream = ops.race(marbles.cold("#"), marbles.cold("S-E|"), on_result=results.append)
     assert [event for _, event in marbles.run(stream)][1:] == [
@@ -148,7 +148,7 @@ def test_the_winner_may_fail_later(marbles: Marbles) -> None:
     error = ValueError("broken")
     events = marbles.run(ops.race({"fast": marbles.cold("x-#", error=error), "slow": rx.never()}))
     assert events[-1] == (2.0, error)
-    assert error.__notes__ == ["this is the error of the stream 'fast'"]
+    assert error.__notes__ == ["error of the stream 'fast'"]
 
 
 def test_a_restart_is_passed_on(marbles: Marbles) -> None:
@@ -156,7 +156,7 @@ def test_a_restart_is_passed_on(marbles: Marbles) -> None:
     assert (3.0, Notice("restart", source="0")) in events
 
 
-def test_one_that_speaks_inside_of_its_subscription_wins_alone(marbles: Marbles) -> None:
+def test_a_synchronous_stream_wins_alone(marbles: Marbles) -> None:
     other = marbles.cold("a|")
     events = marbles.run(ops.race(at_once(Token("x")), other))
     assert events == [(0.0, Token("x", source="0")), (0.0, COMPLETED)]
@@ -182,7 +182,7 @@ def test_disposal_after_the_decision_disposes_the_winner(marbles: Marbles) -> No
     assert (fast.subscriptions, len(results), marbles.timers) == ([(0.0, 2.0)], 1, [])
 
 
-def test_a_report_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+def test_an_exception_of_on_result_is_the_error_of_the_stream(marbles: Marbles) -> None:
     error, fast = ZeroDivisionError(), marbles.cold("-x|")
 
     def report(_: RaceResult) -> None:
@@ -192,7 +192,7 @@ def test_a_report_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> No
     assert fast.subscriptions == [(0.0, 1.0)]
 
 
-def test_all_wait_for_one_valve(marbles: Marbles) -> None:
+def test_all_streams_wait_for_the_same_valve(marbles: Marbles) -> None:
     marbles.valve.close()
     marbles.at(5, marbles.valve.open)
     streams = [marbles.cold("x-y", demand=True) for _ in range(2)]
@@ -207,7 +207,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(ops.race(marbles.cold("|"))) == [(5.0, COMPLETED)]
 
 
-def test_two_subscriptions_are_two_races(marbles: Marbles) -> None:
+def test_each_subscription_is_a_separate_race(marbles: Marbles) -> None:
     models = ScriptedModel("a", "b", first_delay=1), ScriptedModel("x", "y", first_delay=2)
     stream = ops.race(*(model.stream("Hi") for model in models))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
@@ -216,7 +216,7 @@ def test_two_subscriptions_are_two_races(marbles: Marbles) -> None:
     assert (models[1].cancelled, models[1].active) == (2, 0)
 
 
-def test_models_on_the_event_loop_leave_nothing_behind() -> None:
+def test_nothing_leaks_on_an_event_loop() -> None:
     models = [ScriptedModel("one two", by="word", first_delay=delay) for delay in (3, 1, 2)]
 
     async def main() -> str:
@@ -229,7 +229,7 @@ def test_models_on_the_event_loop_leave_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize(("streams", "error"), [((), ValueError), (("text",), TypeError)])
-def test_what_is_no_stream_is_refused_at_the_call(streams: Any, error: type[Exception]) -> None:
+def test_what_is_not_a_stream_is_refused_at_the_call(streams: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="race takes"):
         ops.race(*streams)
     with pytest.raises(TypeError, match="on_result"):

@@ -1,4 +1,4 @@
-"""A subscriber that raises: all streams are left at once, and none of them has failed."""
+"""A subscriber that raises: all streams are disposed at once, and none of them has failed."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -28,7 +28,7 @@ each_way = pytest.mark.parametrize("combine", COMBINED.values(), ids=COMBINED.ke
 
 
 def refusing(kind: type[Chunk]) -> tuple[list[Chunk], Callable[[Chunk], None]]:
-    """A subscriber that raises at the first chunk of this kind, and what it got."""
+    """The chunks received, and an `on_next` that raises at the first chunk of this kind."""
     got: list[Chunk] = []
 
     def on_next(chunk: Chunk) -> None:
@@ -40,7 +40,7 @@ def refusing(kind: type[Chunk]) -> tuple[list[Chunk], Callable[[Chunk], None]]:
 
 
 @each_way
-def test_all_streams_are_disposed_and_nothing_more_comes(
+def test_all_streams_are_disposed_and_nothing_more_is_sent(
     marbles: Marbles, combine: Combine
 ) -> None:
     streams = {"left": marbles.cold("--a-b|"), "right": marbles.cold("--x-y|")}
@@ -57,20 +57,22 @@ def test_all_streams_are_disposed_and_nothing_more_comes(
 
 
 @each_way
-def test_so_too_inside_of_its_subscription(marbles: Marbles, combine: Combine) -> None:
+def test_a_subscriber_that_raises_during_its_subscription(
+    marbles: Marbles, combine: Combine
+) -> None:
     ended: list[Any] = []
     got, on_next = refusing(Token)
     stream = combine({"left": at_once(Token("x"), Token("z")), "right": at_once(Token("y"))})
     with pytest.raises(ZeroDivisionError):
         stream.subscribe(on_next, ended.append, scheduler=marbles.scheduler)
-        raise ended.pop()  # RxPY takes what is raised there for an error of the stream
+        raise ended.pop()  # RxPY passes exceptions raised there to on_error
     marbles.advance_to(20)
     assert [type(chunk) for chunk in got] == [Token]
     assert (ended, marbles.timers) == ([], [])
 
 
 @pytest.mark.parametrize("name", ["side_by_side", "race", "best_of", "quick_then_detailed"])
-def test_so_too_at_the_notice_of_a_failure(marbles: Marbles, name: str) -> None:
+def test_a_subscriber_that_raises_at_the_notice_of_a_failure(marbles: Marbles, name: str) -> None:
     streams = {"left": marbles.cold("-#"), "right": marbles.cold("--x--y|")}
     ended: list[Any] = []
     got, on_next = refusing(Notice)
@@ -82,7 +84,7 @@ def test_so_too_at_the_notice_of_a_failure(marbles: Marbles, name: str) -> None:
     assert ([type(chunk) for chunk in got], ended, marbles.timers) == ([Notice], [], [])
 
 
-def test_it_is_reported_as_left(marbles: Marbles) -> None:
+def test_the_streams_are_reported_as_cancelled(marbles: Marbles) -> None:
     reports: list[Any] = []
     streams = {"left": marbles.cold("a-|"), "right": marbles.cold("--x|")}
     _, on_next = refusing(Token)
@@ -96,7 +98,7 @@ def test_it_is_reported_as_left(marbles: Marbles) -> None:
     ]
 
 
-def test_a_report_that_raises_too_is_a_note(marbles: Marbles) -> None:
+def test_an_exception_of_on_result_is_a_note(marbles: Marbles) -> None:
     def report(_: object) -> None:
         raise KeyError("report")
 
@@ -105,10 +107,10 @@ def test_a_report_that_raises_too_is_a_note(marbles: Marbles) -> None:
     stream.subscribe(on_next, scheduler=marbles.scheduler)
     with pytest.raises(ZeroDivisionError) as raised:
         marbles.advance_to(5)
-    assert raised.value.__notes__ == ["leaving its streams failed too: KeyError('report')"]
+    assert raised.value.__notes__ == ["disposing its streams failed too: KeyError('report')"]
 
 
-def test_no_other_prompt_begins_and_the_slots_are_given_back(marbles: Marbles) -> None:
+def test_no_other_prompt_starts_and_the_slots_are_released(marbles: Marbles) -> None:
     model, pool = ScriptedModel([ConnectionResetError()], "b", "c", delay=1), Pool(1)
     reports: list[Any] = []
     _, on_next = refusing(Notice)

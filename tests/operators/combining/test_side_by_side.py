@@ -1,4 +1,4 @@
-"""`side_by_side`: models on one prompt, failures isolated, with a summary (row H1)."""
+"""`side_by_side`: isolated streams next to each other, with a summary."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +19,11 @@ Reports = list[Mapping[str, StreamSummary]]
 
 @pytest.fixture
 def reports() -> Reports:
-    """What was reported."""
+    """The reported summaries."""
     return []
 
 
-def test_each_stream_comes_with_its_name(marbles: Marbles) -> None:
+def test_each_stream_has_its_name(marbles: Marbles) -> None:
     streams = {"left": marbles.cold("S-a-E|"), "right": marbles.cold("-S-x-E|")}
     events = marbles.run(ops.side_by_side(streams))
     assert [event for _, event in events if event is not COMPLETED and event.source == "left"] == [
@@ -32,7 +32,7 @@ def test_each_stream_comes_with_its_name(marbles: Marbles) -> None:
     assert events[-2:] == [(5.0, End("stop", source="right")), (6.0, COMPLETED)]
 
 
-def test_a_failure_is_told_and_the_others_go_on(marbles: Marbles) -> None:
+def test_a_failure_is_reported_and_the_others_continue(marbles: Marbles) -> None:
     error = ValueError("broken")
     streams = {"left": marbles.cold("a---b|"), "right": marbles.cold("x-#", error=error)}
     assert marbles.run(ops.side_by_side(streams))[2:] == [
@@ -42,7 +42,7 @@ def test_a_failure_is_told_and_the_others_go_on(marbles: Marbles) -> None:
     ]
 
 
-def test_if_all_fail_it_fails_with_each_error(marbles: Marbles, reports: Reports) -> None:
+def test_if_all_fail_the_error_has_each_error(marbles: Marbles, reports: Reports) -> None:
     first, second = ValueError("one"), KeyError("two")
     streams = {
         "left": marbles.cold("a--#", error=first),
@@ -53,7 +53,7 @@ def test_if_all_fail_it_fails_with_each_error(marbles: Marbles, reports: Reports
     assert time == 3.0
     assert isinstance(error, AllModelsFailedError)
     assert error.errors == (first, second)
-    assert str(error) == "each of 2 streams failed, the last one with KeyError: 'two'"
+    assert str(error) == "all 2 streams failed, the last one with KeyError: 'two'"
     assert len(reports) == 1
 
 
@@ -79,7 +79,7 @@ def test_after_a_restart_the_length_is_counted_again(marbles: Marbles, reports: 
     assert reports[0]["left"].length == 1
 
 
-def test_a_subscriber_that_leaves_gets_the_summary_too(marbles: Marbles, reports: Reports) -> None:
+def test_the_summary_is_reported_on_disposal_too(marbles: Marbles, reports: Reports) -> None:
     streams = {"left": marbles.cold("a-|"), "right": marbles.cold("xy---|")}
     recording = marbles.subscribe(ops.side_by_side(streams, on_result=reports.append))
     marbles.advance_to(3)
@@ -91,7 +91,7 @@ def test_a_subscriber_that_leaves_gets_the_summary_too(marbles: Marbles, reports
     assert marbles.timers == []
 
 
-def test_a_report_that_raises_is_the_error_of_a_completion(marbles: Marbles) -> None:
+def test_an_exception_of_on_result_replaces_a_completion(marbles: Marbles) -> None:
     failure, error = ZeroDivisionError(), ValueError("broken")
 
     def report(_: object) -> None:
@@ -110,7 +110,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(ops.side_by_side({"left": marbles.cold("|")})) == [(5.0, COMPLETED)]
 
 
-def test_all_wait_for_one_valve(marbles: Marbles) -> None:
+def test_all_streams_wait_for_the_same_valve(marbles: Marbles) -> None:
     marbles.at(1, marbles.valve.close)
     streams = {name: marbles.cold("a-b", demand=True) for name in ("left", "right")}
     recording = marbles.subscribe(ops.side_by_side(streams))
@@ -118,7 +118,7 @@ def test_all_wait_for_one_valve(marbles: Marbles) -> None:
     assert [chunk.source for chunk in recording.chunks] == ["left", "right"]
 
 
-def test_a_subscriber_that_raises_is_no_failure_of_a_stream(marbles: Marbles) -> None:
+def test_a_subscriber_that_raises_is_not_a_failure_of_a_stream(marbles: Marbles) -> None:
     errors: list[Exception] = []
 
     def refuse(_: Chunk) -> None:
@@ -132,7 +132,7 @@ def test_a_subscriber_that_raises_is_no_failure_of_a_stream(marbles: Marbles) ->
     assert errors == []
 
 
-def test_a_sink_gives_the_text_of_each() -> None:
+def test_a_sink_returns_the_text_of_each_stream() -> None:
     streams = {
         "good": ScriptedModel("good answer", by="word", delay=1).stream("Hi"),
         "bad": ScriptedModel(["bad", ConnectionResetError()], delay=1).stream("Hi"),
@@ -142,7 +142,7 @@ def test_a_sink_gives_the_text_of_each() -> None:
     assert [(notice.kind, notice.source) for notice in result.notices] == [("failed", "bad")]
 
 
-def test_two_subscriptions_have_their_own_reports(marbles: Marbles, reports: Reports) -> None:
+def test_each_subscription_has_its_own_summary(marbles: Marbles, reports: Reports) -> None:
     stream = ops.side_by_side({"left": marbles.cold("ab|")}, on_result=reports.append)
     events = marbles.run(rx.concat(stream, stream))
     assert "".join(text_of(event) for _, event in events) == "abab"
@@ -150,11 +150,11 @@ def test_two_subscriptions_have_their_own_reports(marbles: Marbles, reports: Rep
 
 
 @pytest.mark.parametrize("streams", [None, [rx.empty()], "text", {"a": "text"}])
-def test_what_is_no_mapping_of_streams_is_refused_at_the_call(streams: Any) -> None:
+def test_anything_but_a_mapping_of_streams_is_refused_at_the_call(streams: Any) -> None:
     with pytest.raises(TypeError):
         ops.side_by_side(streams)
 
 
-def test_a_report_that_can_not_be_called_is_refused_at_the_call() -> None:
-    with pytest.raises(TypeError, match="on_result is a function or None"):
+def test_on_result_must_be_callable() -> None:
+    with pytest.raises(TypeError, match="on_result must be a function or None"):
         ops.side_by_side({"a": rx.empty()}, on_result=3)  # type: ignore[arg-type]

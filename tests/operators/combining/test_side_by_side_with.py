@@ -25,7 +25,7 @@ def test_it_is_side_by_side_with_the_piped_stream_first(pair: tuple[str, str]) -
     )
 
 
-def test_the_summaries_begin_with_the_piped_stream(marbles: Marbles) -> None:
+def test_the_summaries_start_with_the_piped_stream(marbles: Marbles) -> None:
     reports: list[Mapping[str, StreamSummary]] = []
     beside = ops.side_by_side_with({"b": marbles.cold("xy|")}, name="a", on_result=reports.append)
     assert marbles.run(marbles.cold("-c|").pipe(beside)) == [
@@ -69,17 +69,17 @@ def test_without_another_stream_it_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("other", "name"), [("a", "a"), ("a/b", "a")])
-def test_streams_that_can_not_be_told_apart_are_refused(other: str, name: str) -> None:
+def test_ambiguous_names_are_refused(other: str, name: str) -> None:
     with pytest.raises(ValueError, match="another name"):
         ops.side_by_side_with({other: rx.empty()}, name=name)
 
 
 @pytest.mark.parametrize("other", [None, "text", ops.words])
 def test_what_is_not_a_stream_is_refused_at_the_call(other: Any) -> None:
-    with pytest.raises(TypeError, match="side_by_side_with takes streams, and '1' is"):
+    with pytest.raises(TypeError, match=r"side_by_side_with takes streams, got .* for '1'"):
         ops.side_by_side_with(other)
 
 
-def test_report_must_be_callable() -> None:
+def test_on_result_must_be_callable() -> None:
     with pytest.raises(TypeError, match="on_result"):
         ops.side_by_side_with(rx.empty(), on_result=3)  # type: ignore[arg-type]
