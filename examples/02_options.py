@@ -1,4 +1,4 @@
-"""Set the options of a request; `temperature=0` always takes the likeliest token."""
+"""Set the options of a request; `temperature=0` always picks the most likely token."""
 
 import rxllm
 

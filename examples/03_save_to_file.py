@@ -1,4 +1,4 @@
-"""Write a stream to a file, closed on every way out."""
+"""Write a stream to a file, which is closed in any case."""
 
 import tempfile
 from pathlib import Path

@@ -8,7 +8,7 @@ from rxllm import End, Token, Usage
 
 @dataclass
 class Tally:
-    """What the handlers gather."""
+    """The results of the handlers."""
 
     longest: str = ""
     tokens: int = 0

@@ -12,8 +12,8 @@ model = ScriptedModel(
 control = ops.Control()
 
 
-async def hand() -> None:
-    """Someone at the buttons."""
+async def press_buttons() -> None:
+    """A user who presses buttons."""
     await asyncio.sleep(0.2)
     control.pause()
     print(control.status)
@@ -26,9 +26,9 @@ async def hand() -> None:
 
 async def main() -> None:
     stream = model.stream("Count").pipe(ops.pausable(control))
-    result, _ = await asyncio.gather(rxllm.sinks.collect(stream), hand())
+    result, _ = await asyncio.gather(rxllm.sinks.collect(stream), press_buttons())
     print(f"{control.status}: {result.finish_reason} after {result.timings.tokens} words")
-    print(f"streams that the model still plays: {model.active}")
+    print(f"streams still playing: {model.active}")
 
 
 rxllm.run(main())

@@ -1,4 +1,4 @@
-"""Hold many streams by id in one scope, and stop them when it is left."""
+"""Manage many streams by id in one scope, which stops them on exit."""
 
 import rxllm
 from rxllm.sinks import Streams, callbacks

@@ -1,4 +1,4 @@
-"""Measure a stream, show its progress, and decide whether streaming pays."""
+"""Measure a stream, show its progress, and decide whether streaming pays off."""
 
 import rxllm
 from rxllm import Progress

@@ -1,9 +1,9 @@
-"""Hold a conversation of several turns."""
+"""Hold a multi-turn conversation."""
 
 import rxllm
 from rxllm import Message
 
-KEEP = 3  # exchanges that are sent again
+KEEP = 3  # past exchanges sent with each question
 history: list[Message] = []
 
 

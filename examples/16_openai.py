@@ -1,4 +1,4 @@
-"""Stream from OpenAI, and calculate what the answer cost."""
+"""Stream from OpenAI, and calculate the cost of the answer."""
 
 import os
 
@@ -20,7 +20,7 @@ async def main() -> None:
     if os.environ.get("OPENAI_API_KEY"):
         await show(rxllm.model(NAME))
         return
-    print("OPENAI_API_KEY is not set: a server on this machine plays OpenAI")
+    print("OPENAI_API_KEY is not set, so a local server stands in for OpenAI")
     answer = openai_events("Hello", ", ", "human", "!", model="gpt-4o-mini-2024-07-18")
     async with FaultServer(Reply(answer)) as server:
         await show(rxllm.model(NAME, api_key="none", base_url=server.url))

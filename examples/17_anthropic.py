@@ -10,13 +10,13 @@ from rxllm.testing.provider_streams import anthropic_event, anthropic_events
 NAME = "anthropic/claude-haiku-4-5"
 WEATHER = Tool(
     "weather",
-    "The weather at a place, now",
+    "Get the current weather at a place",
     {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
 )
 
 
 def keep(call: ToolCall, calls: list[ToolCall]) -> None:
-    """Chunks come while the arguments grow; the last one is complete."""
+    """A chunk arrives each time the arguments grow; the last one is complete."""
     if call.complete:
         calls.append(call)
 
@@ -34,8 +34,8 @@ async def show(model: rxllm.Model) -> None:
     await rxllm.sinks.console(model.stream(messages, tools=[WEATHER]))
 
 
-def a_call() -> list[bytes]:
-    """What a server sends that asks for the tool."""
+def tool_call_events() -> list[bytes]:
+    """Return the events of an answer that calls the tool."""
     start, *_ = anthropic_events()
     block = {"type": "tool_use", "id": "call-1", "name": "weather", "input": {}}
     delta = {"type": "input_json_delta", "partial_json": '{"place": "Oslo"}'}
@@ -53,9 +53,9 @@ async def main() -> None:
     if os.environ.get("ANTHROPIC_API_KEY"):
         await show(rxllm.model(NAME))
         return
-    print("ANTHROPIC_API_KEY is not set: a server on this machine plays Anthropic")
+    print("ANTHROPIC_API_KEY is not set, so a local server stands in for Anthropic")
     answer = anthropic_events("It snows", " in Oslo.")
-    async with FaultServer(Reply(a_call()), Reply(answer)) as server:
+    async with FaultServer(Reply(tool_call_events()), Reply(answer)) as server:
         await show(rxllm.model(NAME, api_key="none", base_url=server.url))
 
 

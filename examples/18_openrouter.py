@@ -1,6 +1,6 @@
-"""Stream from OpenRouter, with the cost it reports and an error in mid-stream.
+"""Stream from OpenRouter, with the reported cost and a mid-stream error.
 
-The error has a class, which says whether a retry may help, and keeps the text so far.
+The class of the error tells whether a retry may help, and the error keeps the text so far.
 """
 
 import os
@@ -18,7 +18,7 @@ async def show(model: rxllm.Model) -> None:
         try:
             result = await model.stream("Greet me in one line")
         except rxllm.RxLLMError as error:
-            print(f"{type(error).__name__} after {error.partial!r}, again? {error.retryable}")
+            print(f"{type(error).__name__} after {error.partial!r}, retryable: {error.retryable}")
         else:
             print(repr(result.text), "cost:", result.usage and result.usage.cost)
 
@@ -27,7 +27,7 @@ async def main() -> None:
     if os.environ.get("OPENROUTER_API_KEY"):
         await show(rxllm.model(NAME))
         return
-    print("OPENROUTER_API_KEY is not set: a server on this machine plays OpenRouter")
+    print("OPENROUTER_API_KEY is not set, so a local server stands in for OpenRouter")
     error = openai_event(error={"code": 502, "message": "Provider disconnected"}, choices=[])
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "cost": 0.000012}
     *text, done = openai_events("Good ", "morning!", usage=False)

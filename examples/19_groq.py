@@ -13,7 +13,7 @@ NAME = "groq/llama-3.3-70b-versatile"
 
 def report(measured: Measurement) -> None:
     rate = measured.tokens_per_second or 0.0
-    print(f"{measured.outcome}: {measured.tokens} tokens, {rate:.0f} a second")
+    print(f"{measured.outcome}: {measured.tokens} tokens, {rate:.0f} per second")
     print(f"first token after {measured.time_to_first_token} s, {measured.intervals}")
 
 
@@ -25,7 +25,7 @@ async def main() -> None:
     if os.environ.get("GROQ_API_KEY"):
         await show(rxllm.model(NAME))
         return
-    print("GROQ_API_KEY is not set: a server on this machine plays Groq")
+    print("GROQ_API_KEY is not set, so a local server stands in for Groq")
     numbers = [f"{number} " for number in range(1, 51)]
     async with FaultServer(Reply(openai_events(*numbers), interval=0.001)) as server:
         await show(rxllm.model(NAME, api_key="none", base_url=server.url))

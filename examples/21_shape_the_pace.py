@@ -1,8 +1,8 @@
 """Rechunk, buffer, and slow a stream down in five ways.
 
-A model is sometimes too fast for its reader, and sends in bursts. Each line of the output is the
-same story at another pace; the text is always the same. The buffer never holds more than its
-capacity, however fast the model is.
+A model may be faster than its reader, and may send in bursts. Each line of the output shows the
+same text at a different pace. The buffer never holds more than its capacity, however fast the model
+is.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ async def show(name: str, *shaping: Callable[[Any], Any]) -> None:
 
 
 async def through_a_buffer() -> None:
-    """A slow reader: the model runs ahead of it, until the buffer is full, and then waits."""
+    """A slow reader: the model runs ahead until the buffer is full, then waits."""
     status = ops.BufferStatus()
     chunks = most = 0
     stream = rxllm.model("tiny").stream(PROMPT, max_tokens=60, temperature=0)
     async for _ in to_async(stream.pipe(ops.buffered(8, status=status)), capacity=1):
         await asyncio.sleep(0.01)
         chunks, most = chunks + 1, max(most, status.queued)
-    print(f"buffered: of {chunks} chunks at most {most} waited, in a buffer for 8")
+    print(f"buffered: at most {most} waited of {chunks} chunks, in a buffer of 8")
 
 
 async def main() -> None:

@@ -23,7 +23,7 @@ def note(redaction: ops.Redaction) -> None:
 
 
 async def no_shouting(text: str) -> bool:
-    """Stands for a moderation service that is asked over the network."""
+    """Stands in for a remote moderation service."""
     return not re.search(r"[A-Z ]{6}", text)
 
 

@@ -10,13 +10,13 @@ from rxllm.models.scripted import ScriptedModel
 
 
 async def mask(chunk: Chunk) -> Chunk:
-    """A service that takes a while."""
+    """A slow service."""
     await asyncio.sleep(0.01)
     return Token(chunk.text.replace("42", "??")) if isinstance(chunk, Token) else chunk
 
 
 def save(chunk: Chunk) -> None:
-    """A database that can't be reached now and then."""
+    """A database that is sometimes unreachable."""
     if isinstance(chunk, Token) and "??" in chunk.text:
         raise ConnectionError("no database")
 
@@ -38,7 +38,7 @@ async def text() -> None:
 
 
 async def calls() -> None:
-    """Two calls come mixed; each is passed on once, when it is whole."""
+    """Two interleaved calls; each is emitted once, when it is complete."""
     script = [
         ToolCall("1", "weather", '{"place": '),
         ToolCall("2", "time", '{"at"', index=1),

@@ -10,7 +10,7 @@ from rxllm.sinks import dispatch
 
 
 class Cat(msgspec.Struct):
-    """What the answer has to be."""
+    """The schema of the answer."""
 
     name: str
     age: int

@@ -11,7 +11,7 @@ PROMPT = "Tell me a story about a lighthouse"
 def on_notice(notice: Notice, _: object) -> None:
     failure = notice.error.type if notice.error else ""
     wait = f", after {notice.delay:.2f} s" if notice.delay is not None else ""
-    print(f"{notice.kind}: {failure}, so here is attempt {notice.attempt}{wait}")
+    print(f"{notice.kind}: {failure}, attempt {notice.attempt}{wait}")
 
 
 def on_start(start: Start, _: object) -> None:

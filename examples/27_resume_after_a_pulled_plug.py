@@ -1,4 +1,4 @@
-"""Continue an answer after its connection is lost, with no text repeated."""
+"""Continue an answer after its connection is lost, without repeating text."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ PROMPT = "Count to five"
 
 
 async def resumed() -> None:
-    """The plug is pulled twice, at other places; the server goes on from the partial text."""
+    """The connection is lost twice, at different places; the server continues the partial text."""
     answers = [
         Reply([*openai_events("one", ", two", done=False, finish_reason=None), CUT]),
         Reply([*openai_events(", three", done=False, finish_reason=None), CUT]),
@@ -23,11 +23,11 @@ async def resumed() -> None:
         stream = model.stream(PROMPT).pipe(ops.resume(model, PROMPT, initial=0.01))
         result = await stream
         print("resumed:", result.text, [notice.kind for notice in result.notices])
-        print("asked to go on from:", server.requests[2].json()["messages"][-1]["content"])
+        print("asked to continue:", server.requests[2].json()["messages"][-1]["content"])
 
 
-async def begun_again() -> None:
-    """A model that can't go on says all of it again, and what was heard before is left out."""
+async def repeated() -> None:
+    """A model that can't continue repeats its answer; text already received is dropped."""
     choices: list[Any] = ["replay", "restart"]
     for after_output in choices:
         model = ScriptedModel(["one, two", ConnectionResetError()], "one, two, three", by="word")
@@ -37,7 +37,7 @@ async def begun_again() -> None:
 
 
 async def degraded() -> None:
-    """A model that fails is asked for less and less."""
+    """A failing model gets simpler and simpler requests."""
     model = ScriptedModel([ConnectionResetError()], [ConnectionResetError()], "one, two")
     result = await ops.degrade(model, PROMPT, max_tokens=200)
     asked = [(request.max_tokens, request.temperature) for request in model.requests]
@@ -46,7 +46,7 @@ async def degraded() -> None:
 
 async def main() -> None:
     await resumed()
-    await begun_again()
+    await repeated()
     await degraded()
     broken = ScriptedModel(["one, ", "two", ConnectionResetError()]).stream(PROMPT)
     try:

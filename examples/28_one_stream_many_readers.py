@@ -1,6 +1,6 @@
 """Share one stream with many readers, including late and slow ones.
 
-Streams are kept by id, so whoever knows an id can read along.
+Streams are kept by id, so anyone who knows an id can read along.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ def open_room(stream_id: str, prompt: str) -> None:
 
 
 async def slow_reader(stream_id: str) -> list[int]:
-    """Takes 50 ms for each chunk: what comes in the meantime is joined."""
+    """Take 50 ms for each chunk; chunks that arrive in the meantime are merged."""
     view = rooms[stream_id].with_policy("coalesce")
     lags = []
     async for _ in rxllm.to_async(view, capacity=1):

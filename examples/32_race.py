@@ -22,7 +22,7 @@ async def main() -> None:
 
     in_time = ops.hedge(eager.stream("Hello?"), fast.stream("Hello?"), after=2, on_result=report)
     print((await in_time).text)
-    print(f"streams that still run: {slow.active + fast.active + eager.active}")
+    print(f"streams still running: {slow.active + fast.active + eager.active}")
 
 
 rxllm.run(main())

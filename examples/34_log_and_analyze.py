@@ -11,7 +11,7 @@ log = ops.DebugLog(size=1000)
 def on_text(text: ops.TextFigures) -> None:
     print(
         f"{text.words} words, {text.unique_words} different, in {text.sentences} sentences: "
-        f"{text.mean_word_length:.1f} letters a word, {text.words_per_sentence:.1f} words each"
+        f"{text.mean_word_length:.1f} letters per word, {text.words_per_sentence:.1f} words each"
     )
 
 

@@ -1,6 +1,6 @@
 """Add NDJSON and WebSocket streams to an aiohttp application.
 
-The model stops when its client leaves; a registry lists the live streams.
+The model stops when its client disconnects; a registry lists the live streams.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ REGISTRY = web.AppKey("REGISTRY", ops.StreamRegistry)
 
 
 async def lines(request: web.Request) -> web.StreamResponse:
-    """A stream as NDJSON; `left` tells of clients that did not wait for its end."""
+    """Send a stream as NDJSON; `left` is True if the client disconnected before the end."""
     try:
         prompt = (await request.json())["prompt"]
         stream = request.app[MODEL].stream(prompt, max_tokens=30, seed=1)
@@ -33,14 +33,14 @@ async def lines(request: web.Request) -> web.StreamResponse:
 
 
 async def talk(request: web.Request) -> web.WebSocketResponse:
-    """Each message of the client is a prompt; the answers go out side by side."""
+    """Treat each message as a prompt, and send the answers concurrently."""
     socket = web.WebSocketResponse(heartbeat=15)
     await socket.prepare(request)
     async with asyncio.TaskGroup() as answers:
         number = 0
         async for message in socket:
             if message.type is not aiohttp.WSMsgType.TEXT or not message.data.strip():
-                await socket.send_json({"type": "error", "message": "a prompt is a text"})
+                await socket.send_json({"type": "error", "message": "a prompt must be text"})
                 continue
             number += 1
             stream = request.app[MODEL].stream(message.data, max_tokens=10)
@@ -78,7 +78,7 @@ async def use(session: aiohttp.ClientSession) -> None:
     print("client:", sorted(completed))
 
     async with session.post("/lines", json={"prompt": "Tell me a story"}) as response:
-        await response.content.readline()  # and leaves, which the server hears of at once
+        await response.content.readline()  # then disconnects, which the server notices at once
     async with session.get("/health") as response:
         print("client:", await response.json())
 

@@ -16,7 +16,7 @@ from rxllm.server import create_app
 
 
 class Client:
-    """What is said over one connection."""
+    """The client's end of one connection."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
@@ -25,7 +25,7 @@ class Client:
         await self.socket.send_json({"type": kind, **fields})
 
     async def until(self, kind: str) -> dict[str, Any]:
-        """The next message of a kind; text that comes in the meantime is printed."""
+        """Return the next message of a kind, printing the text that arrives before it."""
         while True:
             message: dict[str, Any] = await self.socket.receive_json()
             if message["type"] == kind:
@@ -37,7 +37,7 @@ class Client:
 
 
 async def stream(client: Client) -> None:
-    """A stream that is held, goes on, and is stopped."""
+    """Pause, resume and stop a stream."""
     await client.send("start", id="count", prompt="Count", options={"model": "slow"})
     for kind in ("pause", "resume", "stop"):
         await asyncio.sleep(0.1)
@@ -49,7 +49,7 @@ async def stream(client: Client) -> None:
 
 
 async def chat(client: Client) -> None:
-    """The server remembers what was said."""
+    """Chat with a server that keeps the history."""
     for number, text in enumerate(("Hello!", "Who are you?")):
         print(f"> {text}")
         await client.send("chat", id=f"chat-{number}", text=text)

@@ -1,4 +1,4 @@
-"""Hold a room of several people and a model."""
+"""Host a room with several people and a model."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,12 +17,12 @@ STORY = "Once there was a fox who could not sleep, so she counted the hens of he
 
 
 class Guest:
-    """Somebody in the room."""
+    """A participant in the room."""
 
     def __init__(self, name: str, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.name = name
         self.socket = socket
-        self.answer = ""  # of the model, as far as it came
+        self.answer = ""  # the model's answer so far
 
     async def do(self, kind: str, **fields: Any) -> None:
         await self.socket.send_json({"type": kind, "room": ROOM, **fields})
@@ -49,7 +49,7 @@ async def guest(session: aiohttp.ClientSession, name: str) -> AsyncIterator[Gues
 
 async def meet(session: aiohttp.ClientSession) -> None:
     async with guest(session, "Ann") as ann, guest(session, "Bob") as bob:
-        await ann.do("say", text="He said it would rain.")  # asks for nothing
+        await ann.do("say", text="He said it would rain.")  # not addressed to the model
         await bob.do("say", text="Bot, tell me a story about a fox!")
         await ann.until("typing", name="assistant", typing=True)
         await ann.until("chunk")

@@ -1,13 +1,14 @@
 /**
- * What `useStream` shows, apart from React: the state of one stream at a time, for
- * `useSyncExternalStore`. It is told of each message from the first one on, whether or not a
- * component looks already, and tells its listeners at most once a frame.
+ * The state behind `useStream`, independent of React: one stream at a time, as an external store
+ * for `useSyncExternalStore`. It processes every message from the first one on, even before any
+ * component subscribes, and notifies its listeners at most once per frame.
  */
 
 import { isRestart, textOf } from "./rxllm.js";
 
 const EMPTY = Object.freeze({
-  // Then waiting, until something is said; streaming, paused; and complete, stopped, failed.
+  // Later: "waiting" (until the first output), "streaming" or "paused"; finally "complete",
+  // "stopped" or "failed".
   status: "ready",
   text: "",
   tokens: 0,
@@ -26,14 +27,14 @@ export class StreamStore {
   #aborter;
   #stream;
   #paused = false;
-  #said = false;
+  #hasOutput = false;
 
   /** @param {import("./rxllm.js").Client} client */
   constructor(client) {
     this.#client = client;
   }
 
-  // For useSyncExternalStore: both keep their identity, and a snapshot changes only with a change.
+  // For useSyncExternalStore: stable functions, and a snapshot that changes only with the state.
   subscribe = (listener) => {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -41,15 +42,15 @@ export class StreamStore {
 
   getSnapshot = () => this.#shown;
 
-  /** Ask. A stream that goes on is ended first. Resolves with the whole text; never rejects: the
-   * error is in the state. @param {import("./rxllm.js").StreamRequest} request */
+  /** Start a stream, ending the current one first. Resolves with the whole text and never rejects;
+   * an error is in the state. @param {import("./rxllm.js").StreamRequest} request */
   start = async (request) => {
     this.#end();
     const aborter = new AbortController();
     const stream = this.#client.stream(request, { signal: aborter.signal });
     this.#aborter = aborter;
     this.#stream = stream;
-    this.#paused = this.#said = false;
+    this.#paused = this.#hasOutput = false;
     this.#set({ ...EMPTY, status: this.#liveStatus });
     try {
       for await (const message of stream) {
@@ -64,7 +65,7 @@ export class StreamStore {
   };
 
   stop = async () => {
-    const aborter = this.#aborter; // by the time that the server answers there may be another
+    const aborter = this.#aborter; // may be replaced before the server answers
     if (this.#stream?.id) await this.#stream.stop().catch(() => aborter.abort());
     else aborter?.abort();
   };
@@ -73,7 +74,7 @@ export class StreamStore {
 
   resume = () => this.#pause(false);
 
-  /** The component has gone: end the stream. One that comes back finds it stopped. */
+  /** End the stream when the component unmounts. A component that remounts finds it stopped. */
   leave = () => {
     const live = this.#live;
     this.#end();
@@ -90,10 +91,10 @@ export class StreamStore {
     this.#set({ status: this.#liveStatus });
   }
 
-  /** Text that was under way when the stream was paused does not make it go on. */
+  /** Text in transit when the stream was paused doesn't make it "streaming" again. */
   get #liveStatus() {
     if (this.#paused) return "paused";
-    return this.#said ? "streaming" : "waiting";
+    return this.#hasOutput ? "streaming" : "waiting";
   }
 
   get #live() {
@@ -105,7 +106,7 @@ export class StreamStore {
     const live = this.#live;
     this.#stream = undefined;
     this.#aborter?.abort();
-    if (stream?.id && live) this.#client.cancel(stream.id).catch(() => {}); // the server ends it alone
+    if (stream?.id && live) this.#client.cancel(stream.id).catch(() => {}); // the server ends it anyway
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
   }
@@ -115,15 +116,15 @@ export class StreamStore {
     if (type === "complete") {
       this.#set({ status: finishReason === "cancelled" ? "stopped" : "complete" });
     } else if (isRestart(chunk)) {
-      this.#said = false;
+      this.#hasOutput = false;
       this.#set({ status: this.#liveStatus, text: "", tokens: 0 });
     } else if (chunk.type === "progress") {
       this.#set({ progress: chunk });
     } else if (chunk.type === "reasoning") {
-      this.#said = true;
+      this.#hasOutput = true;
       this.#set({ status: this.#liveStatus });
     } else if (textOf(chunk)) {
-      this.#said = true;
+      this.#hasOutput = true;
       const more = chunk.type === "batch" ? chunk.chunks.length : 1;
       const status = this.#liveStatus;
       this.#set({ status, text: text + textOf(chunk), tokens: tokens + more });

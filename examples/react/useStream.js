@@ -3,7 +3,7 @@ import { useEffect, useState, useSyncExternalStore } from "react";
 import { Client } from "./rxllm.js";
 import { StreamStore } from "./streamStore.js";
 
-const theClient = new Client();
+const defaultClient = new Client();
 
 /**
  * A stream in a component.
@@ -11,16 +11,16 @@ const theClient = new Client();
  *     const { text, status, start, stop } = useStream();
  *     <button onClick={() => start({ prompt: "Tell me a story" })}>Go</button>
  *
- * One store lives as long as the component does, however often it renders, and the client is
- * shared by all. A component that goes away ends its stream.
+ * The store lives as long as the component, and the default client is shared by all components. The
+ * stream ends when the component unmounts.
  *
- * @param {{client?: Client}} [options] `client`: for another server, or with a key; the one of the
- *   first rendering is kept.
+ * @param {{client?: Client}} [options] `client`: for another server, or with a key; the client of
+ *   the first render is kept.
  * @returns {{status: string, text: string, tokens: number, progress?: object, error?: Error,
  *   start: (request: object) => Promise<string>, stop: () => Promise<void>,
  *   pause: () => Promise<void>, resume: () => Promise<void>}}
  */
-export function useStream({ client = theClient } = {}) {
+export function useStream({ client = defaultClient } = {}) {
   const [store] = useState(() => new StreamStore(client));
   const state = useSyncExternalStore(store.subscribe, store.getSnapshot);
   useEffect(() => () => store.leave(), [store]);
