@@ -1,8 +1,8 @@
-"""`make bench`: every benchmark, as ratios measured in turns in one run.
+"""`make bench`: all benchmarks, as ratios measured alternately in one run.
 
-`python -m tests.benchmarks remote relay` runs those two; `--json FILE` writes the results down as
-well, for `tests.benchmarks.two_commits`. Absolute times depend on the machine and on what else it
-does; the ratios much less.
+`python -m tests.benchmarks remote relay` runs those two; `--json FILE` also writes the results to a
+file, for `tests.benchmarks.two_commits`. Absolute times depend on the machine and its load; ratios
+much less.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from rich.table import Table
 from tests.benchmarks.side_by_side import Result
 
 TITLES = {
-    "startup": "import rxllm, beside its base packages",
-    "bridge": "bridge and batches, beside a bare loop",
-    "operators": "operators, beside RxPY's `map`",
-    "sse": "server-sent events, beside split-and-slice",
-    "remote": "OpenAI-style stream of 2,000 tokens, beside a client by hand",
-    "relay": "relay of OpenAI-style streams, beside a server by hand",
-    "fan_out": "one stream to many clients, beside one loop over all",
-    "llama": "llama.cpp, beside `Llama.generate()` and a bare decode loop",
+    "startup": "import rxllm, vs its base packages",
+    "bridge": "bridge and batches, vs a bare loop and RxPY",
+    "operators": "operators, vs RxPY's `map`",
+    "sse": "server-sent events, vs split-and-slice",
+    "remote": "OpenAI-style stream of 2,000 tokens, vs a hand-written client",
+    "relay": "relay of OpenAI-style streams, vs a hand-written server",
+    "fan_out": "one stream to many clients, vs one loop over all",
+    "llama": "llama.cpp, vs `Llama.generate()`",
 }
-"""Of the modules of benchmarks. Each is imported when it is run, so that the others still run on a
-commit that one of them does not know."""
+"""Titles by module. Each module is imported only when it runs, so that the others still work on a
+commit that doesn't support it."""
 
 
 def results(name: str) -> list[Result]:
-    """The results of one module, each printed as it comes."""
+    """Run the benchmarks of one module, printing each result at once."""
     if name == "llama" and importlib.util.find_spec("llama_cpp") is None:
-        print("llama-cpp-python is not installed: its benchmarks are left out", file=sys.stderr)
+        print("llama-cpp-python is not installed: skipping its benchmarks", file=sys.stderr)
         return []
     found = []
     for result in importlib.import_module(f"tests.benchmarks.{name}").benchmarks():
@@ -47,10 +47,10 @@ def results(name: str) -> list[Result]:
 
 
 def table_of(found: dict[str, list[Result]]) -> Table:
-    """One section for each module."""
-    table = Table(title="rxllm benchmarks: medians, measured in turns")
+    """Return a table with a section for each module."""
+    table = Table(title="rxllm benchmarks: medians, measured alternately")
     table.add_column("work", overflow="fold")
-    for name in ("rxllm", "beside", "ratio", "budget"):
+    for name in ("rxllm", "baseline", "ratio", "budget"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for name, rows in found.items():
@@ -64,10 +64,10 @@ def table_of(found: dict[str, list[Result]]) -> Table:
 
 
 def main() -> None:
-    """Print a row for each; exit code 1 if a budget was missed."""
+    """Print a row for each benchmark; exit with 1 if a budget was missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TITLES))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     given = parser.parse_args()
     if unknown := set(given.names) - set(TITLES):
         parser.error(f"unknown benchmarks: {', '.join(sorted(unknown))}")

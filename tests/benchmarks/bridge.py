@@ -1,4 +1,4 @@
-"""The bridge and the operators: CPU time a token, beside a bare loop and beside RxPY's own."""
+"""The bridge and batches: CPU time per token, compared with a bare loop and with RxPY."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def collected(stream: Observable[Chunk]) -> float:
     return cost_of(lambda: rxllm.run(rxllm.sinks.collect(stream)), TOKENS)
 
 
-def in_one_go(*operators: object) -> float:
-    """RxPY's trampoline, no event loop: the cost of the operators alone."""
+def operators_alone(*operators: object) -> float:
+    """Return the cost of the operators alone, on RxPY's trampoline without an event loop."""
     stream = rx.from_iterable(_chunks).pipe(*operators)  # type: ignore[call-overload]
 
     def work() -> None:
@@ -57,26 +57,26 @@ def in_one_go(*operators: object) -> float:
 
 def benchmarks() -> Iterator[Result]:
     yield compare(
-        "pump to a collecting sink, a token at a time",
+        "pump to a collecting sink, one token per read",
         lambda: collected(rxllm.from_async(tokens)),
         bare_loop,
-        unit="us a token",
+        unit="us per token",
         limit=8,
         kind="at most",
     )
     yield compare(
-        "the same, 8 tokens a read",
+        "the same, 8 tokens per read",
         lambda: collected(rxllm.from_async(reads, batched=True)),
         bare_loop,
-        unit="us a token",
+        unit="us per token",
         limit=8,
         kind="at most",
     )
     yield compare(
-        "RxPY's buffer_with_time_or_count beside batch(10, 0.1)",
-        lambda: in_one_go(rx_ops.buffer_with_time_or_count(0.1, 10)) - in_one_go(),
-        lambda: max(in_one_go(ops.batch(10, 0.1)) - in_one_go(), 0.01),
-        unit="us a token",
+        "RxPY's buffer_with_time_or_count vs batch(10, 0.1)",
+        lambda: operators_alone(rx_ops.buffer_with_time_or_count(0.1, 10)) - operators_alone(),
+        lambda: max(operators_alone(ops.batch(10, 0.1)) - operators_alone(), 0.01),
+        unit="us per token",
         limit=10,
         kind="at least",
     )

@@ -1,8 +1,8 @@
-"""A server of chat completions in a process of its own, so that its CPU time is not measured.
+"""A chat completions server in a separate process, so that its CPU time isn't measured.
 
-`python -m tests.benchmarks.chat_server` prints its address, and serves until its input ends. The
-base URL `<address>/2000/16` answers with 2,000 tokens, sixteen events in each write. It waits after
-each write, so that the client reads what was written before anything else comes.
+`python -m tests.benchmarks.chat_server` prints its address and serves until its input ends. The
+base URL `<address>/2000/16` answers with 2,000 tokens, sixteen events per write. It waits before
+each write, so that the client has read the previous one.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WORD = "word%d "
 WAIT = 0.0003
-"""Seconds: several times what a client needs for one event."""
+"""Seconds; several times as long as a client takes for one event."""
 
 
 def text_of(tokens: int) -> str:
-    """The text of an answer of so many tokens."""
+    """Return the text of an answer of `tokens` tokens."""
     return "".join(WORD % number for number in range(tokens))
 
 
 def completion_events(tokens: int) -> list[bytes]:
-    """A chat completion of so many tokens as OpenAI sends it, one item for each event."""
+    """Return the events of a chat completion of `tokens` tokens, as OpenAI sends them."""
     form = (
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,'
         b'"model":"gpt","choices":[{"index":0,"delta":%b,"finish_reason":%b}]}\n\n'
@@ -36,16 +36,16 @@ def completion_events(tokens: int) -> list[bytes]:
     return [first, *words, form % (b"{}", b'"stop"'), b"data: [DONE]\n\n"]
 
 
-def writes_of(tokens: int, events_a_write: int) -> list[bytes]:
-    """The same, as it is written. The first event comes alone, the last two in one."""
+def writes_of(tokens: int, events_per_write: int) -> list[bytes]:
+    """Return the same, grouped into writes: the first event alone, the last two together."""
     first, *words, reason, done = completion_events(tokens)
-    starts = range(0, len(words), events_a_write)
-    return [first, *(b"".join(words[n : n + events_a_write]) for n in starts), reason + done]
+    starts = range(0, len(words), events_per_write)
+    return [first, *(b"".join(words[n : n + events_per_write]) for n in starts), reason + done]
 
 
 @contextmanager
 def chat_server() -> Iterator[str]:
-    """The address of such a server."""
+    """Start a server, and yield its address."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.chat_server"],
         stdin=subprocess.PIPE,
@@ -66,18 +66,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        tokens, events_a_write = (int(part) for part in self.path.split("/")[1:3])
+        tokens, events_per_write = (int(part) for part in self.path.split("/")[1:3])
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for data in writes_of(tokens, events_a_write):
+        for data in writes_of(tokens, events_per_write):
             time.sleep(WAIT)
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def main() -> None:

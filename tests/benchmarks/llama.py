@@ -1,4 +1,4 @@
-"""llama.cpp: one stream beside `Llama.generate()`, and eight streams beside one."""
+"""llama.cpp: one stream vs `Llama.generate()`, and eight streams vs one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMPT = "Tell me a story about a robot who learns to paint"
 
 
 def tokens_per_second(model: rxllm.Model, streams: int, tokens: int = TOKENS) -> float:
-    """The total of so many streams at once, wall clock, prompts included."""
+    """Return the total rate of `streams` concurrent streams in wall time, including prompts."""
 
     async def main() -> float:
         asked = [
@@ -34,10 +34,10 @@ def tokens_per_second(model: rxllm.Model, streams: int, tokens: int = TOKENS) ->
 
 
 def generate_per_second(path: Path, threads: int, tokens: int = TOKENS) -> float:
-    """llama-cpp-python's own loop over tokens, made to text with its detokenizer.
+    """Return the rate of llama-cpp-python's own loop over tokens, with its detokenizer.
 
-    On a thread that ends, as our engine's does: OpenMP keeps a team of workers for each thread
-    that lives, and lets all of them sleep rather than spin once they outnumber the cores.
+    It runs on a thread that ends, as our engine's does: OpenMP keeps a team of workers for each
+    live thread, and lets all of them sleep instead of spin once they outnumber the cores.
     """
     with ThreadPoolExecutor(1) as one:
         return one.submit(_generate_per_second, path, threads, tokens).result()
@@ -50,26 +50,26 @@ def _generate_per_second(path: Path, threads: int, tokens: int) -> float:
     prompt = llama.tokenize(
         f"<|begin|><|user|>{PROMPT} 0<|end|><|assistant|>".encode(), False, True
     )
-    said: list[int] = []
+    answer: list[int] = []
     started = time.perf_counter()
     for token in llama.generate(prompt, temp=0.0, repeat_penalty=1.0):
         if token == llama.token_eos():
             break
-        said.append(token)
+        answer.append(token)
         llama.detokenize([token])
-        if len(said) == tokens:
+        if len(answer) == tokens:
             break
-    rate = len(said) / (time.perf_counter() - started)
+    rate = len(answer) / (time.perf_counter() - started)
     llama.close()
     return rate
 
 
 def benchmarks() -> Iterator[Result]:
     bundled = tiny.directory / "tiny.gguf"
-    # Only wall-clock rates compare the two, since one of them works on two threads. At the size of
-    # tiny a token costs hardly more than to hand it to another thread, which `generate` need not.
+    # Rates in wall time, since one of the two uses two threads. With a model as small as tiny, a
+    # token costs hardly more than passing it to another thread, which `generate` doesn't do.
     yield compare(
-        "tiny (2 million parameters), one stream beside Llama.generate()",
+        "tiny (2 million parameters), one stream vs Llama.generate()",
         lambda: tokens_per_second(rxllm.model("tiny/llama"), 1),
         lambda: generate_per_second(bundled, threads=1),
         unit="tokens/s",
@@ -82,7 +82,7 @@ def benchmarks() -> Iterator[Result]:
         write_random_gguf(path)
         large = rxllm.model(f"llama/{path}", threads=2)
         yield compare(
-            "88 million parameters, one stream beside Llama.generate()",
+            "88 million parameters, one stream vs Llama.generate()",
             lambda: tokens_per_second(large, 1, 96),
             lambda: generate_per_second(path, threads=2, tokens=96),
             unit="tokens/s",
@@ -91,7 +91,7 @@ def benchmarks() -> Iterator[Result]:
             rounds=5,
         )
         yield compare(
-            "88 million parameters, eight streams at once beside one",
+            "88 million parameters, eight concurrent streams vs one",
             lambda: tokens_per_second(large, 8, 96),
             lambda: tokens_per_second(large, 1, 96),
             unit="tokens/s",

@@ -1,8 +1,8 @@
-"""Many clients at once: `python -m tests.benchmarks.load [clients] [seconds]`.
+"""Many concurrent clients: `python -m tests.benchmarks.load [clients] [seconds]`.
 
-A server in a process of its own, each client with a stream of 20 tokens a second. Told are the
-tokens that clients got, the longest silence that one saw, the CPU time of the server for each
-delivered token, and its memory for each stream.
+The server runs in a separate process, and each client has a stream of 20 tokens/s. The report shows
+the tokens received by clients, the longest silence of any client, the CPU time of the server per
+delivered token, and its memory per stream.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ asyncio.run(serve(app, port=0, say=lambda line: print(line, flush=True)))
 
 
 class Load(NamedTuple):
-    """What was seen. Times in seconds; `tokens` are those of each client, `seconds` what each
-    took from its connecting to its end."""
+    """The results. Times are in seconds; `tokens` are the counts of all clients, `seconds` their
+    times from connecting to the end."""
 
     tokens: list[int]
     completed: int
@@ -48,7 +48,7 @@ class Load(NamedTuple):
 
 
 class Client:
-    """Counts the tokens of one stream."""
+    """A client that counts the tokens of its stream."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -57,7 +57,7 @@ class Client:
         self.seconds = 0.0
 
     async def run(self, port: int) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /stream?prompt=Hi HTTP/1.1\r\nHost: localhost\r\n\r\n")
         last, tail = 0.0, b""
@@ -71,7 +71,7 @@ class Client:
             last = now
             self._count(tail, data)
             tail = data[-30:]
-        self.seconds = time.monotonic() - begun
+        self.seconds = time.monotonic() - started
         writer.close()
 
     def _count(self, tail: bytes, data: bytes) -> None:
@@ -85,25 +85,25 @@ class Client:
 
 
 def load(clients: int, seconds: float) -> Load:
-    """Run it."""
+    """Run the load and measure the server."""
     with _server(clients, seconds) as (pid, port):
         memory, cpu = _memory(pid), _cpu(pid)
-        those = [Client() for _ in range(clients)]
+        all_clients = [Client() for _ in range(clients)]
 
         async def main() -> float:
-            running = [asyncio.ensure_future(each.run(port)) for each in those]
+            runs = [asyncio.ensure_future(each.run(port)) for each in all_clients]
             await asyncio.sleep(seconds * 0.8)
             used = _memory(pid) - memory
-            await asyncio.wait_for(asyncio.gather(*running), seconds * 4 + 30)
+            await asyncio.wait_for(asyncio.gather(*runs), seconds * 4 + 30)
             return used
 
         used = asyncio.run(main())
-        tokens = [each.tokens for each in those]
+        tokens = [each.tokens for each in all_clients]
         return Load(
             tokens,
-            sum(each.has_completed for each in those),
-            [each.seconds for each in those],
-            max(each.longest_silence for each in those),
+            sum(each.has_completed for each in all_clients),
+            [each.seconds for each in all_clients],
+            max(each.longest_silence for each in all_clients),
             (_cpu(pid) - cpu) / max(1, sum(tokens)),
             used / clients,
         )
@@ -121,26 +121,28 @@ def _server(clients: int, seconds: float) -> Iterator[tuple[int, int]]:
 
 
 def _memory(pid: int) -> float:
-    """Resident bytes."""
+    """Return the resident memory in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _cpu(pid: int) -> float:
-    """Seconds of user and system time."""
+    """Return the user and system time in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main(clients: int = 500, seconds: float = 30.0) -> None:
-    """Measure, and print."""
-    seen = load(clients, seconds)
-    print(f"{clients} clients at {RATE} tokens/s for {seconds:g} s: {seen.completed} completed")
-    print(f"tokens of a client: {min(seen.tokens)} to {max(seen.tokens)}")
-    print(f"the slowest client took {max(seen.seconds):.1f} s")
-    print(f"longest silence {seen.longest_silence * 1000:.0f} ms")
-    print(f"CPU time of the server: {seen.cpu_per_token * 1e6:.0f} us a delivered token")
-    print(f"memory: {seen.bytes_per_stream / 1024:.0f} KiB a stream, its connection included")
+    """Measure, and print the results."""
+    measured = load(clients, seconds)
+    print(f"{clients} clients at {RATE} tokens/s for {seconds:g} s: {measured.completed} completed")
+    print(f"tokens per client: {min(measured.tokens)} to {max(measured.tokens)}")
+    print(f"the slowest client took {max(measured.seconds):.1f} s")
+    print(f"longest silence {measured.longest_silence * 1000:.0f} ms")
+    print(f"CPU time of the server: {measured.cpu_per_token * 1e6:.0f} us per delivered token")
+    print(
+        f"memory: {measured.bytes_per_stream / 1024:.0f} KiB per stream, including its connection"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What each operator costs a token: beside a bare pass-through, and beside RxPY's nearest one.
+"""The cost of each operator per token, compared with a bare `map` and RxPY's nearest operator.
 
-An operator is run over the same tokens as a bare `map`, in turn, and what the stream itself costs
-is taken off both. Those that wait run on a loop whose time jumps. `growth` is the cost a token in
-a stream of 10^5 tokens to that in a stream of 10^3.
+Each operator runs over the same tokens as a bare `map`, alternately, and the cost of the stream
+itself is subtracted from both. Operators that wait run in virtual time. `growth` is the cost per
+token in a stream of 10^5 tokens divided by that in a stream of 10^3.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ Texts: TypeAlias = Callable[[int], Iterator[Any]]
 
 ROUNDS = 5
 SHORT, MIDDLE, LONG = 1_000, 10_000, 100_000
-PASS_THROUGH = 5.0  # times a bare map: 0.4 us beside 0.08
+PASS_THROUGH = 5.0  # times a bare map: 0.4 us instead of 0.08
 
 
 def prose(count: int) -> Iterator[Token]:
-    """Words, with a full stop after each 13th and a line after each 97th."""
+    """Yield words, with a full stop after each 13th and a line end after each 97th."""
     for number in range(count):
         end = ".\n" if number % 97 == 0 else ". " if number % 13 == 0 else " "
         yield Token(f"word{number % 89}{end}")
 
 
 def json_pieces(count: int) -> Iterator[Token]:
-    """One JSON document in pieces of some characters."""
+    """Yield one JSON document in short pieces."""
     yield Token("[0")
     for number in range(count - 2):
         yield Token(f', "item {number % 89}"')
@@ -56,7 +56,7 @@ def json_pieces(count: int) -> Iterator[Token]:
 
 
 def tool_deltas(count: int) -> Iterator[ToolCall]:
-    """Calls of a tool whose arguments come in ten pieces each."""
+    """Yield tool calls whose arguments arrive in ten pieces each."""
     arguments = json.dumps({"city": "Oslo", "days": 3, "units": "metric"})
     cuts = [arguments[: len(arguments) * part // 10] for part in range(1, 11)]
     for number in range(count // 10):
@@ -66,7 +66,7 @@ def tool_deltas(count: int) -> Iterator[ToolCall]:
 
 @dataclass(frozen=True)
 class Case:
-    """An operator, RxPY's nearest one, and how many times a bare map it may cost."""
+    """An operator, RxPY's nearest operator, and the limit of its cost in bare maps."""
 
     name: str
     ours: Callable[[], Operator]
@@ -75,7 +75,7 @@ class Case:
     limit: float = PASS_THROUGH
     reason: str = ""
     texts: Texts = prose
-    waits: bool = False  # chunks leave by timers or tasks
+    waits: bool = False  # emits from timers or tasks
 
 
 async def itself(chunk: Chunk) -> Chunk:
@@ -144,15 +144,15 @@ def timestamp() -> Operator:
 
 
 # Reasons why an operator may cost more than a pass-through.
-ANEW = "chunks are made anew"
-ENTRIES = "an entry with two clocks for each chunk"
+COPIES = "makes new chunks"
+ENTRIES = "an entry with two timestamps for each chunk"
 LETTERS = "a timer for each letter"
 QUEUES = "a queue, and a valve for demand"
 READS = "looks at every character"
-RENDERS = "it parses"
-SPLITS = "looks at every character, and makes pieces anew"
+PARSES = "parses the text"
+SPLITS = "looks at every character, and makes new pieces"
 TASK = "a task for each chunk"
-TIMER = "a timer for each piece that leaves"
+TIMER = "a timer for each piece emitted"
 
 ANALYTICS = ops.StreamAnalytics()
 LOG = ops.DebugLog()
@@ -209,7 +209,7 @@ CASES = [
         "map",
         substitute,
         120.0,
-        "a match may begin at each character",
+        "a match may begin at any character",
     ),
     Case("filters(one)", lambda: ops.filters(lambda chunk: chunk), "filter", keep_all),
     Case("change_case('lower')", lambda: ops.change_case("lower"), "map", lower_map, 30.0, SPLITS),
@@ -222,7 +222,7 @@ CASES = [
         "holds, checks and joins windows",
     ),
     Case("drop_blank()", lambda: ops.drop_blank(), "filter", keep_all),
-    Case("map_text(str.upper)", lambda: ops.map_text(str.upper), "map", upper_map, 10.0, ANEW),
+    Case("map_text(str.upper)", lambda: ops.map_text(str.upper), "map", upper_map, 10.0, COPIES),
     Case(
         "map_async(f)", lambda: ops.map_async(itself), "concat_map", concat, 900.0, TASK, waits=True
     ),
@@ -235,10 +235,10 @@ CASES = [
         TASK,
         waits=True,
     ),
-    Case("accumulate()", lambda: ops.accumulate(), "scan", scan_text, 12.0, ANEW),
-    Case("markdown_to_html()", lambda: ops.markdown_to_html(), "scan", scan_text, 300.0, RENDERS),
-    Case("parse_json()", lambda: ops.parse_json(), "scan", scan_text, 40.0, RENDERS, json_pieces),
-    Case("tool_calls()", lambda: ops.tool_calls(), "filter", keep_all, 15.0, ANEW, tool_deltas),
+    Case("accumulate()", lambda: ops.accumulate(), "scan", scan_text, 12.0, COPIES),
+    Case("markdown_to_html()", lambda: ops.markdown_to_html(), "scan", scan_text, 300.0, PARSES),
+    Case("parse_json()", lambda: ops.parse_json(), "scan", scan_text, 40.0, PARSES, json_pieces),
+    Case("tool_calls()", lambda: ops.tool_calls(), "filter", keep_all, 15.0, COPIES, tool_deltas),
     Case("text()", lambda: ops.text(), "map", upper_map),
     Case("error_boundary(f)", lambda: ops.error_boundary(lambda chunk: chunk), "map", bare),
     Case(
@@ -250,7 +250,7 @@ CASES = [
         "reads the clock at each token",
     ),
     Case(
-        "analyzed(analytics)",
+        "analyze(analytics)",
         lambda: ops.analyze(ANALYTICS),
         "timestamp",
         timestamp,
@@ -261,7 +261,7 @@ CASES = [
     Case("trace()", lambda: ops.trace(), "timestamp", timestamp),
     Case("log_stream()", lambda: ops.log_stream(QUIET), "timestamp", timestamp),
     Case("debug(log)", lambda: ops.debug(LOG), "timestamp", timestamp, 12.0, ENTRIES),
-    Case("stages()", lambda: ops.track_stages(), "scan", scan_text),
+    Case("track_stages()", lambda: ops.track_stages(), "scan", scan_text),
     Case(
         "analyze_text(report)",
         lambda: ops.analyze_text(lambda _: None),
@@ -279,7 +279,7 @@ CASES = [
         READS,
     ),
     Case("progress(10)", lambda: ops.progress(10), "scan", scan_text),
-    Case("cost()", lambda: ops.price(), "map", bare),
+    Case("price()", lambda: ops.price(), "map", bare),
     Case("pausable(control)", lambda: ops.pausable(ops.Control()), "map", bare),
 ]
 
@@ -287,15 +287,15 @@ CASES = [
 def run_to_end(
     operator: Operator | None, count: int, texts: Texts, *, waits: bool
 ) -> tuple[float, int]:
-    """CPU seconds that a stream takes, and how many items came out of it."""
+    """Return the CPU seconds that a stream takes, and the number of items emitted."""
     chunks = [*texts(count), End("stop")]
-    heard = 0
+    emitted = 0
 
     def on_next(_: object) -> None:
-        nonlocal heard
-        heard += 1
+        nonlocal emitted
+        emitted += 1
 
-    async def say() -> AsyncIterator[list[Chunk]]:
+    async def reads() -> AsyncIterator[list[Chunk]]:
         pieces = iter(chunks)
         while read := list(islice(pieces, 8)):
             yield read
@@ -303,7 +303,7 @@ def run_to_end(
     async def main() -> float:
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
-        source = from_async(say, batched=True) if waits else rx.from_iterable(chunks)
+        source = from_async(reads, batched=True) if waits else rx.from_iterable(chunks)
         stream = source if operator is None else source.pipe(operator)
         scheduler = StreamScheduler(loop)
         started = time.process_time()
@@ -315,20 +315,20 @@ def run_to_end(
 
     factory = VirtualTimeLoop if waits else None
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main()), heard
+        return runner.run(main()), emitted
 
 
 def microseconds(case: Case, make: Callable[[], Operator] | None, count: int) -> float:
-    """What one operator adds, a token."""
-    with_it, heard = run_to_end(make() if make else None, count, case.texts, waits=case.waits)
-    assert heard, f"nothing came out of {case.name}"
+    """Return the cost that one operator adds per token."""
+    with_it, emitted = run_to_end(make() if make else None, count, case.texts, waits=case.waits)
+    assert emitted, f"{case.name} emitted nothing"
     without, _ = run_to_end(None, count, case.texts, waits=case.waits)
     return max(with_it - without, 0.0) / count * 1e6
 
 
 @dataclass(frozen=True)
 class Row:
-    """Medians, in microseconds a token."""
+    """Medians, in microseconds per token."""
 
     case: Case
     ours: float
@@ -338,17 +338,17 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Ours to a bare map."""
+        """The cost relative to a bare map."""
         return self.ours / max(self.bare, 0.01)
 
     @property
     def is_within(self) -> bool:
-        """The budget is kept, and a long stream costs no more a token than a short one."""
+        """True if the cost is within its limit and doesn't grow with the length of the stream."""
         return self.ratio <= self.case.limit and self.growth <= 2.0
 
 
 def measured(case: Case) -> Row:
-    """Measure one operator beside the others, in turn."""
+    """Measure an operator, a bare map and the nearest operator alternately."""
     makers: list[Callable[[], Operator]] = [case.ours, bare, case.nearest]
     rounds = []
     for _ in range(ROUNDS):
@@ -360,13 +360,13 @@ def measured(case: Case) -> Row:
 
 
 def benchmarks() -> Iterator[Result]:
-    """A result for each operator."""
+    """Yield a result for each operator."""
     for case in CASES:
         row = measured(case)
         yield Result(
             f"{case.name} (growth {row.growth:.2f}; {case.nearest_name}: {row.nearest:.2f} us)",
-            f"{row.ours:.2f} us a token",
-            f"{row.bare:.2f} us a token",
+            f"{row.ours:.2f} us per token",
+            f"{row.bare:.2f} us per token",
             row.ratio,
             f"at most {case.limit:g} x",
             row.is_within,
@@ -375,9 +375,9 @@ def benchmarks() -> Iterator[Result]:
 
 def main() -> None:
     """Print the table of `tests/benchmarks/README.md`."""
-    wanted = sys.argv[1:]
+    selected = sys.argv[1:]
     for case in CASES:
-        if not wanted or case.name.partition("(")[0] in wanted:
+        if not selected or case.name.partition("(")[0] in selected:
             row = measured(case)
             print(
                 f"| `{case.name}` | {row.ours:.2f} | {row.ratio:.1f} | {case.limit:g} "

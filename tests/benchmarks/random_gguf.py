@@ -1,4 +1,4 @@
-"""A GGUF file with random weights, and the bundled model's tokenizer: for speed alone."""
+"""A GGUF file with random weights and the bundled model's tokenizer, to measure speed only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from rxllm.models import tiny
 
 WIDTH, HIDDEN, LAYERS, HEADS = 768, 2048, 12, 12
-"""With a vocabulary of 2,048 tokens: 88 million parameters."""
+"""88 million parameters, with a vocabulary of 2,048 tokens."""
 
 
 def write_random_gguf(path: Path) -> None:
-    """Write a Llama of 88 million parameters in f16."""
+    """Write a Llama with 88 million parameters in f16."""
     tokenizer = json.loads((tiny.directory / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
     special = {token["content"] for token in tokenizer["added_tokens"]}

@@ -1,8 +1,8 @@
-"""A server that relays streams to server-sent events, CPU time of its process a token.
+"""Servers that relay streams as server-sent events: CPU time of the process per token.
 
-Beside one written by hand, which sends the same events: the sink in an application of one's own,
-and the server of `rxllm serve` with all that it does. The provider and the clients are processes of
-their own. All are warm: a first short answer to each stream opens the connections.
+The sink in a custom application, and the server of `rxllm serve` with all its features, are
+compared with a hand-written server that sends the same events. The provider and the clients run in
+separate processes. All are warm: a first short answer to each client opens the connections.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def _app(handler: Handler) -> web.Application:
 
 
 def by_hand(url: str, session: aiohttp.ClientSession) -> web.Application:
-    """As one would write it: no demand, no heartbeat, no end of what nobody reads, no errors."""
+    """Relay with hand-written code: no demand, no heartbeats, no slow-client limit, no errors."""
 
     async def relay(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        begun, position, rest = time.monotonic(), 0, b""
+        started, position, rest = time.monotonic(), 0, b""
         body = {"messages": [{"role": "user", "content": request.query["prompt"]}]}
         async with session.post(f"{url}/chat/completions", json=body) as answer:
             async for data in answer.content.iter_any():
@@ -68,7 +68,7 @@ def by_hand(url: str, session: aiohttp.ClientSession) -> web.Application:
                                 chunk=Token(choice.delta.content),
                             )
                             await response.write(_framed(b"chunk", position, chunk))
-        end = Complete(id="s", tokens=position, seconds=time.monotonic() - begun)
+        end = Complete(id="s", tokens=position, seconds=time.monotonic() - started)
         await response.write(_framed(b"complete", position + 1, end))
         return response
 
@@ -76,7 +76,7 @@ def by_hand(url: str, session: aiohttp.ClientSession) -> web.Application:
 
 
 def by_the_sink(url: str, _: aiohttp.ClientSession) -> web.Application:
-    """With time limits and retries, and all that a sink does."""
+    """Relay with `sinks.sse`, with time limits and retries."""
     model = rxllm.model("openai/gpt", api_key="none", base_url=url)
 
     async def relay(request: web.Request) -> web.StreamResponse:
@@ -89,14 +89,14 @@ def by_the_sink(url: str, _: aiohttp.ClientSession) -> web.Application:
 
 
 def by_the_server(url: str, _: aiohttp.ClientSession) -> web.Application:
-    """The same, kept so that it can be resumed and joined, pooled, listed, counted, limited."""
+    """Relay with `rxllm serve`, whose streams can also be resumed, joined, listed and limited."""
     model = rxllm.model("openai/gpt", api_key="none", base_url=url)
     return create_app({"gpt": model}, settings=Settings(remote_streams=STREAMS))
 
 
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
-    """The address of a server of `app`."""
+    """Serve `app`, and yield its address."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
@@ -105,7 +105,7 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
 
 
 def measured_relay(relay: Relay, url: str, tokens: int) -> Measure:
-    """The cost of a token, of `STREAMS` streams at once."""
+    """Return the measure of the cost per token, with `STREAMS` concurrent streams."""
 
     async def work() -> float:
         connector = aiohttp.TCPConnector(limit=0)
@@ -123,7 +123,7 @@ def measured_relay(relay: Relay, url: str, tokens: int) -> Measure:
 
 
 def benchmarks() -> Iterator[Result]:
-    # Few tokens at full speed: a server may merge what a slow client has not read.
+    # Few tokens at full speed, since a server may merge chunks that a slow client hasn't read.
     for pace, tokens, seconds in (("100 tokens/s", 500, 0.01), ("full speed", 500, 0.0)):
         with upstream(seconds) as url:
             rows = [
@@ -133,5 +133,5 @@ def benchmarks() -> Iterator[Result]:
                     ("`rxllm serve`", by_the_server, 1.4),
                 )
             ]
-            by_the_hand = measured_relay(by_hand, url, tokens)
-            yield from compare_all(rows, by_the_hand, unit="us a token", rounds=5)
+            baseline = measured_relay(by_hand, url, tokens)
+            yield from compare_all(rows, baseline, unit="us per token", rounds=5)

@@ -1,10 +1,10 @@
-"""What stands at both ends of a relay, in processes of their own so that they are not measured.
+"""The peers at both ends of a relay, in separate processes so that they aren't measured.
 
-`python -m tests.benchmarks.relay_peers upstream SECONDS` prints its address, and serves chat
-completions, a token every so many seconds, until its input ends. The prompt is how many tokens.
+`python -m tests.benchmarks.relay_peers upstream SECONDS` prints its address and serves chat
+completions until its input ends, with one token every SECONDS. The prompt is the number of tokens.
 
-`python -m tests.benchmarks.relay_peers readers URL COUNT` reads COUNT answers at once, each to its
-end, and prints how many bytes they had.
+`python -m tests.benchmarks.relay_peers readers URL COUNT` reads COUNT answers concurrently, each to
+its end, and prints their total size in bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODULE = "tests.benchmarks.relay_peers"
 
 @contextmanager
 def upstream(seconds: float) -> Iterator[str]:
-    """The address of a server of chat completions at that pace."""
+    """Start a chat completions server with one token every `seconds`, and yield its address."""
     with subprocess.Popen(
         [sys.executable, "-m", MODULE, "upstream", str(seconds)],
         stdin=subprocess.PIPE,
@@ -39,16 +39,16 @@ def upstream(seconds: float) -> Iterator[str]:
 
 
 async def read_all(url: str, count: int) -> int:
-    """Have `count` answers read at once in another process; returns their bytes."""
+    """Read `count` answers concurrently in another process, and return their size in bytes."""
     readers = await asyncio.create_subprocess_exec(
         sys.executable, "-m", MODULE, "readers", url, str(count), stdout=subprocess.PIPE
     )
-    said, _ = await readers.communicate()
+    output, _ = await readers.communicate()
     assert readers.returncode == 0
-    return int(said)
+    return int(output)
 
 
-def _tokens_asked_for(body: dict[str, Any]) -> int:
+def _requested_tokens(body: dict[str, Any]) -> int:
     return int(body["messages"][-1]["content"])
 
 
@@ -58,14 +58,14 @@ async def _serve(seconds: float) -> None:
     numbers = itertools.count()
 
     async def complete(request: web.Request) -> web.StreamResponse:
-        events = completion_events(_tokens_asked_for(await request.json()))
+        events = completion_events(_requested_tokens(await request.json()))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         if seconds == 0:
             await response.write(b"".join(events))
             return response
         loop = asyncio.get_running_loop()
-        due = loop.time() + next(numbers) * 0.382 % 1 * seconds  # not all in step
+        due = loop.time() + next(numbers) * 0.382 % 1 * seconds  # streams out of phase
         for event in events:
             due += seconds
             await asyncio.sleep(due - loop.time())
@@ -82,7 +82,7 @@ async def _serve(seconds: float) -> None:
 
 
 class _Reader(asyncio.Protocol):
-    """Reads one chunked answer to its end."""
+    """Reads one chunked response to its end."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -1,8 +1,8 @@
-"""A chat completion over HTTP, CPU time of the client: beside a hand-written loop and other SDKs.
+"""A chat completion over HTTP: CPU time of the client vs a hand-written loop and other SDKs.
 
-All clients are warm: one event loop and one session each, for all rounds. The server writes one
-event or sixteen at a time, and the reads of the client are counted: a round in which they were
-merged is measured again.
+All clients are warm: each has one event loop and one session for all rounds. The server writes one
+event or sixteen at a time. The client's reads are counted, and a round in which writes were merged
+is measured again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tests.benchmarks.chat_server import chat_server, text_of, writes_of
 from tests.benchmarks.side_by_side import Measure, Result, Row, compare, compare_all, cost_of
 
 Ask: TypeAlias = Callable[[str], Awaitable[str]]
-"""Reads one answer from a server whose base URL it is given, and returns the text."""
+"""Reads one answer from the server with the given base URL, and returns the text."""
 
 Client: TypeAlias = Callable[[], AbstractAsyncContextManager[Ask]]
 
 TOKENS = 2_000
 ANSWERS = 25
-MOST_TRIES = 5
+MAX_TRIES = 5
 
 
 class Delta(msgspec.Struct):
@@ -49,13 +49,13 @@ class Event(msgspec.Struct):
 
 @asynccontextmanager
 async def by_hand() -> AsyncIterator[Ask]:
-    """As one would write it: no errors, no tools, no demand, and events in one form."""
+    """A hand-written client: no errors, no tools, no demand, and a single form of events."""
     decode = msgspec.json.Decoder(Event).decode
 
     async with aiohttp.ClientSession() as session:
 
         async def ask(url: str) -> str:
-            said: list[str] = []
+            texts: list[str] = []
             async with session.post(f"{url}/chat/completions", json={"messages": []}) as response:
                 rest = b""
                 async for data in response.content.iter_any():
@@ -64,8 +64,8 @@ async def by_hand() -> AsyncIterator[Ask]:
                         if block.startswith(b"data: ") and block != b"data: [DONE]":
                             for choice in decode(block[6:]).choices:
                                 if choice.delta.content:
-                                    said.append(choice.delta.content)
-            return "".join(said)
+                                    texts.append(choice.delta.content)
+            return "".join(texts)
 
         yield ask
 
@@ -77,7 +77,7 @@ def model_at(url: str) -> rxllm.Model:
 
 @asynccontextmanager
 async def bare() -> AsyncIterator[Ask]:
-    """A stream into a `Result`, without operators."""
+    """A stream collected into a `Result`, without operators."""
 
     async def ask(url: str) -> str:
         return (await rxllm.sinks.collect(model_at(url).stream("Hi"))).text
@@ -110,14 +110,14 @@ async def by_the_openai_sdk() -> AsyncIterator[Ask]:
     async with openai.AsyncOpenAI(api_key="none", base_url="http://127.0.0.1") as client:
 
         async def ask(url: str) -> str:
-            said: list[str] = []
+            texts: list[str] = []
             stream = await client.with_options(base_url=url).chat.completions.create(
                 model="gpt", messages=[{"role": "user", "content": "Hi"}], stream=True
             )
             async for chunk in stream:
                 for choice in chunk.choices:
-                    said.append(choice.delta.content or "")
-            return "".join(said)
+                    texts.append(choice.delta.content or "")
+            return "".join(texts)
 
         yield ask
 
@@ -136,7 +136,7 @@ async def by_langchain() -> AsyncIterator[Ask]:
 
 @asynccontextmanager
 async def by_litellm() -> AsyncIterator[Ask]:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the network
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it uses the network
     import litellm
 
     async def ask(url: str) -> str:
@@ -157,11 +157,11 @@ OTHERS: dict[str, tuple[str, Client]] = {
     "langchain_openai": ("LangChain", by_langchain),
     "litellm": ("LiteLLM", by_litellm),
 }
-"""By the module that has to be installed."""
+"""By the module that must be installed."""
 
 
 class Bench:
-    """One event loop with the clients that were opened in it, and a count of what they read."""
+    """An event loop with the clients opened in it, and a count of their reads."""
 
     def __init__(self, runner: asyncio.Runner, address: str) -> None:
         self._runner = runner
@@ -176,7 +176,7 @@ class Bench:
         self._runner.run(self._opened.aclose())
 
     def count_reads(self) -> None:
-        """Count each read of aiohttp's client. It costs all clients the same 0.1 us."""
+        """Count each read of aiohttp's client, at the same cost of 0.1 us for all clients."""
         receive = ResponseHandler.data_received
 
         def counted(protocol: ResponseHandler, data: bytes) -> None:
@@ -185,27 +185,27 @@ class Bench:
 
         ResponseHandler.data_received = counted  # type: ignore[assignment]
 
-    def tokens(self, ask: Ask, events_a_read: int) -> Measure:
-        """The cost of a token, in an answer of `TOKENS`."""
-        url, expected = f"{self._address}/{TOKENS}/{events_a_read}", text_of(TOKENS)
-        reads = len(writes_of(TOKENS, events_a_read))
+    def tokens(self, ask: Ask, events_per_read: int) -> Measure:
+        """Return the measure of the cost per token, in an answer of `TOKENS`."""
+        url, expected = f"{self._address}/{TOKENS}/{events_per_read}", text_of(TOKENS)
+        reads = len(writes_of(TOKENS, events_per_read))
 
         async def listen() -> None:
             assert await ask(url) == expected
 
         def measure() -> float:
-            for _ in range(MOST_TRIES):
+            for _ in range(MAX_TRIES):
                 self._reads = 0
                 cost = cost_of(lambda: self._runner.run(listen()), TOKENS)
                 if not self._reads or self._reads >= 0.95 * reads:  # another HTTP client: 0
                     return cost
-            print(f"{self._reads} reads in place of {reads}: a busy machine", file=sys.stderr)
+            print(f"{self._reads} reads instead of {reads}: the machine is busy", file=sys.stderr)
             return cost
 
         return measure
 
     def starts(self, ask: Ask) -> Measure:
-        """The cost of an answer of one token."""
+        """Return the measure of the cost of an answer of one token."""
         url, expected = f"{self._address}/1/1", text_of(1)
 
         async def listen() -> None:
@@ -215,19 +215,19 @@ class Bench:
         return lambda: cost_of(lambda: self._runner.run(listen()), ANSWERS)
 
 
-def _beside_by_hand(bench: Bench, hand: Ask, plain: Ask, pipe: Ask) -> Iterator[Result]:
-    # Short turns and many of them: other load then comes and goes within a turn or two.
+def _compare_with_hand_written(bench: Bench, hand: Ask, plain: Ask, pipe: Ask) -> Iterator[Result]:
+    # Many short rounds, so that a burst of other load affects only one or two of them.
     for name, events, limit, rounds in (
         ("one event", 1, 1.5, 11),
         ("sixteen events", 16, 2.0, 51),
     ):
         yield from compare_all(
             [
-                Row(f"bare stream, {name} a read", bench.tokens(plain, events), limit),
-                Row(f"pipe of five, {name} a read", bench.tokens(pipe, events), limit),
+                Row(f"bare stream, {name} per read", bench.tokens(plain, events), limit),
+                Row(f"pipe of five, {name} per read", bench.tokens(pipe, events), limit),
             ],
             bench.tokens(hand, events),
-            unit="us a token",
+            unit="us per token",
             rounds=rounds,
         )
     yield from compare_all(
@@ -236,7 +236,7 @@ def _beside_by_hand(bench: Bench, hand: Ask, plain: Ask, pipe: Ask) -> Iterator[
             Row("start of the pipe of five", bench.starts(pipe), 3.0),
         ],
         bench.starts(hand),
-        unit="us an answer",
+        unit="us per answer",
         rounds=51,
     )
 
@@ -246,14 +246,14 @@ def benchmarks() -> Iterator[Result]:
         bench = Bench(runner, address)
         bench.count_reads()
         hand, plain, pipe = (bench.open(client) for client in (by_hand, bare, pipe_of_five))
-        yield from _beside_by_hand(bench, hand, plain, pipe)
+        yield from _compare_with_hand_written(bench, hand, plain, pipe)
         for module, (name, client) in OTHERS.items():
             if importlib.util.find_spec(module):
                 yield compare(
-                    f"{name} beside the pipe of five, sixteen events a read",
+                    f"{name} vs the pipe of five, sixteen events per read",
                     bench.tokens(bench.open(client), 16),
                     bench.tokens(pipe, 16),
-                    unit="us a token",
+                    unit="us per token",
                     limit=3,
                     kind="at least",
                     rounds=3,

@@ -1,4 +1,4 @@
-"""Measuring several ways of doing the same work, in turns in one run."""
+"""Measures several implementations of the same work alternately, in one run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Literal, TypeAlias
 ROUNDS = 7
 
 Measure: TypeAlias = Callable[[], float]
-"""Does the work once and returns its cost for an item."""
+"""Does the work once and returns its cost per item."""
 
 Kind: TypeAlias = Literal["at most", "at least"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way of doing the work, and how its cost may compare with the baseline's."""
+    """An implementation of the work, and the limit of its cost relative to the baseline."""
 
     work: str
     measure: Measure
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of the rounds. `ratio` is ours to the baseline's, in the named quantity."""
+    """Medians of the rounds; `ratio` is `ours` divided by `baseline`."""
 
     work: str
     ours: str
@@ -40,18 +40,18 @@ class Result:
 
 
 def cost_of(work: Callable[[], object], items: int) -> float:
-    """CPU time in microseconds an item, of all threads."""
+    """Return the CPU time of all threads in microseconds per item."""
     started = time.process_time()
     work()
     return (time.process_time() - started) / items * 1e6
 
 
 def alternate(measures: Sequence[Measure], rounds: int = ROUNDS) -> list[float]:
-    """The median of each, measured in turns so that other load affects all of them alike."""
+    """Return the median of each measure, alternating so that other load affects all alike."""
     gc.collect()
-    gc.freeze()  # what other benchmarks have left in memory is never traversed
+    gc.freeze()  # objects left over by other benchmarks are never traversed
     for measure in measures:
-        measure()  # imports, compiled code and open connections are not measured
+        measure()  # warm up: imports, compiled code and open connections
     turns = [[measure() for measure in measures] for _ in range(rounds)]
     return [statistics.median(costs) for costs in zip(*turns, strict=True)]
 
@@ -59,7 +59,7 @@ def alternate(measures: Sequence[Measure], rounds: int = ROUNDS) -> list[float]:
 def compare_all(
     rows: Sequence[Row], baseline: Measure, *, unit: str, rounds: int = ROUNDS
 ) -> Iterator[Result]:
-    """Measure and judge several rows beside one baseline."""
+    """Measure several rows against one baseline, and check their limits."""
     *costs, base = alternate([*(row.measure for row in rows), baseline], rounds)
     for row, cost in zip(rows, costs, strict=True):
         ratio = cost / base
@@ -84,5 +84,5 @@ def compare(
     kind: Kind,
     rounds: int = ROUNDS,
 ) -> Result:
-    """Measure and judge one row: is its cost `kind` `limit` times the baseline's?"""
+    """Measure one row against a baseline: its cost must be `kind` `limit` times the baseline's."""
     return next(compare_all([Row(work, ours, limit, kind)], baseline, unit=unit, rounds=rounds))

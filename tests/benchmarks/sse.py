@@ -1,4 +1,4 @@
-"""The decoder of server-sent events, beside a loop that splits and slices and knows one form."""
+"""The decoder of server-sent events, compared with a split-and-slice loop for a single form."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def benchmarks() -> Iterator[Result]:
         reads = _reads(size)
         assert decoded(reads) == split_and_sliced(reads)
         yield compare(
-            f"SSE decoder beside split-and-slice, {name} a read",
+            f"SSE decoder vs split-and-slice, {name} per read",
             lambda reads=reads: cost_of(lambda: decoded(reads), EVENTS),  # type: ignore[misc]
             lambda reads=reads: cost_of(lambda: split_and_sliced(reads), EVENTS),  # type: ignore[misc]
-            unit="us an event",
+            unit="us per event",
             limit=2,
             kind="at most",
         )

@@ -1,4 +1,4 @@
-"""What `import rxllm` costs, beside importing what it stands on."""
+"""The cost of `import rxllm`, compared with importing its base packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.benchmarks.side_by_side import Result, compare
 
 
 def import_seconds(*modules: str) -> float:
-    """The wall time of a new interpreter that imports `modules`."""
+    """Return the wall time of a new interpreter that imports `modules`."""
     started = time.perf_counter()
     program = "".join(f"import {module};" for module in modules)
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -20,7 +20,7 @@ def import_seconds(*modules: str) -> float:
 
 def benchmarks() -> Iterator[Result]:
     yield compare(
-        "import rxllm, beside asyncio, reactivex and msgspec",
+        "import rxllm, vs asyncio, reactivex and msgspec",
         lambda: import_seconds("rxllm"),
         lambda: import_seconds("asyncio", "reactivex", "reactivex.testing", "msgspec"),
         unit="s",

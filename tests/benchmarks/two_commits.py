@@ -1,8 +1,8 @@
-"""The benchmarks of this checkout, run on it and on an older one in turns.
+"""The benchmarks of this checkout, run alternately on this commit and an older one.
 
-`python -m tests.benchmarks.two_commits OLD [NAME ...]` takes the checkout of another commit. Each
-row shows the ratio to its baseline on both commits (medians of three runs; turned upside down where
-more is better), and the change.
+`python -m tests.benchmarks.two_commits OLD [NAME ...]` takes the path of a checkout of the older
+commit. Each row shows the ratio to its baseline on both commits (medians of three runs; inverted
+where more is better) and the change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SLOWER = 1.1
 
 
 def mixed_checkout(commit: Path, folder: Path) -> Path:
-    """A folder with the code of `commit` and the benchmarks of this checkout."""
+    """Fill a folder with the code of `commit` and the benchmarks of this checkout."""
     (folder / "tests").mkdir(parents=True)
     for name in ("rxllm", "operators"):
         (folder / name).symlink_to(commit / name)
@@ -36,7 +36,7 @@ def mixed_checkout(commit: Path, folder: Path) -> Path:
 
 
 def ratios(checkout: Path, names: list[str]) -> dict[str, float]:
-    """The ratio of each row, in one run of its own: the lower the better."""
+    """Run the benchmarks once, and return the ratio of each row; lower is better."""
     file = checkout / "results.json"
     file.unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
@@ -51,7 +51,7 @@ def ratios(checkout: Path, names: list[str]) -> dict[str, float]:
 
 
 def main(old: str, *names: str) -> None:
-    """Print a row for each; exit code 1 if one has become slower by more than a tenth."""
+    """Print a row for each benchmark; exit with 1 if any has become more than 10 % slower."""
     seen: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     with TemporaryDirectory() as folder:
         commits = (Path(old).resolve(), HERE)
@@ -64,7 +64,7 @@ def main(old: str, *names: str) -> None:
     slower = 0
     for work, (before, now) in seen.items():
         if not before or not now:
-            continue  # only one of the commits can run it
+            continue  # only one of the commits supports it
         change = statistics.median(now) / statistics.median(before)
         slower += change > SLOWER
         mark = "SLOWER" if change > SLOWER else ""
