@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from reactivex import Observable
@@ -16,9 +15,7 @@ from rxllm.operators.recovery.commit import AfterOutput, check_after_output
 from rxllm.operators.recovery.fallback_plan import check_apology, fallback_plan
 from rxllm.stream import Stream
 
-__all__ = ["check_apology", "fallback_plan", "fallback_to"]
-
-_logger = logging.getLogger("rxllm.recovery")
+__all__ = ["fallback_to"]
 
 
 def fallback_to(

@@ -1,6 +1,6 @@
 """Sinks consume streams. A sink subscribes when it is awaited.
 
-The sinks for the web are imported on first access.
+Each is imported on first access.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from rxllm._lazy_names import lazy_names
 from rxllm.chunks import Status
 from rxllm.result import Result, Timings
-from rxllm.sinks._callback_stream import CallbackStream
-from rxllm.sinks._callbacks import callbacks
-from rxllm.sinks._collect import collect
-from rxllm.sinks._console import console
-from rxllm.sinks._dispatch import dispatch
-from rxllm.sinks._file import file
-from rxllm.sinks._streams import Streams
-from rxllm.sinks._token_event import TokenEvent
 
 if TYPE_CHECKING:
+    from rxllm.sinks._callback_stream import CallbackStream
+    from rxllm.sinks._callbacks import callbacks
+    from rxllm.sinks._collect import collect
+    from rxllm.sinks._console import console
+    from rxllm.sinks._dispatch import dispatch
+    from rxllm.sinks._file import file
     from rxllm.sinks._ndjson import ndjson
     from rxllm.sinks._sse import sse
+    from rxllm.sinks._streams import Streams
+    from rxllm.sinks._token_event import TokenEvent
     from rxllm.sinks._websocket import websocket
     from rxllm.web.answering import DeliveryReport
 
@@ -48,7 +48,15 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
-            "DeliveryReport": "_websocket",
+            "CallbackStream": "_callback_stream",
+            "DeliveryReport": "rxllm.web.answering",
+            "Streams": "_streams",
+            "TokenEvent": "_token_event",
+            "callbacks": "_callbacks",
+            "collect": "_collect",
+            "console": "_console",
+            "dispatch": "_dispatch",
+            "file": "_file",
             "ndjson": "_ndjson",
             "sse": "_sse",
             "websocket": "_websocket",

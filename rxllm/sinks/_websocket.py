@@ -73,9 +73,7 @@ def websocket(
     check_times(None, max_stall)
 
     async def send() -> DeliveryReport:
-        encoded = EncodedStream(
-            stream, stream_id, plain_message, first_position=first_position
-        )
+        encoded = EncodedStream(stream, stream_id, plain_message, first_position=first_position)
         request = socket._req  # noqa: SLF001 - the only way from a socket to its transport
         transport = None if request is None or socket.closed else request.transport
         delivery = ResponseWriter(transport, websocket_writer(socket), max_stall=max_stall)

@@ -33,7 +33,7 @@ async def test_a_stream_ends_with_what_it_has_said() -> None:
     said, clients = Subject[Chunk](), Clients()
     run = clients.runner()
     run.start(said, None)
-    chunks = [Start("r", "m"), Token("a"), Token("b"), Usage(3, 2), End("length")]
+    chunks: list[Chunk] = [Start("r", "m"), Token("a"), Token("b"), Usage(3, 2), End("length")]
     for chunk in chunks:
         said.on_next(chunk)
     assert (run.has_ended, run.result.finish_reason) == (False, "cancelled")
@@ -94,9 +94,12 @@ async def test_fail_ends_the_stream_once_and_later_failures_are_reported() -> No
     def broken() -> None:
         raise ZeroDivisionError
 
-    said, clients = rx.create(lambda observer, scheduler=None: Disposable(broken)), Clients()
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        return Disposable(broken)
+
+    clients = Clients()
     run = clients.runner()
-    run.start(said, None)
+    run.start(rx.create(subscribe), None)
     first, second = RateLimitError("first"), RateLimitError("second")
     run.fail(first)
     run.fail(second)

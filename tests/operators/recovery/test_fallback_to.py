@@ -122,7 +122,7 @@ def test_a_wrong_key_is_logged_as_a_warning(
     marbles: Marbles, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = marbles.cold("#", error=AuthenticationError("no such key", status=401))
-    with caplog.at_level(logging.WARNING, "rxllm.recovery"):
+    with caplog.at_level(logging.WARNING, "rxllm"):
         marbles.run(source.pipe(ops.fallback_to(marbles.cold("x|"))))
     assert "no such key" in caplog.text
 
