@@ -1,4 +1,4 @@
-"""Chunks of a stream, encoded once each as the events that a client reads."""
+"""Encode the chunks of a stream, once each, as the events that a client reads."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = [
 _T = TypeVar("_T")
 
 EventFormat: TypeAlias = Callable[[str, int, bytes], bytes]
-"""How an event goes out, given its kind (`chunk`, `complete`, `error`), position and JSON."""
+"""Frames an event, given its kind (`chunk`, `complete`, `error`), position and JSON."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def sse_event(kind: str, position: int, data: bytes) -> bytes:
-    """An event of an event stream, as the WHATWG HTML standard has it (9.2.5).
+    """Format a server-sent event as in the WHATWG HTML standard (9.2.5).
 
     >>> sse_event("chunk", 7, b"{}")
     b'event: chunk\\nid: 7\\ndata: {}\\n\\n'
@@ -44,29 +44,29 @@ def sse_event(kind: str, position: int, data: bytes) -> bytes:
 
 
 def text_line(kind: str, position: int, data: bytes) -> bytes:
-    """A line of NDJSON."""
+    """Format a line of NDJSON."""
     return data + b"\n"
 
 
 def plain_message(kind: str, position: int, data: bytes) -> bytes:
-    """A message of a WebSocket: the JSON alone."""
+    """Format a WebSocket message: the JSON alone."""
     return data
 
 
 class EncodedStream:
-    """One stream as the frames that one client reads. Made in a running event loop.
+    """One stream, encoded as frames for one client. Create it in a running event loop.
 
     Args:
         stream: the chunks.
-        stream_id: the stream's name on the wire.
-        frame: how an event is written.
-        first_position: of the first event; above 1 for a reader who continues.
-        with_text: whether `complete` holds the whole text.
+        stream_id: the stream's id on the wire.
+        frame: frames an event.
+        first_position: position of the first event; above 1 for a client that resumes.
+        with_text: whether `complete` contains the whole text.
 
     Attributes:
-        frames: the events, the final one included, to be subscribed to once. They complete in any
-            case: an error goes out as an event.
-        run: what the stream has said, and how it has ended.
+        frames: the framed events, including the final one; subscribe once. Always completes: an
+            error is sent as an event.
+        run: the run of the stream, with its result and error.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class EncodedStream:
         message = StreamChunk(id=self._id, position=position, timestamp=time.time(), chunk=chunk)
         try:
             data = to_json(message)
-        except Exception as error:  # the chunk holds what JSON can't express
+        except Exception as error:  # the chunk holds a value that JSON can't express
             self.run.fail(error)
             return
         self._position = position + 1
@@ -116,10 +116,10 @@ class EncodedStream:
 
 
 def to_json(message: object) -> bytes:
-    """The JSON of anything that goes out: half of a surrogate pair, no UTF-8, goes out as `?`.
+    """Encode a message as JSON. A lone surrogate, which isn't valid UTF-8, is replaced by `?`.
 
     Raises:
-        TypeError: it holds what JSON can't express.
+        TypeError: the message holds a value that JSON can't express.
     """
     try:
         return _encode(message)
@@ -130,7 +130,7 @@ def to_json(message: object) -> bytes:
 
 
 def encode_each(events: Observable[_T], encode: Callable[[_T], bytes]) -> Stream[bytes]:
-    """`events` as bytes; those that become no bytes are left out. Demand passes through."""
+    """Encode each event as bytes, and drop those that encode to `b""`. Demand passes through."""
 
     def subscribe(
         observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None

@@ -1,4 +1,4 @@
-"""Frames on their way to one client: gathered, written, held back while the client is slow."""
+"""Write frames to one client: combine writes, and hold the source while the client is slow."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from rxllm.web.start import start_eagerly
 
 __all__ = ["ResponseWriter", "check_times"]
 
-_HIGH_WATER: Final = 64 * 1024  # bytes gathered in one turn, after which a source has to wait
+_HIGH_WATER: Final = 64 * 1024  # bytes collected in one loop iteration before the source waits
 _MAX_BACKLOG: Final = 4 * 1024 * 1024
-_APART: Final = 0.001  # s; frames that come this far apart have nothing to be gathered with
+_MIN_GAP: Final = 0.001  # s; a frame this long after the last write is written at once
 
 
 class ResponseWriter:
-    """Frames on their way to one client. Made in a running event loop; `run` it once.
+    """Writes frames to one client. Create it in a running event loop; `run` it once.
 
-    A frame that comes alone is written at once. Those that follow closely are gathered, and written
-    in one call at the end of the loop's turn.
+    A single frame is written at once. Frames that follow closely are collected and written in one
+    call at the end of the loop iteration.
 
     Args:
-        transport: to the client, or `None` if it has disconnected.
-        write: writes to it; may wait until it has taken what it was sent.
-        heartbeat: seconds without a write after which `ping` is sent; None: never.
-        ping: what says that the connection lives.
-        max_stall: seconds in which a slow client has to take what the transport holds for it.
+        transport: transport to the client, or `None` if it has disconnected.
+        write: writes frames to the client; may wait until the client has read them.
+        heartbeat: seconds without a write after which `ping` is sent, or `None` for no heartbeat.
+        ping: the frame that keeps the connection alive.
+        max_stall: seconds that a slow client may stay above the transport's high-water mark.
 
     Attributes:
-        left: the client has gone, or was given up.
-        error: why it was given up, or why the frames failed.
+        left: whether the client disconnected, or was disconnected for being too slow.
+        error: the `LaggedBehindError` of a client that was too slow, or the error of the frames.
     """
 
     def __init__(
@@ -58,28 +58,29 @@ class ResponseWriter:
         self._loop = asyncio.get_running_loop()
         self._valve = Valve()
         self._subscription = SingleAssignmentDisposable()
-        self._gathered: list[bytes] = []
+        self._collected: list[bytes] = []
         self._backlog = 0
         self._ended = False
-        self._is_planned = False
+        self._is_scheduled = False
         self._writing: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._written_at = self._loop.time()
         self._heartbeat_timer: asyncio.TimerHandle | None = None
-        self._stalls: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
 
     async def run(self, frames: Observable[bytes]) -> None:
-        """Subscribe, and return when all is written or the client has left, and all cleaned up.
+        """Subscribe to `frames`; return once all are written or the client has left.
 
-        Raises nothing of its own, and no error of the frames: see `error`.
+        The clean-up is awaited. An error of the frames isn't raised but kept in `error`; an
+        exception from `write` is raised, except for a `ConnectionError`: the client has left.
         """
         scheduler = StreamScheduler(self._loop, self._valve, self._on_failure)
         self._connection = connection_of(self._transport)
         try:
-            with self._connection.watch(self._look):
-                self._look()
+            with self._connection.watch(self._on_change):
+                self._on_change()
                 if not self.left:
-                    self._plan_heartbeat()
+                    self._schedule_heartbeat()
                     self._subscription.disposable = frames.subscribe(
                         self._on_next, self._on_error, self._on_completed, scheduler=scheduler
                     )
@@ -94,34 +95,34 @@ class ResponseWriter:
 
     def _on_next(self, frame: bytes) -> None:
         if self._ended or self.left:
-            return  # a source that pushes all at once has not seen the disposal yet
-        if not (self._is_planned or self._gathered or self._writing is not None):
+            return  # a synchronous source may still emit after it was disposed
+        if not (self._is_scheduled or self._collected or self._writing is not None):
             now = self._loop.time()
-            if now - self._written_at > _APART and self._connection.is_writable:
+            if now - self._written_at > _MIN_GAP and self._connection.is_writable:
                 self._begin_write([frame], now)
                 return
-        self._gather(frame)
+        self._collect(frame)
         if self._backlog > _MAX_BACKLOG and not self._connection.is_writable:
-            self._give_up(f"{self._backlog} bytes wait for a client that does not take them")
+            self._give_up(f"{self._backlog} bytes are waiting for a client that is too slow")
 
-    def _gather(self, frame: bytes) -> None:
-        self._gathered.append(frame)
+    def _collect(self, frame: bytes) -> None:
+        self._collected.append(frame)
         self._backlog += len(frame)
         if self._backlog > _HIGH_WATER:
             self._valve.close()
-        self._plan()
+        self._schedule_write()
 
-    def _plan(self) -> None:
-        if not self._is_planned:
-            self._is_planned = True
-            self._loop.call_soon(self._write_gathered)
+    def _schedule_write(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._write_collected)
 
-    def _write_gathered(self) -> None:
-        self._is_planned = False
+    def _write_collected(self) -> None:
+        self._is_scheduled = False
         if self.left or self._writing is not None or not self._connection.is_writable:
-            return  # planned again when that has changed
-        if self._gathered:
-            frames, self._gathered, self._backlog = self._gathered, [], 0
+            return  # scheduled again when that changes
+        if self._collected:
+            frames, self._collected, self._backlog = self._collected, [], 0
             self._begin_write(frames, self._loop.time())
         if self._ended:
             self._finish_if_written()
@@ -136,14 +137,14 @@ class ResponseWriter:
             self._fail(error)
             return
         if self._writing is not None:
-            self._writing.add_done_callback(self._written)
+            self._writing.add_done_callback(self._on_written)
 
-    def _written(self, writing: asyncio.Task[None]) -> None:
+    def _on_written(self, writing: asyncio.Task[None]) -> None:
         self._writing = None
-        # Cancelled, if not by us, is what it waited for: somebody else's wait for this client.
+        # If cancelled by someone else, then only the shared wait for this client was cancelled.
         error = None if writing.cancelled() else writing.exception()
         if error is None:
-            self._plan()
+            self._schedule_write()
         else:
             self._fail(error)
 
@@ -164,7 +165,7 @@ class ResponseWriter:
             self._on_completed()
 
     def _on_failure(self, error: Exception) -> None:
-        """What makes the frames has raised."""
+        """Handle an exception that escaped from the pipeline that makes the frames."""
         if self._ended or self.left:
             report_failure(self._loop, error)
         else:
@@ -172,21 +173,21 @@ class ResponseWriter:
 
     def _on_completed(self) -> None:
         self._ended = True
-        self._plan()
+        self._schedule_write()
 
-    def _look(self) -> None:
-        """Take in what has become of the connection."""
+    def _on_change(self) -> None:
+        """React to a change of the connection."""
         if self._connection.is_lost:
             self._leave()
         elif self._connection.is_writable:
             self._end_stall()
-            self._plan()
-        elif self._stalls is None:
+            self._schedule_write()
+        elif self._stall_timer is None:
             self._valve.close()
-            self._stalls = self._loop.call_later(
+            self._stall_timer = self._loop.call_later(
                 self._max_stall,
                 self._give_up,
-                f"a client took nothing for {self._max_stall:g} s",
+                f"the client stalled for {self._max_stall:g} s",
             )
 
     def _give_up(self, reason: str) -> None:
@@ -200,7 +201,7 @@ class ResponseWriter:
         self.left = True
         self._stop()
         if not self._connection.is_writable:
-            self._connection.abort()  # or it waits for who has gone to take what is left
+            self._connection.abort()  # or closing would wait for the unsent data to be read
         self._finish_if_written()
 
     def _stop(self) -> None:
@@ -209,17 +210,17 @@ class ResponseWriter:
             self._heartbeat_timer.cancel()
         try:
             self._subscription.dispose()
-        except Exception as error:  # it must not keep others from being cleaned up
+        except Exception as error:  # it must not prevent the rest of the clean-up
             self._loop.call_exception_handler(
                 {"message": "an operator raised while its stream was disposed", "exception": error}
             )
 
     def _end_stall(self) -> None:
-        if self._stalls is not None:
-            self._stalls.cancel()
-            self._stalls = None
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
-    def _plan_heartbeat(self) -> None:
+    def _schedule_heartbeat(self) -> None:
         if self._heartbeat is not None:
             due = self._written_at + self._heartbeat
             self._heartbeat_timer = self._loop.call_at(due, self._send_heartbeat, self._heartbeat)
@@ -229,14 +230,14 @@ class ResponseWriter:
             return
         now = self._loop.time()
         if now - self._written_at >= heartbeat:
-            if self._connection.is_writable and not self._gathered:
-                self._gather(self._ping)
+            if self._connection.is_writable and not self._collected:
+                self._collect(self._ping)
             self._written_at = now
-        self._plan_heartbeat()
+        self._schedule_heartbeat()
 
 
 def check_times(heartbeat: float | None, max_stall: float) -> None:
-    """Raise a `ValueError` if one of them is no time."""
+    """Raise a `ValueError` unless both are above 0 (seconds)."""
     for name, seconds in (("heartbeat", heartbeat), ("max_stall", max_stall)):
         if seconds is not None and not seconds > 0:
-            raise ValueError(f"{name} is a time in seconds, above 0, not {seconds!r}")
+            raise ValueError(f"{name} must be above 0 (seconds), got {seconds!r}")
