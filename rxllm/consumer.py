@@ -13,7 +13,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
 from rxllm.result import Recorder, Result
-from rxllm.valve import StreamScheduler, Valve, report_failure
+from rxllm.valve import StreamScheduler, Valve, clock_of_loop, report_failure
 
 __all__ = ["Consumer", "check_function", "check_stream", "consume"]
 
@@ -39,7 +39,7 @@ class Consumer:
         valve: Valve | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.record: Final = Recorder(self._loop.time)
+        self.record: Final = Recorder(clock_of_loop(self._loop))
         self.error: Exception | None = None
         self._stream = stream
         self._on_chunk = on_chunk

@@ -191,7 +191,7 @@ class _Metering(Operation):
         error_type = "" if error is None else type(error).__name__
         metrics.duration.labels(*labels, outcome, error_type).observe(elapsed)
         for kind in ("input", "output"):
-            tokens = used.get(f"{kind}_tokens")
+            tokens = getattr(used, f"{kind}_tokens", None)
             if tokens:
                 metrics.tokens.labels(*labels, kind).observe(tokens)
         if outcome == "completed" and self.time_to_first is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
 
 from rxllm.chunks import (
     Batch,
@@ -23,8 +22,6 @@ from rxllm.restart import forget, matching_sources
 
 __all__ = ["Operation", "check_names"]
 
-_Counted: TypeAlias = dict[str, float]
-
 
 class Operation(Watcher):
     """Collects the figures of one subscription, and reports once how it ended.
@@ -41,7 +38,7 @@ class Operation(Watcher):
         self.time_to_first: float | None = None
         self._clock = clock
         self._begun = clock()
-        self._used: _Counted = {}  # by finished attempts
+        self._finished: list[Usage] = []  # of earlier attempts
         self._usage: dict[str | None, Usage] = {}  # of the current attempts
         self._pieces: dict[str | None, int] = {}  # text and reasoning, since the last restart
 
@@ -51,12 +48,10 @@ class Operation(Watcher):
         return self._clock() - self._begun
 
     @property
-    def used(self) -> _Counted:
-        """The known fields of `Usage`, summed over sources and attempts, as billed."""
-        used = self._used.copy()
-        for usage in self._usage.values():
-            _add(used, usage)
-        return used
+    def used(self) -> Usage | None:
+        """The sum of all usage, over sources and attempts, as billed; `None` if not reported."""
+        usages = [*self._finished, *self._usage.values()]
+        return sum(usages[1:], usages[0]) if usages else None
 
     @property
     def output_tokens(self) -> int:
@@ -116,18 +111,11 @@ class Operation(Watcher):
         for source in sources:
             usage = self._usage.pop(source, None)
             if usage is not None:
-                _add(self._used, usage)
+                self._finished.append(usage)
 
     def _first(self) -> None:
         self.time_to_first = self.elapsed
         self.first_content()
-
-
-def _add(used: _Counted, usage: Usage) -> None:
-    for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost"):
-        value = getattr(usage, name)
-        if value is not None:
-            used[name] = used.get(name, 0) + value
 
 
 def check_names(model: object, provider: object) -> None:

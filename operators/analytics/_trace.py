@@ -200,8 +200,10 @@ class _Tracing(Operation):
 
         self.has_ended = True
         span = self.span
-        for name, value in self.used.items():
-            span.set_attribute(_USAGE[name], value)
+        for name, attribute in _USAGE.items():
+            value = getattr(self.used, name, None)
+            if value is not None:
+                span.set_attribute(attribute, value)
         if self.finish_reason is not None:
             span.set_attribute("gen_ai.response.finish_reasons", (self.finish_reason,))
         span.set_attribute("rxllm.outcome", outcome)

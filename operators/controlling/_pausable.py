@@ -103,11 +103,19 @@ class _Pausing:
         )
         return Disposable(partial(self._end, "cancelled"))
 
-    def on_next(self, chunk: Chunk) -> None:
-        if self._keeping:
-            self._kept.append(partial(self._pass, chunk))
-        else:
-            self._pass(chunk)
+    def on_next(self, chunk: Chunk, was_kept: bool = False) -> None:
+        if self._keeping and not was_kept:
+            self._kept.append(partial(self.on_next, chunk, True))
+            return
+        if type(chunk) is End and chunk.source is None:
+            self._end_sent = True
+        elif type(chunk) is Notice and is_restart(chunk):
+            self._end_sent = False
+        try:
+            self._observer.on_next(chunk)
+        except BaseException:
+            self._end("cancelled")
+            raise
 
     def on_error(self, error: Exception) -> None:
         self._last(partial(self._fail, error))
@@ -140,17 +148,6 @@ class _Pausing:
         if not self._end_sent:
             self._observer.on_next(End("cancelled"))
         self._observer.on_completed()
-
-    def _pass(self, chunk: Chunk) -> None:
-        if type(chunk) is End and chunk.source is None:
-            self._end_sent = True
-        elif type(chunk) is Notice and is_restart(chunk):
-            self._end_sent = False
-        try:
-            self._observer.on_next(chunk)
-        except BaseException:
-            self._end("cancelled")
-            raise
 
     def _last(self, event: Callable[[], None]) -> None:
         if self._keeping:

@@ -13,7 +13,7 @@ from reactivex.disposable import (
 )
 
 from rxllm.arguments import check_number
-from rxllm.chunks import Chunk, End, Start, has_output, is_restart
+from rxllm.chunks import Chunk, End, Start, Token, has_output, is_restart
 from rxllm.errors import (
     FirstTokenTimeoutError,
     StallTimeoutError,
@@ -146,7 +146,7 @@ class _Subscription:
 
         def on_next(chunk: Chunk) -> None:
             add(chunk)
-            if has_output(chunk):
+            if (type(chunk) is Token and chunk.text) or has_output(chunk):
                 self._fed = now = clock()
                 if self._closed_at is not None:
                     self._closed_at = now  # earlier time with a closed valve no longer counts

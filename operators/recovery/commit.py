@@ -30,12 +30,10 @@ from rxllm.chunks import (
     Batch,
     Chunk,
     End,
-    Json,
     Notice,
     Reasoning,
     Start,
     Token,
-    ToolCall,
     has_output,
     is_restart,
     text_of,
@@ -154,7 +152,7 @@ class ComparingFilter(ReplayFilter):
             kept = self._rest_of(chunk)
             self.is_open = self._text.is_met and self._reasoning.is_met
             return kept
-        if kind is ToolCall or kind is Json or kind is End:
+        if chunk.is_content or kind is End:
             self.end()
         return (chunk,)
 

@@ -28,10 +28,13 @@ if TYPE_CHECKING:  # each kind of model is imported when one is made
     from rxllm.models.local.engine import Engine
     from rxllm.models.local.model import LocalModel
 
-__all__ = ["list_models", "model", "register"]
+__all__ = ["LOCAL_PROVIDERS", "list_models", "model", "register"]
 
 Factory: TypeAlias = Callable[..., Model]
 """Makes a model from the part of its name after the provider, and from options."""
+
+LOCAL_PROVIDERS: Final = ("tiny", "llama", "onnx")
+"""The providers whose models run in this process."""
 
 _ONNX: Final = ("text", "seed", "confidence")
 _LLAMA: Final = (*_ONNX, "json", "json_schema", "grammar")

@@ -6,13 +6,12 @@ runs on a `TestScheduler` as well as on an event loop.
 >>> from rxllm.testing import Marbles
 >>> model = ScriptedModel("Once upon a time", by="word", delay=0.5)
 >>> for time, chunk in Marbles().run(model.stream("Tell me a story", max_tokens=2)):
-...     print(time, chunk)
-0.0 Start(request_id='scripted-1', model='scripted', provider='scripted', created=None, source=None)
-0.5 Token(text='Once', confidence=None, number=None, source=None)
-1.0 Token(text=' upon', confidence=None, number=None, source=None)
-1.0 Usage(input_tokens=4, output_tokens=2, cached_tokens=None, reasoning_tokens=None, cost=None, \
-source=None)
-1.0 End(finish_reason='length', stop_sequence=None, source=None)
+...     print(time, getattr(chunk, "text", None) or repr(chunk).partition("(")[0])
+0.0 Start
+0.5 Once
+1.0  upon
+1.0 Usage
+1.0 End
 1.0 |
 """
 

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from rxllm.models.registry import LOCAL_PROVIDERS
 from rxllm.requests import ModelInfo
 from rxllm.requests import Strategy as StrategyName
 
@@ -28,7 +29,7 @@ __all__ = [
     "quality_first",
 ]
 
-LOCAL: Final = ("tiny", "llama", "onnx", "scripted")
+LOCAL: Final = (*LOCAL_PROVIDERS, "scripted")
 """The framework's providers that run on this machine; their models are free."""
 
 _NEVER: Final = float("inf")
