@@ -40,7 +40,7 @@ def sse(
 
     and, as the last event, `complete` (tokens, seconds, finish reason, usage, model) or `error`
     (code, message, whether to retry, the text so far). A connection that ends without either was
-    cut off. The messages are `StreamChunk`, `Complete` and `Failed` of `rxllm.server.messages`.
+    cut off. The messages are `StreamChunk`, `Complete` and `StreamFailed` of `rxllm.web`.
 
     - Sends the headers at once, with `X-Stream-Id`, and then subscribes. Each chunk is encoded
       once; a single chunk is written at once, chunks that arrive close together in one call. For
