@@ -1,11 +1,11 @@
-"""An aiohttp server of streams, and its page: `rxllm serve`, or `create_app(...)` in your own.
+"""An aiohttp server for streams, with a web page: `rxllm serve`, or `create_app(...)` in your own.
 
 >>> from rxllm.server import create_app
 >>> app = create_app()  # then aiohttp.web.run_app(app), or other.add_subapp("/llm/", app)
 
-`serve` runs an application until a signal, `drain` lets its streams finish. What holds the streams
-is a `StreamStore`, of which `MemoryStreams` is one: it hands out `StreamHandle` streams, and their
-events as `Frame`s. The messages are in `rxllm.server.messages`.
+`serve` runs an application until a signal, `drain` lets its streams finish. The streams are kept in
+a `StreamStore`, such as `MemoryStreams`, which returns `StreamHandle`s and their events as
+`Frame`s. The messages are in `rxllm.server.messages`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
-    # They import aiohttp, which those who only want the messages need not.
+    # These import aiohttp, which isn't needed for the messages alone.
     __getattr__ = lazy_names(
         __name__,
         {

@@ -1,4 +1,4 @@
-"""What there is, and hands on it: the list of streams, and of models."""
+"""Endpoints that list and control streams, and list models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["routes"]
 
 
 async def list_streams(request: web.Request) -> web.Response:
-    """`GET /streams`: what is kept, and what else lives."""
+    """`GET /streams`: the streams in the store, and other live ones."""
     registry = request.app[MODELS].registry
     kept = await request.app[STREAMS].list()
     known = {summary.id for summary in kept}
@@ -29,25 +29,25 @@ async def list_streams(request: web.Request) -> web.Response:
 
 
 async def cancel_stream(request: web.Request) -> web.Response:
-    """`DELETE /streams/{id}`: end a stream; its readers see `End("cancelled")` and `complete`.
+    """`DELETE /streams/{id}`: stop a stream; its readers receive `End("cancelled")` and `complete`.
 
-    One that has ended is left as it is, and its status says how it did.
+    A stream that has already ended is unchanged; the response has its final status.
     """
-    return await _act(request, "cancel", "cancelled")
+    return await _control(request, "cancel", "cancelled")
 
 
 async def pause_stream(request: web.Request) -> web.Response:
-    """`POST /streams/{id}/pause`: hold a stream for all its readers; 409 if it has ended."""
-    return await _act(request, "pause", "paused")
+    """`POST /streams/{id}/pause`: pause a stream for all its readers; 409 if it has ended."""
+    return await _control(request, "pause", "paused")
 
 
 async def unpause_stream(request: web.Request) -> web.Response:
-    """`POST /streams/{id}/resume`: let it go on; 409 if it has ended."""
-    return await _act(request, "resume", "running")
+    """`POST /streams/{id}/resume`: resume a stream; 409 if it has ended."""
+    return await _control(request, "resume", "running")
 
 
 async def models(request: web.Request) -> web.Response:
-    """`GET /models`: what may be asked."""
+    """`GET /models`: the available models."""
     catalogue = request.app[MODELS]
     return json_response(Models(models=catalogue.listed, default_model=catalogue.default))
 
@@ -61,21 +61,21 @@ routes: list[web.RouteDef] = [
 ]
 
 
-async def _act(
-    request: web.Request, what: str, status: Literal["running", "paused", "cancelled"]
+async def _control(
+    request: web.Request, action: str, status: Literal["running", "paused", "cancelled"]
 ) -> web.Response:
     stream_id = request.match_info["id"]
     store = request.app[STREAMS]
     try:
         ended = (await store.describe(stream_id)).status
-        await getattr(store, what)(stream_id)
+        await getattr(store, action)(stream_id)
     except StreamNotFoundError:
-        # Of a WebSocket connection, a room, or a request that waits for the whole answer.
+        # It isn't in the store: it belongs to a request for the whole answer.
         registry = request.app[MODELS].registry
         if stream_id not in registry:
             raise
         ended = registry[stream_id].status
-        getattr(registry[stream_id], what)()
+        getattr(registry[stream_id], action)()
     return json_response(
         StreamState(id=stream_id, status=ended if ended in ("completed", "failed") else status)
     )

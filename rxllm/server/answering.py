@@ -1,4 +1,4 @@
-"""What the endpoints share: to wait for a stream, and to answer with all of it."""
+"""Helpers for endpoints: wait for the start of a stream, or respond with the whole answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from rxllm.web.stream_store import Frame, StreamHandle
 __all__ = ["collect", "first_frame", "send_json"]
 
 PATIENCE: Final = 5.0
-"""Seconds in which a failure gets a status. Then the headers go out, and it gets an event."""
+"""Seconds in which a failure is returned as a status. After that, the headers are sent and a
+failure becomes an event."""
 
 
 async def first_frame(
@@ -32,10 +33,10 @@ async def first_frame(
     *,
     comes_back: bool = False,
 ) -> Frame | None:
-    """The first event of a stream, or None if it does not come in time.
+    """Return the first event of a stream, or `None` if it takes too long.
 
-    If the client leaves in the meantime, the stream is abandoned, unless the client can ask for it
-    again: then it has the time of grace for that.
+    If the client leaves meanwhile, the stream is cancelled, unless the client may come back
+    (`comes_back`): then the stream continues for its grace period.
     """
     connection = connection_of(request.transport)
     waiting = asyncio.ensure_future(begun.first())
@@ -44,7 +45,7 @@ async def first_frame(
         if connection.is_lost:
             waiting.cancel()
 
-    has_left = True  # some servers of aiohttp cancel the handler
+    has_left = True  # aiohttp may be configured to cancel the handler
     try:
         with connection.watch(look):
             look()
@@ -82,7 +83,7 @@ async def collect(
 
 
 async def send_json(request: web.Request, answer: object) -> web.StreamResponse:
-    """Answer with one JSON object. A client that does not take it is given up, as a reader is."""
+    """Respond with one JSON object. A client that stalls is disconnected, as a reader is."""
     body = to_json(answer)
     return await send_frames(
         request,

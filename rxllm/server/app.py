@@ -1,4 +1,4 @@
-"""The application: all endpoints, behind what keeps them safe."""
+"""The aiohttp application: all endpoints behind the `Guard`."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ def create_app(
     settings: Settings | None = None,
     store: Callable[[ops.StreamRegistry, Limits], StreamStore] = MemoryStreams,
 ) -> web.Application:
-    """The demo server as an aiohttp application: to be run, or added to another with `add_subapp`.
+    """Create the server as an aiohttp application, to run or to add to another with `add_subapp`.
 
-    At its shutdown it takes no new streams, lets those that live finish within
-    `settings.shutdown` seconds, and cancels the rest.
+    On shutdown it accepts no new streams, lets live ones finish within `settings.shutdown` seconds,
+    and cancels the rest.
 
     Args:
-        models: by the names that clients give, or names for `rxllm.model`; the bundled model if
-            None. Clients can ask for no others.
-        default_model: what is asked when a request names none; the first one if None.
-        api_key: what clients have to know; None asks for none.
+        models: models by their public names, or names for `rxllm.model`; the bundled model if
+            `None`. Clients can't request any others.
+        default_model: the model for requests that don't name one; the first one if `None`.
+        api_key: the key that clients must send, or `None` if no key is required.
         cors: origins of other sites whose pages may use the server, such as
-            `https://example.org`; `"*"` is every site.
-        hosts: names under which the server is reached, besides those of loopback. With some, no
-            others are answered; without, a server on a loopback address answers to no others.
-        limits: what clients may ask for.
+            `https://example.org`; `"*"` allows every site.
+        hosts: host names of the server, besides loopback. If there are any, requests for other
+            names are rejected; a server on a loopback address always rejects other names.
+        limits: the limits for clients.
         settings: how many streams run at once, and how long a model may be silent.
-        store: makes what holds the streams.
+        store: creates the store of the streams.
 
     Raises:
-        BadRequestError: a model, the key or an origin can't be right.
-        ModelNotFoundError: the default model is none of the models.
+        BadRequestError: a model, the key, an origin or a host is invalid.
+        ModelNotFoundError: the default model isn't one of the models.
     """
     limits = Limits() if limits is None else limits
     settings = Settings() if settings is None else settings
@@ -101,7 +101,7 @@ def create_app(
 
 
 async def drain(app: web.Application) -> None:
-    """Take no new streams, and let those that live finish until the deadline. Twice is once."""
+    """Accept no new streams, and let live ones finish until the deadline. Idempotent."""
     await app[MODELS].registry.shutdown(app[SETTINGS].shutdown)
 
 
@@ -117,7 +117,7 @@ async def _page(request: web.Request) -> web.StreamResponse:
 
 @web.middleware
 async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Answer with a status and an `error` message, unless the answer has begun."""
+    """Respond to a failure with a status and an `error` message, unless the response has begun."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -130,7 +130,7 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
         return response
     except Exception as error:
         if request.writer.output_size > 0:
-            raise  # so that the connection is cut: the client sees no clean end
+            raise  # cuts the connection, so that the client doesn't see a clean end
         if _is_long_name(request, error):
             return _refuse(request, RefusedError("not_found", "Not Found", 404))
         if not isinstance(error, RxLLMError):
@@ -141,13 +141,13 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
 
 
 def _is_long_name(request: web.Request, error: Exception) -> bool:
-    """Whether a static file was asked for by a name that no file can have."""
+    """Return whether the name of a static file was too long for the file system."""
     is_static = isinstance(request.match_info.route.resource, web.StaticResource)
     return is_static and isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def _refuse(request: web.Request, error: Exception) -> web.Response:
-    root = request.app.router[_ROOT].canonical  # below another application, if it is a part of one
+    root = request.app.router[_ROOT].canonical  # includes the prefix of an outer application
     if request.rel_url.raw_path.startswith(f"{root}v1/"):
         return openai_error(failure_message(error), status_of(error))
     return refuse(error)

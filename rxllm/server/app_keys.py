@@ -1,4 +1,4 @@
-"""What handlers find in `request.app`: one key for each thing that they share."""
+"""The keys of `request.app` for the objects that the handlers share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["LIMITS", "MODELS", "READERS", "SETTINGS", "STREAMS", "Readers"]
 
 
 class Readers:
-    """How many HTTP requests read a stream now, and how many may."""
+    """Counts the HTTP requests that are reading a stream, up to a limit."""
 
     def __init__(self, most: int) -> None:
         self.count: int = 0
@@ -25,13 +25,13 @@ class Readers:
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
-        """Count one while inside.
+        """Count one more reader inside the context.
 
         Raises:
             PoolFullError: there are too many.
         """
         if self.count >= self._most:
-            raise PoolFullError(f"{self.count} requests read streams already: try again later")
+            raise PoolFullError(f"{self.count} requests are reading streams: try again later")
         self.count += 1
         try:
             yield
@@ -40,7 +40,7 @@ class Readers:
 
 
 MODELS: web.AppKey[Catalogue] = web.AppKey("rxllm.models", Catalogue)
-"""The models that may be asked, and how: `request.app[MODELS].ask(...)` is a stream."""
+"""The models that clients may use: `request.app[MODELS].ask(...)` returns a stream."""
 
 STREAMS: web.AppKey[StreamStore] = web.AppKey("rxllm.streams", StreamStore)
 """The streams that outlive their connections."""

@@ -1,4 +1,4 @@
-"""The models of a server, and how a request becomes a stream of one of them."""
+"""The models of a server, and the conversion of requests to streams."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rxllm import operators as ops
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, PoolFullError
 from rxllm.messages import Message
+from rxllm.models.registry import LOCAL_PROVIDERS
 from rxllm.models.registry import model as model_by_name
 from rxllm.requests import Model, ModelInfo, Request, as_request
 from rxllm.server.limits import Limits
@@ -26,22 +27,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Catalogue", "ModelNotFoundError", "default_models"]
 
-_LOCAL: Final = {"tiny", "llama", "onnx"}
 
 _Operator = Callable[[Observable[Chunk]], Observable[Chunk]]
 
 
 class ModelNotFoundError(errors.ModelNotFoundError):
-    """Clients can't ask for a model of this name, that they gave in `field`."""
+    """The server has no model with the name in `field`."""
 
     field: Final = "model"
 
 
 def default_models() -> dict[str, Model]:
-    """The bundled model, on each engine that is installed.
+    """Return the bundled model, on each installed engine.
 
-    Other models are named by whoever starts the server: were any name allowed, a client could have
-    files of the server read, and its keys used.
+    Other models have to be named when the server is started: if clients could request any name,
+    they could make the server read its files and use its keys.
     """
     found = {"tiny": model_by_name("tiny")}
     if find_spec("llama_cpp") is not None:
@@ -50,18 +50,19 @@ def default_models() -> dict[str, Model]:
 
 
 class Catalogue:
-    """The models that clients may name. Made by `create_app`, found as `request.app[MODELS]`.
+    """The models that clients may use. Created by `create_app`, stored as `request.app[MODELS]`.
 
     Args:
-        models: by the name that clients give; or names for `rxllm.model`.
-        default: what is asked when a request names none; the first one if None.
-        limits: what a client may ask for.
+        models: models by their public names, or names for `rxllm.model`.
+        default: the model for requests that don't name one; the first one if `None`.
+        limits: the limits for clients.
         settings: how many streams run at once, and how long a model may be silent.
-        registry: where every stream is listed while it lives.
-        metrics: where streams are counted; None counts nothing.
+        registry: lists every live stream.
+        metrics: registry of the stream metrics, or `None` for no metrics.
 
     Raises:
-        BadRequestError: there is no model, or none of the name in `default`.
+        BadRequestError: there are no models.
+        ModelNotFoundError: `default` isn't one of the models.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class Catalogue:
         metrics: CollectorRegistry | None = None,
     ) -> None:
         if isinstance(models, str):
-            raise BadRequestError(f"models are names or models by their names, not {models!r}")
+            raise BadRequestError(
+                f"models must be a list of names or a mapping of names to models, got {models!r}"
+            )
         if not isinstance(models, Mapping):
             models = {name: model_by_name(name) for name in models}
         if not models:
-            raise BadRequestError("a server needs one model or more")
+            raise BadRequestError("models must not be empty")
         self._models = dict(models)
         self.default: str = default if default is not None else next(iter(self._models))
         self.limits = limits
@@ -93,34 +96,34 @@ class Catalogue:
 
     @property
     def listed(self) -> tuple[ModelInfo, ...]:
-        """What is known of each model, under the name that clients give."""
+        """The info of each model, under its public name."""
         return tuple(
             msgspec.structs.replace(model.info, id=name) for name, model in self._models.items()
         )
 
     def find(self, name: str | None = None) -> Model:
-        """The model of this name; the default one for None.
+        """Return the model with this name; the default one if `None`.
 
         Raises:
-            ModelNotFoundError: clients can't ask for a model of this name.
+            ModelNotFoundError: the server has no model with this name.
         """
         found = self._models.get(self.default if name is None else name)
         if found is None:
             known = ", ".join(self._models)
-            raise ModelNotFoundError(f"there is no model {name!r} here: there are {known}")
+            raise ModelNotFoundError(f"there is no model {name!r} here: choose from {known}")
         return found
 
     def request(
         self, prompt: str | Sequence[Message] | None, options: Options, **more: Any
     ) -> Request:
-        """A checked request of what a client has sent.
+        """Validate a client's input and return it as a request.
 
         Raises:
-            InvalidMessageError: the prompt or an option can't be right.
-            TooLargeError: it is longer than the limits allow.
+            InvalidMessageError: the prompt or an option is invalid.
+            TooLargeError: the input exceeds the limits.
         """
         if prompt is None or (isinstance(prompt, str) and not prompt.strip()):
-            raise InvalidMessageError("a prompt is needed: `prompt`, or `messages`", "prompt")
+            raise InvalidMessageError("`prompt` or `messages` is required", "prompt")
         given = {
             name: value
             for name in ("max_tokens", "temperature", "top_p", "stop", "seed", "strategy")
@@ -145,25 +148,26 @@ class Catalogue:
         stream_id: str | None = None,
         progress: bool = True,
     ) -> Observable[Chunk]:
-        """A cold stream: pooled, timed, metered, with `Progress` every 10 tokens, and listed in
-        `registry` under `stream_id` while it lives, where it can be paused and stopped.
+        """Return a cold stream: pooled, with time limits, metrics and `Progress` every 10 tokens.
+        While live, it is listed in `registry` under `stream_id`, where it can be paused and
+        stopped.
 
         Args:
-            prompt: a text, messages, or a request that `request` has made.
-            options: which model, and how it is asked; of a `Request` only the model is looked at.
-            stream_id: a name of its own if None.
-            progress: whether `Progress` is put in.
+            prompt: a text, messages, or a request from `request`.
+            options: the model and its options; with a `Request`, only the model is used.
+            stream_id: generated if `None`.
+            progress: whether to emit `Progress`.
 
         Raises:
-            BadRequestError, ModelNotFoundError: as `request` and `find` say.
-            PoolFullError: too many streams live.
-            DrainingError: the server is being shut down.
+            BadRequestError, ModelNotFoundError: see `request` and `find`.
+            PoolFullError: there are too many live streams.
+            DrainingError: the server is shutting down.
         """
         if self.registry.refusing:
-            raise DrainingError("the server is being shut down, and takes no new streams")
+            raise DrainingError("the server is shutting down and accepts no new streams")
         live = len(self.registry.active)
         if live >= self.limits.streams:
-            raise PoolFullError(f"{live} streams live already: try again later")
+            raise PoolFullError(f"the server already has {live} live streams: try again later")
         model = self.find(options.model)
         request = prompt if isinstance(prompt, Request) else self.request(prompt, options)
         stream = model.stream(request)
@@ -180,7 +184,7 @@ class Catalogue:
         settings = self.settings
         operators: list[_Operator] = [
             ops.timeouts(settings.first_token, settings.between_tokens, self.limits.stream_seconds),
-            ops.limit_concurrency(self._pools[model.info.provider in _LOCAL]),
+            ops.limit_concurrency(self._pools[model.info.provider in LOCAL_PROVIDERS]),
         ]
         if self.metrics is not None:
             operators.append(
@@ -195,21 +199,24 @@ class Catalogue:
         limits = self.limits
         if len(request.messages) > limits.messages:
             raise TooLargeError(
-                f"{len(request.messages)} messages are more than {limits.messages}", "messages"
+                f"messages must be at most {limits.messages}, got {len(request.messages)}",
+                "messages",
             )
         length = sum(len(message.text) for message in request.messages)
         if length > limits.prompt_characters:
             raise TooLargeError(
-                f"a prompt of {length} characters is longer than {limits.prompt_characters}", field
+                f"the prompt must be at most {limits.prompt_characters} characters, got {length}",
+                field,
             )
         if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
             raise TooLargeError(
-                f"max_tokens is {limits.max_tokens} at most, not {request.max_tokens}", "maxTokens"
+                f"max_tokens must be at most {limits.max_tokens}, got {request.max_tokens}",
+                "maxTokens",
             )
 
 
 def _camel_case(name: str | None) -> str | None:
-    """The name of an option, as it is on the wire."""
+    """Return the wire name of an option."""
     if name is None:
         return None
     head, *tail = name.split("_")

@@ -1,4 +1,4 @@
-"""A chat: one conversation of a WebSocket connection, whose history the server keeps."""
+"""The chat of a WebSocket connection: one conversation whose history the server keeps."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def ask_with_history(
     options: Options,
     stream_id: str,
 ) -> Observable[Chunk]:
-    """A stream that answers a conversation, of which as much is sent as the model can take.
+    """Return a stream that answers a conversation, with as much history as the model can take.
 
-    As long as it is too long for the limits of the server, or for the context of the model before
-    anything was said, half of its history is left out, and it is asked again.
+    If the conversation exceeds the limits of the server, or the context of the model before any
+    output, the request is repeated with half of the history.
 
     Args:
-        catalogue: whose models are asked.
-        conversation: the messages, with so many of the last turns before the newest.
-        length: how many turns there are at most.
-        options: which model, and how it is asked.
-        stream_id: as for `Catalogue.ask`.
+        catalogue: the models.
+        conversation: returns the newest message preceded by the given number of turns.
+        length: the maximum number of turns before the newest message.
+        options: the model and its options.
+        stream_id: see `Catalogue.ask`.
 
     Raises:
-        RxLLMError: as `Catalogue.ask`.
+        RxLLMError: see `Catalogue.ask`.
     """
     try:
         stream = catalogue.ask(conversation(length), options, stream_id=stream_id)
@@ -73,21 +73,21 @@ def ask_with_history(
 def _with_less_if_too_long(
     stream: Observable[Chunk], with_less: Callable[[], Observable[Chunk]]
 ) -> Observable[Chunk]:
-    begun = said = False
+    begun = answered = False
 
     def note(chunk: Chunk) -> None:
-        nonlocal begun, said
+        nonlocal begun, answered
         begun = True
-        said = said or has_output(chunk)
+        answered = answered or has_output(chunk)
 
-    def again(error: Exception, _: Observable[Chunk]) -> Observable[Chunk]:
-        if said or not isinstance(error, ContextLengthError):
+    def retry(error: Exception, _: Observable[Chunk]) -> Observable[Chunk]:
+        if answered or not isinstance(error, ContextLengthError):
             return rx.throw(error)
-        # A second `Start` never comes without a `Notice` before it.
+        # A second `Start` must be preceded by a `Notice`.
         notices = [Notice("retry", error=ErrorInfo.of(error))] if begun else []
         return with_less().pipe(rxo.start_with(*notices))
 
-    return stream.pipe(rxo.do_action(note), rxo.catch(again))
+    return stream.pipe(rxo.do_action(note), rxo.catch(retry))
 
 
 class _Exchange(NamedTuple):
@@ -96,16 +96,16 @@ class _Exchange(NamedTuple):
 
 
 class Chat:
-    """What was said on one connection, and what is being answered.
+    """The conversation of one connection, and the queue of its unanswered messages.
 
-    Answers come one after the other; a few messages may wait for theirs. An exchange is kept once
-    its answer has ended, also if the client has stopped it after some text; one whose answer failed
-    or is empty is forgotten, question and all, so that a model is never shown half of one. The last
-    `limits.history_exchanges` are kept, as far as `limits.history_characters` hold them.
+    Messages are answered one after the other; a few may wait. An exchange is kept once its answer
+    has ended, even if the client stopped it after some text. An exchange whose answer failed or is
+    empty is dropped together with its question, so that the model never sees half of one. The last
+    `limits.history_exchanges` exchanges are kept, within `limits.history_characters`.
 
     Args:
-        catalogue: whose models are asked.
-        streams: those of the connection, which bound how many live.
+        catalogue: the models.
+        streams: the streams of the connection, which limit how many are live.
     """
 
     def __init__(self, catalogue: Catalogue, streams: ClientStreams) -> None:
@@ -116,20 +116,22 @@ class Chat:
         self._answering = False
 
     def __contains__(self, stream_id: object) -> bool:
-        """Whether a message of this id waits for its turn."""
+        """Return whether a message with this id is waiting."""
         return stream_id in self._waiting
 
     async def say(self, message: SendChat) -> None:
-        """Answer a message, now or when those before it are answered.
+        """Answer a message, now or after those before it.
 
         Raises:
-            RxLLMError: it can't be answered: it is blank, its options are wrong, its id is taken,
-                too many wait.
+            RxLLMError: it can't be answered: it is blank, its options are invalid, its id is in
+                use, or too many messages are waiting.
         """
         if not message.text.strip():
-            raise InvalidMessageError("there is nothing in this message", "text")
+            raise InvalidMessageError("the message is empty", "text")
         if message.id in self._waiting:
-            raise InvalidMessageError(f"a message {message.id!r} waits already", "id")
+            raise InvalidMessageError(
+                f"the id {message.id!r} is in use by a waiting chat message", "id"
+            )
         if not self._answering:
             await self._answer(message)
             return
@@ -138,12 +140,12 @@ class Chat:
         self._catalogue.request(message.text, message.options)
         if len(self._waiting) >= _MOST_WAITING:
             raise RefusedError(
-                "chat_busy", f"{_MOST_WAITING} messages wait for their answers already", 429
+                "chat_busy", f"{_MOST_WAITING} messages are already waiting for an answer", 429
             )
         self._waiting[message.id] = message
 
     def withdraw(self, stream_id: str) -> None:
-        """A message that waits shall not be answered."""
+        """Remove a waiting message, which is then not answered."""
         del self._waiting[stream_id]
         self._streams.remember(stream_id, "cancelled")
         self._streams.outbox.send(StreamState(id=stream_id, status="cancelled"))
@@ -154,21 +156,21 @@ class Chat:
 
     @property
     def exchanges(self) -> int:
-        """How many exchanges are kept."""
+        """The number of exchanges kept."""
         return len(self._history)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was said, and nothing waits."""
+        """Whether there is no history and no unanswered message."""
         return not (self._history or self._waiting or self._answering)
 
     def answer_waiting(self) -> None:
-        """Answer the messages that wait, on a new connection to which the streams are attached."""
+        """Answer the waiting messages, once the streams are attached to a new connection."""
         if not self._answering:
             start_eagerly(self._answer_next())
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop the history and the waiting messages."""
         self._waiting.clear()
         self._history.clear()
 
@@ -216,11 +218,11 @@ class Chat:
             message = self._waiting.pop(next(iter(self._waiting)))
             try:
                 await self._answer(message)
-            except Exception as error:  # nobody else would report it to the client
+            except Exception as error:  # nothing else would report it to the client
                 self._streams.outbox.send(failure_message(error, message.id))
                 if not isinstance(error, RxLLMError):
                     asyncio.get_running_loop().call_exception_handler(
-                        {"message": "an answer in a chat could not begin", "exception": error}
+                        {"message": "a chat answer failed to start", "exception": error}
                     )
 
     def _keep(self, exchange: _Exchange) -> None:

@@ -1,4 +1,4 @@
-"""The endpoints of streams: SSE, NDJSON and plain JSON."""
+"""Stream endpoints: SSE, NDJSON and plain JSON."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ _body = msgspec.json.Decoder(StreamRequest)
 async def get_stream(request: web.Request) -> web.StreamResponse:
     """`GET /stream?prompt=...`: a stream as server-sent events, for `EventSource` and `curl -N`.
 
-    A request with a `Last-Event-ID` is an `EventSource` that has lost its connection: it goes on
-    with the stream of the `id` in its query, and is told to stop (204) where there is none, or it
-    would have the whole answer made again. One that was cut before it had an event asks the same
-    with the same `id`, and gets that stream from its beginning.
+    A request with a `Last-Event-ID` comes from an `EventSource` that has lost its connection: it
+    resumes the stream with the `id` in its query. Without such a stream the response is 204, which
+    stops the `EventSource`; otherwise the whole answer would be generated again. An `EventSource`
+    that was cut off before its first event repeats the request with the same `id`, and receives
+    that stream from the beginning.
     """
     fields = _fields(request)
     if fields.get("responseFormat", "json") != "json":
         raise InvalidMessageError(
-            "responseFormat is json in a query: a JSON Schema takes POST /stream", "responseFormat"
+            "responseFormat must be json in a query: use POST /stream for a JSON Schema",
+            "responseFormat",
         )
     try:
         query = msgspec.convert(fields, StreamQuery, strict=False)
@@ -57,21 +59,21 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
 
 
 async def post_stream(request: web.Request) -> web.StreamResponse:
-    """`POST /stream`: the same, with a JSON body."""
+    """`POST /stream`: like `GET /stream`, with a JSON body."""
     body = await _read(request)
     return await _stream(request, _prompt_of(body), body)
 
 
 async def resume_stream(request: web.Request) -> web.StreamResponse:
-    """`GET /stream/{id}`: what a stream says, after the `Last-Event-ID`, or from its beginning.
+    """`GET /stream/{id}`: the events of a stream after the `Last-Event-ID`, or from the beginning.
 
-    204 if there is nothing after it, and will be nothing: so an `EventSource` stops.
+    204 if the stream has ended and there are no more events, which stops an `EventSource`.
     """
     return await _resumed(request, request.match_info["id"])
 
 
 async def post_ndjson(request: web.Request) -> web.StreamResponse:
-    """`POST /api/stream`: a message a line; `complete`, the last one, has the whole text."""
+    """`POST /api/stream`: one message per line; `complete`, the last one, has the whole text."""
     body = await _read(request)
     with request.app[READERS].one_more():
         stream_id, begun = await _begin(request, _prompt_of(body), body, grace=0.0)
@@ -154,7 +156,7 @@ async def _begin(
 async def _refused(
     request: web.Request, begun: StreamHandle, *, comes_back: bool = False
 ) -> web.Response | None:
-    """What to answer if the stream fails before it has said anything."""
+    """Return the error response if the stream fails before its first output."""
     first = await first_frame(request, begun, comes_back=comes_back)
     if first is None or not isinstance(first.message, StreamFailed):
         return None
@@ -195,17 +197,17 @@ def _line(frame: Frame) -> bytes:
 async def _read(request: web.Request) -> StreamRequest:
     data = await read_body(request, request.app[LIMITS])
     if not data.strip():
-        raise InvalidMessageError('a prompt is needed, as JSON: {"prompt": ...}', "prompt")
+        raise InvalidMessageError('a JSON body is required: {"prompt": ...}', "prompt")
     return decoded(_body, data)
 
 
 def _fields(request: web.Request) -> dict[str, str | list[str]]:
-    """The query; only `stop` may come several times."""
+    """Return the query as a dict; only `stop` may be repeated."""
     fields: dict[str, str | list[str]] = {}
     for name in request.query:
         values = request.query.getall(name)
         if len(values) > 1 and name != "stop":
-            raise InvalidMessageError(f"{name} comes {len(values)} times", name)
+            raise InvalidMessageError(f"{name} must be given once, got {len(values)} values", name)
         fields[name] = values[0] if len(values) == 1 else values
     return fields
 
@@ -218,7 +220,7 @@ def _prompt_of(body: StreamRequest) -> Any:
 
 def _checked_id(stream_id: str) -> str:
     if not 0 < len(stream_id) <= 100 or not stream_id.isascii() or not stream_id.isprintable():
-        raise InvalidMessageError("an id has 1 to 100 printable ASCII characters", "id")
+        raise InvalidMessageError("id must be 1 to 100 printable ASCII characters", "id")
     return stream_id
 
 
@@ -226,6 +228,6 @@ def _last_event_id(request: web.Request) -> int:
     text = request.headers.get("Last-Event-ID") or request.query.get("after") or "0"
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise InvalidMessageError(
-            f"Last-Event-ID is a position, not {text[:50]!r}", "Last-Event-ID"
+            f"Last-Event-ID must be a position, got {text[:50]!r}", "Last-Event-ID"
         )
     return int(text)

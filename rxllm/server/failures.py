@@ -1,4 +1,4 @@
-"""Bodies of requests, and answers to requests that fail."""
+"""Request bodies, and error responses."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ _RETRY_AFTER: Final = {429: 1.0, 503: 5.0}
 
 
 def refuse(error: BaseException, stream_id: str | None = None) -> web.Response:
-    """The answer to a request that fails before its first byte: a status, and a message."""
+    """Return the error response for a request that fails before its first byte."""
     return refusal(failure_message(error, stream_id), status_of(error))
 
 
 def refusal(message: StreamFailed, status: int) -> web.Response:
-    """`message` with a status; with 429 and 503 goes a `Retry-After`, in whole seconds: that of
-    the provider where it gave one."""
+    """Return `message` as a response. 429 and 503 have a `Retry-After` header, in whole seconds,
+    from the provider if it sent one."""
     return json_response(message, status, retry_headers(message, status))
 
 
 def retry_headers(message: StreamFailed, status: int) -> dict[str, str]:
-    """`Retry-After`, where it makes sense."""
+    """Return the `Retry-After` header, if one applies."""
     wait = message.retry_after or _RETRY_AFTER.get(status)
     if wait is None or not math.isfinite(wait):
         return {}
@@ -59,7 +59,7 @@ def retry_headers(message: StreamFailed, status: int) -> dict[str, str]:
 def json_response(
     value: object, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """`value` as JSON, that nobody keeps."""
+    """Return `value` as a JSON response with `Cache-Control: no-store`."""
     return web.Response(
         body=to_json(value),
         status=status,
@@ -69,13 +69,13 @@ def json_response(
 
 
 async def read_body(request: web.Request, limits: Limits) -> bytes:
-    """The body of a request. It is counted here: the `client_max_size` of aiohttp is that of the
-    outermost application, which may not be ours.
+    """Read the body of a request. The size is checked here because aiohttp's `client_max_size`
+    comes from the outermost application, which may not be ours.
 
     Raises:
         TooLargeError: it is longer than `limits.body_bytes`.
-        InvalidMessageError: its encoding is broken, or it did not come whole.
-        RefusedError: it did not come in time (408).
+        InvalidMessageError: its encoding is broken, or it is incomplete.
+        RefusedError: it was not received in time (408).
     """
     body = bytearray()
     try:
@@ -87,39 +87,39 @@ async def read_body(request: web.Request, limits: Limits) -> bytes:
             data = bytes(body) or await request.read()  # a middleware may have read it before
     except TimeoutError:
         raise RefusedError(
-            "request_timeout", f"the body did not come within {limits.body_seconds:g} s", 408
+            "request_timeout", f"the body was not received within {limits.body_seconds:g} s", 408
         ) from None
-    except web.HTTPRequestEntityTooLarge:  # of a middleware that replaces the request
+    except web.HTTPRequestEntityTooLarge:  # raised by a middleware that replaces the request
         raise _too_large(limits) from None
     except (web.RequestPayloadError, ClientError, HttpProcessingError) as error:
-        request.content.feed_eof()  # or aiohttp reads on after the answer, and logs the same error
+        request.content.feed_eof()  # or aiohttp keeps reading, and logs the same error
         request.protocol.close()
         raise InvalidMessageError(f"the body can't be read: {error}", "body") from None
     except ConnectionError:
-        raise InvalidMessageError("the body did not come whole", "body") from None
+        raise InvalidMessageError("the body is incomplete", "body") from None
     if len(data) > limits.body_bytes:
         raise _too_large(limits)
     return data
 
 
 def _too_large(limits: Limits) -> TooLargeError:
-    return TooLargeError(f"a body has {limits.body_bytes} bytes at most", "body")
+    return TooLargeError(f"the body must be at most {limits.body_bytes} bytes", "body")
 
 
 def decoded(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
-    """A body as what it has to be.
+    """Decode a body.
 
     Raises:
-        InvalidMessageError: it is something else.
+        InvalidMessageError: it is invalid JSON or has the wrong shape.
     """
     try:
         return decoder.decode(data)
     except msgspec.DecodeError as error:
         raise invalid(error) from None
     except RecursionError:
-        raise InvalidMessageError("this is nested too deeply") from None
+        raise InvalidMessageError("the JSON is nested too deeply") from None
     except UnicodeDecodeError:
-        raise InvalidMessageError("this is no JSON: it is not in UTF-8") from None
+        raise InvalidMessageError("invalid JSON: not UTF-8") from None
 
 
 _PATH: Final = re.compile(r" - at `(?:key in )?\$\.?(.*?)`$")
@@ -128,12 +128,12 @@ _UNKNOWN_FIELD: Final = re.compile(r"unknown field `(\w+)`")
 
 
 def invalid(error: msgspec.DecodeError) -> InvalidMessageError:
-    """What msgspec says of a message that can't be read, with the field that is wrong."""
+    """Convert an error of msgspec, with the invalid field if it is known."""
     text = str(error)
     where = _PATH.search(text)
     path = [where[1]] if where is not None and where[1] else []
     for pattern in (_MISSING, _UNKNOWN_FIELD):
         named = pattern.search(text)
         path += [named[1]] if named is not None else []
-    message = text if isinstance(error, msgspec.ValidationError) else f"this is no JSON: {text}"
+    message = text if isinstance(error, msgspec.ValidationError) else f"invalid JSON: {text}"
     return InvalidMessageError(message, ".".join(path) or None)

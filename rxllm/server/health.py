@@ -1,4 +1,4 @@
-"""How the server is: `/healthz` and `/metrics`."""
+"""Health and metrics endpoints: `/healthz` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["health", "new_metrics", "routes"]
 
 
 def new_metrics() -> CollectorRegistry | None:
-    """Where the streams of one server are counted; None without the extra `metrics`."""
+    """Return a new metrics registry for one server, or `None` without the extra `metrics`."""
     try:
         from prometheus_client import CollectorRegistry
     except ImportError:
@@ -28,7 +28,7 @@ def new_metrics() -> CollectorRegistry | None:
 
 
 async def health(request: web.Request) -> web.Response:
-    """`GET /healthz`: 200, or 503 once the server is being shut down."""
+    """`GET /healthz`: 200, or 503 once the server is shutting down."""
     registry = request.app[MODELS].registry
     value = Health(
         status="draining" if registry.refusing else "ok",
@@ -39,11 +39,11 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """`GET /metrics`: in the text format of Prometheus; 501 without `prometheus-client`."""
+    """`GET /metrics`: Prometheus text format; 501 without `prometheus-client`."""
     registry = request.app[MODELS].metrics
     if registry is None:
         raise RefusedError(
-            "not_installed", "metrics need prometheus-client: pip install 'rxllm[metrics]'", 501
+            "not_installed", "metrics require prometheus-client: pip install 'rxllm[metrics]'", 501
         )
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 

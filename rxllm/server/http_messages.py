@@ -1,4 +1,4 @@
-"""The bodies and queries of HTTP requests, and what answers them in one piece of JSON."""
+"""The bodies and queries of HTTP requests, and the JSON responses."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ __all__ = [
     "StreamRequest",
 ]
 
-Asked = Annotated[str | None, Meta(description="what the model is asked, as a text")]
+Asked = Annotated[str | None, Meta(description="the prompt as text")]
 Conversation = Annotated[
-    tuple[Message, ...] | None, Meta(description="or as a conversation, oldest first")
+    tuple[Message, ...] | None, Meta(description="the prompt as a conversation, oldest first")
 ]
 
 
 class Options(
     msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
 ):
-    """How a stream is asked for. What is left out is the model's, or the server's, to choose."""
+    """The options of a request. Omitted ones default to those of the model or the server."""
 
-    model: Annotated[str | None, Meta(description="one of those that are listed")] = None
-    max_tokens: Annotated[int | None, Meta(description="length of the answer at most")] = None
+    model: Annotated[str | None, Meta(description="one of the listed models")] = None
+    max_tokens: Annotated[int | None, Meta(description="maximum length of the answer")] = None
     temperature: Annotated[
-        float | None, Meta(description="0 (the likeliest token always) to 2")
+        float | None, Meta(description="0 (always the likeliest token) to 2")
     ] = None
     top_p: Annotated[
-        float | None, Meta(description="the likeliest tokens that add up to this, above 0 to 1")
+        float | None,
+        Meta(description="total probability of the likeliest tokens to sample, above 0 to 1"),
     ] = None
     stop: Annotated[
-        tuple[str, ...] | str, Meta(description="texts at which the answer ends, without them")
+        tuple[str, ...] | str, Meta(description="texts that end the answer, not included in it")
     ] = ()
     seed: Annotated[int | None, Meta(description="makes sampling repeatable, 0 or more")] = None
     strategy: Annotated[
@@ -51,25 +52,25 @@ class Options(
     ] = None
     response_format: Annotated[
         Literal["json"] | dict[str, Any] | None,
-        Meta(description="JSON of any form, or a JSON Schema that the answer has to follow"),
+        Meta(description="any JSON, or a JSON Schema for the answer"),
     ] = None
 
 
 class StreamQuery(Options, kw_only=True, forbid_unknown_fields=True):
-    """The query of `GET /stream`. `stop` may come several times; a JSON Schema takes a body."""
+    """The query of `GET /stream`. `stop` may be repeated; a JSON Schema requires a body."""
 
     prompt: Asked = None
     id: Annotated[
         str | None,
-        Meta(description="names the stream, so that an `EventSource` can go on with it"),
+        Meta(description="a name for the stream, so that an `EventSource` can resume it"),
     ] = None
-    response_format: Annotated[Literal["json"] | None, Meta(description="JSON of any form")] = None
+    response_format: Annotated[Literal["json"] | None, Meta(description="any JSON")] = None
 
 
 class StreamRequest(Options, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /stream`, `POST /api/stream` and `POST /generate`.
 
-    Exactly one of `prompt` and `messages`.
+    Exactly one of `prompt` and `messages` is required.
     """
 
     prompt: Asked = None
@@ -77,18 +78,18 @@ class StreamRequest(Options, kw_only=True, forbid_unknown_fields=True):
 
 
 class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """The answer of `POST /generate`."""
+    """The response of `POST /generate`."""
 
     text: str
     tokens: int
-    seconds: Annotated[float, Meta(description="that the answer took")]
+    seconds: Annotated[float, Meta(description="duration of the answer")]
     model: str | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
 
 
 class Health(msgspec.Struct, kw_only=True, rename="camel"):
-    """The answer of `GET /healthz`; `streams` counts those that live."""
+    """The response of `GET /healthz`; `streams` counts the live ones."""
 
     status: Literal["ok", "draining"]
     streams: int
@@ -96,8 +97,8 @@ class Health(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class StreamList(msgspec.Struct, kw_only=True, rename="camel"):
-    """The answer of `GET /streams`. Those without a `position` belong to
-    a request that waits for the whole answer; they can be stopped, and not read."""
+    """The response of `GET /streams`. Those without a `position` belong to a request for the whole
+    answer; they can be stopped, but not read."""
 
     streams: tuple[StreamSummary, ...]
     draining: bool = False

@@ -1,4 +1,4 @@
-"""The limits of a server: what one client may ask of it, and how long things are kept."""
+"""The limits of a server: what a client may request, and how long things are kept."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ __all__ = ["Limits"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a client may ask for. What is above is refused with a clear answer.
+    """The limits for clients. Requests above a limit are refused with an error.
 
-    A value, as `rxllm.Settings` is: these are about clients, those about models.
+    A plain value, like `rxllm.Settings`: these limits concern clients, those settings models.
 
     Args:
-        body_bytes: the body of a request, 413 above it.
-        body_seconds: how long a client may take to send it, 408 after that.
-        prompt_characters: all the text of a request, 413 above it.
-        messages: messages in a request, 413 above it.
-        max_tokens: what a client may ask for. A request that says nothing gets the model's own.
-        stream_seconds: how long a stream may take in all.
+        body_bytes: size of a request body; above it 413.
+        body_seconds: time that a client may take to send the body; after it 408.
+        prompt_characters: total text of a request; above it 413.
+        messages: messages in a request; above it 413.
+        max_tokens: maximum `max_tokens` of a request. The default is the model's.
+        stream_seconds: total duration of a stream.
         stream_events: events of one stream that the server keeps; a longer stream fails.
-        stream_characters: the text of them, without what a newer state has taken the place of; a
-            longer stream fails.
-        streams: streams that live at once, in all; 429 above it. How many of them run at once is
-            said by `Settings.local_streams` and `remote_streams`; the others wait.
-        readers: HTTP requests that read a stream at once, in all; 429 above it.
-        grace: seconds that a stream lives on after its last reader has left (one second at least),
-            and that one which has ended can still be read.
-        ended_streams: of those, how many are kept at most.
-        reader_lag: events that all readers of a stream may be behind before its model waits.
-        reader_stall: seconds that a reader may take nothing, before it is put out.
-        message_bytes: one message of a WebSocket.
-        messages_per_second: of one WebSocket connection, on average over some seconds.
-        streams_per_connection: of one WebSocket connection, at once.
-        connections: WebSocket connections at once.
-        room_members: people in one room.
-        rooms: rooms at once.
-        history_exchanges: exchanges of a chat that are kept.
-        history_characters: their text, in all.
+        stream_characters: total text of those events, not counting superseded states; a longer
+            stream fails.
+        streams: live streams; above it 429. `Settings.local_streams` and `remote_streams` limit how
+            many of them run at once; the others wait.
+        readers: HTTP requests that read a stream at once; above it 429.
+        grace: seconds that a stream continues after its last reader has left (at least one), and
+            that an ended stream can still be read.
+        ended_streams: maximum number of ended streams kept.
+        reader_lag: events that all readers of a stream may lag behind before its model waits.
+        reader_stall: seconds that a reader may stall before it is evicted.
+        message_bytes: size of a WebSocket message.
+        messages_per_second: messages of a WebSocket connection, averaged over some seconds.
+        streams_per_connection: live streams of a WebSocket connection.
+        connections: concurrent WebSocket connections.
+        room_members: members of one room.
+        rooms: concurrent rooms.
+        history_exchanges: exchanges kept of a chat.
+        history_characters: total text of those exchanges.
 
     Raises:
-        ValueError: a number is not above 0 (in decoding: `msgspec.ValidationError`).
+        ValueError: a value is not a finite number above 0; `grace` and `ended_streams` may be 0
+            (when decoding: `msgspec.ValidationError`).
     """
 
     body_bytes: int = 1024 * 1024
@@ -76,8 +77,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             if name in _FROM_ZERO and value == 0 and good:
                 continue
             if not good or not 0 < value < float("inf"):
-                what = "a whole number" if type(default) is int else "a number"
-                raise ValueError(f"{name} is {what} above 0, not {value!r}")
+                what = "an integer" if type(default) is int else "a number"
+                raise ValueError(f"{name} must be {what} above 0, got {value!r}")
 
 
 _FROM_ZERO: Final = {"grace", "ended_streams"}

@@ -1,10 +1,9 @@
-"""The messages of the server: what comes in, and what goes out.
+"""The messages that the server receives and sends.
 
-Everything is JSON with camelCase names, tagged by `type`, defaults left out; only the turns of a
-conversation have the names that OpenAI gave them (`tool_call_id`). The chunks of `rxllm.chunks` go
-out as they are; the messages here are what stands around them. The JSON Schema
-and the OpenAPI document of the server are generated from these classes, and so is the table of
-messages in the README (`make readme`).
+All are JSON with camelCase names, tagged by `type`, with defaults omitted; only the turns of a
+conversation use OpenAI's names (`tool_call_id`). The chunks of `rxllm.chunks` are sent unchanged;
+the messages here wrap them. The JSON Schema and the OpenAPI document of the server are generated
+from these classes, as is the table of messages in the README (`make readme`).
 """
 
 from __future__ import annotations
@@ -63,18 +62,18 @@ __all__ = [
     "Typing",
 ]
 
-_Text = Annotated[str, Meta(min_length=1, description="what is said")]
+_Text = Annotated[str, Meta(min_length=1, description="the text of the message")]
 _Id = Annotated[
-    str, Meta(min_length=1, max_length=100, description="of the stream, in this connection")
+    str, Meta(min_length=1, max_length=100, description="the stream's id on this connection")
 ]
 _Room = Annotated[str, Meta(min_length=1, max_length=60, description="the room's name")]
-_Name = Annotated[str, Meta(min_length=1, max_length=60, description="who it is, in this room")]
-_Participants = Annotated[tuple[str, ...], Meta(description="all who are in the room now")]
-_ModelInfos = Annotated[tuple[ModelInfo, ...], Meta(description="what may be asked")]
-_Default = Annotated[str, Meta(description="the model that is asked when a request names none")]
+_Name = Annotated[str, Meta(min_length=1, max_length=60, description="the member's name")]
+_Participants = Annotated[tuple[str, ...], Meta(description="names of the current members")]
+_ModelInfos = Annotated[tuple[ModelInfo, ...], Meta(description="the available models")]
+_Default = Annotated[str, Meta(description="the model for requests that don't name one")]
 
 
-# From a client of the WebSocket.
+# From a WebSocket client.
 
 
 class _FromClient(
@@ -89,9 +88,9 @@ class _FromClient(
 
 
 class Start(_FromClient, tag="start"):
-    """Begin a stream. Its `id` is the client's to choose, and its own: other clients can't see it.
+    """Start a stream. The client chooses its `id`, which other clients can't see.
 
-    Exactly one of `prompt` and `messages`.
+    Exactly one of `prompt` and `messages` is required.
     """
 
     id: _Id
@@ -101,48 +100,48 @@ class Start(_FromClient, tag="start"):
 
 
 class Stop(_FromClient, tag="stop"):
-    """End a stream: it ends with `End("cancelled")`."""
+    """Stop a stream: it ends with `End("cancelled")`."""
 
     id: _Id
 
 
 class Pause(_FromClient, tag="pause"):
-    """Hold a stream."""
+    """Pause a stream."""
 
     id: _Id
 
 
 class Resume(_FromClient, tag="resume"):
-    """Let a stream go on."""
+    """Resume a paused stream."""
 
     id: _Id
 
 
 class Reconnect(_FromClient, tag="reconnect"):
-    """Take up the streams and the chat of a connection that was lost, before anything else is
-    asked on a new one. The server keeps them for `limits.grace` seconds; rooms are joined again."""
+    """Continue the streams and the chat of a lost connection on a new one, before any other
+    request. The server keeps them for `limits.grace` seconds. Rooms have to be joined again."""
 
     session: Annotated[
-        str, Meta(min_length=1, max_length=100, description="of the lost connection")
+        str, Meta(min_length=1, max_length=100, description="the `session` of the lost connection")
     ]
     positions: Annotated[
         dict[str, int],
-        Meta(max_length=200, description="of the last message of each stream that has arrived"),
+        Meta(max_length=200, description="position of the last message received, by stream id"),
     ] = {}
 
 
 class ListModels(_FromClient, tag="models"):
-    """Ask what models there are."""
+    """Request the list of models."""
 
 
 class Ping(_FromClient, tag="ping"):
-    """Ask for a `pong`."""
+    """Request a `pong`."""
 
 
 class SendChat(_FromClient, tag="chat"):
-    """Say something in the chat of this connection. The server keeps its history.
+    """Send a message to the chat of this connection. The server keeps its history.
 
-    The answer comes as a stream of this `id`, and then as a `chat_message`.
+    The answer is a stream with this `id`, followed by a `chat_message`.
     """
 
     id: _Id
@@ -151,7 +150,7 @@ class SendChat(_FromClient, tag="chat"):
 
 
 class Join(_FromClient, tag="join"):
-    """Enter a room, under a name."""
+    """Join a room under a name."""
 
     room: _Room
     name: _Name
@@ -164,18 +163,18 @@ class Leave(_FromClient, tag="leave"):
 
 
 class Say(_FromClient, tag="say"):
-    """Say something in a room. The model answers when it is addressed or asked."""
+    """Send a message to a room. The model answers if it is addressed or asked a question."""
 
     room: _Room
     text: _Text
 
 
 class Typing(_FromClient, tag="typing"):
-    """Whether somebody is writing in a room. From the server it bears the name, and only there."""
+    """Whether somebody is typing in a room. Only the server sets `name`."""
 
     room: _Room
     typing: bool
-    name: Annotated[str | None, Meta(description="who writes")] = None
+    name: Annotated[str | None, Meta(description="who is typing")] = None
 
 
 ClientMessage: TypeAlias = (
@@ -204,31 +203,31 @@ class _FromServer(
 
 
 class Connected(_FromServer, tag="connected"):
-    """The first message of a connection: what can be done here."""
+    """The first message of a connection, with the server's capabilities and models."""
 
-    capabilities: Annotated[tuple[str, ...], Meta(description="what this server can do")]
+    capabilities: Annotated[tuple[str, ...], Meta(description="features of this server")]
     models: _ModelInfos
     default_model: _Default
-    session: Annotated[str, Meta(description="a secret, for a `reconnect` if this one is lost")]
-    welcome: Annotated[str, Meta(description="a line to show")] = ""
+    session: Annotated[str, Meta(description="a secret to `reconnect` with after a loss")]
+    welcome: Annotated[str, Meta(description="a line of text to display")] = ""
 
 
 class Reconnected(_FromServer, tag="reconnected"):
-    """The streams and the chat of a lost connection continue here. The messages that it missed
-    follow; a stream that can't be read any more ends with an `error`."""
+    """The streams and the chat of a lost connection continue here. The missed messages follow; a
+    stream that can no longer be read ends with an `error`."""
 
-    history: Annotated[int, Meta(description="exchanges of the chat that are kept")] = 0
+    history: Annotated[int, Meta(description="number of chat exchanges kept")] = 0
 
 
 class Models(_FromServer, tag="models"):
-    """What models there are."""
+    """The models of the server."""
 
     models: _ModelInfos
     default_model: _Default
 
 
 class StreamState(_FromServer, tag="state"):
-    """A stream has been paused, resumed or stopped, or had come to its end before it could be."""
+    """A stream was paused, resumed or stopped, or had already ended."""
 
     id: str
     status: Literal["running", "paused", "cancelled", "completed", "failed"]
@@ -239,37 +238,37 @@ class Pong(_FromServer, tag="pong"):
 
 
 class ChatMessage(_FromServer, tag="chat_message"):
-    """The whole answer in the chat of this connection: it follows each `complete` there."""
+    """The full answer in the chat of this connection, sent after its `complete`."""
 
     id: str
     text: str
-    history: Annotated[int, Meta(description="exchanges that are kept")]
+    history: Annotated[int, Meta(description="number of exchanges kept")]
 
 
 class RoomMessage(_FromServer, tag="room_message"):
-    """Something was said in a room. The model's messages begin as a stream of the same `id`."""
+    """A message in a room. A message of the model is first sent as a stream with the same `id`."""
 
     room: str
-    id: Annotated[str, Meta(description="of this message")]
-    name: Annotated[str, Meta(description="who has said it")]
+    id: Annotated[str, Meta(description="the message's id")]
+    name: Annotated[str, Meta(description="the author")]
     text: str
     timestamp: Annotated[float, Meta(description="in Unix seconds")]
-    bot: Annotated[bool, Meta(description="whether the model has said it")] = False
+    bot: Annotated[bool, Meta(description="whether the model is the author")] = False
 
 
 class Joined(_FromServer, tag="joined"):
-    """Somebody has entered a room. Who has entered gets the history with it."""
+    """Somebody joined a room. The new member also receives the history."""
 
     room: str
     name: str
     participants: _Participants
     history: Annotated[
-        tuple[RoomMessage, ...], Meta(description="what was said last, oldest first")
+        tuple[RoomMessage, ...], Meta(description="recent messages, oldest first")
     ] = ()
 
 
 class Left(_FromServer, tag="left"):
-    """Somebody has left a room."""
+    """Somebody left a room."""
 
     room: str
     name: str

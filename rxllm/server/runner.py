@@ -1,4 +1,4 @@
-"""`rxllm serve`: the server as a program of its own."""
+"""`rxllm serve`: the server as a standalone program."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ async def serve(
     *,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve `app` until SIGTERM or Ctrl-C; then drain it, and return.
+    """Serve `app` until SIGTERM or Ctrl-C, then drain it and return.
 
-    On the first signal no new streams are taken (503, with `Retry-After`; `/healthz` is 503 too),
-    and those that live get `settings.shutdown` seconds. Another SIGTERM changes nothing; a Ctrl-C
-    after the first signal cancels what is left.
+    On the first signal, new streams are refused (503 with `Retry-After`; `/healthz` is 503 too),
+    and live streams get `settings.shutdown` seconds to finish. Another SIGTERM has no effect; a
+    Ctrl-C after the first signal cancels the remaining streams.
 
-    A connection that has sent no whole request head within 30 s, or nothing at all since its last
-    one, is closed; a body has `limits.body_seconds`.
+    A connection is closed if it takes longer than 30 s to send a request head, or is idle that
+    long; a body may take `limits.body_seconds`.
 
     Args:
-        app: made by `create_app`.
-        host: a name or an address to listen on.
-        port: 0 takes a free one.
-        say: told the URL once the server listens, and what it waits for at its end.
+        app: created by `create_app`.
+        host: the name or address to listen on.
+        port: 0 picks a free one.
+        say: called with the URL once the server listens, and with the number of streams it waits
+            for at shutdown.
 
     Raises:
-        OSError: it can't listen there.
+        OSError: the server can't listen there.
     """
     runner = web.AppRunner(
         app,
@@ -71,18 +72,18 @@ async def _serve(
     site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
     await site.start()
     for url in _urls(runner):
-        say(f"rxllm serves {url} (Ctrl-C ends it)")
+        say(f"rxllm is serving on {url} (Ctrl-C to stop)")
     await asked.wait()
     registry = runner.app[MODELS].registry
     if registry.active:
-        say(f"waiting for {len(registry.active)} stream(s); Ctrl-C cancels them")
+        say(f"waiting for {len(registry.active)} stream(s) to finish; Ctrl-C cancels them")
     await drain(runner.app)
 
 
 @contextmanager
 def _signals(app: web.Application) -> Iterator[asyncio.Event]:
-    """Set with the first signal. They are handled until all is cleaned up: one more of them must
-    not kill the process on its way."""
+    """Yield an event that the first signal sets. The handlers stay until the clean-up is done, so
+    that another signal doesn't kill the process meanwhile."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     registry = app[MODELS].registry
@@ -111,7 +112,7 @@ def _urls(runner: web.AppRunner) -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can reach a server that listens on `host`."""
+    """Return whether a server on `host` is reachable only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,16 +1,16 @@
-"""Who may ask, and from where: row by row what stands between the network and the handlers.
+"""Access control: the checks between the network and the handlers.
 
-- **Host**: a server that listens on a loopback address answers requests for `localhost` and
-  loopback addresses only, and for the `hosts` that it is given. So a web page can't reach it
-  through a name that is made to point here (DNS rebinding).
-- **Origin**: what a browser sends in the name of another origin is refused, be it of another site
-  or of another port of this machine: by `Origin` whatever the method, and by `Sec-Fetch-Site` where
-  there is none. Links to the page are let pass. Programs that are no browsers send neither header.
-- **Key**: with an `api_key`, all but the health check asks for it: `Authorization: Bearer KEY`,
-  `X-API-Key: KEY`, or `Authorization: Basic`, with the key as the password and any name. A browser
-  asks its user for the last one, and then sends it with the page, `fetch`, `EventSource` and
-  `WebSocket` alike. A key in a URL is not taken: URLs are logged, and handed on as referrers.
-- **CORS**: no other site may read, unless it is listed.
+- **Host**: a server on a loopback address answers only requests for `localhost`, loopback addresses
+  and the given `hosts`. So a web page can't reach it through a name that points here (DNS
+  rebinding).
+- **Origin**: browser requests from other origins are refused, including other ports of this
+  machine: by `Origin` for any method, or by `Sec-Fetch-Site` if there is no `Origin`. Links to the
+  page are allowed. Programs other than browsers send neither header.
+- **Key**: with an `api_key`, everything but the health check requires it: `Authorization: Bearer
+  KEY`, `X-API-Key: KEY`, or `Authorization: Basic` with the key as the password and any name. A
+  browser prompts for the last one, then sends it with the page, `fetch`, `EventSource` and
+  `WebSocket`. A key in a URL is not accepted, since URLs are logged and passed on as referrers.
+- **CORS**: other sites can't read responses, unless they are listed.
 - **Headers**: a strict Content-Security-Policy, no sniffing, no framing, no referrer.
 """
 
@@ -54,35 +54,40 @@ _CHALLENGE: Final = 'Basic realm="rxllm", charset="UTF-8"'
 
 
 class Guard:
-    """Decides on each request. Made by `create_app`.
+    """Checks each request. Created by `create_app`.
 
     Args:
-        api_key: what clients have to know; None asks for none.
-        cors: origins (`https://example.org`) of other sites that may use the server; `"*"` is all.
-        hosts: names, without a port, under which the server is reached, besides those of loopback.
+        api_key: the key that clients must send, or `None` if no key is required.
+        cors: origins (`https://example.org`) of other sites that may use the server; `"*"` allows
+            all.
+        hosts: host names of the server without a port, besides loopback.
 
     Raises:
-        BadRequestError: the key is empty or not ASCII, or an origin or a host is none.
+        BadRequestError: the key is empty or not ASCII, or an origin or a host is invalid.
     """
 
     def __init__(self, api_key: str | None, cors: Sequence[str], hosts: Sequence[str]) -> None:
         if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
-            raise BadRequestError("an API key is a text of printable ASCII characters")
+            raise BadRequestError("api_key must be one or more printable ASCII characters")
         if isinstance(cors, str) or isinstance(hosts, str):
-            raise BadRequestError("cors and hosts are lists of texts")
+            raise BadRequestError("cors and hosts must be lists of strings")
         for origin in cors:
             if origin != "*" and not _is_origin(origin):
-                raise BadRequestError(f"an origin is such as https://example.org, not {origin!r}")
+                raise BadRequestError(
+                    f"an origin must look like https://example.org, got {origin!r}"
+                )
         for host in hosts:
             if not host or _host_name(f"[{host}]" if host.count(":") > 1 else host) != host.lower():
-                raise BadRequestError(f"a host is a name without a port, not {host!r}")
+                raise BadRequestError(
+                    f"a host must be a name or an address without a port, got {host!r}"
+                )
         self._key = None if api_key is None else api_key.encode()
         self._cors = frozenset(cors)
         self._hosts = frozenset(host.lower() for host in hosts)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Let the request pass, or raise what is wrong with it."""
+        """Pass the request on to its handler, or raise an error."""
         self._check_host(request)
         self._check_origin(request)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
@@ -92,7 +97,7 @@ class Guard:
         return await handler(request)
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Put the headers on every response: for `on_response_prepare`."""
+        """Set the headers of every response; a signal handler for `on_response_prepare`."""
         for name, value in HEADERS.items():
             response.headers[name] = value
         if response.status == 401:
@@ -113,7 +118,7 @@ class Guard:
         local = transport.get_extra_info("sockname") if transport is not None else None
         address = local[0] if isinstance(local, tuple) else ""
         if self._hosts or _is_loopback(address):
-            raise RefusedError("host_not_allowed", f"this server is not {name[:100]!r}", 421)
+            raise RefusedError("host_not_allowed", f"the host {name[:100]!r} is not allowed", 421)
 
     def _check_origin(self, request: web.Request) -> None:
         headers = request.headers
@@ -122,15 +127,17 @@ class Guard:
             is_own = _authority(origin) == headers.get(hdrs.HOST, "").lower()
             if not is_own and not self._is_listed(origin):
                 raise RefusedError(
-                    "origin_not_allowed", f"requests from {origin[:200]!r} are not taken", 403
+                    "origin_not_allowed", f"requests from {origin[:200]!r} are not allowed", 403
                 )
         is_foreign = headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
         is_listed = origin is not None and self._is_listed(origin)
         if is_foreign and not is_listed and not self._is_navigation(request):
-            raise RefusedError("origin_not_allowed", "requests from other sites are not taken", 403)
+            raise RefusedError(
+                "origin_not_allowed", "requests from other sites are not allowed", 403
+            )
 
     def _is_navigation(self, request: web.Request) -> bool:
-        """A link to the page, on another site."""
+        """Return whether the request follows a link to the page from another site."""
         is_page = request.path.endswith("/") or "/static/" in request.path
         return is_page and request.method in _SAFE_METHODS
 
@@ -141,7 +148,7 @@ class Guard:
         given = _given_key(request)
         if given is None:
             raise RefusedError(
-                "unauthorized", "an API key is needed: `Authorization: Bearer ...`", 401
+                "unauthorized", "an API key is required: `Authorization: Bearer ...`", 401
             )
         if not hmac.compare_digest(given, key):
             raise RefusedError("unauthorized", "the API key is wrong", 401)
@@ -149,12 +156,12 @@ class Guard:
     def _preflight(self, request: web.Request) -> web.Response:
         origin = request.headers.get(hdrs.ORIGIN, "")
         if not self._is_listed(origin):
-            raise RefusedError("origin_not_allowed", "requests from this site are not taken", 403)
+            raise RefusedError("origin_not_allowed", "requests from this site are not allowed", 403)
         return web.Response(
             status=204,
             headers={
                 "Access-Control-Allow-Methods": "GET, POST, DELETE",
-                # All that is asked for: an SDK in a page has headers of its own.
+                # Allow all requested headers: an SDK in a page sends its own.
                 "Access-Control-Allow-Headers": request.headers.get(
                     "Access-Control-Request-Headers", "Authorization, Content-Type"
                 ),
@@ -164,7 +171,7 @@ class Guard:
 
 
 def _authority(origin: str) -> str | None:
-    """Host and port of an origin, in lower case; None if it has none."""
+    """Return host and port of an origin in lower case, or `None` if it has no host."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:
@@ -180,7 +187,7 @@ def _is_origin(text: str) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """`Host` without its port, in lower case."""
+    """Return a `Host` header without its port, in lower case."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

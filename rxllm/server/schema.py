@@ -1,4 +1,4 @@
-"""`/schema.json` and `/openapi.json`, made from the classes of the messages."""
+"""`/schema.json` and `/openapi.json`, generated from the message classes."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ _OTHERS: Final = (
 
 @cache
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of all messages: `$defs` holds one for each class, and the unions
-    `ClientMessage`, `ServerMessage`, `StreamMessage` and `AnyChunk`."""
+    """Return the JSON Schema (2020-12) of all messages: `$defs` has an entry for each class, and
+    for the unions `ClientMessage`, `ServerMessage`, `StreamMessage` and `AnyChunk`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "rxllm-messages",
@@ -71,13 +71,13 @@ def json_schema() -> dict[str, Any]:
 
 @cache
 def openapi() -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the HTTP endpoints."""
+    """Return the OpenAPI 3.1 document of the HTTP endpoints."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "rxllm",
             "version": rxllm.__version__,
-            "description": "Streams of language models. `/ws` is described by `/schema.json`.",
+            "description": "Streams of language models. `/schema.json` describes `/ws`.",
         },
         "paths": _paths(),
         "components": {
@@ -110,8 +110,8 @@ def _document(value: dict[str, Any], content_type: str) -> web.Response:
 
 
 def _definitions(template: str) -> dict[str, Any]:
-    # Two classes may have one name (the chunk `Start`, and the message): msgspec tells them apart
-    # by their modules, and the dots of these are no part of a component's name.
+    # Two classes may share a name (the chunk `Start` and the message): msgspec prefixes them with
+    # their modules, but the name of a component can't contain dots.
     kinds = [*_UNIONS.values(), *_OTHERS]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=template)
     named = {**components, **dict(zip(_UNIONS, schemas, strict=False))}
@@ -120,7 +120,7 @@ def _definitions(template: str) -> dict[str, Any]:
 
 def _short(name: str) -> str:
     *_, module, short = ("", *name.split("."))
-    if short.startswith("_"):  # a part of what OpenAI's clients send and get
+    if short.startswith("_"):  # part of the OpenAI messages
         return "OpenAI" + short.removeprefix("_")
     return {"chunks": "Chunk", "messages": "Client"}.get(module, "") + short
 
@@ -145,55 +145,61 @@ def _stream_paths() -> dict[str, Any]:
     last_id = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}}
     after = {"name": "after", "in": "query", "schema": {"type": "integer"}}
     ask = _body("StreamRequest")
-    events = _answer("Events: the `data` of each is one of these.", "StreamMessage", _SSE)
-    lines = _answer("A message a line; the last has the text.", "StreamMessage", _NDJSON)
-    from_query = _resumable("A stream, as server-sent events", events, [*_query(), last_id])
-    resumed = _resumable("Go on with a stream, or join it", events, [_ID, last_id, after])
+    events = _answer("Events whose `data` is one of these.", "StreamMessage", _SSE)
+    lines = _answer("One message per line; the last has the text.", "StreamMessage", _NDJSON)
+    from_query = _resumable("Start a stream, as server-sent events", events, [*_query(), last_id])
+    resumed = _resumable("Resume or join a stream", events, [_ID, last_id, after])
     return {
         "/stream": {
             "get": from_query,
-            "post": _operation("A stream, as server-sent events", events, **ask),
+            "post": _operation("Start a stream, as server-sent events", events, **ask),
         },
         "/stream/{id}": {"get": resumed},
-        "/api/stream": {"post": _operation("A stream, as NDJSON", lines, **ask)},
-        "/generate": {"post": _operation("A whole answer", _answer("It.", "Generated"), **ask)},
+        "/api/stream": {"post": _operation("Start a stream, as NDJSON", lines, **ask)},
+        "/generate": {
+            "post": _operation(
+                "Generate a whole answer", _answer("The answer.", "Generated"), **ask
+            )
+        },
     }
 
 
 def _list_paths() -> dict[str, Any]:
     return {
-        "/streams": {"get": _operation("All streams", _answer("They.", "StreamList"))},
-        "/streams/{id}": {"delete": _act("Cancel a stream")},
-        "/streams/{id}/pause": {"post": _act("Hold a stream")},
-        "/streams/{id}/resume": {"post": _act("Let a stream go on")},
-        "/models": {"get": _operation("What may be asked", _answer("The models.", "Models"))},
+        "/streams": {"get": _operation("List streams", _answer("The streams.", "StreamList"))},
+        "/streams/{id}": {"delete": _control("Cancel a stream")},
+        "/streams/{id}/pause": {"post": _control("Pause a stream")},
+        "/streams/{id}/resume": {"post": _control("Resume a stream")},
+        "/models": {"get": _operation("List models", _answer("The models.", "Models"))},
     }
 
 
 def _openai_paths() -> dict[str, Any]:
-    whole = _answer("It, or with `stream` its events, then `[DONE]`.", "Completion")
+    whole = _answer("The completion, or with `stream` its events, then `[DONE]`.", "Completion")
     events = [_ref("CompletionEvent"), _ref("OpenAIError")]
     whole["content"][_SSE] = {"schema": {"anyOf": events}}
-    listed = _answer("They.", "ListedModels")
-    model = _answer("It.", "ListedModel")
-    failure = _answer("What is wrong, as OpenAI says it.", "OpenAIError")
+    listed = _answer("The models.", "ListedModels")
+    model = _answer("The model.", "ListedModel")
+    failure = _answer("An error in OpenAI's format.", "OpenAIError")
     return {
         "/v1/chat/completions": {
             "post": _operation(
-                "A chat completion", whole, failure=failure, **_body("CompletionRequest")
+                "Create a chat completion", whole, failure=failure, **_body("CompletionRequest")
             )
         },
-        "/v1/models": {"get": _operation("The models", listed, failure=failure)},
+        "/v1/models": {"get": _operation("List models", listed, failure=failure)},
         "/v1/models/{id}": {
-            "get": _operation("A model", model, failure=failure, parameters=[_ID]),
+            "get": _operation("Describe a model", model, failure=failure, parameters=[_ID]),
         },
     }
 
 
 def _health_paths() -> dict[str, Any]:
-    health = _operation("Whether it takes streams", _answer("It does.", "Health"))
-    health["responses"]["503"] = _answer("It is being shut down.", "Health")
-    text = {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": _TEXT}}}
+    health = _operation(
+        "Check whether the server accepts streams", _answer("It accepts streams.", "Health")
+    )
+    health["responses"]["503"] = _answer("The server is shutting down.", "Health")
+    text = {"description": "Prometheus text format.", "content": {"text/plain": {"schema": _TEXT}}}
     return {"/healthz": {"get": health}, "/metrics": {"get": _operation("Metrics", text)}}
 
 
@@ -204,7 +210,7 @@ _ID: Final = {"name": "id", "in": "path", "required": True, "schema": {"type": "
 
 
 def _query() -> list[dict[str, Any]]:
-    """The options of `GET /stream`: a value in a query is never null."""
+    """Return the parameters of `GET /stream`. A query value is never null."""
     (_,), components = msgspec.json.schema_components([StreamQuery])
     options = []
     for name, schema in components["StreamQuery"]["properties"].items():
@@ -227,18 +233,18 @@ def _body(name: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _answer(words: str, name: str, content_type: str = "application/json") -> dict[str, Any]:
-    return {"description": words, "content": {content_type: {"schema": _ref(name)}}}
+def _answer(description: str, name: str, content_type: str = "application/json") -> dict[str, Any]:
+    return {"description": description, "content": {content_type: {"schema": _ref(name)}}}
 
 
-def _act(summary: str) -> dict[str, Any]:
-    return _operation(summary, _answer("What has become of it.", "StreamState"), parameters=[_ID])
+def _control(summary: str) -> dict[str, Any]:
+    return _operation(summary, _answer("Its new status.", "StreamState"), parameters=[_ID])
 
 
 def _operation(
     summary: str, success: dict[str, Any], *, failure: dict[str, Any] | None = None, **more: Any
 ) -> dict[str, Any]:
-    failure = failure or _answer("What is wrong: see `code` and `field`.", "StreamFailed")
+    failure = failure or _answer("An error: see `code` and `field`.", "StreamFailed")
     return {"summary": summary, "responses": {"200": success, "default": failure}, **more}
 
 
@@ -246,5 +252,5 @@ def _resumable(
     summary: str, success: dict[str, Any], parameters: list[dict[str, Any]]
 ) -> dict[str, Any]:
     operation = _operation(summary, success, parameters=parameters)
-    operation["responses"]["204"] = {"description": "Nothing more to come: do not reconnect."}
+    operation["responses"]["204"] = {"description": "There are no more events: do not reconnect."}
     return operation

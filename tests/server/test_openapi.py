@@ -1,4 +1,4 @@
-"""What a running server answers is what its OpenAPI document says, on every path."""
+"""The responses of a running server conform to its OpenAPI document, on every path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxllm.requests import Model
 from rxllm.server import create_app
 from rxllm.server.app import drain
 from rxllm.server.schema import openapi
-from tests.server.serving import Stepwise, scripted, serving, until
+from tests.server.serving import Stepwise, all_events, scripted, serving, until
 
 PROMPT = {"prompt": "Hi"}
 CONVERSATION = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -29,7 +29,7 @@ TOOLS = (
     Usage(5, 7, cached_tokens=2, reasoning_tokens=1),
     End("tool_calls"),
 )
-# The path in the document, the method, the path that is asked, and what is sent with it.
+# The path in the document, the method, the requested path, and the arguments of the request.
 SUCCESSES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("/stream", "get", "/stream", {"params": PROMPT}),
     ("/stream", "post", "/stream", {"json": PROMPT}),
@@ -65,10 +65,10 @@ FAILURES: list[tuple[str, str, str, dict[str, Any], int]] = [
 
 
 async def check(path: str, method: str, response: aiohttp.ClientResponse) -> None:
-    """An answer is one that the document tells of."""
+    """Assert that a response conforms to the document."""
     responses = openapi()["paths"][path][method]["responses"]
-    told = responses.get(str(response.status), responses["default"])
-    schema = told["content"][response.content_type]["schema"]
+    documented = responses.get(str(response.status), responses["default"])
+    schema = documented["content"][response.content_type]["schema"]
     validator = jsonschema.Draft202012Validator({**schema, "components": openapi()["components"]})
     values = values_of(response.content_type, await response.text())
     assert values
@@ -77,7 +77,7 @@ async def check(path: str, method: str, response: aiohttp.ClientResponse) -> Non
 
 
 def values_of(content_type: str, text: str) -> list[Any]:
-    """What an answer is made of: the data of its events, its lines, or itself."""
+    """Return the values in a response: the data of its events, its lines, or its body."""
     if content_type == "text/plain":
         return [text]
     if content_type == "text/event-stream":
@@ -89,12 +89,13 @@ def values_of(content_type: str, text: str) -> list[Any]:
 
 
 def test_every_operation_of_the_document_is_checked() -> None:
-    told = {(path, method) for path, them in openapi()["paths"].items() for method in them}
-    assert told == {(path, method) for path, method, *_ in SUCCESSES}
+    paths = openapi()["paths"]
+    documented = {(path, method) for path, methods in paths.items() for method in methods}
+    assert documented == {(path, method) for path, method, *_ in SUCCESSES}
 
 
 @pytest.mark.parametrize(("path", "method", "url", "given"), SUCCESSES)
-async def test_an_answer_is_as_the_document_says(
+async def test_a_successful_response_conforms_to_the_document(
     path: str, method: str, url: str, given: dict[str, Any]
 ) -> None:
     story, live = ScriptedModel("once upon a time " * 6, by="word"), Stepwise()
@@ -111,7 +112,7 @@ async def test_an_answer_is_as_the_document_says(
 
 
 @pytest.mark.parametrize(("path", "method", "url", "given", "status"), FAILURES)
-async def test_a_refusal_is_as_the_document_says(
+async def test_an_error_response_conforms_to_the_document(
     path: str, method: str, url: str, given: dict[str, Any], status: int
 ) -> None:
     async with serving(scripted()) as client, client.request(method, url, **given) as response:
@@ -119,7 +120,7 @@ async def test_a_refusal_is_as_the_document_says(
         await check(path, method, response)
 
 
-async def test_a_stream_that_fails_half_way_is_as_the_document_says() -> None:
+async def test_a_stream_that_fails_half_way_conforms_to_the_document() -> None:
     model = ScriptedModel([Token("a"), ConnectionResetError("gone")])
     async with serving(create_app({"tiny": model})) as client:
         for url in ("/stream", "/api/stream", "/v1/chat/completions"):
@@ -129,7 +130,7 @@ async def test_a_stream_that_fails_half_way_is_as_the_document_says() -> None:
                 await check(url, "post", response)
 
 
-async def test_b6_what_a_server_says_that_drains_is_as_the_document_says() -> None:
+async def test_the_responses_of_a_draining_server_conform_to_the_document() -> None:
     model = Stepwise()
     app = create_app({"tiny": model})
     async with serving(app) as client:
@@ -150,12 +151,12 @@ async def test_b6_what_a_server_says_that_drains_is_as_the_document_says() -> No
         await draining
 
 
-async def test_nothing_more_to_come_is_204_without_a_body() -> None:
+async def test_the_end_of_a_stream_is_204_without_a_body() -> None:
     async with serving(scripted()) as client:
         async with client.get("/stream", params={**PROMPT, "id": "mine"}) as response:
-            await response.read()
+            last = str((await all_events(response))[-1].position)
         for url in ("/stream/mine", "/stream?prompt=Hi&id=mine"):
-            async with client.get(url, headers={"Last-Event-ID": "999"}) as response:
+            async with client.get(url, headers={"Last-Event-ID": last}) as response:
                 assert (response.status, await response.read()) == (204, b"")
         assert "204" in openapi()["paths"]["/stream"]["get"]["responses"]
         assert "204" in openapi()["paths"]["/stream/{id}"]["get"]["responses"]

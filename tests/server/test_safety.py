@@ -1,4 +1,4 @@
-"""Limits and safety (row K15; its trap: CORS `*`, and no limits)."""
+"""Access control: keys, origins, hosts, CORS, and slow or broken requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def status(client: Any, method: str, path: str, **headers: str) -> int:
         {"X-API-Key": "s3cret"},
     ],
 )
-async def test_with_the_key_all_is_open(path: str, headers: dict[str, str]) -> None:
+async def test_with_the_key_everything_is_accessible(path: str, headers: dict[str, str]) -> None:
     async with serving(scripted(api_key="s3cret")) as client:
         assert await status(client, "GET", path, **headers) == 200
 
@@ -56,7 +56,7 @@ async def test_with_the_key_all_is_open(path: str, headers: dict[str, str]) -> N
         {"X-API-Key": "s3cr\u00e9t"},
     ],
 )
-async def test_without_it_nothing_is(path: str, headers: dict[str, str]) -> None:
+async def test_without_the_key_everything_is_401(path: str, headers: dict[str, str]) -> None:
     async with (
         serving(scripted(api_key="s3cret")) as client,
         client.get(path, headers=headers) as response,
@@ -66,7 +66,7 @@ async def test_without_it_nothing_is(path: str, headers: dict[str, str]) -> None
         assert "s3cret" not in await response.text()
 
 
-async def test_a_key_in_the_url_is_not_taken_and_health_needs_none() -> None:
+async def test_a_key_in_the_url_is_not_accepted_and_health_needs_none() -> None:
     async with serving(scripted(api_key="s3cret")) as client:
         assert await status(client, "GET", "/streams?key=s3cret") == 401
         assert await status(client, "GET", "/healthz") == 200
@@ -88,9 +88,9 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["cors", "hosts"])
-def test_a_text_in_place_of_a_list_is_refused(option: str) -> None:
-    """Its letters would be taken for the entries."""
-    with pytest.raises(BadRequestError, match="cors and hosts are lists"):
+def test_a_string_instead_of_a_list_is_refused(option: str) -> None:
+    """Its characters would be taken as the entries."""
+    with pytest.raises(BadRequestError, match="cors and hosts must be lists"):
         scripted(**{option: "*"})
 
 
@@ -99,12 +99,12 @@ CHANGING = [("POST", "/stream"), ("POST", "/v1/chat/completions"), ("DELETE", "/
 
 @pytest.mark.parametrize(("method", "path"), CHANGING)
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "x:y["])
-async def test_other_sites_can_change_nothing(method: str, path: str, origin: str) -> None:
+async def test_other_sites_can_not_change_anything(method: str, path: str, origin: str) -> None:
     async with serving(scripted()) as client:
         assert await status(client, method, path, Origin=origin) == 403
 
 
-async def test_other_sites_can_open_no_websocket_and_start_no_stream() -> None:
+async def test_other_sites_can_not_open_a_websocket_or_start_a_stream() -> None:
     async with serving(scripted()) as client:
         upgrade = {
             "Upgrade": "websocket",
@@ -125,7 +125,7 @@ async def test_other_sites_may_link_to_the_page(path: str, site: str) -> None:
         assert await status(client, "POST", path, Sec_Fetch_Site=site) == 403
 
 
-async def test_our_own_page_can() -> None:
+async def test_the_page_of_the_server_may_generate() -> None:
     async with serving(scripted()) as client:
         own = str(client._base_url).rstrip("/")
         headers = {"Origin": own, "Sec-Fetch-Site": "same-origin"}
@@ -134,7 +134,7 @@ async def test_our_own_page_can() -> None:
             assert "Access-Control-Allow-Origin" not in response.headers
 
 
-async def test_no_cors_unless_asked() -> None:
+async def test_no_cors_by_default() -> None:
     preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     async with (
         serving(scripted()) as client,
@@ -144,7 +144,7 @@ async def test_no_cors_unless_asked() -> None:
         assert "Access-Control-Allow-Origin" not in response.headers
 
 
-async def test_listed_sites_may_read_and_change_and_no_others() -> None:
+async def test_only_listed_sites_may_read_and_change() -> None:
     app = scripted(cors=["https://a.example"], api_key="s3cret")
     asked = "authorization,content-type,x-stainless-lang"  # as OpenAI's SDK asks in a page
     preflight = {
@@ -176,8 +176,8 @@ async def test_listed_sites_may_read_and_change_and_no_others() -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8080", "", "127.0.0.1.evil.example", "[::1"]
 )
-async def test_a_server_on_loopback_answers_to_no_other_name(host: str) -> None:
-    """A page may point its own name here: the browser then takes us for a part of it."""
+async def test_a_server_on_loopback_refuses_other_host_names(host: str) -> None:
+    """A site may point its own name here: the browser would treat the server as part of it."""
     async with serving(scripted()) as client:
         assert await status(client, "GET", "/streams", Host=host) == 421
 
@@ -188,13 +188,13 @@ async def test_loopback_has_several_names(host: str) -> None:
         assert await status(client, "GET", "/streams", Host=host) == 200
 
 
-async def test_further_names_are_given() -> None:
+async def test_more_host_names_can_be_allowed() -> None:
     async with serving(scripted(hosts=["llm.example"])) as client:
         assert await status(client, "GET", "/streams", Host="llm.example") == 200
 
 
 @pytest.mark.parametrize("path", ["/stream?prompt=Hi", "/models", "/nothing", "/stream"])
-async def test_every_answer_has_the_headers(path: str) -> None:
+async def test_every_response_has_the_security_headers(path: str) -> None:
     async with (
         serving(scripted()) as client,
         client.get(path) as response,
@@ -206,7 +206,7 @@ async def test_every_answer_has_the_headers(path: str) -> None:
     assert "unsafe" not in policy
 
 
-async def test_a_body_that_does_not_come_is_408() -> None:
+async def test_a_body_that_is_not_received_in_time_is_408() -> None:
     async def never() -> Any:
         yield b"{"
         await asyncio.Event().wait()
@@ -220,8 +220,8 @@ async def test_a_body_that_does_not_come_is_408() -> None:
     assert (response.status, message.code) == (408, "request_timeout")
 
 
-async def test_a_request_head_that_does_not_come_is_closed() -> None:
-    """A slow client can hold a connection only as long as one that says nothing."""
+async def test_a_connection_without_a_complete_request_head_is_closed() -> None:
+    """A slow client can't hold a connection longer than a silent one."""
     async with serving(scripted(), keepalive_timeout=0.2) as client:
         port = port_of(client)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -232,7 +232,7 @@ async def test_a_request_head_that_does_not_come_is_closed() -> None:
         await writer.wait_closed()
 
 
-async def test_what_is_no_http_is_400() -> None:
+async def test_invalid_http_is_400() -> None:
     async with serving(scripted()) as client:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(client))
         writer.write(b"\x16\x03\x01 hello\r\n\r\n")
@@ -243,7 +243,7 @@ async def test_what_is_no_http_is_400() -> None:
 
 
 @pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/"])
-async def test_static_files_are_those_of_the_page(path: str) -> None:
+async def test_only_the_files_of_the_page_are_served(path: str) -> None:
     from yarl import URL
 
     async with serving(scripted()) as client:
@@ -263,7 +263,7 @@ async def test_static_files_are_those_of_the_page(path: str) -> None:
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
     ],
 )
-async def test_another_origin_of_the_same_site_is_foreign_too(
+async def test_another_origin_of_the_same_site_is_refused(
     path: str, headers: dict[str, str]
 ) -> None:
     async with serving(scripted()) as client, client.get(path, headers=headers) as response:
@@ -271,7 +271,7 @@ async def test_another_origin_of_the_same_site_is_foreign_too(
 
 
 @pytest.mark.parametrize("host", ["example.org:8080", "https://example.org", "a/b", "", "[::1]"])
-def test_a_host_that_would_never_match_is_refused(host: str) -> None:
+def test_a_host_that_can_never_match_is_refused(host: str) -> None:
     with pytest.raises(BadRequestError):
         scripted(hosts=[host])
 
@@ -284,12 +284,12 @@ def test_a_host_that_would_never_match_is_refused(host: str) -> None:
         ("2001:db8::1", "[2001:db8::1]:8080"),
     ],
 )
-async def test_a_name_or_an_address_is_a_host(host: str, sent: str) -> None:
+async def test_a_host_is_a_name_or_an_address(host: str, sent: str) -> None:
     async with serving(scripted(hosts=[host])) as client:
         assert await status(client, "GET", "/streams", Host=sent) == 200
         assert await status(client, "GET", "/streams", Host="evil.example") == 421
 
 
-async def test_a_name_that_no_file_can_have_is_404() -> None:
+async def test_a_file_name_that_is_too_long_is_404() -> None:
     async with serving(scripted()) as client:
         assert await status(client, "GET", "/static/" + "a" * 5000) == 404

@@ -1,4 +1,4 @@
-"""Structured answers and JSON over the server (row A7): asked for, and as chunks of a stream."""
+"""Structured answers and JSON over the server: as options of requests, and as chunks."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def over_websocket(client: aiohttp.ClientSession) -> list[Any]:
 
 
 @pytest.mark.parametrize("read", [over_sse, over_ndjson, over_websocket])
-async def test_a7_json_and_tool_calls_come_as_the_model_said_them(read: Any) -> None:
+async def test_json_and_tool_calls_arrive_unchanged(read: Any) -> None:
     async with serving(create_app({"tiny": ScriptedModel(CHUNKS, delay=0.001)})) as client:
         *messages, last = await read(client)
     chunks = [each.chunk for each in messages]
@@ -70,7 +70,7 @@ async def test_a7_json_and_tool_calls_come_as_the_model_said_them(read: Any) -> 
     assert last.finish_reason == "tool_calls"
 
 
-async def test_a7_a_late_reader_gets_each_value_and_call_as_far_as_it_has_come() -> None:
+async def test_a_late_reader_gets_the_latest_state_of_each_value_and_call() -> None:
     async with serving(create_app({"tiny": ScriptedModel(CHUNKS)})) as client:
         async with client.get("/stream", params={"prompt": "Hi", "id": "mine"}) as response:
             await response.read()
@@ -92,7 +92,7 @@ async def llama() -> AsyncIterator[aiohttp.ClientSession]:
         yield client
 
 
-async def test_a7_json_mode_answers_with_json() -> None:
+async def test_json_mode_answers_with_json() -> None:
     async with (
         llama() as client,
         client.get("/stream", params={**ASKED, "responseFormat": "json"}) as response,
@@ -101,7 +101,7 @@ async def test_a7_json_mode_answers_with_json() -> None:
     assert isinstance(json.loads(said(got)), dict)
 
 
-async def test_a7_an_answer_follows_a_schema() -> None:
+async def test_an_answer_follows_a_schema() -> None:
     async with (
         llama() as client,
         client.post("/generate", json={**ASKED, "responseFormat": CAT}) as response,
@@ -110,7 +110,7 @@ async def test_a7_an_answer_follows_a_schema() -> None:
     assert set(json.loads(answer.text)) == {"name"}
 
 
-async def test_a7_a_schema_in_a_query_is_refused_and_told_to_take_post() -> None:
+async def test_a_schema_in_a_query_is_refused_with_a_hint_to_use_post() -> None:
     asked = {"prompt": "Hi", "responseFormat": json.dumps(CAT)}
     async with (
         serving(create_app({"tiny": ScriptedModel("x")})) as client,
@@ -119,4 +119,4 @@ async def test_a7_a_schema_in_a_query_is_refused_and_told_to_take_post() -> None
         refused = decode(await response.read())
     assert isinstance(refused, StreamFailed)
     assert (response.status, refused.field) == (400, "responseFormat")
-    assert "takes POST /stream" in refused.message
+    assert "use POST /stream" in refused.message

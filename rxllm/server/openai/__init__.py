@@ -1,1 +1,1 @@
-"""Endpoints that speak like OpenAI."""
+"""OpenAI-compatible endpoints."""

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions` and `/v1/models`: what a client of OpenAI's API expects.
+"""`/v1/chat/completions` and `/v1/models`, for clients of the OpenAI API.
 
 Source: https://platform.openai.com/docs/api-reference/chat and .../chat-streaming.
 """
@@ -33,7 +33,7 @@ _body = msgspec.json.Decoder(CompletionRequest)
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
-    """`POST /v1/chat/completions`: one answer, whole or streamed."""
+    """`POST /v1/chat/completions`: an answer, whole or streamed."""
     body = decoded(_body, await read_body(request, request.app[LIMITS]))
     body.check()
     catalogue = request.app[MODELS]
@@ -101,9 +101,9 @@ routes: list[web.RouteDef] = [
 
 
 def openai_error(message: StreamFailed, status: int) -> web.Response:
-    """An error in OpenAI's form, which the SDK makes an exception of by its status.
+    """Return an error in OpenAI's format, which the SDK maps to an exception by its status.
 
-    The SDK would ask again after any 409, 5xx and more: it is told whether that may help.
+    By default the SDK retries after 409, 5xx and others: `x-should-retry` says whether to retry.
     """
     body = OpenAIError(error=error_body(message, status))
     headers = retry_headers(message, status)

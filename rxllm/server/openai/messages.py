@@ -1,8 +1,8 @@
-"""Requests and answers in the form of OpenAI's chat completions, as a server reads and writes them.
+"""Requests in OpenAI's chat completions format.
 
-Source: https://platform.openai.com/docs/api-reference/chat/create. What a request says that is not
-named here is let be (`user`, `store`, `metadata`, ..., and `strict` of a schema, which is kept as
-well as a model can); what would change the answer, and can't be done, is refused.
+Source: https://platform.openai.com/docs/api-reference/chat/create. Fields that aren't declared here
+are ignored (`user`, `store`, `metadata`, ..., and `strict` of a schema, which the model follows as
+well as it can); unsupported fields that would change the answer are refused.
 """
 
 from __future__ import annotations
@@ -135,35 +135,37 @@ class CompletionRequest(msgspec.Struct):
 
     @property
     def with_usage(self) -> bool:
-        """Whether a stream shall end with the usage."""
+        """Whether a stream ends with the usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     def check(self) -> None:
-        """Raise an `InvalidMessageError` for what can't be done here."""
+        """Raise an `InvalidMessageError` for unsupported options."""
         if self.n not in (None, 1):
-            raise InvalidMessageError("one answer at a time: n is 1", "n")
+            raise InvalidMessageError(f"n must be 1, got {self.n}", "n")
         if self.modalities not in (None, [], ["text"]):
-            raise InvalidMessageError("answers are text: modalities is ['text']", "modalities")
+            raise InvalidMessageError(
+                f"modalities must be ['text'], got {self.modalities}", "modalities"
+            )
         if self.tools and self.parallel_tool_calls is False:
             raise InvalidMessageError(
-                "how many tools are called is the model's to say", "parallel_tool_calls"
+                "parallel_tool_calls=false is not supported", "parallel_tool_calls"
             )
         for name in _UNSUPPORTED:
             if getattr(self, name) not in (None, False, 0, [], {}):
-                raise InvalidMessageError(f"{name} is not supported here", name)
+                raise InvalidMessageError(f"{name} is not supported", name)
 
     def name_of(self, field: str | None) -> str | None:
-        """What a field of ours is called in this request."""
+        """Return the name in this request of a field of ours."""
         if field == "maxTokens" and self.max_completion_tokens is not None:
             return "max_completion_tokens"
         return _NAMES.get(field, field)
 
     def as_messages(self) -> tuple[Message, ...]:
-        """The conversation."""
+        """Return the conversation."""
         return tuple(_message(message, place) for place, message in enumerate(self.messages))
 
     def as_options(self) -> Options:
-        """The options that a stream of ours has."""
+        """Return the options of a stream."""
         length = self.max_completion_tokens
         return Options(
             model=self.model,
@@ -176,13 +178,13 @@ class CompletionRequest(msgspec.Struct):
         )
 
     def further(self) -> dict[str, Any]:
-        """The tools, as fields of a `Request`."""
+        """Return the tools and the tool choice, as fields of a `Request`."""
         tools = tuple(_tool(tool.function) for tool in self.tools or ())
         choice = self.tool_choice
         if choice is not None and not isinstance(choice, str):
             choice = choice.function.name
         if not tools and choice in ("none", "auto"):
-            choice = None  # what clients send along without having any
+            choice = None  # some clients send it without any tools
         return {"tools": tools, "tool_choice": choice}
 
 
@@ -197,7 +199,8 @@ def _format(given: _Format | None) -> Literal["json"] | dict[str, Any] | None:
         return "json"
     if given.json_schema is None:
         raise InvalidMessageError(
-            "a response_format of json_schema needs one", "response_format.json_schema"
+            "a response_format of type json_schema requires json_schema",
+            "response_format.json_schema",
         )
     return given.json_schema.schema
 
@@ -228,7 +231,7 @@ def _part(part: _Part, field: str) -> Part:
     if part.type == "text" and part.text is not None:
         return TextPart(part.text)
     if part.type != "image_url" or part.image_url is None:
-        raise InvalidMessageError("a part is a `text` or an `image_url` here", field)
+        raise InvalidMessageError("a content part must be `text` or `image_url`", field)
     url = part.image_url.url
     if not url.startswith("data:"):
         return ImagePart(url=url)
@@ -237,4 +240,4 @@ def _part(part: _Part, field: str) -> Part:
     try:
         return ImagePart(data=base64.b64decode(data, validate=True), media_type=media_type)
     except (binascii.Error, ValueError):
-        raise InvalidMessageError("the data of an image is not in base64", field) from None
+        raise InvalidMessageError("the image data is not valid base64", field) from None

@@ -1,4 +1,4 @@
-"""The model in a room: it answers when it is asked, one answer at a time."""
+"""The model in a room, which answers questions one at a time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from rxllm.web.stream_store import Frame, StreamStore
 __all__ = ["Audience", "Bot"]
 
 _MOST_WAITING: Final = 5
-_REMEMBERED: Final = 10  # messages before the one that is answered
+_REMEMBERED: Final = 10  # messages before the one to answer
 
 
 class Audience(Protocol):
-    """The room, as the model sees it."""
+    """The room, as seen by the model."""
 
     @property
     def name(self) -> str: ...
@@ -42,16 +42,16 @@ class Audience(Protocol):
 
 
 class Bot:
-    """Answers those who ask in one room, one after the other.
+    """Answers the messages that address the model in one room, one after the other.
 
-    Each answer is a stream in the store of the server, under the id of the message that it becomes,
-    and runs at the pace of the model: a slow member holds neither it nor the others. That the
-    model is writing is told before it, and taken back after it, however it ends.
+    Each answer is a stream in the server's store, with the id of the message that it becomes. It
+    runs at the pace of the model: a slow member holds up neither the model nor other members. A
+    `typing` message is sent before an answer and again after it, however it ends.
 
     Args:
-        room: where it answers.
-        catalogue: whose default model answers.
-        store: what holds the answers while they come.
+        room: the room.
+        catalogue: its default model answers.
+        store: holds the answers while they are streamed.
     """
 
     def __init__(self, room: Audience, catalogue: Catalogue, store: StreamStore) -> None:
@@ -65,32 +65,32 @@ class Bot:
 
     @property
     def is_typing(self) -> bool:
-        """Whether it answers now."""
+        """Whether an answer is in progress."""
         return self._task is not None
 
     def answer(self, message: RoomMessage) -> None:
-        """Answer `message`, now or after those before it; once stopped, nothing.
+        """Answer `message`, now or after those before it. No effect once stopped.
 
         Raises:
-            RefusedError: too many wait.
+            RefusedError: too many messages are waiting.
         """
         if self._stopped:
-            return  # who has said it was put out while it was told, and the room is gone
+            return  # its author was evicted during the broadcast, which closed the room
         if len(self._waiting) >= _MOST_WAITING:
             raise RefusedError(
-                "bot_busy", f"{_MOST_WAITING} messages wait for an answer already", 429
+                "bot_busy", f"{_MOST_WAITING} messages are already waiting for an answer", 429
             )
         self._waiting.append(message)
         if self._task is None:
             self._task = asyncio.create_task(self._answer_all(), name="rxllm room")
 
     def attach(self, member: Member) -> None:
-        """Let somebody who has come in read the answer that is under way."""
+        """Let a new member read the answer in progress."""
         if self._reply is not None:
             self._reply.attach(member)
 
     def stop(self) -> asyncio.Task[None] | None:
-        """Answer nobody any more. The task returned, if there is one, ends soon."""
+        """Stop answering. Returns the cancelled task of the current answers, if any."""
         self._stopped = True
         self._waiting.clear()
         if self._task is not None:
@@ -98,13 +98,13 @@ class Bot:
         return self._task
 
     async def _answer_all(self) -> None:
-        self._tell_typing(True)
+        self._broadcast_typing(True)
         try:
             while self._waiting:
                 await self._answer_one(self._waiting.popleft())
         finally:
             self._task = self._reply = None
-            self._tell_typing(False)
+            self._broadcast_typing(False)
 
     async def _answer_one(self, message: RoomMessage) -> None:
         reply_id = uuid4().hex
@@ -116,7 +116,7 @@ class Bot:
             self._room.broadcast(refusal)
             if not isinstance(error, RxLLMError):
                 asyncio.get_running_loop().call_exception_handler(
-                    {"message": "an answer in a room could not begin", "exception": error}
+                    {"message": "an answer in a room failed to start", "exception": error}
                 )
 
     async def _stream(self, reply_id: str, message: RoomMessage) -> None:
@@ -138,8 +138,8 @@ class Bot:
             if not ended.done():
                 ended.set_result(None)
 
-        # The room reads first: the message is in its history before a member reads the last event,
-        # and the demand of the members does not matter.
+        # The room subscribes first, so that the message is in its history before a member reads the
+        # last event, and the demand of the members doesn't matter.
         reading = frames.subscribe(on_frame, end, end)
         try:
             self._reply = reply
@@ -174,14 +174,14 @@ class Bot:
 
         return ask_with_history(self._catalogue, conversation, len(before), Options(), reply_id)
 
-    def _tell_typing(self, typing: bool) -> None:
+    def _broadcast_typing(self, typing: bool) -> None:
         self._room.broadcast(Typing(room=self._room.name, typing=typing, name=BOT))
 
 
-def _conversation(said: Sequence[RoomMessage], with_names: bool) -> list[Message]:
-    """What was said, as turns of a user and a model: models know no more sides than these two."""
+def _conversation(messages: Sequence[RoomMessage], with_names: bool) -> list[Message]:
+    """Convert messages to alternating turns of user and assistant, the only roles models know."""
     turns: list[Message] = []
-    for each in said:
+    for each in messages:
         text = f"{each.name}: {each.text}" if with_names and not each.bot else each.text
         role: Role = "assistant" if each.bot else "user"
         if turns and turns[-1].role == role:

@@ -1,4 +1,4 @@
-"""Who is in a room, and what the model has to say there."""
+"""The members of a room, and the model's replies to them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["BOT", "Member", "Reply", "check_name", "is_addressed", "name_key"]
 BOT: Final = "assistant"
 _RESERVED: Final = {BOT, "bot", "ai"}
 _URL: Final = re.compile(r"(?:\b\w+://|\bwww\.|(?<![\w.-])[\w.-]+\.\w{2,}/)[^\s()<>\[\]\"]*")
-_CALLS: Final = re.compile(  # no part of a file's name, an address, or an elision ("j'ai")
+_CALLS: Final = re.compile(  # not within a file name, an address, or an elision ("j'ai")
     r"(?<!\w)(?<!\w['\u2019])(?<![\w\s]\.)(?:bot|ai|assistant|help|explain)(?!\w|[.@]\w)",
     re.IGNORECASE,
 )
 _QUESTION: Final = re.compile(r"[\uff1f\u061f]|\?(?!\w)|(?<=\w)\?")
-_UNSEEN: Final = re.compile(  # of categories that are seen, yet invisible
+_UNSEEN: Final = re.compile(  # invisible, although of printable categories
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
 
 
 def is_addressed(text: str) -> bool:
-    """Whether the model shall answer: it is called, or something is asked.
+    """Return whether the model should answer: it is addressed, or a question is asked.
 
     >>> is_addressed("AI, say something"), is_addressed("What now?"), is_addressed("He said so")
     (True, True, False)
@@ -45,7 +45,7 @@ def is_addressed(text: str) -> bool:
 
 
 def name_key(name: str) -> str:
-    """What two names have in common that look the same.
+    """Return a key that is equal for names that look the same.
 
     >>> name_key("Ann") == name_key("ann")
     True
@@ -54,25 +54,26 @@ def name_key(name: str) -> str:
 
 
 def check_name(name: str, field: str) -> None:
-    """Raise if a name can't be told from another by looking at it.
+    """Raise if a name could be mistaken for another.
 
     Raises:
-        InvalidMessageError: it begins or ends with a space, holds what can't be seen, or is one of
-            the model's.
+        InvalidMessageError: it begins or ends with a space, contains invisible characters, or is
+            reserved for the model.
     """
     if not name.isprintable() or name.strip() != name or _UNSEEN.search(name):
         raise InvalidMessageError(
-            f"a name has characters that can be seen, and no space around them: {name!a}", field
+            f"a name must be visible characters without spaces around them, got {name!a}", field
         )
     if field == "name" and name_key(name) in _RESERVED:
-        raise InvalidMessageError(f"{name!r} is the model's name: choose another one", field)
+        raise InvalidMessageError(f"{name!r} is reserved for the model: choose another name", field)
 
 
 class Member:
-    """Somebody in a room: a name, and the outbox of a connection.
+    """A member of a room: a name, and the outbox of a connection.
 
     Attributes:
-        typing: ends the time in which the member counts as writing; None: the member is not.
+        typing: the timer after which the member no longer counts as typing, or `None` if the
+            member isn't typing.
     """
 
     def __init__(self, name: str, outbox: Outbox) -> None:
@@ -90,21 +91,21 @@ class Member:
     ) -> None:
         """Subscribe to `frames` with the demand of this client, until it leaves."""
         if self._has_left:
-            return  # it was put out by what it was told before
+            return  # evicted during an earlier message
         subscription = SingleAssignmentDisposable()
         self._reading.add(subscription)
         ended = partial(self._reading.discard, subscription)
 
-        def failed_(error: Exception) -> None:
+        def failed(error: Exception) -> None:
             ended()
             on_error(error)
 
         subscription.disposable = frames.subscribe(
-            on_frame, failed_, ended, scheduler=self.outbox.scheduler
+            on_frame, failed, ended, scheduler=self.outbox.scheduler
         )
 
     def leave(self) -> None:
-        """Read nothing any more, and write nothing."""
+        """Dispose all subscriptions, and stop the typing timer."""
         self._has_left = True
         if self.typing is not None:
             self.typing.cancel()
@@ -115,18 +116,19 @@ class Member:
 
 
 class Reply:
-    """An answer of the model, as the members of a room read it: each at its own pace.
+    """An answer of the model to the members of a room, each of whom reads at its own pace.
 
-    Who lags behind gets what it has missed joined, and who comes late the same. After the last
-    event each gets the whole answer as a message.
+    A member that lags behind or joins late receives the missed text joined. After the last event,
+    each member receives the whole answer as a message.
 
     Args:
         room: the room's name.
         reply_id: the id of the stream and of the message.
-        frames: the stream, to be subscribed to once for each reader.
+        frames: the stream; each reader subscribes to it.
 
     Attributes:
-        message: the whole answer, before any member reads its last event; None if there is none.
+        message: the whole answer, set before any member reads its last event, or `None` if there
+            is none.
     """
 
     def __init__(self, room: str, reply_id: str, frames: Observable[Frame]) -> None:
@@ -137,23 +139,23 @@ class Reply:
         self._last: tuple[Frame, bytes] | None = None
 
     def attach(self, member: Member) -> None:
-        """Let `member` read, from the beginning."""
+        """Send the answer to `member`, from the beginning."""
         member.read(
-            self._frames, partial(self._pass, member.outbox), partial(self._lose, member.outbox)
+            self._frames, partial(self._send, member.outbox), partial(self._fail, member.outbox)
         )
 
-    def _pass(self, outbox: Outbox, frame: Frame) -> None:
+    def _send(self, outbox: Outbox, frame: Frame) -> None:
         outbox.write(self._encoded(frame))
         if frame.outcome is not None and self.message is not None:
             outbox.send(self.message)
 
-    def _lose(self, outbox: Outbox, error: Exception) -> None:
+    def _fail(self, outbox: Outbox, error: Exception) -> None:
         message = failure_message(error, self._id)
         message.room = self._room
         outbox.send(message)
 
     def _encoded(self, frame: Frame) -> bytes:
-        """A frame with the name of the room: encoded once for all who read it as it comes."""
+        """Encode a frame with the room's name, once for all members that read it live."""
         if self._last is None or self._last[0] is not frame:
             self._last = frame, to_json(frame.wire_message(room=self._room))
         return self._last[1]

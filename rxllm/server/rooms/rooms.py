@@ -1,4 +1,4 @@
-"""Rooms: several people and a model."""
+"""Chat rooms of several people and a model."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _ROOMS_PER_CLIENT: Final = 8
 
 
 class Rooms:
-    """The rooms of a server. One begins with the first who enters it, and is gone with the last.
+    """The rooms of a server. A room exists while it has members.
 
-    Who acts is known by its outbox; it may be in several rooms.
+    A client is identified by its outbox, and may be in several rooms.
 
     Args:
-        catalogue: whose default model answers, and what the limits are.
-        store: what holds the answers while they come.
+        catalogue: its default model answers, within its limits.
+        store: holds the answers while they are streamed.
     """
 
     def __init__(self, catalogue: Catalogue, store: StreamStore) -> None:
@@ -48,25 +48,25 @@ class Rooms:
         return len(self._rooms)
 
     def join(self, outbox: Outbox, room_name: str, name: str) -> None:
-        """Enter a room.
+        """Join a room.
 
-        All who are there are told, the newcomer with the history; then it is told who is writing,
-        and gets the answer that is under way, as far as it has come.
+        All members receive `joined`, the new one with the history. The new member then receives who
+        is typing, and the answer in progress from its beginning.
 
         Raises:
-            InvalidMessageError: a name can't be used, or is taken in this room.
-            RefusedError: there are too many rooms, or too many people in it.
+            InvalidMessageError: a name is invalid, or taken in this room.
+            RefusedError: there are too many rooms, or too many members in the room.
         """
         check_name(room_name, "room")
         check_name(name, "name")
         room = self._rooms.get(room_name)
         joined = sum(outbox in each for each in self._rooms.values())
         if joined >= _ROOMS_PER_CLIENT and (room is None or outbox not in room):
-            raise RefusedError("too_many_rooms", f"you are in {joined} rooms already", 429)
+            raise RefusedError("too_many_rooms", f"you are already in {joined} rooms", 429)
         if room is None:
             most = self._catalogue.limits.rooms
             if len(self._rooms) >= most:
-                raise RefusedError("too_many_rooms", f"there are {most} rooms already", 429)
+                raise RefusedError("too_many_rooms", f"the server already has {most} rooms", 429)
             room = self._rooms[room_name] = Room(room_name, self._catalogue, self._store)
         room.join(Member(name, outbox))
 
@@ -78,26 +78,28 @@ class Rooms:
         """
         room = self._find(outbox, room_name)
         room.leave(outbox)
-        # Those who are told may be put out by it, and the last of them closes the room.
+        # The broadcast may evict members, the last of whom closes the room.
         if not room.members and self._rooms.get(room_name) is room:
             self._close(room)
 
     def leave_all(self, outbox: Outbox) -> None:
-        """Leave all rooms: the client has gone."""
+        """Leave all rooms, when the client has disconnected."""
         for room in [each for each in self._rooms.values() if outbox in each]:
             self.leave(outbox, room.name)
 
     def say(self, outbox: Outbox, room_name: str, text: str) -> None:
-        """Say something to all in a room; the model answers if it is addressed.
+        """Send a message to all members of a room; the model answers if it is addressed.
 
         Raises:
-            RefusedError: this client is not in it; or it was said, and the model is too busy.
+            InvalidMessageError: the text is empty.
+            RefusedError: this client is not in the room; or the message was sent, but the model is
+                too busy to answer.
             TooLargeError: the text is too long.
         """
         self._find(outbox, room_name).say(outbox, text)
 
     def type(self, outbox: Outbox, room_name: str, typing: bool) -> None:
-        """Tell the others whether somebody writes.
+        """Notify the other members whether this client is typing.
 
         Raises:
             RefusedError: this client is not in the room.
@@ -105,7 +107,7 @@ class Rooms:
         self._find(outbox, room_name).type(outbox, typing)
 
     async def close(self) -> None:
-        """Stop all answers, and wait until they have."""
+        """Stop all answers, and wait until they have ended."""
         for room in list(self._rooms.values()):
             self._close(room)
         if self._stopping:
@@ -126,7 +128,7 @@ class Rooms:
 
 
 class Room:
-    """One room. Made by `Rooms`, with whose methods its own are described."""
+    """One room. Created by `Rooms`, whose methods document those of this class."""
 
     def __init__(self, name: str, catalogue: Catalogue, store: StreamStore) -> None:
         self.name = name
@@ -140,7 +142,7 @@ class Room:
 
     @property
     def members(self) -> Sequence[Member]:
-        """Who is here, in the order of their coming."""
+        """The members, in the order in which they joined."""
         return tuple(self._members.values())
 
     @property
@@ -150,11 +152,11 @@ class Room:
 
     def join(self, member: Member) -> None:
         if member.outbox in self._members:
-            raise RefusedError("already_joined", f"you are in the room {self.name!r} already", 409)
+            raise RefusedError("already_joined", f"you are already in the room {self.name!r}", 409)
         if len(self._members) >= self._limits.room_members:
             raise RefusedError("room_full", f"the room {self.name!r} is full", 429)
         if any(name_key(each.name) == name_key(member.name) for each in self.members):
-            raise InvalidMessageError(f"{member.name!r} is in the room already", "name")
+            raise InvalidMessageError(f"the name {member.name!r} is taken in this room", "name")
         self._members[member.outbox] = member
         joined = Joined(room=self.name, name=member.name, participants=self._names)
         self.broadcast(joined, besides=member)
@@ -178,9 +180,9 @@ class Room:
         member = self._members[outbox]
         most = min(self._limits.history_characters, self._limits.prompt_characters)
         if len(text) > most:
-            raise TooLargeError(f"a message in a room has {most} characters at most", "text")
+            raise TooLargeError(f"a message must be at most {most} characters", "text")
         if not text.strip():
-            raise InvalidMessageError("there is nothing in this message", "text")
+            raise InvalidMessageError("the message is empty", "text")
         self._stop_typing(member)
         message = RoomMessage(
             room=self.name, id=uuid4().hex, name=member.name, text=text, timestamp=time.time()
@@ -204,21 +206,21 @@ class Room:
             before.cancel()
 
     def keep(self, message: RoomMessage) -> None:
-        """Put a message into the history."""
+        """Add a message to the history."""
         self._history.append(message)
         characters = sum(len(each.text) for each in self._history)
         while characters > self._limits.prompt_characters:
             characters -= len(self._history.popleft().text)
 
     def broadcast(self, message: msgspec.Struct, besides: Member | None = None) -> None:
-        """Send to all who are here; what a slow one has not taken waits in its own outbox."""
+        """Send to all members; for a slow one, messages are queued in its own outbox."""
         frame = to_json(message)
         for member in self.members:
             if member is not besides:
                 member.outbox.write(frame)
 
     def close(self) -> asyncio.Task[None] | None:
-        """The model stops answering; the task returned, if there is one, ends soon."""
+        """Stop the answers of the model. Returns their cancelled task, if any."""
         for member in self.members:
             member.leave()
         return self._bot.stop()

@@ -1,1 +1,1 @@
-"""The WebSocket at `/ws`."""
+"""The WebSocket endpoint `/ws`."""

@@ -1,9 +1,9 @@
 """`GET /ws`: many streams, a chat and rooms over one connection.
 
-Every message is a JSON text message of `rxllm.server.messages`. What is wrong in a message of the
-client is told by an `error` with a `code` and, where it can be told, the `field`, and the
-connection lives on. Too large a message closes it (1009, RFC 6455), and so does going on with too
-many of them (1008), and the end of the server (1001).
+Every message is one of `rxllm.server.messages`, as JSON in a text frame. An invalid message of the
+client is reported as an `error` with a `code` and, if known, the `field`; the connection stays
+open. It is closed by a message that is too large (1009, RFC 6455), by a client that keeps sending
+too many messages (1008), and at shutdown (1001).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _HEARTBEAT: Final = 15.0
 _CLOSING: Final = 2.0
 
 
-class _Line:
-    """The way to one client, which ends soon whatever the client does.
+class _Channel:
+    """The connection to one client, which can be closed in bounded time.
 
-    aiohttp alone waits without end for a client that reads nothing, when it closes a connection:
-    what was sent stays in memory, and the connection open.
+    aiohttp waits without limit for a client that doesn't read when it closes a connection: the sent
+    messages stay in memory, and the connection stays open.
     """
 
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
@@ -46,20 +46,20 @@ class _Line:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """See, while inside, when the connection is lost."""
+        """Watch for the loss of the connection inside the context."""
         with self._connection.watch(self._look):
             self._look()
             yield
 
     async def close(self, code: int, reason: bytes) -> None:
-        """Say goodbye, and give the client `_CLOSING` seconds to take it; then cut it off."""
+        """Start the closing handshake, wait up to `_CLOSING` seconds for it, then abort."""
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSING):
                     await self.socket.close(code=code, message=reason)
                     await self._lost.wait()
         finally:
-            # What the client sends after that, its own goodbye too, has begun the heartbeat anew.
+            # Anything that the client sends meanwhile, even a close frame, restarts the heartbeat.
             self.socket._cancel_heartbeat()  # noqa: SLF001 - its timer outlives the connection
             self._connection.abort()
 
@@ -69,39 +69,39 @@ class _Line:
 
 
 class Connections:
-    """The WebSocket connections of a server, and what they share."""
+    """The WebSocket connections of a server, with their shared rooms and sessions."""
 
     def __init__(self, rooms: Rooms, limits: Limits) -> None:
         self.rooms = rooms
         self.sessions = Sessions(limits.grace, limits.connections)
         self._most = limits.connections
-        self._lines: set[_Line] = set()
+        self._channels: set[_Channel] = set()
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._channels)
 
     @contextmanager
-    def holding(self, line: _Line) -> Iterator[None]:
-        """Count a connection while inside.
+    def holding(self, channel: _Channel) -> Iterator[None]:
+        """Count a connection inside the context.
 
         Raises:
             RefusedError: there are too many.
         """
-        if len(self._lines) >= self._most:
+        if len(self._channels) >= self._most:
             raise RefusedError("too_many_connections", "too many clients are connected", 503)
-        self._lines.add(line)
+        self._channels.add(channel)
         try:
-            with line.watched():
+            with channel.watched():
                 yield
         finally:
-            self._lines.discard(line)
+            self._channels.discard(channel)
 
     async def close(self) -> None:
-        """Tell all clients that the server goes, and stop what is under way."""
+        """Close all connections with 1001, and stop all rooms and kept sessions."""
         goodbyes = [
-            line.close(WSCloseCode.GOING_AWAY, b"the server is being shut down")
-            for line in tuple(self._lines)
-            if line.socket.prepared
+            channel.close(WSCloseCode.GOING_AWAY, b"the server is shutting down")
+            for channel in tuple(self._channels)
+            if channel.socket.prepared
         ]
         self.sessions.close()
         await asyncio.gather(*goodbyes)
@@ -112,9 +112,9 @@ CONNECTIONS: web.AppKey[Connections] = web.AppKey("rxllm.connections", Connectio
 
 
 def add_websocket(app: web.Application) -> None:
-    """Add `GET /ws` to an application that has its models, streams and limits.
+    """Add `GET /ws` to an application that already has its models, streams and limits.
 
-    Call it after what drains the application is in `on_shutdown`: here its connections are closed.
+    Call this after `drain` was added to `on_shutdown`, since this adds the closing of connections.
     """
     app[CONNECTIONS] = Connections(Rooms(app[MODELS], app[STREAMS]), app[LIMITS])
     app.router.add_get("/ws", websocket, allow_head=False)
@@ -126,17 +126,17 @@ async def _close(app: web.Application) -> None:
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """`GET /ws`: see the top of this module."""
+    """`GET /ws`: see the module docstring."""
     limits = request.app[LIMITS]
     connections = request.app[CONNECTIONS]
     socket = web.WebSocketResponse(
         heartbeat=_HEARTBEAT,
         max_msg_size=limits.message_bytes,
         timeout=_CLOSING,
-        compress=False,  # a token gets no shorter, and each client would cost a window of zlib
+        compress=False,  # tokens don't get shorter, and each client would cost a zlib window
     )
-    line = _Line(socket, request.transport)
-    with connections.holding(line):
+    channel = _Channel(socket, request.transport)
+    with connections.holding(channel):
         await socket.prepare(request)
         session = Session(
             request.app[MODELS], request.app[STREAMS], connections.rooms, connections.sessions
@@ -151,7 +151,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
             outbox.begun.set()
             has_failed = not sending.cancelled() and sending.exception() is not None
             if (has_failed or session.is_released) and request.transport is not None:
-                request.transport.abort()  # so that nobody goes on reading
+                request.transport.abort()  # stops the reading loop
 
         sending.add_done_callback(ended)
         try:
@@ -162,7 +162,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
             try:
                 await _until_sent(sending)
             finally:
-                await line.close(session.code, session.reason)
+                await channel.close(session.code, session.reason)
     return socket
 
 
@@ -170,26 +170,26 @@ async def _converse(socket: web.WebSocketResponse, session: Session, rate: Rate)
     session.greet()
     async for message in socket:
         if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-            continue  # an error: the loop ends with it
+            continue  # an error, which ends the loop
         verdict = rate.take()
         if verdict == "close":
             session.code, session.reason = WSCloseCode.POLICY_VIOLATION, b"too many messages"
             return
         if verdict == "refuse":
-            error = RefusedError("too_many_messages", "slow down: too many messages", 429)
+            error = RefusedError("too_many_messages", "too many messages: slow down", 429)
             session.refuse_unread(error, message.data)
         elif message.type == WSMsgType.BINARY:
-            session.refuse(InvalidMessageError("a message is JSON in a text message"))
+            session.refuse(InvalidMessageError("a message must be JSON in a text frame"))
         else:
             await session.receive(message.data)
 
 
 async def _until_sent(sending: asyncio.Task[None]) -> None:
-    """Give a client that is still there a moment to take its last messages."""
+    """Give a client that is still connected a moment to receive its last messages."""
     try:
         await asyncio.wait([sending], timeout=_CLOSING)
     finally:
         sending.cancel()
         await asyncio.wait([sending])
     if not sending.cancelled():
-        await sending  # raises what it has failed with
+        await sending  # raises its exception

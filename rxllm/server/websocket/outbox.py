@@ -1,4 +1,4 @@
-"""What goes to one client of a WebSocket, in one queue."""
+"""The queue of messages to one WebSocket client."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["Outbox"]
 
 
 class Outbox:
-    """All that one client is sent, in the order in which it is written here.
+    """All messages to one client, in order.
 
-    A `ResponseWriter` subscribes to `frames`, gathers what comes closely together, and gives up a
-    client that takes nothing. Streams are subscribed to with `scheduler`, whose valve is closed
-    while the client is slow; what else is written waits for it, up to the bound of the delivery.
+    A `ResponseWriter` subscribes to `frames`, joins messages that follow each other closely, and
+    disconnects a client that stalls. Streams are subscribed to with `scheduler`, whose valve is
+    closed while the client is slow; other messages are buffered, up to the writer's limit.
 
     Args:
-        on_closed: called once when nothing can be sent any more.
+        on_closed: called once, when nothing can be sent any more.
 
     Attributes:
-        frames: to be subscribed to once.
-        begun: set when it was, and may be set by who finds that it never will be.
-        is_open: whether what is written is sent.
+        frames: the encoded messages; subscribe once.
+        begun: set on that subscription; the owner may set it if there won't be one.
+        is_open: whether messages can be sent.
     """
 
     def __init__(self, on_closed: Callable[[], None]) -> None:
@@ -41,20 +41,20 @@ class Outbox:
 
     @property
     def scheduler(self) -> abc.SchedulerBase | None:
-        """Carries the demand of the client, and the tasks that are awaited at its end."""
+        """Carries the demand of the client, and the tasks that are awaited when it ends."""
         return self._scheduler
 
     def send(self, message: msgspec.Struct) -> None:
-        """Send a message; to a client that has gone nothing is sent."""
+        """Send a message. No effect if the client has disconnected."""
         self.write(to_json(message))
 
     def write(self, frame: bytes) -> None:
-        """Send what is encoded already."""
+        """Send an encoded message."""
         if self.is_open and self._observer is not None:
             self._observer.on_next(frame)
 
     def finish(self) -> None:
-        """Send what waits, and then nothing more."""
+        """Complete `frames`: what is queued is still sent, but nothing more."""
         if self.is_open and self._observer is not None:
             self._close()
             self._observer.on_completed()

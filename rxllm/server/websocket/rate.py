@@ -1,4 +1,4 @@
-"""How many messages a client may send."""
+"""A rate limit for the messages of a client."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _BURST_MESSAGES: Final = 10.0
 
 
 class Rate:
-    """An allowance of messages that fills again with time.
+    """A token bucket for messages.
 
-    What is refused counts as well. So a client that goes on sinks deeper, until the connection is
-    to be closed; one that waits is soon welcome again.
+    Refused messages count as well: a client that keeps sending goes further into debt until the
+    connection is closed; one that waits is soon served again.
 
     Args:
-        per_second: messages on average. At once may come two seconds' worth, or 10.
+        per_second: average rate of messages. A burst may have two seconds' worth, or 10.
     """
 
     def __init__(self, per_second: float) -> None:
@@ -28,7 +28,7 @@ class Rate:
         self._counted_at = self._clock()
 
     def take(self) -> Literal["serve", "refuse", "close"]:
-        """Count a message, and say what to do with it."""
+        """Count a message, and return what to do with it."""
         now = self._clock()
         filled = self._left + (now - self._counted_at) * self._per_second
         self._left = min(filled, self._burst) - 1

@@ -1,4 +1,4 @@
-"""What one client of the WebSocket asks for, and what it gets."""
+"""The session of one WebSocket client, which handles its messages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = ["Session"]
 
 _CAPABILITIES: Final = ("streams", "pause", "progress", "chat", "rooms", "reconnect")
 _LONGEST_NAME: Final = 100
-_WELCOME: Final = "Say something, and the model answers. It remembers what was said here."
+_WELCOME: Final = "Send a message to the model. It remembers this conversation."
 
 _OPTIONS: Final = frozenset(Options.__struct_encode_fields__)
 
@@ -53,20 +53,20 @@ _decode = msgspec.json.Decoder(ClientMessage).decode
 
 
 class Session:
-    """One client: its streams, its chat, and what it asks for.
+    """One client, with its streams and its chat.
 
     Args:
-        catalogue: whose models are asked.
+        catalogue: the models.
         store: runs the streams.
-        rooms: those of the server.
-        sessions: keeps the session after its connection.
+        rooms: the rooms of the server.
+        sessions: keeps the session after its connection has ended.
 
     Attributes:
-        secret: names the session for a client that reconnects.
-        outbox: where all messages to the client go. When it closes, the client leaves its rooms,
-            and its streams and its chat may be taken up by another connection.
-        code, reason: with which the connection is closed.
-        is_released: another connection has taken up the session.
+        secret: identifies the session when the client reconnects.
+        outbox: receives all messages to the client. When it closes, the client leaves its rooms;
+            another connection may continue its streams and its chat.
+        code, reason: the close code and reason of the connection.
+        is_released: whether another connection has taken over the session.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Session:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to take up again."""
+        """Whether there is nothing to continue on another connection."""
         return not self._streams and self._chat.is_empty
 
     def forget(self) -> None:
-        """Drop what was said in the chat. The streams end with their grace."""
+        """Drop the chat. The streams end after their grace period."""
         self._chat.close()
 
     def release(self) -> tuple[ClientStreams, Chat]:
@@ -99,7 +99,7 @@ class Session:
         return self._streams, self._chat
 
     def greet(self) -> None:
-        """Send what can be done here."""
+        """Send `connected`, the first message."""
         self._sessions.add(self)
         models = self._catalogue.listed
         self.outbox.send(
@@ -113,9 +113,9 @@ class Session:
         )
 
     async def receive(self, text: str) -> None:
-        """Do what a message asks for, or say what is wrong with it.
+        """Handle a message, or report what is wrong with it.
 
-        Nothing is done for a client that has gone: nobody would end it.
+        No effect if the client has disconnected: nothing would stop what it started.
         """
         if not self.outbox.is_open:
             return
@@ -125,7 +125,7 @@ class Session:
             self.refuse_unread(invalid(error), text)
             return
         except RecursionError:
-            self.refuse(InvalidMessageError("this is nested too deep"))
+            self.refuse(InvalidMessageError("the JSON is nested too deeply"))
             return
         named = getattr(message, "id", None), getattr(message, "room", None)
         try:
@@ -135,7 +135,7 @@ class Session:
         except Exception as error:
             self.refuse(error, *named)
             asyncio.get_running_loop().call_exception_handler(
-                {"message": f"a WebSocket message failed: {type(message)}", "exception": error}
+                {"message": f"handling {type(message).__name__} failed", "exception": error}
             )
 
     def refuse(
@@ -146,10 +146,10 @@ class Session:
         *,
         field: str | None = None,
     ) -> None:
-        """Say what is wrong; `field` names it better than the error does.
+        """Send an `error`; `field` overrides the field of the error.
 
-        An `error` with an id ends the stream of that id. So one about a stream that lives on, such
-        as a second one of its id, has none.
+        An `error` with an id ends the stream with that id. So an error that doesn't end the stream,
+        such as a second `start` with its id, is sent without the id.
         """
         if stream_id in self._streams or stream_id in self._chat:
             stream_id = None
@@ -159,9 +159,9 @@ class Session:
         self.outbox.send(message)
 
     def refuse_unread(self, error: Exception, text: str | bytes) -> None:
-        """Say why a message is not read; its id and its room are told if they can be found."""
+        """Report why a message was not read, with its id and its room if they can be found."""
         try:
-            message = json.loads(text)  # more lenient than msgspec, as with half a surrogate pair
+            message = json.loads(text)  # more lenient than msgspec, e.g. with half a surrogate pair
         except (ValueError, RecursionError):
             message = None
         names = message if isinstance(message, dict) else {}
@@ -196,7 +196,7 @@ class Session:
                 self._rooms.say(self.outbox, message.room, message.text)
             case Typing():
                 if message.name is not None:
-                    raise InvalidMessageError("who writes is known by the server", "name")
+                    raise InvalidMessageError("name must not be given: the server sets it", "name")
                 self._rooms.type(self.outbox, message.room, message.typing)
             case _:
                 assert_never(message)
@@ -205,7 +205,9 @@ class Session:
         if message.prompt is not None and message.messages is not None:
             raise InvalidMessageError("give `prompt` or `messages`, not both", "messages")
         if message.id in self._chat:
-            raise InvalidMessageError(f"a chat message {message.id!r} waits already", "id")
+            raise InvalidMessageError(
+                f"the id {message.id!r} is in use by a waiting chat message", "id"
+            )
         prompt = message.messages if message.prompt is None else message.prompt
         await self._streams.begin(
             message.id,
@@ -215,9 +217,11 @@ class Session:
 
     async def _reconnect(self, message: Reconnect) -> None:
         if not self.is_empty:
-            raise InvalidMessageError("reconnect before anything else on a connection", "session")
+            raise InvalidMessageError(
+                "reconnect must come before any stream or chat message", "session"
+            )
         if message.session == self.secret:
-            raise InvalidMessageError("this is the session of this connection", "session")
+            raise InvalidMessageError("session must be that of a lost connection", "session")
         self._streams, self._chat = self._sessions.take(message.session).release()
         self.outbox.send(Reconnected(history=self._chat.exchanges))
         await self._streams.attach(self.outbox, message.positions)
@@ -230,7 +234,7 @@ class Session:
 
 
 def _field_in(message: ClientMessage, field: str | None) -> str | None:
-    """What a request calls `field`, as it is called in a message."""
+    """Return the name in a message of the request's `field`."""
     if field in _OPTIONS and isinstance(message, Start | SendChat):
         return f"options.{field}"
     is_text = field in ("prompt", "messages") and isinstance(message, SendChat)

@@ -1,4 +1,4 @@
-"""The WebSocket sessions of a server: those of open connections, and those that may come back."""
+"""The WebSocket sessions of a server, both connected and waiting for a reconnect."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rxllm.web.failures import RefusedError
 
 __all__ = ["Resumable", "Sessions"]
 
-_MOMENT: Final = 1.0  # seconds that a client has to reconnect, if the grace is shorter
+_SHORTEST_GRACE: Final = 1.0  # seconds
 
 
 class Resumable(Protocol):
-    """What a client may take up again from another connection: a `Session`."""
+    """A session that a client may continue from another connection: a `Session`."""
 
     @property
     def secret(self) -> str: ...
@@ -26,28 +26,28 @@ class Resumable(Protocol):
 
 
 class Sessions:
-    """Sessions by their secrets. Those whose connection has ended are kept for the grace.
+    """Sessions by their secrets. After its connection has ended, a session is kept for a while.
 
     Args:
         grace: seconds that a session is kept after its connection has ended, at least one.
-        most: how many of those are kept; the oldest are forgotten first.
+        most: maximum number of disconnected sessions; the oldest are dropped first.
     """
 
     def __init__(self, grace: float, most: int) -> None:
-        self._grace = max(grace, _MOMENT)
+        self._grace = max(grace, _SHORTEST_GRACE)
         self._most = most
         self._open: dict[str, Resumable] = {}
         self._detached: dict[str, tuple[Resumable, asyncio.TimerHandle]] = {}
         self._is_closed = False
 
     def add(self, session: Resumable) -> None:
-        """Note a session whose connection is open."""
+        """Add a session whose connection is open."""
         self._open[session.secret] = session
 
     def detach(self, session: Resumable) -> None:
-        """Keep a session whose connection has ended, if there is anything to take up again."""
+        """Keep a session whose connection has ended, if there is anything to continue."""
         if self._open.pop(session.secret, None) is None:
-            return  # another connection has taken it
+            return  # another connection has taken it over
         if self._is_closed or session.is_empty:
             session.forget()
             return
@@ -57,10 +57,10 @@ class Sessions:
             self._expire(next(iter(self._detached)))
 
     def take(self, secret: str) -> Resumable:
-        """Remove a session, and return it.
+        """Remove a session and return it.
 
         Raises:
-            RefusedError: there is none with this secret, or no longer.
+            RefusedError: the secret is unknown, or the session has expired.
         """
         if secret in self._detached:
             session, timer = self._detached.pop(secret)
@@ -68,10 +68,10 @@ class Sessions:
             return session
         if secret in self._open:
             return self._open.pop(secret)
-        raise RefusedError("session_not_found", "this session is unknown, or has expired", 404)
+        raise RefusedError("session_not_found", "the session is unknown or has expired", 404)
 
     def close(self) -> None:
-        """Forget all sessions, and those that end from now on."""
+        """Drop all disconnected sessions, and from now on every session that ends."""
         self._is_closed = True
         for secret in tuple(self._detached):
             self._expire(secret)

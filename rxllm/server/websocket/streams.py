@@ -1,4 +1,4 @@
-"""The streams of one WebSocket session, by the ids that its client gave them."""
+"""The streams of one WebSocket session, by the ids that the client chose."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["Ask", "ClientStreams", "OnEnd"]
 _REMEMBERED: Final = 100  # ended streams
 
 Ask: TypeAlias = Callable[[str], Observable[Chunk]]
-"""Makes a stream, given its id in the registry and in the store."""
+"""Creates a stream, given its id in the registry and in the store."""
 
 OnEnd: TypeAlias = Callable[[Complete | StreamFailed], None]
-"""Called with the final message of a stream whenever it is sent: again, if a client whose
-connection was cut reads it again."""
+"""Called with the final message of a stream each time it is sent: it is sent again to a client that
+reconnects and missed it."""
 
 
 class _ClientStream:
@@ -48,19 +48,19 @@ class _ClientStream:
 
 
 class ClientStreams:
-    """The streams that one client has begun. Other clients can't name them here.
+    """The streams that one client has started. Other clients can't access them here.
 
-    They run in the store. When their connection ends they have the grace of the store, in which the
-    client may `attach` a new connection. A request about a stream may cross its last message on the
-    way, so the outcomes of the last 100 are remembered and sent as the answer.
+    They run in the store. When the connection ends, the client can `attach` a new one within the
+    grace period of the store. A request about a stream may cross with its last message, so the
+    outcomes of the last 100 streams are remembered and sent in reply.
 
     Args:
         store: runs the streams.
-        outbox: where their messages go; its demand is theirs.
-        most: how many may live at once.
+        outbox: receives their messages, and provides their demand.
+        most: maximum number of live streams.
 
     Attributes:
-        outbox: that of the connection now, or of the last one.
+        outbox: the outbox of the current connection, or of the last one.
     """
 
     def __init__(self, store: StreamStore, outbox: Outbox, most: int) -> None:
@@ -76,32 +76,32 @@ class ClientStreams:
         return stream_id in self._live
 
     def __len__(self) -> int:
-        """How many are live or remembered."""
+        """Return how many are live or remembered."""
         return len(self._live) + len(self._ended)
 
     def check(self, stream_id: str) -> None:
-        """Raise if no stream of this id can begin now.
+        """Raise if no stream with this id can start now.
 
         Raises:
-            InvalidMessageError: one of this id lives.
-            RefusedError: too many live.
+            InvalidMessageError: a stream with this id is live.
+            RefusedError: there are too many live streams.
         """
         if stream_id in self._live:
             raise InvalidMessageError(
-                f"a stream {stream_id!r} runs already: choose another id", "id"
+                f"a stream {stream_id!r} is already running: choose another id", "id"
             )
         if len(self._live) >= self._most:
             raise RefusedError(
-                "too_many_streams", f"{self._most} streams of this connection run already", 429
+                "too_many_streams", f"this connection already has {self._most} streams", 429
             )
 
     async def begin(
         self, stream_id: str, ask: Ask, model: str | None, on_end: OnEnd | None = None
     ) -> None:
-        """Run what `ask` makes, and send its messages; `on_end` receives the final one.
+        """Run the stream of `ask`, and send its messages; `on_end` receives the final one.
 
         Raises:
-            Exception: what `check` and `ask` raise; nothing has begun then.
+            Exception: from `check` or `ask`; nothing was started then.
         """
         self.check(stream_id)
         self._number += 1
@@ -116,10 +116,10 @@ class ClientStreams:
         self._send(stream_id, stream, await handle.read())
 
     async def pause(self, stream_id: str) -> None:
-        """Hold a stream, for as long as the registry allows.
+        """Pause a stream, for as long as the registry allows.
 
         Raises:
-            StreamNotFoundError: this client has had no stream of this id.
+            StreamNotFoundError: this client has no stream with this id.
         """
         listed = await self._find(stream_id)
         if listed is not None:
@@ -127,10 +127,10 @@ class ClientStreams:
             self.outbox.send(StreamState(id=stream_id, status="paused"))
 
     async def resume(self, stream_id: str) -> None:
-        """Let a stream continue.
+        """Resume a paused stream.
 
         Raises:
-            StreamNotFoundError: this client has had no stream of this id.
+            StreamNotFoundError: this client has no stream with this id.
         """
         listed = await self._find(stream_id)
         if listed is not None:
@@ -138,10 +138,10 @@ class ClientStreams:
             await self._store.resume(listed)
 
     async def stop(self, stream_id: str) -> None:
-        """End a stream: the client gets its state, `End("cancelled")` and `complete`.
+        """Stop a stream: the client receives `state`, `End("cancelled")` and `complete`.
 
         Raises:
-            StreamNotFoundError: this client has had no stream of this id.
+            StreamNotFoundError: this client has no stream with this id.
         """
         listed = await self._find(stream_id)
         if listed is not None:
@@ -149,19 +149,19 @@ class ClientStreams:
             await self._store.cancel(listed)
 
     def remember(self, stream_id: str, outcome: Outcome) -> None:
-        """Note the outcome of a stream that never began."""
+        """Record the outcome of a stream that was never started."""
         self._remember(stream_id, _ClientStream("", None, outcome))
 
     def detach(self) -> None:
-        """Stop sending: the connection has ended. The streams have the grace of the store."""
+        """Stop sending, when the connection has ended. The store's grace period begins."""
         for each in self._live.values():
             each.reading.dispose()
 
     async def attach(self, outbox: Outbox, positions: Mapping[str, int]) -> None:
-        """Send again, to a new connection, what comes after the given positions.
+        """Send the messages after the given positions to a new connection.
 
-        A live stream without a position is sent from its beginning. A stream of `positions` that
-        can't be read any more ends with an `error`.
+        A live stream without a position is sent from its beginning. A stream in `positions` that
+        can no longer be read ends with an `error`.
         """
         self.outbox = outbox
         wanted = {**dict.fromkeys(self._live, 0), **positions}
@@ -172,13 +172,13 @@ class ClientStreams:
                     raise _not_found(stream_id)
                 frames = await self._store.read(stream.listed, after)
             except RxLLMError as error:
-                self._lose(stream_id, error)
+                self._fail(stream_id, error)
             else:
                 self._send(stream_id, stream, frames)
 
     def _send(self, stream_id: str, stream: _ClientStream, frames: Observable[Frame]) -> None:
         if not self.outbox.is_open:
-            return  # the client has left, and may attach another connection
+            return  # the client has disconnected, and may attach another connection
 
         def on_frame(frame: Frame) -> None:
             self.outbox.write(to_json(frame.wire_message(id=stream_id)))
@@ -191,12 +191,12 @@ class ClientStreams:
         stream.reading = SingleAssignmentDisposable()
         stream.reading.disposable = frames.subscribe(
             on_frame,
-            lambda error: self._lose(stream_id, error),
+            lambda error: self._fail(stream_id, error),
             scheduler=self.outbox.scheduler,
         )
 
-    def _lose(self, stream_id: str, error: Exception) -> None:
-        """End a stream for the client, although it may live on in the store for its grace."""
+    def _fail(self, stream_id: str, error: Exception) -> None:
+        """End a stream for the client; it may continue in the store for its grace period."""
         stream = self._live.get(stream_id)
         message = failure_message(error, stream_id)
         self.outbox.send(message)
@@ -214,7 +214,7 @@ class ClientStreams:
             del self._ended[next(iter(self._ended))]
 
     async def _find(self, stream_id: str) -> str | None:
-        """The id in the store of a live stream. Of an ended one the client is sent the outcome."""
+        """Return the store id of a live stream; for an ended one, send its outcome instead."""
         stream = self._live.get(stream_id)
         if stream is not None:
             status = (await self._store.describe(stream.listed)).status
@@ -229,4 +229,4 @@ class ClientStreams:
 
 
 def _not_found(stream_id: str) -> StreamNotFoundError:
-    return StreamNotFoundError(f"this connection has no stream {stream_id!r}, or no longer")
+    return StreamNotFoundError(f"this connection has no stream {stream_id!r}")

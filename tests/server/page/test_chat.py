@@ -1,4 +1,4 @@
-"""A chat on the page: its history, what it says of it, and an answer that is stopped."""
+"""A chat on the page: its history, lost connections, and an answer that is stopped."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.server.page.conftest import Serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# `sockets` are the connections of the page. What the server says waits for `greet()`, after
-# `hold()`.
+# `sockets` are the connections of the page. After `hold()`, messages of the server wait for
+# `greet()`.
 HELD = """
 const { WebSocket } = globalThis;
 globalThis.sockets = [];
@@ -31,8 +31,8 @@ globalThis.WebSocket = class extends WebSocket {
   }
 };
 """
-WELCOME = "Say something, and the model answers. It remembers what was said here."
-FORGOTTEN = "The connection was lost, and the server has forgotten what was said."
+WELCOME = "Send a message to the model. It remembers this conversation."
+FORGOTTEN = "The connection was lost, and the server dropped the conversation."
 
 
 async def say(page: Page, text: str) -> None:
@@ -76,9 +76,7 @@ async def test_escape_stops_an_answer_of_a_chat(page: Page, serve: Serve) -> Non
     assert model.active == 0
 
 
-async def test_what_is_said_before_there_is_a_connection_is_not_forgotten(
-    page: Page, serve: Serve
-) -> None:
+async def test_a_message_before_there_is_a_connection_is_kept(page: Page, serve: Serve) -> None:
     await page.add_init_script(f"{HELD} hold();")
     await open_page(page, await serve(ScriptedModel("yes")), "chat")
     await say(page, "hello")
@@ -104,7 +102,7 @@ async def test_a_chat_keeps_its_history_over_a_lost_connection(page: Page, serve
     assert said == ["one", "yes", "two"]
 
 
-async def test_a_chat_says_when_the_server_has_forgotten_it(page: Page, serve: Serve) -> None:
+async def test_a_chat_reports_when_the_server_has_dropped_it(page: Page, serve: Serve) -> None:
     app = create_app({"scripted": ScriptedModel("yes")})
     await page.add_init_script(HELD)
     await open_page(page, await serve(app), "chat")
@@ -119,7 +117,7 @@ async def test_a_chat_says_when_the_server_has_forgotten_it(page: Page, serve: S
     await expect(log).to_have_text(told)
 
 
-async def test_a_connection_that_is_lost_before_anything_was_said_forgets_nothing(
+async def test_a_connection_lost_before_the_first_message_reports_no_loss(
     page: Page, serve: Serve
 ) -> None:
     await page.add_init_script(HELD)

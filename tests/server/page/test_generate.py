@@ -1,4 +1,4 @@
-"""Row K8: a prompt becomes an answer: shown, stopped, paused, failed."""
+"""Generating an answer on the page: shown, stopped, paused, failed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_stop_ends_the_model(page: Page, serve: Serve, by: str) -> None:
 
 
 async def test_the_first_click_streams_a_story(page: Page, serve: Serve) -> None:
-    """The prompt is an example, which is selected when it is come to: typing replaces it."""
+    """The example prompt is selected when its field is focused, so that typing replaces it."""
     model = ScriptedModel(STORY)
     await open_page(page, await serve(model))
     await page.click("#generate [name=run]")
@@ -78,7 +78,7 @@ async def test_the_first_click_streams_a_story(page: Page, serve: Serve) -> None
     await expect(badge(page, "compare")).to_have_text(["complete", "complete"])
 
 
-async def test_any_temperature_and_as_many_tokens_as_the_model_holds(
+async def test_any_temperature_and_as_many_tokens_as_fit_the_context(
     page: Page, serve: Serve, complaints: Complaints
 ) -> None:
     complaints.expected = ("Failed to load resource",)
@@ -95,11 +95,11 @@ async def test_any_temperature_and_as_many_tokens_as_the_model_holds(
     await expect(tokens).to_have_js_property("max", "")
     await tokens.fill("1000000")
     await page.click("#generate [name=run]")
-    await expect(page.locator("#generate .failure")).to_contain_text("8192 at most")
+    await expect(page.locator("#generate .failure")).to_contain_text("at most 8192")
 
 
 async def answer_at_once(page: Page, *chunks: tuple[float, dict[str, object]]) -> None:
-    """The next stream comes in one read: chunks, each with its time at the server."""
+    """Send the next stream in one read, each chunk with its server timestamp."""
     messages = [
         {"type": "chunk", "position": position, "timestamp": timestamp, "chunk": chunk}
         for position, (timestamp, chunk) in enumerate(chunks, 1)
@@ -118,7 +118,7 @@ async def answer_at_once(page: Page, *chunks: tuple[float, dict[str, object]]) -
 async def test_the_plot_shows_the_times_of_the_model_and_not_of_the_network(
     page: Page, serve: Serve
 ) -> None:
-    """Many tokens may come in one read; the server says when each of them came."""
+    """One read may contain many tokens, each with a timestamp of the server."""
     token: dict[str, object] = {"type": "token", "text": " x"}
     await open_page(page, await serve(ScriptedModel("x")))
     await answer_at_once(page, *((at, token) for at in (1000.0, 1000.05, 1000.1, 1000.4)))
@@ -129,10 +129,8 @@ async def test_the_plot_shows_the_times_of_the_model_and_not_of_the_network(
     )
 
 
-async def test_the_speed_of_an_ended_stream_is_the_models_as_it_was_before(
-    page: Page, serve: Serve
-) -> None:
-    """The pauses of who reads it are no time of the model: `progress` leaves them out."""
+async def test_the_speed_of_an_ended_stream_is_that_of_the_model(page: Page, serve: Serve) -> None:
+    """`progress` doesn't count the pauses of the reader as time of the model."""
     await open_page(page, await serve(ScriptedModel("x")))
     await answer_at_once(
         page,
@@ -153,7 +151,7 @@ async def test_stop_before_the_first_token(page: Page, serve: Serve) -> None:
     await expect(badge(page)).to_have_text("stopped")
 
 
-async def test_pause_holds_the_model_and_resume_lets_it_go_on(page: Page, serve: Serve) -> None:
+async def test_pause_holds_the_model_and_resume_releases_it(page: Page, serve: Serve) -> None:
     model = Stepwise()
     await open_page(page, await serve({"tiny": model}))
     await generate(page)
@@ -163,14 +161,14 @@ async def test_pause_holds_the_model_and_resume_lets_it_go_on(page: Page, serve:
     await expect(badge(page)).to_have_text("paused")
     model.let()
     await turns()
-    assert model.said <= 4  # the one whose making was under way
+    assert model.said <= 4  # the one already being generated
     assert await text_of(page) in ("ab", "abc")
     await page.get_by_role("button", name="Resume").click()
     await expect(badge(page)).to_have_text("complete")
     assert await text_of(page) == "abcdef"
 
 
-async def test_a_failure_is_told_and_what_was_said_stays(page: Page, serve: Serve) -> None:
+async def test_a_failure_is_shown_and_the_partial_text_stays(page: Page, serve: Serve) -> None:
     await open_page(page, await serve(ScriptedModel(["so far", RateLimitError("slow down")])))
     await generate(page)
     await expect(badge(page)).to_have_text("failed")
@@ -179,7 +177,7 @@ async def test_a_failure_is_told_and_what_was_said_stays(page: Page, serve: Serv
     await expect(page.locator("#announcer")).to_contain_text("slow down")
 
 
-async def test_a_restart_drops_what_was_said(page: Page, serve: Serve) -> None:
+async def test_a_restart_drops_the_text_before_it(page: Page, serve: Serve) -> None:
     error = ErrorInfo("ConnectionFailedError", "cut")
     script: list[Step] = [
         "wrong ",
@@ -191,10 +189,10 @@ async def test_a_restart_drops_what_was_said(page: Page, serve: Serve) -> None:
     await generate(page, max_tokens="")
     await expect(badge(page)).to_have_text("complete")
     assert await text_of(page) == "right"
-    await expect(page.locator("#generate .happened")).to_contain_text("begins again")
+    await expect(page.locator("#generate .happened")).to_contain_text("starts over")
 
 
-async def test_a_refused_request_is_told(page: Page, serve: Serve, complaints: Complaints) -> None:
+async def test_a_refused_request_is_shown(page: Page, serve: Serve, complaints: Complaints) -> None:
     complaints.expected = ("Failed to load resource",)
     server = await serve(ScriptedModel("x"), limits=Limits(prompt_characters=5))
     await open_page(page, server)
