@@ -1,4 +1,4 @@
-/** The page: tabs, theme, models, and what the tabs share. */
+/** The page: tabs, theme, models, and the client and connection that the tabs share. */
 
 import { h, showFailure } from "./dom.js";
 import { Client, Connection, RxllmError } from "./rxllm.js";
@@ -8,7 +8,7 @@ import { setUpGenerate } from "./generate.js";
 import { setUpInspector } from "./inspector.js";
 import { setUpRoom } from "./room.js";
 
-// The server may stand below a path of another one.
+// The server may be mounted under a path of another one.
 const base = new URL(".", location.href);
 const client = new Client({ base: base.href });
 const connection = new Connection({ url: new URL("ws", base).href.replace(/^http/, "ws") });
@@ -49,7 +49,7 @@ function setUpTabs() {
   });
   show(location.hash.slice(1));
   document.querySelector(".skip").addEventListener("click", (event) => {
-    event.preventDefault(); // the hash is the tab's
+    event.preventDefault(); // the hash names the tab
     document.getElementById("main").focus();
   });
 }
@@ -65,7 +65,7 @@ function setUpTheme() {
   const label = () => {
     const theme = root.dataset.theme ?? "system";
     button.textContent = `${THEMES[theme]}\uFE0E`;
-    button.ariaLabel = button.title = `Theme: ${theme === "system" ? "as the system" : theme}`;
+    button.ariaLabel = button.title = `Theme: ${theme}`;
   };
   button.addEventListener("click", () => {
     const next = names[(names.indexOf(root.dataset.theme ?? "system") + 1) % names.length];
@@ -73,7 +73,7 @@ function setUpTheme() {
     else root.dataset.theme = next;
     try {
       localStorage.setItem("rxllm-theme", next);
-    } catch {} // it holds for this page, then
+    } catch {} // then it applies to this page only
     label();
   });
   label();
@@ -81,7 +81,7 @@ function setUpTheme() {
 
 // Models.
 
-/** Nobody can ask for more tokens than the context of a model has. */
+/** Limit the tokens to the context length of the model. */
 function limitTokens({ elements: { maxTokens, model, other } }) {
   const asked = [model, other].filter((select) => select && !select.closest("label").hidden);
   const lengths = asked.map((select) => Number(select.selectedOptions[0]?.dataset.context));
@@ -112,7 +112,7 @@ async function setUpModels() {
   } catch (error) {
     if (!(error instanceof RxllmError) && !(error instanceof TypeError)) throw error;
     for (const select of selects) select.replaceChildren(h("option", { value: "" }, "default"));
-    showFailure(`The list of models could not be read: ${error.message}`);
+    showFailure(`Couldn't load the list of models: ${error.message}`);
   }
 }
 

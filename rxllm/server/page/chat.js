@@ -1,4 +1,4 @@
-/** A conversation with a model, over the WebSocket. The server keeps its history. */
+/** A conversation with a model over the WebSocket. The server keeps its history. */
 
 import {
   announce,
@@ -12,7 +12,7 @@ import {
 import { MarkdownView } from "./markdown.js";
 import { isRestart, textOf } from "./rxllm.js";
 
-/** What somebody said, in a log. */
+/** A message in a log. */
 export class Said {
   #text = h("div", { className: "text", dir: "auto" });
   #markdown = new MarkdownView(this.#text);
@@ -36,7 +36,7 @@ export class Said {
     return this.element.dataset.state === "streaming";
   }
 
-  /** It comes, from its beginning. */
+  /** Start to stream it, from the beginning. */
   begin() {
     this.#markdown.clear();
     this.#lost?.remove();
@@ -49,7 +49,7 @@ export class Said {
     this.#markdown.append(textOf(chunk));
   }
 
-  /** The whole of it. @param {string} text */
+  /** Show the whole text. @param {string} text */
   replace(text) {
     this.begin();
     this.#markdown.append(text);
@@ -61,7 +61,7 @@ export class Said {
     delete this.element.dataset.state;
   }
 
-  /** The rest of it won't come. */
+  /** Show that the rest of it was lost. */
   lose() {
     this.end();
     this.#lost = h("p", { className: "event bad" }, "The answer was lost.");
@@ -71,13 +71,13 @@ export class Said {
 
 const LOGGED = 500;
 
-/** A log that keeps its end in sight, and not more than its last entries. */
+/** A log that stays scrolled to its end, and keeps a limited number of entries. */
 export class Log {
   /** @param {HTMLElement} element */
   constructor(element) {
     this.element = element;
     this.empty = element.querySelector(".empty");
-    // Text grows in frames of its own, also after it was handed over.
+    // Text is rendered in animation frames, after it was added.
     this.following = true;
     element.addEventListener("scroll", () => {
       this.following = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
@@ -87,7 +87,7 @@ export class Log {
     }).observe(element, { childList: true, subtree: true, characterData: true });
   }
 
-  /** Whether nothing was ever put in. */
+  /** Whether nothing was ever added. */
   get untouched() {
     return this.empty?.isConnected ?? false;
   }
@@ -103,7 +103,7 @@ export class Log {
     this.element.replaceChildren();
   }
 
-  /** Something that happened. @param {string} text */
+  /** Add a line about an event. @param {string} text */
   event(text, bad = false) {
     this.add(h("p", { className: bad ? "event bad" : "event" }, text));
   }
@@ -114,7 +114,7 @@ export function showConnection(connection, element) {
   const texts = { open: "connected", connecting: "connecting …", closed: "not connected" };
   const show = ({ status, delay }) => {
     element.dataset.status = status;
-    element.textContent = texts[status] ?? `connection lost, again in ${Math.ceil(delay)} s`;
+    element.textContent = texts[status] ?? `connection lost, retrying in ${Math.ceil(delay)} s`;
   };
   connection.addEventListener("status", ({ detail }) => show(detail));
   show(connection);
@@ -127,7 +127,7 @@ export function setUpChat(connection) {
   const { text, send, stop } = form.elements;
   const model = panel.querySelector("select");
   const log = new Log(panel.querySelector(".log"));
-  let spoken = false; // and kept by the server
+  let spoken = false; // whether the server keeps a conversation
   /** @type {import("./rxllm.js").SocketStream | undefined} */
   let stream;
 
@@ -140,7 +140,7 @@ export function setUpChat(connection) {
     spoken = true;
   });
   connection.addEventListener("forgotten", () => {
-    if (spoken) log.event("The connection was lost, and the server has forgotten what was said.");
+    if (spoken) log.event("The connection was lost, and the server dropped the conversation.");
     spoken = false;
   });
 

@@ -84,7 +84,7 @@ export function setUpCompare(client) {
   function judge(streaming, whole) {
     if (streaming.state !== "complete" || whole.state !== "complete") return;
     const [soon, late] = [streaming.times.first, whole.times.all].map(duration);
-    const text = `Something to read came after ${soon} with the stream, and after ${late} without.`;
+    const text = `The first text appeared after ${soon} when streamed, after ${late} when not.`;
     verdict.textContent = text;
     verdict.hidden = false;
     announce(text);
@@ -99,7 +99,7 @@ export function setUpCompare(client) {
 
   async function end() {
     if (fields.stop.disabled) return;
-    // A stream outlives its connection: it is ended, not only left.
+    // A stream survives its connection, so it has to be stopped.
     const known = streams.filter(({ id }) => id);
     await Promise.allSettled(known.map((stream) => stream.stop()));
     aborted.abort();

@@ -1,8 +1,8 @@
-/** Small things of the page. Text always gets in as text. */
+/** DOM helpers of the page. Text is always inserted as text, never as HTML. */
 
 /**
  * @param {string} name
- * @param {Record<string, unknown>} [properties] of the element; `data` goes into its dataset
+ * @param {Record<string, unknown>} [properties] of the element; `data` is its dataset
  * @param {...(Node | string)} children
  */
 export function h(name, { data, ...properties } = {}, ...children) {
@@ -13,7 +13,7 @@ export function h(name, { data, ...properties } = {}, ...children) {
   return element;
 }
 
-/** Tell who can't see it. Said once a change of state, never once a token. @param {string} text */
+/** Announce to screen readers: changes of state, but not tokens. @param {string} text */
 export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
@@ -21,8 +21,7 @@ export function announce(text) {
 const SHOWN = 10; // seconds
 let hiding = 0;
 
-/** Show to everybody what could not be done, for a while or until something else is done.
- * @param {string} text */
+/** Show a failure to all users, for a while or until the next action. @param {string} text */
 export function showFailure(text) {
   const line = document.getElementById("failed");
   line.textContent = text;
@@ -36,7 +35,7 @@ export function showFailure(text) {
   }
 }
 
-/** The options of a form of the page, as a request has them. @param {HTMLFormElement} form */
+/** Read the options of a request from a form. @param {HTMLFormElement} form */
 export function optionsOf({ elements }) {
   const number = (field) => (field?.value ? Number(field.value) : undefined);
   return {
@@ -46,7 +45,7 @@ export function optionsOf({ elements }) {
   };
 }
 
-/** Ctrl+Enter (or Cmd+Enter) in a form submits it. @param {HTMLFormElement} form */
+/** Submit a form with Ctrl+Enter (or Cmd+Enter). @param {HTMLFormElement} form */
 export function submitWithCtrlEnter(form) {
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -56,7 +55,7 @@ export function submitWithCtrlEnter(form) {
   });
 }
 
-/** Enter sends, Shift+Enter begins a line. @param {HTMLFormElement} form */
+/** Submit with Enter; Shift+Enter inserts a line break. @param {HTMLFormElement} form */
 export function submitWithEnter(form) {
   form.elements.text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -66,7 +65,7 @@ export function submitWithEnter(form) {
   });
 }
 
-/** Escape stops, wherever the focus is, while this panel is shown.
+/** Stop with Escape, wherever the focus is, while this panel is visible.
  * @param {HTMLElement} panel @param {() => void} stop */
 export function stopWithEscape(panel, stop) {
   document.addEventListener("keydown", ({ key, isComposing }) => {
@@ -74,19 +73,19 @@ export function stopWithEscape(panel, stop) {
   });
 }
 
-/** Switch controls on and off, and hand the focus on where it was on one that goes.
- * @param {{on: HTMLElement[], off: HTMLElement[], hide?: boolean}} controls with `hide` by
- *   `hidden`, else by `disabled`
- * @param {HTMLElement} [heir] of the focus: the first of `on`, if left out */
+/** Switch controls on and off, and move the focus if it is on one that is switched off.
+ * @param {{on: HTMLElement[], off: HTMLElement[], hide?: boolean}} controls `hide` sets `hidden`
+ *   instead of `disabled`
+ * @param {HTMLElement} [heir] receives the focus: the first of `on` by default */
 export function switchOver({ on, off, hide = false }, heir = on[0]) {
   const held = off.includes(document.activeElement);
   const property = hide ? "hidden" : "disabled";
   for (const control of on) control[property] = false;
-  if (held) heir.focus({ preventScroll: true }); // a text may be read, further down
+  if (held) heir.focus({ preventScroll: true }); // the user may be reading further down
   for (const control of off) control[property] = true;
 }
 
-/** An example is there to be replaced: it is selected when it is first come to.
+/** Select an example text when its field is first focused, so that typing replaces it.
  * @param {HTMLTextAreaElement} field */
 export function selectExample(field) {
   const select = () => {
@@ -95,7 +94,7 @@ export function selectExample(field) {
   for (const event of ["focus", "click"]) field.addEventListener(event, select, { once: true });
 }
 
-/** Storage of this tab; nothing where it is switched off. */
+/** The storage of this tab. Does nothing if storage is disabled. */
 export const remembered = {
   get(name) {
     try {
@@ -108,7 +107,7 @@ export const remembered = {
     try {
       if (value === undefined) sessionStorage.removeItem(name);
       else sessionStorage.setItem(name, value);
-    } catch {} // it is a convenience
+    } catch {} // storage is optional
   },
 };
 
@@ -120,17 +119,17 @@ export function duration(seconds) {
   return `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
-/** What a notice says, in words. @param {import("./rxllm.js").Chunk} notice */
+/** Describe a notice in words. @param {import("./rxllm.js").Chunk} notice */
 export function noticeText({ kind, attempt, delay, skipped, error, source }) {
   const texts = {
-    retry: `asked again${delay ? `, after ${duration(delay)}` : ""}`,
-    fallback: "another model answers",
-    restart: "the answer begins again",
-    resume: "the answer is continued",
-    degraded: "the request was made smaller",
+    retry: `retrying${delay ? ` after ${duration(delay)}` : ""}`,
+    fallback: "falling back to another model",
+    restart: "the answer starts over",
+    resume: "the answer continues",
+    degraded: "the request was reduced",
     malformed: `${skipped ?? 1} malformed events were skipped`,
-    lagged: `${skipped ?? "some"} chunks were left out, for a slow reader`,
-    failed: "one of the streams has failed",
+    lagged: `${skipped ?? "some"} chunks were skipped for a slow reader`,
+    failed: "one of the streams failed",
   };
   const parts = [texts[kind] ?? kind];
   if (attempt) parts.push(`attempt ${attempt}`);

@@ -1,4 +1,4 @@
-/** A prompt, and its answer as it comes. A reload picks a running stream up again. */
+/** A prompt and its streamed answer. A reload resumes a running stream. */
 
 import {
   h,
@@ -39,7 +39,7 @@ export function setUpGenerate(client) {
     stream = begun;
     begun.onResume = () => view.reconnecting();
     view.begin(request, elapsed);
-    let kept = false; // for a reload: a stream outlives this page for a while
+    let kept = false; // for a reload: a stream survives its page for a while
     watched = new Watched(client, begun, view);
     const since = Date.now() - (elapsed ?? 0) * 1000;
     try {
@@ -55,12 +55,12 @@ export function setUpGenerate(client) {
     remembered.set(RUNNING, undefined);
   }
 
-  /** The form as it was for this request. */
+  /** Restore the form for a request. */
   function fill(request) {
     prompt.value = request.prompt;
     maxTokens.value = request.maxTokens ?? "";
     temperature.value = request.temperature ?? "";
-    // Until the list of models is there, which keeps what is chosen.
+    // Until the list of models is loaded, which keeps the selection.
     if (request.model) model.replaceChildren(h("option", {}, request.model));
   }
 
@@ -69,7 +69,7 @@ export function setUpGenerate(client) {
     return follow(client.stream(request, { signal: aborted.signal }), request);
   }
 
-  /** @returns {Promise<boolean>} whether it was done */
+  /** @returns {Promise<boolean>} whether it succeeded */
   async function tried(name, action) {
     try {
       await action();
@@ -83,7 +83,7 @@ export function setUpGenerate(client) {
   async function end() {
     if (stop.disabled) return;
     const ended = stream?.id !== undefined && (await tried("Stop", () => stream.stop()));
-    if (!ended) aborted.abort(); // it has no id yet, or the server is away
+    if (!ended) aborted.abort(); // it has no id yet, or the server is unreachable
   }
 
   form.addEventListener("submit", (event) => {

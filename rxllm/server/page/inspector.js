@@ -1,4 +1,4 @@
-/** The live streams of the server, and one of them token by token. */
+/** The streams of the server, and the tokens and events of one of them. */
 
 import { announce, duration, h, noticeText, showFailure, switchOver } from "./dom.js";
 import { RxllmError, backoff } from "./rxllm.js";
@@ -19,15 +19,15 @@ export function setUpInspector(client) {
   let timer = 0;
   let aborted = new AbortController();
 
-  /** Said once a change, however often the server is asked. @param {unknown} [error] */
-  function tell(error) {
+  /** Report a change once, however often the server is polled. @param {unknown} [error] */
+  function report(error) {
     failures = error ? failures + 1 : 0;
     let text = error ? "Can't reach the server, trying again." : "";
-    if (error instanceof RxllmError) text = `The server refuses, trying again: ${error.message}`;
+    if (error instanceof RxllmError) text = `The server refused, trying again: ${error.message}`;
     if (text === trouble.textContent) return;
     trouble.textContent = text;
     trouble.hidden = !text;
-    announce(text || "The server is there again.");
+    announce(text || "The server is back.");
   }
 
   async function refresh() {
@@ -36,12 +36,12 @@ export function setUpInspector(client) {
       if (!document.hidden) {
         const signal = AbortSignal.timeout(ANSWER_WITHIN * 1000);
         list.show(await client.streams({ signal }));
-        tell();
+        report();
       }
     } catch (error) {
-      tell(error);
+      report(error);
     }
-    clearTimeout(timer); // two may have been on their way
+    clearTimeout(timer); // two refreshes may have overlapped
     const pause = failures ? backoff(failures - 1, { base: EVERY, cap: 10 }) : EVERY;
     if (!panel.hidden) timer = setTimeout(refresh, pause * 1000);
   }
@@ -68,7 +68,7 @@ class StreamList {
     this.choose = choose;
   }
 
-  /** Only what has changed is touched, so that the focus stays where it is. */
+  /** Update only what has changed, so that the focus stays in place. */
   show(streams) {
     const ids = new Set(streams.map(({ id }) => id));
     for (const [id, item] of this.#items) {
@@ -94,15 +94,15 @@ class StreamList {
       });
       item = h("li", {}, button);
       this.#items.set(id, item);
-      this.element.prepend(item); // the newest first
+      this.element.prepend(item); // newest first
     }
     item.stream = stream;
     const badge = item.querySelector(".badge");
     badge.textContent = badge.dataset.state = status;
-    const told = [model, seconds !== undefined && duration(seconds)];
-    if (readers !== undefined) told.push(`${readers} ${readers === 1 ? "reader" : "readers"}`);
-    item.querySelector("small").textContent = told.filter(Boolean).join(" · ");
-    // A stream of a WebSocket, or of a plain request, can't be read by others.
+    const details = [model, seconds !== undefined && duration(seconds)];
+    if (readers !== undefined) details.push(`${readers} ${readers === 1 ? "reader" : "readers"}`);
+    item.querySelector("small").textContent = details.filter(Boolean).join(" · ");
+    // The stream of a request for the whole answer can't be read by others.
     item.querySelector("button").disabled = position === undefined;
   }
 }
@@ -140,7 +140,7 @@ class Inspected {
       else switchOver({ on: [], off: buttons }, this.#events);
     };
     this.element.insertBefore(this.#events, this.element.lastChild);
-    this.element.querySelector("header").append(actions); // in sight, however long the answer
+    this.element.querySelector("header").append(actions); // stays in view, however long the answer
   }
 
   async follow(signal, elapsed) {
@@ -154,7 +154,7 @@ class Inspected {
         this.#show(message);
       }
     } catch (error) {
-      if (signal.aborted) this.view.leave(); // another one was chosen
+      if (signal.aborted) this.view.leave(); // another one was selected
       else {
         this.view.fail(error);
         this.#add("error", `error · ${error.message}`);
@@ -169,7 +169,7 @@ class Inspected {
     } else if (chunk.type === "token" || chunk.type === "reasoning") {
       this.#token(chunk, position);
     } else {
-      this.#add(chunk.type, told(chunk), position);
+      this.#add(chunk.type, describe(chunk), position);
     }
   }
 
@@ -200,8 +200,8 @@ class Inspected {
   }
 }
 
-/** A chunk that is no token, in a line. */
-function told(chunk) {
+/** Describe a chunk without text in one line. */
+function describe(chunk) {
   if (chunk.type === "notice") return `${chunk.kind} · ${noticeText(chunk)}`;
   if (chunk.type === "start") {
     return ["start", chunk.model, chunk.provider].filter(Boolean).join(" · ");
@@ -218,8 +218,8 @@ function told(chunk) {
 
 function progressText({ tokens, tokensPerSecond, percentage, remaining }) {
   const parts = [`${tokens} tokens`];
-  if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} a second`);
+  if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`);
   if (percentage !== undefined) parts.push(`${Math.round(percentage)} %`);
-  if (remaining) parts.push(`${duration(remaining)} left at most`);
+  if (remaining) parts.push(`at most ${duration(remaining)} left`);
   return parts.join(" · ");
 }

@@ -1,24 +1,24 @@
 /**
- * Markdown of a model to DOM nodes, while it streams.
+ * Renders a model's Markdown to DOM nodes while it streams.
  *
- * The text is never read as HTML: nodes are made one by one and get their text as text, so a tag
- * in it is shown as it was written. Links lead to http and https alone. Headings (with `#`), lists,
- * quotes, rules, tables (whose header begins with a pipe), fenced code, bold, italic, struck and
- * inline code are known; the rest is text.
+ * The text is never parsed as HTML: nodes are created one by one and their text is set as text, so
+ * a tag in it is shown as written. Links lead only to http and https. Headings (with `#`), lists,
+ * quotes, rules, tables (whose header begins with a pipe), fenced code, bold, italic,
+ * strikethrough and inline code are supported; the rest is text.
  *
- * What is shown does not depend on how the text was cut. Blocks that are done are not looked at
- * again, nor are the items, rows, lines of code and pieces of a paragraph that are done in the last
- * one. What may still change is: a quote and the last item of a list as a whole, and a paragraph
- * from the first mark on that was not closed, or from a last line that begins with a pipe. Of that,
- * the nodes that stay as they were are kept, so that they can be selected.
+ * The output doesn't depend on how the text was split into pieces. Finished blocks aren't processed
+ * again, nor are the finished items, rows, lines of code and pieces of a paragraph in the last
+ * block. These may still change: a quote and the last item of a list as a whole, and a paragraph
+ * from its first unclosed mark, or from a last line that begins with a pipe. Within these,
+ * unchanged nodes are kept, so that a selection survives.
  */
 
 import { blocksOf } from "./markdown_blocks.js";
 import { nodeOf } from "./markdown_nodes.js";
 
-/** Put `nodes` in the place of `shown`, and keep of these what is equal, or can be made so.
- * @param {Element} parent of `shown`, its last ones
- * @returns {Node[]} what is there now */
+/** Replace `shown` by `nodes`, but keep shown nodes that are equal or can be made equal.
+ * @param {Element} parent whose last children are `shown`
+ * @returns {Node[]} the nodes now shown */
 function refresh(parent, shown, nodes) {
   for (const old of shown.slice(nodes.length)) old.remove();
   return nodes.map((node, index) => {
@@ -30,7 +30,7 @@ function refresh(parent, shown, nodes) {
   });
 }
 
-/** Make a node equal to another one, if they differ in what is in them alone. */
+/** Make a node equal to another one, if they differ only in their contents. */
 function become(old, made) {
   if (old === made) return true;
   if (old instanceof Text && made instanceof Text) {
@@ -44,13 +44,13 @@ function become(old, made) {
   return true;
 }
 
-/** Where the items, rows, lines or pieces of a block are. */
+/** The node that holds the items, rows, lines or pieces of a block. */
 function insideOf(node) {
   if (node.localName === "pre") return node.firstChild;
   return node.localName === "table" ? node.tBodies[0] : node;
 }
 
-/** Its children from the one at `index` on. */
+/** The children of a node from `index` on. */
 function childrenFrom(node, index) {
   const children = [];
   let child = node.childNodes[index];
@@ -60,13 +60,13 @@ function childrenFrom(node, index) {
 
 const REST = 3;
 
-/** Markdown that grows, in `container`. */
+/** Growing Markdown in a container. */
 export class MarkdownView {
   #container;
-  /** What may still change, and the nodes that show it. */
+  /** The text that may still change, and the nodes that show it. */
   #text = "";
   #tail = [];
-  /** The block that the text begins in the middle of, and how many of its nodes are done.
+  /** The block in the middle of which the text begins, and how many of its nodes are finished.
    * @type {import("./markdown_blocks.js").Block | undefined} */
   #within;
   #kept = 0;
@@ -78,8 +78,8 @@ export class MarkdownView {
     this.#container = container;
   }
 
-  /** Add text. It is shown with the next frame; after one that took long, the next ones are left
-   * out for three times as long. @param {string} text */
+  /** Add text, shown with the next frame. After a frame that took long, frames are skipped for
+   * three times as long. @param {string} text */
   append(text) {
     if (!text) return;
     this.#text += text;
@@ -94,13 +94,13 @@ export class MarkdownView {
     }
     this.flush();
     setTimeout(() => {
-      // The frame is painted by now.
+      // The frame has been painted by now.
       const now = performance.now();
       this.#restUntil = now + REST * (now - began);
     });
   }
 
-  /** Forget everything. */
+  /** Remove everything. */
   clear() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -111,7 +111,7 @@ export class MarkdownView {
     this.#container.replaceChildren();
   }
 
-  /** Show what there is now. */
+  /** Show all text now. */
   flush() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -125,7 +125,7 @@ export class MarkdownView {
       nodes[0] = this.#tail[0];
     }
     this.#tail = refresh(this.#container, this.#tail, nodes);
-    // A block that a line made whose end is not here yet may still join the one before it.
+    // A block that begins with an incomplete line may still join the one before it.
     const lineStart = text.lastIndexOf("\n") + 1;
     const settled = blocks.length - 1 - Number((blocks.at(-1)?.decided ?? 0) >= lineStart);
     if (settled > 0) {
@@ -136,7 +136,8 @@ export class MarkdownView {
     } else if (blocks.length === 1) this.#settle(blocks[0]);
   }
 
-  /** Leave out from now on what of the only block is done. @param {import("./markdown_blocks.js").Block} block */
+  /** Drop the finished text of the only block.
+   * @param {import("./markdown_blocks.js").Block} block */
   #settle(block) {
     if (!block.done) return;
     const { children, line, column = 0 } = block.done;

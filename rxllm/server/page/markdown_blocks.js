@@ -1,6 +1,6 @@
-/** The blocks of a Markdown text: which there are, and where each begins and ends. */
+/** The blocks of a Markdown text: their kinds, and where each begins and ends. */
 
-// None of these patterns can be made slow by a text: no two of their repetitions overlap.
+// No text can make these patterns slow: none of their repetitions overlap.
 export const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
 export const HEADING = /^ {0,3}(#{1,6})(?:[ \t]|$)/;
 const RULE = /^ {0,3}(?:-{3,}|\*{3,}|_{3,})[ \t]*$/;
@@ -15,13 +15,13 @@ const MOST_COLUMNS = 100;
  *   fence?: string, language?: string, indent?: number, bullet?: string,
  *   aligned?: string[], header?: string, partOf?: boolean,
  *   done?: {children: number, line: number, column?: number}}} Block
- *   `start`, `body` and `decided` are places in the text: where it begins, where `lines` begin,
- *   and the beginning of the line that made it what it is. `partOf`: it is the rest of a block
- *   whose beginning is shown. `done`: how many of its nodes can't change any more, and where in
+ *   `start`, `body` and `decided` are offsets in the text: where the block begins, where `lines`
+ *   begin, and the beginning of the line that decided its kind. `partOf`: it is the rest of a block
+ *   whose beginning is shown. `done`: how many of its nodes can no longer change, and where in
  *   `lines` the others begin.
  */
 
-/** The kind of block that a line begins, if it is no paragraph. */
+/** The kind of block that a line begins, or undefined for a paragraph. */
 function kindOf(line) {
   if (FENCE.test(line)) return "code";
   if (HEADING.test(line)) return "heading";
@@ -31,7 +31,7 @@ function kindOf(line) {
   return undefined;
 }
 
-/** Whether a line goes on with the block before it. @param {Block} block @param {string} line */
+/** Whether a line continues the block before it. @param {Block} block @param {string} line */
 function continues(block, line) {
   const last = block.lines.at(-1) ?? "";
   const kind = kindOf(line);
@@ -45,7 +45,7 @@ function continues(block, line) {
   return block.kind === "paragraph" && kind === undefined && line.trim() !== "";
 }
 
-/** How far the marker of an item is indented, and what tells it from those of other lists. */
+/** How far the marker of an item is indented, and the character that identifies its list. */
 function markerOf(line) {
   const [, { length: indent }, marker] = ITEM.exec(line);
   return { indent, bullet: marker.at(-1) };
@@ -54,7 +54,7 @@ function markerOf(line) {
 export const isNested = ({ indent = 0 }, line) => markerOf(line).indent >= indent + 2;
 
 /** @param {string} text
- * @param {Block} [first] in which the text begins; its `lines` are added to
+ * @param {Block} [first] the block in which the text begins, extended in place
  * @returns {Block[]} */
 export function blocksOf(text, first) {
   const blocks = first ? [first] : [];
@@ -88,12 +88,12 @@ function begin(line, start) {
   const block = { kind, lines: [line], start, body: start, decided: start };
   if (kind === "list") return { ...block, ...markerOf(line) };
   if (kind !== "code") return block;
-  const [, fence, told] = FENCE.exec(line);
-  const language = told.trim().split(/\s/)[0];
+  const [, fence, info] = FENCE.exec(line);
+  const language = info.trim().split(/\s/)[0];
   return { ...block, lines: [], body: start + line.length + 1, fence, language };
 }
 
-/** How each column of a table is aligned, if this line below that paragraph makes one. */
+/** The alignment of each column, if this line turns the end of the paragraph into a table. */
 function columnsOf({ lines }, line) {
   const header = lines.at(-1) ?? "";
   if (!ROW.test(header) || !line.includes("|") || !DELIMITERS.test(line)) return undefined;
@@ -106,7 +106,7 @@ function columnsOf({ lines }, line) {
   return columns;
 }
 
-/** The last line of the last paragraph is the header of a table. */
+/** Turn the last line of the last paragraph into the header of a table. */
 function tableIn(blocks, aligned, decided, delimiters) {
   const { lines } = blocks.at(-1);
   const header = lines.pop();
@@ -124,7 +124,7 @@ export function cellsOf(line) {
   return cells.map((cell) => cell.trim().replaceAll("\\|", "|"));
 }
 
-/** @param {Block} block of code @param {string} line */
+/** Whether a line ends a block of code. @param {Block} block @param {string} line */
 function closes({ fence = "" }, line) {
   const run = line.trim();
   return run.length >= fence.length && run === fence[0].repeat(run.length) && !/^ {4}/.test(line);

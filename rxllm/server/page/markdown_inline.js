@@ -1,6 +1,6 @@
-/** Markdown within a line: emphasis, code, links, as DOM nodes that get their text as text. */
+/** Markdown within a line: emphasis, code and links as DOM nodes, whose text is set as text. */
 
-/** An element with children; strings become text. */
+/** Create an element with children; strings become text. */
 export function element(name, children = []) {
   const made = document.createElement(name);
   for (const child of children) made.append(child);
@@ -8,10 +8,10 @@ export function element(name, children = []) {
 }
 
 const TAGS = { "**": "strong", __: "strong", "*": "em", _: "em", "~~": "s" };
-// An address may hold pairs of parentheses, as those of Wikipedia do.
+// A URL may contain pairs of parentheses, as on Wikipedia.
 const ADDRESS = /https?:\/\/(?:[^\s<>()]|\([^\s<>()]{0,200}\)){1,2000}/;
 const TITLE = /(?:[ \t]{1,9}(?:"([^"\n]{0,500})"|'([^'\n]{0,500})'))?/;
-// In turn: an escape, a run of backticks, a link, an address, a mark of emphasis, a line end.
+// In this order: an escape, a run of backticks, a link, a URL, an emphasis mark, a line break.
 const PIECE = new RegExp(
   [
     /\\([!-/:-@[-`{-~])/,
@@ -27,18 +27,18 @@ const PIECE = new RegExp(
 );
 const WORD = /[\p{L}\p{N}]/u;
 
-/** The nodes of a text without blocks. Linear in its length.
+/** Convert a text without blocks to nodes, in linear time.
  * @param {string} text @returns {(Node | string)[]} */
 export const inline = (text, links = true) => piecesOf(text, links).nodes;
 
-/** Also, how many of the nodes will stay however the text goes on, and where the others begin:
- * before `limit`. */
+/** Like `inline`, but also returns how many nodes won't change however the text continues, and where
+ * the others begin, before `limit`. */
 export function piecesOf(text, links = true, limit = 0) {
   const stack = [{ mark: "", nodes: [] }];
-  const ticks = new Map(); // run of backticks -> no such run from here on
+  const ticks = new Map(); // lengths of backtick runs that don't occur again
   const put = (node) => node && stack.at(-1).nodes.push(node);
   let done = { children: 0, at: 0 };
-  let bracket = false; // in this line, that may still be a link's
+  let bracket = false; // whether this line has one that may still begin a link
   let at = 0;
   for (let match; (match = execAt(text, at)); ) {
     const plain = text.slice(at, match.index);
@@ -69,7 +69,7 @@ export function piecesOf(text, links = true, limit = 0) {
   return { nodes: stack[0].nodes, done };
 }
 
-/** A dot or a comma behind an address belongs to the sentence. */
+/** Remove punctuation after a URL, which belongs to the sentence. */
 function withoutPunctuation(url) {
   let end = url.length;
   while (".,;:!?".includes(url[end - 1])) end -= 1;
@@ -99,7 +99,7 @@ function putCode(text, at, run, ticks, put) {
   return close + run.length;
 }
 
-/** Close and open emphasis. A mark between spaces is none, nor is _ within a word. */
+/** Close and open emphasis. A mark between spaces is text, as is _ within a word. */
 function putMark(text, index, run, stack, put) {
   const before = text[index - 1] ?? " ";
   const after = text[index + run.length] ?? " ";
@@ -114,8 +114,8 @@ function putMark(text, index, run, stack, put) {
   else stack.push({ mark, nodes: [] });
 }
 
-/** Close what a run of marks closes, the innermost first: three of them are one and two, in any
- * order. @returns {number} how many are left */
+/** Close the emphasis that a run of marks ends, innermost first: three marks are one and two, in
+ * any order. @returns {number} how many marks are left */
 function close(stack, run) {
   let left = run.length;
   for (;;) {
@@ -139,7 +139,7 @@ function close(stack, run) {
 
 const bothOf = (mark, nodes) => element(TAGS[mark], [element(TAGS[mark + mark], nodes)]);
 
-/** A mark that was never closed is text. */
+/** Turn an unclosed mark into text. */
 function unwind(stack) {
   const { mark, nodes } = stack.pop();
   const outer = stack.at(-1).nodes;

@@ -11,7 +11,7 @@ export function nodeOf(block, depth) {
   if (block.kind === "rule") return element("hr");
   if (block.kind === "heading") {
     const [begin, marks] = HEADING.exec(text);
-    // The page has a first and a second heading of its own.
+    // The page itself uses the first two levels of headings.
     return element(`h${Math.min(6, marks.length + 2)}`, inline(text.slice(begin.length).trim()));
   }
   if (block.kind === "table") return tableOf(block);
@@ -35,12 +35,12 @@ function paragraphOf(block) {
   return element("p", nodes);
 }
 
-/** Where the last line begins that may still be the header of a table; Infinity if none may. */
+/** Where the last line begins that may become the header of a table, or Infinity. */
 function beginningOfTable(lines) {
   const last = lines.at(-1) ?? "";
   const before = lines.at(-2) ?? "";
   const whole = lines.reduce((sum, { length }) => sum + length + 1, 0);
-  // What is below the header holds nothing else.
+  // The line below a header holds nothing else.
   if (before[0] === "|" && /^[-:|\s]*$/.test(last)) return whole - last.length - before.length - 2;
   return last[0] === "|" ? whole - last.length - 1 : Infinity;
 }
@@ -66,7 +66,7 @@ function codeOf(block, text) {
   const pre = element("pre", [element("code", [text])]);
   pre.tabIndex = 0; // so that it can be scrolled with the keyboard
   if (block.language) pre.dataset.language = block.language;
-  // The last line goes once it is the end of the code, and the line end before it as well.
+  // The last line is removed if it turns out to end the code, together with its line break.
   if (block.lines.length > 2) block.done = { children: 1, line: block.lines.length - 2 };
   return pre;
 }
@@ -98,7 +98,7 @@ function listOf(block, depth) {
   return list;
 }
 
-/** An item of one paragraph is shown without one. */
+/** Show an item that is a single paragraph without a `<p>`. */
 function itemOf(text, depth) {
   const nodes = nodesOf(text, depth + 1);
   if (nodes[0]?.tagName !== "P" || nodes[1]?.tagName === "P") return element("li", nodes);

@@ -1,4 +1,4 @@
-/** A small live plot of the times between tokens. */
+/** A small live plot of the time between tokens. */
 
 const SHOWN = 240;
 
@@ -60,7 +60,7 @@ export class GapPlot {
   #bars(top) {
     const canvas = this.#canvas;
     const { clientWidth: width, clientHeight: height } = canvas;
-    if (!width) return; // not shown now
+    if (!width) return; // not visible
     const scale = devicePixelRatio;
     canvas.width = width * scale;
     canvas.height = height * scale;

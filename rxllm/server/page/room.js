@@ -1,10 +1,10 @@
-/** A room: several people and a model, who answers when it is asked. */
+/** A room of several people and a model, which answers questions. */
 
 import { announce, remembered, showFailure, submitWithEnter, switchOver } from "./dom.js";
 import { Log, Said, showConnection } from "./chat.js";
 
 const TYPING_SECONDS = 3;
-const KNOWN = 200; // messages: more than a history has
+const KNOWN = 200; // messages, more than a history holds
 
 /** @param {import("./rxllm.js").Connection} connection */
 export function setUpRoom(connection) {
@@ -45,7 +45,7 @@ export function setUpRoom(connection) {
     event.preventDefault();
     const [name, me] = [entry.elements.room.value.trim(), entry.elements.name.value.trim()];
     if (room.name) {
-      if (room.name === name && room.me === me) return; // it is on its way
+      if (room.name === name && room.me === me) return; // already joining
       connection.leave(room.name);
       left();
     }
@@ -55,7 +55,7 @@ export function setUpRoom(connection) {
   });
   entry.elements.leave.addEventListener("click", () => {
     connection.leave(room.name);
-    room.log.event("You have left.");
+    room.log.event("You left.");
     left();
   });
   form.addEventListener("submit", (event) => {
@@ -65,7 +65,7 @@ export function setUpRoom(connection) {
     try {
       connection.say(room.name, said);
     } catch (error) {
-      showFailure(`${error.message}: it was not sent`);
+      showFailure(`Not sent: ${error.message}`);
       return;
     }
     text.value = "";
@@ -93,7 +93,7 @@ export function setUpRoom(connection) {
   connection.addEventListener("status", ({ detail }) => {
     if (detail.status !== "waiting" || !room.inside) return;
     room.lost();
-    text.readOnly = true; // what is being written stays, and the focus
+    text.readOnly = true; // keeps the draft and the focus
     switchOver({ on: [], off: [send] }, text);
   });
   on("rejoining", () => room.rejoins());
@@ -110,7 +110,7 @@ export function setUpRoom(connection) {
   });
 }
 
-/** What is in the room. */
+/** The state of a room. */
 class Room {
   name = "";
   me = "";
@@ -142,13 +142,13 @@ class Room {
     this.#write(undefined, false);
   }
 
-  /** Its own name is in the room still, for a moment. */
+  /** Show that its name is still taken in the room, by its lost connection. */
   rejoins() {
-    if (!this.#rejoining) this.log.event("Coming back into the room …");
+    if (!this.#rejoining) this.log.event("Rejoining the room …");
     this.#rejoining = true;
   }
 
-  /** The connection was lost: it joins again by itself. */
+  /** The connection was lost; it rejoins by itself. */
   lost() {
     this.inside = this.#rejoining = false;
     this.participants.textContent = "";
@@ -160,11 +160,11 @@ class Room {
     this.#known.clear();
   }
 
-  /** @returns {boolean} whether it was this page that came in */
+  /** @returns {boolean} whether this page is the one that joined */
   joined({ name, participants, history = [] }) {
     this.#present(participants);
     if (name !== this.me) {
-      this.log.event(`${name} is here.`);
+      this.log.event(`${name} joined.`);
       return false;
     }
     this.inside = true;
@@ -177,7 +177,7 @@ class Room {
   left({ name, participants }) {
     this.#present(participants);
     this.#write(name, false);
-    this.log.event(`${name} has left.`);
+    this.log.event(`${name} left.`);
   }
 
   typing({ name, typing }) {
@@ -186,7 +186,7 @@ class Room {
 
   chunk({ id, chunk }) {
     const reply = this.#reply(id);
-    if (reply && !reply.live) reply.begin(); // it was not lost: all of it comes again
+    if (reply && !reply.live) reply.begin(); // it wasn't lost: it is sent again in full
     reply?.take(chunk);
   }
 
@@ -222,7 +222,7 @@ class Room {
     return true;
   }
 
-  /** The reply of this id: a new one, if it was not seen. */
+  /** The reply with this id, created unless it was already shown. */
   #reply(id, name = "assistant") {
     if (this.#known.has(id) && !this.#replies.has(id)) return undefined;
     if (!this.#replies.has(id)) {

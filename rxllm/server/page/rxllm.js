@@ -1,43 +1,45 @@
 /**
- * The client of an rxllm server: streams over HTTP (server-sent events, NDJSON) and over a
- * WebSocket. One module, no dependencies, for browsers and for Node 20.3 and later.
+ * A client for rxllm servers: streams over HTTP (server-sent events, NDJSON) and over a WebSocket.
+ * One module without dependencies, for browsers and for Node 20.3 and later.
  *
- * Server-sent events are read as the HTML standard says
- * (https://html.spec.whatwg.org/multipage/server-sent-events.html), over `fetch`, so that a
- * request may have a body and headers. The messages are those of `GET /schema.json`.
+ * Server-sent events are read over `fetch`, so that a request may have a body and headers, and
+ * parsed as specified in https://html.spec.whatwg.org/multipage/server-sent-events.html. The
+ * messages are described by `GET /schema.json`.
  *
  * @typedef {{type: string, source?: string, [field: string]: any}} Chunk
- *   What a model says: `start`, `token`, `reasoning`, `batch`, `progress`, `notice`, `end`, ...
+ *   A chunk of a stream: `start`, `token`, `reasoning`, `batch`, `progress`, `notice`, `end`, ...
  * @typedef {{type: string, id?: string, position?: number, timestamp?: number, chunk?: Chunk,
  *   [field: string]: any}} Message
- *   What the server says: `chunk`, `complete`, `error`, `connected`, `room_message`, ...
+ *   A message of the server: `chunk`, `complete`, `error`, `connected`, `room_message`, ...
  * @typedef {{prompt?: string, messages?: {role: string, content: string}[], model?: string,
  *   maxTokens?: number, temperature?: number, topP?: number, stop?: string[], seed?: number}}
  *   StreamRequest Exactly one of `prompt` and `messages`.
  */
 
 /**
- * What went wrong. `code` is the server's (`rate_limit`, `invalid_message`, ...), or this module's:
- * - `connection_lost`: it was cut, and `retries` are used up; or a stream on a `Connection` was
- *   lost with it;
- * - `disconnected`: `disconnect()` was called; `cancelled`: `stop()`, before it was sent;
- * - `not_connected`: there is no connection, or no stream, to say that to;
- * - `malformed`: what came is no JSON, or a line without an end;
+ * An error of a request or a stream. `code` is the server's (`rate_limit`, `invalid_message`, ...),
+ * or one of this module's:
+ * - `connection_lost`: the connection was cut and all `retries` failed; or the stream was lost with
+ *   its `Connection`;
+ * - `disconnected`: `disconnect()` was called; `cancelled`: `stop()` was called before the request
+ *   was sent;
+ * - `not_connected`: there is no connection, or the stream hasn't started;
+ * - `malformed`: invalid JSON, or a line that is too long;
  * - `truncated`: an NDJSON body ended without its last message;
- * - `http`: an answer with this `status` that is none of the server's own.
+ * - `http`: a failed response, with this `status`, that isn't the server's own.
  */
 export class RxllmError extends Error {
-  /** Of the response, if it was HTTP and refused. @type {number | undefined} */
+  /** The status of the response, for a refused HTTP request. @type {number | undefined} */
   status;
-  /** What was wrong in the request. @type {string | undefined} */
+  /** The invalid field of the request. @type {string | undefined} */
   field;
-  /** Seconds to wait, as the server says. @type {number | undefined} */
+  /** Seconds to wait, from the server. @type {number | undefined} */
   retryAfter;
-  /** What the stream had said, if it had begun. @type {string | undefined} */
+  /** The text of the stream so far, if it had started. @type {string | undefined} */
   partial;
-  /** Of the stream, if it had begun. @type {string | undefined} */
+  /** The id of the stream, if it had started. @type {string | undefined} */
   id;
-  /** Whether the same request may go well later. */
+  /** Whether the same request may succeed later. */
   retryable = false;
 
   /**
@@ -54,7 +56,7 @@ export class RxllmError extends Error {
   }
 }
 
-/** @param {Message} failed the server's `error` message. */
+/** @param {Message} failed an `error` message of the server */
 const errorOf = ({ code, message, type, ...details }) => new RxllmError(code, message, details);
 
 /** The text that a chunk adds to the answer; "" for all but `token` and `batch`.
@@ -62,7 +64,7 @@ const errorOf = ({ code, message, type, ...details }) => new RxllmError(code, me
 export const textOf = (chunk) =>
   chunk.type === "token" || chunk.type === "batch" ? (chunk.text ?? "") : "";
 
-/** True for the notice after which an answer begins again: drop the text that came before.
+/** True for the notice after which an answer starts over: drop the text before it.
  * @param {Chunk} chunk */
 export const isRestart = (chunk) => chunk.type === "notice" && chunk.kind === "restart";
 
@@ -70,7 +72,7 @@ const extended = (text, chunk) => (isRestart(chunk) ? "" : text + textOf(chunk))
 
 /**
  * Seconds to wait before the next attempt: random between half of a bound and the bound, which
- * doubles with each attempt up to `cap`. The spread keeps many clients from coming back at once.
+ * doubles with each attempt up to `cap`. The jitter keeps many clients from reconnecting at once.
  * @param {number} attempt counted from 0
  * @param {{base?: number, cap?: number, random?: () => number}} [options] in seconds
  */
@@ -81,8 +83,8 @@ export function backoff(attempt, { base = 0.5, cap = 15, random = Math.random } 
 // Reading.
 
 /**
- * Bytes to lines, however the bytes are cut: half characters and half lines are carried over, and
- * a line ends with \n, \r\n or \r, also where a cut goes between the two. A byte order mark at the
+ * Decodes bytes to lines, however the bytes are split: partial characters and lines are carried
+ * over. A line ends with \n, \r\n or \r; a split \r\n counts once. A byte order mark at the
  * beginning is dropped.
  */
 export class LineDecoder {
@@ -90,17 +92,17 @@ export class LineDecoder {
   #carry = "";
   #afterReturn = false;
 
-  /** @param {number} [limit] the longest line, in UTF-16 units */
+  /** @param {number} [limit] maximum length of a line, in UTF-16 units */
   constructor(limit = 16 * 2 ** 20) {
     this.limit = limit;
   }
 
-  /** @param {Uint8Array} bytes @returns {string[]} the lines that are complete now */
+  /** @param {Uint8Array} bytes @returns {string[]} the lines that these bytes complete */
   feed(bytes) {
     return this.#lines(this.#decoder.decode(bytes, { stream: true }));
   }
 
-  /** What is left without a line end. @returns {string} */
+  /** The text after the last line end. @returns {string} */
   rest() {
     return this.#carry + this.#decoder.decode();
   }
@@ -115,17 +117,17 @@ export class LineDecoder {
     lines[0] = this.#carry + lines[0];
     this.#carry = lines.pop() ?? "";
     if (this.#carry.length > this.limit) {
-      throw new RxllmError("malformed", `a line is longer than ${this.limit} characters`);
+      throw new RxllmError("malformed", `a line exceeds ${this.limit} characters`);
     }
     return lines;
   }
 }
 
-/** Lines of server-sent events to events. An event without data is none; a comment is nothing. */
+/** Decodes lines to server-sent events. Events without data and comments are dropped. */
 export class EventDecoder {
-  /** The id of the last event. It stays until another one comes. */
+  /** The last event id received. */
   lastEventId = "";
-  /** What the server asked to wait before coming back, in seconds. @type {number | undefined} */
+  /** The reconnection delay from the server, in seconds. @type {number | undefined} */
   retry = undefined;
   #event = "";
   #id = "";
@@ -156,8 +158,8 @@ export class EventDecoder {
   }
 }
 
-/** Calls `lost` once a wait has gone on for so many seconds. Where timers are held back, as in a
- * hidden tab or a computer that slept, what came may lie there unread: then it waits once more. */
+/** Calls `lost` once a wait has taken `seconds`. If timers are delayed, as in a hidden tab or after
+ * the computer slept, there may be unread data: then the timer waits once more. */
 class SilenceTimer {
   #since = Infinity;
   #spared = false;
@@ -170,7 +172,7 @@ class SilenceTimer {
     if (seconds < Infinity) this.#timer = setInterval(() => this.#look(), this.limit / 4);
   }
 
-  /** Only time in here counts: a reader that takes its time hears nothing, and nothing is lost. */
+  /** Only time in here counts: the pauses of a slow reader don't. */
   async wait(promise) {
     this.#since = Date.now();
     try {
@@ -197,8 +199,8 @@ class SilenceTimer {
   }
 }
 
-/** The lines of a body, as they come. Leaving the loop early closes the connection, and so do
- * `silence` seconds without a byte: then the body has ended.
+/** The lines of a body. Leaving the loop early closes the connection, as do `silence` seconds
+ * without a byte, after which the body ends.
  * @param {ReadableStream<Uint8Array>} body @returns {AsyncGenerator<string>} */
 async function* readLines(body, { withRest = false, silence = Infinity } = {}) {
   const reader = body.getReader();
@@ -214,15 +216,15 @@ async function* readLines(body, { withRest = false, silence = Infinity } = {}) {
     if (withRest && rest) yield rest;
   } finally {
     timer.end();
-    await reader.cancel().catch(() => {}); // it may have failed already, and that was told
+    await reader.cancel().catch(() => {}); // if it failed, that was already reported
   }
 }
 
-/** The events of a body of server-sent events. What is cut off at its end is dropped.
+/** The events of a body of server-sent events. An incomplete last event is dropped.
  * @param {ReadableStream<Uint8Array>} body
- * @param {EventDecoder} [decoder] of the caller, who wants to see `retry`; one for each body
- * @param {{silence?: number}} [options] `silence`: seconds without a byte, comments included,
- *   after which the body counts as cut; never, if left out */
+ * @param {EventDecoder} [decoder] a new decoder for each body, whose `retry` the caller can read
+ * @param {{silence?: number}} [options] `silence`: seconds without a byte (comments count) after
+ *   which the body counts as cut; unlimited by default */
 export async function* readEvents(body, decoder = new EventDecoder(), { silence } = {}) {
   for await (const line of readLines(body, { silence })) {
     const event = decoder.feed(line);
@@ -230,9 +232,9 @@ export async function* readEvents(body, decoder = new EventDecoder(), { silence 
   }
 }
 
-/** The objects of a body of NDJSON.
+/** The objects of an NDJSON body.
  * @param {ReadableStream<Uint8Array>} body @returns {AsyncGenerator<any>}
- * @throws {RxllmError} `malformed`: a line is no JSON */
+ * @throws {RxllmError} `malformed`: a line is invalid JSON */
 export async function* readNdjson(body) {
   for await (const line of readLines(body, { withRest: true })) {
     if (line.trim()) yield parse(line);
@@ -243,11 +245,11 @@ function parse(text) {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new RxllmError("malformed", `no JSON: ${text.slice(0, 80)}`, { cause });
+    throw new RxllmError("malformed", `invalid JSON: ${text.slice(0, 80)}`, { cause });
   }
 }
 
-/** Half of a pair of UTF-16 surrogates is no character, and no server takes it: it goes as U+FFFD.
+/** Encode as JSON. Servers reject lone UTF-16 surrogates, so these are replaced with U+FFFD.
  * @param {unknown} message */
 const encoded = (message) =>
   JSON.stringify(message, (_, value) =>
@@ -273,26 +275,26 @@ function sleep(seconds, signal) {
 // HTTP.
 
 /**
- * A server, over HTTP.
+ * An HTTP client of a server.
  *
  *     for await (const chunk of new Client().stream({ prompt: "Hello" }).chunks()) {
  *       console.log(textOf(chunk));
  *     }
  *
- * All methods reject with an `RxllmError` where the server says no, with a `TypeError` of `fetch`
- * where it can't be reached, and with the reason of the signal once that is aborted. A request
- * waits for its answer as long as it takes: `{ signal: AbortSignal.timeout(5000) }` limits that.
+ * All methods reject with an `RxllmError` if the server refuses the request, with a `TypeError` of
+ * `fetch` if it can't be reached, and with the reason of the signal if that is aborted. A request
+ * has no time limit by default: set one with `{ signal: AbortSignal.timeout(5000) }`.
  */
 export class Client {
   /**
    * @param {{base?: string, key?: string, fetch?: typeof globalThis.fetch,
    *   retries?: number, silence?: number,
    *   backoff?: {base?: number, cap?: number, random?: () => number}}} [options]
-   *   `base` is the URL of the server (this page's, if left out), `key` its API key. A stream that
-   *   was cut is resumed, with up to `retries` attempts in a row that bring nothing new, and pauses
-   *   between them of `backoff`, in seconds. A connection counts as cut after `silence` seconds
-   *   without a byte (the server sends a comment every 15 seconds), and an attempt to resume has
-   *   failed after as long without an answer; never, if Infinity.
+   *   `base` is the URL of the server (by default that of this page), `key` its API key. A stream
+   *   that was cut is resumed, with up to `retries` attempts in a row without new messages, and
+   *   pauses between them set by `backoff`, in seconds. A connection counts as cut after `silence`
+   *   seconds without a byte (the server sends a comment every 15 seconds), and an attempt to
+   *   resume fails after the same time without a response; Infinity turns both off.
    */
   constructor({ base = "", key, fetch, retries = 8, silence = 40, backoff = {} } = {}) {
     this.base = base.replace(/\/$/, "");
@@ -303,10 +305,10 @@ export class Client {
     this.fetch = fetch ?? ((input, init) => globalThis.fetch(input, init));
   }
 
-  /** A response that is well.
+  /** Send a request, and return a successful response.
    * @param {string} path @param {RequestInit & {json?: unknown}} [init]
    * @returns {Promise<Response>}
-   * @throws {RxllmError} with the status, and the code of the server's answer where it has one */
+   * @throws {RxllmError} with the status, and the code of the response if it has one */
   async request(path, { json, ...init } = {}) {
     const headers = new Headers(init.headers);
     if (this.key) headers.set("Authorization", `Bearer ${this.key}`);
@@ -322,37 +324,37 @@ export class Client {
     return parse(await (await this.request(path, init)).text());
   }
 
-  /** `{models, defaultModel}`. @param {{signal?: AbortSignal}} [options] */
+  /** List the models: `{models, defaultModel}`. @param {{signal?: AbortSignal}} [options] */
   models({ signal } = {}) {
     return this.#json("/models", { signal });
   }
 
-  /** The live streams. @param {{signal?: AbortSignal}} [options] */
+  /** List the streams. @param {{signal?: AbortSignal}} [options] */
   async streams({ signal } = {}) {
     const listed = await this.#json("/streams", { signal });
     return Array.isArray(listed) ? listed : listed.streams;
   }
 
-  /** The whole answer at once: `{text, tokens, seconds, ...}`.
+  /** Generate a whole answer: `{text, tokens, seconds, ...}`.
    * @param {StreamRequest} request @param {{signal?: AbortSignal}} [options] */
   generate(request, { signal } = {}) {
     return this.#json("/generate", { method: "POST", json: request, signal });
   }
 
-  /** A new stream. It outlives its connection for a while, and is resumed when that is cut.
+  /** Start a stream. It outlives its connection for a while, and is resumed if that is cut.
    * @param {StreamRequest} request @param {{signal?: AbortSignal}} [options] */
   stream(request, { signal } = {}) {
     return new HttpStream(this, { request, signal });
   }
 
-  /** A stream that somebody has begun: what it has said so far, and then as it comes.
+  /** Read a stream that was started elsewhere, from its beginning or after a position.
    * @param {string} id
    * @param {{after?: number, signal?: AbortSignal}} [options] `after`: the last position seen */
   watch(id, { after, signal } = {}) {
     return new HttpStream(this, { id, after, signal });
   }
 
-  /** The messages of a stream as NDJSON, the last one with the whole text. It can't be resumed.
+  /** Stream messages as NDJSON, the last one with the whole text. The stream can't be resumed.
    * @param {StreamRequest} request @param {{signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<Message>} */
   async *ndjson(request, { signal } = {}) {
@@ -394,27 +396,27 @@ async function failure(response) {
   try {
     const failed = JSON.parse(text);
     if (failed.code) return errorOf({ ...details, ...failed });
-  } catch {} // it was no answer of the server itself
+  } catch {} // the response isn't the server's own
   return new RxllmError("http", `${response.status} ${response.statusText}`.trim(), details);
 }
 
 /**
  * A stream over HTTP, read once: `for await (const message of stream) ...`
  *
- * The loop ends after `complete`, and throws at `error`. When the connection is cut, it comes back
- * by `GET /stream/{id}` with `Last-Event-ID`, and goes on with no gap and no repeat. A request that
- * was never answered is not sent again: that would ask the model twice. Leaving the loop, or the
- * signal, closes the connection; the server ends the stream once nobody has read it for a while.
- * `stop()` ends it now.
+ * The loop ends after `complete`, and throws on `error`. If the connection is cut, the stream is
+ * resumed by `GET /stream/{id}` with `Last-Event-ID`, without gaps or repeats. The first request is
+ * never repeated, since that could call the model twice. Leaving the loop or aborting the signal
+ * closes the connection; the server ends the stream once nobody has read it for a while. `stop()`
+ * ends it at once.
  */
 export class HttpStream {
-  /** The position of the last message, counted from 1; 0 before it. */
+  /** The position of the last message, counted from 1; 0 before the first one. */
   position = 0;
   /** The text so far. */
   text = "";
-  /** How often it was cut. */
+  /** How often it was resumed. */
   resumed = 0;
-  /** Called when the connection was cut, and is about to be made again. */
+  /** Called when the connection was cut, before each attempt to resume. */
   onResume = () => {};
   #client;
   #request;
@@ -426,7 +428,7 @@ export class HttpStream {
     this.#client = client;
     this.#request = request;
     this.#signal = signal;
-    /** Known once the server has answered. @type {string | undefined} */
+    /** Known once the server has responded. @type {string | undefined} */
     this.id = id;
     if (after) this.position = after;
   }
@@ -444,11 +446,11 @@ export class HttpStream {
   }
 
   #known() {
-    if (!this.id) throw new RxllmError("not_connected", "the stream has not begun yet");
+    if (!this.id) throw new RxllmError("not_connected", "the stream hasn't started yet");
     return this.id;
   }
 
-  /** The chunks of its messages, read instead of them, and ended by the same.
+  /** Iterate over the chunks instead of the messages.
    * @returns {AsyncGenerator<Chunk>} */
   async *chunks() {
     for await (const { type, chunk } of this) if (type === "chunk") yield chunk;
@@ -460,7 +462,7 @@ export class HttpStream {
     let retry;
     for (let failures = 0; ; ) {
       const before = this.position;
-      const decoder = new EventDecoder(); // half an event of a cut connection is none of the next
+      const decoder = new EventDecoder(); // drops an incomplete event of the last connection
       let cause;
       try {
         const response = await this.#open();
@@ -471,7 +473,7 @@ export class HttpStream {
           if (message.type === "complete") return;
         }
       } catch (error) {
-        if (this.#signal?.aborted || !this.#mayComeBack(error)) throw this.#completed(error);
+        if (this.#signal?.aborted || !this.#mayResume(error)) throw this.#detailed(error);
         cause = error;
       }
       retry = decoder.retry ?? retry;
@@ -521,14 +523,14 @@ export class HttpStream {
     return message;
   }
 
-  #mayComeBack(error) {
+  #mayResume(error) {
     if (!this.id) return false;
-    if (!(error instanceof RxllmError)) return true; // of the network
+    if (!(error instanceof RxllmError)) return true; // a network error
     return error.status !== undefined && (error.status >= 500 || error.status === 429);
   }
 
-  /** What is told of a stream that had begun says which, and what it had said. */
-  #completed(error) {
+  /** Add the id and the partial text of a started stream to an error. */
+  #detailed(error) {
     if (this.id && error instanceof RxllmError) {
       error.id ??= this.id;
       error.partial ??= this.text;
@@ -537,7 +539,7 @@ export class HttpStream {
   }
 
   #lost(cause) {
-    return new RxllmError("connection_lost", "the connection was lost, and could not be resumed", {
+    return new RxllmError("connection_lost", "the connection was lost and could not be resumed", {
       partial: this.text,
       id: this.id,
       cause,
@@ -547,40 +549,41 @@ export class HttpStream {
 
 // WebSocket.
 
-const MESSAGE_REFUSED = new Set([1008, 1009]); // RFC 6455, 7.4.1: against the policy, too big
+const MESSAGE_REFUSED = new Set([1008, 1009]); // RFC 6455, 7.4.1: policy violation, too big
 const FRUITLESS_RESTARTS = 5;
-const REJOIN_PAUSE = 2; // seconds at most
+const REJOIN_PAUSE = 2; // maximum, in seconds
 const SESSIONS_TRIED = 4;
 
 const isUnknownSession = ({ type, code, field }) =>
   type === "error" && (code === "session_not_found" || field === "session");
 
-/** Of a timer, in milliseconds. One that is asked for more goes off at once. */
+/** A timer's delay in milliseconds. A timer with a longer delay would fire at once. */
 const delayOf = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
 
 /**
- * A connection to `/ws` with many streams, a chat and rooms on it.
+ * A connection to `/ws` for many streams, a chat and rooms.
  *
- * Each message of the server is an event of its `type` (`detail` is the message): `connected`,
- * `chunk`, `complete`, `error`, `chat_message`, `room_message`, `joined`, ... A `status` event
- * tells of the connection: `{status, delay?, attempt?}`, with the values of `status` below;
- * `delay` is the pause before the next attempt, in seconds, `attempt` its number, counted from 1.
- * What a listener or an `onMessage` throws is reported as an uncaught error, and harms no other.
+ * Each message of the server is dispatched as an event of its `type` (`detail` is the message):
+ * `connected`, `chunk`, `complete`, `error`, `chat_message`, `room_message`, `joined`, ... A
+ * `status` event reports the state of the connection: `{status, delay?, attempt?}`, with the values
+ * of `status` below; `delay` is the pause before the next attempt, in seconds, `attempt` its
+ * number, counted from 1. An exception of a listener or an `onMessage` is reported as an uncaught
+ * error, and doesn't affect others.
  *
- * When the connection is lost it comes back by itself, after a growing and random pause, with one
- * attempt pending at most, until `disconnect()`. Then
- * - rooms are joined again (the server sends their history with `joined`). As long as the server
- *   has not noticed the loss, the name is taken by this client itself: then it asks again for
- *   `rejoinFor` seconds, each time telling `rejoining` (`{room, name, delay}`) instead of `error`;
- * - streams and the chat continue where they were (`reconnected`), if it comes back within the
- *   server's grace;
- * - else the server has forgotten them (`forgotten`): each stream fails with `connection_lost` and
- *   its partial text, or, with `onLost: "restart"`, is asked for again after a `notice` of kind
- *   `restart`. Five restarts in a row that bring nothing are the last ones, and what the server has
- *   closed the connection for (1008, 1009) is not sent again: then it fails as well.
+ * A lost connection is re-established automatically, after a growing, random pause, with at most
+ * one pending attempt, until `disconnect()`. Then
+ * - rooms are joined again (the server sends their history with `joined`). Until the server notices
+ *   the loss, the old connection still holds the name: the client retries for `rejoinFor` seconds,
+ *   each time with a `rejoining` event (`{room, name, delay}`) instead of an `error`;
+ * - streams and the chat continue (`reconnected`), if the client is back within the server's grace
+ *   period;
+ * - otherwise the server has dropped them (`forgotten`): each stream fails with `connection_lost`
+ *   and its partial text, or, with `onLost: "restart"`, is requested again after a `notice` of kind
+ *   `restart`. It still fails after five restarts in a row without output, and if the server closed
+ *   the connection because of a message (1008, 1009), which isn't sent again.
  *
- * A browser can't put a key into the headers of a WebSocket. It sends the one that it asked its
- * user for, when the server wanted one for the page.
+ * A browser can't set the headers of a WebSocket. If the server required a key for the page, the
+ * browser also sends that key here.
  */
 export class Connection extends EventTarget {
   /** `waiting` for the next attempt. @type {"connecting" | "open" | "waiting" | "closed"} */
@@ -599,7 +602,7 @@ export class Connection extends EventTarget {
   #number = 0;
   /** The sessions that the server may keep, oldest first. @type {string[]} */
   #sessions = [];
-  /** How many of them are left to be tried. @type {number | undefined} */
+  /** How many of them are left to try. @type {number | undefined} */
   #untried;
   #streams = new Map();
   /** @type {Map<string, {name: string, joined: boolean, until: number, attempt: number,
@@ -609,19 +612,19 @@ export class Connection extends EventTarget {
   /**
    * @param {{url?: string, heartbeat?: number, stableAfter?: number, rejoinFor?: number,
    *   backoff?: {base?: number, cap?: number, random?: () => number},
-   *   WebSocket?: typeof globalThis.WebSocket}} [options] `url`: of the socket, with http or ws, or
-   *   relative to this page; its `/ws`, if left out. `heartbeat`: seconds of silence after which a
-   *   ping is sent; as long again without an answer, and the connection counts as lost (where
-   *   timers are held back, as in a hidden tab, only after a second ping). So does one that is not
-   *   there, with the `connected` of the server, after twice that time.
-   *   `backoff`: the pause before it comes back, in seconds; it begins anew with `base` after a
-   *   connection that held for `stableAfter` seconds. `rejoinFor`: see above, in seconds.
-   * @throws {TypeError} `url` is none
+   *   WebSocket?: typeof globalThis.WebSocket}} [options] `url`: the URL of the socket, with http
+   *   or ws, or relative to this page; `/ws` by default. `heartbeat`: seconds of silence after
+   *   which a ping is sent; after as long again without a reply, the connection counts as lost (if
+   *   timers are delayed, as in a hidden tab, only after a second ping). A connection also counts
+   *   as lost if `connected` isn't received within twice that time. `backoff`: the pause before
+   *   reconnecting, in seconds; it restarts from `base` after a connection that lasted for
+   *   `stableAfter` seconds. `rejoinFor`: see above, in seconds.
+   * @throws {TypeError} `url` is invalid
    */
   constructor({ url, heartbeat = 25, stableAfter = 5, rejoinFor = 30, backoff, WebSocket } = {}) {
     super();
     this.url = new URL(url ?? "/ws", globalThis.location?.href).href.replace(/^http/, "ws");
-    if (!/^wss?:/.test(this.url)) throw new TypeError(`no address of a WebSocket: ${url}`);
+    if (!/^wss?:/.test(this.url)) throw new TypeError(`not the URL of a WebSocket: ${url}`);
     this.heartbeat = heartbeat;
     this.stableAfter = stableAfter;
     this.rejoinFor = rejoinFor;
@@ -629,10 +632,10 @@ export class Connection extends EventTarget {
     this.WebSocket = WebSocket ?? globalThis.WebSocket;
   }
 
-  /** Connect, if it is not connected or about to be. */
+  /** Connect, unless already connected or connecting. */
   connect() {
     if (this.status === "open" || this.status === "connecting") return;
-    const socket = new this.WebSocket(this.url); // it throws where the browser forbids the address
+    const socket = new this.WebSocket(this.url); // throws if the browser forbids the URL
     this.#cancelTimer();
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#lost(), delayOf(2 * this.heartbeat));
@@ -645,7 +648,7 @@ export class Connection extends EventTarget {
     this.#set("connecting");
   }
 
-  /** Close the connection, and stay so. Its streams are stopped, and fail with `disconnected`. */
+  /** Close the connection for good. Its streams are stopped, and fail with `disconnected`. */
   disconnect() {
     if (this.connected) {
       for (const stream of this.#streams.values()) if (stream.begun) stream.stop();
@@ -661,8 +664,8 @@ export class Connection extends EventTarget {
   }
 
   /**
-   * Begin a stream; before there is a connection, as soon as there is one. `onMessage` gets each
-   * message of the stream, from the first on; where it fails here, an `error` message as well.
+   * Start a stream, as soon as there is a connection. `onMessage` receives each message of the
+   * stream, and an `error` message if it fails here.
    * @param {StreamRequest} request
    * @param {(message: Message) => void} [onMessage]
    * @param {{onLost?: "fail" | "restart"}} [options] `onLost`: see above
@@ -673,7 +676,7 @@ export class Connection extends EventTarget {
     return this.#begin(message, onMessage, onLost);
   }
 
-  /** Say something in the chat of this connection. The stream is the answer.
+  /** Send a message to the chat of this connection. The stream is the answer.
    * @param {string} text @param {(message: Message) => void} [onMessage]
    * @param {StreamRequest} [options] without `prompt` and `messages` */
   chat(text, onMessage = () => {}, options = {}) {
@@ -689,7 +692,7 @@ export class Connection extends EventTarget {
     return stream;
   }
 
-  /** Enter a room, and again whenever the connection was lost. @param {string} room
+  /** Join a room, and rejoin it after each loss of the connection. @param {string} room
    * @param {string} name */
   join(room, name) {
     this.#forgetRoom(room);
@@ -719,7 +722,7 @@ export class Connection extends EventTarget {
     if (this.connected) this.send({ type: "typing", room, typing });
   }
 
-  /** Ask for `models`, which comes as an event. */
+  /** Request the models, which arrive as a `models` event. */
   models() {
     this.send({ type: "models" });
   }
@@ -727,7 +730,7 @@ export class Connection extends EventTarget {
   /** @param {object} message @throws {RxllmError} `not_connected` */
   send(message) {
     if (!this.connected || !this.#socket) {
-      throw new RxllmError("not_connected", "there is no connection now");
+      throw new RxllmError("not_connected", "not connected to the server");
     }
     this.#socket.send(encoded(message));
   }
@@ -758,7 +761,7 @@ export class Connection extends EventTarget {
     this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
   }
 
-  /** @returns {boolean} whether the connection is still there, after it was told of */
+  /** @returns {boolean} whether the connection is still open, after the listeners ran */
   #greeted(message) {
     const socket = this.#socket;
     this.#cancelTimer();
@@ -779,7 +782,7 @@ export class Connection extends EventTarget {
     return true;
   }
 
-  /** Ask for the newest session that is left: the server may not have heard of the last ones. */
+  /** Request the newest session left to try: the server may not have kept the latest ones. */
   #reconnect() {
     if (!this.#untried) {
       this.#resolveSession();
@@ -796,14 +799,14 @@ export class Connection extends EventTarget {
     this.send({ type: "reconnect", session: this.#sessions[this.#untried], positions });
   }
 
-  /** From now on the session of this connection is the one to come back to. */
+  /** From now on, the session of this connection is the one to continue. */
   #resolveSession() {
     this.#untried = undefined;
     const { session } = this.connected;
     this.#sessions = session ? [session] : [];
   }
 
-  /** The server does not have the streams any more. @param {string} [refused] */
+  /** Fail or restart the streams, which the server no longer has. @param {string} [refused] */
   #lose(refused) {
     for (const stream of [...this.#streams.values()]) stream.lost(refused);
   }
@@ -813,7 +816,7 @@ export class Connection extends EventTarget {
     if (entry?.name === name) Object.assign(entry, { joined: true, until: 0 });
   }
 
-  /** Whether this refusal of a room is not the last word: its name may be free in a moment. */
+  /** Whether to retry after this refusal: the name may be free in a moment. */
   #rejoins({ room, field }) {
     const entry = this.#rooms.get(room);
     if (!entry || field !== "name" || Date.now() >= entry.until) return false;
@@ -829,8 +832,8 @@ export class Connection extends EventTarget {
   #beat() {
     if (!this.#socket) return;
     const now = Date.now();
-    const most = 0.9 * this.heartbeat * 1000; // a timer may be a little early
-    // After a sleep the answer may lie there, unread.
+    const most = 0.9 * this.heartbeat * 1000; // timers may fire a little early
+    // After a sleep, the reply may not have been read yet.
     const late = now - this.#beaten > 1.5 * this.heartbeat * 1000;
     this.#beaten = now;
     if (this.#unanswered >= (late ? 2 : 1)) {
@@ -889,11 +892,11 @@ export class Connection extends EventTarget {
 
 const partOf = ({ id, text }) => ({ id, partial: text });
 
-/** A stream on a `Connection`. `done` is its `complete` message, or rejects with an error. */
+/** A stream on a `Connection`. `done` resolves to its `complete` message, or rejects. */
 export class SocketStream {
   /** The text so far. */
   text = "";
-  /** Of the connection: the position of the last message, 0 before the first one. */
+  /** The position of the last message, 0 before the first one. For the connection. */
   position = 0;
   #send;
   #message;
@@ -918,13 +921,13 @@ export class SocketStream {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.done.catch(() => {}); // who looks at no `done` has been told by `onMessage`
+    this.done.catch(() => {}); // if `done` isn't used, `onMessage` has received the error
   }
 
-  /** End it: a last `chunk` of type `end` says `cancelled`. Before it was sent, it just ends. */
+  /** Stop it: its last `chunk` is `end`, with `cancelled`. Before it was sent, it fails. */
   stop() {
     if (this.#begun) this.#send({ type: "stop", id: this.id });
-    else this.fail(new RxllmError("cancelled", "stopped before it began", partOf(this)));
+    else this.fail(new RxllmError("cancelled", "stopped before it started", partOf(this)));
   }
 
   pause() {
@@ -935,24 +938,24 @@ export class SocketStream {
     this.#send({ type: "resume", id: this.id });
   }
 
-  /** Of the connection: whether it was asked for. */
+  /** Whether it was requested. For the connection. */
   get begun() {
     return this.#begun;
   }
 
-  /** Of the connection: it is open. */
+  /** Called by the connection when it is open. */
   begin() {
     if (this.#begun) return;
     this.#begun = true;
     this.#send(this.#message);
   }
 
-  /** Of the connection: it was lost; by the server's will, for what was sent, if `refused` says so.
-   * @param {string} [refused] */
+  /** Called by the connection when it was lost; `refused` is the reason if the server closed it
+   * because of a message. @param {string} [refused] */
   lost(refused) {
     if (!this.#begun) return;
-    const again = this.#fruitless < FRUITLESS_RESTARTS && refused === undefined;
-    if (this.#onLost === "restart" && again) {
+    const mayRestart = this.#fruitless < FRUITLESS_RESTARTS && refused === undefined;
+    if (this.#onLost === "restart" && mayRestart) {
       this.#fruitless += 1;
       this.#begun = false;
       this.position = 0;
@@ -964,7 +967,7 @@ export class SocketStream {
     }
   }
 
-  /** Of the connection: a message came. @param {Message} message */
+  /** Called by the connection with each message. @param {Message} message */
   take(message) {
     if (this.#ended) return;
     this.position = message.position ?? this.position;
@@ -977,20 +980,20 @@ export class SocketStream {
     } else if (message.type === "complete") {
       this.#end(() => this.#resolve(message));
     }
-    this.#tell(message);
+    this.#notify(message);
   }
 
-  /** Of the connection: it can't go on. @param {RxllmError} error */
+  /** Called by the connection when the stream can't continue. @param {RxllmError} error */
   fail(error) {
     if (this.#ended) return;
     this.#end(() => this.#reject(error));
     const { code, message, retryable, id, partial } = error;
-    this.#tell({ type: "error", code, message, retryable, id, partial });
+    this.#notify({ type: "error", code, message, retryable, id, partial });
   }
 
-  /** What the callback throws is its own affair, reported as of a listener of an event: the other
-   * streams of the connection go on. */
-  #tell(message) {
+  /** Call the callback. An exception is reported as uncaught, as for an event listener: the other
+   * streams of the connection continue. */
+  #notify(message) {
     try {
       this.#onMessage(message);
     } catch (error) {

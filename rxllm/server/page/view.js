@@ -1,4 +1,4 @@
-/** One stream on the page: its state, its figures, its text. */
+/** One stream on the page: its state, figures and text. */
 
 import { announce, duration, h, noticeText } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
@@ -40,7 +40,7 @@ export class StreamView {
    * @param {string} title
    * @param {{empty?: string, plot?: boolean, onState?: (state: string) => void}} [options]
    */
-  constructor(title, { empty = "The answer comes here.", plot = true, onState = () => {} } = {}) {
+  constructor(title, { empty = "The answer appears here.", plot = true, onState = () => {} } = {}) {
     this.title = h("h2", {}, title);
     this.onState = onState;
     this.#output.dataset.empty = empty;
@@ -62,23 +62,23 @@ export class StreamView {
     this.#set("ready");
   }
 
-  /** Whether it goes on. */
+  /** Whether it hasn't ended. */
   get live() {
     return LIVE.has(this.state);
   }
 
-  /** Seconds to the first token, and to the end, once they are known. */
+  /** Seconds to the first token and to the end, once known. */
   get times() {
     return { first: this.first, all: this.all };
   }
 
-  /** Seconds at the model between the tokens of the last chunk and the one before.
+  /** Seconds between the tokens of the last chunk and the one before, as measured by the server.
    * @type {number | undefined} */
   gap;
-  /** How many events of the stream the last chunk stands for: above 1, what came before is joined. */
+  /** How many events of the stream the last chunk joins. */
   events = 1;
 
-  /** A stream begins, and nothing has come yet; or it has run for `elapsed` seconds, elsewhere.
+  /** Show a new stream, or one that has already run for `elapsed` seconds elsewhere.
    * @param {{maxTokens?: number}} [request] @param {number} [elapsed] */
   begin({ maxTokens } = {}, elapsed) {
     this.#clear();
@@ -96,20 +96,20 @@ export class StreamView {
     else if (message.type === "error") this.fail(message);
     else if (message.type === "chunk") {
       this.events = message.position - this.#position;
-      if (this.events > 1) this.last = undefined; // joined: it tells no time between tokens
+      if (this.events > 1) this.last = undefined; // joined: the time between tokens is unknown
       this.#position = message.position;
       this.#chunk(message.chunk, message.timestamp);
     }
   }
 
-  /** The server has paused it, or let it go on. @param {boolean} paused */
+  /** Show that the server has paused or resumed it. @param {boolean} paused */
   hold(paused) {
     if (!this.live) return;
-    this.last = undefined; // the pause is no time between tokens
+    this.last = undefined; // the pause doesn't count as time between tokens
     this.#set(paused ? "paused" : this.tokens ? "streaming" : "waiting");
   }
 
-  /** The connection was cut, and is made again. */
+  /** Show that the connection was cut and is being re-established. */
   reconnecting() {
     if (this.live) this.#set("reconnecting");
   }
@@ -121,7 +121,7 @@ export class StreamView {
     this.#end("failed", `${this.title.textContent} failed: ${message}`);
   }
 
-  /** A whole answer at once. @param {{text: string, tokens: number, seconds: number}} generated */
+  /** Show a whole answer. @param {{text: string, tokens: number, seconds: number}} generated */
   whole({ text, tokens, finishReason }) {
     this.tokens = tokens;
     this.first = this.#elapsed();
@@ -129,12 +129,12 @@ export class StreamView {
     this.#complete({ tokens, finishReason });
   }
 
-  /** It was ended from here, with nothing more to come. */
+  /** Show that it was stopped from here. */
   stopped() {
     if (this.live) this.#end("stopped", "Stopped");
   }
 
-  /** It is shown no more. */
+  /** Stop updating it. */
   leave() {
     clearInterval(this.#ticker);
   }
@@ -159,7 +159,7 @@ export class StreamView {
     this.#thinking.append(text);
   }
 
-  /** @param {number} timestamp of the server: many tokens may come in one read */
+  /** @param {number} timestamp from the server, since one read may contain many tokens */
   #count(tokens, timestamp) {
     if (!this.joined) this.first ??= (performance.now() - this.started) / 1000;
     if (this.last !== undefined) {
@@ -185,18 +185,18 @@ export class StreamView {
     if (this.joined) this.all = seconds;
     this.tokens = Math.max(this.tokens, tokens ?? 0);
     const stopped = (finishReason ?? this.#finish) === "cancelled";
-    const said = `${stopped ? "Stopped" : "Complete"}: ${this.tokens} tokens`;
+    const summary = `${stopped ? "Stopped" : "Complete"}: ${this.tokens} tokens`;
     this.#bar.value = stopped ? this.#bar.value : 100;
-    this.#end(stopped ? "stopped" : "complete", `${said} in ${duration(this.#elapsed())}`);
+    this.#end(stopped ? "stopped" : "complete", `${summary} in ${duration(this.#elapsed())}`);
   }
 
-  #end(state, said) {
+  #end(state, summary) {
     this.all ??= this.#elapsed();
     clearInterval(this.#ticker);
     this.#set(state);
     this.#tick();
     this.#text.flush();
-    announce(said);
+    announce(summary);
   }
 
   #elapsed() {

@@ -1,10 +1,10 @@
-/** A stream on the page that others can see as well, and hold. */
+/** A stream on the page that other clients can pause as well. */
 
-const SILENT = 2; // seconds after which the server is asked whether somebody has paused it
-export const ANSWER_WITHIN = 5; // seconds, or the server can't be reached
+const SILENT = 2; // seconds of silence before the server is asked whether the stream is paused
+export const ANSWER_WITHIN = 5; // seconds before the server counts as unreachable
 
-/** The messages of a stream. That somebody has paused it, or lets it go on, is shown in the view;
- * a pause as soon as what was said before it was taken.
+/** The messages of a stream. The view shows when other clients pause or resume it; a pause is shown
+ * once the messages before it have been received.
  * @param {import("./rxllm.js").Client} client
  * @param {import("./rxllm.js").HttpStream} stream
  * @param {import("./view.js").StreamView} view */
@@ -13,7 +13,7 @@ export class Watched {
   #heard = performance.now();
   #over = false;
   #timer = 0;
-  /** Of what the server is asked now. @type {AbortController | undefined} */
+  /** Aborts the pending request. @type {AbortController | undefined} */
   #asked;
 
   constructor(client, stream, view) {
@@ -47,14 +47,14 @@ export class Watched {
     this.#timer = setTimeout(() => this.#listen(), wait * 1000);
   }
 
-  /** Ask the server now; the answer to what was asked before is not waited for any more. What is
-   * wrong with the server, the stream says as well. */
+  /** Ask the server for the status now, in place of any pending request. Failures are ignored,
+   * since the stream reports them as well. */
   async look() {
     const { stream, view } = this;
     if (!stream.id || view.state === "reconnecting") return;
     const { state } = view;
     const streams = await this.#ask();
-    if (!streams || this.#over) return; // the view may show another one by now
+    if (!streams || this.#over) return; // the view may show another stream by now
     const found = streams.find(({ id }) => id === stream.id);
     if (found?.status === "paused" && state !== "paused") {
       this.#pausedAt = found.position ?? 0;

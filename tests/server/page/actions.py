@@ -1,4 +1,4 @@
-"""What the tests of the page do on it and read from it, and a model that takes its time."""
+"""Actions on the page and assertions about it for tests, and a slow model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STORY = "Once there was a **robot** who learned to paint the sea."
 
 
 class Small(ScriptedModel):
-    """A model with little room."""
+    """A model with a small context."""
 
     @property
     def info(self) -> ModelInfo:
@@ -23,7 +23,7 @@ class Small(ScriptedModel):
 
 
 def slow(pieces: int = 2000, name: str = "slow") -> ScriptedModel:
-    """Numbered words, 50 a second: more than any test waits for."""
+    """Numbered words, 50 per second: more than any test waits for."""
     return ScriptedModel("".join(f" {n}" for n in range(pieces)), by="word", delay=0.02, name=name)
 
 
@@ -42,7 +42,7 @@ async def generate(
 
 
 async def inspected(context: BrowserContext, server: TestServer) -> tuple[Page, Page]:
-    """A page on which a stream runs, and one that inspects it."""
+    """Open a page that runs a stream, and one that inspects it."""
     first, second = await context.new_page(), await context.new_page()
     await open_page(first, server)
     await generate(first)
@@ -69,7 +69,7 @@ async def join(page: Page, server: TestServer, name: str) -> None:
 
 
 async def listen(page: Page) -> None:
-    """What a screen reader is told goes into `told`."""
+    """Collect the announcements to screen readers in `window.told`."""
     await page.evaluate(
         """() => {
           window.told = [];

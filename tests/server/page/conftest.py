@@ -1,4 +1,4 @@
-"""A browser for the tests of the page: Chromium of the system, headless."""
+"""A browser for the tests of the page: the system's Chromium, headless."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 class Complaints(list[str]):
-    """What the console, the policy and uncaught errors say. A test that cuts connections expects
-    some of it."""
+    """Console errors, including policy violations and uncaught errors. A test that cuts connections
+    expects some."""
 
     expected: tuple[str, ...] = ()
 
@@ -54,7 +54,7 @@ Serve = Callable[..., Awaitable[TestServer]]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def serve() -> AsyncIterator[Serve]:
-    """Starts the demo server with these models, or an application; on a free port if None."""
+    """Starts the server with these models, or an application; on a free port if `None`."""
     async with AsyncExitStack() as servers:
 
         async def serve(
@@ -77,7 +77,7 @@ async def serve() -> AsyncIterator[Serve]:
 async def context(
     browser: Browser, complaints: Complaints, serve: Serve
 ) -> AsyncIterator[BrowserContext]:
-    """Pages are closed before their servers: those that ask again and again would complain."""
+    """Pages are closed before their servers, since pages that poll would log errors."""
     context = await browser.new_context()
     context.set_default_timeout(15_000)
 
@@ -103,10 +103,10 @@ Library = Callable[..., Awaitable[Any]]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def in_browser(page: Page, serve: Serve) -> Library:
-    """Runs JavaScript in a page that has the modules of the page at hand.
+    """Runs JavaScript in a browser with access to the modules of the page.
 
-    `await in_browser("return [...]", argument, routes)` calls an asynchronous function with the
-    names `rxllm` and `markdown` (the modules), and `given`. `routes` are served beside them.
+    `await in_browser("return [...]", argument, routes)` calls an async function whose parameters
+    are `rxllm` and `markdown` (the modules), and `given`. `routes` are served as well.
     """
 
     async def run(body: str, given: Any = None, routes: web.RouteTableDef | None = None) -> Any:
@@ -123,7 +123,7 @@ async def in_browser(page: Page, serve: Serve) -> Library:
               const AsyncFunction = (async () => {}).constructor;
               const run = new AsyncFunction("rxllm", "markdown", "given", body);
               const result = await run(rxllm, markdown, given);
-              return JSON.parse(JSON.stringify(result ?? null)); // what is undefined is left out
+              return JSON.parse(JSON.stringify(result ?? null)); // omits undefined values
             }""",
             [body, given],
         )

@@ -1,5 +1,5 @@
-/** As much of React as `useStream` needs, for tests without a package registry: a component is a
- * function that is called again when its state has changed. Effects are run as in strict mode. */
+/** The part of React that `useStream` needs, for tests without a package registry: a component is a
+ * function that is called again when its state has changed. Effects run as in strict mode. */
 
 let current;
 

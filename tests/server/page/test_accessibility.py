@@ -14,7 +14,7 @@ from tests.server.page.conftest import Complaints, Serve
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_the_tabs_are_worked_with_the_keyboard(page: Page, serve: Serve) -> None:
+async def test_the_tabs_work_with_the_keyboard(page: Page, serve: Serve) -> None:
     await open_page(page, await serve(ScriptedModel("x")))
     await page.focus("#tab-generate")
     await page.keyboard.press("ArrowRight")
@@ -30,7 +30,7 @@ async def test_the_tabs_are_worked_with_the_keyboard(page: Page, serve: Serve) -
 
 
 @pytest.mark.parametrize("tab", ["generate", "compare"])
-async def test_the_focus_goes_with_what_can_be_done(page: Page, serve: Serve, tab: str) -> None:
+async def test_the_focus_moves_to_the_enabled_button(page: Page, serve: Serve, tab: str) -> None:
     await open_page(page, await serve(slow()), tab)
     run, stop = page.locator(f"#{tab} [name=run]"), page.locator(f"#{tab} [name=stop]")
     await run.focus()
@@ -47,7 +47,9 @@ async def test_the_focus_goes_with_what_can_be_done(page: Page, serve: Serve, ta
     await expect(page.locator(f"#{tab} [name=prompt]")).to_be_focused()
 
 
-async def test_the_focus_of_a_talk_is_where_one_writes(page: Page, serve: Serve) -> None:
+async def test_the_focus_of_a_conversation_stays_in_the_text_field(
+    page: Page, serve: Serve
+) -> None:
     server = await serve(ScriptedModel("yes"))
     await open_page(page, server, "chat")
     await page.fill("#chat textarea", "hello")
@@ -60,7 +62,7 @@ async def test_the_focus_of_a_talk_is_where_one_writes(page: Page, serve: Serve)
     await expect(page.locator("#room [name=name]")).to_be_focused()
 
 
-async def test_the_focus_stays_in_what_is_inspected_when_it_ends(
+async def test_the_focus_stays_in_the_inspected_stream_when_it_ends(
     context: BrowserContext, serve: Serve
 ) -> None:
     _, second = await inspected(context, await serve(slow()))
@@ -69,8 +71,8 @@ async def test_the_focus_stays_in_what_is_inspected_when_it_ends(
 
 
 @pytest.mark.parametrize("hash_", ["main", "nothing"])
-async def test_what_names_no_tab_leaves_the_tab(page: Page, serve: Serve, hash_: str) -> None:
-    """As the link to the content, for those who come by the keyboard."""
+async def test_a_hash_that_names_no_tab_keeps_the_tab(page: Page, serve: Serve, hash_: str) -> None:
+    """Such as that of the skip link for keyboard users."""
     await open_page(page, await serve(ScriptedModel("x")), "chat")
     if hash_ == "main":
         await page.focus(".skip")
@@ -82,7 +84,7 @@ async def test_what_names_no_tab_leaves_the_tab(page: Page, serve: Serve, hash_:
     await expect(page.locator("#generate")).to_be_hidden()
 
 
-async def test_everything_that_is_used_has_a_name(page: Page, serve: Serve) -> None:
+async def test_every_control_has_a_name(page: Page, serve: Serve) -> None:
     await open_page(page, await serve(ScriptedModel("x")))
     unnamed = await page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, textarea, progress")]
@@ -92,7 +94,7 @@ async def test_everything_that_is_used_has_a_name(page: Page, serve: Serve) -> N
     assert unnamed == []
 
 
-async def test_a_screen_reader_is_told_of_states_and_not_of_tokens(
+async def test_a_screen_reader_is_notified_of_states_but_not_of_tokens(
     page: Page, serve: Serve
 ) -> None:
     await open_page(page, await serve(slow(30)))
@@ -106,7 +108,7 @@ async def test_a_screen_reader_is_told_of_states_and_not_of_tokens(
     ]
 
 
-async def test_a_history_is_not_read_out_again_by_a_screen_reader(
+async def test_a_history_is_not_announced_to_a_screen_reader(
     context: BrowserContext, serve: Serve
 ) -> None:
     server = await serve(ScriptedModel("x"))
@@ -123,10 +125,10 @@ async def test_a_history_is_not_read_out_again_by_a_screen_reader(
     await expect(bob.locator("#announcer")).to_have_text("Ada: and again")
 
 
-async def test_what_could_not_be_done_is_shown_to_all_until_something_else_is_done(
+async def test_a_failed_action_is_shown_until_the_next_action(
     page: Page, serve: Serve, complaints: Complaints
 ) -> None:
-    """And told to a screen reader by what is shown, not a second time."""
+    """A screen reader announces the visible text, not a second copy."""
     complaints.expected = ("Failed to load resource",)
 
     async def refuse(route: Route) -> None:
@@ -155,7 +157,7 @@ async def test_what_could_not_be_done_is_shown_for_a_while(
     await page.route("**/models", lambda route: route.abort())
     server = await serve(ScriptedModel("x"))
     await page.goto(str(server.make_url("/")))
-    shown = page.get_by_role("status").filter(has_text="The list of models could not be read")
+    shown = page.get_by_role("status").filter(has_text="Couldn't load the list of models")
     await expect(shown).to_be_visible()
     await page.clock.fast_forward(10_000)
     await expect(shown).to_have_count(0)

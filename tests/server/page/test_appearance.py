@@ -1,4 +1,4 @@
-"""The theme, the width of the window, times, and text that is read from the right."""
+"""The theme, the width of the window, times, and right-to-left text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_the_theme_is_the_systems_until_one_is_chosen(page: Page, serve: S
     assert await ground() < 60
 
 
-async def test_figures_stand_in_twos_on_a_phone(page: Page, serve: Serve) -> None:
+async def test_figures_are_in_two_columns_on_a_phone(page: Page, serve: Serve) -> None:
     await page.set_viewport_size({"width": 360, "height": 800})
     await open_page(page, await serve(ScriptedModel("x")))
     tops = await page.evaluate(
@@ -58,7 +58,7 @@ async def test_nothing_is_wider_than_the_window(page: Page, serve: Serve, width:
         assert wide <= width, tab
 
 
-async def test_a_text_that_is_read_from_the_right_stands_there(page: Page, serve: Serve) -> None:
+async def test_right_to_left_text_is_aligned_right(page: Page, serve: Serve) -> None:
     await open_page(page, await serve(ScriptedModel("שלום עולם")))
     await generate(page, "ספר לי סיפור")
     await expect(badge(page)).to_have_text("complete")
@@ -70,7 +70,7 @@ async def test_a_text_that_is_read_from_the_right_stands_there(page: Page, serve
         assert await page.locator(place).evaluate("e => e.matches(':dir(rtl)')"), place
 
 
-async def test_a_time_is_rounded_before_it_is_written(in_browser: Library) -> None:
+async def test_a_time_is_rounded_before_it_is_formatted(in_browser: Library) -> None:
     """No minute has 60 seconds."""
     written = await in_browser(
         'return given.map((await import("/static/dom.js")).duration)',

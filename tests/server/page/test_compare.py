@@ -1,4 +1,4 @@
-"""Row K8: streamed and plain side by side, and two models."""
+"""Streamed and plain side by side, and two models side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_streamed_and_plain_side_by_side(page: Page, serve: Serve) -> None
     texts = await page.locator("#compare .output").all_inner_texts()
     assert texts == [STORY.replace("**", "")] * 2
     await expect(page.locator("#compare .hint:visible")).to_contain_text(
-        "Something to read came after"
+        "The first text appeared after"
     )
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CONNECT = """
   const backoff = { base: 0.02, cap: 0.04 };
-  // `pings`: a heartbeat that is too short for the greeting, on a busy machine.
+  // `pings`: a heartbeat that would be too short for the connection, on a busy machine.
   const connect = ({ pings, ...options } = {}) => {
     const connection = new rxllm.Connection({ backoff, ...options });
     connection.statuses = [];
@@ -48,12 +48,12 @@ CONNECT = """
 
 @pytest.fixture(autouse=True)
 def _servers_go_first(complaints: Complaints) -> None:
-    """A connection that comes back after the end of a test finds no server."""
+    """A connection that reconnects after the end of a test finds no server."""
     complaints.expected = ("WebSocket connection",)
 
 
 class Sockets:
-    """A server that answers as it is told, and counts its connections."""
+    """A server with scripted replies that counts its connections."""
 
     def __init__(self) -> None:
         self.routes = web.RouteTableDef()
@@ -68,7 +68,7 @@ class Sockets:
         self.kept: tuple[str, ...] = ()  # secrets of sessions
 
     def asked(self) -> list[str]:
-        """What was asked of models."""
+        """Return the types of the requests for streams."""
         return [message["type"] for message in self.got if message["type"] in ("start", "chat")]
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -146,7 +146,7 @@ class Sockets:
 
 
 async def test_many_streams_share_a_connection(in_browser: Library) -> None:
-    """Each hears its own messages, from the first one on; begun before there is a connection."""
+    """Each receives all of its own messages, even if started before there is a connection."""
     sockets = Sockets()
     found = await in_browser(
         CONNECT
@@ -172,7 +172,7 @@ async def test_many_streams_share_a_connection(in_browser: Library) -> None:
     assert len({message["id"] for message in sockets.got}) == 3
 
 
-async def test_stop_pause_and_resume_are_said(in_browser: Library) -> None:
+async def test_stop_pause_and_resume_are_sent(in_browser: Library) -> None:
     sockets = Sockets()
     reason = await in_browser(
         CONNECT
@@ -208,8 +208,8 @@ async def test_a_failure_rejects_with_its_code(in_browser: Library) -> None:
     assert found == ["rate_limit", "RxllmError", "rate_limit"]
 
 
-async def test_there_is_one_attempt_to_come_back_at_a_time(in_browser: Library) -> None:
-    """Row K9: reconnects multiplied, in the original: each lost connection began another series."""
+async def test_there_is_one_attempt_to_reconnect_at_a_time(in_browser: Library) -> None:
+    """A lost connection must not start a second series of attempts."""
     sockets = Sockets()
     sockets.cut_first = 4
     statuses = await in_browser(
@@ -217,14 +217,14 @@ async def test_there_is_one_attempt_to_come_back_at_a_time(in_browser: Library) 
         + """
         const connection = connect();
         connection.connect();
-        connection.connect(); // it is on its way
+        connection.connect(); // already connecting
         let connected = 0;
         await new Promise((resolve) => connection.addEventListener("connected", () => {
           connected += 1;
           if (connected === 5) resolve();
         }));
-        connection.connect(); // it is there
-        await new Promise((resolve) => setTimeout(resolve, 200)); // what is too many would come now
+        connection.connect(); // already connected
+        await new Promise((resolve) => setTimeout(resolve, 200)); // extra attempts would come now
         return connection.statuses;
         """,
         None,
@@ -235,7 +235,7 @@ async def test_there_is_one_attempt_to_come_back_at_a_time(in_browser: Library) 
     assert len(sockets.live) == 1
 
 
-async def test_a_connection_that_does_not_hold_counts_as_another_failure(
+async def test_a_connection_that_does_not_last_counts_as_another_failure(
     in_browser: Library,
 ) -> None:
     sockets = Sockets()
@@ -296,7 +296,7 @@ async def test_disconnecting_while_it_waits_cancels_the_attempt(in_browser: Libr
     assert sockets.connections == 1
 
 
-async def test_a_stream_whose_connection_is_lost_fails_with_what_it_said(
+async def test_a_stream_whose_connection_is_lost_fails_with_its_partial_text(
     in_browser: Library,
 ) -> None:
     sockets = Sockets()
@@ -312,7 +312,7 @@ async def test_a_stream_whose_connection_is_lost_fails_with_what_it_said(
     assert found == ["connection_lost", "so far"]
 
 
-async def test_or_it_is_asked_for_again_after_a_restart(in_browser: Library) -> None:
+async def test_a_stream_whose_connection_is_lost_can_restart(in_browser: Library) -> None:
     sockets = Sockets()
     found = await in_browser(
         CONNECT
@@ -368,8 +368,8 @@ async def test_a_stream_continues_on_the_next_connection(page: Page, serve: Serv
     assert len(model.requests) == 1
 
 
-async def test_the_newest_session_that_the_server_keeps_is_taken_up(in_browser: Library) -> None:
-    """A connection may be lost again before the server has answered."""
+async def test_the_newest_session_that_the_server_keeps_is_continued(in_browser: Library) -> None:
+    """A connection may be lost again before the server has replied."""
     sockets = Sockets()
     sockets.kept = ("session 1",)
     events = await in_browser(
@@ -398,7 +398,7 @@ async def test_the_newest_session_that_the_server_keeps_is_taken_up(in_browser: 
 
 
 async def test_disconnecting_stops_the_streams(page: Page, serve: Serve) -> None:
-    """They would else run on for the grace."""
+    """Otherwise they would run on for the grace period."""
     model = slow()
     server = await serve(model)
     await page.goto(str(server.make_url("/")))
@@ -435,7 +435,7 @@ async def test_rooms_are_joined_again(in_browser: Library) -> None:
     assert sockets.connections == 2
 
 
-async def test_what_needs_a_connection_says_that_there_is_none(in_browser: Library) -> None:
+async def test_sending_without_a_connection_is_an_error(in_browser: Library) -> None:
     code = await in_browser(
         CONNECT + "try { connect().say('lobby', 'hi'); } catch (error) { return error.code; }"
     )
@@ -461,7 +461,7 @@ async def test_a_chat_is_a_stream_and_then_a_message(in_browser: Library) -> Non
 
 
 async def test_a_connection_gone_silent_is_lost(in_browser: Library) -> None:
-    """A network that swallows packets closes nothing: no answer to a ping tells."""
+    """If the network drops packets, nothing closes the connection: only a missing pong shows it."""
     sockets = Sockets()
     sockets.deaf = True
     await in_browser(
@@ -478,8 +478,8 @@ async def test_a_connection_gone_silent_is_lost(in_browser: Library) -> None:
     assert sockets.got[0] == {"type": "ping"}
 
 
-async def test_a_connection_that_is_never_greeted_is_lost(in_browser: Library) -> None:
-    """Nor is `connect()` any help: it is on its way. What was begun waits for the next one."""
+async def test_a_connection_without_its_first_message_is_lost(in_browser: Library) -> None:
+    """`connect()` wouldn't help, since it is connecting. Streams wait for the next connection."""
     sockets = Sockets()
     sockets.ungreeted = 1
     statuses, text = await in_browser(
@@ -497,7 +497,7 @@ async def test_a_connection_that_is_never_greeted_is_lost(in_browser: Library) -
     assert [message["type"] for message in sockets.got] == ["start"]
 
 
-async def test_disconnecting_before_it_was_greeted_is_for_good(in_browser: Library) -> None:
+async def test_disconnecting_before_the_first_message_is_for_good(in_browser: Library) -> None:
     sockets = Sockets()
     sockets.ungreeted = 1
     statuses = await in_browser(
@@ -515,8 +515,8 @@ async def test_disconnecting_before_it_was_greeted_is_for_good(in_browser: Libra
     assert statuses == ["connecting", "closed"]
 
 
-async def test_a_heartbeat_may_be_as_rare_as_one_likes(in_browser: Library) -> None:
-    """A timer that is asked for more than 24 days goes off at once."""
+async def test_a_heartbeat_may_be_infinite(in_browser: Library) -> None:
+    """A timer of more than 24 days would fire at once."""
     sockets = Sockets()
     statuses = await in_browser(
         CONNECT
@@ -534,7 +534,7 @@ async def test_a_heartbeat_may_be_as_rare_as_one_likes(in_browser: Library) -> N
 
 
 async def test_a_hidden_tab_keeps_its_connection(in_browser: Library) -> None:
-    """Its timers run late: silence is no loss as long as pings are answered."""
+    """Its timers are late: silence isn't a loss as long as pings are answered."""
     sockets = Sockets()
     statuses = await in_browser(
         CONNECT
@@ -595,7 +595,7 @@ async def test_disconnecting_as_soon_as_it_is_open_is_for_good(in_browser: Libra
     assert (sockets.connections, sockets.got) == (1, [])
 
 
-async def test_what_the_server_closes_the_connection_for_is_not_sent_again(
+async def test_a_message_that_made_the_server_close_the_connection_is_not_sent_again(
     in_browser: Library,
 ) -> None:
     sockets = Sockets()
@@ -612,7 +612,7 @@ async def test_what_the_server_closes_the_connection_for_is_not_sent_again(
     assert [message["type"] for message in sockets.got] == ["start"]
 
 
-async def test_restarts_that_bring_nothing_come_to_an_end(in_browser: Library) -> None:
+async def test_restarts_without_output_are_limited(in_browser: Library) -> None:
     sockets = Sockets()
     code = await in_browser(
         CONNECT
@@ -627,7 +627,7 @@ async def test_restarts_that_bring_nothing_come_to_an_end(in_browser: Library) -
     assert sockets.asked() == ["start"] * 6
 
 
-async def test_a_room_with_its_own_ghost_in_it_is_joined_when_that_has_gone(
+async def test_a_room_is_rejoined_once_the_lost_connection_has_left_it(
     in_browser: Library,
 ) -> None:
     sockets = Sockets()
@@ -652,8 +652,8 @@ async def test_a_room_with_its_own_ghost_in_it_is_joined_when_that_has_gone(
     assert found == [[], ["lobby"] * 3]
 
 
-async def test_a_name_that_stays_taken_is_told(in_browser: Library) -> None:
-    """At once where it was never this client's, and else after the time for a ghost to go."""
+async def test_a_name_that_stays_taken_is_an_error(in_browser: Library) -> None:
+    """At once if this client never had the name, otherwise after `rejoinFor` seconds."""
     sockets = Sockets()
     sockets.ghosts = 10**6
     found = await in_browser(
@@ -677,7 +677,7 @@ async def test_a_name_that_stays_taken_is_told(in_browser: Library) -> None:
     assert found == ["name", True, 0, "other"]
 
 
-async def test_half_a_surrogate_pair_is_sent_as_a_character(in_browser: Library) -> None:
+async def test_a_lone_surrogate_is_sent_as_a_replacement_character(in_browser: Library) -> None:
     sockets = Sockets()
     await in_browser(
         CONNECT + r'await connect().start({ prompt: "half \ud83d" }).done;', None, sockets.routes
@@ -685,11 +685,11 @@ async def test_half_a_surrogate_pair_is_sent_as_a_character(in_browser: Library)
     assert sockets.got[0]["prompt"] == "half \ufffd"
 
 
-async def test_a_callback_that_throws_harms_no_other_stream(
+async def test_a_callback_that_throws_does_not_affect_other_streams(
     in_browser: Library, complaints: Complaints
 ) -> None:
-    """Row G1: one throwing subscriber ended it for all, in the original. It is reported, as what
-    the listener of an event throws."""
+    """One throwing subscriber must not end the connection for all. Its error is reported like that
+    of an event listener."""
     complaints.expected += ("not my day",)
     sockets = Sockets()
     found = await in_browser(
@@ -722,7 +722,7 @@ async def test_a_callback_that_throws_harms_no_other_stream(
     assert len(complaints) >= 4
 
 
-async def test_an_address_that_is_none_is_told_at_once(in_browser: Library) -> None:
+async def test_an_invalid_url_throws_at_once(in_browser: Library) -> None:
     found = await in_browser(
         """
         const told = given.map((url) => {

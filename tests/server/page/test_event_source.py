@@ -1,4 +1,4 @@
-"""A browser's own `EventSource` reads a stream (row K1): to its end, and over a lost connection."""
+"""A browser's `EventSource` reads a stream: to its end, and across a lost connection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ READ = """
     });
     const complete = await new Promise((resolve) =>
       source.addEventListener("complete", ({ data }) => resolve(JSON.parse(data))));
-    // It asks again: for all it knows, the connection was lost. 204 tells it to stop.
+    // It reconnects, as after a lost connection. 204 stops it.
     await new Promise((resolve) => {
       source.addEventListener("error", () => source.readyState === EventSource.CLOSED && resolve());
     });
@@ -43,7 +43,7 @@ READ = """
 
 
 class Proxy:
-    """Passes requests on to a server, and cuts the first stream once the event `cut` was seen."""
+    """Forwards requests to a server, and cuts the first stream after the event `cut` was seen."""
 
     def __init__(self, server: str, cut: int | None = None) -> None:
         self.answers: list[tuple[str | None, int]] = []  # Last-Event-ID, and the status
@@ -68,7 +68,7 @@ class Proxy:
             await response.prepare(request)
             if answer.status == 204:
                 return response
-            # A browser waits some seconds before it asks again, if nobody says otherwise.
+            # By default, a browser waits some seconds before it reconnects.
             await response.write(b"retry: 10\n\n")
             async for line in answer.content:
                 await response.write(line)
@@ -107,7 +107,7 @@ async def test_it_reads_to_the_end_and_then_stops(page: Page, serve: Serve) -> N
     assert proxy.answers == [(None, 200), (str(got["complete"]["position"]), 204)]
 
 
-async def test_it_goes_on_over_a_lost_connection_with_no_gap_and_no_repeat(
+async def test_it_resumes_after_a_lost_connection_with_no_gap_and_no_repeat(
     page: Page, serve: Serve, complaints: Complaints
 ) -> None:
     complaints.expected = ("ERR_",)  # the connection that is cut

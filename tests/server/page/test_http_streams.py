@@ -1,4 +1,4 @@
-"""Row K10: streams over HTTP with `rxllm.js`: resumed with no gap and no repeat, or an error."""
+"""Streams over HTTP with `rxllm.js`: resumed with no gap and no repeat, or an error."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def complete(position: int) -> bytes:
 
 
 class Replies:
-    """A server whose connections each send what they are told to (a status is refused with, None is
-    never answered), and are cut once it was seen: a browser may drop what it has not handed out
-    when a connection breaks."""
+    """A server with one scripted reply per connection: bytes, a status to refuse with, or `None`
+    for no response. A connection is cut once its events were seen, since a browser may drop unread
+    data when a connection breaks."""
 
     def __init__(self, *replies: bytes | int | None) -> None:
         self.replies = list(replies)
@@ -112,7 +112,7 @@ async def test_a_stream_ends_with_its_last_message(in_browser: Library) -> None:
 async def test_a_cut_connection_is_resumed_after_the_last_event(
     in_browser: Library, complaints: Any
 ) -> None:
-    """The half event at the cut is dropped, and comes again; what comes twice is left out."""
+    """The incomplete event is dropped and sent again; repeated events are skipped."""
     complaints.expected = ("Failed to load resource",)
     half = token(3, "c")[:-9]
     replies = Replies(
@@ -127,18 +127,18 @@ async def test_a_cut_connection_is_resumed_after_the_last_event(
     assert replies.asked[1][1] == "/stream/s 1"
 
 
-async def test_an_event_cut_before_its_blank_line_is_none(
+async def test_an_event_cut_before_its_blank_line_is_dropped(
     in_browser: Library, complaints: Any
 ) -> None:
-    """Its data is whole, but nothing of it is carried over to the next connection."""
+    """Its data is complete, but isn't carried over to the next connection."""
     complaints.expected = ("Failed to load resource",)
     replies = Replies(token(1, "a") + token(2, "b")[:-1], token(2, "b") + complete(3))
     found = await follow(in_browser, replies)
     assert found == {"positions": [1, 2, 3], "text": "ab", "id": "s 1", "resumed": 1}
 
 
-async def test_a_connection_gone_silent_is_made_again(in_browser: Library) -> None:
-    """A network that swallows packets closes nothing: the server's comments stay away."""
+async def test_a_silent_connection_is_replaced(in_browser: Library) -> None:
+    """If the network drops packets, nothing closes the connection; the server's comments stop."""
     replies = Replies(token(1, "a"), token(2, "b") + complete(3))
     replies.keep_open = True
     found = await follow(
@@ -150,8 +150,8 @@ async def test_a_connection_gone_silent_is_made_again(in_browser: Library) -> No
     assert [last for _, _, last in replies.asked] == [None, "1"]
 
 
-async def test_an_attempt_without_an_answer_is_made_again(in_browser: Library) -> None:
-    """A network that swallows packets swallows those that ask as well."""
+async def test_an_attempt_without_a_response_is_repeated(in_browser: Library) -> None:
+    """If the network drops packets, it also drops requests."""
     replies = Replies(token(1, "a"), None, token(2, "b") + complete(3))
     replies.keep_open = True
     found = await follow(
@@ -163,7 +163,7 @@ async def test_an_attempt_without_an_answer_is_made_again(in_browser: Library) -
     assert [last for _, _, last in replies.asked] == [None, "1", "1"]
 
 
-async def test_attempts_without_an_answer_come_to_an_end(in_browser: Library) -> None:
+async def test_attempts_without_a_response_are_limited(in_browser: Library) -> None:
     replies = Replies(None, None)
     found = await follow(
         in_browser,
@@ -174,7 +174,7 @@ async def test_attempts_without_an_answer_come_to_an_end(in_browser: Library) ->
     assert len(replies.asked) == 2
 
 
-async def test_an_attempt_without_an_answer_can_be_aborted(in_browser: Library) -> None:
+async def test_an_attempt_without_a_response_can_be_aborted(in_browser: Library) -> None:
     replies = Replies(token(1, "a"), None)
     replies.keep_open = True
     name = await in_browser(
@@ -202,7 +202,7 @@ async def test_an_attempt_without_an_answer_can_be_aborted(in_browser: Library) 
     assert name == "AbortError"
 
 
-async def test_each_request_can_be_given_a_limit(in_browser: Library) -> None:
+async def test_each_request_can_have_a_time_limit(in_browser: Library) -> None:
     routes = web.RouteTableDef()
 
     @routes.get("/models")
@@ -236,7 +236,7 @@ async def test_each_request_can_be_given_a_limit(in_browser: Library) -> None:
 
 async def test_the_example_of_the_module_runs(in_browser: Library) -> None:
     source = (PAGE / "rxllm.js").read_text(encoding="utf-8")
-    found = re.search(r" \* A server, over HTTP\.\n \*\n((?: \*     .*\n)+)", source)
+    found = re.search(r" \* An HTTP client of a server\.\n \*\n((?: \*     .*\n)+)", source)
     assert found is not None
     example = re.sub(r"^ \* {5}", "", found[1], flags=re.MULTILINE)
     replies = Replies(token(1, "one ") + token(2, "two") + complete(3))
@@ -254,7 +254,7 @@ async def test_the_example_of_the_module_runs(in_browser: Library) -> None:
     assert said == ["one ", "two"]
 
 
-async def test_attempts_that_bring_nothing_come_to_an_end(
+async def test_attempts_without_new_messages_are_limited(
     in_browser: Library, complaints: Any
 ) -> None:
     complaints.expected = ("Failed to load resource",)
@@ -264,7 +264,7 @@ async def test_attempts_that_bring_nothing_come_to_an_end(
     assert len(replies.asked) == 4  # the first, and three in a row
 
 
-async def test_a_stream_that_is_gone_is_not_asked_for_again(
+async def test_a_stream_that_no_longer_exists_is_not_requested_again(
     in_browser: Library, complaints: Any
 ) -> None:
     complaints.expected = ("Failed to load resource",)
@@ -285,14 +285,16 @@ async def test_a_request_that_was_refused_is_not_sent_again(
     assert len(replies.asked) == 1
 
 
-async def test_a_failure_of_the_stream_is_an_error_with_what_was_said(in_browser: Library) -> None:
+async def test_a_failure_of_the_stream_is_an_error_with_the_partial_text(
+    in_browser: Library,
+) -> None:
     failed = event(StreamFailed(code="rate_limit", message="slow down", id="s 1", position=2))
     found = await follow(in_browser, Replies(token(1, "a") + failed))
     assert found["error"] == {"code": "rate_limit", "partial": "a", "id": "s 1"}
     assert found["positions"] == [1]
 
 
-async def test_a_late_viewer_begins_where_it_says(in_browser: Library) -> None:
+async def test_a_late_reader_starts_after_the_given_position(in_browser: Library) -> None:
     replies = Replies(token(5, "e") + complete(6))
     found = await follow(in_browser, replies, "client.watch('s 1', { after: 4 })")
     assert found["positions"] == [5, 6]
@@ -320,7 +322,7 @@ async def test_an_aborted_stream_ends_at_once_and_is_not_resumed(in_browser: Lib
     assert len(replies.asked) == 1
 
 
-async def test_ndjson_without_its_last_message_is_no_clean_end(in_browser: Library) -> None:
+async def test_ndjson_without_its_last_message_is_truncated(in_browser: Library) -> None:
     routes = web.RouteTableDef()
 
     @routes.post("/api/stream")

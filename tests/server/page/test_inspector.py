@@ -1,4 +1,4 @@
-"""The inspector: streams of others are shown, stopped and paused."""
+"""The inspector shows, stops and pauses the streams of others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ async def test_the_inspector_shows_a_stream_token_by_token(
     assert text.split() == [str(n) for n in range(120)]
 
 
-async def test_the_inspector_stops_what_others_began(context: BrowserContext, serve: Serve) -> None:
+async def test_the_inspector_stops_the_stream_of_another(
+    context: BrowserContext, serve: Serve
+) -> None:
     model = slow()
     first, second = await inspected(context, await serve(model))
     await second.locator("#inspect .actions").get_by_role("button", name="Stop").click()
@@ -66,7 +68,7 @@ async def test_the_inspector_shows_that_a_stream_is_paused(
 
 
 async def test_a_pause_by_somebody_else_is_shown(context: BrowserContext, serve: Serve) -> None:
-    """And the next press of the button lets it go on."""
+    """The next click on the button resumes the stream."""
     model = slow()
     first, second = await inspected(context, await serve(model))
     act = second.locator("#inspect .actions").get_by_role("button")
@@ -83,7 +85,7 @@ async def test_a_pause_by_somebody_else_is_shown(context: BrowserContext, serve:
     assert model.active == 0
 
 
-async def test_another_stream_can_be_inspected_without_the_first_being_stopped(
+async def test_inspecting_another_stream_does_not_stop_the_first(
     context: BrowserContext, serve: Serve
 ) -> None:
     server = await serve(slow())
@@ -104,7 +106,7 @@ async def test_another_stream_can_be_inspected_without_the_first_being_stopped(
         await page.click("#generate [name=stop]")
 
 
-async def test_an_inspector_without_a_server_says_so_once(
+async def test_an_inspector_reports_an_unreachable_server_once(
     page: Page, serve: Serve, complaints: Complaints
 ) -> None:
     complaints.expected = ("Failed to load resource",)
@@ -125,11 +127,11 @@ async def test_an_inspector_without_a_server_says_so_once(
     told = await page.evaluate("window.told")
     assert told == [
         "Can't reach the server, trying again.",
-        "The server is there again.",
+        "The server is back.",
     ]
 
 
-async def test_an_inspector_that_is_never_answered_says_so_and_asks_again(
+async def test_an_inspector_reports_a_missing_response_and_retries(
     page: Page, serve: Serve
 ) -> None:
     asked = 0
@@ -155,7 +157,7 @@ async def test_an_inspector_that_is_never_answered_says_so_and_asks_again(
     assert asked > 2
 
 
-async def test_what_came_before_one_looked_is_joined(page: Page, serve: Serve) -> None:
+async def test_events_before_the_inspection_are_joined(page: Page, serve: Serve) -> None:
     server = await serve(ScriptedModel(STORY, by="word"))
     async with ClientSession() as session:
         url = server.make_url("/stream").with_query(prompt="Hi")

@@ -1,4 +1,4 @@
-"""Row K9: the server is killed under the page and started again."""
+"""The server is killed while a page is open, and started again."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ asyncio.run(main())
 """
 
 
-async def test_a_server_killed_under_the_page_and_started_again(
+async def test_the_page_recovers_after_the_server_is_killed_and_restarted(
     page: Page, serve: Serve, complaints: Complaints
 ) -> None:
-    """The stream is lost and said to be so; the page and its connection come back by themselves."""
+    """The lost stream is reported; the page and its connection recover by themselves."""
     complaints.expected = ("Failed to load resource", "WebSocket connection")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE, cwd=PAGE.parents[2]

@@ -1,4 +1,4 @@
-"""Row K8: the markdown of a model becomes nodes, and its text never becomes HTML."""
+"""A model's Markdown becomes DOM nodes, and its text is never parsed as HTML."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ async def render(in_browser: Library, *texts: str) -> list[str]:
         ("| a | b |\n|---|\n| 1 |", "<p>| a | b |<br>|---|<br>| 1 |</p>"),
     ],
 )
-async def test_what_markdown_becomes(in_browser: Library, text: str, html: str) -> None:
+async def test_markdown_becomes_html(in_browser: Library, text: str, html: str) -> None:
     assert await render(in_browser, text) == [html]
 
 
-async def test_links_lead_to_http_alone(in_browser: Library) -> None:
+async def test_links_lead_only_to_http(in_browser: Library) -> None:
     shown = await in_browser(
         """
         const { inline } = await import("/static/markdown_inline.js");
@@ -108,7 +108,7 @@ async def test_links_lead_to_http_alone(in_browser: Library) -> None:
     assert shown[1].endswith("[bad](https://[) | [worse](https://x:y) | ")
 
 
-async def test_an_address_may_have_parentheses_and_a_title(in_browser: Library) -> None:
+async def test_a_url_may_have_parentheses_and_a_title(in_browser: Library) -> None:
     shown = await in_browser(
         """
         const box = document.createElement("div");
@@ -136,7 +136,7 @@ async def test_an_address_may_have_parentheses_and_a_title(in_browser: Library) 
 
 
 async def test_tags_in_the_text_are_shown_as_text(in_browser: Library) -> None:
-    """Row K8: `innerHTML` with model text, in the original."""
+    """Model text must not be inserted as HTML."""
     hostile = [
         "<script>alert(1)</script>",
         "# <img src=x onerror=alert(1)>",
@@ -174,7 +174,7 @@ def cut(text: str, chance: random.Random) -> list[str]:
     return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
 
 
-async def test_what_is_shown_is_the_same_however_the_text_is_cut(in_browser: Library) -> None:
+async def test_the_output_does_not_depend_on_how_the_text_is_split(in_browser: Library) -> None:
     chance = random.Random(6)
     parts = ["# ", "- ", "1. ", "  ", "> ", "```", "`", "**", "*", "_", "\n", "\n", "\n\n", "---"]
     parts += ["word", " ", "~~~py", "[a](https://b.c)", "https://b.c", "~~", "    x", "#"]
@@ -212,14 +212,14 @@ async def test_what_is_shown_is_the_same_however_the_text_is_cut(in_browser: Lib
     ],
 )
 async def test_no_text_makes_it_slow(in_browser: Library, piece: str) -> None:
-    """200,000 characters at once: it is linear, or this test would not end."""
+    """200,000 characters at once: if it weren't linear, this test wouldn't end."""
     size = await in_browser(
         RENDER + "return shown([given.repeat(200000 / given.length)]).length;", piece
     )
     assert size > 0
 
 
-async def test_blocks_that_are_done_are_not_made_again(in_browser: Library) -> None:
+async def test_finished_blocks_are_not_created_again(in_browser: Library) -> None:
     same = await in_browser(
         """
         const box = document.createElement("div");
@@ -248,11 +248,11 @@ async def test_blocks_that_are_done_are_not_made_again(in_browser: Library) -> N
         ("", "| a row of no table |\n"),
     ],
 )
-async def test_what_is_done_in_the_last_block_is_not_made_again(
+async def test_finished_parts_of_the_last_block_are_not_created_again(
     in_browser: Library, begin: str, more: str
 ) -> None:
-    """A block of 2,000 pieces: each makes as few nodes as the first ones did, and takes none away.
-    What was selected stays so."""
+    """Each of 2,000 pieces of a block creates as few nodes as the first ones and removes none, so
+    that a selection survives."""
     made, removed, html, whole = await in_browser(
         RENDER
         + """

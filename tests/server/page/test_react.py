@@ -1,4 +1,4 @@
-"""Row K11: the React hook of `examples/react`, on a stand-in for React."""
+"""The React hook of `examples/react`, with a stand-in for React."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ async def in_component(page: Page, serve: Serve, model: ScriptedModel, body: str
     )
 
 
-async def test_no_chunk_is_dropped_however_early_it_comes(page: Page, serve: Serve) -> None:
-    """Row K11: early chunks dropped, in the original."""
+async def test_early_chunks_are_not_dropped(page: Page, serve: Serve) -> None:
+    """Chunks may arrive before the first render."""
     model = ScriptedModel("all of it at once", by="character")
     found = await in_component(
         page,
@@ -68,7 +68,7 @@ async def test_no_chunk_is_dropped_however_early_it_comes(page: Page, serve: Ser
 
 
 async def test_a_component_has_one_store_however_often_it_renders(page: Page, serve: Serve) -> None:
-    """Row K11: a client per render, in the original."""
+    """A render must not create another client."""
     model = ScriptedModel("word " * 20, by="word", delay=0.02)
     renders, same, statuses = await in_component(
         page,
@@ -90,7 +90,7 @@ async def test_a_component_has_one_store_however_often_it_renders(page: Page, se
     assert len(model.requests) == 1
 
 
-async def test_a_component_that_goes_ends_its_stream(page: Page, serve: Serve) -> None:
+async def test_an_unmounted_component_ends_its_stream(page: Page, serve: Serve) -> None:
     model = ScriptedModel("word " * 900, by="word", delay=0.02)
     await in_component(
         page,
@@ -108,11 +108,11 @@ async def test_a_component_that_goes_ends_its_stream(page: Page, serve: Serve) -
             await asyncio.sleep(0.01)
 
 
-async def test_a_component_that_comes_back_finds_its_stream_stopped(
+async def test_a_remounted_component_finds_its_stream_stopped(
     page: Page, serve: Serve, complaints: Complaints
 ) -> None:
-    """As under `StrictMode`, which unmounts each component once."""
-    complaints.expected = ("Failed to load resource",)  # the server may be gone when it is asked
+    """As in `StrictMode`, which unmounts each component once."""
+    complaints.expected = ("Failed to load resource",)  # the server may be closed by then
     statuses = await in_component(
         page,
         serve,
@@ -131,7 +131,7 @@ async def test_a_component_that_comes_back_finds_its_stream_stopped(
     assert statuses == ["ready", "stopped"]
 
 
-async def test_a_new_question_ends_the_one_before(page: Page, serve: Serve) -> None:
+async def test_a_new_prompt_ends_the_previous_stream(page: Page, serve: Serve) -> None:
     model = ScriptedModel("one " * 900, "two", by="word", delay=0.02)
     text = await in_component(
         page,
@@ -152,10 +152,8 @@ async def test_a_new_question_ends_the_one_before(page: Page, serve: Serve) -> N
             await asyncio.sleep(0.01)
 
 
-async def test_what_the_server_answers_late_is_for_the_stream_it_was_asked_of(
-    page: Page, serve: Serve
-) -> None:
-    """A stop that fails, and a pause, of a stream that was followed by another one."""
+async def test_a_late_response_applies_only_to_its_own_stream(page: Page, serve: Serve) -> None:
+    """A failed stop and a pause of a stream that was followed by another one."""
     model = ScriptedModel("one " * 900, "two " * 30, by="word", delay=0.02)
     found = await in_component(
         page,
@@ -211,8 +209,8 @@ async def test_stop_pause_and_resume(page: Page, serve: Serve) -> None:
     assert statuses == "stopped"
 
 
-async def test_a_pause_outlasts_what_was_under_way(page: Page, serve: Serve) -> None:
-    """Here all of it is under way: the server is never told of the pause."""
+async def test_a_pause_outlasts_chunks_that_were_under_way(page: Page, serve: Serve) -> None:
+    """Here all chunks are under way, since the server never receives the pause."""
     found = await in_component(
         page,
         serve,
@@ -241,8 +239,8 @@ async def test_a_pause_outlasts_what_was_under_way(page: Page, serve: Serve) -> 
     assert found == ["paused", "streaming"]
 
 
-async def test_it_waits_until_something_is_said(page: Page, serve: Serve) -> None:
-    """A pause before that, and its end, say nothing. Thinking does, and a restart takes it back."""
+async def test_it_is_waiting_until_the_first_output(page: Page, serve: Serve) -> None:
+    """A pause and its end aren't output. Reasoning is, and a restart discards it."""
     statuses = await in_component(
         page,
         serve,
@@ -284,7 +282,9 @@ async def test_it_waits_until_something_is_said(page: Page, serve: Serve) -> Non
     assert statuses == ["paused", *live, "complete"]
 
 
-async def test_a_failure_is_in_the_state(page: Page, serve: Serve, complaints: Complaints) -> None:
+async def test_a_failure_is_part_of_the_state(
+    page: Page, serve: Serve, complaints: Complaints
+) -> None:
     complaints.expected = ("Failed to load resource",)
     found = await in_component(
         page,

@@ -1,4 +1,4 @@
-"""Row K10: the readers of `rxllm.js`, in a browser, on bytes that are cut anywhere."""
+"""The readers of `rxllm.js` in a browser, on bytes that are split anywhere."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ EXPECTED = [
 
 
 def cut(data: bytes, seed: int) -> list[list[int]]:
-    """In pieces of any length: half characters, half line ends, and nothing at all."""
+    """Split into pieces of any length: partial characters, partial line ends, and empty pieces."""
     chance = random.Random(seed)
     places = sorted(chance.choices(range(len(data) + 1), k=chance.randint(0, 30)))
     return [list(data[a:b]) for a, b in zip([0, *places], [*places, len(data)], strict=True)]
 
 
-async def test_events_are_read_right_across_all_borders(in_browser: Library) -> None:
-    """Row K10: no carry-over of half lines or half characters, in the original."""
+async def test_events_are_read_correctly_however_the_bytes_are_split(in_browser: Library) -> None:
+    """Partial lines and partial characters are carried over."""
     data = EVENTS.encode()
     cuts = [[[byte] for byte in data], *(cut(data, seed) for seed in range(200))]
     read = await in_browser(
@@ -60,8 +60,7 @@ async def test_events_are_read_right_across_all_borders(in_browser: Library) -> 
         assert each == {"events": EXPECTED, "retry": 2.5}
 
 
-async def test_ndjson_is_read_right_across_all_borders(in_browser: Library) -> None:
-    """Row K10."""
+async def test_ndjson_is_read_correctly_however_the_bytes_are_split(in_browser: Library) -> None:
     data = '{"a":"é\u2028🎨"}\r\n\n{"b":2}\n{"last":true}'.encode()
     read = await in_browser(
         """
@@ -84,7 +83,7 @@ async def test_ndjson_is_read_right_across_all_borders(in_browser: Library) -> N
     assert read == [[{"a": "é\u2028🎨"}, {"b": 2}, {"last": True}]] * 100
 
 
-async def test_a_line_that_is_no_json_is_an_error_of_the_module(in_browser: Library) -> None:
+async def test_an_invalid_line_is_an_error_of_the_module(in_browser: Library) -> None:
     code = await in_browser(
         """
         const body = new Response("{}\\nno json\\n").body;
@@ -98,7 +97,7 @@ async def test_a_line_that_is_no_json_is_an_error_of_the_module(in_browser: Libr
     assert code == ["RxllmError", "malformed"]
 
 
-async def test_a_line_without_an_end_costs_bounded_memory(in_browser: Library) -> None:
+async def test_a_line_without_an_end_takes_bounded_memory(in_browser: Library) -> None:
     code = await in_browser(
         """
         const decoder = new rxllm.LineDecoder(1000);
@@ -158,8 +157,8 @@ SILENCE = """
 """
 
 
-async def test_a_body_that_is_silent_has_ended(in_browser: Library) -> None:
-    """Virtual time: a comment is a sign of life, and a timer is not left behind."""
+async def test_a_silent_body_ends(in_browser: Library) -> None:
+    """In virtual time: comments count as data, and no timer is left behind."""
     found = await in_browser(
         SILENCE
         + """
@@ -176,8 +175,8 @@ async def test_a_body_that_is_silent_has_ended(in_browser: Library) -> None:
     assert found == [False, True, "ended", 0]
 
 
-async def test_a_timer_that_comes_late_is_no_silence(in_browser: Library) -> None:
-    """As after a sleep or in a hidden tab: what came lies there unread. A second time, it is."""
+async def test_a_late_timer_is_not_silence(in_browser: Library) -> None:
+    """After a sleep or in a hidden tab, there may be unread data. The second time it is silence."""
     found = await in_browser(
         SILENCE
         + """
@@ -195,7 +194,7 @@ async def test_a_timer_that_comes_late_is_no_silence(in_browser: Library) -> Non
     assert found == [False, False, True, "ended"]
 
 
-async def test_a_reader_that_takes_its_time_hears_no_silence(in_browser: Library) -> None:
+async def test_the_pauses_of_a_slow_reader_are_not_silence(in_browser: Library) -> None:
     found = await in_browser(
         SILENCE
         + """
@@ -215,7 +214,7 @@ async def test_a_reader_that_takes_its_time_hears_no_silence(in_browser: Library
     assert found == [False, "ended"]
 
 
-async def test_the_pause_between_attempts_grows_to_a_cap_and_is_spread(
+async def test_the_pause_between_attempts_grows_to_a_cap_with_jitter(
     in_browser: Library,
 ) -> None:
     least, most, many = await in_browser(

@@ -1,4 +1,4 @@
-"""Row K8: a reload of the page while its stream runs."""
+"""A reload of the page while its stream runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.server.page.conftest import Serve
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_reload_picks_the_stream_up_with_no_gap_and_no_repeat(
+async def test_a_reload_resumes_the_stream_with_no_gap_and_no_repeat(
     page: Page, serve: Serve
 ) -> None:
     model = slow(120)
@@ -29,7 +29,7 @@ async def test_a_reload_picks_the_stream_up_with_no_gap_and_no_repeat(
 
 
 @pytest.mark.parametrize(("tokens", "temperature"), [("1000", "0.3"), ("", "")])
-async def test_a_reload_brings_the_form_of_a_running_stream_back(
+async def test_a_reload_restores_the_form_of_a_running_stream(
     page: Page, serve: Serve, tokens: str, temperature: str
 ) -> None:
     await open_page(page, await serve({"small": Small("x", name="small"), "slow": slow()}))

@@ -1,4 +1,4 @@
-"""A room on the page: who is there, what is said, and a connection that was lost (row K9)."""
+"""A room on the page: its members, its messages, and a lost connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_two_tabs_in_a_room(context: BrowserContext, serve: Serve) -> None:
-    """Each sees who is there, who writes, what is said, and the one answer of the model."""
+    """Each shows the members, who is typing, the messages, and the model's one answer."""
     model = ScriptedModel("It mixes **blue**.", by="word", delay=0.02)
     server = await serve(model)
     ada, bob = await context.new_page(), await context.new_page()
@@ -37,10 +37,10 @@ async def test_two_tabs_in_a_room(context: BrowserContext, serve: Serve) -> None
     assert len(model.requests) == 1
 
 
-async def test_an_answer_under_way_goes_on_after_the_connection_was_lost(
+async def test_an_answer_in_progress_continues_after_a_lost_connection(
     context: BrowserContext, serve: Serve
 ) -> None:
-    """It comes again from its beginning, once: what was there stays until it does."""
+    """It is sent again from its beginning, once; the old text stays until then."""
     await context.add_init_script(
         """
         const { WebSocket } = globalThis;
@@ -73,7 +73,7 @@ async def test_an_answer_under_way_goes_on_after_the_connection_was_lost(
     await expect(reply).not_to_contain_text("lost")
 
 
-async def test_who_comes_late_sees_what_was_said(context: BrowserContext, serve: Serve) -> None:
+async def test_a_late_member_sees_the_history(context: BrowserContext, serve: Serve) -> None:
     server = await serve(ScriptedModel("x"))
     ada, bob = await context.new_page(), await context.new_page()
     await join(ada, server, "Ada")
@@ -84,7 +84,7 @@ async def test_who_comes_late_sees_what_was_said(context: BrowserContext, serve:
     await expect(bob.locator("#room .said .text")).to_have_text(["<b>nobody is here</b>"])
 
 
-async def test_who_changes_the_room_before_it_is_entered_is_only_in_the_last(
+async def test_joining_another_room_before_the_first_join_is_only_in_the_last(
     page: Page, serve: Serve
 ) -> None:
     server = await serve(ScriptedModel("x"))

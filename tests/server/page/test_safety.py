@@ -1,4 +1,4 @@
-"""Row K8: what a model says stays text, and the page keeps to its server and its policy."""
+"""Model output stays text, and the page keeps to its server and its policy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("by", ["word", "character"])
 async def test_hostile_text_of_a_model_is_shown_as_text(page: Page, serve: Serve, by: Any) -> None:
-    """Row K8: `innerHTML` with model text, in the original."""
+    """Model text must not be inserted as HTML."""
     await open_page(page, await serve(ScriptedModel(HOSTILE, by=by)))
     await generate(page)
     await expect(badge(page)).to_have_text("complete")
@@ -40,7 +40,7 @@ async def test_nothing_on_the_page_reads_text_as_html() -> None:
         )
 
 
-async def test_the_page_asks_nobody_but_its_server(page: Page, serve: Serve) -> None:
+async def test_the_page_sends_requests_only_to_its_server(page: Page, serve: Serve) -> None:
     server = await serve(ScriptedModel(STORY))
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -50,9 +50,7 @@ async def test_the_page_asks_nobody_but_its_server(page: Page, serve: Serve) -> 
     assert {url.split("/")[2] for url in asked} == {f"{server.host}:{server.port}"}
 
 
-async def test_the_policy_of_the_server_holds_no_part_of_the_page_back(
-    page: Page, serve: Serve
-) -> None:
+async def test_the_policy_of_the_server_does_not_block_the_page(page: Page, serve: Serve) -> None:
     server = await serve(ScriptedModel(STORY))
     response = await page.goto(str(server.make_url("/")))
     assert response is not None

@@ -1,4 +1,4 @@
-"""A stream that others may pause: when the server is asked about it."""
+"""A stream that others may pause: when the page asks the server about it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.server.page.conftest import Library
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# `say()` is a message of the stream; `asked` holds the seconds at which the server was asked, and
-# `pending` counts what it has not answered.
+# `say()` emits a message of the stream; `asked` holds the times of the requests in seconds, and
+# `pending` counts those without a response.
 WATCHED = """
 const { Watched } = await import("/static/watched.js");
 const began = performance.now();
@@ -41,7 +41,7 @@ globalThis.watched = new Watched(client, stream, { state: "streaming", hold() {}
 
 async def watch(page: Page, in_browser: Library, server: str) -> None:
     await page.clock.install(time=0)
-    await in_browser("", None)  # the page is there, and its time stands still from now on
+    await in_browser("", None)  # the page is loaded; its time is stopped from here on
     await page.clock.pause_at(1000)
     await page.evaluate(
         """async ([body, given]) => {
@@ -56,7 +56,7 @@ async def asked(page: Page) -> Any:
     return await page.evaluate("asked")
 
 
-async def test_a_silent_stream_is_asked_about_two_seconds_after_its_last_message(
+async def test_the_server_is_asked_two_seconds_after_the_last_message(
     page: Page, in_browser: Library
 ) -> None:
     await watch(page, in_browser, "answers")
@@ -70,10 +70,10 @@ async def test_a_silent_stream_is_asked_about_two_seconds_after_its_last_message
     assert await asked(page) == [0, 2.5, 4.5]
 
 
-async def test_a_server_that_never_answers_is_asked_one_thing_at_a_time(
+async def test_a_server_that_never_responds_gets_one_request_at_a_time(
     page: Page, in_browser: Library
 ) -> None:
-    """It is given 5 seconds; and a press of a button asks anew, in place of what was asked."""
+    """A request may take 5 seconds; a click on a button replaces the pending request."""
     await watch(page, in_browser, "is silent")
     await page.clock.run_for(5_900)
     assert await asked(page) == [0]
