@@ -1,4 +1,4 @@
-"""A server on the loopback, and what reads from it."""
+"""A server on loopback, and helpers to read from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Event(msgspec.Struct):
 
 
 class Stepwise:
-    """A model that says `chunks` one by one, each when it is let."""
+    """A model that emits `chunks` one by one, each when the test permits it."""
 
     def __init__(self, *chunks: Chunk | Exception) -> None:
         self.chunks = chunks or (Start("r", "m"), *map(Token, "abcdef"), End("stop"))
@@ -72,12 +72,12 @@ def scripted(*scripts: Any, **options: Any) -> web.Application:
 
 @asynccontextmanager
 async def serving(app: web.Application, **runner: Any) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client of a server that runs `app`; nothing may be left behind by either."""
+    """A client of a server that runs `app`; neither may leave anything behind."""
     async with no_leaks():
         server = TestServer(app)
         await server.start_server(**runner)
         try:
-            timeout = aiohttp.ClientTimeout()  # its timers outlive answers that nobody reads
+            timeout = aiohttp.ClientTimeout()  # its timers outlive unread responses
             base = server.make_url("/")
             answers: list[aiohttp.ClientResponse] = []
 
@@ -94,11 +94,11 @@ async def serving(app: web.Application, **runner: Any) -> AsyncIterator[aiohttp.
                     answer.close()
         finally:
             await server.close()
-            await asyncio.sleep(0.01)  # closed sockets are told of in the next turns
+            await asyncio.sleep(0.01)  # closed sockets are reported in the next iterations
 
 
 async def events(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
-    """What comes as server-sent events."""
+    """Iterate over server-sent events."""
     fields: dict[str, str] = {}
     async for raw in response.content:
         line = raw.decode().rstrip("\n")
@@ -117,7 +117,7 @@ async def all_events(response: aiohttp.ClientResponse) -> list[Event]:
 
 
 async def take(response: aiohttp.ClientResponse, count: int) -> list[Event]:
-    """The first events; the rest stays unread."""
+    """Read the first events, and no more."""
     got: list[Event] = []
     if count:
         async for event in events(response):
@@ -128,34 +128,34 @@ async def take(response: aiohttp.ClientResponse, count: int) -> list[Event]:
 
 
 def said(got: list[Event]) -> str:
-    """The text in events."""
+    """Return the text in events."""
     return "".join(
         text_of(event.message.chunk) for event in got if isinstance(event.message, StreamChunk)
     )
 
 
 def port_of(client: aiohttp.ClientSession) -> int:
-    """Where the server listens."""
+    """Return the port of the server."""
     assert client._base_url is not None
     assert client._base_url.port is not None
     return client._base_url.port
 
 
 async def turns(count: int = 100) -> None:
-    """Let the loop turn: whatever needs no time of its own has happened after it."""
+    """Let the loop iterate: afterwards, everything that takes no time has happened."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def reports() -> list[dict[str, Any]]:
-    """What is reported to the event loop from now on."""
+    """Collect the reports to the event loop's exception handler from now on."""
     found: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
     return found
 
 
 async def until(condition: Any, seconds: float = 30.0) -> None:
-    """Wait for what has no event of its own."""
+    """Wait for a condition by polling."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

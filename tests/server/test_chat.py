@@ -1,4 +1,4 @@
-"""The chat of a WebSocket connection (row K6)."""
+"""The chat of a WebSocket connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.server.websocket_client import Client, Said, talking
 
 
 def sent(model: ScriptedModel) -> list[list[tuple[str, str]]]:
-    """What the model was asked, each time."""
+    """Return the conversation of each request to the model."""
     return [[(turn.role, turn.text) for turn in asked.messages] for asked in model.requests]
 
 
@@ -24,7 +24,7 @@ async def chat(client: Client, text: str, message_id: str = "m") -> Said:
     return await client.until("chat_message", id=message_id)
 
 
-async def test_an_answer_is_a_stream_of_the_message_s_id_and_then_a_chat_message() -> None:
+async def test_an_answer_is_a_stream_with_the_id_of_the_message_and_then_a_chat_message() -> None:
     app = create_app({"tiny": ScriptedModel("Hello there", by="word")})
     async with serving(app) as session, talking(session) as client:
         assert await chat(client, "Hi", "a") == {
@@ -38,7 +38,7 @@ async def test_an_answer_is_a_stream_of_the_message_s_id_and_then_a_chat_message
         assert {message["id"] for message in client.got} == {"a"}
 
 
-async def test_the_server_keeps_the_history_of_each_connection_for_itself() -> None:
+async def test_each_connection_has_its_own_history() -> None:
     model = ScriptedModel("one", "two", "three")
     async with serving(create_app({"tiny": model})) as session:
         async with talking(session) as client, talking(session) as other:
@@ -63,7 +63,7 @@ async def test_the_last_exchanges_are_kept() -> None:
     assert [text for role, text in sent(model)[-1] if role == "user"] == ["b", "c", "d"]
 
 
-async def test_the_history_is_bounded_by_its_characters_too() -> None:
+async def test_the_history_is_also_bounded_by_its_characters() -> None:
     model = ScriptedModel("x" * 50)
     app = create_app({"tiny": model}, limits=Limits(history_characters=120))
     async with serving(app) as session, talking(session) as client:
@@ -89,7 +89,7 @@ async def test_two_messages_at_once_are_answered_one_after_the_other() -> None:
         }
 
 
-async def test_too_many_that_wait_are_refused() -> None:
+async def test_too_many_waiting_messages_are_refused() -> None:
     model = Stepwise(Start("r", "m"), Token("hm"), End("stop"))
     async with serving(create_app({"tiny": model})) as session, talking(session) as client:
         for number in range(5):
@@ -102,7 +102,7 @@ async def test_too_many_that_wait_are_refused() -> None:
 
 
 @pytest.mark.parametrize("script", [["half of ", ServerError("no")], [ServerError("no")], [""]])
-async def test_an_exchange_that_failed_is_forgotten_question_and_all(script: Any) -> None:
+async def test_a_failed_exchange_is_dropped_with_its_question(script: Any) -> None:
     model = ScriptedModel("one", script, "three")
     async with serving(create_app({"tiny": model})) as session, talking(session) as client:
         await chat(client, "first")
@@ -126,7 +126,7 @@ async def test_what_was_said_before_a_stop_is_kept() -> None:
         assert (answer["text"], answer["history"]) == ("ab", 1)
 
 
-async def test_a_message_that_waits_can_be_stopped_and_is_never_answered() -> None:
+async def test_a_stopped_waiting_message_is_never_answered() -> None:
     model = Stepwise()
     async with serving(create_app({"tiny": model})) as session, talking(session) as client:
         await client.send("chat", id="a", text="Hi")
@@ -142,7 +142,7 @@ async def test_a_message_that_waits_can_be_stopped_and_is_never_answered() -> No
         assert not client.of("chunk", id="b")
 
 
-async def test_a_message_that_waits_is_checked_when_it_comes() -> None:
+async def test_a_waiting_message_is_validated_on_arrival() -> None:
     model = Stepwise()
     async with serving(create_app({"tiny": model})) as session, talking(session) as client:
         await client.send("chat", id="a", text="Hi")
@@ -162,7 +162,7 @@ async def test_a_blank_message_is_refused(text: str) -> None:
         assert not model.requests
 
 
-async def test_those_that_wait_are_forgotten_when_the_client_leaves() -> None:
+async def test_waiting_messages_are_dropped_when_the_client_leaves() -> None:
     model = Stepwise()
     async with serving(create_app({"tiny": model}, limits=Limits(grace=0))) as session:
         async with talking(session) as client:
@@ -174,7 +174,7 @@ async def test_those_that_wait_are_forgotten_when_the_client_leaves() -> None:
 
 
 class Forgetful(ScriptedModel):
-    """Takes three messages, and no more."""
+    """Accepts at most three messages."""
 
     def stream(self, prompt: Any, **options: Any) -> Any:
         if len(prompt.messages) > 3:
@@ -182,7 +182,7 @@ class Forgetful(ScriptedModel):
         return super().stream(prompt, **options)
 
 
-async def test_as_much_of_the_history_is_sent_as_the_model_can_take() -> None:
+async def test_as_much_history_is_sent_as_the_model_can_take() -> None:
     model = Forgetful("fine")
     async with serving(create_app({"tiny": model})) as session, talking(session) as client:
         for number in range(5):

@@ -1,4 +1,4 @@
-"""The endpoints of streams (rows K1 to K4, A7), with the messages of `rxllm.server.messages`."""
+"""The stream endpoints, with the messages of `rxllm.server.messages`."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ ASKING = [*STREAMING, ("POST", "/generate")]
 
 
 def asked(method: str, **fields: Any) -> dict[str, Any]:
-    """The arguments of a request."""
+    """Return the arguments of a request."""
     return {"params": fields} if method == "GET" else {"json": fields}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_k1_k2_a_stream_is_start_tokens_progress_and_complete(method: str) -> None:
+async def test_a_stream_is_start_tokens_progress_and_complete(method: str) -> None:
     async with (
         serving(scripted()) as client,
         client.request(method, "/stream", **asked(method, prompt="Hi")) as response,
@@ -88,8 +88,8 @@ async def test_the_options_reach_the_model() -> None:
     assert (second.max_tokens, second.top_p, second.messages[0].content) == (3, 0.5, "Hi")
 
 
-async def test_k3_ndjson_has_the_text_once_at_its_end() -> None:
-    """Trap of row K3: the full text came with every token."""
+async def test_ndjson_has_the_full_text_only_at_its_end() -> None:
+    """Repeating the full text with each token would take quadratic space."""
     async with (
         serving(scripted()) as client,
         client.post("/api/stream", json={"prompt": "Hi"}) as response,
@@ -105,7 +105,7 @@ async def test_k3_ndjson_has_the_text_once_at_its_end() -> None:
     assert body.count(STORY) == 1
 
 
-async def test_k4_generate_gives_the_whole_answer() -> None:
+async def test_generate_returns_the_whole_answer() -> None:
     async with (
         serving(scripted()) as client,
         client.post("/generate", json={"prompt": "Hi", "maxTokens": 4}) as response,
@@ -126,7 +126,7 @@ async def test_k4_generate_gives_the_whole_answer() -> None:
         ({"prompt": "Hi", "colour": "red"}, "colour"),
     ],
 )
-async def test_k1_what_is_wrong_is_400_and_says_the_field(
+async def test_an_invalid_request_is_400_with_the_field(
     method: str, path: str, fields: dict[str, str], field: str
 ) -> None:
     numbers = {"9": 9, "0": 0}
@@ -148,7 +148,7 @@ async def test_k1_what_is_wrong_is_400_and_says_the_field(
     [b"", b"{", b"[]", b"\xff\xfe", b'{"prompt": 1}', b'{"prompt":"a","messages":[]}', b"[" * 9999],
 )
 @pytest.mark.parametrize("path", ["/stream", "/api/stream", "/generate"])
-async def test_a_body_that_is_no_request_is_400(path: str, body: bytes) -> None:
+async def test_an_invalid_body_is_400(path: str, body: bytes) -> None:
     async with serving(scripted()) as client:
         async with client.post(path, data=body) as response:
             assert response.status == 400
@@ -158,7 +158,7 @@ async def test_a_body_that_is_no_request_is_400(path: str, body: bytes) -> None:
 
 @pytest.mark.parametrize(("method", "path"), ASKING)
 async def test_a_model_that_is_not_listed_is_404(method: str, path: str) -> None:
-    """A name that `rxllm.model` knows is none that a client may use: it could be any file."""
+    """Clients can't use every name that `rxllm.model` accepts, which may be any file."""
     async with serving(scripted()) as client:
         for name in ("llama//etc/passwd", "openai/gpt-4o", ""):
             options = asked(method, prompt="Hi", model=name)
@@ -213,7 +213,7 @@ async def test_notices_of_retries_are_not_the_first_byte(method: str, path: str)
 
 
 @pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions"])
-async def test_k15_a_client_that_does_not_take_its_whole_answer_is_given_up(path: str) -> None:
+async def test_a_client_that_stalls_on_its_whole_answer_is_disconnected(path: str) -> None:
     app = scripted([Token("x" * 20_000_000)], limits=Limits(reader_stall=0.1))
     body = b'{"prompt": "Hi"}' if path == "/generate" else OPENAI
     async with serving(app) as client:
@@ -228,7 +228,7 @@ async def test_k15_a_client_that_does_not_take_its_whole_answer_is_given_up(path
 
 
 @pytest.mark.parametrize(("method", "path"), STREAMING)
-async def test_a_failure_after_it_is_the_last_event_and_never_a_clean_end(
+async def test_a_failure_after_the_first_byte_is_the_last_event_and_never_a_clean_end(
     method: str, path: str
 ) -> None:
     model = Stepwise(Start("r", "m"), Token("Half"), RateLimitError("slow down"))
@@ -246,7 +246,7 @@ async def test_a_failure_after_it_is_the_last_event_and_never_a_clean_end(
     assert "complete" not in body
 
 
-async def test_a_stream_that_says_nothing_yet_gets_its_headers(
+async def test_a_stream_without_output_yet_gets_its_headers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("rxllm.server.endpoints.first_frame.__defaults__", (0.01,))
@@ -272,7 +272,7 @@ async def test_a_client_that_leaves_before_the_first_token_stops_the_model(path:
 
 
 async def test_a_client_of_ndjson_that_leaves_stops_the_model() -> None:
-    """It has no way to come back: the moment in which a reader may take over is all it gets."""
+    """NDJSON can't be resumed, so the stream only waits a moment for another reader."""
     model = Stepwise()
     async with serving(create_app({"tiny": model})) as client:
         model.let(2)
@@ -306,7 +306,7 @@ async def test_too_many_streams_are_429_with_retry_after() -> None:
         (Limits(messages=1), {"messages": [{"role": "user", "content": "x"}] * 2}, "messages"),
     ],
 )
-async def test_k15_what_is_above_a_limit_is_413(
+async def test_a_request_above_a_limit_is_413(
     limits: Limits, fields: dict[str, Any], field: str
 ) -> None:
     async with (
@@ -318,7 +318,7 @@ async def test_k15_what_is_above_a_limit_is_413(
     assert (response.status, message.code, message.field) == (413, "too_large", field)
 
 
-async def test_a_stream_that_is_longer_than_the_server_keeps_fails() -> None:
+async def test_a_stream_longer_than_the_log_of_the_server_fails() -> None:
     async with serving(scripted(limits=Limits(stream_events=5))) as client:
         got = await all_events(await client.get("/stream", params={"prompt": "Hi"}))
     assert isinstance(got[-1].message, StreamFailed)
@@ -326,7 +326,7 @@ async def test_a_stream_that_is_longer_than_the_server_keeps_fails() -> None:
     assert len(got) == 6
 
 
-async def test_unknown_paths_and_methods_are_told_as_messages() -> None:
+async def test_unknown_paths_and_methods_are_error_messages() -> None:
     async with serving(scripted()) as client:
         for method, path, status in (("GET", "/nothing", 404), ("PUT", "/stream", 405)):
             async with client.request(method, path) as response:
@@ -335,7 +335,7 @@ async def test_unknown_paths_and_methods_are_told_as_messages() -> None:
         assert "POST" in response.headers["Allow"]
 
 
-async def test_an_app_can_be_a_part_of_another() -> None:
+async def test_an_app_can_be_part_of_another() -> None:
     outer = web.Application()
     outer.add_subapp("/llm/", scripted())
     async with serving(outer) as client:
@@ -350,7 +350,7 @@ CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
 
 @pytest.mark.parametrize("fields", [{"stream": True}, {"stream": False}, {}])
 @pytest.mark.parametrize("path", POSTED)
-async def test_half_of_a_surrogate_pair_breaks_no_answer(path: str, fields: dict[str, Any]) -> None:
+async def test_a_lone_surrogate_does_not_break_an_answer(path: str, fields: dict[str, Any]) -> None:
     model = ScriptedModel([Start("r", "m"), Token("ok "), Token("\ud83d"), End("stop")])
     body = {**CHAT, **fields} if path.startswith("/v1") else {"prompt": "Hi"}
     async with (
@@ -363,7 +363,7 @@ async def test_half_of_a_surrogate_pair_breaks_no_answer(path: str, fields: dict
     assert "error" not in text
 
 
-async def test_k15_the_limit_of_a_body_holds_in_a_part_of_another_application() -> None:
+async def test_the_body_limit_applies_within_another_application() -> None:
     outer = web.Application(client_max_size=1 << 26)
     outer.add_subapp("/llm/", scripted(limits=Limits(body_bytes=1000)))
     async with serving(outer) as client:
@@ -383,7 +383,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("body", "headers"), BROKEN)
 @pytest.mark.parametrize("path", POSTED)
-async def test_a_body_that_is_broken_is_400_and_reported_to_nobody(
+async def test_a_broken_body_is_400_and_not_reported(
     path: str, body: bytes, headers: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     reported = reports()
@@ -396,7 +396,7 @@ async def test_a_body_that_is_broken_is_400_and_reported_to_nobody(
     assert not [each for each in caplog.records if each.levelname == "ERROR"]
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_is_reported_to_nobody() -> None:
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_not_reported() -> None:
     reported = reports()
     async with serving(scripted()) as client:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(client))
@@ -408,7 +408,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_reported_to_nob
     assert not reported
 
 
-async def test_a_body_that_a_middleware_has_read_is_there_all_the_same() -> None:
+async def test_a_body_that_a_middleware_has_read_is_still_available() -> None:
     @web.middleware
     async def read(request: web.Request, handler: Any) -> web.StreamResponse:
         await request.read()
@@ -421,7 +421,7 @@ async def test_a_body_that_a_middleware_has_read_is_there_all_the_same() -> None
         assert (await client.post("/llm/generate", json={"prompt": "Hi"})).status == 200
 
 
-async def test_the_form_of_an_error_does_not_depend_on_where_the_application_is() -> None:
+async def test_the_format_of_an_error_does_not_depend_on_the_prefix_of_the_application() -> None:
     outer = web.Application()
     outer.add_subapp("/api/v1/", scripted())
     async with serving(outer) as client:
@@ -435,7 +435,7 @@ async def test_the_form_of_an_error_does_not_depend_on_where_the_application_is(
 
 @pytest.mark.parametrize("failure", [None, RateLimitError("slow down")])
 @pytest.mark.parametrize("path", ["/stream", "/api/stream"])
-async def test_a_stream_that_ends_at_once_is_answered_even_if_none_is_kept(
+async def test_a_stream_that_ends_at_once_is_sent_even_if_no_ended_streams_are_kept(
     path: str, failure: Exception | None
 ) -> None:
     class AtOnce(Stepwise):
@@ -458,7 +458,7 @@ async def test_a_stream_that_ends_at_once_is_answered_even_if_none_is_kept(
 async def test_an_answer_that_completes_without_an_end_is_complete(
     path: str, streamed: bool
 ) -> None:
-    """As RxPY's `take` and `first` do; on a wire that must have one, the reason is "stop"."""
+    """As with RxPY's `take` and `first`; OpenAI's format requires a reason, which is "stop"."""
     model = Stepwise(Start("r", "m"), Token("Half"))
     model.let()
     body = {**CHAT, "stream": streamed} if path.startswith("/v1") else {"prompt": "Hi"}
@@ -474,7 +474,7 @@ async def test_an_answer_that_completes_without_an_end_is_complete(
 
 
 @pytest.mark.parametrize("path", POSTED)
-async def test_an_answer_that_its_reader_knows_to_be_cut_off_is_an_error(path: str) -> None:
+async def test_a_truncated_answer_is_an_error(path: str) -> None:
     model = Stepwise(Start("r", "m"), Token("Half"), TruncatedStreamError("cut off"))
     model.let()
     body = {**CHAT, "stream": True} if path.startswith("/v1") else {"prompt": "Hi"}
@@ -504,7 +504,7 @@ async def test_too_many_readers_are_429() -> None:
         assert (await client.get("/stream/mine")).status == 200
 
 
-async def test_a_stop_sequence_may_be_given_several_times_and_nothing_else() -> None:
+async def test_only_stop_may_be_repeated_in_a_query() -> None:
     async with serving(scripted("a b c d e f")) as client:
         query = [("prompt", "Hi"), ("stop", "x"), ("stop", "c")]
         assert said(await all_events(await client.get("/stream", params=query))) == "a b "
@@ -515,7 +515,7 @@ async def test_a_stop_sequence_may_be_given_several_times_and_nothing_else() -> 
 
 
 @pytest.mark.parametrize("wait", [float("inf"), float("nan"), -1.0])
-async def test_a_time_to_wait_that_is_none_is_not_told(wait: float) -> None:
+async def test_an_invalid_retry_after_is_not_sent(wait: float) -> None:
     async with (
         serving(scripted([RateLimitError("slow down", retry_after=wait)])) as client,
         client.post("/generate", json={"prompt": "Hi"}) as response,

@@ -1,4 +1,4 @@
-"""A model of the program whose operator raises: every endpoint answers with an error, at once."""
+"""A model whose own operator raises: every endpoint responds with an error at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHAT: dict[str, Any] = {"model": "buggy", "messages": [{"role": "user", "content
 
 
 class Buggy:
-    """A model with a mistake in an operator of its own."""
+    """A model with a bug in its own operator."""
 
     def __init__(self) -> None:
         self.inner = ScriptedModel(["a", "b", "c"], delay=0.001)
@@ -41,7 +41,7 @@ def model() -> Buggy:
 
 @pytest.fixture
 async def session(model: Buggy) -> AsyncIterator[aiohttp.ClientSession]:
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is reported there too
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # also reported there
     async with serving(create_app({"buggy": model})) as session:
         yield session
     assert (len(model.inner.requests), model.inner.active) == (1, 0)

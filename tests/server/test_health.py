@@ -1,4 +1,4 @@
-"""Health, metrics, and the documents that describe the messages (row K13)."""
+"""Health, metrics, and the documents that describe the messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHUNKS: list[Chunk] = [
 ]
 
 
-async def test_health_says_ok_and_how_many_streams_live() -> None:
+async def test_health_is_ok_and_counts_live_streams() -> None:
     model = Stepwise()
     async with serving(create_app({"tiny": model})) as client:
         asking = asyncio.ensure_future(client.post("/generate", json={"prompt": "Hi"}))
@@ -45,7 +45,7 @@ async def test_health_says_ok_and_how_many_streams_live() -> None:
         await (await asking).read()
 
 
-async def test_b6_a_server_that_drains_says_so_and_refuses() -> None:
+async def test_a_draining_server_reports_it_and_refuses_streams() -> None:
     model = Stepwise()
     app = create_app({"tiny": model})
     async with serving(app) as client:
@@ -98,13 +98,13 @@ async def test_without_prometheus_client_metrics_are_501(monkeypatch: pytest.Mon
         messages.Joined(room="r", name="n", participants=("n",)),
     ],
 )
-def test_what_the_server_sends_is_as_its_schema_says(message: Any) -> None:
+def test_server_messages_conform_to_the_schema(message: Any) -> None:
     value = json.loads(msgspec.json.encode(message))
     schema = {**json_schema(), "$ref": "#/$defs/ServerMessage"}
     jsonschema.Draft202012Validator(schema).validate(value)
 
 
-def test_what_is_no_message_is_none_for_the_schema_either() -> None:
+def test_the_schema_rejects_invalid_messages() -> None:
     validator = jsonschema.Draft202012Validator({**json_schema(), "$ref": "#/$defs/ClientMessage"})
     assert validator.is_valid({"type": "start", "id": "a", "prompt": "Hi"})
     assert not validator.is_valid({"type": "start", "prompt": "Hi"})
@@ -112,7 +112,7 @@ def test_what_is_no_message_is_none_for_the_schema_either() -> None:
 
 
 @pytest.mark.parametrize("document", [json_schema(), openapi()])
-def test_every_reference_of_a_document_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_in_a_document_resolves(document: dict[str, Any]) -> None:
     def references(value: Any) -> Iterator[str]:
         if isinstance(value, dict):
             if isinstance(value.get("$ref"), str):
@@ -130,8 +130,8 @@ def test_every_reference_of_a_document_leads_somewhere(document: dict[str, Any])
             place = place[step]
 
 
-def test_two_classes_of_one_name_are_told_apart_in_the_documents() -> None:
-    """A message of ours and one of OpenAI's clients are two things."""
+def test_classes_with_the_same_name_are_distinct_in_the_documents() -> None:
+    """Our `Message` isn't OpenAI's."""
     known = json_schema()["$defs"]
     assert "developer" not in known["Message"]["properties"]["role"]["enum"]
     assert "developer" in known["OpenAIMessage"]["properties"]["role"]["enum"]
@@ -152,23 +152,23 @@ async def test_the_documents_name_every_endpoint() -> None:
 
 
 @pytest.mark.parametrize(("value", "field"), [(0, "streams"), (-1.0, "grace"), (True, "messages")])
-def test_a_limit_that_is_none_is_refused(value: Any, field: str) -> None:
+def test_an_invalid_limit_is_refused(value: Any, field: str) -> None:
     with pytest.raises(ValueError, match=field):
         Limits(**{field: value})
 
 
 @pytest.mark.parametrize("models", [{}, [], "tiny", ["no such model"]])
-def test_models_that_can_not_be_served_are_refused(models: Any) -> None:
+def test_invalid_models_are_refused(models: Any) -> None:
     with pytest.raises(BadRequestError):
         create_app(models)
 
 
-def test_a_default_that_is_none_of_the_models_is_refused() -> None:
+def test_an_unknown_default_model_is_refused() -> None:
     with pytest.raises(ModelNotFoundError):
         create_app({"tiny": ScriptedModel("x")}, "other")
 
 
-def test_the_bundled_model_is_what_is_served_by_default() -> None:
+def test_the_bundled_model_is_served_by_default() -> None:
     from rxllm.server.app_keys import MODELS
 
     catalogue = create_app()[MODELS]
@@ -176,7 +176,7 @@ def test_the_bundled_model_is_what_is_served_by_default() -> None:
     assert all(info.id.startswith("tiny") for info in catalogue.listed)
 
 
-def test_all_that_a_store_needs_is_public_and_costs_no_aiohttp_until_it_is_asked_for() -> None:
+def test_the_public_names_of_a_store_import_aiohttp_only_on_use() -> None:
     program = """
 import sys, rxllm.server
 assert "aiohttp" not in sys.modules
@@ -197,7 +197,7 @@ def test_importing_rxllm_imports_no_server() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_the_document_tells_what_a_stream_can_be_asked() -> None:
+def test_the_document_lists_the_options_of_a_stream() -> None:
     named = {
         path: {each["name"]: each for each in openapi()["paths"][path]["get"]["parameters"]}
         for path in ("/stream", "/stream/{id}")

@@ -1,4 +1,4 @@
-"""Many clients, and one that never reads. `RXLLM_LOAD_SECONDS=30` gives it its full length."""
+"""Many clients, and one that never reads. `RXLLM_LOAD_SECONDS=30` runs the full duration."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ SECONDS = float(os.environ.get("RXLLM_LOAD_SECONDS", "5"))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.timeout(SECONDS * 5 + 60)
-def test_500_clients_at_20_tokens_a_second_and_none_is_starved() -> None:
+def test_500_clients_at_20_tokens_per_second_without_starvation() -> None:
     seen = load(500, SECONDS)
     assert seen.completed == 500
     assert set(seen.tokens) == {int(RATE * SECONDS)}  # none lost, none repeated
-    # A machine that does other things as well slows all of them down, and none more than the rest.
+    # Other load on the machine slows all clients down, but none more than the others.
     usual = median(seen.seconds)
     assert max(seen.seconds) < usual * 1.5 + 1.0
     assert seen.longest_silence < 2.0 * max(1.0, usual / SECONDS)  # a token is due every 0.05 s
     assert seen.bytes_per_stream < 200 * 1024
 
 
-async def test_a_client_that_never_reads_is_put_out_and_harms_no_other() -> None:
+async def test_a_client_that_never_reads_is_evicted_without_affecting_others() -> None:
     text = "x" * 4000
     model = ScriptedModel([text] * 500, delay=0.002)
     limits = Limits(reader_stall=0.3, reader_lag=50, stream_characters=10_000_000)
@@ -47,7 +47,7 @@ async def test_a_client_that_never_reads_is_put_out_and_harms_no_other() -> None
     slow: list[asyncio.Transport] = []
 
     async def small_buffers(request: web.Request, _: web.StreamResponse) -> None:
-        if "X-Never-Reads" in request.headers:  # the kernel would hold megabytes for it
+        if "X-Never-Reads" in request.headers:  # the kernel would buffer megabytes for it
             assert request.transport is not None
             slow.append(request.transport)
             request.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
@@ -63,17 +63,17 @@ async def test_a_client_that_never_reads_is_put_out_and_harms_no_other() -> None
             while log.readers == 2 and log.ending is None:
                 held = max(held, slow[0].get_write_buffer_size())
                 await asyncio.sleep(0.005)
-            assert log.ending is None  # it is put out while the other one still reads
+            assert log.ending is None  # evicted while the other client still reads
             assert log.readers == 1
             assert 0 < held < 256 * 1024
             assert not (await what_came(connection)).endswith(b"0\r\n\r\n")  # no clean end
         assert said(await reading) == text * 500
-        assert log.size < len(text) * 500 * 1.1  # all of it is held once, for any number of readers
+        assert log.size < len(text) * 500 * 1.1  # kept once for any number of readers
 
 
 @asynccontextmanager
 async def never_reading(port: int, path: str) -> AsyncIterator[socket]:
-    """The connection of a client that asks, and then reads nothing."""
+    """The connection of a client that sends a request, then reads nothing."""
     loop = asyncio.get_running_loop()
     with socket() as connection:
         connection.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
@@ -85,7 +85,7 @@ async def never_reading(port: int, path: str) -> AsyncIterator[socket]:
 
 
 async def what_came(connection: socket) -> bytes:
-    """All that is there to be read, up to the end of the connection or to its being cut."""
+    """Read all available data, until the connection is closed or cut."""
     came = bytearray()
     with suppress(ConnectionError):
         async with asyncio.timeout(30.0):

@@ -1,4 +1,4 @@
-"""`/v1`, with the official SDK as its client (row K14)."""
+"""`/v1`, with the official SDK as its client."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_streamed_answer() -> None:
     assert all(each.usage is None for each in got)
 
 
-async def test_the_usage_comes_last_if_it_is_asked_for() -> None:
+async def test_the_usage_comes_last_if_requested() -> None:
     async with sdk(scripted()) as client:
         stream = await client.chat.completions.create(
             model="tiny", messages=HI, stream=True, stream_options={"include_usage": True}
@@ -96,7 +96,7 @@ async def test_the_synchronous_client() -> None:
         assert await asyncio.to_thread(ask, f"{client._base_url}v1") == (STORY, STORY, ["tiny"])
 
 
-async def test_what_is_asked_reaches_the_model() -> None:
+async def test_the_request_reaches_the_model() -> None:
     model = ScriptedModel(STORY, by="word")
     messages: Any = [
         {"role": "developer", "content": "Be brief."},
@@ -133,7 +133,7 @@ async def test_what_is_asked_reaches_the_model() -> None:
     assert ([tool.name for tool in asked.tools], asked.tool_choice) == (["weather", "time"], "time")
 
 
-async def test_stop_ends_the_answer_before_it() -> None:
+async def test_the_answer_ends_before_a_stop_sequence() -> None:
     async with sdk(scripted()) as client:
         answer = await client.chat.completions.create(model="tiny", messages=HI, stop=" robot")
     assert answer.choices[0].message.content == "Once upon a time there was a"
@@ -191,7 +191,7 @@ async def test_tool_calls_of_a_streamed_answer_add_up() -> None:
         (ContextLengthError("long"), openai.BadRequestError, "context_length_exceeded"),
     ],
 )
-async def test_failures_are_the_exceptions_of_the_sdk(
+async def test_failures_are_raised_as_exceptions_of_the_sdk(
     stream: bool, error: Exception, kind: type[openai.APIStatusError], code: str
 ) -> None:
     _, app = let(error)
@@ -201,7 +201,7 @@ async def test_failures_are_the_exceptions_of_the_sdk(
     assert raised.value.code == code
 
 
-async def test_a_failure_on_the_way_is_raised_too() -> None:
+async def test_a_failure_after_the_first_token_is_raised_too() -> None:
     _, app = let(Start("r", "m"), Token("Half"), OverloadedError("busy"))
     async with sdk(app) as client:
         stream = await client.chat.completions.create(model="tiny", messages=HI, stream=True)
@@ -234,7 +234,9 @@ async def test_a_failure_on_the_way_is_raised_too() -> None:
         ({"reasoning_effort": "low"}, "reasoning_effort"),
     ],
 )
-async def test_what_can_not_be_done_is_400_or_413(more: dict[str, Any], field: str | None) -> None:
+async def test_an_invalid_or_unsupported_request_is_400_or_413(
+    more: dict[str, Any], field: str | None
+) -> None:
     async with sdk(scripted()) as client:
         with pytest.raises(openai.APIStatusError) as raised:
             await client.chat.completions.create(**{"model": "tiny", "messages": HI, **more})
@@ -242,8 +244,8 @@ async def test_what_can_not_be_done_is_400_or_413(more: dict[str, Any], field: s
     assert raised.value.param == field
 
 
-async def test_an_answer_that_was_cancelled_is_not_asked_for_again() -> None:
-    """By itself the SDK asks again after a 409 or a 5xx: nobody could stop such a stream."""
+async def test_a_cancelled_answer_is_not_requested_again() -> None:
+    """By default the SDK retries after a 409 or a 5xx: such a stream could never be stopped."""
     model = Stepwise()
     app = create_app({"tiny": model})
     async with sdk(app) as client:

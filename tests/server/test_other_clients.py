@@ -1,4 +1,4 @@
-"""What reads a stream besides browsers and SDKs: `curl -N`, and Python's own `urllib`."""
+"""Clients other than browsers and SDKs: `curl -N`, and Python's own `urllib`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ with urllib.request.urlopen(sys.argv[1]) as response:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
 """
-CURL = shutil.which("curl")  # a bare Debian has none, and then urllib has to do
+CURL = shutil.which("curl")  # a minimal Debian has no curl; then only urllib is tested
 PROGRAMS = {"urllib": [sys.executable, "-c", URLLIB], **({"curl": [CURL, "-sN"]} if CURL else {})}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-async def test_a_program_sees_each_event_as_it_comes(name: str) -> None:
+async def test_a_program_receives_each_event_at_once(name: str) -> None:
     model = Stepwise()
     async with serving(create_app({"tiny": model})) as client:
         url = f"http://127.0.0.1:{port_of(client)}/stream?prompt=Hi"
@@ -34,7 +34,7 @@ async def test_a_program_sees_each_event_as_it_comes(name: str) -> None:
         model.let(2)
         async with asyncio.timeout(20):
             assert b"id: 2\n" in [await output.readline() for _ in range(6)]
-            assert model.said == 2  # the rest is not said yet
+            assert model.said == 2  # the rest hasn't been emitted yet
             model.let()
             rest = await output.read()
             assert await program.wait() == 0

@@ -1,4 +1,4 @@
-"""A WebSocket connection that was lost: its streams and its chat continue on another one."""
+"""A lost WebSocket connection: its streams and its chat continue on another one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stepwise(*chunks: Any, **limits: Any) -> tuple[Stepwise, web.Application]:
 
 
 async def lose(session: aiohttp.ClientSession, model: Stepwise, tokens: int) -> Client:
-    """A client that has read the `Start` and some tokens of the stream `s`, and is gone."""
+    """A client that has read the `Start` and some tokens of the stream `s`, then left."""
     async with talking(session) as client:
         await client.send("start", id="s", prompt="Hi")
         for position in range(1, tokens + 2):
@@ -55,7 +55,7 @@ async def test_a_stream_continues_after_the_last_message_with_no_gap_and_no_repe
     assert lost.text("s") + client.text("s") == LETTERS
 
 
-async def test_a_stream_that_ended_in_the_meantime_is_sent_to_its_end() -> None:
+async def test_a_stream_that_ended_meanwhile_is_sent_to_its_end() -> None:
     model, app = stepwise()
     async with serving(app) as session:
         lost = await lose(session, model, 2)
@@ -67,7 +67,7 @@ async def test_a_stream_that_ended_in_the_meantime_is_sent_to_its_end() -> None:
     assert lost.text("s") + client.text("s") == LETTERS
 
 
-async def test_the_end_of_a_stream_is_sent_again_to_a_client_that_has_missed_it() -> None:
+async def test_the_end_of_a_stream_is_sent_again_to_a_client_that_missed_it() -> None:
     """The server can't know whether what it wrote has arrived."""
     model, app = stepwise()
     async with serving(app) as session:
@@ -85,7 +85,7 @@ async def test_the_end_of_a_stream_is_sent_again_to_a_client_that_has_missed_it(
             assert not client.of("chunk")
 
 
-async def test_a_live_stream_of_which_nothing_arrived_is_sent_from_its_beginning() -> None:
+async def test_a_live_stream_without_a_position_is_sent_from_its_beginning() -> None:
     model, app = stepwise()
     async with serving(app) as session:
         lost = await lose(session, model, 2)
@@ -96,7 +96,7 @@ async def test_a_live_stream_of_which_nothing_arrived_is_sent_from_its_beginning
     assert client.text("s") == LETTERS
 
 
-async def test_a_position_that_never_was_sends_a_restart_and_then_everything() -> None:
+async def test_an_unknown_position_sends_a_restart_and_then_everything() -> None:
     model, app = stepwise()
     async with serving(app) as session:
         lost = await lose(session, model, 2)
@@ -123,7 +123,7 @@ async def test_a_continued_stream_is_paused_and_stopped_under_its_id() -> None:
         assert model.active == 0
 
 
-async def test_a_stream_that_is_not_kept_any_more_ends_with_an_error() -> None:
+async def test_a_stream_that_is_no_longer_kept_ends_with_an_error() -> None:
     model, app = stepwise(ended_streams=0)
     async with serving(app) as session:
         lost = await lose(session, model, 1)
@@ -140,7 +140,7 @@ async def test_a_stream_that_is_not_kept_any_more_ends_with_an_error() -> None:
             await client.until("complete", id="s")
 
 
-async def test_a_session_is_taken_up_once_and_within_the_grace() -> None:
+async def test_a_session_continues_only_once_and_within_the_grace_period() -> None:
     model, app = stepwise(grace=0)
     async with serving(app) as session:
         lost = await lose(session, model, 1)
@@ -158,7 +158,7 @@ async def test_a_session_is_taken_up_once_and_within_the_grace() -> None:
 
 
 async def test_a_connection_that_is_still_open_is_replaced_and_closed() -> None:
-    """A client that has changed its network knows of the loss before the server does."""
+    """A client that has changed its network notices the loss before the server does."""
     model, app = stepwise()
     async with serving(app) as session, talking(session) as old:
         await old.send("start", id="s", prompt="Hi")
@@ -176,7 +176,7 @@ async def test_a_connection_that_is_still_open_is_replaced_and_closed() -> None:
 
 
 @pytest.mark.parametrize("case", ["its own", "too late", "unknown"])
-async def test_a_session_that_cannot_be_taken_up_is_refused(case: str) -> None:
+async def test_a_session_that_cannot_continue_is_refused(case: str) -> None:
     _, app = stepwise()
     async with serving(app) as session, talking(session) as client:
         secret = client.connected["session"] if case == "its own" else "none"
@@ -188,7 +188,7 @@ async def test_a_session_that_cannot_be_taken_up_is_refused(case: str) -> None:
         assert len(app[MODELS].registry.active) == (case == "too late")
 
 
-async def test_a_chat_continues_with_its_history_and_those_that_wait() -> None:
+async def test_a_chat_continues_with_its_history_and_its_waiting_messages() -> None:
     model, app = stepwise(Start("r", "m"), Token("Hello"), Token(" you"), End("stop"))
     async with serving(app) as session:
         async with talking(session) as lost:
@@ -211,7 +211,7 @@ async def test_a_chat_continues_with_its_history_and_those_that_wait() -> None:
             assert (await client.until("chat_message", id="four"))["history"] == 4
 
 
-async def test_a_chat_message_that_was_lost_is_sent_again_and_kept_once() -> None:
+async def test_a_lost_chat_message_is_sent_again_and_kept_once() -> None:
     model = ScriptedModel("Hello")
     async with serving(create_app({"tiny": model})) as session:
         async with talking(session) as lost:
@@ -223,7 +223,7 @@ async def test_a_chat_message_that_was_lost_is_sent_again_and_kept_once() -> Non
             assert (message["text"], message["history"]) == ("Hello", 1)
 
 
-async def test_a_chat_whose_answer_failed_while_nobody_was_there_goes_on_with_the_next() -> None:
+async def test_a_chat_continues_with_the_next_message_after_a_failure_while_disconnected() -> None:
     model, app = stepwise(Start("r", "m"), Token("a"), RateLimitError("slow down"))
     async with serving(app) as session:
         async with talking(session) as lost:
@@ -240,7 +240,7 @@ async def test_a_chat_whose_answer_failed_while_nobody_was_there_goes_on_with_th
             await client.until("error", id="two", code="rate_limit")
 
 
-async def test_a_stream_of_a_websocket_is_read_by_others_over_http() -> None:
+async def test_others_can_read_a_stream_of_a_websocket_over_http() -> None:
     model, app = stepwise()
     async with serving(app) as session, talking(session) as client:
         await client.send("start", id="s", prompt="Hi")
@@ -258,7 +258,7 @@ async def test_a_stream_of_a_websocket_is_read_by_others_over_http() -> None:
 
 
 class Kept:
-    """A session that only notes that it was forgotten."""
+    """A session that only records that it was dropped."""
 
     def __init__(self, secret: str, *, is_empty: bool = False) -> None:
         self.secret = secret
@@ -272,7 +272,7 @@ class Kept:
         raise NotImplementedError
 
 
-def test_sessions_are_kept_for_the_grace_the_oldest_are_forgotten_first() -> None:
+def test_sessions_are_kept_for_the_grace_period_and_the_oldest_dropped_first() -> None:
     async def main() -> None:
         sessions = Sessions(10.0, 2)
         kept = [Kept(str(number)) for number in range(4)]
@@ -296,7 +296,7 @@ def test_sessions_are_kept_for_the_grace_the_oldest_are_forgotten_first() -> Non
     run_virtual(main())
 
 
-def test_a_session_with_nothing_to_take_up_is_forgotten_at_once() -> None:
+def test_an_empty_session_is_dropped_at_once() -> None:
     async def main() -> None:
         sessions = Sessions(10.0, 2)
         empty = Kept("empty", is_empty=True)

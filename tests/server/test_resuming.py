@@ -1,4 +1,4 @@
-"""Streams outlive their connections (rows G1, B2): resuming, joining, pausing, stopping."""
+"""Streams outlive their connections: resuming, joining, pausing, stopping."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def streams(client: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seen", range(9))
-async def test_last_event_id_goes_on_with_no_gap_and_no_repeat(seen: int) -> None:
+async def test_last_event_id_resumes_with_no_gap_and_no_repeat(seen: int) -> None:
     model, app = stepwise()
     async with serving(app) as client:
         model.let(max(seen, 1))
@@ -47,7 +47,7 @@ async def test_last_event_id_goes_on_with_no_gap_and_no_repeat(seen: int) -> Non
     assert got[-1].kind == "complete"
 
 
-async def test_a_late_viewer_gets_the_snapshot_and_then_what_comes() -> None:
+async def test_a_late_reader_gets_the_snapshot_and_then_live_events() -> None:
     model, app = stepwise()
     async with serving(app) as client:
         model.let(4)
@@ -64,7 +64,7 @@ async def test_a_late_viewer_gets_the_snapshot_and_then_what_comes() -> None:
         assert said(await all_events(first)) == "def"
 
 
-async def test_nothing_more_to_come_is_204_so_that_an_event_source_stops() -> None:
+async def test_the_end_of_a_stream_is_204_so_that_an_event_source_stops() -> None:
     async with serving(scripted("Hi there")) as client:
         response = await client.get("/stream", params={**PROMPT, "id": "mine"})
         last = {"Last-Event-ID": str((await all_events(response))[-1].position)}
@@ -72,8 +72,8 @@ async def test_nothing_more_to_come_is_204_so_that_an_event_source_stops() -> No
         assert (await client.get("/stream/mine")).status == 200
 
 
-async def test_an_event_source_that_comes_back_does_not_ask_the_model_again() -> None:
-    """It repeats the request of its beginning, with `Last-Event-ID`."""
+async def test_a_reconnecting_event_source_does_not_call_the_model_again() -> None:
+    """It repeats its first request, with `Last-Event-ID`."""
     model, app = stepwise()
     async with serving(app) as client:
         model.let(3)
@@ -93,15 +93,15 @@ async def test_an_event_source_that_comes_back_does_not_ask_the_model_again() ->
 
 
 async def ask_and_leave(client: aiohttp.ClientSession, model: Stepwise, **query: str) -> None:
-    """Ask a model that is silent, and be gone before it says anything."""
+    """Send a request to a silent model, and leave before its first output."""
     asking = asyncio.create_task(client.get("/stream", params=query))
     await until(lambda: model.active == 1)
     asking.cancel()
     await asyncio.wait([asking])
 
 
-async def test_k10_a_reader_that_was_cut_before_its_first_event_asks_the_same_again() -> None:
-    """An `EventSource` has no `Last-Event-ID` yet, and gives up for good at a 409."""
+async def test_a_reader_that_was_cut_before_its_first_event_can_repeat_its_request() -> None:
+    """An `EventSource` has no `Last-Event-ID` yet, and gives up for good on a 409."""
     model, app = stepwise()
     async with serving(app) as client:
         await ask_and_leave(client, model, **PROMPT, id="mine")
@@ -111,7 +111,7 @@ async def test_k10_a_reader_that_was_cut_before_its_first_event_asks_the_same_ag
         assert len(await streams(client)) == 1
 
 
-async def test_who_leaves_before_the_first_event_takes_it_from_nobody() -> None:
+async def test_a_client_that_leaves_before_the_first_event_does_not_affect_others() -> None:
     model, app = stepwise()
     async with serving(app) as client:
         asking = asyncio.create_task(client.post("/stream", json=PROMPT))
@@ -124,7 +124,7 @@ async def test_who_leaves_before_the_first_event_takes_it_from_nobody() -> None:
         assert said(await all_events(viewer)) == "abcdef"
 
 
-async def test_the_same_question_is_asked_anew_after_a_failure() -> None:
+async def test_the_same_request_calls_the_model_again_after_a_failure() -> None:
     model = Stepwise(RateLimitError("slow down"))
     model.let()
     query = {**PROMPT, "id": "mine"}
@@ -136,7 +136,7 @@ async def test_the_same_question_is_asked_anew_after_a_failure() -> None:
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])
-async def test_a_last_event_id_that_is_none_is_400(last: str) -> None:
+async def test_an_invalid_last_event_id_is_400(last: str) -> None:
     async with serving(scripted()) as client:
         await (await client.get("/stream", params={**PROMPT, "id": "mine"})).read()
         response = await client.get("/stream/mine", headers={"Last-Event-ID": last})
@@ -154,8 +154,8 @@ async def test_an_unknown_stream_is_404() -> None:
             assert (await client.request(method, path)).status == 404
 
 
-async def test_b2_a_stream_nobody_reads_is_cancelled_after_the_grace_time() -> None:
-    """Trap of row B2: abandoned streams stayed "active" for ever."""
+async def test_a_stream_that_nobody_reads_is_cancelled_after_the_grace_period() -> None:
+    """Abandoned streams must not stay active forever."""
     model, app = stepwise(grace=1)
     async with serving(app) as client:
         model.let(2)
@@ -167,7 +167,7 @@ async def test_b2_a_stream_nobody_reads_is_cancelled_after_the_grace_time() -> N
         assert summary.status == "cancelled"
 
 
-async def test_pause_holds_the_model_and_resume_lets_it_go_on() -> None:
+async def test_pause_holds_the_model_and_resume_releases_it() -> None:
     model, app = stepwise()
     async with serving(app) as client:
         model.let(2)
@@ -177,7 +177,7 @@ async def test_pause_holds_the_model_and_resume_lets_it_go_on() -> None:
         assert (await streams(client))["mine"].status == "paused"
         model.let()
         await turns()
-        assert model.said <= 3  # the one whose making was under way
+        assert model.said <= 3  # the one already being generated
         assert (await client.post("/streams/mine/resume")).status == 200
         assert said(await all_events(response)) == "bcdef"
         assert (await client.post("/streams/mine/pause")).status == 409
@@ -198,7 +198,7 @@ async def test_a_stream_is_cancelled_by_its_id() -> None:
         assert model.active == 0
 
 
-async def test_what_is_not_kept_is_listed_and_can_be_stopped() -> None:
+async def test_a_stream_outside_the_store_is_listed_and_can_be_stopped() -> None:
     model, app = stepwise()
     async with serving(app) as client:
         asking = asyncio.ensure_future(client.post("/generate", json=PROMPT))
@@ -210,7 +210,7 @@ async def test_what_is_not_kept_is_listed_and_can_be_stopped() -> None:
         assert answer["finishReason"] == "cancelled"
 
 
-async def test_of_ended_streams_a_bounded_number_is_kept() -> None:
+async def test_a_bounded_number_of_ended_streams_is_kept() -> None:
     async with serving(scripted(limits=Limits(ended_streams=3))) as client:
         for number in range(6):
             query = {**PROMPT, "id": f"s{number}"}
@@ -232,17 +232,17 @@ async def test_a_token_chunk_is_the_same_for_all_readers() -> None:
     assert Token("a") in tokens
 
 
-async def test_a_stream_that_the_server_gives_up_is_listed_as_failed() -> None:
+async def test_a_stream_that_exceeds_a_limit_is_listed_as_failed() -> None:
     async with serving(scripted(limits=Limits(stream_events=3))) as client:
         await (await client.get("/stream", params={**PROMPT, "id": "mine"})).read()
         assert (await streams(client))["mine"].status == "failed"
         assert (await (await client.delete("/streams/mine")).json())["status"] == "failed"
 
 
-async def test_to_cancel_what_has_completed_says_so() -> None:
+async def test_cancelling_a_completed_stream_returns_its_status() -> None:
     async with serving(scripted()) as client:
         await (await client.get("/stream", params={**PROMPT, "id": "mine"})).read()
         assert (await (await client.delete("/streams/mine")).json())["status"] == "completed"
         assert (await streams(client))["mine"].status == "completed"
-        await client.post("/generate", json=PROMPT)  # kept by nobody
+        await client.post("/generate", json=PROMPT)  # not in the store
         assert (await (await client.delete("/streams/stream-1")).json())["status"] == "completed"

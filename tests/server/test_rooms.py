@@ -1,4 +1,4 @@
-"""Rooms of several people and a model (row K7)."""
+"""Rooms of several people and a model."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_the_model_is_addressed(text: str) -> None:
         "nothing",
     ],
 )
-def test_k7_said_does_not_trigger_ai(text: str) -> None:
+def test_the_model_is_not_addressed(text: str) -> None:
     assert not is_addressed(text)
 
 
-async def test_who_enters_gets_the_participants_and_the_history() -> None:
+async def test_a_new_member_gets_the_participants_and_the_history() -> None:
     async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
         assert await ann.join("r", "Ann") == {
             "type": "joined",
@@ -98,7 +98,7 @@ async def test_who_enters_gets_the_participants_and_the_history() -> None:
         assert await bob.quiet() == []
 
 
-async def test_rooms_are_apart() -> None:
+async def test_rooms_are_separate() -> None:
     async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
         await ann.join("one", "Ann")
         await bob.join("two", "Bob")
@@ -121,7 +121,7 @@ async def test_the_history_holds_the_last_50_messages() -> None:
     assert [message["text"] for message in history] == [f"{n}" for n in range(10, 60)]
 
 
-async def test_the_model_answers_all_under_one_id() -> None:
+async def test_all_members_receive_the_answer_under_one_id() -> None:
     async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
         await ann.join("r", "Ann")
         await bob.join("r", "Bob")
@@ -137,7 +137,7 @@ async def test_the_model_answers_all_under_one_id() -> None:
             await client.until("typing", name="assistant", typing=False)
 
 
-async def test_it_does_not_answer_who_does_not_ask() -> None:
+async def test_the_model_does_not_answer_unless_it_is_asked() -> None:
     async with serving(scripted()) as session, talking(session) as ann:
         await ann.join("r", "Ann")
         await ann.send("say", room="r", text="she said so")
@@ -145,7 +145,7 @@ async def test_it_does_not_answer_who_does_not_ask() -> None:
         assert await ann.quiet() == []
 
 
-async def test_k7_replies_come_one_at_a_time() -> None:
+async def test_replies_come_one_at_a_time() -> None:
     model = Stepwise(Start("r", "m"), Token("hm"), End("stop"))
     async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
         await ann.join("r", "Ann")
@@ -165,7 +165,7 @@ async def test_k7_replies_come_one_at_a_time() -> None:
         await ann.until("typing", typing=False)
 
 
-async def test_too_many_questions_are_said_but_not_answered() -> None:
+async def test_too_many_questions_are_sent_but_not_answered() -> None:
     model = Stepwise(Start("r", "m"), Token("hm"), End("stop"))
     async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
         await ann.join("r", "Ann")
@@ -182,7 +182,7 @@ async def test_too_many_questions_are_said_but_not_answered() -> None:
         await ann.until("typing", typing=False)
 
 
-async def test_the_model_gets_what_was_said_with_names_if_there_are_several() -> None:
+async def test_the_model_gets_the_conversation_with_names_if_there_are_several_people() -> None:
     model = ScriptedModel("fine")
     async with (
         serving(create_app({"tiny": model})) as session,
@@ -208,7 +208,7 @@ async def test_the_model_gets_what_was_said_with_names_if_there_are_several() ->
 
 
 @pytest.mark.parametrize("script", [["half ", ServerError("no")], [ServerError("no")]])
-async def test_k7_typing_does_not_stick_after_an_error(script: Any) -> None:
+async def test_typing_ends_after_an_error(script: Any) -> None:
     model = ScriptedModel(script, "fine")
     async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
         await ann.join("r", "Ann")
@@ -222,7 +222,7 @@ async def test_k7_typing_does_not_stick_after_an_error(script: Any) -> None:
         await ann.until("typing", typing=False)
 
 
-async def test_k7_an_answer_that_cannot_begin_is_told_and_typing_taken_back() -> None:
+async def test_an_answer_that_fails_to_start_is_reported_and_typing_ends() -> None:
     app = scripted(limits=Limits(streams=1))
     async with serving(app) as session, talking(session) as ann:
         await ann.join("r", "Ann")
@@ -234,7 +234,7 @@ async def test_k7_an_answer_that_cannot_begin_is_told_and_typing_taken_back() ->
 
 
 @pytest.mark.parametrize("way", ["says", "leaves", "disconnects"])
-async def test_k7_typing_does_not_stick_when_a_member(way: str) -> None:
+async def test_typing_ends_when_a_member(way: str) -> None:
     async with serving(scripted()) as session, talking(session) as ann:
         await ann.join("r", "Ann")
         async with talking(session) as bob:
@@ -251,7 +251,7 @@ async def test_k7_typing_does_not_stick_when_a_member(way: str) -> None:
             await ann.until("typing", name="Bob", typing=False)
 
 
-async def test_who_comes_later_hears_who_is_writing() -> None:
+async def test_a_late_member_is_notified_who_is_typing() -> None:
     async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
         await ann.join("r", "Ann")
         await ann.send("typing", room="r", typing=True)
@@ -260,7 +260,7 @@ async def test_who_comes_later_hears_who_is_writing() -> None:
         await bob.until("typing", name="Ann", typing=True)
 
 
-async def test_who_comes_during_an_answer_gets_it_as_far_as_it_came_and_the_rest() -> None:
+async def test_a_member_that_joins_during_an_answer_receives_all_of_it() -> None:
     model = Stepwise()
     async with (
         serving(create_app({"tiny": model})) as session,
@@ -280,14 +280,14 @@ async def test_who_comes_during_an_answer_gets_it_as_far_as_it_came_and_the_rest
         assert bob.text(answer["id"]) == answer["text"] == "abcdef"
 
 
-async def test_an_answer_that_is_stopped_over_http_is_kept_as_far_as_it_came() -> None:
+async def test_the_partial_answer_is_kept_if_it_is_stopped_over_http() -> None:
     model = Stepwise()
     async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
         await ann.join("r", "Ann")
         await ann.send("say", room="r", text="what?")
         model.let(3)
         reply = (await ann.until("chunk", position=3))["id"]
-        assert (await ann.ask("stop", id=reply))["code"] == "stream_not_found"  # it is nobody's
+        assert (await ann.ask("stop", id=reply))["code"] == "stream_not_found"  # not its own
         async with session.delete(f"/streams/{reply}") as response:
             assert response.status == 200
         assert (await ann.until("complete"))["finishReason"] == "cancelled"
@@ -295,7 +295,7 @@ async def test_an_answer_that_is_stopped_over_http_is_kept_as_far_as_it_came() -
         await ann.until("typing", typing=False)
 
 
-async def test_an_empty_room_vanishes_and_its_answer_is_stopped() -> None:
+async def test_an_empty_room_is_removed_and_its_answer_stopped() -> None:
     model = Stepwise()
     app = create_app({"tiny": model})
     async with serving(app) as session, talking(session) as ann:
@@ -320,7 +320,7 @@ async def test_a_room_ends_with_the_connection_of_its_last_member() -> None:
 
 
 @pytest.mark.parametrize("name", ["Ann", "ANN", "\uff21nn"])
-async def test_names_are_unique_in_a_room_however_they_are_written(name: str) -> None:
+async def test_names_that_look_the_same_are_taken_in_a_room(name: str) -> None:
     async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
         await ann.join("r", "Ann")
         error = await bob.ask("join", room="r", name=name)
@@ -337,13 +337,13 @@ UNSEEN = ["\u034f", "\u115f", "\u2800", "\u3164", "\ufe0f", "\uffa0", "\U000e010
     [" Ann", "A\nn", "A\u200bnn", "assistant", "AI", "", "assistant\ufe0f", "\u3164"]
     + [f"Ann{character}" for character in UNSEEN],
 )
-async def test_names_that_deceive_are_refused(name: str) -> None:
+async def test_deceptive_names_are_refused(name: str) -> None:
     async with serving(scripted()) as session, talking(session) as ann:
         error = await ann.ask("join", room="r", name=name)
         assert (error["code"], error["field"]) == ("invalid_message", "name")
 
 
-async def test_who_is_not_in_a_room_can_do_nothing_there() -> None:
+async def test_only_members_can_act_in_a_room() -> None:
     async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
         await ann.join("r", "Ann")
         for kind, fields in (("say", {"text": "hi"}), ("typing", {"typing": True}), ("leave", {})):
@@ -363,7 +363,7 @@ async def test_rooms_and_their_members_are_limited() -> None:
         assert (await bob.ask("join", room="s", name="Bob"))["code"] == "too_many_rooms"
 
 
-async def test_a_client_is_in_eight_rooms_at_most() -> None:
+async def test_a_client_can_join_at_most_eight_rooms() -> None:
     async with serving(scripted()) as session, talking(session) as ann:
         for number in range(8):
             await ann.join(f"{number}", "Ann")
@@ -375,7 +375,7 @@ async def test_a_client_is_in_eight_rooms_at_most() -> None:
         await ann.join("8", "Ann")
 
 
-def test_k7_typing_ends_after_60_seconds_in_which_it_is_not_told_again() -> None:
+def test_typing_ends_after_60_seconds_unless_it_is_repeated() -> None:
     async def main() -> list[tuple[float, bool]]:
         rooms = create_app({"tiny": ScriptedModel("fine")})[CONNECTIONS].rooms
         clock = asyncio.get_running_loop().time
@@ -402,43 +402,43 @@ def test_k7_typing_ends_after_60_seconds_in_which_it_is_not_told_again() -> None
     assert run_virtual(main()) == [(0.0, True), (110.0, False)]
 
 
-def entering(app: web.Application, put_out_at: bytes) -> tuple[Rooms, Outbox]:
-    """A client whose connection is given up while it is told this."""
+def entering(app: web.Application, evicted_at: bytes) -> tuple[Rooms, Outbox]:
+    """A client whose connection is closed when it receives a message with this text."""
     rooms = app[CONNECTIONS].rooms
     outbox: Outbox = Outbox(lambda: rooms.leave_all(outbox))
     reading = SerialDisposable()
 
     def on_frame(frame: bytes) -> None:
-        if put_out_at in frame:
+        if evicted_at in frame:
             reading.dispose()
 
     reading.disposable = outbox.frames.subscribe(on_frame)
     return rooms, outbox
 
 
-async def test_who_is_put_out_by_its_own_question_gets_no_answer() -> None:
+async def test_a_member_that_is_evicted_by_its_own_question_gets_no_answer() -> None:
     model = Stepwise()
     app = create_app({"tiny": model})
     async with serving(app):
-        rooms, outbox = entering(app, put_out_at=b"room_message")
+        rooms, outbox = entering(app, evicted_at=b"room_message")
         rooms.join(outbox, "r", "Ann")
         rooms.say(outbox, "r", "bot, tell me a story")
         await turns()  # in which the model would be asked
         assert (len(rooms), model.active) == (0, 0)
 
 
-async def test_a_room_closes_once_when_a_goodbye_puts_the_last_one_out() -> None:
+async def test_a_room_closes_once_if_a_broadcast_evicts_the_last_member() -> None:
     app = scripted()
     async with serving(app):
-        rooms, ann = entering(app, put_out_at=b'"left"')
-        _, bob = entering(app, put_out_at=b"nothing")
+        rooms, ann = entering(app, evicted_at=b'"left"')
+        _, bob = entering(app, evicted_at=b"nothing")
         rooms.join(ann, "r", "Ann")
         rooms.join(bob, "r", "Bob")
         rooms.leave(bob, "r")
         assert len(rooms) == 0
 
 
-async def test_who_is_put_out_while_it_comes_in_reads_no_answer() -> None:
+async def test_a_member_that_is_evicted_while_it_joins_reads_no_answer() -> None:
     model = Stepwise()
     app = create_app({"tiny": model})
     async with serving(app) as session, talking(session) as ann:
@@ -446,7 +446,7 @@ async def test_who_is_put_out_while_it_comes_in_reads_no_answer() -> None:
         await ann.send("say", room="r", text="what?")
         model.let(1)
         await ann.until("chunk")
-        rooms, late = entering(app, put_out_at=b"joined")
+        rooms, late = entering(app, evicted_at=b"joined")
         rooms.join(late, "r", "Late")
         assert (await ann.until("left"))["name"] == "Late"
         assert [each.readers for each in await app[STREAMS].list()] == [
@@ -454,7 +454,7 @@ async def test_who_is_put_out_while_it_comes_in_reads_no_answer() -> None:
         ]  # Ann, and the room itself
 
 
-async def test_a_slow_member_holds_nobody_and_is_put_out() -> None:
+async def test_a_slow_member_is_evicted_without_holding_up_others() -> None:
     talker = Talker("x" * 2000)
     app = create_app(
         {"tiny": talker}, limits=Limits(reader_stall=0.2, stream_characters=100_000_000)

@@ -1,4 +1,4 @@
-"""`/ws`: many streams over one connection (row K5)."""
+"""`/ws`: many streams over one connection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stepwise(*chunks: Any, **limits: Any) -> tuple[Stepwise, web.Application]:
     return model, create_app({"tiny": model}, limits=Limits(**limits))
 
 
-async def test_the_first_message_says_what_can_be_done_here() -> None:
+async def test_the_first_message_lists_capabilities_and_models() -> None:
     async with serving(scripted()) as session, talking(session) as client:
         assert client.connected["type"] == "connected"
         assert client.connected["defaultModel"] == "tiny"
@@ -47,7 +47,7 @@ async def test_a_stream_comes_as_chunks_and_complete() -> None:
         assert positions == list(range(1, len(client.got) + 1))
 
 
-async def test_progress_comes_every_10_tokens_with_the_time_that_remains() -> None:
+async def test_progress_comes_every_10_tokens_with_the_remaining_time() -> None:
     async with serving(scripted("word " * 30)) as session, talking(session) as client:
         await client.send("start", id="a", prompt="Hi", options={"maxTokens": 25})
         await client.until("complete")
@@ -94,7 +94,7 @@ async def test_a_stream_is_paused_resumed_and_stopped() -> None:
         await until(lambda: model.active == 0)
 
 
-async def test_what_is_asked_of_a_stream_as_it_ends_is_answered_with_its_end() -> None:
+async def test_a_request_about_an_ended_stream_is_answered_with_its_outcome() -> None:
     model, app = stepwise()
     async with serving(app) as session, talking(session) as client:
         model.let()
@@ -113,7 +113,7 @@ async def test_what_is_asked_of_a_stream_as_it_ends_is_answered_with_its_end() -
         assert (await client.ask("stop", id="never"))["code"] == "stream_not_found"
 
 
-async def test_how_a_stream_has_failed_is_remembered_for_the_last_100() -> None:
+async def test_the_outcomes_of_the_last_100_streams_are_remembered() -> None:
     app = scripted([RateLimitError("no")], limits=Limits(messages_per_second=1000))
     async with serving(app) as session, talking(session) as client:
         for number in range(101):
@@ -130,7 +130,7 @@ async def test_models_are_listed_and_pings_answered() -> None:
         assert await client.ask("ping") == {"type": "pong"}
 
 
-async def test_k5_the_ids_of_one_client_cannot_stop_anothers() -> None:
+async def test_a_client_cannot_stop_the_streams_of_another() -> None:
     model, app = stepwise()
     async with serving(app) as session, talking(session) as one, talking(session) as other:
         await one.send("start", id="same", prompt="Hi")
@@ -148,7 +148,7 @@ async def test_k5_the_ids_of_one_client_cannot_stop_anothers() -> None:
 
 
 @pytest.mark.parametrize("way", ["closes", "vanishes"])
-async def test_the_streams_of_a_client_end_after_the_grace_when_it_leaves(way: str) -> None:
+async def test_the_streams_of_a_client_that_leaves_end_after_the_grace_period(way: str) -> None:
     model, app = stepwise(grace=0)
     async with serving(app) as session, talking(session) as other:
         await other.send("start", id="a", prompt="Hi")
@@ -239,7 +239,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_k5_a_wrong_message_is_answered_and_the_connection_lives_on(case: str) -> None:
+async def test_an_invalid_message_is_reported_and_the_connection_stays_open(case: str) -> None:
     sent, code, field = WRONG[case]
     async with serving(scripted()) as session, talking(session) as client:
         await client.socket.send_str(sent)
@@ -250,7 +250,7 @@ async def test_k5_a_wrong_message_is_answered_and_the_connection_lives_on(case: 
         await client.until("complete", id="b")
 
 
-async def test_an_error_of_a_start_that_cannot_be_read_bears_its_id_so_nobody_waits() -> None:
+async def test_the_error_for_an_invalid_start_has_its_id() -> None:
     async with serving(scripted()) as session, talking(session) as client:
         error = await client.ask("start", id="a", prompt="Hi", options={"seed": "x"})
         assert (error["id"], error["field"]) == ("a", "options.seed")
@@ -267,7 +267,7 @@ async def test_an_error_of_a_start_that_cannot_be_read_bears_its_id_so_nobody_wa
         ("[" * 50_000, (None, None)),
     ],
 )
-async def test_a_refusal_bears_the_names_that_can_be_found(
+async def test_an_error_has_the_id_and_the_room_if_they_can_be_found(
     sent: str, names: tuple[str | None, str | None]
 ) -> None:
     async with serving(scripted()) as session, talking(session) as client:
@@ -277,7 +277,7 @@ async def test_a_refusal_bears_the_names_that_can_be_found(
         assert (error.get("id"), error.get("room")) == names
 
 
-async def test_what_is_refused_for_its_rate_bears_its_id_so_nobody_waits() -> None:
+async def test_the_error_for_too_many_messages_has_the_id_or_the_room() -> None:
     app = scripted(limits=Limits(messages_per_second=0.001))
     async with serving(app) as session, talking(session) as client:
         for _ in range(10):
@@ -288,8 +288,8 @@ async def test_what_is_refused_for_its_rate_bears_its_id_so_nobody_waits() -> No
         assert (error["code"], error["room"]) == ("too_many_messages", "r")
 
 
-async def test_for_a_client_that_has_gone_nothing_is_begun() -> None:
-    """Messages may still lie there, read before the connection broke."""
+async def test_nothing_is_started_for_a_disconnected_client() -> None:
+    """Messages may have been read before the connection broke."""
     model, app = stepwise()
     async with serving(app):
         connections = app[CONNECTIONS]
@@ -306,13 +306,13 @@ async def test_a_binary_message_is_refused() -> None:
         assert (await client.receive())["code"] == "invalid_message"
 
 
-async def test_a_second_stream_of_an_id_is_refused_and_the_first_goes_on() -> None:
+async def test_a_second_stream_with_the_same_id_is_refused_and_the_first_continues() -> None:
     model, app = stepwise()
     async with serving(app) as session, talking(session) as client:
         await client.send("start", id="a", prompt="Hi")
         error = await client.ask("start", id="a", prompt="Hi")
         assert (error["code"], error["field"]) == ("invalid_message", "id")
-        assert "id" not in error, "an error with its id would be the end of the first"
+        assert "id" not in error, "an error with the id would end the first stream"
         model.let()
         await client.until("complete", id="a")
         await client.send("start", id="a", prompt="Hi")  # free again
@@ -328,7 +328,7 @@ async def test_a_failure_is_the_last_message_of_its_stream() -> None:
         assert await client.quiet() == []
 
 
-async def test_what_a_foreign_error_says_is_not_told_and_goes_to_the_program() -> None:
+async def test_the_message_of_a_foreign_exception_is_reported_but_not_sent() -> None:
     reports: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
     app = scripted([ValueError("the password is 1234")])
@@ -352,7 +352,7 @@ async def test_too_many_streams_at_once_are_refused() -> None:
         await client.until("complete")
 
 
-async def test_too_many_messages_are_refused_and_who_goes_on_is_closed_with_1008() -> None:
+async def test_too_many_messages_are_refused_and_in_the_end_closed_with_1008() -> None:
     app = scripted(limits=Limits(messages_per_second=0.001))
     async with serving(app) as session, talking(session) as client:
         for _ in range(21):
@@ -365,7 +365,7 @@ async def test_too_many_messages_are_refused_and_who_goes_on_is_closed_with_1008
         assert client.socket.close_code == 1008
 
 
-async def test_too_large_a_message_closes_the_connection_with_1009() -> None:
+async def test_a_message_that_is_too_large_closes_the_connection_with_1009() -> None:
     app = scripted(limits=Limits(message_bytes=1000))
     async with serving(app) as session, talking(session) as client:
         await client.send("chat", id="a", text="x" * 2000)
@@ -382,17 +382,17 @@ async def test_too_many_connections_are_refused_with_503() -> None:
         assert refused.value.status == 503
 
 
-async def test_what_is_no_websocket_is_answered_with_400() -> None:
+async def test_a_request_without_an_upgrade_is_400() -> None:
     async with serving(scripted()) as session, session.get("/ws") as response:
         assert response.status == 400
 
 
 START = '{"type":"start","id":"a","prompt":"Hi"}'
 ENDLESS = Limits(grace=0, reader_lag=16, stream_characters=10**9)
-"""For a model that never stops: it is held soon, and stopped a second after its reader has left."""
+"""For a model that never stops: it is soon held, and stopped a second after its reader leaves."""
 
 
-async def test_a_client_that_reads_nothing_holds_its_model_and_harms_no_other() -> None:
+async def test_a_client_that_reads_nothing_holds_only_its_own_model() -> None:
     talker = Talker()
     app = create_app({"tiny": talker, "small": ScriptedModel("fine")}, limits=ENDLESS)
     async with serving(app) as session, asyncio.timeout(20), silent(session, START) as slow:
@@ -401,13 +401,13 @@ async def test_a_client_that_reads_nothing_holds_its_model_and_harms_no_other() 
             await client.send("start", id="b", prompt="Hi", options={"model": "small"})
             await client.until("complete", id="b")
         said = talker.endless.emitted
-        await turns()  # in which nothing may happen
+        await turns()  # nothing may happen meanwhile
         assert talker.endless.emitted == said
         while not talker.endless.resumed.is_set():
             assert await slow.reader.read(65536)
 
 
-async def test_a_client_that_takes_nothing_for_too_long_is_given_up() -> None:
+async def test_a_client_that_stalls_for_too_long_is_disconnected() -> None:
     talker = Talker()
     limits = msgspec.structs.replace(ENDLESS, reader_stall=0.05)
     app = create_app({"tiny": talker}, limits=limits)
@@ -419,13 +419,13 @@ async def test_a_client_that_takes_nothing_for_too_long_is_given_up() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Goodbyes and heartbeats take tenths of a second."""
+    """Closing handshakes and heartbeats take tenths of a second."""
     monkeypatch.setattr("rxllm.server.websocket.endpoint._CLOSING", 0.1)
     monkeypatch.setattr("rxllm.server.websocket.endpoint._HEARTBEAT", 0.2)
 
 
 def sockets_of(app: web.Application) -> list[web.Request]:
-    """The requests for a WebSocket that are answered from now on."""
+    """Collect the WebSocket requests that are answered from now on."""
     requests: list[web.Request] = []
 
     async def note(request: web.Request, _: web.StreamResponse) -> None:
@@ -435,23 +435,23 @@ def sockets_of(app: web.Application) -> list[web.Request]:
     return requests
 
 
-@pytest.mark.parametrize("why", ["its silence", "its messages", "its goodbye", "half a goodbye"])
+@pytest.mark.parametrize("why", ["silence", "too many messages", "close frame", "half-close"])
 @pytest.mark.usefixtures("impatient")
-async def test_a_client_that_reads_nothing_is_cut_off_when_it_is_closed_for(why: str) -> None:
-    """Nothing of it stays: neither what was sent to it, nor the connection, nor its place."""
+async def test_a_client_that_reads_nothing_is_cut_off_when_closed_for(why: str) -> None:
+    """The sent messages, the connection and its slot are all released."""
     talker = Talker()
-    stall = 0.5 if "goodbye" in why else 30.0
+    stall = 0.5 if "close" in why else 30.0
     limits = msgspec.structs.replace(ENDLESS, reader_stall=stall)
     app = create_app({"tiny": talker}, limits=limits)
     opened = sockets_of(app)
     async with serving(app) as session, asyncio.timeout(20), silent(session, START) as client:
         await talker.endless.held.wait()
-        if why == "its messages":
+        if why == "too many messages":
             for _ in range(100):
                 client.send('{"type":"ping"}')
-        elif why == "its goodbye":
+        elif why == "close frame":
             client.close()
-        elif why == "half a goodbye":
+        elif why == "half-close":
             client.leave()
         await until(lambda: not len(app[CONNECTIONS]))
         await until(lambda: opened[0].transport is None)
@@ -459,7 +459,7 @@ async def test_a_client_that_reads_nothing_is_cut_off_when_it_is_closed_for(why:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_b6_a_shutdown_does_not_wait_for_a_client_that_reads_nothing() -> None:
+async def test_a_shutdown_does_not_wait_for_a_client_that_reads_nothing() -> None:
     talker = Talker()
     app = create_app({"tiny": talker}, limits=ENDLESS, settings=Settings(shutdown=0.05))
     opened = sockets_of(app)
@@ -471,7 +471,7 @@ async def test_b6_a_shutdown_does_not_wait_for_a_client_that_reads_nothing() -> 
             await until(lambda: not len(app[CONNECTIONS]))
 
 
-async def test_b6_a_shutdown_lets_streams_finish_and_then_says_goodbye_with_1001() -> None:
+async def test_a_shutdown_lets_streams_finish_and_then_closes_with_1001() -> None:
     model, app = stepwise(Start("r", "m"), Token("a"), End("stop"))
     async with serving(app) as session, talking(session) as client:
         await client.send("start", id="a", prompt="Hi")
@@ -487,7 +487,7 @@ async def test_b6_a_shutdown_lets_streams_finish_and_then_says_goodbye_with_1001
         await stopping
 
 
-async def test_b6_what_has_not_finished_at_the_deadline_is_cancelled() -> None:
+async def test_streams_that_have_not_finished_at_the_deadline_are_cancelled() -> None:
     model = Stepwise()
     app = create_app({"tiny": model}, settings=Settings(shutdown=0.01))
     async with serving(app) as session, talking(session) as client:

@@ -1,4 +1,4 @@
-"""Clients of the WebSocket, for tests, and a model that is too much for one."""
+"""WebSocket clients for tests, and a model that overwhelms one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rxllm.requests import ModelInfo
 from tests.sinks.web import Endless
 
 Said = dict[str, Any]
-SECONDS = 30.0  # to wait for anything, before a test fails
+SECONDS = 30.0  # maximum wait for anything before a test fails
 
 
 class Client:
@@ -21,7 +21,7 @@ class Client:
 
     Attributes:
         connected: the first message of the server.
-        got: all that was received after it.
+        got: all messages after it.
     """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -38,7 +38,7 @@ class Client:
         return message
 
     async def until(self, kind: str, **fields: Any) -> Said:
-        """The next message of this kind that has these fields."""
+        """Receive until a message of this kind with these fields, and return it."""
         async with asyncio.timeout(SECONDS):
             while True:
                 message = await self.receive()
@@ -46,12 +46,12 @@ class Client:
                     return message
 
     async def ask(self, kind: str, **fields: Any) -> Said:
-        """Send a message; the next one that comes is the answer."""
+        """Send a message, and return the next one received."""
         await self.send(kind, **fields)
         return await self.receive()
 
     async def quiet(self) -> list[Said]:
-        """What comes until the server has done all that it was asked for so far."""
+        """Return what is received until the server has handled all messages so far."""
         before = len(self.got)
         await self.send("ping")
         await self.until("pong")
@@ -62,7 +62,7 @@ class Client:
         return await self.until("joined", room=room, name=name)
 
     def of(self, kind: str, **fields: Any) -> list[Said]:
-        """What came of this kind, with these fields."""
+        """Return the received messages of this kind with these fields."""
         return [
             message
             for message in self.got
@@ -70,14 +70,14 @@ class Client:
         ]
 
     def text(self, stream_id: str) -> str:
-        """The text of a stream as far as it came."""
+        """Return the text of a stream so far."""
         chunks = [message["chunk"] for message in self.of("chunk", id=stream_id)]
         return "".join(chunk["text"] for chunk in chunks if chunk["type"] in ("token", "batch"))
 
 
 @asynccontextmanager
 async def talking(session: aiohttp.ClientSession, **options: Any) -> AsyncIterator[Client]:
-    """A client that is connected, and was greeted."""
+    """A connected client, which has received the first message."""
     async with session.ws_connect("/ws", **options) as socket:
         client = Client(socket)
         client.connected = await client.receive()
@@ -86,7 +86,7 @@ async def talking(session: aiohttp.ClientSession, **options: Any) -> AsyncIterat
 
 
 class Silent:
-    """Sends messages, and reads nothing but what is read from `reader`."""
+    """Sends messages, and reads only what a test reads from `reader`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -96,21 +96,21 @@ class Silent:
         self._frame(0x81, message.encode())
 
     def close(self) -> None:
-        """Begin the closing handshake."""
+        """Start the closing handshake."""
         self._frame(0x88, (1000).to_bytes(2))
 
     def leave(self) -> None:
-        """Send nothing more, and stay."""
+        """Send nothing more, but stay connected."""
         self._writer.write_eof()
 
     def _frame(self, opcode: int, data: bytes) -> None:
-        unmasked = bytes(4)  # RFC 6455, 5.3: what is masked with zeros is as it was
+        unmasked = bytes(4)  # RFC 6455, 5.3: masking with zeros changes nothing
         self._writer.write(bytes([opcode, 0x80 | len(data)]) + unmasked + data)
 
 
 @asynccontextmanager
 async def silent(session: aiohttp.ClientSession, *messages: str) -> AsyncIterator[Silent]:
-    """A client that sends some messages, of 125 bytes at most, and reads nothing."""
+    """A client that sends messages of at most 125 bytes, and reads nothing."""
     url = session._build_url("/ws")
     assert url.host is not None
     reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
@@ -130,7 +130,7 @@ async def silent(session: aiohttp.ClientSession, *messages: str) -> AsyncIterato
 
 
 class Talker:
-    """A model that talks without end, and waits when it is held."""
+    """A model that never stops, and waits while it is held."""
 
     def __init__(self, text: str = "x" * 10_000) -> None:
         self.info = ModelInfo("talker", "test")
