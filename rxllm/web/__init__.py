@@ -1,7 +1,7 @@
-"""Between a stream and its clients: messages, encoding, writing, and streams that are kept.
+"""Deliver streams to clients: wire messages, encoding, writing, and stream stores.
 
-`StreamStore` is what keeps streams, `MemoryStreams` one of its kind; the messages in which a stream
-goes out are `StreamChunk`, and then `Complete` or `StreamFailed`.
+`StreamStore` is the protocol of a store that keeps streams, and `MemoryStreams` implements it. A
+stream is sent as `StreamChunk` messages, followed by `Complete` or `StreamFailed`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
-    # The sinks need some of its modules, and should not pay for the store.
+    # The sinks import some of these modules, and shouldn't have to load the store.
     __getattr__ = lazy_names(
         __name__,
         {

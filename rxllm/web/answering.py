@@ -1,4 +1,4 @@
-"""A request answered with a stream, and what became of it."""
+"""Answer a request with a stream, and report the outcome."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = ["DeliveryReport", "OnEnd", "WireFormat", "answer", "check_position", 
 
 
 class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a stream that was sent to a client.
+    """The outcome of a stream that was sent to a client.
 
     Attributes:
-        result: what the stream said, as far as it came; its finish reason is `"cancelled"` if the
-            stream failed, or the client left before its end.
-        error: why the stream failed; a `LaggedBehindError` if the client was given up because it
-            took nothing.
-        left: the client left, or was given up, before it had all.
+        result: the result so far; its finish reason is `"cancelled"` if the stream failed, or the
+            client left before its end.
+        error: why the stream failed; a `LaggedBehindError` if the client was disconnected for being
+            too slow.
+        left: whether the client left, or was disconnected, before it had received everything.
     """
 
     result: Result
@@ -46,10 +46,10 @@ OnEnd: TypeAlias = Callable[[DeliveryReport], object]
 
 
 def report(run: Runner, delivery: ResponseWriter, on_end: OnEnd | None) -> DeliveryReport:
-    """Tell the program what became of the stream, and return it.
+    """Report the outcome of a stream to `on_end`, and return it.
 
-    The client has been told of an error of rxllm's. What is none of these is a mistake in the
-    program, and goes to the loop's exception handler if nobody else asks.
+    Any error that isn't an `RxLLMError` is a bug in the program: without an `on_end`, it goes to
+    the loop's exception handler. The client only receives the details of an `RxLLMError`.
     """
     error = run.error or delivery.error
     delivered = DeliveryReport(result=run.result, error=error, left=delivery.left)
@@ -63,7 +63,7 @@ def report(run: Runner, delivery: ResponseWriter, on_end: OnEnd | None) -> Deliv
 
 
 class WireFormat(NamedTuple):
-    """How a stream goes out over HTTP."""
+    """How a stream is sent over HTTP."""
 
     sink: str
     content_type: str
@@ -84,20 +84,20 @@ def answer(
     max_stall: float,
     on_end: OnEnd | None,
 ) -> Coroutine[Any, Any, web.StreamResponse]:
-    """Check all arguments now, and answer when awaited. They are described at `sse`."""
+    """Validate the arguments now, and answer when awaited. `sse` describes the arguments."""
     from aiohttp import web
 
     if not isinstance(request, web.BaseRequest):
         raise TypeError(
-            f"{form.sink} answers a request of aiohttp; got {type(request).__name__}: "
-            f"sinks.{form.sink}(request, stream)"
+            f"request must be an aiohttp request, got {type(request).__name__}: "
+            f"call sinks.{form.sink}(request, stream)"
         )
     check_stream(stream, form.sink)
     check_position(first_position)
     check_times(heartbeat, max_stall)
     name = uuid4().hex if stream_id is None else stream_id
     if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", name):
-        raise ValueError(f"stream_id goes into a header: printable ASCII, not {name!r}")
+        raise ValueError(f"stream_id must be printable ASCII (sent as a header), got {name!r}")
 
     async def send() -> web.StreamResponse:
         encoded = EncodedStream(
@@ -118,6 +118,6 @@ def answer(
 
 
 def check_position(first_position: int) -> None:
-    """Raise a `ValueError` if no event can have this position."""
+    """Raise a `ValueError` unless the position is 1 or more."""
     if first_position < 1:
-        raise ValueError(f"first_position counts events from 1, not {first_position}")
+        raise ValueError(f"first_position must be 1 or more, got {first_position}")

@@ -1,4 +1,4 @@
-"""What one stream has said, and those who read it."""
+"""The events of one stream, and their readers."""
 
 from __future__ import annotations
 
@@ -33,31 +33,32 @@ from rxllm.web.stream_store import Frame
 
 __all__ = ["EventLog"]
 
-_JOINED: Final = 16 * 1024  # characters: what is joined ends with the event that reaches this
-_RESTARTED: Final = -1  # the cursor of a reader who has to begin again
+_JOINED: Final = 16 * 1024  # characters; joined text ends with the event that reaches this
+_RESTARTED: Final = -1  # the cursor of a reader that has to start over
 
 
 class EventLog:
-    """A stream as far as it has come: appended to at one end, read from any place.
+    """The events of a stream so far: appended at one end, read from any position.
 
-    A reader is a place in the log, so one that lags behind costs no memory, and the others do not
-    feel it. An event is encoded once, for all who take it as it comes; what a reader has missed
-    comes joined, some 16,000 characters at once. Of a state that was told again (a tool call, a
-    JSON value, progress) only the newest is held: what a call says so far would else take the
-    square of its length. What a restart takes back is not held either.
+    A reader is a position in the log, so a slow one costs no memory and doesn't affect the others.
+    An event is encoded once for all readers that keep up; a reader that has fallen behind gets the
+    text it missed joined, about 16,000 characters at a time. Of a state that is sent repeatedly (a
+    tool call, a JSON value, progress) only the newest is kept: each chunk of a tool call repeats
+    its arguments so far, so keeping all of them would take quadratic memory. Chunks invalidated by
+    a restart aren't kept either.
 
     Args:
-        stream_id: in every message.
-        max_lag: events that all readers may be behind before `valve` is closed.
-        stall: seconds that a reader may take nothing before it is put out.
-        on_readers: called with the number of readers when it has changed.
+        stream_id: the id in every message.
+        max_lag: number of events that all readers may be behind before `valve` is closed.
+        stall: seconds that a reader may be stalled before it is evicted.
+        on_readers: called with the number of readers whenever it changes.
 
     Attributes:
-        valve: the demand of all readers: open as long as one of them keeps up, or none is left. The
-            stream waits for its first reader once it has begun.
-        position: of the last event.
-        size: of what is held, in the unit of `append`.
-        begun: set with the first event that is no notice.
+        valve: the demand of all readers: open while at least one of them keeps up, or after all
+            have left. Once the stream has begun, it waits for its first reader.
+        position: position of the last event.
+        size: total size of the kept chunks, in the unit of `append`.
+        begun: set by the first event that isn't a notice; cleared if a restart leaves only notices.
     """
 
     def __init__(
@@ -77,36 +78,35 @@ class EventLog:
         self._was_read = False
         self._max_lag = max_lag
         self._on_readers = on_readers
-        self._chunks: list[Chunk | None] = []  # None: taken back, or a newer one has its place
+        self._chunks: list[Chunk | None] = []  # None where invalidated or superseded
         self._positions = array("q")
         self._sizes = array("q")
         self._times = array("d")
-        self._before = 0  # the position before the last event
-        self._states: dict[StateKey, int] = {}  # the place of the newest
+        self._before = 0  # the position of the event before the last
+        self._states: dict[StateKey, int] = {}  # the index of the newest chunk
         self._readers: tuple[Reader, ...] = ()
         self._newest: Frame | None = None
         self._joined: tuple[int, int, Frame | None] = (0, -1, None)
 
     @property
     def events(self) -> int:
-        """How many events were appended."""
+        """The number of events appended."""
         return len(self._chunks)
 
     @property
     def readers(self) -> int:
-        """How many read now."""
+        """The current number of readers."""
         return len(self._readers)
 
     def append(self, chunk: Chunk, size: int = 0, position: int | None = None) -> None:
-        """Add what the stream has said.
+        """Append an event.
 
         Args:
             chunk: the event.
-            size: what it takes to hold it.
-            position: above all so far; the next one if None. Positions that are left out say
-                nothing.
+            size: size of the chunk, counted while it is kept.
+            position: above all earlier ones, or `None` for the next. Skipped positions are empty.
         """
-        self._take_back(chunk)
+        self._drop_superseded(chunk)
         self._advance(position)
         self.size += size
         self._chunks.append(chunk)
@@ -117,22 +117,22 @@ class EventLog:
             self.begun.set()
         if not self._was_read and self.begun.is_set():
             self.valve.close()
-        self._tell()
+        self._notify_readers()
 
     def end(self, message: Complete | StreamFailed, position: int | None = None) -> None:
-        """End the stream; the message gets its position, as in `append`."""
+        """End the stream with `message`, and set its position as `append` does."""
         self._advance(position)
         message.position = self.position
         self.ending = Frame(self.position, message)
         self.begun.set()
-        self._tell()
+        self._notify_readers()
         self.valve.dispose()
 
     def read(self, after: int) -> Stream[Frame]:
-        """What was said after this position, and what comes.
+        """Read the events after this position, and those to come.
 
-        A reader whose position no event of this log has may have read something else under this id:
-        it gets a `Notice("restart")` at position 0, and then everything.
+        A reader at a position that no event in this log has may have read another stream with the
+        same id: it gets a `Notice("restart")` at position 0, and then everything.
         """
 
         def subscribe(
@@ -150,7 +150,7 @@ class EventLog:
         return Stream(subscribe, f"events of {self.id}", of_chunks=False)
 
     def next_frame(self, after: int) -> Frame | None:
-        """What was said after this position: text is joined. None if nothing was."""
+        """Return the frame after this position, with text joined, or `None` if there is none."""
         position = self.position
         if after == _RESTARTED:
             return self._restart()
@@ -165,13 +165,13 @@ class EventLog:
         return self._joined[2]
 
     def forget(self, reader: Reader) -> None:
-        """`reader` has left."""
+        """Remove a reader."""
         self._readers = tuple(each for each in self._readers if each is not reader)
         self.balance()
         self._on_readers(len(self._readers))
 
     def balance(self) -> None:
-        """Let the stream wait while all readers are far behind, and go on when one is not."""
+        """Hold the stream while all readers are far behind, and release it once one catches up."""
         if self.ending is not None:
             return
         readers = self._readers
@@ -184,8 +184,8 @@ class EventLog:
             if all(each.cursor <= high for each in readers):
                 self.valve.close()
 
-    def _take_back(self, chunk: Chunk) -> None:
-        """Hold no more what `chunk`, which comes next, takes the place of."""
+    def _drop_superseded(self, chunk: Chunk) -> None:
+        """Drop the chunks that `chunk`, about to be appended, supersedes or invalidates."""
         key = state_key(chunk)
         if key is not None:
             older = self._states.pop(key, None)
@@ -194,18 +194,18 @@ class EventLog:
             if not is_final_state(chunk):
                 self._states[key] = len(self._chunks)
         elif is_restart(chunk):
-            for place, told in enumerate(self._chunks):
-                if told is not None and not survives_restart(told, chunk.source):
-                    self._drop(place)
+            for index, kept in enumerate(self._chunks):
+                if kept is not None and not survives_restart(kept, chunk.source):
+                    self._drop(index)
             restarted = chunk.source
             for each in [k for k in self._states if restarted is None or k[1] == restarted]:
                 del self._states[each]
-            if all(told is None or type(told) is Notice for told in self._chunks):
+            if all(kept is None or type(kept) is Notice for kept in self._chunks):
                 self.begun.clear()
 
-    def _drop(self, place: int) -> None:
-        self._chunks[place] = None
-        self.size -= self._sizes[place]
+    def _drop(self, index: int) -> None:
+        self._chunks[index] = None
+        self.size -= self._sizes[index]
 
     def _advance(self, position: int | None) -> None:
         self._before = self.position
@@ -214,45 +214,45 @@ class EventLog:
     def _is_known(self, position: int) -> bool:
         if position == 0 or (self.ending is not None and position == self.position):
             return True
-        place = bisect_left(self._positions, position)
-        return place < len(self._positions) and self._positions[place] == position
+        index = bisect_left(self._positions, position)
+        return index < len(self._positions) and self._positions[index] == position
 
     def _restart(self) -> Frame:
         notice = StreamChunk(id=self.id, position=0, timestamp=time.time(), chunk=Notice("restart"))
         return Frame(0, notice)
 
-    def _tell(self) -> None:
-        late = False
+    def _notify_readers(self) -> None:
+        is_late = False
         for reader in self._readers:
             if reader.cursor >= self._before and reader.is_open:
                 reader.drain()
             else:
                 reader.watch()
-                late = True
-        if late:
+                is_late = True
+        if is_late:
             self.balance()
 
     def _frame_after(self, after: int) -> Frame | None:
         chunks = self._chunks
-        count, place = len(chunks), bisect_right(self._positions, after)
-        while place < count and (chunk := chunks[place]) is None:
-            place += 1
-        if place == count:
+        count, index = len(chunks), bisect_right(self._positions, after)
+        while index < count and (chunk := chunks[index]) is None:
+            index += 1
+        if index == count:
             return self.ending
-        assert chunk is not None  # noqa: S101 - the loop has ended at it
-        if place + 1 < count and _is_text(chunk):
-            chunk, place = self._joined_from(chunk, place)
-        position = self._positions[place]
+        assert chunk is not None  # noqa: S101 - the loop stopped at it
+        if index + 1 < count and _is_text(chunk):
+            chunk, index = self._joined_from(chunk, index)
+        position = self._positions[index]
         message = StreamChunk(
-            id=self.id, position=position, timestamp=self._times[place], chunk=chunk
+            id=self.id, position=position, timestamp=self._times[index], chunk=chunk
         )
         return Frame(position, message)
 
-    def _joined_from(self, first: Chunk, place: int) -> tuple[Chunk, int]:
-        """The text from `place` on in one chunk, and the place of its last piece."""
+    def _joined_from(self, first: Chunk, index: int) -> tuple[Chunk, int]:
+        """Return the text from `index` on in one chunk, and the index of its last piece."""
         chunks, sizes = self._chunks, self._sizes
-        texts, last, size = [first], place, sizes[place]
-        for following in range(place + 1, len(chunks)):
+        texts, last, size = [first], index, sizes[index]
+        for following in range(index + 1, len(chunks)):
             chunk = chunks[following]
             if chunk is None:
                 continue
@@ -268,7 +268,7 @@ def _is_text(chunk: Chunk) -> bool:
 
 
 def _join(texts: list[Chunk]) -> Chunk:
-    """Pieces of text of one source in one chunk; those that say nothing but text become one."""
+    """Join pieces of text from one source into one chunk; runs of plain text become one piece."""
     source = texts[0].source
     parts: list[Token | Reasoning] = []
     for kind, run in groupby(_pieces(texts), _plain_kind):

@@ -1,4 +1,4 @@
-"""One reader of a stream."""
+"""One reader of an event log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Reader"]
 
 
 class Log(Protocol):
-    """What a reader reads: an `EventLog`."""
+    """The part of an `EventLog` that a reader uses."""
 
     position: int
     stall: float
@@ -28,10 +28,10 @@ class Log(Protocol):
 
 
 class Reader:
-    """One reader: a place in the log, and the demand of whoever reads.
+    """One reader: a position in the log, and the demand of its subscriber.
 
-    No failure of the reader gets out of here: its sink gets it (the loop's exception handler, if it
-    has none), and the reader leaves.
+    An exception raised by the subscriber never escapes: it goes to the reader's sink (or to the
+    loop's exception handler, if there is none), and the reader leaves.
     """
 
     __slots__ = (
@@ -59,21 +59,21 @@ class Reader:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can take something now."""
+        """Whether the reader accepts frames now."""
         return self._valve.is_open
 
     def drain(self) -> None:
-        """Send what it has not had yet, as long as it can take it."""
+        """Send the frames that the reader hasn't received yet, while its valve is open."""
         self._trampoline.repeat(self._send_next)
 
     def watch(self) -> None:
-        """Begin to count the time in which it takes nothing, if something waits for it."""
+        """Start the stall timer if the valve is closed. Call it when an event is waiting."""
         if self._timer is None and not self._left and not self._valve.is_open:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._log.stall, self._evict)
 
     def leave(self) -> None:
-        """Get nothing any more."""
+        """Stop receiving events. Idempotent."""
         if self._left:
             return
         self._left = True
@@ -97,7 +97,7 @@ class Reader:
             self._timer = None
 
     def _send_next(self) -> bool:
-        """Send one frame, or the end; False if neither can be sent now."""
+        """Send the next frame, or the end; return whether a frame was sent."""
         if self._left:
             return False
         log = self._log
@@ -134,15 +134,15 @@ class Reader:
         behind = self._log.position - self.cursor
         self._end(
             LaggedBehindError(
-                f"nothing was taken for {self._log.stall:g} s, and {behind} events waited"
+                f"the reader stalled for {self._log.stall:g} s while {behind} events were waiting"
             )
         )
 
     def _report(self, error: Exception) -> None:
-        """Hand what the reader has raised to its sink, which may wait for more else."""
+        """Pass an exception of the subscriber to its sink, which might otherwise wait for ever."""
         try:
             self._valve.fail(error)
         except Exception:
             asyncio.get_running_loop().call_exception_handler(
-                {"message": "a reader of a stream raised, and is out", "exception": error}
+                {"message": "a reader of a stream raised, and was removed", "exception": error}
             )

@@ -1,4 +1,4 @@
-"""What goes wrong with a stream, as a client is told: a code, a message, an HTTP status."""
+"""Failures as reported to clients: a code, a message, an HTTP status."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = [
 
 
 class TooLargeError(errors.BadRequestError):
-    """A request is above a limit of the server. `field` is what is too long."""
+    """The request exceeds a limit of the server. `field` names the part that is too long."""
 
 
 class InvalidMessageError(errors.BadRequestError):
-    """A body or a message is no JSON, or not of the form that is asked for."""
+    """The body or message isn't valid JSON, or doesn't match the schema."""
 
 
 class RefusedError(RxLLMError):
-    """The server does not serve this client, or not in this way."""
+    """The server refuses this client or this request."""
 
     def __init__(self, code: str, message: str, status: int) -> None:
         super().__init__(message)
@@ -40,14 +40,14 @@ class RefusedError(RxLLMError):
 
 
 class StreamNotFoundError(RxLLMError, KeyError):
-    """There is no stream of this id, or not any more."""
+    """There is no stream with this id, or it is no longer kept."""
 
     def __str__(self) -> str:
-        return Exception.__str__(self)  # that of KeyError is the repr
+        return Exception.__str__(self)  # KeyError would return the repr
 
 
 class DrainingError(RxLLMError):
-    """The server is being shut down, and takes no new streams."""
+    """The server is shutting down and accepts no new streams."""
 
 
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
@@ -66,7 +66,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.StreamTimeoutError, 504),
     (errors.StreamStateError, 409),
     (errors.LaggedBehindError, 408),
-    # A provider that refuses the key of the server, or fails: not this client's doing.
+    # A provider rejected the server's key, or failed: not the client's fault.
     (errors.ProviderError, 502),
     (errors.StreamError, 502),
     (errors.QualityError, 502),
@@ -75,7 +75,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 
 
 def status_of(error: BaseException) -> int:
-    """The HTTP status for `error`: 500 for what is no error of `rxllm`."""
+    """Return the HTTP status for `error`; 500 if it isn't an error of rxllm."""
     if isinstance(error, RefusedError) and error.status is not None:
         return error.status
     for kind, status in _STATUS:
@@ -85,7 +85,7 @@ def status_of(error: BaseException) -> int:
 
 
 def status_of_message(message: StreamFailed) -> int:
-    """The HTTP status for an error that comes as a message.
+    """Return the HTTP status for an error message.
 
     >>> status_of_message(StreamFailed(code="rate_limit", message="slow down"))
     429
@@ -101,7 +101,7 @@ def _statuses() -> dict[str, int]:
 
 
 def code_of(error: BaseException) -> str:
-    """The code of an error: the name of its class, `"internal"` if it is none of rxllm's.
+    """Return the code of an error: its class name, or `"internal"` if it isn't one of rxllm's.
 
     >>> from rxllm.errors import RateLimitError
     >>> code_of(RateLimitError("slow down")), code_of(ValueError("a bug"))
@@ -116,7 +116,7 @@ def code_of(error: BaseException) -> str:
 
 
 _MAY_PASS: Final = (errors.PoolFullError, errors.CircuitOpenError, DrainingError)
-"""What a client may ask again after, although a pipeline in this process should not."""
+"""Errors after which a client may retry, although a pipeline in this process should not."""
 
 
 def failure_message(
@@ -126,24 +126,24 @@ def failure_message(
     position: int | None = None,
     partial: str = "",
 ) -> StreamFailed:
-    """What a client is told of an error.
+    """Return the message that reports an error to a client.
 
-    Messages of foreign exceptions are never sent: they may hold anything.
+    Messages of foreign exceptions are never sent to clients: they may contain anything.
 
     Args:
-        error: what went wrong.
-        stream_id, position: of the event that says so.
-        partial: what the stream had said, where the error does not know it.
+        error: the error to report.
+        stream_id, position: stream and position of the event that reports it.
+        partial: the text received before the failure, used if the error doesn't hold it.
 
     >>> failure_message(ValueError("no such table: passwords")).message
-    'something went wrong inside of the server'
+    'internal server error'
     """
     is_ours = isinstance(error, RxLLMError)
     may_pass = classify_error(error) == "retry" or isinstance(error, _MAY_PASS)
     return StreamFailed(
         id=stream_id,
         code=code_of(error),
-        message=str(error) if is_ours else "something went wrong inside of the server",
+        message=str(error) if is_ours else "internal server error",
         field=getattr(error, "field", None),
         retryable=may_pass or (isinstance(error, RefusedError) and error.status in (429, 503)),
         partial=(getattr(error, "partial", "") if is_ours else "") or partial or None,

@@ -1,4 +1,4 @@
-"""Streams that are kept in the memory of this process."""
+"""A store that keeps streams in the memory of this process."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ __all__ = ["MemoryStreams"]
 
 
 class MemoryStreams:
-    """A `StreamStore` in this process.
+    """A `StreamStore` in the memory of this process.
 
-    The streams it is given are tracked by `registry` under their ids: the registry pauses and
-    stops them, and shuts them down.
+    The streams passed to `begin` must be tracked by `registry` under their ids: the registry
+    pauses, stops and shuts them down.
 
-    A stream costs its chunks and a few kilobytes: some 150 bytes an event, up to
-    `limits.stream_events` of them, and their text, up to `limits.stream_characters`; a reader costs
-    a place in it.
+    A stream takes a few kilobytes, about 150 bytes for each event, up to `limits.stream_events` of
+    them, and their text, up to `limits.stream_characters`; a reader takes only a position.
 
     Args:
-        registry: which streams live.
+        registry: the registry of live streams.
         limits: how long streams are kept, and what readers may do.
     """
 
@@ -58,11 +57,11 @@ class MemoryStreams:
                 return known
             self._forget(known)
         if self._registry.refusing:
-            raise DrainingError("the server is shutting down and takes no new streams")
+            raise DrainingError("the server is shutting down and accepts no new streams")
         if stream_id in self._streams or any(
             live.id == stream_id for live in self._registry.active
         ):
-            raise StreamStateError(f"a stream {stream_id!r} exists already: choose another id")
+            raise StreamStateError(f"a stream {stream_id!r} already exists: choose another id")
         stream = ask()
         grace = self._limits.grace if grace is None else grace
         kept = RunningStream(
@@ -112,13 +111,13 @@ class MemoryStreams:
             self._forget(kept)
 
     def _keep(self, kept: RunningStream) -> None:
-        """Keep a stream that has ended for its time, and not too many."""
+        """Keep a stream that has ended, and forget the oldest beyond `limits.ended_streams`."""
         self._ended.append(kept)
         while len(self._ended) > self._limits.ended_streams:
             self._forget(self._ended[0])
 
     def _forget(self, kept: RunningStream) -> None:
-        """Nobody can find the stream any more; those who read it still can."""
+        """Remove a stream from the store; its current readers can continue."""
         kept.stop_timer()
         if self._streams.get(kept.log.id) is kept:
             del self._streams[kept.log.id]
@@ -128,5 +127,5 @@ class MemoryStreams:
     def _find(self, stream_id: str) -> RunningStream:
         kept = self._streams.get(stream_id)
         if kept is None:
-            raise StreamNotFoundError(f"there is no stream {stream_id!r}, or not any more")
+            raise StreamNotFoundError(f"there is no stream {stream_id!r}, or it is no longer kept")
         return kept

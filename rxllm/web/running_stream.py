@@ -1,4 +1,4 @@
-"""One stream that is kept in the memory of this process."""
+"""A running stream, kept in the memory of this process."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from rxllm.web.stream_store import Frame
 
 __all__ = ["RunningStream", "StoreLimits"]
 
-_MOMENT: Final = 1.0  # between two readers of which one takes over from the other
-_FIRST_READER: Final = 10.0  # seconds that the first reader may take, if the grace is shorter
+_MIN_GRACE: Final = 1.0  # seconds, so that one reader can take over from another
+_MIN_FIRST_GRACE: Final = 10.0  # seconds to wait for the first reader, at least
 
 
 class StoreLimits(Protocol):
-    """What a store is told of its limits; see `rxllm.server.limits.Limits` for their meaning."""
+    """The limits of a store; `rxllm.server.limits.Limits` describes them."""
 
     @property
     def grace(self) -> float: ...
@@ -48,16 +48,16 @@ class StoreLimits(Protocol):
 
 
 class RunningStream:
-    """One stream: its subscription, what it has said, and the time it has left without a reader.
+    """One stream: its subscription, its events, and its remaining time without a reader.
 
     Args:
-        stream_id: its name.
-        model: the model that it was asked of.
-        grace: seconds that it runs without a reader.
-        key: who asks for the same stream again has the same key.
-        limits: what is kept, and what readers may do.
-        on_ended: called when it has ended.
-        on_expired: called when its time after the end is over.
+        stream_id: the stream's id.
+        model: the requested model.
+        grace: seconds that the stream runs without a reader.
+        key: identifies the request; a repeated request has the same key.
+        limits: how much is kept, and what readers may do.
+        on_ended: called when the stream has ended.
+        on_expired: called when the stream no longer has to be kept after its end.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class RunningStream:
         self._on_ended = on_ended
         self._on_expired = on_expired
         self._model = model
-        self._grace = max(grace, _MOMENT)
+        self._grace = max(grace, _MIN_GRACE)
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, stream: Observable[Chunk], registry: ops.StreamRegistry) -> None:
         """Subscribe."""
-        self._wait(max(self._grace, _FIRST_READER))
+        self._wait(max(self._grace, _MIN_FIRST_GRACE))
         self._run.start(stream, self.scheduler)
         self.tracked = registry[self.log.id]
 
@@ -99,7 +99,7 @@ class RunningStream:
             await self.log.begun.wait()
             frame = self.log.next_frame(position)
             if frame is None:
-                continue  # what it began with was taken back
+                continue  # a restart invalidated its first events
             message = frame.message
             if not (isinstance(message, StreamChunk) and isinstance(message.chunk, Notice)):
                 return frame
@@ -111,7 +111,7 @@ class RunningStream:
 
     @property
     def summary(self) -> StreamSummary:
-        """What is known now."""
+        """The current summary."""
         info = self.tracked.info
         return StreamSummary(
             id=info.id,
@@ -135,7 +135,7 @@ class RunningStream:
         return "waiting" if tracked == "running" and not self.log.position else tracked
 
     def cancel(self) -> None:
-        """Stop the stream; one that has ended is left as it is."""
+        """Cancel the stream. Does nothing if it has ended."""
         if self.log.ending is None:
             self.tracked.cancel()
 
@@ -146,11 +146,11 @@ class RunningStream:
 
     @property
     def may_be_joined(self) -> bool:
-        """Whether who asks the same again is given this one: it lives, or has completed."""
+        """Whether a repeated request can join this stream: it is running, or has completed."""
         return self._outcome in (None, "completed")
 
     def stop_timer(self) -> None:
-        """Wait for nobody."""
+        """Stop the timer of the grace time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -164,11 +164,11 @@ class RunningStream:
         self.log.append(chunk, size)
         limits = self._limits
         if self.log.events >= limits.stream_events:
-            most = f"more than {limits.stream_events} events"
-            self._run.fail(StreamError(f"the stream has {most}, the limit of this server"))
+            limit = f"{limits.stream_events} events"
+            self._run.fail(StreamError(f"the stream exceeds this server's limit of {limit}"))
         elif self.log.size > limits.stream_characters:
-            most = f"more than {limits.stream_characters} characters"
-            self._run.fail(StreamError(f"the stream has {most}, the limit of this server"))
+            limit = f"{limits.stream_characters} characters"
+            self._run.fail(StreamError(f"the stream exceeds this server's limit of {limit}"))
 
     def _on_run_ended(self, message: Complete | StreamFailed) -> None:
         error = self._run.error
@@ -200,8 +200,10 @@ class RunningStream:
 
 
 def _size(chunk: Chunk) -> int:
-    """Characters to be held. What may hold anything is encoded: better now than in front of a
-    reader."""
+    """Return the size of a chunk in characters.
+
+    A chunk that may hold any value is encoded: it is better to fail here than at a reader.
+    """
     if type(chunk) is Token or type(chunk) is Reasoning:
         return len(chunk.text)
     if type(chunk) is Batch:

@@ -1,4 +1,4 @@
-"""Encoded events, sent to one client: what `sse`, `ndjson` and the server's endpoints stand on."""
+"""Send encoded events to one client: the base of `sse`, `ndjson` and the server's endpoints."""
 
 from __future__ import annotations
 
@@ -33,30 +33,31 @@ async def send_frames(
     max_stall: float = 300.0,
     on_end: Callable[[ResponseWriter], object] | None = None,
 ) -> web.StreamResponse:
-    """Answer `request` with `frames`, as they come.
+    """Answer `request` with `frames` as they arrive.
 
-    - Sends the headers, and subscribes then. Completion: returns the finished response.
-    - Error: raised when what came before it is written, so that aiohttp cuts the connection: the
-      client sees no clean end.
-    - The client leaves: the frames are disposed at once, and the response is returned, for which
-      aiohttp has no more use. A slow client is given up in the same way, after `max_stall`, or when
-      4 MiB wait for it of frames that came in spite of the closed valve.
-    - Cancelling the handler disposes the frames, and waits for their clean-up.
-    - Demand: holds the frames while the client is slow. What comes closely together is written in
-      one call.
+    - Sends the headers, and then subscribes. Completion: returns the finished response.
+    - Error: raised after all earlier frames have been written, so that aiohttp cuts the connection:
+      the client sees no clean end.
+    - The client disconnects: the frames are disposed at once, and the response, which aiohttp no
+      longer uses, is returned. A slow client is disconnected in the same way, after `max_stall`, or
+      when 4 MiB of frames are waiting for it that the source emitted despite the closed valve.
+    - Cancelling the handler disposes the frames, and awaits their clean-up.
+    - Demand: holds the frames while the client is slow. Frames that arrive close together are
+      written in one call.
 
     Args:
-        request: of any aiohttp application.
-        frames: events as they go out, see above.
-        content_type: of the response.
-        headers: more of them; `Cache-Control: no-store` and `X-Accel-Buffering: no` are there.
-        heartbeat: seconds of silence after which `ping` is sent; None: it never is.
-        ping: what says that the connection lives.
-        max_stall: seconds that a client may take nothing of what waits for it.
-        on_end: called at the end with what became of it: `left`, `error`.
+        request: a request of any aiohttp application.
+        frames: encoded events.
+        content_type: the content type of the response.
+        headers: headers to add to `Cache-Control: no-store` and `X-Accel-Buffering: no`, or to
+            replace them.
+        heartbeat: seconds of silence after which `ping` is sent, or `None` for no heartbeat.
+        ping: the frame that keeps the connection alive.
+        max_stall: seconds that a slow client may stay above the high-water mark.
+        on_end: called at the end with the `ResponseWriter`, whose `left` and `error` are final.
 
     Raises:
-        ValueError: a time is not above 0.
+        ValueError: `heartbeat` or `max_stall` is not above 0.
     """
     from aiohttp import web
 
@@ -68,7 +69,7 @@ async def send_frames(
     def write(gathered: list[bytes]) -> Coroutine[Any, Any, None]:
         return response.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
-    with suppress(ConnectionError):  # it has left, as the delivery finds
+    with suppress(ConnectionError):  # the client has left; the writer notices
         await response.prepare(request)
     if request.method == "HEAD":
         return response
@@ -86,7 +87,7 @@ async def send_frames(
 def websocket_writer(
     socket: web.WebSocketResponse,
 ) -> Callable[[list[bytes]], Coroutine[Any, Any, None]]:
-    """What a `ResponseWriter` writes to a WebSocket with: each frame is a text message."""
+    """Return the `write` of a `ResponseWriter` for a WebSocket: a text message for each frame."""
     from aiohttp import WSMsgType
 
     async def write(frames: list[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The messages in which a stream goes out: chunks, and then `complete` or `error`."""
+"""The wire messages of a stream: chunks, and then `complete` or `error`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class _OfStream(msgspec.Struct, kw_only=True, rename="camel", tag_field="type", 
 class StreamChunk(_OfStream, tag="chunk", gc=False):
     """A chunk of a stream.
 
-    `position` counts the events of the stream from 1, as the event ids of its SSE form do;
-    `timestamp` is in Unix seconds. A snapshot for a late reader is one of these as well, with the
-    position of the last event in it.
+    `position` counts the events of the stream from 1, and is the event id over SSE; `timestamp` is
+    in Unix seconds. A snapshot for a late reader is also a message of this type, with the position
+    of the last event that it contains.
     """
 
     id: str
@@ -31,7 +31,7 @@ class StreamChunk(_OfStream, tag="chunk", gc=False):
 
 
 class Complete(_OfStream, tag="complete"):
-    """The end of a stream that has not failed. `seconds` from its beginning."""
+    """The end of a stream that hasn't failed. `seconds` is its duration."""
 
     id: str
     tokens: int
@@ -39,18 +39,18 @@ class Complete(_OfStream, tag="complete"):
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     model: str | None = None
-    text: str | None = None  # in the NDJSON form alone
+    text: str | None = None  # only in NDJSON
     position: int | None = None
     room: str | None = None
 
 
 class StreamFailed(_OfStream, tag="error"):
-    """Something went wrong: a stream (`id`), or a message of the client.
+    """The failure of a stream (`id`), or of a client's message.
 
-    `code` names the class of the error in lower case with underscores (`rate_limit`,
-    `bad_request`, `invalid_message`, `too_many_messages`, ...), `field` what was wrong in the
-    message, `partial` is what the stream had said, `retry_after` how many seconds to wait where
-    the provider says so.
+    `code` names the class of the error in snake case (`rate_limit`, `bad_request`,
+    `invalid_message`, `too_many_messages`, ...), `field` the invalid part of the message. `partial`
+    is the text received before the failure, `retry_after` how many seconds to wait, if the provider
+    specified it.
     """
 
     code: str
@@ -70,9 +70,11 @@ StreamStatus: TypeAlias = Literal[
 
 
 class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """What is known of a stream, in `GET /streams`. One that is `waiting` has had no event yet.
-    Times are in Unix seconds, `position` is that of its last event; `readers` counts those who read
-    it now."""
+    """A stream in `GET /streams`.
+
+    A stream that is `waiting` has had no event yet. Times are in Unix seconds, `position` is that
+    of the last event, `readers` the current number of readers.
+    """
 
     id: str
     status: StreamStatus

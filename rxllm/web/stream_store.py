@@ -1,7 +1,7 @@
-"""What holds the streams of a server, so that they outlive their connections.
+"""The protocol of a stream store, in which a server's streams outlive their connections.
 
-`StreamStore` is the whole of what the endpoints need. `rxllm.web.memory_store.MemoryStreams` keeps
-everything in this process; a store that several servers share can take its place.
+`StreamStore` is all that the endpoints need. `rxllm.web.memory_store.MemoryStreams` keeps
+everything in this process; a store shared by several servers can replace it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _EVENTS: Final = {StreamChunk: "chunk", Complete: "complete", StreamFailed: "err
 
 
 class Frame:
-    """One event of a stream, encoded for the first reader of each form, and once for all of them.
+    """One event of a stream, encoded at the first read in each format, once for all readers.
 
     Attributes:
-        position: counts the events of a stream from 1. After a frame with this position a reader
-            has had everything up to it: a joined frame bears the position of its last event.
-        message: what it says. A `Complete` here has the whole text.
+        position: counts the events of a stream from 1. A reader that has received this frame has
+            everything up to this position: a joined frame has the position of its last event.
+        message: the message. A `Complete` here has the whole text.
     """
 
     __slots__ = ("_data", "_sse", "message", "position")
@@ -53,8 +53,10 @@ class Frame:
         return self._data
 
     def wire_message(self, **names: str) -> StreamChunk | Complete | StreamFailed:
-        """The message as readers get it: `Complete` without its text, and with other `names`, such
-        as `id` or `room`."""
+        """Return the message for readers: `Complete` without its text, and `names` replaced.
+
+        `names` are fields such as `id` or `room`.
+        """
         message = self.message
         if isinstance(message, Complete):
             return msgspec.structs.replace(message, text=None, **names)
@@ -62,14 +64,14 @@ class Frame:
 
     @property
     def sse(self) -> bytes:
-        """As a server-sent event, the empty line at its end included."""
+        """The message as a server-sent event, including the empty line at its end."""
         if self._sse is None:
             self._sse = sse_event(self.event, self.position, self.data)
         return self._sse
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the stream has ended, if this is its last event."""
+        """How the stream ended, if this is its last event."""
         message = self.message
         if isinstance(message, StreamChunk):
             return None
@@ -79,13 +81,13 @@ class Frame:
 
 
 class StreamHandle(Protocol):
-    """A stream for its beginner, who can read it even if the store has forgotten it since."""
+    """A stream, readable by its creator even after the store has forgotten it."""
 
     async def first(self) -> Frame:
-        """The first event that isn't a notice, as soon as it is there. The stream then waits for
-        its first reader.
+        """Wait for the first event that isn't a notice, and return it.
 
-        So a failure to start can be returned as an HTTP status, even after retries.
+        The stream then waits for its first reader. So a failure to start can be returned as an HTTP
+        status, even after retries.
         """
         ...
 
@@ -94,19 +96,19 @@ class StreamHandle(Protocol):
         ...
 
     def cancel_if_unread(self) -> None:
-        """End the stream unless others read it: its beginner has left for good."""
+        """Cancel the stream unless it has readers: its creator has left for good."""
         ...
 
 
 class StreamStore(Protocol):
-    """Runs streams, keeps their events, and lets any number of readers read them.
+    """Runs streams, keeps their events, and serves any number of readers.
 
-    Every method that takes an id raises `StreamNotFoundError` if there is no such stream. `begin`
-    is called after `start` only.
+    Every method that takes an id raises `StreamNotFoundError` if there is no such stream. Call
+    `start` before `begin`.
     """
 
     async def start(self) -> None:
-        """Get ready, in the event loop of the server."""
+        """Prepare the store, in the event loop of the server."""
         ...
 
     async def begin(
@@ -118,40 +120,40 @@ class StreamStore(Protocol):
         grace: float | None = None,
         key: str | None = None,
     ) -> StreamHandle:
-        """Subscribe to the stream that `ask` makes, and keep its events.
+        """Subscribe to the stream that `ask` returns, and keep its events.
 
-        A client whose connection was cut asks for the same stream again: where a stream of this id
-        was begun with the same `key`, and lives or has completed, it is returned, and `ask` isn't
-        called. `None` is not a key.
+        A client that lost its connection repeats its request: if a stream with this id was begun
+        with the same `key`, and is running or has completed, it is returned, and `ask` isn't
+        called. `None` matches no key.
 
         Args:
-            ask: makes the stream, whose name in the registry is `stream_id`.
-            stream_id: the stream's name.
-            model: reported in its summary.
-            grace: seconds that it runs without a reader, from now or after the last one has left,
-                before it is cancelled; `None` uses the store's.
+            ask: returns the stream, whose name in the registry is `stream_id`.
+            stream_id: the stream's id.
+            model: the model to report in the summary.
+            grace: seconds that the stream runs without a reader, from now or after the last one has
+                left, before it is cancelled; `None` for the store's default.
             key: identifies the request.
 
         Raises:
-            DrainingError: the store is being shut down.
-            StreamStateError: another stream of this id is kept.
-            Exception: what `ask` raises.
+            DrainingError: the store is shutting down.
+            StreamStateError: the store keeps another stream with this id.
+            Exception: whatever `ask` raises.
         """
         ...
 
     async def read(self, stream_id: str, after: int = 0) -> Observable[Frame]:
-        """What the stream said after this position, and what it says from now on.
+        """Read the events of the stream after this position, and those to come.
 
-        The Observable is subscribed to once for each reader, which has its own demand. What a
-        reader has missed comes in few frames: text is joined, which loses where tokens began, and
-        what was taken back is left out. Its last frame is a `complete` or an `error`; then it
-        completes. It fails only with a `LaggedBehindError`: for `reader_stall` seconds the reader
-        could take nothing.
+        Each subscription to the Observable is one reader, with its own demand. A reader gets what
+        it missed in few frames: text is joined, which loses the token boundaries, and chunks that a
+        restart invalidated are left out. The last frame is a `complete` or an `error`; then the
+        Observable completes. It fails only with a `LaggedBehindError`, if the reader was stalled
+        for `reader_stall` seconds.
         """
         ...
 
     async def pause(self, stream_id: str) -> None:
-        """Hold the stream for all readers.
+        """Pause the stream for all readers.
 
         Raises:
             StreamStateError: it has ended.
@@ -159,7 +161,7 @@ class StreamStore(Protocol):
         ...
 
     async def resume(self, stream_id: str) -> None:
-        """Let the stream go on.
+        """Resume the stream.
 
         Raises:
             StreamStateError: it has ended.
@@ -167,17 +169,17 @@ class StreamStore(Protocol):
         ...
 
     async def cancel(self, stream_id: str) -> None:
-        """End the stream with `End("cancelled")`; one that has ended is left as it is."""
+        """End the stream with `End("cancelled")`. Does nothing if it has ended."""
         ...
 
     async def describe(self, stream_id: str) -> StreamSummary:
-        """What is known of the stream now."""
+        """Return the current summary of the stream."""
         ...
 
     async def list(self) -> list[StreamSummary]:
-        """All streams that are kept, in the order of their beginnings."""
+        """Return the summaries of all kept streams, in the order in which they began."""
         ...
 
     async def close(self) -> None:
-        """Cancel what lives, let readers see the end, and forget everything."""
+        """Cancel all running streams, let readers see the end, and forget everything."""
         ...

@@ -452,13 +452,13 @@ async def test_invalid_arguments_are_rejected_before_anything_is_sent(
     async def handler(request: web.Request) -> web.StreamResponse:
         with pytest.raises(TypeError, match=r"takes a stream, such as model\.stream\(prompt\)"):
             await sink(request, "a prompt")
-        with pytest.raises(TypeError, match="answers a request of aiohttp; got Stream"):
+        with pytest.raises(TypeError, match="request must be an aiohttp request, got Stream"):
             await sink(stream, request)
         for wrong in ({"first_position": 0}, {"heartbeat": 0}, {"max_stall": -1.0}):
             with pytest.raises(ValueError, match=next(iter(wrong))):
                 await sink(request, stream, **wrong)
         for name in ("", "a\r\nSet-Cookie: b", " a", "ü"):
-            with pytest.raises(ValueError, match="stream_id goes into a header"):
+            with pytest.raises(ValueError, match="stream_id must be printable ASCII"):
                 await sink(request, stream, stream_id=name)
         checked.set()
         return web.Response(text="refused")

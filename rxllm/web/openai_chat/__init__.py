@@ -1,1 +1,1 @@
-"""Streams and answers in the form of OpenAI's chat completions."""
+"""Streams and responses in the format of OpenAI's chat completions."""

@@ -1,4 +1,4 @@
-"""Answers in the form of OpenAI's chat completions, as `/v1` gives them.
+"""Responses in the format of OpenAI's chat completions, as `/v1` returns them.
 
 Source: https://platform.openai.com/docs/api-reference/chat/object and .../chat-streaming.
 """
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class OpenAIErrorBody(TypedDict):
-    """What is wrong. `param` is the field that is, `code` one of those of `Failed`."""
+    """Details of an error. `param` is the invalid field, `code` as in `StreamFailed`."""
 
     message: str
     type: str
@@ -34,13 +34,13 @@ class OpenAIErrorBody(TypedDict):
 
 
 class OpenAIError(TypedDict):
-    """The answer of `/v1` to what it can't do, and the last event of a stream that has failed."""
+    """The response of `/v1` to a request that failed, and the last event of a failed stream."""
 
     error: OpenAIErrorBody
 
 
 class ListedModel(TypedDict):
-    """A model, in `GET /v1/models/{id}`."""
+    """The response of `GET /v1/models/{id}`: a model."""
 
     id: str
     object: Literal["model"]
@@ -49,21 +49,21 @@ class ListedModel(TypedDict):
 
 
 class ListedModels(TypedDict):
-    """The answer of `GET /v1/models`."""
+    """The response of `GET /v1/models`."""
 
     object: Literal["list"]
     data: list[ListedModel]
 
 
 class CalledFunction(TypedDict):
-    """A function, and its arguments: JSON text, in a stream a piece of it."""
+    """A function and its arguments: JSON text, or a piece of it in a stream."""
 
     name: NotRequired[str]
     arguments: str
 
 
 class CompletionCall(TypedDict):
-    """A call of a tool. In a stream only its first event has `id`, `type` and the name."""
+    """A tool call. In a stream, only its first event has `id`, `type` and the name."""
 
     index: int
     id: NotRequired[str]
@@ -80,7 +80,7 @@ class _CompletionDetails(TypedDict):
 
 
 class OpenAIUsage(TypedDict):
-    """Tokens read and written."""
+    """The number of input and output tokens."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -90,7 +90,7 @@ class OpenAIUsage(TypedDict):
 
 
 class CompletionMessage(TypedDict):
-    """What the model has said."""
+    """The message of the model."""
 
     role: Literal["assistant"]
     content: str | None
@@ -107,7 +107,7 @@ class _CompletionChoice(TypedDict):
 
 
 class Completion(TypedDict):
-    """A whole answer. `created` is in Unix seconds."""
+    """A complete response. `created` is in Unix seconds."""
 
     id: str
     object: Literal["chat.completion"]
@@ -118,7 +118,7 @@ class Completion(TypedDict):
 
 
 class CompletionDelta(TypedDict, total=False):
-    """What an event adds to the answer."""
+    """The part of the message that an event adds."""
 
     role: Literal["assistant"]
     content: str
@@ -134,7 +134,7 @@ class _EventChoice(TypedDict):
 
 
 class CompletionEvent(TypedDict):
-    """An event of a streamed answer. The usage comes in the last one, if it was asked for."""
+    """An event of a streamed response. The usage, if requested, comes in the last one."""
 
     id: str
     object: Literal["chat.completion.chunk"]

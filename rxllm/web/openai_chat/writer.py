@@ -1,4 +1,4 @@
-"""What a stream says, in the form of OpenAI's answers."""
+"""Convert streams to the format of OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _TYPES: Final = {
     429: "rate_limit_error",
 }
 _MARK: Final = "\uf8ff the text \uf8ff"
-"""Stands for the text in an event; private use, so that no name of a model holds it."""
+"""Placeholder for the text in an event; a private-use character that no model name contains."""
 
 _CODES: Final = {"context_length": "context_length_exceeded"}
 
 
 def error_body(message: StreamFailed, status: int) -> OpenAIErrorBody:
-    """An error as OpenAI tells it."""
+    """Return an error in OpenAI's format."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {
         "message": message.message,
@@ -59,7 +59,7 @@ def error_body(message: StreamFailed, status: int) -> OpenAIErrorBody:
 
 
 def completion(result: Result, answer_id: str, model: str) -> Completion:
-    """A whole answer."""
+    """Return a complete response."""
     calls = sorted(result.tool_calls, key=lambda call: call.index)
     message: CompletionMessage = {
         "role": "assistant",
@@ -88,10 +88,11 @@ def completion(result: Result, answer_id: str, model: str) -> Completion:
 
 
 class Events:
-    """Turns what a stream says into the events of one answer.
+    """Converts the frames of a stream to the events of one response.
 
-    An answer that can't go on (an error, a restart, which this form has no word for, a
-    cancellation) ends with an `error` event, for which the SDK raises; `[DONE]` ends a whole one.
+    A response that can't continue (after an error, a cancellation, or a restart, which this format
+    can't express) ends with an `error` event, for which the SDK raises; a complete one ends with
+    `[DONE]`.
     """
 
     def __init__(self, answer_id: str, model: str, with_usage: bool) -> None:
@@ -104,11 +105,11 @@ class Events:
         }
         self._with_usage = with_usage
         self._has_begun = self._has_failed = False
-        self._arguments: dict[int, int] = {}  # of each call: characters that were sent
+        self._arguments: dict[int, int] = {}  # for each call, the number of characters sent
         self._around_text: tuple[bytes, bytes] | None = None
 
     def of(self, frame: Frame) -> bytes:
-        """The events for a frame; none is empty."""
+        """Return the events for a frame, or `b""` if there are none."""
         message = frame.message
         if self._has_failed:
             return b""
@@ -126,12 +127,12 @@ class Events:
         if isinstance(chunk, ToolCall):
             return self._tool_call(chunk)
         if is_restart(chunk) and self._has_begun:
-            error = RestartedStreamError("the answer began again after a part of it was sent")
+            error = RestartedStreamError("the answer restarted after part of it had been sent")
             return self._failed(failure_message(error))
         return b""
 
     def _text(self, text: str) -> bytes:
-        """The event of a piece of text. All but the first differ in nothing but the text."""
+        """Return the event for a piece of text. After the first, events differ only in the text."""
         if not self._has_begun:
             return self._delta({"content": text})
         if self._around_text is None:
@@ -177,7 +178,7 @@ class Events:
 
 
 def _parts(message: StreamChunk) -> tuple[Chunk, ...]:
-    """The chunks of a message: joined text is one of text and one of reasoning at most."""
+    """Return the chunks of a message: joined text becomes at most one of each kind."""
     chunk = message.chunk
     if not isinstance(chunk, Batch):
         return (chunk,)
