@@ -1,4 +1,4 @@
-"""`Connection`: hears what becomes of a client, and hands it on to the protocol."""
+"""`Connection`: observes a transport, and forwards its calls to the protocol."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rxllm.web.connection import connection_of
 
 
 class Recording(asyncio.Protocol):
-    """A server's protocol that remembers what it was told."""
+    """A server's protocol that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.made = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -25,16 +25,16 @@ class Recording(asyncio.Protocol):
         self.made.set()
 
     def data_received(self, data: bytes) -> None:
-        self.told.append(data.decode())
+        self.calls.append(data.decode())
 
     def pause_writing(self) -> None:
-        self.told.append("pause")
+        self.calls.append("pause")
 
     def resume_writing(self) -> None:
-        self.told.append("resume")
+        self.calls.append("resume")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append("lost")
+        self.calls.append("lost")
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ async def client_of(
         await server.wait_closed()
 
 
-async def test_everything_is_handed_on_and_all_watchers_hear_of_it() -> None:
+async def test_calls_are_forwarded_and_all_watchers_are_notified() -> None:
     protocol = Recording()
     changed = asyncio.Event()
     seen: list[str] = []
@@ -64,7 +64,7 @@ async def test_everything_is_handed_on_and_all_watchers_hear_of_it() -> None:
         def first() -> None:
             seen.append(f"first {connection.is_writable} {connection.is_lost}")
             changed.set()
-            raise ValueError("a watcher with a mistake")
+            raise ValueError("a broken watcher")
 
         def second() -> None:
             seen.append(f"second {connection.is_writable} {connection.is_lost}")
@@ -88,10 +88,10 @@ async def test_everything_is_handed_on_and_all_watchers_hear_of_it() -> None:
         for writable, lost in ((False, False), (True, False), (True, True))
         for who in ("first", "second")
     ]
-    assert protocol.told == ["pause", "resume", "hello", "lost"]
+    assert protocol.calls == ["pause", "resume", "hello", "lost"]
 
 
-async def test_the_protocol_is_put_back_after_the_last_watcher_in_any_order() -> None:
+async def test_the_protocol_is_restored_after_the_last_watcher_in_any_order() -> None:
     protocol = Recording()
     async with no_leaks(), client_of(protocol):
         one = connection_of(protocol.transport).watch(lambda: None)
@@ -104,8 +104,8 @@ async def test_the_protocol_is_put_back_after_the_last_watcher_in_any_order() ->
         assert protocol.transport.get_protocol() is protocol
 
 
-@pytest.mark.parametrize("is_closing", [True, False], ids=["closing", "gone"])
-async def test_a_client_that_has_gone_is_told_at_once(is_closing: bool) -> None:
+@pytest.mark.parametrize("is_closing", [True, False], ids=["closing", "disconnected"])
+async def test_a_disconnected_client_is_detected_at_once(is_closing: bool) -> None:
     protocol = Recording()
     async with no_leaks(), client_of(protocol):
         protocol.transport.abort()
@@ -116,7 +116,7 @@ async def test_a_client_that_has_gone_is_told_at_once(is_closing: bool) -> None:
         connection.abort()
 
 
-async def test_a_connection_that_has_closed_behind_its_last_byte_can_be_aborted() -> None:
+async def test_a_connection_closed_after_its_last_byte_can_be_aborted() -> None:
     protocol = Recording()
     async with no_leaks(), client_of(protocol) as (reader, _):
         transport = protocol.transport
@@ -129,10 +129,10 @@ async def test_a_connection_that_has_closed_behind_its_last_byte_can_be_aborted(
             await asyncio.sleep(0)
             assert connection.is_lost
             connection.abort()
-        assert protocol.told[-1] == "lost"
+        assert protocol.calls[-1] == "lost"
 
 
-async def test_what_waits_in_a_connection_that_is_closing_can_be_dropped() -> None:
+async def test_aborting_a_closing_connection_drops_unsent_data() -> None:
     protocol = Recording()
     async with no_leaks(), client_of(protocol) as (reader, _):
         connection = connection_of(protocol.transport)

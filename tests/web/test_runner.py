@@ -1,4 +1,4 @@
-"""One stream, run for its clients: recorded once, and ended with one message."""
+"""`Runner`: one stream, recorded once, and ended with one message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Final = Complete | StreamFailed
 
 
 class Clients:
-    """Notes what a runner hands over."""
+    """Records the chunks and final messages of a runner."""
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
@@ -29,15 +29,15 @@ class Clients:
         return Runner("s", self.chunks.append, self.ends.append, model)
 
 
-async def test_a_stream_ends_with_what_it_has_said() -> None:
-    said, clients = Subject[Chunk](), Clients()
+async def test_the_final_message_summarizes_the_stream() -> None:
+    source, clients = Subject[Chunk](), Clients()
     run = clients.runner()
-    run.start(said, None)
+    run.start(source, None)
     chunks: list[Chunk] = [Start("r", "m"), Token("a"), Token("b"), Usage(3, 2), End("length")]
     for chunk in chunks:
-        said.on_next(chunk)
+        source.on_next(chunk)
     assert (run.has_ended, run.result.finish_reason) == (False, "cancelled")
-    said.on_completed()
+    source.on_completed()
     (message,) = clients.ends
     assert isinstance(message, Complete)
     assert (message.id, message.text, message.tokens, message.model) == ("s", "ab", 2, "m")
@@ -47,7 +47,7 @@ async def test_a_stream_ends_with_what_it_has_said() -> None:
     assert run.has_ended
 
 
-async def test_the_model_that_was_asked_is_named_where_no_start_names_one() -> None:
+async def test_the_requested_model_is_reported_if_no_start_names_one() -> None:
     clients = Clients()
     clients.runner("tiny").start(rx.of(Token("a")), None)
     (message,) = clients.ends
@@ -56,12 +56,12 @@ async def test_the_model_that_was_asked_is_named_where_no_start_names_one() -> N
 
 
 @pytest.mark.parametrize("error", [RateLimitError("slow"), ValueError("a bug")])
-async def test_a_failure_has_the_partial_text_whatever_has_raised_it(error: Exception) -> None:
-    said, clients = Subject[Chunk](), Clients()
+async def test_a_failure_has_the_partial_text_whatever_raised_it(error: Exception) -> None:
+    source, clients = Subject[Chunk](), Clients()
     run = clients.runner()
-    run.start(said, None)
-    said.on_next(Token("half"))
-    said.on_error(error)
+    run.start(source, None)
+    source.on_next(Token("half"))
+    source.on_error(error)
     (message,) = clients.ends
     assert isinstance(message, StreamFailed)
     assert (message.partial, message.position) == ("half", None)
@@ -69,7 +69,7 @@ async def test_a_failure_has_the_partial_text_whatever_has_raised_it(error: Exce
     assert (run.result.text, run.result.finish_reason) == ("half", "cancelled")
 
 
-async def test_what_is_not_a_chunk_fails_the_stream_and_stops_its_source() -> None:
+async def test_an_item_that_is_not_a_chunk_fails_the_stream_and_stops_its_source() -> None:
     disposed: list[bool] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""`begin`: coroutines that mostly need not wait."""
+"""`start_eagerly`: coroutines that rarely have to wait."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rxllm.testing import no_leaks
 from rxllm.web.start import start_eagerly
 
 
-async def test_what_need_not_wait_is_done_at_once_and_without_a_task() -> None:
+async def test_a_coroutine_that_does_not_wait_finishes_at_once_without_a_task() -> None:
     done = []
 
     async def work() -> None:
@@ -20,7 +20,7 @@ async def test_what_need_not_wait_is_done_at_once_and_without_a_task() -> None:
     assert done == [1]
 
 
-async def test_what_waits_goes_on_in_a_task() -> None:
+async def test_a_coroutine_that_waits_continues_in_a_task() -> None:
     loop = asyncio.get_running_loop()
     first, second = loop.create_future(), loop.create_future()
     seen = []
@@ -39,7 +39,7 @@ async def test_what_waits_goes_on_in_a_task() -> None:
     assert seen == ["a", "b"]
 
 
-async def test_errors_are_raised_where_they_come() -> None:
+async def test_an_error_is_raised_at_once_or_after_a_wait_by_the_task() -> None:
     failing = asyncio.get_running_loop().create_future()
 
     async def at_once() -> None:
@@ -57,7 +57,7 @@ async def test_errors_are_raised_where_they_come() -> None:
         await rest
 
 
-async def test_cancelling_one_that_waits_harms_no_other_that_waits_for_the_same() -> None:
+async def test_cancelling_the_task_does_not_cancel_a_shared_future() -> None:
     shared = asyncio.get_running_loop().create_future()
     left = []
 

@@ -1,4 +1,4 @@
-"""The store of streams: no gap, no repeat, and slow readers that cost nothing."""
+"""The stream store: no gaps, no repeats, and slow readers that cost nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def log_of(*chunks: Chunk, ended: bool = True) -> EventLog:
 
 
 def frames_of(log: EventLog, after: int = 0) -> list[Frame]:
-    """All that a reader gets who has had everything up to `after`."""
+    """Return the frames for a reader that has everything up to `after`."""
     frames: list[Frame] = []
     while (frame := log.next_frame(after)) is not None:
         frames.append(frame)
@@ -73,24 +73,24 @@ def chunks_of(frames: list[Frame]) -> list[Chunk]:
     return [each.message.chunk for each in frames if isinstance(each.message, StreamChunk)]
 
 
-def said_by(chunks: list[Chunk]) -> list[tuple[type[Chunk], str]]:
-    """The text and the reasoning since the last restart, joined where they follow each other."""
-    said: list[tuple[type[Chunk], str]] = []
+def joined_output(chunks: list[Chunk]) -> list[tuple[type[Chunk], str]]:
+    """Return the text and the reasoning since the last restart, adjacent pieces joined."""
+    runs: list[tuple[type[Chunk], str]] = []
     for chunk in chunks:
         if is_restart(chunk):
-            said.clear()
+            runs.clear()
         for piece in chunk.chunks if isinstance(chunk, Batch) else (chunk,):
             if not isinstance(piece, Token | Reasoning):
                 continue
-            if said and said[-1][0] is type(piece):
-                said[-1] = type(piece), said[-1][1] + piece.text
+            if runs and runs[-1][0] is type(piece):
+                runs[-1] = type(piece), runs[-1][1] + piece.text
             elif piece.text:
-                said.append((type(piece), piece.text))
-    return said
+                runs.append((type(piece), piece.text))
+    return runs
 
 
 @given(st.lists(CHUNKS, max_size=30), st.data())
-def test_however_often_a_reader_comes_back_it_has_read_the_same(
+def test_a_reader_gets_the_same_however_often_it_reconnects(
     chunks: list[Chunk], data: st.DataObject
 ) -> None:
     log = log_of(*chunks)
@@ -104,13 +104,13 @@ def test_however_often_a_reader_comes_back_it_has_read_the_same(
     positions = [frame.position for frame in got]
     assert positions == sorted(set(positions))
     assert got[-1].outcome is not None
-    assert said_by(chunks_of(got)) == said_by(chunks)
+    assert joined_output(chunks_of(got)) == joined_output(chunks)
     kept = [chunk for chunk in chunks_of(got) if isinstance(chunk, Notice)]
     assert kept == [chunk for chunk in chunks if isinstance(chunk, Notice)]
 
 
-def test_a_position_that_no_event_has_gives_a_restart_and_then_everything() -> None:
-    """Its reader may have read something else under this id."""
+def test_an_unknown_position_gives_a_restart_and_then_everything() -> None:
+    """The reader may have read another stream with the same id."""
 
     async def main() -> None:
         log = EventLog("s", 4, 30.0, lambda count: None)
@@ -132,7 +132,7 @@ def test_a_position_that_no_event_has_gives_a_restart_and_then_everything() -> N
     run_virtual(main())
 
 
-def test_a_restart_waits_for_a_reader_that_takes_nothing_yet() -> None:
+def test_a_restart_waits_for_the_demand_of_the_reader() -> None:
     async def main() -> None:
         log = log_of(Token("a"), ended=False)
         valve = Valve()
@@ -149,7 +149,7 @@ def test_a_restart_waits_for_a_reader_that_takes_nothing_yet() -> None:
 
 
 def test_readers_follow_a_log_whose_positions_have_gaps() -> None:
-    """Positions that say nothing would else hold a reader for ever."""
+    """Otherwise an empty position would block a reader for ever."""
 
     async def main() -> None:
         log = EventLog("s", 4, 30.0, lambda count: None)
@@ -165,14 +165,14 @@ def test_readers_follow_a_log_whose_positions_have_gaps() -> None:
 
 
 def test_a_snapshot_is_short_however_long_the_text() -> None:
-    said: list[Chunk] = [Token("x"), Progress(1, 0.1)]
-    log = log_of(Start("r", "m"), *said * 1000, ended=False)
+    repeated: list[Chunk] = [Token("x"), Progress(1, 0.1)]
+    log = log_of(Start("r", "m"), *repeated * 1000, ended=False)
     start, text, progress = frames_of(log)
     assert (start.position, text.position, progress.position) == (1, 2000, 2001)
     assert chunks_of([text]) == [Token("x" * 1000)]
 
 
-def test_what_is_joined_keeps_what_pieces_say_of_their_own() -> None:
+def test_joining_keeps_tokens_with_a_confidence_or_number() -> None:
     sure, word = Token("c", 0.9), Token("d", number=1)
     log = log_of(
         Token("a"), Token("b"), sure, word, Reasoning("e"), Reasoning("f"), Token("g"), ended=False
@@ -183,7 +183,7 @@ def test_what_is_joined_keeps_what_pieces_say_of_their_own() -> None:
 
 
 def test_a_snapshot_of_a_long_text_comes_in_pieces() -> None:
-    """One who never reads would else be sent all of it in one turn of the loop."""
+    """Otherwise a client that never reads would be sent all of it in one loop iteration."""
     log = log_of(ended=False)
     for _ in range(1000):
         log.append(Token("x" * 100), 100)
@@ -192,7 +192,7 @@ def test_a_snapshot_of_a_long_text_comes_in_pieces() -> None:
     assert "".join(text_of(chunk) for chunk in chunks_of(frames)) == "x" * 100_000
 
 
-def test_what_a_restart_takes_back_is_not_held() -> None:
+def test_chunks_invalidated_by_a_restart_are_not_kept() -> None:
     log = log_of(Start("r", "m"), ended=False)
     for text in ("old ", "text"):
         log.append(Token(text), 4)
@@ -203,7 +203,7 @@ def test_what_a_restart_takes_back_is_not_held() -> None:
     assert chunks_of(frames_of(log, 2)) == [Notice("restart"), Token("new")]
 
 
-def test_a_restart_of_everything_takes_the_states_of_merged_sources_back_once() -> None:
+def test_a_restart_of_all_sources_drops_each_state_once() -> None:
     log = log_of(ended=False)
     for source in ("left", "right"):
         log.append(ToolCall("c", "f", "xxx", source=source), 3)
@@ -214,7 +214,7 @@ def test_a_restart_of_everything_takes_the_states_of_merged_sources_back_once() 
     assert [each.source for each in chunks_of(frames_of(log))] == [None, "left", "right"]
 
 
-def test_a_restart_of_one_source_leaves_the_states_of_the_others() -> None:
+def test_a_restart_of_one_source_keeps_the_states_of_the_others() -> None:
     log = log_of(ended=False)
     for source in ("left", "right"):
         log.append(ToolCall("c", "f", "xxx", source=source), 3)
@@ -237,7 +237,7 @@ def test_a_restart_of_one_source_leaves_the_states_of_the_others() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_stream_has_begun_as_long_as_something_outlives_its_restarts(
+def test_a_stream_has_begun_if_something_survives_its_restarts(
     first: Chunk, has_begun: bool
 ) -> None:
     log = log_of(first, Token("b"), ended=False)
@@ -263,7 +263,7 @@ def test_an_event_is_encoded_once_for_all_readers() -> None:
     run_virtual(main())
 
 
-def test_a_reader_that_raises_is_out_and_the_others_are_not() -> None:
+def test_a_reader_that_raises_is_removed_and_the_others_continue() -> None:
 
     async def main() -> None:
         reported: list[Any] = []
@@ -306,7 +306,7 @@ def test_a_reader_that_lags_gets_what_it_missed_joined() -> None:
     run_virtual(main())
 
 
-def test_a_valve_that_opens_inside_of_on_next_does_not_nest_calls() -> None:
+def test_a_valve_opened_inside_on_next_does_not_nest_calls() -> None:
     async def main() -> list[str]:
         valve, heard = Valve(), list[str]()
 
@@ -322,7 +322,7 @@ def test_a_valve_that_opens_inside_of_on_next_does_not_nest_calls() -> None:
     assert run_virtual(main()) == ["begins 1", "has 1", "begins 2", "has 2"]
 
 
-def test_a_reader_that_takes_nothing_is_put_out_and_holds_nobody() -> None:
+def test_a_stalled_reader_is_evicted_and_blocks_nobody() -> None:
     async def main() -> None:
         async with no_leaks():
             log, valve = log_of(ended=False), Valve()
@@ -332,7 +332,7 @@ def test_a_reader_that_takes_nothing_is_put_out_and_holds_nobody() -> None:
             reading = log.read(0).subscribe(fast.append, scheduler=scheduler())
             valve.close()
             await asyncio.sleep(100)
-            assert not errors  # nothing waits for it
+            assert not errors  # no event is waiting for it
             for _ in range(50):
                 log.append(Token("a"))
             assert log.valve.is_open
@@ -365,24 +365,24 @@ def test_the_model_waits_while_all_readers_are_far_behind() -> None:
 
 
 def one_at_a_time(log: EventLog) -> Valve:
-    """The valve of a new reader, who takes one event each time it is opened."""
+    """Return the valve of a new reader that takes one event each time it is opened."""
     valve = Valve()
     valve.close()
     log.read(0).subscribe(lambda _: valve.close(), scheduler=scheduler(valve))
     return valve
 
 
-def apart(log: EventLog, count: int) -> None:
-    """Say what is not joined on its way to a reader."""
+def append_separate(log: EventLog, count: int) -> None:
+    """Append chunks that aren't joined for a reader."""
     for number in range(count):
         log.append(Token("a", source=f"source {number}"))
 
 
-def test_it_goes_on_when_one_reader_has_come_up_to_half_of_the_lag() -> None:
+def test_the_stream_continues_once_one_reader_is_within_half_of_the_lag() -> None:
     async def main() -> None:
         log = log_of(ended=False)
         slow, slower = one_at_a_time(log), one_at_a_time(log)
-        apart(log, 4)
+        append_separate(log, 4)
         assert not log.valve.is_open
         slow.open()
         slower.open()
@@ -393,43 +393,43 @@ def test_it_goes_on_when_one_reader_has_come_up_to_half_of_the_lag() -> None:
     run_virtual(main())
 
 
-def test_it_does_not_wait_while_one_of_two_readers_keeps_up() -> None:
+def test_the_stream_does_not_wait_while_one_of_two_readers_keeps_up() -> None:
     async def main() -> None:
         log = log_of(ended=False)
         one_at_a_time(log)
         valve = Valve()
         log.read(0).subscribe(scheduler=scheduler(valve))
-        apart(log, 50)
+        append_separate(log, 50)
         assert log.valve.is_open
-        valve.close()  # it takes nothing now, but is not far behind
-        apart(log, 3)
+        valve.close()  # it is stalled now, but not far behind
+        append_separate(log, 3)
         assert log.valve.is_open
-        apart(log, 1)
+        append_separate(log, 1)
         assert not log.valve.is_open
 
     run_virtual(main())
 
 
-def test_the_last_reader_who_leaves_holds_it_no_more_whether_it_waited_or_not() -> None:
+def test_the_stream_continues_after_the_last_reader_leaves() -> None:
     async def main() -> None:
         for count in (4, 0):
             log, valve = log_of(ended=False), Valve()
             first = log.read(0).subscribe(scheduler=scheduler(valve))
             second = log.read(0).subscribe(scheduler=scheduler(valve))
             valve.close()
-            apart(log, count)
+            append_separate(log, count)
             assert log.valve.is_open is (count == 0)
             first.dispose()
             assert log.valve.is_open is (count == 0)
             second.dispose()
             assert log.valve.is_open
-            apart(log, 50)
+            append_separate(log, 50)
             assert log.valve.is_open
 
     run_virtual(main())
 
 
-def test_a_reader_is_not_slow_while_it_takes_what_is_said_inside_of_its_on_next() -> None:
+def test_a_reader_keeps_up_with_events_appended_inside_its_on_next() -> None:
     async def main() -> None:
         log, states = log_of(ended=False), list[bool]()
         got: list[Frame] = []
@@ -437,7 +437,7 @@ def test_a_reader_is_not_slow_while_it_takes_what_is_said_inside_of_its_on_next(
         def on_next(frame: Frame) -> None:
             got.append(frame)
             if len(got) == 1:
-                apart(log, 20)
+                append_separate(log, 20)
             states.append(log.valve.is_open)
 
         log.read(0).subscribe(on_next, scheduler=scheduler())
@@ -463,7 +463,7 @@ def story(registry: ops.StreamRegistry, stream_id: str = "s", delay: float = 1.0
     return model.stream("Hi").pipe(ops.track(registry, stream_id))
 
 
-def test_without_a_reader_it_lives_for_the_grace_time() -> None:
+def test_a_stream_without_a_reader_is_cancelled_after_the_grace_time() -> None:
     async def main() -> None:
         async with no_leaks():
             store, registry = store_of(grace=3)
@@ -483,7 +483,7 @@ def test_without_a_reader_it_lives_for_the_grace_time() -> None:
     run_virtual(main())
 
 
-def test_an_id_is_taken_while_it_is_kept_and_free_after_that() -> None:
+def test_an_id_is_free_once_its_stream_is_no_longer_kept() -> None:
     async def main() -> None:
         async with no_leaks():
             store, registry = store_of(grace=3)
@@ -497,8 +497,8 @@ def test_an_id_is_taken_while_it_is_kept_and_free_after_that() -> None:
     run_virtual(main())
 
 
-def test_a_client_that_asks_again_joins_its_stream_and_nothing_is_asked() -> None:
-    """It would else be refused where the server is full, or its model be asked for nothing."""
+def test_a_repeated_request_joins_its_stream_without_asking_the_model() -> None:
+    """Otherwise a full server would refuse it, or the model would be asked needlessly."""
 
     def full() -> Any:
         raise PoolFullError("too many streams")
@@ -507,8 +507,8 @@ def test_a_client_that_asks_again_joins_its_stream_and_nothing_is_asked() -> Non
         async with no_leaks():
             store, registry = store_of()
             await store.start()
-            begun = await store.begin(lambda: story(registry), "s", key="question")
-            assert await store.begin(full, "s", key="question") is begun
+            handle = await store.begin(lambda: story(registry), "s", key="question")
+            assert await store.begin(full, "s", key="question") is handle
             with pytest.raises(PoolFullError):
                 await store.begin(full, "t", key="question")
             with pytest.raises(StreamNotFoundError):
@@ -518,7 +518,7 @@ def test_a_client_that_asks_again_joins_its_stream_and_nothing_is_asked() -> Non
     run_virtual(main())
 
 
-def test_a_shutdown_takes_no_new_streams() -> None:
+def test_a_store_accepts_no_new_streams_during_shutdown() -> None:
     async def main() -> None:
         async with no_leaks():
             store, registry = store_of()
@@ -534,8 +534,8 @@ def test_a_shutdown_takes_no_new_streams() -> None:
     run_virtual(main())
 
 
-def test_of_a_state_that_is_told_again_only_the_newest_is_held() -> None:
-    """Every delta of a tool call says all its arguments so far: kept, they took the square."""
+def test_only_the_newest_chunk_of_a_state_is_kept() -> None:
+    """Each chunk of a tool call repeats its arguments so far: keeping all takes quadratic space."""
     log = log_of(Start("r", "m"), ended=False)
     for length in range(1, 1001):
         log.append(ToolCall("c", "f", "x" * length), length)
@@ -546,7 +546,7 @@ def test_of_a_state_that_is_told_again_only_the_newest_is_held() -> None:
     assert chunks_of([call]) == [ToolCall("c", "f", "x" * 1000)]
     log.append(ToolCall("c", "f", "x", complete=True), 1)
     log.append(ToolCall("c", "f", "y"), 1)
-    assert log.size == 2  # a complete one is never taken back
+    assert log.size == 2  # a complete one is never superseded
     assert [each.position for each in frames_of(log)] == [1, 1002, 1003]
 
 
@@ -554,13 +554,13 @@ def test_of_a_state_that_is_told_again_only_the_newest_is_held() -> None:
     ("limit", "message"),
     [({"stream_characters": 5}, "5 characters"), ({"stream_events": 4}, "4 events")],
 )
-def test_a_stream_that_says_more_than_is_kept_fails(limit: Any, message: str) -> None:
+def test_a_stream_that_exceeds_a_limit_fails(limit: Any, message: str) -> None:
     async def main() -> None:
         async with no_leaks():
             store, registry = store_of(**limit)
-            begun = await store.begin(lambda: story(registry), "s")
+            handle = await store.begin(lambda: story(registry), "s")
             got: list[Frame] = []
-            (await begun.read()).subscribe(got.append, scheduler=scheduler())
+            (await handle.read()).subscribe(got.append, scheduler=scheduler())
             await asyncio.sleep(20)
             assert isinstance(got[-1].message, StreamFailed)
             assert message in got[-1].message.message
@@ -570,19 +570,19 @@ def test_a_stream_that_says_more_than_is_kept_fails(limit: Any, message: str) ->
     run_virtual(main())
 
 
-def test_an_answer_that_is_taken_back_before_it_is_read_has_not_begun() -> None:
+def test_an_answer_that_restarts_before_it_is_read_has_not_begun() -> None:
     async def main() -> None:
         async with no_leaks():
             store, registry = store_of()
-            said = Subject[Chunk]()
-            begun = await store.begin(lambda: said.pipe(ops.track(registry, "s")), "s")
-            first = asyncio.create_task(begun.first())
+            source = Subject[Chunk]()
+            handle = await store.begin(lambda: source.pipe(ops.track(registry, "s")), "s")
+            first = asyncio.create_task(handle.first())
             await asyncio.sleep(0)
             for chunk in (Notice("retry"), Token("wrong"), Notice("restart")):
-                said.on_next(chunk)
+                source.on_next(chunk)
             await asyncio.sleep(1)
             assert not first.done()
-            said.on_next(Token("right"))
+            source.on_next(Token("right"))
             message = (await first).message
             assert isinstance(message, StreamChunk)
             assert message.chunk == Token("right")
@@ -592,7 +592,7 @@ def test_an_answer_that_is_taken_back_before_it_is_read_has_not_begun() -> None:
 
 
 def at_once(last: Chunk | Exception) -> Any:
-    """A stream that has ended when it is subscribed to."""
+    """Return a stream that ends while it is being subscribed to."""
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
         if isinstance(last, Exception):
@@ -605,25 +605,25 @@ def at_once(last: Chunk | Exception) -> Any:
 
 
 @pytest.mark.parametrize("failure", [None, RateLimitError("slow down")])
-def test_who_began_a_stream_can_read_it_even_if_none_is_kept(failure: Exception | None) -> None:
+def test_the_creator_can_read_a_forgotten_stream(failure: Exception | None) -> None:
     async def main() -> None:
         async with no_leaks():
             registry = ops.StreamRegistry(keep=1)
             store = MemoryStreams(registry, Limits(ended_streams=0))
             chunks = at_once(failure or End("stop"))
-            begun = await store.begin(lambda: chunks.pipe(ops.track(registry, "s")), "s")
+            handle = await store.begin(lambda: chunks.pipe(ops.track(registry, "s")), "s")
             with pytest.raises(StreamNotFoundError):
                 await store.describe("s")
             got: list[Frame] = []
-            (await begun.read()).subscribe(got.append, scheduler=scheduler())
-            assert got[0].message == (await begun.first()).message
+            (await handle.read()).subscribe(got.append, scheduler=scheduler())
+            assert got[0].message == (await handle.first()).message
             assert got[-1].event == ("complete" if failure is None else "error")
 
     run_virtual(main())
 
 
-async def test_a_reader_that_fails_to_encode_reaches_its_own_sink() -> None:
-    """Else the response would wait for ever, with heartbeats."""
+async def test_an_encoding_failure_reaches_the_sink_of_the_reader() -> None:
+    """Otherwise the response would wait for ever, sending heartbeats."""
 
     def broken(frame: Frame) -> bytes:
         raise ZeroDivisionError(frame.position)
