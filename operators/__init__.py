@@ -16,6 +16,7 @@ from rxllm._lazy_names import lazy_names
 if __name__ != "rxllm.operators":
     raise ImportError(f"import rxllm.operators, not {__name__}, or each class would exist twice")
 
+# names: made by `make readme`
 if TYPE_CHECKING:
     from rxllm.operators.analytics import (
         AnalyticsReport,
@@ -154,19 +155,19 @@ _FAMILIES: Final = {
         "StreamAnalytics",
         "StreamRecord",
         "TextFigures",
-        "analyze_text",
         "analyze",
-        "price",
+        "analyze_text",
         "debug",
         "log_stream",
         "measure",
         "meter",
+        "price",
         "progress",
         "read_lexicon",
         "read_prices",
         "sentiment_and_keywords",
-        "track_stages",
         "trace",
+        "track_stages",
     ),
     "buffering": (
         "BufferStatus",
@@ -201,8 +202,8 @@ _FAMILIES: Final = {
         "StreamInfo",
         "StreamRegistry",
         "TrackedStream",
-        "pausable",
         "limit_concurrency",
+        "pausable",
         "track",
     ),
     "filtering": (
@@ -264,7 +265,6 @@ _FAMILIES: Final = {
         "tool_calls",
     ),
 }
-_FAMILY_OF: Final = {name: family for family, names in _FAMILIES.items() for name in names}
 
 __all__ = [
     "Accumulated",
@@ -372,6 +372,9 @@ __all__ = [
     "typewriter",
     "words",
 ]
+# end of the names
+
+_FAMILY_OF: Final = {name: family for family, names in _FAMILIES.items() for name in names}
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(__name__, _FAMILY_OF)

@@ -1,4 +1,4 @@
-"""The generated sections of the READMEs: `make readme` writes them.
+"""The generated sections of the READMEs and of `operators/__init__.py`: `make readme` writes them.
 
 A test compares each section with the generated text.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.operator_names import operator_names
 from tests.readme_examples import index
 from tests.readme_faults import fault_matrix
 from tests.readme_messages import error_codes, messages
@@ -18,32 +19,34 @@ ROOT = Path(__file__).parents[1]
 
 
 class Section(NamedTuple):
-    """A part of a folder's README, between two comments with its name."""
+    """A part of a file, between two comments with its name."""
 
-    folder: str
+    path: str
     name: str
     make: Callable[[], str]
 
     @property
-    def readme(self) -> Path:
-        return ROOT / self.folder / "README.md"
+    def file(self) -> Path:
+        return ROOT / self.path
 
     def split(self) -> tuple[str, str, str]:
-        """Return the README before the section, the section, and the rest."""
-        begin = f"<!-- {self.name}: made by `make readme` -->\n"
-        end = f"<!-- end of the {self.name} -->\n"
-        before, mark, rest = self.readme.read_text(encoding="utf-8").partition(begin)
+        """Return the file before the section, the section, and the rest."""
+        comment = "# {}\n" if self.path.endswith(".py") else "<!-- {} -->\n"
+        begin = comment.format(f"{self.name}: made by `make readme`")
+        end = comment.format(f"end of the {self.name}")
+        before, mark, rest = self.file.read_text(encoding="utf-8").partition(begin)
         section, end_mark, after = rest.partition(end)
-        assert end_mark, f"{self.readme} has no section {self.name!r}"
+        assert end_mark, f"{self.path} has no section {self.name!r}"
         return before + mark, section, end_mark + after
 
 
 SECTIONS = (
-    Section("operators", "catalogue", catalogue),
-    Section("rxllm/server", "messages", messages),
-    Section("rxllm/server", "error codes", error_codes),
-    Section("rxllm/models", "fault matrix", fault_matrix),
-    Section("examples", "index", index),
+    Section("operators/__init__.py", "names", operator_names),
+    Section("operators/README.md", "catalogue", catalogue),
+    Section("rxllm/server/README.md", "messages", messages),
+    Section("rxllm/server/README.md", "error codes", error_codes),
+    Section("rxllm/models/README.md", "fault matrix", fault_matrix),
+    Section("examples/README.md", "index", index),
 )
 
 
@@ -51,7 +54,7 @@ def main() -> None:
     """Write all sections."""
     for section in SECTIONS:
         before, _, after = section.split()
-        section.readme.write_text(before + section.make() + after, encoding="utf-8")
+        section.file.write_text(before + section.make() + after, encoding="utf-8")
 
 
 if __name__ == "__main__":
