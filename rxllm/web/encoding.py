@@ -31,6 +31,10 @@ _T = TypeVar("_T")
 EventFormat: TypeAlias = Callable[[str, int, bytes], bytes]
 """Frames an event, given its kind (`chunk`, `complete`, `error`), position and JSON."""
 
+_SSE_EVENTS: Final = {
+    kind: b"event: %b\nid: %%d\ndata: %%b\n\n" % kind.encode()
+    for kind in ("chunk", "complete", "error")
+}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,7 +44,7 @@ def sse_event(kind: str, position: int, data: bytes) -> bytes:
     >>> sse_event("chunk", 7, b"{}")
     b'event: chunk\\nid: 7\\ndata: {}\\n\\n'
     """
-    return b"event: %b\nid: %d\ndata: %b\n\n" % (kind.encode(), position, data)
+    return _SSE_EVENTS[kind] % (position, data)
 
 
 def text_line(kind: str, position: int, data: bytes) -> bytes:
@@ -99,7 +103,10 @@ class EncodedStream:
         position = self._position
         message = StreamChunk(id=self._id, position=position, timestamp=time.time(), chunk=chunk)
         try:
-            data = to_json(message)
+            try:
+                data = _encode(message)
+            except UnicodeEncodeError:
+                data = to_json(message)
         except Exception as error:  # the chunk holds a value that JSON can't express
             self.run.fail(error)
             return

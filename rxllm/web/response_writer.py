@@ -10,7 +10,7 @@ from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.errors import LaggedBehindError
-from rxllm.valve import StreamScheduler, Valve, report_failure
+from rxllm.valve import StreamScheduler, Valve, clock_of_loop, report_failure
 from rxllm.web.connection import connection_of
 from rxllm.web.start import start_eagerly
 
@@ -64,7 +64,8 @@ class ResponseWriter:
         self._is_scheduled = False
         self._writing: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[None] = self._loop.create_future()
-        self._written_at = self._loop.time()
+        self._clock = clock_of_loop(self._loop)
+        self._written_at = self._clock()
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
 
@@ -97,7 +98,7 @@ class ResponseWriter:
         if self._ended or self.left:
             return  # a synchronous source may still emit after it was disposed
         if not (self._is_scheduled or self._collected or self._writing is not None):
-            now = self._loop.time()
+            now = self._clock()
             if now - self._written_at > _MIN_GAP and self._connection.is_writable:
                 self._begin_write([frame], now)
                 return
@@ -123,7 +124,7 @@ class ResponseWriter:
             return  # scheduled again when that changes
         if self._collected:
             frames, self._collected, self._backlog = self._collected, [], 0
-            self._begin_write(frames, self._loop.time())
+            self._begin_write(frames, self._clock())
         if self._ended:
             self._finish_if_written()
         elif self._writing is None and self._connection.is_writable:
@@ -228,7 +229,7 @@ class ResponseWriter:
     def _send_heartbeat(self, heartbeat: float) -> None:
         if self._ended or self.left:
             return
-        now = self._loop.time()
+        now = self._clock()
         if now - self._written_at >= heartbeat:
             if self._connection.is_writable and not self._collected:
                 self._collect(self._ping)

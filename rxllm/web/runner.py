@@ -1,4 +1,4 @@
-"""One stream, run for its clients."""
+"""Run one stream for its clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
 from rxllm.result import Recorder, Result
-from rxllm.valve import report_failure
+from rxllm.valve import clock_of_loop, report_failure
 from rxllm.web.failures import failure_message
 from rxllm.web.stream_messages import Complete, StreamFailed
 
@@ -22,19 +22,19 @@ __all__ = ["Runner"]
 class Runner:
     """Runs one stream: one subscription, one record, one final message.
 
-    Web sinks and stores stand on it, so that completion, failure and what was said so far mean the
-    same on every wire. Made in a running event loop; `start` it once.
+    Web sinks and stores are built on it, so that completion, failure and partial output mean the
+    same on every wire. Create it in a running event loop; `start` it once.
 
     Args:
-        stream_id: the stream's name on the wire.
-        on_chunk: called with each chunk, after it was recorded. What can't be sent it reports by
-            calling `fail`.
-        on_end: called once with the final message, which has no position yet, and the whole text.
-        model: reported if the stream has no `Start` that names one.
+        stream_id: the stream's id on the wire.
+        on_chunk: called with each chunk, after it was recorded. If it can't send the chunk, it
+            calls `fail`.
+        on_end: called once with the final message, which has the whole text and no position yet.
+        model: the model to report if no `Start` of the stream names one.
 
     Attributes:
         has_ended: whether `on_end` was called.
-        error: the error that the stream has ended with, if it has.
+        error: the error that the stream ended with, or `None`.
     """
 
     def __init__(
@@ -51,30 +51,30 @@ class Runner:
         self._on_end = on_end
         self._model = model
         self._loop: Final = asyncio.get_running_loop()
-        self._record = Recorder(self._loop.time)
+        self._record = Recorder(clock_of_loop(self._loop))
         self._result: Result | None = None
         self._subscription = SingleAssignmentDisposable()
 
     def start(
         self, stream: Observable[Chunk], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
-        """Subscribe. Disposing what is returned stops the stream, and calls nobody."""
+        """Subscribe. Disposing the returned disposable stops the stream without a final message."""
         self._subscription.disposable = stream.subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=scheduler
         )
         return self._subscription
 
     def fail(self, error: Exception) -> None:
-        """Stop the stream, and end it with `error`, past its operators.
+        """Stop the stream and end it with `error`, bypassing its operators.
 
-        After the end the error is reported to the loop's exception handler.
+        After the end, the error is reported to the loop's exception handler.
         """
         if self.has_ended:
             report_failure(self._loop, error)
             return
         try:
             self._subscription.dispose()
-        except Exception as raised:  # must not keep clients from their final message
+        except Exception as raised:  # it must not prevent the final message
             report_failure(self._loop, raised)
         self._on_error(error)
 
@@ -85,7 +85,7 @@ class Runner:
 
     def _on_next(self, chunk: Chunk) -> None:
         if self.has_ended:
-            return  # a source that pushes all at once has not seen the disposal yet
+            return  # a synchronous source may still emit after it was disposed
         try:
             self._record.add(chunk)
         except TypeError as error:
