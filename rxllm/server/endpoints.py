@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
@@ -178,14 +179,10 @@ async def _send(
 ) -> web.StreamResponse:
     return await send_frames(
         request,
-        encode_each(frames, _sse),
+        encode_each(frames, attrgetter("sse")),
         headers={"X-Stream-Id": stream_id},
         max_stall=request.app[LIMITS].reader_stall,
     )
-
-
-def _sse(frame: Frame) -> bytes:
-    return frame.sse
 
 
 def _line(frame: Frame) -> bytes:

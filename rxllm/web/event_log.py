@@ -75,7 +75,7 @@ class EventLog:
         self.stall = stall
         self.ending: Frame | None = None
         self.begun: Final = asyncio.Event()
-        self._was_read = False
+        self._has_begun = self._was_read = False
         self._max_lag = max_lag
         self._on_readers = on_readers
         self._chunks: list[Chunk | None] = []  # None where invalidated or superseded
@@ -106,24 +106,29 @@ class EventLog:
             size: size of the chunk, counted while it is kept.
             position: above all earlier ones, or `None` for the next. Skipped positions are empty.
         """
-        self._drop_superseded(chunk)
-        self._advance(position)
+        if type(chunk) is not Token:
+            self._drop_superseded(chunk)
+        self._before, now = self.position, time.time()
+        self.position = self.position + 1 if position is None else position
         self.size += size
         self._chunks.append(chunk)
         self._positions.append(self.position)
         self._sizes.append(size)
-        self._times.append(time.time())
-        if not self.begun.is_set() and type(chunk) is not Notice:
+        self._times.append(now)
+        if not self._has_begun and type(chunk) is not Notice:
+            self._has_begun = True
             self.begun.set()
-        if not self._was_read and self.begun.is_set():
+        if not self._was_read and self._has_begun:
             self.valve.close()
+        self._newest = None
         self._notify_readers()
 
     def end(self, message: Complete | StreamFailed, position: int | None = None) -> None:
         """End the stream with `message`, and set its position as `append` does."""
-        self._advance(position)
+        self._before = self.position
+        self.position = self.position + 1 if position is None else position
         message.position = self.position
-        self.ending = Frame(self.position, message)
+        self.ending = self._newest = Frame(self.position, message)
         self.begun.set()
         self._notify_readers()
         self.valve.dispose()
@@ -157,8 +162,10 @@ class EventLog:
         if after >= position:
             return None
         if after >= self._before:
-            if self._newest is None or self._newest.position != position:
-                self._newest = self._frame_after(after)
+            if self._newest is None:
+                newest = self._chunks[-1]
+                assert newest is not None  # noqa: S101 - only older events are dropped
+                self._newest = self._frame_of(newest, -1)
             return self._newest
         if self._joined[0] != after or self._joined[1] != position:
             self._joined = after, position, self._frame_after(after)
@@ -179,7 +186,7 @@ class EventLog:
             low = self.position - self._max_lag // 2
             if not readers or any(each.cursor >= low for each in readers):
                 self.valve.open()
-        elif readers and all(not each.is_open for each in readers):
+        elif readers and all(not each.valve.is_open for each in readers):
             high = self.position - self._max_lag
             if all(each.cursor <= high for each in readers):
                 self.valve.close()
@@ -201,15 +208,12 @@ class EventLog:
             for each in [k for k in self._states if restarted is None or k[1] == restarted]:
                 del self._states[each]
             if all(kept is None or type(kept) is Notice for kept in self._chunks):
+                self._has_begun = False
                 self.begun.clear()
 
     def _drop(self, index: int) -> None:
         self._chunks[index] = None
         self.size -= self._sizes[index]
-
-    def _advance(self, position: int | None) -> None:
-        self._before = self.position
-        self.position = self.position + 1 if position is None else position
 
     def _is_known(self, position: int) -> bool:
         if position == 0 or (self.ending is not None and position == self.position):
@@ -224,7 +228,7 @@ class EventLog:
     def _notify_readers(self) -> None:
         is_late = False
         for reader in self._readers:
-            if reader.cursor >= self._before and reader.is_open:
+            if reader.cursor >= self._before and reader.valve.is_open:
                 reader.drain()
             else:
                 reader.watch()
@@ -242,6 +246,9 @@ class EventLog:
         assert chunk is not None  # noqa: S101 - the loop stopped at it
         if index + 1 < count and _is_text(chunk):
             chunk, index = self._joined_from(chunk, index)
+        return self._frame_of(chunk, index)
+
+    def _frame_of(self, chunk: Chunk, index: int) -> Frame:
         position = self._positions[index]
         message = StreamChunk(
             id=self.id, position=position, timestamp=self._times[index], chunk=chunk

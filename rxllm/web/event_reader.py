@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from reactivex import abc
 
@@ -40,9 +40,9 @@ class Reader:
         "_observer",
         "_timer",
         "_trampoline",
-        "_valve",
         "_valve_subscription",
         "cursor",
+        "valve",
     )
 
     def __init__(
@@ -51,16 +51,11 @@ class Reader:
         self.cursor: int = cursor
         self._log = log
         self._observer = observer
-        self._valve = valve
+        self.valve: Final = valve
         self._left = False
         self._trampoline = Trampoline()
         self._timer: asyncio.TimerHandle | None = None
         self._valve_subscription = valve.on_change(self._on_valve)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the reader accepts frames now."""
-        return self._valve.is_open
 
     def drain(self) -> None:
         """Send the frames that the reader hasn't received yet, while its valve is open."""
@@ -68,7 +63,7 @@ class Reader:
 
     def watch(self) -> None:
         """Start the stall timer if the valve is closed. Call it when an event is waiting."""
-        if self._timer is None and not self._left and not self._valve.is_open:
+        if self._timer is None and not self._left and not self.valve.is_open:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._log.stall, self._evict)
 
@@ -97,25 +92,22 @@ class Reader:
             self._timer = None
 
     def _send_next(self) -> bool:
-        """Send the next frame, or the end; return whether a frame was sent."""
+        """Send the next frame, or the end; return whether there is more to send."""
         if self._left:
             return False
         log = self._log
-        frame = log.next_frame(self.cursor) if self._valve.is_open else None
+        frame = log.next_frame(self.cursor) if self.valve.is_open else None
         if frame is not None:
-            self._send(frame)
-            return True
+            self.cursor = frame.position
+            try:
+                self._observer.on_next(frame)
+            except Exception as error:
+                self.leave()
+                self._report(error)
+            return self.cursor < log.position or log.ending is not None
         if self.cursor >= log.position and log.ending is not None:
             self._end(None)
         return False
-
-    def _send(self, frame: Frame) -> None:
-        self.cursor = frame.position
-        try:
-            self._observer.on_next(frame)
-        except Exception as error:
-            self.leave()
-            self._report(error)
 
     def _end(self, error: Exception | None) -> None:
         if self._left:
@@ -141,7 +133,7 @@ class Reader:
     def _report(self, error: Exception) -> None:
         """Pass an exception of the subscriber to its sink, which might otherwise wait for ever."""
         try:
-            self._valve.fail(error)
+            self.valve.fail(error)
         except Exception:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a reader of a stream raised, and was removed", "exception": error}

@@ -157,7 +157,7 @@ class RunningStream:
 
     def _on_chunk(self, chunk: Chunk) -> None:
         try:
-            size = _size(chunk)
+            size = len(chunk.text) if type(chunk) is Token else _size(chunk)
         except (TypeError, ValueError) as error:
             self._run.fail(error)
             return

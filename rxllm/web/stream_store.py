@@ -49,7 +49,8 @@ class Frame:
     def data(self) -> bytes:
         """The message as one line of JSON, without a newline; `Complete` without its text."""
         if self._data is None:
-            self._data = to_json(self.wire_message())
+            message = self.message
+            self._data = to_json(message if type(message) is StreamChunk else self.wire_message())
         return self._data
 
     def wire_message(self, **names: str) -> StreamChunk | Complete | StreamFailed:
@@ -66,7 +67,8 @@ class Frame:
     def sse(self) -> bytes:
         """The message as a server-sent event, including the empty line at its end."""
         if self._sse is None:
-            self._sse = sse_event(self.event, self.position, self.data)
+            data = self._data or self.data
+            self._sse = sse_event(_EVENTS[type(self.message)], self.position, data)
         return self._sse
 
     @property
