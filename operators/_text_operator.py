@@ -76,7 +76,7 @@ def text_operator(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            reading = _Reading(observer, state_of)
+            reading = _Subscription(observer, state_of)
             in_turn = Trampoline(reading.upstream).run
             reading.upstream.disposable = source.subscribe(
                 partial(in_turn, reading.on_next),
@@ -91,7 +91,7 @@ def text_operator(
     return operator
 
 
-class _Reading:
+class _Subscription:
     """One subscription."""
 
     def __init__(

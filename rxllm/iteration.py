@@ -60,7 +60,7 @@ def to_async(stream: Observable[_T], *, capacity: int = _CAPACITY) -> AsyncGener
 async def _iterate(stream: Observable[_T], capacity: int) -> AsyncGenerator[_T, None]:
     loop = asyncio.get_running_loop()
     news = asyncio.Event()
-    reading = _Reading(stream, capacity, loop, news.set)
+    reading = _Subscription(stream, capacity, loop, news.set)
     reading.start()
     items = reading.items
     try:
@@ -115,7 +115,7 @@ def _iterate_in_background(stream: Observable[_T]) -> Generator[_T, None, None]:
         handover.close()
 
 
-class _Reading(Generic[_T]):
+class _Subscription(Generic[_T]):
     """One subscription, used on its event loop: the waiting items and the valve limiting them."""
 
     def __init__(
@@ -192,7 +192,7 @@ class _Handover(Generic[_T]):
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._opening = False  # requested on the other thread
-        self._reading = _Reading(stream, _CAPACITY, background.loop, self._notify)
+        self._reading = _Subscription(stream, _CAPACITY, background.loop, self._notify)
 
     def start(self) -> None:
         """Subscribe in the next iteration of the background loop."""

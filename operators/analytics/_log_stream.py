@@ -67,7 +67,7 @@ def log_stream(
             f"logger must be a structlog logger with a `bind` method, got {type(given).__name__}: "
             "wrap a standard library logger with structlog.wrap_logger(logger)"
         )
-    return watch("log_stream", lambda clock: _Logging(given.bind(**fields), clock, chunks))
+    return watch("log_stream", lambda clock: _LogWatcher(given.bind(**fields), clock, chunks))
 
 
 class _Counts:
@@ -79,7 +79,7 @@ class _Counts:
         self.chunks = self.characters = 0
 
 
-class _Logging(Watcher):
+class _LogWatcher(Watcher):
     def __init__(self, log: Any, clock: Callable[[], float], every_chunk: bool) -> None:
         self._log = log
         self._clock = clock

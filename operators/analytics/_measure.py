@@ -78,11 +78,11 @@ def measure(
     if on_start is not None:
         check_callable("on_start", on_start, "a function of the measurement", instead=_INSTEAD)
     return watch(
-        "measure", lambda clock: _Measuring(Measurement(clock), on_result, on_start, clock)
+        "measure", lambda clock: _MeasureWatcher(Measurement(clock), on_result, on_start, clock)
     )
 
 
-class _Measuring(Watcher):
+class _MeasureWatcher(Watcher):
     def __init__(
         self,
         measurement: Measurement,

@@ -103,7 +103,7 @@ def meter(
     metrics = _registered.get(target)
     if metrics is None:
         metrics = _registered[target] = _Metrics(target)
-    return watch("meter", lambda clock: _Metering(metrics, model, provider, clock))
+    return watch("meter", lambda clock: _MeterWatcher(metrics, model, provider, clock))
 
 
 class _Metrics:
@@ -168,7 +168,7 @@ class _Metrics:
 _registered: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
 
 
-class _Metering(Operation):
+class _MeterWatcher(Operation):
     def __init__(
         self,
         metrics: _Metrics,

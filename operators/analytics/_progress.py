@@ -65,13 +65,13 @@ def progress(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            counting = _Counting(observer, clock_of(scheduler), every, max_tokens)
+            subscription = _Subscription(observer, clock_of(scheduler), every, max_tokens)
             valve = valve_of(scheduler)
-            counting.watch(valve.is_open)
+            subscription.watch(valve.is_open)
             return CompositeDisposable(
-                valve.on_change(counting.watch),
+                valve.on_change(subscription.watch),
                 source.subscribe(
-                    counting.counter(),
+                    subscription.make_on_next(),
                     observer.on_error,
                     observer.on_completed,
                     scheduler=scheduler,
@@ -83,7 +83,7 @@ def progress(
     return operator
 
 
-class _Counting:
+class _Subscription:
     """One subscription."""
 
     def __init__(
@@ -109,7 +109,7 @@ class _Counting:
             self._held += self._clock() - self._held_since
         self._held_since = None if is_open else self._clock()
 
-    def counter(self) -> Callable[[Chunk], None]:
+    def make_on_next(self) -> Callable[[Chunk], None]:
         """Return `on_next` as a closure, so that a token costs few attribute lookups."""
         observer, counts, every = self._observer, self._counts, self._every
 

@@ -29,7 +29,7 @@ _USAGE: Final = {
     "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
     "cost": "rxllm.usage.cost",
 }
-_OURS: Final = "rxllm.tracing"  # context key: the `_Tracing` that the context belongs to
+_OURS: Final = "rxllm.tracing"  # context key: the `_TraceWatcher` that the context belongs to
 _OPTIONS: Final = ("max_tokens", "temperature", "top_p", "seed")
 
 
@@ -120,11 +120,11 @@ def trace(
             span = (tracer or telemetry.get_tracer("rxllm")).start_span(
                 _name(model), parent, telemetry.SpanKind.CLIENT, given
             )
-            tracing = _Tracing(span, parent, given, clock)
-            inside = context.set_value(_OURS, tracing, parent)
+            watcher = _TraceWatcher(span, parent, given, clock)
+            inside = context.set_value(_OURS, watcher, parent)
             token = context.attach(telemetry.set_span_in_context(span, inside))
             try:
-                return source.pipe(watch("trace", lambda _: tracing)).subscribe(
+                return source.pipe(watch("trace", lambda _: watcher)).subscribe(
                     observer, scheduler=scheduler
                 )
             finally:
@@ -145,15 +145,15 @@ def _parent() -> Context:
 
     current = context.get_current()
     while True:
-        tracing = context.get_value(_OURS, current)
-        if not isinstance(tracing, _Tracing) or not tracing.has_ended:
+        watcher = context.get_value(_OURS, current)
+        if not isinstance(watcher, _TraceWatcher) or not watcher.has_ended:
             return current
-        if tracing.span is not get_current_span(current):
+        if watcher.span is not get_current_span(current):
             return current  # another span was started inside it
-        current = tracing.parent
+        current = watcher.parent
 
 
-class _Tracing(Operation):
+class _TraceWatcher(Operation):
     def __init__(
         self,
         span: Span,

@@ -86,18 +86,18 @@ def track_stages(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            staging = _Staging(observer, clock_of(scheduler), max_tokens, every)
+            subscription = _Subscription(observer, clock_of(scheduler), max_tokens, every)
             upstream = SingleAssignmentDisposable()
             context = copy_context()  # the source sees the same context (the current span, say)
 
             def begin(*_: object) -> None:
-                staging.enter("initialise")
+                subscription.enter("initialise")
                 if not upstream.is_disposed:
                     upstream.disposable = context.run(
                         source.subscribe,
-                        staging.on_next,
+                        subscription.on_next,
                         observer.on_error,
-                        staging.on_completed,
+                        subscription.on_completed,
                         scheduler=scheduler,
                     )
 
@@ -111,7 +111,7 @@ def track_stages(
     return operator
 
 
-class _Staging:
+class _Subscription:
     """One subscription."""
 
     def __init__(

@@ -61,18 +61,21 @@ def watch(
         ) -> abc.DisposableBase:
             watcher = watcher_of(clock_of(scheduler))
             watcher.begun()
-            watched = _Watched(observer, watcher)
-            watched.upstream.disposable = source.subscribe(
-                watched.passing(), watched.on_error, watched.on_completed, scheduler=scheduler
+            subscription = _Subscription(observer, watcher)
+            subscription.upstream.disposable = source.subscribe(
+                subscription.make_on_next(),
+                subscription.on_error,
+                subscription.on_completed,
+                scheduler=scheduler,
             )
-            return CompositeDisposable(watched.upstream, Disposable(watched.on_disposed))
+            return CompositeDisposable(subscription.upstream, Disposable(subscription.on_disposed))
 
         return Stream(subscribe, name, of_chunks=True)
 
     return operator
 
 
-class _Watched:
+class _Subscription:
     """One subscription."""
 
     __slots__ = ("_ended", "_observer", "_watcher", "upstream")
@@ -83,7 +86,7 @@ class _Watched:
         self._ended = False
         self.upstream = SingleAssignmentDisposable()
 
-    def passing(self) -> Callable[[Chunk], None]:
+    def make_on_next(self) -> Callable[[Chunk], None]:
         """Return `on_next` as a closure, so that a token costs few attribute lookups."""
         watch, observer = self._watcher.watch(), self._observer
 

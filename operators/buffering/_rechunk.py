@@ -74,7 +74,7 @@ def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chu
     if size == "adaptive":
         return _adaptive
     length = _length(size)
-    return text_operator("rechunk", lambda source: _Rechunker(source, _Fixed(length)))
+    return text_operator("rechunk", lambda source: _Rechunker(source, _FixedLength(length)))
 
 
 def _length(size: object) -> int:
@@ -96,13 +96,13 @@ def _adaptive(source: Observable[Chunk]) -> Stream[Chunk]:
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         clock = clock_of(scheduler)
-        pack = text_operator("rechunk", lambda name: _Rechunker(name, _Adaptive(clock)))
+        pack = text_operator("rechunk", lambda name: _Rechunker(name, _AdaptiveLength(clock)))
         return pack(source).subscribe(observer, scheduler=scheduler)
 
     return Stream(subscribe, "rechunk", of_chunks=True)
 
 
-class _Fixed:
+class _FixedLength:
     """A constant length."""
 
     __slots__ = ("characters",)
@@ -114,7 +114,7 @@ class _Fixed:
         """Record that a full piece has been sent."""
 
 
-class _Adaptive(_Fixed):
+class _AdaptiveLength(_FixedLength):
     """A length that adapts to the time between two pieces."""
 
     __slots__ = ("_clock", "_last", "_length")
@@ -141,7 +141,7 @@ class _Rechunker(TextState):
 
     __slots__ = ("_held", "_length", "_parts", "_size", "_source")
 
-    def __init__(self, source: str | None, size: _Fixed) -> None:
+    def __init__(self, source: str | None, size: _FixedLength) -> None:
         self._source = source
         self._size = size
         self._held = HeldText()

@@ -66,14 +66,14 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return _Pooling(source, observer, scheduler_or_default(scheduler), pool).start()
+            return _Subscription(source, observer, scheduler_or_default(scheduler), pool).start()
 
         return Stream(subscribe, "limit_concurrency", of_chunks=True)
 
     return operator
 
 
-class _Pooling:
+class _Subscription:
     """One subscription."""
 
     def __init__(

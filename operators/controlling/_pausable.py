@@ -65,14 +65,14 @@ def pausable(control: Control) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return _Pausing(observer, scheduler_or_default(scheduler), control).start(source)
+            return _Subscription(observer, scheduler_or_default(scheduler), control).start(source)
 
         return Stream(subscribe, "pausable", of_chunks=True)
 
     return operator
 
 
-class _Pausing:
+class _Subscription:
     """One subscription."""
 
     def __init__(

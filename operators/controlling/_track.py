@@ -67,15 +67,17 @@ def track(
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            tracking = _Tracking(observer, scheduler_or_default(scheduler), registry, stream_id)
-            return tracking.start(source)
+            subscription = _Subscription(
+                observer, scheduler_or_default(scheduler), registry, stream_id
+            )
+            return subscription.start(source)
 
         return Stream(subscribe, "track", of_chunks=True)
 
     return operator
 
 
-class _Tracking:
+class _Subscription:
     """One subscription."""
 
     def __init__(

@@ -73,7 +73,7 @@ class _Fifo:
         self._chunks = deque(each for each in self._chunks if survives_restart(each, source))
 
 
-class _Dropping:
+class _DroppingQueue:
     """A queue with gaps, where a `Notice` reports the number of dropped chunks."""
 
     __slots__ = ("_chunks", "_gaps", "_number")
@@ -127,7 +127,7 @@ class _Dropping:
         raise NotImplementedError
 
 
-class _DropOldest(_Dropping):
+class _DropOldest(_DroppingQueue):
     """Keeps the newest `capacity` of the droppable chunks."""
 
     __slots__ = ("_capacity", "_droppable")
@@ -146,7 +146,7 @@ class _DropOldest(_Dropping):
         self._droppable.pop(number, None)
 
 
-class _Latest(_Dropping):
+class _Latest(_DroppingQueue):
     """Keeps the newest droppable chunk of each source and kind."""
 
     __slots__ = ("_newest",)
