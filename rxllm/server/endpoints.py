@@ -10,7 +10,6 @@ import msgspec
 from aiohttp import web
 from reactivex import Observable
 
-from rxllm.server.answering import collect, first_frame, send_json
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.failures import decoded, invalid, read_body, refusal
 from rxllm.server.messages import (
@@ -21,9 +20,10 @@ from rxllm.server.messages import (
     StreamQuery,
     StreamRequest,
 )
+from rxllm.server.responses import collect, first_frame, send_json
 from rxllm.web.encoding import encode_each, to_json
 from rxllm.web.failures import InvalidMessageError, StreamNotFoundError, status_of_message
-from rxllm.web.sending import NDJSON, send_frames
+from rxllm.web.frame_sender import NDJSON, send_frames
 from rxllm.web.stream_store import Frame, StreamHandle
 
 __all__ = ["routes"]

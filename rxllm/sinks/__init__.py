@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rxllm.sinks._streams import Streams
     from rxllm.sinks._token_event import TokenEvent
     from rxllm.sinks._websocket import websocket
-    from rxllm.web.answering import DeliveryReport
+    from rxllm.web.delivery import DeliveryReport
 
 __all__ = [
     "CallbackStream",
@@ -49,7 +49,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "CallbackStream": "_callback_stream",
-            "DeliveryReport": "rxllm.web.answering",
+            "DeliveryReport": "rxllm.web.delivery",
             "Streams": "_streams",
             "TokenEvent": "_token_event",
             "callbacks": "_callbacks",

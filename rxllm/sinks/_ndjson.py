@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.web.answering import OnEnd, WireFormat, answer
+from rxllm.web.delivery import OnEnd, WireFormat, answer
 from rxllm.web.encoding import text_line
-from rxllm.web.sending import NDJSON
+from rxllm.web.frame_sender import NDJSON
 
 if TYPE_CHECKING:
     from aiohttp import web

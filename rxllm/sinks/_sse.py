@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.web.answering import OnEnd, WireFormat, answer
+from rxllm.web.delivery import OnEnd, WireFormat, answer
 from rxllm.web.encoding import sse_event
-from rxllm.web.sending import EVENT_STREAM, PING
+from rxllm.web.frame_sender import EVENT_STREAM, PING
 
 if TYPE_CHECKING:
     from aiohttp import web

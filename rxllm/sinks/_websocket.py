@@ -9,10 +9,10 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.consumer import check_stream
-from rxllm.web.answering import DeliveryReport, OnEnd, check_position, report
+from rxllm.web.delivery import DeliveryReport, OnEnd, check_position, report
 from rxllm.web.encoding import EncodedStream, plain_message
+from rxllm.web.frame_sender import websocket_writer
 from rxllm.web.response_writer import ResponseWriter, check_times
-from rxllm.web.sending import websocket_writer
 
 if TYPE_CHECKING:
     from aiohttp import web

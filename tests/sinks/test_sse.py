@@ -19,8 +19,8 @@ from rxllm.sinks import DeliveryReport
 from rxllm.testing import no_leaks
 from rxllm.valve import valve_of
 from rxllm.web.encoding import EncodedStream
+from rxllm.web.frame_sender import send_frames
 from rxllm.web.response_writer import ResponseWriter
-from rxllm.web.sending import send_frames
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from tests.sinks.web import Endless, SilentReader, events_of, fetch, serving
 

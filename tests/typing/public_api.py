@@ -397,7 +397,9 @@ def _subscribe(
 
 async def streams_are_kept_by_a_store(store: rxllm.web.StreamStore) -> None:
     assert_type(await store.list(), list[rxllm.web.StreamSummary])
-    handle: rxllm.web.StreamHandle = await store.begin(lambda: rxllm.model("tiny").stream("Hi"), "mine")
+    handle: rxllm.web.StreamHandle = await store.begin(
+        lambda: rxllm.model("tiny").stream("Hi"), "mine"
+    )
     frame = await handle.first()
     assert_type(frame, rxllm.web.Frame)
     message: rxllm.web.StreamChunk | rxllm.web.Complete | rxllm.web.StreamFailed = frame.message

@@ -12,20 +12,20 @@ from aiohttp import web
 
 from rxllm.errors import BadRequestError
 from rxllm.requests import ModelInfo, Request
-from rxllm.server.answering import collect, first_frame, send_json
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.failures import decoded, json_response, read_body, retry_headers
 from rxllm.server.messages import Options, StreamFailed
 from rxllm.server.openai.messages import CompletionRequest
+from rxllm.server.responses import collect, first_frame, send_json
 from rxllm.web.encoding import encode_each
 from rxllm.web.failures import RefusedError, status_of_message
+from rxllm.web.frame_sender import send_frames
 from rxllm.web.openai_chat.types import (
     ListedModel,
     ListedModels,
     OpenAIError,
 )
 from rxllm.web.openai_chat.writer import Events, completion, error_body
-from rxllm.web.sending import send_frames
 
 __all__ = ["openai_error", "routes"]
 

@@ -23,8 +23,8 @@ from rxllm.server.websocket.session import Session
 from rxllm.server.websocket.sessions import Sessions
 from rxllm.web.connection import connection_of
 from rxllm.web.failures import InvalidMessageError, RefusedError
+from rxllm.web.frame_sender import websocket_writer
 from rxllm.web.response_writer import ResponseWriter
-from rxllm.web.sending import websocket_writer
 
 __all__ = ["CONNECTIONS", "Connections", "add_websocket", "websocket"]
 

@@ -16,9 +16,9 @@ from rxllm.consumer import check_stream
 from rxllm.errors import RxLLMError
 from rxllm.result import Result
 from rxllm.web.encoding import EncodedStream, EventFormat
+from rxllm.web.frame_sender import send_frames
 from rxllm.web.response_writer import ResponseWriter, check_times
 from rxllm.web.runner import Runner
-from rxllm.web.sending import send_frames
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -16,7 +16,7 @@ from rxllm.result import Result
 from rxllm.server.app_keys import LIMITS
 from rxllm.web.connection import connection_of
 from rxllm.web.encoding import to_json
-from rxllm.web.sending import send_frames
+from rxllm.web.frame_sender import send_frames
 from rxllm.web.stream_store import Frame, StreamHandle
 
 __all__ = ["collect", "first_frame", "send_json"]
