@@ -12,7 +12,7 @@ __all__ = ["Limits"]
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits for clients. Requests above a limit are refused with an error.
 
-    A plain value, like `rxllm.Settings`: these limits concern clients, those settings models.
+    Limits are about clients; `rxllm.Settings` are about models.
 
     Args:
         body_bytes: size of a request body; above it 413.
@@ -74,11 +74,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             kinds = int if type(default) is int else int | float
             good = isinstance(value, kinds) and not isinstance(value, bool)
-            if name in _FROM_ZERO and value == 0 and good:
-                continue
-            if not good or not 0 < value < float("inf"):
+            is_allowed = good and 0 <= value < float("inf") and (value or name in _FROM_ZERO)
+            if not is_allowed:
                 what = "an integer" if type(default) is int else "a number"
-                raise ValueError(f"{name} must be {what} above 0, got {value!r}")
+                minimum = ", 0 or more" if name in _FROM_ZERO else " above 0"
+                raise ValueError(f"{name} must be {what}{minimum}, got {value!r}")
 
 
 _FROM_ZERO: Final = {"grace", "ended_streams"}

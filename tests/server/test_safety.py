@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -293,3 +294,22 @@ async def test_a_host_is_a_name_or_an_address(host: str, sent: str) -> None:
 async def test_a_file_name_that_is_too_long_is_404() -> None:
     async with serving(scripted()) as client:
         assert await status(client, "GET", "/static/" + "a" * 5000) == 404
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ({"readers": 0}, "readers must be an integer above 0, got 0"),
+        ({"readers": 1.5}, "readers must be an integer above 0, got 1.5"),
+        ({"reader_stall": float("inf")}, "reader_stall must be a number above 0, got inf"),
+        ({"grace": -1}, "grace must be a number, 0 or more, got -1"),
+        ({"ended_streams": True}, "ended_streams must be an integer, 0 or more, got True"),
+    ],
+)
+def test_a_limit_out_of_range_is_refused(limit: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Limits(**limit)
+
+
+def test_streams_need_not_be_kept_after_their_end() -> None:
+    assert Limits(grace=0, ended_streams=0).grace == 0
