@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 from reactivex.testing import TestScheduler
 
 from rxllm.errors import NoEventLoopError
+from rxllm.testing import run_virtual
 from rxllm.valve import (
     StreamScheduler,
     Valve,
@@ -208,10 +210,18 @@ class TestSchedulers:
     async def test_the_clock_of_a_stream_is_the_loops(self) -> None:
         loop = asyncio.get_running_loop()
         scheduler = StreamScheduler(loop)
-        assert clock_of(scheduler) == loop.time
-        assert clock_of(None) == loop.time
+        assert clock_of(scheduler) is clock_of(None) is time.monotonic
         drift = scheduler.now - UTC_ZERO - timedelta(seconds=loop.time())
         assert abs(drift) < timedelta(seconds=1)
+
+    def test_a_loop_with_a_clock_of_its_own_keeps_it(self) -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            assert clock_of(None) == loop.time
+            await asyncio.sleep(100)
+            assert clock_of(None)() == loop.time()
+
+        run_virtual(main())
 
     def test_without_a_loop_the_error_says_what_to_do(self) -> None:
         with pytest.raises(NoEventLoopError, match=r"rxllm\.run"):

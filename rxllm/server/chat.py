@@ -21,7 +21,6 @@ from rxllm.server.messages import (
     Options,
     SendChat,
     StreamFailed,
-    StreamState,
 )
 from rxllm.server.websocket.streams import ClientStreams
 from rxllm.web.failures import InvalidMessageError, RefusedError, TooLargeError, failure_message
@@ -114,6 +113,7 @@ class Chat:
         self._history: deque[_Exchange] = deque(maxlen=catalogue.limits.history_exchanges)
         self._waiting: dict[str, SendChat] = {}
         self._answering = False
+        self._next: asyncio.Task[None] | None = None  # referenced, so that it isn't collected
 
     def __contains__(self, stream_id: object) -> bool:
         """Return whether a message with this id is waiting."""
@@ -133,7 +133,11 @@ class Chat:
                 f"the id {message.id!r} is in use by a waiting chat message", "id"
             )
         if not self._answering:
-            await self._answer(message)
+            try:
+                await self._answer(message)
+            except BaseException:
+                self.answer_waiting()
+                raise
             return
         self._streams.check(message.id)
         self._catalogue.find(message.options.model)
@@ -147,11 +151,7 @@ class Chat:
     def withdraw(self, stream_id: str) -> None:
         """Remove a waiting message, which is then not answered."""
         del self._waiting[stream_id]
-        self._streams.remember(stream_id, "cancelled")
-        self._streams.outbox.send(StreamState(id=stream_id, status="cancelled"))
-        self._streams.outbox.send(
-            Complete(id=stream_id, tokens=0, seconds=0.0, finish_reason="cancelled", position=1)
-        )
+        self._streams.cancel_waiting(stream_id)
         self._streams.outbox.send(ChatMessage(id=stream_id, text="", history=len(self._history)))
 
     @property
@@ -166,16 +166,12 @@ class Chat:
 
     def answer_waiting(self) -> None:
         """Answer the waiting messages, once the streams are attached to a new connection."""
-        if not self._answering:
-            start_eagerly(self._answer_next())
-
-    def close(self) -> None:
-        """Drop the history and the waiting messages."""
-        self._waiting.clear()
-        self._history.clear()
+        if self._waiting and not self._answering:
+            self._next = start_eagerly(self._answer_next())
 
     async def _answer(self, message: SendChat) -> None:
-        has_ended = False
+        answer_id: Final = message.id
+        question: str | None = message.text  # until the answer is kept, then it is in the history
 
         def conversation(length: int) -> list[Message]:
             exchanges = list(self._history)[len(self._history) - length :]
@@ -192,18 +188,18 @@ class Chat:
             )
 
         def ended(final: Complete | StreamFailed) -> None:
-            nonlocal has_ended
-            is_first, has_ended = not has_ended, True
+            nonlocal question
+            asked, question = question, None
             if isinstance(final, Complete):
                 answer = final.text or ""
-                if is_first:
-                    self._keep(_Exchange(message.text, answer))
+                if asked is not None:
+                    self._keep(_Exchange(asked, answer))
                 self._streams.outbox.send(
-                    ChatMessage(id=message.id, text=answer, history=len(self._history))
+                    ChatMessage(id=answer_id, text=answer, history=len(self._history))
                 )
-            if is_first:
+            if asked is not None:
                 self._answering = False
-                start_eagerly(self._answer_next())
+                self.answer_waiting()
 
         self._answering = True
         try:

@@ -167,8 +167,7 @@ async def _refused(
 async def _resumed(request: web.Request, stream_id: str) -> web.StreamResponse:
     after = _last_event_id(request)
     summary = await request.app[STREAMS].describe(stream_id)
-    has_ended = summary.status in ("completed", "failed", "cancelled")
-    if has_ended and after == summary.position:
+    if summary.outcome is not None and after == summary.position:
         return web.Response(status=204)
     with request.app[READERS].one_more():
         return await _send(request, stream_id, await request.app[STREAMS].read(stream_id, after))

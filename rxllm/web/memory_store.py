@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 
@@ -106,8 +107,8 @@ class MemoryStreams:
         streams = list(self._streams.values())
         for kept in streams:
             kept.cancel()
+        await asyncio.gather(*[kept.scheduler.settle() for kept in streams])
         for kept in streams:
-            await kept.scheduler.settle()
             self._forget(kept)
 
     def _keep(self, kept: RunningStream) -> None:

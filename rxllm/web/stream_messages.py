@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from rxllm.chunks import Chunk, FinishReason, Usage
+from rxllm.chunks import Chunk, FinishReason, Outcome, Usage
 
 __all__ = ["Complete", "StreamChunk", "StreamFailed", "StreamStatus", "StreamSummary"]
 
@@ -84,3 +84,9 @@ class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=
     model: str | None = None
     position: int | None = None
     readers: int | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the stream ended; `None` while it is live."""
+        status = self.status
+        return status if status in ("completed", "failed", "cancelled") else None

@@ -70,11 +70,20 @@ def scripted(*scripts: Any, **options: Any) -> web.Application:
     return create_app({"tiny": model}, **options)
 
 
+class Uncancelled(TestServer):
+    """A test server that, like `rxllm serve`, doesn't cancel the handler of a client that left."""
+
+    async def _make_runner(self, **options: Any) -> web.AppRunner:
+        return web.AppRunner(self.app, **{**options, "handler_cancellation": False})
+
+
 @asynccontextmanager
-async def serving(app: web.Application, **runner: Any) -> AsyncIterator[aiohttp.ClientSession]:
+async def serving(
+    app: web.Application, *, cancels: bool = True, **runner: Any
+) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of a server that runs `app`; neither may leave anything behind."""
     async with no_leaks():
-        server = TestServer(app)
+        server = TestServer(app) if cancels else Uncancelled(app)
         await server.start_server(**runner)
         try:
             timeout = aiohttp.ClientTimeout()  # its timers outlive unread responses

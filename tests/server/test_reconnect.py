@@ -13,12 +13,16 @@ from rxllm.chunks import End, Start, Token
 from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
-from rxllm.server.app_keys import MODELS
+from rxllm.server.app_keys import MODELS, STREAMS
+from rxllm.server.websocket.endpoint import CONNECTIONS
+from rxllm.server.websocket.session import Session
 from rxllm.server.websocket.sessions import Sessions
 from rxllm.testing import run_virtual
 from rxllm.web.failures import RefusedError
+from rxllm.web.memory_store import MemoryStreams
+from rxllm.web.stream_store import StreamHandle
 from tests.server.serving import Stepwise, serving, until
-from tests.server.websocket_client import Client, talking
+from tests.server.websocket_client import Client, Talker, silent, talking
 
 LETTERS = "abcdef"
 
@@ -257,51 +261,246 @@ async def test_others_can_read_a_stream_of_a_websocket_over_http() -> None:
     assert client.connected["session"] not in listed["id"]
 
 
+async def test_a_waiting_chat_message_is_answered_once_whoever_names_it() -> None:
+    """The browser client names every stream it has started, also those that wait."""
+    model, app = stepwise(Start("r", "m"), Token("Hello"), End("stop"))
+    async with serving(app) as session:
+        for ends_first in (False, True):
+            async with talking(session) as lost:
+                await lost.send("chat", id="one", text="1")
+                await lost.send("chat", id="two", text="2")
+                await lost.quiet()
+                if ends_first:
+                    await lost.send("ping")
+            if ends_first:
+                model.let(3)
+                await until(lambda: model.active == 0)
+            async with talking(session) as client:
+                await client.send(
+                    "reconnect",
+                    session=lost.connected["session"],
+                    positions={"one": 0, "two": 0},
+                )
+                model.let(6)
+                await client.until("chat_message", id="two")
+                assert not client.of("error")
+                assert client.text("two") == "Hello"
+                assert len(client.of("chat_message")) == len(client.of("complete")) == 2
+
+
+async def test_an_earlier_session_is_taken_up_when_the_later_one_was_never_used() -> None:
+    """A client tries its newest session first; the server may not have noticed that it is lost."""
+    model, app = stepwise()
+    async with serving(app) as session, talking(session) as unused:
+        lost = await lose(session, model, 1)
+        async with talking(session) as client:
+            error = await client.ask("reconnect", session=unused.connected["session"])
+            assert error["code"] == "session_not_found"
+            await client.send("reconnect", session=lost.connected["session"], positions={"s": 2})
+            model.let()
+            await client.until("complete", id="s")
+    assert lost.text("s") + client.text("s") == LETTERS
+
+
+async def test_a_message_withdrawn_before_the_loss_ends_as_cancelled() -> None:
+    _, app = stepwise()
+    async with serving(app) as session:
+        async with talking(session) as lost:
+            await lost.send("chat", id="one", text="1")
+            await lost.send("chat", id="two", text="2")
+            await lost.send("stop", id="two")
+            await lost.until("chat_message", id="two")
+        async with talking(session) as client:
+            await client.send(
+                "reconnect", session=lost.connected["session"], positions={"one": 0, "two": 0}
+            )
+            await client.until("complete", id="two", finishReason="cancelled")
+            assert not client.of("error")
+
+
+async def test_a_client_that_leaves_at_once_leaves_no_session() -> None:
+    _, app = stepwise()
+    async with serving(app):
+        connections = app[CONNECTIONS]
+        session = Session(app[MODELS], app[STREAMS], connections.rooms, connections.sessions)
+        session.greet()  # nobody has subscribed to its outbox
+        with pytest.raises(RefusedError):
+            connections.sessions.take(session.secret)
+
+
+class Slow(MemoryStreams):
+    """A store that awaits before it does what it is asked for, or fails."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+        self.waiting = 0
+
+    async def begin(self, *arguments: Any, **options: Any) -> StreamHandle:
+        await self._wait()
+        return await super().begin(*arguments, **options)
+
+    async def read(self, stream_id: str, after: int = 0) -> Any:
+        await self._wait()
+        if self.failure is not None:
+            raise self.failure
+        return await super().read(stream_id, after)
+
+    async def _wait(self) -> None:
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
+
+
+def slow(*chunks: Any) -> tuple[Stepwise, web.Application, Slow]:
+    model = Stepwise(*chunks)
+    app = create_app({"tiny": model}, store=Slow)
+    store = app[STREAMS]
+    assert isinstance(store, Slow)
+    return model, app, store
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_a_stream_that_is_starting_is_sent_once_to_the_connection_that_takes_over(
+    cancels: bool,
+) -> None:
+    """Or fails there, if its start was cancelled together with the handler of the first."""
+    model, app, store = slow()
+    async with (
+        serving(app, cancels=cancels) as session,
+        talking(session) as old,
+        talking(session) as client,
+    ):
+        await old.send("start", id="s", prompt="Hi")
+        model.let()
+        await old.until("complete", id="s")
+        store.gate.clear()
+        await old.send("start", id="t", prompt="Hi")
+        await until(lambda: store.waiting == 1)
+        await client.send("reconnect", session=old.connected["session"], positions={"t": 0})
+        await client.until("reconnected")
+        await until(lambda: store.waiting == (0 if cancels else 1))
+        store.gate.set()
+        model.let()
+        if cancels:
+            assert (await client.until("error", id="t"))["code"] == "stream_cancelled"
+        else:
+            await client.until("complete", id="t")
+            assert client.text("t") == LETTERS
+
+
+async def test_a_take_over_during_a_take_over_sends_everything_once() -> None:
+    model, app, store = slow()
+    async with serving(app, cancels=False) as session:
+        lost = await lose(session, model, 2)
+        store.gate.clear()
+        async with talking(session) as first:
+            await first.send("reconnect", session=lost.connected["session"], positions={"s": 3})
+            await first.until("reconnected")
+            async with talking(session) as second:
+                await second.send(
+                    "reconnect", session=first.connected["session"], positions={"s": 3}
+                )
+                await second.until("reconnected")
+                store.gate.set()
+                model.let()
+                await second.until("complete", id="s")
+    assert lost.text("s") + second.text("s") == LETTERS
+    assert len(second.of("complete")) == 1
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_a_store_that_fails_ends_the_streams_and_the_chat_answers_again() -> None:
+    model, app, store = slow()
+    reported: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context.get("exception")))
+    async with serving(app) as session:
+        async with talking(session) as lost:
+            await lost.send("start", id="s", prompt="Hi")
+            await lost.send("chat", id="one", text="1")
+            await lost.send("chat", id="two", text="2")
+            await lost.quiet()
+        store.failure = ConnectionError("the store is away")
+        async with talking(session) as client:
+            await client.send("reconnect", session=lost.connected["session"])
+            for stream_id in ("s", "one"):
+                assert (await client.until("error", id=stream_id))["code"] == "internal"
+            model.let()
+            await client.until("chat_message", id="two")
+    assert [type(each) for each in reported] == [ConnectionError, ConnectionError]
+
+
+async def test_a_client_that_stalls_while_it_catches_up_loses_its_connection_not_its_stream() -> (
+    None
+):
+    talker = Talker()
+    limits = Limits(reader_lag=16, stream_characters=10**9, reader_stall=0.3)
+    app = create_app({"tiny": talker}, limits=limits)
+    async with serving(app) as session, asyncio.timeout(20):
+        async with silent(session, '{"type":"start","id":"a","prompt":"Hi"}'):
+            await talker.endless.held.wait()
+            await until(lambda: not len(app[CONNECTIONS]))
+        async with session.get("/streams") as response:
+            (listed,) = (await response.json())["streams"]
+        assert (listed["status"], listed["readers"]) == ("running", 0)
+
+
 class Kept:
-    """A session that only records that it was dropped."""
+    """A session that only notes that it was released."""
 
     def __init__(self, secret: str, *, is_empty: bool = False) -> None:
         self.secret = secret
         self.is_empty = is_empty
-        self.is_forgotten = False
-
-    def forget(self) -> None:
-        self.is_forgotten = True
+        self.is_released = False
 
     def release(self) -> Any:
-        raise NotImplementedError
+        self.is_released = True
 
 
-def test_sessions_are_kept_for_the_grace_period_and_the_oldest_dropped_first() -> None:
+def is_kept(sessions: Sessions, session: Kept) -> bool:
+    try:
+        return sessions.take(session.secret) is session
+    except RefusedError:
+        return False
+
+
+def test_sessions_are_kept_for_the_grace_and_the_oldest_are_dropped_first() -> None:
     async def main() -> None:
         sessions = Sessions(10.0, 2)
-        kept = [Kept(str(number)) for number in range(4)]
+        kept = [Kept(str(number)) for number in range(5)]
         for each in kept:
             sessions.add(each)
         for each in kept[:3]:
             sessions.detach(each)
-        assert [each.is_forgotten for each in kept] == [True, False, False, False]
-        assert sessions.take("2") is kept[2]
-        await asyncio.sleep(9.9)
-        assert not kept[1].is_forgotten
-        await asyncio.sleep(0.2)
-        assert kept[1].is_forgotten
-        assert not kept[2].is_forgotten
-        with pytest.raises(RefusedError):
-            sessions.take("1")
-        sessions.close()
+        assert not is_kept(sessions, kept[0])
+        assert is_kept(sessions, kept[2])
+        assert not is_kept(sessions, kept[2])
         sessions.detach(kept[3])
-        assert kept[3].is_forgotten
+        await asyncio.sleep(9.9)
+        assert is_kept(sessions, kept[1])
+        await asyncio.sleep(0.2)
+        assert not is_kept(sessions, kept[3])
+        sessions.close()
+        sessions.detach(kept[4])
+        assert not is_kept(sessions, kept[4])
 
     run_virtual(main())
 
 
-def test_an_empty_session_is_dropped_at_once() -> None:
+def test_an_empty_session_is_not_kept_and_not_taken() -> None:
     async def main() -> None:
         sessions = Sessions(10.0, 2)
-        empty = Kept("empty", is_empty=True)
+        empty, open_ = Kept("empty", is_empty=True), Kept("open", is_empty=True)
         sessions.add(empty)
+        sessions.add(open_)
         sessions.detach(empty)
-        assert empty.is_forgotten
+        assert not is_kept(sessions, empty)
+        assert not is_kept(sessions, open_)
+        assert (empty.is_released, open_.is_released) == (False, True)
 
     run_virtual(main())

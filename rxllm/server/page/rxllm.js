@@ -515,7 +515,9 @@ export class HttpStream {
   #take({ data, id }) {
     const message = parse(data);
     const position = message.position ?? Number(id || NaN);
-    if (position <= this.position) return undefined;
+    // At position 0 a restart: the server has another stream under this id.
+    if (position === 0 && isRestart(message.chunk)) this.position = 0;
+    else if (position <= this.position) return undefined;
     if (position) this.position = position;
     this.id ??= message.id;
     if (message.type === "error") throw errorOf(message);
@@ -553,9 +555,10 @@ const MESSAGE_REFUSED = new Set([1008, 1009]); // RFC 6455, 7.4.1: policy violat
 const FRUITLESS_RESTARTS = 5;
 const REJOIN_PAUSE = 2; // maximum, in seconds
 const SESSIONS_TRIED = 4;
+const POSITIONS = 200; // the most that a `reconnect` may name
 
-const isUnknownSession = ({ type, code, field }) =>
-  type === "error" && (code === "session_not_found" || field === "session");
+/** Whether this may be the answer to a `reconnect`: an error about no stream and no room. */
+const isRefusal = ({ type, id, room }) => type === "error" && id === undefined && room === undefined;
 
 /** A timer's delay in milliseconds. A timer with a longer delay would fire at once. */
 const delayOf = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
@@ -648,7 +651,8 @@ export class Connection extends EventTarget {
     this.#set("connecting");
   }
 
-  /** Close the connection for good. Its streams are stopped, and fail with `disconnected`. */
+  /** Close the connection for good. Its streams are stopped, or end with the server's grace period
+   * if there is no connection now; here they fail with `disconnected`. */
   disconnect() {
     if (this.connected) {
       for (const stream of this.#streams.values()) if (stream.begun) stream.stop();
@@ -685,10 +689,17 @@ export class Connection extends EventTarget {
 
   #begin(message, onMessage, onLost) {
     const forget = () => this.#streams.delete(message.id);
-    const stream = new SocketStream((sent) => this.send(sent), message, onMessage, onLost, forget);
+    const stream = new SocketStream(
+      () => this.connected !== undefined,
+      (sent) => this.send(sent),
+      message,
+      onMessage,
+      onLost,
+      forget,
+    );
     this.#streams.set(message.id, stream);
-    if (this.connected) stream.begin();
-    else this.connect();
+    if (!this.connected) this.connect();
+    else if (this.#untried === undefined) stream.begin();
     return stream;
   }
 
@@ -747,7 +758,7 @@ export class Connection extends EventTarget {
     if (message.type === "joined") this.#joined(message);
     if (message.type === "error" && this.#rejoins(message)) return;
     if (message.type === "reconnected") this.#resolveSession();
-    if (this.#untried !== undefined && isUnknownSession(message)) {
+    if (this.#untried !== undefined && isRefusal(message)) {
       this.#reconnect();
       return;
     }
@@ -768,47 +779,44 @@ export class Connection extends EventTarget {
     this.connected = message;
     this.#openedAt = this.#beaten = Date.now();
     this.#heartbeat = setInterval(() => this.#beat(), delayOf(this.heartbeat));
+    this.#untried = this.#sessions.length || undefined;
+    if (this.#untried) this.#reconnect(); // before a listener can send anything
     this.#set("open");
     if (this.#socket !== socket) return false;
-    this.#untried = this.#sessions.length;
-    if (this.#untried) this.#reconnect();
-    else this.#resolveSession();
     for (const [room, entry] of this.#rooms) {
       const until = entry.joined ? Date.now() + this.rejoinFor * 1000 : 0;
       Object.assign(entry, { until, attempt: 0 });
       this.send({ type: "join", room, name: entry.name });
     }
-    for (const stream of this.#streams.values()) stream.begin();
+    if (this.#untried === undefined) this.#resolveSession();
     return true;
   }
 
   /** Request the newest session left to try: the server may not have kept the latest ones. */
   #reconnect() {
     if (!this.#untried) {
+      for (const stream of [...this.#streams.values()]) stream.lost();
       this.#resolveSession();
-      this.#lose();
       this.dispatchEvent(new CustomEvent("forgotten"));
-      for (const stream of this.#streams.values()) stream.begin();
       return;
     }
     this.#untried -= 1;
-    const positions = {};
-    for (const stream of this.#streams.values()) {
-      if (stream.begun) positions[stream.id] = stream.position;
-    }
-    this.send({ type: "reconnect", session: this.#sessions[this.#untried], positions });
+    const begun = [...this.#streams.values()].filter((stream) => stream.begun);
+    const positions = begun.slice(-POSITIONS).map(({ id, position }) => [id, position]);
+    this.send({
+      type: "reconnect",
+      session: this.#sessions[this.#untried],
+      positions: Object.fromEntries(positions),
+    });
   }
 
-  /** From now on, the session of this connection is the one to continue. */
+  /** From now on, the session of this connection is the one to continue, and streams may begin. */
   #resolveSession() {
+    if (!this.connected) return;
     this.#untried = undefined;
     const { session } = this.connected;
     this.#sessions = session ? [session] : [];
-  }
-
-  /** Fail or restart the streams, which the server no longer has. @param {string} [refused] */
-  #lose(refused) {
-    for (const stream of [...this.#streams.values()]) stream.lost(refused);
+    for (const stream of this.#streams.values()) stream.begin();
   }
 
   #joined({ room, name }) {
@@ -848,7 +856,8 @@ export class Connection extends EventTarget {
   #lost(code = 0, reason = "") {
     const held = this.connected && (Date.now() - this.#openedAt) / 1000 >= this.stableAfter;
     if (this.#untried !== undefined && this.connected?.session) {
-      this.#sessions = [...this.#sessions, this.connected.session].slice(-SESSIONS_TRIED);
+      const [first, ...later] = [...this.#sessions, this.connected.session];
+      this.#sessions = [first, ...later.slice(1 - SESSIONS_TRIED)]; // the first has the streams
     }
     this.#close();
     if (held) this.#attempt = 0;
@@ -860,8 +869,10 @@ export class Connection extends EventTarget {
     }, delay * 1000);
     this.#set("waiting", { delay, attempt: this.#attempt });
     const refused = MESSAGE_REFUSED.has(code) ? reason || `closed with ${code}` : undefined;
-    if (refused) this.#sessions = [];
-    if (!this.#sessions.length) this.#lose(refused);
+    for (const stream of [...this.#streams.values()]) {
+      const isLost = !this.#sessions.length || (refused && !stream.position);
+      if (isLost) stream.lost(refused);
+    }
   }
 
   #close() {
@@ -898,6 +909,8 @@ export class SocketStream {
   text = "";
   /** The position of the last message, 0 before the first one. For the connection. */
   position = 0;
+  #isOpen;
+  #isStopping = false;
   #send;
   #message;
   #onMessage;
@@ -909,7 +922,8 @@ export class SocketStream {
   #resolve;
   #reject;
 
-  constructor(send, message, onMessage, onLost, forget) {
+  constructor(isOpen, send, message, onMessage, onLost, forget) {
+    this.#isOpen = isOpen;
     this.#send = send;
     this.#message = message;
     this.#onMessage = onMessage;
@@ -924,10 +938,12 @@ export class SocketStream {
     this.done.catch(() => {}); // if `done` isn't used, `onMessage` has received the error
   }
 
-  /** Stop it: its last `chunk` is `end`, with `cancelled`. Before it was sent, it fails. */
+  /** Stop it: its last `chunk` is `end`, with `cancelled`. Before it was sent, it fails. While there
+   * is no connection, it is stopped once there is one again. */
   stop() {
-    if (this.#begun) this.#send({ type: "stop", id: this.id });
-    else this.fail(new RxllmError("cancelled", "stopped before it started", partOf(this)));
+    if (this.#begun && this.#isOpen()) this.#send({ type: "stop", id: this.id });
+    else if (this.#begun) this.#isStopping = true;
+    else this.#cancel("stopped before it started");
   }
 
   pause() {
@@ -945,6 +961,8 @@ export class SocketStream {
 
   /** Called by the connection when it is open. */
   begin() {
+    if (this.#begun && this.#isStopping) this.stop();
+    this.#isStopping = false;
     if (this.#begun) return;
     this.#begun = true;
     this.#send(this.#message);
@@ -954,6 +972,10 @@ export class SocketStream {
    * because of a message. @param {string} [refused] */
   lost(refused) {
     if (!this.#begun) return;
+    if (this.#isStopping) {
+      this.#cancel("stopped while the connection was lost");
+      return;
+    }
     const mayRestart = this.#fruitless < FRUITLESS_RESTARTS && refused === undefined;
     if (this.#onLost === "restart" && mayRestart) {
       this.#fruitless += 1;
@@ -970,6 +992,7 @@ export class SocketStream {
   /** Called by the connection with each message. @param {Message} message */
   take(message) {
     if (this.#ended) return;
+    if (message.position > 0 && message.position <= this.position) return; // sent twice
     this.position = message.position ?? this.position;
     if (message.type === "chunk") {
       this.text = extended(this.text, message.chunk);
@@ -1001,6 +1024,10 @@ export class SocketStream {
         throw error;
       });
     }
+  }
+
+  #cancel(message) {
+    this.fail(new RxllmError("cancelled", message, partOf(this)));
   }
 
   #end(settle) {

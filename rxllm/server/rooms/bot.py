@@ -120,13 +120,13 @@ class Bot:
                 )
 
     async def _stream(self, reply_id: str, message: RoomMessage) -> None:
-        await self._store.begin(
+        handle = await self._store.begin(
             lambda: self._ask(reply_id, message),
             reply_id,
             model=self._catalogue.default,
             grace=0.0,
         )
-        frames = await self._store.read(reply_id)
+        frames = await handle.read()
         reply = Reply(self._room.name, reply_id, frames)
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -148,9 +148,9 @@ class Bot:
             await ended
         finally:
             self._reply = None
+            reading.dispose()
             if not ended.done() or ended.cancelled():
                 await self._store.cancel(reply_id)
-            reading.dispose()
 
     def _end(self, reply: Reply, message: object) -> None:
         self._reply = None

@@ -147,10 +147,11 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         )
         sending = asyncio.create_task(delivery.run(outbox.frames), name="rxllm websocket")
 
+        is_conversing = True
+
         def ended(_: asyncio.Task[None]) -> None:
             outbox.begun.set()
-            has_failed = not sending.cancelled() and sending.exception() is not None
-            if (has_failed or session.is_released) and request.transport is not None:
+            if is_conversing and request.transport is not None:
                 request.transport.abort()  # stops the reading loop
 
         sending.add_done_callback(ended)
@@ -158,6 +159,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
             await outbox.begun.wait()
             await _converse(socket, session, Rate(limits.messages_per_second))
         finally:
+            is_conversing = False
             outbox.finish()
             try:
                 await _until_sent(sending)

@@ -66,7 +66,6 @@ class Session:
         outbox: receives all messages to the client. When it closes, the client leaves its rooms;
             another connection may continue its streams and its chat.
         code, reason: the close code and reason of the connection.
-        is_released: whether another connection has taken over the session.
     """
 
     def __init__(
@@ -75,7 +74,6 @@ class Session:
         self.secret: Final = token_urlsafe()
         self.code: int = WSCloseCode.OK
         self.reason = b""
-        self.is_released = False
         self.outbox: Final = Outbox(self._detach)
         self._catalogue = catalogue
         self._rooms = rooms
@@ -88,18 +86,15 @@ class Session:
         """Whether there is nothing to continue on another connection."""
         return not self._streams and self._chat.is_empty
 
-    def forget(self) -> None:
-        """Drop the chat. The streams end after their grace period."""
-        self._chat.close()
-
     def release(self) -> tuple[ClientStreams, Chat]:
         """Hand the streams and the chat to another connection, and close this one."""
-        self.is_released = True
         self.outbox.finish()
         return self._streams, self._chat
 
     def greet(self) -> None:
-        """Send `connected`, the first message."""
+        """Send `connected`, the first message, unless the client has left already."""
+        if not self.outbox.is_open:
+            return
         self._sessions.add(self)
         models = self._catalogue.listed
         self.outbox.send(
@@ -224,7 +219,12 @@ class Session:
             raise InvalidMessageError("session must be that of a lost connection", "session")
         self._streams, self._chat = self._sessions.take(message.session).release()
         self.outbox.send(Reconnected(history=self._chat.exchanges))
-        await self._streams.attach(self.outbox, message.positions)
+        started = {
+            stream_id: position
+            for stream_id, position in message.positions.items()
+            if stream_id not in self._chat  # a message that waits has no stream yet
+        }
+        await self._streams.attach(self.outbox, started)
         self._chat.answer_waiting()
 
     def _detach(self) -> None:

@@ -21,7 +21,6 @@ class Resumable(Protocol):
     def secret(self) -> str: ...
     @property
     def is_empty(self) -> bool: ...
-    def forget(self) -> None: ...
     def release(self) -> tuple[ClientStreams, Chat]: ...
 
 
@@ -49,7 +48,6 @@ class Sessions:
         if self._open.pop(session.secret, None) is None:
             return  # another connection has taken it over
         if self._is_closed or session.is_empty:
-            session.forget()
             return
         timer = asyncio.get_running_loop().call_later(self._grace, self._expire, session.secret)
         self._detached[session.secret] = session, timer
@@ -62,13 +60,15 @@ class Sessions:
         Raises:
             RefusedError: the secret is unknown, or the session has expired.
         """
+        session = self._open.pop(secret, None)
         if secret in self._detached:
             session, timer = self._detached.pop(secret)
             timer.cancel()
-            return session
-        if secret in self._open:
-            return self._open.pop(secret)
-        raise RefusedError("session_not_found", "the session is unknown or has expired", 404)
+        if session is None or session.is_empty:
+            if session is not None:
+                session.release()  # its client has lost it, and may have an earlier one
+            raise RefusedError("session_not_found", "the session is unknown or has expired", 404)
+        return session
 
     def close(self) -> None:
         """Drop all disconnected sessions, and from now on every session that ends."""
@@ -77,6 +77,5 @@ class Sessions:
             self._expire(secret)
 
     def _expire(self, secret: str) -> None:
-        session, timer = self._detached.pop(secret)
+        _, timer = self._detached.pop(secret)
         timer.cancel()
-        session.forget()

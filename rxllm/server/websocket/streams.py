@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 from uuid import uuid4
@@ -10,7 +11,7 @@ from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, Outcome
-from rxllm.errors import RxLLMError
+from rxllm.errors import LaggedBehindError, RxLLMError, StreamCancelledError
 from rxllm.server.messages import StreamState
 from rxllm.server.websocket.outbox import Outbox
 from rxllm.web.encoding import to_json
@@ -36,15 +37,14 @@ reconnects and missed it."""
 
 
 class _ClientStream:
-    """One stream: its id in the store, and the subscription of its client."""
+    """One stream: its id in the store once it has started there, and its outcome once it ended."""
 
-    __slots__ = ("listed", "on_end", "outcome", "reading")
+    __slots__ = ("listed", "on_end", "outcome")
 
-    def __init__(self, listed: str, on_end: OnEnd | None, outcome: Outcome | None = None) -> None:
-        self.listed = listed
+    def __init__(self, on_end: OnEnd | None = None, outcome: Outcome | None = None) -> None:
+        self.listed: str | None = None
         self.on_end = on_end
         self.outcome = outcome
-        self.reading = SingleAssignmentDisposable()
 
 
 class ClientStreams:
@@ -69,8 +69,7 @@ class ClientStreams:
         self._most = most
         self._live: dict[str, _ClientStream] = {}
         self._ended: dict[str, _ClientStream] = {}
-        self._prefix = f"ws-{uuid4().hex[:12]}"
-        self._number = 0
+        self._readings: dict[str, SingleAssignmentDisposable] = {}
 
     def __contains__(self, stream_id: object) -> bool:
         return stream_id in self._live
@@ -104,16 +103,21 @@ class ClientStreams:
             Exception: from `check` or `ask`; nothing was started then.
         """
         self.check(stream_id)
-        self._number += 1
-        listed = f"{self._prefix}-{self._number}"
-        stream = self._live[stream_id] = _ClientStream(listed, on_end)
+        listed, outbox = f"ws-{uuid4().hex}", self.outbox
+        stream = self._live[stream_id] = _ClientStream(on_end)
         try:
             handle = await self._store.begin(lambda: ask(listed), listed, model=model)
-        except BaseException:
-            del self._live[stream_id]
+            frames = await handle.read()
+        except BaseException as error:
+            if self._live.get(stream_id) is stream:
+                del self._live[stream_id]
+            if self.outbox is not outbox:  # nobody reads the reply to the old connection
+                failure = error if isinstance(error, Exception) else _disconnected()
+                self._fail(stream_id, None, failure)
             raise
+        stream.listed = listed
         self._ended.pop(stream_id, None)
-        self._send(stream_id, stream, await handle.read())
+        self._send(stream_id, stream, frames)
 
     async def pause(self, stream_id: str) -> None:
         """Pause a stream, for as long as the registry allows.
@@ -148,63 +152,94 @@ class ClientStreams:
             self.outbox.send(StreamState(id=stream_id, status="cancelled"))
             await self._store.cancel(listed)
 
-    def remember(self, stream_id: str, outcome: Outcome) -> None:
-        """Record the outcome of a stream that was never started."""
-        self._remember(stream_id, _ClientStream("", None, outcome))
+    def cancel_waiting(self, stream_id: str) -> None:
+        """End a stream that never started, as `stop` does for the others."""
+        self._remember(stream_id, _ClientStream(outcome="cancelled"))
+        self._send_cancelled(stream_id)
 
     def detach(self) -> None:
         """Stop sending, when the connection has ended. The store's grace period begins."""
-        for each in self._live.values():
-            each.reading.dispose()
+        for reading in tuple(self._readings.values()):
+            reading.dispose()
+        self._readings.clear()
 
     async def attach(self, outbox: Outbox, positions: Mapping[str, int]) -> None:
-        """Send the messages after the given positions to a new connection.
+        """Send to a new connection what comes after the given positions.
 
-        A live stream without a position is sent from its beginning. A stream in `positions` that
+        A live stream without a position is sent from its beginning. A stream of `positions` that
         can no longer be read ends with an `error`.
         """
+        self.detach()
         self.outbox = outbox
-        wanted = {**dict.fromkeys(self._live, 0), **positions}
-        for stream_id, after in wanted.items():
+        for stream_id, after in {**dict.fromkeys(self._live, 0), **positions}.items():
             stream = self._live.get(stream_id) or self._ended.get(stream_id)
             try:
                 if stream is None:
                     raise _not_found(stream_id)
+                if stream.listed is None:
+                    if stream.outcome is not None:
+                        self._send_cancelled(stream_id)
+                    continue  # or it is starting, and then sent to this connection
                 frames = await self._store.read(stream.listed, after)
-            except RxLLMError as error:
-                self._fail(stream_id, error)
+            except Exception as error:
+                if self.outbox is outbox:
+                    self._fail(stream_id, stream, error)
             else:
-                self._send(stream_id, stream, frames)
+                if self.outbox is outbox:
+                    self._send(stream_id, stream, frames)
+            if self.outbox is not outbox:
+                return  # another connection has taken over in the meantime
 
     def _send(self, stream_id: str, stream: _ClientStream, frames: Observable[Frame]) -> None:
-        if not self.outbox.is_open:
-            return  # the client has disconnected, and may attach another connection
+        outbox = self.outbox
+        if not outbox.is_open:
+            return  # the client has left, but may attach another connection
 
         def on_frame(frame: Frame) -> None:
-            self.outbox.write(to_json(frame.wire_message(id=stream_id)))
-            if frame.outcome is not None:
-                stream.outcome = frame.outcome
-                self._remember(stream_id, stream)
-                if stream.on_end is not None and not isinstance(frame.message, StreamChunk):
-                    stream.on_end(frame.message)
+            outbox.write(to_json(frame.wire_message(id=stream_id)))
+            if frame.outcome is not None and not isinstance(frame.message, StreamChunk):
+                self._finish(stream_id, stream, frame.outcome, frame.message)
 
-        stream.reading = SingleAssignmentDisposable()
-        stream.reading.disposable = frames.subscribe(
-            on_frame,
-            lambda error: self._fail(stream_id, error),
-            scheduler=self.outbox.scheduler,
+        def on_error(error: Exception) -> None:
+            if isinstance(error, LaggedBehindError):
+                outbox.finish()  # the client has stalled, but may attach another connection
+            else:
+                self._fail(stream_id, stream, error)
+
+        if (earlier := self._readings.get(stream_id)) is not None:
+            earlier.dispose()
+        reading = self._readings[stream_id] = SingleAssignmentDisposable()
+        reading.disposable = frames.subscribe(on_frame, on_error, scheduler=outbox.scheduler)
+
+    def _send_cancelled(self, stream_id: str) -> None:
+        self.outbox.send(StreamState(id=stream_id, status="cancelled"))
+        self.outbox.send(
+            Complete(id=stream_id, tokens=0, seconds=0.0, finish_reason="cancelled", position=1)
         )
 
-    def _fail(self, stream_id: str, error: Exception) -> None:
-        """End a stream for the client; it may continue in the store for its grace period."""
-        stream = self._live.get(stream_id)
+    def _fail(self, stream_id: str, stream: _ClientStream | None, error: Exception) -> None:
+        """Report a stream that can't be started or read. In the store it may use up its grace."""
+        if not isinstance(error, RxLLMError):
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"the stream {stream_id!r} of a WebSocket failed", "exception": error}
+            )
         message = failure_message(error, stream_id)
         self.outbox.send(message)
         if stream is not None:
-            stream.outcome = "failed"
-            self._remember(stream_id, stream)
-            if stream.on_end is not None:
-                stream.on_end(message)
+            self._finish(stream_id, stream, "failed", message)
+
+    def _finish(
+        self,
+        stream_id: str,
+        stream: _ClientStream,
+        outcome: Outcome,
+        message: Complete | StreamFailed,
+    ) -> None:
+        stream.outcome = outcome
+        self._readings.pop(stream_id, None)
+        self._remember(stream_id, stream)
+        if stream.on_end is not None:
+            stream.on_end(message)
 
     def _remember(self, stream_id: str, stream: _ClientStream) -> None:
         if self._live.get(stream_id) is stream:
@@ -214,19 +249,24 @@ class ClientStreams:
             del self._ended[next(iter(self._ended))]
 
     async def _find(self, stream_id: str) -> str | None:
-        """Return the store id of a live stream; for an ended one, send its outcome instead."""
-        stream = self._live.get(stream_id)
-        if stream is not None:
-            status = (await self._store.describe(stream.listed)).status
-            if status not in ("completed", "failed", "cancelled"):
-                return stream.listed
-            self.outbox.send(StreamState(id=stream_id, status=status))
-        elif (ended := self._ended.get(stream_id)) is not None and ended.outcome is not None:
-            self.outbox.send(StreamState(id=stream_id, status=ended.outcome))
-        else:
+        """Return the id in the store of a live stream. If it has ended, send its outcome."""
+        stream = self._live.get(stream_id) or self._ended.get(stream_id)
+        if stream is None:
             raise _not_found(stream_id)
+        outcome = stream.outcome
+        if outcome is None:
+            if stream.listed is None:  # it is starting, for a connection that was lost
+                raise _not_found(stream_id)
+            outcome = (await self._store.describe(stream.listed)).outcome
+            if outcome is None:
+                return stream.listed
+        self.outbox.send(StreamState(id=stream_id, status=outcome))
         return None
 
 
 def _not_found(stream_id: str) -> StreamNotFoundError:
-    return StreamNotFoundError(f"this connection has no stream {stream_id!r}")
+    return StreamNotFoundError(f"this connection has no stream {stream_id!r}, or no longer")
+
+
+def _disconnected() -> StreamCancelledError:
+    return StreamCancelledError("the connection was lost while the stream was starting")

@@ -397,6 +397,106 @@ async def test_the_newest_session_that_the_server_keeps_is_continued(in_browser:
     assert tried == ["session 1", "session 2"]
 
 
+CUTTABLE = """
+  const { Connection } = await import("/static/rxllm.js");
+  const sockets = [];
+  class Socket extends WebSocket {
+    constructor(url) {
+      super(url);
+      sockets.push(this);
+    }
+  }
+  const connection = new Connection({ WebSocket: Socket, backoff: { base: 0.02 } });
+  const next = (type) =>
+    new Promise((resolve) => connection.addEventListener(type, resolve, { once: true }));
+  const cut = () => {
+    const waiting = new Promise((resolve) =>
+      connection.addEventListener("status", ({ detail }) =>
+        detail.status === "waiting" && resolve()));
+    sockets.at(-1).close();
+    return waiting;
+  };
+"""
+"""For pages of a real server: `cut()` loses the connection."""
+
+
+async def in_page(page: Page, serve: Serve, model: ScriptedModel, body: str) -> Any:
+    server = await serve(model)
+    await page.goto(str(server.make_url("/")))
+    return await page.evaluate(f"async () => {{ {CUTTABLE} {body} }}")
+
+
+async def test_a_chat_begun_while_the_connection_is_lost_is_answered(
+    page: Page, serve: Serve
+) -> None:
+    """Its session was empty, so the server has forgotten it: that is no loss."""
+    model = ScriptedModel("Hello")
+    found = await in_page(
+        page,
+        serve,
+        model,
+        """
+        connection.connect();
+        await next("connected");
+        await cut();
+        const chat = connection.chat("hi");
+        const { finishReason } = await chat.done;
+        connection.disconnect();
+        return [chat.text, finishReason];
+        """,
+    )
+    assert found == ["Hello", "stop"]
+    assert len(model.requests) == 1
+
+
+async def test_a_stream_begun_by_a_listener_does_not_keep_others_from_continuing(
+    page: Page, serve: Serve
+) -> None:
+    model = slow(100)
+    found = await in_page(
+        page,
+        serve,
+        model,
+        """
+        const streams = [];
+        connection.addEventListener("status", ({ detail }) => {
+          if (detail.status === "open") streams.push(connection.start({ prompt: "count" }));
+        });
+        connection.connect();
+        await next("chunk");
+        await cut();
+        await Promise.all([next("reconnected"), next("connected")]);
+        await Promise.all(streams.map(({ done }) => done));
+        connection.disconnect();
+        return streams.map(({ text }) => text);
+        """,
+    )
+    text = "".join(f" {n}" for n in range(100))
+    assert found == [text, text]
+
+
+async def test_a_stream_stopped_while_the_connection_is_lost_is_stopped_after_it(
+    page: Page, serve: Serve
+) -> None:
+    model = slow()
+    found = await in_page(
+        page,
+        serve,
+        model,
+        """
+        const stream = connection.start({ prompt: "count" });
+        await next("chunk");
+        await cut();
+        stream.stop();
+        const { finishReason } = await stream.done;
+        connection.disconnect();
+        return finishReason;
+        """,
+    )
+    assert found == "cancelled"
+    assert model.active == 0
+
+
 async def test_disconnecting_stops_the_streams(page: Page, serve: Serve) -> None:
     """Otherwise they would run on for the grace period."""
     model = slow()

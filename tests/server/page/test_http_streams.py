@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from rxllm.chunks import Chunk, Token
+from rxllm.chunks import Chunk, Notice, Token
 from rxllm.server.messages import Complete, StreamChunk, StreamFailed
 from tests.server.page.conftest import PAGE, Library
 
@@ -299,6 +299,15 @@ async def test_a_late_reader_starts_after_the_given_position(in_browser: Library
     found = await follow(in_browser, replies, "client.watch('s 1', { after: 4 })")
     assert found["positions"] == [5, 6]
     assert replies.asked == [("GET", "/stream/s 1", "4")]
+
+
+async def test_a_position_of_another_stream_restarts_the_text(in_browser: Library) -> None:
+    """The id is in use by a newer stream, or the server has restarted."""
+    again = token(0, Notice("restart")) + token(1, "new ") + token(2, "text") + complete(3)
+    replies = Replies(token(5, "old") + token(6, "er"), again)
+    found = await follow(in_browser, replies, "client.watch('s 1', { after: 4 })")
+    assert found["positions"] == [5, 6, 0, 1, 2, 3]
+    assert found["text"] == "new text"
 
 
 async def test_an_aborted_stream_ends_at_once_and_is_not_resumed(in_browser: Library) -> None:
