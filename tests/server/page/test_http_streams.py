@@ -301,8 +301,11 @@ async def test_a_late_reader_starts_after_the_given_position(in_browser: Library
     assert replies.asked == [("GET", "/stream/s 1", "4")]
 
 
-async def test_a_position_of_another_stream_restarts_the_text(in_browser: Library) -> None:
+async def test_a_position_of_another_stream_restarts_the_text(
+    in_browser: Library, complaints: Any
+) -> None:
     """The id is in use by a newer stream, or the server has restarted."""
+    complaints.expected = ("Failed to load resource",)
     again = token(0, Notice("restart")) + token(1, "new ") + token(2, "text") + complete(3)
     replies = Replies(token(5, "old") + token(6, "er"), again)
     found = await follow(in_browser, replies, "client.watch('s 1', { after: 4 })")
