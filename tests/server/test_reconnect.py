@@ -181,7 +181,7 @@ async def test_a_connection_that_is_still_open_is_replaced_and_closed() -> None:
 
 @pytest.mark.parametrize("case", ["its own", "too late", "unknown"])
 async def test_a_session_that_cannot_continue_is_refused(case: str) -> None:
-    _, app = stepwise()
+    model, app = stepwise()
     async with serving(app) as session, talking(session) as client:
         secret = client.connected["session"] if case == "its own" else "none"
         if case == "too late":
@@ -190,6 +190,7 @@ async def test_a_session_that_cannot_continue_is_refused(case: str) -> None:
         codes = {"unknown": "session_not_found"}
         assert error["code"] == codes.get(case, "invalid_message")
         assert len(app[MODELS].registry.active) == (case == "too late")
+        model.let()
 
 
 async def test_a_chat_continues_with_its_history_and_its_waiting_messages() -> None:
@@ -303,7 +304,7 @@ async def test_an_earlier_session_is_taken_up_when_the_later_one_was_never_used(
 
 
 async def test_a_message_withdrawn_before_the_loss_ends_as_cancelled() -> None:
-    _, app = stepwise()
+    model, app = stepwise()
     async with serving(app) as session:
         async with talking(session) as lost:
             await lost.send("chat", id="one", text="1")
@@ -316,6 +317,7 @@ async def test_a_message_withdrawn_before_the_loss_ends_as_cancelled() -> None:
             )
             await client.until("complete", id="two", finishReason="cancelled")
             assert not client.of("error")
+            model.let()
 
 
 async def test_a_client_that_leaves_at_once_leaves_no_session() -> None:
