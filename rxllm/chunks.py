@@ -9,7 +9,7 @@ values omitted.
 >>> encode(Token("Hello", confidence=0.5))
 b'{"type":"token","text":"Hello","confidence":0.5}'
 >>> decode(b'{"type":"end","finishReason":"stop"}')
-End(finish_reason='stop', stop_sequence=None, source=None)
+End(finish_reason='stop', stop_sequence=None, native_reason=None, source=None)
 """
 
 from __future__ import annotations
@@ -229,12 +229,17 @@ class Notice(_Chunk, tag="notice", frozen=True):
 
 
 class End(_Chunk, tag="end", frozen=True, gc=False):
-    """The end of an answer, and its reason. `stop_sequence` is the one that matched, if any."""
+    """The end of an answer, and its reason. `stop_sequence` is the one that matched, if any.
+
+    `native_reason` is the provider's word for the reason, if it is none of the known ones; the
+    finish reason is `"stop"` then.
+    """
 
     is_structure = True
 
     finish_reason: FinishReason
     stop_sequence: str | None = None
+    native_reason: str | None = None
 
 
 class Batch(_Chunk, tag="batch", frozen=True):

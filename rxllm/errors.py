@@ -23,6 +23,7 @@
     │   ├── ConnectionFailedError    refused, reset, or no route
     │   ├── CertificateError         the server's certificate can't be trusted
     │   ├── TruncatedStreamError     ended without its end marker
+    │   ├── AbortedStreamError       given up by the provider
     │   ├── MalformedStreamError     can't be parsed
     │   ├── EmptyStreamError         ended without any content
     │   └── RestartedStreamError     restarted where output can't be taken back
@@ -51,6 +52,7 @@ from contextlib import suppress
 from typing import Final, Literal, TypeAlias, TypeVar
 
 __all__ = [
+    "AbortedStreamError",
     "AllModelsFailedError",
     "AuthenticationError",
     "BadRequestError",
@@ -228,6 +230,10 @@ class MalformedStreamError(StreamError):
     """The stream's data can't be parsed."""
 
 
+class AbortedStreamError(StreamError):
+    """The provider gave up the answer, and said so in its finish reason."""
+
+
 class EmptyStreamError(StreamError):
     """The stream ended without any content."""
 
@@ -298,6 +304,7 @@ _RETRY: Final = (
     ServerError,
     ConnectionFailedError,
     TruncatedStreamError,
+    AbortedStreamError,
     MalformedStreamError,
     EmptyStreamError,
     ConnectionError,
@@ -322,7 +329,7 @@ def classify_error(error: BaseException) -> ErrorAction:
     """Return what should follow `error`: a retry, a fallback to another model, or neither.
 
     - `"retry"`: connections refused, reset or lost; 408, 409, 429 and 5xx; overload; an empty,
-      truncated or malformed stream.
+      truncated, aborted or malformed stream.
     - `"fallback"`: timeouts of the connection, of the first token and between tokens; a context
       that is too small; a model that can't be found, loaded or used with this key; a certificate
       that can't be trusted; an open circuit; a full pool; an answer that fails a quality condition;

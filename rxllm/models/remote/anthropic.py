@@ -11,24 +11,18 @@ from typing import Any, Final
 
 import msgspec
 
-from rxllm.chunks import Chunk, End, FinishReason, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import Chunk, Notice, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.anthropic_request import anthropic_body
-from rxllm.models.remote.failures import ErrorObject, error_in_stream
+from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.reported_error import error_in_text
 from rxllm.models.remote.sse import ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, TextJoiner
+from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat
 from rxllm.requests import Request
 
 __all__ = ["AnthropicReader", "AnthropicWire"]
-
-_REASONS: Final[dict[str, FinishReason]] = {
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -72,7 +66,7 @@ class _Event(msgspec.Struct):
     content_block: _Block | None = None
     delta: _Delta | None = None
     usage: _Usage | None = None
-    error: ErrorObject | None = None
+    error: Any = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Event)
@@ -116,7 +110,7 @@ class AnthropicReader(Comparable):
         self._model = model
         self._provider = provider
         self._headers = headers
-        self._decoder = JsonDecoder(_decoder, strict)
+        self._decoder = JsonDecoder(_decoder, strict, provider, headers)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
         self._calls: dict[int, ToolCall] = {}
@@ -128,12 +122,17 @@ class AnthropicReader(Comparable):
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         """Append the chunks of `event` to `chunks`; see `Reader`."""
-        decoded = self._decoder.decode(event.data)
+        data = event.data
+        if event.type == "error":
+            raise self._decoder.failure(error_in_text(data))
+        if is_heartbeat(data):
+            return
+        decoded = self._decoder.decode(data)
         if isinstance(decoded, Notice):
             chunks.append(decoded)
             return
-        if decoded.error is not None:
-            raise error_in_stream(self._provider, decoded.error, self._headers)
+        if decoded.error or decoded.type == "error":
+            raise self._decoder.failure(error_in_text(data))
         if decoded.usage is not None:
             self._add_usage(decoded.usage)
         if decoded.type == "content_block_delta" and decoded.delta is not None:
@@ -146,6 +145,7 @@ class AnthropicReader(Comparable):
             self._begin(decoded.message, chunks)
         elif decoded.type == "message_delta" and decoded.delta is not None:
             self._reason = decoded.delta.stop_reason or self._reason
+            check_not_aborted(self._reason or "", self._provider)
             self._stop_sequence = decoded.delta.stop_sequence or self._stop_sequence
         elif decoded.type == "message_stop":
             self._finish(chunks)
@@ -206,4 +206,4 @@ class AnthropicReader(Comparable):
             raise EmptyStreamError(f"{self._provider} sent a response without any content")
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())
-        chunks.append(End(_REASONS.get(self._reason or "", "stop"), self._stop_sequence))
+        chunks.append(end_of(self._reason, self._stop_sequence))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from typing import Final
 
 from rxllm.chunks import Chunk, Reasoning, Token
 from rxllm.errors import RxLLMError
 from rxllm.models.remote.event_template import BLANK_LINE, EventTemplate, find_template
-from rxllm.models.remote.sse import EVENT_LIMIT, EventStreamDecoder
-from rxllm.models.remote.wire import Reader
+from rxllm.models.remote.reported_error import is_plain_error
+from rxllm.models.remote.sse import EVENT_LIMIT, EventStreamDecoder, ServerSentEvent
+from rxllm.models.remote.wire import Reader, is_done_marker
 
 __all__ = ["BodyReader"]
 
@@ -82,7 +84,11 @@ class BodyReader:
                 if reader.is_done:
                     return chunks, None
             if is_end:
-                reader.end(chunks)
+                last = self._decoder.end()
+                if last is not None and _is_whole(last):
+                    reader.read(last, chunks)
+                if not reader.is_done:
+                    reader.end(chunks)
         except RxLLMError as error:
             return chunks, error
         if self._tries_left and chunks:
@@ -113,3 +119,14 @@ class BodyReader:
             if chunks != ([template.kind(text)] if text else []) or there != here:
                 return False
         return True
+
+
+def _is_whole(event: ServerSentEvent) -> bool:
+    """Return True if the data of an event without its empty line wasn't cut off."""
+    if event.type == "error" or is_done_marker(event.data) or is_plain_error(event.data):
+        return True
+    try:
+        json.loads(event.data)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from rxllm.errors import (
     AuthenticationError,
@@ -33,9 +31,9 @@ from rxllm.errors import (
     RxLLMError,
     ServerError,
 )
+from rxllm.models.remote.reported_error import ErrorObject, error_in_text, is_plain_error
 
 __all__ = [
-    "ErrorObject",
     "error_in_place_of_stream",
     "error_in_stream",
     "error_of_response",
@@ -92,33 +90,6 @@ _LONGEST_MESSAGE: Final = 500
 _LONGEST_BODY: Final = 10_000
 
 
-class _Metadata(msgspec.Struct):
-    reasons: list[Any] | None = None
-
-
-class ErrorObject(msgspec.Struct):
-    """The `error` of a body or an event, as OpenAI, Anthropic and OpenRouter send it."""
-
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-    metadata: _Metadata | None = None
-
-
-class _ErrorBody(msgspec.Struct):
-    error: ErrorObject | str | None = None
-    message: str | None = None
-    detail: Any = None
-    type: str | None = None
-    code: str | int | None = None
-
-    def as_object(self) -> ErrorObject:
-        if isinstance(self.error, ErrorObject):
-            return self.error
-        detail = None if self.detail is None else str(self.detail)
-        return ErrorObject(self.error or self.message or detail, self.type, self.code)
-
-
 def error_of_response(
     provider: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> RxLLMError:
@@ -130,7 +101,7 @@ def error_of_response(
         headers: the response headers, with names in lower case.
         body: the body or its beginning; JSON in a known form refines the error.
     """
-    error = _read(body)
+    error = _read(body) or ErrorObject()
     kind = _by_name(error, _BY_CODE) or _by_status(status)
     reason = error.message or _phrase(status)
     failure = _make(kind, f"{provider} answered {status}: {reason}", status, headers)
@@ -149,8 +120,9 @@ def error_in_place_of_stream(
         headers: the response headers, with names in lower case.
         body: the body or its beginning. If it holds an error as JSON, that error is returned.
     """
-    error = _read(body)
-    if error.message is not None:
+    text = body.decode("utf-8", "replace")
+    error = _read(body) if text.lstrip().startswith(("{", "[")) or is_plain_error(text) else None
+    if error is not None and error.message is not None:
         return error_in_stream(provider, error, headers)
     return MalformedStreamError(
         f"{provider} answered with {content_type} instead of an event stream"
@@ -193,11 +165,11 @@ def _timestamp(date: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _read(body: bytes) -> ErrorObject:
-    try:
-        return msgspec.json.decode(body, type=_ErrorBody).as_object()
-    except (ValueError, RecursionError):  # invalid JSON or UTF-8
-        return ErrorObject()
+def _read(body: bytes) -> ErrorObject | None:
+    """Return the error in a body: JSON of any form, or a short plain text."""
+    text = body.decode("utf-8", "replace").strip()
+    is_page = text.startswith("<")
+    return None if is_page or len(text) > _LONGEST_BODY else error_in_text(text)
 
 
 def _by_name(error: ErrorObject, table: Mapping[str, type[RxLLMError]]) -> type[RxLLMError] | None:

@@ -144,7 +144,7 @@ class RemoteModel:
     async def _check(self, connection: Connection) -> None:
         """Raise the error of a response that isn't an event stream."""
         name, status, headers = self._provider.name, connection.status, connection.headers
-        if status != 200:
+        if not 200 <= status < 300:
             raise error_of_response(name, status, headers, await connection.read_error())
         kind = connection.content_type
         if kind not in {"text/event-stream", ""}:

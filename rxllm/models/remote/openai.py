@@ -6,15 +6,16 @@ https://openrouter.ai/docs/api/reference/streaming, https://console.groq.com/doc
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from rxllm.chunks import Chunk, End, FinishReason, Notice, Reasoning, Start, Token, ToolCall
+from rxllm.chunks import Chunk, End, Notice, Reasoning, Start, Token, ToolCall
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
-from rxllm.models.remote.failures import ErrorObject, error_in_stream
+from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
 from rxllm.models.remote.openai_request import openai_body
 from rxllm.models.remote.openai_types import (
     Choice,
@@ -24,20 +25,15 @@ from rxllm.models.remote.openai_types import (
     ToolCallDelta,
 )
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.sse import ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, TextJoiner
+from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_done_marker, is_heartbeat
 from rxllm.requests import Request
 
 __all__ = ["OpenAIReader", "OpenAIWire"]
 
 _decoder: Final = msgspec.json.Decoder(Completion)
-_REASONS: Final[dict[str, FinishReason]] = {
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
 
 
 class _Call(Comparable):
@@ -83,8 +79,9 @@ class OpenAIReader(Comparable):
       new id starts a new call, even if its index is already in use.
     - Usage may arrive before or after the finish reason. The last one counts, and is emitted right
       before `End`.
-    - The end marker is `[DONE]`, or the end of the body after a finish reason. Unknown reasons
-      become `"stop"`.
+    - The end marker is `[DONE]`, or the end of the body after a finish reason. Without one, after
+      an event that couldn't be read, `[DONE]` is no clean end.
+    - An error may come in any form; see `reported_error`.
     """
 
     def __init__(self, model: str, provider: str, headers: Mapping[str, str], strict: bool) -> None:
@@ -92,7 +89,7 @@ class OpenAIReader(Comparable):
         self._model = model
         self._provider = provider
         self._headers = headers
-        self._decoder = JsonDecoder(_decoder, strict)
+        self._decoder = JsonDecoder(_decoder, strict, provider, headers)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
         self._calls: list[_Call] = []
@@ -104,23 +101,20 @@ class OpenAIReader(Comparable):
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         """Append the chunks of `event` to `chunks`; see `Reader`."""
-        if event.data == "[DONE]":
-            if not self._has_begun:
-                raise EmptyStreamError(f"{self._provider} sent a response without any content")
-            self._finish(chunks)
+        data = event.data
+        if is_done_marker(data):
+            self._end(chunks)
             return
-        completion = self._decoder.decode(event.data)
+        if event.type == "error":
+            raise self._decoder.failure(error_in_text(data))
+        if is_heartbeat(data):
+            return
+        completion = self._decoder.decode(data)
         if isinstance(completion, Notice):
             chunks.append(completion)
             return
         groq = completion.x_groq
-        error = completion.error
-        if error is None and groq is not None:
-            error = groq.error
-        if completion.object == "error":
-            error = ErrorObject(completion.message, completion.type, completion.code)
-        if error is not None:
-            raise self._failure(error)
+        self._check_error(completion, data)
         if not self._has_begun:
             self._begin(completion, chunks)
         for choice in completion.choices or ():
@@ -133,22 +127,36 @@ class OpenAIReader(Comparable):
 
     def end(self, chunks: list[Chunk]) -> None:
         """Append the final chunks at the end of the body; see `Reader`."""
+        if self._has_begun and self._reason is None:
+            raise TruncatedStreamError(f"the response of {self._provider} ended early")
+        self._end(chunks)
+
+    def _end(self, chunks: list[Chunk]) -> None:
         if not self._has_begun:
             raise EmptyStreamError(f"{self._provider} sent a response without any content")
-        if self._reason is None:
-            raise TruncatedStreamError(f"the response of {self._provider} ended early")
+        if self._reason is None and self._decoder.has_skipped:
+            raise TruncatedStreamError(
+                f"the response of {self._provider} ended without a finish reason, after events "
+                "that can't be read"
+            )
         self._finish(chunks)
+
+    def _check_error(self, completion: Completion, data: str) -> None:
+        """Raise the error that an event reports."""
+        groq = completion.x_groq
+        error = None
+        if completion.may_be_error:
+            error = error_in_json(json.loads(data), has_answer=completion.has_answer)
+        elif groq is not None and groq.error:
+            error = error_in_json({"error": groq.error})
+        if error is not None:
+            raise self._decoder.failure(error)
 
     def _begin(self, completion: Completion, chunks: list[Chunk]) -> None:
         self._has_begun = True
         name = f"{self._provider}/{completion.model or self._model}"
         request_id = completion.id or self._headers.get("x-request-id", "")
         chunks.append(Start(request_id, name, self._provider, completion.created))
-
-    def _failure(self, error: ErrorObject | str) -> Exception:
-        if isinstance(error, str):
-            error = ErrorObject(error)
-        return error_in_stream(self._provider, error, self._headers)
 
     def _read_choice(self, choice: Choice, chunks: list[Chunk]) -> None:
         delta = choice.delta
@@ -164,9 +172,10 @@ class OpenAIReader(Comparable):
                 chunks.append(Token(text))
             for call in delta.tool_calls or ():
                 self._read_call(call, chunks)
-        if choice.finish_reason == "error":
-            raise self._failure(ErrorObject(None, "error"))
+        if choice.error and (error := error_in_json({"error": choice.error})) is not None:
+            raise self._decoder.failure(error)
         if choice.finish_reason:
+            check_not_aborted(choice.finish_reason, self._provider)
             self._reason = choice.finish_reason
 
     def _read_call(self, delta: ToolCallDelta, chunks: list[Chunk]) -> None:
@@ -199,14 +208,14 @@ class OpenAIReader(Comparable):
             chunks.append(Reasoning(thought))
         if text := self._text.flush():
             chunks.append(Token(text))
-        reason = _REASONS.get(self._reason or "", "stop")
+        end = end_of(self._reason)
         for call in self._calls:
             call.arguments += call.joiner.flush()
             # At the token limit, the last call may have been cut off.
-            chunks.append(call.as_chunk(complete=reason in ("tool_calls", "stop")))
+            chunks.append(call.as_chunk(complete=end.finish_reason in ("tool_calls", "stop")))
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())
-        chunks.append(End("content_filter" if self._is_refused else reason))
+        chunks.append(End("content_filter") if self._is_refused else end)
 
 
 def _confidence(logprobs: LogProbs) -> float | None:

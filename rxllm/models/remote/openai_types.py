@@ -5,10 +5,12 @@ Source: https://platform.openai.com/docs/api-reference/chat-streaming.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from rxllm.chunks import Usage
-from rxllm.models.remote.failures import ErrorObject
+from rxllm.models.remote.reported_error import is_reported
 
 __all__ = ["Choice", "Completion", "Delta", "LogProbs", "TokenCounts", "ToolCallDelta"]
 
@@ -57,6 +59,7 @@ class Choice(msgspec.Struct, gc=False):
     delta: Delta | None = None
     finish_reason: str | None = None
     logprobs: LogProbs | None = None
+    error: Any = None
 
 
 class InputDetails(msgspec.Struct, gc=False):
@@ -96,7 +99,7 @@ class GroqBlock(msgspec.Struct, gc=False):
     """Groq's extension of the events."""
 
     usage: TokenCounts | None = None
-    error: str | None = None
+    error: Any = None
 
 
 class Completion(msgspec.Struct, gc=False):
@@ -108,9 +111,21 @@ class Completion(msgspec.Struct, gc=False):
     choices: list[Choice] | None = None
     usage: TokenCounts | None = None
     x_groq: GroqBlock | None = None
-    error: ErrorObject | str | None = None
-    # An error of older vLLM servers, whose fields are at the top level.
-    object: str | None = None
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
+    # Errors come in many forms, also with their fields at the top level; see `reported_error`.
+    error: Any = None
+    errors: Any = None
+    detail: Any = None
+    object: Any = None
+    type: Any = None
+    code: Any = None
+
+    @property
+    def may_be_error(self) -> bool:
+        """Whether the event may report an error."""
+        is_error = "error" in (self.object, self.type)
+        return bool(is_error or is_reported(self.error) or self.errors or self.detail or self.code)
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the event carries a part of an answer."""
+        return any(choice.delta or choice.finish_reason for choice in self.choices or ())

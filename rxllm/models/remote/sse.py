@@ -41,7 +41,10 @@ class EventStreamDecoder(Comparable):
 
     A line ends at CR, LF or CRLF, even if a CRLF is split. A byte order mark at the beginning and
     comments are skipped; invalid UTF-8 becomes U+FFFD. An event is complete at the empty line after
-    it; an incomplete event at the end of the stream is dropped.
+    it; `end` returns an incomplete one at the end of the stream, which the standard drops.
+
+    Beyond the standard, JSON without `data:` counts as data, up to the next empty line: that is how
+    some servers report their errors.
 
     Args:
         limit: the maximum number of characters in one event, or in one line of any kind.
@@ -63,6 +66,7 @@ class EventStreamDecoder(Comparable):
         self._begun_size = 0
         # The event so far.
         self._data: list[str] = []
+        self._is_raw = False  # JSON without `data:`
         self._size = 0
         self._type = ""
         self._id = ""
@@ -111,10 +115,21 @@ class EventStreamDecoder(Comparable):
                     joined = held[0] if len(held) == 1 else "\n".join(held)
                     yield ServerSentEvent(joined, self._type or "message", self._id)
                     held.clear()
-                self._type, size = "", 0
+                self._type, self._is_raw, size = "", False, 0
         self._size = size
         if last:
             self._begin_line(last)
+
+    def end(self) -> ServerSentEvent | None:
+        """Return the last event, if the stream ended before the empty line after it.
+
+        Its data may have been cut off.
+
+        Raises:
+            MalformedStreamError: as `feed`.
+        """
+        events = [*self.feed(b"\n"), *self.feed(b"\n")]
+        return events[-1] if events else None
 
     def _normalised(self, text: str) -> str:
         """The text with LF as the only line ending."""
@@ -153,6 +168,10 @@ class EventStreamDecoder(Comparable):
             self._id = value
         elif name == "retry" and _MILLISECONDS.fullmatch(value):
             self.retry = int(value)
+        elif self._is_raw or (line[0] in "{[" and not self._data):
+            self._is_raw = True
+            self._data.append(line)
+            self._size += len(line)
 
     def _too_long(self) -> MalformedStreamError:
         return MalformedStreamError(

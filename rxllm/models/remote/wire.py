@@ -10,19 +10,33 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
-from rxllm.errors import BadRequestError, MalformedStreamError
+from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
+from rxllm.models.remote.failures import error_in_stream
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.reported_error import (
+    ErrorObject,
+    error_in_json,
+    error_in_text,
+    is_plain_error,
+)
 from rxllm.models.remote.sse import ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.requests import Request
 
-__all__ = ["JsonDecoder", "Reader", "TextJoiner", "Wire", "check_options"]
+__all__ = [
+    "JsonDecoder",
+    "Reader",
+    "TextJoiner",
+    "Wire",
+    "check_options",
+    "is_done_marker",
+    "is_heartbeat",
+]
 
 _T = TypeVar("_T")
 
 _MALFORMED_IN_A_ROW: Final = 3
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_ESCAPED_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Reader(Protocol):
@@ -83,9 +97,23 @@ class JsonDecoder(Comparable, Generic[_T]):
     Args:
         decoder: decodes one event; shared by all readers.
         strict: True to reject the first malformed event, else the third in a row.
+        provider: the provider's name, for messages.
+        headers: the response headers, for errors.
+
+    Attributes:
+        has_skipped: whether any event was skipped.
     """
 
-    def __init__(self, decoder: msgspec.json.Decoder[_T], strict: bool) -> None:
+    def __init__(
+        self,
+        decoder: msgspec.json.Decoder[_T],
+        strict: bool,
+        provider: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.has_skipped = False
+        self._provider = provider
+        self._headers = headers
         self._kind = decoder.type
         self._decode = decoder.decode
         self._allowed = 0 if strict else _MALFORMED_IN_A_ROW - 1
@@ -97,25 +125,52 @@ class JsonDecoder(Comparable, Generic[_T]):
         A lone surrogate escape isn't malformed here: its pair may be in the next event.
 
         Raises:
+            RxLLMError: the event isn't of the expected form, but reports an error.
             MalformedStreamError: the event is malformed, and can't be skipped any more.
         """
         try:
             decoded = self._decode(data)
         except (msgspec.DecodeError, RecursionError) as error:
-            if not _ESCAPED_SURROGATE.search(data):
-                return self._skip(error)
             try:
-                decoded = msgspec.convert(json.loads(data), self._kind)
+                value = json.loads(data)
             except (ValueError, RecursionError):
+                if is_plain_error(data):
+                    raise self.failure(error_in_text(data)) from None
+                return self._skip(error)
+            if (reported := error_in_json(value)) is not None:
+                raise self.failure(reported) from None
+            try:
+                decoded = msgspec.convert(value, self._kind)
+            except msgspec.ValidationError:
                 return self._skip(error)
         self._in_a_row = 0
         return decoded
 
+    def failure(self, error: ErrorObject) -> RxLLMError:
+        """Return the exception for an error that the provider has reported."""
+        return error_in_stream(self._provider, error, self._headers)
+
     def _skip(self, error: Exception) -> Notice:
+        self.has_skipped = True
         self._in_a_row += 1
         if self._in_a_row > self._allowed:
             raise MalformedStreamError(f"malformed events in the stream: {error}") from error
         return Notice("malformed", skipped=1, error=ErrorInfo.of(error))
+
+
+def is_heartbeat(data: str) -> bool:
+    """Return True for the data of an event that says nothing: blank, or a comment.
+
+    >>> is_heartbeat(" "), is_heartbeat(": OPENROUTER PROCESSING"), is_heartbeat("{}")
+    (True, True, False)
+    """
+    text = data.lstrip()
+    return not text or text.startswith(":")
+
+
+def is_done_marker(data: str) -> bool:
+    """Return True for `[DONE]`, which ends the streams of many APIs."""
+    return data.startswith("[DONE]") and data.rstrip() == "[DONE]"
 
 
 class TextJoiner(Comparable):

@@ -16,7 +16,7 @@ from rxllm.chunks import Chunk, Reasoning, Start, Token
 from rxllm.errors import RxLLMError
 from rxllm.models.remote import body_reader
 from rxllm.models.remote.anthropic import AnthropicReader
-from rxllm.models.remote.body_reader import BodyReader
+from rxllm.models.remote.body_reader import BodyReader, _is_whole
 from rxllm.models.remote.openai import OpenAIReader
 from rxllm.models.remote.sse import EventStreamDecoder, ServerSentEvent
 from rxllm.models.remote.state import Comparable
@@ -62,6 +62,10 @@ def in_full(reader: Reader, reads: Iterable[bytes], limit: int) -> list[Read]:
                 reader.read(event, chunks)
                 if reader.is_done:
                     break
+            if not data and not reader.is_done:
+                last = decoder.end()
+                if last is not None and _is_whole(last):
+                    reader.read(last, chunks)
             if not data and not reader.is_done:
                 reader.end(chunks)
         except RxLLMError as error:

@@ -10,12 +10,14 @@ import pytest
 
 from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import (
+    AbortedStreamError,
     EmptyStreamError,
     MalformedStreamError,
     OverloadedError,
     RateLimitError,
     ServerError,
     TruncatedStreamError,
+    classify_error,
 )
 from rxllm.testing.provider_streams import openai_event, openai_events
 
@@ -61,12 +63,33 @@ async def test_the_chunks_do_not_depend_on_how_the_bytes_are_split(hear: Hear, p
         ("tool_calls", "tool_calls"),
         ("function_call", "tool_calls"),
         ("content_filter", "content_filter"),
-        ("something_new", "stop"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("tool_use", "tool_calls"),
+        ("SAFETY", "content_filter"),
+        ("sensitive", "content_filter"),
+        ("refusal", "content_filter"),
+        ("STOP", "stop"),
     ],
 )
 async def test_finish_reasons(hear: Hear, finish_reason: str, reason: str) -> None:
     heard = await hear(openai_events("a", finish_reason=finish_reason))
     assert heard.chunks[-1] == End(reason)  # type: ignore[arg-type]
+
+
+async def test_an_unknown_finish_reason_is_kept(hear: Hear) -> None:
+    heard = await hear(openai_events("a", finish_reason="Something_New"))
+    assert heard.chunks[-1] == End("stop", native_reason="Something_New")
+
+
+@pytest.mark.parametrize(
+    "reason", ["abort", "network_error", "insufficient_system_resource", "ERROR", "timeout"]
+)
+async def test_an_answer_that_the_provider_gave_up_is_an_error(hear: Hear, reason: str) -> None:
+    heard = await hear(openai_events("a", finish_reason=reason))
+    assert type(heard.error) is AbortedStreamError
+    assert (heard.text, classify_error(heard.error)) == ("a", "retry")
 
 
 async def test_usage_counts_before_or_after_the_finish_reason(hear: Hear) -> None:

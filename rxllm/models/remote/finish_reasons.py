@@ -1,0 +1,58 @@
+"""The finish reasons of all providers.
+
+Sources: the API references of OpenAI, Anthropic, Gemini, Mistral, Cohere, DeepSeek and Z.ai; vLLM,
+SGLang and llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rxllm.chunks import End, FinishReason
+from rxllm.errors import AbortedStreamError
+
+__all__ = ["check_not_aborted", "end_of"]
+
+_REASONS: Final[dict[str, FinishReason]] = {
+    **dict.fromkeys(
+        ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"), "stop"
+    ),
+    **dict.fromkeys(
+        ("length", "max_tokens", "model_length", "model_context_window_exceeded"), "length"
+    ),
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
+    **dict.fromkeys(
+        (
+            *("content_filter", "safety", "sensitive", "refusal", "recitation", "blocklist"),
+            *("prohibited_content", "spii", "image_safety"),
+        ),
+        "content_filter",
+    ),
+}
+_ABORTED: Final = (
+    "abort",
+    "aborted",
+    "error",
+    "insufficient_system_resource",
+    "network_error",
+    "timeout",
+)
+
+
+def end_of(reason: str | None, stop_sequence: str | None = None) -> End:
+    """Return the `End` for a provider's finish reason; an unknown one is kept beside `"stop"`.
+
+    >>> end_of("MAX_TOKENS").finish_reason
+    'length'
+    >>> end = end_of("pause_turn")
+    >>> end.finish_reason, end.native_reason
+    ('stop', 'pause_turn')
+    """
+    known = _REASONS.get((reason or "stop").lower())
+    return End(known or "stop", stop_sequence, None if known else reason)
+
+
+def check_not_aborted(reason: str, provider: str) -> None:
+    """Raise an `AbortedStreamError` if the provider has given up the answer."""
+    if reason.lower() in _ABORTED:
+        raise AbortedStreamError(f"{provider} aborted the answer: finish reason {reason!r}")
