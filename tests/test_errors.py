@@ -12,7 +12,8 @@ from rxllm.errors import RxLLMError, classify_error
 
 RETRY = {
     "RequestTimeoutError", "ConflictError", "RateLimitError", "ServerError", "OverloadedError",
-    "StreamError", "ConnectionFailedError", "TruncatedStreamError", "MalformedStreamError",
+    "StreamError", "ConnectionFailedError", "TruncatedStreamError", "AbortedStreamError",
+    "MalformedStreamError",
     "EmptyStreamError",
 } - {"StreamError"}  # fmt: skip
 FALLBACK = {
