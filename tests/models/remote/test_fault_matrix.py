@@ -42,10 +42,14 @@ EXPECTED: dict[str, dict[str, str]] = {
         zip(PLACES, ["EmptyStreamError", *["TruncatedStreamError"] * 2], strict=True)
     ),
     "an error in the stream": dict.fromkeys(PLACES, "OverloadedError"),
+    "an error as plain text": dict.fromkeys(PLACES, "ServerError"),
+    "an error as JSON without `data:`": dict.fromkeys(PLACES, "ServerError"),
+    "a finish reason that gives up": dict.fromkeys(PLACES, "AbortedStreamError"),
     "one malformed event": dict.fromkeys(PLACES, NOTHING),
     "three malformed events": dict.fromkeys(PLACES, "MalformedStreamError"),
     "an event without end": dict.fromkeys(PLACES, "MalformedStreamError"),
     "comments": dict.fromkeys(PLACES, NOTHING),
+    "heartbeats in `data:`": dict.fromkeys(PLACES, NOTHING),
     "bytes one by one": dict.fromkeys(PLACES, NOTHING),
     "half a character": dict.fromkeys(PLACES, "ConnectionFailedError"),
 }
@@ -79,6 +83,12 @@ def in_stream_error(provider: str) -> bytes:
     return openai_event(choices=[], error=error)
 
 
+def giving_up(provider: str) -> bytes:
+    if provider == "anthropic":
+        return anthropic_event("message_delta", delta={"stop_reason": "network_error"})
+    return openai_event(choices=[{"index": 0, "delta": {}, "finish_reason": "network_error"}])
+
+
 def reply(fault: str, place: str, provider: str) -> Reply:
     before, after = halves(provider, place)
     if fault.startswith("status "):
@@ -96,10 +106,14 @@ def reply(fault: str, place: str, provider: str) -> Reply:
         "connection reset": [RESET],
         "the body ends": [],
         "an error in the stream": [in_stream_error(provider)],
+        "an error as plain text": [b"data: error: CUDA out of memory\n\n"],
+        "an error as JSON without `data:`": [b'{"error": {"message": "busy"}}\n\n'],
+        "a finish reason that gives up": [giving_up(provider)],
         "one malformed event": [b"data: {\n\n"],
         "three malformed events": [b"data: {\n\n"] * 3,
         "an event without end": [b"data: " + b"x" * 2_000_000],
         "comments": [b": still here\n\n"] * 50,
+        "heartbeats in `data:`": [b"data: : PROCESSING\n\n"] * 50,
         "half a character": [b"data: \xc3", CUT],
     }
     ends = fault in {"connection closed", "connection reset", "the body ends", "half a character"}
