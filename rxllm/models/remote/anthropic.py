@@ -5,15 +5,24 @@ Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from rxllm.chunks import Chunk, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import Chunk, Notice, Reasoning, Start, Token, ToolCall
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.anthropic_request import anthropic_body
+from rxllm.models.remote.anthropic_types import (
+    Block,
+    Delta,
+    Event,
+    Message,
+    TokenCounts,
+    coerced_event,
+)
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_text
@@ -25,51 +34,7 @@ from rxllm.requests import Request
 __all__ = ["AnthropicReader", "AnthropicWire"]
 
 
-class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-
-    def as_chunk(self) -> Usage:
-        cached = self.cache_read_input_tokens
-        read = (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + (cached or 0)
-        return Usage(read, self.output_tokens or 0, cached_tokens=cached)
-
-
-class _Message(msgspec.Struct):
-    id: str = ""
-    model: str | None = None
-    usage: _Usage | None = None
-
-
-class _Block(msgspec.Struct, gc=False):
-    type: str = ""
-    id: str = ""
-    name: str = ""
-    text: str | None = None
-    thinking: str | None = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    text: str | None = None
-    thinking: str | None = None
-    partial_json: str | None = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-
-
-class _Event(msgspec.Struct):
-    type: str = ""
-    index: int = 0
-    message: _Message | None = None
-    content_block: _Block | None = None
-    delta: _Delta | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_decoder: Final = msgspec.json.Decoder(_Event)
+_decoder: Final = msgspec.json.Decoder(Event)
 
 
 class AnthropicWire:
@@ -110,12 +75,12 @@ class AnthropicReader(Comparable):
         self._model = model
         self._provider = provider
         self._headers = headers
-        self._decoder = JsonDecoder(_decoder, strict, provider, headers)
+        self._decoder = JsonDecoder(_decoder, strict, coerced_event, provider, headers)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
         self._calls: dict[int, ToolCall] = {}
         self._arguments = TextJoiner()
-        self._usage: _Usage | None = None
+        self._usage: TokenCounts | None = None
         self._reason: str | None = None
         self._stop_sequence: str | None = None
         self._has_begun = False
@@ -156,21 +121,22 @@ class AnthropicReader(Comparable):
             raise EmptyStreamError(f"{self._provider} sent a response without any content")
         raise TruncatedStreamError(f"the response of {self._provider} ended early")
 
-    def _begin(self, message: _Message, chunks: list[Chunk]) -> None:
+    def _begin(self, message: Message, chunks: list[Chunk]) -> None:
         self._has_begun = True
         if message.usage is not None:
             self._add_usage(message.usage)
         name = f"{self._provider}/{message.model or self._model}"
         chunks.append(Start(message.id, name, self._provider, time.time()))
 
-    def _open_block(self, index: int, block: _Block, chunks: list[Chunk]) -> None:
+    def _open_block(self, index: int, block: Block, chunks: list[Chunk]) -> None:
         if block.type == "tool_use":
             place = len(self._calls)
-            call = self._calls[index] = ToolCall(block.id, block.name, index=place)
+            given = json.dumps(block.input, ensure_ascii=False) if block.input else ""
+            call = self._calls[index] = ToolCall(block.id, block.name, given, index=place)
             chunks.append(call)
-        self._read_delta(index, _Delta(block.text, block.thinking), chunks)
+        self._read_delta(index, Delta(block.text, block.thinking), chunks)
 
-    def _read_delta(self, index: int, delta: _Delta, chunks: list[Chunk]) -> None:
+    def _read_delta(self, index: int, delta: Delta, chunks: list[Chunk]) -> None:
         if delta.text:
             if text := self._text.feed(delta.text):
                 chunks.append(Token(text))
@@ -194,11 +160,11 @@ class AnthropicReader(Comparable):
             arguments = (call.arguments + self._arguments.flush()) or "{}"
             chunks.append(msgspec.structs.replace(call, arguments=arguments, complete=True))
 
-    def _add_usage(self, usage: _Usage) -> None:
+    def _add_usage(self, usage: TokenCounts) -> None:
         """Counts are cumulative; a count that an event leaves out is kept."""
         counts = {name: getattr(usage, name) for name in usage.__struct_fields__}
         known = {name: count for name, count in counts.items() if count is not None}
-        self._usage = msgspec.structs.replace(self._usage or _Usage(), **known)
+        self._usage = msgspec.structs.replace(self._usage or TokenCounts(), **known)
 
     def _finish(self, chunks: list[Chunk]) -> None:
         self.is_done = True

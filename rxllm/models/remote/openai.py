@@ -16,6 +16,7 @@ import msgspec
 from rxllm.chunks import Chunk, End, Notice, Reasoning, Start, Token, ToolCall
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
+from rxllm.models.remote.openai_coercion import coerced_completion
 from rxllm.models.remote.openai_request import openai_body
 from rxllm.models.remote.openai_types import (
     Choice,
@@ -89,7 +90,7 @@ class OpenAIReader(Comparable):
         self._model = model
         self._provider = provider
         self._headers = headers
-        self._decoder = JsonDecoder(_decoder, strict, provider, headers)
+        self._decoder = JsonDecoder(_decoder, strict, coerced_completion, provider, headers)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
         self._calls: list[_Call] = []
@@ -98,6 +99,7 @@ class OpenAIReader(Comparable):
         self._reason: str | None = None
         self._is_refused = False
         self._has_begun = False
+        self._has_said = False
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         """Append the chunks of `event` to `chunks`; see `Reader`."""
@@ -115,7 +117,7 @@ class OpenAIReader(Comparable):
             return
         groq = completion.x_groq
         self._check_error(completion, data)
-        if not self._has_begun:
+        if not self._has_begun and (completion.id or completion.choices):  # Azure's first has none
             self._begin(completion, chunks)
         for choice in completion.choices or ():
             if choice.index == 0:
@@ -159,7 +161,9 @@ class OpenAIReader(Comparable):
         chunks.append(Start(request_id, name, self._provider, completion.created))
 
     def _read_choice(self, choice: Choice, chunks: list[Chunk]) -> None:
-        delta = choice.delta
+        delta, before = choice.delta, len(chunks)
+        if delta is None and not self._has_said:  # after deltas it would repeat the whole answer
+            delta = choice.message
         if delta is not None:
             thought = delta.reasoning_content or delta.reasoning
             if thought and (thought := self._reasoning.feed(thought)):
@@ -172,6 +176,9 @@ class OpenAIReader(Comparable):
                 chunks.append(Token(text))
             for call in delta.tool_calls or ():
                 self._read_call(call, chunks)
+            if delta.function_call is not None:
+                self._read_call(ToolCallDelta(index=0, function=delta.function_call), chunks)
+        self._has_said = self._has_said or len(chunks) > before
         if choice.error and (error := error_in_json({"error": choice.error})) is not None:
             raise self._decoder.failure(error)
         if choice.finish_reason:
@@ -180,9 +187,9 @@ class OpenAIReader(Comparable):
 
     def _read_call(self, delta: ToolCallDelta, chunks: list[Chunk]) -> None:
         call = self._call(delta)
-        if delta.function is not None:
-            call.name = delta.function.name or call.name
-            call.arguments += call.joiner.feed(delta.function.arguments or "")
+        function = delta.function or delta
+        call.name = function.name or call.name
+        call.arguments += call.joiner.feed(function.arguments or "")
         chunks.append(call.as_chunk())
 
     def _call(self, delta: ToolCallDelta) -> _Call:

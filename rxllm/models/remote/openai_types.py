@@ -12,7 +12,19 @@ import msgspec
 from rxllm.chunks import Usage
 from rxllm.models.remote.reported_error import is_reported
 
-__all__ = ["Choice", "Completion", "Delta", "LogProbs", "TokenCounts", "ToolCallDelta"]
+__all__ = [
+    "Choice",
+    "Completion",
+    "Delta",
+    "FunctionDelta",
+    "GroqBlock",
+    "InputDetails",
+    "LogProb",
+    "LogProbs",
+    "OutputDetails",
+    "TokenCounts",
+    "ToolCallDelta",
+]
 
 
 class FunctionDelta(msgspec.Struct, gc=False):
@@ -23,11 +35,13 @@ class FunctionDelta(msgspec.Struct, gc=False):
 
 
 class ToolCallDelta(msgspec.Struct, gc=False):
-    """A part of one tool call."""
+    """A part of one tool call. Some servers put the function's fields beside the index."""
 
     index: int | None = None
     id: str | None = None
     function: FunctionDelta | None = None
+    name: str | None = None
+    arguments: str | None = None
 
 
 class Delta(msgspec.Struct, gc=False):
@@ -38,6 +52,7 @@ class Delta(msgspec.Struct, gc=False):
     reasoning: str | None = None
     refusal: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
+    function_call: FunctionDelta | None = None  # the predecessor of `tool_calls`
 
 
 class LogProb(msgspec.Struct, gc=False):
@@ -59,6 +74,7 @@ class Choice(msgspec.Struct, gc=False):
     delta: Delta | None = None
     finish_reason: str | None = None
     logprobs: LogProbs | None = None
+    message: Delta | None = None  # in place of `delta`: the whole answer
     error: Any = None
 
 
@@ -128,4 +144,5 @@ class Completion(msgspec.Struct, gc=False):
     @property
     def has_answer(self) -> bool:
         """Whether the event carries a part of an answer."""
-        return any(choice.delta or choice.finish_reason for choice in self.choices or ())
+        choices = self.choices or ()
+        return any(each.delta or each.message or each.finish_reason for each in choices)

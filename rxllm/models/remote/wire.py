@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -97,6 +97,7 @@ class JsonDecoder(Comparable, Generic[_T]):
     Args:
         decoder: decodes one event; shared by all readers.
         strict: True to reject the first malformed event, else the third in a row.
+        coerce: reads an event whose fields have other types; raises a `ValueError` if it can't.
         provider: the provider's name, for messages.
         headers: the response headers, for errors.
 
@@ -108,13 +109,14 @@ class JsonDecoder(Comparable, Generic[_T]):
         self,
         decoder: msgspec.json.Decoder[_T],
         strict: bool,
+        coerce: Callable[[Any], _T],
         provider: str,
         headers: Mapping[str, str],
     ) -> None:
         self.has_skipped = False
         self._provider = provider
         self._headers = headers
-        self._kind = decoder.type
+        self._coerce = coerce
         self._decode = decoder.decode
         self._allowed = 0 if strict else _MALFORMED_IN_A_ROW - 1
         self._in_a_row = 0
@@ -140,8 +142,8 @@ class JsonDecoder(Comparable, Generic[_T]):
             if (reported := error_in_json(value)) is not None:
                 raise self.failure(reported) from None
             try:
-                decoded = msgspec.convert(value, self._kind)
-            except msgspec.ValidationError:
+                decoded = self._coerce(value)
+            except ValueError:
                 return self._skip(error)
         self._in_a_row = 0
         return decoded

@@ -1,0 +1,87 @@
+"""Reads JSON whose fields have other types than documented, as far as their meaning is clear."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, TypeAlias
+
+__all__ = [
+    "as_arguments",
+    "as_float",
+    "as_int",
+    "as_object",
+    "as_objects",
+    "as_optional_text",
+    "as_text",
+]
+
+_Json: TypeAlias = Any
+
+_TEXTS = ("text", "content", "value", "thinking", "reasoning")
+
+
+def as_text(value: _Json) -> str:
+    """Return the text in a value: of a text, a number, a part, or a list of parts.
+
+    >>> as_text(["a", {"type": "text", "text": "b"}, 3, None])
+    'ab3'
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or value is None:
+        return ""
+    if isinstance(value, list):
+        return "".join(map(as_text, value))
+    if isinstance(value, dict):
+        return next((text for name in _TEXTS if (text := as_text(value.get(name)))), "")
+    return str(value)
+
+
+def as_optional_text(value: _Json) -> str | None:
+    """Return a text or a number as text, anything else as `None`."""
+    return None if isinstance(value, bool | list | dict) or value is None else str(value)
+
+
+def as_float(value: _Json) -> float | None:
+    """Return the number in a number or a text.
+
+    >>> as_float("2.5"), as_float(3), as_float("three"), as_float(True)
+    (2.5, 3.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def as_int(value: _Json) -> int | None:
+    """Return the integer nearest to a number or a text that holds one.
+
+    >>> as_int("2"), as_int(2.0), as_int(None)
+    (2, 2, None)
+    """
+    number = as_float(value)
+    return None if number is None else round(number)
+
+
+def as_object(value: _Json) -> dict[str, _Json]:
+    """Return an object; anything else is an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_objects(value: _Json) -> list[dict[str, _Json]]:
+    """Return the objects of a list, or a single object as a list."""
+    if isinstance(value, dict):
+        return [value]
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def as_arguments(value: _Json) -> str | None:
+    """Return the arguments of a call: JSON as text, also if they come as an object."""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return as_optional_text(value)

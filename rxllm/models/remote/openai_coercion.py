@@ -1,0 +1,122 @@
+"""Reads the events of servers whose fields have other types than those of OpenAI."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rxllm.models.remote.coercion import (
+    as_arguments,
+    as_float,
+    as_int,
+    as_object,
+    as_objects,
+    as_optional_text,
+    as_text,
+)
+from rxllm.models.remote.openai_types import (
+    Choice,
+    Completion,
+    Delta,
+    FunctionDelta,
+    GroqBlock,
+    InputDetails,
+    LogProb,
+    LogProbs,
+    OutputDetails,
+    TokenCounts,
+    ToolCallDelta,
+)
+
+__all__ = ["coerced_completion"]
+
+_THINKING: Final = ("thinking", "reasoning")
+
+
+def coerced_completion(value: Any) -> Completion:
+    """Return an event of any form; what can't be understood is left out.
+
+    Raises:
+        ValueError: the event isn't an object with choices or usage.
+    """
+    fields = as_object(value)
+    choices = [_choice(each) for each in as_objects(fields.get("choices"))]
+    usage = _usage(fields.get("usage"))
+    if not choices and usage is None and not isinstance(fields.get("choices"), list):
+        raise ValueError("an event has neither choices nor usage")
+    groq = as_object(fields.get("x_groq"))
+    return Completion(
+        id=as_optional_text(fields.get("id")),
+        model=as_optional_text(fields.get("model")),
+        created=as_float(fields.get("created")),
+        choices=choices,
+        usage=usage,
+        x_groq=GroqBlock(_usage(groq.get("usage")), groq.get("error")) if groq else None,
+    )
+
+
+def _choice(fields: dict[str, Any]) -> Choice:
+    return Choice(
+        index=as_int(fields.get("index")) or 0,
+        delta=_delta(fields.get("delta")),
+        message=_delta(fields.get("message")),
+        finish_reason=as_optional_text(fields.get("finish_reason")),
+        logprobs=_logprobs(fields.get("logprobs")),
+        error=fields.get("error"),
+    )
+
+
+def _delta(value: Any) -> Delta | None:
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return Delta(content=str(value))
+    if not isinstance(value, dict):
+        return None
+    content = value.get("content")
+    parts = content if isinstance(content, list) else [content]
+    thoughts = [part for part in parts if as_object(part).get("type") in _THINKING]
+    said = [part for part in parts if part not in thoughts]
+    reasoning = as_text(thoughts) or as_text(value.get("reasoning"))
+    calls = [_call(each) for each in as_objects(value.get("tool_calls"))]
+    function = value.get("function_call")
+    return Delta(
+        content=as_text(said) or None,
+        reasoning_content=as_text(value.get("reasoning_content")) or None,
+        reasoning=reasoning or None,
+        refusal=as_text(value.get("refusal")) or None,
+        tool_calls=calls or None,
+        function_call=_function(function) if isinstance(function, dict) else None,
+    )
+
+
+def _call(fields: dict[str, Any]) -> ToolCallDelta:
+    function = fields.get("function")
+    return ToolCallDelta(
+        index=as_int(fields.get("index")),
+        id=as_optional_text(fields.get("id")),
+        function=_function(function if isinstance(function, dict) else fields),
+    )
+
+
+def _function(fields: dict[str, Any]) -> FunctionDelta:
+    return FunctionDelta(
+        as_optional_text(fields.get("name")), as_arguments(fields.get("arguments"))
+    )
+
+
+def _logprobs(value: Any) -> LogProbs | None:
+    tokens = [as_float(each.get("logprob")) for each in as_objects(as_object(value).get("content"))]
+    known = [LogProb(logprob) for logprob in tokens if logprob is not None]
+    return LogProbs(known) if known and len(known) == len(tokens) else None
+
+
+def _usage(value: Any) -> TokenCounts | None:
+    if not isinstance(value, dict):
+        return None
+    read = as_object(value.get("prompt_tokens_details"))
+    written = as_object(value.get("completion_tokens_details"))
+    return TokenCounts(
+        as_int(value.get("prompt_tokens")) or 0,
+        as_int(value.get("completion_tokens")) or 0,
+        InputDetails(as_int(read.get("cached_tokens"))),
+        OutputDetails(as_int(written.get("reasoning_tokens"))),
+        as_float(value.get("cost")),
+    )

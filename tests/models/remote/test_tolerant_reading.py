@@ -1,0 +1,265 @@
+"""Events whose fields have other types than documented are read as far as possible."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.errors import MalformedStreamError, RxLLMError
+from rxllm.models.remote.anthropic import AnthropicReader
+from rxllm.models.remote.openai import OpenAIReader
+from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.testing.provider_streams import (
+    anthropic_event,
+    anthropic_events,
+    openai_event,
+    openai_events,
+)
+
+Hear = Callable[..., Awaitable[Any]]
+DONE = b"data: [DONE]\n\n"
+STOP = openai_event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+
+
+def delta(**fields: Any) -> bytes:
+    return openai_event(choices=[{"index": 0, "delta": fields, "finish_reason": None}])
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"content": 42}, "42"),
+        ({"content": 4.5}, "4.5"),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "ab"),
+        ({"content": ["a", "b"]}, "ab"),
+        ({"content": [{"type": "output_text", "text": "a"}, None]}, "a"),
+        ({"content": {"type": "text", "text": "a"}}, "a"),
+        ({"content": "a", "role": 3, "name": ["x"]}, "a"),
+        ({"content": "a", "reasoning_content": {"x": 1}}, "a"),
+        ({"content": "a", "tool_calls": {}}, "a"),
+    ],
+)
+async def test_text_is_read_from_any_form(hear: Hear, fields: Any, text: str) -> None:
+    heard = await hear([delta(**fields), delta(**fields), STOP, DONE])
+    assert (heard.error, heard.text, heard.of(Notice)) == (None, text * 2, [])
+
+
+async def test_a_delta_may_be_its_text(hear: Hear) -> None:
+    event = openai_event(choices=[{"index": 0, "delta": "a"}])
+    assert (await hear([event, STOP, DONE])).text == "a"
+
+
+async def test_the_parts_of_mistral_are_text_and_reasoning(hear: Hear) -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hmm."}], "closed": True},
+        {"type": "text", "text": "Yes."},
+    ]
+    heard = await hear([delta(content=parts), delta(content=" Really."), STOP, DONE])
+    assert heard.chunks[1:-1] == [Reasoning("Hmm."), Token("Yes."), Token(" Really.")]
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+async def test_reasoning_may_be_a_list(hear: Hear, name: str) -> None:
+    heard = await hear([delta(**{name: [{"text": "Hm"}, "m"]}), STOP, DONE])
+    assert heard.of(Reasoning) == [Reasoning("Hmm")]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"index": "0", "id": "c", "function": {"name": "add", "arguments": '{"a": 1}'}},
+        {"index": 0.0, "id": "c", "function": {"name": "add", "arguments": '{"a": 1}'}},
+        {"index": 0, "id": "c", "function": {"name": "add", "arguments": {"a": 1}}},
+        {"index": 0, "id": "c", "name": "add", "arguments": {"a": 1}},
+        {"index": None, "id": "c", "function": {"name": "add", "arguments": {"a": 1}}},
+    ],
+)
+async def test_a_call_is_read_from_any_form(hear: Hear, call: Any) -> None:
+    heard = await hear([delta(tool_calls=[call]), STOP, DONE])
+    last = heard.of(ToolCall)[-1]
+    assert (last.id, last.name, json.loads(last.arguments)) == ("c", "add", {"a": 1})
+    assert last.complete
+
+
+async def test_the_id_of_a_call_may_be_a_number(hear: Hear) -> None:
+    call = {"index": 0, "id": 7, "function": {"name": "add", "arguments": "{}"}}
+    assert (await hear([delta(tool_calls=[call]), STOP, DONE])).of(ToolCall)[-1].id == "7"
+
+
+async def test_calls_may_be_a_single_object(hear: Hear) -> None:
+    call = {"index": 0, "id": "c", "function": {"name": "add", "arguments": "{}"}}
+    assert (await hear([delta(tool_calls=call), STOP, DONE])).of(ToolCall)[-1].name == "add"
+
+
+async def test_the_legacy_function_call_is_a_tool_call(hear: Hear) -> None:
+    heard = await hear(
+        [
+            delta(function_call={"name": "add", "arguments": '{"a"'}),
+            delta(function_call={"arguments": ": 1}"}),
+            openai_event(choices=[{"index": 0, "delta": {}, "finish_reason": "function_call"}]),
+            DONE,
+        ]
+    )
+    last = heard.of(ToolCall)[-1]
+    assert (last.name, last.arguments, last.complete) == ("add", '{"a": 1}', True)
+    assert heard.chunks[-1] == End("tool_calls")
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 3.0, "completion_tokens": 2.0},
+        {"prompt_tokens": "3", "completion_tokens": "2", "cost": "x"},
+        {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": []},
+        {"prompt_tokens": 3, "completion_tokens": 2, "completion_tokens_details": {"x": {}}},
+    ],
+)
+async def test_counts_are_read_from_any_form(hear: Hear, usage: Any) -> None:
+    heard = await hear(
+        [*openai_events("a", usage=False, done=False), openai_event(usage=usage, choices=[]), DONE]
+    )
+    assert heard.of(Usage) == [Usage(3, 2)]
+
+
+async def test_a_count_that_is_null_is_0(hear: Hear) -> None:
+    usage = {"prompt_tokens": None, "completion_tokens": 2}
+    heard = await hear(
+        [*openai_events("a", usage=False, done=False), openai_event(usage=usage, choices=[]), DONE]
+    )
+    assert heard.of(Usage) == [Usage(0, 2)]
+
+
+async def test_a_null_logprob_loses_the_confidence_only(hear: Hear) -> None:
+    choice = {"index": 0, "delta": {"content": "a"}, "logprobs": {"content": [{"logprob": None}]}}
+    heard = await hear([openai_event(choices=[choice]), STOP, DONE])
+    assert heard.of(Token) == [Token("a")]
+
+
+@pytest.mark.parametrize("index", ["0", 0.0, None])
+async def test_the_index_of_a_choice_has_any_type(hear: Hear, index: Any) -> None:
+    event = openai_event(choices=[{"index": index, "delta": {"content": "a"}}])
+    assert (await hear([event, STOP, DONE])).text == "a"
+
+
+@pytest.mark.parametrize("fields", [{"id": 3}, {"created": "now"}, {"model": ["gpt"]}])
+async def test_the_head_of_an_event_has_any_type(hear: Hear, fields: Any) -> None:
+    event = openai_event(choices=[{"index": 0, "delta": {"content": "a"}}], **fields)
+    heard = await hear([event, STOP, DONE])
+    assert (heard.error, heard.text, len(heard.of(Start))) == (None, "a", 1)
+
+
+async def test_a_message_in_place_of_a_delta_is_the_answer(hear: Hear) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+    assert (await hear([openai_event(choices=[choice]), DONE])).text == "a"
+
+
+async def test_a_message_after_deltas_is_not_said_again(hear: Hear) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+    assert (await hear([delta(content="a"), openai_event(choices=[choice]), DONE])).text == "a"
+
+
+async def test_a_refusal_is_text_with_its_own_finish_reason(hear: Hear) -> None:
+    heard = await hear([delta(refusal="I can't."), STOP, DONE])
+    assert (heard.text, heard.chunks[-1]) == ("I can't.", End("content_filter"))
+
+
+async def test_the_first_event_of_azure_is_not_the_start(hear: Hear) -> None:
+    filters = openai_event(id="", model="", created=0, choices=[], prompt_filter_results=[{}])
+    heard = await hear([filters, *openai_events("a")])
+    (start,) = heard.of(Start)
+    assert (start.request_id, start.model) == ("chatcmpl-1", "openai/gpt")
+
+
+@pytest.mark.parametrize(
+    "event", [b"data: {\n\n", b"data: 3\n\n", b'data: "a"\n\n', b"data: []\n\n"]
+)
+async def test_what_is_not_an_event_is_malformed(hear: Hear, event: bytes) -> None:
+    heard = await hear([delta(content="a"), event, STOP, DONE])
+    assert [notice.kind for notice in heard.of(Notice)] == ["malformed"]
+    strict = await hear([delta(content="a"), event, STOP, DONE], strict=True)
+    assert type(strict.error) is MalformedStreamError
+
+
+def claude(*events: bytes) -> list[bytes]:
+    first, *_, message_delta, stop = anthropic_events("x")
+    return [first, *events, message_delta, stop]
+
+
+async def test_events_of_anthropic_are_read_from_any_form(hear: Hear) -> None:
+    events = claude(
+        anthropic_event(
+            "content_block_start", index="0", content_block={"type": "text", "text": 1}
+        ),
+        anthropic_event("content_block_delta", index=0.0, delta={"type": "text_delta", "text": 2}),
+        anthropic_event("content_block_delta", index=None, delta={"text": ["3", {"text": "4"}]}),
+        anthropic_event("content_block_stop", index="0"),
+        anthropic_event("message_delta", delta={"stop_reason": None}, usage={"output_tokens": 2.0}),
+    )
+    heard = await hear(events, "anthropic")
+    assert (heard.error, heard.text, heard.of(Notice)) == (None, "1234", [])
+
+
+async def test_the_input_of_a_tool_may_come_whole(hear: Hear) -> None:
+    block = {"type": "tool_use", "id": "c", "name": "add", "input": {"a": 1}}
+    events = claude(
+        anthropic_event("content_block_start", index=0, content_block=block),
+        anthropic_event("content_block_stop", index=0),
+    )
+    last = (await hear(events, "anthropic")).of(ToolCall)[-1]
+    assert (last.arguments, last.complete) == ('{"a": 1}', True)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "text", "name", "index", "id", "content", "function", "x"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+OPENAI = ["id", "model", "created", "choices", "usage", "x_groq"]
+CHOICE = ["index", "delta", "message", "finish_reason", "logprobs"]
+DELTA = ["content", "reasoning", "refusal", "tool_calls", "function_call"]
+ANTHROPIC = ["type", "index", "message", "content_block", "delta", "usage"]
+
+
+@given(
+    st.dictionaries(st.sampled_from(OPENAI), VALUES, max_size=4),
+    st.dictionaries(st.sampled_from(CHOICE), VALUES, max_size=4),
+    st.dictionaries(st.sampled_from(DELTA), VALUES, max_size=4),
+)
+def test_no_event_makes_the_reader_of_openai_raise_anything_but_its_errors(
+    event: Any, choice: Any, fields: Any
+) -> None:
+    reader = OpenAIReader("m", "openai", {}, strict=False)
+    for value in (
+        event,
+        {"choices": [choice], **event},
+        {"choices": [{"delta": fields, **choice}]},
+    ):
+        try:
+            reader.read(ServerSentEvent(json.dumps(value)), [])
+        except RxLLMError:
+            reader = OpenAIReader("m", "openai", {}, strict=False)
+
+
+@given(st.dictionaries(st.sampled_from(ANTHROPIC), VALUES, max_size=4), st.text(max_size=3))
+def test_no_event_makes_the_reader_of_anthropic_raise_anything_but_its_errors(
+    event: Any, kind: str
+) -> None:
+    reader = AnthropicReader("m", "anthropic", {}, strict=False)
+    for value in (event, {"type": "content_block_delta", "delta": event}, {"type": kind, **event}):
+        try:
+            reader.read(ServerSentEvent(json.dumps(value)), [])
+        except RxLLMError:
+            reader = AnthropicReader("m", "anthropic", {}, strict=False)
