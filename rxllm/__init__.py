@@ -15,8 +15,10 @@ from rxllm.bridge import from_async, run
 from rxllm.chunks import (
     Batch,
     Chunk,
+    Citation,
     End,
     ErrorInfo,
+    FileOutput,
     Json,
     Notice,
     Progress,
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "Chunk",
+    "Citation",
     "End",
     "ErrorInfo",
+    "FileOutput",
     "ImagePart",
     "Json",
     "Message",

@@ -22,8 +22,10 @@ import msgspec
 __all__ = [
     "Batch",
     "Chunk",
+    "Citation",
     "End",
     "ErrorInfo",
+    "FileOutput",
     "FinishReason",
     "Json",
     "Notice",
@@ -57,7 +59,15 @@ Status: TypeAlias = Literal["ready", "running", "paused"] | Outcome
 
 StateKey: TypeAlias = tuple[object, ...]
 NoticeKind: TypeAlias = Literal[
-    "retry", "fallback", "restart", "resume", "degraded", "malformed", "lagged", "failed"
+    "retry",
+    "fallback",
+    "restart",
+    "resume",
+    "degraded",
+    "malformed",
+    "unsupported",
+    "lagged",
+    "failed",
 ]
 
 
@@ -214,7 +224,8 @@ class Notice(_Chunk, tag="notice", frozen=True):
     """An event in the stream that the subscriber should know about.
 
     After `kind="restart"` the answer begins again: discard the text before it. `kind="failed"`
-    reports that one of several streams has failed while the others continue. `attempt` counts from
+    reports that one of several streams has failed while the others continue, `"unsupported"` that
+    the model has sent something that no chunk can carry. `attempt` counts from
     1, `delay` is in seconds, `skipped` counts omitted chunks or events.
     """
 
@@ -242,6 +253,32 @@ class End(_Chunk, tag="end", frozen=True, gc=False):
     native_reason: str | None = None
 
 
+class Citation(_Chunk, tag="citation", frozen=True, gc=False):
+    """A source that the answer cites.
+
+    `text` is the passage that the citation is about: of the answer, or of the source. `start` and
+    `end` are its place in the answer, in the provider's units (usually characters).
+    """
+
+    is_content = True
+
+    url: str | None = None
+    title: str | None = None
+    text: str | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+class FileOutput(_Chunk, tag="file", frozen=True, gc=False):
+    """Output that isn't text, such as an image: its data in base64, or where to find it."""
+
+    is_content = True
+
+    media_type: str
+    data: str | None = None
+    url: str | None = None
+
+
 class Batch(_Chunk, tag="batch", frozen=True):
     """Several text chunks of one source, in order, with the answer's text that they contain.
 
@@ -256,7 +293,18 @@ class Batch(_Chunk, tag="batch", frozen=True):
 
 
 Chunk: TypeAlias = (
-    Start | Token | Reasoning | ToolCall | Json | Batch | Usage | Progress | Notice | End
+    Start
+    | Token
+    | Reasoning
+    | ToolCall
+    | Json
+    | Citation
+    | FileOutput
+    | Batch
+    | Usage
+    | Progress
+    | Notice
+    | End
 )
 
 _encoder = msgspec.json.Encoder()

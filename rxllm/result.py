@@ -10,6 +10,8 @@ import msgspec
 
 from rxllm.chunks import (
     Chunk,
+    Citation,
+    FileOutput,
     FinishReason,
     Notice,
     Token,
@@ -66,6 +68,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         model, provider, request_id: those of the last `Start`.
         timings: when it started, and how fast it was.
         notices: all notices of the stream, in order.
+        citations, files: the sources that the answer cites, and its output that isn't text.
         texts: the text of each source, by the `source` of its chunks.
     """
 
@@ -82,6 +85,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     json: Any = None
+    citations: tuple[Citation, ...] = ()
+    files: tuple[FileOutput, ...] = ()
 
     @property
     def message(self) -> Message:
@@ -156,6 +161,8 @@ class Recorder:
             reasoning=transcript.reasoning,
             tool_calls=transcript.tool_calls,
             json=transcript.json,
+            citations=transcript.citations,
+            files=transcript.files,
             texts={
                 source: answer.text
                 for source, answer in transcript.answers.items()

@@ -8,7 +8,9 @@ from typing import Any
 from rxllm.chunks import (
     Batch,
     Chunk,
+    Citation,
     End,
+    FileOutput,
     Json,
     Notice,
     Reasoning,
@@ -60,6 +62,7 @@ class Answer:
         tokens: the number of non-empty pieces of text and reasoning, including those in a `Batch`.
         calls: the newest state of each tool call, in the order in which the calls began.
         json: the newest JSON value.
+        citations, files: the sources that the answer cites, and its output that isn't text.
         usage: the newest usage.
         start, end: the source's own, if received.
         has_output: whether there is any output; empty text doesn't count.
@@ -69,7 +72,9 @@ class Answer:
         "_reasoning",
         "_texts",
         "calls",
+        "citations",
         "end",
+        "files",
         "has_output",
         "json",
         "start",
@@ -83,6 +88,8 @@ class Answer:
         self.tokens: int = 0
         self.calls: dict[StateKey | None, ToolCall] = {}
         self.json: Json | None = None
+        self.citations: list[Citation] = []
+        self.files: list[FileOutput] = []
         self.usage: Usage | None = None
         self.start: Start | None = None
         self.end: End | None = None
@@ -110,6 +117,10 @@ class Answer:
                 self.calls[state_key(chunk)] = chunk
             case Json():
                 self.json = chunk
+            case Citation():
+                self.citations.append(chunk)
+            case FileOutput():
+                self.files.append(chunk)
             case Usage():
                 self.usage = chunk
             case Start():
@@ -201,6 +212,16 @@ class Transcript:
         return values[-1] if values else None
 
     @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The sources that the answers cite."""
+        return tuple([each for answer in self.answers.values() for each in answer.citations])
+
+    @property
+    def files(self) -> tuple[FileOutput, ...]:
+        """The output that isn't text."""
+        return tuple([each for answer in self.answers.values() for each in answer.files])
+
+    @property
     def usage(self) -> Usage | None:
         """The usage billed: the sum over all sources, including answers before a restart."""
         now = [answer.usage for answer in self.answers.values() if answer.usage is not None]
@@ -223,7 +244,8 @@ class Transcript:
     def is_plain(self) -> bool:
         """Whether this is only text and reasoning of a single unmerged answer that hasn't ended."""
         return all(
-            source is None and not (answer.calls or answer.json or answer.end)
+            source is None
+            and not (answer.calls or answer.json or answer.citations or answer.files or answer.end)
             for source, answer in self.answers.items()
             if answer.tokens or answer.has_output or answer.end
         )

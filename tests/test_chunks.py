@@ -106,7 +106,7 @@ def traits(name: str) -> set[str]:
 
 def test_traits_are_declared_on_the_classes() -> None:
     text = {"Token", "Reasoning", "Batch"}
-    assert traits("is_content") == text | {"ToolCall", "Json"}
+    assert traits("is_content") == text | {"ToolCall", "Json", "Citation", "FileOutput"}
     assert traits("is_structure") == {"Start", "Notice", "End"}
     assert traits("is_state") == {"ToolCall", "Json", "Progress"}
     assert traits("is_droppable") == text | {"ToolCall", "Json", "Progress"}

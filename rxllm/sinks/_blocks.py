@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from typing import Protocol
 
-from rxllm.chunks import Chunk, End, Json, Notice, ToolCall, is_restart, is_stream_failed, text_of
+from rxllm.chunks import (
+    Chunk,
+    Citation,
+    End,
+    FileOutput,
+    Json,
+    Notice,
+    ToolCall,
+    is_restart,
+    is_stream_failed,
+    text_of,
+)
 from rxllm.restart import matching_sources
 from rxllm.sinks.printable import describe, printable
 
@@ -54,6 +65,12 @@ class Blocks:
             if chunk.complete:
                 name = "" if source is None else f"{source}: "
                 self._page.note(printable(f"{name}tool call: {chunk.name}({chunk.arguments})"))
+        elif isinstance(chunk, Citation):
+            self._page.note(
+                printable(f"source: {' '.join(filter(None, (chunk.title, chunk.url)))}")
+            )
+        elif isinstance(chunk, FileOutput):
+            self._page.note(printable(f"file: {chunk.media_type} {chunk.url or ''}".strip()))
         elif isinstance(chunk, Json):
             if chunk.complete:
                 self._write(source, json.dumps(chunk.value, ensure_ascii=False, indent=2) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import web
 from openai import AsyncOpenAI, OpenAI
 
-from rxllm.chunks import End, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import Citation, End, FileOutput, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import ContextLengthError, OverloadedError, RateLimitError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
@@ -271,3 +272,36 @@ async def test_an_unknown_model_and_a_wrong_key() -> None:
         with pytest.raises(openai.NotFoundError) as raised:
             await client.chat.completions.create(model="gpt-4o", messages=HI)
     assert raised.value.code == "model_not_found"
+
+
+async def test_citations_and_files_are_annotations_and_images() -> None:
+    said: list[Any] = [
+        Start("r", "m"),
+        Token("It is so."),
+        Citation("https://a.example", "A", start=0, end=8),
+        FileOutput("image/png", "iVBO"),
+        FileOutput("image/png", url="https://a.example/b.png"),
+        End("stop"),
+    ]
+    annotation = {
+        "type": "url_citation",
+        "url_citation": {
+            "url": "https://a.example",
+            "title": "A",
+            "start_index": 0,
+            "end_index": 8,
+        },
+    }
+    urls = ["data:image/png;base64,iVBO", "https://a.example/b.png"]
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    async with serving(create_app({"tiny": ScriptedModel(said)})) as session:
+        body = {"messages": [{"role": "user", "content": "Hi"}]}
+        async with session.post("/v1/chat/completions", json=body) as response:
+            message = (await response.json())["choices"][0]["message"]
+        assert (message["annotations"], message["images"]) == ([annotation], images)
+        async with session.post("/v1/chat/completions", json={**body, "stream": True}) as response:
+            lines = (await response.text()).split("\n\n")
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    deltas = [event["choices"][0]["delta"] for event in events]
+    assert [each["annotations"] for each in deltas if "annotations" in each] == [[annotation]]
+    assert [each["images"] for each in deltas if "images" in each] == [[each] for each in images]

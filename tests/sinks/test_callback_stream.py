@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rxllm import Batch, Chunk, RxLLMError, Token
+from rxllm.chunks import text_of
 from rxllm.errors import NoEventLoopError, StreamStateError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import Result, Streams, callbacks
@@ -122,7 +123,7 @@ async def test_stopping_before_or_after_a_token_stops_the_source_at_once(
         running.stop()
         assert running.status == "cancelled"
         result = await running
-        assert (result.finish_reason, result.text) == ("cancelled", "".join(t.text for t in sent))  # type: ignore[union-attr]
+        assert (result.finish_reason, result.text) == ("cancelled", "".join(map(text_of, sent)))
         assert (cancelled, source.cleaned_up) == ([result], 1)
 
 

@@ -95,6 +95,10 @@ def chunks_are_distinguished(chunk: Chunk) -> None:
             assert_type(chunk.arguments, str)
         case rxllm.Json():
             assert_type(chunk.complete, bool)
+        case rxllm.Citation():
+            assert_type(chunk.url, str | None)
+        case rxllm.FileOutput():
+            assert_type(chunk.media_type, str)
         case rxllm.Usage():
             assert_type(chunk.cost, float | None)
         case rxllm.Progress():

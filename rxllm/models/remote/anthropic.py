@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rxllm.chunks import Chunk, Notice, Reasoning, Start, Token, ToolCall
+from rxllm.chunks import Chunk, Citation, Notice, Reasoning, Start, Token, ToolCall
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.anthropic_request import anthropic_body
 from rxllm.models.remote.anthropic_types import (
@@ -23,17 +23,19 @@ from rxllm.models.remote.anthropic_types import (
     TokenCounts,
     coerced_event,
 )
+from rxllm.models.remote.coercion import as_object, as_optional_text
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_text
 from rxllm.models.remote.sse import ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat
+from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat, unsupported
 from rxllm.requests import Request
 
 __all__ = ["AnthropicReader", "AnthropicWire"]
 
 
+_READ_BLOCKS: Final = ("", "text", "thinking", "redacted_thinking")
 _decoder: Final = msgspec.json.Decoder(Event)
 
 
@@ -61,8 +63,8 @@ class AnthropicReader(Comparable):
     """Reads one message.
 
     - `message_start` emits `Start`. Pings and events of unknown types are ignored.
-    - Thinking becomes `Reasoning`. Its signature is dropped, and so are the blocks of tools that
-      the provider calls itself.
+    - Thinking becomes `Reasoning`; its signature is dropped. Citations become `Citation`. A block
+      of a tool that the provider calls itself becomes a `Notice("unsupported")`.
     - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end of
       its block.
     - `Usage` merges the counts of all events that report any, and is emitted right before `End`.
@@ -134,9 +136,13 @@ class AnthropicReader(Comparable):
             given = json.dumps(block.input, ensure_ascii=False) if block.input else ""
             call = self._calls[index] = ToolCall(block.id, block.name, given, index=place)
             chunks.append(call)
+        elif block.type not in _READ_BLOCKS:
+            chunks.append(unsupported({"type": block.type}))
         self._read_delta(index, Delta(block.text, block.thinking), chunks)
 
     def _read_delta(self, index: int, delta: Delta, chunks: list[Chunk]) -> None:
+        if delta.citation:
+            self._cite(as_object(delta.citation), chunks)
         if delta.text:
             if text := self._text.feed(delta.text):
                 chunks.append(Token(text))
@@ -148,6 +154,17 @@ class AnthropicReader(Comparable):
             arguments = call.arguments + self._arguments.feed(delta.partial_json)
             call = self._calls[index] = msgspec.structs.replace(call, arguments=arguments)
             chunks.append(call)
+
+    def _cite(self, fields: dict[str, Any], chunks: list[Chunk]) -> None:
+        """Read a citation of a search result or of a document."""
+        title = fields.get("title") or fields.get("document_title")
+        chunks.append(
+            Citation(
+                as_optional_text(fields.get("url")),
+                as_optional_text(title),
+                as_optional_text(fields.get("cited_text")),
+            )
+        )
 
     def _close_block(self, index: int, chunks: list[Chunk]) -> None:
         """Blocks are sequential, so any text held back belongs to this one."""

@@ -49,7 +49,7 @@ class Block(msgspec.Struct):
     input: Any = None
 
 
-class Delta(msgspec.Struct, gc=False):
+class Delta(msgspec.Struct):
     """A part of a block, or of the message."""
 
     text: str | None = None
@@ -57,6 +57,7 @@ class Delta(msgspec.Struct, gc=False):
     partial_json: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    citation: Any = None
 
 
 class Event(msgspec.Struct):
@@ -106,6 +107,7 @@ def coerced_event(value: Any) -> Event:
             as_optional_text(delta.get("partial_json")),
             as_optional_text(delta.get("stop_reason")),
             as_optional_text(delta.get("stop_sequence")),
+            delta.get("citation"),
         ),
         usage=_usage(fields.get("usage")),
     )

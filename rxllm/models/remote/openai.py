@@ -13,14 +13,17 @@ from typing import Any, Final
 
 import msgspec
 
-from rxllm.chunks import Chunk, End, Notice, Reasoning, Start, Token, ToolCall
+from rxllm.chunks import Chunk, Citation, End, FileOutput, Notice, Reasoning, Start, Token, ToolCall
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
+from rxllm.models.remote.coercion import as_object, as_objects, as_text
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
 from rxllm.models.remote.openai_coercion import coerced_completion
+from rxllm.models.remote.openai_output import citations_in, file_in
 from rxllm.models.remote.openai_request import openai_body
 from rxllm.models.remote.openai_types import (
     Choice,
     Completion,
+    Delta,
     LogProbs,
     TokenCounts,
     ToolCallDelta,
@@ -29,7 +32,13 @@ from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.sse import ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_done_marker, is_heartbeat
+from rxllm.models.remote.wire import (
+    JsonDecoder,
+    TextJoiner,
+    is_done_marker,
+    is_heartbeat,
+    unsupported,
+)
 from rxllm.requests import Request
 
 __all__ = ["OpenAIReader", "OpenAIWire"]
@@ -100,6 +109,7 @@ class OpenAIReader(Comparable):
         self._is_refused = False
         self._has_begun = False
         self._has_said = False
+        self._cited: list[Citation] = []
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         """Append the chunks of `event` to `chunks`; see `Reader`."""
@@ -122,6 +132,8 @@ class OpenAIReader(Comparable):
         for choice in completion.choices or ():
             if choice.index == 0:
                 self._read_choice(choice, chunks)
+        if completion.citations and self._has_begun:
+            self._cite(completion.citations, chunks)
         if completion.usage is not None:
             self._usage = completion.usage
         elif groq is not None and groq.usage is not None:
@@ -176,6 +188,8 @@ class OpenAIReader(Comparable):
                 chunks.append(Token(text))
             for call in delta.tool_calls or ():
                 self._read_call(call, chunks)
+            if delta.annotations or delta.images or delta.audio or delta.parts:
+                self._read_output(delta, chunks)
             if delta.function_call is not None:
                 self._read_call(ToolCallDelta(index=0, function=delta.function_call), chunks)
         self._has_said = self._has_said or len(chunks) > before
@@ -184,6 +198,26 @@ class OpenAIReader(Comparable):
         if choice.finish_reason:
             check_not_aborted(choice.finish_reason, self._provider)
             self._reason = choice.finish_reason
+
+    def _read_output(self, delta: Delta, chunks: list[Chunk]) -> None:
+        """Read what isn't text."""
+        self._cite(delta.annotations, chunks)
+        for part in as_objects(delta.images):
+            file = file_in(part)
+            chunks.append(unsupported(part) if file is None else file)
+        audio = as_object(delta.audio)
+        if audio.get("transcript"):
+            chunks.append(Token(self._text.feed(as_text(audio["transcript"]))))
+        if audio.get("data"):
+            chunks.append(FileOutput("audio/*", as_text(audio["data"])))
+        chunks.extend(map(unsupported, as_objects(delta.parts)))
+
+    def _cite(self, annotations: Any, chunks: list[Chunk]) -> None:
+        """Read citations, each once: some servers repeat them in each event."""
+        for citation in citations_in(annotations) if annotations else ():
+            if citation not in self._cited:
+                self._cited.append(citation)
+                chunks.append(citation)
 
     def _read_call(self, delta: ToolCallDelta, chunks: list[Chunk]) -> None:
         call = self._call(delta)

@@ -13,6 +13,7 @@ from rxllm.models.remote.coercion import (
     as_optional_text,
     as_text,
 )
+from rxllm.models.remote.openai_output import file_in
 from rxllm.models.remote.openai_types import (
     Choice,
     Completion,
@@ -50,6 +51,7 @@ def coerced_completion(value: Any) -> Completion:
         created=as_float(fields.get("created")),
         choices=choices,
         usage=usage,
+        citations=fields.get("citations"),
         x_groq=GroqBlock(_usage(groq.get("usage")), groq.get("error")) if groq else None,
     )
 
@@ -73,7 +75,9 @@ def _delta(value: Any) -> Delta | None:
     content = value.get("content")
     parts = content if isinstance(content, list) else [content]
     thoughts = [part for part in parts if as_object(part).get("type") in _THINKING]
-    said = [part for part in parts if part not in thoughts]
+    files = [part for part in parts if part not in thoughts and file_in(part) is not None]
+    said = [part for part in parts if part not in thoughts and part not in files]
+    unknown = [part for part in said if as_object(part) and not as_text(part)]
     reasoning = as_text(thoughts) or as_text(value.get("reasoning"))
     calls = [_call(each) for each in as_objects(value.get("tool_calls"))]
     function = value.get("function_call")
@@ -84,6 +88,10 @@ def _delta(value: Any) -> Delta | None:
         refusal=as_text(value.get("refusal")) or None,
         tool_calls=calls or None,
         function_call=_function(function) if isinstance(function, dict) else None,
+        annotations=value.get("annotations"),
+        images=[*files, *as_objects(value.get("images"))] or None,
+        audio=value.get("audio"),
+        parts=unknown or None,
     )
 
 

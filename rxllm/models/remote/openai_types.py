@@ -44,7 +44,7 @@ class ToolCallDelta(msgspec.Struct, gc=False):
     arguments: str | None = None
 
 
-class Delta(msgspec.Struct, gc=False):
+class Delta(msgspec.Struct):
     """A part of the answer. Servers use different names for the reasoning."""
 
     content: str | None = None
@@ -53,6 +53,10 @@ class Delta(msgspec.Struct, gc=False):
     refusal: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
     function_call: FunctionDelta | None = None  # the predecessor of `tool_calls`
+    annotations: Any = None
+    images: Any = None
+    audio: Any = None
+    parts: Any = None  # of the content, where it isn't text and isn't a file
 
 
 class LogProb(msgspec.Struct, gc=False):
@@ -126,6 +130,7 @@ class Completion(msgspec.Struct, gc=False):
     created: float | None = None
     choices: list[Choice] | None = None
     usage: TokenCounts | None = None
+    citations: Any = None  # of Perplexity, repeated in each event
     x_groq: GroqBlock | None = None
     # Errors come in many forms, also with their fields at the top level; see `reported_error`.
     error: Any = None

@@ -31,6 +31,7 @@ __all__ = [
     "check_options",
     "is_done_marker",
     "is_heartbeat",
+    "unsupported",
 ]
 
 _T = TypeVar("_T")
@@ -173,6 +174,13 @@ def is_heartbeat(data: str) -> bool:
 def is_done_marker(data: str) -> bool:
     """Return True for `[DONE]`, which ends the streams of many APIs."""
     return data.startswith("[DONE]") and data.rstrip() == "[DONE]"
+
+
+def unsupported(part: Mapping[str, Any]) -> Notice:
+    """Return the notice of output that no chunk can carry."""
+    kind = part.get("type")
+    message = f"the model sent output of the type {kind!r}, which isn't supported"
+    return Notice("unsupported", skipped=1, error=ErrorInfo("UnsupportedOutput", message))
 
 
 class TextJoiner(Comparable):

@@ -10,17 +10,21 @@ from typing import Literal, NotRequired, TypedDict
 from rxllm.chunks import FinishReason
 
 __all__ = [
+    "Annotation",
     "CalledFunction",
     "Completion",
     "CompletionCall",
     "CompletionDelta",
     "CompletionEvent",
     "CompletionMessage",
+    "ImageURL",
     "ListedModel",
     "ListedModels",
     "OpenAIError",
     "OpenAIErrorBody",
     "OpenAIUsage",
+    "OutputImage",
+    "URLCitation",
 ]
 
 
@@ -89,6 +93,35 @@ class OpenAIUsage(TypedDict):
     completion_tokens_details: NotRequired[_CompletionDetails]
 
 
+class URLCitation(TypedDict):
+    """A cited source; its place is in characters of the content."""
+
+    url: str
+    title: str
+    start_index: int
+    end_index: int
+
+
+class Annotation(TypedDict):
+    """A citation in the message."""
+
+    type: Literal["url_citation"]
+    url_citation: URLCitation
+
+
+class ImageURL(TypedDict):
+    """The address of an image: of a server, or `data:` with the image in it."""
+
+    url: str
+
+
+class OutputImage(TypedDict):
+    """An image or another file in the message, as OpenRouter sends them."""
+
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
 class CompletionMessage(TypedDict):
     """The message of the model."""
 
@@ -97,6 +130,8 @@ class CompletionMessage(TypedDict):
     refusal: None
     tool_calls: NotRequired[list[CompletionCall]]
     reasoning_content: NotRequired[str]
+    annotations: NotRequired[list[Annotation]]
+    images: NotRequired[list[OutputImage]]
 
 
 class _CompletionChoice(TypedDict):
@@ -124,6 +159,8 @@ class CompletionDelta(TypedDict, total=False):
     content: str
     reasoning_content: str
     tool_calls: list[CompletionCall]
+    annotations: list[Annotation]
+    images: list[OutputImage]
 
 
 class _EventChoice(TypedDict):

@@ -8,6 +8,8 @@ from typing import Final
 from rxllm.chunks import (
     Batch,
     Chunk,
+    Citation,
+    FileOutput,
     FinishReason,
     Reasoning,
     Token,
@@ -20,6 +22,7 @@ from rxllm.result import Result
 from rxllm.web.encoding import to_json
 from rxllm.web.failures import failure_message, status_of_message
 from rxllm.web.openai_chat.types import (
+    Annotation,
     CalledFunction,
     Completion,
     CompletionCall,
@@ -29,6 +32,7 @@ from rxllm.web.openai_chat.types import (
     OpenAIError,
     OpenAIErrorBody,
     OpenAIUsage,
+    OutputImage,
 )
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
@@ -70,6 +74,10 @@ def completion(result: Result, answer_id: str, model: str) -> Completion:
         message["tool_calls"] = [_call(call) for call in calls]
     if result.reasoning:
         message["reasoning_content"] = result.reasoning
+    if result.citations:
+        message["annotations"] = [_annotation(each) for each in result.citations]
+    if result.files:
+        message["images"] = [_image(each) for each in result.files]
     return {
         "id": answer_id,
         "object": "chat.completion",
@@ -126,6 +134,10 @@ class Events:
             return self._delta({"reasoning_content": chunk.text})
         if isinstance(chunk, ToolCall):
             return self._tool_call(chunk)
+        if isinstance(chunk, Citation):
+            return self._delta({"annotations": [_annotation(chunk)]})
+        if isinstance(chunk, FileOutput):
+            return self._delta({"images": [_image(chunk)]})
         if is_restart(chunk) and self._has_begun:
             error = RestartedStreamError("the answer restarted after part of it had been sent")
             return self._failed(failure_message(error))
@@ -194,6 +206,23 @@ def _event(value: object) -> bytes:
 def _call(call: ToolCall) -> CompletionCall:
     function: CalledFunction = {"name": call.name, "arguments": call.arguments}
     return {"index": call.index, "id": call.id, "type": "function", "function": function}
+
+
+def _annotation(citation: Citation) -> Annotation:
+    return {
+        "type": "url_citation",
+        "url_citation": {
+            "url": citation.url or "",
+            "title": citation.title or "",
+            "start_index": citation.start or 0,
+            "end_index": citation.end or 0,
+        },
+    }
+
+
+def _image(file: FileOutput) -> OutputImage:
+    url = file.url or f"data:{file.media_type};base64,{file.data or ''}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _usage(usage: Usage | None, tokens: int) -> OpenAIUsage:

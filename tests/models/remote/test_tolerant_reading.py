@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
+import rxllm
+from rxllm.chunks import (
+    Chunk,
+    Citation,
+    End,
+    FileOutput,
+    Notice,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+)
 from rxllm.errors import MalformedStreamError, RxLLMError
 from rxllm.models.remote.anthropic import AnthropicReader
 from rxllm.models.remote.openai import OpenAIReader
@@ -213,6 +225,109 @@ async def test_the_input_of_a_tool_may_come_whole(hear: Hear) -> None:
     )
     last = (await hear(events, "anthropic")).of(ToolCall)[-1]
     assert (last.arguments, last.complete) == ('{"a": 1}', True)
+
+
+PNG = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize(
+    ("annotation", "citation"),
+    [
+        (
+            {
+                "type": "url_citation",
+                "url_citation": {
+                    "url": "https://a.example",
+                    "title": "A",
+                    "start_index": 3,
+                    "end_index": 9,
+                },
+            },
+            Citation("https://a.example", "A", None, 3, 9),
+        ),
+        ({"type": "url_citation", "url": "https://a.example"}, Citation("https://a.example")),
+        ({"type": "file_citation", "filename": "a.pdf", "index": 2}, Citation(None, "a.pdf")),
+    ],
+)
+async def test_an_annotation_is_a_citation(hear: Hear, annotation: Any, citation: Citation) -> None:
+    heard = await hear([delta(content="a", annotations=[annotation]), STOP, DONE])
+    assert heard.of(Citation) == [citation]
+
+
+async def test_citations_repeated_in_each_event_are_cited_once(hear: Hear) -> None:
+    def event(text: str) -> bytes:
+        choice = {"index": 0, "delta": {"content": text}}
+        return openai_event(choices=[choice], citations=["https://a.example", "https://b.example"])
+
+    heard = await hear([*map(event, "abcdef"), STOP, DONE])
+    assert heard.text == "abcdef"
+    assert heard.of(Citation) == [Citation("https://a.example"), Citation("https://b.example")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"images": [{"type": "image_url", "image_url": {"url": PNG}}]},
+        {"images": {"type": "image_url", "image_url": {"url": PNG}}},
+        {"content": [{"type": "image_url", "image_url": PNG}]},
+    ],
+)
+async def test_an_image_is_a_file(hear: Hear, fields: Any) -> None:
+    heard = await hear([delta(**fields), STOP, DONE])
+    assert heard.of(FileOutput) == [FileOutput("image/png", "iVBORw0KGgo=")]
+
+
+async def test_audio_is_a_file_and_its_transcript_is_text(hear: Hear) -> None:
+    heard = await hear([delta(audio={"id": "a", "data": "AAAA", "transcript": "Hi"}), STOP, DONE])
+    assert (heard.text, heard.of(FileOutput)) == ("Hi", [FileOutput("audio/*", "AAAA")])
+
+
+async def test_what_no_chunk_can_carry_is_a_notice(hear: Hear) -> None:
+    parts = [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": "a"}]
+    heard = await hear([delta(content=parts), STOP, DONE])
+    assert heard.text == "a"
+    (notice,) = heard.of(Notice)
+    assert (notice.kind, "'reference'" in notice.error.message) == ("unsupported", True)
+
+
+async def test_a_citation_of_anthropic_has_its_passage(hear: Hear) -> None:
+    citation = {
+        "type": "web_search_result_location",
+        "url": "https://a.example",
+        "title": "A",
+        "cited_text": "so it is",
+    }
+    events = claude(
+        anthropic_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        anthropic_event(
+            "content_block_delta", index=0, delta={"type": "citations_delta", "citation": citation}
+        ),
+        anthropic_event("content_block_stop", index=0),
+    )
+    heard = await hear(events, "anthropic")
+    assert heard.of(Citation) == [Citation("https://a.example", "A", "so it is")]
+
+
+async def test_a_block_of_a_tool_of_the_provider_is_a_notice(hear: Hear) -> None:
+    block = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    events = claude(
+        anthropic_event("content_block_start", index=0, content_block=block),
+        anthropic_event("content_block_stop", index=0),
+    )
+    heard = await hear(events, "anthropic")
+    assert [notice.kind for notice in heard.of(Notice)] == ["unsupported"]
+    assert heard.error is None
+
+
+async def test_a_result_has_citations_and_files() -> None:
+    chunks: list[Chunk] = [Token("a"), Citation("https://a.example"), FileOutput("image/png", "AA")]
+    result = await rxllm.from_async(lambda: emitted(chunks))
+    assert (result.citations, result.files) == ((chunks[1],), (chunks[2],))
+
+
+async def emitted(chunks: list[Chunk]) -> AsyncIterator[Chunk]:
+    for chunk in chunks:
+        yield chunk
 
 
 VALUES = st.recursive(

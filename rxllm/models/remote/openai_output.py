@@ -1,0 +1,60 @@
+"""The output of chat completions that isn't text: citations, images and audio.
+
+Sources: https://platform.openai.com/docs/api-reference/chat-streaming (`annotations`, `audio`),
+https://openrouter.ai/docs/features/multimodal (`images`), https://docs.perplexity.ai (`citations`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from rxllm.chunks import Citation, FileOutput
+from rxllm.models.remote.coercion import as_int, as_object, as_optional_text
+
+__all__ = ["citations_in", "file_in"]
+
+_DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^,]*)?,(.*)", re.DOTALL)
+
+
+def citations_in(annotations: Any) -> Iterator[Citation]:
+    """Yield the citations in a list of annotations, or of URLs.
+
+    >>> next(citations_in([{"type": "url_citation", "url_citation": {"url": "https://a.example"}}]))
+    Citation(url='https://a.example', title=None, text=None, start=None, end=None, source=None)
+    """
+    for each in annotations if isinstance(annotations, list) else [annotations]:
+        if isinstance(each, str):
+            yield Citation(each)
+            continue
+        outer = as_object(each)
+        fields = as_object(outer.get(str(outer.get("type")))) or outer
+        citation = Citation(
+            as_optional_text(fields.get("url")),
+            as_optional_text(fields.get("title") or fields.get("filename")),
+            as_optional_text(fields.get("content") or fields.get("text")),
+            as_int(fields.get("start_index")),
+            as_int(fields.get("end_index")),
+        )
+        if citation.url or citation.title or citation.text:
+            yield citation
+
+
+def file_in(part: Any) -> FileOutput | None:
+    """Return the image or the file in a part of an answer, or `None`.
+
+    >>> file_in({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}})
+    FileOutput(media_type='image/png', data='iVBO', url=None, source=None)
+    """
+    outer = as_object(part)
+    kind = str(outer.get("type"))
+    inner = outer.get(kind)
+    if not any(name in kind for name in ("image", "file", "url")):
+        return None
+    url = inner if isinstance(inner, str) else as_object(inner).get("url") or outer.get("url")
+    if not isinstance(url, str):
+        return None
+    if (found := _DATA_URL.fullmatch(url)) is not None:
+        return FileOutput(found[1], found[2])
+    return FileOutput("image/*" if "image" in kind else "application/octet-stream", url=url)
