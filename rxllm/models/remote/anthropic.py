@@ -23,7 +23,7 @@ from rxllm.models.remote.anthropic_types import (
     TokenCounts,
     coerced_event,
 )
-from rxllm.models.remote.coercion import as_object, as_optional_text
+from rxllm.models.remote.coercion import as_object, as_optional_text, is_json
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_text
@@ -175,7 +175,8 @@ class AnthropicReader(Comparable):
         if index in self._calls:
             call = self._calls[index]
             arguments = (call.arguments + self._arguments.flush()) or "{}"
-            chunks.append(msgspec.structs.replace(call, arguments=arguments, complete=True))
+            complete = is_json(arguments)
+            chunks.append(msgspec.structs.replace(call, arguments=arguments, complete=complete))
 
     def _add_usage(self, usage: TokenCounts) -> None:
         """Counts are cumulative; a count that an event leaves out is kept."""

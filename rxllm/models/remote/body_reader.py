@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from typing import Final
 
 from rxllm.chunks import Chunk, Reasoning, Token
 from rxllm.errors import RxLLMError
+from rxllm.models.remote.coercion import is_json
 from rxllm.models.remote.event_template import BLANK_LINE, EventTemplate, find_template
 from rxllm.models.remote.reported_error import is_plain_error
 from rxllm.models.remote.sse import EVENT_LIMIT, EventStreamDecoder, ServerSentEvent
@@ -123,10 +123,6 @@ class BodyReader:
 
 def _is_whole(event: ServerSentEvent) -> bool:
     """Return True if the data of an event without its empty line wasn't cut off."""
-    if event.type == "error" or is_done_marker(event.data) or is_plain_error(event.data):
-        return True
-    try:
-        json.loads(event.data)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    data = event.data
+    is_text = event.type == "error" or is_done_marker(data) or is_plain_error(data)
+    return is_text or is_json(data)

@@ -85,3 +85,12 @@ def as_arguments(value: _Json) -> str | None:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     return as_optional_text(value)
+
+
+def is_json(text: str) -> bool:
+    """Return whether `text` is a complete JSON value."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from rxllm.chunks import Chunk, Citation, End, FileOutput, Notice, Reasoning, Start, Token, ToolCall
+from rxllm.chunks import Chunk, Citation, End, FileOutput, Notice, Reasoning, Start, Token
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.coercion import as_object, as_objects, as_text
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
+from rxllm.models.remote.openai_calls import CallReader
 from rxllm.models.remote.openai_coercion import coerced_completion
 from rxllm.models.remote.openai_output import citations_in, file_in
 from rxllm.models.remote.openai_request import openai_body
@@ -44,20 +45,6 @@ from rxllm.requests import Request
 __all__ = ["OpenAIReader", "OpenAIWire"]
 
 _decoder: Final = msgspec.json.Decoder(Completion)
-
-
-class _Call(Comparable):
-    """A tool call, accumulated from its deltas."""
-
-    def __init__(self, index: int, id: str) -> None:  # noqa: A002 - its name on the wire
-        self.index = index
-        self.id = id
-        self.name = ""
-        self.arguments = ""
-        self.joiner = TextJoiner()
-
-    def as_chunk(self, *, complete: bool = False) -> ToolCall:
-        return ToolCall(self.id, self.name, self.arguments, self.index, complete)
 
 
 class OpenAIWire:
@@ -102,8 +89,7 @@ class OpenAIReader(Comparable):
         self._decoder = JsonDecoder(_decoder, strict, coerced_completion, provider, headers)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
-        self._calls: list[_Call] = []
-        self._calls_by_index: dict[int, _Call] = {}
+        self._calls = CallReader()
         self._usage: TokenCounts | None = None
         self._reason: str | None = None
         self._is_refused = False
@@ -186,12 +172,13 @@ class OpenAIReader(Comparable):
             if delta.refusal and (text := self._text.feed(delta.refusal)):
                 self._is_refused = True
                 chunks.append(Token(text))
-            for call in delta.tool_calls or ():
-                self._read_call(call, chunks)
+            if delta.tool_calls:
+                chunks.extend(map(self._calls.read, delta.tool_calls))
             if delta.annotations or delta.images or delta.audio or delta.parts:
                 self._read_output(delta, chunks)
             if delta.function_call is not None:
-                self._read_call(ToolCallDelta(index=0, function=delta.function_call), chunks)
+                call = ToolCallDelta(index=0, function=delta.function_call)
+                chunks.append(self._calls.read(call))
         self._has_said = self._has_said or len(chunks) > before
         if choice.error and (error := error_in_json({"error": choice.error})) is not None:
             raise self._decoder.failure(error)
@@ -219,30 +206,6 @@ class OpenAIReader(Comparable):
                 self._cited.append(citation)
                 chunks.append(citation)
 
-    def _read_call(self, delta: ToolCallDelta, chunks: list[Chunk]) -> None:
-        call = self._call(delta)
-        function = delta.function or delta
-        call.name = function.name or call.name
-        call.arguments += call.joiner.feed(function.arguments or "")
-        chunks.append(call.as_chunk())
-
-    def _call(self, delta: ToolCallDelta) -> _Call:
-        """The call that `delta` continues, or a new one."""
-        known: _Call | None
-        if delta.id:
-            known = next((call for call in self._calls if call.id == delta.id), None)
-        elif delta.index is not None:
-            known = self._calls_by_index.get(delta.index)
-        else:
-            known = self._calls[-1] if self._calls else None
-        if known is None:
-            place = len(self._calls)
-            known = _Call(place, delta.id or f"call_{place}")
-            self._calls.append(known)
-        if delta.index is not None:
-            self._calls_by_index[delta.index] = known
-        return known
-
     def _finish(self, chunks: list[Chunk]) -> None:
         self.is_done = True
         if thought := self._reasoning.flush():
@@ -250,10 +213,8 @@ class OpenAIReader(Comparable):
         if text := self._text.flush():
             chunks.append(Token(text))
         end = end_of(self._reason)
-        for call in self._calls:
-            call.arguments += call.joiner.flush()
-            # At the token limit, the last call may have been cut off.
-            chunks.append(call.as_chunk(complete=end.finish_reason in ("tool_calls", "stop")))
+        # At the token limit, the last call may have been cut off.
+        chunks += self._calls.finish(may_be_complete=end.finish_reason in ("tool_calls", "stop"))
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())
         chunks.append(End("content_filter") if self._is_refused else end)

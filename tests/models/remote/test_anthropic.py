@@ -223,8 +223,8 @@ async def test_a_lone_surrogate_is_replaced_at_the_end_of_its_block(hear_claude:
     assert content == [
         Reasoning("hm"), Reasoning("\ufffd"), Token("a"), Token("\ufffd"), Token("b"),
     ]  # fmt: skip
-    calls = [call.arguments for call in heard.of(ToolCall) if call.complete]
-    assert calls == ["1\ufffd", "2"]
+    last_of = {call.index: call for call in heard.of(ToolCall)}
+    assert [call.arguments for call in last_of.values()] == ["1\ufffd", "2"]
 
 
 async def test_a_block_start_without_a_block_is_ignored(hear_claude: Hear) -> None:
@@ -258,3 +258,17 @@ async def test_the_request_has_the_key_the_version_and_the_body(
 
 def test_without_a_key_there_is_no_key_header() -> None:
     assert AnthropicWire().headers(None) == {"anthropic-version": "2023-06-01"}
+
+
+async def test_a_tool_input_that_is_not_json_is_not_complete(hear_claude: Hear) -> None:
+    """With `eager_input_streaming` the provider doesn't check it."""
+    delta = {"type": "input_json_delta", "partial_json": '{"a": '}
+    use = {"type": "tool_use", "id": "c", "name": "add", "input": {}}
+    events = [
+        FIRST,
+        anthropic_event("content_block_start", index=0, content_block=use),
+        anthropic_event("content_block_delta", index=0, delta=delta),
+        anthropic_event("content_block_stop", index=0),
+        *anthropic_events("x")[-2:],
+    ]
+    assert [call.complete for call in (await hear_claude(events)).of(ToolCall)] == [False] * 3

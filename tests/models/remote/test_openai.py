@@ -183,9 +183,77 @@ async def test_calls_are_distinguished_by_id_and_index(hear: Hear, events: list[
     ]
 
 
-async def test_calls_without_an_id_get_one(hear: Hear) -> None:
-    heard = await hear([call(0, None, "add", "{}"), delta("tool_calls"), DONE])
-    assert heard.of(ToolCall)[-1] == ToolCall("call_0", "add", "{}", 0, complete=True)
+async def test_calls_without_an_id_get_one_that_no_other_answer_has(hear: Hear) -> None:
+    events = [call(0, None, "add", "{}"), call(1, None, "now", "{}"), delta("tool_calls"), DONE]
+    ids = [each.id for _ in range(2) for each in (await hear(events)).of(ToolCall)]
+    assert len(set(ids)) == 4
+    assert all(len(each) > 20 for each in ids)
+
+
+def whole(chunks: list[ToolCall]) -> list[tuple[str, str]]:
+    """The name and the arguments of the complete calls, whose ids must differ."""
+    calls = [each for each in chunks if each.complete]
+    assert len({each.id for each in calls}) == len(calls)
+    assert [each.index for each in calls] == list(range(len(calls)))
+    return [(each.name, each.arguments) for each in calls]
+
+
+@pytest.mark.parametrize(
+    ("events", "calls"),
+    [
+        (
+            [call(0, "a", "add", '{"x"'), call(0, "b", None, ": 1"), call(0, "c", None, "}")],
+            [("add", '{"x": 1}')],
+        ),
+        (
+            [call(0, "a", "add", "{}"), call(1, "a", "now", "{}")],
+            [("add", "{}"), ("now", "{}")],
+        ),
+        (
+            [call(None, None, "add", '{"x": 1}')] * 3,
+            [("add", '{"x": 1}')] * 3,
+        ),
+        (
+            [call(0, None, "add", '{"x": 1}'), call(0, None, "now", "{}")],
+            [("add", '{"x": 1}'), ("now", "{}")],
+        ),
+        (
+            [call(0, None, "add", "{}"), call(0, None, "add", ""), call(0, None, None, '{"x": 1}')],
+            [("add", "{}"), ("add", '{"x": 1}')],
+        ),
+        (
+            [call(0, "a", "ad", ""), call(0, None, "d_two", ""), call(0, None, None, "{}")],
+            [("add_two", "{}")],
+        ),
+        (
+            [call(0, "a", "add", '{"x"'), call(0, "a", "add", ": 1}"), call(0, "a", "add", "")],
+            [("add", '{"x": 1}')],
+        ),
+        (
+            [call(0, "a", "ad", ""), call(0, None, "add", ""), call(0, None, None, "{}")],
+            [("add", "{}")],
+        ),
+        ([call(0, "a", "now", "")], [("now", "{}")]),
+        ([call(0, "a", "add", '{"x": ')], []),
+    ],
+    ids=[
+        *("the id changes", "two indices share an id", "whole calls without ids"),
+        *("one index for all", "the name before the arguments", "a name in pieces"),
+        *("the name in each delta", "a name that grows", "no arguments", "cut off"),
+    ],
+)
+async def test_deltas_are_assigned_to_their_call(
+    hear: Hear, events: list[bytes], calls: list[tuple[str, str]]
+) -> None:
+    heard = await hear([*events, delta("tool_calls"), DONE])
+    assert whole(heard.of(ToolCall)) == calls
+
+
+async def test_a_call_whose_arguments_are_not_json_is_not_complete(hear: Hear) -> None:
+    """Whatever the finish reason says."""
+    events = [call(0, "a", "add", "{}}"), call(1, "b", "now", "{}"), delta("tool_calls"), DONE]
+    broken, good = (await hear(events)).of(ToolCall)[-2:]
+    assert (broken.complete, good.complete) == (False, True)
 
 
 @pytest.mark.parametrize("done", [True, False])

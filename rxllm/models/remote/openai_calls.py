@@ -1,0 +1,109 @@
+"""The tool calls of a chat completion, accumulated from their deltas."""
+
+from __future__ import annotations
+
+from secrets import token_hex
+
+from rxllm.chunks import ToolCall
+from rxllm.models.remote.coercion import is_json
+from rxllm.models.remote.openai_types import ToolCallDelta
+from rxllm.models.remote.state import Comparable
+from rxllm.models.remote.wire import TextJoiner
+
+__all__ = ["CallReader"]
+
+
+class _Call(Comparable):
+    """One call.
+
+    Attributes:
+        id: distinct from those of the other calls.
+        given_id: the id that the server gave it, if any.
+    """
+
+    def __init__(self, index: int, given_id: str | None, id: str) -> None:  # noqa: A002
+        self.index = index
+        self.given_id = given_id
+        self.id = id
+        self.name = ""
+        self.arguments = ""
+        self.joiner = TextJoiner()
+
+    def add(self, name: str | None, arguments: str | None) -> None:
+        """Add a delta. A name may come in pieces, or with each delta."""
+        if name and not self.arguments and not self.name.startswith(name):
+            self.name = name if name.startswith(self.name) else self.name + name
+        self.arguments += self.joiner.feed(arguments or "")
+
+    def as_chunk(self, *, complete: bool = False) -> ToolCall:
+        return ToolCall(self.id, self.name, self.arguments, self.index, complete)
+
+
+class CallReader(Comparable):
+    """Tells which call a delta belongs to; servers differ in what they repeat and leave out.
+
+    A delta opens a new call if its index is new; if its id is new and it names a function; or if it
+    has no id, the arguments so far are complete, and a name or an opening brace follows.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._next_name: str | None = None
+
+    def read(self, delta: ToolCallDelta) -> ToolCall:
+        """Return the call so far that `delta` continues or opens."""
+        function = delta.function or delta
+        name, arguments = function.name, function.arguments
+        call = self._find(delta)
+        if call is None or self._opens(delta, call, name, arguments):
+            call = self._open(delta)
+            name = name or self._next_name
+        elif not arguments and name == call.name and is_json(call.arguments):
+            self._next_name = name  # of a call whose arguments may follow
+            return call.as_chunk()
+        self._next_name = None
+        if delta.index is not None:
+            self._by_index[delta.index] = call
+        call.add(name, arguments)
+        return call.as_chunk()
+
+    def finish(self, *, may_be_complete: bool) -> list[ToolCall]:
+        """Return all calls at the end of the answer; those whose arguments are JSON are complete.
+
+        Args:
+            may_be_complete: false if the answer was cut off.
+        """
+        ended = []
+        for call in self._calls:
+            call.arguments += call.joiner.flush()
+            if may_be_complete and not call.arguments.strip():
+                call.arguments = "{}"
+            ended.append(call.as_chunk(complete=may_be_complete and is_json(call.arguments)))
+        return ended
+
+    def _find(self, delta: ToolCallDelta) -> _Call | None:
+        """The call that `delta` continues, unless it opens one."""
+        if delta.index is not None:
+            return self._by_index.get(delta.index)
+        if delta.id:
+            known = [call for call in self._calls if call.given_id == delta.id]
+            if known:
+                return known[-1]
+        return self._calls[-1] if self._calls else None
+
+    def _opens(
+        self, delta: ToolCallDelta, call: _Call, name: str | None, arguments: str | None
+    ) -> bool:
+        if delta.id:
+            return bool(name) and delta.id != call.given_id
+        follows = bool(arguments and (name or arguments.lstrip().startswith("{")))
+        is_other = bool(name) and name != call.name
+        return (follows or is_other) and is_json(call.arguments)
+
+    def _open(self, delta: ToolCallDelta) -> _Call:
+        is_taken = any(call.id == delta.id for call in self._calls)
+        id = delta.id if delta.id and not is_taken else f"call_{token_hex(12)}"  # noqa: A001
+        call = _Call(len(self._calls), delta.id, id)
+        self._calls.append(call)
+        return call
