@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import queue
 import subprocess
 import sys
 import textwrap
 import threading
+import types
 from typing import Any
 
 import pytest
 
 import rxllm
-from rxllm.background import background_loop
+from rxllm.background import BACKGROUND_THREAD, BackgroundLoop, background_loop, loop_factory
 from rxllm.errors import StreamCancelledError
 from rxllm.models.scripted import ScriptedModel
 
@@ -40,6 +42,53 @@ def test_all_readers_share_one_loop_and_its_thread() -> None:
         list(ScriptedModel(STORY).stream("Hi").pipe(rxllm.operators.measure(note)))
     assert threads == {"rxllm background"}
     assert background_loop() is background_loop()
+
+
+def test_its_thread_does_not_keep_the_process_alive() -> None:
+    background_loop()
+    threads = [each for each in threading.enumerate() if each.name == BACKGROUND_THREAD]
+    assert [each.daemon for each in threads] == [True]
+
+
+def test_closing_cancels_its_tasks_and_ends_its_thread() -> None:
+    cancelled = threading.Event()
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    before = set(threading.enumerate())
+    background = BackgroundLoop()
+    asyncio.run_coroutine_threadsafe(wait(), background.loop)
+    background.close()
+    assert cancelled.is_set()
+    assert background.loop.is_closed()
+    assert set(threading.enumerate()) == before
+
+
+def test_a_loop_that_fails_to_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the first reader would wait for ever."""
+    raised = queue.SimpleQueue[type[BaseException] | None]()
+
+    def fail() -> asyncio.AbstractEventLoop:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr("rxllm.background.loop_factory", lambda: fail)
+    monkeypatch.setattr(threading, "excepthook", lambda args: raised.put(args.exc_type))
+    with pytest.raises(RuntimeError, match=r"^the background event loop could not be started;"):
+        BackgroundLoop()
+    assert raised.get(timeout=30) is OSError
+
+
+def test_uvloop_is_used_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    uvloop: Any = types.ModuleType("uvloop")
+    uvloop.new_event_loop = asyncio.new_event_loop
+    monkeypatch.setitem(sys.modules, "uvloop", uvloop)
+    assert loop_factory() is uvloop.new_event_loop
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert loop_factory() is None
 
 
 def test_the_loop_body_runs_on_the_callers_thread() -> None:
@@ -116,6 +165,22 @@ def test_a_fork_has_its_own_loop() -> None:
         print(read(), flush=True)
         """
     ) == ["4", "4", "4"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="requires os.fork")
+def test_a_process_may_fork_before_it_reads() -> None:
+    assert run_program(
+        """
+        import os, rxllm, rxllm.background
+        from rxllm.models.scripted import ScriptedModel
+
+        child = os.fork()
+        if child == 0:
+            print(len(list(ScriptedModel("Hi").stream("Hi"))), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        """
+    ) == ["4"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="requires os.fork")

@@ -140,3 +140,18 @@ def test_interleaved_sources_are_joined_separately() -> None:
         Batch((left, left), "aa", source="left"),
         Batch((right, right), "xx", source="right"),
     ]
+
+
+def test_a_state_after_a_complete_one_is_queued_separately() -> None:
+    whole, following = Json([1], complete=True), Json([2])
+    assert emptied(queued([Json([]), whole, following])) == [whole, following]
+    assert emptied(queued([whole, following])) == [whole, following]
+
+
+def test_a_state_is_queued_separately_once_its_last_chunk_was_taken() -> None:
+    queue = queued([Json([1]), Token("a")])
+    assert queue.popleft() == Json([1])
+    for chunk in (Json([2]), Token("b")):
+        queue.append(chunk)
+    assert queue.lag == 3
+    assert emptied(queue) == [Token("a"), Json([2]), Token("b")]

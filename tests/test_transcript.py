@@ -109,6 +109,7 @@ def test_usage_before_a_restart_is_included() -> None:
 def test_sources_are_separated_in_the_order_in_which_they_began() -> None:
     said = transcript(Start("1", "m", source="b"), Token("x", source="a"), Token("y", source="b"))
     assert {source: answer.text for source, answer in said.answers.items()} == {"b": "y", "a": "x"}
+    assert said.answers["b"].start == Start("1", "m", source="b")
     assert said.text == "yx"
     assert not said.is_plain
 

@@ -494,6 +494,34 @@ def test_sessions_are_kept_for_the_grace_and_the_oldest_are_dropped_first() -> N
     run_virtual(main())
 
 
+def test_a_session_is_kept_for_a_second_at_least() -> None:
+    async def main() -> None:
+        sessions, kept = Sessions(0.0, 2), [Kept("a"), Kept("b")]
+        for each in kept:
+            sessions.add(each)
+            sessions.detach(each)
+        await asyncio.sleep(0.9)
+        assert is_kept(sessions, kept[0])
+        await asyncio.sleep(0.2)
+        assert not is_kept(sessions, kept[1])
+
+    run_virtual(main())
+
+
+def test_a_session_that_another_connection_has_taken_is_not_kept() -> None:
+    async def main() -> None:
+        sessions, session = Sessions(10.0, 2), Kept("a")
+        sessions.add(session)
+        assert sessions.take("a") is session
+        sessions.detach(session)
+        with pytest.raises(RefusedError, match="session is unknown or has expired") as caught:
+            sessions.take("a")
+        assert str(caught.value).startswith("the session")
+        assert (caught.value.code, caught.value.status) == ("session_not_found", 404)
+
+    run_virtual(main())
+
+
 def test_an_empty_session_is_not_kept_and_not_taken() -> None:
     async def main() -> None:
         sessions = Sessions(10.0, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import reactivex
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from rxllm import (
     Usage,
     run,
 )
+from rxllm.messages import Message
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import Result, Timings, collect
 from rxllm.testing import run_virtual
@@ -64,6 +67,14 @@ def test_reasoning_tools_and_json_are_not_text() -> None:
     )
     assert result.text == "yes"
     assert result.timings.tokens == 2
+    assert (result.reasoning, result.json) == ("hm", {"a": 1})
+    assert result.tool_calls == (ToolCall("1", "look"),)
+
+
+def test_the_message_of_a_result_contains_only_complete_calls() -> None:
+    whole = ToolCall("1", "look", "{}", complete=True)
+    result = result_of(Token("yes"), whole, ToolCall("2", "look", "{", index=1))
+    assert result.message == Message("assistant", "yes", tool_calls=(whole,))
 
 
 def test_a_batch_counts_as_its_chunks() -> None:
@@ -118,7 +129,12 @@ def test_a_restart_of_one_source_keeps_the_other() -> None:
 
 def test_times_are_measured_from_the_subscription() -> None:
     model = ScriptedModel("one two three", by="word", delay=2.0, first_delay=4.0)
-    timings = run_virtual(collect(model.stream("count"))).timings
+
+    async def main() -> Timings:
+        await asyncio.sleep(100)
+        return (await collect(model.stream("count"))).timings
+
+    timings = run_virtual(main())
     assert (timings.first_token, timings.elapsed) == (4.0, 8.0)
     assert timings.tokens_per_second == 3 / 8
 
@@ -127,6 +143,8 @@ def test_without_elapsed_time_there_is_no_speed() -> None:
     """Guards against a division by zero."""
     timings = Timings(started=0.0, elapsed=0.0, first_token=None, tokens=5)
     assert timings.tokens_per_second is None
+    timings = Timings(started=0.0, elapsed=0.5, first_token=None, tokens=5)
+    assert timings.tokens_per_second == 10
 
 
 def test_two_subscriptions_give_two_results() -> None:

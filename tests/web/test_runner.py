@@ -12,6 +12,7 @@ from reactivex.subject import Subject
 
 from rxllm.chunks import Chunk, End, Start, Token, Usage
 from rxllm.errors import RateLimitError
+from rxllm.testing import run_virtual
 from rxllm.web.runner import Runner
 from rxllm.web.stream_messages import Complete, StreamFailed
 
@@ -69,12 +70,42 @@ async def test_a_failure_has_the_partial_text_whatever_raised_it(error: Exceptio
     assert (run.result.text, run.result.finish_reason) == ("half", "cancelled")
 
 
-async def test_an_item_that_is_not_a_chunk_fails_the_stream_and_stops_its_source() -> None:
+async def test_an_errors_own_partial_text_is_kept() -> None:
+    clients = Clients()
+    run = clients.runner()
+    error = RateLimitError("slow")
+    error.partial = "its own"
+    run.start(rx.concat(rx.of(Token("half")), rx.throw(error)), None)
+    assert (run.error, error.partial) == (error, "its own")
+
+
+async def test_a_foreign_error_gets_no_attribute() -> None:
+    clients, error = Clients(), ValueError("a bug")
+    clients.runner().start(rx.throw(error), None)
+    assert not hasattr(error, "partial")
+
+
+def test_seconds_are_rounded_to_microseconds() -> None:
+    async def main() -> None:
+        source, clients = Subject[Chunk](), Clients()
+        clients.runner().start(source, None)
+        await asyncio.sleep(1.23456789)
+        source.on_completed()
+        (message,) = clients.ends
+        assert isinstance(message, Complete)
+        assert message.seconds == 1.234568
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("end", ["on_completed", "on_error"])
+async def test_an_item_that_is_not_a_chunk_fails_the_stream_and_stops_its_source(end: str) -> None:
     disposed: list[bool] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
         for item in (Token("a"), "not a chunk", Token("b")):
             observer.on_next(item)
+        getattr(observer, end)(*([RateLimitError("late")] if end == "on_error" else []))
         return Disposable(lambda: disposed.append(True))
 
     clients = Clients()
