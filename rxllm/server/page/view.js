@@ -21,6 +21,23 @@ const LIVE = new Set(["waiting", "streaming", "paused", "reconnecting"]);
 const tokensIn = ({ type, chunks }) =>
   type === "batch" ? chunks.length : Number(type === "token" || type === "reasoning");
 
+/** A source that the answer cites, as a link if its address is one of the web. */
+function citationOf({ url, title, text }) {
+  const name = title ?? url ?? text ?? "";
+  if (!/^https?:\/\//.test(url ?? "")) return h("li", { dir: "auto" }, name);
+  const options = { href: url, target: "_blank", rel: "noopener noreferrer nofollow", title: url };
+  return h("li", { dir: "auto" }, h("a", options, name));
+}
+
+/** A file: an image that came with its data is shown, all else is named. */
+function fileOf({ mediaType, data, url }) {
+  if (data && /^image\/(png|jpeg|gif|webp)$/.test(mediaType)) {
+    const src = `data:${mediaType};base64,${data}`;
+    return h("li", {}, h("img", { src, alt: "An image of the answer" }));
+  }
+  return h("li", { dir: "auto" }, url ? `${mediaType}: ${url}` : mediaType);
+}
+
 export class StreamView {
   #badge = h("span", { className: "badge" });
   #bar = h("progress", { max: 100, value: 0 });
@@ -29,6 +46,7 @@ export class StreamView {
   #output = h("div", { className: "output text", tabIndex: 0, dir: "auto" });
   #thinking = h("p", { dir: "auto" });
   #thought = h("details", { className: "thinking", hidden: true });
+  #extras = h("ul", { className: "extras" });
   #text = new MarkdownView(this.#output);
   #plot = new GapPlot();
   #position = 0;
@@ -57,7 +75,8 @@ export class StreamView {
     const head = h("header", {}, this.title, this.#badge);
     this.element = h("article", { className: "card" }, head, this.#bar, figures);
     this.element.append(this.#plot.element, this.#happened, this.#failure);
-    this.element.append(this.#thought, this.#output);
+    this.element.append(this.#thought, this.#output, this.#extras);
+    this.#extras.setAttribute("aria-label", `${title}: sources and files`);
     this.#clear();
     this.#set("ready");
   }
@@ -144,7 +163,10 @@ export class StreamView {
     if (isRestart(chunk)) {
       this.#text.clear();
       this.#thinking.textContent = "";
+      this.#extras.replaceChildren();
     }
+    if (chunk.type === "citation") this.#extras.append(citationOf(chunk));
+    if (chunk.type === "file") this.#extras.append(fileOf(chunk));
     if (chunk.type === "notice") this.#happened.append(h("li", {}, noticeText(chunk)));
     if (chunk.type === "end") this.#finish = chunk.finishReason;
     if (chunk.type === "reasoning") this.#think(chunk.text);
@@ -220,6 +242,7 @@ export class StreamView {
     this.#plot.clear();
     this.#bar.value = 0;
     this.#happened.replaceChildren();
+    this.#extras.replaceChildren();
     this.#failure.hidden = true;
     this.#thinking.textContent = "";
     this.#thought.hidden = true;

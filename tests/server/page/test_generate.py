@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from rxllm.chunks import ErrorInfo, Notice
+from rxllm.chunks import Citation, End, ErrorInfo, FileOutput, Notice, Start, Token
 from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel, Step
 from rxllm.server.limits import Limits
@@ -199,3 +199,33 @@ async def test_a_refused_request_is_shown(page: Page, serve: Serve, complaints: 
     await generate(page, "much too long")
     await expect(badge(page)).to_have_text("failed")
     await expect(page.locator("#generate .failure")).not_to_be_empty()
+
+
+PIXEL = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+
+
+async def test_sources_and_images_are_shown_below_the_answer(page: Page, serve: Serve) -> None:
+    """A link leads to the web only, and an address is never loaded as an image."""
+    script: list[Step] = [
+        Start("r", "m"),
+        Token("It is so."),
+        Citation("https://a.example/b", "The source"),
+        Citation("javascript:alert(1)", "A trap"),
+        FileOutput("image/gif", PIXEL),
+        FileOutput("image/svg+xml", "PHN2Zz4="),
+        FileOutput("image/png", url="https://a.example/c.png"),
+        End("stop"),
+    ]
+    await open_page(page, await serve(ScriptedModel(script)))
+    await generate(page)
+    await expect(badge(page)).to_have_text("complete")
+    extras = page.locator("#generate .extras li")
+    shown = ["The source", "A trap", "", "image/svg+xml", "image/png: https://a.example/c.png"]
+    await expect(extras).to_have_text(shown)
+    links = page.locator("#generate .extras a")
+    assert [await each.get_attribute("href") for each in await links.all()] == [
+        "https://a.example/b"
+    ]
+    images = page.locator("#generate .extras img")
+    await expect(images).to_have_count(1)
+    assert await images.evaluate("image => image.naturalWidth") == 1
