@@ -155,3 +155,20 @@ def test_a_state_is_queued_separately_once_its_last_chunk_was_taken() -> None:
         queue.append(chunk)
     assert queue.lag == 3
     assert emptied(queue) == [Token("a"), Json([2]), Token("b")]
+
+
+def test_text_after_a_batch_that_was_taken_is_not_lost() -> None:
+    queue = queued([Token("a"), Token("b")])
+    assert queue.popleft() == Batch((Token("a"), Token("b")), "ab")
+    queue.append(Token("c"))
+    assert (queue.lag, emptied(queue)) == (1, [Token("c")])
+
+
+def test_forgetting_one_source_keeps_the_state_of_another() -> None:
+    left, right = Json([1], source="left"), Json([2], source="right")
+    queue = queued([left, right])
+    queue.forget("left")
+    for chunk in (Json([3], source="right"), left):
+        queue.append(chunk)
+    assert queue.lag == 2
+    assert emptied(queue) == [Json([3], source="right"), left]

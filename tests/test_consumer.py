@@ -13,6 +13,7 @@ from rxllm.chunks import Chunk, Token
 from rxllm.consumer import Consumer, check_function
 from rxllm.errors import StreamError
 from rxllm.models.scripted import ScriptedModel
+from rxllm.valve import Valve
 
 
 def at_once(*events: Chunk | Exception | None) -> rx.Observable[Chunk]:
@@ -46,6 +47,14 @@ async def test_stopped_before_it_runs_it_never_subscribes() -> None:
     consumer.stop()
     assert (await consumer.run()).finish_reason == "cancelled"
     assert not model.requests
+
+
+async def test_its_valve_is_disposed_at_the_end() -> None:
+    sink = Valve()
+    valve = Valve(downstream=sink)
+    await Consumer(at_once(Token("a"), None), valve=valve).run()
+    sink.close()
+    assert valve.is_open
 
 
 @pytest.mark.parametrize("last", [None, StreamError("late")])

@@ -103,7 +103,7 @@ async def test_an_item_that_is_not_a_chunk_is_an_error_without_retry(sink: Sink)
         subscriptions += 1
         return reactivex.of("just", "strings")
 
-    message = "a sink takes a stream of chunks, but got 'just': read a stream of other items with"
+    message = "^a sink takes a stream of chunks, but got 'just': read a stream of other items with"
     with pytest.raises(TypeError, match=message):
         await sink(reactivex.defer(words).pipe(rx.retry(3)))
     assert subscriptions == 1
