@@ -120,7 +120,9 @@ def test_a_take_over_during_a_take_over_leaves_nothing_to_the_first() -> None:
             store.reading.set()
         await asyncio.sleep(60)
         assert second.got == []
-        assert third.kinds("c") == ["state", "complete"]
+        state, complete = [message for message in third.got if message["id"] == "c"]
+        assert state["status"] == complete["finishReason"] == "cancelled"
+        assert (complete["tokens"], complete["seconds"], complete["position"]) == (0, 0.0, 1)
         assert third.kinds("s").count("complete") == 1
 
     run_virtual(main())
@@ -150,6 +152,8 @@ def test_a_stream_that_cannot_be_read_fails_and_a_foreign_exception_is_reported(
         message = "the stream 's' of a WebSocket failed"
         assert reported == [{"message": message, "exception": error}]
         assert ends == ["s"]
+        await streams.pause("s")
+        assert second.got[-1] == {"type": "state", "id": "s", "status": "failed"}
         await asyncio.sleep(60)
 
     run_virtual(main())
