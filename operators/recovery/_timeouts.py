@@ -27,6 +27,8 @@ from rxllm.valve import clock_of, scheduler_or_default, valve_of
 __all__ = ["timeouts"]
 
 _NEVER: Final = float("inf")
+_LATE: Final = 1.0  # seconds after which a timer was held up by the process itself
+_MOMENT: Final = 0.1  # seconds in which tokens that have arrived meanwhile are read
 _RESOLUTION: Final = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
 
 
@@ -60,7 +62,9 @@ def timeouts(
     - Demand: passes through; nothing is held back, the text passed on is kept for the error. While
       the valve is closed, `first` and `between` don't run; `total` does.
 
-    Each subscription has one timer, which isn't rescheduled for each token.
+    Each subscription has one timer, which isn't rescheduled for each token. If it fires more than a
+    second late, the process was stopped (a closed lid, SIGSTOP, a blocked loop): the tokens that
+    arrived in the meantime are read before a limit counts.
 
     Args:
         first: seconds from the subscription to the first content, or `None` for no limit.
@@ -125,6 +129,7 @@ class _Subscription:
         self._closed_at: float | None = None if self._valve.is_open else self._begun
         self._timer = SerialDisposable()
         self._timer_at = _NEVER
+        self._was_late = False
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(
             self._upstream, self._timer, self._valve.on_change(self._on_valve)
@@ -198,9 +203,15 @@ class _Subscription:
         )
 
     def _on_timer(self, *_: object) -> None:
-        self._timer_at = _NEVER
+        due, self._timer_at = self._timer_at, _NEVER
         content, end = self._deadlines()
         now = self._clock() + _RESOLUTION
+        is_late = now - due > _LATE and not self._was_late
+        self._was_late = is_late
+        if is_late:
+            self._timer_at = now + _MOMENT
+            self._timer.disposable = self._scheduler.schedule_relative(_MOMENT, self._on_timer)
+            return
         if end <= now and end <= content:
             self._fail(TotalTimeoutError(f"the stream took more than {self._total:g} s"))
         elif content <= now and self._has_begun:

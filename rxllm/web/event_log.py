@@ -236,15 +236,11 @@ class EventLog:
         if is_late:
             self.balance()
 
-    def _frame_after(self, after: int) -> Frame | None:
-        chunks = self._chunks
-        count, index = len(chunks), bisect_right(self._positions, after)
-        while index < count and (chunk := chunks[index]) is None:
-            index += 1
-        if index == count:
-            return self.ending
-        assert chunk is not None  # noqa: S101 - the loop stopped at it
-        if index + 1 < count and _is_text(chunk):
+    def _frame_after(self, after: int) -> Frame:
+        chunks, index = self._chunks, bisect_right(self._positions, after)
+        while (chunk := chunks[index]) is None:
+            index += 1  # the newest event is never dropped
+        if index + 1 < len(chunks) and _is_text(chunk):
             chunk, index = self._joined_from(chunk, index)
         return self._frame_of(chunk, index)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any, Final
 
 import msgspec
@@ -24,10 +25,10 @@ from rxllm.models.remote.anthropic_types import (
     coerced_event,
 )
 from rxllm.models.remote.coercion import as_object, as_optional_text, is_json
-from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
+from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.provider import Provider
-from rxllm.models.remote.reported_error import error_in_text
-from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.models.remote.reported_error import error_in_json, error_in_text
+from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat, unsupported
 from rxllm.requests import Request
@@ -35,6 +36,10 @@ from rxllm.requests import Request
 __all__ = ["AnthropicReader", "AnthropicWire"]
 
 
+_EVENTS: Final = (
+    *("message_start", "message_delta", "message_stop", "ping"),
+    *("content_block_start", "content_block_delta", "content_block_stop"),
+)
 _READ_BLOCKS: Final = ("", "text", "thinking", "redacted_thinking")
 _decoder: Final = msgspec.json.Decoder(Event)
 
@@ -80,7 +85,9 @@ class AnthropicReader(Comparable):
         self._decoder = JsonDecoder(_decoder, strict, coerced_event, provider, headers)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
-        self._calls: dict[int, ToolCall] = {}
+        self._calls: dict[int, ToolCall] = {}  # of the open blocks
+        self._call_count = 0
+        self._is_given = False  # the input of the open call, at its start
         self._arguments = TextJoiner()
         self._usage: TokenCounts | None = None
         self._reason: str | None = None
@@ -90,7 +97,7 @@ class AnthropicReader(Comparable):
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         """Append the chunks of `event` to `chunks`; see `Reader`."""
         data = event.data
-        if event.type == "error":
+        if event.type in ERROR_EVENTS:
             raise self._decoder.failure(error_in_text(data))
         if is_heartbeat(data):
             return
@@ -98,8 +105,10 @@ class AnthropicReader(Comparable):
         if isinstance(decoded, Notice):
             chunks.append(decoded)
             return
-        if decoded.error or decoded.type == "error":
-            raise self._decoder.failure(error_in_text(data))
+        if decoded.error or decoded.type not in _EVENTS:
+            error = error_in_json(json.loads(data), has_answer=decoded.type in _EVENTS)
+            if error is not None:
+                raise self._decoder.failure(error)
         if decoded.usage is not None:
             self._add_usage(decoded.usage)
         if decoded.type == "content_block_delta" and decoded.delta is not None:
@@ -111,7 +120,7 @@ class AnthropicReader(Comparable):
         elif decoded.type == "message_start" and decoded.message is not None:
             self._begin(decoded.message, chunks)
         elif decoded.type == "message_delta" and decoded.delta is not None:
-            self._reason = decoded.delta.stop_reason or self._reason
+            self._reason = finish_reason_in(decoded.delta.stop_reason) or self._reason
             check_not_aborted(self._reason or "", self._provider)
             self._stop_sequence = decoded.delta.stop_sequence or self._stop_sequence
         elif decoded.type == "message_stop":
@@ -132,9 +141,12 @@ class AnthropicReader(Comparable):
 
     def _open_block(self, index: int, block: Block, chunks: list[Chunk]) -> None:
         if block.type == "tool_use":
-            place = len(self._calls)
+            self._is_given = bool(block.input)
             given = json.dumps(block.input, ensure_ascii=False) if block.input else ""
-            call = self._calls[index] = ToolCall(block.id, block.name, given, index=place)
+            call_id = block.id or f"toolu_{token_hex(12)}"
+            call = ToolCall(call_id, block.name, given, index=self._call_count)
+            self._call_count += 1
+            self._calls[index] = call
             chunks.append(call)
         elif block.type not in _READ_BLOCKS:
             chunks.append(unsupported({"type": block.type}))
@@ -151,7 +163,9 @@ class AnthropicReader(Comparable):
                 chunks.append(Reasoning(thought))
         elif delta.partial_json and index in self._calls:
             call = self._calls[index]
-            arguments = call.arguments + self._arguments.feed(delta.partial_json)
+            before = "" if self._is_given else call.arguments  # it is said again, in pieces
+            self._is_given = False
+            arguments = before + self._arguments.feed(delta.partial_json)
             call = self._calls[index] = msgspec.structs.replace(call, arguments=arguments)
             chunks.append(call)
 
@@ -172,8 +186,8 @@ class AnthropicReader(Comparable):
             chunks.append(Reasoning(thought))
         if text := self._text.flush():
             chunks.append(Token(text))
-        if index in self._calls:
-            call = self._calls[index]
+        call = self._calls.pop(index, None)
+        if call is not None:
             arguments = (call.arguments + self._arguments.flush()) or "{}"
             complete = is_json(arguments)
             chunks.append(msgspec.structs.replace(call, arguments=arguments, complete=complete))
@@ -188,6 +202,8 @@ class AnthropicReader(Comparable):
         self.is_done = True
         if not self._has_begun:
             raise EmptyStreamError(f"{self._provider} sent a response without any content")
+        for index in (*self._calls, -1):  # what a server left open
+            self._close_block(index, chunks)
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())
         chunks.append(end_of(self._reason, self._stop_sequence))

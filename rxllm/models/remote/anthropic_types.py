@@ -73,15 +73,9 @@ class Event(msgspec.Struct):
 
 
 def coerced_event(value: Any) -> Event:
-    """Return an event whose fields have other types; what can't be understood is left out.
-
-    Raises:
-        ValueError: the event isn't an object with a type.
-    """
+    """Return an event whose fields have other types; what can't be understood is left out."""
     fields = as_object(value)
-    kind = fields.get("type")
-    if not isinstance(kind, str):
-        raise ValueError("an event has no type")
+    kind = as_optional_text(fields.get("type")) or ""
     message, block, delta = (
         as_object(fields.get(n)) for n in ("message", "content_block", "delta")
     )
@@ -110,6 +104,7 @@ def coerced_event(value: Any) -> Event:
             delta.get("citation"),
         ),
         usage=_usage(fields.get("usage")),
+        error=fields.get("error"),
     )
 
 

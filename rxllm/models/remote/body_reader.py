@@ -10,7 +10,7 @@ from rxllm.errors import RxLLMError
 from rxllm.models.remote.coercion import is_json
 from rxllm.models.remote.event_template import BLANK_LINE, EventTemplate, find_template
 from rxllm.models.remote.reported_error import is_plain_error
-from rxllm.models.remote.sse import EVENT_LIMIT, EventStreamDecoder, ServerSentEvent
+from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_LIMIT, EventStreamDecoder, ServerSentEvent
 from rxllm.models.remote.wire import Reader, is_done_marker
 
 __all__ = ["BodyReader"]
@@ -124,5 +124,5 @@ class BodyReader:
 def _is_whole(event: ServerSentEvent) -> bool:
     """Return True if the data of an event without its empty line wasn't cut off."""
     data = event.data
-    is_text = event.type == "error" or is_done_marker(data) or is_plain_error(data)
+    is_text = event.type in ERROR_EVENTS or is_done_marker(data) or is_plain_error(data)
     return is_text or is_json(data)

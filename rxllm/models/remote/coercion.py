@@ -39,8 +39,10 @@ def as_text(value: _Json) -> str:
 
 
 def as_optional_text(value: _Json) -> str | None:
-    """Return a text or a number as text, anything else as `None`."""
-    return None if isinstance(value, bool | list | dict) or value is None else str(value)
+    """Return a text or a number as text, without lone surrogates; anything else as `None`."""
+    if isinstance(value, bool | list | dict) or value is None:
+        return None
+    return str(value).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def as_float(value: _Json) -> float | None:
@@ -88,9 +90,17 @@ def as_arguments(value: _Json) -> str | None:
 
 
 def is_json(text: str) -> bool:
-    """Return whether `text` is a complete JSON value."""
+    """Return whether `text` is a complete JSON value.
+
+    >>> is_json('{"a": 1}'), is_json('{"a"'), is_json('{"a": NaN}')
+    (True, False, False)
+    """
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -7,6 +7,7 @@ https://console.groq.com/docs/errors.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -31,7 +32,12 @@ from rxllm.errors import (
     RxLLMError,
     ServerError,
 )
-from rxllm.models.remote.reported_error import ErrorObject, error_in_text, is_plain_error
+from rxllm.models.remote.reported_error import (
+    ErrorObject,
+    error_in_json,
+    error_in_text,
+    is_plain_error,
+)
 
 __all__ = [
     "error_in_place_of_stream",
@@ -86,6 +92,7 @@ _BY_TYPE: Final[dict[str, type[RxLLMError]]] = {
 }
 
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-generation-id")
+_STATUS_DIGITS: Final = 3
 _LONGEST_MESSAGE: Final = 500
 _LONGEST_BODY: Final = 10_000
 
@@ -121,7 +128,10 @@ def error_in_place_of_stream(
         body: the body or its beginning. If it holds an error as JSON, that error is returned.
     """
     text = body.decode("utf-8", "replace")
-    error = _read(body) if text.lstrip().startswith(("{", "[")) or is_plain_error(text) else None
+    try:
+        error = error_in_json(json.loads(text))
+    except (ValueError, RecursionError):
+        error = error_in_text(text) if is_plain_error(text) else None
     if error is not None and error.message is not None:
         return error_in_stream(provider, error, headers)
     return MalformedStreamError(
@@ -132,7 +142,8 @@ def error_in_place_of_stream(
 def error_in_stream(provider: str, error: ErrorObject, headers: Mapping[str, str]) -> RxLLMError:
     """Return the error for an error event inside a stream, after the status 200."""
     kind = _by_name(error, _BY_TYPE)
-    status = int(str(error.code)) if str(error.code).isdecimal() else None
+    code = str(error.code)
+    status = int(code) if code.isdecimal() and len(code) == _STATUS_DIGITS else None
     if kind is None and status is not None:
         kind = _by_status(status)
     reason = error.message or error.type or error.code or "no reason given"

@@ -11,7 +11,7 @@ from typing import Final
 from rxllm.chunks import End, FinishReason
 from rxllm.errors import AbortedStreamError
 
-__all__ = ["check_not_aborted", "end_of"]
+__all__ = ["check_not_aborted", "end_of", "finish_reason_in"]
 
 _REASONS: Final[dict[str, FinishReason]] = {
     **dict.fromkeys(
@@ -29,7 +29,10 @@ _REASONS: Final[dict[str, FinishReason]] = {
         "content_filter",
     ),
 }
+_NONE: Final = ("", "null", "none")
 _ABORTED: Final = (
+    "cancelled",
+    "server_error",
     "abort",
     "aborted",
     "error",
@@ -37,6 +40,19 @@ _ABORTED: Final = (
     "network_error",
     "timeout",
 )
+
+
+def finish_reason_in(value: object) -> str | None:
+    """Return the provider's word for a finish reason, or `None` if there is none yet.
+
+    >>> finish_reason_in({"type": "length"}), finish_reason_in("FinishReason.STOP")
+    ('length', 'STOP')
+    >>> finish_reason_in("null")
+    """
+    if isinstance(value, dict):
+        value = value.get("type") or value.get("reason")
+    word = str(value).rpartition(".")[2].strip() if value else ""
+    return None if word.lower() in _NONE else word
 
 
 def end_of(reason: str | None, stop_sequence: str | None = None) -> End:

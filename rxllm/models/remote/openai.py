@@ -16,7 +16,7 @@ import msgspec
 from rxllm.chunks import Chunk, Citation, End, FileOutput, Notice, Reasoning, Start, Token
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.coercion import as_object, as_objects, as_text
-from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
+from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.openai_calls import CallReader
 from rxllm.models.remote.openai_coercion import coerced_completion
 from rxllm.models.remote.openai_output import citations_in, file_in
@@ -31,7 +31,7 @@ from rxllm.models.remote.openai_types import (
 )
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
-from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import (
     JsonDecoder,
@@ -94,17 +94,18 @@ class OpenAIReader(Comparable):
         self._reason: str | None = None
         self._is_refused = False
         self._has_begun = False
-        self._has_said = False
+        self._has_delta = False
+        self._message = ""  # the text so far, if it comes as messages
         self._cited: list[Citation] = []
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         """Append the chunks of `event` to `chunks`; see `Reader`."""
         data = event.data
+        if event.type in ERROR_EVENTS:
+            raise self._decoder.failure(error_in_text(data))
         if is_done_marker(data):
             self._end(chunks)
             return
-        if event.type == "error":
-            raise self._decoder.failure(error_in_text(data))
         if is_heartbeat(data):
             return
         completion = self._decoder.decode(data)
@@ -120,10 +121,11 @@ class OpenAIReader(Comparable):
                 self._read_choice(choice, chunks)
         if completion.citations and self._has_begun:
             self._cite(completion.citations, chunks)
-        if completion.usage is not None:
-            self._usage = completion.usage
-        elif groq is not None and groq.usage is not None:
-            self._usage = groq.usage
+        usage = completion.usage
+        if usage is None and groq is not None:
+            usage = groq.usage
+        if usage is not None and (self._usage is None or not usage.is_empty):
+            self._usage = usage
 
     def end(self, chunks: list[Chunk]) -> None:
         """Append the final chunks at the end of the body; see `Reader`."""
@@ -147,7 +149,7 @@ class OpenAIReader(Comparable):
         error = None
         if completion.may_be_error:
             error = error_in_json(json.loads(data), has_answer=completion.has_answer)
-        elif groq is not None and groq.error:
+        if error is None and groq is not None and groq.error:
             error = error_in_json({"error": groq.error})
         if error is not None:
             raise self._decoder.failure(error)
@@ -159,9 +161,11 @@ class OpenAIReader(Comparable):
         chunks.append(Start(request_id, name, self._provider, completion.created))
 
     def _read_choice(self, choice: Choice, chunks: list[Chunk]) -> None:
-        delta, before = choice.delta, len(chunks)
-        if delta is None and not self._has_said:  # after deltas it would repeat the whole answer
-            delta = choice.message
+        delta = choice.delta
+        if delta is None and choice.message is not None and not self._has_delta:
+            delta = self._added_by(choice.message)
+        elif delta is not None and delta.says_something:
+            self._has_delta = True  # a message that follows repeats the whole answer
         if delta is not None:
             thought = delta.reasoning_content or delta.reasoning
             if thought and (thought := self._reasoning.feed(thought)):
@@ -179,12 +183,21 @@ class OpenAIReader(Comparable):
             if delta.function_call is not None:
                 call = ToolCallDelta(index=0, function=delta.function_call)
                 chunks.append(self._calls.read(call))
-        self._has_said = self._has_said or len(chunks) > before
-        if choice.error and (error := error_in_json({"error": choice.error})) is not None:
-            raise self._decoder.failure(error)
-        if choice.finish_reason:
-            check_not_aborted(choice.finish_reason, self._provider)
-            self._reason = choice.finish_reason
+        if choice.error:
+            error = error_in_json({"error": choice.error}, has_answer=True)
+            if error is not None:
+                raise self._decoder.failure(error)
+        if (reason := choice.finish_reason) and (reason := finish_reason_in(reason)):
+            check_not_aborted(reason, self._provider)
+            if self._reason is None or end_of(self._reason).finish_reason == "stop":
+                self._reason = reason  # a plain stop after another reason says less
+
+    def _added_by(self, message: Delta) -> Delta:
+        """What a message adds: servers send it whole, in pieces, or whole as it grows."""
+        text = message.content or ""
+        added = text.removeprefix(self._message) if text.startswith(self._message) else text
+        self._message += added
+        return msgspec.structs.replace(message, content=added)
 
     def _read_output(self, delta: Delta, chunks: list[Chunk]) -> None:
         """Read what isn't text."""

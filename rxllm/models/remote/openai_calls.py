@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from secrets import token_hex
+from typing import Final
 
 from rxllm.chunks import ToolCall
 from rxllm.models.remote.coercion import is_json
@@ -11,6 +12,9 @@ from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import TextJoiner
 
 __all__ = ["CallReader"]
+
+
+_PLACEHOLDERS: Final = ("{}", "null", '""')
 
 
 class _Call(Comparable):
@@ -27,13 +31,27 @@ class _Call(Comparable):
         self.id = id
         self.name = ""
         self.arguments = ""
+        self.pieces = 0
         self.joiner = TextJoiner()
 
     def add(self, name: str | None, arguments: str | None) -> None:
         """Add a delta. A name may come in pieces, or with each delta."""
         if name and not self.arguments and not self.name.startswith(name):
             self.name = name if name.startswith(self.name) else self.name + name
+        if arguments and self.is_placeholder and arguments.lstrip().startswith("{"):
+            self.arguments = ""
         self.arguments += self.joiner.feed(arguments or "")
+        self.pieces += bool(arguments)
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether the arguments are what some servers send before the real ones."""
+        return self.arguments.strip() in _PLACEHOLDERS
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the arguments are a complete object; checked only if they may be one."""
+        return self.arguments[-16:].rstrip().endswith("}") and is_json(self.arguments)
 
     def as_chunk(self, *, complete: bool = False) -> ToolCall:
         return ToolCall(self.id, self.name, self.arguments, self.index, complete)
@@ -57,10 +75,11 @@ class CallReader(Comparable):
         name, arguments = function.name, function.arguments
         call = self._find(delta)
         if call is None or self._opens(delta, call, name, arguments):
+            name = name or self._next_name or (call.name if call is not None else None)
             call = self._open(delta)
-            name = name or self._next_name
-        elif not arguments and name == call.name and is_json(call.arguments):
-            self._next_name = name  # of a call whose arguments may follow
+        elif name == call.name and call.is_whole and arguments in ("", None, call.arguments):
+            # Repeated at its end; or the name of a call whose arguments follow.
+            self._next_name = None if arguments else name
             return call.as_chunk()
         self._next_name = None
         if delta.index is not None:
@@ -79,14 +98,15 @@ class CallReader(Comparable):
             call.arguments += call.joiner.flush()
             if may_be_complete and not call.arguments.strip():
                 call.arguments = "{}"
-            ended.append(call.as_chunk(complete=may_be_complete and is_json(call.arguments)))
+            is_complete = may_be_complete and bool(call.name) and is_json(call.arguments)
+            ended.append(call.as_chunk(complete=is_complete))
         return ended
 
     def _find(self, delta: ToolCallDelta) -> _Call | None:
         """The call that `delta` continues, unless it opens one."""
         if delta.index is not None:
             return self._by_index.get(delta.index)
-        if delta.id:
+        if _is_id(delta.id):
             known = [call for call in self._calls if call.given_id == delta.id]
             if known:
                 return known[-1]
@@ -95,15 +115,25 @@ class CallReader(Comparable):
     def _opens(
         self, delta: ToolCallDelta, call: _Call, name: str | None, arguments: str | None
     ) -> bool:
-        if delta.id:
-            return bool(name) and delta.id != call.given_id
-        follows = bool(arguments and (name or arguments.lstrip().startswith("{")))
+        if _is_id(delta.id) and delta.id != call.given_id:
+            return bool(name)
         is_other = bool(name) and name != call.name
-        return (follows or is_other) and is_json(call.arguments)
+        begins = bool(arguments) and (arguments or "").lstrip().startswith("{")
+        if not (is_other or begins) or not call.is_whole:
+            return False
+        if is_other or (name and not _is_id(delta.id) and call.pieces == 1):
+            return True
+        is_repeated = arguments == call.arguments
+        return self._next_name is not None or not (call.is_placeholder or is_repeated)
 
     def _open(self, delta: ToolCallDelta) -> _Call:
-        is_taken = any(call.id == delta.id for call in self._calls)
-        id = delta.id if delta.id and not is_taken else f"call_{token_hex(12)}"  # noqa: A001
-        call = _Call(len(self._calls), delta.id, id)
+        is_free = _is_id(delta.id) and all(call.id != delta.id for call in self._calls)
+        id = delta.id if delta.id and is_free else f"call_{token_hex(12)}"  # noqa: A001
+        call = _Call(len(self._calls), delta.id if _is_id(delta.id) else None, id)
         self._calls.append(call)
         return call
+
+
+def _is_id(given: str | None) -> bool:
+    """Return whether an id identifies a call; some servers send the word `null`."""
+    return given not in (None, "", "null", "None")

@@ -13,6 +13,7 @@ from rxllm.models.remote.coercion import (
     as_optional_text,
     as_text,
 )
+from rxllm.models.remote.finish_reasons import finish_reason_in
 from rxllm.models.remote.openai_output import file_in
 from rxllm.models.remote.openai_types import (
     Choice,
@@ -36,14 +37,18 @@ _THINKING: Final = ("thinking", "reasoning")
 def coerced_completion(value: Any) -> Completion:
     """Return an event of any form; what can't be understood is left out.
 
+    Values that aren't events, such as `null`, are empty ones. A list is read as one event.
+
     Raises:
-        ValueError: the event isn't an object with choices or usage.
+        ValueError: the event has choices of an unknown form.
     """
-    fields = as_object(value)
-    choices = [_choice(each) for each in as_objects(fields.get("choices"))]
+    events = as_objects(value)
+    fields = {name: part for each in reversed(events) for name, part in each.items()}
+    given = [each["choices"] for each in events if each.get("choices")]
+    choices = [_choice(each) for part in given for each in as_objects(part)]
     usage = _usage(fields.get("usage"))
-    if not choices and usage is None and not isinstance(fields.get("choices"), list):
-        raise ValueError("an event has neither choices nor usage")
+    if given and not choices:
+        raise ValueError("an event has choices of an unknown form")
     groq = as_object(fields.get("x_groq"))
     return Completion(
         id=as_optional_text(fields.get("id")),
@@ -52,6 +57,7 @@ def coerced_completion(value: Any) -> Completion:
         choices=choices,
         usage=usage,
         citations=fields.get("citations"),
+        error=fields.get("error"),
         x_groq=GroqBlock(_usage(groq.get("usage")), groq.get("error")) if groq else None,
     )
 
@@ -61,7 +67,7 @@ def _choice(fields: dict[str, Any]) -> Choice:
         index=as_int(fields.get("index")) or 0,
         delta=_delta(fields.get("delta")),
         message=_delta(fields.get("message")),
-        finish_reason=as_optional_text(fields.get("finish_reason")),
+        finish_reason=finish_reason_in(fields.get("finish_reason")),
         logprobs=_logprobs(fields.get("logprobs")),
         error=fields.get("error"),
     )

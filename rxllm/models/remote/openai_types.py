@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from rxllm.chunks import Usage
-from rxllm.models.remote.reported_error import is_reported
 
 __all__ = [
     "Choice",
@@ -58,6 +57,11 @@ class Delta(msgspec.Struct):
     audio: Any = None
     parts: Any = None  # of the content, where it isn't text and isn't a file
 
+    @property
+    def says_something(self) -> bool:
+        """Whether the delta carries a part of the answer."""
+        return bool(self.content) or any(getattr(self, name) for name in self.__struct_fields__)
+
 
 class LogProb(msgspec.Struct, gc=False):
     """The log probability of one token."""
@@ -103,6 +107,11 @@ class TokenCounts(msgspec.Struct, gc=False):
     completion_tokens_details: OutputDetails | None = None
     cost: float | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it reports nothing."""
+        return not (self.prompt_tokens or self.completion_tokens)
+
     def as_chunk(self) -> Usage:
         """Return the usage as a chunk."""
         read, written = self.prompt_tokens_details, self.completion_tokens_details
@@ -132,22 +141,19 @@ class Completion(msgspec.Struct, gc=False):
     usage: TokenCounts | None = None
     citations: Any = None  # of Perplexity, repeated in each event
     x_groq: GroqBlock | None = None
-    # Errors come in many forms, also with their fields at the top level; see `reported_error`.
-    error: Any = None
-    errors: Any = None
-    detail: Any = None
-    object: Any = None
-    type: Any = None
-    code: Any = None
+    error: Any = None  # one of many forms; see `reported_error`
 
     @property
     def may_be_error(self) -> bool:
         """Whether the event may report an error."""
-        is_error = "error" in (self.object, self.type)
-        return bool(is_error or is_reported(self.error) or self.errors or self.detail or self.code)
+        return bool(self.error) or self.error == {} or not self.has_answer
 
     @property
     def has_answer(self) -> bool:
         """Whether the event carries a part of an answer."""
-        choices = self.choices or ()
-        return any(each.delta or each.message or each.finish_reason for each in choices)
+        return self.usage is not None or any(
+            choice.finish_reason
+            or (choice.delta is not None and choice.delta.says_something)
+            or (choice.message is not None and choice.message.says_something)
+            for choice in self.choices or ()
+        )

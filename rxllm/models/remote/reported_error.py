@@ -7,24 +7,37 @@ covered by `tests/models/remote/test_reported_errors.py`.
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-__all__ = ["ErrorObject", "error_in_json", "error_in_text", "is_plain_error", "is_reported"]
+__all__ = ["ErrorObject", "error_in_json", "error_in_text", "is_plain_error"]
 
 _Json: TypeAlias = Any
 
-_ERRORS: Final = ("error", "errors", "detail")
-_MESSAGES: Final = ("message", "msg", "detail", "reason", "description", "text", "error", "errors")
-_PLAIN_ERROR: Final = re.compile(r"[\w .]{0,40}\b(?:error|exception)\b", re.IGNORECASE)
+_ERRORS: Final = ("error", "errors", "detail", "base_resp")
+_MESSAGES: Final = (
+    *("message", "msg", "status_msg", "detail", "reason", "description", "text", "error", "errors"),
+)
+_CODES: Final = ("code", "status_code", "statusCode", "error_code", "errorCode", "status")
+_ANSWER: Final = ("choices", "usage", "id", "object", "delta", "type")
+"""Fields of events that may belong to an answer."""
+
+_FINE: Final = ("", "0", "ok", "success")
+_PLAIN_ERROR: Final = re.compile(
+    r"[\w .\[(-]{0,60}(?:error|exception)\b|Traceback \(", re.IGNORECASE
+)
+_NAME: Final = re.compile(r"[a-z]+(?:_[a-z]+)+")
 _DEEPEST: Final = 8
+_LARGEST_CODE: Final = 1_000_000
 
 
 class _Metadata(msgspec.Struct):
+    """Of OpenRouter: why a request was refused, and the words of the provider behind it."""
+
     reasons: list[Any] | None = None
+    raw: Any = None
 
 
 class ErrorObject(msgspec.Struct):
@@ -57,16 +70,33 @@ def error_in_json(value: _Json, *, has_answer: bool = False) -> ErrorObject | No
     if not isinstance(value, dict):
         return None
     for name in _ERRORS[: 1 if has_answer else None]:
-        if is_reported(value.get(name)):
+        if _is_reported(value.get(name)) and not (has_answer and value[name] == {}):
             return _read(value[name], value)
-    is_error = "error" in (value.get("type"), value.get("object"))
-    has_code = bool(value.get("code") and value.get("message"))
-    return _read(value, {}) if not has_answer and (is_error or has_code) else None
+    if has_answer:
+        return None
+    kinds = [str(value.get(name)) for name in ("type", "object", "status")]
+    is_error = any(kind.endswith("error") for kind in kinds)
+    has_code = any(_is_failure(value.get(name)) for name in _CODES)
+    is_bare = not any(name in value for name in _ANSWER)
+    if (is_error or has_code or is_bare) and (is_error or _message(value) is not None):
+        return _read(value, {})
+    return None
 
 
-def is_reported(error: _Json) -> bool:
-    """Return whether the value of `error` reports one: any that isn't empty, and also `{}`."""
-    return bool(error) or error == {}
+def _is_reported(error: _Json) -> bool:
+    """Any error that isn't empty, and also `{}`, but not an object of empty fields."""
+    if isinstance(error, dict):
+        status = error.get("status_code", 1)  # of MiniMax's `base_resp`, which is always there
+        return error == {} or (any(error.values()) and _is_failure(status))
+    return bool(error)
+
+
+def _is_failure(code: _Json) -> bool:
+    """Whether a code, if it is one, is that of a failure."""
+    if _is_number(code):
+        return code != 0 and not 200 <= code < 300
+    is_success = isinstance(code, str) and (code.lower() in _FINE or code.startswith("2"))
+    return isinstance(code, str) and not is_success
 
 
 def error_in_text(text: str) -> ErrorObject:
@@ -89,6 +119,8 @@ def is_plain_error(text: str) -> bool:
 
     >>> is_plain_error("error: CUDA out of memory"), is_plain_error("Internal Server Error")
     (True, True)
+    >>> is_plain_error("RuntimeError: CUDA out of memory")
+    True
     >>> is_plain_error('{"error": '), is_plain_error("hello")
     (False, False)
     """
@@ -98,9 +130,11 @@ def is_plain_error(text: str) -> bool:
 def _read(reported: _Json, around: dict[str, _Json]) -> ErrorObject:
     """Read the value of `error`; what it lacks is taken from the object around it."""
     fields = reported if isinstance(reported, dict) else {}
+    if isinstance(fields.get("error"), dict):
+        return _read(fields["error"], fields)
     if isinstance(reported, list):  # of messages, or of errors
         first = next((each for each in reported if isinstance(each, dict)), {})
-        fields = {name: first[name] for name in ("type", "code") if name in first}
+        fields = {name: first[name] for name in ("type", *_CODES) if name in first}
     message = None if reported is True or _is_number(reported) else _message(reported)
     if message is None:
         message = _message(
@@ -108,13 +142,20 @@ def _read(reported: _Json, around: dict[str, _Json]) -> ErrorObject:
         )
     if message is None and any(fields[name] for name in fields.keys() - {"type", "code"}):
         message = json.dumps(reported)  # no field that is known to hold the words
-    code = reported if _is_number(reported) else fields.get("code") or around.get("code")
-    return ErrorObject(
-        message,
-        _name(fields.get("type")) or _name(around.get("type")),
-        _code(code),
-        _metadata(fields.get("metadata")),
-    )
+    metadata = _metadata(fields.get("metadata"))
+    if metadata is not None and (raw := _message(metadata.raw)) is not None:
+        message = f"{message}: {raw}" if message else raw
+    name = reported if isinstance(reported, str) and _NAME.fullmatch(reported) else None
+    code = reported if _is_number(reported) else _code_in(fields) or _code_in(around)
+    kind = _name(fields.get("type")) or name or _name(around.get("type"))
+    return ErrorObject(message, kind, _code(code), metadata)
+
+
+def _code_in(fields: dict[str, _Json]) -> _Json:
+    """The first number among the fields for codes, or the first of them."""
+    given = [fields[name] for name in _CODES if fields.get(name)]
+    numbers = [each for each in given if _is_number(each) or str(each)[:4].isdecimal()]
+    return next(iter(numbers or given), None)
 
 
 def _message(value: _Json, depth: int = 0) -> str | None:
@@ -134,8 +175,9 @@ def _message(value: _Json, depth: int = 0) -> str | None:
 
 
 def _metadata(value: _Json) -> _Metadata | None:
-    reasons = value.get("reasons") if isinstance(value, dict) else None
-    return _Metadata(reasons) if isinstance(reasons, list) else None
+    fields = value if isinstance(value, dict) else {}
+    reasons, raw = fields.get("reasons"), fields.get("raw")
+    return _Metadata(reasons if isinstance(reasons, list) else None, raw) if fields else None
 
 
 def _name(value: _Json) -> str | None:
@@ -147,4 +189,6 @@ def _code(value: _Json) -> str | int | None:
 
 
 def _is_number(value: _Json) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number that may be a code."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -_LARGEST_CODE < value < _LARGEST_CODE

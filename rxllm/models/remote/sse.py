@@ -20,10 +20,13 @@ import msgspec
 from rxllm.errors import MalformedStreamError
 from rxllm.models.remote.state import Comparable
 
-__all__ = ["EVENT_LIMIT", "EventStreamDecoder", "ServerSentEvent"]
+__all__ = ["ERROR_EVENTS", "EVENT_LIMIT", "EventStreamDecoder", "ServerSentEvent"]
 
-EVENT_LIMIT: Final = 1 << 20
+EVENT_LIMIT: Final = 1 << 22
 """The default maximum number of characters in one event."""
+
+ERROR_EVENTS: Final = ("error", "exception")
+"""The types of events that report an error, in lower case."""
 
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,4000}")
 
@@ -111,7 +114,7 @@ class EventStreamDecoder(Comparable):
                 size = self._size
             else:
                 self.last_event_id = self._id
-                if held:
+                if held or self._type in ERROR_EVENTS:
                     joined = held[0] if len(held) == 1 else "\n".join(held)
                     yield ServerSentEvent(joined, self._type or "message", self._id)
                     held.clear()
@@ -160,7 +163,11 @@ class EventStreamDecoder(Comparable):
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "event":
-            self._type = value
+            self._type = value.lower() if value.lower() in ERROR_EVENTS else value
+        elif name == "error" and value:  # of older servers of llama.cpp
+            self._type = name
+            self._data.append(value)
+            self._size += len(line)
         elif name == "data":
             self._data.append(value)
             self._size += len(line)
@@ -168,7 +175,7 @@ class EventStreamDecoder(Comparable):
             self._id = value
         elif name == "retry" and _MILLISECONDS.fullmatch(value):
             self.retry = int(value)
-        elif self._is_raw or (line[0] in "{[" and not self._data):
+        elif self._is_raw or line[0] in "{[":
             self._is_raw = True
             self._data.append(line)
             self._size += len(line)

@@ -140,11 +140,11 @@ class JsonDecoder(Comparable, Generic[_T]):
                 if is_plain_error(data):
                     raise self.failure(error_in_text(data)) from None
                 return self._skip(error)
-            if (reported := error_in_json(value)) is not None:
-                raise self.failure(reported) from None
             try:
                 decoded = self._coerce(value)
-            except ValueError:
+            except (ValueError, RecursionError):
+                if (reported := error_in_json(value)) is not None:
+                    raise self.failure(reported) from None
                 return self._skip(error)
         self._in_a_row = 0
         return decoded
@@ -173,7 +173,7 @@ def is_heartbeat(data: str) -> bool:
 
 def is_done_marker(data: str) -> bool:
     """Return True for `[DONE]`, which ends the streams of many APIs."""
-    return data.startswith("[DONE]") and data.rstrip() == "[DONE]"
+    return "[DONE]" in data[:16] and data.strip() == "[DONE]"
 
 
 def unsupported(part: Mapping[str, Any]) -> Notice:

@@ -39,12 +39,13 @@ reconnects and missed it."""
 class _ClientStream:
     """One stream: its id in the store once it has started there, and its outcome once it ended."""
 
-    __slots__ = ("listed", "on_end", "outcome")
+    __slots__ = ("listed", "on_end", "outcome", "sent_to")
 
     def __init__(self, on_end: OnEnd | None = None, outcome: Outcome | None = None) -> None:
         self.listed: str | None = None
         self.on_end = on_end
         self.outcome = outcome
+        self.sent_to: Outbox | None = None
 
 
 class ClientStreams:
@@ -185,7 +186,8 @@ class ClientStreams:
                 if self.outbox is outbox:
                     self._fail(stream_id, stream, error)
             else:
-                if self.outbox is outbox:
+                # One that was starting may have been sent here since.
+                if self.outbox is outbox and stream.sent_to is not outbox:
                     self._send(stream_id, stream, frames)
             if self.outbox is not outbox:
                 return  # another connection has taken over in the meantime
@@ -194,6 +196,7 @@ class ClientStreams:
         outbox = self.outbox
         if not outbox.is_open:
             return  # the client has left, but may attach another connection
+        stream.sent_to = outbox
 
         def on_frame(frame: Frame) -> None:
             outbox.write(to_json(frame.wire_message(id=stream_id)))

@@ -32,6 +32,13 @@ Read = tuple[list[Chunk], str]
 """The chunks of one read, and the error after them."""
 
 
+@pytest.fixture(autouse=True)
+def _ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ids that servers leave out are random; here both readers draw the same."""
+    for module in ("anthropic", "openai_calls"):
+        monkeypatch.setattr(f"rxllm.models.remote.{module}.token_hex", lambda size: "0" * size)
+
+
 def openai(*, strict: bool = False) -> OpenAIReader:
     return OpenAIReader("gpt", "openai", {"x-request-id": "7"}, strict)
 

@@ -14,6 +14,7 @@ from rxllm.chunks import End, Notice, Token, ToolCall
 from rxllm.errors import (
     BadRequestError,
     EmptyStreamError,
+    MalformedStreamError,
     OverloadedError,
     ProviderError,
     RateLimitError,
@@ -74,6 +75,36 @@ FORMS: dict[str, tuple[bytes, str]] = {
         ),
         "out of memory",
     ),
+    "msg and code": (data({"code": 500, "msg": "out of memory"}), "out of memory"),
+    "message alone": (data({"message": "out of memory"}), "out of memory"),
+    "statusCode": (data({"statusCode": 500, "message": "out of memory"}), "out of memory"),
+    "status: error": (data({"status": "error", "message": "out of memory"}), "out of memory"),
+    "a type that is an error": (
+        data({"type": "server_error", "message": "out of memory"}),
+        "out of memory",
+    ),
+    "base_resp": (
+        data({"id": "x", "base_resp": {"status_code": 1004, "status_msg": "out of memory"}}),
+        "out of memory",
+    ),
+    "an error within an error": (
+        data({"error": {"error": {"message": "out of memory", "code": 500}}}),
+        "out of memory",
+    ),
+    "an empty delta beside it": (
+        openai_event(type="error", message="out of memory", choices=[{"index": 0, "delta": {}}]),
+        "out of memory",
+    ),
+    "the field error of an event": (
+        b'error: {"code": 500, "message": "out of memory"}\n\n',
+        "out of memory",
+    ),
+    "an error event without data": (b"event: error\n\n", "no reason"),
+    "an error event with the end marker": (b"event: error\ndata: [DONE]\n\n", "[DONE]"),
+    "an exception event": (b"event: exception\ndata: out of memory\n\n", "out of memory"),
+    "the name of an event in capitals": (b"event: Error\ndata: out of memory\n\n", "out of memory"),
+    "an exception of Python": (b"data: RuntimeError: CUDA out of memory\n\n", "out of memory"),
+    "a traceback": (b"data: Traceback (most recent call last):\n\n", "Traceback"),
     "an array": (data([{"error": {"code": 500, "message": "out of memory"}}]), "out of memory"),
     "plain text": (b"data: error: CUDA out of memory\n\n", "error: CUDA out of memory"),
     "plain text of a server": (b"data: Internal Server Error\n\n", "Internal Server Error"),
@@ -135,6 +166,9 @@ async def test_its_code_and_type_are_found_in_any_form(
         {"error": [], "errors": []},
         {"detail": None, "code": None, "message": None},
         {"type": "chat.completion.chunk", "message": "just words"},
+        {"error": {"message": "", "type": "", "param": "", "code": None}},
+        {"code": 200, "message": "success"},
+        {"code": "0", "msg": "ok", "base_resp": {"status_code": 0, "status_msg": ""}},
     ],
 )
 async def test_an_empty_error_is_none(hear: Hear, event: Any) -> None:
@@ -147,6 +181,43 @@ async def test_a_detail_beside_an_answer_is_not_an_error(hear: Hear) -> None:
     more = openai_event(choices=[{"index": 0, "delta": {"content": " more"}}], detail="cached")
     heard = await hear([HALF, more, *openai_events("!")])
     assert (heard.error, heard.text) == (None, "half more!")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"code": 200, "message": "success", "choices": [], "usage": {"prompt_tokens": 3}},
+        {"detail": {"cost": 1}, "choices": [], "usage": {"prompt_tokens": 3}},
+        {"error": {"message": "", "code": None}, "choices": []},
+    ],
+)
+async def test_harmless_fields_after_an_answer_are_not_an_error(hear: Hear, fields: Any) -> None:
+    heard = await hear([*openai_events("a", done=False, usage=False), openai_event(**fields), DONE])
+    assert (heard.error, heard.text) == (None, "a")
+
+
+@pytest.mark.parametrize("field", ["error", "code", "status"])
+@pytest.mark.parametrize("number", ["1" + "0" * 400, '"' + "9" * 5000 + '"', "-1", "0.5"])
+async def test_no_code_is_an_exception_of_another_kind(hear: Hear, field: str, number: str) -> None:
+    text = b'{"error": {"message": "x", "%b": %b}}' % (field.encode(), number.encode())
+    for body, status in ((b"data: " + text + b"\n\n", 200), (text, 500)):
+        assert isinstance((await hear([body], status=status)).error, RxLLMError)
+
+
+async def test_a_known_name_alone_is_the_kind_of_the_error(hear: Hear) -> None:
+    assert type((await hear([data({"error": "overloaded_error"})])).error) is OverloadedError
+
+
+async def test_the_words_of_the_provider_behind_another_are_kept(hear: Hear) -> None:
+    error = {"message": "Provider returned error", "metadata": {"raw": "context is full"}}
+    assert "context is full" in str((await hear([data({"error": error})])).error)
+
+
+async def test_a_completion_in_place_of_a_stream_is_not_quoted_as_an_error(hear: Hear) -> None:
+    body = json.dumps({"id": "x", "choices": [{"message": {"content": "secret"}}]}).encode()
+    heard = await hear([body], headers={"Content-Type": "application/json"})
+    assert type(heard.error) is MalformedStreamError
+    assert "secret" not in str(heard.error)
 
 
 CLAUDE = anthropic_events("half")[:-3]
@@ -164,6 +235,11 @@ CLAUDE = anthropic_events("half")[:-3]
         (b'data: {"error": true, "message": "busy"}\n\n', "busy"),
         (b'{"error": {"message": "busy"}}\n\n', "busy"),
         (b"data: error: busy\n\n", "busy"),
+        (b'data: {"detail": "busy"}\n\n', "busy"),
+        (b'data: {"errors": ["busy"]}\n\n', "busy"),
+        (b'data: {"code": 500, "msg": "busy"}\n\n', "busy"),
+        (b'data: {"message": "busy"}\n\n', "busy"),
+        (b"event: error\n\n", "no reason"),
     ],
 )
 async def test_an_odd_error_of_anthropic_keeps_its_reason(

@@ -23,7 +23,7 @@ from rxllm.chunks import (
     ToolCall,
     Usage,
 )
-from rxllm.errors import MalformedStreamError, RxLLMError
+from rxllm.errors import RxLLMError
 from rxllm.models.remote.anthropic import AnthropicReader
 from rxllm.models.remote.openai import OpenAIReader
 from rxllm.models.remote.sse import ServerSentEvent
@@ -189,13 +189,54 @@ async def test_the_first_event_of_azure_is_not_the_start(hear: Hear) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [b"data: {\n\n", b"data: 3\n\n", b'data: "a"\n\n', b"data: []\n\n"]
+    "event",
+    [b"null", b"3", b'"ping"', b"[]", b"{}", b'{"id": 5, "type": "ping"}', b'{"choices": null}'],
 )
-async def test_what_is_not_an_event_is_malformed(hear: Hear, event: bytes) -> None:
+async def test_json_that_is_not_an_event_is_ignored(hear: Hear, event: bytes) -> None:
+    """Only broken JSON is malformed."""
+    pings = [b"data: " + event + b"\n\n"] * 4
+    heard = await hear([delta(content="a"), *pings, delta(content="b"), STOP, DONE])
+    assert (heard.error, heard.text, heard.of(Notice)) == (None, "ab", [])
+
+
+async def test_a_list_of_events_is_read_as_one(hear: Hear) -> None:
+    events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": text}}]} for text in "ab"]
+    heard = await hear([b"data: " + json.dumps(events).encode() + b"\n\n", STOP, DONE])
+    assert (heard.error, heard.text) == (None, "ab")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [["Hel", "lo", " you"], ["Hel", "Hello", "Hello you"], ["Hel", "lo you", "Hello you"]],
+)
+async def test_messages_may_come_in_pieces_or_grow(hear: Hear, messages: list[str]) -> None:
+    events = [
+        openai_event(choices=[{"index": 0, "message": {"content": text}}]) for text in messages
+    ]
+    assert (await hear([*events, STOP, DONE])).text == "Hello you"
+
+
+async def test_an_image_of_some_megabytes_is_read(hear: Hear) -> None:
+    image = {"type": "image_url", "image_url": {"url": PNG + "A" * 3_000_000}}
+    heard = await hear([delta(images=[image]), STOP, DONE])
+    assert (heard.error, len(heard.of(FileOutput)[0].data)) == (None, 3_000_012)
+
+
+@pytest.mark.parametrize("depth", [400, 5000])
+async def test_deep_nesting_is_no_exception_of_another_kind(hear: Hear, depth: int) -> None:
+    event = b'data: {"choices": [{"delta": {"content": ' + b"[" * depth + b"]" * depth + b"}}]}\n\n"
     heard = await hear([delta(content="a"), event, STOP, DONE])
-    assert [notice.kind for notice in heard.of(Notice)] == ["malformed"]
-    strict = await hear([delta(content="a"), event, STOP, DONE], strict=True)
-    assert type(strict.error) is MalformedStreamError
+    assert (heard.error, heard.text) == (None, "a")
+
+
+async def test_many_pieces_of_arguments_cost_no_more_each(hear: Hear) -> None:
+    """Each that begins with a brace was once parsed with all before it."""
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "["}}
+    piece = {"index": 0, "function": {"name": "f", "arguments": '{"k": 1},'}}
+    end = {"index": 0, "function": {"arguments": "{}]"}}
+    events = [delta(tool_calls=[each]) for each in [call, *[piece] * 3000, end]]
+    last = (await hear([b"".join(events), STOP, DONE])).of(ToolCall)[-1]
+    assert (last.complete, len(json.loads(last.arguments))) == (True, 3001)
 
 
 def claude(*events: bytes) -> list[bytes]:
@@ -328,6 +369,44 @@ async def test_a_result_has_citations_and_files() -> None:
 async def emitted(chunks: list[Chunk]) -> AsyncIterator[Chunk]:
     for chunk in chunks:
         yield chunk
+
+
+async def test_an_input_that_is_said_again_in_pieces_is_said_once(hear: Hear) -> None:
+    block = {"type": "tool_use", "id": "c", "name": "add", "input": {"a": 1}}
+    events = claude(
+        anthropic_event("content_block_start", index=0, content_block=block),
+        *[
+            anthropic_event(
+                "content_block_delta",
+                index=0,
+                delta={"type": "input_json_delta", "partial_json": part},
+            )
+            for part in ('{"a"', ": 1}")
+        ],
+        anthropic_event("content_block_stop", index=0),
+    )
+    last = (await hear(events, "anthropic")).of(ToolCall)[-1]
+    assert (last.arguments, last.complete) == ('{"a": 1}', True)
+
+
+async def test_blocks_of_one_index_without_ids_are_calls_of_their_own(hear: Hear) -> None:
+    def call(name: str) -> list[bytes]:
+        block = {"type": "tool_use", "id": None, "name": name, "input": {"a": name}}
+        return [
+            anthropic_event("content_block_start", index=0, content_block=block),
+            anthropic_event("content_block_stop", index=0),
+        ]
+
+    heard = await hear(claude(*call("f"), *call("g"), *call("h")), "anthropic")
+    whole = [each for each in heard.of(ToolCall) if each.complete]
+    assert [(each.index, each.name) for each in whole] == [(0, "f"), (1, "g"), (2, "h")]
+    assert len({each.id for each in whole}) == 3
+
+
+async def test_a_block_that_is_left_open_is_closed_at_the_end(hear: Hear) -> None:
+    block = {"type": "tool_use", "id": "c", "name": "add", "input": {"a": 1}}
+    events = claude(anthropic_event("content_block_start", index=0, content_block=block))
+    assert (await hear(events, "anthropic")).of(ToolCall)[-1].complete
 
 
 VALUES = st.recursive(
