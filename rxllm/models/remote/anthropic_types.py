@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from rxllm.chunks import Usage
-from rxllm.models.remote.coercion import as_int, as_object, as_optional_text, as_text
+from rxllm.models.remote.coercion import as_counts, as_int, as_object, as_optional_text, as_text
 
 __all__ = ["Block", "Delta", "Event", "Message", "TokenCounts", "coerced_event"]
 
@@ -109,6 +109,4 @@ def coerced_event(value: Any) -> Event:
 
 
 def _usage(value: Any) -> TokenCounts | None:
-    if not isinstance(value, dict):
-        return None
-    return TokenCounts(*[as_int(value.get(name)) for name in TokenCounts.__struct_fields__])
+    return as_counts(TokenCounts, value) if isinstance(value, dict) else None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, get_args
+
+import msgspec
 
 __all__ = [
     "as_arguments",
+    "as_counts",
     "as_float",
     "as_int",
     "as_object",
@@ -17,6 +20,7 @@ __all__ = [
 ]
 
 _Json: TypeAlias = Any
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 _TEXTS = ("text", "content", "value", "thinking", "reasoning")
 
@@ -68,6 +72,23 @@ def as_int(value: _Json) -> int | None:
     """
     number = as_float(value)
     return None if number is None else round(number)
+
+
+def as_counts(kind: type[_Struct], value: _Json) -> _Struct:
+    """Return a `Struct` of numbers, and of such `Struct`s, from an object with such fields.
+
+    A field that isn't a number keeps its default.
+    """
+    fields, counts = as_object(value), {}
+    for field in msgspec.structs.fields(kind):
+        given = fields.get(field.encode_name)
+        types = get_args(field.type) or (field.type,)
+        struct = next((each for each in types if issubclass(each, msgspec.Struct)), None)
+        if struct is not None:
+            counts[field.name] = as_counts(struct, given)
+        elif (number := as_float(given) if float in types else as_int(given)) is not None:
+            counts[field.name] = number
+    return kind(**counts)
 
 
 def as_object(value: _Json) -> dict[str, _Json]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from rxllm.models.remote.coercion import (
     as_arguments,
+    as_counts,
     as_float,
     as_int,
     as_object,
@@ -21,10 +22,8 @@ from rxllm.models.remote.openai_types import (
     Delta,
     FunctionDelta,
     GroqBlock,
-    InputDetails,
     LogProb,
     LogProbs,
-    OutputDetails,
     TokenCounts,
     ToolCallDelta,
 )
@@ -123,14 +122,4 @@ def _logprobs(value: Any) -> LogProbs | None:
 
 
 def _usage(value: Any) -> TokenCounts | None:
-    if not isinstance(value, dict):
-        return None
-    read = as_object(value.get("prompt_tokens_details"))
-    written = as_object(value.get("completion_tokens_details"))
-    return TokenCounts(
-        as_int(value.get("prompt_tokens")) or 0,
-        as_int(value.get("completion_tokens")) or 0,
-        InputDetails(as_int(read.get("cached_tokens"))),
-        OutputDetails(as_int(written.get("reasoning_tokens"))),
-        as_float(value.get("cost")),
-    )
+    return as_counts(TokenCounts, value) if isinstance(value, dict) else None
