@@ -149,9 +149,11 @@ async def test_a_count_that_is_null_is_0(hear: Hear) -> None:
 
 async def test_details_of_the_usage_are_read_from_any_form(hear: Hear) -> None:
     usage = {
-        **{"prompt_tokens": "9", "completion_tokens": 4, "cost": "0.5"},
-        **{"prompt_tokens_details": {"cached_tokens": 8.0}},
-        **{"completion_tokens_details": {"reasoning_tokens": "3"}},
+        "prompt_tokens": "9",
+        "completion_tokens": 4,
+        "cost": "0.5",
+        "prompt_tokens_details": {"cached_tokens": 8.0},
+        "completion_tokens_details": {"reasoning_tokens": "3"},
     }
     events = [*openai_events("a", usage=False, done=False), openai_event(usage=usage, choices=[])]
     heard = await hear([*events, DONE])
