@@ -42,7 +42,7 @@ class Trampoline:
     __slots__ = ("_steps", "_subscription", "is_running")
 
     def __init__(self, subscription: _Subscription | None = None) -> None:
-        self.is_running = False
+        self.is_running: bool = False
         self._subscription = subscription if subscription is not None else _UNDISPOSABLE
         self._steps: deque[tuple[Callable[[Any], object], Any]] | None = None  # few ever need it
 

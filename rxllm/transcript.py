@@ -41,7 +41,7 @@ class RunningText:
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
-        self.length = 0
+        self.length: int = 0
 
     def add(self, text: str) -> None:
         """Append `text`."""

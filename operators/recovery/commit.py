@@ -83,7 +83,7 @@ class ReplayFilter:
         is_open: whether all further chunks pass unchanged.
     """
 
-    is_open = False
+    is_open: bool = False
 
     def feed(self, chunk: Chunk) -> Iterable[Chunk]:
         """The chunks to pass on after `chunk`.
@@ -130,7 +130,7 @@ class RestartingFilter(ReplayFilter):
         return self.end() if type(chunk) is End or has_output(chunk) else ()
 
     def end(self) -> Iterable[Chunk]:
-        self.is_open = True
+        self.is_open: bool = True
         return (Notice("restart"), *self._held)
 
 
@@ -210,7 +210,7 @@ class ContinuingFilter(ReplayFilter):
         return self._release(self._overlap.end())
 
     def _begin(self) -> None:
-        self.is_open = False
+        self.is_open: bool = False
         self._overlap = Overlap(self._earlier[0])
         self._held = HeldText()
 

@@ -24,8 +24,8 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, transport: asyncio.Transport | None) -> None:
-        self.is_lost = transport is None or transport.is_closing()
-        self.is_writable = True
+        self.is_lost: bool = transport is None or transport.is_closing()
+        self.is_writable: bool = True
         self._transport = transport
         self._watchers: dict[object, Callable[[], None]] = {}
         self._protocol = asyncio.Protocol()

@@ -36,7 +36,7 @@ class RefusedError(RxLLMError):
     def __init__(self, code: str, message: str, status: int) -> None:
         super().__init__(message)
         self.code = code
-        self.status = status
+        self.status: int | None = status
 
 
 class StreamNotFoundError(RxLLMError, KeyError):

@@ -48,7 +48,7 @@ class ResponseWriter:
         ping: bytes | None = None,
         max_stall: float = 300.0,
     ) -> None:
-        self.left = False
+        self.left: bool = False
         self.error: Exception | None = None
         self._transport = transport
         self._write = write

@@ -44,7 +44,7 @@ class Runner:
         on_end: Callable[[Complete | StreamFailed], object],
         model: str | None = None,
     ) -> None:
-        self.has_ended = False
+        self.has_ended: bool = False
         self.error: Exception | None = None
         self._id = stream_id
         self._on_chunk = on_chunk

@@ -114,7 +114,7 @@ class JsonDecoder(Comparable, Generic[_T]):
         provider: str,
         headers: Mapping[str, str],
     ) -> None:
-        self.has_skipped = False
+        self.has_skipped: bool = False
         self._provider = provider
         self._headers = headers
         self._coerce = coerce

@@ -73,7 +73,7 @@ class Connections:
 
     def __init__(self, rooms: Rooms, limits: Limits) -> None:
         self.rooms = rooms
-        self.sessions = Sessions(limits.grace, limits.connections)
+        self.sessions: Sessions = Sessions(limits.grace, limits.connections)
         self._most = limits.connections
         self._channels: set[_Channel] = set()
 

@@ -66,7 +66,7 @@ class ClientStreams:
 
     def __init__(self, store: StreamStore, outbox: Outbox, most: int) -> None:
         self._store = store
-        self.outbox = outbox
+        self.outbox: Outbox = outbox
         self._most = most
         self._live: dict[str, _ClientStream] = {}
         self._ended: dict[str, _ClientStream] = {}
