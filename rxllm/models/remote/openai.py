@@ -30,7 +30,7 @@ from rxllm.models.remote.openai_types import (
     ToolCallDelta,
 )
 from rxllm.models.remote.provider import Provider
-from rxllm.models.remote.reported_error import error_in_json, error_in_text
+from rxllm.models.remote.reported_error import ErrorObject, error_in_json, error_in_text
 from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import (
@@ -78,7 +78,7 @@ class OpenAIReader(Comparable):
       before `End`.
     - The end marker is `[DONE]`, or the end of the body after a finish reason. Without one, after
       an event that couldn't be read, `[DONE]` is no clean end.
-    - An error may come in any form; see `reported_error`.
+    - An error may come in any form; see `reported_error`. What its event says comes before it.
     """
 
     def __init__(self, model: str, provider: str, headers: Mapping[str, str], strict: bool) -> None:
@@ -113,12 +113,16 @@ class OpenAIReader(Comparable):
             chunks.append(completion)
             return
         groq = completion.x_groq
-        self._check_error(completion, data)
+        error = self._reported_error(completion, data)
+        if error is not None:
+            self._read_last_words(completion, chunks)
+            raise self._decoder.failure(error)
         if not self._has_begun and (completion.id or completion.choices):  # Azure's first has none
             self._begin(completion, chunks)
         for choice in completion.choices or ():
             if choice.index == 0:
-                self._read_choice(choice, chunks)
+                self._read_delta(choice, chunks)
+                self._read_finish(choice)
         if completion.citations and self._has_begun:
             self._cite(completion.citations, chunks)
         usage = completion.usage
@@ -143,16 +147,24 @@ class OpenAIReader(Comparable):
             )
         self._finish(chunks)
 
-    def _check_error(self, completion: Completion, data: str) -> None:
-        """Raise the error that an event reports."""
+    def _reported_error(self, completion: Completion, data: str) -> ErrorObject | None:
         groq = completion.x_groq
         error = None
         if completion.may_be_error:
             error = error_in_json(json.loads(data), has_answer=completion.has_answer)
         if error is None and groq is not None and groq.error:
             error = error_in_json({"error": groq.error})
-        if error is not None:
-            raise self._decoder.failure(error)
+        return error
+
+    def _read_last_words(self, completion: Completion, chunks: list[Chunk]) -> None:
+        """Read what an event with an error says besides."""
+        said: list[Chunk] = []
+        for choice in completion.choices or ():
+            if choice.index == 0:
+                self._read_delta(choice, said)
+        if said and not self._has_begun:
+            self._begin(completion, chunks)
+        chunks += said
 
     def _begin(self, completion: Completion, chunks: list[Chunk]) -> None:
         self._has_begun = True
@@ -160,7 +172,7 @@ class OpenAIReader(Comparable):
         request_id = completion.id or self._headers.get("x-request-id", "")
         chunks.append(Start(request_id, name, self._provider, completion.created))
 
-    def _read_choice(self, choice: Choice, chunks: list[Chunk]) -> None:
+    def _read_delta(self, choice: Choice, chunks: list[Chunk]) -> None:
         delta = choice.delta
         if delta is None and choice.message is not None and not self._has_delta:
             delta = self._added_by(choice.message)
@@ -183,6 +195,8 @@ class OpenAIReader(Comparable):
             if delta.function_call is not None:
                 call = ToolCallDelta(index=0, function=delta.function_call)
                 chunks.append(self._calls.read(call))
+
+    def _read_finish(self, choice: Choice) -> None:
         if choice.error:
             error = error_in_json({"error": choice.error}, has_answer=True)
             if error is not None:

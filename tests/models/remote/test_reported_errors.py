@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxllm.chunks import End, Notice, Token, ToolCall
+from rxllm.chunks import End, Notice, Start, Token, ToolCall
 from rxllm.errors import (
     BadRequestError,
     EmptyStreamError,
@@ -131,6 +131,36 @@ async def test_an_error_of_any_form_ends_the_stream_with_the_providers_words(
     assert isinstance(heard.error, ProviderError)
     assert words in str(heard.error)
     assert not heard.of(End)
+
+
+FAULT: dict[str, Any] = {"code": 502, "message": "out of memory"}
+WORDS: dict[str, Any] = {"index": 0, "delta": {"content": " more"}}
+BESIDE_TEXT = {
+    "of the event": openai_event(choices=[WORDS], error=FAULT),
+    "of the event, with a finish reason": openai_event(
+        choices=[{**WORDS, "finish_reason": "error"}], error=FAULT
+    ),
+    "of the choice": openai_event(choices=[{**WORDS, "error": FAULT}]),
+    "of Groq's block": openai_event(choices=[WORDS], x_groq={"error": "out of memory"}),
+}
+
+
+@pytest.mark.parametrize("event", BESIDE_TEXT.values(), ids=BESIDE_TEXT)
+@pytest.mark.parametrize("before", [[], [HALF]], ids=["at first", "later"])
+async def test_the_text_beside_an_error_comes_before_it(
+    hear: Hear, before: list[bytes], event: bytes
+) -> None:
+    heard = await hear([*before, event, DONE])
+    assert heard.text == "half" * len(before) + " more"
+    assert len(heard.of(Start)) == 1
+    assert isinstance(heard.error, ProviderError)
+    assert "out of memory" in str(heard.error)
+
+
+async def test_an_event_with_an_error_alone_starts_nothing(hear: Hear) -> None:
+    heard = await hear([openai_event(choices=[{**WORDS, "delta": {}}], error=FAULT)])
+    assert not heard.of(Start)
+    assert "out of memory" in str(heard.error)
 
 
 @pytest.mark.parametrize("form", FORMS)
