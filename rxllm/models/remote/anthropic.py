@@ -108,14 +108,12 @@ class AnthropicReader(Comparable):
         if decoded.error or decoded.type not in _EVENTS:
             error = error_in_json(json.loads(data), has_answer=decoded.type in _EVENTS)
             if error is not None:
+                self._read_block(decoded, chunks)
                 raise self._decoder.failure(error)
         if decoded.usage is not None:
             self._add_usage(decoded.usage)
-        if decoded.type == "content_block_delta" and decoded.delta is not None:
-            self._read_delta(decoded.index, decoded.delta, chunks)
-        elif decoded.type == "content_block_start" and decoded.content_block is not None:
-            self._open_block(decoded.index, decoded.content_block, chunks)
-        elif decoded.type == "content_block_stop":
+        self._read_block(decoded, chunks)
+        if decoded.type == "content_block_stop":
             self._close_block(decoded.index, chunks)
         elif decoded.type == "message_start" and decoded.message is not None:
             self._begin(decoded.message, chunks)
@@ -138,6 +136,13 @@ class AnthropicReader(Comparable):
             self._add_usage(message.usage)
         name = f"{self._provider}/{message.model or self._model}"
         chunks.append(Start(message.id, name, self._provider, time.time()))
+
+    def _read_block(self, event: Event, chunks: list[Chunk]) -> None:
+        """Read the part of the answer in `event`, if it has one."""
+        if event.type == "content_block_delta" and event.delta is not None:
+            self._read_delta(event.index, event.delta, chunks)
+        elif event.type == "content_block_start" and event.content_block is not None:
+            self._open_block(event.index, event.content_block, chunks)
 
     def _open_block(self, index: int, block: Block, chunks: list[Chunk]) -> None:
         if block.type == "tool_use":

@@ -281,6 +281,22 @@ async def test_an_odd_error_of_anthropic_keeps_its_reason(
     assert words in str(heard.error)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": " more"}},
+        {"type": "content_block_start", "content_block": {"type": "text", "text": " more"}},
+    ],
+)
+async def test_the_text_beside_an_error_of_anthropic_comes_before_it(
+    hear: Hear, event: dict[str, Any]
+) -> None:
+    heard = await hear([*CLAUDE, data({"index": 0, **event, "error": FAULT})], "anthropic")
+    assert heard.text == "half more"
+    assert isinstance(heard.error, ServerError)
+    assert "out of memory" in str(heard.error)
+
+
 async def test_done_after_an_unreadable_event_is_not_a_clean_end(hear: Hear) -> None:
     heard = await hear([HALF, b"data: {\n\n", DONE])
     assert isinstance(heard.error, TruncatedStreamError)
