@@ -17,6 +17,7 @@ __all__ = [
     "as_objects",
     "as_optional_text",
     "as_text",
+    "is_json",
 ]
 
 _Json: TypeAlias = Any

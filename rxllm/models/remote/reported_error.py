@@ -12,6 +12,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from rxllm.models.remote.coercion import as_object
+
 __all__ = ["ErrorObject", "error_in_json", "error_in_text", "is_plain_error"]
 
 _Json: TypeAlias = Any
@@ -129,7 +131,7 @@ def is_plain_error(text: str) -> bool:
 
 def _read(reported: _Json, around: dict[str, _Json]) -> ErrorObject:
     """Read the value of `error`; what it lacks is taken from the object around it."""
-    fields = reported if isinstance(reported, dict) else {}
+    fields = as_object(reported)
     if isinstance(fields.get("error"), dict):
         return _read(fields["error"], fields)
     if isinstance(reported, list):  # of messages, or of errors
@@ -175,7 +177,7 @@ def _message(value: _Json, depth: int = 0) -> str | None:
 
 
 def _metadata(value: _Json) -> _Metadata | None:
-    fields = value if isinstance(value, dict) else {}
+    fields = as_object(value)
     reasons, raw = fields.get("reasons"), fields.get("raw")
     return _Metadata(reasons if isinstance(reasons, list) else None, raw) if fields else None
 
