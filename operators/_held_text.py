@@ -7,9 +7,9 @@ from collections import deque
 
 import msgspec
 
-from rxllm.chunks import Batch, Chunk, Reasoning, Token, text_of
+from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_bare_state, text_of
 
-__all__ = ["HeldText", "confidence_of"]
+__all__ = ["HeldText", "confidence_of", "is_text", "parts_of"]
 
 _replace = msgspec.structs.replace
 
@@ -59,7 +59,7 @@ class HeldText:
 
     def drop(self, length: int) -> list[Chunk]:
         """Drop `length` characters, and return only the non-text chunks that `take` would."""
-        return [part for part in parts_of(self.take(length)) if type(part) is not Token]
+        return [part for part in parts_of(self.take(length)) if not is_text(part)]
 
     def take_all(self) -> list[Chunk]:
         """Take everything."""
@@ -88,6 +88,11 @@ class HeldText:
             self._inside = 0
             length -= rest
         return Batch(tuple(parts), "".join(map(text_of, parts)), source=first.source)
+
+
+def is_text(chunk: Chunk) -> bool:
+    """Return whether `chunk` is a token of the answer's text, and not only a state."""
+    return type(chunk) is Token and not is_bare_state(chunk)
 
 
 def parts_of(chunks: list[Chunk]) -> list[Chunk]:

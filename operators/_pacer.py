@@ -9,7 +9,7 @@ from typing import Final
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, has_output, is_restart
+from rxllm.chunks import Chunk, Reasoning, Token, has_output, is_restart
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.restart import survives_restart
 from rxllm.trampoline import Trampoline
@@ -220,4 +220,6 @@ class Pacer:
 
 def is_paced(chunk: Chunk) -> bool:
     """Whether `chunk` is non-empty text or reasoning."""
+    if type(chunk) is Token or type(chunk) is Reasoning:
+        return bool(chunk.text)
     return has_output(chunk) and not chunk.is_state

@@ -10,7 +10,7 @@ from typing import Any
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart, is_stream_failed
+from rxllm.chunks import Batch, Chunk, End, Token, is_bare_state, is_restart, is_stream_failed
 from rxllm.restart import matching_sources
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
@@ -105,7 +105,7 @@ class _Subscription:
 
     def on_next(self, chunk: Chunk) -> None:
         source = chunk.source
-        if type(chunk) is Token or type(chunk) is Batch:
+        if (type(chunk) is Token and not is_bare_state(chunk)) or type(chunk) is Batch:
             state = self._states.get(source)
             if state is None:
                 state = self._states[source] = self._state_of(source)

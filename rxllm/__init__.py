@@ -13,6 +13,7 @@ from rxllm import errors, models, operators, sinks
 from rxllm._lazy_names import lazy_names
 from rxllm.bridge import from_async, run
 from rxllm.chunks import (
+    ApprovalRequest,
     Batch,
     Chunk,
     Citation,
@@ -22,15 +23,18 @@ from rxllm.chunks import (
     Json,
     Notice,
     Progress,
+    ProviderState,
     Reasoning,
     Start,
+    Steering,
     Token,
     ToolCall,
+    ToolResult,
     Usage,
 )
 from rxllm.errors import RxLLMError, classify_error
 from rxllm.iteration import to_async
-from rxllm.messages import ImagePart, Message, TextPart, Tool
+from rxllm.messages import ImagePart, Message, ReasoningPart, TextPart, Tool
 from rxllm.models.registry import list_models, model, register
 from rxllm.requests import Model, ModelInfo, Request, RequestOptions, streaming_pays
 from rxllm.result import Result
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from rxllm.router import Router
 
 __all__ = [
+    "ApprovalRequest",
     "Batch",
     "Chunk",
     "Citation",
@@ -56,7 +61,9 @@ __all__ = [
     "ModelInfo",
     "Notice",
     "Progress",
+    "ProviderState",
     "Reasoning",
+    "ReasoningPart",
     "Request",
     "RequestOptions",
     "Result",
@@ -64,12 +71,14 @@ __all__ = [
     "RxLLMError",
     "Settings",
     "Start",
+    "Steering",
     "Stream",
     "StreamScheduler",
     "TextPart",
     "Token",
     "Tool",
     "ToolCall",
+    "ToolResult",
     "Usage",
     "Valve",
     "classify_error",

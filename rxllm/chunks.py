@@ -9,7 +9,15 @@ values omitted.
 >>> encode(Token("Hello", confidence=0.5))
 b'{"type":"token","text":"Hello","confidence":0.5}'
 >>> decode(b'{"type":"end","finishReason":"stop"}')
-End(finish_reason='stop', stop_sequence=None, native_reason=None, source=None)
+End(finish_reason='stop', stop_sequence=None, native_reason=None, more=False, source=None)
+
+**States.** Some providers send data with a piece of their answer that they want back, unread, with
+the next request: a signature of the reasoning, an encrypted copy of it. A `ProviderState` carries
+it. It comes in a chunk of its own with an empty text, after the text that it belongs to, so that no
+operator has to cut it; on a `ToolCall`, it comes with the call.
+
+**Runs.** An agent's stream is one answer after another: each but the last ends with
+`End(more=True)`, and the results of its tool calls follow it.
 """
 
 from __future__ import annotations
@@ -20,6 +28,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import msgspec
 
 __all__ = [
+    "ApprovalRequest",
     "Batch",
     "Chunk",
     "Citation",
@@ -32,16 +41,20 @@ __all__ = [
     "NoticeKind",
     "Outcome",
     "Progress",
+    "ProviderState",
     "Reasoning",
     "Start",
     "StateKey",
     "Status",
+    "Steering",
     "Token",
     "ToolCall",
+    "ToolResult",
     "Usage",
     "decode",
     "encode",
     "has_output",
+    "is_bare_state",
     "is_chunk",
     "is_final_state",
     "is_restart",
@@ -50,7 +63,11 @@ __all__ = [
     "text_of",
 ]
 
-FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
+FinishReason: TypeAlias = Literal[
+    "stop", "length", "tool_calls", "content_filter", "cancelled", "limit"
+]
+"""Why an answer ended. `"length"` is the limit of one answer, `"limit"` that of a whole run."""
+
 Outcome: TypeAlias = Literal["completed", "failed", "cancelled"]
 """How a stream ended."""
 
@@ -112,11 +129,28 @@ class Start(_Chunk, tag="start", frozen=True, gc=False):
     created: float | None = None
 
 
+class ProviderState(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Data of a provider about a part of its answer, to be sent back with the next request.
+
+    It is sent back unchanged with the part that it belongs to, and only to the same model.
+
+    Args:
+        provider: the name of the provider.
+        model: the model that was asked, by the provider's name for it.
+        data: a JSON value, in the provider's own form.
+    """
+
+    provider: str
+    model: str
+    data: Any
+
+
 class Token(_Chunk, tag="token", frozen=True, gc=False):
     """A piece of the answer: whole characters, from one or more model tokens.
 
     `confidence` is the probability (0..1) that the model gave this piece, if known. `number` counts
-    words, sentences or lines from 1, once the text has been split into them.
+    words, sentences or lines from 1, once the text has been split into them. A `state` belongs to
+    the text since the last one, and ends that part of the answer; its own text is empty.
     """
 
     is_content = True
@@ -125,15 +159,21 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
     text: str
     confidence: float | None = None
     number: int | None = None
+    state: ProviderState | None = None
 
 
 class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):
-    """A piece of a thinking block; not part of the answer's text."""
+    """A piece of a thinking block; not part of the answer's text.
+
+    A `state` belongs to the reasoning since the last one, and ends that block; its own text is
+    empty.
+    """
 
     is_content = True
     is_droppable = True
 
     text: str
+    state: ProviderState | None = None
 
 
 class ToolCall(_Chunk, tag="tool_call", frozen=True, gc=False):
@@ -152,6 +192,49 @@ class ToolCall(_Chunk, tag="tool_call", frozen=True, gc=False):
     arguments: str = ""
     index: int = 0
     complete: bool = False
+    state: ProviderState | None = None
+
+
+class ToolResult(_Chunk, tag="tool_result", frozen=True):
+    """The result of a tool call, run by the application and not by the model.
+
+    Args:
+        id, name: those of the call.
+        output: the JSON value that the tool returned.
+        error: why it failed, as the model is told.
+        preliminary: the tool is still running, and another result follows.
+    """
+
+    is_state = True
+    is_droppable = True
+    survives_restart = True
+
+    id: str
+    name: str
+    output: Any = None
+    error: ErrorInfo | None = None
+    preliminary: bool = False
+
+
+class ApprovalRequest(_Chunk, tag="approval_request", frozen=True, gc=False):
+    """A tool call that waits for somebody's approval. `token` identifies it in the answer."""
+
+    is_structure = True
+    survives_restart = True
+
+    id: str
+    token: str
+    reason: str | None = None
+
+
+class Steering(_Chunk, tag="steering", frozen=True, gc=False):
+    """A message of the user that joined a run between two of its answers."""
+
+    is_structure = True
+    survives_restart = True
+
+    text: str
+    id: str | None = None
 
 
 class Json(_Chunk, tag="json", frozen=True):
@@ -243,7 +326,7 @@ class End(_Chunk, tag="end", frozen=True, gc=False):
     """The end of an answer, and its reason. `stop_sequence` is the one that matched, if any.
 
     `native_reason` is the provider's word for the reason, if it is none of the known ones; the
-    finish reason is `"stop"` then.
+    finish reason is `"stop"` then. `more` is True if another answer of the same run follows.
     """
 
     is_structure = True
@@ -251,6 +334,7 @@ class End(_Chunk, tag="end", frozen=True, gc=False):
     finish_reason: FinishReason
     stop_sequence: str | None = None
     native_reason: str | None = None
+    more: bool = False
 
 
 class Citation(_Chunk, tag="citation", frozen=True, gc=False):
@@ -282,7 +366,7 @@ class FileOutput(_Chunk, tag="file", frozen=True, gc=False):
 class Batch(_Chunk, tag="batch", frozen=True):
     """Several text chunks of one source, in order, with the answer's text that they contain.
 
-    The chunks carry the `source` of the batch.
+    The chunks carry the `source` of the batch, and have no `state`.
     """
 
     is_content = True
@@ -297,6 +381,9 @@ Chunk: TypeAlias = (
     | Token
     | Reasoning
     | ToolCall
+    | ToolResult
+    | ApprovalRequest
+    | Steering
     | Json
     | Citation
     | FileOutput
@@ -337,21 +424,30 @@ def text_of(chunk: object) -> str:
 def has_output(chunk: Chunk) -> bool:
     """Return whether `chunk` carries output of the model: content that isn't an empty text."""
     if type(chunk) is Token or type(chunk) is Reasoning:
-        return bool(chunk.text)
+        return bool(chunk.text) or chunk.state is not None
     if type(chunk) is Batch:
         return bool(chunk.text) or any(part.text for part in chunk.chunks)
     return chunk.is_content
+
+
+def is_bare_state(chunk: Token | Reasoning) -> bool:
+    """Return whether `chunk` carries only a state: operators on text pass it on in its place."""
+    return chunk.state is not None and not chunk.text
 
 
 def state_key(chunk: Chunk) -> StateKey | None:
     """Identify the state that `chunk` updates; `None` if it adds to earlier chunks instead."""
     if type(chunk) is ToolCall:
         return ToolCall, chunk.source, chunk.index, chunk.id
+    if type(chunk) is ToolResult:
+        return ToolResult, chunk.source, chunk.id
     return (type(chunk), chunk.source) if chunk.is_state else None
 
 
 def is_final_state(chunk: Chunk) -> bool:
-    """Return whether `chunk` is the final state of a tool call or a JSON value."""
+    """Return whether `chunk` is the final state of a tool call, its result or a JSON value."""
+    if type(chunk) is ToolResult:
+        return not chunk.preliminary
     return (type(chunk) is ToolCall or type(chunk) is Json) and chunk.complete
 
 

@@ -23,9 +23,9 @@ class Coalesced:
 
     - Text and reasoning of a source are joined into one `Batch`, until another chunk of that
       source, or one without a source, is queued after it.
-    - A `Progress`, `ToolCall` or `Json` replaces the one that it continues. After a complete one
-      the next is queued separately.
-    - Other chunks are kept unchanged and in order.
+    - A `Progress`, `ToolCall`, `ToolResult` or `Json` replaces the one that it continues. After a
+      complete one the next is queued separately.
+    - Other chunks, and states of text, are kept unchanged and in order.
 
     So the length of the queue doesn't grow with the text.
     """
@@ -45,7 +45,7 @@ class Coalesced:
 
     def append(self, chunk: Chunk) -> None:
         """Queue `chunk`."""
-        if type(chunk) is Token or type(chunk) is Reasoning:
+        if (type(chunk) is Token or type(chunk) is Reasoning) and chunk.state is None:
             self._run(chunk.source).parts.append(chunk)
             self.lag += 1
         elif type(chunk) is Batch:

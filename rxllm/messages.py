@@ -7,10 +7,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from rxllm.chunks import ToolCall
+from rxllm.chunks import ProviderState, ToolCall
 from rxllm.errors import BadRequestError
 
-__all__ = ["ImagePart", "Message", "Part", "Role", "TextPart", "Tool"]
+__all__ = ["ImagePart", "Message", "Part", "ReasoningPart", "Role", "TextPart", "Tool"]
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -23,11 +23,31 @@ _BEGINNINGS: Final = {
 
 
 class TextPart(
-    msgspec.Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    tag_field="type",
+    tag="text",
+    forbid_unknown_fields=True,
 ):
-    """A text part of a message."""
+    """A text part of a message, with the `state` that its model wants back, if any."""
 
     text: str
+    state: ProviderState | None = None
+
+
+class ReasoningPart(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    tag_field="type",
+    tag="reasoning",
+    forbid_unknown_fields=True,
+):
+    """A thinking block in an assistant message; sent only to the model that its `state` names."""
+
+    text: str
+    state: ProviderState | None = None
 
 
 class ImagePart(
@@ -66,15 +86,20 @@ def _kind_of(data: bytes) -> str:
     raise BadRequestError("unknown image format: pass media_type")
 
 
-Part: TypeAlias = TextPart | ImagePart
+Part: TypeAlias = TextPart | ImagePart | ReasoningPart | ToolCall
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One turn of a conversation.
 
-    `content` is a string or a sequence of parts. `name` is the name of the participant,
-    `tool_call_id` the call that a `tool` message answers. `tool_calls` are the calls made in an
-    `assistant` message, as received.
+    Args:
+        role: whose turn it is.
+        content: a string, or parts in order.
+        name: the name of the participant.
+        tool_call_id: the call that a `tool` message answers.
+        tool_calls: the calls made in an `assistant` message, after its content. Calls that text
+            or reasoning follows are parts of the content; `calls` has them all.
+        is_error: a `tool` message reports that the call has failed.
     """
 
     role: Role
@@ -82,6 +107,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    is_error: bool = False
 
     @property
     def text(self) -> str:
@@ -92,10 +118,15 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The content as parts: one for a string, none for an empty one."""
+        """The content and the calls, in order; no part for an empty string."""
         if isinstance(self.content, str):
-            return (TextPart(self.content),) if self.content else ()
-        return self.content
+            return (*((TextPart(self.content),) if self.content else ()), *self.tool_calls)
+        return (*self.content, *self.tool_calls)
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """All tool calls of the message, in order."""
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
 
     def followed_by(self, text: str) -> Message:
         """Return this message with `text` appended."""

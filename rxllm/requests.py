@@ -12,9 +12,9 @@ from typing import Any, Literal, Protocol, TypeAlias, TypedDict, Unpack, runtime
 
 import msgspec
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Chunk, ToolCall
 from rxllm.errors import BadRequestError
-from rxllm.messages import Message, Tool
+from rxllm.messages import Message, ReasoningPart, Tool
 from rxllm.stream import Stream
 
 __all__ = [
@@ -54,6 +54,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         tool_choice: `"auto"`, `"none"`, `"required"` (at least one), or the name of the tool that
             must be called.
         strategy: how a router chooses among its models.
+        cache: ask the provider to keep the prompt for requests that begin alike; a string names
+            them, so that they reach the same cache. A hint: providers that always do, or never, get
+            the same request.
         extra: options passed unchanged to the engine or the provider.
     """
 
@@ -71,6 +74,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: str | None = None
     strategy: Strategy | None = None
+    cache: bool | str = False
     extra: dict[str, Any] = {}
 
     def continuing(self, partial: str) -> Request:
@@ -103,6 +107,7 @@ class RequestOptions(TypedDict, total=False):
     tools: Sequence[Tool | Mapping[str, Any]]
     tool_choice: str | None
     strategy: Strategy | None
+    cache: bool | str
     extra: dict[str, Any]
 
 
@@ -223,6 +228,13 @@ def _check(request: Request) -> None:
     for message in request.messages:
         if message.tool_call_id is not None and message.role != "tool":
             words = f"only a tool message may have a tool_call_id, got one of role {message.role}"
+            raise BadRequestError(words, "messages")
+        if message.role != "assistant" and any(
+            isinstance(part, ReasoningPart | ToolCall) for part in message.parts
+        ):
+            words = (
+                f"only an assistant message may have reasoning or tool calls, got {message.role}"
+            )
             raise BadRequestError(words, "messages")
         try:
             message.text.encode()

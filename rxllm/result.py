@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from rxllm.answer import Answer, assistant_message
 from rxllm.chunks import (
     Chunk,
     Citation,
@@ -20,8 +21,8 @@ from rxllm.chunks import (
     has_output,
     is_chunk,
 )
-from rxllm.messages import Message
-from rxllm.transcript import Answer, Transcript, assistant_message
+from rxllm.messages import Message, Part
+from rxllm.transcript import Transcript
 
 __all__ = ["Recorder", "Result", "Timings", "per_second"]
 
@@ -70,6 +71,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         notices: all notices of the stream, in order.
         citations, files: the sources that the answer cites, and its output that isn't text.
         texts: the text of each source, by the `source` of its chunks.
+        parts: text, reasoning and complete calls in order, as parts of a message.
     """
 
     text: str
@@ -87,11 +89,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     json: Any = None
     citations: tuple[Citation, ...] = ()
     files: tuple[FileOutput, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @property
     def message(self) -> Message:
-        """The answer as a message for the history: its text and its complete tool calls."""
-        return assistant_message(self.text, self.tool_calls)
+        """The answer as a message for the history.
+
+        Its content is a string, or parts in order if the model wants anything else back, such as
+        signed reasoning. Incomplete calls are left out.
+        """
+        return assistant_message(self.parts)
 
 
 class Recorder:
@@ -163,6 +170,7 @@ class Recorder:
             json=transcript.json,
             citations=transcript.citations,
             files=transcript.files,
+            parts=transcript.parts,
             texts={
                 source: answer.text
                 for source, answer in transcript.answers.items()

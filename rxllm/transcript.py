@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from rxllm.answer import Answer, assistant_message
 from rxllm.chunks import (
-    Batch,
     Chunk,
     Citation,
     End,
     FileOutput,
-    Json,
     Notice,
-    Reasoning,
     Start,
-    StateKey,
-    Token,
     ToolCall,
     Usage,
-    has_output,
     is_restart,
-    state_key,
 )
 from rxllm.errors import write_partial
-from rxllm.messages import Message
+from rxllm.messages import Message, Part
 from rxllm.restart import matching_sources
 
-__all__ = ["Answer", "RunningText", "Transcript", "assistant_message"]
+__all__ = ["RunningText", "Transcript"]
 
 
 class RunningText:
@@ -53,85 +47,6 @@ class RunningText:
         if len(self._pieces) != 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0][:length]
-
-
-class Answer:
-    """The output of one source since it last began.
-
-    Attributes:
-        tokens: the number of non-empty pieces of text and reasoning, including those in a `Batch`.
-        calls: the newest state of each tool call, in the order in which the calls began.
-        json: the newest JSON value.
-        citations, files: the sources that the answer cites, and its output that isn't text.
-        usage: the newest usage.
-        start, end: the source's own, if received.
-        has_output: whether there is any output; empty text doesn't count.
-    """
-
-    __slots__ = (
-        "_reasoning",
-        "_texts",
-        "calls",
-        "citations",
-        "end",
-        "files",
-        "has_output",
-        "json",
-        "start",
-        "tokens",
-        "usage",
-    )
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._reasoning: list[str] = []
-        self.tokens: int = 0
-        self.calls: dict[StateKey | None, ToolCall] = {}
-        self.json: Json | None = None
-        self.citations: list[Citation] = []
-        self.files: list[FileOutput] = []
-        self.usage: Usage | None = None
-        self.start: Start | None = None
-        self.end: End | None = None
-        self.has_output: bool = False
-
-    @property
-    def text(self) -> str:
-        """The answer's text; kept joined for the next read."""
-        return _joined(self._texts)
-
-    @property
-    def reasoning(self) -> str:
-        """The text of the thinking blocks."""
-        return _joined(self._reasoning)
-
-    def add(self, chunk: Chunk) -> None:
-        """Add a chunk of this source that is not a notice."""
-        match chunk:
-            case Token() | Reasoning():
-                self._add_piece(chunk)
-            case Batch(chunks=parts):
-                for part in parts:
-                    self._add_piece(part)
-            case ToolCall():
-                self.calls[state_key(chunk)] = chunk
-            case Json():
-                self.json = chunk
-            case Citation():
-                self.citations.append(chunk)
-            case FileOutput():
-                self.files.append(chunk)
-            case Usage():
-                self.usage = chunk
-            case Start():
-                self.start = chunk
-            case End():
-                self.end = chunk
-        self.has_output = self.has_output or has_output(chunk)
-
-    def _add_piece(self, piece: Token | Reasoning) -> None:
-        self.tokens += bool(piece.text)
-        (self._texts if type(piece) is Token else self._reasoning).append(piece.text)
 
 
 class Transcript:
@@ -231,9 +146,19 @@ class Transcript:
         return sum(usages[1:], usages[0])
 
     @property
+    def states(self) -> int:
+        """The number of states of text and reasoning."""
+        return sum([answer.states for answer in self.answers.values()])
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The text, the reasoning and the complete calls, in order, as parts of a message."""
+        return tuple([part for answer in self.answers.values() for part in answer.parts])
+
+    @property
     def message(self) -> Message:
         """The output as a message for the history."""
-        return assistant_message(self.text, self.tool_calls)
+        return assistant_message(self.parts)
 
     @property
     def has_begun(self) -> bool:
@@ -280,14 +205,3 @@ class Transcript:
                 self._earlier.append(usage)
         if self._end is not None and source in (None, self._end.source):
             self._end = None
-
-
-def assistant_message(text: str, calls: Iterable[ToolCall]) -> Message:
-    """Return an answer as a message for the history: its text and its complete tool calls."""
-    return Message("assistant", text, tool_calls=tuple(call for call in calls if call.complete))
-
-
-def _joined(pieces: list[str]) -> str:
-    if len(pieces) > 1:
-        pieces[:] = ["".join(pieces)]
-    return pieces[0] if pieces else ""

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from rxllm.chunks import (
+    ApprovalRequest,
     Batch,
     Chunk,
     End,
@@ -15,14 +16,18 @@ from rxllm.chunks import (
     Json,
     Notice,
     Progress,
+    ProviderState,
     Reasoning,
     Start,
+    Steering,
     Token,
     ToolCall,
+    ToolResult,
     Usage,
     decode,
     encode,
     has_output,
+    is_bare_state,
     is_final_state,
     is_restart,
     state_key,
@@ -55,6 +60,30 @@ WIRE: list[tuple[Chunk, bytes]] = [
         b'{"type":"notice","kind":"retry","attempt":2,"delay":1.0,'
         b'"error":{"type":"ServerError","message":"503"}}',
     ),
+    (
+        Reasoning("", ProviderState("anthropic", "claude", {"signature": "s"})),
+        b'{"type":"reasoning","text":"","state":{"provider":"anthropic","model":"claude",'
+        b'"data":{"signature":"s"}}}',
+    ),
+    (
+        ToolResult("c", "f", {"a": 1}),
+        b'{"type":"tool_result","id":"c","name":"f","output":{"a":1}}',
+    ),
+    (
+        ToolResult("c", "f", error=ErrorInfo("ToolError", "no")),
+        b'{"type":"tool_result","id":"c","name":"f","error":{"type":"ToolError","message":"no"}}',
+    ),
+    (
+        ToolResult("c", "f", 1, preliminary=True),
+        b'{"type":"tool_result","id":"c","name":"f","output":1,"preliminary":true}',
+    ),
+    (
+        ApprovalRequest("c", "t", "it costs"),
+        b'{"type":"approval_request","id":"c","token":"t","reason":"it costs"}',
+    ),
+    (Steering("shorter", "m"), b'{"type":"steering","text":"shorter","id":"m"}'),
+    (End("tool_calls", more=True), b'{"type":"end","finishReason":"tool_calls","more":true}'),
+    (End("limit"), b'{"type":"end","finishReason":"limit"}'),
     (End("stop"), b'{"type":"end","finishReason":"stop"}'),
     (
         End("stop", stop_sequence="\n"),
@@ -107,10 +136,12 @@ def traits(name: str) -> set[str]:
 def test_traits_are_declared_on_the_classes() -> None:
     text = {"Token", "Reasoning", "Batch"}
     assert traits("is_content") == text | {"ToolCall", "Json", "Citation", "FileOutput"}
-    assert traits("is_structure") == {"Start", "Notice", "End"}
-    assert traits("is_state") == {"ToolCall", "Json", "Progress"}
-    assert traits("is_droppable") == text | {"ToolCall", "Json", "Progress"}
-    assert traits("survives_restart") == {"Start", "Usage", "Progress", "Notice"}
+    run = {"ApprovalRequest", "Steering"}
+    assert traits("is_structure") == {"Start", "Notice", "End"} | run
+    assert traits("is_state") == {"ToolCall", "ToolResult", "Json", "Progress"}
+    assert traits("is_droppable") == text | {"ToolCall", "ToolResult", "Json", "Progress"}
+    lasting = {"Start", "Usage", "Progress", "Notice", "ToolResult"}
+    assert traits("survives_restart") == lasting | run
 
 
 def test_empty_text_is_not_output() -> None:
@@ -119,7 +150,23 @@ def test_empty_text_is_not_output() -> None:
     assert has_output(Batch((Token(""), Reasoning("so")), ""))
     nothing: list[Chunk] = [Token(""), Reasoning(""), Batch((Token(""),), "")]
     others: list[Chunk] = [Start("r", "m"), Usage(), Notice("retry"), End("stop")]
-    assert not any(map(has_output, nothing + others))
+    assert not any(map(has_output, [*nothing, *others, ToolResult("c", "f", 1)]))
+
+
+@pytest.mark.parametrize("kind", [Token, Reasoning])
+def test_a_state_is_output_even_without_a_text(kind: type[Token] | type[Reasoning]) -> None:
+    state = ProviderState("anthropic", "claude", {"signature": "s"})
+    assert has_output(kind("", state=state))
+    assert is_bare_state(kind("", state=state))
+    assert not is_bare_state(kind("a", state=state))
+    assert not is_bare_state(kind(""))
+
+
+def test_the_result_of_a_tool_is_final_unless_it_is_preliminary() -> None:
+    assert is_final_state(ToolResult("c", "f", 1))
+    assert not is_final_state(ToolResult("c", "f", 1, preliminary=True))
+    assert state_key(ToolResult("c", "f")) == state_key(ToolResult("c", "f", preliminary=True))
+    assert state_key(ToolResult("c", "f")) != state_key(ToolResult("d", "f"))
 
 
 def test_usage_adds_up_and_unknown_fields_stay_unknown() -> None:

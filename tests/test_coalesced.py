@@ -14,6 +14,7 @@ from rxllm.chunks import (
     Json,
     Notice,
     Progress,
+    ProviderState,
     Reasoning,
     Token,
     ToolCall,
@@ -140,6 +141,13 @@ def test_interleaved_sources_are_joined_separately() -> None:
         Batch((left, left), "aa", source="left"),
         Batch((right, right), "xx", source="right"),
     ]
+
+
+def test_the_state_of_a_text_keeps_its_place() -> None:
+    state = ProviderState("provider", "model", "signature")
+    thoughts: list[Chunk] = [Reasoning("a"), Reasoning("b"), Reasoning("", state), Token("c")]
+    batch = Batch((Reasoning("a"), Reasoning("b")), "")
+    assert queued(thoughts).chunks() == [batch, Reasoning("", state), Token("c")]
 
 
 def test_a_state_after_a_complete_one_is_queued_separately() -> None:

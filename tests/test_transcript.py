@@ -13,6 +13,7 @@ from rxllm.chunks import (
     Json,
     Notice,
     Progress,
+    ProviderState,
     Reasoning,
     Start,
     Token,
@@ -21,9 +22,10 @@ from rxllm.chunks import (
     is_restart,
 )
 from rxllm.errors import StreamError
-from rxllm.messages import Message
+from rxllm.messages import Message, ReasoningPart, TextPart
 from rxllm.transcript import Transcript
 
+STATE = ProviderState("provider", "model", "signature")
 SOURCES = st.sampled_from([None, "a", "b"])
 CHUNKS: st.SearchStrategy[Chunk] = st.one_of(
     st.builds(Token, st.text(max_size=2), source=SOURCES),
@@ -35,6 +37,8 @@ CHUNKS: st.SearchStrategy[Chunk] = st.one_of(
         SOURCES,
     ),
     st.builds(ToolCall, st.just("c"), st.just("f"), st.text(max_size=1), source=SOURCES),
+    st.builds(Token, st.just(""), state=st.just(STATE), source=SOURCES),
+    st.builds(Reasoning, st.just(""), state=st.just(STATE), source=SOURCES),
     st.builds(Usage, st.integers(0, 9), st.integers(0, 9), source=SOURCES),
     st.builds(Notice, st.sampled_from(["restart", "retry"]), source=SOURCES),
     st.builds(End, st.just("stop"), source=SOURCES),
@@ -83,6 +87,41 @@ def test_the_message_contains_only_complete_calls() -> None:
     whole = ToolCall("c1", "f", "{}", complete=True)
     said = transcript(Token("Let me see"), whole, ToolCall("c2", "g", "{", index=1))
     assert said.message == Message("assistant", "Let me see", tool_calls=(whole,))
+
+
+def test_the_message_has_states_and_what_they_belong_to_in_its_place() -> None:
+    whole = ToolCall("c1", "f", "{}", complete=True)
+    said = transcript(
+        Reasoning("I "),
+        Reasoning("think"),
+        Reasoning("", STATE),
+        Reasoning("", STATE),
+        Token("Let "),
+        Token("me"),
+        Token("", state=STATE),
+        Token(" see"),
+        whole,
+        Token("ok"),
+        ToolCall("c2", "f", "{}", index=1, complete=True),
+    )
+    assert said.states == 3
+    assert said.message == Message(
+        "assistant",
+        (
+            ReasoningPart("I think", STATE),
+            ReasoningPart("", STATE),
+            TextPart("Let me", STATE),
+            TextPart(" see"),
+            whole,
+            TextPart("ok"),
+        ),
+        tool_calls=(ToolCall("c2", "f", "{}", index=1, complete=True),),
+    )
+    assert [call.id for call in said.message.calls] == ["c1", "c2"]
+
+
+def test_reasoning_without_a_state_is_left_out_of_the_message() -> None:
+    assert transcript(Reasoning("hm"), Token("Yes")).message == Message("assistant", "Yes")
 
 
 def test_the_newest_usage_of_each_source_is_added_up() -> None:
@@ -186,8 +225,14 @@ def test_reading_early_does_not_change_the_result(chunks: list[Chunk], data: st.
         asked.add(chunk)
         if data.draw(st.booleans()):
             assert asked.text is not None
-    for name in ("text", "reasoning", "tokens", "tool_calls", "usage", "notices", "end"):
+    for name in ("text", "reasoning", "tokens", "tool_calls", "usage", "notices", "end", "parts"):
         assert getattr(asked, name) == getattr(late, name)
+    parts = late.parts
+    assert "".join([part.text for part in parts if isinstance(part, TextPart)]) == late.text
+    thoughts = [part.text for part in parts if isinstance(part, ReasoningPart)]
+    assert "".join(thoughts) == late.reasoning
+    said = [part for part in parts if isinstance(part, TextPart | ReasoningPart)]
+    assert sum(part.state is not None for part in said) == late.states
 
 
 @given(st.lists(CHUNKS, max_size=12))

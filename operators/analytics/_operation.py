@@ -16,6 +16,7 @@ from rxllm.chunks import (
     Token,
     Usage,
     has_output,
+    is_bare_state,
 )
 from rxllm.operators.analytics._watcher import Watcher
 from rxllm.restart import forget, matching_sources
@@ -74,7 +75,7 @@ class Operation(Watcher):
         """Called at the first content."""
 
     def chunk(self, chunk: Chunk) -> None:
-        if type(chunk) is Token or type(chunk) is Reasoning:
+        if (type(chunk) is Token or type(chunk) is Reasoning) and not is_bare_state(chunk):
             self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + 1
             if self.time_to_first is None:
                 self._first()

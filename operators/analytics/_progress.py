@@ -8,7 +8,17 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
 from rxllm.arguments import check_int
-from rxllm.chunks import Batch, Chunk, End, Progress, Reasoning, Start, Token, is_restart
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Progress,
+    Reasoning,
+    Start,
+    Token,
+    is_bare_state,
+    is_restart,
+)
 from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, valve_of
@@ -117,7 +127,7 @@ class _Subscription:
             if self._held_since is not None:
                 self._held_since = self._clock()  # a chunk that still arrives counts its time
             source = chunk.source
-            if type(chunk) is Token or type(chunk) is Reasoning:
+            if (type(chunk) is Token or type(chunk) is Reasoning) and not is_bare_state(chunk):
                 observer.on_next(chunk)
                 tokens = counts.get(source, 0) + 1
                 counts[source] = tokens

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from rxllm.arguments import check_callable, check_int
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_bare_state, is_restart
 from rxllm.operators.analytics._watcher import Watcher
 from rxllm.restart import forget, matching_sources
 
@@ -62,7 +62,7 @@ class TextWatcher(Watcher, Generic[_Figures]):
         self._has_raised = False  # true once `on_result` has raised
 
     def chunk(self, chunk: Chunk) -> None:
-        if type(chunk) is Token:
+        if type(chunk) is Token and not is_bare_state(chunk):
             self._read(chunk.source, chunk.text, 1)
         elif type(chunk) is Batch:
             tokens = sum(type(each) is Token for each in chunk.chunks)

@@ -112,7 +112,7 @@ class _Packer:
         return self._subscription
 
     def _on_next(self, chunk: Chunk) -> None:
-        if type(chunk) is Token or type(chunk) is Reasoning:
+        if (type(chunk) is Token or type(chunk) is Reasoning) and chunk.state is None:
             self._add(chunk, chunk.source)
         elif type(chunk) is Batch:
             for part in chunk.chunks:

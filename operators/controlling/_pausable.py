@@ -108,7 +108,7 @@ class _Subscription:
             self._kept.append(partial(self.on_next, chunk, True))
             return
         if type(chunk) is End and chunk.source is None:
-            self._end_sent = True
+            self._end_sent = not chunk.more
         elif type(chunk) is Notice and is_restart(chunk):
             self._end_sent = False
         try:

@@ -44,7 +44,7 @@ def drop_blank() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         ) -> abc.DisposableBase:
             def on_next(chunk: Chunk) -> None:
                 if type(chunk) is Token or type(chunk) is Reasoning:
-                    if chunk.text:
+                    if chunk.text or chunk.state is not None:
                         observer.on_next(chunk)
                 elif type(chunk) is not Batch or any(part.text for part in chunk.chunks):
                     observer.on_next(chunk)

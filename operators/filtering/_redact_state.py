@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from rxllm.chunks import Batch, Chunk, Token
+from rxllm.chunks import Batch, Chunk, Token, is_bare_state
 from rxllm.operators._held_text import HeldText, parts_of
 from rxllm.operators._text_operator import TextState
 from rxllm.operators.filtering._targets import Target
@@ -134,7 +134,7 @@ class RedactState(TextState):
         left: list[Chunk] = []
         mask = self._mask
         for part in parts_of(self._held.take(length)):
-            if type(part) is not Token:
+            if type(part) is not Token or is_bare_state(part):
                 left.append(part)
             elif mask and part.text:
                 left.append(msgspec.structs.replace(part, text=mask, confidence=None))

@@ -8,7 +8,7 @@ from functools import partial
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart, is_stream_failed
+from rxllm.chunks import Batch, Chunk, End, Token, is_bare_state, is_restart, is_stream_failed
 from rxllm.operators._held_text import HeldText
 from rxllm.restart import matching_sources, survives_restart
 from rxllm.stream import Stream
@@ -90,7 +90,7 @@ class _Stopper:
         self.upstream = SingleAssignmentDisposable()
 
     def on_next(self, chunk: Chunk) -> None:
-        if type(chunk) is Token or type(chunk) is Batch:
+        if (type(chunk) is Token and not is_bare_state(chunk)) or type(chunk) is Batch:
             self._on_text(chunk)
             return
         if is_restart(chunk):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from rxllm.chunks import Chunk, End, Token, text_of
-from rxllm.operators._held_text import HeldText, confidence_of, parts_of
+from rxllm.operators._held_text import HeldText, confidence_of, is_text, parts_of
 from rxllm.restart import survives_restart
 
 __all__ = ["Windows", "ends_all"]
@@ -85,7 +85,7 @@ class Windows:
             chunks = self._joined(parts)
         else:
             chunks = [Token(replacement, source=self.source)] if replacement else []
-            chunks += [part for part in parts if type(part) is not Token]
+            chunks += [part for part in parts if not is_text(part)]
         known = self._context + "".join(map(text_of, chunks))
         self._context = known[max(0, len(known) - context) :]
         self._window, self._checking = [], 0
@@ -104,7 +104,7 @@ class Windows:
         joined: list[Chunk] = []
         run: list[Chunk] = []
         for part in [*parts, None]:
-            if type(part) is Token:
+            if part is not None and is_text(part):
                 run.append(part)
                 continue
             text = "".join(map(text_of, run))

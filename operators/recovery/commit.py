@@ -35,6 +35,7 @@ from rxllm.chunks import (
     Start,
     Token,
     has_output,
+    is_bare_state,
     is_restart,
     text_of,
 )
@@ -111,7 +112,7 @@ def replay_filter_after(transcript: Transcript, after_output: AfterOutput) -> Re
     if not transcript.is_plain:
         return None
     if after_output == "replay":
-        return ComparingFilter(transcript.text, transcript.reasoning)
+        return ComparingFilter(transcript.text, transcript.reasoning, transcript.states)
     return ContinuingFilter(transcript.text, transcript.reasoning) if transcript.text else None
 
 
@@ -135,11 +136,15 @@ class RestartingFilter(ReplayFilter):
 
 
 class ComparingFilter(ReplayFilter):
-    """Withholds the beginning that is equal to `text` and `reasoning`."""
+    """Withholds the beginning that is equal to `text` and `reasoning`.
 
-    def __init__(self, text: str, reasoning: str) -> None:
+    The states that belong to it aren't compared: the first `states` ones are withheld.
+    """
+
+    def __init__(self, text: str, reasoning: str, states: int) -> None:
         self._text = _Expected(text)
         self._reasoning = _Expected(reasoning)
+        self._states = states
 
     def feed(self, chunk: Chunk) -> Iterable[Chunk]:
         if is_restart(chunk):
@@ -150,7 +155,7 @@ class ComparingFilter(ReplayFilter):
             if chunk.source is not None:
                 raise AnswerDiffersError("it has several sources")
             kept = self._rest_of(chunk)
-            self.is_open = self._text.is_met and self._reasoning.is_met
+            self.is_open = self._text.is_met and self._reasoning.is_met and not self._states
             return kept
         if chunk.is_content or kind is End:
             self.end()
@@ -169,6 +174,9 @@ class ComparingFilter(ReplayFilter):
             parts = tuple(part for part in rests if type(part) is Token or type(part) is Reasoning)
             return (Batch(parts, "".join(map(text_of, parts))),) if parts else ()
         assert type(chunk) is Token or type(chunk) is Reasoning  # noqa: S101 - checked in `feed`
+        if is_bare_state(chunk) and self._states:
+            self._states -= 1
+            return ()
         expected = self._text if type(chunk) is Token else self._reasoning
         if expected.is_met:
             return (chunk,)

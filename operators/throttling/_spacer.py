@@ -7,10 +7,10 @@ from typing import Final, TypeAlias
 
 from reactivex import abc
 
-from rxllm.chunks import Batch, Chunk, Token, text_of
+from rxllm.chunks import Batch, Chunk, Token, is_bare_state, text_of
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.operators._graphemes import border, settled
-from rxllm.operators._held_text import HeldText, confidence_of
+from rxllm.operators._held_text import HeldText, confidence_of, is_text
 from rxllm.operators._pacer import Pacer
 from rxllm.restart import forget, matching_sources
 
@@ -64,7 +64,7 @@ class Spacer(Pacer):
         self.subscription.add(self._lag_timer)
 
     def pieces(self, chunk: Chunk, now: float) -> Iterable[tuple[float, Chunk]]:
-        if type(chunk) is Token:
+        if type(chunk) is Token and not is_bare_state(chunk):
             yield from self._text(chunk, now)
         elif type(chunk) is Batch:
             for part in chunk.chunks:
@@ -84,14 +84,14 @@ class Spacer(Pacer):
         forget(self._unfinished, source)
 
     def due(self, since: float) -> float:
-        if type(self.queue[0][1]) is not Token:
+        if not is_text(self.queue[0][1]):
             return since
         newest = max(self.queue[-1][0], self.opened)
         gap = (newest + self._max_lag - self._last) / len(self.queue)
         return min(self._last + min(gap, self._seconds), since + self._max_lag)
 
     def left(self, chunk: Chunk, due: float) -> None:
-        if type(chunk) is Token:
+        if is_text(chunk):
             # Make up for a late timer, but by no more than the time of one piece.
             self._last = max(due, self.clock() - self._seconds)
 

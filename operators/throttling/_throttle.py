@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
 from rxllm.arguments import check_number
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart, text_of
+from rxllm.chunks import Batch, Chunk, End, Token, is_bare_state, is_restart, text_of
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.operators._held_text import confidence_of, parts_of
 from rxllm.restart import forget, matching_sources
@@ -108,7 +108,7 @@ class _Throttler:
 
     def _on_next(self, chunk: Chunk) -> None:
         source = chunk.source
-        if type(chunk) is Token or type(chunk) is Batch:
+        if (type(chunk) is Token and not is_bare_state(chunk)) or type(chunk) is Batch:
             held = self._held.get(source)
             if held is not None:
                 held.append(chunk)

@@ -86,7 +86,7 @@ def continuation(
             continue
         event = Token(step) if isinstance(step, str) else step
         yield pause + delay, event
-        if isinstance(event, End):
+        if isinstance(event, End) and not event.more:
             return
         pause, delay = 0.0, delays[1]
         tokens += isinstance(event, Token | Reasoning)

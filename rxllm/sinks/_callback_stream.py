@@ -8,7 +8,17 @@ from typing import Any, Final, NamedTuple
 
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, Notice, Progress, Start, Status, Token, is_restart
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    Notice,
+    Progress,
+    Start,
+    Status,
+    Token,
+    is_bare_state,
+    is_restart,
+)
 from rxllm.consumer import Consumer
 from rxllm.errors import StreamStateError
 from rxllm.result import Result, per_second
@@ -159,7 +169,7 @@ class CallbackStream:
 
     def _on_chunk(self, chunk: Chunk) -> None:
         match chunk:
-            case Token():
+            case Token() if not is_bare_state(chunk):
                 self._on_token(chunk)
             case Batch():
                 for piece in chunk.chunks:

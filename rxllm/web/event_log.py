@@ -267,7 +267,9 @@ class EventLog:
 
 
 def _is_text(chunk: Chunk) -> bool:
-    return type(chunk) is Token or type(chunk) is Reasoning or type(chunk) is Batch
+    if type(chunk) is Token or type(chunk) is Reasoning:
+        return chunk.state is None
+    return type(chunk) is Batch
 
 
 def _join(texts: list[Chunk]) -> Chunk:

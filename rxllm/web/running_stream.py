@@ -157,7 +157,7 @@ class RunningStream:
 
     def _on_chunk(self, chunk: Chunk) -> None:
         try:
-            size = len(chunk.text) if type(chunk) is Token else _size(chunk)
+            size = _size(chunk)
         except (TypeError, ValueError) as error:
             self._run.fail(error)
             return
@@ -204,10 +204,10 @@ def _size(chunk: Chunk) -> int:
 
     A chunk that may hold any value is encoded: it is better to fail here than at a reader.
     """
-    if type(chunk) is Token or type(chunk) is Reasoning:
+    if (type(chunk) is Token or type(chunk) is Reasoning) and chunk.state is None:
         return len(chunk.text)
     if type(chunk) is Batch:
         return sum(len(part.text) for part in chunk.chunks)
-    if type(chunk) is ToolCall:
+    if type(chunk) is ToolCall and chunk.state is None:
         return len(chunk.arguments)
     return len(to_json(chunk))

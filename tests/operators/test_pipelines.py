@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
 import pytest
 import reactivex as rx
 import regex
@@ -28,10 +29,12 @@ from rxllm.chunks import (
     Json,
     Notice,
     Progress,
+    ProviderState,
     Reasoning,
     Start,
     Token,
     Usage,
+    is_bare_state,
     is_restart,
     text_of,
 )
@@ -119,6 +122,8 @@ MARKDOWN = ["# a\n", "- b\n", "*c*", "\n\n", "```\n", "<b>", "| d |\n|---|\n", "
 
 PIPELINES = st.lists(st.sampled_from(sorted(CATALOGUE)), min_size=1, max_size=6)
 
+KINDS = ["token", "token", "token", "batch", "thought", "marked", "text state", "thought state"]
+
 HOLDERS = ["buffered", "rate_limit", "smooth"]
 PACKERS = ["batch", "throttle"]
 CUTTERS = ["words", "rechunk(5)"]
@@ -169,7 +174,7 @@ def scripts(draw: st.DrawFn, source: str | None = None) -> tuple[str, list[Any]]
     for place, piece in enumerate(pieces):
         if wait := draw(st.sampled_from([0.0, 0.0, 0.004, 0.06, 0.7])):
             steps.append(wait)
-        kind = draw(st.sampled_from(["token", "token", "token", "batch", "thought", "marked"]))
+        kind = draw(st.sampled_from(KINDS))
         if kind in ("batch", "thought"):
             half = len(piece) // 2
             thought = (Reasoning(f"hm {place}", source=source),) if kind == "thought" else ()
@@ -180,6 +185,10 @@ def scripts(draw: st.DrawFn, source: str | None = None) -> tuple[str, list[Any]]
             steps.append(Token(piece, source=source))
         if kind == "marked":
             steps.append(Progress(place, 0.0, stage="marker", source=source))
+        elif kind in ("text state", "thought state"):
+            state = ProviderState("provider", "model", place)
+            steps.append((Token if kind == "text state" else Reasoning)("", state=state))
+            steps[-1] = msgspec.structs.replace(steps[-1], source=source)
     return text, steps
 
 
@@ -273,9 +282,15 @@ def others(events: Sequence[Any]) -> list[Any]:
     return [
         event
         for event in events
-        if isinstance(event, Start | Usage | End | Notice)
-        or (isinstance(event, Progress) and event.stage == "marker")
+        if isinstance(event, Start | Usage | End | Notice) or is_marker(event)
     ]
+
+
+def is_marker(event: Any) -> bool:
+    """Whether the event has a place in the text: a marker of `scripts`, or the state of a text."""
+    if isinstance(event, Token | Reasoning):
+        return is_bare_state(event)
+    return isinstance(event, Progress) and event.stage == "marker"
 
 
 def thoughts(events: Sequence[Any]) -> list[str]:
@@ -288,7 +303,7 @@ def lengths_before_markers(events: Sequence[Any]) -> list[int]:
     lengths, length = [], 0
     for event in events:
         length += len(text_of(event))
-        if isinstance(event, Progress) and event.stage == "marker":
+        if is_marker(event):
             lengths.append(length)
     return lengths
 

@@ -169,6 +169,29 @@ async def test_tool_calls_of_a_whole_answer() -> None:
     assert answer.usage.prompt_tokens_details.cached_tokens == 2
 
 
+async def test_calls_of_several_steps_are_separate() -> None:
+    steps = (
+        Start("1", "m"),
+        ToolCall("c1", "weather", '{"city":', 0),
+        ToolCall("c1", "weather", '{"city":"Oslo"}', 0, complete=True),
+        End("tool_calls", more=True),
+        Start("2", "m"),
+        ToolCall("c2", "weather", '{"city":', 0),
+        ToolCall("c2", "weather", '{"city":"Rome"}', 0, complete=True),
+        End("limit"),
+    )
+    _, app = let(*steps)
+    async with (
+        sdk(app) as client,
+        client.chat.completions.stream(model="tiny", messages=HI, tools=TOOLS[:1]) as stream,
+    ):
+        with pytest.raises(openai.LengthFinishReasonError) as caught:
+            await stream.get_final_completion()
+    calls = caught.value.completion.choices[0].message.tool_calls or ()
+    said = [(call.id, call.function.arguments) for call in calls if call.type == "function"]
+    assert said == [("c1", '{"city":"Oslo"}'), ("c2", '{"city":"Rome"}')]
+
+
 async def test_tool_calls_of_a_streamed_answer_add_up() -> None:
     _, app = let(*CALLS)
     async with (

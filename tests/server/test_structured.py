@@ -12,7 +12,22 @@ import msgspec
 import pytest
 
 import rxllm
-from rxllm.chunks import Chunk, End, Json, Progress, Start, Token, ToolCall
+from rxllm.chunks import (
+    ApprovalRequest,
+    Chunk,
+    End,
+    ErrorInfo,
+    Json,
+    Progress,
+    ProviderState,
+    Reasoning,
+    Start,
+    Steering,
+    Token,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
 from rxllm.server.messages import Complete, Generated, StreamChunk, StreamFailed
@@ -28,6 +43,28 @@ CHUNKS: tuple[Chunk, ...] = (
     ToolCall("c1", "weather", '{"city":"Paris"}', 0, complete=True),
     ToolCall("c2", "time", "{}", 1, complete=True),
     End("tool_calls"),
+)
+STATE = ProviderState("anthropic", "claude", {"type": "thinking", "signature": "s"})
+RUN: tuple[Chunk, ...] = (
+    Start("1", "m"),
+    Reasoning("Hm."),
+    Reasoning("", STATE),
+    Token("Wait."),
+    Token("", state=STATE),
+    ToolCall("c1", "weather", '{"ci', 0),
+    ToolCall("c1", "weather", '{"city":"Oslo"}', 0, complete=True, state=STATE),
+    Usage(1, 2),
+    End("tool_calls", more=True),
+    ToolResult("c1", "weather", {"done": 0.5}, preliminary=True),
+    ToolResult("c1", "weather", {"snow": True}),
+    Steering("And Rome?", "m1"),
+    Start("2", "m"),
+    ToolCall("c2", "weather", '{"city":"Rome"}', 0, complete=True),
+    Usage(3, 4),
+    End("tool_calls", more=True),
+    ToolResult("c2", "weather", error=ErrorInfo("ToolError", "no such city")),
+    ApprovalRequest("c3", "token", "it costs"),
+    End("limit"),
 )
 CAT = {
     "type": "object",
@@ -68,6 +105,28 @@ async def test_json_and_tool_calls_arrive_unchanged(read: Any) -> None:
     assert [each for each in chunks if not isinstance(each, Start | Progress)] == list(CHUNKS)
     assert isinstance(last, Complete)
     assert last.finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("read", [over_sse, over_ndjson, over_websocket])
+async def test_a_run_of_steps_arrives_unchanged(read: Any) -> None:
+    async with serving(create_app({"tiny": ScriptedModel(RUN[1:], delay=0.001)})) as client:
+        *messages, last = await read(client)
+    chunks = [each.chunk for each in messages if not isinstance(each.chunk, Progress)]
+    assert chunks[1:] == list(RUN[1:])
+    assert isinstance(last, Complete)
+    assert last.finish_reason == "limit"
+
+
+async def test_a_late_reader_of_a_run_gets_its_states_and_its_results() -> None:
+    async with serving(create_app({"tiny": ScriptedModel(RUN[1:])})) as client:
+        async with client.get("/stream", params={"prompt": "Hi", "id": "mine"}) as response:
+            await response.read()
+        async with client.get("/stream/mine") as response:
+            late = [event.message for event in await all_events(response)]
+    chunks = [each.chunk for each in late if isinstance(each, StreamChunk)]
+    superseded = (RUN[5], RUN[9])  # by the complete call and by the final result
+    kept = [chunk for chunk in RUN[1:] if chunk not in superseded]
+    assert [chunk for chunk in chunks[1:] if not isinstance(chunk, Progress)] == kept
 
 
 async def test_a_late_reader_gets_the_latest_state_of_each_value_and_call() -> None:

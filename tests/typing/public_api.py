@@ -77,6 +77,8 @@ def a_custom_model() -> rxllm.Model:
 def prompts(model: rxllm.Model) -> None:
     image = rxllm.ImagePart(url="https://example.org/a.png")
     question = rxllm.Message("user", (rxllm.TextPart("What is it?"), image))
+    thought = rxllm.Message("assistant", (rxllm.ReasoningPart("hm"), rxllm.ToolCall("c", "look")))
+    assert_type(thought.calls, tuple[rxllm.ToolCall, ...])
     request = rxllm.Request(messages=(question,), tools=(rxllm.Tool("look"),))
     assert_type(request.messages, tuple[rxllm.Message, ...])
     assert_type(model.stream(request), Stream[Chunk])
@@ -89,7 +91,9 @@ def chunks_are_distinguished(chunk: Chunk) -> None:
             assert_type(chunk.request_id, str)
         case rxllm.Token():
             assert_type(chunk.confidence, float | None)
-        case rxllm.Reasoning() | rxllm.Batch():
+        case rxllm.Reasoning():
+            assert_type(chunk.state, rxllm.ProviderState | None)
+        case rxllm.Batch():
             assert_type(chunk.text, str)
         case rxllm.ToolCall():
             assert_type(chunk.arguments, str)
@@ -97,6 +101,12 @@ def chunks_are_distinguished(chunk: Chunk) -> None:
             assert_type(chunk.complete, bool)
         case rxllm.Citation():
             assert_type(chunk.url, str | None)
+        case rxllm.ToolResult():
+            assert_type(chunk.error, rxllm.ErrorInfo | None)
+        case rxllm.ApprovalRequest():
+            assert_type(chunk.token, str)
+        case rxllm.Steering():
+            assert_type(chunk.id, str | None)
         case rxllm.FileOutput():
             assert_type(chunk.media_type, str)
         case rxllm.Usage():

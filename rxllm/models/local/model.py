@@ -118,7 +118,7 @@ def _check_text_only(request: Request, model: str) -> None:
     if request.tools:
         raise BadRequestError(f"{model} doesn't support tools")
     for message in request.messages:
-        if message.role == "tool" or message.tool_calls:
+        if message.role == "tool" or message.calls:
             raise BadRequestError(f"{model} doesn't support tool calls")
         if any(isinstance(part, ImagePart) for part in message.parts):
             raise BadRequestError(f"{model} doesn't support images")

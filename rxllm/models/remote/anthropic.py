@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from itertools import takewhile
 from secrets import token_hex
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import msgspec
 
 from rxllm.chunks import Chunk, Citation, Notice, Reasoning, Start, Token, ToolCall
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
-from rxllm.models.remote.anthropic_request import anthropic_body
+from rxllm.models.remote.anthropic_request import anthropic_body, trailing_space
 from rxllm.models.remote.anthropic_types import (
     Block,
     Delta,
@@ -26,6 +27,7 @@ from rxllm.models.remote.anthropic_types import (
 )
 from rxllm.models.remote.coercion import as_object, as_optional_text, is_json
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
+from rxllm.models.remote.history import Target
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
@@ -58,18 +60,28 @@ class AnthropicWire:
         return anthropic_body(request, model, provider)
 
     def reader(
-        self, model: str, provider: Provider, headers: Mapping[str, str], strict: bool
+        self,
+        request: Request,
+        model: str,
+        provider: Provider,
+        headers: Mapping[str, str],
+        strict: bool,
     ) -> AnthropicReader:
         """Return a reader for one response."""
-        return AnthropicReader(model, provider.name, headers, strict)
+        space = trailing_space(request)
+        return AnthropicReader(Target(provider.name, model), headers, strict, space)
 
 
 class AnthropicReader(Comparable):
     """Reads one message.
 
     - `message_start` emits `Start`. Pings and events of unknown types are ignored.
-    - Thinking becomes `Reasoning`; its signature is dropped. Citations become `Citation`. A block
-      of a tool that the provider calls itself becomes a `Notice("unsupported")`.
+    - Thinking becomes `Reasoning`, with its signature as the state; so does encrypted thinking,
+      without a text. Citations become `Citation`. A block of a tool that the provider calls itself
+      becomes a `Notice("unsupported")`.
+    - A state without a text separates two blocks of text.
+    - White space at the end of a partial answer isn't sent, and isn't repeated; see
+      `anthropic_body`.
     - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end of
       its block.
     - `Usage` merges the counts of all events that report any, and is emitted right before `End`.
@@ -77,12 +89,16 @@ class AnthropicReader(Comparable):
     - The end marker is `message_stop`.
     """
 
-    def __init__(self, model: str, provider: str, headers: Mapping[str, str], strict: bool) -> None:
+    def __init__(
+        self, target: Target, headers: Mapping[str, str], strict: bool, space: str = ""
+    ) -> None:
         self.is_done: bool = False
-        self._model = model
-        self._provider = provider
-        self._headers = headers
-        self._decoder = JsonDecoder(_decoder, strict, coerced_event, provider, headers)
+        self._target = target
+        self._provider = target.provider
+        self._decoder = JsonDecoder(_decoder, strict, coerced_event, target.provider, headers)
+        self._space = space  # at the end of the partial answer, not yet repeated
+        self._block = ""  # the type of the newest block
+        self._signature: str | None = None  # of the open block
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
         self._calls: dict[int, ToolCall] = {}  # of the open blocks
@@ -134,7 +150,7 @@ class AnthropicReader(Comparable):
         self._has_begun = True
         if message.usage is not None:
             self._add_usage(message.usage)
-        name = f"{self._provider}/{message.model or self._model}"
+        name = f"{self._provider}/{message.model or self._target.model}"
         chunks.append(Start(message.id, name, self._provider, time.time()))
 
     def _read_block(self, event: Event, chunks: list[Chunk]) -> None:
@@ -153,15 +169,22 @@ class AnthropicReader(Comparable):
             self._call_count += 1
             self._calls[index] = call
             chunks.append(call)
+        elif block.type == "text" and self._block == "text":
+            chunks.append(Token("", state=self._target.state({"type": "text"})))
+        elif block.type == "redacted_thinking":
+            state = self._target.state({"type": block.type, "data": block.data})
+            chunks.append(Reasoning("", state))
         elif block.type not in _READ_BLOCKS:
             chunks.append(unsupported({"type": block.type}))
-        self._read_delta(index, Delta(block.text, block.thinking), chunks)
+        self._block = block.type
+        self._read_delta(index, Delta(block.text, block.thinking, block.signature), chunks)
 
     def _read_delta(self, index: int, delta: Delta, chunks: list[Chunk]) -> None:
         if delta.citation:
             self._cite(as_object(delta.citation), chunks)
+        self._signature = delta.signature or self._signature
         if delta.text:
-            if text := self._text.feed(delta.text):
+            if text := self._without_space(self._text.feed(delta.text)):
                 chunks.append(Token(text))
         elif delta.thinking:
             if thought := self._reasoning.feed(delta.thinking):
@@ -173,6 +196,15 @@ class AnthropicReader(Comparable):
             arguments = before + self._arguments.feed(delta.partial_json)
             call = self._calls[index] = msgspec.structs.replace(call, arguments=arguments)
             chunks.append(call)
+
+    def _without_space(self, text: str) -> str:
+        """Return `text` without the white space that the partial answer ends with already."""
+        if self._space and text:
+            pairs = zip(text, self._space, strict=False)
+            repeated = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            self._space = self._space[repeated:] if repeated == len(text) else ""
+            text = text[repeated:]
+        return text
 
     def _cite(self, fields: dict[str, Any], chunks: list[Chunk]) -> None:
         """Read a citation of a search result or of a document."""
@@ -189,6 +221,10 @@ class AnthropicReader(Comparable):
         """Blocks are sequential, so any text held back belongs to this one."""
         if thought := self._reasoning.flush():
             chunks.append(Reasoning(thought))
+        if self._signature:
+            data = {"type": "thinking", "signature": self._signature}
+            chunks.append(Reasoning("", self._target.state(data)))
+            self._signature = None
         if text := self._text.flush():
             chunks.append(Token(text))
         call = self._calls.pop(index, None)

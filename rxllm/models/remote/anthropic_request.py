@@ -14,16 +14,19 @@ import msgspec
 
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError
-from rxllm.messages import ImagePart, Message, Part, Tool
+from rxllm.messages import Message, Part, ReasoningPart, TextPart, Tool
+from rxllm.models.remote.history import Target, messages_for
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
-__all__ = ["MAX_TOKENS", "anthropic_body"]
+__all__ = ["MAX_TOKENS", "anthropic_body", "trailing_space"]
 
 MAX_TOKENS: Final = 4096
 """Used if the request has no `max_tokens`, since this API requires one."""
 
+_THINKING: Final = ("thinking", "redacted_thinking")
+_CACHED: Final = {"type": "ephemeral"}
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
@@ -31,16 +34,19 @@ def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str
     """Return the body of a streamed message. Fields in `extra` override the others.
 
     System messages at the beginning become `system`, and consecutive tool results become one user
-    message.
+    message. White space at the end of a partial answer is left out, since the API rejects it. With
+    `cache`, the prompt is cached up to the system messages, and up to its end.
 
     Raises:
         BadRequestError: the request asks for something that this API doesn't support.
     """
     check_options(request, provider)
-    messages = list(request.messages)
+    messages = messages_for(Target(provider.name, model), request.messages)
     system: list[dict[str, Any]] = []
     while messages and messages[0].role == "system":
-        system += _parts(messages.pop(0))
+        system += _blocks(messages.pop(0))
+    if request.cache and system:
+        system[-1] |= {"cache_control": _CACHED}
     if not messages:
         raise BadRequestError("anthropic requires a message besides the system messages")
     body: dict[str, Any] = {
@@ -59,19 +65,30 @@ def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str
         "output_config": _output_config(request),
         "tools": [_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
+        "cache_control": _CACHED if request.cache else None,
     }
     body |= {name: value for name, value in options.items() if value is not None}
     return body | request.extra
 
 
+def trailing_space(request: Request) -> str:
+    """Return the white space at the end of the partial answer that a request continues."""
+    last = request.messages[-1]
+    if last.role != "assistant" or last.calls:
+        return ""
+    return last.text[len(last.text.rstrip()) :]
+
+
 def _turns(messages: list[Message]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
+    if messages[-1].role == "assistant":
+        messages = [*messages[:-1], _stripped(messages[-1])]
     for is_tool, group in groupby(messages, lambda message: message.role == "tool"):
         if is_tool:
             turns.append({"role": "user", "content": [_tool_result(each) for each in group]})
         else:
             turns += [_turn(message) for message in group]
-    return turns
+    return [turn for turn in turns if turn["content"]]
 
 
 def _turn(message: Message) -> dict[str, Any]:
@@ -81,22 +98,48 @@ def _turn(message: Message) -> dict[str, Any]:
         raise BadRequestError("anthropic doesn't support the name of a message")
     if isinstance(message.content, str) and not message.tool_calls:
         return {"role": message.role, "content": message.content}
-    calls = [_tool_use(call) for call in message.tool_calls]
-    return {"role": message.role, "content": [*_parts(message), *calls]}
+    blocks = _blocks(message)
+    while blocks and blocks[-1]["type"] in _THINKING:  # of an answer that was cut off
+        blocks.pop()
+    return {"role": message.role, "content": blocks}
 
 
-def _parts(message: Message) -> list[dict[str, Any]]:
-    return [_part(part) for part in message.parts]
+def _stripped(message: Message) -> Message:
+    if isinstance(message.content, str):
+        return msgspec.structs.replace(message, content=message.content.rstrip())
+    *parts, last = message.parts
+    if not isinstance(last, TextPart):
+        return message
+    text = last.text.rstrip()
+    ended = (*parts, TextPart(text)) if text else tuple(parts)
+    return msgspec.structs.replace(message, content=ended, tool_calls=())
 
 
-def _part(part: Part) -> dict[str, Any]:
-    if not isinstance(part, ImagePart):
+def _blocks(message: Message) -> list[dict[str, Any]]:
+    return [
+        _block(part)
+        for part in message.parts
+        if not isinstance(part, TextPart) or part.text.strip()
+    ]
+
+
+def _block(part: Part) -> dict[str, Any]:
+    if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
+    if isinstance(part, ToolCall):
+        return _tool_use(part)
+    if isinstance(part, ReasoningPart):
+        return _thinking(part)
     if part.data is None:
         return {"type": "image", "source": {"type": "url", "url": part.url}}
     data = base64.b64encode(part.data).decode()
     source = {"type": "base64", "media_type": part.media_type, "data": data}
     return {"type": "image", "source": source}
+
+
+def _thinking(part: ReasoningPart) -> dict[str, Any]:
+    data: dict[str, Any] = part.state.data if part.state is not None else {}
+    return data if data.get("type") == "redacted_thinking" else {**data, "thinking": part.text}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
@@ -110,11 +153,8 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
 def _tool_result(message: Message) -> dict[str, Any]:
     if message.tool_call_id is None:
         raise BadRequestError("a tool message must have a tool_call_id")
-    return {
-        "type": "tool_result",
-        "tool_use_id": message.tool_call_id,
-        "content": _parts(message),
-    }
+    result = {"type": "tool_result", "tool_use_id": message.tool_call_id}
+    return result | {"content": _blocks(message)} | ({"is_error": True} if message.is_error else {})
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Block(msgspec.Struct):
     name: str = ""
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None  # of reasoning that is encrypted
     input: Any = None
 
 
@@ -54,6 +56,7 @@ class Delta(msgspec.Struct):
 
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
@@ -93,11 +96,14 @@ def coerced_event(value: Any) -> Event:
             as_optional_text(block.get("name")) or "",
             as_text(block.get("text")) or None,
             as_text(block.get("thinking")) or None,
+            as_optional_text(block.get("signature")),
+            as_optional_text(block.get("data")),
             block.get("input"),
         ),
         delta=Delta(
             as_text(delta.get("text")) or None,
             as_text(delta.get("thinking")) or None,
+            as_optional_text(delta.get("signature")),
             as_optional_text(delta.get("partial_json")),
             as_optional_text(delta.get("stop_reason")),
             as_optional_text(delta.get("stop_sequence")),

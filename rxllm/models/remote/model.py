@@ -120,7 +120,9 @@ class RemoteModel:
         try:
             async with connect(provider.name, url, headers, body, seconds) as connection:
                 await self._check(connection)
-                reader = self._wire.reader(self._name, provider, connection.headers, self._strict)
+                reader = self._wire.reader(
+                    request, self._name, provider, connection.headers, self._strict
+                )
                 body_reader = BodyReader(reader)
                 while not reader.is_done:
                     if not valve.is_open:

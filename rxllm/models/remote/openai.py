@@ -13,14 +13,16 @@ from typing import Any, Final
 
 import msgspec
 
-from rxllm.chunks import Chunk, Citation, End, FileOutput, Notice, Reasoning, Start, Token
+from rxllm.chunks import Chunk, Citation, End, FileOutput, Notice, Start, Token
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.coercion import as_object, as_objects, as_text
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
+from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai_calls import CallReader
 from rxllm.models.remote.openai_coercion import coerced_completion
 from rxllm.models.remote.openai_output import citations_in, file_in
 from rxllm.models.remote.openai_request import openai_body
+from rxllm.models.remote.openai_states import ReasoningReader
 from rxllm.models.remote.openai_types import (
     Choice,
     Completion,
@@ -61,16 +63,22 @@ class OpenAIWire:
         return openai_body(request, model, provider)
 
     def reader(
-        self, model: str, provider: Provider, headers: Mapping[str, str], strict: bool
+        self,
+        request: Request,
+        model: str,
+        provider: Provider,
+        headers: Mapping[str, str],
+        strict: bool,
     ) -> OpenAIReader:
         """Return a reader for one response."""
-        return OpenAIReader(model, provider.name, headers, strict)
+        return OpenAIReader(Target(provider.name, model), headers, strict)
 
 
 class OpenAIReader(Comparable):
     """Reads one chat completion.
 
     - The first event emits `Start`; comments don't.
+    - Reasoning ends with a state, so that the next request can return it; see `openai_states`.
     - A refusal is emitted as text, and the stream ends with `"content_filter"`.
     - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end. A
       new id starts a new call, even if its index is already in use.
@@ -81,15 +89,15 @@ class OpenAIReader(Comparable):
     - An error may come in any form; see `reported_error`. What its event says comes before it.
     """
 
-    def __init__(self, model: str, provider: str, headers: Mapping[str, str], strict: bool) -> None:
+    def __init__(self, target: Target, headers: Mapping[str, str], strict: bool) -> None:
         self.is_done: bool = False
-        self._model = model
-        self._provider = provider
+        self._model = target.model
+        self._provider = provider = target.provider
         self._headers = headers
         self._decoder = JsonDecoder(_decoder, strict, coerced_completion, provider, headers)
         self._text = TextJoiner()
-        self._reasoning = TextJoiner()
-        self._calls = CallReader()
+        self._reasoning = ReasoningReader(target)
+        self._calls = CallReader(target)
         self._usage: TokenCounts | None = None
         self._reason: str | None = None
         self._is_refused = False
@@ -179,9 +187,7 @@ class OpenAIReader(Comparable):
         elif delta is not None and delta.says_something:
             self._has_delta = True  # a message that follows repeats the whole answer
         if delta is not None:
-            thought = delta.reasoning_content or delta.reasoning
-            if thought and (thought := self._reasoning.feed(thought)):
-                chunks.append(Reasoning(thought))
+            self._reasoning.read(delta, chunks)
             if delta.content and (text := self._text.feed(delta.content)):
                 logprobs = choice.logprobs
                 chunks.append(Token(text, None if logprobs is None else _confidence(logprobs)))
@@ -235,10 +241,9 @@ class OpenAIReader(Comparable):
 
     def _finish(self, chunks: list[Chunk]) -> None:
         self.is_done = True
-        if thought := self._reasoning.flush():
-            chunks.append(Reasoning(thought))
         if text := self._text.flush():
             chunks.append(Token(text))
+        self._reasoning.finish(chunks)
         end = end_of(self._reason)
         # At the token limit, the last call may have been cut off.
         chunks += self._calls.finish(may_be_complete=end.finish_reason in ("tool_calls", "stop"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import Final
 
-from rxllm.chunks import ToolCall
+from rxllm.chunks import ProviderState, ToolCall
 from rxllm.models.remote.coercion import is_json
+from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai_types import ToolCallDelta
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import TextJoiner
@@ -31,6 +32,7 @@ class _Call(Comparable):
         self.id = id
         self.name = ""
         self.arguments = ""
+        self.state: ProviderState | None = None
         self.pieces = 0
         self.joiner = TextJoiner()
 
@@ -54,7 +56,7 @@ class _Call(Comparable):
         return self.arguments[-16:].rstrip().endswith("}") and is_json(self.arguments)
 
     def as_chunk(self, *, complete: bool = False) -> ToolCall:
-        return ToolCall(self.id, self.name, self.arguments, self.index, complete)
+        return ToolCall(self.id, self.name, self.arguments, self.index, complete, self.state)
 
 
 class CallReader(Comparable):
@@ -64,7 +66,8 @@ class CallReader(Comparable):
     has no id, the arguments so far are complete, and a name or an opening brace follows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target) -> None:
+        self._target = target
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._next_name: str | None = None
@@ -85,6 +88,8 @@ class CallReader(Comparable):
         if delta.index is not None:
             self._by_index[delta.index] = call
         call.add(name, arguments)
+        if delta.extra_content:
+            call.state = self._target.state({"extra_content": delta.extra_content})
         return call.as_chunk()
 
     def finish(self, *, may_be_complete: bool) -> list[ToolCall]:

@@ -83,13 +83,15 @@ def _delta(value: Any) -> Delta | None:
     files = [part for part in parts if part not in thoughts and file_in(part) is not None]
     said = [part for part in parts if part not in thoughts and part not in files]
     unknown = [part for part in said if as_object(part) and not as_text(part)]
-    reasoning = as_text(thoughts) or as_text(value.get("reasoning"))
     calls = [_call(each) for each in as_objects(value.get("tool_calls"))]
     function = value.get("function_call")
     return Delta(
         content=as_text(said) or None,
         reasoning_content=as_text(value.get("reasoning_content")) or None,
-        reasoning=reasoning or None,
+        reasoning=as_text(value.get("reasoning")) or None,
+        thinking=as_text(thoughts) or None,
+        reasoning_details=value.get("reasoning_details"),
+        extra_content=value.get("extra_content"),
         refusal=as_text(value.get("refusal")) or None,
         tool_calls=calls or None,
         function_call=_function(function) if isinstance(function, dict) else None,
@@ -106,6 +108,7 @@ def _call(fields: dict[str, Any]) -> ToolCallDelta:
         index=as_int(fields.get("index")),
         id=as_optional_text(fields.get("id")),
         function=_function(function if isinstance(function, dict) else fields),
+        extra_content=fields.get("extra_content"),
     )
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from rxllm.messages import ImagePart, Message, Part, Tool
+from rxllm.chunks import ToolCall
+from rxllm.messages import ImagePart, Message, TextPart, Tool
+from rxllm.models.remote.history import Target, messages_for
+from rxllm.models.remote.openai_states import returned_fields
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
@@ -25,7 +28,10 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
     check_options(request, provider)
     body: dict[str, Any] = {
         "model": model,
-        "messages": [_message(message) for message in request.messages],
+        "messages": [
+            _message(message)
+            for message in messages_for(Target(provider.name, model), request.messages)
+        ],
         "stream": True,
         "stream_options": {"include_usage": True},
         **provider.body,
@@ -41,6 +47,8 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
         "tools": [_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
     }
+    if provider.cache_key is not None and isinstance(request.cache, str):
+        options[provider.cache_key] = request.cache
     body |= {name: value for name, value in options.items() if value is not None}
     return body | request.extra
 
@@ -54,27 +62,31 @@ def data_url(image: ImagePart) -> str:
 
 def _message(message: Message) -> dict[str, Any]:
     content: Any = message.content
-    if not isinstance(content, str):
-        content = [_part(part) for part in content]
+    if message.role == "assistant":
+        content = message.text  # not all servers read parts here
+    elif not isinstance(content, str):
+        content = [_part(part) for part in content if isinstance(part, TextPart | ImagePart)]
     written: dict[str, Any] = {"role": message.role, "content": content}
     if message.name is not None:
         written["name"] = message.name
     if message.tool_call_id is not None:
         written["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
+    if message.calls:
         written["content"] = content or None
-        written["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    return written
+        written["tool_calls"] = [_call(call) for call in message.calls]
+    return written | returned_fields(message)
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+        **(call.state.data if call.state is not None else {}),
+    }
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": data_url(part)}}
     return {"type": "text", "text": part.text}

@@ -41,6 +41,7 @@ class ToolCallDelta(msgspec.Struct, gc=False):
     function: FunctionDelta | None = None
     name: str | None = None
     arguments: str | None = None
+    extra_content: Any = None  # of Gemini: its signature
 
 
 class Delta(msgspec.Struct):
@@ -49,6 +50,9 @@ class Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    thinking: str | None = None  # of Mistral: a part of the content
+    reasoning_details: Any = None  # of OpenRouter, which wants them back
+    extra_content: Any = None  # of Gemini: its signature
     refusal: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
     function_call: FunctionDelta | None = None  # the predecessor of `tool_calls`

@@ -30,6 +30,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
             aren't listed are unsupported.
         logprobs: it reports token probabilities.
         prefill: it continues a final assistant message.
+        cache_key: its name for the key of requests that share a cached prompt, if it has one.
         body: fields that are sent with every request.
     """
 
@@ -42,6 +43,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     sampling: dict[str, str] = {}
     logprobs: bool = False
     prefill: bool = True
+    cache_key: str | None = None
     body: dict[str, object] = {}
 
     @property
@@ -62,6 +64,7 @@ PROVIDERS: Final = {
             sampling={"seed": "seed"},
             logprobs=True,
             prefill=False,
+            cache_key="prompt_cache_key",
         ),
         # https://docs.anthropic.com/en/api/messages
         Provider(

@@ -86,9 +86,14 @@ class Wire(Protocol):
         ...
 
     def reader(
-        self, model: str, provider: Provider, headers: Mapping[str, str], strict: bool
+        self,
+        request: Request,
+        model: str,
+        provider: Provider,
+        headers: Mapping[str, str],
+        strict: bool,
     ) -> Reader:
-        """Return a reader for the response with these headers."""
+        """Return a reader for the response to `request`, which has these headers."""
         ...
 
 

@@ -12,10 +12,13 @@ from rxllm.chunks import (
     FileOutput,
     FinishReason,
     Reasoning,
+    StateKey,
     Token,
     ToolCall,
     Usage,
+    is_bare_state,
     is_restart,
+    state_key,
 )
 from rxllm.errors import RestartedStreamError
 from rxllm.result import Result
@@ -88,7 +91,7 @@ def completion(result: Result, answer_id: str, model: str) -> Completion:
                 "index": 0,
                 "message": message,
                 "logprobs": None,
-                "finish_reason": result.finish_reason or "stop",
+                "finish_reason": _finish_reason(result.finish_reason),
             }
         ],
         "usage": _usage(result.usage, result.timings.tokens),
@@ -113,7 +116,7 @@ class Events:
         }
         self._with_usage = with_usage
         self._has_begun = self._has_failed = False
-        self._arguments: dict[int, int] = {}  # for each call, the number of characters sent
+        self._sent: dict[StateKey | None, int] = {}  # of each call, the number of characters
         self._around_text: tuple[bytes, bytes] | None = None
 
     def of(self, frame: Frame) -> bytes:
@@ -129,9 +132,10 @@ class Events:
 
     def _of_chunk(self, chunk: Chunk) -> bytes:
         if isinstance(chunk, Token):
-            return self._text(chunk.text)
+            return b"" if is_bare_state(chunk) else self._text(chunk.text)
         if isinstance(chunk, Reasoning):
-            return self._delta({"reasoning_content": chunk.text})
+            is_empty = is_bare_state(chunk)
+            return b"" if is_empty else self._delta({"reasoning_content": chunk.text})
         if isinstance(chunk, ToolCall):
             return self._tool_call(chunk)
         if isinstance(chunk, Citation):
@@ -154,19 +158,22 @@ class Events:
         return head + to_json(text) + tail
 
     def _tool_call(self, call: ToolCall) -> bytes:
-        sent = self._arguments.get(call.index)
-        self._arguments[call.index] = len(call.arguments)
+        """Return the event for what is new of a call; all calls of a run are counted."""
+        key = state_key(call)
+        sent = self._sent.get(key)
+        self._sent[key] = len(call.arguments)
+        index = list(self._sent).index(key)
         if sent is None:
-            return self._delta({"tool_calls": [_call(call)]})
+            return self._delta({"tool_calls": [{**_call(call), "index": index}]})
         more = call.arguments[sent:]
         if not more:
             return b""
-        return self._delta({"tool_calls": [{"index": call.index, "function": {"arguments": more}}]})
+        return self._delta({"tool_calls": [{"index": index, "function": {"arguments": more}}]})
 
     def _complete(self, message: Complete) -> bytes:
         if message.finish_reason == "cancelled":
             return self._failed(StreamFailed(code="cancelled", message="the stream was cancelled"))
-        events = [self._delta({}, message.finish_reason or "stop")]
+        events = [self._delta({}, _finish_reason(message.finish_reason))]
         if self._with_usage:
             usage = _usage(message.usage, message.tokens)
             events.append(_event({**self._head, "usage": usage}))
@@ -197,6 +204,11 @@ def _parts(message: StreamChunk) -> tuple[Chunk, ...]:
     reasoning = "".join([part.text for part in chunk.chunks if isinstance(part, Reasoning)])
     parts: list[Chunk] = [Reasoning(reasoning)] if reasoning else []
     return (*parts, Token(chunk.text)) if chunk.text else tuple(parts)
+
+
+def _finish_reason(reason: FinishReason | None) -> FinishReason:
+    """Return the reason in the words of this format, which knows no limits of a run."""
+    return "length" if reason == "limit" else reason or "stop"
 
 
 def _event(value: object) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import rxllm
-from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import End, Notice, ProviderState, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import (
     EmptyStreamError,
     MalformedStreamError,
@@ -220,8 +220,9 @@ async def test_a_lone_surrogate_is_replaced_at_the_end_of_its_block(hear_claude:
     ]
     heard = await hear_claude([FIRST, *blocks, *last("tool_use")])
     content = [chunk for chunk in heard.chunks if isinstance(chunk, Token | Reasoning)]
+    border = Token("", state=ProviderState("anthropic", "claude", {"type": "text"}))
     assert content == [
-        Reasoning("hm"), Reasoning("\ufffd"), Token("a"), Token("\ufffd"), Token("b"),
+        Reasoning("hm"), Reasoning("\ufffd"), Token("a"), Token("\ufffd"), border, Token("b"),
     ]  # fmt: skip
     last_of = {call.index: call for call in heard.of(ToolCall)}
     assert [call.arguments for call in last_of.values()] == ["1\ufffd", "2"]

@@ -17,6 +17,7 @@ from rxllm.errors import RxLLMError
 from rxllm.models.remote import body_reader
 from rxllm.models.remote.anthropic import AnthropicReader
 from rxllm.models.remote.body_reader import BodyReader, _is_whole
+from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai import OpenAIReader
 from rxllm.models.remote.sse import EventStreamDecoder, ServerSentEvent
 from rxllm.models.remote.state import Comparable
@@ -40,11 +41,11 @@ def _ids(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def openai(*, strict: bool = False) -> OpenAIReader:
-    return OpenAIReader("gpt", "openai", {"x-request-id": "7"}, strict)
+    return OpenAIReader(Target("openai", "gpt"), {"x-request-id": "7"}, strict)
 
 
 def anthropic(*, strict: bool = False) -> AnthropicReader:
-    return AnthropicReader("claude", "anthropic", {}, strict)
+    return AnthropicReader(Target("anthropic", "claude"), {}, strict)
 
 
 def without_time(chunks: list[Chunk]) -> list[Chunk]:
@@ -364,7 +365,8 @@ def test_thinking_is_hardly_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(monkeypatch, OpenAIReader)
     thinking = [openai_event(**openai_delta(reasoning_content=word)) for word in WORDS]
     results = with_templates(openai(), [*thinking, *openai_events(*WORDS)], 1 << 20)
-    assert texts_of(results, Reasoning) == texts_of(results) == WORDS
+    assert texts_of(results, Reasoning) == [*WORDS, ""]  # the last one has the state
+    assert texts_of(results) == WORDS
     assert calls.count <= 16
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import End, Notice, ProviderState, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import (
     AbortedStreamError,
     EmptyStreamError,
@@ -120,7 +120,8 @@ async def test_the_last_usage_counts(hear: Hear) -> None:
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 async def test_reasoning_is_separate_from_text(hear: Hear, field: str) -> None:
     heard = await hear([delta(**{field: "hm"}), delta(content="Yes"), delta("stop"), DONE])
-    assert heard.chunks[1:3] == [Reasoning("hm"), Token("Yes")]
+    state = ProviderState("openai", "gpt", {"field": field})
+    assert heard.chunks[1:4] == [Reasoning("hm"), Reasoning("", state), Token("Yes")]
 
 
 async def test_a_refusal_is_text_and_ends_with_content_filter(hear: Hear) -> None:

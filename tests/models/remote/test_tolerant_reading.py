@@ -17,6 +17,7 @@ from rxllm.chunks import (
     End,
     FileOutput,
     Notice,
+    ProviderState,
     Reasoning,
     Start,
     Token,
@@ -25,6 +26,7 @@ from rxllm.chunks import (
 )
 from rxllm.errors import RxLLMError
 from rxllm.models.remote.anthropic import AnthropicReader
+from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai import OpenAIReader
 from rxllm.models.remote.sse import ServerSentEvent
 from rxllm.testing.provider_streams import (
@@ -73,13 +75,15 @@ async def test_the_parts_of_mistral_are_text_and_reasoning(hear: Hear) -> None:
         {"type": "text", "text": "Yes."},
     ]
     heard = await hear([delta(content=parts), delta(content=" Really."), STOP, DONE])
-    assert heard.chunks[1:-1] == [Reasoning("Hmm."), Token("Yes."), Token(" Really.")]
+    state = ProviderState("openai", "gpt", {"field": "thinking"})
+    thought = [Reasoning("Hmm."), Reasoning("", state)]
+    assert heard.chunks[1:-1] == [*thought, Token("Yes."), Token(" Really.")]
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 async def test_reasoning_may_be_a_list(hear: Hear, name: str) -> None:
     heard = await hear([delta(**{name: [{"text": "Hm"}, "m"]}), STOP, DONE])
-    assert heard.of(Reasoning) == [Reasoning("Hmm")]
+    assert heard.of(Reasoning)[0] == Reasoning("Hmm")
 
 
 @pytest.mark.parametrize(
@@ -448,7 +452,7 @@ ANTHROPIC = ["type", "index", "message", "content_block", "delta", "usage"]
 def test_no_event_makes_the_reader_of_openai_raise_anything_but_its_errors(
     event: Any, choice: Any, fields: Any
 ) -> None:
-    reader = OpenAIReader("m", "openai", {}, strict=False)
+    reader = OpenAIReader(Target("openai", "m"), {}, strict=False)
     for value in (
         event,
         {"choices": [choice], **event},
@@ -457,16 +461,16 @@ def test_no_event_makes_the_reader_of_openai_raise_anything_but_its_errors(
         try:
             reader.read(ServerSentEvent(json.dumps(value)), [])
         except RxLLMError:
-            reader = OpenAIReader("m", "openai", {}, strict=False)
+            reader = OpenAIReader(Target("openai", "m"), {}, strict=False)
 
 
 @given(st.dictionaries(st.sampled_from(ANTHROPIC), VALUES, max_size=4), st.text(max_size=3))
 def test_no_event_makes_the_reader_of_anthropic_raise_anything_but_its_errors(
     event: Any, kind: str
 ) -> None:
-    reader = AnthropicReader("m", "anthropic", {}, strict=False)
+    reader = AnthropicReader(Target("anthropic", "m"), {}, strict=False)
     for value in (event, {"type": "content_block_delta", "delta": event}, {"type": kind, **event}):
         try:
             reader.read(ServerSentEvent(json.dumps(value)), [])
         except RxLLMError:
-            reader = AnthropicReader("m", "anthropic", {}, strict=False)
+            reader = AnthropicReader(Target("anthropic", "m"), {}, strict=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rxllm.chunks import End, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import End, ProviderState, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import ServerError
 
 Hear = Callable[..., Awaitable[Any]]
@@ -39,9 +39,11 @@ async def test_anthropic_sends_thinking_text_and_a_tool_call(replay: Hear, piece
     )
     call = ToolCall("toolu_01T1x1fJ34qAmk2tNTrN7Up6", "get_weather")
     arguments = '{"location": "Zürich"}'
+    signature = {"signature": "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pkiMOYds"}
     assert rest == [
         Reasoning("The user asks about the weather"),
         Reasoning(" in Zürich."),
+        Reasoning("", ProviderState("anthropic", "claude", {"type": "thinking", **signature})),
         Token("Let me check"),
         Token(" the weather 🌦️:"),
         call,
@@ -56,11 +58,13 @@ async def test_anthropic_sends_thinking_text_and_a_tool_call(replay: Hear, piece
 @pytest.mark.parametrize("pieces", [1, "random", None])
 async def test_openrouter_sends_comments_and_the_cost(replay: Hear, pieces: Any) -> None:
     heard = await replay("openrouter.sse", "openrouter", pieces)
+    details = [{"type": "reasoning.text", "text": "meaning?"}]
     assert heard.error is None
     assert heard.chunks == [
         Start("gen-1234567890-abc", "openrouter/openai/gpt-4o-mini", "openrouter", 1735317796.0),
         Token("The"),
         Reasoning("meaning?"),
+        Reasoning("", ProviderState("openrouter", "vendor/gpt", {"reasoning_details": details})),
         Token(" answer"),
         Usage(14, 4, cached_tokens=0, reasoning_tokens=1, cost=0.0000045),
         End("stop"),

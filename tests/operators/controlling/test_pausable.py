@@ -201,6 +201,13 @@ def test_resuming_clears_the_limit(marbles: Marbles) -> None:
     assert marbles.timers == []
 
 
+def test_a_run_stopped_between_two_answers_is_cancelled(marbles: Marbles, control: Control) -> None:
+    marbles.at(2, control.stop)
+    steps = {"S": End("tool_calls", more=True)}
+    events = marbles.run(marbles.cold("aS--b|", lookup=steps).pipe(ops.pausable(control)))
+    assert events[-2:] == [(2.0, End("cancelled")), (2.0, COMPLETED)]
+
+
 def test_never_and_empty(marbles: Marbles, control: Control) -> None:
     recording = marbles.subscribe(marbles.cold("").pipe(ops.pausable(control)))
     marbles.advance_to(9)

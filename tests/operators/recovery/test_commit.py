@@ -24,6 +24,7 @@ from rxllm.chunks import (
     End,
     Json,
     Notice,
+    ProviderState,
     Reasoning,
     Start,
     Token,
@@ -250,6 +251,17 @@ def test_replay_compares_text_and_reasoning_separately() -> None:
     second = [Reasoning("h"), "A", "B", Reasoning("m, so")]
     got = heard(first, second, after_output="replay")
     assert got == [Reasoning("hm, "), Token("A"), Token("B"), Reasoning("so"), COMPLETED]
+
+
+def test_replay_withholds_the_states_that_were_passed_on() -> None:
+    old, new = (ProviderState("provider", "model", number) for number in (1, 2))
+    hm, first, second = Reasoning("hm"), Reasoning("", old), Reasoning("", new)
+    got = heard([hm, first, "A", lost()], [hm, second, "A", "B"], after_output="replay")
+    assert got == [hm, first, Token("A"), Token("B"), COMPLETED]
+    got = heard([hm, lost()], [hm, second, "A"], after_output="replay")
+    assert got == [hm, second, Token("A"), COMPLETED]
+    got = heard([hm, first, lost()], [hm, "A"], after_output="replay")
+    assert got == [hm, first, Token("A"), COMPLETED]
 
 
 def test_replay_compares_the_chunks_in_batches() -> None:

@@ -1,0 +1,109 @@
+"""What chat completions want back with the next request, besides text and calls.
+
+Sources: https://api-docs.deepseek.com/guides/thinking_mode (`reasoning_content`),
+https://openrouter.ai/docs/use-cases/reasoning-tokens (`reasoning_details`),
+https://docs.mistral.ai/capabilities/reasoning (`thinking` parts),
+https://ai.google.dev/gemini-api/docs/thought-signatures (`extra_content`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rxllm.chunks import Chunk, Reasoning, Token
+from rxllm.messages import Message, ReasoningPart, TextPart
+from rxllm.models.remote.coercion import as_objects
+from rxllm.models.remote.history import Target
+from rxllm.models.remote.openai_types import Delta
+from rxllm.models.remote.state import Comparable
+from rxllm.models.remote.wire import TextJoiner
+
+__all__ = ["ReasoningReader", "returned_fields"]
+
+_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
+_GROWING: Final = ("text", "summary", "data")
+
+
+class ReasoningReader(Comparable):
+    """Reads the reasoning in deltas, and what the server wants back with it.
+
+    The state of a thinking block is the name of the field that it came in, or the
+    `reasoning_details` that came beside it; its text is sent back under that name.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._joiner = TextJoiner()
+        self._field = ""  # of the open block
+        self._details: list[dict[str, Any]] = []
+        self._extra: Any = None
+
+    def read(self, delta: Delta, chunks: list[Chunk]) -> None:
+        """Append the chunks of the reasoning in `delta`, and the state of a block that it ends."""
+        thought = delta.reasoning_content or delta.reasoning or delta.thinking
+        if thought:
+            self._field = next(name for name in _FIELDS if getattr(delta, name))
+            if thought := self._joiner.feed(thought):
+                chunks.append(Reasoning(thought))
+        if delta.reasoning_details:
+            self._add_details(as_objects(delta.reasoning_details))
+        if delta.extra_content:
+            self._extra = delta.extra_content
+        if self._field and (delta.content or delta.tool_calls):
+            self._close(chunks)
+
+    def finish(self, chunks: list[Chunk]) -> None:
+        """Append what is left at the end of the answer's text."""
+        if self._field or self._details:
+            self._close(chunks)
+        if self._extra:
+            state = self._target.state({"extra_content": self._extra})
+            chunks.append(Token("", state=state))
+
+    def _close(self, chunks: list[Chunk]) -> None:
+        if thought := self._joiner.flush():
+            chunks.append(Reasoning(thought))
+        data = {"reasoning_details": self._details} if self._details else {"field": self._field}
+        chunks.append(Reasoning("", self._target.state(data)))
+        self._field, self._details = "", []
+
+    def _add_details(self, details: list[dict[str, Any]]) -> None:
+        """Join the pieces of a detail, which come one after another."""
+        for detail in details:
+            last = self._details[-1] if self._details else {}
+            if last and _identity(last) == _identity(detail) and "signature" not in last:
+                grown = {
+                    name: last.get(name, "") + detail[name]
+                    for name in _GROWING
+                    if isinstance(detail.get(name), str)
+                }
+                self._details[-1] = {**last, **detail, **grown}
+            else:
+                self._details.append(detail)
+
+
+def _identity(detail: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple([detail.get(name) for name in ("type", "index", "format")])
+
+
+def returned_fields(message: Message) -> dict[str, Any]:
+    """Return the fields of an assistant message that hold what its model wants back."""
+    fields: dict[str, Any] = {}
+    parts: list[dict[str, Any]] = []
+    for part in message.parts:
+        if not isinstance(part, ReasoningPart | TextPart) or part.state is None:
+            continue
+        data = part.state.data
+        if "reasoning_details" in data:
+            details = fields.setdefault("reasoning_details", [])
+            details += data["reasoning_details"]
+        elif data.get("field") == "thinking":
+            parts.append({"type": "thinking", "thinking": [{"type": "text", "text": part.text}]})
+        elif "field" in data:
+            fields[data["field"]] = fields.get(data["field"], "") + part.text
+        if "extra_content" in data:
+            fields["extra_content"] = data["extra_content"]
+    if parts:
+        text = message.text
+        fields["content"] = [*parts, *([{"type": "text", "text": text}] if text else [])]
+    return fields
