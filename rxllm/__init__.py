@@ -35,6 +35,7 @@ from rxllm.chunks import (
 from rxllm.errors import RxLLMError, classify_error
 from rxllm.iteration import to_async
 from rxllm.messages import ImagePart, Message, ReasoningPart, TextPart, Tool
+from rxllm.model_table import ModelFacts, ModelTable, Price, read_model_table
 from rxllm.models.registry import list_models, model, register
 from rxllm.requests import Model, ModelInfo, Request, RequestOptions, streaming_pays
 from rxllm.result import Result
@@ -58,8 +59,11 @@ __all__ = [
     "Json",
     "Message",
     "Model",
+    "ModelFacts",
     "ModelInfo",
+    "ModelTable",
     "Notice",
+    "Price",
     "Progress",
     "ProviderState",
     "Reasoning",
@@ -88,6 +92,7 @@ __all__ = [
     "model",
     "models",
     "operators",
+    "read_model_table",
     "register",
     "run",
     "server",

@@ -249,7 +249,17 @@ class Json(_Chunk, tag="json", frozen=True):
 
 
 class Usage(_Chunk, tag="usage", frozen=True, gc=False):
-    """Input and output tokens, and the cost in USD once priced; `None` means not known."""
+    """Input and output tokens, and the cost in USD once priced; `None` means not known.
+
+    Args:
+        input_tokens: all tokens read.
+        output_tokens: all tokens written, including reasoning.
+        cached_tokens: those read from the provider's cache.
+        reasoning_tokens: those written as reasoning.
+        cost: USD.
+        cache_write_tokens: those read that the provider has written to its cache.
+        estimated: the numbers are estimates, since nobody counted.
+    """
 
     survives_restart = True
 
@@ -258,9 +268,13 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost: float | None = None
+    cache_write_tokens: int | None = None
+    estimated: bool = False
 
     def __add__(self, other: Usage) -> Usage:
         """Return the sum, without a source. A field unknown to both stays unknown.
+
+        It is estimated if a part of it is.
 
         >>> Usage(3, 5, cost=0.5) + Usage(1, 1) == Usage(4, 6, cost=0.5)
         True
@@ -272,6 +286,7 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
             ]
             if known and name != "source":
                 total[name] = sum(known)
+        total["estimated"] = self.estimated or other.estimated
         return Usage(**total)
 
 

@@ -4,6 +4,7 @@
 
     RxLLMError
     ├── BadRequestError              also a ValueError: the request is invalid for any model
+    │   └── UnsupportedError         ... for this model: another one may support it
     ├── NoEventLoopError             also a RuntimeError: no event loop is running
     ├── ModelError
     │   ├── ModelNotFoundError       no model of that name
@@ -89,6 +90,7 @@ __all__ = [
     "StreamTimeoutError",
     "TotalTimeoutError",
     "TruncatedStreamError",
+    "UnsupportedError",
     "classify_error",
     "separate_error",
     "write_partial",
@@ -132,6 +134,10 @@ class BadRequestError(RxLLMError, ValueError):
     def __init__(self, message: str = "", field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class UnsupportedError(BadRequestError):
+    """This model can't do what the request asks for; nothing was sent. Another model may."""
 
 
 class NoEventLoopError(RxLLMError, RuntimeError):
@@ -310,6 +316,7 @@ _RETRY: Final = (
     ConnectionError,
 )
 _FALLBACK: Final = (
+    UnsupportedError,
     ModelError,
     CertificateError,
     AuthenticationError,
@@ -330,10 +337,10 @@ def classify_error(error: BaseException) -> ErrorAction:
 
     - `"retry"`: connections refused, reset or lost; 408, 409, 429 and 5xx; overload; an empty,
       truncated, aborted or malformed stream.
-    - `"fallback"`: timeouts of the connection, of the first token and between tokens; a context
-      that is too small; a model that can't be found, loaded or used with this key; a certificate
-      that can't be trusted; an open circuit; a full pool; an answer that fails a quality condition;
-      `AllModelsFailedError`.
+    - `"fallback"`: a request that this model doesn't support; timeouts of the connection, of the
+      first token and between tokens; a context that is too small; a model that can't be found,
+      loaded or used with this key; a certificate that can't be trusted; an open circuit; a full
+      pool; an answer that fails a quality condition; `AllModelsFailedError`.
     - `"raise"`: a bad request, filtered content, the total time limit, a subscriber that lagged
       behind, cancellation, and any unknown error.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict, Unpack, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, Unpack, runtime_checkable
 
 import msgspec
 
@@ -18,6 +18,8 @@ from rxllm.messages import Message, ReasoningPart, Tool
 from rxllm.stream import Stream
 
 __all__ = [
+    "SAMPLING_OPTIONS",
+    "ContinuedBy",
     "Message",
     "Model",
     "ModelInfo",
@@ -28,6 +30,19 @@ __all__ = [
     "as_request",
     "streaming_pays",
 ]
+
+SAMPLING_OPTIONS: Final = ("temperature", "top_p", "top_k")
+"""The options that a model without the capability `"sampling"` doesn't take."""
+
+ContinuedBy: TypeAlias = Literal["prefill", "prompt"]
+"""How a model is asked to continue an answer; see `Request.continuing`."""
+
+_CONTINUE: Final = (
+    "Your answer was cut off. Continue it from there: begin by repeating its last words, exactly, "
+    "and go on without a comment. Its last words are:\n\n{}"
+)
+_REPEATED: Final = 80
+"""Characters of the last words that are repeated, at most."""
 
 Strategy: TypeAlias = Literal["quality", "balanced", "speed", "cost"]
 
@@ -77,18 +92,41 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: bool | str = False
     extra: dict[str, Any] = {}
 
-    def continuing(self, partial: str) -> Request:
+    def continuing(self, partial: str, *, by: ContinuedBy = "prefill") -> Request:
         """Return this request with `partial` as the beginning of the answer to continue.
 
-        An empty `partial` changes nothing.
+        Args:
+            partial: the beginning of the answer; an empty one changes nothing.
+            by: `"prefill"` to end the conversation with it, so that the model goes on with its next
+                words. Not all models support that: `"prompt"` adds a message of the user that asks
+                to repeat the last words and to go on. The operators that continue an answer remove
+                what is repeated.
+
+        >>> request = as_request("A tale").continuing("Once upon a", by="prompt")
+        >>> [message.role for message in request.messages]
+        ['user', 'assistant', 'user']
         """
         if not partial:
             return self
+        continued = self._prefilled(partial)
+        if by == "prefill":
+            return continued
+        asked = Message("user", _CONTINUE.format(_last_words(partial)))
+        return msgspec.structs.replace(continued, messages=(*continued.messages, asked))
+
+    def _prefilled(self, partial: str) -> Request:
         *earlier, last = self.messages
         if last.role == "assistant":
             return msgspec.structs.replace(self, messages=(*earlier, last.followed_by(partial)))
         begun = Message("assistant", partial)
         return msgspec.structs.replace(self, messages=(*self.messages, begun))
+
+
+def _last_words(text: str) -> str:
+    """Return the last line or its last words, from the beginning of one."""
+    line = text.rstrip().rpartition("\n")[2]
+    words = line[-_REPEATED:]
+    return words if words == line else words.partition(" ")[2] or words
 
 
 class RequestOptions(TypedDict, total=False):
@@ -115,13 +153,31 @@ Prompt: TypeAlias = str | Request | Sequence[Message | Mapping[str, Any]]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What is known about a model before it is loaded. `context_length` is in tokens."""
+    """What is known about a model before it is loaded.
+
+    Args:
+        id: `provider/name`.
+        provider: the provider.
+        context_length: tokens of prompt and answer.
+        capabilities: what it can do: `"text"`, `"tools"`, `"images"`, `"reasoning"`, `"prefill"`
+            (continues a last assistant message), `"sampling"` (takes `temperature`, `top_p` and
+            `top_k`), `"json"`, `"json_schema"`, `"grammar"`, `"seed"`, `"confidence"`. Of a remote
+            model that isn't in the table of models, this is what its API can do. None at all means
+            that nothing is known.
+        description: a few words.
+        max_output_tokens: tokens of an answer.
+    """
 
     id: str
     provider: str
     context_length: int | None = None
     capabilities: tuple[str, ...] = ()
     description: str = ""
+    max_output_tokens: int | None = None
+
+    def supports(self, capability: str) -> bool:
+        """Return whether the model has a capability, or nothing is known about it."""
+        return capability in self.capabilities or not self.capabilities
 
 
 @runtime_checkable

@@ -174,8 +174,13 @@ def test_usage_adds_up_and_unknown_fields_stay_unknown() -> None:
     assert total == Usage(4, 6, cached_tokens=5, cost=0.0)
 
 
+def test_a_sum_is_estimated_if_a_part_of_it_is() -> None:
+    assert (Usage(1) + Usage(2, estimated=True)) == Usage(3, estimated=True)
+    assert not (Usage(1) + Usage(2)).estimated
+
+
 def test_no_field_of_a_usage_is_lost_in_a_sum() -> None:
-    names = [name for name in Usage.__struct_fields__ if name != "source"]
+    names = [name for name in Usage.__struct_fields__ if name not in ("source", "estimated")]
     ones: dict[str, Any] = dict.fromkeys(names, 1)
     twos: dict[str, Any] = dict.fromkeys(names, 2)
     assert Usage(**ones) + Usage(**ones) == Usage(**twos)

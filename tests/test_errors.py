@@ -21,7 +21,7 @@ FALLBACK = {
     "ModelError", "ModelNotFoundError", "ModelLoadError", "AuthenticationError",
     "PermissionDeniedError", "ContextLengthError", "ConnectTimeoutError", "FirstTokenTimeoutError",
     "StallTimeoutError", "CircuitOpenError", "PoolFullError", "CertificateError",
-    "QualityError",
+    "QualityError", "UnsupportedError",
 }  # fmt: skip
 
 

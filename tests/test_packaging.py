@@ -98,13 +98,13 @@ def test_the_wheel_contains_each_module_once(wheel: zipfile.ZipFile) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_contains_the_bundled_model_the_prices_and_the_type_marker(
+def test_the_wheel_contains_the_bundled_model_the_table_of_models_and_the_type_marker(
     wheel: zipfile.ZipFile,
 ) -> None:
     held = set(wheel.namelist())
     assert {f"rxllm/models/tiny/{name}" for name in TINY} <= held
     assert "rxllm/py.typed" in held
-    assert "rxllm/operators/analytics/prices.toml" in held
+    assert "rxllm/models/models.toml" in held
 
 
 @pytest.mark.slow

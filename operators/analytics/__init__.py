@@ -8,7 +8,6 @@ from rxllm.operators.analytics._measure import measure
 from rxllm.operators.analytics._measurement import Intervals, Measurement
 from rxllm.operators.analytics._meter import meter
 from rxllm.operators.analytics._price import price
-from rxllm.operators.analytics._prices import Price, Prices, read_prices
 from rxllm.operators.analytics._progress import progress
 from rxllm.operators.analytics._sentiment_and_keywords import (
     ContentFigures,
@@ -31,8 +30,6 @@ __all__ = [
     "Intervals",
     "Lexicon",
     "Measurement",
-    "Price",
-    "Prices",
     "StreamAnalytics",
     "StreamRecord",
     "TextFigures",
@@ -45,7 +42,6 @@ __all__ = [
     "price",
     "progress",
     "read_lexicon",
-    "read_prices",
     "sentiment_and_keywords",
     "trace",
     "track_stages",

@@ -9,14 +9,14 @@ import msgspec
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk, Start, Usage
-from rxllm.operators.analytics._prices import Prices, read_prices
+from rxllm.model_table import ModelTable, model_table, read_model_table
 from rxllm.stream import Stream
 
 __all__ = ["price"]
 
 
 def price(
-    prices: Prices | Path | str | None = None,
+    prices: ModelTable | Path | str | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Add the cost in USD to `Usage`.
 
@@ -27,8 +27,7 @@ def price(
         S-a-b-U(cost)-----E|
 
     The model is that of the last `Start` of the same source. A model without a price gets no cost
-    (`None`, never 0), and a cost reported by the provider is kept. The price of cache writes is
-    not known; they count as input.
+    (`None`, never 0), and a cost reported by the provider is kept.
 
     - Completion, error: passed on.
     - Restart: passed on; the next `Start` names the model.
@@ -36,27 +35,29 @@ def price(
     - Demand: passes through.
 
     Args:
-        prices: a price table, the path of one in TOML or JSON, or `None` to use the bundled table,
-            whose `updated` field shows its age. Read when `price` is called.
+        prices: a table of models, the path of one in TOML or JSON, or `None` for the bundled table
+            with that of the environment variable `RXLLM_MODELS` over it. Its `updated` field shows
+            its age. Read when `price` is called.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: the file is not a valid price table.
+        ValueError: the file isn't a valid table of models.
 
     >>> from datetime import date
-    >>> from rxllm.operators.analytics import Price
+    >>> from rxllm.model_table import ModelFacts, Price
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
     >>> chunks = {"S": Start("1", "openai/gpt"), "U": Usage(1_000_000, 500_000)}
-    >>> table = Prices(date(2025, 1, 1), {"openai/gpt": Price(input=1.0, output=2.0)})
+    >>> facts = {"openai/gpt": ModelFacts(price=Price(input=1.0, output=2.0))}
+    >>> table = ModelTable(date(2025, 1, 1), facts)
     >>> events = marbles.run(marbles.cold("S-a-U-E|", lookup=chunks).pipe(price(table)))
     >>> [chunk.cost for _, chunk in events if isinstance(chunk, Usage)]
     [2.0]
     """
-    if isinstance(prices, Prices):
-        table = prices
+    if prices is None:
+        table = model_table()
     else:
-        table = read_prices(None if prices is None else Path(prices))
+        table = prices if isinstance(prices, ModelTable) else read_model_table(prices)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

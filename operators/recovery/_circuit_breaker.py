@@ -13,6 +13,7 @@ from rxllm.errors import (
     CircuitOpenError,
     ContextLengthError,
     PoolFullError,
+    UnsupportedError,
     classify_error,
     separate_error,
 )
@@ -26,10 +27,10 @@ __all__ = ["circuit_breaker", "is_failure_of_model"]
 def is_failure_of_model(error: Exception) -> bool:
     """True if `error` is a failure of the model, not of the request.
 
-    These are the errors classified as `"retry"` or `"fallback"`, except for a context that is too
-    small, a full pool, and another open circuit.
+    These are the errors classified as `"retry"` or `"fallback"`, except for a request that the
+    model doesn't support, a context that is too small, a full pool, and another open circuit.
     """
-    if isinstance(error, ContextLengthError | PoolFullError | CircuitOpenError):
+    if isinstance(error, UnsupportedError | ContextLengthError | PoolFullError | CircuitOpenError):
         return False
     return classify_error(error) != "raise"
 

@@ -14,7 +14,7 @@ from rxllm.operators.recovery._continuation import continuation
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
 from rxllm.operators.recovery.attempts import attempts_of
-from rxllm.requests import Model, Prompt, RequestOptions
+from rxllm.requests import ContinuedBy, Model, Prompt, RequestOptions
 from rxllm.stream import Stream
 
 __all__ = ["complete_partial"]
@@ -26,6 +26,7 @@ def complete_partial(
     *,
     attempts: int = 1,
     when: Policy = classify_error,
+    by: ContinuedBy | None = None,
     **options: Unpack[RequestOptions],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Finish an interrupted answer with a second request that contains the partial text.
@@ -56,10 +57,12 @@ def complete_partial(
         prompt: the prompt of the source.
         attempts: the maximum number of further requests, 1 or more, sent without delay.
         when: classifies an error, in place of `rxllm.classify_error`.
+        by: how the model is asked to continue, `"prefill"` or `"prompt"`; see
+            `Request.continuing`. `None` for `"prefill"` if the model supports it.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:
-        ValueError: `attempts` is below 1.
+        ValueError: `attempts` is below 1, or `by` is unknown.
         TypeError: `model` is not a model, `attempts` is not an integer, or `when` is not callable.
         BadRequestError: the prompt or an option is invalid.
 
@@ -75,7 +78,7 @@ def complete_partial(
     """
     check_attempts(attempts)
     policy = policy_of(when)
-    continued = continuation(model, prompt, options)
+    continued = continuation(model, prompt, options, by)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         return attempts_of("complete_partial", source, lambda: _plan(attempts, policy), continued)

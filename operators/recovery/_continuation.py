@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.requests import Model, Prompt, RequestOptions, as_request
+from rxllm.requests import (
+    ContinuedBy,
+    Model,
+    ModelInfo,
+    Prompt,
+    RequestOptions,
+    as_request,
+)
 
-__all__ = ["check_model", "continuation"]
+__all__ = ["check_model", "continuation", "supports"]
 
 
 def check_model(model: object) -> None:
@@ -22,19 +30,35 @@ def check_model(model: object) -> None:
         raise TypeError(f"model must be a model, such as rxllm.model('tiny'), got {model!r}")
 
 
+def supports(model: Model, capability: str) -> bool:
+    """Return whether the model has a capability, or nothing is known about it."""
+    info = getattr(model, "info", None)
+    return not isinstance(info, ModelInfo) or info.supports(capability)
+
+
 def continuation(
-    model: Model, prompt: Prompt, options: RequestOptions
+    model: Model, prompt: Prompt, options: RequestOptions, by: ContinuedBy | None
 ) -> Callable[[str], Observable[Chunk]]:
     """A function from the partial text of an answer to the stream that continues it.
 
+    Args:
+        model: the model that continues it.
+        prompt: the prompt of the answer.
+        options: fields of `Request`.
+        by: see `Request.continuing`; `None` for `"prefill"` if the model supports it.
+
     Raises:
         TypeError: `model` is not a model.
+        ValueError: `by` is unknown.
         BadRequestError: the prompt or an option is invalid.
     """
     check_model(model)
+    if by is not None and by not in get_args(ContinuedBy):
+        raise ValueError(f"by must be 'prefill', 'prompt' or None, got {by!r}")
     request = as_request(prompt, **options)
 
     def continued(partial: str) -> Observable[Chunk]:
-        return model.stream(request.continuing(partial))
+        way = by or ("prefill" if supports(model, "prefill") else "prompt")
+        return model.stream(request.continuing(partial, by=way))
 
     return continued

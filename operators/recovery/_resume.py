@@ -13,7 +13,7 @@ from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._continuation import continuation
 from rxllm.operators.recovery._retry_with_backoff import retry_plan
 from rxllm.operators.recovery.attempts import attempts_of
-from rxllm.requests import Model, Prompt, RequestOptions
+from rxllm.requests import ContinuedBy, Model, Prompt, RequestOptions
 from rxllm.stream import Stream
 
 __all__ = ["resume"]
@@ -30,6 +30,7 @@ def resume(
     factor: float = 2.0,
     max_delay: float = 60.0,
     jitter: Jitter = True,
+    by: ContinuedBy | None = None,
     **options: Unpack[RequestOptions],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Continue the answer where a lost connection cut it off, a limited number of times.
@@ -60,10 +61,12 @@ def resume(
         prompt: the prompt of the source.
         attempts: the maximum number of attempts, the first included, 1 or more.
         initial, factor, max_delay, jitter: the waits, as in `retry_with_backoff`.
+        by: how the model is asked to continue, `"prefill"` or `"prompt"`; see
+            `Request.continuing`. `None` for `"prefill"` if the model supports it.
         options: fields of `Request`, as in `Model.stream`.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or `by` is unknown.
         TypeError: `model` is not a model, an argument is not a number, or `jitter` is neither a
             bool nor callable.
         BadRequestError: the prompt or an option is invalid.
@@ -78,10 +81,10 @@ def resume(
     """
     check_attempts(attempts)
     backoff = Backoff(initial, factor, max_delay, jitter)
-    continued = continuation(model, prompt, options)
+    continued = continuation(model, prompt, options, by)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
-        plan = retry_plan(source, attempts, backoff, _when_lost, "resume")
+        plan = retry_plan(source, attempts, backoff, lambda: _when_lost, "resume")
         return attempts_of("resume", source, plan, continued)
 
     return operator

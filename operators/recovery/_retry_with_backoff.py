@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice, NoticeKind
-from rxllm.errors import classify_error
+from rxllm.errors import ConnectTimeoutError, ErrorAction, classify_error
+from rxllm.operators.recovery._annotations import add_note
 from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
@@ -24,7 +26,7 @@ def retry_with_backoff(
     factor: float = 2.0,
     max_delay: float = 60.0,
     jitter: Jitter = True,
-    when: Policy = classify_error,
+    when: Policy | None = None,
     after_output: AfterOutput = "fail",
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Subscribe to the source again after a transient failure, with a delay before each attempt.
@@ -37,8 +39,9 @@ def retry_with_backoff(
         S-n-S-a-(E,|)     n: Notice("retry", attempt=2, delay=1.0, error=...)
 
     Handles errors classified as `"retry"` (see `rxllm.classify_error`): connections refused, reset
-    or cut, 408, 409, 429, 5xx, an empty or unreadable stream. Any other error is passed on, and so
-    is that of the last attempt. The wait is `initial` times `factor` for each failure after the
+    or cut, 408, 409, 429, 5xx, an empty or unreadable stream; and the first time that connecting
+    takes too long. Any other error is passed on, and so is that of the last attempt, with a note
+    that says how many there were. The wait is `initial` times `factor` for each failure after the
     first one, at most `max_delay`, with full jitter: a random delay between 0 and that
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). The wait is never
     shorter than a provider's Retry-After; a Retry-After of more than 120 s fails immediately.
@@ -78,7 +81,7 @@ def retry_with_backoff(
         max_delay: the longest wait in seconds, 0 or more.
         jitter: `True`, `False`, or a function from the computed delay to the wait, in seconds, such
             as `random.Random(7).random().__mul__` for repeatable waits.
-        when: classifies an error, in place of `rxllm.classify_error`; only `"retry"` is retried.
+        when: classifies an error, in place of the rule above; only `"retry"` is retried.
         after_output: what to do once content has been passed on.
 
     Raises:
@@ -100,32 +103,54 @@ def retry_with_backoff(
     1.0 _Completed
     """
     check_attempts(attempts)
-    policy = policy_of(when)
+    policy_factory = _default_policy if when is None else partial(policy_of, when)
+    policy_factory()  # checks the argument
     check_after_output(after_output)
     backoff = Backoff(initial, factor, max_delay, jitter)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
-        plan = retry_plan(source, attempts, backoff, policy, "retry")
+        plan = retry_plan(source, attempts, backoff, policy_factory, "retry")
         return attempts_of("retry_with_backoff", source, plan, after_output)
 
     return operator
 
 
+def _default_policy() -> Policy:
+    has_timed_out = False
+
+    def policy(error: Exception) -> ErrorAction:
+        nonlocal has_timed_out
+        if isinstance(error, ConnectTimeoutError) and not has_timed_out:
+            has_timed_out = True
+            return "retry"
+        return classify_error(error)
+
+    return policy
+
+
 def retry_plan(
-    source: Observable[Chunk], attempts: int, backoff: Backoff, when: Policy, kind: NoticeKind
+    source: Observable[Chunk],
+    attempts: int,
+    backoff: Backoff,
+    policy_factory: Callable[[], Policy],
+    kind: NoticeKind,
 ) -> Callable[[], Plan]:
-    """A factory of plans that subscribe to `source` again, up to `attempts` attempts in all."""
+    """A factory of plans that subscribe to `source` again, up to `attempts` attempts in all.
+
+    Each plan has a policy of its own.
+    """
 
     def plan_of() -> Plan:
-        failures = 0
+        failures, when = 0, policy_factory()
 
         def plan(error: Exception) -> Attempt | Exception:
             nonlocal failures
             failures += 1
-            if failures >= attempts or when(error) != "retry":
-                return error
-            delay = backoff.delay_after(error, failures)
+            is_retried = failures < attempts and when(error) == "retry"
+            delay = backoff.delay_after(error, failures) if is_retried else None
             if delay is None:
+                if failures > 1:
+                    add_note(error, f"attempt {failures} of {attempts}")
                 return error
             notice = Notice(kind, attempt=failures + 1, delay=delay, error=ErrorInfo.of(error))
             return Attempt(source, notice, delay)

@@ -9,7 +9,12 @@ import reactivex
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token
-from rxllm.errors import AllModelsFailedError, AuthenticationError, classify_error
+from rxllm.errors import (
+    AllModelsFailedError,
+    AuthenticationError,
+    UnsupportedError,
+    classify_error,
+)
 from rxllm.operators.recovery._plan import Attempt, Plan, StreamOrFactory
 from rxllm.operators.recovery._policy import Policy
 
@@ -34,7 +39,10 @@ def check_apology(apology: object) -> None:
 def fallback_plan(
     streams: Sequence[StreamOrFactory], apology: str | None, when: Policy = classify_error
 ) -> Plan:
-    """The plan of one subscription that tries `streams` in order."""
+    """The plan of one subscription that tries `streams` in order.
+
+    If no model supports the request, the error is that of the first one, without an apology.
+    """
     errors: list[Exception] = []
 
     def plan(error: Exception) -> Attempt | Exception:
@@ -47,6 +55,8 @@ def fallback_plan(
         if used <= len(streams):
             notice = Notice("fallback", attempt=used + 1, error=ErrorInfo.of(error))
             return Attempt(streams[used - 1], notice)
+        if all(isinstance(each, UnsupportedError) for each in errors):
+            return errors[0]
         who = f"all {used} models" if used > 1 else "the only model"
         failure = AllModelsFailedError(f"{who} failed: {_summary_of(errors)}", errors)
         failure.__cause__ = error

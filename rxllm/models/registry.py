@@ -21,7 +21,7 @@ import msgspec
 
 from rxllm.errors import BadRequestError, ModelLoadError
 from rxllm.models import tiny
-from rxllm.models.remote.provider import CAPABILITIES, PROVIDERS
+from rxllm.models.remote.provider import PROVIDERS
 from rxllm.requests import Model, ModelInfo
 
 if TYPE_CHECKING:  # each kind of model is imported when one is made
@@ -36,7 +36,8 @@ Factory: TypeAlias = Callable[..., Model]
 LOCAL_PROVIDERS: Final = ("tiny", "llama", "onnx")
 """The providers whose models run in this process."""
 
-_ONNX: Final = ("text", "seed", "confidence")
+_ONNX: Final = ("text", "prefill", "sampling", "seed", "confidence")
+_SCRIPTED: Final = ("text", "prefill", "sampling")
 _LLAMA: Final = (*_ONNX, "json", "json_schema", "grammar")
 _TINY: Final = 1024
 
@@ -85,10 +86,10 @@ def list_models() -> list[ModelInfo]:
         ModelInfo("tiny/llama", "tiny", _TINY, _LLAMA, "the bundled model, on llama.cpp"),
         ModelInfo("llama/<path>", "llama", None, _LLAMA, "any GGUF file"),
         ModelInfo("onnx/<directory>", "onnx", None, _ONNX, "any ONNX decoder with a cache"),
-        ModelInfo("scripted/<text>", "scripted", None, ("text",), "a fake that plays the text"),
+        ModelInfo("scripted/<text>", "scripted", None, _SCRIPTED, "a fake that plays the text"),
     ]
     listed += [
-        ModelInfo(f"{name}/<model>", name, None, CAPABILITIES, f"remote, {provider.needs}")
+        ModelInfo(f"{name}/<model>", name, None, provider.capabilities, f"remote, {provider.needs}")
         for name, provider in PROVIDERS.items()
     ]
     return listed + [info for _, info in _registered.values()]

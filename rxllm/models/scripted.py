@@ -17,7 +17,7 @@ runs on a `TestScheduler` as well as on an event loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, Unpack, get_args
 
 from reactivex import abc
@@ -61,6 +61,7 @@ class ScriptedModel:
             cut connection does.
         usage: the usage to report, or `None` to count it (one input token per word of the prompt).
             A `Usage` in the script replaces it; an `End` in the script ends the stream.
+        capabilities: those of its `info`; see `ModelInfo`.
 
     Attributes:
         requests: the requests received, one for each subscription.
@@ -81,6 +82,7 @@ class ScriptedModel:
         name: str = "scripted",
         finish_reason: FinishReason | None = "stop",
         usage: Usage | None = None,
+        capabilities: Sequence[str] = ("text", "prefill", "sampling"),
     ) -> None:
         if not scripts:
             raise BadRequestError("at least one script is required: a str, or a list of steps")
@@ -97,7 +99,7 @@ class ScriptedModel:
         )
         self._delays = (seconds(delay if first_delay is None else first_delay), seconds(delay))
         self._finish = (finish_reason, usage)
-        self._info = ModelInfo(id=name, provider="scripted", capabilities=("text",))
+        self._info = ModelInfo(name, "scripted", capabilities=tuple(capabilities))
         self._raised: set[int] = set()
         self.requests: list[Request] = []
         self.active = self.completed = self.failed = self.cancelled = 0

@@ -12,7 +12,8 @@ from reactivex.disposable import CompositeDisposable
 
 from rxllm.chunks import Chunk
 from rxllm.errors import ErrorAction, classify_error
-from rxllm.operators.analytics import Measurement, Prices, measure
+from rxllm.model_table import ModelTable
+from rxllm.operators.analytics import Measurement, measure
 from rxllm.operators.recovery import (
     AfterOutput,
     CircuitBreaker,
@@ -53,7 +54,7 @@ class Route:
         self,
         model: Model,
         position: int,
-        prices: Prices,
+        prices: ModelTable,
         breaker: CircuitBreaker,
         settings: Settings,
         after_output: AfterOutput,

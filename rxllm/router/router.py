@@ -10,8 +10,8 @@ from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError
+from rxllm.model_table import ModelTable, model_table
 from rxllm.models.registry import model as model_of
-from rxllm.operators.analytics import Prices, read_prices
 from rxllm.operators.recovery import AfterOutput, CircuitBreaker, timeouts
 from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.operators.recovery.commit import check_after_output
@@ -79,7 +79,7 @@ class Router:
         strategy: StrategyName | Strategy = "balanced",
         *,
         settings: Settings = _SETTINGS,
-        prices: Prices | None = None,
+        prices: ModelTable | None = None,
         breaker_of: Callable[[], CircuitBreaker] = CircuitBreaker,
         after_output: AfterOutput = "fail",
         apology: str | None = None,
@@ -87,11 +87,11 @@ class Router:
         given = _models(models)
         if not isinstance(settings, Settings):
             raise TypeError(f"settings must be an rxllm.Settings, got {settings!r}")
-        if not (prices is None or isinstance(prices, Prices)):
-            raise TypeError(f"prices must be a Prices table (see read_prices), got {prices!r}")
+        if not (prices is None or isinstance(prices, ModelTable)):
+            raise TypeError(f"prices must be a ModelTable (see read_model_table), got {prices!r}")
         check_after_output(after_output)
         check_apology(apology)
-        table = read_prices() if prices is None else prices
+        table = model_table() if prices is None else prices
         self._strategy = _strategy(strategy)
         self._total = settings.total
         self._after_output = after_output
@@ -103,13 +103,16 @@ class Router:
 
     @property
     def info(self) -> ModelInfo:
-        """The combined capabilities of the models."""
+        """The combined capabilities of the models; `"prefill"` only if all of them have it."""
         infos = [route.model.info for route in self._routes]
+        capabilities = {each for info in infos for each in info.capabilities}
+        if not all(info.supports("prefill") for info in infos):
+            capabilities.discard("prefill")
         return ModelInfo(
             id="router",
             provider="router",
             context_length=max((info.context_length or 0 for info in infos), default=0) or None,
-            capabilities=tuple(sorted({each for info in infos for each in info.capabilities})),
+            capabilities=tuple(sorted(capabilities)),
             description="one of " + ", ".join(info.id for info in infos),
         )
 

@@ -15,12 +15,15 @@ from rxllm.errors import (
     AuthenticationError,
     BadRequestError,
     CircuitOpenError,
+    ConnectTimeoutError,
     RateLimitError,
     ServerError,
     TotalTimeoutError,
+    UnsupportedError,
 )
+from rxllm.model_table import ModelFacts, ModelTable, Price
 from rxllm.models.scripted import ScriptedModel
-from rxllm.operators import CircuitBreaker, Price, Prices
+from rxllm.operators import CircuitBreaker
 from rxllm.requests import ModelInfo, Prompt
 from rxllm.router.strategies import (
     Candidate,
@@ -128,7 +131,8 @@ def test_balanced_avoids_a_model_that_fails() -> None:
 )
 def test_each_strategy_tries_a_different_model_first(strategy: Any, model: str) -> None:
     """The strategy of a request must reach the router, or all strategies behave the same."""
-    prices = Prices(date(2026, 1, 1), {"large": Price(9, 9), "quick": Price(5, 5)})
+    facts = {"large": ModelFacts(price=Price(9, 9)), "quick": ModelFacts(price=Price(5, 5))}
+    prices = ModelTable(date(2026, 1, 1), facts)
     models = [named("large", delay=5), named("quick", delay=0.1), named("tiny", delay=2)]
     turns = iter(range(3))
     router = Router(models, lambda candidates: [candidates[next(turns)]], prices=prices)
@@ -360,6 +364,34 @@ def test_a_model_that_cannot_handle_the_request_is_skipped() -> None:
     assert asked(Marbles(), Router([able, other], "quality").stream("Hi", seed=1))[0] == ["other"]
     with pytest.raises(BadRequestError, match="seed"):
         Router([able]).stream("Hi", seed=1)
+
+
+def test_a_model_that_does_not_support_the_request_leads_to_the_next() -> None:
+    unable = named("a", [UnsupportedError("no JSON")])
+    router = Router([unable, named("b")], "quality")
+    marbles = Marbles()
+    models, text = asked(marbles, router.stream("Hi", response_format="json"))
+    assert (models, text) == (["a", "b"], "Hello")
+    assert len(unable.requests) == 1
+    assert router.candidates[0].error_rate == 0.0
+
+
+def test_if_no_model_supports_the_request_its_error_is_passed_on() -> None:
+    first, second = UnsupportedError("no JSON"), UnsupportedError("no JSON either")
+    router = Router([named("a", [first]), named("b", [second])], "quality", apology="Sorry.")
+    assert Marbles().run(router.stream("Hi"))[-1][1] is first
+
+
+def test_a_router_does_not_ask_again_after_a_connect_timeout() -> None:
+    late = named("a", [ConnectTimeoutError("10 s")])
+    assert asked(Marbles(), Router([late, named("b")], "quality").stream("Hi"))[0] == ["a", "b"]
+    assert len(late.requests) == 1
+
+
+def test_a_router_continues_answers_only_if_all_its_models_do() -> None:
+    able, unable = named("a"), ScriptedModel("Hi", capabilities=["text"])
+    assert Router([able, able]).info.supports("prefill")
+    assert not Router([able, unable]).info.supports("prefill")
 
 
 def test_a_custom_strategy_orders_and_omits_models() -> None:

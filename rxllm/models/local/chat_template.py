@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from rxllm.errors import BadRequestError, ModelLoadError
+from rxllm.errors import ModelLoadError, UnsupportedError
 from rxllm.requests import Message
 
 __all__ = ["ChatTemplate"]
@@ -69,7 +69,7 @@ class ChatTemplate:
         A final assistant message is the beginning of the answer, which the model continues.
 
         Raises:
-            BadRequestError: the template rejects these messages (because of their order, say).
+            UnsupportedError: the template rejects these messages (because of their order, say).
         """
         begun = ""
         if messages[-1].role == "assistant":
@@ -84,7 +84,7 @@ class ChatTemplate:
                 **self._tokens,
             )
         except (jinja2.TemplateError, TypeError) as error:
-            raise BadRequestError(
+            raise UnsupportedError(
                 f"the chat template of the model rejects these messages: {error}"
             ) from error
         return prompt + begun

@@ -11,7 +11,7 @@ from typing import Any
 import llama_cpp
 from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
-from rxllm.errors import BadRequestError
+from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.models.local.llama_log import stderr_captured
 from rxllm.models.local.sampling import REPEAT_WINDOW, Sampling
 from rxllm.requests import Request
@@ -80,7 +80,7 @@ class LlamaSampler:
 def _grammar(request: Request) -> str | None:
     unknown = request.extra.keys() - {"grammar"}
     if unknown:
-        raise BadRequestError(f"the llama engine doesn't support {min(unknown)!r} in extra")
+        raise UnsupportedError(f"the llama engine doesn't support {min(unknown)!r} in extra")
     grammar = request.extra.get("grammar")
     if request.response_format is None:
         return grammar
@@ -96,7 +96,7 @@ def _schema_grammar(schema: str) -> str:
     try:
         grammar = str(json_schema_to_gbnf(schema))
     except Exception as error:
-        raise BadRequestError(
+        raise UnsupportedError(
             f"the JSON Schema can't be converted to a grammar: {error}"
         ) from error
     # llama-cpp-python's grammar allows raw control characters in strings, which JSON forbids, and

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from reactivex import abc
 
 from rxllm.chunks import Chunk, End, Start, Token, Usage
-from rxllm.errors import BadRequestError, separate_error
+from rxllm.errors import UnsupportedError, separate_error
 from rxllm.messages import ImagePart
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
@@ -32,7 +32,7 @@ class LocalModel:
       So does a stream that is 16 tokens ahead of its reader.
     - Disposal: the stream leaves the batch at the next step and frees its slot.
     - Errors, in `on_error`: `ModelLoadError` (a missing, wrong or corrupt file),
-      `ContextLengthError` (before anything is generated), `BadRequestError` (an option that this
+      `ContextLengthError` (before anything is generated), `UnsupportedError` (an option that this
       engine doesn't support), `ModelError` (the engine failed).
 
     Args:
@@ -116,12 +116,12 @@ class LocalModel:
 def _check_text_only(request: Request, model: str) -> None:
     """Reject tools and images, which only remote models support."""
     if request.tools:
-        raise BadRequestError(f"{model} doesn't support tools")
+        raise UnsupportedError(f"{model} doesn't support tools")
     for message in request.messages:
         if message.role == "tool" or message.calls:
-            raise BadRequestError(f"{model} doesn't support tool calls")
+            raise UnsupportedError(f"{model} doesn't support tool calls")
         if any(isinstance(part, ImagePart) for part in message.parts):
-            raise BadRequestError(f"{model} doesn't support images")
+            raise UnsupportedError(f"{model} doesn't support images")
 
 
 class _ChunkWriter:

@@ -17,7 +17,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from rxllm.errors import BadRequestError, ModelLoadError
+from rxllm.errors import ModelLoadError, UnsupportedError
 from rxllm.models.local.chat_template import ChatTemplate
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.onnx_directory import OnnxDirectory
@@ -105,12 +105,12 @@ class OnnxEngine:
     def prompt(self, request: Request) -> list[int]:
         """Tokenize the request, rendered with the model's chat template."""
         if request.response_format is not None:
-            raise BadRequestError(
+            raise UnsupportedError(
                 "the onnx engine doesn't support response_format: ask for JSON in the prompt, or "
                 "use a llama model"
             )
         if request.extra:
-            raise BadRequestError(
+            raise UnsupportedError(
                 f"the onnx engine doesn't support {min(request.extra)!r} in extra"
             )
         text = self._template.render(request.messages)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from rxllm.chunks import ToolCall
-from rxllm.errors import BadRequestError
+from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.models.remote.history import Target, messages_for
 from rxllm.models.remote.provider import Provider
@@ -40,7 +40,7 @@ def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str
     Raises:
         BadRequestError: the request asks for something that this API doesn't support.
     """
-    check_options(request, provider)
+    check_options(request, model, provider)
     messages = messages_for(Target(provider.name, model), request.messages)
     system: list[dict[str, Any]] = []
     while messages and messages[0].role == "system":
@@ -60,7 +60,7 @@ def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str
         "system": system or None,
         "temperature": request.temperature,
         "top_p": request.top_p,
-        **{theirs: getattr(request, ours) for ours, theirs in provider.sampling.items()},
+        **{theirs: getattr(request, ours) for ours, theirs in provider.option_names.items()},
         "stop_sequences": request.stop or None,
         "output_config": _output_config(request),
         "tools": [_tool(tool) for tool in request.tools] or None,
@@ -93,9 +93,9 @@ def _turns(messages: list[Message]) -> list[dict[str, Any]]:
 
 def _turn(message: Message) -> dict[str, Any]:
     if message.role == "system":
-        raise BadRequestError("anthropic supports system messages only at the beginning")
+        raise UnsupportedError("anthropic supports system messages only at the beginning")
     if message.name is not None:
-        raise BadRequestError("anthropic doesn't support the name of a message")
+        raise UnsupportedError("anthropic doesn't support the name of a message")
     if isinstance(message.content, str) and not message.tool_calls:
         return {"role": message.role, "content": message.content}
     blocks = _blocks(message)
@@ -178,7 +178,7 @@ def _output_config(request: Request) -> dict[str, Any] | None:
     if request.response_format is None:
         return None
     if request.response_format == "json":
-        raise BadRequestError(
+        raise UnsupportedError(
             "anthropic supports JSON only with a schema: pass one as response_format"
         )
     return {"format": {"type": "json_schema", "schema": request.response_format}}

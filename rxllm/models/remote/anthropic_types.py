@@ -12,7 +12,13 @@ import msgspec
 from rxllm.chunks import Usage
 from rxllm.models.remote.coercion import as_counts, as_int, as_object, as_optional_text, as_text
 
-__all__ = ["Block", "Delta", "Event", "Message", "TokenCounts", "coerced_event"]
+__all__ = ["Block", "Delta", "Event", "Message", "OutputDetails", "TokenCounts", "coerced_event"]
+
+
+class OutputDetails(msgspec.Struct, gc=False):
+    """Details of the output tokens."""
+
+    thinking_tokens: int | None = None
 
 
 class TokenCounts(msgspec.Struct, gc=False):
@@ -22,12 +28,19 @@ class TokenCounts(msgspec.Struct, gc=False):
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
+    output_tokens_details: OutputDetails | None = None
 
     def as_chunk(self) -> Usage:
         """Return the usage as a chunk; the tokens read include those of the cache."""
-        cached = self.cache_read_input_tokens
-        read = (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + (cached or 0)
-        return Usage(read, self.output_tokens or 0, cached_tokens=cached)
+        cached, written = self.cache_read_input_tokens, self.cache_creation_input_tokens
+        details = self.output_tokens_details
+        return Usage(
+            (self.input_tokens or 0) + (written or 0) + (cached or 0),
+            self.output_tokens or 0,
+            cached_tokens=cached,
+            reasoning_tokens=None if details is None else details.thinking_tokens,
+            cache_write_tokens=written,
+        )
 
 
 class Message(msgspec.Struct):

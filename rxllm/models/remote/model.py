@@ -10,12 +10,13 @@ from reactivex import abc
 
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, RxLLMError
+from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic import AnthropicWire
 from rxllm.models.remote.body_reader import BodyReader
 from rxllm.models.remote.connection import Connection, connect
 from rxllm.models.remote.failures import error_in_place_of_stream, error_of_response
 from rxllm.models.remote.openai import OpenAIWire
-from rxllm.models.remote.provider import CAPABILITIES, Endpoint, Provider
+from rxllm.models.remote.provider import Endpoint, Provider
 from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
@@ -76,14 +77,21 @@ class RemoteModel:
             raise BadRequestError(f"the model name is missing: {provider.name}/<model>")
         if not 0 < connect_timeout < float("inf"):
             raise BadRequestError(f"connect_timeout must be above 0 seconds, got {connect_timeout}")
+        facts = model_table().facts_of(f"{provider.name}/{name}")
         self._name = name
-        self._provider = provider
+        self._provider = provider = provider.for_model(facts)
         self._endpoint = Endpoint(provider, api_key, base_url)
         self._wire = _WIRES[provider.wire]
         self._connect_timeout = connect_timeout
         self._headers = dict(headers or {})
         self._strict = strict
-        self._info = ModelInfo(f"{provider.name}/{name}", provider.name, capabilities=CAPABILITIES)
+        self._info = ModelInfo(
+            f"{provider.name}/{name}",
+            provider.name,
+            facts.context_length,
+            provider.capabilities,
+            max_output_tokens=facts.max_output_tokens,
+        )
 
     def __repr__(self) -> str:
         return f"<RemoteModel {self._info.id}>"
@@ -97,8 +105,8 @@ class RemoteModel:
         """Return a cold Observable of the answer; see `rxllm.requests.Model.stream`.
 
         Raises:
-            BadRequestError: the prompt or an option is invalid. An option that this provider
-                doesn't support is reported through `on_error` instead.
+            BadRequestError: the prompt or an option is invalid. An option that this model doesn't
+                support is an `UnsupportedError` through `on_error` instead.
         """
         request = as_request(prompt, **options)
 

@@ -25,7 +25,7 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
     Raises:
         BadRequestError: the request asks for something that the provider doesn't support.
     """
-    check_options(request, provider)
+    check_options(request, model, provider)
     body: dict[str, Any] = {
         "model": model,
         "messages": [
@@ -40,7 +40,7 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
         provider.length_field: request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
-        **{theirs: getattr(request, ours) for ours, theirs in provider.sampling.items()},
+        **{theirs: getattr(request, ours) for ours, theirs in provider.option_names.items()},
         "stop": request.stop or None,
         "response_format": _response_format(request),
         "logprobs": request.confidence or None,

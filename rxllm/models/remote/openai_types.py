@@ -94,6 +94,7 @@ class InputDetails(msgspec.Struct, gc=False):
     """Details of the input tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class OutputDetails(msgspec.Struct, gc=False):
@@ -125,6 +126,7 @@ class TokenCounts(msgspec.Struct, gc=False):
             cached_tokens=read.cached_tokens if read else None,
             reasoning_tokens=written.reasoning_tokens if written else None,
             cost=self.cost,
+            cache_write_tokens=read.cache_write_tokens if read else None,
         )
 
 

@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 import msgspec
 
 from rxllm.errors import AuthenticationError, BadRequestError
+from rxllm.model_table import ModelFacts
 
-__all__ = ["CAPABILITIES", "PROVIDERS", "Endpoint", "Provider"]
+__all__ = ["PROVIDERS", "Endpoint", "Provider"]
 
-CAPABILITIES: Final = ("text", "tools", "images", "json_schema", "reasoning")
-"""What the APIs support; not every model behind them supports all of it."""
+_ABILITIES: Final = ("tools", "images", "reasoning", "prefill", "sampling", "json_schema")
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider and how it differs from others.
+    """A provider and how it differs from others, or one of its models (`for_model`).
 
     Args:
         name: the part of a model's name before the slash.
@@ -26,10 +26,11 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         variable: the prefix of its environment variables `..._API_KEY` and `..._BASE_URL`.
         needs_key: requests require a key.
         length_field: its name for `max_tokens`.
-        sampling: its names for the sampling options that not all providers have. Options that
+        option_names: its names for the sampling options that not all providers have. Options that
             aren't listed are unsupported.
         logprobs: it reports token probabilities.
-        prefill: it continues a final assistant message.
+        tools, images, reasoning, prefill, sampling, json_schema: what it can do; see
+            `rxllm.model_table.ModelFacts`.
         cache_key: its name for the key of requests that share a cached prompt, if it has one.
         body: fields that are sent with every request.
     """
@@ -40,11 +41,27 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     variable: str
     needs_key: bool = True
     length_field: str = "max_tokens"
-    sampling: dict[str, str] = {}
+    option_names: dict[str, str] = {}
     logprobs: bool = False
+    tools: bool = True
+    images: bool = True
+    reasoning: bool = True
     prefill: bool = True
+    sampling: bool = True
+    json_schema: bool = True
     cache_key: str | None = None
     body: dict[str, object] = {}
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What it can do, as in `ModelInfo`."""
+        return ("text", *[name for name in _ABILITIES if getattr(self, name)])
+
+    def for_model(self, facts: ModelFacts) -> Provider:
+        """Return this provider with what is known about one of its models."""
+        known = {name: getattr(facts, name) for name in _ABILITIES}
+        known = {name: value for name, value in known.items() if value is not None}
+        return msgspec.structs.replace(self, **known)
 
     @property
     def needs(self) -> str:
@@ -61,7 +78,7 @@ PROVIDERS: Final = {
             base_url="https://api.openai.com/v1",
             variable="OPENAI",
             length_field="max_completion_tokens",
-            sampling={"seed": "seed"},
+            option_names={"seed": "seed"},
             logprobs=True,
             prefill=False,
             cache_key="prompt_cache_key",
@@ -72,14 +89,14 @@ PROVIDERS: Final = {
             wire="anthropic",
             base_url="https://api.anthropic.com",
             variable="ANTHROPIC",
-            sampling={"top_k": "top_k"},
+            option_names={"top_k": "top_k"},
         ),
         # https://openrouter.ai/docs/api/reference/parameters
         Provider(
             name="openrouter",
             base_url="https://openrouter.ai/api/v1",
             variable="OPENROUTER",
-            sampling={
+            option_names={
                 "seed": "seed",
                 "top_k": "top_k",
                 "min_p": "min_p",
@@ -94,14 +111,14 @@ PROVIDERS: Final = {
             base_url="https://api.groq.com/openai/v1",
             variable="GROQ",
             length_field="max_completion_tokens",
-            sampling={"seed": "seed"},
+            option_names={"seed": "seed"},
         ),
         # llama.cpp's server, vLLM, Ollama, ... use different names for a repeat penalty.
         Provider(
             name="openai_compatible",
             variable="OPENAI_COMPATIBLE",
             needs_key=False,
-            sampling={"seed": "seed", "top_k": "top_k", "min_p": "min_p"},
+            option_names={"seed": "seed", "top_k": "top_k", "min_p": "min_p"},
             logprobs=True,
         ),
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
-from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
+from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError, UnsupportedError
+from rxllm.messages import ImagePart
 from rxllm.models.remote.failures import error_in_stream
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import (
@@ -21,7 +22,7 @@ from rxllm.models.remote.reported_error import (
 )
 from rxllm.models.remote.sse import ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.requests import Request
+from rxllm.requests import SAMPLING_OPTIONS, Request
 
 __all__ = [
     "JsonDecoder",
@@ -214,21 +215,44 @@ class TextJoiner(Comparable):
         return "\ufffd" if held else ""
 
 
-def check_options(request: Request, provider: Provider) -> None:
-    """Check that the provider supports the options of the request.
+def check_options(request: Request, model: str, provider: Provider) -> None:
+    """Check that the model supports the request.
+
+    Args:
+        request: the request.
+        model: the provider's name for the model.
+        provider: the provider, with what is known about the model.
 
     Raises:
-        BadRequestError: it doesn't.
+        UnsupportedError: it doesn't.
+        BadRequestError: `extra` contains `stream`.
     """
     for option in ("seed", "top_k", "min_p", "repeat_penalty"):
-        if getattr(request, option) is not None and option not in provider.sampling:
-            raise BadRequestError(
+        if getattr(request, option) is not None and option not in provider.option_names:
+            raise UnsupportedError(
                 f"{provider.name} doesn't support {option}: omit it, or pass it in `extra` under "
-                "the server's own name"
+                "the server's own name",
+                option,
             )
     if request.confidence and not provider.logprobs:
-        raise BadRequestError(f"{provider.name} doesn't report token probabilities")
-    if request.messages[-1].role == "assistant" and not provider.prefill:
-        raise BadRequestError(f"{provider.name} can't continue a partial answer")
+        raise UnsupportedError(f"{provider.name} doesn't report token probabilities", "confidence")
+    for ability, field, what in _asked(request):
+        if not getattr(provider, ability):
+            raise UnsupportedError(f"{provider.name}/{model} doesn't support {what}", field)
     if "stream" in request.extra:
         raise BadRequestError("extra must not contain `stream`: every answer is streamed")
+
+
+def _asked(request: Request) -> Iterator[tuple[str, str, str]]:
+    """Yield each ability that the request needs, the field that needs it, and words for it."""
+    for option in SAMPLING_OPTIONS:
+        if getattr(request, option) is not None:
+            yield "sampling", option, f"{option}: omit it"
+    if request.tools:
+        yield "tools", "tools", "tools"
+    if isinstance(request.response_format, dict):
+        yield "json_schema", "response_format", "a JSON Schema as response_format"
+    if request.messages[-1].role == "assistant":
+        yield "prefill", "messages", "continuing a last assistant message"
+    if any(isinstance(part, ImagePart) for each in request.messages for part in each.parts):
+        yield "images", "messages", "images"

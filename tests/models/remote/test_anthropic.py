@@ -42,7 +42,7 @@ def json(partial: str) -> dict[str, Any]:
     return {"type": "input_json_delta", "partial_json": partial}
 
 
-def last(reason: str = "end_turn", **usage: int) -> list[bytes]:
+def last(reason: str = "end_turn", **usage: Any) -> list[bytes]:
     delta = {"stop_reason": reason, "stop_sequence": None}
     return [
         anthropic_event("message_delta", delta=delta, usage=usage),
@@ -143,8 +143,12 @@ async def test_tools_called_by_the_provider_itself_are_ignored(hear_claude: Hear
 async def test_usage_is_merged_and_input_tokens_include_cached_ones(hear_claude: Hear) -> None:
     usage = {"input_tokens": 3, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 100}
     first = anthropic_event("message_start", message={"id": "m", "usage": usage})
-    heard = await hear_claude([first, *block(0, "text", text("a")), *last(output_tokens=7)])
-    assert heard.of(Usage) == [Usage(123, 7, cached_tokens=100)]
+    details = {"thinking_tokens": 4}
+    end = last(output_tokens=7, output_tokens_details=details)
+    heard = await hear_claude([first, *block(0, "text", text("a")), *end])
+    assert heard.of(Usage) == [
+        Usage(123, 7, cached_tokens=100, reasoning_tokens=4, cache_write_tokens=20)
+    ]
 
 
 async def test_pings_and_unknown_types_are_ignored(hear_claude: Hear) -> None:

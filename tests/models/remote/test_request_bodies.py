@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rxllm.chunks import ToolCall
-from rxllm.errors import BadRequestError
+from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import ImagePart, Message, TextPart, Tool
 from rxllm.models.remote.anthropic_request import anthropic_body
 from rxllm.models.remote.openai_request import openai_body
@@ -108,8 +108,12 @@ def test_only_some_providers_continue_a_partial_answer() -> None:
     begun = as_request("Hi").continuing("Hel")
     assert anthropic(begun)["messages"][-1] == {"role": "assistant", "content": "Hel"}
     assert openai(begun, "groq")["messages"][-1] == {"role": "assistant", "content": "Hel"}
-    with pytest.raises(BadRequestError, match="can't continue a partial answer"):
+    with pytest.raises(UnsupportedError, match="continuing a last assistant message"):
         openai(begun)
+    asked = openai(as_request("Hi").continuing("Once upon\na time", by="prompt"))["messages"]
+    assert [message["role"] for message in asked] == ["user", "assistant", "user"]
+    assert asked[1]["content"] == "Once upon\na time"
+    assert asked[2]["content"].endswith("Its last words are:\n\na time")
 
 
 def test_system_messages() -> None:

@@ -50,7 +50,7 @@ async def test_anthropic_sends_thinking_text_and_a_tool_call(replay: Hear, piece
         ToolCall(call.id, call.name, '{"location":'),
         ToolCall(call.id, call.name, arguments),
         ToolCall(call.id, call.name, arguments, complete=True),
-        Usage(600, 89, cached_tokens=128),
+        Usage(600, 89, cached_tokens=128, cache_write_tokens=0),
         End("tool_calls"),
     ]
 

@@ -11,15 +11,15 @@ import pytest
 from rxllm import operators as ops
 from rxllm.chunks import Notice, Start, Usage
 from rxllm.errors import RxLLMError
+from rxllm.model_table import ModelFacts, ModelTable, Price
 from rxllm.models.scripted import ScriptedModel
-from rxllm.operators import Price, Prices
 from rxllm.testing import Marbles
 
-TABLE = Prices(
+TABLE = ModelTable(
     date(2025, 1, 1),
     {
-        "openai/gpt": Price(input=1.0, output=10.0, cached=0.1),
-        "openai/gpt-2024-01-01": Price(input=2.0, output=20.0),
+        "openai/gpt": ModelFacts(price=Price(input=1.0, output=10.0, cached=0.1)),
+        "openai/gpt-2024-01-01": ModelFacts(price=Price(input=2.0, output=20.0)),
     },
 )
 MILLION = Usage(1_000_000, 1_000_000)
@@ -110,36 +110,27 @@ def test_subscriptions_are_independent(marbles: Marbles) -> None:
     assert first.events == second.events
 
 
-def test_the_bundled_table_is_dated_and_covers_the_large_providers(marbles: Marbles) -> None:
-    table = ops.read_prices()
-    assert table.updated >= date(2025, 1, 1)
-    assert {name.partition("/")[0] for name in table.models} >= {"openai", "anthropic", "groq"}
+def test_the_bundled_table_is_the_default(marbles: Marbles) -> None:
     stream = ScriptedModel("Hi", name="openai/gpt-4o", usage=MILLION).stream("Hi").pipe(ops.price())
     (priced,) = [chunk for _, chunk in marbles.run(stream) if isinstance(chunk, Usage)]
     assert priced.cost is not None
     assert priced.cost > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("prices.toml", 'updated = 2025-01-01\n[models]\n"a/b" = { input = 1, output = 2 }\n'),
-        ("prices.json", '{"updated": "2025-01-01", "models": {"a/b": {"input": 1, "output": 2}}}'),
-    ],
-)
-def test_a_custom_table_is_read_from_a_file(tmp_path: Path, name: str, text: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
-    assert ops.read_prices(path).models == {"a/b": Price(1.0, 2.0)}
+def test_tokens_written_to_the_cache_have_their_own_price(marbles: Marbles) -> None:
+    prices = Price(input=2.0, output=10.0, cached=0.2, cache_write=2.5)
+    usage = Usage(1_000_000, 0, cached_tokens=500_000, cache_write_tokens=100_000)
+    assert prices.of(usage) == pytest.approx(0.8 + 0.1 + 0.25)
+    assert Price(2.0, 10.0).of(usage) == pytest.approx(2.0)
+
+
+def test_the_path_of_a_table_is_read_at_the_call(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text('updated = 2026-01-01\n[models."a/b"]\nprice = { input = 1, output = 2 }\n')
     ops.price(path)
     ops.price(str(path))
-
-
-@pytest.mark.parametrize("text", ["", "x", "updated = 2025-01-01\nmodels = { a = { input = -1 } }"])
-def test_an_invalid_table_raises_at_the_call(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match="not a valid price table"):
+    path.write_text("x")
+    with pytest.raises(ValueError, match="not a valid table of models"):
         ops.price(path)
     with pytest.raises(OSError, match="nowhere"):
         ops.price(tmp_path / "nowhere.toml")

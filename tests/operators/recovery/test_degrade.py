@@ -8,7 +8,7 @@ from reactivex import Observable
 
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, ErrorInfo, Notice, Start, text_of
-from rxllm.errors import BadRequestError, ContextLengthError
+from rxllm.errors import BadRequestError, ContextLengthError, UnsupportedError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Request
 from rxllm.testing import COMPLETED, Marbles
@@ -44,6 +44,18 @@ def test_a_step_that_changes_nothing_is_skipped() -> None:
     model = ScriptedModel([LOST])
     run(ops.degrade(model, "Hi"))
     assert asked(model) == [(None, None), (None, 0.3), (100, 0.1)]
+
+
+def test_options_that_the_model_does_not_take_are_left_out_and_the_notice_says_so() -> None:
+    unable = UnsupportedError("no temperature")
+    model = ScriptedModel([unable], [LOST], ["a"], capabilities=["text"])
+    events = run(ops.degrade(model, "Hi", max_tokens=200, temperature=0.9))
+    assert asked(model) == [(200, 0.9), (140, None), (200, None)]
+    notices = [event.error for event in events if isinstance(event, Notice)]
+    assert notices == [
+        ErrorInfo("UnsupportedError", "no temperature (without temperature)"),
+        ErrorInfo("ConnectionResetError", "reset (without temperature)"),
+    ]
 
 
 def test_no_step_asks_for_more() -> None:

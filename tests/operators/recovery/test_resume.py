@@ -39,6 +39,25 @@ def test_the_answer_continues_where_it_was_cut_off(marbles: Marbles, error: Exce
     assert model.requests[1].messages[-1].text == "Once upon"
 
 
+def test_a_model_without_prefill_is_asked_to_continue(marbles: Marbles) -> None:
+    cut = ConnectionFailedError("cut")
+    model = ScriptedModel(["Once upon", cut], ["Once upon a time"], capabilities=["text"])
+    assert text(resumed(marbles, model)) == "Once upon a time"
+    assert [message.role for message in model.requests[1].messages] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize(("by", "role"), [("prefill", "assistant"), ("prompt", "user")])
+def test_how_the_model_is_asked_may_be_given(marbles: Marbles, by: Any, role: str) -> None:
+    model = ScriptedModel(["Once upon", ConnectionFailedError("cut")], [" a time"])
+    assert text(resumed(marbles, model, by=by)) == "Once upon a time"
+    assert model.requests[1].messages[-1].role == role
+
+
+def test_an_unknown_way_to_continue_is_an_error_at_the_call() -> None:
+    with pytest.raises(ValueError, match="by must be 'prefill', 'prompt' or None, got 'magic'"):
+        ops.resume(ScriptedModel("a"), "A tale", by="magic")  # type: ignore[arg-type]
+
+
 def test_attempts_are_limited_even_if_each_makes_progress(marbles: Marbles) -> None:
     model = ScriptedModel(["a ", ConnectionFailedError("cut")])
     events = resumed(marbles, model)

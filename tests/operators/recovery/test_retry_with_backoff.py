@@ -11,7 +11,13 @@ from reactivex.disposable import Disposable
 from rxllm import errors
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token, text_of
-from rxllm.errors import RateLimitError, RxLLMError, classify_error
+from rxllm.errors import (
+    ConnectTimeoutError,
+    RateLimitError,
+    RxLLMError,
+    ServerError,
+    classify_error,
+)
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import as_request
@@ -123,7 +129,29 @@ def test_errors_are_classified_by_class_not_by_message(marbles: Marbles, error: 
     error.args = ("429 rate limit connection reset timeout 401 invalid",)  # must be ignored
     source = marbles.cold("#", error=error)
     assert marbles.run(source.pipe(exactly()))[-1][1] is error
-    assert len(source.subscriptions) == (3 if classify_error(error) == "retry" else 1)
+    again = 2 if isinstance(error, ConnectTimeoutError) else 1
+    assert len(source.subscriptions) == (3 if classify_error(error) == "retry" else again)
+
+
+def test_a_connect_timeout_is_retried_once(marbles: Marbles) -> None:
+    error = ConnectTimeoutError("10 s")
+    source = marbles.cold("#", error=error)
+    assert marbles.run(source.pipe(exactly(attempts=5)))[-1][1] is error
+    assert len(source.subscriptions) == 2
+    source = marbles.cold("#", error=error)
+    marbles.run(source.pipe(exactly(attempts=5, when=classify_error)))
+    assert len(source.subscriptions) == 1
+
+
+@pytest.mark.parametrize(
+    ("attempts", "notes"), [(1, []), (2, ["attempt 2 of 2"]), (3, ["attempt 3 of 3"])]
+)
+def test_the_last_error_says_how_many_attempts_there_were(
+    marbles: Marbles, attempts: int, notes: list[str]
+) -> None:
+    error = ServerError("down")
+    marbles.run(marbles.cold("#", error=error).pipe(exactly(attempts=attempts)))
+    assert getattr(error, "__notes__", []) == notes
 
 
 def test_when_replaces_the_policy(marbles: Marbles) -> None:
