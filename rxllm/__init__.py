@@ -41,6 +41,7 @@ from rxllm.requests import Model, ModelInfo, Request, RequestOptions, streaming_
 from rxllm.result import Result
 from rxllm.settings import Settings
 from rxllm.stream import Stream
+from rxllm.token_count import TokenCount
 from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ __all__ = [
     "StreamScheduler",
     "TextPart",
     "Token",
+    "TokenCount",
     "Tool",
     "ToolCall",
     "ToolResult",

@@ -18,11 +18,13 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from rxllm.chunks import Usage
+from rxllm.errors import BadRequestError
 
-__all__ = ["ModelFacts", "ModelTable", "Price", "model_table", "read_model_table"]
+__all__ = ["VARIABLE", "ModelFacts", "ModelTable", "Price", "model_table", "read_model_table"]
 
 _BUNDLED: Final = Path(__file__).with_name("models") / "models.toml"
-_VARIABLE: Final = "RXLLM_MODELS"
+VARIABLE: Final = "RXLLM_MODELS"
+"""The environment variable that names a file to read over the bundled table."""
 _SNAPSHOT: Final = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
 
 _Dollars = Annotated[float, msgspec.Meta(ge=0)]
@@ -174,13 +176,17 @@ def model_table() -> ModelTable:
     Files are read once.
 
     Raises:
-        OSError: the file can't be read.
-        ValueError: the file isn't a valid table.
+        BadRequestError: the file can't be read, or isn't a valid table.
     """
-    return _table(os.environ.get(_VARIABLE) or None)
+    return _table(os.environ.get(VARIABLE) or None)
 
 
 @cache
 def _table(path: str | None) -> ModelTable:
     bundled = read_model_table()
-    return bundled if path is None else read_model_table(path).over(bundled)
+    if path is None:
+        return bundled
+    try:
+        return read_model_table(path).over(bundled)
+    except (OSError, ValueError) as error:
+        raise BadRequestError(f"the file named by {VARIABLE} can't be used: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -236,3 +237,36 @@ def test_closed_or_full_standard_streams_cause_no_traceback(command: str, code: 
     )
     assert "Traceback" not in done.stderr
     assert done.returncode == code, done.stderr
+
+
+def test_a_table_of_models_is_read_over_the_bundled_one(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RXLLM_MODELS", "/before.toml")
+    seen: list[str | None] = []
+
+    def make(_: str) -> rxllm.Model:
+        seen.append(os.environ.get("RXLLM_MODELS"))
+        return ScriptedModel("Hi")
+
+    monkeypatch.setitem(
+        registry._registered, "recorder", (make, rxllm.ModelInfo("recorder", "recorder"))
+    )
+    path = tmp_path / "models.toml"
+    path.write_text('updated = 2026-01-01\n[models."a/b"]\ntools = true\n')
+    assert main(["run", "Hi", "-m", "recorder", "--models", str(path)]) == 0
+    assert (seen, os.environ["RXLLM_MODELS"]) == ([str(path)], "/before.toml")
+
+
+@pytest.mark.parametrize("command", [["run", "Hi"], ["chat"], ["models"], ["serve"], ["bench"]])
+def test_a_table_of_models_that_can_not_be_read_is_reported(
+    command: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text("x")
+    assert main([*command, "--models", str(path)]) == 2
+    assert "models.toml is not a valid table of models" in capsys.readouterr().err
+    assert main([*command, "--models", str(tmp_path / "nowhere.toml")]) == 2
+    monkeypatch.setenv("RXLLM_MODELS", str(path))
+    assert main(["run", "Hi", "-m", "openai/gpt"]) == 2
+    assert "the file named by RXLLM_MODELS can't be used" in capsys.readouterr().err

@@ -42,6 +42,7 @@ def price(
     Raises:
         OSError: the file can't be read.
         ValueError: the file isn't a valid table of models.
+        BadRequestError: (a `ValueError`) nor is that of `RXLLM_MODELS`.
 
     >>> from datetime import date
     >>> from rxllm.model_table import ModelFacts, Price

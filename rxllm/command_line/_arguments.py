@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,49 @@ import rxllm
 from rxllm.chunks import Chunk
 from rxllm.command_line._outcomes import failure
 from rxllm.errors import RxLLMError
+from rxllm.model_table import VARIABLE, read_model_table
 from rxllm.requests import Prompt
 
-__all__ = ["ask", "check_writable", "find_model", "model_option", "read_prompt"]
+__all__ = [
+    "ask",
+    "check_writable",
+    "find_model",
+    "model_option",
+    "model_table_option",
+    "read_prompt",
+]
 
 model_option = click.option(
     "--model", "-m", default="tiny", show_default=True, help="Model to use; see `rxllm models`."
+)
+
+
+def _use_table(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
+    """Read the table over the bundled one until the command ends."""
+    if path is None:
+        return
+    try:
+        read_model_table(path)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = path
+
+    def restore() -> None:
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+    context.call_on_close(restore)
+
+
+model_table_option = click.option(
+    "--models",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    callback=_use_table,
+    expose_value=False,
+    help="What models can do and cost, read over the bundled table (or set RXLLM_MODELS).",
 )
 
 

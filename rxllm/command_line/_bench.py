@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rxllm.command_line._arguments import check_writable, find_model, read_prompt
+from rxllm.command_line._arguments import (
+    check_writable,
+    find_model,
+    model_table_option,
+    read_prompt,
+)
 from rxllm.command_line._outcomes import play, say
 from rxllm.sinks.printable import count, encodable
 
@@ -43,6 +48,7 @@ _BENCHMARK = ("Tell me a story about a robot who learns to paint", "Hello! Who a
 )
 @click.option("--svg", type=click.Path(path_type=Path), help="Also draw the bars to an SVG file.")
 @click.option("--json", "as_json", is_flag=True, help="Print rows and runs as JSON.")
+@model_table_option
 def bench(
     names: Sequence[str],
     prompts: Sequence[str],

@@ -10,7 +10,7 @@ from contextlib import suppress
 import click
 
 import rxllm
-from rxllm.command_line._arguments import ask, find_model, model_option
+from rxllm.command_line._arguments import ask, find_model, model_option, model_table_option
 from rxllm.command_line._outcomes import complain, play, say
 from rxllm.errors import ContextLengthError
 from rxllm.requests import Message
@@ -32,6 +32,7 @@ _COMMANDS = "/clear forgets the conversation, /history shows it, /exit quits"
     show_default=True,
     help="Exchanges to send with a question.",
 )
+@model_table_option
 def chat(model: str, keep: int, send: int) -> None:
     """Chat with a model, one question per line.
 

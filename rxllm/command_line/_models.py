@@ -9,12 +9,14 @@ import click
 import msgspec
 
 import rxllm
+from rxllm.command_line._arguments import model_table_option
 
 __all__ = ["models"]
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print each model as a line of JSON.")
+@model_table_option
 def models(as_json: bool) -> None:
     """List the available models."""
     listed = rxllm.list_models()

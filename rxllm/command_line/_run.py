@@ -10,7 +10,13 @@ import click
 
 import rxllm
 from rxllm.chunks import Chunk, encode
-from rxllm.command_line._arguments import ask, check_writable, model_option, read_prompt
+from rxllm.command_line._arguments import (
+    ask,
+    check_writable,
+    model_option,
+    model_table_option,
+    read_prompt,
+)
 from rxllm.command_line._outcomes import play, say
 from rxllm.consumer import consume
 from rxllm.requests import Message
@@ -30,6 +36,7 @@ __all__ = ["run"]
 @click.option("--system", help="System prompt.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the text to a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print each chunk as a line of JSON.")
+@model_table_option
 def run(
     prompt: str,
     model: str,

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 import rxllm
+from rxllm.command_line._arguments import model_table_option
 from rxllm.command_line._outcomes import failure, play, say
 from rxllm.errors import RxLLMError
 
@@ -54,6 +55,7 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
     metavar="NAME=VALUE",
     help="Setting for models, such as local_streams=4 (rxllm.Settings); repeatable.",
 )
+@model_table_option
 def serve(
     host: str,
     port: int,

@@ -98,7 +98,7 @@ def continuation(
     if reason is None:
         return
     if not usage_sent:
-        yield 0.0, usage or Usage(input_tokens=_words(request), output_tokens=tokens)
+        yield 0.0, usage or Usage(input_tokens=words_in(request), output_tokens=tokens)
     yield 0.0, End(reason, met)
 
 
@@ -108,7 +108,8 @@ def _cut(text: str, by: str | None) -> Iterable[str]:
     return text if by == "character" else [text]
 
 
-def _words(request: Request) -> int:
+def words_in(request: Request) -> int:
+    """Return the number of words of a prompt."""
     return sum(len(message.text.split()) for message in request.messages)
 
 

@@ -25,10 +25,19 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 
 from rxllm.chunks import Batch, Chunk, FinishReason, Start, Usage, is_restart
 from rxllm.errors import BadRequestError, separate_error
-from rxllm.models._script import Event, Script, Step, continuation, read_script, seconds
+from rxllm.models._script import (
+    Event,
+    Script,
+    Step,
+    continuation,
+    read_script,
+    seconds,
+    words_in,
+)
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
 from rxllm.text.stop_sequences import StopSequences
+from rxllm.token_count import TokenCount
 from rxllm.trampoline import Trampoline
 from rxllm.valve import scheduler_or_default, valve_of
 
@@ -131,6 +140,14 @@ class ScriptedModel:
             return _Player(self, observer, scheduler, events).start()
 
         return Stream(subscribe, self._info.id, of_chunks=True)
+
+    async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
+        """Return the number of words of the prompt, which is what `Usage` reports.
+
+        Raises:
+            BadRequestError: the prompt or an option is invalid.
+        """
+        return TokenCount(words_in(as_request(prompt, **options)))
 
     def raised(self, error: Exception) -> Exception:
         """Return `error` for the first stream that fails with it, and a copy for later ones."""

@@ -22,6 +22,7 @@ from rxllm.router.candidate import Route
 from rxllm.router.strategies import STRATEGIES, Candidate, Strategy
 from rxllm.settings import Settings
 from rxllm.stream import Stream
+from rxllm.token_count import TokenCount, estimated_tokens
 from rxllm.valve import clock_of
 
 __all__ = ["Router"]
@@ -138,6 +139,18 @@ class Router:
             return self._one_after_another(streams).subscribe(observer, scheduler=scheduler)
 
         return Stream(subscribe, "router", of_chunks=True)
+
+    async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
+        """Return the number of tokens of a prompt for the first of the models, or an estimate.
+
+        Raises:
+            BadRequestError: the prompt or an option is invalid.
+        """
+        count = getattr(self._routes[0].model, "count_tokens", None)
+        if count is None:
+            return estimated_tokens(as_request(prompt, **options))
+        counted: TokenCount = await count(prompt, **options)
+        return counted
 
     def _attempts(self, request: Request) -> dict[int, Observable[Chunk]]:
         """Return the streams of the models that can handle the request, by position."""

@@ -72,6 +72,7 @@ class Job:
         outbox: delivers events to the stream's event loop.
         wake: notifies the runner of a change.
         withdraw: removes this job from the runner's queue; False if it has already left it.
+        only_counts: the prompt is counted, and not answered.
     """
 
     def __init__(
@@ -80,8 +81,11 @@ class Job:
         outbox: Outbox,
         wake: Callable[[], None],
         withdraw: Callable[[Job], bool],
+        *,
+        only_counts: bool = False,
     ) -> None:
         self.request = request
+        self.only_counts = only_counts
         self.outbox = outbox
         self._wake = wake
         self._withdraw = withdraw

@@ -18,6 +18,7 @@ from rxllm.models.local.runner import EngineRunner
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
+from rxllm.token_count import TokenCount
 from rxllm.valve import Valve, running_loop
 
 __all__ = ["LocalModel"]
@@ -80,6 +81,27 @@ class LocalModel:
             )
 
         return Stream(subscribe, self._info.id, of_chunks=True)
+
+    async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
+        """Return the exact number of tokens of a prompt, by the model's own tokenizer.
+
+        Loads the model if necessary, and waits for a free slot, as a stream does.
+
+        Raises:
+            BadRequestError: the prompt or an option is invalid or unsupported.
+            ModelLoadError: the model can't be loaded.
+        """
+        request = as_request(prompt, **options)
+        _check_text_only(request, self._info.id)
+        job = self._runner.submit(request, running_loop(), only_counts=True)
+        try:
+            event = (await job.next_events())[0]
+        finally:
+            await job.leave()
+        if isinstance(event, Failed):
+            raise separate_error(event.error)
+        assert isinstance(event, Opened)  # noqa: S101 - nothing else comes first
+        return TokenCount(event.input_tokens)
 
     def close(self) -> None:
         """Fail all streams with a `ModelError` and free the memory. The model can't be reused."""

@@ -54,8 +54,15 @@ class EngineRunner:
         with self._changed:
             return len(self._all_jobs())
 
-    def submit(self, request: Request, loop: asyncio.AbstractEventLoop) -> Job:
+    def submit(
+        self, request: Request, loop: asyncio.AbstractEventLoop, *, only_counts: bool = False
+    ) -> Job:
         """Queue a stream, with events delivered to `loop`. Starts the engine thread if necessary.
+
+        Args:
+            request: the request.
+            loop: the event loop.
+            only_counts: the prompt is counted (`Opened`), and not answered.
 
         Raises:
             ModelError: the model has been closed.
@@ -65,7 +72,7 @@ class EngineRunner:
                 raise ModelError(f"the model {self._name} has been closed")
             outboxes = (job.outbox for job in self._all_jobs() if job.outbox.loop is loop)
             outbox = next(outboxes, None) or Outbox(loop)
-            job = Job(request, outbox, self._wake, self._withdraw)
+            job = Job(request, outbox, self._wake, self._withdraw, only_counts=only_counts)
             if self._thread is None:
                 thread = threading.Thread(
                     target=self._work, name=f"rxllm {self._name}", daemon=True
@@ -182,6 +189,10 @@ class EngineRunner:
     def _open(self, engine: Engine[Any], job: Job) -> None:
         request = job.request
         tokens = engine.prompt(request)
+        if job.only_counts:
+            job.outbox.put(job, Opened(len(tokens), 0))
+            job.outbox.put(job, Released())
+            return
         if not tokens:
             raise BadRequestError("the prompt has no tokens")
         job.limit = answer_limit(len(tokens), request, engine.context_length)

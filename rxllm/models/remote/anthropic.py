@@ -16,7 +16,7 @@ import msgspec
 
 from rxllm.chunks import Chunk, Citation, Notice, Reasoning, Start, Token, ToolCall
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
-from rxllm.models.remote.anthropic_request import anthropic_body, trailing_space
+from rxllm.models.remote.anthropic_request import COUNTED_FIELDS, anthropic_body, trailing_space
 from rxllm.models.remote.anthropic_types import (
     Block,
     Delta,
@@ -58,6 +58,14 @@ class AnthropicWire:
     def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
         """Return the body of a request."""
         return anthropic_body(request, model, provider)
+
+    def count_request(
+        self, request: Request, model: str, provider: Provider
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the path and the body of a request that counts tokens."""
+        body = anthropic_body(request, model, provider)
+        counted = {name: body[name] for name in COUNTED_FIELDS if name in body}
+        return f"{self.path}/count_tokens", counted
 
     def reader(
         self,

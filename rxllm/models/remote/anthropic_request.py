@@ -20,7 +20,12 @@ from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
-__all__ = ["MAX_TOKENS", "anthropic_body", "trailing_space"]
+__all__ = ["COUNTED_FIELDS", "MAX_TOKENS", "anthropic_body", "trailing_space"]
+
+COUNTED_FIELDS: Final[tuple[str, ...]] = (
+    *("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"),
+)
+"""The fields of a request that counts tokens; https://docs.anthropic.com/en/api/messages-count-tokens."""
 
 MAX_TOKENS: Final = 4096
 """Used if the request has no `max_tokens`, since this API requires one."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Final, Unpack
+from contextlib import asynccontextmanager
+from typing import Any, Final, Unpack
 
 import msgspec
 from reactivex import abc
 
 from rxllm.chunks import Chunk
-from rxllm.errors import BadRequestError, RxLLMError
+from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
 from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic import AnthropicWire
 from rxllm.models.remote.body_reader import BodyReader
@@ -21,6 +22,7 @@ from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
+from rxllm.token_count import TokenCount, estimated_tokens
 from rxllm.valve import Valve
 
 __all__ = ["RemoteModel"]
@@ -119,46 +121,81 @@ class RemoteModel:
 
         return Stream(subscribe, self._info.id, of_chunks=True)
 
-    async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
-        key = self._endpoint.key()
-        body = self._body(request)
-        headers = _HEADERS | self._wire.headers(key) | self._headers
-        url = self._endpoint.base_url + self._wire.path
-        provider, seconds = self._provider, self._connect_timeout
+    async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
+        """Return the number of tokens of a prompt.
+
+        Exact if the provider counts them (Anthropic, at no cost), else estimated from the length of
+        the texts.
+
+        Raises:
+            BadRequestError: the prompt or an option is invalid or unsupported.
+            RxLLMError: the request failed, as that of a stream may.
+        """
+        request = as_request(prompt, **options)
+        counting = self._wire.count_request(request, self._name, self._provider)
+        if counting is None:
+            return estimated_tokens(request)
+        async with self._post(*counting) as connection:
+            body = await connection.read_error()
         try:
-            async with connect(provider.name, url, headers, body, seconds) as connection:
-                await self._check(connection)
-                reader = self._wire.reader(
-                    request, self._name, provider, connection.headers, self._strict
-                )
-                body_reader = BodyReader(reader)
-                while not reader.is_done:
-                    if not valve.is_open:
-                        await valve.wait_open()
-                    chunks, failure = body_reader.read(await connection.read())
-                    if chunks:
-                        yield chunks
-                    if failure is not None:
-                        raise failure
-                await connection.finish()
+            counted = msgspec.json.decode(body, type=dict[str, Any]).get("input_tokens")
+            return TokenCount(msgspec.convert(counted, int))
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            raise MalformedStreamError(f"{self._provider.name} sent no count of tokens") from None
+
+    async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
+        body = self._wire.body(request, self._name, self._provider)
+        async with self._post(self._wire.path, body) as connection:
+            await self._check_kind(connection)
+            reader = self._wire.reader(
+                request, self._name, self._provider, connection.headers, self._strict
+            )
+            body_reader = BodyReader(reader)
+            while not reader.is_done:
+                if not valve.is_open:
+                    await valve.wait_open()
+                chunks, failure = body_reader.read(await connection.read())
+                if chunks:
+                    yield chunks
+                if failure is not None:
+                    raise failure
+            await connection.finish()
+
+    @asynccontextmanager
+    async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[Connection]:
+        """Send a request and yield its response; secrets are hidden in errors.
+
+        Raises:
+            RxLLMError: there is no response, or it has another status than 2xx.
+        """
+        key = self._endpoint.key()
+        data = _encoded(body)
+        headers = _HEADERS | self._wire.headers(key) | self._headers
+        name, url = self._provider.name, self._endpoint.base_url + path
+        try:
+            async with connect(name, url, headers, data, self._connect_timeout) as connection:
+                status = connection.status
+                if not 200 <= status < 300:
+                    given = await connection.read_error()
+                    raise error_of_response(name, status, connection.headers, given)
+                yield connection
         except RxLLMError as error:
             _hide((key or "", *self._headers.values()), error)
             raise
 
-    def _body(self, request: Request) -> bytes:
-        try:
-            return msgspec.json.encode(self._wire.body(request, self._name, self._provider))
-        except (TypeError, UnicodeEncodeError, RecursionError) as error:
-            raise BadRequestError(f"the request can't be encoded as JSON: {error}") from error
-
-    async def _check(self, connection: Connection) -> None:
+    async def _check_kind(self, connection: Connection) -> None:
         """Raise the error of a response that isn't an event stream."""
-        name, status, headers = self._provider.name, connection.status, connection.headers
-        if not 200 <= status < 300:
-            raise error_of_response(name, status, headers, await connection.read_error())
         kind = connection.content_type
         if kind not in {"text/event-stream", ""}:
-            raise error_in_place_of_stream(name, kind, headers, await connection.read_error())
+            name, given = self._provider.name, await connection.read_error()
+            raise error_in_place_of_stream(name, kind, connection.headers, given)
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
+        raise BadRequestError(f"the request can't be encoded as JSON: {error}") from error
 
 
 def _hide(secrets: Iterable[str], error: RxLLMError) -> None:

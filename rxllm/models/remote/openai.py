@@ -62,6 +62,9 @@ class OpenAIWire:
         """Return the body of a request."""
         return openai_body(request, model, provider)
 
+    def count_request(self, request: Request, model: str, provider: Provider) -> None:
+        """Return `None`: this API can't count tokens."""
+
     def reader(
         self,
         request: Request,

@@ -86,6 +86,16 @@ class Wire(Protocol):
         """
         ...
 
+    def count_request(
+        self, request: Request, model: str, provider: Provider
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Return the path and the body to count a prompt's tokens; `None` if the API can't.
+
+        Raises:
+            BadRequestError: the request asks for something that the API doesn't support.
+        """
+        ...
+
     def reader(
         self,
         request: Request,
