@@ -118,4 +118,7 @@ def confidence_of(chunks: list[Chunk]) -> float | None:
 
 
 def _part_of(piece: Token | Reasoning, start: int, length: int) -> Token | Reasoning:
-    return _replace(piece, text=piece.text[start : start + length])
+    text = piece.text[start : start + length]
+    if type(piece) is Token and piece.logprobs is not None:
+        return _replace(piece, text=text, logprobs=None)
+    return _replace(piece, text=text)

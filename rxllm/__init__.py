@@ -34,7 +34,7 @@ from rxllm.chunks import (
 )
 from rxllm.errors import RxLLMError, classify_error
 from rxllm.iteration import to_async
-from rxllm.messages import ImagePart, Message, ReasoningPart, TextPart, Tool
+from rxllm.messages import FilePart, ImagePart, Message, ReasoningPart, TextPart, Tool
 from rxllm.model_table import ModelFacts, ModelTable, Price, read_model_table
 from rxllm.models.registry import list_models, model, register
 from rxllm.requests import Model, ModelInfo, Request, RequestOptions, streaming_pays
@@ -56,6 +56,7 @@ __all__ = [
     "End",
     "ErrorInfo",
     "FileOutput",
+    "FilePart",
     "ImagePart",
     "Json",
     "Message",

@@ -48,6 +48,7 @@ __all__ = [
     "Status",
     "Steering",
     "Token",
+    "TokenLogprob",
     "ToolCall",
     "ToolResult",
     "Usage",
@@ -145,12 +146,21 @@ class ProviderState(msgspec.Struct, frozen=True, rename="camel", gc=False):
     data: Any
 
 
+class TokenLogprob(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+    """The log probability of one token of the model, and of the likeliest ones in its place."""
+
+    text: str
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
 class Token(_Chunk, tag="token", frozen=True, gc=False):
     """A piece of the answer: whole characters, from one or more model tokens.
 
-    `confidence` is the probability (0..1) that the model gave this piece, if known. `number` counts
-    words, sentences or lines from 1, once the text has been split into them. A `state` belongs to
-    the text since the last one, and ends that part of the answer; its own text is empty.
+    `confidence` is the probability (0..1) that the model gave this piece, if known, and `logprobs`
+    are those of its tokens, if requested; an operator that cuts the piece drops them. `number`
+    counts words, sentences or lines from 1, once the text has been split into them. A `state`
+    belongs to the text since the last one, and ends that part of the answer; its own text is empty.
     """
 
     is_content = True
@@ -160,6 +170,7 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
     confidence: float | None = None
     number: int | None = None
     state: ProviderState | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):

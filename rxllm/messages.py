@@ -10,11 +10,18 @@ import msgspec
 from rxllm.chunks import ProviderState, ToolCall
 from rxllm.errors import BadRequestError
 
-__all__ = ["ImagePart", "Message", "Part", "ReasoningPart", "Role", "TextPart", "Tool"]
+__all__ = ["FilePart", "ImagePart", "Message", "Part", "ReasoningPart", "Role", "TextPart", "Tool"]
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
-_BEGINNINGS: Final = {
+_FILES: Final = {
+    rb"%PDF": "application/pdf",
+    rb"RIFF....WAVE": "audio/wav",
+    rb"ID3|\xff[\xe2-\xff]": "audio/mpeg",
+    rb"OggS": "audio/ogg",
+    rb"fLaC": "audio/flac",
+}
+_IMAGES: Final = {
     rb"\x89PNG": "image/png",
     rb"\xff\xd8\xff": "image/jpeg",
     rb"GIF8": "image/gif",
@@ -73,20 +80,55 @@ class ImagePart(
     media_type: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.url is None) == (self.data is None):
-            raise BadRequestError("an image needs exactly one of url and data")
+        _check_source("an image", self.url, self.data)
         if self.data is not None and self.media_type is None:
-            msgspec.structs.force_setattr(self, "media_type", _kind_of(self.data))
+            kind = _kind_of(self.data, _IMAGES, "image")
+            msgspec.structs.force_setattr(self, "media_type", kind)
 
 
-def _kind_of(data: bytes) -> str:
-    for beginning, kind in _BEGINNINGS.items():
+def _check_source(what: str, url: str | None, data: bytes | None) -> None:
+    if (url is None) == (data is None):
+        raise BadRequestError(f"{what} needs exactly one of url and data")
+
+
+def _kind_of(data: bytes, kinds: dict[bytes, str], what: str) -> str:
+    for beginning, kind in kinds.items():
         if re.match(beginning, data, re.DOTALL):
             return kind
-    raise BadRequestError("unknown image format: pass media_type")
+    raise BadRequestError(f"unknown {what} format: pass media_type")
 
 
-Part: TypeAlias = TextPart | ImagePart | ReasoningPart | ToolCall
+class FilePart(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="type",
+    tag="file",
+    forbid_unknown_fields=True,
+):
+    """A file in a message, such as a PDF or a recording: a URL that the provider loads, or bytes.
+
+    If `media_type` is `None`, that of the bytes is detected (PDF, WAV, MP3, Ogg, FLAC). Images are
+    an `ImagePart`.
+
+    Raises:
+        BadRequestError: neither or both of `url` and `data` are given, or the bytes have another
+            format and no `media_type` is given.
+    """
+
+    url: str | None = None
+    data: bytes | None = None
+    media_type: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_source("a file", self.url, self.data)
+        if self.data is not None and self.media_type is None:
+            msgspec.structs.force_setattr(self, "media_type", _kind_of(self.data, _FILES, "file"))
+
+
+Part: TypeAlias = TextPart | ImagePart | FilePart | ReasoningPart | ToolCall
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -13,12 +13,13 @@ from datetime import date
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from rxllm.chunks import Usage
 from rxllm.errors import BadRequestError
+from rxllm.wire_names import WireName
 
 __all__ = ["VARIABLE", "ModelFacts", "ModelTable", "Price", "model_table", "read_model_table"]
 
@@ -87,7 +88,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     prefill: bool | None = None
     sampling: bool | None = None
     json_schema: bool | None = None
-    api: Literal["openai_chat", "openai_responses"] | None = None
+    api: WireName | None = None
 
 
 class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

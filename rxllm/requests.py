@@ -24,6 +24,7 @@ __all__ = [
     "Model",
     "ModelInfo",
     "Prompt",
+    "ReasoningEffort",
     "Request",
     "RequestOptions",
     "Strategy",
@@ -44,6 +45,8 @@ _CONTINUE: Final = (
 _REPEATED: Final = 80
 """Characters of the last words that are repeated, at most."""
 
+ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high"]
+
 Strategy: TypeAlias = Literal["quality", "balanced", "speed", "cost"]
 
 
@@ -63,11 +66,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             penalty.
         stop: sequences at which the answer ends; they aren't part of it.
         seed: makes sampling repeatable, 0 or more.
+        frequency_penalty, presence_penalty: make tokens less likely the more often they have been
+            generated, or once they have, -2 to 2.
+        logit_bias: added to the logits of tokens, by token id, -100 to 100.
         response_format: `"json"`, or a JSON Schema that the answer must follow.
         confidence: request the probability of each token.
+        top_logprobs: request that many of the likeliest tokens at each position, 0 to 20.
+        reasoning: how much to think before the answer. `max_tokens` includes it.
         tools: the tools that the model may ask to be called.
         tool_choice: `"auto"`, `"none"`, `"required"` (at least one), or the name of the tool that
             must be called.
+        parallel_tool_calls: whether one answer may have several tool calls.
         strategy: how a router chooses among its models.
         cache: ask the provider to keep the prompt for requests that begin alike; a string names
             them, so that they reach the same cache. A hint: providers that always do, or never, get
@@ -82,12 +91,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     top_k: int | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
     response_format: Literal["json"] | dict[str, Any] | None = None
     confidence: bool = False
+    top_logprobs: int | None = None
+    reasoning: ReasoningEffort | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
     strategy: Strategy | None = None
     cache: bool | str = False
     extra: dict[str, Any] = {}
@@ -138,12 +153,18 @@ class RequestOptions(TypedDict, total=False):
     top_k: int | None
     min_p: float | None
     repeat_penalty: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logit_bias: dict[str, float] | None
     stop: str | Sequence[str]
     seed: int | None
     response_format: Literal["json"] | dict[str, Any] | None
     confidence: bool
+    top_logprobs: int | None
+    reasoning: ReasoningEffort | None
     tools: Sequence[Tool | Mapping[str, Any]]
     tool_choice: str | None
+    parallel_tool_calls: bool | None
     strategy: Strategy | None
     cache: bool | str
     extra: dict[str, Any]
@@ -265,6 +286,9 @@ _RANGES: dict[str, tuple[str, float, float]] = {
     "temperature": ("between 0 and 2", 0, 2),
     "top_k": ("0 or more", 0, float("inf")),
     "min_p": ("between 0 and 1", 0, 1),
+    "frequency_penalty": ("between -2 and 2", -2, 2),
+    "presence_penalty": ("between -2 and 2", -2, 2),
+    "top_logprobs": ("between 0 and 20", 0, 20),
     "seed": ("0 or more", 0, 2**63 - 1),
 }
 
@@ -281,6 +305,10 @@ def _check(request: Request) -> None:
     if request.repeat_penalty is not None and not 0 < request.repeat_penalty < float("inf"):
         words = f"repeat_penalty must be a finite number above 0, got {request.repeat_penalty}"
         raise BadRequestError(words, "repeat_penalty")
+    for token, bias in (request.logit_bias or {}).items():
+        if not (token.isdecimal() and -100 <= bias <= 100):
+            words = f"logit_bias must map token ids to -100 to 100, got {token!r}: {bias}"
+            raise BadRequestError(words, "logit_bias")
     for message in request.messages:
         if message.tool_call_id is not None and message.role != "tool":
             words = f"only a tool message may have a tool_call_id, got one of role {message.role}"

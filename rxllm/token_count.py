@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from rxllm.chunks import ToolCall
-from rxllm.messages import ImagePart, Part
+from rxllm.messages import FilePart, ImagePart, Part
 from rxllm.requests import Request
 
 __all__ = ["TokenCount", "estimated_tokens"]
@@ -23,7 +23,8 @@ _AROUND: Final = 4
 """Tokens around each message."""
 
 _IMAGE: Final = 1_000
-"""Tokens of an image of usual size: OpenAI counts about 800, Anthropic about 1,300."""
+"""Tokens of an image of usual size, and of a short file: OpenAI counts about 800 for an image,
+Anthropic about 1,300."""
 
 
 class TokenCount(msgspec.Struct, frozen=True):
@@ -47,7 +48,7 @@ def estimated_tokens(request: Request) -> TokenCount:
 
 
 def _tokens_of(part: Part) -> float:
-    if isinstance(part, ImagePart):
+    if isinstance(part, ImagePart | FilePart):
         return _IMAGE
     if isinstance(part, ToolCall):
         return _of_text(part.name + part.arguments)

@@ -21,8 +21,9 @@ import msgspec
 
 from rxllm.errors import BadRequestError, ModelLoadError
 from rxllm.models import tiny
-from rxllm.models.remote.provider import PROVIDERS
+from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo
+from rxllm.wire_names import WireName
 
 if TYPE_CHECKING:  # each kind of model is imported when one is made
     from rxllm.models.local.engine import Engine
@@ -56,7 +57,8 @@ def model(name: str, **options: Any) -> Model:
         name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; see `list_models`.
         options: for local models: `context_length` (tokens per stream), `slots` (live streams, 8),
             `threads` (per decode step). For remote models: `api_key`, `base_url`,
-            `connect_timeout` (seconds, 10), `headers`, `strict` (a malformed event is an error).
+            `connect_timeout` (seconds, 10), `headers`, `strict` (a malformed event is an error),
+            `wire` (the API to use), `api_version` (of Azure).
 
     Raises:
         BadRequestError: no provider has this name, or an option is unknown or invalid.
@@ -155,6 +157,8 @@ class _RemoteOptions(msgspec.Struct, forbid_unknown_fields=True):
     base_url: str | None = None
     connect_timeout: float = 10.0
     headers: dict[str, str] | None = None
+    wire: WireName | None = None
+    api_version: str | None = None
     strict: bool = False
 
 

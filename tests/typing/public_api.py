@@ -76,7 +76,8 @@ def a_custom_model() -> rxllm.Model:
 
 def prompts(model: rxllm.Model) -> None:
     image = rxllm.ImagePart(url="https://example.org/a.png")
-    question = rxllm.Message("user", (rxllm.TextPart("What is it?"), image))
+    file = rxllm.FilePart(url="https://example.org/a.pdf")
+    question = rxllm.Message("user", (rxllm.TextPart("What is it?"), image, file))
     thought = rxllm.Message("assistant", (rxllm.ReasoningPart("hm"), rxllm.ToolCall("c", "look")))
     assert_type(thought.calls, tuple[rxllm.ToolCall, ...])
     request = rxllm.Request(messages=(question,), tools=(rxllm.Tool("look"),))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
 from reactivex import abc
 
 from rxllm.chunks import Chunk, End, Start, Token, Usage
 from rxllm.errors import UnsupportedError, separate_error
-from rxllm.messages import ImagePart
+from rxllm.messages import FilePart, ImagePart
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
 from rxllm.models.local.runner import EngineRunner
@@ -22,6 +22,14 @@ from rxllm.token_count import TokenCount
 from rxllm.valve import Valve, running_loop
 
 __all__ = ["LocalModel"]
+
+
+_REMOTE_OPTIONS: Final = (
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "top_logprobs",
+)
 
 
 class LocalModel:
@@ -136,7 +144,12 @@ class LocalModel:
 
 
 def _check_text_only(request: Request, model: str) -> None:
-    """Reject tools and images, which only remote models support."""
+    """Reject tools, files and options that only remote models support."""
+    for option in _REMOTE_OPTIONS:
+        if getattr(request, option) is not None:
+            raise UnsupportedError(f"{model} doesn't support {option}", option)
+    if request.reasoning not in (None, "none"):
+        raise UnsupportedError(f"{model} doesn't reason before it answers", "reasoning")
     if request.tools:
         raise UnsupportedError(f"{model} doesn't support tools")
     for message in request.messages:
@@ -144,6 +157,8 @@ def _check_text_only(request: Request, model: str) -> None:
             raise UnsupportedError(f"{model} doesn't support tool calls")
         if any(isinstance(part, ImagePart) for part in message.parts):
             raise UnsupportedError(f"{model} doesn't support images")
+        if any(isinstance(part, FilePart) for part in message.parts):
+            raise UnsupportedError(f"{model} doesn't support files")
 
 
 class _ChunkWriter:

@@ -49,11 +49,9 @@ _decoder: Final = msgspec.json.Decoder(Event)
 class AnthropicWire:
     """The Messages API."""
 
-    path = "/v1/messages"
-
-    def headers(self, key: str | None) -> dict[str, str]:
-        """Return the headers with the key and the API version."""
-        return {"anthropic-version": "2023-06-01", **({"x-api-key": key} if key else {})}
+    def path(self, model: str) -> str:
+        """Return the path of requests."""
+        return "/messages"
 
     def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
         """Return the body of a request."""
@@ -65,7 +63,7 @@ class AnthropicWire:
         """Return the path and the body of a request that counts tokens."""
         body = anthropic_body(request, model, provider)
         counted = {name: body[name] for name in COUNTED_FIELDS if name in body}
-        return f"{self.path}/count_tokens", counted
+        return "/messages/count_tokens", counted
 
     def reader(
         self,

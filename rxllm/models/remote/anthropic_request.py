@@ -14,7 +14,7 @@ import msgspec
 
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
-from rxllm.messages import Message, Part, ReasoningPart, TextPart, Tool
+from rxllm.messages import ImagePart, Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.models.remote.history import Target, messages_for
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
@@ -30,6 +30,11 @@ COUNTED_FIELDS: Final[tuple[str, ...]] = (
 MAX_TOKENS: Final = 4096
 """Used if the request has no `max_tokens`, since this API requires one."""
 
+_LEAST_BUDGET: Final = 1024
+_BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384}
+"""Thinking tokens, for models that take a budget."""
+
+_EFFORTS: Final = {"minimal": "low"}
 _THINKING: Final = ("thinking", "redacted_thinking")
 _CACHED: Final = {"type": "ephemeral"}
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
@@ -65,9 +70,10 @@ def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str
         "system": system or None,
         "temperature": request.temperature,
         "top_p": request.top_p,
-        **{theirs: getattr(request, ours) for ours, theirs in provider.option_names.items()},
+        "top_k": request.top_k,
         "stop_sequences": request.stop or None,
-        "output_config": _output_config(request),
+        "output_config": _output_config(request, provider),
+        **_thinking_options(request, provider),
         "tools": [_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
         "cache_control": _CACHED if request.cache else None,
@@ -135,11 +141,13 @@ def _block(part: Part) -> dict[str, Any]:
         return _tool_use(part)
     if isinstance(part, ReasoningPart):
         return _thinking(part)
+    kind = "image" if isinstance(part, ImagePart) else "document"
     if part.data is None:
-        return {"type": "image", "source": {"type": "url", "url": part.url}}
+        return {"type": kind, "source": {"type": "url", "url": part.url}}
+    if kind == "document" and part.media_type != "application/pdf":
+        raise UnsupportedError(f"anthropic doesn't support files of type {part.media_type}")
     data = base64.b64encode(part.data).decode()
-    source = {"type": "base64", "media_type": part.media_type, "data": data}
-    return {"type": "image", "source": source}
+    return {"type": kind, "source": {"type": "base64", "media_type": part.media_type, "data": data}}
 
 
 def _thinking(part: ReasoningPart) -> dict[str, Any]:
@@ -172,18 +180,42 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 def _tool_choice(request: Request) -> dict[str, Any] | None:
     choice = request.tool_choice
-    if choice is None:
+    if choice is None and request.parallel_tool_calls is None:
         return None
-    if choice in _CHOICES:
-        return {"type": _CHOICES[choice]}
-    return {"type": "tool", "name": choice}
+    written: dict[str, Any] = {"type": _CHOICES.get(choice or "auto", "tool")}
+    if written["type"] == "tool":
+        written["name"] = choice
+    if request.parallel_tool_calls is not None and choice != "none":
+        written["disable_parallel_tool_use"] = not request.parallel_tool_calls
+    return written
 
 
-def _output_config(request: Request) -> dict[str, Any] | None:
-    if request.response_format is None:
-        return None
+def _output_config(request: Request, provider: Provider) -> dict[str, Any] | None:
     if request.response_format == "json":
         raise UnsupportedError(
             "anthropic supports JSON only with a schema: pass one as response_format"
         )
-    return {"format": {"type": "json_schema", "schema": request.response_format}}
+    config: dict[str, Any] = {}
+    if request.response_format is not None:
+        config["format"] = {"type": "json_schema", "schema": request.response_format}
+    if request.reasoning not in (None, "none") and not provider.prefill:
+        config["effort"] = _EFFORTS.get(request.reasoning or "", request.reasoning)
+    return config or None
+
+
+def _thinking_options(request: Request, provider: Provider) -> dict[str, Any]:
+    """Return the options of thinking: models that think by effort are those without prefill."""
+    effort = request.reasoning
+    if effort is None:
+        return {}
+    if effort == "none":
+        return {"thinking": {"type": "disabled"}}
+    if not provider.prefill:
+        return {"thinking": {"type": "adaptive"}}
+    limit = request.max_tokens or MAX_TOKENS + _BUDGETS[effort]
+    if limit <= _LEAST_BUDGET:
+        raise UnsupportedError(
+            f"reasoning requires max_tokens above {_LEAST_BUDGET}, got {limit}", "max_tokens"
+        )
+    budget = max(_LEAST_BUDGET, min(_BUDGETS[effort], limit // 2))
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}

@@ -8,7 +8,7 @@ import msgspec
 
 from rxllm.chunks import ProviderState
 from rxllm.errors import BadRequestError
-from rxllm.messages import ImagePart, Message, Part, ReasoningPart, TextPart
+from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart
 
 __all__ = ["Target", "messages_for"]
 
@@ -57,7 +57,7 @@ def _cleaned(target: Target, message: Message) -> Message:
 
 
 def _own(target: Target, part: _Part) -> _Part:
-    if isinstance(part, ImagePart) or part.state is None or target.made(part.state):
+    if isinstance(part, ImagePart | FilePart) or part.state is None or target.made(part.state):
         return part
     return msgspec.structs.replace(part, state=None)
 

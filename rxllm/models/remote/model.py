@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Unpack
+from urllib.parse import urlencode
 
 import msgspec
 from reactivex import abc
@@ -24,10 +25,14 @@ from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_reques
 from rxllm.stream import Stream
 from rxllm.token_count import TokenCount, estimated_tokens
 from rxllm.valve import Valve
+from rxllm.wire_names import WireName
 
 __all__ = ["RemoteModel"]
 
-_WIRES: Final[dict[str, Wire]] = {"openai": OpenAIWire(), "anthropic": AnthropicWire()}
+_WIRES: Final[dict[WireName, Wire]] = {
+    "openai_chat": OpenAIWire(),
+    "anthropic": AnthropicWire(),
+}
 
 _SHORTEST_SECRET: Final = 3
 """Characters. Values up to this length are flags or numbers, and would match everywhere."""
@@ -59,6 +64,8 @@ class RemoteModel:
         connect_timeout: seconds to connect, above 0.
         headers: sent with each request. They may hold secrets, so they are never shown.
         strict: the first malformed event is an error.
+        wire: the API to use, or `None` for that of the table of models, or the provider's.
+        api_version: the version of Azure's API, sent as a query.
 
     Raises:
         BadRequestError: the name is missing, or an option is invalid.
@@ -74,6 +81,8 @@ class RemoteModel:
         connect_timeout: float = 10.0,
         headers: Mapping[str, str] | None = None,
         strict: bool = False,
+        wire: WireName | None = None,
+        api_version: str | None = None,
     ) -> None:
         if not name:
             raise BadRequestError(f"the model name is missing: {provider.name}/<model>")
@@ -83,7 +92,8 @@ class RemoteModel:
         self._name = name
         self._provider = provider = provider.for_model(facts)
         self._endpoint = Endpoint(provider, api_key, base_url)
-        self._wire = _WIRES[provider.wire]
+        self._wire = _wire(wire or facts.api or provider.wire)
+        self._query = "" if api_version is None else f"?{urlencode({'api-version': api_version})}"
         self._connect_timeout = connect_timeout
         self._headers = dict(headers or {})
         self._strict = strict
@@ -145,7 +155,7 @@ class RemoteModel:
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         body = self._wire.body(request, self._name, self._provider)
-        async with self._post(self._wire.path, body) as connection:
+        async with self._post(self._wire.path(self._name), body) as connection:
             await self._check_kind(connection)
             reader = self._wire.reader(
                 request, self._name, self._provider, connection.headers, self._strict
@@ -170,8 +180,8 @@ class RemoteModel:
         """
         key = self._endpoint.key()
         data = _encoded(body)
-        headers = _HEADERS | self._wire.headers(key) | self._headers
-        name, url = self._provider.name, self._endpoint.base_url + path
+        headers = _HEADERS | self._provider.headers_with(key) | self._headers
+        name, url = self._provider.name, self._endpoint.base_url + path + self._query
         try:
             async with connect(name, url, headers, data, self._connect_timeout) as connection:
                 status = connection.status
@@ -189,6 +199,14 @@ class RemoteModel:
         if kind not in {"text/event-stream", ""}:
             name, given = self._provider.name, await connection.read_error()
             raise error_in_place_of_stream(name, kind, connection.headers, given)
+
+
+def _wire(name: WireName) -> Wire:
+    try:
+        return _WIRES[name]
+    except KeyError:
+        names = ", ".join(_WIRES)
+        raise BadRequestError(f"wire must be one of {names} for a model, got {name!r}") from None
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

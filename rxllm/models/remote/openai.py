@@ -52,11 +52,9 @@ _decoder: Final = msgspec.json.Decoder(Completion)
 class OpenAIWire:
     """The Chat Completions API."""
 
-    path = "/chat/completions"
-
-    def headers(self, key: str | None) -> dict[str, str]:
-        """Return the headers with the key."""
-        return {"Authorization": f"Bearer {key}"} if key else {}
+    def path(self, model: str) -> str:
+        """Return the path of requests."""
+        return "/chat/completions"
 
     def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
         """Return the body of a request."""
@@ -74,7 +72,9 @@ class OpenAIWire:
         strict: bool,
     ) -> OpenAIReader:
         """Return a reader for one response."""
-        return OpenAIReader(Target(provider.name, model), headers, strict)
+        target = Target(provider.name, model)
+        with_logprobs = request.top_logprobs is not None
+        return OpenAIReader(target, headers, strict, with_logprobs=with_logprobs)
 
 
 class OpenAIReader(Comparable):
@@ -92,8 +92,16 @@ class OpenAIReader(Comparable):
     - An error may come in any form; see `reported_error`. What its event says comes before it.
     """
 
-    def __init__(self, target: Target, headers: Mapping[str, str], strict: bool) -> None:
+    def __init__(
+        self,
+        target: Target,
+        headers: Mapping[str, str],
+        strict: bool,
+        *,
+        with_logprobs: bool = False,
+    ) -> None:
         self.is_done: bool = False
+        self._with_logprobs = with_logprobs
         self._model = target.model
         self._provider = provider = target.provider
         self._headers = headers
@@ -192,8 +200,7 @@ class OpenAIReader(Comparable):
         if delta is not None:
             self._reasoning.read(delta, chunks)
             if delta.content and (text := self._text.feed(delta.content)):
-                logprobs = choice.logprobs
-                chunks.append(Token(text, None if logprobs is None else _confidence(logprobs)))
+                chunks.append(self._token(text, choice.logprobs))
             if delta.refusal and (text := self._text.feed(delta.refusal)):
                 self._is_refused = True
                 chunks.append(Token(text))
@@ -204,6 +211,15 @@ class OpenAIReader(Comparable):
             if delta.function_call is not None:
                 call = ToolCallDelta(index=0, function=delta.function_call)
                 chunks.append(self._calls.read(call))
+
+    def _token(self, text: str, logprobs: LogProbs | None) -> Token:
+        if logprobs is None or not logprobs.content:
+            return Token(text)
+        tokens = logprobs.content
+        confidence = math.exp(min(0.0, sum(token.logprob for token in tokens)))
+        if not self._with_logprobs:
+            return Token(text, confidence)
+        return Token(text, confidence, logprobs=tuple([token.as_value() for token in tokens]))
 
     def _read_finish(self, choice: Choice) -> None:
         if choice.error:
@@ -253,9 +269,3 @@ class OpenAIReader(Comparable):
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())
         chunks.append(End("content_filter") if self._is_refused else end)
-
-
-def _confidence(logprobs: LogProbs) -> float | None:
-    if not logprobs.content:
-        return None
-    return math.exp(min(0.0, sum(token.logprob for token in logprobs.content)))

@@ -119,9 +119,18 @@ def _function(fields: dict[str, Any]) -> FunctionDelta:
 
 
 def _logprobs(value: Any) -> LogProbs | None:
-    tokens = [as_float(each.get("logprob")) for each in as_objects(as_object(value).get("content"))]
-    known = [LogProb(logprob) for logprob in tokens if logprob is not None]
+    tokens = as_objects(as_object(value).get("content"))
+    known = [logprob for each in tokens if (logprob := _logprob(each)) is not None]
     return LogProbs(known) if known and len(known) == len(tokens) else None
+
+
+def _logprob(fields: dict[str, Any]) -> LogProb | None:
+    logprob = as_float(fields.get("logprob"))
+    if logprob is None:
+        return None
+    top = [_logprob(each) for each in as_objects(fields.get("top_logprobs"))]
+    token = as_optional_text(fields.get("token")) or ""
+    return LogProb(logprob, token, [each for each in top if each is not None])
 
 
 def _usage(value: Any) -> TokenCounts | None:

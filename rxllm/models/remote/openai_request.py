@@ -6,10 +6,12 @@ Source: https://platform.openai.com/docs/api-reference/chat/create.
 from __future__ import annotations
 
 import base64
-from typing import Any
+import mimetypes
+from typing import Any, Final
 
 from rxllm.chunks import ToolCall
-from rxllm.messages import ImagePart, Message, TextPart, Tool
+from rxllm.errors import UnsupportedError
+from rxllm.messages import FilePart, ImagePart, Message, TextPart, Tool
 from rxllm.models.remote.history import Target, messages_for
 from rxllm.models.remote.openai_states import returned_fields
 from rxllm.models.remote.provider import Provider
@@ -19,6 +21,9 @@ from rxllm.requests import Request
 __all__ = ["data_url", "openai_body"]
 
 
+_AUDIO: Final = {"audio/mpeg": "mp3", "audio/x-wav": "wav"}
+
+
 def openai_body(request: Request, model: str, provider: Provider) -> dict[str, Any]:
     """Return the body of a streamed chat completion. Fields in `extra` override the others.
 
@@ -26,7 +31,7 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
         BadRequestError: the request asks for something that the provider doesn't support.
     """
     check_options(request, model, provider)
-    body: dict[str, Any] = {
+    body = {
         "model": model,
         "messages": [
             _message(message)
@@ -43,21 +48,21 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
         **{theirs: getattr(request, ours) for ours, theirs in provider.option_names.items()},
         "stop": request.stop or None,
         "response_format": _response_format(request),
-        "logprobs": request.confidence or None,
+        "logprobs": request.confidence or request.top_logprobs is not None or None,
+        "top_logprobs": request.top_logprobs,
         "tools": [_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
     }
     if provider.cache_key is not None and isinstance(request.cache, str):
         options[provider.cache_key] = request.cache
-    body |= {name: value for name, value in options.items() if value is not None}
-    return body | request.extra
+    return {n: v for n, v in (body | options).items() if v is not None} | request.extra
 
 
-def data_url(image: ImagePart) -> str:
-    """Return the URL of the image, or a data URL with its bytes."""
-    if image.data is None:
-        return image.url or ""
-    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+def data_url(part: ImagePart | FilePart) -> str:
+    """Return the URL of an image or a file, or a data URL with its bytes."""
+    if part.data is None:
+        return part.url or ""
+    return f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -65,7 +70,9 @@ def _message(message: Message) -> dict[str, Any]:
     if message.role == "assistant":
         content = message.text  # not all servers read parts here
     elif not isinstance(content, str):
-        content = [_part(part) for part in content if isinstance(part, TextPart | ImagePart)]
+        content = [
+            _part(part) for part in content if isinstance(part, TextPart | ImagePart | FilePart)
+        ]
     written: dict[str, Any] = {"role": message.role, "content": content}
     if message.name is not None:
         written["name"] = message.name
@@ -86,10 +93,24 @@ def _call(call: ToolCall) -> dict[str, Any]:
     }
 
 
-def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+def _part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": data_url(part)}}
+    if isinstance(part, FilePart):
+        return _file(part)
     return {"type": "text", "text": part.text}
+
+
+def _file(part: FilePart) -> dict[str, Any]:
+    if part.data is None:
+        raise UnsupportedError("chat completions take the data of a file, not its URL", "messages")
+    kind = part.media_type or ""
+    if kind.startswith("audio/"):
+        data = base64.b64encode(part.data).decode()
+        form = _AUDIO.get(kind, kind.removeprefix("audio/"))
+        return {"type": "input_audio", "input_audio": {"data": data, "format": form}}
+    name = part.name or "file" + (mimetypes.guess_extension(kind) or "")
+    return {"type": "file", "file": {"filename": name, "file_data": data_url(part)}}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rxllm.chunks import Usage
+from rxllm.chunks import TokenLogprob, Usage
 
 __all__ = [
     "Choice",
@@ -71,6 +71,13 @@ class LogProb(msgspec.Struct, gc=False):
     """The log probability of one token."""
 
     logprob: float
+    token: str = ""
+    top_logprobs: list[LogProb] | None = None
+
+    def as_value(self) -> TokenLogprob:
+        """Return it as a value of a `Token`."""
+        top = tuple([each.as_value() for each in self.top_logprobs or ()])
+        return TokenLogprob(self.token, self.logprob, top)
 
 
 class LogProbs(msgspec.Struct, gc=False):

@@ -1,17 +1,18 @@
-"""Providers as data: their addresses, environment variables and capabilities."""
+"""A provider as data: its address, its environment variables and what it can do."""
 
 from __future__ import annotations
 
 import os
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from rxllm.errors import AuthenticationError, BadRequestError
 from rxllm.model_table import ModelFacts
+from rxllm.wire_names import WireName
 
-__all__ = ["PROVIDERS", "Endpoint", "Provider"]
+__all__ = ["Endpoint", "Provider"]
 
 _ABILITIES: Final = ("tools", "images", "reasoning", "prefill", "sampling", "json_schema")
 
@@ -25,26 +26,35 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         base_url: its base URL, or `None` if the user must give one.
         variable: the prefix of its environment variables `..._API_KEY` and `..._BASE_URL`.
         needs_key: requests require a key.
+        key_header: the header of the key; with `Bearer` if it is `Authorization`.
+        headers: sent with every request.
+        prefix: the path of its API, added to a base URL without a path.
+        needs_prefix: the path of its API is always added, unless the base URL ends with it.
         length_field: its name for `max_tokens`.
-        option_names: its names for the sampling options that not all providers have. Options that
-            aren't listed are unsupported.
+        option_names: its names for the options that not all providers have. Options that aren't
+            listed are unsupported.
         logprobs: it reports token probabilities.
-        tools, images, reasoning, prefill, sampling, json_schema: what it can do; see
+        tools, images, files, reasoning, prefill, sampling, json_schema: what it can do; see
             `rxllm.model_table.ModelFacts`.
         cache_key: its name for the key of requests that share a cached prompt, if it has one.
-        body: fields that are sent with every request.
+        body: fields that are sent with every request; `None` to leave out a usual one.
     """
 
     name: str
-    wire: Literal["openai", "anthropic"] = "openai"
+    wire: WireName = "openai_chat"
     base_url: str | None = None
     variable: str
     needs_key: bool = True
+    key_header: str = "Authorization"
+    headers: dict[str, str] = {}
+    prefix: str = "/v1"
+    needs_prefix: bool = False
     length_field: str = "max_tokens"
     option_names: dict[str, str] = {}
     logprobs: bool = False
     tools: bool = True
     images: bool = True
+    files: bool = True
     reasoning: bool = True
     prefill: bool = True
     sampling: bool = True
@@ -57,72 +67,25 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         """What it can do, as in `ModelInfo`."""
         return ("text", *[name for name in _ABILITIES if getattr(self, name)])
 
+    @property
+    def needs(self) -> str:
+        """What the user must provide, or where the server is expected."""
+        if not self.needs_key and self.base_url is not None:
+            return f"at {self.base_url}, or {self.variable}_BASE_URL"
+        return f"with {self.variable}_{'API_KEY' if self.needs_key else 'BASE_URL'} or an option"
+
     def for_model(self, facts: ModelFacts) -> Provider:
         """Return this provider with what is known about one of its models."""
         known = {name: getattr(facts, name) for name in _ABILITIES}
         known = {name: value for name, value in known.items() if value is not None}
         return msgspec.structs.replace(self, **known)
 
-    @property
-    def needs(self) -> str:
-        """What the user must provide."""
-        return f"with {self.variable}_{'API_KEY' if self.needs_key else 'BASE_URL'} or an option"
-
-
-PROVIDERS: Final = {
-    provider.name: provider
-    for provider in (
-        # https://platform.openai.com/docs/api-reference/chat/create
-        Provider(
-            name="openai",
-            base_url="https://api.openai.com/v1",
-            variable="OPENAI",
-            length_field="max_completion_tokens",
-            option_names={"seed": "seed"},
-            logprobs=True,
-            prefill=False,
-            cache_key="prompt_cache_key",
-        ),
-        # https://docs.anthropic.com/en/api/messages
-        Provider(
-            name="anthropic",
-            wire="anthropic",
-            base_url="https://api.anthropic.com",
-            variable="ANTHROPIC",
-            option_names={"top_k": "top_k"},
-        ),
-        # https://openrouter.ai/docs/api/reference/parameters
-        Provider(
-            name="openrouter",
-            base_url="https://openrouter.ai/api/v1",
-            variable="OPENROUTER",
-            option_names={
-                "seed": "seed",
-                "top_k": "top_k",
-                "min_p": "min_p",
-                "repeat_penalty": "repetition_penalty",
-            },
-            logprobs=True,
-            body={"usage": {"include": True}},
-        ),
-        # https://console.groq.com/docs/api-reference#chat-create
-        Provider(
-            name="groq",
-            base_url="https://api.groq.com/openai/v1",
-            variable="GROQ",
-            length_field="max_completion_tokens",
-            option_names={"seed": "seed"},
-        ),
-        # llama.cpp's server, vLLM, Ollama, ... use different names for a repeat penalty.
-        Provider(
-            name="openai_compatible",
-            variable="OPENAI_COMPATIBLE",
-            needs_key=False,
-            option_names={"seed": "seed", "top_k": "top_k", "min_p": "min_p"},
-            logprobs=True,
-        ),
-    )
-}
+    def headers_with(self, key: str | None) -> dict[str, str]:
+        """Return the headers of a request with this key."""
+        if key is None:
+            return self.headers
+        value = f"Bearer {key}" if self.key_header == "Authorization" else key
+        return {**self.headers, self.key_header: value}
 
 
 def _is_base_url(url: str) -> bool:
@@ -145,7 +108,8 @@ class Endpoint:
     Args:
         provider: the provider.
         api_key: the key, or `None` to read it from the environment when it is needed.
-        base_url: the base URL, or `None` to use the environment's or the provider's own.
+        base_url: the base URL, with or without the path of the API, or `None` to use the
+            environment's or the provider's own.
 
     Raises:
         BadRequestError: there is no base URL, or it isn't a valid HTTP URL.
@@ -160,12 +124,16 @@ class Endpoint:
             raise BadRequestError(
                 f"{provider.name} models require a base URL: pass base_url or set {variable}"
             )
+        url = url.strip().rstrip("/")
         if not _is_base_url(url):
             raise BadRequestError(
                 "base_url must be like https://host/v1, with no user, query or fragment"
             )
+        path = urlsplit(url).path
+        if not path or (provider.needs_prefix and not path.endswith(provider.prefix)):
+            url += provider.prefix
         self.provider: Provider = provider
-        self.base_url: str = url.rstrip("/")
+        self.base_url: str = url
         self._key = api_key
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError, UnsupportedError
-from rxllm.messages import ImagePart
+from rxllm.messages import FilePart, ImagePart
 from rxllm.models.remote.failures import error_in_stream
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import (
@@ -36,6 +36,19 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+_OPTIONAL: Final = (
+    "seed",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "parallel_tool_calls",
+    "reasoning",
+)
+"""The options that a provider supports if they are in its `option_names`."""
 
 _MALFORMED_IN_A_ROW: Final = 3
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -71,11 +84,8 @@ class Reader(Protocol):
 class Wire(Protocol):
     """One API, without any I/O."""
 
-    path: str
-    """The path of requests, appended to the base URL."""
-
-    def headers(self, key: str | None) -> dict[str, str]:
-        """Return the headers with the key."""
+    def path(self, model: str) -> str:
+        """Return the path of requests, appended to the base URL."""
         ...
 
     def body(self, request: Request, model: str, provider: Provider) -> dict[str, Any]:
@@ -237,15 +247,16 @@ def check_options(request: Request, model: str, provider: Provider) -> None:
         UnsupportedError: it doesn't.
         BadRequestError: `extra` contains `stream`.
     """
-    for option in ("seed", "top_k", "min_p", "repeat_penalty"):
+    for option in _OPTIONAL:
         if getattr(request, option) is not None and option not in provider.option_names:
             raise UnsupportedError(
                 f"{provider.name} doesn't support {option}: omit it, or pass it in `extra` under "
                 "the server's own name",
                 option,
             )
-    if request.confidence and not provider.logprobs:
-        raise UnsupportedError(f"{provider.name} doesn't report token probabilities", "confidence")
+    if (request.confidence or request.top_logprobs is not None) and not provider.logprobs:
+        field = "confidence" if request.confidence else "top_logprobs"
+        raise UnsupportedError(f"{provider.name} doesn't report token probabilities", field)
     for ability, field, what in _asked(request):
         if not getattr(provider, ability):
             raise UnsupportedError(f"{provider.name}/{model} doesn't support {what}", field)
@@ -264,5 +275,10 @@ def _asked(request: Request) -> Iterator[tuple[str, str, str]]:
         yield "json_schema", "response_format", "a JSON Schema as response_format"
     if request.messages[-1].role == "assistant":
         yield "prefill", "messages", "continuing a last assistant message"
-    if any(isinstance(part, ImagePart) for each in request.messages for part in each.parts):
+    parts = [part for message in request.messages for part in message.parts]
+    if any(isinstance(part, ImagePart) for part in parts):
         yield "images", "messages", "images"
+    if any(isinstance(part, FilePart) for part in parts):
+        yield "files", "messages", "files"
+    if request.reasoning not in (None, "none"):
+        yield "reasoning", "reasoning", "reasoning"

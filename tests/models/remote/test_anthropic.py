@@ -17,7 +17,7 @@ from rxllm.errors import (
     ServerError,
     TruncatedStreamError,
 )
-from rxllm.models.remote.anthropic import AnthropicWire
+from rxllm.models.remote.providers import PROVIDERS
 from rxllm.testing.fault_server import FaultServer, Reply
 from rxllm.testing.provider_streams import anthropic_event, anthropic_events
 
@@ -262,7 +262,7 @@ async def test_the_request_has_the_key_the_version_and_the_body(
 
 
 def test_without_a_key_there_is_no_key_header() -> None:
-    assert AnthropicWire().headers(None) == {"anthropic-version": "2023-06-01"}
+    assert PROVIDERS["anthropic"].headers_with(None) == {"anthropic-version": "2023-06-01"}
 
 
 async def test_a_tool_input_that_is_not_json_is_not_complete(hear_claude: Hear) -> None:

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from rxllm.chunks import End, Notice, ProviderState, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import (
+    End,
+    Notice,
+    ProviderState,
+    Reasoning,
+    Start,
+    Token,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
 from rxllm.errors import (
     AbortedStreamError,
     EmptyStreamError,
@@ -19,6 +29,7 @@ from rxllm.errors import (
     TruncatedStreamError,
     classify_error,
 )
+from rxllm.testing.fault_server import FaultServer, Reply
 from rxllm.testing.provider_streams import openai_event, openai_events
 
 Hear = Callable[..., Awaitable[Any]]
@@ -373,3 +384,21 @@ async def test_a_surrogate_is_joined_with_its_pair_in_the_next_delta(
 ) -> None:
     heard = await hear([*map(escaped, deltas), delta("stop"), DONE])
     assert (heard.text, heard.of(Notice), heard.error) == (text, [], None)
+
+
+async def test_the_log_probabilities_of_tokens_if_requested(listen: Any, model_on: Any) -> None:
+    top = [{"token": "a", "logprob": -0.5}, {"token": "x", "logprob": -2.0}]
+    tokens = [{"token": "a", "logprob": -0.5, "top_logprobs": top}, {"token": "b", "logprob": -1}]
+    event = openai_event(
+        choices=[{"index": 0, "delta": {"content": "ab"}, "logprobs": {"content": tokens}}]
+    )
+    async with FaultServer(Reply([event, delta("stop"), DONE])) as server:
+        heard = await listen(model_on(server), top_logprobs=2)
+        plain = await listen(model_on(server), confidence=True)
+    likeliest = (TokenLogprob("a", -0.5), TokenLogprob("x", -2.0))
+    assert heard.of(Token) == [
+        Token("ab", math.exp(-1.5), logprobs=(TokenLogprob("a", -0.5, likeliest),
+                                              TokenLogprob("b", -1.0)))
+    ]  # fmt: skip
+    assert plain.of(Token) == [Token("ab", math.exp(-1.5))]
+    assert server.requests[0].json()["top_logprobs"] == 2

@@ -8,10 +8,11 @@ import pytest
 
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
-from rxllm.messages import ImagePart, Message, TextPart, Tool
+from rxllm.messages import FilePart, ImagePart, Message, TextPart, Tool
+from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic_request import anthropic_body
 from rxllm.models.remote.openai_request import openai_body
-from rxllm.models.remote.provider import PROVIDERS
+from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import as_request
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
@@ -218,3 +219,129 @@ def test_extra_overrides_all_other_fields() -> None:
     body = openai(max_tokens=5, extra=extra)
     assert (body["service_tier"], body["max_completion_tokens"]) == ("flex", 7)
     assert anthropic(extra={"thinking": {"type": "enabled"}})["thinking"] == {"type": "enabled"}
+
+
+PENALTIES: dict[str, Any] = {
+    "frequency_penalty": 0.5, "presence_penalty": -0.5, "logit_bias": {"50256": -100.0},
+    "parallel_tool_calls": False, "top_logprobs": 0, "reasoning": "low",
+}  # fmt: skip
+
+
+def test_the_options_of_chat_completions() -> None:
+    body = openai(**PENALTIES)
+    assert {name: body[name] for name in PENALTIES if name in body} == {
+        name: value for name, value in PENALTIES.items() if name != "reasoning"
+    }
+    assert (body["reasoning_effort"], body["logprobs"]) == ("low", True)
+    assert openai(provider="mistral", seed=3)["random_seed"] == 3
+
+
+@pytest.mark.parametrize("option", sorted(PENALTIES))
+def test_an_option_that_a_provider_does_not_have_is_unsupported(option: str) -> None:
+    without = {
+        "frequency_penalty": "anthropic", "presence_penalty": "groq", "logit_bias": "anthropic",
+        "parallel_tool_calls": "deepseek", "top_logprobs": "groq", "reasoning": "deepseek",
+    }  # fmt: skip
+    given = {option: PENALTIES[option]}
+    body_of = anthropic if without[option] == "anthropic" else openai
+    with pytest.raises(UnsupportedError) as caught:
+        body_of(**given) if body_of is anthropic else openai(provider=without[option], **given)
+    assert caught.value.field == option
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("frequency_penalty", 2.5), ("presence_penalty", -3), ("top_logprobs", 21),
+        ("top_logprobs", -1), ("reasoning", "hard"), ("logit_bias", {"a": 1}),
+        ("logit_bias", {"1": 101}), ("parallel_tool_calls", "yes"),
+    ],
+)  # fmt: skip
+def test_an_invalid_option_is_an_error_at_the_call(option: str, value: Any) -> None:
+    with pytest.raises(BadRequestError, match=option):
+        as_request("Hi", **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("effort", "max_tokens", "thinking", "limit"),
+    [
+        ("none", None, {"type": "disabled"}, 4096),
+        ("minimal", None, {"type": "enabled", "budget_tokens": 1024}, 5120),
+        ("low", None, {"type": "enabled", "budget_tokens": 2048}, 6144),
+        ("high", 100_000, {"type": "enabled", "budget_tokens": 16384}, 100_000),
+        ("high", 8_000, {"type": "enabled", "budget_tokens": 4_000}, 8_000),
+        ("high", 1_500, {"type": "enabled", "budget_tokens": 1024}, 1_500),
+    ],
+)
+def test_older_models_of_anthropic_think_within_a_budget(
+    effort: str, max_tokens: int | None, thinking: Any, limit: int
+) -> None:
+    body = anthropic(reasoning=effort, max_tokens=max_tokens)
+    assert (body["thinking"], body["max_tokens"]) == (thinking, limit)
+
+
+def test_newer_models_of_anthropic_think_with_an_effort() -> None:
+    newer = PROVIDERS["anthropic"].for_model(model_table().facts_of("anthropic/claude-opus-5"))
+    body = anthropic_body(as_request("Hi", reasoning="minimal"), "claude-opus-5", newer)
+    assert (body["thinking"], body["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
+    request = as_request("Hi", reasoning="high", response_format=SCHEMA)
+    config = anthropic_body(request, "claude-opus-5", newer)["output_config"]
+    assert config == {"effort": "high", "format": {"type": "json_schema", "schema": SCHEMA}}
+    with pytest.raises(UnsupportedError, match="max_tokens above 1024, got 1000"):
+        anthropic(reasoning="low", max_tokens=1000)
+
+
+@pytest.mark.parametrize(
+    ("choice", "written"),
+    [
+        (None, {"type": "auto", "disable_parallel_tool_use": True}),
+        ("required", {"type": "any", "disable_parallel_tool_use": True}),
+        ("look", {"type": "tool", "name": "look", "disable_parallel_tool_use": True}),
+        ("none", {"type": "none"}),
+    ],
+)
+def test_anthropic_calls_one_tool_at_a_time(choice: Any, written: Any) -> None:
+    body = anthropic(tools=[Tool("look")], tool_choice=choice, parallel_tool_calls=False)
+    assert body["tool_choice"] == written
+
+
+PDF = b"%PDF-1.7 ..."
+PDF_URL = "data:application/pdf;base64,JVBERi0xLjcgLi4u"
+FILES = [
+    (FilePart(data=PDF, name="a.pdf"),
+     {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF_URL}}),
+    (FilePart(data=b"RIFF....WAVEfmt"),
+     {"type": "input_audio", "input_audio": {"data": "UklGRi4uLi5XQVZFZm10", "format": "wav"}}),
+    (FilePart(data=b"ID3..."),
+     {"type": "input_audio", "input_audio": {"data": "SUQzLi4u", "format": "mp3"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "written"), FILES)
+def test_files_in_chat_completions(part: FilePart, written: Any) -> None:
+    assert openai([Message("user", (part,))])["messages"][0]["content"] == [written]
+
+
+def test_files_of_anthropic() -> None:
+    parts = (FilePart(data=PDF), FilePart(url="https://a.example/b.pdf"))
+    documents = anthropic([Message("user", parts)])["messages"][0]["content"]
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjcgLi4u"}
+    assert documents == [
+        {"type": "document", "source": source},
+        {"type": "document", "source": {"type": "url", "url": "https://a.example/b.pdf"}},
+    ]
+    with pytest.raises(UnsupportedError, match="files of type audio/wav"):
+        anthropic([Message("user", (FilePart(data=b"RIFF....WAVE"),))])
+    with pytest.raises(UnsupportedError, match="not its URL"):
+        openai([Message("user", (FilePart(url="https://a.example/b.pdf"),))])
+
+
+def test_a_file_is_a_url_or_bytes_of_a_known_kind() -> None:
+    assert FilePart(data=b"OggS..").media_type == "audio/ogg"
+    assert FilePart(data=b"fLaC..").media_type == "audio/flac"
+    assert FilePart(data=b"\xff\xfb\x90").media_type == "audio/mpeg"
+    assert FilePart(data=b"x", media_type="text/csv").media_type == "text/csv"
+    with pytest.raises(BadRequestError, match="exactly one of url and data"):
+        FilePart()
+    with pytest.raises(BadRequestError, match="unknown file format: pass media_type"):
+        FilePart(data=b"x")
