@@ -19,6 +19,7 @@ from rxllm.models.remote.connection import Connection, connect
 from rxllm.models.remote.failures import error_in_place_of_stream, error_of_response
 from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import Endpoint, Provider
+from rxllm.models.remote.responses import ResponsesWire
 from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
@@ -31,6 +32,7 @@ __all__ = ["RemoteModel"]
 
 _WIRES: Final[dict[WireName, Wire]] = {
     "openai_chat": OpenAIWire(),
+    "openai_responses": ResponsesWire(),
     "anthropic": AnthropicWire(),
 }
 
