@@ -24,7 +24,8 @@ _REASONS: Final[dict[str, FinishReason]] = {
     **dict.fromkeys(
         (
             *("content_filter", "safety", "sensitive", "refusal", "recitation", "blocklist"),
-            *("prohibited_content", "spii", "image_safety"),
+            *("prohibited_content", "spii", "image_safety", "image_recitation"),
+            "image_prohibited_content",
         ),
         "content_filter",
     ),
@@ -39,6 +40,9 @@ _ABORTED: Final = (
     "insufficient_system_resource",
     "network_error",
     "timeout",
+    "malformed_function_call",
+    "malformed_response",
+    "unexpected_tool_call",
 )
 
 

@@ -17,6 +17,7 @@ from rxllm.models.remote.anthropic import AnthropicWire
 from rxllm.models.remote.body_reader import BodyReader
 from rxllm.models.remote.connection import Connection, connect
 from rxllm.models.remote.failures import error_in_place_of_stream, error_of_response
+from rxllm.models.remote.gemini import GeminiWire
 from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import Endpoint, Provider
 from rxllm.models.remote.responses import ResponsesWire
@@ -34,6 +35,7 @@ _WIRES: Final[dict[WireName, Wire]] = {
     "openai_chat": OpenAIWire(),
     "openai_responses": ResponsesWire(),
     "anthropic": AnthropicWire(),
+    "gemini": GeminiWire(),
 }
 
 _SHORTEST_SECRET: Final = 3
@@ -95,7 +97,7 @@ class RemoteModel:
         self._provider = provider = provider.for_model(facts)
         self._endpoint = Endpoint(provider, api_key, base_url)
         self._wire = _wire(wire or facts.api or provider.wire)
-        self._query = "" if api_version is None else f"?{urlencode({'api-version': api_version})}"
+        self._query = {} if api_version is None else {"api-version": api_version}
         self._connect_timeout = connect_timeout
         self._headers = dict(headers or {})
         self._strict = strict
@@ -150,7 +152,8 @@ class RemoteModel:
         async with self._post(*counting) as connection:
             body = await connection.read_error()
         try:
-            counted = msgspec.json.decode(body, type=dict[str, Any]).get("input_tokens")
+            fields = msgspec.json.decode(body, type=dict[str, Any])
+            counted = fields.get("input_tokens", fields.get("totalTokens"))
             return TokenCount(msgspec.convert(counted, int))
         except (msgspec.DecodeError, msgspec.ValidationError):
             raise MalformedStreamError(f"{self._provider.name} sent no count of tokens") from None
@@ -183,7 +186,9 @@ class RemoteModel:
         key = self._endpoint.key()
         data = _encoded(body)
         headers = _HEADERS | self._provider.headers_with(key) | self._headers
-        name, url = self._provider.name, self._endpoint.base_url + path + self._query
+        name, url = self._provider.name, self._endpoint.base_url + path
+        if self._query:
+            url += f"?{urlencode(self._query)}"
         try:
             async with connect(name, url, headers, data, self._connect_timeout) as connection:
                 status = connection.status

@@ -91,6 +91,24 @@ PROVIDERS: Final = {
                 "reasoning": "reasoning_effort",
             },
         ),
+        # https://ai.google.dev/api/generate-content
+        Provider(
+            name="gemini",
+            wire="gemini",
+            base_url="https://generativelanguage.googleapis.com/v1beta",
+            variable="GEMINI",
+            key_header="x-goog-api-key",
+            prefix="/v1beta",
+            option_names={
+                "seed": "seed",
+                "top_k": "topK",
+                "frequency_penalty": "frequencyPenalty",
+                "presence_penalty": "presencePenalty",
+                "reasoning": "thinkingConfig",
+            },
+            logprobs=True,
+            prefill=False,
+        ),
         # https://docs.x.ai/docs/api-reference
         Provider(
             name="xai",
