@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import rxllm
-from tests.models.remote.test_fault_matrix import EXPECTED, NOTHING, PLACES
+from rxllm.testing.faults import PLACES
+from tests.models.remote.test_fault_matrix import EXPECTED, NOTHING
 
 
 def fault_matrix() -> str:

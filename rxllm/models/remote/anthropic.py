@@ -25,12 +25,12 @@ from rxllm.models.remote.anthropic_types import (
     TokenCounts,
     coerced_event,
 )
-from rxllm.models.remote.coercion import as_object, as_optional_text, is_json
+from rxllm.models.remote.coercion import as_object, as_objects, as_optional_text, is_json
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
-from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
+from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat, unsupported
 from rxllm.requests import Request
@@ -49,6 +49,8 @@ _decoder: Final = msgspec.json.Decoder(Event)
 class AnthropicWire:
     """The Messages API."""
 
+    media_type = EVENT_STREAM
+
     def path(self, model: str) -> str:
         """Return the path of requests."""
         return "/messages"
@@ -65,6 +67,19 @@ class AnthropicWire:
         counted = {name: body[name] for name in COUNTED_FIELDS if name in body}
         return "/messages/count_tokens", counted
 
+    def events_of(self, answer: Any) -> list[Any] | None:
+        """Return the events of a message that wasn't streamed."""
+        message = as_object(answer)
+        if message.get("type") != "message":
+            return None
+        blocks = enumerate(as_objects(message.get("content")))
+        return [
+            {"type": "message_start", "message": message},
+            *(event for index, block in blocks for event in _events_of_block(index, block)),
+            {"type": "message_delta", "delta": message},
+            {"type": "message_stop"},
+        ]
+
     def reader(
         self,
         request: Request,
@@ -76,6 +91,15 @@ class AnthropicWire:
         """Return a reader for one response."""
         space = trailing_space(request)
         return AnthropicReader(Target(provider.name, model), headers, strict, space)
+
+
+def _events_of_block(index: int, block: dict[str, Any]) -> list[Any]:
+    citations = [
+        {"type": "content_block_delta", "index": index, "delta": {"citation": citation}}
+        for citation in as_objects(block.get("citations"))
+    ]
+    start = {"type": "content_block_start", "index": index, "content_block": block}
+    return [start, *citations, {"type": "content_block_stop", "index": index}]
 
 
 class AnthropicReader(Comparable):

@@ -37,10 +37,13 @@ class BodyReader:
     Args:
         reader: the reader of the API.
         limit: the maximum number of characters in one event.
+        lines: the body has an event a line (NDJSON). It is read as server-sent events without
+            `data:`.
     """
 
-    def __init__(self, reader: Reader, limit: int = EVENT_LIMIT) -> None:
+    def __init__(self, reader: Reader, limit: int = EVENT_LIMIT, *, lines: bool = False) -> None:
         self._reader = reader
+        self._lines = lines
         self._decoder = EventStreamDecoder(limit)
         self._limit = limit
         self._template: EventTemplate | None = None
@@ -51,6 +54,8 @@ class BodyReader:
     def read(self, data: bytes) -> tuple[list[Chunk], RxLLMError | None]:
         """Return the chunks that `data` completes and the error after them; `b""` ends the body."""
         is_end = not data
+        if self._lines:
+            data = data.replace(b"\n", b"\n\n")
         data, self._held = self._held + data, b""
         if not is_end:
             data = self._hold_partial_event(data)

@@ -85,12 +85,12 @@ class Connection:
             failure = _failure(error, self._host)
         raise failure  # outside of `except`, as in `_map_errors`
 
-    async def read_error(self) -> bytes:
-        """Return the beginning of an error body: up to 64 KiB of what arrives within 5 s."""
+    async def read_error(self, limit: int = _ERROR_BODY) -> bytes:
+        """Return the beginning of a body: up to `limit` bytes of what arrives within 5 s."""
         body = b""
         with suppress(TimeoutError, ConnectionFailedError):
             async with asyncio.timeout(_ERROR_BODY_SECONDS):
-                while len(body) < _ERROR_BODY and (data := await self.read()):
+                while len(body) < limit and (data := await self.read()):
                     body += data
         return body
 

@@ -41,7 +41,7 @@ from rxllm.models.remote.gemini_request import gemini_body
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
-from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
+from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import (
     JsonDecoder,
@@ -80,6 +80,8 @@ def _coerced(value: Any) -> Event:
 class GeminiWire:
     """The `streamGenerateContent` method."""
 
+    media_type = EVENT_STREAM
+
     def path(self, model: str) -> str:
         """Return the path of requests."""
         return f"/models/{quote(model)}:streamGenerateContent?alt=sse"
@@ -94,6 +96,11 @@ class GeminiWire:
         """Return the path and the body of a request that counts tokens."""
         counted = {"model": f"models/{model}", **gemini_body(request, model, provider)}
         return f"/models/{quote(model)}:countTokens", {"generateContentRequest": counted}
+
+    def events_of(self, answer: Any) -> list[Any] | None:
+        """Return the events of an answer that wasn't sent as events: one, or a list of them."""
+        events = as_objects(answer)
+        return events if any("candidates" in event for event in events) else None
 
     def reader(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Unpack
@@ -10,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 from reactivex import abc
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Chunk, ErrorInfo, Notice
 from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
 from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic import AnthropicWire
@@ -18,9 +19,11 @@ from rxllm.models.remote.body_reader import BodyReader
 from rxllm.models.remote.connection import Connection, connect
 from rxllm.models.remote.failures import error_in_place_of_stream, error_of_response
 from rxllm.models.remote.gemini import GeminiWire
+from rxllm.models.remote.ollama import OllamaWire
 from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import Endpoint, Provider
 from rxllm.models.remote.responses import ResponsesWire
+from rxllm.models.remote.sse import EVENT_LIMIT, EVENT_STREAM, is_event_stream
 from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
@@ -36,10 +39,15 @@ _WIRES: Final[dict[WireName, Wire]] = {
     "openai_responses": ResponsesWire(),
     "anthropic": AnthropicWire(),
     "gemini": GeminiWire(),
+    "ollama": OllamaWire(),
 }
 
 _SHORTEST_SECRET: Final = 3
 """Characters. Values up to this length are flags or numbers, and would match everywhere."""
+
+_NOT_STREAMED: Final = Notice(
+    "degraded", error=ErrorInfo("NotStreamed", "the server sent the answer as a whole")
+)
 
 _HEADERS: Final = {"Accept": "text/event-stream", "Content-Type": "application/json"}
 
@@ -159,17 +167,24 @@ class RemoteModel:
             raise MalformedStreamError(f"{self._provider.name} sent no count of tokens") from None
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
-        body = self._wire.body(request, self._name, self._provider)
-        async with self._post(self._wire.path(self._name), body) as connection:
-            await self._check_kind(connection)
-            reader = self._wire.reader(
+        wire = self._wire
+        body = wire.body(request, self._name, self._provider)
+        async with self._post(wire.path(self._name), body) as connection:
+            reader = wire.reader(
                 request, self._name, self._provider, connection.headers, self._strict
             )
-            body_reader = BodyReader(reader)
+            body_reader = BodyReader(reader, lines=wire.media_type != EVENT_STREAM)
+            data, whole = await self._first_data(connection)
+            if whole is not None:
+                yield [_NOT_STREAMED]
+                data = whole
             while not reader.is_done:
-                if not valve.is_open:
-                    await valve.wait_open()
-                chunks, failure = body_reader.read(await connection.read())
+                if data is None:
+                    if not valve.is_open:
+                        await valve.wait_open()
+                    data = await connection.read()
+                chunks, failure = body_reader.read(data)
+                data = b"" if whole is not None else None
                 if chunks:
                     yield chunks
                 if failure is not None:
@@ -200,12 +215,28 @@ class RemoteModel:
             _hide((key or "", *self._headers.values()), error)
             raise
 
-    async def _check_kind(self, connection: Connection) -> None:
-        """Raise the error of a response that isn't an event stream."""
-        kind = connection.content_type
-        if kind not in {"text/event-stream", ""}:
-            name, given = self._provider.name, await connection.read_error()
-            raise error_in_place_of_stream(name, kind, connection.headers, given)
+    async def _first_data(self, connection: Connection) -> tuple[bytes | None, bytes | None]:
+        """Return what has been read of a stream of another media type, or events for all of it.
+
+        Raises:
+            RxLLMError: the response is neither a stream nor an answer.
+        """
+        wire, kind = self._wire, connection.content_type
+        if kind in {wire.media_type, EVENT_STREAM, ""}:
+            return None, None
+        data = await connection.read()
+        is_json_lines = wire.media_type != EVENT_STREAM and data.lstrip().startswith(b"{")
+        if is_json_lines or is_event_stream(data):
+            return data, None
+        body = data + await connection.read_error(EVENT_LIMIT)
+        try:
+            events = wire.events_of(json.loads(body))
+        except (ValueError, RecursionError):
+            events = None
+        if events is None:
+            raise error_in_place_of_stream(self._provider.name, kind, connection.headers, body)
+        lines = [*(json.dumps(event) for event in events), "[DONE]"]
+        return None, "".join([f"data: {line}\n\n" for line in lines]).encode()
 
 
 def _wire(name: WireName) -> Wire:

@@ -33,7 +33,7 @@ from rxllm.models.remote.openai_types import (
 )
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import ErrorObject, error_in_json, error_in_text
-from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
+from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import (
     JsonDecoder,
@@ -52,6 +52,8 @@ _decoder: Final = msgspec.json.Decoder(Completion)
 class OpenAIWire:
     """The Chat Completions API."""
 
+    media_type = EVENT_STREAM
+
     def path(self, model: str) -> str:
         """Return the path of requests."""
         return "/chat/completions"
@@ -62,6 +64,10 @@ class OpenAIWire:
 
     def count_request(self, request: Request, model: str, provider: Provider) -> None:
         """Return `None`: this API can't count tokens."""
+
+    def events_of(self, answer: Any) -> list[Any] | None:
+        """Return the events of an answer that wasn't streamed: a message is read like a delta."""
+        return [answer] if isinstance(answer, dict) and answer.get("choices") else None
 
     def reader(
         self,

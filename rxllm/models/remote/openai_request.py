@@ -18,7 +18,7 @@ from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
-__all__ = ["data_url", "openai_body"]
+__all__ = ["data_url", "openai_body", "openai_tool"]
 
 
 _AUDIO: Final = {"audio/mpeg": "mp3", "audio/x-wav": "wav"}
@@ -50,7 +50,7 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
         "response_format": _response_format(request),
         "logprobs": request.confidence or request.top_logprobs is not None or None,
         "top_logprobs": request.top_logprobs,
-        "tools": [_tool(tool) for tool in request.tools] or None,
+        "tools": [openai_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
     }
     if provider.cache_key is not None and isinstance(request.cache, str):
@@ -113,7 +113,8 @@ def _file(part: FilePart) -> dict[str, Any]:
     return {"type": "file", "file": {"filename": name, "file_data": data_url(part)}}
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def openai_tool(tool: Tool) -> dict[str, Any]:
+    """Return the declaration of a tool."""
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description

@@ -166,6 +166,27 @@ PROVIDERS: Final = {
             logprobs=True,
             body={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
         ),
+        # https://docs.ollama.com/api
+        Provider(
+            name="ollama",
+            wire="ollama",
+            base_url="http://localhost:11434",
+            variable="OLLAMA",
+            needs_key=False,
+            prefix="/api",
+            needs_prefix=True,
+            option_names={
+                "seed": "seed",
+                "top_k": "top_k",
+                "min_p": "min_p",
+                "repeat_penalty": "repeat_penalty",
+                "frequency_penalty": "frequency_penalty",
+                "presence_penalty": "presence_penalty",
+                "reasoning": "think",
+            },
+            logprobs=True,
+            files=False,
+        ),
         # https://lmstudio.ai/docs/app/api/endpoints/openai
         Provider(
             name="lm_studio",

@@ -40,7 +40,7 @@ from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.responses_request import responses_body
 from rxllm.models.remote.responses_types import Event, coerced_event, logprob_in, usage_in
-from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
+from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_done_marker, is_heartbeat
 from rxllm.requests import Request
@@ -54,6 +54,8 @@ _TERMINAL: Final = ("response.completed", "response.incomplete", "response.done"
 
 class ResponsesWire:
     """The Responses API."""
+
+    media_type = EVENT_STREAM
 
     def path(self, model: str) -> str:
         """Return the path of requests."""
@@ -73,6 +75,20 @@ class ResponsesWire:
         counted = ("model", "input", "tools", "tool_choice", "text", "reasoning")
         return "/responses/input_tokens", {name: body[name] for name in counted if name in body}
 
+    def events_of(self, answer: Any) -> list[Any] | None:
+        """Return the events of a response that wasn't streamed."""
+        response = as_object(answer)
+        if response.get("object") != "response":
+            return None
+        items = enumerate(as_objects(response.get("output")))
+        status = response.get("status")
+        last = "response.failed" if status == "failed" else "response.completed"
+        return [
+            {"type": "response.created", "response": response},
+            *(event for index, item in items for event in _events_of_item(index, item)),
+            {"type": last, "response": response},
+        ]
+
     def reader(
         self,
         request: Request,
@@ -85,6 +101,28 @@ class ResponsesWire:
         target = Target(provider.name, model)
         with_logprobs = request.top_logprobs is not None
         return ResponsesReader(target, headers, strict, with_logprobs=with_logprobs)
+
+
+def _events_of_item(index: int, item: dict[str, Any]) -> list[Any]:
+    place = {"output_index": index}
+    events: list[Any] = [{"type": "response.output_item.added", "item": item, **place}]
+    for part in as_objects(item.get("content")):
+        kind = {"refusal": "refusal", "reasoning_text": "reasoning_text"}.get(
+            str(part.get("type")), "output_text"
+        )
+        delta = part.get("refusal") or part.get("text")
+        logprobs = part.get("logprobs")
+        events.append({"type": f"response.{kind}.delta", "delta": delta, "logprobs": logprobs})
+        events += [
+            {"type": "response.output_text.annotation.added", "annotation": annotation}
+            for annotation in as_objects(part.get("annotations"))
+        ]
+    for number, part in enumerate(as_objects(item.get("summary"))):
+        paragraph = "response.reasoning_summary_part.added"
+        events.append({"type": paragraph, "summary_index": number})
+        text = "response.reasoning_summary_text.delta"
+        events.append({"type": text, "delta": part.get("text")})
+    return [*events, {"type": "response.output_item.done", "item": item, **place}]
 
 
 class ResponsesReader(Comparable):

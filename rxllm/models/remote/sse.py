@@ -20,14 +20,25 @@ import msgspec
 from rxllm.errors import MalformedStreamError
 from rxllm.models.remote.state import Comparable
 
-__all__ = ["ERROR_EVENTS", "EVENT_LIMIT", "EventStreamDecoder", "ServerSentEvent"]
+__all__ = [
+    "ERROR_EVENTS",
+    "EVENT_LIMIT",
+    "EVENT_STREAM",
+    "EventStreamDecoder",
+    "ServerSentEvent",
+    "is_event_stream",
+]
 
 EVENT_LIMIT: Final = 1 << 22
 """The default maximum number of characters in one event."""
 
+EVENT_STREAM: Final = "text/event-stream"
+"""The media type."""
+
 ERROR_EVENTS: Final = ("error", "exception")
 """The types of events that report an error, in lower case."""
 
+_BEGINNING: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,4000}")
 
 
@@ -37,6 +48,15 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     data: str
     type: str = "message"
     id: str = ""
+
+
+def is_event_stream(data: bytes) -> bool:
+    """Return whether `data` begins like a stream of events, whatever its media type says.
+
+    >>> is_event_stream(b": ping\\n"), is_event_stream(b"<html>")
+    (True, False)
+    """
+    return _BEGINNING.match(data) is not None
 
 
 class EventStreamDecoder(Comparable):

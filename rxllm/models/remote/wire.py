@@ -84,6 +84,9 @@ class Reader(Protocol):
 class Wire(Protocol):
     """One API, without any I/O."""
 
+    media_type: str
+    """Of the responses: server-sent events, or `application/x-ndjson`."""
+
     def path(self, model: str) -> str:
         """Return the path of requests, appended to the base URL."""
         ...
@@ -103,6 +106,17 @@ class Wire(Protocol):
 
         Raises:
             BadRequestError: the request asks for something that the API doesn't support.
+        """
+        ...
+
+    def events_of(self, answer: Any) -> list[Any] | None:
+        """Return the events that stand for an answer that a server sent as a whole.
+
+        Args:
+            answer: the decoded JSON of its body.
+
+        Returns:
+            Events to be encoded as JSON, or `None` if `answer` is no answer of this API.
         """
         ...
 

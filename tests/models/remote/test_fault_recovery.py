@@ -7,6 +7,7 @@ partial text and an error that contains it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from reactivex import Observable
@@ -15,9 +16,9 @@ import rxllm
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, End, Notice, is_restart, text_of
 from rxllm.errors import ConnectionFailedError, RxLLMError, TruncatedStreamError
-from rxllm.testing.fault_server import FaultServer, Reply
+from rxllm.testing.fault_server import FaultServer
 from tests.models.remote.conftest import make
-from tests.models.remote.test_fault_matrix import EXPECTED, NOTHING, halves, reply
+from tests.models.remote.test_fault_matrix import EXPECTED, NOTHING, reply
 
 PROMPT = "Say hello"
 WHOLE = "Héllo"
@@ -84,8 +85,7 @@ async def hear(stream: Observable[Chunk]) -> tuple[list[Chunk], Exception | None
 async def test_the_whole_text_or_an_announced_restart_or_a_partial_text_with_an_error(
     recovery: str, provider: str
 ) -> None:
-    before, after = halves(provider, "mid-stream")
-    healthy = Reply([*before, *after])
+    healthy = replace(reply("bytes one by one", "at the end", provider), pieces=None)
     for fault, place in CASES:
         async with FaultServer(reply(fault, place, provider), healthy) as server:
             model = make(server, provider)

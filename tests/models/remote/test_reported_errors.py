@@ -243,8 +243,8 @@ async def test_the_words_of_the_provider_behind_another_are_kept(hear: Hear) -> 
     assert "context is full" in str((await hear([data({"error": error})])).error)
 
 
-async def test_a_completion_in_place_of_a_stream_is_not_quoted_as_an_error(hear: Hear) -> None:
-    body = json.dumps({"id": "x", "choices": [{"message": {"content": "secret"}}]}).encode()
+async def test_json_in_place_of_a_stream_is_not_quoted_as_an_error(hear: Hear) -> None:
+    body = json.dumps({"id": "x", "choice": {"message": {"content": "secret"}}}).encode()
     heard = await hear([body], headers={"Content-Type": "application/json"})
     assert type(heard.error) is MalformedStreamError
     assert "secret" not in str(heard.error)

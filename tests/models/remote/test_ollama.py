@@ -1,0 +1,217 @@
+"""Ollama's own API: a JSON object a line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+import rxllm
+from rxllm.chunks import (
+    End,
+    ProviderState,
+    Reasoning,
+    Start,
+    Token,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+from rxllm.errors import (
+    BadRequestError,
+    EmptyStreamError,
+    MalformedStreamError,
+    ModelNotFoundError,
+    ServerError,
+    TruncatedStreamError,
+    UnsupportedError,
+)
+from rxllm.messages import FilePart, ImagePart, Message, ReasoningPart, TextPart, Tool
+from rxllm.models.remote.ollama_request import ollama_body
+from rxllm.models.remote.providers import PROVIDERS
+from rxllm.requests import as_request
+from rxllm.testing.fault_server import FaultServer, Reply
+
+Listen = Callable[..., Awaitable[Any]]
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+NAME = "ollama/qwen3:8b"
+STATE = ProviderState("ollama", "qwen3:8b", {"field": "thinking"})
+
+
+def line(**fields: Any) -> bytes:
+    known = {"model": "qwen3:8b", "created_at": "2026-11-28T10:00:00.5Z", "done": False}
+    return msgspec.json.encode({**known, **fields}) + b"\n"
+
+
+def said(content: str = "", **fields: Any) -> bytes:
+    return line(message={"role": "assistant", "content": content, **fields})
+
+
+def done(reason: str = "stop", **fields: Any) -> bytes:
+    counts = {"prompt_eval_count": 5, "eval_count": 7, "total_duration": 12}
+    return line(message={"content": ""}, done=True, done_reason=reason, **counts, **fields)
+
+
+@pytest.fixture
+def hear(listen: Listen) -> Listen:
+    async def heard(*lines: bytes, pieces: Any = None, **options: Any) -> Any:
+        async with FaultServer(Reply(lines, headers=NDJSON, pieces=pieces)) as server:
+            return await listen(rxllm.model(NAME, base_url=server.url), **options)
+
+    return heard
+
+
+@pytest.mark.parametrize("pieces", [None, 1, "random"])
+async def test_a_request_and_its_answer(listen: Listen, pieces: Any) -> None:
+    answer = [said("Once "), said("upön\n"), done()]
+    async with FaultServer(Reply(answer, headers=NDJSON, pieces=pieces)) as server:
+        heard = await listen(rxllm.model(NAME, base_url=server.url))
+    start, *rest = heard.chunks
+    assert heard.error is None
+    assert isinstance(start, Start)
+    assert (start.model, start.provider, start.created) == (
+        "ollama/qwen3:8b", "ollama", 1795860000.5,
+    )  # fmt: skip
+    assert rest == [Token("Once "), Token("upön\n"), Usage(5, 7), End("stop")]
+    (request,) = server.requests
+    assert request.path == "/api/chat"
+    assert "authorization" not in request.headers
+    assert request.json() == {
+        "model": "qwen3:8b", "messages": [{"role": "user", "content": "Hi"}], "stream": True,
+    }  # fmt: skip
+
+
+async def test_the_media_type_may_be_another_one(listen: Listen) -> None:
+    answer = Reply([said("Hi"), done()], headers={"Content-Type": "application/json"})
+    async with FaultServer(answer) as server:
+        assert (await listen(rxllm.model(NAME, base_url=f"{server.url}/api"))).text == "Hi"
+
+
+async def test_thinking_ends_with_a_state(hear: Listen) -> None:
+    heard = await hear(said(thinking="Hm"), said(thinking="."), said("Yes."), done())
+    assert heard.chunks[1:4] == [Reasoning("Hm"), Reasoning("."), Reasoning("", STATE)]
+    only = await hear(said(thinking="Hm"), done())
+    assert only.of(Reasoning) == [Reasoning("Hm"), Reasoning("", STATE)]
+
+
+async def test_tool_calls_get_ids(hear: Listen) -> None:
+    call = {"function": {"name": "look", "arguments": {"at": "Zürich"}}}
+    heard = await hear(said(tool_calls=[call]), said(tool_calls=[call]), done())
+    first, second = heard.of(ToolCall)
+    assert (first.name, first.arguments, first.complete) == ("look", '{"at": "Zürich"}', True)
+    assert (first.index, second.index) == (0, 1)
+    assert len({first.id, second.id}) == 2
+    assert heard.chunks[-1] == End("tool_calls")
+
+
+async def test_probabilities(hear: Listen) -> None:
+    logprobs = [{"token": "Hi", "logprob": -0.5}]
+    answer = (line(message={"content": "Hi"}, logprobs=logprobs), done())
+    assert (await hear(*answer, top_logprobs=0)).of(Token) == [
+        Token("Hi", math.exp(-0.5), logprobs=(TokenLogprob("Hi", -0.5),))
+    ]
+    assert (await hear(*answer, confidence=True)).of(Token) == [Token("Hi", math.exp(-0.5))]
+
+
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [("length", End("length")), ("unload", End("stop", native_reason="unload"))],
+)
+async def test_finish_reasons(hear: Listen, reason: str, end: End) -> None:
+    assert (await hear(said("a"), done(reason))).chunks[-1] == end
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "words"),
+    [
+        ([b'{"error": "out of memory"}\n'], ServerError, "out of memory"),
+        ([], TruncatedStreamError, "ended early"),
+        ([b"{\n"] * 3, MalformedStreamError, "malformed"),
+        ([b"[1]\n"] * 3, MalformedStreamError, "malformed"),
+    ],
+)
+async def test_failures(hear: Listen, lines: list[bytes], kind: type, words: str) -> None:
+    heard = await hear(said("Once"), *lines)
+    assert heard.text == "Once"
+    assert isinstance(heard.error, kind)
+    assert words in str(heard.error)
+
+
+async def test_a_model_that_is_not_pulled_and_an_empty_body(listen: Listen) -> None:
+    body = b'{"error": "model \'qwen3:8b\' not found"}'
+    headers = {"Content-Type": "application/json"}
+    async with FaultServer(
+        Reply([body], status=404, headers=headers), Reply([], headers=NDJSON)
+    ) as server:
+        model = rxllm.model(NAME, base_url=server.url)
+        error = (await listen(model)).error
+        assert isinstance(error, ModelNotFoundError)
+        assert "not found" in str(error)
+        assert isinstance((await listen(model)).error, EmptyStreamError)
+
+
+def body_of(prompt: Any = "Hi", **options: Any) -> dict[str, Any]:
+    return ollama_body(as_request(prompt, **options), "qwen3:8b", PROVIDERS["ollama"])
+
+
+def test_all_options() -> None:
+    body = body_of(
+        max_tokens=5, temperature=0, top_p=0.5, top_k=3, min_p=0.1, seed=0, repeat_penalty=1.1,
+        frequency_penalty=0.1, presence_penalty=0.2, stop=["a"], response_format={"type": "object"},
+        top_logprobs=2, tools=[Tool("look", "Look.")], tool_choice="auto",
+        extra={"keep_alive": "5m"},
+    )  # fmt: skip
+    assert body["options"] == {
+        "num_predict": 5, "temperature": 0, "top_p": 0.5, "top_k": 3, "min_p": 0.1, "seed": 0,
+        "repeat_penalty": 1.1, "frequency_penalty": 0.1, "presence_penalty": 0.2, "stop": ("a",),
+    }  # fmt: skip
+    assert (body["format"], body["logprobs"], body["top_logprobs"]) == ({"type": "object"}, True, 2)
+    assert body["tools"] == [
+        {"type": "function", "function": {"name": "look", "description": "Look."}}
+    ]
+    assert body["keep_alive"] == "5m"
+    assert body_of(response_format="json")["format"] == "json"
+    assert "tools" not in body_of(tools=[Tool("look")], tool_choice="none")
+
+
+@pytest.mark.parametrize(
+    ("effort", "think"),
+    [("none", False), ("minimal", "low"), ("low", "low"), ("medium", "medium"), ("high", "high")],
+)
+def test_thinking(effort: str, think: Any) -> None:
+    assert body_of(reasoning=effort)["think"] == think
+
+
+def test_a_history() -> None:
+    call = ToolCall("call_1", "look", '{"at": 1}', complete=True)
+    history = [
+        Message("user", (TextPart("What?"), ImagePart(data=b"\x89PNG"))),
+        Message("assistant", (ReasoningPart("Hm.", STATE), TextPart("Wait.")), tool_calls=(call,)),
+        Message("tool", "snow", tool_call_id="call_1"),
+    ]
+    assert body_of(history)["messages"] == [
+        {"role": "user", "content": "What?", "images": ["iVBORw=="]},
+        {"role": "assistant", "content": "Wait.", "thinking": "Hm.",
+         "tool_calls": [{"function": {"name": "look", "arguments": {"at": 1}}}]},
+        {"role": "tool", "content": "snow", "tool_name": "look"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "reason"),
+    [
+        ("Hi", {"logit_bias": {"1": 1}}, "logit_bias"),
+        ("Hi", {"tools": [Tool("look")], "tool_choice": "required"}, "made to call a tool"),
+        ([Message("user", (ImagePart(url="https://a.example/b.png"),))], {}, "not its URL"),
+        ([Message("user", (FilePart(data=b"%PDF"),))], {}, "files"),
+    ],
+)
+def test_what_this_api_does_not_support(prompt: Any, options: Any, reason: str) -> None:
+    with pytest.raises(UnsupportedError, match=reason):
+        body_of(prompt, **options)
+    with pytest.raises(BadRequestError, match="tool_call_id"):
+        body_of([Message("tool", "a")])
