@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["WireName"]
+__all__ = ["EXTENSION", "WireName"]
+
+EXTENSION: Final = "rxllm"
+"""Marks what we add to the wires of others: the states of other providers, on their way through."""
 
 WireName: TypeAlias = Literal[
     "sse",

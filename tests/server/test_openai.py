@@ -13,8 +13,19 @@ import pytest
 from aiohttp import web
 from openai import AsyncOpenAI, OpenAI
 
-from rxllm.chunks import Citation, End, FileOutput, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import (
+    Citation,
+    End,
+    FileOutput,
+    ProviderState,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+)
 from rxllm.errors import ContextLengthError, OverloadedError, RateLimitError
+from rxllm.messages import ReasoningPart, TextPart
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
 from rxllm.server.app_keys import MODELS
@@ -328,3 +339,34 @@ async def test_citations_and_files_are_annotations_and_images() -> None:
     deltas = [event["choices"][0]["delta"] for event in events]
     assert [each["annotations"] for each in deltas if "annotations" in each] == [[annotation]]
     assert [each["images"] for each in deltas if "images" in each] == [[each] for each in images]
+
+
+async def test_what_a_model_wants_back_goes_through_the_client() -> None:
+    thought = ProviderState("anthropic", "claude", {"type": "thinking", "signature": "s"})
+    spoken = ProviderState("anthropic", "claude", {"type": "text"})
+    known = ProviderState("gemini", "g", {"signature": "c"})
+    model = ScriptedModel(
+        [
+            Reasoning("Hm."),
+            Reasoning("", thought),
+            Token("Wait."),
+            Token("", state=spoken),
+            ToolCall("c1", "weather", "{}", complete=True, state=known),
+            End("tool_calls"),
+        ],
+        "It snows.",
+    )
+    async with sdk(create_app({"tiny": model})) as client:
+        answer = await client.chat.completions.create(model="tiny", messages=HI, tools=TOOLS)
+        said = answer.choices[0].message.model_dump(exclude_none=True)
+        result = {"role": "tool", "tool_call_id": "c1", "content": "snow"}
+        await client.chat.completions.create(model="tiny", messages=[*HI, said, result])
+        broken = {**said, "reasoning_details": [{"format": "rxllm", "data": "{"}]}
+        with pytest.raises(openai.BadRequestError, match="invalid reasoning_details"):
+            await client.chat.completions.create(model="tiny", messages=[*HI, broken, result])
+    message = model.requests[1].messages[1]
+    assert message.parts == (
+        ReasoningPart("Hm.", thought),
+        TextPart("Wait.", spoken),
+        ToolCall("c1", "weather", "{}", complete=True, state=known),
+    )

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from rxllm.chunks import Chunk, Reasoning, Token
 from rxllm.messages import Message, ReasoningPart, TextPart
-from rxllm.models.remote.coercion import as_objects
+from rxllm.models.remote.coercion import as_object, as_objects
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai_types import Delta
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import TextJoiner
+from rxllm.wire_names import EXTENSION
 
 __all__ = ["ReasoningReader", "returned_fields"]
 
@@ -28,7 +29,8 @@ class ReasoningReader(Comparable):
     """Reads the reasoning in deltas, and what the server wants back with it.
 
     The state of a thinking block is the name of the field that it came in, or the
-    `reasoning_details` that came beside it; its text is sent back under that name.
+    `reasoning_details` that came beside it; its text is sent back under that name. A server of
+    rxllm sends the states of other providers, each in its place.
     """
 
     def __init__(self, target: Target) -> None:
@@ -46,9 +48,14 @@ class ReasoningReader(Comparable):
             if thought := self._joiner.feed(thought):
                 chunks.append(Reasoning(thought))
         if delta.reasoning_details:
-            self._add_details(as_objects(delta.reasoning_details))
+            details = as_objects(delta.reasoning_details)
+            self._add_details(details)
+            if details and details[-1].get("format") == EXTENSION:
+                self._close(chunks)
         if delta.extra_content:
             self._extra = delta.extra_content
+            if EXTENSION in as_object(self._extra):
+                self._end_text(chunks)
         if self._field and (delta.content or delta.tool_calls):
             self._close(chunks)
 
@@ -57,8 +64,11 @@ class ReasoningReader(Comparable):
         if self._field or self._details:
             self._close(chunks)
         if self._extra:
-            state = self._target.state({"extra_content": self._extra})
-            chunks.append(Token("", state=state))
+            self._end_text(chunks)
+
+    def _end_text(self, chunks: list[Chunk]) -> None:
+        chunks.append(Token("", state=self._target.state({"extra_content": self._extra})))
+        self._extra = None
 
     def _close(self, chunks: list[Chunk]) -> None:
         if thought := self._joiner.flush():

@@ -17,6 +17,7 @@ from rxllm.chunks import ToolCall
 from rxllm.messages import ImagePart, Message, Part, TextPart, Tool
 from rxllm.server.messages import Options
 from rxllm.web.failures import InvalidMessageError
+from rxllm.web.openai_chat.states import reasoning_in, state_in
 
 __all__ = ["CompletionRequest"]
 
@@ -31,6 +32,7 @@ class _Function(msgspec.Struct):
 class _Call(msgspec.Struct):
     id: str
     function: _Function
+    extra_content: dict[str, Any] | None = None
 
 
 class _ImageUrl(msgspec.Struct):
@@ -49,6 +51,8 @@ class _Message(msgspec.Struct):
     name: str | None = None
     tool_calls: list[_Call] | None = None
     tool_call_id: str | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
+    extra_content: dict[str, Any] | None = None
 
 
 class _Tool(msgspec.Struct):
@@ -215,16 +219,34 @@ def _message(message: _Message, place: int) -> Message:
         content = tuple(_part(part, f"messages[{place}].content") for part in message.content)
     else:
         content = message.content or ""
+    try:
+        content = _with_states(message, content)
+        states = [state_in(call.extra_content) for call in message.tool_calls or ()]
+    except ValueError as error:
+        raise InvalidMessageError(str(error), f"messages[{place}]") from None
     return Message(
         "system" if message.role == "developer" else message.role,
         content,
         message.name,
         message.tool_call_id,
         tuple(
-            ToolCall(call.id, call.function.name, call.function.arguments, index, True)
-            for index, call in enumerate(message.tool_calls or ())
+            ToolCall(call.id, call.function.name, call.function.arguments, index, True, state)
+            for index, (call, state) in enumerate(
+                zip(message.tool_calls or (), states, strict=True)
+            )
         ),
     )
+
+
+def _with_states(message: _Message, content: str | tuple[Part, ...]) -> str | tuple[Part, ...]:
+    """Return the content with what its model wants back, which the client has from us."""
+    thoughts = reasoning_in(message.reasoning_details or ())
+    state = state_in(message.extra_content)
+    if not thoughts and state is None:
+        return content
+    if isinstance(content, str):
+        content = (TextPart(content, state),) if content or state is not None else ()
+    return (*thoughts, *content)
 
 
 def _part(part: _Part, field: str) -> Part:

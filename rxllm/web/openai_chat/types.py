@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/object and .../chat-
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from rxllm.chunks import FinishReason
 
@@ -24,6 +24,7 @@ __all__ = [
     "OpenAIErrorBody",
     "OpenAIUsage",
     "OutputImage",
+    "ReasoningDetail",
     "URLCitation",
 ]
 
@@ -73,10 +74,14 @@ class CompletionCall(TypedDict):
     id: NotRequired[str]
     type: NotRequired[Literal["function"]]
     function: CalledFunction
+    extra_content: NotRequired[dict[str, Any]]
 
 
-class _PromptDetails(TypedDict):
+class PromptDetails(TypedDict, total=False):
+    """Details of the input tokens."""
+
     cached_tokens: int
+    cache_write_tokens: int
 
 
 class _CompletionDetails(TypedDict):
@@ -89,8 +94,9 @@ class OpenAIUsage(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: NotRequired[_PromptDetails]
+    prompt_tokens_details: NotRequired[PromptDetails]
     completion_tokens_details: NotRequired[_CompletionDetails]
+    cost: NotRequired[float]
 
 
 class URLCitation(TypedDict):
@@ -122,6 +128,15 @@ class OutputImage(TypedDict):
     image_url: ImageURL
 
 
+class ReasoningDetail(TypedDict):
+    """The state of a thinking block, to be sent back with the next request."""
+
+    type: Literal["reasoning.encrypted"]
+    format: str
+    index: int
+    data: str
+
+
 class CompletionMessage(TypedDict):
     """The message of the model."""
 
@@ -130,6 +145,8 @@ class CompletionMessage(TypedDict):
     refusal: None
     tool_calls: NotRequired[list[CompletionCall]]
     reasoning_content: NotRequired[str]
+    reasoning_details: NotRequired[list[ReasoningDetail]]
+    extra_content: NotRequired[dict[str, Any]]
     annotations: NotRequired[list[Annotation]]
     images: NotRequired[list[OutputImage]]
 
@@ -158,6 +175,8 @@ class CompletionDelta(TypedDict, total=False):
     role: Literal["assistant"]
     content: str
     reasoning_content: str
+    reasoning_details: list[ReasoningDetail]
+    extra_content: dict[str, Any]
     tool_calls: list[CompletionCall]
     annotations: list[Annotation]
     images: list[OutputImage]

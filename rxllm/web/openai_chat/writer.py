@@ -16,14 +16,15 @@ from rxllm.chunks import (
     Token,
     ToolCall,
     Usage,
-    is_bare_state,
     is_restart,
     state_key,
 )
 from rxllm.errors import RestartedStreamError
+from rxllm.messages import ReasoningPart, TextPart
 from rxllm.result import Result
 from rxllm.web.encoding import to_json
 from rxllm.web.failures import failure_message, status_of_message
+from rxllm.web.openai_chat.states import extra_content, reasoning_detail
 from rxllm.web.openai_chat.types import (
     Annotation,
     CalledFunction,
@@ -36,6 +37,7 @@ from rxllm.web.openai_chat.types import (
     OpenAIErrorBody,
     OpenAIUsage,
     OutputImage,
+    PromptDetails,
 )
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
@@ -77,6 +79,7 @@ def completion(result: Result, answer_id: str, model: str) -> Completion:
         message["tool_calls"] = [_call(call) for call in calls]
     if result.reasoning:
         message["reasoning_content"] = result.reasoning
+    _add_states(message, result)
     if result.citations:
         message["annotations"] = [_annotation(each) for each in result.citations]
     if result.files:
@@ -98,6 +101,20 @@ def completion(result: Result, answer_id: str, model: str) -> Completion:
     }
 
 
+def _add_states(message: CompletionMessage, result: Result) -> None:
+    """Add the states of the reasoning and of the text; a message has one place for the latter."""
+    details = [
+        reasoning_detail(part.text, part.state, index)
+        for index, part in enumerate(result.parts)
+        if isinstance(part, ReasoningPart) and part.state is not None
+    ]
+    if details:
+        message["reasoning_details"] = details
+    for part in result.parts:
+        if isinstance(part, TextPart) and part.state is not None:
+            message["extra_content"] = extra_content(part.state)
+
+
 class Events:
     """Converts the frames of a stream to the events of one response.
 
@@ -117,6 +134,9 @@ class Events:
         self._with_usage = with_usage
         self._has_begun = self._has_failed = False
         self._sent: dict[StateKey | None, int] = {}  # of each call, the number of characters
+        self._with_state: set[StateKey | None] = set()  # the calls whose state was sent
+        self._thought: list[str] = []  # since the last state
+        self._blocks = 0
         self._around_text: tuple[bytes, bytes] | None = None
 
     def of(self, frame: Frame) -> bytes:
@@ -132,10 +152,11 @@ class Events:
 
     def _of_chunk(self, chunk: Chunk) -> bytes:
         if isinstance(chunk, Token):
-            return b"" if is_bare_state(chunk) else self._text(chunk.text)
+            if chunk.state is not None:
+                return self._delta({"extra_content": extra_content(chunk.state)})
+            return self._text(chunk.text)
         if isinstance(chunk, Reasoning):
-            is_empty = is_bare_state(chunk)
-            return b"" if is_empty else self._delta({"reasoning_content": chunk.text})
+            return self._reasoning(chunk)
         if isinstance(chunk, ToolCall):
             return self._tool_call(chunk)
         if isinstance(chunk, Citation):
@@ -157,18 +178,32 @@ class Events:
         head, tail = self._around_text
         return head + to_json(text) + tail
 
+    def _reasoning(self, chunk: Reasoning) -> bytes:
+        if chunk.state is None:
+            self._thought.append(chunk.text)
+            return self._delta({"reasoning_content": chunk.text})
+        detail = reasoning_detail("".join(self._thought), chunk.state, self._blocks)
+        self._blocks += 1
+        self._thought.clear()
+        return self._delta({"reasoning_details": [detail]})
+
     def _tool_call(self, call: ToolCall) -> bytes:
         """Return the event for what is new of a call; all calls of a run are counted."""
         key = state_key(call)
         sent = self._sent.get(key)
         self._sent[key] = len(call.arguments)
         index = list(self._sent).index(key)
+        has_new_state = call.state is not None and key not in self._with_state
+        if has_new_state:
+            self._with_state.add(key)
         if sent is None:
             return self._delta({"tool_calls": [{**_call(call), "index": index}]})
-        more = call.arguments[sent:]
-        if not more:
+        more: CompletionCall = {"index": index, "function": {"arguments": call.arguments[sent:]}}
+        if call.state is not None and has_new_state:
+            more["extra_content"] = extra_content(call.state)
+        if not (more["function"]["arguments"] or has_new_state):
             return b""
-        return self._delta({"tool_calls": [{"index": index, "function": {"arguments": more}}]})
+        return self._delta({"tool_calls": [more]})
 
     def _complete(self, message: Complete) -> bytes:
         if message.finish_reason == "cancelled":
@@ -217,7 +252,15 @@ def _event(value: object) -> bytes:
 
 def _call(call: ToolCall) -> CompletionCall:
     function: CalledFunction = {"name": call.name, "arguments": call.arguments}
-    return {"index": call.index, "id": call.id, "type": "function", "function": function}
+    written: CompletionCall = {
+        "index": call.index,
+        "id": call.id,
+        "type": "function",
+        "function": function,
+    }
+    if call.state is not None:
+        written["extra_content"] = extra_content(call.state)
+    return written
 
 
 def _annotation(citation: Citation) -> Annotation:
@@ -245,8 +288,17 @@ def _usage(usage: Usage | None, tokens: int) -> OpenAIUsage:
         "completion_tokens": written,
         "total_tokens": read + written,
     }
-    if usage is not None and usage.cached_tokens is not None:
-        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-    if usage is not None and usage.reasoning_tokens is not None:
+    if usage is None:
+        return counts
+    details: PromptDetails = {}
+    if usage.cached_tokens is not None:
+        details["cached_tokens"] = usage.cached_tokens
+    if usage.cache_write_tokens is not None:
+        details["cache_write_tokens"] = usage.cache_write_tokens
+    if details:
+        counts["prompt_tokens_details"] = details
+    if usage.reasoning_tokens is not None:
         counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    if usage.cost is not None:
+        counts["cost"] = usage.cost
     return counts
