@@ -134,6 +134,7 @@ if TYPE_CHECKING:
         map_text,
         markdown_to_html,
         parse_json,
+        split_reasoning,
         text,
         tool_calls,
     )
@@ -255,6 +256,7 @@ _FAMILIES: Final = {
         "map_text",
         "markdown_to_html",
         "parse_json",
+        "split_reasoning",
         "text",
         "tool_calls",
     ),
@@ -351,6 +353,7 @@ __all__ = [
     "side_by_side",
     "side_by_side_with",
     "smooth",
+    "split_reasoning",
     "stop_on",
     "text",
     "throttle",

@@ -7,6 +7,7 @@ from rxllm.operators.transforming._map_async import map_async
 from rxllm.operators.transforming._map_text import map_text
 from rxllm.operators.transforming._markdown_to_html import Html, markdown_to_html
 from rxllm.operators.transforming._parse_json import parse_json
+from rxllm.operators.transforming._split_reasoning import split_reasoning
 from rxllm.operators.transforming._text import text
 from rxllm.operators.transforming._tool_calls import arguments_of, tool_calls
 
@@ -21,6 +22,7 @@ __all__ = [
     "map_text",
     "markdown_to_html",
     "parse_json",
+    "split_reasoning",
     "text",
     "tool_calls",
 ]

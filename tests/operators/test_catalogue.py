@@ -82,6 +82,7 @@ def test_these_are_the_operators() -> None:
         "pace",
         "parallel",
         "parse_json",
+        "split_reasoning",
         "pausable",
         "limit_concurrency",
         "progress",

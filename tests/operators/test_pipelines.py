@@ -107,6 +107,7 @@ CATALOGUE = {
     "guard": Entry(lambda: ops.guard(lambda _: True, every=20), packs=4, checks=True),
     "guard, asynchronous": Entry(lambda: ops.guard(_fine, every=20), packs=4, checks=True),
     "drop_blank": Entry(lambda: ops.drop_blank()),
+    "split_reasoning": Entry(lambda: ops.split_reasoning("<<<", ">>>")),
     "map_text": Entry(lambda: ops.map_text(_a_to_c), _a_to_c),
     "map_async": Entry(lambda: ops.map_async(_letters, 3)),
     "filter_async": Entry(lambda: ops.filter_async(_all, 2)),

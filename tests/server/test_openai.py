@@ -358,10 +358,10 @@ async def test_what_a_model_wants_back_goes_through_the_client() -> None:
     )
     async with sdk(create_app({"tiny": model})) as client:
         answer = await client.chat.completions.create(model="tiny", messages=HI, tools=TOOLS)
-        said = answer.choices[0].message.model_dump(exclude_none=True)
-        result = {"role": "tool", "tool_call_id": "c1", "content": "snow"}
+        said: Any = answer.choices[0].message.model_dump(exclude_none=True)
+        result: Any = {"role": "tool", "tool_call_id": "c1", "content": "snow"}
         await client.chat.completions.create(model="tiny", messages=[*HI, said, result])
-        broken = {**said, "reasoning_details": [{"format": "rxllm", "data": "{"}]}
+        broken: Any = {**said, "reasoning_details": [{"format": "rxllm", "data": "{"}]}
         with pytest.raises(openai.BadRequestError, match="invalid reasoning_details"):
             await client.chat.completions.create(model="tiny", messages=[*HI, broken, result])
     message = model.requests[1].messages[1]
