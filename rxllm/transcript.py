@@ -57,6 +57,7 @@ class Transcript:
     Attributes:
         add: adds the next chunk.
 
+    >>> from rxllm.chunks import Token
     >>> transcript = Transcript()
     >>> for chunk in (Token("wrong"), Notice("restart"), Token("Once"), Token(" upon")):
     ...     transcript.add(chunk)

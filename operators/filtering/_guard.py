@@ -88,7 +88,7 @@ def guard(
     >>> for time, event in marbles.run(stream):
     ...     print(time, getattr(event, "text", event))
     6.0 abcb
-    12.0 End(finish_reason='content_filter', stop_sequence=None, native_reason=None, source=None)
+    12.0 End(finish_reason='content_filter', stop_sequence=None, ...)
     12.0 |
     """
     check_callable("check", check, "a function of a string")

@@ -90,7 +90,7 @@ def redact(
     4.0 '***'
     4.0 ' '
     7.0 'badge'
-    13.0 End(finish_reason='stop', stop_sequence=None, native_reason=None, source=None)
+    13.0 End(finish_reason='stop', stop_sequence=None, ...)
     14.0 |
     """
     longest = check_int("longest", longest, "the maximum number of characters in a match")

@@ -55,7 +55,7 @@ def stop_on(*sequences: str) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     ...     print(time, getattr(event, "text", event))
     0.0 Hel
     5.0 lo
-    11.0 End(finish_reason='stop', stop_sequence='.END', native_reason=None, source=None)
+    11.0 End(finish_reason='stop', stop_sequence='.END', ...)
     11.0 |
     """
     compiled = StopSequences(*sequences)

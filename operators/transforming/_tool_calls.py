@@ -63,7 +63,7 @@ def tool_calls(*, strict: bool = True) -> Callable[[Observable[Chunk]], Stream[C
     ...     print(time, arguments_of(event) if isinstance(event, ToolCall) else event)
     4.0 {'place': 'Oslo'}
     8.0 {'at': 9}
-    8.0 End(finish_reason='tool_calls', stop_sequence=None, native_reason=None, source=None)
+    8.0 End(finish_reason='tool_calls', stop_sequence=None, ...)
     9.0 |
     """
 
