@@ -36,7 +36,7 @@ from rxllm.errors import RxLLMError, classify_error
 from rxllm.iteration import to_async
 from rxllm.messages import FilePart, ImagePart, Message, ReasoningPart, TextPart, Tool
 from rxllm.model_table import ModelFacts, ModelTable, Price, read_model_table
-from rxllm.models.registry import list_models, model, register
+from rxllm.models.registry import available_models, list_models, model, register
 from rxllm.requests import Model, ModelInfo, Request, RequestOptions, streaming_pays
 from rxllm.result import Result
 from rxllm.settings import Settings
@@ -88,6 +88,7 @@ __all__ = [
     "ToolResult",
     "Usage",
     "Valve",
+    "available_models",
     "classify_error",
     "errors",
     "from_async",

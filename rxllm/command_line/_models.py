@@ -10,16 +10,23 @@ import msgspec
 
 import rxllm
 from rxllm.command_line._arguments import model_table_option
+from rxllm.command_line._outcomes import failure
+from rxllm.errors import RxLLMError
 
 __all__ = ["models"]
 
 
 @click.command()
+@click.argument("provider", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print each model as a line of JSON.")
 @model_table_option
-def models(as_json: bool) -> None:
-    """List the available models."""
-    listed = rxllm.list_models()
+def models(provider: str | None, as_json: bool) -> None:
+    """List the kinds of models, or ask PROVIDER which it has: `rxllm models ollama`."""
+    try:
+        ask = rxllm.available_models
+        listed = rxllm.list_models() if provider is None else rxllm.run(ask(provider))
+    except RxLLMError as error:
+        raise failure(error) from error
     rows = [
         (info.id, str(info.context_length or ""), ", ".join(info.capabilities), info.description)
         for info in listed

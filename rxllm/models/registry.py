@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # each kind of model is imported when one is made
     from rxllm.models.local.engine import Engine
     from rxllm.models.local.model import LocalModel
 
-__all__ = ["LOCAL_PROVIDERS", "list_models", "model", "register"]
+__all__ = ["LOCAL_PROVIDERS", "available_models", "list_models", "model", "register"]
 
 Factory: TypeAlias = Callable[..., Model]
 """Makes a model from the part of its name after the provider, and from options."""
@@ -95,6 +95,31 @@ def list_models() -> list[ModelInfo]:
         for name, provider in PROVIDERS.items()
     ]
     return listed + [info for _, info in _registered.values()]
+
+
+async def available_models(provider: str, **options: Any) -> list[ModelInfo]:
+    """Ask a provider which models it offers, or a local server (`"ollama"`) which it has.
+
+    Args:
+        provider: the name of a remote provider.
+        options: `api_key`, `base_url`, `connect_timeout`, `headers` and `api_version`, as in
+            `model`.
+
+    Raises:
+        BadRequestError: no remote provider has this name, or an option is unknown or invalid.
+        RxLLMError: the request failed, as that of a stream may.
+    """
+    from rxllm.models.remote.listing import offered_models
+
+    if provider not in PROVIDERS:
+        names = ", ".join(PROVIDERS)
+        raise BadRequestError(f"there is no remote provider {provider!r}: there are {names}")
+    given = _remote_options(provider, options)
+    if given.wire is not None or given.strict:
+        raise BadRequestError("a list of models takes neither wire nor strict")
+    kept = msgspec.structs.asdict(given)
+    del kept["wire"], kept["strict"]
+    return await offered_models(PROVIDERS[provider], **kept)
 
 
 def register(provider: str, factory: Factory, info: ModelInfo | None = None) -> None:
@@ -165,11 +190,15 @@ class _RemoteOptions(msgspec.Struct, forbid_unknown_fields=True):
 def _remote(provider: str, name: str, **given: Any) -> Model:
     from rxllm.models.remote.model import RemoteModel
 
+    options = _remote_options(provider, given)
+    return RemoteModel(PROVIDERS[provider], name, **msgspec.structs.asdict(options))
+
+
+def _remote_options(provider: str, given: dict[str, Any]) -> _RemoteOptions:
     try:
-        options = msgspec.convert(given, _RemoteOptions)
+        return msgspec.convert(given, _RemoteOptions)
     except msgspec.ValidationError as error:
         raise BadRequestError(f"invalid options for {provider}: {error}") from None
-    return RemoteModel(PROVIDERS[provider], name, **msgspec.structs.asdict(options))
 
 
 def _path(path: str, form: str) -> Path:

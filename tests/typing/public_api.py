@@ -169,6 +169,7 @@ def analytics(source: Stream[Chunk]) -> None:
     assert_type(prices.models, dict[str, rxllm.ModelFacts])
     assert_type(prices.price_of("openai/gpt"), rxllm.Price | None)
     assert_type(rxllm.TokenCount(3).estimated, bool)
+    assert_type(rxllm.run(rxllm.available_models("ollama")), list[rxllm.ModelInfo])
     assert_type(ops.price(prices), _ChunksToChunks)
     log = ops.DebugLog(size=10)
     assert_type(list(log), list[ops.DebugEntry])

@@ -34,6 +34,10 @@ _T = TypeVar("_T")
 _Sessions: TypeAlias = dict[str, aiohttp.ClientSession]
 
 
+_HEADER_LIMIT: Final = 64 * 1024
+"""Bytes of one header of a response; gateways send some of more than 8 KiB."""
+
+
 class _Pool(NamedTuple):
     """The state of one event loop: sessions by provider, their lifetime, proxies by scheme."""
 
@@ -107,9 +111,9 @@ class Connection:
 
 @asynccontextmanager
 async def connect(
-    provider: str, url: str, headers: Mapping[str, str], body: bytes, seconds: float
+    provider: str, url: str, headers: Mapping[str, str], body: bytes | None, seconds: float
 ) -> AsyncIterator[Connection]:
-    """Post `body` and yield the response once its headers have arrived.
+    """Send a request and yield the response once its headers have arrived.
 
     Connections are pooled per provider and event loop. They are closed together with the loop if
     its asynchronous generators are shut down, as `asyncio.run` does. Their number is unlimited, and
@@ -121,9 +125,9 @@ async def connect(
 
     Args:
         provider: the name of the pool.
-        url: the URL to post to.
+        url: the URL.
         headers: the request headers.
-        body: the request body, JSON.
+        body: to be posted, or `None` for a GET.
         seconds: the timeout for connecting: DNS lookup, TCP connection and TLS handshake.
 
     Raises:
@@ -136,7 +140,8 @@ async def connect(
     session = _session(pool, provider)
     host = urlsplit(url).netloc.rpartition("@")[2]
     timeout = aiohttp.ClientTimeout(total=None, connect=seconds)
-    posting = session.post(
+    posting = session.request(
+        "GET" if body is None else "POST",
         url,
         data=body,
         headers=headers,
@@ -193,6 +198,8 @@ def _session(pool: _Pool, provider: str) -> aiohttp.ClientSession:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},  # compressed events arrive in bursts
             read_bufsize=READ_BUFFER,
+            max_line_size=_HEADER_LIMIT,
+            max_field_size=_HEADER_LIMIT,
         )
     return session
 

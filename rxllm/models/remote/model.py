@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, Unpack
-from urllib.parse import urlencode
 
 import msgspec
 from reactivex import abc
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
-from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
+from rxllm.errors import BadRequestError, MalformedStreamError
 from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic import AnthropicWire
 from rxllm.models.remote.body_reader import BodyReader
-from rxllm.models.remote.connection import Connection, connect
-from rxllm.models.remote.failures import error_in_place_of_stream, error_of_response
+from rxllm.models.remote.client import Client
+from rxllm.models.remote.connection import Connection
+from rxllm.models.remote.failures import error_in_place_of_stream
 from rxllm.models.remote.gemini import GeminiWire
+from rxllm.models.remote.listing import info_of
 from rxllm.models.remote.ollama import OllamaWire
 from rxllm.models.remote.openai import OpenAIWire
-from rxllm.models.remote.provider import Endpoint, Provider
+from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.responses import ResponsesWire
 from rxllm.models.remote.sse import EVENT_LIMIT, EVENT_STREAM, is_event_stream
 from rxllm.models.remote.wire import Wire
@@ -42,14 +42,9 @@ _WIRES: Final[dict[WireName, Wire]] = {
     "ollama": OllamaWire(),
 }
 
-_SHORTEST_SECRET: Final = 3
-"""Characters. Values up to this length are flags or numbers, and would match everywhere."""
-
 _NOT_STREAMED: Final = Notice(
     "degraded", error=ErrorInfo("NotStreamed", "the server sent the answer as a whole")
 )
-
-_HEADERS: Final = {"Accept": "text/event-stream", "Content-Type": "application/json"}
 
 
 class RemoteModel:
@@ -98,24 +93,20 @@ class RemoteModel:
     ) -> None:
         if not name:
             raise BadRequestError(f"the model name is missing: {provider.name}/<model>")
-        if not 0 < connect_timeout < float("inf"):
-            raise BadRequestError(f"connect_timeout must be above 0 seconds, got {connect_timeout}")
         facts = model_table().facts_of(f"{provider.name}/{name}")
         self._name = name
-        self._provider = provider = provider.for_model(facts)
-        self._endpoint = Endpoint(provider, api_key, base_url)
+        self._provider = provider.for_model(facts)
         self._wire = _wire(wire or facts.api or provider.wire)
-        self._query = {} if api_version is None else {"api-version": api_version}
-        self._connect_timeout = connect_timeout
-        self._headers = dict(headers or {})
-        self._strict = strict
-        self._info = ModelInfo(
-            f"{provider.name}/{name}",
-            provider.name,
-            facts.context_length,
-            provider.capabilities,
-            max_output_tokens=facts.max_output_tokens,
+        self._client = Client(
+            provider,
+            api_key=api_key,
+            base_url=base_url,
+            connect_timeout=connect_timeout,
+            headers=headers,
+            api_version=api_version,
         )
+        self._strict = strict
+        self._info = info_of(provider, name)
 
     def __repr__(self) -> str:
         return f"<RemoteModel {self._info.id}>"
@@ -157,7 +148,7 @@ class RemoteModel:
         counting = self._wire.count_request(request, self._name, self._provider)
         if counting is None:
             return estimated_tokens(request)
-        async with self._post(*counting) as connection:
+        async with self._client.request(*counting) as connection:
             body = await connection.read_error()
         try:
             fields = msgspec.json.decode(body, type=dict[str, Any])
@@ -169,7 +160,7 @@ class RemoteModel:
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         wire = self._wire
         body = wire.body(request, self._name, self._provider)
-        async with self._post(wire.path(self._name), body) as connection:
+        async with self._client.request(wire.path(self._name), body) as connection:
             reader = wire.reader(
                 request, self._name, self._provider, connection.headers, self._strict
             )
@@ -190,30 +181,6 @@ class RemoteModel:
                 if failure is not None:
                     raise failure
             await connection.finish()
-
-    @asynccontextmanager
-    async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[Connection]:
-        """Send a request and yield its response; secrets are hidden in errors.
-
-        Raises:
-            RxLLMError: there is no response, or it has another status than 2xx.
-        """
-        key = self._endpoint.key()
-        data = _encoded(body)
-        headers = _HEADERS | self._provider.headers_with(key) | self._headers
-        name, url = self._provider.name, self._endpoint.base_url + path
-        if self._query:
-            url += f"?{urlencode(self._query)}"
-        try:
-            async with connect(name, url, headers, data, self._connect_timeout) as connection:
-                status = connection.status
-                if not 200 <= status < 300:
-                    given = await connection.read_error()
-                    raise error_of_response(name, status, connection.headers, given)
-                yield connection
-        except RxLLMError as error:
-            _hide((key or "", *self._headers.values()), error)
-            raise
 
     async def _first_data(self, connection: Connection) -> tuple[bytes | None, bytes | None]:
         """Return what has been read of a stream of another media type, or events for all of it.
@@ -245,18 +212,3 @@ def _wire(name: WireName) -> Wire:
     except KeyError:
         names = ", ".join(_WIRES)
         raise BadRequestError(f"wire must be one of {names} for a model, got {name!r}") from None
-
-
-def _encoded(body: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except (TypeError, UnicodeEncodeError, RecursionError) as error:
-        raise BadRequestError(f"the request can't be encoded as JSON: {error}") from error
-
-
-def _hide(secrets: Iterable[str], error: RxLLMError) -> None:
-    """Redact the key and the user's own headers where the provider's message repeats them."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) > _SHORTEST_SECRET:
-            error.args = (str(error).replace(secret, "[key]"),)
-            error.body = error.body.replace(secret, "[key]")

@@ -48,6 +48,9 @@ __all__ = ["OpenAIReader", "OpenAIWire"]
 
 _decoder: Final = msgspec.json.Decoder(Completion)
 
+_REPORTED: Final = 16
+"""Output tokens between two reports of the usage so far."""
+
 
 class OpenAIWire:
     """The Chat Completions API."""
@@ -92,7 +95,7 @@ class OpenAIReader(Comparable):
     - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end. A
       new id starts a new call, even if its index is already in use.
     - Usage may arrive before or after the finish reason. The last one counts, and is emitted right
-      before `End`.
+      before `End`; one that comes with each token is also emitted every 16 tokens.
     - The end marker is `[DONE]`, or the end of the body after a finish reason. Without one, after
       an event that couldn't be read, `[DONE]` is no clean end.
     - An error may come in any form; see `reported_error`. What its event says comes before it.
@@ -116,6 +119,7 @@ class OpenAIReader(Comparable):
         self._reasoning = ReasoningReader(target)
         self._calls = CallReader(target)
         self._usage: TokenCounts | None = None
+        self._reported = 0  # the output tokens in the last usage emitted
         self._reason: str | None = None
         self._is_refused = False
         self._has_begun = False
@@ -148,19 +152,33 @@ class OpenAIReader(Comparable):
             if choice.index == 0:
                 self._read_delta(choice, chunks)
                 self._read_finish(choice)
-        if completion.citations and self._has_begun:
-            self._cite(completion.citations, chunks)
+        sources = completion.search_results or completion.citations
+        if sources and self._has_begun:
+            self._cite(sources, chunks)
         usage = completion.usage
         if usage is None and groq is not None:
             usage = groq.usage
         if usage is not None and (self._usage is None or not usage.is_empty):
             self._usage = usage
+            self._report_usage(usage, completion, chunks)
 
     def end(self, chunks: list[Chunk]) -> None:
         """Append the final chunks at the end of the body; see `Reader`."""
         if self._has_begun and self._reason is None:
             raise TruncatedStreamError(f"the response of {self._provider} ended early")
         self._end(chunks)
+
+    def _report_usage(
+        self, usage: TokenCounts, completion: Completion, chunks: list[Chunk]
+    ) -> None:
+        """Emit the usage so far, so that it is known if the stream is left early.
+
+        Some servers send it with each token; see `continuous_usage_stats` of vLLM.
+        """
+        written = usage.completion_tokens
+        if completion.choices and self._reason is None and written >= self._reported + _REPORTED:
+            self._reported = written
+            chunks.append(usage.as_chunk())
 
     def _end(self, chunks: list[Chunk]) -> None:
         if not self._has_begun:
@@ -199,7 +217,9 @@ class OpenAIReader(Comparable):
 
     def _read_delta(self, choice: Choice, chunks: list[Chunk]) -> None:
         delta = choice.delta
-        if delta is None and choice.message is not None and not self._has_delta:
+        if delta is None and choice.text:
+            delta = Delta(choice.text)
+        elif delta is None and choice.message is not None and not self._has_delta:
             delta = self._added_by(choice.message)
         elif delta is not None and delta.says_something:
             self._has_delta = True  # a message that follows repeats the whole answer
@@ -247,9 +267,10 @@ class OpenAIReader(Comparable):
     def _read_output(self, delta: Delta, chunks: list[Chunk]) -> None:
         """Read what isn't text."""
         self._cite(delta.annotations, chunks)
-        for part in as_objects(delta.images):
-            file = file_in(part)
-            chunks.append(unsupported(part) if file is None else file)
+        images = delta.images if isinstance(delta.images, list) else [delta.images]
+        for part in filter(None, images):
+            file = file_in({"type": "image_url", "url": part} if isinstance(part, str) else part)
+            chunks.append(unsupported(as_object(part)) if file is None else file)
         audio = as_object(delta.audio)
         if audio.get("transcript"):
             chunks.append(Token(self._text.feed(as_text(audio["transcript"]))))

@@ -56,6 +56,7 @@ def coerced_completion(value: Any) -> Completion:
         choices=choices,
         usage=usage,
         citations=fields.get("citations"),
+        search_results=fields.get("search_results"),
         error=fields.get("error"),
         x_groq=GroqBlock(_usage(groq.get("usage")), groq.get("error")) if groq else None,
     )
@@ -66,6 +67,7 @@ def _choice(fields: dict[str, Any]) -> Choice:
         index=as_int(fields.get("index")) or 0,
         delta=_delta(fields.get("delta")),
         message=_delta(fields.get("message")),
+        text=as_text(fields.get("text")) or None,
         finish_reason=finish_reason_in(fields.get("finish_reason")),
         logprobs=_logprobs(fields.get("logprobs")),
         error=fields.get("error"),
@@ -96,10 +98,14 @@ def _delta(value: Any) -> Delta | None:
         tool_calls=calls or None,
         function_call=_function(function) if isinstance(function, dict) else None,
         annotations=value.get("annotations"),
-        images=[*files, *as_objects(value.get("images"))] or None,
+        images=[*files, *_as_list(value.get("images"))] or None,
         audio=value.get("audio"),
         parts=unknown or None,
     )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _call(fields: dict[str, Any]) -> ToolCallDelta:

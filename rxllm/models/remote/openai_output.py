@@ -50,6 +50,11 @@ def file_in(part: Any) -> FileOutput | None:
     outer = as_object(part)
     kind = str(outer.get("type"))
     inner = outer.get(kind)
+    source = as_object(outer.get("source"))  # Anthropic's form
+    data = outer.get("b64_json") or source.get("data")
+    if isinstance(data, str):
+        media_type = outer.get("media_type") or source.get("media_type") or "image/png"
+        return FileOutput(str(media_type), data)
     if not any(name in kind for name in ("image", "file", "url")):
         return None
     url = inner if isinstance(inner, str) else as_object(inner).get("url") or outer.get("url")

@@ -94,6 +94,7 @@ class Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     logprobs: LogProbs | None = None
     message: Delta | None = None  # in place of `delta`: the whole answer
+    text: str | None = None  # of the completions before chat
     error: Any = None
 
 
@@ -153,6 +154,7 @@ class Completion(msgspec.Struct, gc=False):
     choices: list[Choice] | None = None
     usage: TokenCounts | None = None
     citations: Any = None  # of Perplexity, repeated in each event
+    search_results: Any = None  # the same, with titles
     x_groq: GroqBlock | None = None
     error: Any = None  # one of many forms; see `reported_error`
 
@@ -168,5 +170,6 @@ class Completion(msgspec.Struct, gc=False):
             choice.finish_reason
             or (choice.delta is not None and choice.delta.says_something)
             or (choice.message is not None and choice.message.says_something)
+            or choice.text
             for choice in self.choices or ()
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import socket
 import ssl
@@ -448,3 +449,44 @@ class TestDemand:
                 await subscriber.wait_for_change()
             await subscriber.scheduler.settle()
         assert subscriber.errors == []
+
+
+async def test_a_request_is_part_of_the_running_trace(listen: Listen, model_on: ModelOn) -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    tracer = TracerProvider().get_tracer("test")
+    async with FaultServer(Reply(openai_events("a"))) as server:
+        with tracer.start_as_current_span("request") as span:
+            await listen(model_on(server))
+        await listen(model_on(server))
+        await listen(model_on(server, headers={"traceparent": "mine"}))
+    sent = [request.headers.get("traceparent", "") for request in server.requests]
+    trace_id = f"{span.get_span_context().trace_id:032x}"
+    assert sent[0].startswith(f"00-{trace_id}-")
+    assert sent[1:] == ["", "mine"]
+
+
+async def test_headers_may_be_longer_than_8_kib(listen: Listen, model_on: ModelOn) -> None:
+    headers = {"x-policy": "a" * 20_000}
+    async with FaultServer(Reply(openai_events("a"), headers=headers)) as server:
+        assert (await listen(model_on(server))).text == "a"
+
+
+async def test_context_variables_reach_the_callbacks_of_a_stream(model_on: ModelOn) -> None:
+    request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
+    seen: list[str] = []
+
+    async def ask(server: FaultServer, number: str) -> None:
+        request_id.set(number)
+        await rxllm.sinks.callbacks(
+            model_on(server).stream("Hi"), on_token=lambda _: seen.append(request_id.get())
+        )
+
+    async with FaultServer(Reply(openai_events("a"))) as server:
+        await asyncio.gather(ask(server, "1"), ask(server, "2"))
+        tiny: Any = rxllm.model("tiny")
+        request_id.set("3")
+        await rxllm.sinks.callbacks(
+            tiny.stream("Hi", max_tokens=2), on_token=lambda _: seen.append(request_id.get())
+        )
+    assert sorted(seen) == ["1", "2", "3", "3"]

@@ -474,3 +474,52 @@ def test_no_event_makes_the_reader_of_anthropic_raise_anything_but_its_errors(
             reader.read(ServerSentEvent(json.dumps(value)), [])
         except RxLLMError:
             reader = AnthropicReader(Target("anthropic", "m"), {}, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("image", "file"),
+    [
+        ("data:image/png;base64,iVBO", FileOutput("image/png", "iVBO")),
+        ("https://a.example/b.png", FileOutput("image/*", url="https://a.example/b.png")),
+        ({"b64_json": "iVBO"}, FileOutput("image/png", "iVBO")),
+        ({"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": "R0"}},
+         FileOutput("image/gif", "R0")),
+    ],
+)  # fmt: skip
+async def test_images_come_in_many_forms(hear: Hear, image: Any, file: FileOutput) -> None:
+    assert (await hear([delta(images=[image]), STOP, DONE])).of(FileOutput) == [file]
+    assert (await hear([delta(images=image, content=1), STOP, DONE])).of(FileOutput) == [file]
+
+
+async def test_content_in_a_list_of_texts_is_no_image(hear: Hear) -> None:
+    assert (await hear([delta(content=["a", "b"]), STOP, DONE])).text == "ab"
+
+
+async def test_the_completions_before_chat_have_a_text(hear: Hear) -> None:
+    events = [openai_event(choices=[{"index": 0, "text": text}]) for text in ("a", "b")]
+    assert (await hear([*events, STOP, DONE])).text == "ab"
+
+
+async def test_search_results_have_titles(hear: Hear) -> None:
+    sources = [{"title": "A", "url": "https://a.example", "date": "2026-11-28"}]
+    event = openai_event(
+        choices=[{"index": 0, "delta": {"content": "a"}}],
+        citations=["https://a.example"],
+        search_results=sources,
+    )
+    assert (await hear([event, event, STOP, DONE])).of(Citation) == [
+        Citation("https://a.example", "A")
+    ]
+
+
+async def test_a_usage_with_each_token_is_known_if_the_stream_is_left_early(hear: Hear) -> None:
+    events = [
+        openai_event(
+            choices=[{"index": 0, "delta": {"content": "a"}}],
+            usage={"prompt_tokens": 5, "completion_tokens": count},
+        )
+        for count in range(1, 41)
+    ]
+    heard = await hear([*events, STOP, DONE])
+    assert heard.of(Usage) == [Usage(5, 16), Usage(5, 32), Usage(5, 40)]
+    assert heard.chunks[-1] == End("stop")
