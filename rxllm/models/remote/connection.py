@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import aiohttp
 
@@ -19,6 +19,7 @@ from rxllm.errors import (
     MalformedStreamError,
     RxLLMError,
 )
+from rxllm.models.remote.proxies import proxy_for
 
 __all__ = ["READ_BUFFER", "Connection", "close_connections", "connect"]
 
@@ -147,7 +148,7 @@ async def connect(
         headers=headers,
         timeout=timeout,
         allow_redirects=False,
-        proxy=_proxy(url, pool.proxies),
+        proxy=proxy_for(url, pool.proxies),
     )
     response = await _map_errors(posting, host)
     try:
@@ -168,16 +169,6 @@ async def close_connections() -> None:
     pool = _pools.get(asyncio.get_running_loop())
     if pool is not None:
         await pool.lifetime.aclose()
-
-
-def _proxy(url: str, proxies: Mapping[str, str]) -> str | None:
-    """The proxy for `url` from the environment (`HTTPS_PROXY`, ...), unless `NO_PROXY` excludes it.
-
-    aiohttp's own `trust_env` also reads `.netrc`, whose passwords would conflict with our keys.
-    """
-    parts = urlsplit(url)
-    proxy = proxies.get(parts.scheme)
-    return proxy if proxy and not proxy_bypass(parts.netloc) else None
 
 
 async def _pool() -> _Pool:
@@ -246,7 +237,8 @@ def _failure(error: aiohttp.ClientError, host: str) -> RxLLMError:
     elif isinstance(error, aiohttp.ClientConnectorError):
         failure = ConnectionFailedError(f"{host} can't be reached: {error.os_error}")
     elif isinstance(error, aiohttp.ClientHttpProxyError):
-        failure = BadRequestError(f"the proxy refused to connect to {host}: status {error.status}")
+        words = f"the proxy refused to connect to {host}: status {error.status}"
+        failure = ConnectionFailedError(words)
         cause = None
     elif isinstance(error, aiohttp.ClientResponseError):
         failure = MalformedStreamError(f"{host} sent an invalid HTTP response: {error.message}")
