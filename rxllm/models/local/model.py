@@ -39,6 +39,7 @@ class LocalModel:
       others wait in order. Each decode step advances all live streams that have demand.
     - Demand: a stream whose valve is closed leaves the batch at the next step and keeps its slot.
       So does a stream that is 16 tokens ahead of its reader.
+    - A forked process loads the model again at its first stream.
     - Disposal: the stream leaves the batch at the next step and frees its slot.
     - Errors, in `on_error`: `ModelLoadError` (a missing, wrong or corrupt file),
       `ContextLengthError` (before anything is generated), `UnsupportedError` (an option that this

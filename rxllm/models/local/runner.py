@@ -8,6 +8,7 @@ event loop through one queue, with one wake-up for all results that have accumul
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -34,6 +35,12 @@ class EngineRunner:
     def __init__(self, name: str, load: Callable[[], Engine[Any]]) -> None:
         self._name = name
         self._load = load
+        self.is_closed: bool = False
+        self._left_behind: Engine[Any] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._engine: Engine[Any] | None = None
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
@@ -41,7 +48,15 @@ class EngineRunner:
         self._live: list[Job] = []
         self._thread: threading.Thread | None = None
         self._is_idle = False
-        self.is_closed: bool = False
+
+    def _begin_after_fork(self) -> None:
+        """Begin again in a forked process: the thread stayed behind, with what it was doing.
+
+        The engine can't be used without it, nor freed: its library may have threads of its own.
+        """
+        if self._process != os.getpid():
+            self._left_behind = self._engine
+            self._begin()
 
     @property
     def engine(self) -> Engine[Any] | None:
@@ -51,6 +66,7 @@ class EngineRunner:
     @property
     def active(self) -> int:
         """Number of streams that hold a slot or wait for one."""
+        self._begin_after_fork()
         with self._changed:
             return len(self._all_jobs())
 
@@ -67,6 +83,7 @@ class EngineRunner:
         Raises:
             ModelError: the model has been closed.
         """
+        self._begin_after_fork()
         with self._changed:
             if self.is_closed:
                 raise ModelError(f"the model {self._name} has been closed")
@@ -85,6 +102,7 @@ class EngineRunner:
 
     def close(self) -> None:
         """Fail all streams, reject new ones, and free the engine after the current step."""
+        self._begin_after_fork()
         with self._changed:
             self.is_closed = True
             if self._thread is None:
