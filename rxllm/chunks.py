@@ -42,6 +42,8 @@ __all__ = [
     "Outcome",
     "Progress",
     "ProviderState",
+    "RateLimit",
+    "RateLimits",
     "Reasoning",
     "Start",
     "StateKey",
@@ -118,8 +120,26 @@ class _Chunk(
     source: str | None = None
 
 
+class RateLimit(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+    """What a provider still permits: `remaining` of `limit`, until `reset` seconds have passed."""
+
+    remaining: int
+    limit: int | None = None
+    reset: float | None = None
+
+
+class RateLimits(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+    """The rate limits of a provider: of requests, and of tokens."""
+
+    requests: RateLimit | None = None
+    tokens: RateLimit | None = None
+
+
 class Start(_Chunk, tag="start", frozen=True, gc=False):
-    """The model has accepted the request. `created` is in Unix seconds."""
+    """The model has accepted the request.
+
+    `created` is in Unix seconds; `rate_limits` are what the provider says about them, if it does.
+    """
 
     is_structure = True
     survives_restart = True
@@ -128,6 +148,7 @@ class Start(_Chunk, tag="start", frozen=True, gc=False):
     model: str
     provider: str | None = None
     created: float | None = None
+    rate_limits: RateLimits | None = None
 
 
 class ProviderState(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -1,7 +1,9 @@
 """Operators that let users pause, cancel, limit and track streams."""
 
 from rxllm.operators.controlling._control import Control
+from rxllm.operators.controlling._limit import limit
 from rxllm.operators.controlling._limit_concurrency import limit_concurrency
+from rxllm.operators.controlling._limiter import Limiter
 from rxllm.operators.controlling._pausable import pausable
 from rxllm.operators.controlling._pool import Pool
 from rxllm.operators.controlling._stream_registry import StreamRegistry
@@ -10,10 +12,12 @@ from rxllm.operators.controlling._tracked_stream import StreamInfo, TrackedStrea
 
 __all__ = [
     "Control",
+    "Limiter",
     "Pool",
     "StreamInfo",
     "StreamRegistry",
     "TrackedStream",
+    "limit",
     "limit_concurrency",
     "pausable",
     "track",

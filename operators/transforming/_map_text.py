@@ -49,7 +49,7 @@ def map_text(
     >>> marbles = Marbles()
     >>> for time, event in marbles.run(marbles.cold("S-a-b|").pipe(map_text(str.upper))):
     ...     print(time, getattr(event, "text", event))
-    0.0 Start(request_id='request-1', model='model', provider=None, created=None, source=None)
+    0.0 Start(request_id='request-1', model='model', provider=None, created=None, ...)
     2.0 A
     4.0 B
     5.0 |

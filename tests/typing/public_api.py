@@ -309,6 +309,7 @@ def transforming(source: Stream[Chunk], call: rxllm.ToolCall) -> None:
     assert_type(source.pipe(ops.markdown_to_html()), Stream[ops.Html | Chunk])
     assert_type(ops.map_text(str.upper), _ChunksToChunks)
     assert_type(ops.split_reasoning(inside=True), _ChunksToChunks)
+    assert_type(ops.limit(ops.Limiter(requests=60)), _ChunksToChunks)
     assert_type(ops.map_async(same, concurrency=2), _ChunksToChunks)
     assert_type(ops.filter_async(is_kept), _ChunksToChunks)
     assert_type(ops.error_boundary(lambda chunk: chunk), _ChunksToChunks)

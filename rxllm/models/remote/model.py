@@ -9,7 +9,7 @@ from typing import Any, Final, Unpack
 import msgspec
 from reactivex import abc
 
-from rxllm.chunks import Chunk, ErrorInfo, Notice
+from rxllm.chunks import Chunk, ErrorInfo, Notice, RateLimits, Start
 from rxllm.errors import BadRequestError, MalformedStreamError
 from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic import AnthropicWire
@@ -22,6 +22,7 @@ from rxllm.models.remote.listing import info_of
 from rxllm.models.remote.ollama import OllamaWire
 from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.rate_limits import rate_limits_in
 from rxllm.models.remote.responses import ResponsesWire
 from rxllm.models.remote.sse import EVENT_LIMIT, EVENT_STREAM, is_event_stream
 from rxllm.models.remote.wire import Wire
@@ -165,6 +166,7 @@ class RemoteModel:
                 request, self._name, self._provider, connection.headers, self._strict
             )
             body_reader = BodyReader(reader, lines=wire.media_type != EVENT_STREAM)
+            limits = rate_limits_in(connection.headers)
             data, whole = await self._first_data(connection)
             if whole is not None:
                 yield [_NOT_STREAMED]
@@ -175,6 +177,8 @@ class RemoteModel:
                         await valve.wait_open()
                     data = await connection.read()
                 chunks, failure = body_reader.read(data)
+                if limits is not None and chunks:
+                    chunks, limits = _with_limits(chunks, limits)
                 data = b"" if whole is not None else None
                 if chunks:
                     yield chunks
@@ -204,6 +208,15 @@ class RemoteModel:
             raise error_in_place_of_stream(self._provider.name, kind, connection.headers, body)
         lines = [*(json.dumps(event) for event in events), "[DONE]"]
         return None, "".join([f"data: {line}\n\n" for line in lines]).encode()
+
+
+def _with_limits(chunks: list[Chunk], limits: RateLimits) -> tuple[list[Chunk], RateLimits | None]:
+    """Add the rate limits to the start; return them as well if it hasn't come yet."""
+    place = next((at for at, chunk in enumerate(chunks) if type(chunk) is Start), None)
+    if place is None:
+        return chunks, limits
+    chunks[place] = msgspec.structs.replace(chunks[place], rate_limits=limits)
+    return chunks, None
 
 
 def _wire(name: WireName) -> Wire:

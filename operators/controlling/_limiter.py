@@ -1,0 +1,196 @@
+"""`Limiter`: requests and tokens a minute."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import RLock
+from typing import Protocol
+
+from rxllm.arguments import check_number
+from rxllm.chunks import RateLimit, RateLimits
+
+__all__ = ["Limited", "Limiter"]
+
+_MARGIN = 0.01
+"""Seconds after a reset: headers are rounded."""
+
+_FIRST_GUESS = 1000.0
+"""Tokens of a stream, before any has reported its usage."""
+
+
+class Limited(Protocol):
+    """A subscription of `limit`."""
+
+    def wake(self) -> None:
+        """Ask `Limiter.delay` again, in a turn of its own. Raises if its event loop is closed."""
+
+
+class _Bucket:
+    """What may still be used: by a rate of our own, and by what the provider has said.
+
+    Args:
+        per_minute: the rate; `None` for what the provider says alone.
+    """
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._per_minute = per_minute
+        self._level = per_minute or 0.0
+        self._filled: float | None = None  # when the level was computed
+        self._known: RateLimit | None = None
+        self._left = 0.0  # of what the provider has said
+        self._reset = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        return self._per_minute is not None or self._known is not None
+
+    def delay(self, amount: float, now: float) -> float:
+        """Seconds until `amount` may be used."""
+        wait = 0.0
+        if self._per_minute is not None:
+            filled = now if self._filled is None else self._filled
+            level = self._level + (now - filled) * self._per_minute / 60
+            self._level, self._filled = min(level, self._per_minute), now
+            needed = min(amount, self._per_minute) - self._level
+            wait = max(0.0, needed * 60 / self._per_minute)
+        if self._known is not None:
+            if now >= self._reset:
+                self._left = float(self._known.limit or 1)
+                self._reset = now + (self._known.reset or 0.0)
+            if self._left < min(amount, float(self._known.limit or amount)):
+                wait = max(wait, self._reset - now)
+        return wait
+
+    def use(self, amount: float) -> None:
+        """Use `amount`; a negative one is given back."""
+        self._level -= amount
+        self._left -= amount
+
+    def learn(self, known: RateLimit | None, on_the_way: float, now: float) -> None:
+        """Take over what the provider says, but for what is on the way to it."""
+        if known is not None:
+            self._known = known
+            self._left = max(0.0, known.remaining - on_the_way)
+            self._reset = now + (known.reset if known.reset is not None else 60.0) + _MARGIN
+
+
+class Limiter:
+    """Requests and tokens a minute of all streams that have `limit(limiter)` in their pipe.
+
+    It learns from the headers of a provider (`Start.rate_limits`) and from the `retry_after` of a
+    `RateLimitError`, so no rate needs to be given. Until a first answer has told whether there are
+    limits, only one request is sent. One limiter may serve any number of models of one account, on
+    any number of event loops.
+
+    Args:
+        requests: per minute, above 0; `None` for no limit but the provider's.
+        tokens: read and written per minute, above 0; `None` likewise. A stream is expected to use
+            as many as the average of those before it, and the difference is made up at its end.
+        wait: maximum seconds that a stream waits, above 0.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: a number is out of range.
+
+    >>> Limiter(requests=60)
+    Limiter(requests=60, tokens=None, wait=60.0): 0 waiting
+    """
+
+    def __init__(
+        self,
+        *,
+        requests: float | None = None,
+        tokens: float | None = None,
+        wait: float = 60.0,
+    ) -> None:
+        if requests is not None:
+            check_number("requests", requests, "the number of requests a minute", above=0)
+        if tokens is not None:
+            check_number("tokens", tokens, "the number of tokens a minute", above=0)
+        self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
+        self._rates = (requests, tokens)
+        self._requests = _Bucket(requests)
+        self._tokens = _Bucket(tokens)
+        self._expected = _FIRST_GUESS
+        self._has_learned = False
+        self._waiting: OrderedDict[Limited, None] = OrderedDict()
+        self._unanswered: dict[Limited, float] = {}  # the tokens expected of each
+        self._answered: dict[Limited, float] = {}
+        self._lock = RLock()  # streams of several event loops may share the limiter
+
+    def __repr__(self) -> str:
+        requests, tokens = self._rates
+        return (
+            f"Limiter(requests={requests}, tokens={tokens}, wait={self.wait}): "
+            f"{self.waiting} waiting"
+        )
+
+    @property
+    def waiting(self) -> int:
+        """The number of streams that wait."""
+        return len(self._waiting)
+
+    def enter(self, stream: Limited) -> None:
+        """Take a place in the queue. Called by `limit`, as are the other methods."""
+        with self._lock:
+            self._waiting[stream] = None
+
+    def delay(self, stream: Limited, now: float) -> float:
+        """Return 0 if `stream` starts now, else the seconds to wait; infinity until it is woken."""
+        with self._lock:
+            if next(iter(self._waiting)) is not stream:
+                return float("inf")
+            is_probing = not (self._has_learned or self._requests.is_known)
+            if is_probing and self._unanswered:
+                return float("inf")
+            expected = self._expected
+            wait = max(self._requests.delay(1, now), self._tokens.delay(expected, now))
+            if wait > 0:
+                return wait
+            del self._waiting[stream]
+            self._requests.use(1)
+            self._tokens.use(expected)
+            self._unanswered[stream] = expected
+            self._wake_first()
+            return 0.0
+
+    def answered(self, stream: Limited, limits: RateLimits | None, now: float) -> None:
+        """Take over what the provider says at the start of an answer."""
+        with self._lock:
+            expected = self._unanswered.pop(stream, None)
+            if expected is None:
+                return  # the stream has restarted
+            self._answered[stream] = expected
+            self._has_learned = True
+            if limits is not None:
+                others = len(self._unanswered)
+                self._requests.learn(limits.requests, others, now)
+                self._tokens.learn(limits.tokens, sum(self._unanswered.values()), now)
+            self._wake_first()
+
+    def refused(self, retry_after: float | None, now: float) -> None:
+        """Send nothing for a while: the provider has answered 429."""
+        with self._lock:
+            self._requests.learn(RateLimit(0, None, retry_after or 1.0), 0, now)
+
+    def leave(self, stream: Limited, tokens: int | None) -> None:
+        """Leave the queue, or end; `tokens` are those used, if known."""
+        with self._lock:
+            self._waiting.pop(stream, None)
+            expected = self._unanswered.pop(stream, None)
+            if expected is None:
+                expected = self._answered.pop(stream, None)
+            if expected is not None and tokens is not None:
+                self._tokens.use(tokens - expected)
+                self._expected += (tokens - self._expected) / 4
+            self._wake_first()
+
+    def _wake_first(self) -> None:
+        while self._waiting:
+            first = next(iter(self._waiting))
+            try:
+                first.wake()
+            except Exception:  # its scheduler accepts no more work: a closed event loop
+                del self._waiting[first]
+            else:
+                return

@@ -1,0 +1,170 @@
+"""`limit`: requests and tokens a minute, by rates of one's own and by what a provider says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import rxllm
+from rxllm import operators as ops
+from rxllm.chunks import Chunk, RateLimit, RateLimits, Start, Token, Usage
+from rxllm.errors import PoolFullError, RateLimitError
+from rxllm.operators import Limiter
+from rxllm.testing import COMPLETED, Marbles, no_leaks
+from rxllm.testing.provider_streams import openai_events
+
+
+def started(marbles: Marbles, limiter: Limiter, count: int, **lookup: Chunk) -> list[Any]:
+    """Subscribe to streams at once, and return when each source was subscribed to."""
+    sources = [marbles.cold("S-a|", lookup=lookup) for _ in range(count)]
+    for source in sources:
+        marbles.subscribe(source.pipe(ops.limit(limiter)))
+    marbles.advance_to(1000)
+    return [source.subscriptions[0][0] if source.subscriptions else None for source in sources]
+
+
+def limits(remaining: int, limit: int | None = None, reset: float | None = None) -> Start:
+    return Start("r", "m", rate_limits=RateLimits(RateLimit(remaining, limit, reset)))
+
+
+def test_requests_a_minute(marbles: Marbles) -> None:
+    assert started(marbles, Limiter(requests=2, wait=900), 5) == [0.0, 0.0, 30.0, 60.0, 90.0]
+
+
+def test_tokens_a_minute_as_those_before_have_used(marbles: Marbles) -> None:
+    limiter = Limiter(tokens=2000, wait=900)
+    assert started(marbles, limiter, 3) == [0.0, 0.0, 30.0]  # 1,000 are expected of each
+    used = Usage(90, 10)
+    source = marbles.cold("S-U|", lookup={"U": used})
+    marbles.run(source.pipe(ops.limit(limiter)), until=1100)
+    marbles.advance_to(2000)
+    assert limiter._expected == 775.0
+
+
+def test_without_knowledge_one_request_asks_and_the_others_wait_for_its_answer(
+    marbles: Marbles,
+) -> None:
+    sources = [marbles.cold("--S-a|") for _ in range(3)]
+    limiter = Limiter()
+    for source in sources:
+        marbles.subscribe(source.pipe(ops.limit(limiter)))
+    marbles.advance_to(50)
+    times = [source.subscriptions[0][0] for source in sources]
+    assert times == [0.0, *[pytest.approx(2.0, abs=0.01)] * 2]
+
+
+def test_what_the_provider_says_is_kept_to(marbles: Marbles) -> None:
+    limiter = Limiter(wait=900)
+    lookups = [{"S": limits(left, limit=2, reset=10)} for left in (1, 0, 1, 0, 1, 0)]
+    sources = [marbles.cold("S-a|", lookup=lookup) for lookup in lookups]
+    for source in sources:
+        marbles.subscribe(source.pipe(ops.limit(limiter)))
+    marbles.advance_to(100)
+    times = [source.subscriptions[0][0] for source in sources]
+    assert times == [pytest.approx(at, abs=0.1) for at in (0, 0, 10, 10, 20, 20)]
+
+
+def test_a_stream_waits_no_longer_than_permitted(marbles: Marbles) -> None:
+    limiter = Limiter(requests=1, wait=20)
+    marbles.subscribe(marbles.cold("a|").pipe(ops.limit(limiter)))
+    source = marbles.cold("b|")
+    ((at, error),) = marbles.run(source.pipe(ops.limit(limiter)), until=100)
+    assert (at, type(error), source.subscriptions) == (20.0, PoolFullError, [])
+    assert "the limiter permitted no request within 20 s" in str(error)
+    assert (limiter.waiting, marbles.timers) == (0, [])
+
+
+def test_a_429_holds_the_next_request_back(marbles: Marbles) -> None:
+    limiter = Limiter(wait=900)
+    refused = marbles.cold("#", error=RateLimitError("slow", retry_after=7.0))
+    marbles.subscribe(refused.pipe(ops.limit(limiter)))
+    marbles.advance_to(1)
+    source = marbles.cold("S|")
+    marbles.subscribe(source.pipe(ops.limit(limiter)))
+    marbles.advance_to(100)
+    assert source.subscriptions[0][0] == pytest.approx(7.01, abs=0.01)
+
+
+def test_disposal_gives_the_place_up_and_the_next_one_moves_on(marbles: Marbles) -> None:
+    limiter = Limiter(requests=1, wait=900)
+    marbles.subscribe(marbles.cold("a|").pipe(ops.limit(limiter)))
+    waiting = marbles.subscribe(marbles.cold("b|").pipe(ops.limit(limiter)))
+    source = marbles.cold("c|")
+    marbles.subscribe(source.pipe(ops.limit(limiter)))
+    assert limiter.waiting == 2
+    waiting.dispose()
+    marbles.advance_to(100)
+    assert source.subscriptions[0][0] == 60.0
+
+
+def test_values_errors_and_demand_pass_through(marbles: Marbles) -> None:
+    error = RuntimeError("mine")
+    source = marbles.cold("a-b#", error=error, demand=True)
+    assert marbles.run(source.pipe(ops.limit(Limiter(requests=9)))) == [
+        (0.0, Token("a")), (2.0, Token("b")), (3.0, error),
+    ]  # fmt: skip
+    assert marbles.run(marbles.cold("|").pipe(ops.limit(Limiter())))[-1][1] is COMPLETED
+
+
+@pytest.mark.parametrize("options", [{"requests": 0}, {"tokens": -1}, {"wait": 0}])
+def test_invalid_arguments_are_errors_at_the_call(options: Any) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Limiter(**options)
+    with pytest.raises(TypeError, match="limiter must be a Limiter, got int"):
+        ops.limit(3)  # type: ignore[arg-type]
+
+
+async def test_twenty_at_once_of_a_server_with_five_a_second() -> None:
+    """The server counts in windows of a second, and says so in its headers."""
+    begun = time.monotonic()
+    windows: dict[int, int] = {}
+    refused = 0
+
+    async def handle(_: web.Request) -> web.Response:
+        nonlocal refused
+        now = time.monotonic() - begun
+        window = int(now)
+        windows[window] = windows.get(window, 0) + 1
+        headers = {
+            "x-ratelimit-limit-requests": "5",
+            "x-ratelimit-remaining-requests": str(max(0, 5 - windows[window])),
+            "x-ratelimit-reset-requests": f"{window + 1 - now:.3f}s",
+        }
+        if windows[window] > 5:
+            refused += 1
+            return web.Response(status=429, headers=headers)
+        body = b"".join(openai_events("Hi"))
+        return web.Response(body=body, headers=headers, content_type="text/event-stream")
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", handle)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        model = rxllm.model("openai/gpt", api_key="k", base_url=url)
+        limiter = Limiter()
+        streams = [model.stream("Hi").pipe(ops.limit(limiter)) for _ in range(20)]
+        results = await asyncio.gather(*map(rxllm.sinks.collect, streams))
+    finally:
+        await runner.cleanup()
+    assert [result.text for result in results] == ["Hi"] * 20
+    assert refused == 0
+    assert limiter.waiting == 0
+
+
+async def test_streams_of_other_loops_may_share_a_limiter() -> None:
+    limiter = Limiter(requests=6000)
+    model = rxllm.model("scripted/Hi")
+
+    def ask() -> str:
+        return str(rxllm.run(model.stream("Hi").pipe(ops.limit(limiter))).text)
+
+    async with no_leaks():
+        answers = await asyncio.gather(*(asyncio.to_thread(ask) for _ in range(4)))
+    assert answers == ["Hi"] * 4
