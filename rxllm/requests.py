@@ -29,6 +29,7 @@ __all__ = [
     "RequestOptions",
     "Strategy",
     "as_request",
+    "last_words",
     "streaming_pays",
 ]
 
@@ -126,7 +127,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         continued = self._prefilled(partial)
         if by == "prefill":
             return continued
-        asked = Message("user", _CONTINUE.format(_last_words(partial)))
+        asked = Message("user", _CONTINUE.format(last_words(partial)))
         return msgspec.structs.replace(continued, messages=(*continued.messages, asked))
 
     def _prefilled(self, partial: str) -> Request:
@@ -137,11 +138,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, messages=(*self.messages, begun))
 
 
-def _last_words(text: str) -> str:
-    """Return the last line or its last words, from the beginning of one."""
-    line = text.rstrip().rpartition("\n")[2]
+def last_words(text: str) -> str:
+    """Return the last line or its last words, which `continuing` asks to repeat.
+
+    >>> last_words("Items:\\n  - first item\\n")
+    '- first item'
+    """
+    line = text.rstrip().rpartition("\n")[2].strip()
     words = line[-_REPEATED:]
-    return words if words == line else words.partition(" ")[2] or words
+    return words if words == line else words.partition(" ")[2].strip() or words
 
 
 class RequestOptions(TypedDict, total=False):

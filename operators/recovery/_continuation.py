@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import get_args
 
 from reactivex import Observable
@@ -13,11 +12,13 @@ from rxllm.requests import (
     Model,
     ModelInfo,
     Prompt,
+    Request,
     RequestOptions,
     as_request,
+    last_words,
 )
 
-__all__ = ["check_model", "continuation", "supports"]
+__all__ = ["Continuation", "check_model", "continuation", "supports"]
 
 
 def check_model(model: object) -> None:
@@ -30,6 +31,22 @@ def check_model(model: object) -> None:
         raise TypeError(f"model must be a model, such as rxllm.model('tiny'), got {model!r}")
 
 
+class Continuation:
+    """A function from the partial text of an answer to the stream that continues it."""
+
+    def __init__(self, model: Model, request: Request, by: ContinuedBy) -> None:
+        self._model = model
+        self._request = request
+        self._by: ContinuedBy = by
+
+    def __call__(self, partial: str) -> Observable[Chunk]:
+        return self._model.stream(self._request.continuing(partial, by=self._by))
+
+    def repeated(self, partial: str) -> str:
+        """Return the words of `partial` that the model is asked to repeat first."""
+        return last_words(partial) if self._by == "prompt" else ""
+
+
 def supports(model: Model, capability: str) -> bool:
     """Return whether the model has a capability, or nothing is known about it."""
     info = getattr(model, "info", None)
@@ -38,7 +55,7 @@ def supports(model: Model, capability: str) -> bool:
 
 def continuation(
     model: Model, prompt: Prompt, options: RequestOptions, by: ContinuedBy | None
-) -> Callable[[str], Observable[Chunk]]:
+) -> Continuation:
     """A function from the partial text of an answer to the stream that continues it.
 
     Args:
@@ -57,8 +74,6 @@ def continuation(
         raise ValueError(f"by must be 'prefill', 'prompt' or None, got {by!r}")
     request = as_request(prompt, **options)
 
-    def continued(partial: str) -> Observable[Chunk]:
-        way = by or ("prefill" if supports(model, "prefill") else "prompt")
-        return model.stream(request.continuing(partial, by=way))
-
-    return continued
+    thinks = request.reasoning not in (None, "none")
+    prefills = supports(model, "prefill") and not thinks  # no model continues an answer and thinks
+    return Continuation(model, request, by or ("prefill" if prefills else "prompt"))

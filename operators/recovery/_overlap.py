@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Overlap"]
+__all__ = ["Overlap", "Repetition"]
 
 _WINDOW: Final = 2000
 _SHORTEST_WORDS: Final = 3
@@ -69,3 +69,52 @@ class Overlap:
         if not earlier[start].isalnum():
             return False
         return size >= _SHORTEST or (size >= _SHORTEST_WORDS and not earlier[start - 1].isalnum())
+
+
+class Repetition:
+    """Finds what a continuation repeats of words that the model was asked to repeat.
+
+    White space around the words is ignored: a model may indent them, or not, and the earlier text
+    may end with some. If the continuation doesn't begin with the words, the rule of `Overlap` is
+    used.
+
+    Args:
+        earlier: the text to continue.
+        words: its last words, without white space around them.
+    """
+
+    __slots__ = ("_found", "_overlap", "_space", "_text", "_words")
+
+    def __init__(self, earlier: str, words: str) -> None:
+        self._words = words
+        self._space = earlier[len(earlier.rstrip()) :]
+        self._overlap = Overlap(earlier)
+        self._found: int | None = None  # by the overlap
+        self._text = ""
+
+    def feed(self, piece: str) -> int | None:
+        """Add the next piece; return how many characters are repeated, or `None` if undecided."""
+        self._text += piece
+        if self._found is None:
+            self._found = self._overlap.feed(piece)
+        asked = self._asked()
+        return self._found if asked == -1 else asked
+
+    def end(self) -> int:
+        """How many characters the continuation has repeated, at its end."""
+        asked = self._asked(ended=True)
+        return self._overlap.end() if asked is None or asked == -1 else asked
+
+    def _asked(self, *, ended: bool = False) -> int | None:
+        """How many characters the repeated words take; -1 if there are none."""
+        text = self._text.lstrip()
+        before = len(self._text) - len(text)
+        if not text.startswith(self._words):
+            return None if self._words.startswith(text) and not ended else -1
+        behind = text[len(self._words) :]
+        space = 0
+        while space < min(len(behind), len(self._space)) and behind[space] == self._space[space]:
+            space += 1
+        if space == len(behind) < len(self._space) and not ended:
+            return None
+        return before + len(self._words) + space

@@ -40,7 +40,8 @@ from rxllm.chunks import (
     text_of,
 )
 from rxllm.operators._held_text import HeldText
-from rxllm.operators.recovery._overlap import Overlap
+from rxllm.operators.recovery._continuation import Continuation
+from rxllm.operators.recovery._overlap import Overlap, Repetition
 from rxllm.transcript import Transcript
 
 __all__ = [
@@ -113,7 +114,11 @@ def replay_filter_after(transcript: Transcript, after_output: AfterOutput) -> Re
         return None
     if after_output == "replay":
         return ComparingFilter(transcript.text, transcript.reasoning, transcript.states)
-    return ContinuingFilter(transcript.text, transcript.reasoning) if transcript.text else None
+    if not transcript.text:
+        return None
+    text = transcript.text
+    words = after_output.repeated(text) if isinstance(after_output, Continuation) else ""
+    return ContinuingFilter(text, transcript.reasoning, words)
 
 
 class RestartingFilter(ReplayFilter):
@@ -144,7 +149,7 @@ class ComparingFilter(ReplayFilter):
     def __init__(self, text: str, reasoning: str, states: int) -> None:
         self._text = _Expected(text)
         self._reasoning = _Expected(reasoning)
-        self._states = states
+        self._states = states  # still to come again
 
     def feed(self, chunk: Chunk) -> Iterable[Chunk]:
         if is_restart(chunk):
@@ -174,13 +179,16 @@ class ComparingFilter(ReplayFilter):
             parts = tuple(part for part in rests if type(part) is Token or type(part) is Reasoning)
             return (Batch(parts, "".join(map(text_of, parts))),) if parts else ()
         assert type(chunk) is Token or type(chunk) is Reasoning  # noqa: S101 - checked in `feed`
-        if is_bare_state(chunk) and self._states:
-            self._states -= 1
-            return ()
         expected = self._text if type(chunk) is Token else self._reasoning
+        if is_bare_state(chunk):
+            is_known = self._states > 0 or not expected.is_met
+            self._states = max(0, self._states - 1)
+            return () if is_known else (chunk,)
         if expected.is_met:
+            self._states = 0  # what belongs to this text hasn't been passed on
             return (chunk,)
         rest = expected.beyond(chunk.text)
+        self._states = 0 if rest else self._states
         return (msgspec.structs.replace(chunk, text=rest),) if rest else ()
 
 
@@ -191,8 +199,9 @@ class ContinuingFilter(ReplayFilter):
     the same text.
     """
 
-    def __init__(self, text: str, reasoning: str) -> None:
+    def __init__(self, text: str, reasoning: str, words: str) -> None:
         self._earlier = (text, reasoning)
+        self._words = words  # that the model was asked to repeat
         self._begin()
 
     def again(self) -> Iterable[Chunk]:
@@ -219,7 +228,8 @@ class ContinuingFilter(ReplayFilter):
 
     def _begin(self) -> None:
         self.is_open: bool = False
-        self._overlap = Overlap(self._earlier[0])
+        text = self._earlier[0]
+        self._overlap = Repetition(text, self._words) if self._words else Overlap(text)
         self._held = HeldText()
 
     def _release(self, repeated: int) -> list[Chunk]:

@@ -262,6 +262,11 @@ def test_replay_withholds_the_states_that_were_passed_on() -> None:
     assert got == [hm, second, Token("A"), COMPLETED]
     got = heard([hm, first, lost()], [hm, "A"], after_output="replay")
     assert got == [hm, first, Token("A"), COMPLETED]
+    later = Token("", state=new)
+    got = heard([hm, first, "A", lost()], [hm, "A", "B", later], after_output="replay")
+    assert got == [hm, first, Token("A"), Token("B"), later, COMPLETED]
+    got = heard([hm, lost()], [Reasoning("h"), second, Reasoning("m"), "A"], after_output="replay")
+    assert got == [hm, Token("A"), COMPLETED]
 
 
 def test_replay_compares_the_chunks_in_batches() -> None:

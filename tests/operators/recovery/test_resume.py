@@ -46,6 +46,36 @@ def test_a_model_without_prefill_is_asked_to_continue(marbles: Marbles) -> None:
     assert [message.role for message in model.requests[1].messages] == ["user", "assistant", "user"]
 
 
+CUT_OFF = [
+    ("Items:\n- first item", "- first item is red", " is red"),
+    ("def f():\n    return x", "    return x + 1", " + 1"),
+    ("def f():\n    return x", "return x + 1", " + 1"),
+    ("One. Done.\n\n", "One. Done.\nTwo", "Two"),
+    ("One. Done.\n\n", "One. Done.\n\nTwo", "Two"),
+    ("**Note:** be", "**Note:** be careful", " careful"),
+    ("| 1 |", "| 1 | 2 |", " 2 |"),
+    ("Hello wor", "Hello world", "ld"),
+    ("12", "123", "3"),
+    ("明日", "明日は雪", "は雪"),
+    ('"', '"Yes"', 'Yes"'),
+    ("a", "\na b", " b"),
+    ("Once upon", "a time", "a time"),
+    ("Once upon", "Once", "Once"),
+    (" ".join(["word"] * 40), " ".join(["word"] * 15) + " end", " end"),
+]
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+@pytest.mark.parametrize(("partial", "said", "added"), CUT_OFF)
+def test_the_words_that_a_model_was_asked_to_repeat_are_removed(
+    marbles: Marbles, partial: str, said: str, added: str, pieces: int
+) -> None:
+    answer = [said[at : at + pieces] for at in range(0, len(said), pieces)]
+    cut = ConnectionFailedError("cut")
+    model = ScriptedModel([partial, cut], answer, capabilities=["text"])
+    assert text(resumed(marbles, model)) == partial + added
+
+
 @pytest.mark.parametrize(("by", "role"), [("prefill", "assistant"), ("prompt", "user")])
 def test_how_the_model_is_asked_may_be_given(marbles: Marbles, by: Any, role: str) -> None:
     model = ScriptedModel(["Once upon", ConnectionFailedError("cut")], [" a time"])
