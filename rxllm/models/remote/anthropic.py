@@ -191,6 +191,8 @@ class AnthropicReader(Comparable):
             self._open_block(event.index, event.content_block, chunks)
 
     def _open_block(self, index: int, block: Block, chunks: list[Chunk]) -> None:
+        if self._signature:  # the thinking before it wasn't closed
+            self._close_block(-1, chunks)
         if block.type == "tool_use":
             self._is_given = bool(block.input)
             given = json.dumps(block.input, ensure_ascii=False) if block.input else ""

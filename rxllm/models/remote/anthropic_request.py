@@ -152,7 +152,9 @@ def _block(part: Part) -> dict[str, Any]:
 
 def _thinking(part: ReasoningPart) -> dict[str, Any]:
     data: dict[str, Any] = part.state.data if part.state is not None else {}
-    return data if data.get("type") == "redacted_thinking" else {**data, "thinking": part.text}
+    if data.get("type") == "redacted_thinking":
+        return {"type": "redacted_thinking", "data": data.get("data")}
+    return {"type": "thinking", "thinking": part.text, "signature": data.get("signature")}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
@@ -180,7 +182,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 def _tool_choice(request: Request) -> dict[str, Any] | None:
     choice = request.tool_choice
-    if choice is None and request.parallel_tool_calls is None:
+    if not request.tools or (choice is None and request.parallel_tool_calls is None):
         return None
     written: dict[str, Any] = {"type": _CHOICES.get(choice or "auto", "tool")}
     if written["type"] == "tool":
@@ -203,13 +205,31 @@ def _output_config(request: Request, provider: Provider) -> dict[str, Any] | Non
     return config or None
 
 
+def _check_thinking(request: Request) -> None:
+    """Check what the API refuses while the model thinks.
+
+    Source: https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking.
+    """
+    refused = {
+        "temperature": request.temperature is not None,
+        "top_k": request.top_k is not None,
+        "tool_choice": request.tool_choice not in (None, "auto", "none"),
+        "messages": request.messages[-1].role == "assistant",
+    }
+    for field, is_refused in refused.items():
+        if is_refused:
+            what = "a partial answer" if field == "messages" else field
+            raise UnsupportedError(f"anthropic doesn't support {what} with reasoning", field)
+
+
 def _thinking_options(request: Request, provider: Provider) -> dict[str, Any]:
     """Return the options of thinking: models that think by effort are those without prefill."""
     effort = request.reasoning
-    if effort is None:
+    if effort is None or (effort == "none" and not provider.reasoning):
         return {}
     if effort == "none":
         return {"thinking": {"type": "disabled"}}
+    _check_thinking(request)
     if not provider.prefill:
         return {"thinking": {"type": "adaptive"}}
     limit = request.max_tokens or MAX_TOKENS + _BUDGETS[effort]

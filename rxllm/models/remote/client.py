@@ -76,7 +76,7 @@ class Client:
         headers = _HEADERS | _trace_headers() | self._provider.headers_with(key) | self._headers
         name, url = self._provider.name, self._endpoint.base_url + path
         if self._query:
-            url += f"?{urlencode(self._query)}"
+            url += f"{'&' if '?' in path else '?'}{urlencode(self._query)}"
         try:
             async with connect(name, url, headers, data, self._connect_timeout) as connection:
                 status = connection.status

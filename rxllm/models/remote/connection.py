@@ -35,6 +35,9 @@ _T = TypeVar("_T")
 _Sessions: TypeAlias = dict[str, aiohttp.ClientSession]
 
 
+_LONGEST_BODY: Final = 1 << 26
+"""Bytes of an answer that isn't streamed, or of a list."""
+
 _HEADER_LIMIT: Final = 64 * 1024
 """Bytes of one header of a response; gateways send some of more than 8 KiB."""
 
@@ -90,12 +93,28 @@ class Connection:
             failure = _failure(error, self._host)
         raise failure  # outside of `except`, as in `_map_errors`
 
-    async def read_error(self, limit: int = _ERROR_BODY) -> bytes:
-        """Return the beginning of a body: up to `limit` bytes of what arrives within 5 s."""
+    async def read_all(self) -> bytes:
+        """Return the rest of the body.
+
+        Raises:
+            ConnectionFailedError: the connection was lost.
+            MalformedStreamError: the body is longer than 64 MiB.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while data := await self.read():
+            parts.append(data)
+            size += len(data)
+            if size > _LONGEST_BODY:
+                raise MalformedStreamError("the body of the response is longer than 64 MiB")
+        return b"".join(parts)
+
+    async def read_error(self) -> bytes:
+        """Return the beginning of an error body: up to 64 KiB of what arrives within 5 s."""
         body = b""
         with suppress(TimeoutError, ConnectionFailedError):
             async with asyncio.timeout(_ERROR_BODY_SECONDS):
-                while len(body) < limit and (data := await self.read()):
+                while len(body) < _ERROR_BODY and (data := await self.read()):
                     body += data
         return body
 

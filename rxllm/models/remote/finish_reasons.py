@@ -43,6 +43,8 @@ _ABORTED: Final = (
     "malformed_function_call",
     "malformed_response",
     "unexpected_tool_call",
+    "too_many_tool_calls",
+    "missing_thought_signature",
 )
 
 

@@ -42,7 +42,8 @@ def citations_in(candidate: dict[str, Any]) -> Iterator[Citation]:
     supported: set[int] = set()
     for support in as_objects(grounding.get("groundingSupports")):
         segment = as_object(support.get("segment"))
-        for index in support.get("groundingChunkIndices") or ():
+        indices = support.get("groundingChunkIndices")
+        for index in indices if isinstance(indices, list) else ():
             if isinstance(index, int) and 0 <= index < len(sources):
                 supported.add(index)
                 yield _citation(sources[index], segment)

@@ -15,6 +15,7 @@ import msgspec
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, Tool
+from rxllm.models.remote.coercion import as_object
 from rxllm.models.remote.history import Target, messages_for
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
@@ -24,6 +25,9 @@ __all__ = ["gemini_body"]
 
 _BUDGETS: Final = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
 """Thinking tokens, for the models before Gemini 3, which take a budget."""
+
+_RAN: Final = ("executableCode", "codeExecutionResult", "thoughtSignature")
+"""The fields of parts that come from tools of the provider."""
 
 _MODES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
@@ -85,9 +89,9 @@ def _part(part: Part) -> dict[str, Any] | None:
     if isinstance(part, ToolCall):
         return {"functionCall": _call(part, data), **signature}
     if isinstance(part, ReasoningPart):
-        given: dict[str, Any] | None = data.get("part")
+        ran = {name: value for name, value in as_object(data.get("part")).items() if name in _RAN}
         thought = {"text": part.text, "thought": True, **signature}
-        return given or (thought if signature else None)
+        return ran or (thought if signature else None)
     return {"text": part.text, **signature} if part.text or signature else None
 
 
@@ -113,6 +117,8 @@ def _result(message: Message, calls: dict[str, ToolCall]) -> dict[str, Any]:
         raise BadRequestError(
             "a tool message must have the tool_call_id of a call in an earlier message"
         )
+    if any(isinstance(part, ImagePart | FilePart) for part in message.parts):
+        raise UnsupportedError("gemini takes only text as the result of a tool", "messages")
     text = message.text
     try:
         value = msgspec.json.decode(text)

@@ -25,9 +25,10 @@ class Target(msgspec.Struct, frozen=True):
         """Return a state that only this model is sent."""
         return ProviderState(self.provider, self.model, data)
 
-    def made(self, state: ProviderState | None) -> bool:
-        """Return whether a state comes from this model."""
-        return state is not None and (state.provider, state.model) == (self.provider, self.model)
+    def made(self, state: ProviderState) -> bool:
+        """Return whether a state comes from this model: its data is an object then."""
+        origin = (state.provider, state.model)
+        return origin == (self.provider, self.model) and isinstance(state.data, dict)
 
 
 def messages_for(target: Target, messages: tuple[Message, ...]) -> list[Message]:

@@ -19,9 +19,6 @@ from rxllm.requests import ModelInfo
 
 __all__ = ["info_of", "offered_models"]
 
-_LONGEST: Final = 1 << 24
-"""Bytes of a list, at most."""
-
 _PATHS: Final = {
     "anthropic": "/models?limit=1000",
     "gemini": "/models?pageSize=1000",
@@ -53,7 +50,7 @@ async def offered_models(provider: Provider, **options: Any) -> list[ModelInfo]:
     """
     path = _PATHS.get(provider.wire, "/models")
     async with Client(provider, **options).request(path) as connection:
-        body = await connection.read_error(_LONGEST)
+        body = await connection.read_all()
     try:
         answer = json.loads(body)
     except ValueError:

@@ -24,7 +24,7 @@ from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.rate_limits import rate_limits_in
 from rxllm.models.remote.responses import ResponsesWire
-from rxllm.models.remote.sse import EVENT_LIMIT, EVENT_STREAM, is_event_stream
+from rxllm.models.remote.sse import EVENT_STREAM, is_event_stream
 from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
@@ -72,7 +72,8 @@ class RemoteModel:
         connect_timeout: seconds to connect, above 0.
         headers: sent with each request. They may hold secrets, so they are never shown.
         strict: the first malformed event is an error.
-        wire: the API to use, or `None` for that of the table of models, or the provider's.
+        wire: the API to use, or `None` for that of the table of models, or the provider's:
+            `"openai_responses"` instead of `"openai_chat"`.
         api_version: the version of Azure's API, sent as a query.
 
     Raises:
@@ -97,7 +98,7 @@ class RemoteModel:
         facts = model_table().facts_of(f"{provider.name}/{name}")
         self._name = name
         self._provider = provider.for_model(facts)
-        self._wire = _wire(wire or facts.api or provider.wire)
+        self._wire = _wire_of(provider, wire or facts.api or provider.wire)
         self._client = Client(
             provider,
             api_key=api_key,
@@ -150,7 +151,7 @@ class RemoteModel:
         if counting is None:
             return estimated_tokens(request)
         async with self._client.request(*counting) as connection:
-            body = await connection.read_error()
+            body = await connection.read_all()
         try:
             fields = msgspec.json.decode(body, type=dict[str, Any])
             counted = fields.get("input_tokens", fields.get("totalTokens"))
@@ -195,11 +196,13 @@ class RemoteModel:
         wire, kind = self._wire, connection.content_type
         if kind in {wire.media_type, EVENT_STREAM, ""}:
             return None, None
-        data = await connection.read()
+        data = b""
+        while (is_stream := is_event_stream(data)) is None and (more := await connection.read()):
+            data += more
         is_json_lines = wire.media_type != EVENT_STREAM and data.lstrip().startswith(b"{")
-        if is_json_lines or is_event_stream(data):
+        if is_json_lines or is_stream:
             return data, None
-        body = data + await connection.read_error(EVENT_LIMIT)
+        body = data + await connection.read_all()
         try:
             events = wire.events_of(json.loads(body))
         except (ValueError, RecursionError):
@@ -219,9 +222,11 @@ def _with_limits(chunks: list[Chunk], limits: RateLimits) -> tuple[list[Chunk], 
     return chunks, None
 
 
-def _wire(name: WireName) -> Wire:
-    try:
-        return _WIRES[name]
-    except KeyError:
-        names = ", ".join(_WIRES)
-        raise BadRequestError(f"wire must be one of {names} for a model, got {name!r}") from None
+def _wire_of(provider: Provider, name: WireName) -> Wire:
+    """Return the wire; a provider of chat completions may offer responses, too."""
+    usual = provider.wire
+    names = (usual, "openai_responses") if usual == "openai_chat" else (usual,)
+    if name not in names:
+        words = " or ".join(names)
+        raise BadRequestError(f"wire must be {words} for {provider.name}, got {name!r}")
+    return _WIRES[name]

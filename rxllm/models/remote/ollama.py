@@ -23,6 +23,7 @@ from rxllm.models.remote.coercion import (
     as_objects,
     as_optional_text,
     as_text,
+    is_json,
 )
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
 from rxllm.models.remote.history import Target
@@ -163,13 +164,14 @@ class OllamaReader(Comparable):
         for call in calls:
             self._end_thinking(chunks)
             function = as_object(call.get("function"))
+            arguments = as_arguments(function.get("arguments")) or "{}"
             chunks.append(
                 ToolCall(
                     as_optional_text(call.get("id")) or f"call_{token_hex(12)}",
                     as_optional_text(function.get("name")) or "",
-                    as_arguments(function.get("arguments")) or "{}",
+                    arguments,
                     self._call_count,
-                    complete=True,
+                    complete=is_json(arguments),
                 )
             )
             self._call_count += 1

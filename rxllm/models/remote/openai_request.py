@@ -53,6 +53,8 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
         "tools": [openai_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
     }
+    if request.reasoning == "none" and not provider.reasoning:  # it needn't be told
+        del options[provider.option_names["reasoning"]]
     if provider.cache_key is not None and isinstance(request.cache, str):
         options[provider.cache_key] = request.cache
     return {n: v for n, v in (body | options).items() if v is not None} | request.extra
@@ -85,11 +87,12 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
+    data = call.state.data if call.state is not None else {}
     return {
         "id": call.id,
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
-        **(call.state.data if call.state is not None else {}),
+        **({"extra_content": data["extra_content"]} if "extra_content" in data else {}),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from rxllm.chunks import Chunk, Reasoning, Token
 from rxllm.messages import Message, ReasoningPart, TextPart
-from rxllm.models.remote.coercion import as_object, as_objects
+from rxllm.models.remote.coercion import as_object, as_objects, as_optional_text, as_text
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai_types import Delta
 from rxllm.models.remote.state import Comparable
@@ -73,23 +73,33 @@ class ReasoningReader(Comparable):
     def _close(self, chunks: list[Chunk]) -> None:
         if thought := self._joiner.flush():
             chunks.append(Reasoning(thought))
-        data = {"reasoning_details": self._details} if self._details else {"field": self._field}
+        whole = [_in_unicode(each) for each in self._details]
+        data = {"reasoning_details": whole} if whole else {"field": self._field}
         chunks.append(Reasoning("", self._target.state(data)))
         self._field, self._details = "", []
 
     def _add_details(self, details: list[dict[str, Any]]) -> None:
         """Join the pieces of a detail, which come one after another."""
-        for detail in details:
+        for given in details:
             last = self._details[-1] if self._details else {}
-            if last and _identity(last) == _identity(detail) and "signature" not in last:
-                grown = {
-                    name: last.get(name, "") + detail[name]
+            detail = {name: value for name, value in given.items() if value is not None}
+            if last and _identity(last) == _identity(detail) and not last.get("signature"):
+                grown: dict[str, Any] = {
+                    name: as_text(last.get(name)) + as_text(detail[name])
                     for name in _GROWING
-                    if isinstance(detail.get(name), str)
+                    if name in detail
                 }
                 self._details[-1] = {**last, **detail, **grown}
             else:
                 self._details.append(detail)
+
+
+def _in_unicode(detail: dict[str, Any]) -> dict[str, Any]:
+    """Join the surrogates at the ends of pieces; one without its pair becomes U+FFFD."""
+    return {
+        name: as_optional_text(value) if isinstance(value, str) else value
+        for name, value in detail.items()
+    }
 
 
 def _identity(detail: dict[str, Any]) -> tuple[Any, ...]:
@@ -106,10 +116,10 @@ def returned_fields(message: Message) -> dict[str, Any]:
         data = part.state.data
         if "reasoning_details" in data:
             details = fields.setdefault("reasoning_details", [])
-            details += data["reasoning_details"]
+            details += as_objects(data["reasoning_details"])
         elif data.get("field") == "thinking":
             parts.append({"type": "thinking", "thinking": [{"type": "text", "text": part.text}]})
-        elif "field" in data:
+        elif data.get("field") in _FIELDS:
             fields[data["field"]] = fields.get(data["field"], "") + part.text
         if "extra_content" in data:
             fields["extra_content"] = data["extra_content"]

@@ -49,6 +49,7 @@ __all__ = ["ResponsesReader", "ResponsesWire"]
 
 _REASONS: Final = {"max_output_tokens": "length"}
 _decoder: Final = msgspec.json.Decoder(Event)
+_BEGINNINGS: Final = ("response.created", "response.in_progress", "response.queued")
 _TERMINAL: Final = ("response.completed", "response.incomplete", "response.done")
 
 
@@ -154,6 +155,7 @@ class ResponsesReader(Comparable):
         self._calls: dict[int, ToolCall] = {}  # of the open items
         self._call_count = 0
         self._has_begun = False
+        self._has_output = False
         self._has_text = False  # in the open part
         self._has_message = False
         self._is_refused = False
@@ -173,6 +175,7 @@ class ResponsesReader(Comparable):
             return
         read = self._readers.get(decoded.type)
         if read is not None:
+            self._has_output = self._has_output or decoded.type not in _BEGINNINGS
             read(self, decoded, chunks)
         elif decoded.type in _TERMINAL:
             self._finish(decoded, chunks)
@@ -226,6 +229,10 @@ class ResponsesReader(Comparable):
         self._is_refused = True
         self._read_text(event, chunks)
 
+    def _end_refusal(self, event: Event, chunks: list[Chunk]) -> None:
+        self._is_refused = True
+        self._end_text(msgspec.structs.replace(event, text=event.refusal), chunks)
+
     def _read_reasoning(self, event: Event, chunks: list[Chunk]) -> None:
         if text := self._reasoning.feed(as_text(event.delta)):
             chunks.append(Reasoning(text))
@@ -262,13 +269,17 @@ class ResponsesReader(Comparable):
             self._calls[index] = call = msgspec.structs.replace(call, arguments=arguments)
             chunks.append(call)
 
+    def _end_arguments(self, event: Event, chunks: list[Chunk]) -> None:
+        item = {"arguments": event.arguments} if event.arguments else {}
+        self._close_call(as_int(event.output_index) or 0, item, chunks)
+
     def _close(self, event: Event, chunks: list[Chunk]) -> None:
         item = as_object(event.item)
         kind = item.get("type")
         if thought := self._reasoning.flush():
             chunks.append(Reasoning(thought))
         if kind == "function_call":
-            self._close_call(event, item, chunks)
+            self._close_call(as_int(event.output_index) or 0, item, chunks)
         elif kind == "message":
             if item.get("phase"):
                 state = self._target.state({"message": {"phase": item["phase"]}})
@@ -278,11 +289,12 @@ class ResponsesReader(Comparable):
             if kind == "image_generation_call" and item.get("result"):
                 media_type = f"image/{item.get('output_format') or 'png'}"
                 chunks.append(FileOutput(media_type, as_text(item["result"])))
-            kept = {n: v for n, v in item.items() if n != "status" and v is not None}
-            chunks.append(Reasoning("", self._target.state({"item": kept})))
+            if kind == "reasoning":
+                item = {n: v for n, v in item.items() if n != "status" and v is not None}
+            chunks.append(Reasoning("", self._target.state({"item": item})))
 
-    def _close_call(self, event: Event, item: dict[str, Any], chunks: list[Chunk]) -> None:
-        call = self._calls.pop(as_int(event.output_index) or 0, None)
+    def _close_call(self, index: int, item: dict[str, Any], chunks: list[Chunk]) -> None:
+        call = self._calls.pop(index, None)
         if call is None:
             return
         given = as_arguments(item.get("arguments"))
@@ -294,6 +306,10 @@ class ResponsesReader(Comparable):
         self.is_done = True
         self._begin(event, chunks)
         response = as_object(event.response)
+        if not self._has_output:
+            self._read_items(response, chunks)
+        for index in tuple(self._calls):  # what a server left open
+            self._close_call(index, {}, chunks)
         if text := self._text.flush():
             chunks.append(Token(text))
         if usage := as_object(response.get("usage")):
@@ -307,6 +323,14 @@ class ResponsesReader(Comparable):
             chunks.append(end_of(_REASONS.get(str(reason), str(reason))))
         else:
             chunks.append(End("tool_calls" if self._call_count else "stop"))
+
+    def _read_items(self, response: dict[str, Any], chunks: list[Chunk]) -> None:
+        """Read an answer that came only with the last event."""
+        for index, item in enumerate(as_objects(response.get("output"))):
+            for event in _events_of_item(index, item):
+                read = self._readers.get(event["type"])
+                if read is not None:
+                    read(self, coerced_event(event), chunks)
 
     def _fail(self, event: Event, chunks: list[Chunk]) -> None:
         response = as_object(event.response)
@@ -324,9 +348,11 @@ class ResponsesReader(Comparable):
         "response.output_text.done": _end_text,
         "response.output_text.annotation.added": _cite,
         "response.refusal.delta": _refuse,
+        "response.refusal.done": _end_refusal,
         "response.reasoning_summary_part.added": _separate,
         "response.reasoning_summary_text.delta": _read_reasoning,
         "response.reasoning_text.delta": _read_reasoning,
         "response.function_call_arguments.delta": _read_arguments,
+        "response.function_call_arguments.done": _end_arguments,
         "response.failed": _fail,
     }

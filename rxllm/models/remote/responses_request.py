@@ -12,6 +12,7 @@ import msgspec
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool
+from rxllm.models.remote.coercion import as_object
 from rxllm.models.remote.history import Target, messages_for
 from rxllm.models.remote.openai_request import data_url
 from rxllm.models.remote.provider import Provider
@@ -55,7 +56,7 @@ def responses_body(request: Request, model: str, provider: Provider) -> dict[str
         "top_p": request.top_p,
         "top_logprobs": request.top_logprobs,
         "text": _text(request),
-        "reasoning": _reasoning(request),
+        "reasoning": _reasoning(request, provider),
         "tools": [_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
         "parallel_tool_calls": request.parallel_tool_calls,
@@ -78,7 +79,10 @@ def _items(message: Message) -> list[dict[str, Any]]:
         output = _content(message)
         return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
     if message.role == "assistant":
-        return [item for part in message.parts if (item := _said(part)) is not None]
+        items = [item for part in message.parts if (item := _said(part)) is not None]
+        while items and items[-1].get("type") == "reasoning":  # of an answer that was cut off
+            items.pop()
+        return items
     return [{"role": message.role, "content": _content(message)}]
 
 
@@ -92,14 +96,16 @@ def _said(part: Part) -> dict[str, Any] | None:
             "arguments": part.arguments or "{}",
         }
     if isinstance(part, ReasoningPart):
-        item: dict[str, Any] | None = part.state.data.get("item") if part.state else None
-        return item
+        item = as_object(part.state.data.get("item") if part.state else None)
+        kind = str(item.get("type"))
+        return item if kind == "reasoning" or kind.endswith("_call") else None
     if not isinstance(part, TextPart):
         raise BadRequestError("an assistant message can't have images or files")
     if not part.text.strip():
         return None
-    known = part.state.data.get("message", {}) if part.state is not None else {}
-    return {"role": "assistant", "content": part.text, **known}
+    known = as_object(part.state.data.get("message") if part.state is not None else None)
+    phase = {"phase": known["phase"]} if "phase" in known else {}
+    return {"role": "assistant", "content": part.text, **phase}
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
@@ -131,8 +137,8 @@ def _text(request: Request) -> dict[str, Any] | None:
     return {"format": {"type": "json_schema", "name": "answer", "schema": asked, "strict": True}}
 
 
-def _reasoning(request: Request) -> dict[str, Any] | None:
-    if request.reasoning is None:
+def _reasoning(request: Request, provider: Provider) -> dict[str, Any] | None:
+    if request.reasoning is None or (request.reasoning == "none" and not provider.reasoning):
         return None
     if request.reasoning == "none":
         return {"effort": "none"}

@@ -38,7 +38,8 @@ EVENT_STREAM: Final = "text/event-stream"
 ERROR_EVENTS: Final = ("error", "exception")
 """The types of events that report an error, in lower case."""
 
-_BEGINNING: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
+_MARK: Final = b"\xef\xbb\xbf"
+_BEGINNINGS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,4000}")
 
 
@@ -50,13 +51,18 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
 
 
-def is_event_stream(data: bytes) -> bool:
-    """Return whether `data` begins like a stream of events, whatever its media type says.
+def is_event_stream(data: bytes) -> bool | None:
+    """Return whether a body begins like a stream of events; `None` if more is needed to tell.
 
-    >>> is_event_stream(b": ping\\n"), is_event_stream(b"<html>")
-    (True, False)
+    >>> is_event_stream(b"\\n: ping"), is_event_stream(b"<html>"), is_event_stream(b"dat")
+    (True, False, None)
     """
-    return _BEGINNING.match(data) is not None
+    if _MARK.startswith(data):  # or a part of it
+        return None
+    beginning = data.removeprefix(_MARK).lstrip()
+    if any(name.startswith(beginning) for name in _BEGINNINGS):
+        return True if beginning in _BEGINNINGS else None
+    return beginning.startswith(_BEGINNINGS)
 
 
 class EventStreamDecoder(Comparable):

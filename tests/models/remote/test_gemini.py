@@ -384,3 +384,23 @@ async def test_tokens_are_counted_by_the_api() -> None:
     (request,) = server.requests
     assert request.path == "/v1beta/models/gemini-3.8-flash:countTokens"
     assert request.json()["generateContentRequest"]["model"] == "models/gemini-3.8-flash"
+
+
+async def test_odd_grounding_and_reasons_that_give_up(hear: Listen) -> None:
+    grounding = {
+        "groundingChunks": [{"web": {"uri": "https://a.example"}}],
+        "groundingSupports": [{"groundingChunkIndices": 3}],
+    }
+    odd = {"candidates": [{"groundingMetadata": grounding, "finishReason": "STOP"}]}
+    heard = await hear(event({"text": "a"}), b"data: " + msgspec.json.encode(odd) + b"\n\n")
+    assert (heard.error, heard.of(Citation)) == (None, [Citation("https://a.example")])
+    for reason in ("MISSING_THOUGHT_SIGNATURE", "TOO_MANY_TOOL_CALLS"):
+        assert isinstance((await hear(event(reason=reason))).error, AbortedStreamError)
+
+
+def test_images_in_the_result_of_a_tool_are_refused() -> None:
+    call = ToolCall("c", "look", "{}", complete=True)
+    picture = Message("tool", (ImagePart(data=b"\x89PNG"),), tool_call_id="c")
+    history = [Message("user", "Hi"), Message("assistant", "", tool_calls=(call,)), picture]
+    with pytest.raises(UnsupportedError, match="only text as the result of a tool"):
+        body_of(history)

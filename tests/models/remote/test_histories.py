@@ -358,3 +358,32 @@ async def test_states_are_chunks_of_their_own() -> None:
         Reasoning("hm"), Reasoning("", ProviderState("anthropic", "claude", data)),
         Token("Yes"), Token("."),
     ]  # fmt: skip
+
+
+async def test_details_with_nulls_and_cut_characters_are_joined() -> None:
+    pieces = [
+        {"type": "reasoning.text", "text": None, "index": 0, "signature": None},
+        {"type": "reasoning.text", "text": "I \ud83e", "index": 0, "signature": None},
+        {"type": "reasoning.text", "text": "\udd8a", "index": 0, "signature": "s"},
+    ]
+    details = [{"type": "reasoning.text", "text": "I 🦊", "index": 0, "signature": "s"}]
+    lines = [json.dumps({"choices": [{"delta": {"reasoning_details": [each]}}]}) for each in pieces]
+    first = [
+        *(f"data: {line}\n\n".encode() for line in lines),
+        delta(tool_calls=[called("a")]), delta("tool_calls"), DONE,
+    ]  # fmt: skip
+    answers = first, [delta(content="It snows."), delta("stop"), DONE]
+    async with StrictServer(strict_providers.openrouter(details), *answers) as server:
+        await two_steps(gpt(server, "openrouter"))
+    assert server.refused == []
+
+
+async def test_thinking_that_is_not_closed_keeps_its_signature() -> None:
+    blocks = [thought("Hm."), used("a")]
+    first = [
+        each for each in claude_answer(*blocks) if b'"content_block_stop","index":0' not in each
+    ]
+    answers = first, claude_answer(written("Done."), reason="end_turn")
+    async with StrictServer(strict_providers.anthropic, *answers) as server:
+        await two_steps(claude(server), extra=THINKING)
+    assert server.bodies[1]["messages"][1]["content"] == blocks

@@ -215,3 +215,9 @@ def test_what_this_api_does_not_support(prompt: Any, options: Any, reason: str) 
         body_of(prompt, **options)
     with pytest.raises(BadRequestError, match="tool_call_id"):
         body_of([Message("tool", "a")])
+
+
+async def test_arguments_that_are_not_json_are_not_complete(hear: Listen) -> None:
+    call = {"function": {"name": "look", "arguments": '{"at"'}}
+    heard = await hear(said(tool_calls=[call]), done())
+    assert [call.complete for call in heard.of(ToolCall)] == [False]

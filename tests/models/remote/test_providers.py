@@ -75,12 +75,21 @@ async def ask(name: str, **options: Any) -> Any:
     return server.requests[0]
 
 
+async def ask_gemini(**options: Any) -> Any:
+    event = b'data: {"candidates": [{"content": {}, "finishReason": "STOP"}]}\n\n'
+    async with FaultServer(Reply([event])) as server:
+        await rxllm.model("gemini/g", base_url=server.url, api_key="k1", **options).stream("Hi")
+    return server.requests[0]
+
+
 async def test_azure_has_a_key_header_and_a_version() -> None:
     request = await ask("azure/my-deployment", api_version="2026-10-01-preview")
     assert request.path == "/openai/v1/chat/completions?api-version=2026-10-01-preview"
     assert request.headers["api-key"] == "k1"
     assert "authorization" not in request.headers
     assert request.json()["model"] == "my-deployment"
+    request = (await ask_gemini(api_version="x")).path
+    assert request.endswith(":streamGenerateContent?alt=sse&api-version=x")
     assert (await ask("azure/my-deployment")).path == "/openai/v1/chat/completions"
 
 
@@ -94,8 +103,9 @@ async def test_the_wire_may_be_chosen() -> None:
     assert (await ask("anthropic/claude")).path == "/v1/messages"
     request = await ask("openai_compatible/any", wire="openai_chat")
     assert request.path == "/v1/chat/completions"
-    with pytest.raises(BadRequestError, match=r"wire must be one of openai_chat, .*, got 'sse'"):
-        rxllm.model("openai/gpt", api_key="k", wire="sse")
+    for name, wire in (("openai/gpt", "sse"), ("gemini/g", "openai_chat"), ("xai/grok", "ollama")):
+        with pytest.raises(BadRequestError, match=f"wire must be .* got '{wire}'"):
+            rxllm.model(name, api_key="k", wire=wire)
     with pytest.raises(BadRequestError, match="invalid options for openai"):
         rxllm.model("openai/gpt", api_key="k", wire="telegraph")
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from rxllm.chunks import ToolCall
+from rxllm.chunks import ProviderState, ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
-from rxllm.messages import FilePart, ImagePart, Message, TextPart, Tool
+from rxllm.messages import FilePart, ImagePart, Message, ReasoningPart, TextPart, Tool
 from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic_request import anthropic_body
+from rxllm.models.remote.gemini_request import gemini_body
+from rxllm.models.remote.ollama_request import ollama_body
 from rxllm.models.remote.openai_request import openai_body
 from rxllm.models.remote.providers import PROVIDERS
+from rxllm.models.remote.responses_request import responses_body
 from rxllm.requests import as_request
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
@@ -345,3 +349,55 @@ def test_a_file_is_a_url_or_bytes_of_a_known_kind() -> None:
         FilePart()
     with pytest.raises(BadRequestError, match="unknown file format: pass media_type"):
         FilePart(data=b"x")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"temperature": 0.5}, "temperature"),
+        ({"top_k": 3}, "top_k"),
+        ({"tools": [Tool("f")], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [Tool("f")], "tool_choice": "f"}, "tool_choice"),
+    ],
+)
+def test_what_anthropic_refuses_while_it_thinks(options: Any, field: str) -> None:
+    with pytest.raises(UnsupportedError, match="with reasoning") as caught:
+        anthropic(reasoning="high", **options)
+    assert caught.value.field == field
+    with pytest.raises(UnsupportedError, match="a partial answer with reasoning"):
+        anthropic(as_request("Hi", reasoning="high").continuing("Once"))
+    assert "tool_choice" not in anthropic(parallel_tool_calls=False)
+
+
+def test_a_model_that_does_not_reason_is_not_told_not_to() -> None:
+    for name in ("openai", "anthropic"):
+        plain = msgspec.structs.replace(PROVIDERS[name], reasoning=False)
+        body_of = openai_body if name == "openai" else anthropic_body
+        body = body_of(as_request("Hi", reasoning="none"), "m", plain)
+        assert not {"reasoning_effort", "thinking"} & set(body)
+
+
+BAD_STATES = [5, None, "x", ["a"], {"item": {"role": "user"}}, {"field": "role"}, {"part": 3}]
+
+
+@pytest.mark.parametrize("data", BAD_STATES)
+@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "ollama", "responses"])
+def test_a_state_of_another_shape_does_no_harm(name: str, data: Any) -> None:
+    provider = PROVIDERS["openai" if name == "responses" else name]
+    state = ProviderState(provider.name, "m", data)
+    call = ToolCall("c", "f", "{}", complete=True, state=state)
+    parts = (ReasoningPart("hm", state), TextPart("Yes", state))
+    history = [
+        Message("user", "Hi"), Message("assistant", parts, tool_calls=(call,)),
+        Message("tool", "a", tool_call_id="c"),
+    ]  # fmt: skip
+    body = BODIES[name](as_request(history), "m", provider)
+    assert "user" not in msgspec.json.encode(body.get("input", [])[1:]).decode()
+    for message in body.get("messages", []):
+        assert message["role"] in ("user", "assistant", "tool")
+
+
+BODIES: dict[str, Any] = {
+    "openai": openai_body, "anthropic": anthropic_body, "gemini": gemini_body,
+    "ollama": ollama_body, "responses": responses_body,
+}  # fmt: skip

@@ -463,3 +463,51 @@ async def test_tokens_are_counted_by_openai_itself() -> None:
     (request,) = server.requests
     assert request.path == "/v1/responses/input_tokens"
     assert set(request.json()) == {"model", "input"}
+
+
+async def test_an_answer_that_comes_only_with_the_last_event(hear: Listen) -> None:
+    message = {**MESSAGE, "content": [{"type": "output_text", "text": "Yes.", "annotations": []}]}
+    output = [THOUGHT, message, {**CALL, "arguments": "{}"}]
+    response = {**RESPONSE, "status": "completed", "usage": USAGE, "output": output}
+    last = build(ResponseCompletedEvent, "response.completed", response=response)
+    heard = await hear(CREATED, last)
+    assert (heard.text, heard.of(ToolCall)[-1].complete) == ("Yes.", True)
+    assert heard.of(Reasoning)[0] == Reasoning("Hm.")
+    assert heard.chunks[-1] == End("tool_calls")
+    seen = await hear(CREATED, added(MESSAGE), text("Yes."), done(message), last)
+    assert (seen.text, seen.of(ToolCall)) == ("Yes.", [])
+
+
+async def test_a_refusal_and_arguments_without_deltas(hear: Listen) -> None:
+    refusal = b'data: {"type": "response.refusal.done", "refusal": "No."}\n\n'
+    heard = await hear(CREATED, added(MESSAGE), refusal, COMPLETED)
+    assert (heard.text, heard.chunks[-1]) == ("No.", End("content_filter"))
+    given = (
+        b'data: {"type": "response.function_call_arguments.done", "output_index": 0, '
+        b'"arguments": "{}"}\n\n'
+    )
+    heard = await hear(CREATED, added(CALL), given, COMPLETED)
+    assert heard.of(ToolCall)[-1] == ToolCall("call_1", "look", "{}", complete=True)
+    heard = await hear(CREATED, added(CALL), arguments("{}"), COMPLETED)
+    assert heard.of(ToolCall)[-1].complete
+
+
+async def test_items_of_built_in_tools_come_back_as_they_came(hear: Listen) -> None:
+    search = {
+        "id": "ws_1", "type": "web_search_call", "status": "completed",
+        "action": {"type": "search", "query": "a"},
+    }  # fmt: skip
+    raw = {"type": "response.output_item.done", "output_index": 0, "item": search}
+    heard = await hear(CREATED, b"data: " + msgspec.json.encode(raw) + b"\n\n", COMPLETED)
+    (kept,) = heard.of(Reasoning)
+    known = ProviderState("openai", "gpt", kept.state.data)
+    said = Message("assistant", (ReasoningPart("", known), TextPart("Yes.")))
+    sent = body_of([Message("user", "Hi"), said, Message("user", "On")])["input"]
+    assert sent[1]["status"] == "completed"
+
+
+def test_reasoning_without_what_follows_it_is_left_out() -> None:
+    known = ProviderState("openai", "gpt", {"item": THOUGHT})
+    cut = Message("assistant", (ReasoningPart("Hm.", known),))
+    sent = body_of([Message("user", "Hi"), cut, Message("user", "On")])["input"]
+    assert [item["role"] for item in sent] == ["user", "user"]

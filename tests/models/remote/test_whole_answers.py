@@ -10,8 +10,8 @@ import pytest
 
 import rxllm
 from rxllm.chunks import Citation, End, Notice, ProviderState, Reasoning, Token, ToolCall, Usage
-from rxllm.errors import MalformedStreamError, RateLimitError
-from rxllm.testing.fault_server import FaultServer, Reply
+from rxllm.errors import ConnectionFailedError, MalformedStreamError, RateLimitError
+from rxllm.testing.fault_server import CUT, FaultServer, Reply, Step
 from rxllm.testing.provider_streams import anthropic_events, openai_events
 
 Listen = Callable[..., Awaitable[Any]]
@@ -140,3 +140,25 @@ async def test_anything_else_is_malformed(hear: Listen, name: str, body: bytes) 
 async def test_an_error_is_still_an_error(hear: Listen) -> None:
     error = {"error": {"message": "slow down", "type": "rate_limit_error"}}
     assert isinstance((await hear("openai/gpt", error)).error, RateLimitError)
+
+
+@pytest.mark.parametrize("first", [b"\n", b"da", b"\xef\xbb", b"\xef\xbb\xbf\r\n", b"ev", b":"])
+async def test_events_under_another_media_type_may_begin_with_any_bytes(
+    listen: Listen, first: bytes
+) -> None:
+    whole = b"".join(openai_events("a", "b"))
+    rest = {b"da": whole[2:], b"ev": b"ent: message\n" + whole, b"\xef\xbb": b"\xbf" + whole}
+    body: list[Step] = [first, 0.02, rest.get(first, b"\n" + whole)]
+    async with FaultServer(Reply(body, headers={"Content-Type": "text/plain"})) as server:
+        model = rxllm.model("openai/gpt", api_key="k", base_url=server.url)
+        assert (await listen(model)).text == "ab"
+
+
+async def test_a_whole_answer_may_take_its_time_and_be_lost(listen: Listen) -> None:
+    answer = msgspec.json.encode({"id": "r1", "choices": [{"message": {"content": "Hi"}}]})
+    async with FaultServer(
+        Reply([b" ", 5.5, answer], headers=JSON), Reply([answer[:20], CUT], headers=JSON)
+    ) as server:
+        model = rxllm.model("openai/gpt", api_key="k", base_url=server.url)
+        assert (await listen(model)).text == "Hi"
+        assert isinstance((await listen(model)).error, ConnectionFailedError)
