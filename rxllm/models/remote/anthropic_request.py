@@ -15,7 +15,7 @@ import msgspec
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import ImagePart, Message, Part, ReasoningPart, TextPart, Tool
-from rxllm.models.remote.history import Target, messages_for
+from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
@@ -158,10 +158,7 @@ def _thinking(part: ReasoningPart) -> dict[str, Any]:
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
-    try:
-        given = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError:
-        raise BadRequestError(f"the arguments of tool call {call.id} aren't valid JSON") from None
+    given = input_of(call)
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": given}
 
 

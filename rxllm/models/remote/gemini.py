@@ -6,7 +6,6 @@ Source: https://ai.google.dev/api/generate-content#v1beta.GenerateContentRespons
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from secrets import token_hex
 from typing import Any, Final
@@ -25,6 +24,7 @@ from rxllm.chunks import (
     Start,
     Token,
     ToolCall,
+    text_of,
 )
 from rxllm.errors import ContentFilteredError, EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.coercion import (
@@ -36,9 +36,10 @@ from rxllm.models.remote.coercion import (
     as_text,
 )
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
-from rxllm.models.remote.gemini_output import citations_in, logprobs_in, usage_in
+from rxllm.models.remote.gemini_output import grounding_in, logprobs_in, usage_in
 from rxllm.models.remote.gemini_request import gemini_body
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.logprobs import token_of
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
@@ -214,7 +215,7 @@ class GeminiReader(Comparable):
         for part in parts:
             self._read_part(part, chunks)
         self._add_logprobs(candidate, chunks, before)
-        self._cited += [each for each in citations_in(candidate) if each not in self._cited]
+        self._cited += [each for each in grounding_in(candidate) if each not in self._cited]
         if reason := finish_reason_in(candidate.get("finishReason")):
             check_not_aborted(reason, self._target.provider)
             self._reason = reason
@@ -270,8 +271,5 @@ class GeminiReader(Comparable):
         texts = [at for at in range(start, len(chunks)) if type(chunks[at]) is Token]
         if not known or len(texts) != 1:
             return
-        confidence = math.exp(min(0.0, sum(each.logprob for each in known)))
-        logprobs = known if self._with_logprobs else None
-        chunks[texts[0]] = msgspec.structs.replace(
-            chunks[texts[0]], confidence=confidence, logprobs=logprobs
-        )
+        text = text_of(chunks[texts[0]])
+        chunks[texts[0]] = token_of(text, known, is_asked=self._with_logprobs)

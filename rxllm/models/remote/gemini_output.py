@@ -11,7 +11,7 @@ from typing import Any
 from rxllm.chunks import Citation, TokenLogprob, Usage
 from rxllm.models.remote.coercion import as_float, as_int, as_object, as_objects, as_optional_text
 
-__all__ = ["citations_in", "logprobs_in", "usage_in"]
+__all__ = ["grounding_in", "logprobs_in", "usage_in"]
 
 
 def logprobs_in(result: dict[str, Any]) -> tuple[TokenLogprob, ...]:
@@ -32,7 +32,7 @@ def _logprob(fields: dict[str, Any], top: list[dict[str, Any]]) -> TokenLogprob:
     )
 
 
-def citations_in(candidate: dict[str, Any]) -> Iterator[Citation]:
+def grounding_in(candidate: dict[str, Any]) -> Iterator[Citation]:
     """Yield the sources that a search has found, with the passages that they support."""
     grounding = as_object(candidate.get("groundingMetadata"))
     sources = [

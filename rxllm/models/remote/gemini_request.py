@@ -16,7 +16,7 @@ from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, Tool
 from rxllm.models.remote.coercion import as_object
-from rxllm.models.remote.history import Target, messages_for
+from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import ReasoningEffort, Request
@@ -104,10 +104,7 @@ def _media(part: ImagePart | FilePart) -> dict[str, Any]:
 
 
 def _call(call: ToolCall, data: dict[str, Any]) -> dict[str, Any]:
-    try:
-        given = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError:
-        raise BadRequestError(f"the arguments of tool call {call.id} aren't valid JSON") from None
+    given = input_of(call)
     return {"name": call.name, "args": given, **({"id": data["id"]} if "id" in data else {})}
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from rxllm.chunks import ProviderState
+from rxllm.chunks import ProviderState, ToolCall
 from rxllm.errors import BadRequestError
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart
 
-__all__ = ["Target", "messages_for"]
+__all__ = ["Target", "input_of", "messages_for"]
 
 _Part = TypeVar("_Part", bound=Part)
 
@@ -29,6 +29,18 @@ class Target(msgspec.Struct, frozen=True):
         """Return whether a state comes from this model: its data is an object then."""
         origin = (state.provider, state.model)
         return origin == (self.provider, self.model) and isinstance(state.data, dict)
+
+
+def input_of(call: ToolCall) -> Any:
+    """Return the arguments of a call, decoded.
+
+    Raises:
+        BadRequestError: they aren't valid JSON.
+    """
+    try:
+        return msgspec.json.decode(call.arguments or "{}")
+    except msgspec.DecodeError:
+        raise BadRequestError(f"the arguments of tool call {call.id} aren't valid JSON") from None
 
 
 def messages_for(target: Target, messages: tuple[Message, ...]) -> list[Message]:

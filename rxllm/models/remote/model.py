@@ -139,8 +139,8 @@ class RemoteModel:
     async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
         """Return the number of tokens of a prompt.
 
-        Exact if the provider counts them (Anthropic, at no cost), else estimated from the length of
-        the texts.
+        Exact if the provider counts them, with a request at no cost (Anthropic, Gemini, OpenAI's
+        Responses API), else estimated from the length of the texts.
 
         Raises:
             BadRequestError: the prompt or an option is invalid or unsupported.

@@ -6,7 +6,6 @@ Source: https://docs.ollama.com/api/chat.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from datetime import datetime
 from secrets import token_hex
@@ -27,10 +26,10 @@ from rxllm.models.remote.coercion import (
 )
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.logprobs import logprobs_in, token_of
 from rxllm.models.remote.ollama_request import ollama_body
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json
-from rxllm.models.remote.responses_types import logprob_in
 from rxllm.models.remote.sse import ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat
@@ -160,7 +159,8 @@ class OllamaReader(Comparable):
         calls = as_objects(message.get("tool_calls"))
         if text := self._text.feed(as_text(message.get("content"))):
             self._end_thinking(chunks)
-            chunks.append(self._token(text, as_objects(line.logprobs)))
+            known = logprobs_in(line.logprobs)
+            chunks.append(token_of(text, known, is_asked=self._with_logprobs))
         for call in calls:
             self._end_thinking(chunks)
             function = as_object(call.get("function"))
@@ -175,13 +175,6 @@ class OllamaReader(Comparable):
                 )
             )
             self._call_count += 1
-
-    def _token(self, text: str, given: list[dict[str, Any]]) -> Token:
-        known = [each for each in map(logprob_in, given) if each is not None]
-        if not known:
-            return Token(text)
-        confidence = math.exp(min(0.0, sum(each.logprob for each in known)))
-        return Token(text, confidence, logprobs=tuple(known) if self._with_logprobs else None)
 
     def _end_thinking(self, chunks: list[Chunk]) -> None:
         if self._is_thinking:

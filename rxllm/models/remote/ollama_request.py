@@ -8,12 +8,10 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import msgspec
-
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import ImagePart, Message, ReasoningPart
-from rxllm.models.remote.history import Target, messages_for
+from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.openai_request import openai_tool
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
@@ -89,8 +87,5 @@ def _image(part: ImagePart) -> str:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    try:
-        given = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError:
-        raise BadRequestError(f"the arguments of tool call {call.id} aren't valid JSON") from None
+    given = input_of(call)
     return {"function": {"name": call.name, "arguments": given}}

@@ -7,7 +7,6 @@ https://openrouter.ai/docs/api/reference/streaming, https://console.groq.com/doc
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.coercion import as_object, as_objects, as_text
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.logprobs import token_of
 from rxllm.models.remote.openai_calls import CallReader
 from rxllm.models.remote.openai_coercion import coerced_completion
 from rxllm.models.remote.openai_output import citations_in, file_in
@@ -239,13 +239,10 @@ class OpenAIReader(Comparable):
                 chunks.append(self._calls.read(call))
 
     def _token(self, text: str, logprobs: LogProbs | None) -> Token:
-        if logprobs is None or not logprobs.content:
+        if logprobs is None:
             return Token(text)
-        tokens = logprobs.content
-        confidence = math.exp(min(0.0, sum(token.logprob for token in tokens)))
-        if not self._with_logprobs:
-            return Token(text, confidence)
-        return Token(text, confidence, logprobs=tuple([token.as_value() for token in tokens]))
+        known = [token.as_value() for token in logprobs.content or ()]
+        return token_of(text, known, is_asked=self._with_logprobs)
 
     def _read_finish(self, choice: Choice) -> None:
         if choice.error:

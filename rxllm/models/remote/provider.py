@@ -129,6 +129,8 @@ class Endpoint:
             raise BadRequestError(
                 "base_url must be like https://host/v1, with no user, query or fragment"
             )
+        if provider.needs_prefix and not urlsplit(url).path.endswith(provider.prefix):
+            url = url.removesuffix("/v1")  # of another API on the same server
         path = urlsplit(url).path
         if not path or (provider.needs_prefix and not path.endswith(provider.prefix)):
             url += provider.prefix

@@ -6,7 +6,6 @@ Source: https://platform.openai.com/docs/api-reference/responses-streaming.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
@@ -35,11 +34,12 @@ from rxllm.models.remote.coercion import (
 )
 from rxllm.models.remote.finish_reasons import end_of
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.logprobs import logprobs_in, token_of
 from rxllm.models.remote.openai_output import citations_in
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.responses_request import responses_body
-from rxllm.models.remote.responses_types import Event, coerced_event, logprob_in, usage_in
+from rxllm.models.remote.responses_types import Event, coerced_event, usage_in
 from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_done_marker, is_heartbeat
@@ -208,22 +208,18 @@ class ResponsesReader(Comparable):
     def _read_text(self, event: Event, chunks: list[Chunk]) -> None:
         if text := self._text.feed(as_text(event.delta)):
             self._has_text = True
-            chunks.append(self._token(text, as_objects(event.logprobs)))
+            chunks.append(self._token(text, event.logprobs))
 
     def _end_text(self, event: Event, chunks: list[Chunk]) -> None:
         """Read a text that came without deltas."""
         if not self._has_text and (text := self._text.feed(as_text(event.text))):
-            chunks.append(self._token(text, as_objects(event.logprobs)))
+            chunks.append(self._token(text, event.logprobs))
         if text := self._text.flush():
             chunks.append(Token(text))
         self._has_text = False
 
-    def _token(self, text: str, given: list[dict[str, Any]]) -> Token:
-        known = [each for each in map(logprob_in, given) if each is not None]
-        if not known:
-            return Token(text)
-        confidence = math.exp(min(0.0, sum(each.logprob for each in known)))
-        return Token(text, confidence, logprobs=tuple(known) if self._with_logprobs else None)
+    def _token(self, text: str, logprobs: Any) -> Token:
+        return token_of(text, logprobs_in(logprobs), is_asked=self._with_logprobs)
 
     def _refuse(self, event: Event, chunks: list[Chunk]) -> None:
         self._is_refused = True

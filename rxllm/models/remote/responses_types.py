@@ -9,16 +9,14 @@ from typing import Any
 
 import msgspec
 
-from rxllm.chunks import TokenLogprob, Usage
+from rxllm.chunks import Usage
 from rxllm.models.remote.coercion import (
-    as_float,
     as_int,
     as_object,
-    as_objects,
     as_optional_text,
 )
 
-__all__ = ["Event", "coerced_event", "logprob_in", "usage_in"]
+__all__ = ["Event", "coerced_event", "usage_in"]
 
 
 class Event(msgspec.Struct):
@@ -44,15 +42,6 @@ def coerced_event(value: Any) -> Event:
     fields = as_object(value)
     kind = as_optional_text(fields.get("type")) or ""
     return Event(**{n: fields.get(n) for n in Event.__struct_fields__ if n != "type"}, type=kind)
-
-
-def logprob_in(fields: dict[str, Any]) -> TokenLogprob | None:
-    """Return the log probability of a token, if it has one."""
-    logprob = as_float(fields.get("logprob"))
-    if logprob is None:
-        return None
-    top = tuple([each for each in map(logprob_in, as_objects(fields.get("top_logprobs"))) if each])
-    return TokenLogprob(as_optional_text(fields.get("token")) or "", logprob, top)
 
 
 def usage_in(fields: dict[str, Any]) -> Usage:

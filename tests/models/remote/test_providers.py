@@ -58,6 +58,8 @@ def test_some_providers_require_an_address(name: str) -> None:
         ("anthropic", "https://api.anthropic.com/v1", "https://api.anthropic.com/v1"),
         ("anthropic", "https://api.anthropic.com/v1/", "https://api.anthropic.com/v1"),
         ("anthropic", "http://proxy/anthropic", "http://proxy/anthropic/v1"),
+        ("ollama", "http://localhost:11434/v1", "http://localhost:11434/api"),
+        ("ollama", "http://localhost:11434/api/", "http://localhost:11434/api"),
         ("azure", "https://me.openai.azure.com/", "https://me.openai.azure.com/openai/v1"),
         ("azure", "https://me.openai.azure.com/openai/v1", "https://me.openai.azure.com/openai/v1"),
     ],
