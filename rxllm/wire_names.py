@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["EXTENSION", "WireName"]
+__all__ = ["EXTENSION", "TEXT_STATE", "WireName"]
 
 EXTENSION: Final = "rxllm"
 """Marks what we add to the wires of others: the states of other providers, on their way through."""
+
+TEXT_STATE: Final = "rxllm.text"
+"""The type of a reasoning detail that is the state of a text."""
 
 WireName: TypeAlias = Literal[
     "sse",

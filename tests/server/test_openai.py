@@ -351,6 +351,9 @@ async def test_what_a_model_wants_back_goes_through_the_client() -> None:
             Reasoning("", thought),
             Token("Wait."),
             Token("", state=spoken),
+            Reasoning("Hm?"),
+            Reasoning("", thought),
+            Token("So."),
             ToolCall("c1", "weather", "{}", complete=True, state=known),
             End("tool_calls"),
         ],
@@ -368,5 +371,7 @@ async def test_what_a_model_wants_back_goes_through_the_client() -> None:
     assert message.parts == (
         ReasoningPart("Hm.", thought),
         TextPart("Wait.", spoken),
+        ReasoningPart("Hm?", thought),
+        TextPart("So."),
         ToolCall("c1", "weather", "{}", complete=True, state=known),
     )

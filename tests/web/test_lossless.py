@@ -29,12 +29,14 @@ from rxllm.chunks import (
     ToolResult,
     Usage,
 )
+from rxllm.messages import ReasoningPart, TextPart
 from rxllm.models.remote.body_reader import BodyReader
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai import OpenAIReader
 from rxllm.models.remote.sse import EventStreamDecoder
+from rxllm.transcript import Transcript
 from rxllm.web.encoding import to_json
-from rxllm.web.openai_chat.states import reasoning_in, state_in
+from rxllm.web.openai_chat.states import call_state, details_of, parts_in
 from rxllm.web.openai_chat.writer import Events
 from rxllm.web.stream_messages import Complete, StreamChunk
 from rxllm.web.stream_store import Frame
@@ -138,10 +140,11 @@ def unwrapped(chunk: Chunk) -> Chunk:
         return chunk
     data = chunk.state.data
     if "reasoning_details" in data:
-        (part,) = reasoning_in(data["reasoning_details"])
+        (part, *_) = parts_in("", data["reasoning_details"])
+        assert isinstance(part, TextPart | ReasoningPart)
         return msgspec.structs.replace(chunk, state=part.state)
     if "extra_content" in data:
-        return msgspec.structs.replace(chunk, state=state_in(data["extra_content"]))
+        return msgspec.structs.replace(chunk, state=call_state(data["extra_content"]))
     return chunk
 
 
@@ -161,24 +164,35 @@ def test_chat_completions(chunks: list[Chunk], places: list[int]) -> None:
 
 
 @given(answers())
-def test_a_thought_comes_back_with_its_text(chunks: list[Chunk]) -> None:
-    events = Events("chatcmpl-1", "claude", False)
-    thought = [chunk for chunk in chunks if isinstance(chunk, Reasoning)]
-    sent = [events._of_chunk(chunk) for chunk in thought]
-    details = [
-        detail
-        for event in sent
-        for detail in msgspec.json.decode(event[6:])["choices"][0]["delta"].get(
-            "reasoning_details", ()
-        )
+def test_what_a_model_wants_back_comes_back_in_its_place(chunks: list[Chunk]) -> None:
+    """By a stream and by a whole answer, as an SDK would put it together."""
+    said = Transcript()
+    for chunk in chunks:
+        said.add(chunk)
+    kept = [
+        part
+        for part in said.parts
+        if isinstance(part, TextPart) or (isinstance(part, ReasoningPart) and part.state)
     ]
-    texts, text = [], ""
-    for chunk in thought:
-        text += chunk.text
-        if chunk.state is not None:
-            texts.append(text)
-            text = ""
-    assert [part.text for part in reasoning_in(details)] == texts
+    events = Events("chatcmpl-1", "claude", False)
+    data = b"".join([events._of_chunk(chunk) for chunk in chunks]).split(b"\n\n")
+    deltas = [msgspec.json.decode(each[6:])["choices"][0]["delta"] for each in data if each]
+    text = "".join([delta.get("content", "") for delta in deltas])
+    streamed = [detail for delta in deltas for detail in delta.get("reasoning_details", ())]
+    assert merged(parts_in(text, streamed)) == merged(kept)
+    assert merged(parts_in(said.text, details_of(said.parts))) == merged(kept)
+
+
+def merged(parts: Iterable[Any]) -> list[Any]:
+    """The parts, with plain texts that follow each other in one."""
+    joined: list[Any] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if isinstance(last, TextPart) and last.state is None and isinstance(part, TextPart):
+            joined[-1] = TextPart(last.text + part.text, part.state)
+        else:
+            joined.append(part)
+    return joined
 
 
 OTHERS = st.one_of(

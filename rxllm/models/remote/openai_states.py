@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from rxllm.chunks import Chunk, Reasoning, Token
 from rxllm.messages import Message, ReasoningPart, TextPart
-from rxllm.models.remote.coercion import as_object, as_objects, as_optional_text, as_text
+from rxllm.models.remote.coercion import as_objects, as_optional_text, as_text
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai_types import Delta
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.wire import TextJoiner
-from rxllm.wire_names import EXTENSION
+from rxllm.wire_names import EXTENSION, TEXT_STATE
 
 __all__ = ["ReasoningReader", "returned_fields"]
 
@@ -49,13 +49,12 @@ class ReasoningReader(Comparable):
                 chunks.append(Reasoning(thought))
         if delta.reasoning_details:
             details = as_objects(delta.reasoning_details)
-            self._add_details(details)
-            if details and details[-1].get("format") == EXTENSION:
-                self._close(chunks)
+            own = [each for each in details if each.get("format") == EXTENSION]
+            self._add_details([each for each in details if each not in own])
+            for detail in own:
+                self._read_own(detail, chunks)
         if delta.extra_content:
             self._extra = delta.extra_content
-            if EXTENSION in as_object(self._extra):
-                self._end_text(chunks)
         if self._field and (delta.content or delta.tool_calls):
             self._close(chunks)
 
@@ -64,11 +63,17 @@ class ReasoningReader(Comparable):
         if self._field or self._details:
             self._close(chunks)
         if self._extra:
-            self._end_text(chunks)
+            state = self._target.state({"extra_content": self._extra})
+            chunks.append(Token("", state=state))
 
-    def _end_text(self, chunks: list[Chunk]) -> None:
-        chunks.append(Token("", state=self._target.state({"extra_content": self._extra})))
-        self._extra = None
+    def _read_own(self, detail: dict[str, Any], chunks: list[Chunk]) -> None:
+        """Read a state that a server of rxllm passes on, in its place."""
+        if detail.get("type") == TEXT_STATE:
+            state = self._target.state({"reasoning_details": [detail]})
+            chunks.append(Token("", state=state))
+        else:
+            self._details.append(detail)
+            self._close(chunks)
 
     def _close(self, chunks: list[Chunk]) -> None:
         if thought := self._joiner.flush():

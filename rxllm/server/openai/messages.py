@@ -17,7 +17,7 @@ from rxllm.chunks import ToolCall
 from rxllm.messages import ImagePart, Message, Part, TextPart, Tool
 from rxllm.server.messages import Options
 from rxllm.web.failures import InvalidMessageError
-from rxllm.web.openai_chat.states import reasoning_in, state_in
+from rxllm.web.openai_chat.states import call_state, parts_in
 
 __all__ = ["CompletionRequest"]
 
@@ -52,7 +52,6 @@ class _Message(msgspec.Struct):
     tool_calls: list[_Call] | None = None
     tool_call_id: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
-    extra_content: dict[str, Any] | None = None
 
 
 class _Tool(msgspec.Struct):
@@ -220,8 +219,9 @@ def _message(message: _Message, place: int) -> Message:
     else:
         content = message.content or ""
     try:
-        content = _with_states(message, content)
-        states = [state_in(call.extra_content) for call in message.tool_calls or ()]
+        if message.reasoning_details:
+            content = _with_states(content, message.reasoning_details)
+        states = [call_state(call.extra_content) for call in message.tool_calls or ()]
     except ValueError as error:
         raise InvalidMessageError(str(error), f"messages[{place}]") from None
     return Message(
@@ -238,15 +238,14 @@ def _message(message: _Message, place: int) -> Message:
     )
 
 
-def _with_states(message: _Message, content: str | tuple[Part, ...]) -> str | tuple[Part, ...]:
+def _with_states(
+    content: str | tuple[Part, ...], details: list[dict[str, Any]]
+) -> str | tuple[Part, ...]:
     """Return the content with what its model wants back, which the client has from us."""
-    thoughts = reasoning_in(message.reasoning_details or ())
-    state = state_in(message.extra_content)
-    if not thoughts and state is None:
-        return content
-    if isinstance(content, str):
-        content = (TextPart(content, state),) if content or state is not None else ()
-    return (*thoughts, *content)
+    is_text = isinstance(content, str)
+    texts = [part.text for part in content if isinstance(part, TextPart)] if not is_text else []
+    parts = parts_in(content if isinstance(content, str) else "".join(texts), details)
+    return parts if any(not isinstance(part, TextPart) or part.state for part in parts) else content
 
 
 def _part(part: _Part, field: str) -> Part:

@@ -129,9 +129,9 @@ class OutputImage(TypedDict):
 
 
 class ReasoningDetail(TypedDict):
-    """The state of a thinking block, to be sent back with the next request."""
+    """The state of a thinking block or of a text, to be sent back with the next request."""
 
-    type: Literal["reasoning.encrypted"]
+    type: str
     format: str
     index: int
     data: str
@@ -146,7 +146,6 @@ class CompletionMessage(TypedDict):
     tool_calls: NotRequired[list[CompletionCall]]
     reasoning_content: NotRequired[str]
     reasoning_details: NotRequired[list[ReasoningDetail]]
-    extra_content: NotRequired[dict[str, Any]]
     annotations: NotRequired[list[Annotation]]
     images: NotRequired[list[OutputImage]]
 
@@ -176,7 +175,6 @@ class CompletionDelta(TypedDict, total=False):
     content: str
     reasoning_content: str
     reasoning_details: list[ReasoningDetail]
-    extra_content: dict[str, Any]
     tool_calls: list[CompletionCall]
     annotations: list[Annotation]
     images: list[OutputImage]

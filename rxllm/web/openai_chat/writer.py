@@ -11,6 +11,7 @@ from rxllm.chunks import (
     Citation,
     FileOutput,
     FinishReason,
+    ProviderState,
     Reasoning,
     StateKey,
     Token,
@@ -20,11 +21,10 @@ from rxllm.chunks import (
     state_key,
 )
 from rxllm.errors import RestartedStreamError
-from rxllm.messages import ReasoningPart, TextPart
 from rxllm.result import Result
 from rxllm.web.encoding import to_json
 from rxllm.web.failures import failure_message, status_of_message
-from rxllm.web.openai_chat.states import extra_content, reasoning_detail
+from rxllm.web.openai_chat.states import detail_of, details_of, extra_content
 from rxllm.web.openai_chat.types import (
     Annotation,
     CalledFunction,
@@ -79,7 +79,8 @@ def completion(result: Result, answer_id: str, model: str) -> Completion:
         message["tool_calls"] = [_call(call) for call in calls]
     if result.reasoning:
         message["reasoning_content"] = result.reasoning
-    _add_states(message, result)
+    if details := details_of(result.parts):
+        message["reasoning_details"] = details
     if result.citations:
         message["annotations"] = [_annotation(each) for each in result.citations]
     if result.files:
@@ -99,20 +100,6 @@ def completion(result: Result, answer_id: str, model: str) -> Completion:
         ],
         "usage": _usage(result.usage, result.timings.tokens),
     }
-
-
-def _add_states(message: CompletionMessage, result: Result) -> None:
-    """Add the states of the reasoning and of the text; a message has one place for the latter."""
-    details = [
-        reasoning_detail(part.text, part.state, index)
-        for index, part in enumerate(result.parts)
-        if isinstance(part, ReasoningPart) and part.state is not None
-    ]
-    if details:
-        message["reasoning_details"] = details
-    for part in result.parts:
-        if isinstance(part, TextPart) and part.state is not None:
-            message["extra_content"] = extra_content(part.state)
 
 
 class Events:
@@ -136,7 +123,8 @@ class Events:
         self._sent: dict[StateKey | None, int] = {}  # of each call, the number of characters
         self._with_state: set[StateKey | None] = set()  # the calls whose state was sent
         self._thought: list[str] = []  # since the last state
-        self._blocks = 0
+        self._states = 0
+        self._length = 0  # of the text so far
         self._around_text: tuple[bytes, bytes] | None = None
 
     def of(self, frame: Frame) -> bytes:
@@ -152,9 +140,9 @@ class Events:
 
     def _of_chunk(self, chunk: Chunk) -> bytes:
         if isinstance(chunk, Token):
-            if chunk.state is not None:
-                return self._delta({"extra_content": extra_content(chunk.state)})
-            return self._text(chunk.text)
+            self._length += len(chunk.text)
+            self._thought.clear()  # it ends here, without a state
+            return self._state(chunk.state, None) if chunk.state else self._text(chunk.text)
         if isinstance(chunk, Reasoning):
             return self._reasoning(chunk)
         if isinstance(chunk, ToolCall):
@@ -182,9 +170,13 @@ class Events:
         if chunk.state is None:
             self._thought.append(chunk.text)
             return self._delta({"reasoning_content": chunk.text})
-        detail = reasoning_detail("".join(self._thought), chunk.state, self._blocks)
-        self._blocks += 1
+        thought = "".join(self._thought)
         self._thought.clear()
+        return self._state(chunk.state, thought)
+
+    def _state(self, state: ProviderState, reasoning: str | None) -> bytes:
+        detail = detail_of(state, self._states, self._length, reasoning)
+        self._states += 1
         return self._delta({"reasoning_details": [detail]})
 
     def _tool_call(self, call: ToolCall) -> bytes:
