@@ -72,7 +72,11 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         """What the user must provide, or where the server is expected."""
         if not self.needs_key and self.base_url is not None:
             return f"at {self.base_url}, or {self.variable}_BASE_URL"
-        return f"with {self.variable}_{'API_KEY' if self.needs_key else 'BASE_URL'} or an option"
+        needed = [
+            *([f"{self.variable}_API_KEY"] if self.needs_key else []),
+            *([f"{self.variable}_BASE_URL"] if self.base_url is None else []),
+        ]
+        return f"with {' and '.join(needed)}, or options"
 
     def for_model(self, facts: ModelFacts) -> Provider:
         """Return this provider with what is known about one of its models."""

@@ -42,7 +42,7 @@ def joined(chunks: list[Chunk], kind: type[Token] | type[Reasoning]) -> str:
 
 def plainly(text: str) -> tuple[str, str]:
     """The answer and its reasoning, of a whole text."""
-    blocks = re.compile("<think>(.*?)(?:</think>|\Z)", re.DOTALL)
+    blocks = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL)
     outside: list[str] = []
     at = 0
     for found in blocks.finditer(text):
