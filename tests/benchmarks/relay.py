@@ -52,7 +52,7 @@ def by_hand(url: str, session: aiohttp.ClientSession) -> web.Application:
         await response.prepare(request)
         started, position, rest = time.monotonic(), 0, b""
         body = {"messages": [{"role": "user", "content": request.query["prompt"]}]}
-        async with session.post(f"{url}/chat/completions", json=body) as answer:
+        async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
             async for data in answer.content.iter_any():
                 *blocks, rest = (rest + data).split(b"\n\n")
                 for block in blocks:

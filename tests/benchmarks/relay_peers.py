@@ -73,7 +73,7 @@ async def _serve(seconds: float) -> None:
         return response
 
     app = web.Application()
-    app.router.add_post("/chat/completions", complete)
+    app.router.add_post("/v1/chat/completions", complete)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
