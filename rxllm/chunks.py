@@ -290,7 +290,7 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
         reasoning_tokens: those written as reasoning.
         cost: USD.
         cache_write_tokens: those read that the provider has written to its cache.
-        estimated: the numbers are estimates, since nobody counted.
+        estimated: the numbers are estimates; a remote stream has them until the provider counts.
     """
 
     survives_restart = True

@@ -11,9 +11,9 @@ from rxllm.chunks import ToolCall
 from rxllm.messages import FilePart, ImagePart, Part
 from rxllm.requests import Request
 
-__all__ = ["TokenCount", "estimated_tokens"]
+__all__ = ["CHARACTERS_PER_TOKEN", "TokenCount", "estimated_tokens"]
 
-_CHARACTERS: Final = 4
+CHARACTERS_PER_TOKEN: Final = 4
 """ASCII characters of a token, on average in English; https://platform.openai.com/tokenizer."""
 
 _OTHERS: Final = 1.5
@@ -57,4 +57,4 @@ def _tokens_of(part: Part) -> float:
 
 def _of_text(text: str) -> float:
     ascii_length = len(text.encode("ascii", "ignore"))
-    return ascii_length / _CHARACTERS + (len(text) - ascii_length) / _OTHERS
+    return ascii_length / CHARACTERS_PER_TOKEN + (len(text) - ascii_length) / _OTHERS

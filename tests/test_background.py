@@ -226,16 +226,22 @@ def test_ctrl_c_stops_the_model_and_is_raised() -> None:
 def test_ctrl_c_interrupts_waiting_for_a_chunk() -> None:
     assert run_program(
         """
-        import os, signal, threading, time, rxllm
+        import signal, threading, time, rxllm
         from rxllm.models.scripted import ScriptedModel
 
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        def on_signal(*_):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, on_signal)
         model = ScriptedModel(["a"], delay=60)
 
         def interrupt():
             while not model.active:
                 time.sleep(0.001)
-            os.kill(os.getpid(), signal.SIGINT)
+            while model.active:  # Python misses a signal that comes just before it starts to wait
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                time.sleep(0.01)
 
         threading.Thread(target=interrupt).start()
         try:

@@ -10,7 +10,7 @@ import msgspec
 from reactivex import abc
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice, RateLimits, Start
-from rxllm.errors import BadRequestError, MalformedStreamError
+from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
 from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic import AnthropicWire
 from rxllm.models.remote.body_reader import BodyReader
@@ -25,6 +25,7 @@ from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.rate_limits import rate_limits_in
 from rxllm.models.remote.responses import ResponsesWire
 from rxllm.models.remote.sse import EVENT_STREAM, is_event_stream
+from rxllm.models.remote.usage_so_far import UsageSoFar
 from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
@@ -59,6 +60,8 @@ class RemoteModel:
       skipped with a `"malformed"` notice; the third in a row is an error.
     - Disposal: closes the connection at the next turn of the event loop, even before the response
       has arrived, so that the provider stops generating.
+    - Usage: estimates come with the `Start` and as the answer grows, until the provider's own count
+      replaces them; so a stream that is left early, or fails, has a usage, too.
     - Demand: while the subscriber's valve is closed, the socket isn't read, and TCP backpressure
       stops the provider. Data already read is held, at most 0.5 MiB of the body.
     - Comments and pings make no chunks, so they don't reset time limits.
@@ -168,23 +171,30 @@ class RemoteModel:
             )
             body_reader = BodyReader(reader, lines=wire.media_type != EVENT_STREAM)
             limits = rate_limits_in(connection.headers)
+            usage = UsageSoFar(request)
             data, whole = await self._first_data(connection)
             if whole is not None:
                 yield [_NOT_STREAMED]
                 data = whole
             while not reader.is_done:
-                if data is None:
-                    if not valve.is_open:
-                        await valve.wait_open()
-                    data = await connection.read()
-                chunks, failure = body_reader.read(data)
+                if data is None and not valve.is_open:
+                    await valve.wait_open()
+                chunks: list[Chunk] = []
+                failure: RxLLMError | None
+                try:
+                    read = await connection.read() if data is None else data
+                except RxLLMError as error:
+                    failure = error
+                else:
+                    chunks, failure = body_reader.read(read)
                 if limits is not None and chunks:
                     chunks, limits = _with_limits(chunks, limits)
-                data = b"" if whole is not None else None
+                usage.add_to(chunks, fails=failure is not None)
                 if chunks:
                     yield chunks
                 if failure is not None:
                     raise failure
+                data = b"" if whole is not None else None
             await connection.finish()
 
     async def _first_data(self, connection: Connection) -> tuple[bytes | None, bytes | None]:

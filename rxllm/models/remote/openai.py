@@ -119,7 +119,7 @@ class OpenAIReader(Comparable):
         self._reasoning = ReasoningReader(target)
         self._calls = CallReader(target)
         self._usage: TokenCounts | None = None
-        self._reported = 0  # the output tokens in the last usage emitted
+        self._reported = -_REPORTED  # the output tokens in the last usage emitted
         self._reason: str | None = None
         self._is_refused = False
         self._has_begun = False

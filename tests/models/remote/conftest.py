@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import rxllm
-from rxllm.chunks import Chunk, Token
+from rxllm.chunks import Chunk, Token, Usage
 from rxllm.testing.fault_server import FaultServer, Reply, Step
 
 KEY = "sk-very-secret-key"
@@ -22,10 +22,11 @@ NAMES = {
 
 
 class Heard(NamedTuple):
-    """What a subscriber received: chunks, then an error or `None`."""
+    """What a subscriber received: the chunks, with estimates of the usage apart, and the error."""
 
     chunks: list[Chunk]
     error: Exception | None
+    estimates: list[Usage]
 
     @property
     def text(self) -> str:
@@ -41,13 +42,16 @@ def make(server: FaultServer, provider: str = "openai", **options: Any) -> rxllm
 
 
 async def subscribe(model: rxllm.Model, prompt: Any = "Hi", **options: Any) -> Heard:
-    chunks: list[Chunk] = []
+    heard = Heard([], None, [])
     try:
         async for chunk in rxllm.to_async(model.stream(prompt, **options)):
-            chunks.append(chunk)
+            if isinstance(chunk, Usage) and chunk.estimated:
+                heard.estimates.append(chunk)
+            else:
+                heard.chunks.append(chunk)
     except Exception as error:
-        return Heard(chunks, error)
-    return Heard(chunks, None)
+        return heard._replace(error=error)
+    return heard
 
 
 async def answer(

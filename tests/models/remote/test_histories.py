@@ -354,7 +354,7 @@ async def test_states_are_chunks_of_their_own() -> None:
     async with StrictServer(strict_providers.anthropic, answer) as server:
         chunks = [chunk async for chunk in claude(server).stream("Go")]
     data = {"type": "thinking", "signature": "signed hm"}
-    assert chunks[1:5] == [
+    assert chunks[2:6] == [
         Reasoning("hm"), Reasoning("", ProviderState("anthropic", "claude", data)),
         Token("Yes"), Token("."),
     ]  # fmt: skip
