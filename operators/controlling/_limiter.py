@@ -14,6 +14,9 @@ __all__ = ["Limited", "Limiter"]
 _MARGIN = 0.01
 """Seconds after a reset: headers are rounded."""
 
+_PROBE = 2.0
+"""Seconds that others wait for the first answer, which tells whether there are limits."""
+
 _FIRST_GUESS = 1000.0
 """Tokens of a stream, before any has reported its usage."""
 
@@ -79,8 +82,8 @@ class Limiter:
 
     It learns from the headers of a provider (`Start.rate_limits`) and from the `retry_after` of a
     `RateLimitError`, so no rate needs to be given. Until a first answer has told whether there are
-    limits, only one request is sent. One limiter may serve any number of models of one account, on
-    any number of event loops.
+    limits, only one request is sent, for at most 2 s. One limiter may serve any number of models
+    that share their limits, on any number of event loops.
 
     Args:
         requests: per minute, above 0; `None` for no limit but the provider's.
@@ -113,6 +116,7 @@ class Limiter:
         self._tokens = _Bucket(tokens)
         self._expected = _FIRST_GUESS
         self._has_learned = False
+        self._probed_until = 0.0
         self._waiting: OrderedDict[Limited, None] = OrderedDict()
         self._unanswered: dict[Limited, float] = {}  # the tokens expected of each
         self._answered: dict[Limited, float] = {}
@@ -141,8 +145,8 @@ class Limiter:
             if next(iter(self._waiting)) is not stream:
                 return float("inf")
             is_probing = not (self._has_learned or self._requests.is_known)
-            if is_probing and self._unanswered:
-                return float("inf")
+            if is_probing and self._unanswered and now < self._probed_until:
+                return self._probed_until - now
             expected = self._expected
             wait = max(self._requests.delay(1, now), self._tokens.delay(expected, now))
             if wait > 0:
@@ -150,6 +154,8 @@ class Limiter:
             del self._waiting[stream]
             self._requests.use(1)
             self._tokens.use(expected)
+            if not self._unanswered:
+                self._probed_until = now + _PROBE
             self._unanswered[stream] = expected
             self._wake_first()
             return 0.0

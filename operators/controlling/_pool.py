@@ -31,7 +31,8 @@ class Pool:
     """First-come, first-served slots for streams that have `limit_concurrency(pool)` in their pipe.
 
     One pool may serve streams of any number of models, on any number of event loops. 3 concurrent
-    streams suit a local engine, 10 a remote model.
+    streams suit a local engine, 10 a remote model. It knows nothing of a provider's rate limits; a
+    `Limiter` does: `limit(limiter), limit_concurrency(pool)`.
 
     Args:
         limit: maximum number of concurrent streams, 1 or more.

@@ -16,6 +16,7 @@ from rxllm.errors import BadRequestError, PoolFullError
 from rxllm.messages import Message
 from rxllm.models.registry import LOCAL_PROVIDERS
 from rxllm.models.registry import model as model_by_name
+from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo, Request, as_request
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
@@ -92,6 +93,11 @@ class Catalogue:
             True: ops.Pool(**settings.local_pool),
             False: ops.Pool(**settings.remote_pool),
         }
+        self._limiters = {  # providers have limits for each model
+            id(model): ops.Limiter(wait=settings.queue_wait)
+            for model in self._models.values()
+            if model.info.provider in PROVIDERS
+        }
         self.find(self.default)
 
     @property
@@ -148,9 +154,9 @@ class Catalogue:
         stream_id: str | None = None,
         progress: bool = True,
     ) -> Observable[Chunk]:
-        """Return a cold stream: pooled, with time limits, metrics and `Progress` every 10 tokens.
-        While live, it is listed in `registry` under `stream_id`, where it can be paused and
-        stopped.
+        """Return a cold stream: pooled, within the provider's rate limits, with time limits,
+        metrics and `Progress` every 10 tokens. While live, it is listed in `registry` under
+        `stream_id`, where it can be paused and stopped.
 
         Args:
             prompt: a text, messages, or a request from `request`.
@@ -184,8 +190,13 @@ class Catalogue:
         settings = self.settings
         operators: list[_Operator] = [
             ops.timeouts(settings.first_token, settings.between_tokens, self.limits.stream_seconds),
-            ops.limit_concurrency(self._pools[model.info.provider in LOCAL_PROVIDERS]),
         ]
+        limiter = self._limiters.get(id(model))
+        if limiter is not None:
+            operators.append(ops.limit(limiter))
+        operators.append(
+            ops.limit_concurrency(self._pools[model.info.provider in LOCAL_PROVIDERS])
+        )
         if self.metrics is not None:
             operators.append(
                 ops.meter(self.metrics, model=name or self.default, provider=model.info.provider)

@@ -13,11 +13,13 @@ from statistics import median
 import pytest
 from aiohttp import web
 
+import rxllm
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import STREAMS
 from rxllm.web.memory_store import MemoryStreams
 from tests.benchmarks.load import RATE, load
+from tests.rate_limited_server import RateLimitedServer
 from tests.server.serving import all_events, port_of, said, serving, until
 
 SECONDS = float(os.environ.get("RXLLM_LOAD_SECONDS", "5"))
@@ -92,3 +94,16 @@ async def what_came(connection: socket) -> bytes:
             while data := await asyncio.get_running_loop().sock_recv(connection, 65536):
                 came += data
     return bytes(came)
+
+
+async def test_twenty_clients_of_a_provider_that_permits_five_requests_at_a_time() -> None:
+    async with RateLimitedServer(5, window=0.5) as provider:
+        model = rxllm.model("openai/gpt", api_key="k", base_url=provider.url)
+        async with serving(create_app({"gpt": model})) as client:
+
+            async def ask() -> str:
+                response = await client.get("/stream", params={"prompt": "Hi"})
+                return said(await all_events(response))
+
+            assert await asyncio.gather(*(ask() for _ in range(20))) == ["Hi"] * 20
+    assert provider.refused == 0

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 import rxllm
 from rxllm import operators as ops
@@ -15,7 +13,7 @@ from rxllm.chunks import Chunk, RateLimit, RateLimits, Start, Token, Usage
 from rxllm.errors import PoolFullError, RateLimitError
 from rxllm.operators import Limiter
 from rxllm.testing import COMPLETED, Marbles, no_leaks
-from rxllm.testing.provider_streams import openai_events
+from tests.rate_limited_server import RateLimitedServer
 
 
 def started(marbles: Marbles, limiter: Limiter, count: int, **lookup: Chunk) -> list[Any]:
@@ -55,6 +53,15 @@ def test_without_knowledge_one_request_asks_and_the_others_wait_for_its_answer(
     marbles.advance_to(50)
     times = [source.subscriptions[0][0] for source in sources]
     assert times == [0.0, *[pytest.approx(2.0, abs=0.01)] * 2]
+
+
+def test_they_wait_no_longer_than_two_seconds_for_it(marbles: Marbles) -> None:
+    sources = [marbles.cold("-") for _ in range(3)]
+    limiter = Limiter()
+    for source in sources:
+        marbles.subscribe(source.pipe(ops.limit(limiter)))
+    marbles.advance_to(50)
+    assert [source.subscriptions[0][0] for source in sources] == [0.0, 2.0, 2.0]
 
 
 def test_what_the_provider_says_is_kept_to(marbles: Marbles) -> None:
@@ -118,44 +125,14 @@ def test_invalid_arguments_are_errors_at_the_call(options: Any) -> None:
         ops.limit(3)  # type: ignore[arg-type]
 
 
-async def test_twenty_at_once_of_a_server_with_five_a_second() -> None:
-    """The server counts in windows of a second, and says so in its headers."""
-    begun = time.monotonic()
-    windows: dict[int, int] = {}
-    refused = 0
-
-    async def handle(_: web.Request) -> web.Response:
-        nonlocal refused
-        now = time.monotonic() - begun
-        window = int(now)
-        windows[window] = windows.get(window, 0) + 1
-        headers = {
-            "x-ratelimit-limit-requests": "5",
-            "x-ratelimit-remaining-requests": str(max(0, 5 - windows[window])),
-            "x-ratelimit-reset-requests": f"{window + 1 - now:.3f}s",
-        }
-        if windows[window] > 5:
-            refused += 1
-            return web.Response(status=429, headers=headers)
-        body = b"".join(openai_events("Hi"))
-        return web.Response(body=body, headers=headers, content_type="text/event-stream")
-
-    app = web.Application()
-    app.router.add_post("/{path:.*}", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        model = rxllm.model("openai/gpt", api_key="k", base_url=url)
-        limiter = Limiter()
+async def test_twenty_at_once_of_a_provider_that_permits_five_at_a_time() -> None:
+    limiter = Limiter()
+    async with RateLimitedServer(5, window=0.5) as server:
+        model = rxllm.model("openai/gpt", api_key="k", base_url=server.url)
         streams = [model.stream("Hi").pipe(ops.limit(limiter)) for _ in range(20)]
         results = await asyncio.gather(*map(rxllm.sinks.collect, streams))
-    finally:
-        await runner.cleanup()
     assert [result.text for result in results] == ["Hi"] * 20
-    assert refused == 0
-    assert limiter.waiting == 0
+    assert (server.refused, limiter.waiting) == (0, 0)
 
 
 async def test_streams_of_other_loops_may_share_a_limiter() -> None:
