@@ -20,6 +20,7 @@ from rxllm.errors import (
     StreamTimeoutError,
     TotalTimeoutError,
 )
+from rxllm.patient_timer import LATE, MOMENT
 from rxllm.stream import Stream
 from rxllm.transcript import Transcript
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
@@ -27,8 +28,6 @@ from rxllm.valve import clock_of, scheduler_or_default, valve_of
 __all__ = ["timeouts"]
 
 _NEVER: Final = float("inf")
-_LATE: Final = 1.0  # seconds after which a timer was held up by the process itself
-_MOMENT: Final = 0.1  # seconds in which tokens that have arrived meanwhile are read
 _RESOLUTION: Final = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
 
 
@@ -206,11 +205,11 @@ class _Subscription:
         due, self._timer_at = self._timer_at, _NEVER
         content, end = self._deadlines()
         now = self._clock() + _RESOLUTION
-        is_late = now - due > _LATE and not self._was_late
+        is_late = now - due > LATE and not self._was_late
         self._was_late = is_late
         if is_late:
-            self._timer_at = now + _MOMENT
-            self._timer.disposable = self._scheduler.schedule_relative(_MOMENT, self._on_timer)
+            self._timer_at = now + MOMENT
+            self._timer.disposable = self._scheduler.schedule_relative(MOMENT, self._on_timer)
             return
         if end <= now and end <= content:
             self._fail(TotalTimeoutError(f"the stream took more than {self._total:g} s"))

@@ -194,9 +194,7 @@ class Catalogue:
         limiter = self._limiters.get(id(model))
         if limiter is not None:
             operators.append(ops.limit(limiter))
-        operators.append(
-            ops.limit_concurrency(self._pools[model.info.provider in LOCAL_PROVIDERS])
-        )
+        operators.append(ops.limit_concurrency(self._pools[model.info.provider in LOCAL_PROVIDERS]))
         if self.metrics is not None:
             operators.append(
                 ops.meter(self.metrics, model=name or self.default, provider=model.info.provider)

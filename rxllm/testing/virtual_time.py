@@ -52,6 +52,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """
         await super().shutdown_default_executor()
 
+    def block(self, seconds: float) -> None:
+        """Advance the clock at once, as if the process had been stopped or the loop blocked."""
+        self._jump(seconds)
+
     def _jump(self, seconds: float) -> None:
         self._virtual_time = round(self._virtual_time + seconds, 9)
 

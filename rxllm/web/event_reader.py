@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from reactivex import abc
 
 from rxllm.errors import LaggedBehindError
+from rxllm.patient_timer import PatientTimer
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve
 from rxllm.web.stream_store import Frame
@@ -54,7 +55,7 @@ class Reader:
         self.valve: Final = valve
         self._left = False
         self._trampoline = Trampoline()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: PatientTimer | None = None
         self._valve_subscription = valve.on_change(self._on_valve)
 
     def drain(self) -> None:
@@ -64,8 +65,7 @@ class Reader:
     def watch(self) -> None:
         """Start the stall timer if the valve is closed. Call it when an event is waiting."""
         if self._timer is None and not self._left and not self.valve.is_open:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._log.stall, self._evict)
+            self._timer = PatientTimer(self._log.stall, self._evict)
 
     def leave(self) -> None:
         """Stop receiving events. Idempotent."""

@@ -10,6 +10,7 @@ from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.errors import LaggedBehindError
+from rxllm.patient_timer import PatientTimer
 from rxllm.valve import StreamScheduler, Valve, clock_of_loop, report_failure
 from rxllm.web.connection import connection_of
 from rxllm.web.start import start_eagerly
@@ -67,7 +68,7 @@ class ResponseWriter:
         self._clock = clock_of_loop(self._loop)
         self._written_at = self._clock()
         self._heartbeat_timer: asyncio.TimerHandle | None = None
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: PatientTimer | None = None
 
     async def run(self, frames: Observable[bytes]) -> None:
         """Subscribe to `frames`; return once all are written or the client has left.
@@ -185,7 +186,7 @@ class ResponseWriter:
             self._schedule_write()
         elif self._stall_timer is None:
             self._valve.close()
-            self._stall_timer = self._loop.call_later(
+            self._stall_timer = PatientTimer(
                 self._max_stall,
                 self._give_up,
                 f"the client stalled for {self._max_stall:g} s",

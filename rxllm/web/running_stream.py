@@ -11,6 +11,7 @@ from reactivex import Observable
 from rxllm import operators as ops
 from rxllm.chunks import Batch, Chunk, Notice, Outcome, Reasoning, Token, ToolCall
 from rxllm.errors import RxLLMError, StreamError
+from rxllm.patient_timer import PatientTimer
 from rxllm.valve import StreamScheduler
 from rxllm.web.encoding import to_json
 from rxllm.web.event_log import EventLog
@@ -84,7 +85,7 @@ class RunningStream:
         self._on_expired = on_expired
         self._model = model
         self._grace = max(grace, _MIN_GRACE)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: PatientTimer | None = None
 
     def start(self, stream: Observable[Chunk], registry: ops.StreamRegistry) -> None:
         """Subscribe."""
@@ -189,7 +190,7 @@ class RunningStream:
 
     def _wait(self, seconds: float) -> None:
         self.stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._timeout)
+        self._timer = PatientTimer(seconds, self._timeout)
 
     def _timeout(self) -> None:
         self._timer = None

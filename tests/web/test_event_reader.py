@@ -11,7 +11,7 @@ from reactivex import abc
 
 from rxllm.chunks import Start, Token
 from rxllm.errors import LaggedBehindError
-from rxllm.testing import no_leaks, run_virtual
+from rxllm.testing import VirtualTimeLoop, no_leaks, run_virtual
 from rxllm.valve import StreamScheduler, Valve
 from rxllm.web.event_log import EventLog
 from rxllm.web.stream_messages import Complete
@@ -90,6 +90,26 @@ def test_a_reader_that_recovers_is_not_evicted_and_may_stall_again() -> None:
             assert str(reader.ends[0]) == (
                 "the reader stalled for 30 s while 3 events were waiting"
             )
+
+    run_virtual(main())
+
+
+def test_a_stopped_process_does_not_evict_a_reader_that_reads_on_when_it_runs_again() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        log = empty_log()
+        reader = Subscriber(log)
+        reader.start()
+        reader.valve.close()
+        log.append(Token("a"))
+        await asyncio.sleep(1)
+        loop.block(60)
+        await asyncio.sleep(0)  # the timer is first
+        await asyncio.sleep(0)
+        reader.valve.open()
+        await asyncio.sleep(100)
+        assert (reader.positions, reader.ends) == ([1], [])
 
     run_virtual(main())
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final, Protocol
 
+from rxllm.patient_timer import PatientTimer
 from rxllm.server.chat import Chat
 from rxllm.server.websocket.streams import ClientStreams
 from rxllm.web.failures import RefusedError
@@ -36,7 +36,7 @@ class Sessions:
         self._grace = max(grace, _SHORTEST_GRACE)
         self._most = most
         self._open: dict[str, Resumable] = {}
-        self._detached: dict[str, tuple[Resumable, asyncio.TimerHandle]] = {}
+        self._detached: dict[str, tuple[Resumable, PatientTimer]] = {}
         self._is_closed = False
 
     def add(self, session: Resumable) -> None:
@@ -49,7 +49,7 @@ class Sessions:
             return  # another connection has taken it over
         if self._is_closed or session.is_empty:
             return
-        timer = asyncio.get_running_loop().call_later(self._grace, self._expire, session.secret)
+        timer = PatientTimer(self._grace, self._expire, session.secret)
         self._detached[session.secret] = session, timer
         if len(self._detached) > self._most:
             self._expire(next(iter(self._detached)))

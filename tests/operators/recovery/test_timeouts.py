@@ -273,7 +273,7 @@ def test_a_process_that_was_stopped_does_not_blame_the_model(limit: str, arrives
             source.on_next(Token("a"))
         await asyncio.sleep(1.5)
         stopped_at = loop.time()
-        loop._virtual_time += 7.0  # stopped
+        loop.block(7.0)
         if arrives:
             await asyncio.sleep(0)  # the timer is first
             await asyncio.sleep(0)
