@@ -28,6 +28,8 @@ Rules: TypeAlias = Callable[[Body], Iterator[str]]
 class StrictServer:
     """Answers each good request with the next of `answers`, and each bad one with status 400.
 
+    The rules of the providers' own APIs are in `strict_native_providers`.
+
     Attributes:
         bodies: of all requests.
         refused: why requests were refused.
@@ -68,12 +70,13 @@ class StrictServer:
             error = {"type": "invalid_request_error", "message": wrong}
             return web.json_response({"type": "error", "error": error}, status=400)
         events = b"".join(self._answers.pop(0))
-        return web.Response(body=events, content_type="text/event-stream")
+        kind = "application/x-ndjson" if events.startswith(b"{") else "text/event-stream"
+        return web.Response(body=events, content_type=kind)
 
 
 def anthropic(body: Body) -> Iterator[str]:
     """The rules of Anthropic's Messages API. Good signatures are `"signed " + thinking`."""
-    yield from _type_errors(MessageCreateParamsStreaming, body)
+    yield from type_errors(MessageCreateParamsStreaming, body)
     turns = body["messages"]
     last = len(turns) - 1
     open_calls: list[str] = []
@@ -130,7 +133,7 @@ _MESSAGE_FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "ref
 
 def openai(body: Body) -> Iterator[str]:
     """The rules of OpenAI's chat completions."""
-    yield from _type_errors(CompletionCreateParamsStreaming, body)
+    yield from type_errors(CompletionCreateParamsStreaming, body)
     yield from _unknown_fields(body["messages"], _MESSAGE_FIELDS)
     yield from _pairs(body["messages"])
 
@@ -218,7 +221,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _type_errors(kind: Any, body: Body) -> Iterator[str]:
+def type_errors(kind: Any, body: Body) -> Iterator[str]:
     if unknown := set(body) - set(kind.__annotations__) - _inherited(kind):
         yield f"Extra inputs are not permitted: {sorted(unknown)}"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
@@ -40,6 +41,8 @@ from rxllm.models.remote.gemini_request import gemini_body
 from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import as_request
 from rxllm.testing.fault_server import FaultServer, Reply
+from tests import strict_native_providers
+from tests.strict_providers import StrictServer
 
 Listen = Callable[..., Awaitable[Any]]
 
@@ -357,23 +360,36 @@ def test_invalid_histories(prompt: Any, reason: str) -> None:
         body_of(history)
 
 
+def calls(*signatures: str | None) -> list[dict[str, Any]]:
+    """Parts that call a tool, each with its signature, if it has one."""
+    call = {"functionCall": {"name": "look", "args": {}}}
+    return [{**call, **({"thoughtSignature": each} if each else {})} for each in signatures]
+
+
 async def test_signatures_come_back_with_the_next_request() -> None:
-    call = {"functionCall": {"name": "look", "args": {}}, "thoughtSignature": "YQ=="}
-    first = [event({"text": "Hm.", "thought": True}), event(call, {"text": "."}), STOP]
-    second = [event({"text": "It snows."}, reason="STOP")]
-    async with FaultServer(Reply(first), Reply(second)) as server:
+    signed = base64.b64encode(b"signed").decode()
+    parts = [*calls(signed, None), {"text": "."}]
+    answers: list[list[bytes]] = [
+        [event({"text": "Hm.", "thought": True}), event(*parts), STOP],
+        [event(*calls(signed)), STOP],
+        [event({"text": "It snows."}, reason="STOP")],
+        [event({"text": "It does."}, reason="STOP")],
+    ]
+    history = [Message("user", "Go")]
+    async with StrictServer(strict_native_providers.gemini_native, *answers) as server:
         model = rxllm.model(NAME, api_key="k", base_url=server.url)
-        said = (await model.stream("Go", tools=[Tool("look")])).message
-        stored = msgspec.json.decode(msgspec.json.encode(said), type=Message)
-        result = Message("tool", "snow", tool_call_id=said.calls[0].id)
-        answer = await model.stream([Message("user", "Go"), stored, result])
-    assert answer.text == "It snows."
-    assert server.requests[1].json()["contents"][1:] == [
-        {"role": "model", "parts": [call, {"text": "."}]},
-        {"role": "user", "parts": [
-            {"functionResponse": {"name": "look", "response": {"result": "snow"}}},
-        ]},
-    ]  # fmt: skip
+        for _ in range(3):
+            said = (await model.stream(history, tools=[Tool("look")])).message
+            history.append(msgspec.json.decode(msgspec.json.encode(said), type=Message))
+            history += [Message("tool", "snow", tool_call_id=call.id) for call in said.calls]
+        assert history[-1].text == "It snows."
+        await model.stream([*history, Message("user", "Sure?")])
+    assert server.refused == []
+    result = {"functionResponse": {"name": "look", "response": {"result": "snow"}}}
+    assert server.bodies[1]["contents"][1:] == [
+        {"role": "model", "parts": parts},
+        {"role": "user", "parts": [result, result]},
+    ]
 
 
 async def test_tokens_are_counted_by_the_api() -> None:

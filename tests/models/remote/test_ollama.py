@@ -34,6 +34,8 @@ from rxllm.models.remote.ollama_request import ollama_body
 from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import as_request
 from rxllm.testing.fault_server import FaultServer, Reply
+from tests import strict_native_providers
+from tests.strict_providers import StrictServer
 
 Listen = Callable[..., Awaitable[Any]]
 
@@ -199,6 +201,23 @@ def test_a_history() -> None:
          "tool_calls": [{"function": {"name": "look", "arguments": {"at": 1}}}]},
         {"role": "tool", "content": "snow", "tool_name": "look"},
     ]  # fmt: skip
+
+
+async def test_thinking_and_calls_come_back_with_the_next_request() -> None:
+    call = {"function": {"name": "look", "arguments": {"at": 1}}}
+    answers: list[list[bytes]] = [
+        [said(thinking="Hm."), said("Wait.", tool_calls=[call]), done()],
+        [said("It snows."), done()],
+    ]
+    async with StrictServer(strict_native_providers.ollama, *answers) as server:
+        model = rxllm.model(NAME, base_url=server.url)
+        first = (await model.stream("Go", tools=[Tool("look")])).message
+        result = Message("tool", "snow", tool_call_id=first.calls[0].id)
+        assert (await model.stream([Message("user", "Go"), first, result])).text == "It snows."
+    assert server.refused == []
+    assert server.bodies[1]["messages"][1] == {
+        "role": "assistant", "content": "Wait.", "thinking": "Hm.", "tool_calls": [call],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

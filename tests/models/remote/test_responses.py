@@ -57,6 +57,8 @@ from rxllm.models.remote.providers import PROVIDERS
 from rxllm.models.remote.responses_request import responses_body
 from rxllm.requests import as_request
 from rxllm.testing.fault_server import FaultServer, Reply
+from tests import strict_native_providers
+from tests.strict_providers import StrictServer
 
 Listen = Callable[..., Awaitable[Any]]
 
@@ -78,7 +80,7 @@ CALL: dict[str, Any] = {
 }  # fmt: skip
 THOUGHT: dict[str, Any] = {
     "id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}],
-    "encrypted_content": "secret",
+    "encrypted_content": "encrypted rs_1",
 }  # fmt: skip
 
 
@@ -437,22 +439,43 @@ def test_what_this_api_does_not_support(prompt: Any, options: Any, field: str | 
         body_of([Message("tool", "a")])
 
 
-async def test_the_reasoning_of_an_answer_comes_back_with_the_next_request(listen: Listen) -> None:
-    first = [
-        CREATED, added(THOUGHT), summary("Hm."), done(THOUGHT), added(CALL, 1),
-        done({**CALL, "arguments": "{}"}, 1), COMPLETED,
-    ]  # fmt: skip
-    second = [CREATED, added(MESSAGE), text("It snows."), done(MESSAGE), COMPLETED]
-    async with FaultServer(Reply(first), Reply(second)) as server:
+LOOKS: list[bytes] = [
+    CREATED, added(THOUGHT), summary("Hm."), done(THOUGHT), added(CALL, 1),
+    done({**CALL, "arguments": "{}"}, 1), COMPLETED,
+]  # fmt: skip
+TELLS: list[bytes] = [CREATED, added(MESSAGE), text("It snows."), done(MESSAGE), COMPLETED]
+
+
+async def test_the_reasoning_of_an_answer_comes_back_with_the_next_request() -> None:
+    async with StrictServer(strict_native_providers.responses, LOOKS, TELLS) as server:
         model = rxllm.model(NAME, api_key="k", base_url=server.url)
         said = (await model.stream("Go", tools=[Tool("look")])).message
         result = Message("tool", "snow", tool_call_id="call_1")
         assert (await model.stream([Message("user", "Go"), said, result])).text == "It snows."
-    sent = server.requests[1].json()["input"]
+    assert server.refused == []
+    sent = server.bodies[1]["input"]
     assert [item.get("type") for item in sent] == [
         None, "reasoning", "function_call", "function_call_output",
     ]  # fmt: skip
     assert sent[1] == THOUGHT
+
+
+async def test_reasoning_that_was_cut_off_or_is_of_another_model_would_be_refused() -> None:
+    cut = [CREATED, added(THOUGHT), summary("Hm."), done(THOUGHT), COMPLETED]
+    rules = strict_native_providers.responses
+    async with StrictServer(rules, LOOKS, cut, TELLS, TELLS) as server:
+        model = rxllm.model(NAME, api_key="k", base_url=server.url)
+        history = [Message("user", "Go"), (await model.stream("Go", tools=[Tool("look")])).message]
+        history.append(Message("tool", "snow", tool_call_id="call_1"))
+        history.append((await model.stream(history)).message)
+        again = [*history, Message("user", "Well?")]
+        assert (await model.stream(again)).text == "It snows."
+        other = rxllm.model(
+            "openai/gpt-other", api_key="k", base_url=server.url, wire="openai_responses"
+        )
+        assert (await other.stream(again)).text == "It snows."
+    assert server.refused == []
+    assert "encrypted_content" not in str(server.bodies[3]["input"])
 
 
 async def test_tokens_are_counted_by_openai_itself() -> None:
