@@ -33,6 +33,7 @@ __all__ = ["CUT", "FOREVER", "RESET", "FaultServer", "Received", "Reply", "Step"
 
 
 _SEND_BUFFER: Final = 16 * 1024
+_LARGE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class FaultServer:
 
     Use it as an asynchronous context manager. Inside, it listens on a free port of 127.0.0.1 and
     accepts any path and method; on exit, connections are closed. Its send buffer is small (16 KiB),
-    so that a client that doesn't read soon causes backpressure.
+    so that a client that doesn't read soon causes backpressure; a step of 1 MiB or more gets a
+    larger one, so that it doesn't take seconds.
 
     Args:
         replies: one or more.
@@ -207,6 +209,9 @@ class _Answer:
                 await asyncio.sleep(step)
 
     async def _send(self, data: bytes) -> None:
+        if len(data) >= _LARGE:
+            connection = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE)
         for piece in self._pieces(data):
             await self._response.write(piece)
             self._server.sent += len(piece)

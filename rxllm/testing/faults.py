@@ -137,7 +137,7 @@ def _steps(wire: str) -> dict[str, Sequence[Step]]:
         "a finish reason that gives up": [gave_up],
         "one malformed event": [b"data: {\n\n"],
         "three malformed events": [b"data: {\n\n"] * 3,
-        "an event without end": [b"data: " + b"x" * 4_300_000],
+        "an event without end": [b"data: ", *[b"x" * (1 << 20)] * 33],
         "comments": [b": still here\n\n"] * 50,
         "heartbeats in `data:`": [b"data: : PROCESSING\n\n"] * 50,
         "fields of other types": [odd],

@@ -29,8 +29,8 @@ __all__ = [
     "is_event_stream",
 ]
 
-EVENT_LIMIT: Final = 1 << 22
-"""The default maximum number of characters in one event."""
+EVENT_LIMIT: Final = 1 << 25
+"""The default maximum number of characters in one event: images come as one, in base64."""
 
 EVENT_STREAM: Final = "text/event-stream"
 """The media type."""

@@ -234,9 +234,9 @@ async def test_messages_may_come_in_pieces_or_grow(hear: Hear, messages: list[st
 
 
 async def test_an_image_of_some_megabytes_is_read(hear: Hear) -> None:
-    image = {"type": "image_url", "image_url": {"url": PNG + "A" * 3_000_000}}
+    image = {"type": "image_url", "image_url": {"url": PNG + "A" * 20_000_000}}
     heard = await hear([delta(images=[image]), STOP, DONE])
-    assert (heard.error, len(heard.of(FileOutput)[0].data)) == (None, 3_000_012)
+    assert (heard.error, len(heard.of(FileOutput)[0].data)) == (None, 20_000_012)
 
 
 @pytest.mark.parametrize("depth", [400, 5000])
