@@ -20,8 +20,9 @@ from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo, Request, as_request
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
+from rxllm.server.request_size import check_size
 from rxllm.settings import Settings
-from rxllm.web.failures import DrainingError, InvalidMessageError, TooLargeError
+from rxllm.web.failures import DrainingError, InvalidMessageError
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -143,7 +144,7 @@ class Catalogue:
         except BadRequestError as error:
             wrong = field if error.field == "messages" else _camel_case(error.field)
             raise InvalidMessageError(str(error), wrong) from None
-        self._check(request, field)
+        check_size(request, self.limits, field)
         return request
 
     def ask(
@@ -203,25 +204,6 @@ class Catalogue:
             operators.append(ops.progress(max_tokens=request.max_tokens))
         operators.append(ops.track(self.registry, stream_id))
         return operators
-
-    def _check(self, request: Request, field: str) -> None:
-        limits = self.limits
-        if len(request.messages) > limits.messages:
-            raise TooLargeError(
-                f"messages must be at most {limits.messages}, got {len(request.messages)}",
-                "messages",
-            )
-        length = sum(len(message.text) for message in request.messages)
-        if length > limits.prompt_characters:
-            raise TooLargeError(
-                f"the prompt must be at most {limits.prompt_characters} characters, got {length}",
-                field,
-            )
-        if request.max_tokens is not None and request.max_tokens > limits.max_tokens:
-            raise TooLargeError(
-                f"max_tokens must be at most {limits.max_tokens}, got {request.max_tokens}",
-                "maxTokens",
-            )
 
 
 def _camel_case(name: str | None) -> str | None:

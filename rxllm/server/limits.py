@@ -20,6 +20,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         prompt_characters: total text of a request; above it 413.
         messages: messages in a request; above it 413.
         max_tokens: maximum `max_tokens` of a request. The default is the model's.
+        stop_sequences: stop sequences of a request; above it 413, as for the next three.
+        stop_characters: total length of the stop sequences.
+        schema_bytes: size of the JSON Schema of an answer.
+        grammar_bytes: size of the grammar of an answer.
         stream_seconds: total duration of a stream.
         stream_events: events of one stream that the server keeps; a longer stream fails.
         stream_characters: total text of those events, not counting superseded states; a longer
@@ -51,6 +55,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     prompt_characters: int = 100_000
     messages: int = 500
     max_tokens: int = 8192
+    stop_sequences: int = 64
+    stop_characters: int = 4_000
+    schema_bytes: int = 64 * 1024
+    grammar_bytes: int = 16 * 1024
     stream_seconds: float = 600.0
     stream_events: int = 100_000
     stream_characters: int = 4_000_000

@@ -1,7 +1,8 @@
 """Stop sequences, searched for in text that arrives in pieces.
 
-The sequences are compiled once to an Aho-Corasick automaton, so that a character costs the same
-with one sequence as with a hundred. Text without the first character of any sequence is skipped
+The sequences are compiled once to an Aho-Corasick automaton (https://doi.org/10.1145/360825.360855),
+so that a character costs the same with one sequence as with a hundred, and its memory grows with
+the length of the sequences alone. Text without the first character of any sequence is skipped
 at the speed of `re`.
 
 >>> matcher = StopSequences("\\nHuman:").matcher()
@@ -23,6 +24,9 @@ __all__ = ["StopMatcher", "StopSequences"]
 
 _ROOT = 0
 
+_MOST_CACHED = 1_000
+"""Characters of sequences whose automaton is kept for the next request that has them."""
+
 
 class StopSequences:
     """Sequences that end a text, compiled for any number of matchers.
@@ -37,13 +41,16 @@ class StopSequences:
         BadRequestError: there is no sequence, or one is empty or not a string.
     """
 
-    __slots__ = ("first", "met", "sequences", "steps")
+    __slots__ = ("fails", "first", "met", "sequences", "steps")
 
     def __init__(self, *sequences: str) -> None:
         _check(sequences)
         self.sequences: tuple[str, ...] = sequences
+        is_short = sum(map(len, sequences)) <= _MOST_CACHED
+        automaton = (_automaton if is_short else _automaton.__wrapped__)(sequences)
         self.steps: list[dict[str, int]]
-        self.steps, depths, words = _automaton(sequences)
+        self.fails: list[int]
+        self.steps, self.fails, depths, words = automaton
         self.first: re.Pattern[str] = re.compile(
             "|".join(sorted({re.escape(text[0]) for text in sequences}))
         )
@@ -82,7 +89,8 @@ class StopMatcher:
         first = self._sequences.first
         if self._state == _ROOT and first.search(text) is None:
             return text
-        steps, met, state = self._sequences.steps, self._sequences.met, self._state
+        steps, fails, met = self._sequences.steps, self._sequences.fails, self._sequences.met
+        state = self._state
         position, text = len(self.held), self.held + text
         depth = position
         while position < len(text):
@@ -91,7 +99,10 @@ class StopMatcher:
                 if found is None:
                     break
                 position = found.start()
-            state = steps[state].get(text[position], _ROOT)
+            character = text[position]
+            while (following := steps[state].get(character)) is None and state != _ROOT:
+                state = fails[state]
+            state = following or _ROOT
             depth, self.matched = met[state]
             position += 1
             if self.matched is not None:
@@ -123,25 +134,27 @@ def _check(sequences: tuple[str, ...]) -> None:
 @lru_cache
 def _automaton(
     sequences: tuple[str, ...],
-) -> tuple[list[dict[str, int]], list[int], list[str | None]]:
+) -> tuple[list[dict[str, int]], list[int], list[int], list[str | None]]:
     """Build the automaton of all sequences, state by state.
 
     Returns:
-        For each state the steps to other states (a character without one leads to the root), its
-        depth (how much of a sequence has matched), and the longest sequence that ends there.
+        For each state the steps to longer states; the state of the longest proper suffix of what
+        has matched, to go on with where there is no step; its depth (how much of a sequence has
+        matched); and the longest sequence that ends there.
     """
     steps, depths, words = _trie(sequences)
-    falls = [_ROOT] * len(steps)  # the state of the longest proper suffix of what has matched
-    waiting = deque([_ROOT])
+    fails = [_ROOT] * len(steps)
+    waiting = deque(steps[_ROOT].values())
     while waiting:
         state = waiting.popleft()
-        fall = falls[state]
+        words[state] = words[state] or words[fails[state]]
         for character, child in steps[state].items():
-            falls[child] = steps[fall].get(character, _ROOT) if state != _ROOT else _ROOT
+            fail = fails[state]
+            while character not in steps[fail] and fail != _ROOT:
+                fail = fails[fail]
+            fails[child] = steps[fail].get(character, _ROOT)
             waiting.append(child)
-        steps[state] = steps[fall] | steps[state]
-        words[state] = words[state] or words[fall]
-    return steps, depths, words
+    return steps, fails, depths, words
 
 
 def _trie(

@@ -304,6 +304,13 @@ async def test_too_many_streams_are_429_with_retry_after() -> None:
         (Limits(max_tokens=5), {"prompt": "Hi", "maxTokens": 6}, "maxTokens"),
         (Limits(body_bytes=1000), {"prompt": "x" * 2000}, "body"),
         (Limits(messages=1), {"messages": [{"role": "user", "content": "x"}] * 2}, "messages"),
+        (Limits(), {"prompt": "Hi", "stop": ["a"] * 65}, "stop"),
+        (Limits(), {"prompt": "Hi", "stop": ["a", "b" * 4000]}, "stop"),
+        (
+            Limits(),
+            {"prompt": "Hi", "responseFormat": {"const": "x" * 65_536}},
+            "responseFormat",
+        ),
     ],
 )
 async def test_a_request_above_a_limit_is_413(

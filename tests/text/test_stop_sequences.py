@@ -1,5 +1,7 @@
 """Stop sequences: the same result however the text is cut, with as little text held as possible."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +89,19 @@ def test_an_invalid_sequence_is_rejected_at_once(sequences: tuple[str, ...], mes
         StopSequences(*sequences)
 
 
+def test_memory_grows_with_the_length_of_the_sequences_alone() -> None:
+    letters = [chr(0x4E00 + number) for number in range(1_000)]
+    tracemalloc.start()
+    try:
+        matcher = StopSequences(*letters, "a" * 40_000).matcher()
+        assert tracemalloc.get_traced_memory()[1] < 40 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert matcher.feed("a" * 39_999 + "b" + letters[7]) == "a" * 39_999 + "b"
+    assert matcher.matched == letters[7]
+
+
 def test_equal_sequences_share_their_automaton() -> None:
     assert StopSequences("a", "b").steps is StopSequences("a", "b").steps
     assert StopSequences("a", "b").steps is not StopSequences("b", "a").steps
+    assert StopSequences("a" * 2000).steps is not StopSequences("a" * 2000).steps
