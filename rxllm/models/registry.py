@@ -37,9 +37,10 @@ Factory: TypeAlias = Callable[..., Model]
 LOCAL_PROVIDERS: Final = ("tiny", "llama", "onnx")
 """The providers whose models run in this process."""
 
-_ONNX: Final = ("text", "prefill", "sampling", "seed", "confidence")
+_LOCAL: Final = (
+    "text", "prefill", "sampling", "seed", "confidence", "json", "json_schema", "grammar",
+)  # fmt: skip
 _SCRIPTED: Final = ("text", "prefill", "sampling")
-_LLAMA: Final = (*_ONNX, "json", "json_schema", "grammar")
 _TINY: Final = 1024
 
 _registered: dict[str, tuple[Factory, ModelInfo]] = {}
@@ -84,10 +85,10 @@ def model(name: str, **options: Any) -> Model:
 def list_models() -> list[ModelInfo]:
     """List the models available by name: bundled, from files, remote, and registered."""
     listed = [
-        ModelInfo("tiny/onnx", "tiny", _TINY, _ONNX, "the bundled model, on ONNX Runtime"),
-        ModelInfo("tiny/llama", "tiny", _TINY, _LLAMA, "the bundled model, on llama.cpp"),
-        ModelInfo("llama/<path>", "llama", None, _LLAMA, "any GGUF file"),
-        ModelInfo("onnx/<directory>", "onnx", None, _ONNX, "any ONNX decoder with a cache"),
+        ModelInfo("tiny/onnx", "tiny", _TINY, _LOCAL, "the bundled model, on ONNX Runtime"),
+        ModelInfo("tiny/llama", "tiny", _TINY, _LOCAL, "the bundled model, on llama.cpp"),
+        ModelInfo("llama/<path>", "llama", None, _LOCAL, "any GGUF file"),
+        ModelInfo("onnx/<directory>", "onnx", None, _LOCAL, "any ONNX decoder with a cache"),
         ModelInfo("scripted/<text>", "scripted", None, _SCRIPTED, "a fake that plays the text"),
     ]
     listed += [
@@ -232,7 +233,7 @@ def _local(
     provider = name.partition("/")[0]
     info = next(
         (info for info in list_models() if info.id == name),
-        ModelInfo(name, provider, None, _LLAMA if provider == "llama" else _ONNX),
+        ModelInfo(name, provider, None, _LOCAL),
     )
     if options.context_length is not None:
         info = msgspec.structs.replace(info, context_length=options.context_length)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from rxllm.errors import ContextLengthError, ModelLoadError
+from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.requests import Request
 
 __all__ = [
@@ -54,6 +55,11 @@ class Engine(Protocol[_Sequence]):
     context_length: int
     """Maximum number of tokens in a sequence, prompt and answer together."""
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens, for grammars."""
+        ...
+
     def prompt(self, request: Request) -> list[int]:
         """Tokenize the request, rendered with the model's chat template.
 
@@ -62,8 +68,14 @@ class Engine(Protocol[_Sequence]):
         """
         ...
 
-    def open(self, tokens: list[int], request: Request) -> _Sequence:
-        """Take a slot for a new sequence that begins with `tokens`. Computes nothing yet."""
+    def open(self, tokens: list[int], request: Request, mask: Mask | None) -> _Sequence:
+        """Take a slot for a new sequence that begins with `tokens`. Computes nothing yet.
+
+        Args:
+            tokens: the prompt.
+            request: the options.
+            mask: which tokens the answer may have, or `None` for all.
+        """
         ...
 
     def step(self, sequences: list[_Sequence]) -> Sequence[Sampled | Exception | None]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from llguidance import LLMatcher
+
 from rxllm.chunks import FinishReason
-from rxllm.errors import RxLLMError
+from rxllm.errors import PoolFullError, RxLLMError
+from rxllm.models.local.compiler import COMPILE_SECONDS
 from rxllm.models.local.engine import Sampled
+from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.requests import Request
 from rxllm.text.stop_sequences import StopMatcher
 
@@ -73,6 +79,7 @@ class Job:
         wake: notifies the runner of a change.
         withdraw: removes this job from the runner's queue; False if it has already left it.
         only_counts: the prompt is counted, and not answered.
+        grammar: what the answer must follow, or `None` if it is free.
     """
 
     def __init__(
@@ -83,9 +90,13 @@ class Job:
         withdraw: Callable[[Job], bool],
         *,
         only_counts: bool = False,
+        grammar: str | None = None,
     ) -> None:
         self.request = request
         self.only_counts = only_counts
+        self.grammar = grammar
+        self.matcher: Future[LLMatcher] | None = None
+        self.matcher_due: float = math.inf
         self.outbox = outbox
         self._wake = wake
         self._withdraw = withdraw
@@ -112,6 +123,31 @@ class Job:
     def is_gone(self) -> bool:
         """True if nobody listens any more: the stream was cancelled or its event loop closed."""
         return self.cancelled or self.outbox.loop.is_closed()
+
+    def compile(self, vocabulary: Vocabulary, now: float) -> None:
+        """Begin to compile the grammar, if there is one."""
+        if self.grammar is not None and self.matcher is None:
+            self.matcher_due = now + COMPILE_SECONDS
+            self.matcher = vocabulary.compile(self.grammar)
+            wake = self._wake  # not the job: the matcher is kept for other streams
+            self.matcher.add_done_callback(lambda _: wake())
+
+    def may_open(self, now: float) -> bool:
+        """Whether the grammar, if there is one, is compiled or is late."""
+        return self.matcher is None or self.matcher.done() or now >= self.matcher_due
+
+    def mask(self, size: int) -> Mask | None:
+        """Return the mask of the answer.
+
+        Raises:
+            PoolFullError: the grammar isn't compiled in time.
+            UnsupportedError: it can't be.
+        """
+        if self.matcher is None:
+            return None
+        if not self.matcher.done():
+            raise PoolFullError(f"the grammar was not compiled within {COMPILE_SECONDS:g} s")
+        return Mask(self.matcher.result(), size)
 
     async def next_events(self) -> list[Event]:
         """Wait for events, and return all that have arrived since the last call.

@@ -7,7 +7,6 @@ each token; this module calls `llama_decode` and the samplers of llama.cpp direc
 from __future__ import annotations
 
 import codecs
-import ctypes
 import os
 import weakref
 from dataclasses import dataclass, field
@@ -20,9 +19,11 @@ import numpy as np
 from rxllm.errors import ModelError, ModelLoadError
 from rxllm.models.local.chat_template import ChatTemplate
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
+from rxllm.models.local.guidance import Mask
 from rxllm.models.local.llama_batch import LlamaBatch
 from rxllm.models.local.llama_log import log_of_this_thread
 from rxllm.models.local.llama_sampler import LlamaSampler
+from rxllm.models.local.llama_vocabulary import LlamaVocabulary
 from rxllm.models.local.sampling import probability
 from rxllm.requests import Request
 
@@ -44,6 +45,7 @@ class LlamaSequence:
     pending: list[int]
     position: int
     sampler: LlamaSampler
+    mask: Mask | None
     confidence: bool
     cached: int
     decoder: codecs.IncrementalDecoder = field(
@@ -96,8 +98,7 @@ class LlamaEngine:
         self._model = model
         self._free: Any = weakref.finalize(self, llama_cpp.llama_model_free, model)
         self._free.atexit = False  # a step may still be running then
-        self._vocabulary = llama_cpp.llama_model_get_vocab(model)
-        self._vocabulary_size = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self.vocabulary = LlamaVocabulary(model)
         self._template = self._read_template(path)
         self.slots = slots
         trained = llama_cpp.llama_model_n_ctx_train(model)
@@ -108,7 +109,6 @@ class LlamaEngine:
         self._free = weakref.finalize(self, _free, self._context, model)
         self._free.atexit = False
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._pieces: dict[int, bytes] = {}
         self._batch = LlamaBatch(BATCH)
         # The tokens in the cache of each free slot, to reuse for a prompt with the same prefix.
         self._free_slots: dict[int, list[int]] = {slot: [] for slot in range(slots)}
@@ -116,12 +116,12 @@ class LlamaEngine:
     def prompt(self, request: Request) -> list[int]:
         """Tokenize the request, rendered with the model's chat template."""
         text = self._template.render(request.messages)
-        bos = self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary))
-        return self._tokenize(text, add_special=not (bos and text.startswith(bos)))
+        bos = self.vocabulary.bos
+        return self.vocabulary.tokenize(text, add_special=not (bos and text.startswith(bos)))
 
-    def open(self, tokens: list[int], request: Request) -> LlamaSequence:
+    def open(self, tokens: list[int], request: Request, mask: Mask | None) -> LlamaSequence:
         """Take the free slot whose cache shares the longest prefix with `tokens`."""
-        sampler = LlamaSampler(request, self._vocabulary, self._vocabulary_size)
+        sampler = LlamaSampler(request, self.vocabulary.size)
         free = self._free_slots
         slot = max(free, key=lambda slot: common_prefix(free[slot], tokens))
         # The last token is always decoded, since its scores give the first answer token.
@@ -131,7 +131,7 @@ class LlamaEngine:
             llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
         del free[slot]
         return LlamaSequence(
-            slot, tokens[:kept], tokens[kept:], kept, sampler, request.confidence, kept
+            slot, tokens[:kept], tokens[kept:], kept, sampler, mask, request.confidence, kept
         )
 
     def step(self, sequences: list[LlamaSequence]) -> list[Sampled | Exception | None]:
@@ -156,7 +156,7 @@ class LlamaEngine:
                 llama_cpp.llama_memory_seq_rm(self._memory, sequence.slot, -1, -1)
             raise ModelError(f"llama_decode failed with code {failure}")
         return [
-            self._sample(sequence, outputs[sequence.slot]) if sequence.slot in outputs else None
+            self._attempt(sequence, outputs[sequence.slot]) if sequence.slot in outputs else None
             for sequence in sequences
         ]
 
@@ -169,18 +169,31 @@ class LlamaEngine:
         """Free the context and the model."""
         self._free()
 
+    def _attempt(self, sequence: LlamaSequence, output: int) -> Sampled | Exception:
+        try:
+            return self._sample(sequence, output)
+        except Exception as error:
+            return error
+
     def _sample(self, sequence: LlamaSequence, output: int) -> Sampled:
+        mask, scores = sequence.mask, None
+        if mask is not None or sequence.confidence:
+            pointer = llama_cpp.llama_get_logits_ith(self._context, output)
+            scores = np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,))
+        if mask is not None and scores is not None:
+            masked = scores
+            scores = scores.copy() if sequence.confidence else None
+            mask.apply(masked)
         token = sequence.sampler.sample(self._context, output)
         confidence = None
-        if sequence.confidence:
-            scores = llama_cpp.llama_get_logits_ith(self._context, output)
-            confidence = probability(
-                np.ctypeslib.as_array(scores, shape=(self._vocabulary_size,)), token
-            )
-        if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
+        if sequence.confidence and scores is not None:
+            confidence = probability(scores, token)
+        if self.vocabulary.is_end(token):
             return Sampled("", confidence, True)
+        if mask is not None:
+            mask.take(token)
         sequence.pending = [token]
-        return Sampled(sequence.decoder.decode(self._piece(token)), confidence, False)
+        return Sampled(sequence.decoder.decode(self.vocabulary.piece(token)), confidence, False)
 
     def _new_context(self, path: Path, threads: int) -> Any:
         options = llama_cpp.llama_context_default_params()
@@ -199,34 +212,10 @@ class LlamaEngine:
         source = llama_cpp.llama_model_chat_template(self._model, None)
         return ChatTemplate(
             source.decode() if source else None,
-            bos_token=self._token_text(llama_cpp.llama_vocab_bos(self._vocabulary)),
-            eos_token=self._token_text(llama_cpp.llama_vocab_eos(self._vocabulary)),
+            bos_token=self.vocabulary.bos,
+            eos_token=self.vocabulary.eos,
             origin=path,
         )
-
-    def _token_text(self, token: int) -> str:
-        if token < 0:  # the vocabulary has none
-            return ""
-        text: bytes = llama_cpp.llama_vocab_get_text(self._vocabulary, token)
-        return text.decode("utf-8", "replace")
-
-    def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
-        data = text.encode()
-        tokens = (llama_cpp.llama_token * (len(data) + 8))()
-        count = llama_cpp.llama_tokenize(
-            self._vocabulary, data, len(data), tokens, len(tokens), add_special, True
-        )
-        return tokens[:count]
-
-    def _piece(self, token: int) -> bytes:
-        piece = self._pieces.get(token)
-        if piece is None:
-            buffer = ctypes.create_string_buffer(256)
-            size = llama_cpp.llama_token_to_piece(
-                self._vocabulary, token, buffer, len(buffer), 0, False
-            )
-            piece = self._pieces[token] = buffer.raw[: max(size, 0)]
-        return piece
 
 
 def _free(context: Any, model: Any) -> None:

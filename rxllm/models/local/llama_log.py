@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
-import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp
 
-__all__ = ["LoadLog", "log_of_this_thread", "stderr_captured"]
+__all__ = ["LoadLog", "log_of_this_thread"]
 
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR (ggml.h)
 _logger = logging.getLogger("rxllm.llama")
 _listening = threading.local()
-_one_at_a_time = threading.Lock()  # file descriptors are shared by all threads
 
 
 class LoadLog:
@@ -45,33 +42,6 @@ def log_of_this_thread() -> Iterator[LoadLog]:
         yield log
     finally:
         _listening.log = None
-
-
-@contextmanager
-def stderr_captured() -> Iterator[Callable[[], str]]:
-    """Capture what C code prints to stderr, bypassing any callback. For very short calls.
-
-    Yields a function that returns the captured text and keeps it off the terminal. Text that isn't
-    taken is printed when the block exits, since it may come from another thread.
-    """
-    with _one_at_a_time, tempfile.TemporaryFile() as caught:
-        terminal = os.dup(2)
-
-        def take() -> str:
-            caught.seek(0)
-            text = caught.read().decode("utf-8", "replace")
-            caught.seek(0)
-            caught.truncate()
-            return text
-
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield take
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            caught.seek(0)
-            os.write(2, caught.read())
 
 
 def _log(level: int, text: bytes, _: Any) -> None:

@@ -13,6 +13,7 @@ from rxllm.chunks import Chunk, End, Start, Token, Usage
 from rxllm.errors import UnsupportedError, separate_error
 from rxllm.messages import FilePart, ImagePart
 from rxllm.models.local.engine import Engine
+from rxllm.models.local.guidance import answer_grammar
 from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
 from rxllm.models.local.runner import EngineRunner
 from rxllm.pump import pump
@@ -118,7 +119,7 @@ class LocalModel:
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         _check_text_only(request, self._info.id)
-        job = self._runner.submit(request, running_loop())
+        job = self._runner.submit(request, running_loop(), grammar=answer_grammar(request))
         job.set_wanted(valve.is_open)
         watching = valve.on_change(job.set_wanted)
         writer = _ChunkWriter(self._info)
@@ -146,6 +147,8 @@ class LocalModel:
 
 def _check_text_only(request: Request, model: str) -> None:
     """Reject tools, files and options that only remote models support."""
+    if unknown := request.extra.keys() - {"grammar"}:
+        raise UnsupportedError(f"{model} doesn't support {min(unknown)!r} in extra")
     for option in _REMOTE_OPTIONS:
         if getattr(request, option) is not None:
             raise UnsupportedError(f"{model} doesn't support {option}", option)

@@ -14,12 +14,14 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnxruntime
+from llguidance import LLTokenizer
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from rxllm.errors import ModelLoadError, UnsupportedError
+from rxllm.errors import ModelLoadError
 from rxllm.models.local.chat_template import ChatTemplate
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
+from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.models.local.onnx_directory import OnnxDirectory
 from rxllm.models.local.sampling import Sampler, Sampling, probability
 from rxllm.requests import Request
@@ -43,6 +45,7 @@ class OnnxSequence:
     pending: list[int]
     cache: Cache
     sampler: Sampler
+    mask: Mask | None
     confidence: bool
     cached: int
     decoder: DecodeStream
@@ -98,26 +101,18 @@ class OnnxEngine:
         self._template: ChatTemplate = directory.template
         self._end_tokens = directory.end_tokens
         self._empty_cache = _empty_cache(session, directory.path)
+        self.vocabulary = Vocabulary(self._tokenizer_of_all, _scores_size(session, self._tokenizer))
         self._has_positions = "position_ids" in {node.name for node in session.get_inputs()}
         # Caches of closed sequences, for prompts with the same prefix; the oldest is evicted first.
         self._closed: list[tuple[list[int], Cache]] = []
 
     def prompt(self, request: Request) -> list[int]:
         """Tokenize the request, rendered with the model's chat template."""
-        if request.response_format is not None:
-            raise UnsupportedError(
-                "the onnx engine doesn't support response_format: ask for JSON in the prompt, or "
-                "use a llama model"
-            )
-        if request.extra:
-            raise UnsupportedError(
-                f"the onnx engine doesn't support {min(request.extra)!r} in extra"
-            )
         text = self._template.render(request.messages)
         tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return tokens
 
-    def open(self, tokens: list[int], request: Request) -> OnnxSequence:
+    def open(self, tokens: list[int], request: Request, mask: Mask | None) -> OnnxSequence:
         """Begin a sequence, reusing the closed one with the longest prefix of `tokens`."""
         best = max(self._closed, key=lambda old: common_prefix(old[0], tokens), default=([], {}))
         # The last token is always decoded, since its scores give the first answer token.
@@ -128,6 +123,7 @@ class OnnxEngine:
             tokens[kept:],
             cache,
             Sampler(Sampling.of(request)),
+            mask,
             request.confidence,
             kept,
             DecodeStream(skip_special_tokens=True),
@@ -148,6 +144,10 @@ class OnnxEngine:
         self._closed.clear()
         del self._session
 
+    def _tokenizer_of_all(self) -> LLTokenizer:
+        text, ends = self._tokenizer.to_str(), sorted(self._end_tokens)
+        return LLTokenizer(text, n_vocab=self.vocabulary.size, eos_token=ends)
+
     def _attempt(self, sequence: OnnxSequence) -> Sampled | Exception | None:
         try:
             return self._advance(sequence)
@@ -159,10 +159,16 @@ class OnnxEngine:
         scores = self._run(sequence, fed)
         if sequence.pending:
             return None
+        mask, before = sequence.mask, scores
+        if mask is not None:
+            before = scores.copy() if sequence.confidence else scores
+            mask.apply(scores)
         token = sequence.sampler.sample(scores)
-        confidence = probability(scores, token) if sequence.confidence else None
+        confidence = probability(before, token) if sequence.confidence else None
         if token in self._end_tokens:
             return Sampled("", confidence, True)
+        if mask is not None:
+            mask.take(token)
         sequence.pending = [token]
         return Sampled(sequence.decoder.step(self._tokenizer, token) or "", confidence, False)
 
@@ -186,6 +192,13 @@ class OnnxEngine:
         sequence.tokens += fed
         scores: np.ndarray[Any, np.dtype[np.float32]] = logits.numpy()[0, -1].astype(np.float32)
         return scores
+
+
+def _scores_size(session: onnxruntime.InferenceSession, tokenizer: Tokenizer) -> int:
+    """The number of scores of a step, which may be more than the tokenizer has tokens."""
+    logits = next((node for node in session.get_outputs() if node.name == "logits"), None)
+    size = logits.shape[-1] if logits is not None else None
+    return size if isinstance(size, int) else tokenizer.get_vocab_size()
 
 
 def _empty_cache(session: onnxruntime.InferenceSession, path: Path) -> Cache:

@@ -8,8 +8,10 @@ event loop through one queue, with one wake-up for all results that have accumul
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +73,12 @@ class EngineRunner:
             return len(self._all_jobs())
 
     def submit(
-        self, request: Request, loop: asyncio.AbstractEventLoop, *, only_counts: bool = False
+        self,
+        request: Request,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        only_counts: bool = False,
+        grammar: str | None = None,
     ) -> Job:
         """Queue a stream, with events delivered to `loop`. Starts the engine thread if necessary.
 
@@ -79,6 +86,7 @@ class EngineRunner:
             request: the request.
             loop: the event loop.
             only_counts: the prompt is counted (`Opened`), and not answered.
+            grammar: what the answer must follow, from `answer_grammar`.
 
         Raises:
             ModelError: the model has been closed.
@@ -89,7 +97,14 @@ class EngineRunner:
                 raise ModelError(f"the model {self._name} has been closed")
             outboxes = (job.outbox for job in self._all_jobs() if job.outbox.loop is loop)
             outbox = next(outboxes, None) or Outbox(loop)
-            job = Job(request, outbox, self._wake, self._withdraw, only_counts=only_counts)
+            job = Job(
+                request,
+                outbox,
+                self._wake,
+                self._withdraw,
+                only_counts=only_counts,
+                grammar=grammar,
+            )
             if self._thread is None:
                 thread = threading.Thread(
                     target=self._work, name=f"rxllm {self._name}", daemon=True
@@ -152,11 +167,23 @@ class EngineRunner:
                     self.is_closed
                     or any(job.is_gone or job.is_runnable for job in self._live)
                     or any(job.is_gone for job in self._waiting)
-                    or (self._waiting and self._has_free_slot())
+                    or (self._next_to_open() is not None and self._has_free_slot())
                 ):
                     self._is_idle = False
                     return True
-                self._changed.wait()
+                self._changed.wait(self._patience())
+
+    def _next_to_open(self) -> Job | None:
+        """The first waiting stream whose grammar is ready."""
+        now = time.monotonic()
+        return next((job for job in self._waiting if job.may_open(now)), None)
+
+    def _patience(self) -> float | None:
+        """Seconds until the grammar of a waiting stream is late, if a slot is free."""
+        due = min((job.matcher_due for job in self._waiting), default=math.inf)
+        if due == math.inf or not self._has_free_slot():
+            return None
+        return max(0.0, due - time.monotonic())
 
     def _has_free_slot(self) -> bool:
         return self._engine is None or len(self._live) < self._engine.slots
@@ -181,9 +208,12 @@ class EngineRunner:
                 if engine is None:
                     return
             with self._changed:
-                if not self._waiting:  # the last one has just withdrawn
+                for each in self._waiting:
+                    each.compile(engine.vocabulary, time.monotonic())
+                job = self._opening = self._next_to_open()
+                if job is None:  # or the last one has just withdrawn
                     return
-                job = self._opening = self._waiting.popleft()
+                self._waiting.remove(job)
             try:
                 self._open(engine, job)
             except Exception as error:
@@ -215,7 +245,7 @@ class EngineRunner:
             raise BadRequestError("the prompt has no tokens")
         job.limit = answer_limit(len(tokens), request, engine.context_length)
         job.stop = StopSequences(*request.stop).matcher() if request.stop else None
-        job.sequence = engine.open(tokens, request)
+        job.sequence = engine.open(tokens, request, job.mask(engine.vocabulary.size))
         self._live.append(job)
         job.made += 1
         job.outbox.put(job, Opened(len(tokens), job.sequence.cached))

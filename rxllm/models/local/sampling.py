@@ -93,7 +93,7 @@ class Sampler:
             # The token that crosses the threshold is kept.
             kept = int(np.searchsorted(np.cumsum(probabilities), options.top_p)) + 1
             tokens, probabilities = tokens[:kept], probabilities[:kept]
-        likely = probabilities >= options.min_p * probabilities[0]
+        likely = (probabilities >= options.min_p * probabilities[0]) & (probabilities > 0)
         tokens = tokens[likely]
         weights = softmax(scores[tokens].astype(np.float64) / max(options.temperature, 1e-6))
         drawn = int(np.searchsorted(np.cumsum(weights), self._random.random(), side="right"))

@@ -14,6 +14,7 @@ from rxllm import End, Request, Start, Token, Usage, Valve, to_async
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, ContextLengthError, ModelError, ModelLoadError, RxLLMError
 from rxllm.models.local.engine import Sampled
+from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.models.local.job import LEAD
 from rxllm.models.local.model import LocalModel
 from rxllm.requests import ModelInfo, as_request
@@ -24,6 +25,10 @@ CRASHES = 13
 
 FAILS_ALONE = 17
 """A sequence of this length fails at its first step."""
+
+
+def _no_tokenizer() -> Any:
+    raise NotImplementedError
 
 
 @dataclass(eq=False)
@@ -52,6 +57,7 @@ class CountingEngine:
     begun: int = 0
     unloaded: bool = False
     permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(_no_tokenizer, 0))
 
     def prompt(self, request: Request) -> list[int]:
         content = request.messages[-1].text
@@ -61,7 +67,7 @@ class CountingEngine:
             raise BadRequestError("the counting engine requires a number")
         return [int(content)]
 
-    def open(self, tokens: list[int], request: Request) -> CountingSequence:
+    def open(self, tokens: list[int], request: Request, mask: Mask | None) -> CountingSequence:
         self.opened += 1
         sequence = CountingSequence(tokens[0])
         self.live.add(sequence)

@@ -1,0 +1,77 @@
+"""The tokens of a GGUF model (`llama.h`)."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import llama_cpp
+from llguidance import LLTokenizer
+
+from rxllm.models.local.guidance import Pieces, Vocabulary
+
+__all__ = ["LlamaVocabulary"]
+
+_SPECIAL = (
+    llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+    | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+    | llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
+)
+
+
+class LlamaVocabulary(Vocabulary):
+    """The vocabulary of a model, which must stay loaded.
+
+    Args:
+        model: llama.cpp's pointer to the model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._vocabulary = llama_cpp.llama_model_get_vocab(model)
+        super().__init__(self._tokenizer_of_all, llama_cpp.llama_vocab_n_tokens(self._vocabulary))
+        self.bos: str = self._text(llama_cpp.llama_vocab_bos(self._vocabulary))
+        self.eos: str = self._text(llama_cpp.llama_vocab_eos(self._vocabulary))
+        self._pieces: dict[int, bytes] = {}
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """Tokenize a text, with the model's own first and last tokens if `add_special`."""
+        data = text.encode()
+        tokens = (llama_cpp.llama_token * (len(data) + 8))()
+        count = llama_cpp.llama_tokenize(
+            self._vocabulary, data, len(data), tokens, len(tokens), add_special, True
+        )
+        return tokens[:count]
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; none for a special one."""
+        piece = self._pieces.get(token)
+        if piece is None:
+            piece = self._pieces[token] = self._piece(token)
+        return piece
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends an answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
+
+    def _piece(self, token: int) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            used = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, False)
+            if used >= 0:
+                return buffer.raw[:used]
+            size = -used
+
+    def _text(self, token: int) -> str:
+        if token < 0:  # the vocabulary has none
+            return ""
+        text: bytes = llama_cpp.llama_vocab_get_text(self._vocabulary, token)
+        return text.decode("utf-8", "replace")
+
+    def _tokenizer_of_all(self) -> LLTokenizer:
+        tokens = range(self.size)
+        attributes = [llama_cpp.llama_vocab_get_attr(self._vocabulary, token) for token in tokens]
+        special = [token for token in tokens if attributes[token] & _SPECIAL]
+        ends = [token for token in tokens if self.is_end(token)]
+        pieces: Any = Pieces([self._piece(token) for token in tokens], special, ends[0])
+        return LLTokenizer(pieces, eos_token=ends)
