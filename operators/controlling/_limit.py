@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
@@ -30,8 +31,9 @@ def limit(limiter: Limiter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
 
     A provider that answers 429 has refused a request that could have waited. The limiter counts
     requests and tokens at the subscription, and corrects itself by what the provider says in its
-    headers and by the usage of each stream. Streams start in the order of their subscriptions. Put
-    the operator before `retry_with_backoff`, so that each attempt is counted.
+    headers and by the usage of each stream. Streams start in the order of their subscriptions,
+    each with the context variables of its own. Put the operator before `retry_with_backoff`, so
+    that each attempt is counted.
 
     - Completion, error: passed on.
     - Restart: passed on.
@@ -82,12 +84,13 @@ class _Subscription:
         self._scheduler = scheduler
         self._clock = clock_of(scheduler)
         self._limiter = limiter
+        self._context = copy_context()
         self._tokens: int | None = None
         self._has_started = False
         self._upstream = Single()
         self._turn = SerialDisposable()
         self._patience = SerialDisposable()
-        self._retry = DeadlineTimer(scheduler, self._try)
+        self._retry = DeadlineTimer(scheduler, self._try_in_context)
         self._subscription = CompositeDisposable(
             self._upstream, self._turn, self._patience, self._retry, Disposable(self._leave)
         )
@@ -106,9 +109,12 @@ class _Subscription:
 
     def _try_later(self) -> None:
         # In a separate turn: this subscriber's code must not run inside another stream's.
-        self._turn.disposable = self._scheduler.schedule(self._try)
+        self._turn.disposable = self._scheduler.schedule(self._try_in_context)
 
-    def _try(self, *_: object) -> None:
+    def _try_in_context(self, *_: object) -> None:
+        self._context.copy().run(self._try)  # else in that of the stream that has woken this one
+
+    def _try(self) -> None:
         if self._has_started or self._subscription.is_disposed:
             return
         now = self._clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
@@ -30,10 +31,11 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
     The slot, or a place in the queue, is taken on subscription, so a stream that nobody reads
     holds none. It is released on completion, error and disposal, before the subscriber is
     notified, and goes to the stream that has waited longest, which starts in the next turn of its
-    scheduler. Put the operator before `retry_with_backoff`, so that each attempt takes its own slot
-    and none is held during the backoff, and before `pausable`, so that a stream can be stopped
-    while it waits and a pause that exceeds its limit releases the slot. A stream that holds a slot
-    while waiting for a second one from the same pool can deadlock until `pool.wait` expires.
+    scheduler, with the context variables of its own subscription. Put the operator before
+    `retry_with_backoff`, so that each attempt takes its own slot and none is held during the
+    backoff, and before `pausable`, so that a stream can be stopped while it waits and a pause that
+    exceeds its limit releases the slot. A stream that holds a slot while waiting for a second one
+    from the same pool can deadlock until `pool.wait` expires.
 
     - Completion, error: passed on after the slot is released.
     - Restart: passed on; the slot is kept.
@@ -87,6 +89,7 @@ class _Subscription:
         self._observer = observer
         self._scheduler = scheduler
         self._pool = pool
+        self._context = copy_context()
         self._upstream = Single()
         self._timer = SerialDisposable()  # for the wait, then for the start
         self._subscription = CompositeDisposable(
@@ -112,9 +115,12 @@ class _Subscription:
 
     def _begin_later(self) -> None:
         # In a separate turn: this subscriber's code must not run inside another stream's end.
-        self._timer.disposable = self._scheduler.schedule(self._begin)
+        self._timer.disposable = self._scheduler.schedule(self._begin_in_context)
 
-    def _begin(self, *_: object) -> None:
+    def _begin_in_context(self, *_: object) -> None:
+        self._context.copy().run(self._begin)  # else in that of the stream that has just ended
+
+    def _begin(self) -> None:
         self._upstream.disposable = self._source.subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
         )

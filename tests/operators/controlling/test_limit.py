@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
+import reactivex as rx
 
 import rxllm
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, RateLimit, RateLimits, Start, Token, Usage
 from rxllm.errors import PoolFullError, RateLimitError
 from rxllm.operators import Limiter
-from rxllm.testing import COMPLETED, Marbles, no_leaks
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.rate_limited_server import RateLimitedServer
 
 
@@ -106,6 +108,51 @@ def test_disposal_gives_the_place_up_and_the_next_one_moves_on(marbles: Marbles)
     waiting.dispose()
     marbles.advance_to(100)
     assert source.subscriptions[0][0] == 60.0
+
+
+@pytest.mark.parametrize("options", [{}, {"requests": 1, "wait": 900}])
+def test_a_stream_that_waited_starts_in_the_context_of_its_own_subscription(
+    marbles: Marbles, options: Any
+) -> None:
+    limiter = Limiter(**options)
+    caller: ContextVar[str] = ContextVar("caller")
+    callers: list[str] = []
+
+    def begin(_: object) -> rx.Observable[Chunk]:
+        callers.append(caller.get())
+        return marbles.cold("-S|")
+
+    def subscribe(name: str) -> None:
+        caller.set(name)
+        marbles.subscribe(rx.defer(begin).pipe(ops.limit(limiter)))
+
+    for name in "abc":
+        copy_context().run(subscribe, name)
+    caller.set("the loop")
+    marbles.advance_to(900)
+    assert callers == ["a", "b", "c"]
+
+
+def test_the_tasks_of_a_stream_that_waited_see_the_context_of_its_subscription() -> None:
+    caller: ContextVar[str] = ContextVar("caller")
+    limiter, started = Limiter(requests=1, wait=900), dict[str, str]()
+
+    async def ask(name: str) -> None:
+        caller.set(name)
+
+        async def answer() -> Any:
+            started[name] = caller.get()
+            yield Token(name)
+
+        stream = rxllm.from_async(answer).pipe(ops.limit(limiter))
+        _ = [chunk async for chunk in rxllm.to_async(stream)]
+
+    async def main() -> None:
+        async with no_leaks():
+            await asyncio.gather(*map(ask, "abc"))
+
+    run_virtual(main())
+    assert started == {"a": "a", "b": "b", "c": "c"}
 
 
 def test_values_errors_and_demand_pass_through(marbles: Marbles) -> None:

@@ -1,6 +1,7 @@
 """`Pool` and `limit_concurrency`: at most N streams at once, first come, first served."""
 
 import asyncio
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
@@ -121,6 +122,27 @@ def test_first_come_first_served(marbles: Marbles) -> None:
         marbles.subscribe(stream(name))
     marbles.advance_to(20)
     assert "".join(order) == "abcdef"
+
+
+def test_a_stream_that_waited_starts_in_the_context_of_its_own_subscription(
+    marbles: Marbles,
+) -> None:
+    caller: ContextVar[str] = ContextVar("caller")
+    pool, callers = Pool(1), list[str]()
+
+    def begin(_: object) -> rx.Observable[Chunk]:
+        callers.append(caller.get())
+        return marbles.cold("-|")
+
+    def subscribe(name: str) -> None:
+        caller.set(name)
+        marbles.subscribe(rx.defer(begin).pipe(ops.limit_concurrency(pool)))
+
+    for name in "abc":
+        copy_context().run(subscribe, name)
+    caller.set("the loop")
+    marbles.advance_to(9)
+    assert callers == ["a", "b", "c"]
 
 
 def test_a_full_queue_refuses_at_once(marbles: Marbles) -> None:
