@@ -8,8 +8,11 @@ from typing import Any, Final
 
 __all__ = ["LATE", "MOMENT", "PatientTimer"]
 
-LATE: Final = 1.0
-"""Seconds after which a timer was held up by the process: a closed lid, SIGSTOP, a blocked loop."""
+LATE: Final = 0.05
+"""Seconds after which a timer was held up by the process: a closed lid, SIGSTOP, a blocked loop.
+
+On a busy machine some timers are late by a few hundredths, which only makes them later by a moment.
+"""
 
 MOMENT: Final = 0.1
 """Seconds in which the event loop then handles what has arrived meanwhile."""

@@ -6,11 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from reactivex import Observable, abc
-from reactivex.disposable import (
-    CompositeDisposable,
-    SerialDisposable,
-    SingleAssignmentDisposable,
-)
+from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
 from rxllm.arguments import check_number
 from rxllm.chunks import Chunk, End, Start, Token, has_output, is_restart
@@ -20,7 +16,7 @@ from rxllm.errors import (
     StreamTimeoutError,
     TotalTimeoutError,
 )
-from rxllm.patient_timer import LATE, MOMENT
+from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.stream import Stream
 from rxllm.transcript import Transcript
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
@@ -28,7 +24,6 @@ from rxllm.valve import clock_of, scheduler_or_default, valve_of
 __all__ = ["timeouts"]
 
 _NEVER: Final = float("inf")
-_RESOLUTION: Final = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
 
 
 def timeouts(
@@ -61,9 +56,9 @@ def timeouts(
     - Demand: passes through; nothing is held back, the text passed on is kept for the error. While
       the valve is closed, `first` and `between` don't run; `total` does.
 
-    Each subscription has one timer, which isn't rescheduled for each token. If it fires more than a
-    second late, the process was stopped (a closed lid, SIGSTOP, a blocked loop): the tokens that
-    arrived in the meantime are read before a limit counts.
+    Each subscription has one timer, which isn't rescheduled for each token. If it fires late, the
+    process was stopped (a closed lid, SIGSTOP, a blocked loop): it waits 0.1 s, so that the tokens
+    that arrived in the meantime are read before a limit counts.
 
     Args:
         first: seconds from the subscription to the first content, or `None` for no limit.
@@ -126,9 +121,7 @@ class _Subscription:
         self._begun = self._fed = self._clock()  # the subscription, and the last content
         self._valve = valve_of(self._scheduler)
         self._closed_at: float | None = None if self._valve.is_open else self._begun
-        self._timer = SerialDisposable()
-        self._timer_at = _NEVER
-        self._was_late = False
+        self._timer = DeadlineTimer(self._scheduler, self._check, is_patient=True)
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(
             self._upstream, self._timer, self._valve.on_change(self._on_valve)
@@ -193,24 +186,11 @@ class _Subscription:
         return content, self._begun + self._total
 
     def _set_timer(self) -> None:
-        due = min(self._deadlines())
-        if due >= self._timer_at - _RESOLUTION:
-            return  # the running timer fires early enough and checks again
-        self._timer_at = due
-        self._timer.disposable = self._scheduler.schedule_relative(
-            max(0.0, due - self._clock()), self._on_timer
-        )
+        self._timer.set(min(self._deadlines()))
 
-    def _on_timer(self, *_: object) -> None:
-        due, self._timer_at = self._timer_at, _NEVER
+    def _check(self) -> None:
         content, end = self._deadlines()
-        now = self._clock() + _RESOLUTION
-        is_late = now - due > LATE and not self._was_late
-        self._was_late = is_late
-        if is_late:
-            self._timer_at = now + MOMENT
-            self._timer.disposable = self._scheduler.schedule_relative(MOMENT, self._on_timer)
-            return
+        now = self._clock() + RESOLUTION
         if end <= now and end <= content:
             self._fail(TotalTimeoutError(f"the stream took more than {self._total:g} s"))
         elif content <= now and self._has_begun:
