@@ -7,6 +7,7 @@ from collections.abc import Callable
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
+from rxllm.operators._deadline_timer import start_patient_timer
 from rxllm.valve import clock_of, valve_of
 
 __all__ = ["OpenTimer"]
@@ -35,12 +36,12 @@ class OpenTimer:
     def _on_valve(self, is_open: bool) -> None:
         if is_open and self._since is None:
             self._since = self._clock()
-            self._timer.disposable = self._scheduler.schedule_relative(self._left, self._fire)
+            self._timer.disposable = start_patient_timer(self._scheduler, self._left, self._fire)
         elif not is_open and self._since is not None:
             self._left = max(0.0, self._left - (self._clock() - self._since))
             self._since = None
             self._timer.disposable = Disposable()
 
-    def _fire(self, *_: object) -> None:
+    def _fire(self) -> None:
         self.dispose()
         self._action()

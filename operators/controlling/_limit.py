@@ -11,7 +11,7 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 
 from rxllm.chunks import Chunk, Start, Usage
 from rxllm.errors import PoolFullError, RateLimitError
-from rxllm.operators._deadline_timer import DeadlineTimer
+from rxllm.operators._deadline_timer import DeadlineTimer, start_patient_timer
 from rxllm.operators.controlling._limiter import Limiter
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, run_on_loop, scheduler_or_default
@@ -99,8 +99,8 @@ class _Subscription:
         self._limiter.enter(self)
         self._try()
         if not self._has_started:
-            self._patience.disposable = self._scheduler.schedule_relative(
-                self._limiter.wait, self._give_up
+            self._patience.disposable = start_patient_timer(
+                self._scheduler, self._limiter.wait, self._give_up
             )
         return self._subscription
 
@@ -139,7 +139,7 @@ class _Subscription:
             self._subscription.dispose()
             raise
 
-    def _give_up(self, *_: object) -> None:
+    def _give_up(self) -> None:
         self._has_started = True  # it doesn't start any more
         self._leave()
         waited = f"{self._limiter.wait:g} s"

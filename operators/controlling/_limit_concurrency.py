@@ -11,6 +11,7 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 
 from rxllm.chunks import Chunk
 from rxllm.errors import PoolFullError
+from rxllm.operators._deadline_timer import start_patient_timer
 from rxllm.operators.controlling._pool import Pool
 from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, run_on_loop, scheduler_or_default
@@ -100,8 +101,8 @@ class _Subscription:
         if self._pool.enter(self):
             self._begin()
         else:
-            self._timer.disposable = self._scheduler.schedule_relative(
-                self._pool.wait, self._give_up
+            self._timer.disposable = start_patient_timer(
+                self._scheduler, self._pool.wait, self._give_up
             )
         return self._subscription
 
@@ -132,7 +133,7 @@ class _Subscription:
             self._subscription.dispose()
             raise
 
-    def _give_up(self, *_: object) -> None:
+    def _give_up(self) -> None:
         self._leave()
         self._observer.on_error(
             PoolFullError(

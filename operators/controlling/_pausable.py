@@ -11,6 +11,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
 from rxllm.chunks import Chunk, End, Notice, Status, is_restart
+from rxllm.operators._deadline_timer import start_patient_timer
 from rxllm.operators.controlling._control import Control
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
@@ -127,8 +128,8 @@ class _Subscription:
         if self.status != "running":
             return
         # First: if the scheduler refuses it, nothing has changed.
-        self._limit.disposable = self.scheduler.schedule_relative(
-            self._control.max_pause, lambda *_: self.stop()
+        self._limit.disposable = start_patient_timer(
+            self.scheduler, self._control.max_pause, self.stop
         )
         self.status = "paused"
         self._keeping = True

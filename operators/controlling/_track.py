@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxllm.chunks import Chunk, End
+from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.operators.controlling._pausable import pausable
 from rxllm.operators.controlling._stream_registry import StreamRegistry
 from rxllm.operators.controlling._tracked_stream import TrackedStream
@@ -15,8 +16,6 @@ from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default
 
 __all__ = ["track"]
-
-_RESOLUTION = 1e-6  # seconds: RxPY's virtual schedulers count in whole microseconds
 
 
 def track(
@@ -96,7 +95,7 @@ class _Subscription:
             self._clock,
             registry.max_pause,
         )
-        self._limit = SerialDisposable()
+        self._limit = DeadlineTimer(scheduler, self._check_idle, is_patient=True)
         self._subscription = CompositeDisposable()
 
     def start(self, source: Observable[Chunk]) -> abc.DisposableBase:
@@ -152,14 +151,14 @@ class _Subscription:
             self._registry.leave(self._stream)
 
     def _start_idle_timer(self, seconds: float) -> None:
-        self._limit.disposable = self._scheduler.schedule_relative(seconds, self._check_idle)
+        self._limit.set(self._clock() + seconds)
 
-    def _check_idle(self, *_: object) -> None:
+    def _check_idle(self) -> None:
         limit = self._registry.max_idle
         assert limit is not None  # noqa: S101 - it was set when the timer was
         if self._stream.status == "paused":
             self._start_idle_timer(limit)
-        elif self._stream.idle < limit - _RESOLUTION:
+        elif self._stream.idle < limit - RESOLUTION:
             self._start_idle_timer(limit - self._stream.idle)
         else:
             self._stream.cancel()

@@ -48,6 +48,16 @@ def test_the_first_stream_may_still_win(marbles: Marbles) -> None:
     assert second.subscriptions == [(4.0, 5.0)]
 
 
+@pytest.mark.parametrize(("first", "started"), [("-" * 30 + "a|", []), ("", [(61.1, 61.1)])])
+def test_after_a_stop_of_the_process_the_answer_of_the_first_is_read_first(
+    marbles: Marbles, first: str, started: object
+) -> None:
+    second = marbles.cold("|")
+    marbles.at(1, lambda: marbles.scheduler.sleep(60))
+    marbles.run(ops.hedge(marbles.cold(first), second, 4))
+    assert second.subscriptions == started
+
+
 @pytest.mark.parametrize("end", ["#", "|"])
 def test_if_the_first_ends_without_content_the_second_starts_at_once(
     marbles: Marbles, end: str

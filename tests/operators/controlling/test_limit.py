@@ -87,6 +87,20 @@ def test_a_stream_waits_no_longer_than_permitted(marbles: Marbles) -> None:
     assert (limiter.waiting, marbles.timers) == (0, [])
 
 
+@pytest.mark.parametrize(("second", "end"), [("-" * 30 + "S", (61.0, COMPLETED)), ("", None)])
+def test_after_a_stop_of_the_process_an_answer_that_permits_more_is_read_first(
+    marbles: Marbles, second: str, end: object
+) -> None:
+    limiter = Limiter(wait=5)
+    for diagram, start in (("S", limits(1, 2, reset=900)), (second, limits(7, reset=900))):
+        marbles.subscribe(marbles.cold(diagram, lookup={"S": start}).pipe(ops.limit(limiter)))
+    recording = marbles.subscribe(marbles.cold("|").pipe(ops.limit(limiter)))
+    marbles.at(1, lambda: marbles.scheduler.sleep(60))
+    marbles.advance_to(100)
+    [(time, event)] = recording.events
+    assert (time, event) == end if end else (time, type(event)) == (61.1, PoolFullError)
+
+
 def test_a_429_holds_the_next_request_back(marbles: Marbles) -> None:
     limiter = Limiter(wait=900)
     refused = marbles.cold("#", error=RateLimitError("slow", retry_after=7.0))

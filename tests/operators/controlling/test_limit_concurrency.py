@@ -165,6 +165,17 @@ def test_by_default_the_wait_is_limited_to_30_s(marbles: Marbles) -> None:
     assert (source.subscriptions, pool.waiting, marbles.timers) == ([], 0, [])
 
 
+@pytest.mark.parametrize(("first", "end"), [("-" * 30 + "|", (61.0, COMPLETED)), ("", None)])
+def test_after_a_stop_of_the_process_the_slot_may_become_free_first(
+    marbles: Marbles, first: str, end: object
+) -> None:
+    pool = Pool(1, wait=5)
+    marbles.subscribe(marbles.cold(first).pipe(ops.limit_concurrency(pool)))
+    marbles.at(1, lambda: marbles.scheduler.sleep(60))
+    [(time, event)] = marbles.run(marbles.cold("|").pipe(ops.limit_concurrency(pool)))
+    assert (time, event) == end if end else (time, type(event)) == (61.1, PoolFullError)
+
+
 def test_the_wait_continues_while_the_valve_is_closed(marbles: Marbles) -> None:
     pool = Pool(1, wait=5)
     marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))

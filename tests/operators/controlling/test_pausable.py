@@ -192,6 +192,15 @@ def test_a_pause_has_a_limit(marbles: Marbles, control: Control) -> None:
     assert (control.status, source.subscriptions) == ("cancelled", [(0.0, 301.0)])
 
 
+def test_after_a_stop_of_the_process_a_stream_may_still_be_resumed(marbles: Marbles) -> None:
+    control = Control(max_pause=5)
+    marbles.at(1, control.pause)
+    marbles.at(2, lambda: marbles.scheduler.sleep(60))
+    marbles.at(30, control.resume)
+    events = marbles.run(marbles.cold("a--------b|").pipe(ops.pausable(control)))
+    assert (control.status, events[-1][0]) == ("completed", 62.0)
+
+
 def test_resuming_clears_the_limit(marbles: Marbles) -> None:
     control = Control(max_pause=5)
     marbles.at(1, control.pause)

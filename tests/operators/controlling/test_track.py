@@ -108,6 +108,17 @@ def test_idle_time_is_counted_from_the_last_chunk_with_one_timer(marbles: Marble
     assert marbles.timers == []
 
 
+def test_after_a_stop_of_the_process_the_chunks_that_have_arrived_are_read_first(
+    marbles: Marbles,
+) -> None:
+    registry = StreamRegistry(max_idle=10)
+    source = marbles.cold("a" + "-" * 30 + "b")
+    recording = marbles.subscribe(source.pipe(ops.track(registry)))
+    marbles.at(1, lambda: marbles.scheduler.sleep(60))
+    marbles.advance_to(100)
+    assert [time for time, _ in recording.events] == [0.0, 61.0, 71.0, 71.0]
+
+
 def test_a_pause_has_its_own_limit_and_is_not_idle_time(marbles: Marbles) -> None:
     registry = StreamRegistry(max_idle=10, max_pause=100)
     recording = marbles.subscribe(marbles.cold("a").pipe(ops.track(registry, "story")))
