@@ -26,7 +26,9 @@ __all__ = ["VARIABLE", "ModelFacts", "ModelTable", "Price", "model_table", "read
 _BUNDLED: Final = Path(__file__).with_name("models") / "models.toml"
 VARIABLE: Final = "RXLLM_MODELS"
 """The environment variable that names a file to read over the bundled table."""
-_SNAPSHOT: Final = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
+_SNAPSHOT: Final = re.compile(r"(?:[-@]\d{4}-?\d{2}-?\d{2}|-preview-\d{2}-\d{4}|-\d{3})$")
+_VENDORS: Final = {"google": "gemini", "x-ai": "xai", "mistralai": "mistral"}
+"""OpenRouter's names of providers, where they differ."""
 
 _Dollars = Annotated[float, msgspec.Meta(ge=0)]
 _Tokens = Annotated[int, msgspec.Meta(ge=1)]
@@ -95,13 +97,13 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is known about models, by name.
 
     Args:
-        updated: when it was last checked.
+        updated: when it was last checked, if known.
         models: the facts by `provider/model`; `*`, `?` and `[...]` as in file names.
         sources: where they come from.
     """
 
-    updated: date
-    models: dict[str, ModelFacts]
+    updated: date | None = None
+    models: dict[str, ModelFacts] = {}
     sources: tuple[str, ...] = ()
 
     def facts_of(self, model: str) -> ModelFacts:
@@ -109,7 +111,8 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         A dated snapshot (`openai/gpt-4o-2024-08-06`) is like its model. If several names match, an
         exact one counts first, then that of the model of a snapshot, then patterns, from the top;
-        each field is that of the first one that has it.
+        each field is that of the first one that has it. A model behind OpenRouter, or in a
+        deployment of Azure that has its name, is like the model itself.
 
         >>> table = ModelTable(
         ...     date(2026, 1, 1), {"a/b": ModelFacts(tools=True), "a/*": ModelFacts(images=False)}
@@ -125,7 +128,12 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for name in self.models
             if name not in named and (fnmatchcase(model, name) or fnmatchcase(undated, name))
         ]
-        return _merged([self.models[name] for name in (*named, *matching)])
+        found = [self.models[name] for name in (*named, *matching)]
+        if (behind := _behind(model)) is not None:
+            facts = self.facts_of(behind)
+            is_azure = model.startswith("azure/")
+            found.append(facts if is_azure else msgspec.structs.replace(facts, api=None))
+        return _merged(found)
 
     def price_of(self, model: str) -> Price | None:
         """Return the price of a model, or `None` if it isn't known; see `facts_of`."""
@@ -134,6 +142,23 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def over(self, base: ModelTable) -> ModelTable:
         """Return a table that has the facts of this one, and where there are none, of `base`."""
         return _Layered(self.updated, self.models, self.sources, base=base)
+
+
+def _behind(model: str) -> str | None:
+    """Return the name of a model at its own provider, if `model` is its name at another one.
+
+    >>> _behind("openrouter/anthropic/claude-sonnet-4.5:beta"), _behind("azure/gpt-5")
+    ('anthropic/claude-sonnet-4-5', 'openai/gpt-5')
+    """
+    provider, _, name = model.partition("/")
+    if provider == "azure":
+        return f"openai/{name}"
+    vendor, _, name = name.partition("/")
+    if provider != "openrouter" or not name:
+        return None
+    name = name.partition(":")[0]
+    name = name.replace(".", "-") if vendor == "anthropic" else name
+    return f"{_VENDORS.get(vendor, vendor)}/{name}"
 
 
 class _Layered(ModelTable, frozen=True, kw_only=True):
@@ -163,7 +188,7 @@ def read_model_table(path: Path | str | None = None) -> ModelTable:
         OSError: the file can't be read.
         ValueError: the file isn't a valid table.
     """
-    path = _BUNDLED if path is None else Path(path)
+    path = _BUNDLED if path is None else Path(path).expanduser()
     decode = msgspec.json.decode if path.suffix == ".json" else msgspec.toml.decode
     try:
         return decode(path.read_bytes(), type=ModelTable)
@@ -179,7 +204,7 @@ def model_table() -> ModelTable:
     Raises:
         BadRequestError: the file can't be read, or isn't a valid table.
     """
-    return _table(os.environ.get(VARIABLE) or None)
+    return _table(os.environ.get(VARIABLE, "").strip() or None)
 
 
 @cache

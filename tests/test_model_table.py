@@ -154,8 +154,47 @@ def test_a_table_may_be_toml_or_json(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("openrouter/anthropic/claude-sonnet-4.5", "anthropic/claude-sonnet-4-5"),
+        ("openrouter/anthropic/claude-opus-4.7:beta", "anthropic/claude-opus-4-7"),
+        ("openrouter/openai/gpt-5.2", "openai/gpt-5.2"),
+        ("openrouter/google/gemini-2.5-pro", "gemini/gemini-2.5-pro"),
+        ("azure/gpt-5", "openai/gpt-5"),
+        ("azure/gpt-5.2-pro", "openai/gpt-5.2-pro"),
+        ("anthropic/claude-haiku-4-5@20251001", "anthropic/claude-haiku-4-5"),
+        ("gemini/gemini-2.5-flash-lite-preview-09-2025", "gemini/gemini-2.5-flash-lite"),
+        ("gemini/gemini-2.5-flash-001", "gemini/gemini-2.5-flash"),
+    ],
+)
+def test_a_model_has_several_names(name: str, like: str) -> None:
+    facts = read_model_table().facts_of(name)
+    assert facts.context_length is not None
+    assert facts == read_model_table().facts_of(like)
+
+
+def test_a_model_behind_openrouter_is_asked_through_its_own_api() -> None:
+    assert read_model_table().facts_of("openrouter/openai/gpt-5-pro").api is None
+    assert read_model_table().facts_of("openrouter/unknown").context_length is None
+
+
+@pytest.mark.parametrize("name", ["codex-mini-latest", "o3-deep-research", "gpt-5.1-codex-max"])
+def test_some_models_have_the_responses_api_only(name: str) -> None:
+    assert read_model_table().facts_of(f"openai/{name}").api == "openai_responses"
+
+
+def test_a_table_of_ones_own_needs_no_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.toml").write_text("[models.'a/b']\ntools = true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RXLLM_MODELS", " ~/own.toml ")
+    assert model_table().facts_of("a/b").tools
+    monkeypatch.setenv("RXLLM_MODELS", " ")
+    assert model_table().facts_of("a/b").tools is None
+
+
+@pytest.mark.parametrize(
     "text",
-    ["", "x", "updated = 2026-01-01\n[models.a]\ntool = true",
+    ["x", "updated = 2026-01-01\n[models.a]\ntool = true",
      "updated = 2026-01-01\n[models.a]\nprice = { input = -1, output = 1 }",
      "updated = 2026-01-01\n[models.a]\ncontext_length = 0"],
 )  # fmt: skip

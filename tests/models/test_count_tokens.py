@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -84,6 +85,21 @@ async def test_the_errors_of_anthropic_hide_the_key() -> None:
         async with FaultServer(Reply([body], headers=JSON)) as server:
             with pytest.raises(MalformedStreamError, match="no count of tokens"):
                 await claude(server).count_tokens("Hi")
+
+
+async def test_a_server_with_an_api_that_it_does_not_count_for_is_estimated() -> None:
+    for status in (404, 405):
+        async with FaultServer(Reply([b"{}"], status=status)) as server:
+            model: Any = rxllm.model("anthropic/c", api_key="k", base_url=server.url)
+            assert (await model.count_tokens("Hello!")).estimated
+
+
+@pytest.mark.parametrize("count", ["14", 14.0])
+async def test_a_count_of_another_type_is_read(count: Any) -> None:
+    body = json.dumps({"input_tokens": count}).encode()
+    async with FaultServer(Reply([body])) as server:
+        model: Any = rxllm.model("anthropic/claude-opus-5", api_key="k", base_url=server.url)
+        assert await model.count_tokens("Hello!", temperature=0.3) == rxllm.TokenCount(14)
 
 
 async def test_other_providers_are_estimated() -> None:

@@ -130,4 +130,4 @@ def _is_whole(event: ServerSentEvent) -> bool:
     """Return True if the data of an event without its empty line wasn't cut off."""
     data = event.data
     is_text = event.type in ERROR_EVENTS or is_done_marker(data) or is_plain_error(data)
-    return is_text or is_json(data)
+    return is_text or is_json(data, strict=False)

@@ -23,7 +23,7 @@ __all__ = [
 _Json: TypeAlias = Any
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
-_TEXTS = ("text", "content", "value", "thinking", "reasoning")
+_TEXTS = ("text", "content", "value", "thinking", "reasoning", "summary")
 
 
 def as_text(value: _Json) -> str:
@@ -111,14 +111,14 @@ def as_arguments(value: _Json) -> str | None:
     return as_optional_text(value)
 
 
-def is_json(text: str) -> bool:
-    """Return whether `text` is a complete JSON value.
+def is_json(text: str, *, strict: bool = True) -> bool:
+    """Return whether `text` is a complete JSON value, without NaN if `strict`.
 
     >>> is_json('{"a": 1}'), is_json('{"a"'), is_json('{"a": NaN}')
     (True, False, False)
     """
     try:
-        json.loads(text, parse_constant=_refuse)
+        json.loads(text, parse_constant=_refuse if strict else None)
     except (ValueError, RecursionError):
         return False
     return True

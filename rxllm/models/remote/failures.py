@@ -94,6 +94,7 @@ _BY_TYPE: Final[dict[str, type[RxLLMError]]] = {
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-generation-id")
 _STATUS_DIGITS: Final = 3
 _LONGEST_MESSAGE: Final = 500
+_SHORT: Final = 200
 _LONGEST_BODY: Final = 10_000
 
 
@@ -134,8 +135,10 @@ def error_in_place_of_stream(
         error = error_in_text(text) if is_plain_error(text) else None
     if error is not None and error.message is not None:
         return error_in_stream(provider, error, headers)
+    said = " ".join(text.split()) if text.lstrip()[:1] not in "<{[" else ""
     return MalformedStreamError(
         f"{provider} answered with {content_type} instead of an event stream"
+        + (f": {said[:_SHORT]}" if said else "")
     )
 
 

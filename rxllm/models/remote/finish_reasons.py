@@ -6,6 +6,7 @@ SGLang and llama.cpp.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from rxllm.chunks import End, FinishReason
@@ -18,22 +19,29 @@ _REASONS: Final[dict[str, FinishReason]] = {
         ("stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"), "stop"
     ),
     **dict.fromkeys(
-        ("length", "max_tokens", "model_length", "model_context_window_exceeded"), "length"
+        (
+            *("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
+            "model_context_window_exceeded",
+        ),
+        "length",
     ),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
     **dict.fromkeys(
         (
             *("content_filter", "safety", "sensitive", "refusal", "recitation", "blocklist"),
             *("prohibited_content", "spii", "image_safety", "image_recitation"),
-            "image_prohibited_content",
+            *("image_prohibited_content", "content_filtered", "guardrail_intervened"),
         ),
         "content_filter",
     ),
 }
 _NONE: Final = ("", "null", "none")
+_ENUM: Final = re.compile(r"\w+\.\w+")
 _ABORTED: Final = (
     "cancelled",
+    "canceled",
     "server_error",
+    "system_error",
     "abort",
     "aborted",
     "error",
@@ -55,9 +63,11 @@ def finish_reason_in(value: object) -> str | None:
     ('length', 'STOP')
     >>> finish_reason_in("null")
     """
-    if isinstance(value, dict):
-        value = value.get("type") or value.get("reason")
-    word = str(value).rpartition(".")[2].strip() if value else ""
+    while isinstance(value, dict | list):
+        fields = value if isinstance(value, dict) else {"type": next(iter(value), None)}
+        value = fields.get("type") or fields.get("reason")
+    word = str(value).strip() if value else ""
+    word = word.rpartition(".")[2] if _ENUM.fullmatch(word) else word
     return None if word.lower() in _NONE else word
 
 
@@ -70,11 +80,11 @@ def end_of(reason: str | None, stop_sequence: str | None = None) -> End:
     >>> end.finish_reason, end.native_reason
     ('stop', 'pause_turn')
     """
-    known = _REASONS.get((reason or "stop").lower())
+    known = _REASONS.get((reason or "stop").lower().replace("-", "_"))
     return End(known or "stop", stop_sequence, None if known else reason)
 
 
 def check_not_aborted(reason: str, provider: str) -> None:
     """Raise an `AbortedStreamError` if the provider has given up the answer."""
-    if reason.lower() in _ABORTED:
+    if reason.lower().replace("-", "_") in _ABORTED:
         raise AbortedStreamError(f"{provider} aborted the answer: finish reason {reason!r}")

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, Unpack
+from typing import Final, Unpack
+from urllib.parse import quote
 
 import msgspec
 from reactivex import abc
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice, RateLimits, Start
-from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError
+from rxllm.errors import (
+    BadRequestError,
+    MalformedStreamError,
+    ModelNotFoundError,
+    ProviderError,
+    RxLLMError,
+)
 from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic import AnthropicWire
 from rxllm.models.remote.body_reader import BodyReader
 from rxllm.models.remote.client import Client
+from rxllm.models.remote.coercion import as_int, as_object, is_json
 from rxllm.models.remote.connection import Connection
+from rxllm.models.remote.event_template import BLANK_LINE
 from rxllm.models.remote.failures import error_in_place_of_stream
 from rxllm.models.remote.gemini import GeminiWire
 from rxllm.models.remote.listing import info_of
@@ -28,13 +38,25 @@ from rxllm.models.remote.sse import EVENT_STREAM, is_event_stream
 from rxllm.models.remote.usage_so_far import UsageSoFar
 from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
-from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
+from rxllm.requests import (
+    SAMPLING_OPTIONS,
+    ModelInfo,
+    Prompt,
+    Request,
+    RequestOptions,
+    as_request,
+)
 from rxllm.stream import Stream
 from rxllm.token_count import TokenCount, estimated_tokens
 from rxllm.valve import Valve
 from rxllm.wire_names import WireName
 
 __all__ = ["RemoteModel"]
+
+_DATED: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_NO_SUCH_PATH: Final = (404, 405, 501)
+_JSON: Final = (b"{", b"[")
+_LONGEST: Final = 64 * 1024 * 1024  # bytes of a whole answer
 
 _WIRES: Final[dict[WireName, Wire]] = {
     "openai_chat": OpenAIWire(),
@@ -102,6 +124,9 @@ class RemoteModel:
         self._name = name
         self._provider = provider.for_model(facts)
         self._wire = _wire_of(provider, wire or facts.api or provider.wire)
+        if provider.name == "azure" and _DATED.match(api_version or ""):
+            path = f"/openai/deployments/{quote(name)}"  # of the versions before `v1`
+            provider = msgspec.structs.replace(provider, prefix=path, needs_prefix=True)
         self._client = Client(
             provider,
             api_key=api_key,
@@ -150,17 +175,25 @@ class RemoteModel:
             RxLLMError: the request failed, as that of a stream may.
         """
         request = as_request(prompt, **options)
-        counting = self._wire.count_request(request, self._name, self._provider)
+        prompt_alone = msgspec.structs.replace(request, **dict.fromkeys(SAMPLING_OPTIONS))
+        counting = self._wire.count_request(prompt_alone, self._name, self._provider)
         if counting is None:
             return estimated_tokens(request)
-        async with self._client.request(*counting) as connection:
-            body = await connection.read_all()
         try:
-            fields = msgspec.json.decode(body, type=dict[str, Any])
-            counted = fields.get("input_tokens", fields.get("totalTokens"))
-            return TokenCount(msgspec.convert(counted, int))
-        except (msgspec.DecodeError, msgspec.ValidationError):
-            raise MalformedStreamError(f"{self._provider.name} sent no count of tokens") from None
+            async with self._client.request(*counting) as connection:
+                body = await connection.read_all()
+        except (ModelNotFoundError, ProviderError) as error:
+            if error.status in _NO_SUCH_PATH:  # a server with this API that doesn't count
+                return estimated_tokens(request)
+            raise
+        try:
+            fields = as_object(json.loads(body))
+        except ValueError:
+            fields = {}
+        counted = as_int(fields.get("input_tokens", fields.get("totalTokens")))
+        if counted is None:
+            raise MalformedStreamError(f"{self._provider.name} sent no count of tokens")
+        return TokenCount(counted)
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         wire = self._wire
@@ -172,6 +205,8 @@ class RemoteModel:
             body_reader = BodyReader(reader, lines=wire.media_type != EVENT_STREAM)
             limits = rate_limits_in(connection.headers)
             usage = UsageSoFar(request)
+            if not valve.is_open:
+                await valve.wait_open()
             data, whole = await self._first_data(connection)
             if whole is not None:
                 yield [_NOT_STREAMED]
@@ -205,7 +240,7 @@ class RemoteModel:
         """
         wire, kind = self._wire, connection.content_type
         if kind in {wire.media_type, EVENT_STREAM, ""}:
-            return None, None
+            return await self._whole_or_first_data(connection)
         data = b""
         while (is_stream := is_event_stream(data)) is None and (more := await connection.read()):
             data += more
@@ -213,14 +248,41 @@ class RemoteModel:
         if is_json_lines or is_stream:
             return data, None
         body = data + await connection.read_all()
-        try:
-            events = wire.events_of(json.loads(body))
-        except (ValueError, RecursionError):
-            events = None
-        if events is None:
+        whole = self._events_of_whole(body)
+        if whole is None:
             raise error_in_place_of_stream(self._provider.name, kind, connection.headers, body)
+        return None, whole
+
+    async def _whole_or_first_data(
+        self, connection: Connection
+    ) -> tuple[bytes | None, bytes | None]:
+        """Return the first data of a stream, or events for a whole answer in place of one."""
+        data = await connection.read()
+        while data.lstrip()[:1] in _JSON and not _has_event(data) and len(data) < _LONGEST:
+            more = await connection.read()
+            if not more:
+                break
+            data += more
+        whole = self._events_of_whole(data) if data.lstrip()[:1] in _JSON else None
+        return (data, None) if whole is None else (None, whole)
+
+    def _events_of_whole(self, body: bytes) -> bytes | None:
+        """Return the events that stand for an answer that was sent as a whole."""
+        try:
+            events = self._wire.events_of(json.loads(body))
+        except (ValueError, RecursionError):
+            return None
+        if events is None:
+            return None
         lines = [*(json.dumps(event) for event in events), "[DONE]"]
-        return None, "".join([f"data: {line}\n\n" for line in lines]).encode()
+        return "".join([f"data: {line}\n\n" for line in lines]).encode()
+
+
+def _has_event(data: bytes) -> bool:
+    """Whether JSON without `data:` is a stream of events: a line of it, or all, is complete."""
+    line, end, _ = data.lstrip().partition(b"\n")
+    is_line = bool(end) and is_json(line.decode("utf-8", "replace"), strict=False)
+    return is_line or BLANK_LINE.search(data.lstrip()) is not None
 
 
 def _with_limits(chunks: list[Chunk], limits: RateLimits) -> tuple[list[Chunk], RateLimits | None]:

@@ -7,20 +7,21 @@ https://openrouter.ai/docs/api/reference/streaming, https://console.groq.com/doc
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from rxllm.chunks import Chunk, Citation, End, FileOutput, Notice, Start, Token
+from rxllm.chunks import Chunk, Citation, End, Notice, Start, Token
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
-from rxllm.models.remote.coercion import as_object, as_objects, as_text
+from rxllm.models.remote.coercion import as_object, as_text
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.logprobs import token_of
 from rxllm.models.remote.openai_calls import CallReader
 from rxllm.models.remote.openai_coercion import coerced_completion
-from rxllm.models.remote.openai_output import citations_in, file_in
+from rxllm.models.remote.openai_output import citations_in, output_in
 from rxllm.models.remote.openai_request import openai_body
 from rxllm.models.remote.openai_states import ReasoningReader
 from rxllm.models.remote.openai_types import (
@@ -40,7 +41,6 @@ from rxllm.models.remote.wire import (
     TextJoiner,
     is_done_marker,
     is_heartbeat,
-    unsupported,
 )
 from rxllm.requests import Request
 
@@ -50,6 +50,12 @@ _decoder: Final = msgspec.json.Decoder(Completion)
 
 _REPORTED: Final = 16
 """Output tokens between two reports of the usage so far."""
+
+_THOUGHTS: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+_FAILURE: Final = re.compile(
+    r'"\w*(?:err|fail|fault|exception|message|title|detail|success)\w*"\s*:', re.IGNORECASE
+)
+"""Names of fields in which an unknown event may report a failure."""
 
 
 class OpenAIWire:
@@ -123,14 +129,16 @@ class OpenAIReader(Comparable):
         self._reason: str | None = None
         self._is_refused = False
         self._has_begun = False
-        self._has_delta = False
-        self._message = ""  # the text so far, if it comes as messages
-        self._cited: list[Citation] = []
+        self._has_text = False  # in deltas, as the next two
+        self._has_calls = False
+        self._has_files = False
+        self._messages: dict[str, str] = {}  # the texts so far, if they come as messages
+        self._cited: list[Citation | Notice] = []
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         """Append the chunks of `event` to `chunks`; see `Reader`."""
         data = event.data
-        if event.type in ERROR_EVENTS:
+        if event.type in ERROR_EVENTS or event.type.endswith("_error"):
             raise self._decoder.failure(error_in_text(data))
         if is_done_marker(data):
             self._end(chunks)
@@ -146,15 +154,21 @@ class OpenAIReader(Comparable):
         if error is not None:
             self._read_last_words(completion, chunks)
             raise self._decoder.failure(error)
+        if not completion.is_known and _FAILURE.search(data):
+            self._decoder.doubt(data)
         if not self._has_begun and (completion.id or completion.choices):  # Azure's first has none
             self._begin(completion, chunks)
         for choice in completion.choices or ():
             if choice.index == 0:
                 self._read_delta(choice, chunks)
                 self._read_finish(choice)
-        sources = completion.search_results or completion.citations
+                if choice.citations:
+                    self._cite(choice.citations, chunks)
+        sources = completion.search_results or completion.citations or completion.sources
         if sources and self._has_begun:
             self._cite(sources, chunks)
+        if completion.images and self._has_begun:
+            self._read_output(Delta(images=completion.images), chunks)
         usage = completion.usage
         if usage is None and groq is not None:
             usage = groq.usage
@@ -165,7 +179,9 @@ class OpenAIReader(Comparable):
     def end(self, chunks: list[Chunk]) -> None:
         """Append the final chunks at the end of the body; see `Reader`."""
         if self._has_begun and self._reason is None:
-            raise TruncatedStreamError(f"the response of {self._provider} ended early")
+            skipped = self._decoder.skipped
+            after = f", after events that can't be read: {skipped}" if skipped else ""
+            raise TruncatedStreamError(f"the response of {self._provider} ended early{after}")
         self._end(chunks)
 
     def _report_usage(
@@ -178,7 +194,7 @@ class OpenAIReader(Comparable):
         written = usage.completion_tokens
         if completion.choices and self._reason is None and written >= self._reported + _REPORTED:
             self._reported = written
-            chunks.append(usage.as_chunk())
+            chunks.append(usage.as_chunk(estimated=True))
 
     def _end(self, chunks: list[Chunk]) -> None:
         if not self._has_begun:
@@ -186,7 +202,7 @@ class OpenAIReader(Comparable):
         if self._reason is None and self._decoder.has_skipped:
             raise TruncatedStreamError(
                 f"the response of {self._provider} ended without a finish reason, after events "
-                "that can't be read"
+                f"that can't be read: {self._decoder.skipped}"
             )
         self._finish(chunks)
 
@@ -197,6 +213,11 @@ class OpenAIReader(Comparable):
             error = error_in_json(json.loads(data), has_answer=completion.has_answer)
         if error is None and groq is not None and groq.error:
             error = error_in_json({"error": groq.error})
+        for choice in completion.choices or ():
+            parts = (choice, choice.delta, choice.message)
+            if error is None and (found := next((it.error for it in parts if it and it.error), 0)):
+                around = as_object(json.loads(data))
+                error = error_in_json({**around, "error": found}, has_answer=True)
         return error
 
     def _read_last_words(self, completion: Completion, chunks: list[Chunk]) -> None:
@@ -217,12 +238,14 @@ class OpenAIReader(Comparable):
 
     def _read_delta(self, choice: Choice, chunks: list[Chunk]) -> None:
         delta = choice.delta
-        if delta is None and choice.text:
+        if delta is not None and delta.says_something:
+            self._has_text = self._has_text or bool(delta.content)
+            self._has_calls = self._has_calls or bool(delta.tool_calls or delta.function_call)
+            self._has_files = self._has_files or bool(delta.images or delta.audio)
+        elif choice.text:
             delta = Delta(choice.text)
-        elif delta is None and choice.message is not None and not self._has_delta:
+        elif choice.message is not None:
             delta = self._added_by(choice.message)
-        elif delta is not None and delta.says_something:
-            self._has_delta = True  # a message that follows repeats the whole answer
         if delta is not None:
             self._reasoning.read(delta, chunks)
             if delta.content and (text := self._text.feed(delta.content)):
@@ -232,11 +255,11 @@ class OpenAIReader(Comparable):
                 chunks.append(Token(text))
             if delta.tool_calls:
                 chunks.extend(map(self._calls.read, delta.tool_calls))
-            if delta.annotations or delta.images or delta.audio or delta.parts:
-                self._read_output(delta, chunks)
-            if delta.function_call is not None:
+            elif delta.function_call is not None:
                 call = ToolCallDelta(index=0, function=delta.function_call)
                 chunks.append(self._calls.read(call))
+            if delta.has_output:
+                self._read_output(delta, chunks)
 
     def _token(self, text: str, logprobs: LogProbs | None) -> Token:
         if logprobs is None:
@@ -245,35 +268,40 @@ class OpenAIReader(Comparable):
         return token_of(text, known, is_asked=self._with_logprobs)
 
     def _read_finish(self, choice: Choice) -> None:
-        if choice.error:
-            error = error_in_json({"error": choice.error}, has_answer=True)
-            if error is not None:
-                raise self._decoder.failure(error)
         if (reason := choice.finish_reason) and (reason := finish_reason_in(reason)):
             check_not_aborted(reason, self._provider)
             if self._reason is None or end_of(self._reason).finish_reason == "stop":
                 self._reason = reason  # a plain stop after another reason says less
 
     def _added_by(self, message: Delta) -> Delta:
-        """What a message adds: servers send it whole, in pieces, or whole as it grows."""
-        text = message.content or ""
-        added = text.removeprefix(self._message) if text.startswith(self._message) else text
-        self._message += added
-        return msgspec.structs.replace(message, content=added)
+        """What a message adds: servers send it whole, in pieces, or whole as it grows.
+
+        After deltas, it repeats what they have said.
+        """
+        fields: dict[str, Any] = {}
+        if self._reasoning.has_begun and not self._messages.keys() & set(_THOUGHTS):
+            fields = dict.fromkeys((*_THOUGHTS, "reasoning_details"))
+        if self._has_text:
+            fields["content"] = None
+        if self._has_calls:
+            fields |= {"tool_calls": None, "function_call": None}
+        if self._has_files:
+            fields |= {"images": None, "audio": None}
+        for name in ("content", *_THOUGHTS, "refusal"):
+            if name not in fields and (text := getattr(message, name)):
+                before = self._messages.get(name, "")
+                fields[name] = text.removeprefix(before)
+                self._messages[name] = before + fields[name]
+        return msgspec.structs.replace(message, **fields)
 
     def _read_output(self, delta: Delta, chunks: list[Chunk]) -> None:
         """Read what isn't text."""
-        self._cite(delta.annotations, chunks)
-        images = delta.images if isinstance(delta.images, list) else [delta.images]
-        for part in filter(None, images):
-            file = file_in({"type": "image_url", "url": part} if isinstance(part, str) else part)
-            chunks.append(unsupported(as_object(part)) if file is None else file)
-        audio = as_object(delta.audio)
-        if audio.get("transcript"):
-            chunks.append(Token(self._text.feed(as_text(audio["transcript"]))))
-        if audio.get("data"):
-            chunks.append(FileOutput("audio/*", as_text(audio["data"])))
-        chunks.extend(map(unsupported, as_objects(delta.parts)))
+        found = as_object(delta.context).get("citations")
+        for cited in (delta.annotations, delta.citations, found):
+            self._cite(cited, chunks)
+        if transcript := as_object(delta.audio).get("transcript"):
+            chunks.append(Token(self._text.feed(as_text(transcript))))
+        chunks.extend(output_in(delta))
 
     def _cite(self, annotations: Any, chunks: list[Chunk]) -> None:
         """Read citations, each once: some servers repeat them in each event."""

@@ -24,11 +24,13 @@ class _Call(Comparable):
     Attributes:
         id: distinct from those of the other calls.
         given_id: the id that the server gave it, if any.
+        place: the index that the server gave it, if any.
     """
 
     def __init__(self, index: int, given_id: str | None, id: str) -> None:  # noqa: A002
         self.index = index
         self.given_id = given_id
+        self.place: int | None = None
         self.id = id
         self.name = ""
         self.arguments = ""
@@ -37,8 +39,8 @@ class _Call(Comparable):
         self.joiner = TextJoiner()
 
     def add(self, name: str | None, arguments: str | None) -> None:
-        """Add a delta. A name may come in pieces, or with each delta."""
-        if name and not self.arguments and not self.name.startswith(name):
+        """Add a delta. A name may come in pieces, with each delta, or at the end."""
+        if name and name != self.name and not (self.name and self.arguments):
             self.name = name if name.startswith(self.name) else self.name + name
         if arguments and self.is_placeholder and arguments.lstrip().startswith("{"):
             self.arguments = ""
@@ -109,20 +111,24 @@ class CallReader(Comparable):
 
     def _find(self, delta: ToolCallDelta) -> _Call | None:
         """The call that `delta` continues, unless it opens one."""
+        known = [call for call in self._calls if _is_id(delta.id) and call.given_id == delta.id]
         if delta.index is not None:
-            return self._by_index.get(delta.index)
-        if _is_id(delta.id):
-            known = [call for call in self._calls if call.given_id == delta.id]
-            if known:
-                return known[-1]
+            call = self._by_index.get(delta.index)
+            before = [each for each in known if each.place == delta.index]
+            return before[-1] if before and call is not None else call
+        if known:
+            return known[-1]
         return self._calls[-1] if self._calls else None
 
     def _opens(
         self, delta: ToolCallDelta, call: _Call, name: str | None, arguments: str | None
     ) -> bool:
         if _is_id(delta.id) and delta.id != call.given_id:
+            if call.given_id is None and not call.arguments and name in (call.name, None):
+                call.given_id = delta.id
+                return False
             return bool(name)
-        is_other = bool(name) and name != call.name
+        is_other = bool(name) and bool(call.name) and name != call.name
         begins = bool(arguments) and (arguments or "").lstrip().startswith("{")
         if not (is_other or begins) or not call.is_whole:
             return False
@@ -135,6 +141,7 @@ class CallReader(Comparable):
         is_free = _is_id(delta.id) and all(call.id != delta.id for call in self._calls)
         id = delta.id if delta.id and is_free else f"call_{token_hex(12)}"  # noqa: A001
         call = _Call(len(self._calls), delta.id if _is_id(delta.id) else None, id)
+        call.place = delta.index
         self._calls.append(call)
         return call
 

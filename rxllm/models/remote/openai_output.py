@@ -10,16 +10,25 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from rxllm.chunks import Citation, FileOutput
-from rxllm.models.remote.coercion import as_int, as_object, as_optional_text
+from rxllm.chunks import Citation, FileOutput, Notice
+from rxllm.models.remote.coercion import (
+    as_int,
+    as_object,
+    as_objects,
+    as_optional_text,
+    as_text,
+)
+from rxllm.models.remote.openai_types import Delta
+from rxllm.models.remote.wire import unsupported
 
-__all__ = ["citations_in", "file_in"]
+__all__ = ["citations_in", "file_in", "output_in"]
 
+_AUDIO: Final = ("audio", "input_audio", "output_audio")
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[^,]*)?,(.*)", re.DOTALL)
 
 
-def citations_in(annotations: Any) -> Iterator[Citation]:
-    """Yield the citations in a list of annotations, or of URLs.
+def citations_in(annotations: Any) -> Iterator[Citation | Notice]:
+    """Yield the citations in a list of annotations, or of URLs; a notice for any other one.
 
     >>> next(citations_in([{"type": "url_citation", "url_citation": {"url": "https://a.example"}}]))
     Citation(url='https://a.example', title=None, text=None, start=None, end=None, source=None)
@@ -29,7 +38,8 @@ def citations_in(annotations: Any) -> Iterator[Citation]:
             yield Citation(each)
             continue
         outer = as_object(each)
-        fields = as_object(outer.get(str(outer.get("type")))) or outer
+        inner = outer.get(str(outer.get("type")))
+        fields = {"url": inner} if isinstance(inner, str) else as_object(inner) or outer
         citation = Citation(
             as_optional_text(fields.get("url")),
             as_optional_text(fields.get("title") or fields.get("filename")),
@@ -39,6 +49,24 @@ def citations_in(annotations: Any) -> Iterator[Citation]:
         )
         if citation.url or citation.title or citation.text:
             yield citation
+        elif outer:
+            yield unsupported(outer)
+
+
+def output_in(delta: Delta) -> Iterator[FileOutput | Notice]:
+    """Yield the files of a delta, and a notice of each part that is no known file."""
+    for kind, given in (
+        ("image_url", delta.images),
+        ("image_url", delta.image),
+        ("video_url", delta.video),
+    ):
+        for part in filter(None, given if isinstance(given, list) else [given]):
+            file = file_in({"type": kind, "url": part} if isinstance(part, str) else part)
+            yield unsupported(as_object(part)) if file is None else file
+    audio = delta.audio if isinstance(delta.audio, str) else as_object(delta.audio).get("data")
+    if audio:
+        yield FileOutput("audio/*", as_text(audio))
+    yield from map(unsupported, as_objects(delta.parts))
 
 
 def file_in(part: Any) -> FileOutput | None:
@@ -52,14 +80,20 @@ def file_in(part: Any) -> FileOutput | None:
     inner = outer.get(kind)
     source = as_object(outer.get("source"))  # Anthropic's form
     data = outer.get("b64_json") or source.get("data")
+    if kind in _AUDIO:
+        heard = as_object(inner)
+        media_type = f"audio/{heard.get('format') or '*'}"
+        found = heard.get("data") or inner
+        return FileOutput(media_type, found) if isinstance(found, str) else None
     if isinstance(data, str):
         media_type = outer.get("media_type") or source.get("media_type") or "image/png"
         return FileOutput(str(media_type), data)
-    if not any(name in kind for name in ("image", "file", "url")):
+    if not any(name in kind for name in ("image", "video", "file", "url")):
         return None
     url = inner if isinstance(inner, str) else as_object(inner).get("url") or outer.get("url")
     if not isinstance(url, str):
         return None
     if (found := _DATA_URL.fullmatch(url)) is not None:
         return FileOutput(found[1], found[2])
-    return FileOutput("image/*" if "image" in kind else "application/octet-stream", url=url)
+    group = next((name for name in ("image", "video") if name in kind), None)
+    return FileOutput(f"{group}/*" if group else "application/octet-stream", url=url)

@@ -10,9 +10,9 @@ import mimetypes
 from typing import Any, Final
 
 from rxllm.chunks import ToolCall
-from rxllm.errors import UnsupportedError
+from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import FilePart, ImagePart, Message, TextPart, Tool
-from rxllm.models.remote.history import Target, messages_for
+from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.openai_states import returned_fields
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.wire import check_options
@@ -40,6 +40,7 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
         "stream": True,
         "stream_options": {"include_usage": True},
         **provider.body,
+        **(provider.prefill_fields if request.messages[-1].role == "assistant" else {}),
     }
     options = {
         provider.length_field: request.max_tokens,
@@ -54,7 +55,9 @@ def openai_body(request: Request, model: str, provider: Provider) -> dict[str, A
         "tool_choice": _tool_choice(request),
     }
     if request.reasoning == "none" and not provider.reasoning:  # it needn't be told
-        del options[provider.option_names["reasoning"]]
+        options.pop(provider.option_names.get("reasoning", ""), None)
+    if not request.tools:
+        options.pop("parallel_tool_calls", None)
     if provider.cache_key is not None and isinstance(request.cache, str):
         options[provider.cache_key] = request.cache
     return {n: v for n, v in (body | options).items() if v is not None} | request.extra
@@ -70,6 +73,8 @@ def data_url(part: ImagePart | FilePart) -> str:
 def _message(message: Message) -> dict[str, Any]:
     content: Any = message.content
     if message.role == "assistant":
+        if any(isinstance(part, ImagePart | FilePart) for part in message.parts):
+            raise BadRequestError("an assistant message can't have images or files", "messages")
         content = message.text  # not all servers read parts here
     elif not isinstance(content, str):
         content = [
@@ -91,9 +96,14 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {
         "id": call.id,
         "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
+        "function": {"name": call.name, "arguments": _arguments(call)},
         **({"extra_content": data["extra_content"]} if "extra_content" in data else {}),
     }
+
+
+def _arguments(call: ToolCall) -> str:
+    input_of(call)  # servers refuse what isn't JSON
+    return call.arguments or "{}"
 
 
 def _part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rxllm.wire_names import EXTENSION, TEXT_STATE
 
 __all__ = ["ReasoningReader", "returned_fields"]
 
-_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
+_FIELDS: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 _GROWING: Final = ("text", "summary", "data")
 
 
@@ -37,26 +37,45 @@ class ReasoningReader(Comparable):
         self._target = target
         self._joiner = TextJoiner()
         self._field = ""  # of the open block
+        self._has_field = self._has_details = False
         self._details: list[dict[str, Any]] = []
         self._extra: Any = None
 
     def read(self, delta: Delta, chunks: list[Chunk]) -> None:
         """Append the chunks of the reasoning in `delta`, and the state of a block that it ends."""
-        thought = delta.reasoning_content or delta.reasoning or delta.thinking
+        thought = (
+            delta.reasoning_content or delta.reasoning or delta.reasoning_text or delta.thinking
+        )
         if thought:
             self._field = next(name for name in _FIELDS if getattr(delta, name))
+            self._has_field = True
             if thought := self._joiner.feed(thought):
                 chunks.append(Reasoning(thought))
         if delta.reasoning_details:
-            details = as_objects(delta.reasoning_details)
-            own = [each for each in details if each.get("format") == EXTENSION]
-            self._add_details([each for each in details if each not in own])
-            for detail in own:
-                self._read_own(detail, chunks)
+            self._read_details(as_objects(delta.reasoning_details), chunks)
         if delta.extra_content:
             self._extra = delta.extra_content
-        if self._field and (delta.content or delta.tool_calls):
+        if (self._field or self._details) and (
+            delta.content or delta.tool_calls or delta.function_call or delta.refusal
+        ):
             self._close(chunks)
+
+    def _read_details(self, details: list[dict[str, Any]], chunks: list[Chunk]) -> None:
+        own = [each for each in details if each.get("format") == EXTENSION]
+        others = [each for each in details if each not in own]
+        self._has_details = self._has_details or bool(others)
+        self._add_details(others)
+        if not self._has_field:  # else the same text is in a field, too
+            thoughts = (as_text(each.get("text") or each.get("summary")) for each in others)
+            if thought := self._joiner.feed("".join(thoughts)):
+                chunks.append(Reasoning(thought))
+        for detail in own:
+            self._read_own(detail, chunks)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was any reasoning."""
+        return self._has_field or self._has_details
 
     def finish(self, chunks: list[Chunk]) -> None:
         """Append what is left at the end of the answer's text."""
@@ -88,7 +107,7 @@ class ReasoningReader(Comparable):
         for given in details:
             last = self._details[-1] if self._details else {}
             detail = {name: value for name, value in given.items() if value is not None}
-            if last and _identity(last) == _identity(detail) and not last.get("signature"):
+            if last and _is_same(last, detail) and not last.get("signature"):
                 grown: dict[str, Any] = {
                     name: as_text(last.get(name)) + as_text(detail[name])
                     for name in _GROWING
@@ -107,8 +126,11 @@ def _in_unicode(detail: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _identity(detail: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple([detail.get(name) for name in ("type", "index", "format")])
+def _is_same(last: dict[str, Any], detail: dict[str, Any]) -> bool:
+    """Whether a detail goes on with the last one; only the first piece may have the id."""
+    names = ("type", "index", "format")
+    ids = {each["id"] for each in (last, detail) if each.get("id")}
+    return len(ids) < 2 and all(last.get(name) == detail.get(name) for name in names)
 
 
 def returned_fields(message: Message) -> dict[str, Any]:

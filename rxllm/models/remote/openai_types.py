@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/chat-streaming.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -50,6 +50,7 @@ class Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_text: str | None = None
     thinking: str | None = None  # of Mistral: a part of the content
     reasoning_details: Any = None  # of OpenRouter, which wants them back
     extra_content: Any = None  # of Gemini: its signature
@@ -57,14 +58,37 @@ class Delta(msgspec.Struct):
     tool_calls: list[ToolCallDelta] | None = None
     function_call: FunctionDelta | None = None  # the predecessor of `tool_calls`
     annotations: Any = None
+    citations: Any = None
+    context: Any = None  # of Azure: its citations
     images: Any = None
+    image: Any = None
+    video: Any = None
     audio: Any = None
     parts: Any = None  # of the content, where it isn't text and isn't a file
+    error: Any = None
 
     @property
     def says_something(self) -> bool:
         """Whether the delta carries a part of the answer."""
-        return bool(self.content) or any(getattr(self, name) for name in self.__struct_fields__)
+        return bool(self.content) or any(getattr(self, name) for name in _SAID)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the delta carries output that isn't text or a call."""
+        return any(getattr(self, name) for name in _OUTPUT)
+
+
+_SAID: Final = tuple([name for name in Delta.__struct_fields__ if name != "error"])
+_OUTPUT: Final = (
+    "annotations",
+    "citations",
+    "context",
+    "images",
+    "image",
+    "video",
+    "audio",
+    "parts",
+)
 
 
 class LogProb(msgspec.Struct, gc=False):
@@ -95,7 +119,17 @@ class Choice(msgspec.Struct, gc=False):
     logprobs: LogProbs | None = None
     message: Delta | None = None  # in place of `delta`: the whole answer
     text: str | None = None  # of the completions before chat
+    citations: Any = None
     error: Any = None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the choice carries a part of the answer."""
+        return bool(
+            (self.delta is not None and self.delta.says_something)
+            or (self.message is not None and self.message.says_something)
+            or self.text
+        )
 
 
 class InputDetails(msgspec.Struct, gc=False):
@@ -125,8 +159,8 @@ class TokenCounts(msgspec.Struct, gc=False):
         """Whether it reports nothing."""
         return not (self.prompt_tokens or self.completion_tokens)
 
-    def as_chunk(self) -> Usage:
-        """Return the usage as a chunk."""
+    def as_chunk(self, *, estimated: bool = False) -> Usage:
+        """Return the usage as a chunk; `estimated` if the answer goes on."""
         read, written = self.prompt_tokens_details, self.completion_tokens_details
         return Usage(
             self.prompt_tokens,
@@ -135,6 +169,7 @@ class TokenCounts(msgspec.Struct, gc=False):
             reasoning_tokens=written.reasoning_tokens if written else None,
             cost=self.cost,
             cache_write_tokens=read.cache_write_tokens if read else None,
+            estimated=estimated,
         )
 
 
@@ -155,6 +190,8 @@ class Completion(msgspec.Struct, gc=False):
     usage: TokenCounts | None = None
     citations: Any = None  # of Perplexity, repeated in each event
     search_results: Any = None  # the same, with titles
+    sources: Any = None
+    images: Any = None
     x_groq: GroqBlock | None = None
     error: Any = None  # one of many forms; see `reported_error`
 
@@ -164,12 +201,13 @@ class Completion(msgspec.Struct, gc=False):
         return bool(self.error) or self.error == {} or not self.has_answer
 
     @property
+    def is_known(self) -> bool:
+        """Whether anything in the event is known."""
+        return any(getattr(self, name) for name in ("id", "model", "choices", "usage", "x_groq"))
+
+    @property
     def has_answer(self) -> bool:
         """Whether the event carries a part of an answer."""
-        return self.usage is not None or any(
-            choice.finish_reason
-            or (choice.delta is not None and choice.delta.says_something)
-            or (choice.message is not None and choice.message.says_something)
-            or choice.text
-            for choice in self.choices or ()
+        return any(choice.says_something for choice in self.choices or ()) or (
+            self.usage is not None and not self.usage.is_empty
         )

@@ -14,6 +14,9 @@ from rxllm.wire_names import WireName
 
 __all__ = ["Endpoint", "Provider"]
 
+_PATHS: Final = ("/chat/completions", "/responses", "/messages")
+"""Paths of requests, which some people give as a base URL."""
+
 _ABILITIES: Final = ("tools", "images", "reasoning", "prefill", "sampling", "json_schema")
 
 
@@ -38,6 +41,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
             `rxllm.model_table.ModelFacts`.
         cache_key: its name for the key of requests that share a cached prompt, if it has one.
         body: fields that are sent with every request; `None` to leave out a usual one.
+        prefill_fields: those that are sent if a last assistant message is to be continued.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     json_schema: bool = True
     cache_key: str | None = None
     body: dict[str, object] = {}
+    prefill_fields: dict[str, object] = {}
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -106,14 +111,27 @@ def _is_base_url(url: str) -> bool:
         return False
 
 
+def _with_prefix(url: str, provider: Provider) -> str:
+    """Return the base URL with the path of the API, if it lacks it or a part of it."""
+    for path in _PATHS:
+        url = url.removesuffix(path)
+    prefix = provider.prefix
+    if provider.needs_prefix and not urlsplit(url).path.endswith(prefix):
+        url = url.removesuffix("/v1")  # of another API on the same server
+    path = urlsplit(url).path
+    if prefix.startswith(f"{path}/"):
+        return url.removesuffix(path) + prefix
+    return url + prefix if provider.needs_prefix and not path.endswith(prefix) else url
+
+
 class Endpoint:
     """The base URL and the key to use. The key never appears in a `repr`.
 
     Args:
         provider: the provider.
         api_key: the key, or `None` to read it from the environment when it is needed.
-        base_url: the base URL, with or without the path of the API, or `None` to use the
-            environment's or the provider's own.
+        base_url: the base URL, with or without the path of the API or of its requests, or `None` to
+            use the environment's or the provider's own.
 
     Raises:
         BadRequestError: there is no base URL, or it isn't a valid HTTP URL.
@@ -123,7 +141,7 @@ class Endpoint:
 
     def __init__(self, provider: Provider, api_key: str | None, base_url: str | None) -> None:
         variable = f"{provider.variable}_BASE_URL"
-        url = base_url or os.environ.get(variable) or provider.base_url
+        url = base_url or os.environ.get(variable, "").strip() or provider.base_url
         if url is None:
             raise BadRequestError(
                 f"{provider.name} models require a base URL: pass base_url or set {variable}"
@@ -133,13 +151,8 @@ class Endpoint:
             raise BadRequestError(
                 "base_url must be like https://host/v1, with no user, query or fragment"
             )
-        if provider.needs_prefix and not urlsplit(url).path.endswith(provider.prefix):
-            url = url.removesuffix("/v1")  # of another API on the same server
-        path = urlsplit(url).path
-        if not path or (provider.needs_prefix and not path.endswith(provider.prefix)):
-            url += provider.prefix
         self.provider: Provider = provider
-        self.base_url: str = url
+        self.base_url: str = _with_prefix(url, provider)
         self._key = api_key
 
     def __repr__(self) -> str:

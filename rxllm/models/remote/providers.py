@@ -99,6 +99,7 @@ PROVIDERS: Final = {
             variable="GEMINI",
             key_header="x-goog-api-key",
             prefix="/v1beta",
+            needs_prefix=True,
             option_names={
                 "seed": "seed",
                 "top_k": "topK",
@@ -165,6 +166,7 @@ PROVIDERS: Final = {
             option_names=_OPEN_MODELS,
             logprobs=True,
             body={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+            prefill_fields={"continue_final_message": True, "add_generation_prompt": False},
         ),
         # https://docs.ollama.com/api
         Provider(

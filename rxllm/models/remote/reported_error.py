@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -18,19 +19,26 @@ __all__ = ["ErrorObject", "error_in_json", "error_in_text", "is_plain_error"]
 
 _Json: TypeAlias = Any
 
-_ERRORS: Final = ("error", "errors", "detail", "base_resp")
+_ERRORS: Final = ("error", "errors", "base_resp", "fault")
 _MESSAGES: Final = (
-    *("message", "msg", "status_msg", "detail", "reason", "description", "text", "error", "errors"),
+    *("message", "Message", "msg", "error_message", "errorMessage", "error_msg", "status_msg"),
+    *("detail", "reason", "description", "title", "text", "error", "errors", "data"),
 )
 _CODES: Final = ("code", "status_code", "statusCode", "error_code", "errorCode", "status")
 _ANSWER: Final = ("choices", "usage", "id", "object", "delta", "type")
 """Fields of events that may belong to an answer."""
 
-_FINE: Final = ("", "0", "ok", "success")
+_FINE: Final = ("", "0", "ok", "success", "null", "none", "false")
+_BAD_STATUS: Final = re.compile(
+    r"err|fail|invalid|denied|forbid|exceed|limit|unavail|overload|abort|timeout|unauth|bad|\d",
+    re.IGNORECASE,
+)
+_EXCEPTION: Final = re.compile(r".*(?:exception|fault)", re.IGNORECASE)
 _PLAIN_ERROR: Final = re.compile(
     r"[\w .\[(-]{0,60}(?:error|exception)\b|Traceback \(", re.IGNORECASE
 )
 _NAME: Final = re.compile(r"[a-z]+(?:_[a-z]+)+")
+_PHRASES: Final = {status.phrase.lower() for status in HTTPStatus}
 _DEEPEST: Final = 8
 _LARGEST_CODE: Final = 1_000_000
 
@@ -57,7 +65,7 @@ def error_in_json(value: _Json, *, has_answer: bool = False) -> ErrorObject | No
     Args:
         value: any JSON value. Of a list, the first element that reports an error counts.
         has_answer: whether the event also carries a part of the answer. Then only a value of
-            `error` makes it an error.
+            `error` makes it an error. If it has choices that say nothing, `detail` alone doesn't.
 
     >>> error_in_json({"error": {"message": "out of memory", "code": 500}})
     ErrorObject(message='out of memory', type=None, code=500, metadata=None)
@@ -71,34 +79,46 @@ def error_in_json(value: _Json, *, has_answer: bool = False) -> ErrorObject | No
         return next((found for each in value if (found := error_in_json(each))), None)
     if not isinstance(value, dict):
         return None
-    for name in _ERRORS[: 1 if has_answer else None]:
-        if _is_reported(value.get(name)) and not (has_answer and value[name] == {}):
-            return _read(value[name], value)
+    for name in _error_fields(value, has_answer=has_answer):
+        reported = value.get(name)
+        if _is_reported(reported) or (name == "error" and reported == {} and not has_answer):
+            return _read(reported, value)
     if has_answer:
         return None
-    kinds = [str(value.get(name)) for name in ("type", "object", "status")]
-    is_error = any(kind.endswith("error") for kind in kinds)
-    has_code = any(_is_failure(value.get(name)) for name in _CODES)
-    is_bare = not any(name in value for name in _ANSWER)
-    if (is_error or has_code or is_bare) and (is_error or _message(value) is not None):
+    kinds = [str(value.get(name)).lower() for name in ("type", "object", "status", "event")]
+    is_error = any(kind.endswith("error") for kind in kinds) or value.get("success") is False
+    codes = {name: value[name] for name in _CODES if name in value}
+    has_failed = any(_is_failure(code, name) for name, code in codes.items())
+    is_bare = not (codes or "event" in value or any(name in value for name in _ANSWER))
+    if (is_error or has_failed or is_bare) and (is_error or _message(value) is not None):
         return _read(value, {})
     return None
 
 
+def _error_fields(value: dict[str, _Json], *, has_answer: bool) -> list[str]:
+    """The fields whose value is an error, if there is any."""
+    if has_answer:
+        return [_ERRORS[0]]
+    own = [name for name in value if _EXCEPTION.fullmatch(name) and isinstance(value[name], dict)]
+    return [*_ERRORS, *([] if value.get("choices") else ["detail"]), *own]
+
+
 def _is_reported(error: _Json) -> bool:
-    """Any error that isn't empty, and also `{}`, but not an object of empty fields."""
+    """Any error that isn't empty, nor an object of empty fields or with a code of success."""
     if isinstance(error, dict):
-        status = error.get("status_code", 1)  # of MiniMax's `base_resp`, which is always there
-        return error == {} or (any(error.values()) and _is_failure(status))
-    return bool(error)
+        codes = [error[name] for name in _CODES if error.get(name) not in (None, "")]
+        has_failed = not codes or any(_is_failure(code, "code") for code in codes)
+        return any(error.values()) and has_failed
+    return error.lower() not in _FINE if isinstance(error, str) else bool(error)
 
 
-def _is_failure(code: _Json) -> bool:
-    """Whether a code, if it is one, is that of a failure."""
+def _is_failure(code: _Json, name: str) -> bool:
+    """Whether a code, if it is one, is that of a failure. A `status` may be any word."""
     if _is_number(code):
         return code != 0 and not 200 <= code < 300
-    is_success = isinstance(code, str) and (code.lower() in _FINE or code.startswith("2"))
-    return isinstance(code, str) and not is_success
+    if not isinstance(code, str) or code.lower() in _FINE or code.startswith("2"):
+        return False
+    return name != "status" or _BAD_STATUS.search(code) is not None
 
 
 def error_in_text(text: str) -> ErrorObject:
@@ -138,10 +158,9 @@ def _read(reported: _Json, around: dict[str, _Json]) -> ErrorObject:
         first = next((each for each in reported if isinstance(each, dict)), {})
         fields = {name: first[name] for name in ("type", *_CODES) if name in first}
     message = None if reported is True or _is_number(reported) else _message(reported)
-    if message is None:
-        message = _message(
-            {name: around[name] for name in _MESSAGES if name != "error" and name in around}
-        )
+    if message is None or _is_label(message):
+        others = {name: around[name] for name in _MESSAGES if name != "error" and name in around}
+        message = _message(others) or message
     if message is None and any(fields[name] for name in fields.keys() - {"type", "code"}):
         message = json.dumps(reported)  # no field that is known to hold the words
     metadata = _metadata(fields.get("metadata"))
@@ -151,6 +170,11 @@ def _read(reported: _Json, around: dict[str, _Json]) -> ErrorObject:
     code = reported if _is_number(reported) else _code_in(fields) or _code_in(around)
     kind = _name(fields.get("type")) or name or _name(around.get("type"))
     return ErrorObject(message, kind, _code(code), metadata)
+
+
+def _is_label(text: str) -> bool:
+    """Whether a text names the kind of an error, so that other words say more."""
+    return bool(_NAME.fullmatch(text)) or text.isdecimal() or text.lower() in _PHRASES
 
 
 def _code_in(fields: dict[str, _Json]) -> _Json:

@@ -18,6 +18,8 @@ from typing import Final
 import msgspec
 
 from rxllm.errors import MalformedStreamError
+from rxllm.models.remote.coercion import is_json
+from rxllm.models.remote.reported_error import is_plain_error
 from rxllm.models.remote.state import Comparable
 
 __all__ = [
@@ -63,6 +65,11 @@ def is_event_stream(data: bytes) -> bool | None:
     if any(name.startswith(beginning) for name in _BEGINNINGS):
         return True if beginning in _BEGINNINGS else None
     return beginning.startswith(_BEGINNINGS)
+
+
+def _is_sentence(line: str) -> bool:
+    """Whether a line is no field, but words: a plain error in place of an event."""
+    return is_plain_error(line) or (":" not in line and " " in line.strip())
 
 
 class EventStreamDecoder(Comparable):
@@ -130,6 +137,10 @@ class EventStreamDecoder(Comparable):
         held, size, limit = self._data, self._size, self._limit
         for line in lines:
             if line.startswith("data:"):
+                if self._is_raw and is_json("\n".join(held)):  # no empty line in between
+                    yield ServerSentEvent("\n".join(held), self._type or "message", self._id)
+                    held.clear()
+                    self._is_raw, size = False, 0
                 size += len(line)
                 if size > limit:
                     raise self._too_long()
@@ -201,7 +212,7 @@ class EventStreamDecoder(Comparable):
             self._id = value
         elif name == "retry" and _MILLISECONDS.fullmatch(value):
             self.retry = int(value)
-        elif self._is_raw or line[0] in "{[":
+        elif self._is_raw or line.lstrip()[:1] in ("{", "[", "<") or _is_sentence(line):
             self._is_raw = True
             self._data.append(line)
             self._size += len(line)

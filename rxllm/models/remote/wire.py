@@ -51,6 +51,8 @@ _OPTIONAL: Final = (
 """The options that a provider supports if they are in its `option_names`."""
 
 _MALFORMED_IN_A_ROW: Final = 3
+_SHOWN: Final = 200
+_PINGS: Final = ("ping", "pong", "heartbeat", "keepalive", "keep-alive")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -144,6 +146,7 @@ class JsonDecoder(Comparable, Generic[_T]):
 
     Attributes:
         has_skipped: whether any event was skipped.
+        skipped: the beginning of the last one, or an empty text.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class JsonDecoder(Comparable, Generic[_T]):
         headers: Mapping[str, str],
     ) -> None:
         self.has_skipped: bool = False
+        self.skipped: str = ""
         self._provider = provider
         self._headers = headers
         self._coerce = coerce
@@ -179,13 +183,15 @@ class JsonDecoder(Comparable, Generic[_T]):
             except (ValueError, RecursionError):
                 if is_plain_error(data):
                     raise self.failure(error_in_text(data)) from None
-                return self._skip(error)
+                return self._skip(error, data)
             try:
                 decoded = self._coerce(value)
             except (ValueError, RecursionError):
                 if (reported := error_in_json(value)) is not None:
                     raise self.failure(reported) from None
-                return self._skip(error)
+                return self._skip(error, data)
+            if isinstance(value, str) and is_plain_error(value):
+                raise self.failure(error_in_text(value)) from None
         self._in_a_row = 0
         return decoded
 
@@ -193,8 +199,13 @@ class JsonDecoder(Comparable, Generic[_T]):
         """Return the exception for an error that the provider has reported."""
         return error_in_stream(self._provider, error, self._headers)
 
-    def _skip(self, error: Exception) -> Notice:
+    def doubt(self, data: str) -> None:
+        """Note an event that says nothing known: without a finish reason, the end isn't clean."""
         self.has_skipped = True
+        self.skipped = data[:_SHOWN]
+
+    def _skip(self, error: Exception, data: str) -> Notice:
+        self.doubt(data)
         self._in_a_row += 1
         if self._in_a_row > self._allowed:
             raise MalformedStreamError(f"malformed events in the stream: {error}") from error
@@ -204,11 +215,13 @@ class JsonDecoder(Comparable, Generic[_T]):
 def is_heartbeat(data: str) -> bool:
     """Return True for the data of an event that says nothing: blank, or a comment.
 
-    >>> is_heartbeat(" "), is_heartbeat(": OPENROUTER PROCESSING"), is_heartbeat("{}")
-    (True, True, False)
+    >>> is_heartbeat(" "), is_heartbeat(": OPENROUTER PROCESSING"), is_heartbeat("ping")
+    (True, True, True)
+    >>> is_heartbeat("{}")
+    False
     """
     text = data.lstrip()
-    return not text or text.startswith(":")
+    return not text or text.startswith(":") or text.rstrip().lower() in _PINGS
 
 
 def is_done_marker(data: str) -> bool:
@@ -262,6 +275,8 @@ def check_options(request: Request, model: str, provider: Provider) -> None:
         BadRequestError: `extra` contains `stream`.
     """
     for option in _OPTIONAL:
+        if option == "reasoning" and request.reasoning == "none" and not provider.reasoning:
+            continue  # there is nothing to turn off
         if getattr(request, option) is not None and option not in provider.option_names:
             raise UnsupportedError(
                 f"{provider.name} doesn't support {option}: omit it, or pass it in `extra` under "

@@ -62,6 +62,12 @@ def test_some_providers_require_an_address(name: str) -> None:
         ("ollama", "http://localhost:11434/api/", "http://localhost:11434/api"),
         ("azure", "https://me.openai.azure.com/", "https://me.openai.azure.com/openai/v1"),
         ("azure", "https://me.openai.azure.com/openai/v1", "https://me.openai.azure.com/openai/v1"),
+        ("azure", "https://me.openai.azure.com/openai", "https://me.openai.azure.com/openai/v1"),
+        ("openrouter", "https://openrouter.ai/api", "https://openrouter.ai/api/v1"),
+        ("groq", "https://api.groq.com/openai/", "https://api.groq.com/openai/v1"),
+        ("gemini", "http://proxy/gemini", "http://proxy/gemini/v1beta"),
+        ("openai", "https://proxy/v1/chat/completions", "https://proxy/v1"),
+        ("anthropic", "https://proxy/v1/messages", "https://proxy/v1"),
     ],
 )
 def test_a_base_url_may_have_the_path_of_the_api_or_not(name: str, given: str, url: str) -> None:
@@ -85,14 +91,30 @@ async def ask_gemini(**options: Any) -> Any:
 
 
 async def test_azure_has_a_key_header_and_a_version() -> None:
-    request = await ask("azure/my-deployment", api_version="2026-10-01-preview")
-    assert request.path == "/openai/v1/chat/completions?api-version=2026-10-01-preview"
+    request = await ask("azure/my-deployment", api_version="preview")
+    assert request.path == "/openai/v1/chat/completions?api-version=preview"
     assert request.headers["api-key"] == "k1"
     assert "authorization" not in request.headers
     assert request.json()["model"] == "my-deployment"
     request = (await ask_gemini(api_version="x")).path
     assert request.endswith(":streamGenerateContent?alt=sse&api-version=x")
     assert (await ask("azure/my-deployment")).path == "/openai/v1/chat/completions"
+
+
+@pytest.mark.parametrize("path", ["", "/openai", "/openai/v1"])
+async def test_a_dated_version_of_azure_has_the_deployment_in_its_path(path: str) -> None:
+    async with FaultServer(Reply(openai_events("Hi"))) as server:
+        model = rxllm.model(
+            "azure/mine", base_url=server.url + path, api_key="k", api_version="2024-10-21"
+        )
+        assert (await model.stream("Hi")).text == "Hi"
+    (request,) = server.requests
+    assert request.path == ("/openai/deployments/mine/chat/completions?api-version=2024-10-21")
+
+
+def test_an_address_of_blanks_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", " ")
+    assert url_of("openai") == "https://api.openai.com/v1"
 
 
 async def test_vllm_is_asked_for_the_usage_so_far_and_mistral_for_none() -> None:

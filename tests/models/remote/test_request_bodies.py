@@ -231,8 +231,38 @@ PENALTIES: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_an_answer_to_be_continued_is_not_begun_again_by_vllm() -> None:
+    history = [Message("user", "Hi"), Message("assistant", "Once")]
+    body = openai(history, provider="vllm")
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    assert "continue_final_message" not in openai(provider="vllm")
+
+
+def test_arguments_are_json_and_answers_have_no_files() -> None:
+    history = [Message("user", "Hi"), Message("assistant", "", tool_calls=(ToolCall("c", "f"),))]
+    (call,) = openai([*history, Message("tool", "a", tool_call_id="c")])["messages"][1][
+        "tool_calls"
+    ]
+    assert call["function"]["arguments"] == "{}"
+    broken = Message("assistant", "", tool_calls=(ToolCall("c", "f", "{"),))
+    with pytest.raises(BadRequestError, match="aren't valid JSON"):
+        openai([Message("user", "Hi"), broken, Message("tool", "a", tool_call_id="c")])
+    seen = Message("assistant", (ImagePart(url="https://a.example/b.png"),))
+    with pytest.raises(BadRequestError, match="can't have images or files"):
+        openai([Message("user", "Hi"), seen, Message("user", "On")])
+
+
+@pytest.mark.parametrize("provider", ["mistral", "deepseek"])
+def test_no_reasoning_need_not_be_asked_of_a_model_that_does_not_reason(provider: str) -> None:
+    plain = msgspec.structs.replace(PROVIDERS[provider], reasoning=False)
+    assert "reasoning" not in str(openai_body(as_request("Hi", reasoning="none"), "m", plain))
+    with pytest.raises(UnsupportedError):
+        openai(provider=provider, reasoning="none")
+
+
 def test_the_options_of_chat_completions() -> None:
-    body = openai(**PENALTIES)
+    body = openai(**PENALTIES, tools=[Tool("look")])
+    assert "parallel_tool_calls" not in openai(**PENALTIES)
     assert {name: body[name] for name in PENALTIES if name in body} == {
         name: value for name, value in PENALTIES.items() if name != "reasoning"
     }

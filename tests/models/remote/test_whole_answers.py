@@ -21,11 +21,16 @@ CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments":
 LOOKED = ToolCall("c", "look", "{}", complete=True)
 
 
-@pytest.fixture
-def hear(listen: Listen) -> Listen:
-    async def heard(name: str, body: Any, kind: str = "application/json", **options: Any) -> Any:
+@pytest.fixture(params=["application/json", "text/event-stream", "indented"])
+def hear(listen: Listen, request: pytest.FixtureRequest) -> Listen:
+    """Collect a stream of JSON under several media types, also with line ends inside."""
+
+    async def heard(name: str, body: Any, kind: str | None = None, **options: Any) -> Any:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        reply = Reply([data], headers={"Content-Type": kind})
+        if request.param == "indented" and not isinstance(body, bytes):
+            data = msgspec.json.format(data, indent=2) + b"\n"
+        usual = "text/event-stream" if request.param == "indented" else request.param
+        reply = Reply([data], headers={"Content-Type": kind or usual})
         async with FaultServer(reply) as server:
             return await listen(rxllm.model(name, api_key="k", base_url=server.url, **options))
 
@@ -132,7 +137,7 @@ async def test_events_under_another_media_type(hear: Listen, name: str, kind: st
 )
 @pytest.mark.parametrize("name", ["openai/gpt", "anthropic/claude", "gemini/gemini-3.8-flash"])
 async def test_anything_else_is_malformed(hear: Listen, name: str, body: bytes) -> None:
-    heard = await hear(name, body)
+    heard = await hear(name, body, "application/json")
     assert isinstance(heard.error, MalformedStreamError)
     assert "application/json instead of an event stream" in str(heard.error)
 
