@@ -53,11 +53,14 @@ PIECES = st.one_of(
     st.builds(Reasoning, TEXTS),
     st.builds(Token, st.just(""), state=STATES),
     st.builds(Reasoning, st.just(""), STATES),
+    st.builds(Token, TEXTS, state=STATES),
+    st.builds(Reasoning, TEXTS, STATES),
 )
 COUNTS = st.integers(0, 9)
 USAGES = st.builds(
     Usage, COUNTS, COUNTS, cached_tokens=st.none() | COUNTS, reasoning_tokens=st.none() | COUNTS,
     cost=st.none() | st.just(0.5), cache_write_tokens=st.none() | COUNTS,
+    estimated=st.booleans(),
 )  # fmt: skip
 
 
@@ -79,7 +82,8 @@ def calls(draw: st.DrawFn) -> list[Chunk]:
 def answers(draw: st.DrawFn) -> list[Chunk]:
     """An answer that chat completions can express."""
     called = draw(calls())
-    reason: Any = "tool_calls" if called else draw(st.sampled_from(["stop", "length"]))
+    reasons = ["tool_calls"] if called else ["stop", "length", "content_filter", "limit"]
+    reason: Any = draw(st.sampled_from(reasons))
     return [*draw(st.lists(PIECES, max_size=8)), *called, draw(USAGES), End(reason)]
 
 
@@ -98,6 +102,9 @@ def folded(chunks: Iterable[Chunk]) -> list[Any]:
     for chunk in chunks:
         if isinstance(chunk, ToolCall):
             newest[chunk.index] = chunk
+        elif isinstance(chunk, Token | Reasoning) and chunk.text and chunk.state is not None:
+            kind = type(chunk)
+            said += [kind(chunk.text), kind("", state=chunk.state)]
         elif not isinstance(chunk, Start):
             said.append(chunk)
     joined: list[Any] = []

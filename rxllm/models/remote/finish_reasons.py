@@ -25,6 +25,7 @@ _REASONS: Final[dict[str, FinishReason]] = {
         ),
         "length",
     ),
+    "limit": "limit",
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
     **dict.fromkeys(
         (

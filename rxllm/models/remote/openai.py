@@ -268,7 +268,10 @@ class OpenAIReader(Comparable):
         return token_of(text, known, is_asked=self._with_logprobs)
 
     def _read_finish(self, choice: Choice) -> None:
-        if (reason := choice.finish_reason) and (reason := finish_reason_in(reason)):
+        reason = choice.finish_reason
+        if choice.native_finish_reason == "limit":  # which this API has no word for
+            reason = "limit"
+        if reason and (reason := finish_reason_in(reason)):
             check_not_aborted(reason, self._provider)
             if self._reason is None or end_of(self._reason).finish_reason == "stop":
                 self._reason = reason  # a plain stop after another reason says less

@@ -75,6 +75,7 @@ def _choices(fields: dict[str, Any]) -> list[Choice]:
         message=next(iter(_deltas(fields.get("message"))), None),
         text=as_text(fields.get("text")) or None,
         finish_reason=finish_reason_in(fields.get("finish_reason")),
+        native_finish_reason=as_optional_text(fields.get("native_finish_reason")),
         logprobs=_logprobs(fields.get("logprobs")),
         citations=fields.get("citations"),
         error=fields.get("error"),

@@ -116,6 +116,7 @@ class Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: Delta | None = None
     finish_reason: str | None = None
+    native_finish_reason: str | None = None  # of OpenRouter, and of a server of rxllm
     logprobs: LogProbs | None = None
     message: Delta | None = None  # in place of `delta`: the whole answer
     text: str | None = None  # of the completions before chat
@@ -153,6 +154,7 @@ class TokenCounts(msgspec.Struct, gc=False):
     prompt_tokens_details: InputDetails | None = None
     completion_tokens_details: OutputDetails | None = None
     cost: float | None = None
+    estimated: bool = False  # of a server of rxllm
 
     @property
     def is_empty(self) -> bool:
@@ -169,7 +171,7 @@ class TokenCounts(msgspec.Struct, gc=False):
             reasoning_tokens=written.reasoning_tokens if written else None,
             cost=self.cost,
             cache_write_tokens=read.cache_write_tokens if read else None,
-            estimated=estimated,
+            estimated=estimated or self.estimated,
         )
 
 

@@ -89,7 +89,7 @@ class _CompletionDetails(TypedDict):
 
 
 class OpenAIUsage(TypedDict):
-    """The number of input and output tokens."""
+    """The number of input and output tokens; `cost` is in USD, as OpenRouter's."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -97,12 +97,14 @@ class OpenAIUsage(TypedDict):
     prompt_tokens_details: NotRequired[PromptDetails]
     completion_tokens_details: NotRequired[_CompletionDetails]
     cost: NotRequired[float]
+    estimated: NotRequired[bool]
 
 
 class URLCitation(TypedDict):
     """A cited source; its place is in characters of the content."""
 
     url: str
+    content: NotRequired[str]
     title: str
     start_index: int
     end_index: int
@@ -185,6 +187,7 @@ class _EventChoice(TypedDict):
     delta: CompletionDelta
     logprobs: None
     finish_reason: FinishReason | None
+    native_finish_reason: NotRequired[str]  # OpenRouter's
 
 
 class CompletionEvent(TypedDict):

@@ -38,6 +38,7 @@ from rxllm.web.openai_chat.types import (
     OpenAIUsage,
     OutputImage,
     PromptDetails,
+    URLCitation,
 )
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
@@ -142,7 +143,10 @@ class Events:
         if isinstance(chunk, Token):
             self._length += len(chunk.text)
             self._thought.clear()  # it ends here, without a state
-            return self._state(chunk.state, None) if chunk.state else self._text(chunk.text)
+            if chunk.state is None:
+                return self._text(chunk.text)
+            text = self._text(chunk.text) if chunk.text else b""
+            return text + self._state(chunk.state, None)
         if isinstance(chunk, Reasoning):
             return self._reasoning(chunk)
         if isinstance(chunk, ToolCall):
@@ -167,12 +171,15 @@ class Events:
         return head + to_json(text) + tail
 
     def _reasoning(self, chunk: Reasoning) -> bytes:
+        self._thought.append(chunk.text)
+        text = b""
+        if chunk.text or chunk.state is None:
+            text = self._delta({"reasoning_content": chunk.text})
         if chunk.state is None:
-            self._thought.append(chunk.text)
-            return self._delta({"reasoning_content": chunk.text})
+            return text
         thought = "".join(self._thought)
         self._thought.clear()
-        return self._state(chunk.state, thought)
+        return text + self._state(chunk.state, thought)
 
     def _state(self, state: ProviderState, reasoning: str | None) -> bytes:
         detail = detail_of(state, self._states, self._length, reasoning)
@@ -200,7 +207,7 @@ class Events:
     def _complete(self, message: Complete) -> bytes:
         if message.finish_reason == "cancelled":
             return self._failed(StreamFailed(code="cancelled", message="the stream was cancelled"))
-        events = [self._delta({}, _finish_reason(message.finish_reason))]
+        events = [self._delta({}, message.finish_reason or "stop")]
         if self._with_usage:
             usage = _usage(message.usage, message.tokens)
             events.append(_event({**self._head, "usage": usage}))
@@ -217,9 +224,16 @@ class Events:
         event: CompletionEvent = {
             **self._head,
             "choices": [
-                {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+                {
+                    "index": 0,
+                    "delta": delta,
+                    "logprobs": None,
+                    "finish_reason": _finish_reason(finish_reason) if finish_reason else None,
+                }
             ],
         }
+        if finish_reason == "limit":
+            event["choices"][0]["native_finish_reason"] = finish_reason
         return _event({**event, "usage": None} if self._with_usage else event)
 
 
@@ -256,15 +270,15 @@ def _call(call: ToolCall) -> CompletionCall:
 
 
 def _annotation(citation: Citation) -> Annotation:
-    return {
-        "type": "url_citation",
-        "url_citation": {
-            "url": citation.url or "",
-            "title": citation.title or "",
-            "start_index": citation.start or 0,
-            "end_index": citation.end or 0,
-        },
+    cited: URLCitation = {
+        "url": citation.url or "",
+        "title": citation.title or "",
+        "start_index": citation.start or 0,
+        "end_index": citation.end or 0,
     }
+    if citation.text is not None:
+        cited["content"] = citation.text
+    return {"type": "url_citation", "url_citation": cited}
 
 
 def _image(file: FileOutput) -> OutputImage:
@@ -293,4 +307,6 @@ def _usage(usage: Usage | None, tokens: int) -> OpenAIUsage:
         counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     if usage.cost is not None:
         counts["cost"] = usage.cost
+    if usage.estimated:
+        counts["estimated"] = True
     return counts
