@@ -8,31 +8,27 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from itertools import takewhile
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
-from rxllm.chunks import Chunk, Citation, Notice, Reasoning, Start, Token, ToolCall
+from rxllm.chunks import Chunk, Notice, Reasoning, Start
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
+from rxllm.models.remote.anthropic_calls import CallReader
+from rxllm.models.remote.anthropic_coercion import blocks_in, coerced_event, events_in, named_delta
+from rxllm.models.remote.anthropic_output import citations_in, file_of
 from rxllm.models.remote.anthropic_request import COUNTED_FIELDS, anthropic_body, trailing_space
-from rxllm.models.remote.anthropic_types import (
-    Block,
-    Delta,
-    Event,
-    Message,
-    TokenCounts,
-    coerced_event,
-)
-from rxllm.models.remote.coercion import as_object, as_objects, as_optional_text, is_json
+from rxllm.models.remote.anthropic_text import TextReader
+from rxllm.models.remote.anthropic_types import Block, Delta, Event, Message, TokenCounts
+from rxllm.models.remote.coercion import as_object
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat, unsupported
+from rxllm.models.remote.wire import JsonDecoder, is_done_marker, is_heartbeat, unsupported
 from rxllm.requests import Request
 
 __all__ = ["AnthropicReader", "AnthropicWire"]
@@ -42,7 +38,11 @@ _EVENTS: Final = (
     *("message_start", "message_delta", "message_stop", "ping"),
     *("content_block_start", "content_block_delta", "content_block_stop"),
 )
-_READ_BLOCKS: Final = ("", "text", "thinking", "redacted_thinking")
+_READ_BLOCKS: Final = ("", "text", "thinking", "redacted_thinking", "tool_use")
+_READ_DELTAS: Final = (
+    *("", "text_delta", "thinking_delta", "signature_delta", "input_json_delta"),
+    "citations_delta",
+)
 _decoder: Final = msgspec.json.Decoder(Event)
 
 
@@ -72,10 +72,8 @@ class AnthropicWire:
         message = as_object(answer)
         if message.get("type") != "message":
             return None
-        blocks = enumerate(as_objects(message.get("content")))
         return [
             {"type": "message_start", "message": message},
-            *(event for index, block in blocks for event in _events_of_block(index, block)),
             {"type": "message_delta", "delta": message},
             {"type": "message_stop"},
         ]
@@ -93,30 +91,24 @@ class AnthropicWire:
         return AnthropicReader(Target(provider.name, model), headers, strict, space)
 
 
-def _events_of_block(index: int, block: dict[str, Any]) -> list[Any]:
-    citations = [
-        {"type": "content_block_delta", "index": index, "delta": {"citation": citation}}
-        for citation in as_objects(block.get("citations"))
-    ]
-    start = {"type": "content_block_start", "index": index, "content_block": block}
-    return [start, *citations, {"type": "content_block_stop", "index": index}]
-
-
 class AnthropicReader(Comparable):
     """Reads one message.
 
-    - `message_start` emits `Start`. Pings and events of unknown types are ignored.
+    - `message_start` emits `Start`, or the first block if there is none. Pings and events of
+      unknown types are ignored.
     - Thinking becomes `Reasoning`, with its signature as the state; so does encrypted thinking,
-      without a text. Citations become `Citation`. A block of a tool that the provider calls itself
-      becomes a `Notice("unsupported")`.
+      without a text. Citations become `Citation`, images `FileOutput`. A block of a tool that the
+      provider calls itself becomes a `Notice("unsupported")`, and so does a delta of an unknown
+      type.
     - A state without a text separates two blocks of text.
     - White space at the end of a partial answer isn't sent, and isn't repeated; see
       `anthropic_body`.
     - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end of
-      its block.
+      its block. See `CallReader`.
     - `Usage` merges the counts of all events that report any, and is emitted right before `End`.
       `input_tokens` counts all tokens read; `cached_tokens` counts those that came from the cache.
-    - The end marker is `message_stop`.
+    - The end marker is `message_stop`, or `[DONE]` after a stop reason. Without one, after an event
+      that couldn't be read, `message_stop` is no clean end.
     """
 
     def __init__(
@@ -125,16 +117,13 @@ class AnthropicReader(Comparable):
         self.is_done: bool = False
         self._target = target
         self._provider = target.provider
+        self._headers = headers
         self._decoder = JsonDecoder(_decoder, strict, coerced_event, target.provider, headers)
-        self._space = space  # at the end of the partial answer, not yet repeated
-        self._block = ""  # the type of the newest block
-        self._signature: str | None = None  # of the open block
-        self._text = TextJoiner()
-        self._reasoning = TextJoiner()
-        self._calls: dict[int, ToolCall] = {}  # of the open blocks
-        self._call_count = 0
-        self._is_given = False  # the input of the open call, at its start
-        self._arguments = TextJoiner()
+        self._kinds: dict[int, str] = {}  # of the open blocks
+        self._newest = -1  # the index of the newest block
+        self._unread: set[str] = set()  # unknown types of its deltas
+        self._text = TextReader(target, space)
+        self._calls = CallReader()
         self._usage: TokenCounts | None = None
         self._reason: str | None = None
         self._stop_sequence: str | None = None
@@ -145,8 +134,22 @@ class AnthropicReader(Comparable):
         data = event.data
         if event.type in ERROR_EVENTS:
             raise self._decoder.failure(error_in_text(data))
-        if is_heartbeat(data):
-            return
+        if is_done_marker(data):
+            if self._reason is None:
+                self.end(chunks)
+            self._finish(chunks)
+        elif not is_heartbeat(data):
+            for each in events_in(data):
+                if not self.is_done:
+                    self._read_json(each, chunks)
+
+    def end(self, chunks: list[Chunk]) -> NoReturn:
+        """Raise, because the body has ended before the end marker; see `Reader`."""
+        if not self._has_begun:
+            raise EmptyStreamError(f"{self._provider} sent a response without any content")
+        raise TruncatedStreamError(f"the response of {self._provider} ended early")
+
+    def _read_json(self, data: str, chunks: list[Chunk]) -> None:
         decoded = self._decoder.decode(data)
         if isinstance(decoded, Notice):
             chunks.append(decoded)
@@ -158,112 +161,91 @@ class AnthropicReader(Comparable):
                 raise self._decoder.failure(error)
         if decoded.usage is not None:
             self._add_usage(decoded.usage)
-        self._read_block(decoded, chunks)
-        if decoded.type == "content_block_stop":
-            self._close_block(decoded.index, chunks)
-        elif decoded.type == "message_start" and decoded.message is not None:
-            self._begin(decoded.message, chunks)
-        elif decoded.type == "message_delta" and decoded.delta is not None:
+        if decoded.type == "message_start":
+            self._read_start(decoded.message or Message(), chunks)
+        elif decoded.type == "message_delta" and isinstance(decoded.delta, Delta):
             self._reason = finish_reason_in(decoded.delta.stop_reason) or self._reason
             check_not_aborted(self._reason or "", self._provider)
             self._stop_sequence = decoded.delta.stop_sequence or self._stop_sequence
         elif decoded.type == "message_stop":
             self._finish(chunks)
+        else:
+            self._read_block(decoded, chunks)
 
-    def end(self, chunks: list[Chunk]) -> None:
-        """Raise, because the body has ended before the end marker; see `Reader`."""
+    def _read_start(self, message: Message, chunks: list[Chunk]) -> None:
+        """Read the start of the message, and its content if the server sends it there."""
+        if message.usage is not None:
+            self._add_usage(message.usage)
         if not self._has_begun:
-            raise EmptyStreamError(f"{self._provider} sent a response without any content")
-        raise TruncatedStreamError(f"the response of {self._provider} ended early")
+            self._begin(message, chunks)
+            for index, block in enumerate(blocks_in(message.content)):
+                self._open_block(index, block, chunks)
+                self._close_block(index, chunks)
 
     def _begin(self, message: Message, chunks: list[Chunk]) -> None:
         self._has_begun = True
-        if message.usage is not None:
-            self._add_usage(message.usage)
         name = f"{self._provider}/{message.model or self._target.model}"
-        chunks.append(Start(message.id, name, self._provider, time.time()))
+        request_id = message.id or self._headers.get("request-id", "")
+        chunks.append(Start(request_id, name, self._provider, time.time()))
 
     def _read_block(self, event: Event, chunks: list[Chunk]) -> None:
         """Read the part of the answer in `event`, if it has one."""
-        if event.type == "content_block_delta" and event.delta is not None:
-            self._read_delta(event.index, event.delta, chunks)
-        elif event.type == "content_block_start" and event.content_block is not None:
-            self._open_block(event.index, event.content_block, chunks)
+        block, delta, index = event.content_block, event.delta, event.index
+        is_start = event.type == "content_block_start" and block is not None
+        is_delta = event.type == "content_block_delta" and delta is not None
+        if index is None:
+            index = self._newest + is_start
+        if (is_start or is_delta) and not self._has_begun:
+            self._begin(Message(), chunks)
+        if is_start and block is not None:
+            self._open_block(index, block, chunks)
+        elif is_delta and delta is not None:
+            self._read_delta(index, delta, chunks)
+        elif event.type == "content_block_stop":
+            self._close_block(index, chunks)
 
     def _open_block(self, index: int, block: Block, chunks: list[Chunk]) -> None:
-        if self._signature:  # the thinking before it wasn't closed
-            self._close_block(-1, chunks)
+        if block.type == "tool_use" and self._calls.is_open(index, block.id):  # said again
+            self._read_delta(index, Delta(input=block.input), chunks)
+            return
+        if self._text.signature:  # the thinking before it wasn't closed
+            self._text.end(chunks)
+        chunks += self._calls.follow(index)
+        self._newest = index
+        self._kinds[index] = block.type
+        self._unread.clear()
         if block.type == "tool_use":
-            self._is_given = bool(block.input)
-            given = json.dumps(block.input, ensure_ascii=False) if block.input else ""
-            call_id = block.id or f"toolu_{token_hex(12)}"
-            call = ToolCall(call_id, block.name, given, index=self._call_count)
-            self._call_count += 1
-            self._calls[index] = call
-            chunks.append(call)
-        elif block.type == "text" and self._block == "text":
-            chunks.append(Token("", state=self._target.state({"type": "text"})))
+            call_id = self._calls.free_id(block.id) or f"toolu_{token_hex(12)}"
+            self._text.add(self._calls.open(index, call_id, block.name, block.input), chunks)
+        elif block.type == "text":
+            self._text.begin_text(chunks)
         elif block.type == "redacted_thinking":
             state = self._target.state({"type": block.type, "data": block.data})
-            chunks.append(Reasoning("", state))
+            self._text.add(Reasoning("", state), chunks)
         elif block.type not in _READ_BLOCKS:
-            chunks.append(unsupported({"type": block.type}))
-        self._block = block.type
-        self._read_delta(index, Delta(block.text, block.thinking, block.signature), chunks)
+            chunks.append(file_of(block) or unsupported({"type": block.type}))
+        said = Delta("", block.text, block.thinking, block.signature, citation=block.citations)
+        self._read_delta(index, said, chunks)
 
-    def _read_delta(self, index: int, delta: Delta, chunks: list[Chunk]) -> None:
+    def _read_delta(self, index: int, delta: Delta | str, chunks: list[Chunk]) -> None:
+        kind = self._kinds.get(index, self._kinds.get(self._newest, ""))
+        is_read = kind in _READ_BLOCKS
+        if isinstance(delta, str):
+            delta = named_delta(kind, delta)
+        self._text.read(delta, chunks)
+        if is_read and (arguments := delta.partial_json or delta.input):
+            chunks += self._calls.add(index, arguments)
         if delta.citation:
-            self._cite(as_object(delta.citation), chunks)
-        self._signature = delta.signature or self._signature
-        if delta.text:
-            if text := self._without_space(self._text.feed(delta.text)):
-                chunks.append(Token(text))
-        elif delta.thinking:
-            if thought := self._reasoning.feed(delta.thinking):
-                chunks.append(Reasoning(thought))
-        elif delta.partial_json and index in self._calls:
-            call = self._calls[index]
-            before = "" if self._is_given else call.arguments  # it is said again, in pieces
-            self._is_given = False
-            arguments = before + self._arguments.feed(delta.partial_json)
-            call = self._calls[index] = msgspec.structs.replace(call, arguments=arguments)
-            chunks.append(call)
-
-    def _without_space(self, text: str) -> str:
-        """Return `text` without the white space that the partial answer ends with already."""
-        if self._space and text:
-            pairs = zip(text, self._space, strict=False)
-            repeated = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            self._space = self._space[repeated:] if repeated == len(text) else ""
-            text = text[repeated:]
-        return text
-
-    def _cite(self, fields: dict[str, Any], chunks: list[Chunk]) -> None:
-        """Read a citation of a search result or of a document."""
-        title = fields.get("title") or fields.get("document_title")
-        chunks.append(
-            Citation(
-                as_optional_text(fields.get("url")),
-                as_optional_text(title),
-                as_optional_text(fields.get("cited_text")),
-            )
-        )
+            chunks += citations_in(delta.citation)
+        is_unknown = delta.type not in _READ_DELTAS and not delta.says_something
+        if is_read and is_unknown and delta.type not in self._unread:
+            self._unread.add(delta.type)
+            chunks.append(unsupported({"type": delta.type}))
 
     def _close_block(self, index: int, chunks: list[Chunk]) -> None:
-        """Blocks are sequential, so any text held back belongs to this one."""
-        if thought := self._reasoning.flush():
-            chunks.append(Reasoning(thought))
-        if self._signature:
-            data = {"type": "thinking", "signature": self._signature}
-            chunks.append(Reasoning("", self._target.state(data)))
-            self._signature = None
-        if text := self._text.flush():
-            chunks.append(Token(text))
-        call = self._calls.pop(index, None)
-        if call is not None:
-            arguments = (call.arguments + self._arguments.flush()) or "{}"
-            complete = is_json(arguments)
-            chunks.append(msgspec.structs.replace(call, arguments=arguments, complete=complete))
+        self._text.end(chunks)
+        self._kinds.pop(index, None)
+        chunks += self._calls.close(index)
 
     def _add_usage(self, usage: TokenCounts) -> None:
         """Counts are cumulative; a count that an event leaves out is kept."""
@@ -272,11 +254,17 @@ class AnthropicReader(Comparable):
         self._usage = msgspec.structs.replace(self._usage or TokenCounts(), **known)
 
     def _finish(self, chunks: list[Chunk]) -> None:
-        self.is_done = True
         if not self._has_begun:
             raise EmptyStreamError(f"{self._provider} sent a response without any content")
-        for index in (*self._calls, -1):  # what a server left open
-            self._close_block(index, chunks)
+        if self._reason is None and self._decoder.has_skipped:
+            raise TruncatedStreamError(
+                f"the response of {self._provider} ended without a stop reason, after events that "
+                "can't be read"
+            )
+        self.is_done = True
+        self._text.end(chunks)
+        end = end_of(self._reason, self._stop_sequence)
+        chunks += self._calls.finish(may_be_complete=end.finish_reason in ("tool_calls", "stop"))
         if self._usage is not None:
             chunks.append(self._usage.as_chunk())
-        chunks.append(end_of(self._reason, self._stop_sequence))
+        chunks.append(end)

@@ -85,7 +85,7 @@ def anthropic_body(request: Request, model: str, provider: Provider) -> dict[str
 def trailing_space(request: Request) -> str:
     """Return the white space at the end of the partial answer that a request continues."""
     last = request.messages[-1]
-    if last.role != "assistant" or last.calls:
+    if last.role != "assistant" or last.calls or not last.text.strip():
         return ""
     return last.text[len(last.text.rstrip()) :]
 
@@ -116,25 +116,34 @@ def _turn(message: Message) -> dict[str, Any]:
 
 
 def _stripped(message: Message) -> Message:
+    """Return a partial answer without the white space, and the thinking, at its end."""
     if isinstance(message.content, str):
         return msgspec.structs.replace(message, content=message.content.rstrip())
-    *parts, last = message.parts
-    if not isinstance(last, TextPart):
-        return message
-    text = last.text.rstrip()
-    ended = (*parts, TextPart(text)) if text else tuple(parts)
-    return msgspec.structs.replace(message, content=ended, tool_calls=())
+    parts = list(message.content)
+    while not message.tool_calls and parts:
+        match parts.pop():
+            case TextPart(text=text) if text.strip():
+                parts.append(TextPart(text.rstrip()))
+                break
+            case TextPart() | ReasoningPart():
+                continue
+            case other:
+                parts.append(other)
+                break
+    return msgspec.structs.replace(message, content=tuple(parts))
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
-    return [
+    """Return the blocks of a message; thinking without a state of this API is left out."""
+    blocks = [
         _block(part)
         for part in message.parts
         if not isinstance(part, TextPart) or part.text.strip()
     ]
+    return [block for block in blocks if block is not None]
 
 
-def _block(part: Part) -> dict[str, Any]:
+def _block(part: Part) -> dict[str, Any] | None:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if isinstance(part, ToolCall):
@@ -150,11 +159,18 @@ def _block(part: Part) -> dict[str, Any]:
     return {"type": kind, "source": {"type": "base64", "media_type": part.media_type, "data": data}}
 
 
-def _thinking(part: ReasoningPart) -> dict[str, Any]:
-    data: dict[str, Any] = part.state.data if part.state is not None else {}
-    if data.get("type") == "redacted_thinking":
-        return {"type": "redacted_thinking", "data": data.get("data")}
-    return {"type": "thinking", "thinking": part.text, "signature": data.get("signature")}
+def _thinking(part: ReasoningPart) -> dict[str, Any] | None:
+    fields: dict[str, Any] = part.state.data if part.state is not None else {}
+    data, signature = fields.get("data"), fields.get("signature")
+    if fields.get("type") == "redacted_thinking":
+        return {"type": "redacted_thinking", "data": data} if _is_filled(data) else None
+    if not _is_filled(signature):
+        return None
+    return {"type": "thinking", "thinking": part.text, "signature": signature}
+
+
+def _is_filled(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

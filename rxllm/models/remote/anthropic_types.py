@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 
 from rxllm.chunks import Usage
-from rxllm.models.remote.coercion import as_counts, as_int, as_object, as_optional_text, as_text
 
-__all__ = ["Block", "Delta", "Event", "Message", "OutputDetails", "TokenCounts", "coerced_event"]
+__all__ = ["Block", "Delta", "Event", "Message", "OutputDetails", "TokenCounts"]
 
 
 class OutputDetails(msgspec.Struct, gc=False):
@@ -48,6 +47,7 @@ class Message(msgspec.Struct):
 
     id: str = ""
     model: str | None = None
+    content: Any = None  # blocks, of a server that sends them at once
     usage: TokenCounts | None = None
 
 
@@ -62,70 +62,37 @@ class Block(msgspec.Struct):
     signature: str | None = None
     data: str | None = None  # of reasoning that is encrypted
     input: Any = None
+    citations: Any = None
+    source: Any = None  # of an image
 
 
 class Delta(msgspec.Struct):
     """A part of a block, or of the message."""
 
+    type: str = ""
     text: str | None = None
     thinking: str | None = None
     signature: str | None = None
-    partial_json: str | None = None
+    partial_json: Any = None  # a piece of JSON as text, or all of it as an object
+    input: Any = None  # the same under another name
     stop_reason: str | None = None
     stop_sequence: str | None = None
     citation: Any = None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it has any field that a block is read from."""
+        said = (self.text, self.thinking, self.signature, self.partial_json, self.input)
+        return any((*said, self.citation))
 
 
 class Event(msgspec.Struct):
     """One event."""
 
     type: str = ""
-    index: int = 0
+    index: int | None = None
     message: Message | None = None
     content_block: Block | None = None
-    delta: Delta | None = None
+    delta: Delta | str | None = None  # some servers send a text alone
     usage: TokenCounts | None = None
     error: Any = None
-
-
-def coerced_event(value: Any) -> Event:
-    """Return an event whose fields have other types; what can't be understood is left out."""
-    fields = as_object(value)
-    kind = as_optional_text(fields.get("type")) or ""
-    message, block, delta = (
-        as_object(fields.get(n)) for n in ("message", "content_block", "delta")
-    )
-    return Event(
-        type=kind,
-        index=as_int(fields.get("index")) or 0,
-        message=Message(
-            as_optional_text(message.get("id")) or "",
-            as_optional_text(message.get("model")),
-            _usage(message.get("usage")),
-        ),
-        content_block=Block(
-            as_optional_text(block.get("type")) or "",
-            as_optional_text(block.get("id")) or "",
-            as_optional_text(block.get("name")) or "",
-            as_text(block.get("text")) or None,
-            as_text(block.get("thinking")) or None,
-            as_optional_text(block.get("signature")),
-            as_optional_text(block.get("data")),
-            block.get("input"),
-        ),
-        delta=Delta(
-            as_text(delta.get("text")) or None,
-            as_text(delta.get("thinking")) or None,
-            as_optional_text(delta.get("signature")),
-            as_optional_text(delta.get("partial_json")),
-            as_optional_text(delta.get("stop_reason")),
-            as_optional_text(delta.get("stop_sequence")),
-            delta.get("citation"),
-        ),
-        usage=_usage(fields.get("usage")),
-        error=fields.get("error"),
-    )
-
-
-def _usage(value: Any) -> TokenCounts | None:
-    return as_counts(TokenCounts, value) if isinstance(value, dict) else None

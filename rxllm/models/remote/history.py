@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from rxllm.chunks import ProviderState, ToolCall
 from rxllm.errors import BadRequestError
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart
+from rxllm.models.remote.coercion import as_optional_text, is_json
 
 __all__ = ["Target", "input_of", "messages_for"]
 
@@ -31,16 +33,28 @@ class Target(msgspec.Struct, frozen=True):
         return origin == (self.provider, self.model) and isinstance(state.data, dict)
 
 
-def input_of(call: ToolCall) -> Any:
+def input_of(call: ToolCall) -> dict[str, Any]:
     """Return the arguments of a call, decoded.
 
     Raises:
-        BadRequestError: they aren't valid JSON.
+        BadRequestError: they aren't a JSON object.
     """
+    text = call.arguments.strip() or "{}"
     try:
-        return msgspec.json.decode(call.arguments or "{}")
+        given = msgspec.json.decode(text)
     except msgspec.DecodeError:
-        raise BadRequestError(f"the arguments of tool call {call.id} aren't valid JSON") from None
+        if not is_json(text):
+            what = f"the arguments of tool call {call.id} aren't valid JSON"
+            raise BadRequestError(what) from None
+        given = _without_surrogates(json.loads(text))
+    if not isinstance(given, dict):
+        raise BadRequestError(f"the arguments of tool call {call.id} aren't a JSON object")
+    return given
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Replace lone surrogates, which a model may have written as escapes."""
+    return json.loads(as_optional_text(json.dumps(value, ensure_ascii=False)) or "null")
 
 
 def messages_for(target: Target, messages: tuple[Message, ...]) -> list[Message]:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from json import dumps
 from typing import Any
 
 import pytest
 
 import rxllm
-from rxllm.chunks import End, Notice, ProviderState, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import (
+    Citation,
+    End,
+    FileOutput,
+    Notice,
+    ProviderState,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    Usage,
+)
 from rxllm.errors import (
     EmptyStreamError,
     MalformedStreamError,
@@ -277,3 +289,398 @@ async def test_a_tool_input_that_is_not_json_is_not_complete(hear_claude: Hear) 
         *anthropic_events("x")[-2:],
     ]
     assert [call.complete for call in (await hear_claude(events)).of(ToolCall)] == [False] * 3
+
+
+def use(index: int = 0, *deltas: dict[str, Any], **fields: Any) -> list[bytes]:
+    return block(index, "tool_use", *deltas, **{"id": f"c{index}", "name": "add", **fields})
+
+
+def ends(heard: Any) -> list[tuple[str, bool]]:
+    """Return the arguments of each call at its end, and whether it is complete."""
+    calls = {call.index: call for call in heard.of(ToolCall)}
+    return [(call.arguments, call.complete) for call in calls.values()]
+
+
+def said(heard: Any) -> list[Any]:
+    """Return the chunks but for the start, the usage and the end."""
+    return [each for each in heard.chunks if not isinstance(each, Start | Usage | End)]
+
+
+def raw(delta: str, index: int = 0) -> bytes:
+    fields = f'"type":"content_block_delta","index":{index},"delta":{delta}'
+    return b"data: {" + fields.encode() + b"}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "arguments"),
+    [
+        ([r"{\"x\": \"\ud83e", r"\udd8a\"}"], '{"x": "🦊"}'),
+        ([r"{\"x\": \"\ud83e", r"\"}"], '{"x": "\ufffd"}'),
+        ([r"{\"x\": \"", r"\udd8a\"}"], '{"x": "\ufffd"}'),
+    ],
+)
+async def test_a_surrogate_of_arguments_is_joined_with_its_pair(
+    hear_claude: Hear, pieces: list[str], arguments: str
+) -> None:
+    start, stop = use()
+    deltas = [raw(f'{{"partial_json":"{piece}"}}') for piece in pieces]
+    assert ends(await hear_claude([FIRST, start, *deltas, stop, *last()])) == [(arguments, True)]
+
+
+async def test_surrogates_of_two_calls_are_apart(hear_claude: Hear) -> None:
+    (first, _), (second, _) = use(0), use(1)
+    deltas = [
+        raw(r'{"partial_json":"[\"\ud83e"}'), raw(r'{"partial_json":"[\"\ud83d"}', 1),
+        raw(r'{"partial_json":"\udd8a\"]"}'), raw(r'{"partial_json":"\ude00\"]"}', 1),
+    ]  # fmt: skip
+    heard = await hear_claude([FIRST, first, second, *deltas, *last()])
+    assert ends(heard) == [('["🦊"]', True), ('["😀"]', True)]
+
+
+@pytest.mark.parametrize(
+    ("delta", "arguments"),
+    [
+        ({"partial_json": {"a": 1}}, '{"a": 1}'),
+        ({"partial_json": [1]}, "[1]"),
+        ({"partial_json": 1}, "1"),
+        ({"input": {"a": 1}}, '{"a": 1}'),
+        ({"input": '{"a":1}'}, '{"a":1}'),
+    ],
+)
+async def test_arguments_may_be_json_and_not_text(
+    hear_claude: Hear, delta: Any, arguments: str
+) -> None:
+    delta = {"type": "input_json_delta", **delta}
+    heard = await hear_claude([FIRST, *use(0, delta), *last()])
+    assert (ends(heard), heard.of(Notice)) == ([(arguments, True)], [])
+
+
+async def test_arguments_that_come_whole_replace_those_before_and_are_replaced(
+    hear_claude: Hear,
+) -> None:
+    whole = {"partial_json": {"a": 1}}
+    heard = await hear_claude([FIRST, *use(0, json("{"), whole, json("["), json("2]")), *last()])
+    grown = [call.arguments for call in heard.of(ToolCall)]
+    assert grown == ["", "{", '{"a": 1}', "[", "[2]", "[2]"]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": None}, {"index": 7}, {"index": "x"}])
+async def test_a_delta_of_no_known_index_belongs_to_the_open_call(
+    hear_claude: Hear, index: Any
+) -> None:
+    start, stop = use(1)
+    delta = anthropic_event("content_block_delta", delta=json('{"a":1}'), **index)
+    heard = await hear_claude([FIRST, *block(0, "text", text("a")), start, delta, stop, *last()])
+    assert ends(heard) == [('{"a":1}', True)]
+
+
+async def test_of_two_open_calls_it_belongs_to_the_newest(hear_claude: Hear) -> None:
+    (first, _), (second, _) = use(0), use(1)
+    delta = anthropic_event("content_block_delta", delta=json("[]"))
+    heard = await hear_claude([FIRST, first, second, delta, *last("max_tokens")])
+    assert ends(heard) == [("", False), ("[]", True)]
+
+
+async def test_blocks_without_an_index_are_blocks_of_their_own(hear_claude: Hear) -> None:
+    def of(kind: str, **fields: Any) -> bytes:
+        return anthropic_event(f"content_block_{kind}", **fields)
+
+    events = [
+        event
+        for piece in ("[1]", "[2]")
+        for event in (
+            of("start", content_block={"type": "tool_use", "id": "c", "name": "add"}),
+            of("delta", delta=json(piece)),
+        )
+    ]
+    assert ends(await hear_claude([FIRST, *events, *last()])) == [("[1]", True), ("[2]", True)]
+    stop = of("stop")
+    heard = await hear_claude([FIRST, *events[:2], stop, *events[2:], stop, *last("max_tokens")])
+    assert ends(heard) == [("[1]", True), ("[2]", True)]
+
+
+async def test_the_input_of_a_server_tool_is_not_that_of_an_open_call(hear_claude: Hear) -> None:
+    start, _ = use()
+    search = block(1, "server_tool_use", json('{"q":1}'), id="s", name="web_search")
+    late = [
+        anthropic_event("content_block_delta", delta=json('{"q":1}')),
+        anthropic_event("content_block_delta", index=0, delta=json("[]")),
+    ]
+    heard = await hear_claude([FIRST, start, *search[:2], *late, search[2], *last()])
+    assert ends(heard) == [("[]", True)]
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "refusal"])
+@pytest.mark.parametrize("is_closed", [True, False])
+@pytest.mark.parametrize("given", [{}, "", "{}", None])
+async def test_a_call_that_is_cut_off_before_its_arguments_is_not_complete(
+    hear_claude: Hear, reason: str, is_closed: bool, given: Any
+) -> None:
+    events = use(input=given)[: 1 + is_closed]
+    assert ends(await hear_claude([FIRST, *events, *last(reason)])) == [("", False)]
+
+
+@pytest.mark.parametrize("reason", ["tool_use", "end_turn", None])
+async def test_a_call_may_have_no_arguments(hear_claude: Hear, reason: Any) -> None:
+    for events in (use(input={}), use(input={})[:1], use(0, json(" "), input=None)):
+        assert ends(await hear_claude([FIRST, *events, *last(reason)])) == [("{}", True)]
+
+
+async def test_a_call_that_another_block_follows_was_not_cut_off(hear_claude: Hear) -> None:
+    heard = await hear_claude([FIRST, *use(0), *use(1), *last("max_tokens")])
+    assert ends(heard) == [("{}", True), ("", False)]
+    assert [call.index for call in heard.of(ToolCall)] == [0, 0, 1, 1]
+    heard = await hear_claude([FIRST, *use(0), *block(1, "text", text("a")), *last("max_tokens")])
+    assert (ends(heard), heard.text) == ([("{}", True)], "a")
+
+
+async def test_a_call_left_open_is_closed_by_the_next_block_of_its_index(hear_claude: Hear) -> None:
+    (first, delta, _), second = use(0, json("[1]")), use(0, json("[2]"), id="d")
+    heard = await hear_claude([FIRST, first, delta, *second, *last("max_tokens")])
+    assert ends(heard) == [("[1]", True), ("[2]", True)]
+
+
+async def test_a_start_that_is_repeated_is_one_call(hear_claude: Hear) -> None:
+    (first, stop), (again, _) = use(), use(input={"a": 1})
+    heard = await hear_claude([FIRST, first, first, stop, *last()])
+    assert ends(heard) == [("{}", True)]
+    heard = await hear_claude([FIRST, first, again, stop, *last()])
+    assert ends(heard) == [('{"a": 1}', True)]
+
+
+async def test_the_ids_of_calls_are_distinct(hear_claude: Hear) -> None:
+    given = ["a", "a", "b", "", None, "null", "None"]
+    calls = [event for at, each in enumerate(given) for event in use(at, id=each)]
+    heard = await hear_claude([FIRST, *calls, *last("tool_use")])
+    ids = [call.id for call in heard.of(ToolCall) if call.complete]
+    assert (ids[0], ids[2], len(set(ids))) == ("a", "b", len(given))
+    assert all(each.startswith("toolu_") for each in (ids[1], *ids[3:]))
+
+
+@pytest.mark.parametrize("name", ["", None])
+async def test_a_call_without_a_name_is_not_complete(hear_claude: Hear, name: Any) -> None:
+    heard = await hear_claude([FIRST, *use(0, json("{}"), name=name), *last("tool_use")])
+    assert ends(heard) == [("{}", False)]
+
+
+async def test_the_input_of_a_tool_may_be_json_as_text(hear_claude: Hear) -> None:
+    said = [json('{"a"'), json(":1}")]
+    assert ends(await hear_claude([FIRST, *use(input='{"a":1}'), *last()])) == [('{"a":1}', True)]
+    for begun in ('{"a":1}', " {} ", "null"):
+        heard = await hear_claude([FIRST, *use(0, *said, input=begun), *last()])
+        assert ends(heard) == [('{"a":1}', True)]
+    heard = await hear_claude([FIRST, *use(0, said[1], input='{"a"'), *last()])
+    assert ends(heard) == [('{"a":1}', True)]
+
+
+async def test_inputs_that_come_whole_are_those_of_their_blocks(hear_claude: Hear) -> None:
+    (first, *_), (second, *_) = use(0, input={"a": 1}), use(1, input={"b": 1})
+    deltas = [
+        anthropic_event("content_block_delta", index=index, delta=json(piece))
+        for index, piece in enumerate(('{"a":', '{"b":'))
+    ]
+    more = [anthropic_event("content_block_delta", index=at, delta=json("2}")) for at in (0, 1)]
+    heard = await hear_claude([FIRST, first, second, *deltas, *more, *last()])
+    assert ends(heard) == [('{"a":2}', True), ('{"b":2}', True)]
+
+
+async def test_a_lone_surrogate_in_an_input_is_replaced(hear_claude: Hear) -> None:
+    content_block = r'{"type":"tool_use","id":"c","name":"f","input":{"x":"\ud83e"}}'
+    fields = f'"type":"content_block_start","index":0,"content_block":{content_block}'
+    start = b"data: {" + fields.encode() + b"}\n\n"
+    assert ends(await hear_claude([FIRST, start, *last()])) == [('{"x": "\ufffd"}', True)]
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+async def test_done_after_a_stop_reason_is_the_end(hear_claude: Hear) -> None:
+    heard = await hear_claude([*anthropic_events("a")[:-1], DONE, b"data: {\n\n"])
+    assert (heard.error, heard.of(Notice)) == (None, [])
+    assert heard.chunks[-3:] == [Token("a"), Usage(5, 1), End("stop")]
+
+
+async def test_done_without_a_stop_reason_is_not_a_clean_end(hear_claude: Hear) -> None:
+    heard = await hear_claude([*anthropic_events("a", stop_reason=None), DONE])
+    assert isinstance(heard.error, TruncatedStreamError)
+    assert (heard.text, heard.of(End)) == ("a", [])
+    assert type((await hear_claude([DONE])).error) is EmptyStreamError
+
+
+@pytest.mark.parametrize("at", [0, 1])
+async def test_an_answer_without_message_start_has_a_start(hear_claude: Hear, at: int) -> None:
+    events = [*block(0, "text", text("a")), *last()][at:]
+    heard = await hear_claude(events, headers={"request-id": "r1"})
+    start = Start("r1", "anthropic/claude", "anthropic", heard.chunks[0].created)
+    assert heard.chunks == [start, Token("a"), Usage(), End("stop")]
+
+
+async def test_a_second_message_start_is_ignored(hear_claude: Hear) -> None:
+    first, *rest = anthropic_events("a")
+    usage = {"input_tokens": 9}
+    late = anthropic_event("message_start", message={"content": [text("b")], "usage": usage})
+    for events in ([first, late, *rest], [first, *rest[:-1], late, rest[-1]]):
+        heard = await hear_claude(events)
+        assert (heard.text, heard.of(Usage)) == ("a", [Usage(9, 1)])
+        assert [start.request_id for start in heard.of(Start)] == ["msg_1"]
+
+
+async def test_the_content_of_message_start_is_read(hear_claude: Hear) -> None:
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "text", "text": "a", "citations": [{"url": "https://a.example"}]},
+        "b",
+        {"type": "tool_use", "id": "c", "name": "add", "input": {"a": 1}},
+    ]
+    first = anthropic_event("message_start", message={"id": "m", "content": content})
+    heard = await hear_claude([first, *block(0, "text", text("c")), *last("tool_use")])
+    data = {"type": "thinking", "signature": "s"}
+    border = Token("", state=ProviderState("anthropic", "claude", {"type": "text"}))
+    call = ToolCall("c", "add", '{"a": 1}')
+    assert said(heard) == [
+        Reasoning("hm"), Reasoning("", ProviderState("anthropic", "claude", data)),
+        Token("a"), Citation("https://a.example"), border, Token("b"),
+        call, ToolCall("c", "add", '{"a": 1}', complete=True), Token("c"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("broken", "error"), [(b"data: {\n\n", TruncatedStreamError), (b"", None)])
+async def test_without_a_stop_reason_an_unreadable_event_leaves_no_clean_end(
+    hear_claude: Hear, broken: bytes, error: Any
+) -> None:
+    events = [*anthropic_events("a", stop_reason=None), broken, anthropic_event("message_stop")]
+    heard = await hear_claude(events)
+    assert heard.text == "a"
+    assert isinstance(heard.error, error) if error else heard.chunks[-1] == End("stop")
+
+
+async def test_a_delta_of_an_unknown_type_is_a_notice(hear_claude: Hear) -> None:
+    new = {"type": "poem_delta", "poem": "a"}
+    known: list[dict[str, Any]] = [{"type": "text_delta"}, {"type": "signature_delta"}, {}]
+    blocks = [
+        *block(0, "text", new, *known, new, {"type": "new_text", "text": "b"}),
+        *block(1, "text", new),
+        *block(2, "poem", new),
+    ]
+    heard = await hear_claude([FIRST, *blocks, *last()])
+    words = [notice.error.message for notice in heard.of(Notice) if notice.kind == "unsupported"]
+    assert [each.split("'")[1] for each in words] == ["poem_delta", "poem_delta", "poem"]
+    assert heard.text == "b"
+
+
+async def test_thinking_and_text_in_one_delta_are_both_read(hear_claude: Hear) -> None:
+    heard = await hear_claude([FIRST, *block(0, "text", {"thinking": "hm", "text": "a"}), *last()])
+    assert said(heard) == [Reasoning("hm"), Token("a")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "chunk"),
+    [
+        ("text", Token("[]")),
+        ("thinking", Reasoning("[]")),
+        ("tool_use", ToolCall("c", "add", "[]", complete=True)),
+    ],
+)
+async def test_a_delta_may_be_a_text_alone(hear_claude: Hear, kind: str, chunk: Any) -> None:
+    start, stop = block(0, kind, id="c", name="add")
+    heard = await hear_claude([FIRST, start, raw('"[]"'), stop, *last()])
+    assert said(heard)[-1] == chunk
+
+
+async def test_a_surrogate_in_a_delta_that_is_a_text_alone_is_joined(hear_claude: Hear) -> None:
+    heard = await hear_claude([FIRST, raw(r'"\ud83e"'), raw(r'"\udd8a"'), *last()])
+    assert heard.text == "🦊"
+
+
+async def test_a_list_of_events_is_read(hear_claude: Hear) -> None:
+    deltas = [{"type": "content_block_delta", "index": 0, "delta": text(each)} for each in "ab"]
+    events: list[Any] = [{"type": "ping"}, *deltas, None]
+    end = {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}
+    stop = {"type": "message_stop"}
+    for groups in ([[*events, end, stop, *deltas]], [events, [end], [stop]]):
+        lines = [f"data:  {dumps(each)}\n\n".encode() for each in groups]
+        heard = await hear_claude([FIRST, *lines])
+        assert (heard.error, heard.text, heard.chunks[-1]) == (None, "ab", End("length"))
+
+
+async def test_an_error_in_a_list_of_events_comes_after_what_is_before_it(
+    hear_claude: Hear,
+) -> None:
+    fault = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
+    events = [{"type": "content_block_delta", "delta": text("a")}, fault]
+    heard = await hear_claude([FIRST, f"data: {dumps(events)}\n\n".encode()])
+    assert (heard.text, type(heard.error)) == ("a", OverloadedError)
+
+
+async def test_a_list_that_is_not_json_is_malformed(hear_claude: Hear) -> None:
+    first, *rest = anthropic_events("a")
+    heard = await hear_claude([first, b"data: [{]\n\n", *rest])
+    assert (heard.text, [each.kind for each in heard.of(Notice)]) == ("a", ["malformed"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "file"),
+    [
+        (
+            "image",
+            {"type": "base64", "media_type": "image/gif", "data": "R0"},
+            FileOutput("image/gif", "R0"),
+        ),
+        (
+            "image",
+            {"type": "url", "url": "https://a.example/b.png"},
+            FileOutput("image/*", url="https://a.example/b.png"),
+        ),
+        (
+            "document",
+            {"type": "base64", "media_type": "application/pdf", "data": "JV"},
+            FileOutput("application/pdf", "JV"),
+        ),
+        (
+            "document",
+            {"type": "url", "url": "https://a.example/b"},
+            FileOutput("application/octet-stream", url="https://a.example/b"),
+        ),
+        ("document", {"type": "text", "media_type": "text/plain", "data": "a"}, None),
+        ("image", None, None),
+    ],
+)
+async def test_an_image_is_a_file(hear_claude: Hear, kind: str, source: Any, file: Any) -> None:
+    heard = await hear_claude([FIRST, *block(0, kind, source=source), *last()])
+    assert heard.of(FileOutput) == ([file] if file else [])
+    assert [each.kind for each in heard.of(Notice)] == ([] if file else ["unsupported"])
+
+
+A, B = Citation("https://a.example"), Citation("http://b.example", "B", "so it is")
+
+
+@pytest.mark.parametrize(
+    ("citation", "expected"),
+    [
+        ([{"url": A.url}, {"url": B.url, "document_title": "B", "cited_text": "so it is"}], [A, B]),
+        ({"type": "search_result_location", "source": A.url}, [A]),
+        ({"source": A.url, "url": B.url, "title": "B", "cited_text": "so it is"}, [B]),
+        ("https://a.example", [A]),
+        (["https://a.example", None, {}], [A]),
+        ("page 3", ["citation"]),
+        (3, ["citation"]),
+        ([3, {"url": A.url}], ["citation", A]),
+        ({"type": "new_location"}, ["new_location"]),
+    ],
+)
+async def test_citations_come_in_many_forms(
+    hear_claude: Hear, citation: Any, expected: list[Any]
+) -> None:
+    delta = {"type": "citations_delta", "citation": citation}
+    heard = await hear_claude([FIRST, *block(0, "text", text("a"), delta), *last()])
+    found = [
+        each.error.message.split("'")[1] if isinstance(each, Notice) and each.error else each
+        for each in said(heard)[1:]
+    ]
+    assert found == expected
+
+
+async def test_citations_in_the_start_of_a_block_are_read(hear_claude: Hear) -> None:
+    events = block(0, "text", text="a", citations=[{"url": A.url}])
+    heard = await hear_claude([FIRST, *events, *last()])
+    assert said(heard) == [Token("a"), A]

@@ -132,6 +132,70 @@ async def test_texts_of_anthropic_keep_their_borders() -> None:
     assert server.bodies[1]["messages"][1]["content"] == blocks
 
 
+@pytest.mark.parametrize("between", ["server_tool_use", "web_search_tool_result", "image", "poem"])
+async def test_texts_of_anthropic_keep_their_borders_across_other_blocks(between: str) -> None:
+    blocks = [written("a"), {"type": between}, {"type": between}, written("b"), written("c")]
+    answers = claude_answer(*blocks, reason="end_turn"), claude_answer(written("."))
+    async with StrictServer(strict_providers.anthropic, *answers) as server:
+        first = await claude(server).stream("Go")
+        await claude(server).stream([Message("user", "Go"), first.message, Message("user", "On")])
+    assert server.bodies[1]["messages"][1]["content"] == [written(each) for each in "abc"]
+
+
+async def test_texts_without_anything_between_them_have_one_border() -> None:
+    blocks = [written("a"), thought(""), written(""), written("b"), used("c"), written("d")]
+    del blocks[1]["signature"]
+    async with StrictServer(strict_providers.anthropic, claude_answer(*blocks)) as server:
+        chunks = [chunk async for chunk in claude(server).stream("Go")]
+    border = Token("", state=ProviderState("anthropic", "claude", {"type": "text"}))
+    texts = [chunk for chunk in chunks if isinstance(chunk, Token)]
+    assert texts == [Token("a"), border, Token("b"), Token("d")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"field": "reasoning"}, {"x": 1}, {"type": "thinking"},
+        {"type": "thinking", "signature": ""}, {"type": "thinking", "signature": 3},
+        {"type": "redacted_thinking"}, {"type": "redacted_thinking", "data": 3},
+        {"type": "redacted_thinking", "data": None, "signature": "signed hm"},
+    ],
+)  # fmt: skip
+async def test_a_state_of_another_form_is_not_sent(data: Any) -> None:
+    thinking = ReasoningPart("hm", ProviderState("anthropic", "claude", data))
+    history = [Message("user", "Go"), Message("assistant", (thinking, TextPart("a")))]
+    async with StrictServer(strict_providers.anthropic, claude_answer(written("a"))) as server:
+        await claude(server).stream([*history, Message("user", "On")])
+    assert server.bodies[0]["messages"][1]["content"] == [written("a")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("[1]", "aren't a JSON object"), ("null", "aren't a JSON object"),
+        ("{", "aren't valid JSON"), ('{"a": NaN}', "aren't valid JSON"),
+    ],
+)  # fmt: skip
+async def test_arguments_must_be_an_object(arguments: str, message: str) -> None:
+    call = ToolCall("c", "look", arguments, complete=True)
+    history = [Message("user", "Go"), Message("assistant", "", tool_calls=(call,))]
+    model = rxllm.model("anthropic/claude", api_key="k", base_url="http://127.0.0.1:9")
+    with pytest.raises(BadRequestError, match=f"tool call c {message}"):
+        await model.stream([*history, Message("tool", "snow", tool_call_id="c")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [("", {}), (" ", {}), (r'{"a": "\ud83e"}', {"a": "\ufffd"}), ('{"a": 1}', {"a": 1})],
+)
+async def test_arguments_are_sent_as_an_object(arguments: str, given: Any) -> None:
+    call = ToolCall("c", "look", arguments, complete=True)
+    history = [Message("user", "Go"), Message("assistant", "", tool_calls=(call,))]
+    async with StrictServer(strict_providers.anthropic, claude_answer(written("a"))) as server:
+        await claude(server).stream([*history, Message("tool", "snow", tool_call_id="c")])
+    assert server.bodies[0]["messages"][1]["content"] == [used("c", **given)]
+
+
 async def test_without_its_thinking_anthropic_would_refuse() -> None:
     answers = claude_answer(thought("hm"), used("a")), claude_answer(written("Done."))
     async with StrictServer(strict_providers.anthropic, *answers) as server:
@@ -323,6 +387,39 @@ async def test_a_partial_answer_may_have_parts() -> None:
     async with StrictServer(strict_providers.anthropic, claude_answer(written("a"))) as server:
         await claude(server).stream([Message("user", "Go"), Message("assistant", parts)])
     assert server.bodies[0]["messages"][1]["content"] == [written("One."), written("Two.")]
+
+
+SIGNED = ReasoningPart("hm", ProviderState("anthropic", "claude", thought("hm")))
+BORDER = ProviderState("anthropic", "claude", {"type": "text"})
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (TextPart("a "), SIGNED),
+        (TextPart("a ", BORDER), TextPart("", BORDER)),
+        (TextPart("a "), TextPart("\n", BORDER), SIGNED, TextPart(" "), ReasoningPart("hm")),
+    ],
+)
+async def test_the_space_of_a_partial_answer_is_left_out_wherever_its_text_ends(
+    parts: Any,
+) -> None:
+    space = "".join(part.text for part in parts if isinstance(part, TextPart)).removeprefix("a")
+    answer = claude_answer(written(f"{space}b"), reason="end_turn")
+    async with StrictServer(strict_providers.anthropic, answer) as server:
+        result = await claude(server).stream([Message("user", "Go"), Message("assistant", parts)])
+    assert server.bodies[0]["messages"][1]["content"] == [written("a")]
+    assert result.text == "b"
+
+
+async def test_a_partial_answer_that_is_not_sent_leaves_the_answer_its_space() -> None:
+    answer = claude_answer(written("  b"), reason="end_turn")
+    for content in ("  ", (TextPart("  "), SIGNED)):
+        async with StrictServer(strict_providers.anthropic, answer) as server:
+            history = [Message("user", "Go"), Message("assistant", content)]
+            result = await claude(server).stream(history)
+        assert [turn["role"] for turn in server.bodies[0]["messages"]] == ["user"]
+        assert result.text == "  b"
 
 
 async def test_the_cache_of_a_prompt() -> None:
