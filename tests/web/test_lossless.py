@@ -103,8 +103,8 @@ def folded(chunks: Iterable[Chunk]) -> list[Any]:
         if isinstance(chunk, ToolCall):
             newest[chunk.index] = chunk
         elif isinstance(chunk, Token | Reasoning) and chunk.text and chunk.state is not None:
-            kind = type(chunk)
-            said += [kind(chunk.text), kind("", state=chunk.state)]
+            same = type(chunk)
+            said += [same(chunk.text), same("", state=chunk.state)]
         elif not isinstance(chunk, Start):
             said.append(chunk)
     joined: list[Any] = []

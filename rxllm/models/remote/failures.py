@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC
@@ -32,6 +33,7 @@ from rxllm.errors import (
     RxLLMError,
     ServerError,
 )
+from rxllm.models.remote.rate_limits import rate_limits_in
 from rxllm.models.remote.reported_error import (
     ErrorObject,
     error_in_json,
@@ -96,6 +98,7 @@ _STATUS_DIGITS: Final = 3
 _LONGEST_MESSAGE: Final = 500
 _SHORT: Final = 200
 _LONGEST_BODY: Final = 10_000
+_RETRY_DELAY: Final = re.compile(rb'"retryDelay"\s*:\s*"(\d+(?:\.\d+)?)s"')
 
 
 def error_of_response(
@@ -113,6 +116,8 @@ def error_of_response(
     kind = _by_name(error, _BY_CODE) or _by_status(status)
     reason = error.message or _phrase(status)
     failure = _make(kind, f"{provider} answered {status}: {reason}", status, headers)
+    if isinstance(failure, ProviderError) and failure.retry_after is None:
+        failure.retry_after = _delay_in(body) or _delay_of_limits(headers)
     failure.body = body[:_LONGEST_BODY].decode("utf-8", "replace")
     return failure
 
@@ -172,6 +177,20 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (KeyError, ValueError, OverflowError):
         now = time.time()
     return max(0.0, then - now)
+
+
+def _delay_in(body: bytes) -> float | None:
+    """Return the seconds in Google's `RetryInfo`."""
+    found = _RETRY_DELAY.search(body)
+    return float(found[1]) if found else None
+
+
+def _delay_of_limits(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until a limit that is used up is reset."""
+    limits = rate_limits_in(headers)
+    known = (limits.requests, limits.tokens) if limits is not None else ()
+    used_up = [each.reset for each in known if each is not None and each.remaining == 0]
+    return max((seconds for seconds in used_up if seconds is not None), default=None)
 
 
 def _timestamp(date: str) -> float:

@@ -23,10 +23,7 @@ from rxllm.model_table import model_table
 from rxllm.models.remote.anthropic import AnthropicWire
 from rxllm.models.remote.body_reader import BodyReader
 from rxllm.models.remote.client import Client
-from rxllm.models.remote.coercion import as_int, as_object, is_json
-from rxllm.models.remote.connection import Connection
-from rxllm.models.remote.event_template import BLANK_LINE
-from rxllm.models.remote.failures import error_in_place_of_stream
+from rxllm.models.remote.coercion import as_int, as_object
 from rxllm.models.remote.gemini import GeminiWire
 from rxllm.models.remote.listing import info_of
 from rxllm.models.remote.ollama import OllamaWire
@@ -34,8 +31,9 @@ from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.rate_limits import rate_limits_in
 from rxllm.models.remote.responses import ResponsesWire
-from rxllm.models.remote.sse import EVENT_STREAM, is_event_stream
+from rxllm.models.remote.sse import EVENT_STREAM
 from rxllm.models.remote.usage_so_far import UsageSoFar
+from rxllm.models.remote.whole_answers import first_data
 from rxllm.models.remote.wire import Wire
 from rxllm.pump import pump
 from rxllm.requests import (
@@ -55,8 +53,6 @@ __all__ = ["RemoteModel"]
 
 _DATED: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_SUCH_PATH: Final = (404, 405, 501)
-_JSON: Final = (b"{", b"[")
-_LONGEST: Final = 64 * 1024 * 1024  # bytes of a whole answer
 
 _WIRES: Final[dict[WireName, Wire]] = {
     "openai_chat": OpenAIWire(),
@@ -207,7 +203,7 @@ class RemoteModel:
             usage = UsageSoFar(request)
             if not valve.is_open:
                 await valve.wait_open()
-            data, whole = await self._first_data(connection)
+            data, whole = await first_data(connection, wire, self._provider.name)
             if whole is not None:
                 yield [_NOT_STREAMED]
                 data = whole
@@ -231,58 +227,6 @@ class RemoteModel:
                     raise failure
                 data = b"" if whole is not None else None
             await connection.finish()
-
-    async def _first_data(self, connection: Connection) -> tuple[bytes | None, bytes | None]:
-        """Return what has been read of a stream of another media type, or events for all of it.
-
-        Raises:
-            RxLLMError: the response is neither a stream nor an answer.
-        """
-        wire, kind = self._wire, connection.content_type
-        if kind in {wire.media_type, EVENT_STREAM, ""}:
-            return await self._whole_or_first_data(connection)
-        data = b""
-        while (is_stream := is_event_stream(data)) is None and (more := await connection.read()):
-            data += more
-        is_json_lines = wire.media_type != EVENT_STREAM and data.lstrip().startswith(b"{")
-        if is_json_lines or is_stream:
-            return data, None
-        body = data + await connection.read_all()
-        whole = self._events_of_whole(body)
-        if whole is None:
-            raise error_in_place_of_stream(self._provider.name, kind, connection.headers, body)
-        return None, whole
-
-    async def _whole_or_first_data(
-        self, connection: Connection
-    ) -> tuple[bytes | None, bytes | None]:
-        """Return the first data of a stream, or events for a whole answer in place of one."""
-        data = await connection.read()
-        while data.lstrip()[:1] in _JSON and not _has_event(data) and len(data) < _LONGEST:
-            more = await connection.read()
-            if not more:
-                break
-            data += more
-        whole = self._events_of_whole(data) if data.lstrip()[:1] in _JSON else None
-        return (data, None) if whole is None else (None, whole)
-
-    def _events_of_whole(self, body: bytes) -> bytes | None:
-        """Return the events that stand for an answer that was sent as a whole."""
-        try:
-            events = self._wire.events_of(json.loads(body))
-        except (ValueError, RecursionError):
-            return None
-        if events is None:
-            return None
-        lines = [*(json.dumps(event) for event in events), "[DONE]"]
-        return "".join([f"data: {line}\n\n" for line in lines]).encode()
-
-
-def _has_event(data: bytes) -> bool:
-    """Whether JSON without `data:` is a stream of events: a line of it, or all, is complete."""
-    line, end, _ = data.lstrip().partition(b"\n")
-    is_line = bool(end) and is_json(line.decode("utf-8", "replace"), strict=False)
-    return is_line or BLANK_LINE.search(data.lstrip()) is not None
 
 
 def _with_limits(chunks: list[Chunk], limits: RateLimits) -> tuple[list[Chunk], RateLimits | None]:

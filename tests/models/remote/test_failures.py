@@ -191,3 +191,17 @@ def test_overloaded_servers_send_retry_after_too() -> None:
     failure = error(503, retry_after="7")
     assert isinstance(failure, OverloadedError)
     assert failure.retry_after == 7.0
+
+
+def test_the_delay_may_be_in_the_body_or_in_the_rate_limits() -> None:
+    body = b'{"error": {"code": 429, "details": [{"@type": "RetryInfo", "retryDelay": "13s"}]}}'
+    error = error_of_response("gemini", 429, {}, body)
+    assert isinstance(error, RateLimitError)
+    assert error.retry_after == 13.0
+    limits = {
+        "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "7s",
+        "x-ratelimit-remaining-tokens": "5", "x-ratelimit-reset-tokens": "60s",
+    }  # fmt: skip
+    error = error_of_response("openai", 429, limits, b"{}")
+    assert isinstance(error, RateLimitError)
+    assert error.retry_after == 7.0
