@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias, Unpack
+from typing import Final, Unpack
 
 import msgspec
 
-from rxllm.chunks import Chunk, ErrorInfo, Notice
+from rxllm.chunks import Chunk
 from rxllm.errors import classify_error
-from rxllm.operators.recovery._annotations import add_note
-from rxllm.operators.recovery._continuation import check_model, supports
-from rxllm.operators.recovery._plan import Attempt, Plan
+from rxllm.operators.recovery._continuation import check_model
+from rxllm.operators.recovery._degrade_plan import DegradePlan, DegradingStep
 from rxllm.operators.recovery._policy import Policy, policy_of
 from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.operators.recovery.commit import AfterOutput, check_after_output
-from rxllm.requests import SAMPLING_OPTIONS, Model, Prompt, Request, RequestOptions, as_request
+from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
 
 __all__ = ["DEGRADING_STEPS", "DegradingStep", "degrade"]
-
-DegradingStep: TypeAlias = Callable[[Request], Request]
-"""A function from the original request to one that asks for less."""
 
 
 def _shorter(request: Request) -> Request:
@@ -65,7 +61,11 @@ def degrade(
     The default steps after the original request are 0.7 times its tokens, then temperature 0.3,
     then at most 100 tokens at temperature 0.1, without delay. Each step changes the original
     request, not the previous one; a step that changes nothing (0.7 times no limit) is skipped.
-    Sampling options that the model doesn't take are left out, which the notice says.
+
+    An option that the model doesn't take (`UnsupportedError.field`) is left out from then on, which
+    the notice says, but never the messages or tools. If only a step has set it, or set it to such a
+    value, the step is taken without that change, and the refusal isn't the error of the stream.
+
     Handles errors classified as `"retry"` or `"fallback"` (see `rxllm.classify_error`); the last
     one is the error of the stream, so a `fallback_to` after it can handle that. To try each step
     more than once, put `retry_with_backoff` into the model's own streams.
@@ -108,40 +108,6 @@ def degrade(
     return attempts_of(
         "degrade",
         partial(model.stream, request),
-        lambda: _plan(model, request, kept, policy),
+        lambda: DegradePlan(model, request, kept, policy),
         after_output,
     )
-
-
-def _supported(model: Model, request: Request) -> tuple[Request, list[str]]:
-    """Return the request without sampling options that the model doesn't take, and their names."""
-    if supports(model, "sampling"):
-        return request, []
-    names = [name for name in SAMPLING_OPTIONS if getattr(request, name) is not None]
-    changes: dict[str, Any] = dict.fromkeys(names)
-    return msgspec.structs.replace(request, **changes), names
-
-
-def _plan(model: Model, request: Request, steps: tuple[DegradingStep, ...], when: Policy) -> Plan:
-    rest = iter(steps)
-    errors: list[Exception] = []
-
-    def plan(error: Exception) -> Attempt | Exception:
-        if when(error) == "raise":
-            return error
-        errors.append(error)
-        for step in rest:
-            lesser, left_out = _supported(model, step(request))
-            if lesser != request:
-                reason = ErrorInfo.of(error)
-                if left_out:
-                    words = f"{reason.message} (without {', '.join(left_out)})"
-                    reason = ErrorInfo(reason.type, words)
-                notice = Notice("degraded", attempt=len(errors) + 1, error=reason)
-                return Attempt(partial(model.stream, lesser), notice)
-        for earlier in errors[:-1]:
-            if earlier is not error:
-                add_note(error, f"before that: {type(earlier).__name__}: {earlier}")
-        return error
-
-    return plan

@@ -6,12 +6,21 @@ import msgspec
 import pytest
 from reactivex import Observable
 
+import rxllm
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, ErrorInfo, Notice, Start, text_of
-from rxllm.errors import BadRequestError, ContextLengthError, UnsupportedError
+from rxllm.errors import (
+    BadRequestError,
+    ContextLengthError,
+    ErrorAction,
+    OverloadedError,
+    UnsupportedError,
+    classify_error,
+)
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Request
 from rxllm.testing import COMPLETED, Marbles
+from rxllm.testing.fault_server import FaultServer, Reply
 
 LOST = ConnectionResetError("reset")
 
@@ -56,6 +65,119 @@ def test_options_that_the_model_does_not_take_are_left_out_and_the_notice_says_s
         ErrorInfo("UnsupportedError", "no temperature (without temperature)"),
         ErrorInfo("ConnectionResetError", "reset (without temperature)"),
     ]
+
+
+def refusal(field: str | None) -> UnsupportedError:
+    return UnsupportedError(f"no {field}", field)
+
+
+def words_of(events: list[Any]) -> list[str]:
+    return [event.error.message for event in events if isinstance(event, Notice) and event.error]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("openai/gpt", "top_k", 5),
+        ("anthropic/claude", "seed", 1),
+        ("anthropic/claude", "frequency_penalty", 0.5),
+        ("anthropic/claude", "logit_bias", {"1": 2.0}),
+        ("anthropic/claude", "top_logprobs", 3),
+        ("anthropic/claude", "confidence", True),
+        ("openai/gpt-4o", "reasoning", "low"),
+        ("openai/gpt (responses)", "stop", ("x",)),
+    ],
+)
+async def test_any_option_that_the_model_does_not_take_is_left_out(
+    name: str, option: str, value: Any
+) -> None:
+    wire: Any = {"wire": "openai_responses"} if "responses" in name else {}
+    given: Any = {option: value}
+    heard: list[Any] = []
+    async with FaultServer(Reply(status=400)) as server:
+        model = rxllm.model(name.split()[0], api_key="k", base_url=server.url, **wire)
+        with pytest.raises(BadRequestError, match="answered 400"):
+            async for chunk in rxllm.to_async(ops.degrade(model, "Hi", **given)):
+                heard.append(chunk)
+    assert [(type(each), each.kind, each.attempt) for each in heard] == [(Notice, "degraded", 2)]
+    assert words_of(heard)[0].endswith(f"(without {option})")
+    assert len(server.requests) == 1
+
+
+def test_options_are_left_out_one_by_one_and_not_set_again() -> None:
+    model = ScriptedModel([refusal("seed")], [LOST], [refusal("top_k")], ["a"])
+    steps = [lambda r: shorter(r, 5), lambda r: msgspec.structs.replace(r, seed=7)]
+    events = run(ops.degrade(model, "Hi", steps=steps, seed=1, top_k=2, max_tokens=9))
+    asked = [(each.seed, each.top_k, each.max_tokens) for each in model.requests]
+    assert asked == [(1, 2, 9), (None, 2, 9), (None, 2, 5), (None, None, 5)]
+    assert words_of(events) == ["no seed (without seed)", "reset", "no top_k (without top_k)"]
+    assert [event.attempt for event in events if isinstance(event, Notice)] == [2, 3, 4]
+    assert events[-1] is COMPLETED
+
+
+@pytest.mark.parametrize("field", ["messages", "tools", None, "unknown", "top_p"])
+def test_neither_tools_nor_messages_nor_what_was_not_asked_for_are_left_out(
+    field: str | None,
+) -> None:
+    error = refusal(field)
+    model = ScriptedModel([error])
+    tools = [{"name": "clock"}]
+    events = run(ops.degrade(model, "Hi", tools=tools, max_tokens=200))
+    assert asked(model) == [(200, None), (140, None), (200, 0.3), (100, 0.1)]
+    assert all(request.tools for request in model.requests)
+    assert repr(events[-1]) == repr(error)
+
+
+async def test_a_step_that_can_not_go_with_the_request_does_not_hide_its_error() -> None:
+    async with FaultServer(Reply(status=503)) as server:
+        model = rxllm.model("anthropic/claude-sonnet-4-5", api_key="k", base_url=server.url)
+        stream = ops.degrade(model, "Hi", reasoning="high", max_tokens=4000)
+        with pytest.raises(OverloadedError, match="answered 503"):
+            _ = [chunk async for chunk in rxllm.to_async(stream)]
+    bodies = [request.json() for request in server.requests]
+    assert [body["max_tokens"] for body in bodies] == [4000, 2800]
+
+
+def test_a_step_is_taken_without_the_change_that_is_refused() -> None:
+    model = ScriptedModel([LOST], [refusal("temperature")], [LOST], [refusal("seed")], ["a"])
+    steps = [
+        lambda r: msgspec.structs.replace(r, max_tokens=5, temperature=0.3),
+        lambda r: msgspec.structs.replace(r, max_tokens=2, temperature=0.1, seed=8),
+    ]
+    events = run(ops.degrade(model, "Hi", steps=steps, seed=1))
+    requests = [(each.max_tokens, each.temperature, each.seed) for each in model.requests]
+    assert requests == [(None, None, 1), (5, 0.3, 1), (5, None, 1), (2, None, 8), (2, None, 1)]
+    assert words_of(events) == [
+        "reset",
+        "no temperature (without temperature)",
+        "reset (without temperature)",
+        "no seed (with the original seed)",
+    ]
+
+
+def test_a_step_whose_only_change_is_refused_is_skipped() -> None:
+    model = ScriptedModel([LOST], [refusal("temperature")], ["a"])
+    run(ops.degrade(model, "Hi"))
+    assert asked(model) == [(None, None), (None, 0.3), (100, None)]
+
+
+def test_a_refused_step_is_not_the_error_of_the_stream() -> None:
+    model = ScriptedModel([LOST], [refusal(None)])
+    events = run(ops.degrade(model, "Hi"))
+    assert asked(model) == [(None, None), (None, 0.3), (100, 0.1)]
+    assert repr(events[-1]) == repr(LOST)
+
+
+def test_the_policy_has_no_say_in_a_refused_step() -> None:
+    def when(error: BaseException) -> ErrorAction:
+        return "raise" if isinstance(error, UnsupportedError) else classify_error(error)
+
+    model = ScriptedModel([LOST], [refusal("temperature")], ["a"])
+    assert run(ops.degrade(model, "Hi", when=when))[-1] is COMPLETED
+    model = ScriptedModel([refusal("temperature")])
+    assert repr(run(ops.degrade(model, "Hi", temperature=1, when=when))[-1]) == repr(
+        refusal("temperature")
+    )
 
 
 def test_no_step_asks_for_more() -> None:
