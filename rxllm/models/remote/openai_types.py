@@ -75,20 +75,19 @@ class Delta(msgspec.Struct):
     @property
     def has_output(self) -> bool:
         """Whether the delta carries output that isn't text or a call."""
-        return any(getattr(self, name) for name in _OUTPUT)
+        return bool(
+            self.annotations
+            or self.citations
+            or self.context
+            or self.images
+            or self.image
+            or self.video
+            or self.audio
+            or self.parts
+        )
 
 
 _SAID: Final = tuple([name for name in Delta.__struct_fields__ if name != "error"])
-_OUTPUT: Final = (
-    "annotations",
-    "citations",
-    "context",
-    "images",
-    "image",
-    "video",
-    "audio",
-    "parts",
-)
 
 
 class LogProb(msgspec.Struct, gc=False):
