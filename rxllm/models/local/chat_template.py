@@ -8,6 +8,7 @@ transformers provides (`messages`, `bos_token`, `eos_token`, `add_generation_pro
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,23 +64,30 @@ class ChatTemplate:
             where = origin or "the model"
             raise ModelLoadError(f"the chat template of {where} is invalid: {error}") from error
 
-    def render(self, messages: list[Message] | tuple[Message, ...]) -> str:
+    def render(
+        self, messages: Sequence[Message], change: Callable[[str], str] = lambda text: text
+    ) -> str:
         """Render the messages as a prompt, up to the point where the model's answer begins.
 
         A final assistant message is the beginning of the answer, which the model continues.
+
+        Args:
+            messages: the conversation.
+            change: applied to each text of the messages before the template gets it.
 
         Raises:
             UnsupportedError: the template rejects these messages (because of their order, say).
         """
         begun = ""
         if messages[-1].role == "assistant":
-            begun = messages[-1].text
+            begun = change(messages[-1].text)
             messages = messages[:-1]
         if self._template is None:
-            return "\n".join([message.text for message in messages] + [begun] * bool(begun))
+            texts = [change(message.text) for message in messages]
+            return "\n".join([*texts, *([begun] if begun else [])])
         try:
             prompt = self._template.render(
-                messages=[_as_mapping(message) for message in messages],
+                messages=[_as_mapping(message, change) for message in messages],
                 add_generation_prompt=True,
                 **self._tokens,
             )
@@ -90,14 +98,14 @@ class ChatTemplate:
         return prompt + begun
 
 
-def _as_mapping(message: Message) -> dict[str, Any]:
+def _as_mapping(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
     fields = {
-        "role": message.role,
         "content": message.text,
         "name": message.name,
         "tool_call_id": message.tool_call_id,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    given = {name: change(value) for name, value in fields.items() if value is not None}
+    return {"role": message.role, **given}
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

@@ -10,6 +10,7 @@ import codecs
 import os
 import weakref
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from rxllm.errors import ModelError, ModelLoadError
 from rxllm.models.local.chat_template import ChatTemplate
+from rxllm.models.local.control_tokens import PromptTokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.guidance import Mask
 from rxllm.models.local.llama_batch import LlamaBatch
@@ -99,7 +101,7 @@ class LlamaEngine:
         self._free: Any = weakref.finalize(self, llama_cpp.llama_model_free, model)
         self._free.atexit = False  # a step may still be running then
         self.vocabulary = LlamaVocabulary(model)
-        self._template = self._read_template(path)
+        self._tokenizer = self._read_tokenizer(path)
         self.slots = slots
         trained = llama_cpp.llama_model_n_ctx_train(model)
         check_context_length(path, trained, context_length)
@@ -115,9 +117,7 @@ class LlamaEngine:
 
     def prompt(self, request: Request) -> list[int]:
         """Tokenize the request, rendered with the model's chat template."""
-        text = self._template.render(request.messages)
-        bos = self.vocabulary.bos
-        return self.vocabulary.tokenize(text, add_special=not (bos and text.startswith(bos)))
+        return self._tokenizer.tokens(request.messages)
 
     def open(self, tokens: list[int], request: Request, mask: Mask | None) -> LlamaSequence:
         """Take the free slot whose cache shares the longest prefix with `tokens`."""
@@ -208,13 +208,22 @@ class LlamaEngine:
             raise ModelLoadError(f"llama.cpp can't create a context for {path}: {log.reason()}")
         return context
 
-    def _read_template(self, path: Path) -> ChatTemplate:
+    def _read_tokenizer(self, path: Path) -> PromptTokenizer:
         source = llama_cpp.llama_model_chat_template(self._model, None)
-        return ChatTemplate(
+        vocabulary = self.vocabulary
+        template = ChatTemplate(
             source.decode() if source else None,
-            bos_token=self.vocabulary.bos,
-            eos_token=self.vocabulary.eos,
+            bos_token=vocabulary.bos,
+            eos_token=vocabulary.eos,
             origin=path,
+        )
+        return PromptTokenizer(
+            template,
+            vocabulary.controls,
+            vocabulary.encode,
+            partial(vocabulary.encode, plain=True),
+            first=vocabulary.first,
+            first_text=vocabulary.bos,
         )
 
 

@@ -8,15 +8,13 @@ from typing import Any
 import llama_cpp
 from llguidance import LLTokenizer
 
+from rxllm.models.local.control_tokens import ControlToken
 from rxllm.models.local.guidance import Pieces, Vocabulary
 
 __all__ = ["LlamaVocabulary"]
 
-_SPECIAL = (
-    llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
-    | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
-    | llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
-)
+_CONTROL = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+_SPECIAL = _CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
 
 
 class LlamaVocabulary(Vocabulary):
@@ -29,16 +27,35 @@ class LlamaVocabulary(Vocabulary):
     def __init__(self, model: Any) -> None:
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
         super().__init__(self._tokenizer_of_all, llama_cpp.llama_vocab_n_tokens(self._vocabulary))
-        self.bos: str = self._text(llama_cpp.llama_vocab_bos(self._vocabulary))
+        bos = llama_cpp.llama_vocab_bos(self._vocabulary)
+        self.bos: str = self._text(bos)
         self.eos: str = self._text(llama_cpp.llama_vocab_eos(self._vocabulary))
+        self.first: list[int] = [bos] if llama_cpp.llama_vocab_get_add_bos(self._vocabulary) else []
+        self._attributes = [
+            llama_cpp.llama_vocab_get_attr(self._vocabulary, token) for token in range(self.size)
+        ]
         self._pieces: dict[int, bytes] = {}
 
-    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
-        """Tokenize a text, with the model's own first and last tokens if `add_special`."""
+    @property
+    def controls(self) -> list[ControlToken]:
+        """The control tokens."""
+        return [
+            ControlToken(
+                token,
+                self._text(token),
+                bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
+                bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP),
+            )
+            for token, attributes in enumerate(self._attributes)
+            if attributes & _CONTROL
+        ]
+
+    def encode(self, text: str, *, plain: bool = False) -> list[int]:
+        """Tokenize a text; if `plain`, the texts of control tokens are ordinary text."""
         data = text.encode()
         tokens = (llama_cpp.llama_token * (len(data) + 8))()
         count = llama_cpp.llama_tokenize(
-            self._vocabulary, data, len(data), tokens, len(tokens), add_special, True
+            self._vocabulary, data, len(data), tokens, len(tokens), False, not plain
         )
         return tokens[:count]
 
@@ -70,8 +87,7 @@ class LlamaVocabulary(Vocabulary):
 
     def _tokenizer_of_all(self) -> LLTokenizer:
         tokens = range(self.size)
-        attributes = [llama_cpp.llama_vocab_get_attr(self._vocabulary, token) for token in tokens]
-        special = [token for token in tokens if attributes[token] & _SPECIAL]
+        special = [token for token in tokens if self._attributes[token] & _SPECIAL]
         ends = [token for token in tokens if self.is_end(token)]
         pieces: Any = Pieces([self._piece(token) for token in tokens], special, ends[0])
         return LLTokenizer(pieces, eos_token=ends)

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from rxllm.errors import ModelLoadError
-from rxllm.models.local.chat_template import ChatTemplate
+from rxllm.models.local.control_tokens import ControlToken, PromptTokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.models.local.onnx_directory import OnnxDirectory
@@ -98,7 +98,7 @@ class OnnxEngine:
         self.context_length = context_length
         self._session = session
         self._tokenizer: Tokenizer = directory.tokenizer
-        self._template: ChatTemplate = directory.template
+        self._prompts = _prompt_tokenizer(directory)
         self._end_tokens = directory.end_tokens
         self._empty_cache = _empty_cache(session, directory.path)
         self.vocabulary = Vocabulary(self._tokenizer_of_all, _scores_size(session, self._tokenizer))
@@ -108,9 +108,7 @@ class OnnxEngine:
 
     def prompt(self, request: Request) -> list[int]:
         """Tokenize the request, rendered with the model's chat template."""
-        text = self._template.render(request.messages)
-        tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return tokens
+        return self._prompts.tokens(request.messages)
 
     def open(self, tokens: list[int], request: Request, mask: Mask | None) -> OnnxSequence:
         """Begin a sequence, reusing the closed one with the longest prefix of `tokens`."""
@@ -192,6 +190,25 @@ class OnnxEngine:
         sequence.tokens += fed
         scores: np.ndarray[Any, np.dtype[np.float32]] = logits.numpy()[0, -1].astype(np.float32)
         return scores
+
+
+def _prompt_tokenizer(directory: OnnxDirectory) -> PromptTokenizer:
+    tokenizer = directory.tokenizer
+    plain = Tokenizer.from_str(tokenizer.to_str())
+    plain.encode_special_tokens = True  # as ordinary text
+    controls = [
+        ControlToken(token, added.content, added.lstrip, added.rstrip)
+        for token, added in tokenizer.get_added_tokens_decoder().items()
+        if added.special
+    ]
+    return PromptTokenizer(
+        directory.template,
+        controls,
+        lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids),
+        lambda text: list(plain.encode(text, add_special_tokens=False).ids),
+        first=[],
+        first_text="",
+    )
 
 
 def _scores_size(session: onnxruntime.InferenceSession, tokenizer: Tokenizer) -> int:
