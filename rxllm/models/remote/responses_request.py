@@ -12,10 +12,11 @@ import msgspec
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool
-from rxllm.models.remote.coercion import as_object
-from rxllm.models.remote.history import Target, messages_for
+from rxllm.models.remote.coercion import as_object, as_text
+from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.openai_request import data_url
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.responses_calls import CUSTOM_CALL, FUNCTION_CALL
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
@@ -31,7 +32,8 @@ def responses_body(request: Request, model: str, provider: Provider) -> dict[str
     """Return the body of a streamed response. Fields in `extra` override the others.
 
     Nothing is stored at the provider (`store`), so reasoning is requested in its encrypted form,
-    and comes back with the next request. The tools of the provider itself go into `extra`.
+    and comes back with the next request. The tools of the provider itself go into `extra`: its
+    `tools` are added to those of the request.
 
     Raises:
         BadRequestError: the request asks for something that this API doesn't support.
@@ -45,9 +47,10 @@ def responses_body(request: Request, model: str, provider: Provider) -> dict[str
         *(["reasoning.encrypted_content"] if provider.reasoning else []),
         *(["message.output_text.logprobs"] if _wants_logprobs(request) else []),
     ]
+    tools = _tools(request)
     body: dict[str, Any] = {
         "model": model,
-        "input": [item for message in messages for item in _items(message)],
+        "input": _input_items(messages),
         "stream": True,
         "store": False,
         "include": include or None,
@@ -57,27 +60,38 @@ def responses_body(request: Request, model: str, provider: Provider) -> dict[str
         "top_logprobs": request.top_logprobs,
         "text": _text(request),
         "reasoning": _reasoning(request, provider),
-        "tools": [_tool(tool) for tool in request.tools] or None,
         "tool_choice": _tool_choice(request),
-        "parallel_tool_calls": request.parallel_tool_calls,
+        "parallel_tool_calls": request.parallel_tool_calls if tools else None,
     }
     if provider.cache_key is not None and isinstance(request.cache, str):
         body[provider.cache_key] = request.cache
-    return {name: value for name, value in body.items() if value is not None} | request.extra
+    sent = {name: value for name, value in body.items() if value is not None} | request.extra
+    return sent | ({"tools": tools} if tools else {})
 
 
 def _wants_logprobs(request: Request) -> bool:
     return request.confidence or request.top_logprobs is not None
 
 
-def _items(message: Message) -> list[dict[str, Any]]:
+def _input_items(messages: list[Message]) -> list[dict[str, Any]]:
+    calls = [call for message in messages for call in message.calls]
+    custom = {call.id for call in calls if _is_custom(call)}
+    return [item for message in messages for item in _items(message, custom)]
+
+
+def _is_custom(call: ToolCall) -> bool:
+    return call.state is not None and as_object(call.state.data).get("type") == CUSTOM_CALL
+
+
+def _items(message: Message, custom: set[str]) -> list[dict[str, Any]]:
     if message.name is not None:
         raise UnsupportedError("the Responses API doesn't support the name of a message")
     if message.role == "tool":
         if message.tool_call_id is None:
             raise BadRequestError("a tool message must have a tool_call_id")
-        output = _content(message)
-        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
+        kind = CUSTOM_CALL if message.tool_call_id in custom else FUNCTION_CALL
+        output = {"type": f"{kind}_output", "call_id": message.tool_call_id}
+        return [output | {"output": _content(message)}]
     if message.role == "assistant":
         items = [item for part in message.parts if (item := _said(part)) is not None]
         while items and items[-1].get("type") == "reasoning":  # of an answer that was cut off
@@ -89,12 +103,11 @@ def _items(message: Message) -> list[dict[str, Any]]:
 def _said(part: Part) -> dict[str, Any] | None:
     """Return the item for a part of an answer."""
     if isinstance(part, ToolCall):
-        return {
-            "type": "function_call",
-            "call_id": part.id,
-            "name": part.name,
-            "arguments": part.arguments or "{}",
-        }
+        given = input_of(part)
+        call = {"call_id": part.id, "name": part.name}
+        if _is_custom(part):
+            return {"type": CUSTOM_CALL, **call, "input": as_text(as_object(given).get("input"))}
+        return {"type": FUNCTION_CALL, **call, "arguments": part.arguments or "{}"}
     if isinstance(part, ReasoningPart):
         item = as_object(part.state.data.get("item") if part.state else None)
         kind = str(item.get("type"))
@@ -143,6 +156,13 @@ def _reasoning(request: Request, provider: Provider) -> dict[str, Any] | None:
     if request.reasoning == "none":
         return {"effort": "none"}
     return {"effort": request.reasoning, "summary": "auto"}
+
+
+def _tools(request: Request) -> list[Any]:
+    """Return the tools of the request, followed by those in `extra`."""
+    given = request.extra.get("tools") or []
+    added = given if isinstance(given, list | tuple) else [given]
+    return [*map(_tool, request.tools), *added]
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
