@@ -21,6 +21,7 @@ from rxllm.errors import ModelError, ModelLoadError
 from rxllm.models.local.chat_template import ChatTemplate
 from rxllm.models.local.control_tokens import PromptTokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
+from rxllm.models.local.gguf_header import check_gguf
 from rxllm.models.local.guidance import Mask
 from rxllm.models.local.llama_batch import LlamaBatch
 from rxllm.models.local.llama_log import log_of_this_thread
@@ -72,15 +73,10 @@ def load_llama(
         threads: threads per decode step, or `None` for one per core.
 
     Raises:
-        ModelLoadError: the file is missing, isn't a GGUF file, or is corrupt.
+        ModelLoadError: the file is missing, isn't a GGUF file, is corrupt, or isn't a model that
+            writes text.
     """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise ModelLoadError(f"{path} can't be read: {error.strerror}") from error
-    if magic != b"GGUF":
-        raise ModelLoadError(f"{path} isn't a GGUF file: it must start with b'GGUF', got {magic!r}")
+    check_gguf(path)
     llama_cpp.llama_backend_init()
     options = llama_cpp.llama_model_default_params()
     options.n_gpu_layers = -1 if llama_cpp.llama_supports_gpu_offload() else 0

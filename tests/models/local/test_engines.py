@@ -311,14 +311,14 @@ async def test_a_grammar_is_followed_and_an_invalid_one_is_an_error(model: Local
             "isn't a valid tokenizer",
         ),
         ("llama", lambda path: None, "No such file"),
-        ("llama", lambda path: path.write_text("hello"), "isn't a GGUF file"),
+        ("llama", lambda path: path.write_text("hello"), "isn't a valid GGUF file"),
         ("llama", lambda path: path.mkdir(), "Is a directory"),
         (
             "llama",
             lambda path: path.write_bytes((tiny.directory / "tiny.gguf").read_bytes()[:400_000]),
             "llama.cpp can't load",
         ),
-        ("llama", lambda path: path.write_bytes(b"GGUF"), "llama.cpp can't load"),
+        ("llama", lambda path: path.write_bytes(b"GGUF"), "in the middle of its header"),
     ],
 )
 async def test_a_missing_wrong_or_corrupt_file_is_reported_with_path_and_reason(
