@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from tests.strict_providers import Body, type_errors
 
+_SIGNATURES = ("c2lnbmVk", "skip_thought_signature_validator")
+
 
 def responses(body: Body) -> Iterator[str]:
     """The rules of OpenAI's Responses API, with `store: false`.
@@ -47,7 +49,7 @@ def responses(body: Body) -> Iterator[str]:
 def gemini_native(body: Body) -> Iterator[str]:
     """The rules of Gemini's own API: the first call of each step of this turn is signed.
 
-    Good signatures are base64 of `"signed"`.
+    Good signatures are base64 of `"signed"`; for calls of other models there is a dummy.
     """
     contents = body["contents"]
     yield from _wrong_contents(contents)
@@ -66,7 +68,7 @@ def gemini_native(body: Body) -> Iterator[str]:
                 "after a function response turn."
             )
         is_this_turn = not any(_is_question(each) for each in contents[place:])
-        if is_this_turn and calls and calls[0].get("thoughtSignature") != "c2lnbmVk":
+        if is_this_turn and calls and calls[0].get("thoughtSignature") not in _SIGNATURES:
             yield "Function call is missing a thought_signature in functionCall parts."
         open_calls = len(calls)
     if open_calls:

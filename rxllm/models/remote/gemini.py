@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from secrets import token_hex
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,20 +14,20 @@ import msgspec
 
 from rxllm.chunks import (
     Chunk,
-    Citation,
     End,
-    FileOutput,
     Notice,
-    ProviderState,
     Reasoning,
     Start,
     Token,
-    ToolCall,
     text_of,
 )
-from rxllm.errors import ContentFilteredError, EmptyStreamError, TruncatedStreamError
+from rxllm.errors import (
+    AbortedStreamError,
+    ContentFilteredError,
+    EmptyStreamError,
+    TruncatedStreamError,
+)
 from rxllm.models.remote.coercion import (
-    as_arguments,
     as_int,
     as_object,
     as_objects,
@@ -36,7 +35,14 @@ from rxllm.models.remote.coercion import (
     as_text,
 )
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
-from rxllm.models.remote.gemini_output import grounding_in, logprobs_in, usage_in
+from rxllm.models.remote.gemini_calls import CallReader
+from rxllm.models.remote.gemini_output import (
+    CitationReader,
+    UsageReader,
+    file_in,
+    in_unicode,
+    logprobs_in,
+)
 from rxllm.models.remote.gemini_request import gemini_body
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.logprobs import token_of
@@ -68,14 +74,24 @@ class Event(msgspec.Struct, rename="camel"):
 
 
 _decoder: Final = msgspec.json.Decoder(Event)
+_READ: Final = ("text", "functionCall", "executableCode", "codeExecutionResult")
+_MARKS: Final = ("thought", "thoughtSignature", "thought_signature")
 
 
 def _coerced(value: Any) -> Event:
-    """Read an event of another form: an error may come in a list."""
-    error = error_in_json(value)
-    if error is not None:
-        raise ValueError(error.message)
-    return Event()
+    """Read an event of another form: a list of events, or one with lone surrogates.
+
+    Raises:
+        ValueError: it isn't an event.
+    """
+    fields: dict[str, Any] = {}
+    for event in as_objects(value):
+        candidates = as_objects(fields.get("candidates")) + as_objects(event.get("candidates"))
+        fields |= {name: each for name, each in event.items() if each is not None}
+        fields["candidates"] = candidates
+    if value and not fields:
+        raise ValueError("an event must be an object")
+    return msgspec.convert(fields, Event)
 
 
 class GeminiWire:
@@ -122,8 +138,12 @@ class GeminiReader(Comparable):
 
     - The first event emits `Start`.
     - A thought is `Reasoning`; its signature, or that of a text or a call, is the state. So is code
-      that the provider runs itself, with its result.
-    - A `ToolCall` is complete at once. Sources are emitted at the end, as `Citation`.
+      that the provider runs itself, with its result. The signature of anything else is the state of
+      an empty text after it.
+    - A `ToolCall` is complete at once, or grows with the pieces of its arguments. Sources are
+      emitted at the end, as `Citation`.
+    - The usage so far is emitted every 16 tokens, and the last one right before `End`, or before
+      the failure if the provider gives up the answer.
     - The end marker is the end of the body after a finish reason.
     """
 
@@ -141,9 +161,9 @@ class GeminiReader(Comparable):
         self._decoder = JsonDecoder(_decoder, strict, _coerced, target.provider, headers)
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
-        self._call_count = 0
-        self._cited: list[Citation] = []
-        self._usage: dict[str, Any] = {}
+        self._calls = CallReader(target)
+        self._citations = CitationReader()
+        self._usage = UsageReader()
         self._reason: str | None = None
         self._has_begun = False
 
@@ -162,11 +182,13 @@ class GeminiReader(Comparable):
             chunks.append(decoded)
             return
         has_answer = any(getattr(decoded, name) for name in Event.__struct_fields__[:3])
+        error = None
         if decoded.error or not has_answer:
             error = error_in_json(json.loads(data), has_answer=has_answer)
-            if error is not None:
-                raise self._decoder.failure(error)
-        self._read_answer(decoded, chunks)
+        if error is None or decoded.candidates:
+            self._read_answer(decoded, chunks)
+        if error is not None:
+            raise self._decoder.failure(error)
 
     def end(self, chunks: list[Chunk]) -> None:
         """Append the final chunks at the end of the body; see `Reader`."""
@@ -175,27 +197,28 @@ class GeminiReader(Comparable):
         if self._reason is None:
             raise TruncatedStreamError(f"the response of {self._target.provider} ended early")
         self.is_done = True
-        if thought := self._reasoning.flush():
-            chunks.append(Reasoning(thought))
-        if text := self._text.flush():
-            chunks.append(Token(text))
-        chunks.extend(self._cited)
-        if self._usage:
-            chunks.append(usage_in(self._usage))
+        self._flush(chunks)
         end = end_of(self._reason)
-        is_call = end.finish_reason == "stop" and self._call_count
+        self._calls.finish(chunks, may_be_complete=end.finish_reason in ("stop", "tool_calls"))
+        chunks.extend(self._citations.finish())
+        self._usage.finish(chunks)
+        is_call = end.finish_reason == "stop" and self._calls.count
         chunks.append(End("tool_calls") if is_call else end)
 
     def _read_answer(self, event: Event, chunks: list[Chunk]) -> None:
-        self._usage = as_object(event.usage_metadata) or self._usage
+        counts = as_object(event.usage_metadata)
+        self._usage.read(counts)
         candidates = as_objects(event.candidates)
         if not candidates:
             self._check_prompt(as_object(event.prompt_feedback))
         if not self._has_begun and (candidates or event.response_id):
             self._begin(event, chunks)
+        start = len(chunks)
         for candidate in candidates:
             if not as_int(candidate.get("index")):
                 self._read_candidate(candidate, chunks)
+        if self._has_begun and self._reason is None:
+            self._usage.report(counts, chunks, start)
 
     def _check_prompt(self, feedback: dict[str, Any]) -> None:
         if reason := feedback.get("blockReason"):
@@ -215,61 +238,70 @@ class GeminiReader(Comparable):
         for part in parts:
             self._read_part(part, chunks)
         self._add_logprobs(candidate, chunks, before)
-        self._cited += [each for each in grounding_in(candidate) if each not in self._cited]
+        self._citations.read(candidate)
         if reason := finish_reason_in(candidate.get("finishReason")):
-            check_not_aborted(reason, self._target.provider)
-            self._reason = reason
+            try:
+                check_not_aborted(reason, self._target.provider)
+            except AbortedStreamError:
+                self._usage.finish(chunks)
+                raise
+            if self._reason is None or end_of(self._reason).finish_reason == "stop":
+                self._reason = reason  # a plain stop after another reason says less
 
     def _read_part(self, part: dict[str, Any], chunks: list[Chunk]) -> None:
-        signature = as_optional_text(part.get("thoughtSignature"))
-        state = self._target.state({"signature": signature}) if signature else None
-        if "functionCall" in part:
-            self._read_call(as_object(part["functionCall"]), signature, chunks)
-        elif "text" in part:
-            self._read_text(part, state, chunks)
-        elif "inlineData" in part:
-            data = as_object(part["inlineData"])
-            chunks.append(FileOutput(as_text(data.get("mimeType")), as_text(data.get("data"))))
-        elif "fileData" in part:
-            data = as_object(part["fileData"])
-            media_type, url = as_text(data.get("mimeType")), as_text(data.get("fileUri"))
-            chunks.append(FileOutput(media_type or "application/octet-stream", url=url))
-        elif "executableCode" in part or "codeExecutionResult" in part:
-            chunks.append(Reasoning("", self._target.state({"part": part})))
-        elif part:
-            chunks.append(unsupported({"type": next(iter(part))}))
+        signature = as_optional_text(part.get("thoughtSignature") or part.get("thought_signature"))
+        kind: type[Token] | type[Reasoning] = Reasoning if part.get("thought") else Token
+        if text := as_text(part.get("text")):
+            self._read_text(kind, text, chunks)
+        call = part.get("functionCall")
+        if call is not None and (call != {} or self._calls.is_open):
+            self._flush(chunks)
+            self._calls.read(as_object(call), signature, chunks)
+            signature = None
+        if "executableCode" in part or "codeExecutionResult" in part:
+            ran = {**part, **({"thoughtSignature": signature} if signature else {})}
+            self._flush(chunks)
+            chunks.append(Reasoning("", self._target.state({"part": in_unicode(ran)})))
+            signature = None
+        if (file := file_in(part)) is not None:
+            chunks.append(file)
+        elif (unread := _unread(part)) is not None:
+            chunks.append(unsupported({"type": unread}))
+        if signature:
+            self._flush(chunks)
+            chunks.append(kind("", state=self._target.state({"signature": signature})))
 
     def _read_text(
-        self, part: dict[str, Any], state: ProviderState | None, chunks: list[Chunk]
+        self, kind: type[Token] | type[Reasoning], text: str, chunks: list[Chunk]
     ) -> None:
-        kind: type[Token] | type[Reasoning] = Reasoning if part.get("thought") else Token
-        joiner = self._reasoning if kind is Reasoning else self._text
-        if text := joiner.feed(as_text(part["text"])):
+        """Read a piece of text, and emit a surrogate of the other kind that is still held."""
+        joiner, other = self._text, self._reasoning
+        if kind is Reasoning:
+            joiner, other = other, joiner
+        if rest := other.flush():
+            chunks.append(Token(rest) if kind is Reasoning else Reasoning(rest))
+        if text := joiner.feed(text):
             chunks.append(kind(text))
-        if state is not None:
-            chunks.append(kind("", state=state))
 
-    def _read_call(self, call: dict[str, Any], signature: str | None, chunks: list[Chunk]) -> None:
-        given_id = as_optional_text(call.get("id"))
-        known = {"id": given_id, "signature": signature}
-        data = {name: value for name, value in known.items() if value}
-        chunks.append(
-            ToolCall(
-                given_id or f"call_{token_hex(12)}",
-                as_optional_text(call.get("name")) or "",
-                as_arguments(call.get("args")) or "{}",
-                self._call_count,
-                complete=True,
-                state=self._target.state(data) if data else None,
-            )
-        )
-        self._call_count += 1
+    def _flush(self, chunks: list[Chunk]) -> None:
+        """Emit a surrogate that is still held: what follows it isn't its pair."""
+        if rest := self._reasoning.flush():
+            chunks.append(Reasoning(rest))
+        if rest := self._text.flush():
+            chunks.append(Token(rest))
 
     def _add_logprobs(self, candidate: dict[str, Any], chunks: list[Chunk], start: int) -> None:
         """Add the probabilities to the text of this event, if it is one piece."""
         known = logprobs_in(as_object(candidate.get("logprobsResult")))
-        texts = [at for at in range(start, len(chunks)) if type(chunks[at]) is Token]
+        texts = [at for at in range(start, len(chunks)) if text_of(chunks[at])]
         if not known or len(texts) != 1:
             return
         text = text_of(chunks[texts[0]])
         chunks[texts[0]] = token_of(text, known, is_asked=self._with_logprobs)
+
+
+def _unread(part: dict[str, Any]) -> str | None:
+    """Return the name of what a part holds if it can't be read."""
+    names = [name for name, value in part.items() if value and name not in _MARKS]
+    is_read = any(name in _READ for name in names)
+    return names[0] if names and not is_read else None

@@ -26,6 +26,15 @@ __all__ = ["gemini_body"]
 _BUDGETS: Final = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
 """Thinking tokens, for the models before Gemini 3, which take a budget."""
 
+_LEAST_OF_PRO: Final = 128
+"""The Pro models can't stop thinking; https://ai.google.dev/gemini-api/docs/thinking."""
+
+_UNSIGNED: Final = "skip_thought_signature_validator"
+"""In place of the signature of a call that another model has made, which Gemini 3 would refuse.
+
+Source: https://ai.google.dev/gemini-api/docs/thought-signatures.
+"""
+
 _RAN: Final = ("executableCode", "codeExecutionResult", "thoughtSignature")
 """The fields of parts that come from tools of the provider."""
 
@@ -35,9 +44,9 @@ _MODES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 def gemini_body(request: Request, model: str, provider: Provider) -> dict[str, Any]:
     """Return the body of a streamed answer. Fields in `extra` override the others.
 
-    System messages at the beginning become `systemInstruction`, and consecutive results of tools
-    one message. Models that can't stop thinking think as little as they can with
-    `reasoning="none"`.
+    System messages at the beginning become `systemInstruction`, and consecutive messages of one
+    role, or results of tools, one message. Models that can't stop thinking think as little as they
+    can with `reasoning="none"`.
 
     Raises:
         BadRequestError: the request asks for something that this API doesn't support.
@@ -50,16 +59,16 @@ def gemini_body(request: Request, model: str, provider: Provider) -> dict[str, A
     if not messages:
         raise BadRequestError("gemini requires a message besides the system messages")
     body = {
-        "contents": _contents(messages),
+        "contents": _contents(messages, model),
         "systemInstruction": {"parts": system} if system else None,
-        "generationConfig": _config(request, model) or None,
+        "generationConfig": _config(request, model, provider) or None,
         "tools": _tools(request.tools),
         "toolConfig": _tool_config(request),
     }
     return {name: value for name, value in body.items() if value is not None} | request.extra
 
 
-def _contents(messages: list[Message]) -> list[dict[str, Any]]:
+def _contents(messages: list[Message], model: str) -> list[dict[str, Any]]:
     calls = {call.id: call for message in messages for call in message.calls}
     contents: list[dict[str, Any]] = []
     for is_tool, group in groupby(messages, lambda message: message.role == "tool"):
@@ -74,7 +83,32 @@ def _contents(messages: list[Message]) -> list[dict[str, Any]]:
                 raise UnsupportedError("gemini doesn't support the name of a message")
             role = "model" if message.role == "assistant" else "user"
             contents.append({"role": role, "parts": _parts(message)})
-    return [content for content in contents if content["parts"]]
+    merged = _merged([content for content in contents if content["parts"]])
+    if model.startswith("gemini-3"):
+        _sign(merged)
+    return merged
+
+
+def _merged(contents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join consecutive contents of one role: two turns of the model in a row may be refused."""
+    merged: list[dict[str, Any]] = []
+    for (role, _), group in groupby(contents, lambda each: (each["role"], _is_result(each))):
+        merged.append({"role": role, "parts": [part for each in group for part in each["parts"]]})
+    return merged
+
+
+def _is_result(content: dict[str, Any]) -> bool:
+    return any("functionResponse" in part for part in content["parts"])
+
+
+def _sign(contents: list[dict[str, Any]]) -> None:
+    """Sign the first call of each step since the last question, if it isn't signed."""
+    for content in reversed(contents):
+        if content["role"] == "user" and not _is_result(content):
+            break
+        call = next((part for part in content["parts"] if "functionCall" in part), None)
+        if call is not None:
+            call.setdefault("thoughtSignature", _UNSIGNED)
 
 
 def _parts(message: Message) -> list[dict[str, Any]]:
@@ -128,8 +162,10 @@ def _result(message: Message, calls: dict[str, ToolCall]) -> dict[str, Any]:
     return {"functionResponse": {"name": call.name, "response": response, **given_id}}
 
 
-def _config(request: Request, model: str) -> dict[str, Any]:
-    asked = request.response_format
+def _config(request: Request, model: str, provider: Provider) -> dict[str, Any]:
+    asked, effort = request.response_format, request.reasoning
+    if effort == "none" and not provider.reasoning:  # it needn't be told
+        effort = None
     config = {
         "maxOutputTokens": request.max_tokens,
         "temperature": request.temperature,
@@ -143,17 +179,17 @@ def _config(request: Request, model: str) -> dict[str, Any]:
         "responseJsonSchema": asked if isinstance(asked, dict) else None,
         "responseLogprobs": request.confidence or request.top_logprobs is not None or None,
         "logprobs": request.top_logprobs or None,
-        "thinkingConfig": None
-        if request.reasoning is None
-        else _thinking(request.reasoning, model),
+        "thinkingConfig": None if effort is None else _thinking(effort, model),
     }
     return {name: value for name, value in config.items() if value is not None}
 
 
 def _thinking(effort: ReasoningEffort, model: str) -> dict[str, Any]:
+    is_pro = "-pro" in model
     if model.startswith(("gemini-2", "gemini-1")):
-        return {"includeThoughts": effort != "none", "thinkingBudget": _BUDGETS[effort]}
-    level = "minimal" if effort == "none" else effort
+        budget = max(_BUDGETS[effort], _LEAST_OF_PRO if is_pro else 0)
+        return {"includeThoughts": effort != "none", "thinkingBudget": budget}
+    level = ("low" if is_pro else "minimal") if effort in ("none", "minimal") else effort
     return {"includeThoughts": effort != "none", "thinkingLevel": level}
 
 

@@ -190,6 +190,8 @@ async def test_probabilities(hear: Listen) -> None:
         Token("Hi", math.exp(-0.5), logprobs=(TokenLogprob("Hi", -0.5, likeliest),))
     ]
     assert (await hear(*events, confidence=True)).of(Token) == [Token("Hi", math.exp(-0.5))]
+    signed = event({"text": "Hi", "thoughtSignature": "YQ=="}, candidate={"logprobsResult": result})
+    assert (await hear(signed, STOP, confidence=True)).of(Token)[0].confidence == math.exp(-0.5)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +244,11 @@ async def test_an_error_of_the_response_a_blocked_prompt_and_an_empty_body(liste
         assert isinstance((await listen(model)).error, EmptyStreamError)
 
 
-def body_of(prompt: Any = "Hi", model: str = "gemini-3.8-flash", **options: Any) -> dict[str, Any]:
-    body = gemini_body(as_request(prompt, **options), model, PROVIDERS["gemini"])
+def body_of(
+    prompt: Any = "Hi", model: str = "gemini-3.8-flash", *, thinks: bool = True, **options: Any
+) -> dict[str, Any]:
+    provider = msgspec.structs.replace(PROVIDERS["gemini"], reasoning=thinks)
+    body = gemini_body(as_request(prompt, **options), model, provider)
     sent = msgspec.json.decode(msgspec.json.encode(body))
     for content in sent["contents"]:
         types.Content.model_validate(content)
@@ -286,11 +291,20 @@ def test_all_options() -> None:
         ("gemini-3.8-flash", "low", {"includeThoughts": True, "thinkingLevel": "low"}),
         ("gemini-2.5-flash", "none", {"includeThoughts": False, "thinkingBudget": 0}),
         ("gemini-2.5-flash", "medium", {"includeThoughts": True, "thinkingBudget": 8192}),
+        ("gemini-2.5-pro", "none", {"includeThoughts": False, "thinkingBudget": 128}),
+        ("gemini-2.5-pro-preview", "minimal", {"includeThoughts": True, "thinkingBudget": 512}),
+        ("gemini-3.1-pro-preview", "none", {"includeThoughts": False, "thinkingLevel": "low"}),
+        ("gemini-3-pro", "minimal", {"includeThoughts": True, "thinkingLevel": "low"}),
+        ("gemini-3-pro", "high", {"includeThoughts": True, "thinkingLevel": "high"}),
     ],
 )
 def test_thinking(model: str, effort: str, config: Any) -> None:
     body = body_of(model=model, reasoning=effort)
     assert body["generationConfig"]["thinkingConfig"] == config
+
+
+def test_a_model_that_never_thinks_is_not_told_so() -> None:
+    assert "generationConfig" not in body_of(model="gemma-3-27b-it", thinks=False, reasoning="none")
 
 
 def test_a_history() -> None:
@@ -420,3 +434,344 @@ def test_images_in_the_result_of_a_tool_are_refused() -> None:
     history = [Message("user", "Hi"), Message("assistant", "", tool_calls=(call,)), picture]
     with pytest.raises(UnsupportedError, match="only text as the result of a tool"):
         body_of(history)
+
+
+def raw(parts: str) -> bytes:
+    """An event with parts as they are written, such as half of a surrogate pair."""
+    return b'data: {"candidates": [{"content": {"parts": %b}}]}\n\n' % parts.encode()
+
+
+@pytest.mark.parametrize("extra", ["", ', "thought": true'])
+async def test_surrogates_of_two_events_are_joined(hear: Listen, extra: str) -> None:
+    kind = Reasoning if extra else Token
+    first, second = (f'[{{"text": "{text}"{extra}}}]' for text in ("a\\ud83e", "\\udd8a"))
+    heard = await hear(raw(first), raw(second), STOP)
+    assert heard.chunks[1:-1] == [kind("a"), kind("🦊")]
+
+
+async def test_a_lone_surrogate_stays_in_its_place(hear: Listen) -> None:
+    heard = await hear(
+        raw('[{"text": "a\\ud83e", "thought": true}, {"text": "b\\ud83e"}]'),
+        raw('[{"text": "c", "thought": true}, {"text": "\\ud83e", "thought": true}]'),
+        raw('[{"thoughtSignature": "t", "thought": true}]'),
+        raw('[{"text": "d\\ud83e", "thoughtSignature": "s"}]'),
+        raw('[{"text": "e\\ud83e"}, {"functionCall": {"name": "f", "args": {"a": "\\ud83e"}}}]'),
+        raw('[{"text": "g\\ud83e"}, {"executableCode": {"code": "\\ud83e"}}]'),
+        raw('[{"text": "h\\ud83e"}]'),
+        STOP,
+    )
+    assert heard.error is None
+    call = heard.of(ToolCall)[0]
+    assert (call.arguments, call.complete) == ('{"a": "\ufffd"}', True)
+    assert heard.chunks[1:-1] == [
+        Reasoning("a"), Reasoning("\ufffd"), Token("b"), Token("\ufffd"), Reasoning("c"),
+        Reasoning("\ufffd"), Reasoning("", state(signature="t")),
+        Token("d"), Token("\ufffd"), Token("", state=state(signature="s")),
+        Token("e"), Token("\ufffd"), call, Token("g"), Token("\ufffd"),
+        Reasoning("", state(part={"executableCode": {"code": "\ufffd"}})),
+        Token("h"), Token("\ufffd"),
+    ]  # fmt: skip
+
+
+async def test_an_event_may_be_a_list(hear: Listen) -> None:
+    one, two = (event({"text": text}).removeprefix(b"data: ").strip() for text in ("a", "b"))
+    heard = await hear(b"data: [%b, %b]\n\n" % (one, two), b"data: []\n\n", STOP)
+    assert (heard.error, heard.text, heard.of(Notice)) == (None, "ab", [])
+    assert heard.of(Start) == [Start("resp-1", "gemini/gemini-3.8-flash-001", "gemini")]
+    failed = await hear(b"data: [%b, %b]\n\n" % (one, ERROR), STOP)
+    assert (failed.text, type(failed.error)) == ("a", RateLimitError)
+    odd = await hear(event({"text": "a"}), b"data: [3]\n\n", STOP)
+    assert [notice.kind for notice in odd.of(Notice)] == ["malformed"]
+
+
+async def test_calls_that_are_not_complete(hear: Listen) -> None:
+    heard = await hear(
+        raw('[{"functionCall": {"name": "look", "args": "{\\"a\\":"}}]'),
+        raw('[{"functionCall": {"args": {"a": 1}}}]'),
+        raw('[{"functionCall": {"name": "look", "args": "{\\"a\\": 1}"}}]'),
+        raw('[{"text": "b", "functionCall": null}, {"functionCall": {}}]'),
+        STOP,
+    )
+    assert [(call.name, call.arguments, call.complete) for call in heard.of(ToolCall)] == [
+        ("look", '{"a":', False), ("", '{"a": 1}', False), ("look", '{"a": 1}', True),
+    ]  # fmt: skip
+    assert (heard.text, heard.of(Notice)) == ("b", [])
+
+
+async def test_twin_calls_get_ids_of_their_own(hear: Listen) -> None:
+    call = {"functionCall": {"id": "f1", "name": "look", "args": {}}}
+    heard = await hear(event(call, call), STOP)
+    first, second = heard.of(ToolCall)
+    assert (first.id, second.id.startswith("call_")) == ("f1", True)
+    assert first.state == second.state == state(id="f1")
+
+
+def piece(path: str | None = None, *, more: bool = True, **value: Any) -> dict[str, Any]:
+    """A part with a piece of the arguments of the open call."""
+    given = {"partialArgs": [{"jsonPath": path, **value}]} if path is not None else {}
+    return {"functionCall": {**given, **({"willContinue": True} if more else {})}}
+
+
+OPEN = {"functionCall": {"id": "f1", "name": "look", "willContinue": True}}
+
+
+async def test_the_arguments_of_a_call_may_come_in_pieces(hear: Listen) -> None:
+    heard = await hear(
+        event({**OPEN, "thoughtSignature": "YQ=="}),
+        event(piece("$.at", stringValue='Zü"', willContinue=True)),
+        event(piece("$.at", stringValue="}rich", willContinue=True)),
+        event(piece("$.at", stringValue="")),
+        event(piece("$.days[0].n", numberValue=3), piece("$.days[0]['a.b']", boolValue=True)),
+        event(piece("$.days[0].n"), piece("$.days[1]", nullValue="NULL_VALUE")),
+        event(piece(more=False)),
+        event({"functionCall": {"name": "look", "args": {"at": 2}}}),
+        STOP,
+    )  # fmt: skip
+    *growing, whole, other = heard.of(ToolCall)
+    arguments = {"at": 'Zü"}rich', "days": [{"n": 3, "a.b": True}, None]}
+    assert msgspec.json.decode(whole.arguments) == arguments
+    assert (whole.name, whole.index, whole.complete) == ("look", 0, True)
+    assert (other.arguments, other.index, other.complete) == ('{"at": 2}', 1, True)
+    assert {(call.id, call.index, call.complete) for call in growing} == {("f1", 0, False)}
+    assert {call.state.data["signature"] for call in [*growing, whole]} == {"YQ=="}
+    assert [call.arguments for call in growing[:5]] == [
+        "", '{"at": "Zü\\"', '{"at": "Zü\\"}rich', '{"at": "Zü\\"}rich"',
+        '{"at": "Zü\\"}rich", "days": [{"n": 3',
+    ]  # fmt: skip
+    assert all(whole.arguments.startswith(call.arguments) for call in growing)
+    assert heard.chunks[-1] == End("tool_calls")
+
+
+async def test_pieces_of_one_call_with_the_name_of_another(hear: Listen) -> None:
+    other = {"functionCall": {"name": "go", "args": {"far": True}, "willContinue": True}}
+    again = {"functionCall": {"name": "go", "id": "f2", "args": {"a": 1}, "willContinue": True}}
+    third = {"functionCall": {"name": "go", "id": "f3", "willContinue": True}}
+    heard = await hear(event(OPEN, other, again), event(third), STOP)
+    calls = [
+        (call.name, call.arguments, call.index) for call in heard.of(ToolCall) if call.complete
+    ]
+    assert calls == [("look", "{}", 0), ("go", '{"far": true, "a": 1}', 1), ("go", "{}", 2)]
+
+
+async def test_pieces_out_of_order_wait_for_the_end(hear: Listen) -> None:
+    pieces = [
+        piece("$.a", stringValue="b", willContinue=True), piece("$.c", stringValue="d"),
+        piece("$.a", stringValue="e"), piece(more=False),
+    ]  # fmt: skip
+    heard = await hear(event(OPEN, *pieces), STOP)
+    assert [call.arguments for call in heard.of(ToolCall)] == [
+        "", '{"a": "b', '{"a": "b", "c": "d"', '{"a": "b", "c": "d"', '{"a": "be", "c": "d"}',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (piece("$.at", numberValue=1), "MAX_TOKENS"),
+        (piece("$.at", stringValue="a", willContinue=True), "STOP"),
+        (piece("at", numberValue=1, more=False), "STOP"),
+        (piece("$" + ".a" * 10_000, numberValue=1, more=False), "STOP"),
+    ],
+)
+async def test_calls_whose_pieces_are_missing_are_not_complete(
+    hear: Listen, last: dict[str, Any], reason: str
+) -> None:
+    heard = await hear(event(OPEN, last), event(reason=reason))
+    call = heard.of(ToolCall)[-1]
+    assert (call.id, call.complete, heard.error) == ("f1", False, None)
+    assert msgspec.json.decode(call.arguments) in ({}, {"at": 1}, {"at": "a"})
+
+
+async def test_a_surrogate_pair_in_two_pieces(hear: Listen) -> None:
+    pieces = [
+        '[{"functionCall": {"willContinue": true, "partialArgs": [{"jsonPath": "$.at[7]", '
+        f'"stringValue": "{text}", "willContinue": true}}]}}}}]'
+        for text in ("a\\ud83e", "\\udd8a", "\\ud83e")
+    ]
+    # An index beyond the end of a list is the next one.
+    joined = await hear(event(OPEN), raw(pieces[0]), raw(pieces[1].replace("7", "0")), STOP)
+    assert joined.of(ToolCall)[-2].arguments == '{"at": ["a🦊'
+    assert joined.of(ToolCall)[-1] == ToolCall(
+        "f1", "look", '{"at": ["a🦊"]}', state=state(id="f1")
+    )  # fmt: skip
+    ended = await hear(event(OPEN), *map(raw, pieces[:2]), event(piece(more=False)), STOP)
+    assert (ended.of(ToolCall)[-1].arguments, ended.of(ToolCall)[-1].complete) == (
+        '{"at": ["a", "🦊"]}', True,
+    )  # fmt: skip
+    closed = await hear(event(OPEN), raw(pieces[2]), event(piece("$.at[0]", more=False)), STOP)
+    assert closed.of(ToolCall)[-1].arguments == '{"at": ["\ufffd"]}'
+    cut = await hear(event(OPEN), raw(pieces[2]), event(piece(more=False)), STOP)
+    assert (cut.error, cut.of(ToolCall)[-1].complete) == (None, False)
+
+
+async def test_a_text_and_a_call_in_one_part(hear: Listen) -> None:
+    call = {"functionCall": {"name": "look", "args": {}}}
+    heard = await hear(
+        raw(msgspec.json.encode([{"text": "a", **call, "thought_signature": "s"}]).decode()), STOP
+    )
+    text, called = heard.chunks[1:-1]
+    assert (text, called.state) == (Token("a"), state(signature="s"))
+
+
+@pytest.mark.parametrize("name", ["thoughtSignature", "thought_signature"])
+async def test_signatures_without_a_text_are_kept(hear: Listen, name: str) -> None:
+    heard = await hear(
+        raw(f'[{{"{name}": "a"}}, {{"{name}": "b", "thought": true}}]'),
+        raw(f'[{{"inlineData": {{"mimeType": "image/png", "data": "iVBO"}}, "{name}": "c"}}]'),
+        raw(f'[{{"functionCall": {{}}, "{name}": "d"}}, {{"thought": true}}, {{"text": ""}}]'),
+        raw('[{"hologram": null}]'),
+        raw(f'[{{"executableCode": {{"code": "1"}}, "{name}": "e"}}]'),
+        STOP,
+    )
+    *said, ran = heard.chunks[1:-1]
+    assert said == [
+        Token("", state=state(signature="a")), Reasoning("", state(signature="b")),
+        FileOutput("image/png", "iVBO"), Token("", state=state(signature="c")),
+        Token("", state=state(signature="d")),
+    ]  # fmt: skip
+    assert ran.state.data["part"]["thoughtSignature"] == "e"
+
+
+async def test_files_without_a_media_type(hear: Listen) -> None:
+    heard = await hear(
+        raw('[{"inlineData": {"data": "iVBORw0KGgo="}}, {"inlineData": {"data": "JVBERi0xLjQ="}}]'),
+        raw('[{"inlineData": {"mimeType": "", "data": "AAAA"}}, {"inlineData": {"data": "A"}}]'),
+        raw('[{"inlineData": {"mimeType": "image/png"}}, {"fileData": {"fileUri": "f"}}]'),
+        STOP,
+    )
+    unknown = "application/octet-stream"
+    assert heard.of(FileOutput) == [
+        FileOutput("image/png", "iVBORw0KGgo="), FileOutput("application/pdf", "JVBERi0xLjQ="),
+        FileOutput(unknown, "AAAA"), FileOutput(unknown, "A"), FileOutput(unknown, url="f"),
+    ]  # fmt: skip
+    (notice,) = heard.of(Notice)
+    assert "inlineData" in notice.error.message
+
+
+def grounded(*chunks: Any, supports: Any = ()) -> bytes:
+    metadata = {"groundingChunks": chunks, "groundingSupports": supports}
+    candidate = {"content": {"parts": [{"text": "a"}]}, "groundingMetadata": metadata}
+    return b"data: " + msgspec.json.encode({"candidates": [candidate]}) + b"\n\n"
+
+
+async def test_sources_that_grow_are_cited_once(hear: Listen) -> None:
+    web = [{"web": {"uri": f"https://{name}.example", "title": name}} for name in "ab"]
+
+    def support(text: str, *indices: Any, **place: int) -> dict[str, Any]:
+        segment = {"text": text, "endIndex": len(text), **place}
+        return {"segment": segment, "groundingChunkIndices": list(indices)}
+
+    heard = await hear(
+        grounded(web[0]),
+        grounded(web[0], supports=[support("Sno", "0")]),
+        grounded(*web, supports=[support("Snow", "0", "7", None)]),
+        grounded(*web, supports=[support("Ice", 0, startIndex=9), support("Rain", 0, partIndex=1)]),
+        STOP,
+    )
+    a = ("https://a.example", "a")
+    assert heard.of(Citation) == [
+        Citation(*a, "Snow", None, 4), Citation("https://b.example", "b"),
+        Citation(*a, "Ice", 9, 3), Citation(*a, "Rain", None, 4),
+    ]  # fmt: skip
+
+
+async def test_sources_of_other_kinds(hear: Listen) -> None:
+    place = {"maps": {"placeId": "p", "uri": "https://maps.example", "title": "Cafe"}}
+    image = {"image": {"sourceUri": "https://i.example", "imageUri": "https://i.example/i.png"}}
+    support = {"segment": {"text": "here"}, "groundingChunkIndices": "1"}
+    heard = await hear(grounded(None, place, {"orb": 1}, image, supports=support), STOP)
+    assert heard.of(Citation) == [
+        Citation("https://maps.example", "Cafe", "here"), Citation("https://i.example"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reasons", "end"),
+    [
+        (["MAX_TOKENS", "STOP"], End("length")),
+        (["STOP", "SAFETY"], End("content_filter")),
+        (["FINISH_REASON_UNSPECIFIED", "STOP"], End("stop")),
+    ],
+)
+async def test_the_first_reason_that_says_something_counts(
+    hear: Listen, reasons: list[str], end: End
+) -> None:
+    heard = await hear(*[event({"text": "a"}, reason=reason) for reason in reasons])
+    assert heard.chunks[-1] == end
+
+
+def counted(*parts: dict[str, Any], reason: str | None = None, **counts: int) -> bytes:
+    usage = {f"{name}TokenCount": count for name, count in counts.items()}
+    return event(*parts, reason=reason, usageMetadata=usage)
+
+
+def so_far(written: int, thoughts: int | None = None) -> Usage:
+    return Usage(5, written, reasoning_tokens=thoughts, estimated=True)
+
+
+async def test_the_usage_so_far_comes_every_16_tokens(listen: Listen) -> None:
+    text, thought = {"text": "a"}, {"text": "a", "thought": True}
+    events = [
+        counted(text, prompt=5),
+        counted(thought, prompt=5, thoughts=16),
+        *(counted(text, prompt=5, thoughts=16, candidates=count) for count in (15, 16, 17, 31)),
+        counted(text, thoughts=16, candidates=32),
+        event(text),
+        counted(text, candidates=0),
+        counted(text, reason="STOP", candidates=90),
+        counted(prompt=6),
+    ]
+    async with FaultServer(Reply(events)) as server:
+        model = rxllm.model(NAME, api_key="k", base_url=server.url)
+        chunks = [chunk async for chunk in rxllm.to_async(model.stream("Hi"))]
+    assert chunks[1:] == [
+        so_far(0), Token("a"), Reasoning("a"), so_far(16, 16),
+        Token("a"), Token("a"), so_far(32, 16), Token("a"), Token("a"), Token("a"), so_far(48, 16),
+        Token("a"), Token("a"), Token("a"), Usage(6, 106, reasoning_tokens=16), End("stop"),
+    ]  # fmt: skip
+
+
+async def test_the_usage_comes_before_the_failure(hear: Listen) -> None:
+    last = counted(reason="MALFORMED_FUNCTION_CALL", prompt=5, candidates=9)
+    heard = await hear(event({"text": "a"}), last)
+    assert isinstance(heard.error, AbortedStreamError)
+    assert heard.chunks[1:] == [Token("a"), Usage(5, 9)]
+
+
+def test_consecutive_messages_of_one_role_become_one() -> None:
+    call = ToolCall("c", "look", "{}", complete=True)
+    history = [
+        Message("user", "a"), Message("user", "b"), Message("assistant", "c"), Message("user", " "),
+        Message("assistant", "d", tool_calls=(call,)), Message("tool", "snow", tool_call_id="c"),
+        Message("user", "e"),
+    ]  # fmt: skip
+    body = body_of(history)
+    assert [(content["role"], len(content["parts"])) for content in body["contents"]] == [
+        ("user", 2), ("model", 3), ("user", 1), ("user", 1),
+    ]  # fmt: skip
+    assert list(strict_native_providers.gemini_native(body)) == []
+
+
+def test_calls_of_other_models_get_a_dummy_signature() -> None:
+    def step(*names: str, signature: str | None = None) -> list[Message]:
+        own = ProviderState("gemini", "gemini-3.8-flash", {"signature": signature})
+        first = own if signature else ProviderState("openai", "gpt", {"a": 1})
+        called = [
+            ToolCall(name, "look", "{}", at, True, None if at else first)
+            for at, name in enumerate(names)
+        ]
+        results = [Message("tool", "snow", tool_call_id=name) for name in names]
+        return [Message("assistant", "", tool_calls=tuple(called)), *results]
+
+    def signatures(body: dict[str, Any]) -> list[str | None]:
+        parts = [part for content in body["contents"] for part in content["parts"]]
+        return [part.get("thoughtSignature") for part in parts if "functionCall" in part]
+
+    earlier = [Message("user", "a"), *step("c1"), Message("assistant", "b"), Message("user", "c")]
+    history = [*earlier, *step("c2", "c3"), *step("c4", signature="c2lnbmVk")]
+    body = body_of(history)
+    dummy = "skip_thought_signature_validator"
+    assert signatures(body) == [None, dummy, None, "c2lnbmVk"]
+    assert list(strict_native_providers.gemini_native(body)) == []
+    assert signatures(body_of(history, model="gemini-2.5-flash")) == [None] * 4
+    assert signatures(body_of([*history, Message("user", "d")])) == [None, None, None, "c2lnbmVk"]
