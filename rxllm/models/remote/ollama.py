@@ -24,15 +24,16 @@ from rxllm.models.remote.coercion import (
     as_text,
     is_json,
 )
-from rxllm.models.remote.finish_reasons import check_not_aborted, end_of
+from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
+from rxllm.models.remote.gemini_output import file_of
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.logprobs import logprobs_in, token_of
 from rxllm.models.remote.ollama_request import ollama_body
 from rxllm.models.remote.provider import Provider
-from rxllm.models.remote.reported_error import error_in_json
-from rxllm.models.remote.sse import ServerSentEvent
+from rxllm.models.remote.reported_error import error_in_json, error_in_text
+from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat
+from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat, unsupported
 from rxllm.requests import Request
 
 __all__ = ["OllamaReader", "OllamaWire"]
@@ -55,8 +56,20 @@ class Line(msgspec.Struct):
 _decoder: Final = msgspec.json.Decoder(Line)
 
 
+_IMAGE: Final = {"type": "images"}
+_IDLE: Final = ("load", "unload")
+"""The reasons of answers that only load the model, or release it."""
+
+
 def _coerced(value: Any) -> Line:
-    raise ValueError("a line must be an object")
+    """Read a line with lone surrogates.
+
+    Raises:
+        ValueError: it isn't an object.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("a line must be an object")
+    return msgspec.convert(value, Line)
 
 
 class OllamaWire:
@@ -98,8 +111,8 @@ class OllamaReader(Comparable):
 
     - The first line emits `Start`.
     - Thinking is `Reasoning`; it ends with a state, so that the next request can return it.
-    - A `ToolCall` is complete at once, with an id of our own.
-    - The end marker is a line with `done`.
+    - A `ToolCall` is complete at once, with an id of our own if the line has none.
+    - The end marker is a line with `done`. Its counts are the usage, if it has that of the prompt.
     """
 
     def __init__(
@@ -117,11 +130,14 @@ class OllamaReader(Comparable):
         self._text = TextJoiner()
         self._reasoning = TextJoiner()
         self._is_thinking = False
-        self._call_count = 0
+        self._call_ids: list[str] = []
         self._has_begun = False
+        self._has_output = False
 
     def read(self, event: ServerSentEvent, chunks: list[Chunk]) -> None:
         """Append the chunks of `event` to `chunks`; see `Reader`."""
+        if event.type in ERROR_EVENTS:
+            raise self._decoder.failure(error_in_text(event.data))
         if is_heartbeat(event.data):
             return
         line = self._decoder.decode(event.data)
@@ -133,11 +149,17 @@ class OllamaReader(Comparable):
             error = error_in_json(json.loads(event.data), has_answer=bool(message or line.done))
             if error is not None:
                 raise self._decoder.failure(error)
+        said: list[Chunk] = []
+        self._read_message(message, line, said)
+        self._has_output = self._has_output or bool(said)
+        reason = finish_reason_in(line.done_reason) if line.done else None
+        if reason in _IDLE and not self._has_output:
+            raise EmptyStreamError(f"{self._target.provider} said nothing: {reason}")
         if not self._has_begun and (message or line.done):
             self._begin(line, chunks)
-        self._read_message(message, line, chunks)
+        chunks += said
         if line.done:
-            self._finish(line, chunks)
+            self._finish(line, reason, chunks)
 
     def end(self, chunks: list[Chunk]) -> None:
         """Raise, because the body has ended before the end marker; see `Reader`."""
@@ -156,25 +178,28 @@ class OllamaReader(Comparable):
         if thought := self._reasoning.feed(as_text(message.get("thinking"))):
             self._is_thinking = True
             chunks.append(Reasoning(thought))
-        calls = as_objects(message.get("tool_calls"))
         if text := self._text.feed(as_text(message.get("content"))):
             self._end_thinking(chunks)
             known = logprobs_in(line.logprobs)
             chunks.append(token_of(text, known, is_asked=self._with_logprobs))
-        for call in calls:
+        images = message.get("images")
+        for image in filter(None, images if isinstance(images, list) else [images]):
             self._end_thinking(chunks)
-            function = as_object(call.get("function"))
-            arguments = as_arguments(function.get("arguments")) or "{}"
-            chunks.append(
-                ToolCall(
-                    as_optional_text(call.get("id")) or f"call_{token_hex(12)}",
-                    as_optional_text(function.get("name")) or "",
-                    arguments,
-                    self._call_count,
-                    complete=is_json(arguments),
-                )
-            )
-            self._call_count += 1
+            chunks.append(file_of(image) if isinstance(image, str) else unsupported(_IMAGE))
+        for call in as_objects(message.get("tool_calls")):
+            self._end_thinking(chunks)
+            chunks.append(self._call(call))
+
+    def _call(self, call: dict[str, Any]) -> ToolCall:
+        function = as_object(call.get("function")) or call
+        name = as_optional_text(function.get("name")) or ""
+        arguments = as_optional_text(as_arguments(function.get("arguments"))) or "{}"
+        given_id = as_optional_text(call.get("id"))
+        is_free = given_id not in self._call_ids
+        call_id = given_id if given_id and is_free else f"call_{token_hex(12)}"
+        self._call_ids.append(call_id)
+        is_complete = bool(name) and is_json(arguments)
+        return ToolCall(call_id, name, arguments, len(self._call_ids) - 1, is_complete)
 
     def _end_thinking(self, chunks: list[Chunk]) -> None:
         if self._is_thinking:
@@ -183,16 +208,16 @@ class OllamaReader(Comparable):
                 chunks.append(Reasoning(thought))
             chunks.append(Reasoning("", self._target.state({"field": "thinking"})))
 
-    def _finish(self, line: Line, chunks: list[Chunk]) -> None:
+    def _finish(self, line: Line, reason: str | None, chunks: list[Chunk]) -> None:
         self.is_done = True
         self._end_thinking(chunks)
         if text := self._text.flush():
             chunks.append(Token(text))
-        chunks.append(Usage(as_int(line.prompt_eval_count) or 0, as_int(line.eval_count) or 0))
-        reason = as_optional_text(line.done_reason)
+        if (read := as_int(line.prompt_eval_count)) is not None:  # a cached prompt isn't counted
+            chunks.append(Usage(read, as_int(line.eval_count) or 0))
         check_not_aborted(reason or "", self._target.provider)
         end = end_of(reason)
-        is_call = end.finish_reason == "stop" and self._call_count
+        is_call = end.finish_reason == "stop" and self._call_ids
         chunks.append(End("tool_calls") if is_call else end)
 
 

@@ -12,6 +12,8 @@ import pytest
 import rxllm
 from rxllm.chunks import (
     End,
+    FileOutput,
+    Notice,
     ProviderState,
     Reasoning,
     Start,
@@ -240,3 +242,94 @@ async def test_arguments_that_are_not_json_are_not_complete(hear: Listen) -> Non
     call = {"function": {"name": "look", "arguments": '{"at"'}}
     heard = await hear(said(tool_calls=[call]), done())
     assert [call.complete for call in heard.of(ToolCall)] == [False]
+
+
+@pytest.mark.parametrize("pieces", [None, 1])
+async def test_surrogates_of_two_lines_are_joined(hear: Listen, pieces: Any) -> None:
+    written = [
+        b'{"message": {"thinking": "b\\ud83e"}}\n', b'{"message": {"thinking": "\\udd8a"}}\n',
+        b'{"message": {"content": "a\\ud83e"}}\n', b'{"message": {"content": "\\udd8a"}}\n',
+        b'{"message": {"content": "\\ud83e"}}\n',
+    ]  # fmt: skip
+    heard = await hear(*written, done(), pieces=pieces)
+    assert heard.chunks[1:-2] == [
+        Reasoning("b"), Reasoning("🦊"), Reasoning("", STATE),
+        Token("a"), Token("🦊"), Token("\ufffd"),
+    ]  # fmt: skip
+
+
+async def test_flat_nameless_and_twin_calls(hear: Listen) -> None:
+    flat = {"id": "c", "name": "look", "arguments": {"a": 1}}
+    nested = {"id": "c", "function": {"name": "look", "arguments": {"a": 2}}}
+    nameless = {"function": {"arguments": {"a": 3}}}
+    lone = b'{"message": {"tool_calls": [{"name": "look", "arguments": {"a": "\\ud83e"}}]}}\n'
+    heard = await hear(said(tool_calls=[flat, nested, nameless]), lone, done())
+    calls = heard.of(ToolCall)
+    assert [(call.name, call.arguments, call.index, call.complete) for call in calls] == [
+        ("look", '{"a": 1}', 0, True), ("look", '{"a": 2}', 1, True), ("", '{"a": 3}', 2, False),
+        ("look", '{"a": "\ufffd"}', 3, True),
+    ]  # fmt: skip
+    ids = [call.id for call in calls]
+    assert (ids[0], len(set(ids))) == ("c", 4)
+
+
+async def test_a_line_of_plain_text_is_an_error(hear: Listen) -> None:
+    heard = await hear(said("Once"), b"error: CUDA out of memory\n", done())
+    assert (heard.text, isinstance(heard.error, ServerError)) == ("Once", True)
+    assert "CUDA out of memory" in str(heard.error)
+    assert heard.of(Notice) == []
+
+
+async def test_images(hear: Listen) -> None:
+    heard = await hear(
+        said("Here.", images=["iVBORw0KGgo=", 5]),
+        said(images="/9j/AAAA"),
+        said(images=None),
+        done(),
+    )
+    assert heard.of(FileOutput) == [
+        FileOutput("image/png", "iVBORw0KGgo="), FileOutput("image/jpeg", "/9j/AAAA"),
+    ]  # fmt: skip
+    assert [notice.kind for notice in heard.of(Notice)] == ["unsupported"]
+    thought = await hear(said(thinking="Hm"), said(images=["iVBORw0KGgo="]), done())
+    assert thought.chunks[1:4] == [
+        Reasoning("Hm"), Reasoning("", STATE), FileOutput("image/png", "iVBORw0KGgo="),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [
+        ({"type": "length"}, End("length")),
+        ({"reason": "length"}, End("length")),
+        (None, End("stop")),
+    ],
+)
+async def test_odd_finish_reasons(hear: Listen, reason: Any, end: End) -> None:
+    assert (await hear(said("a"), done(reason))).chunks[-1] == end
+
+
+@pytest.mark.parametrize(
+    ("counts", "usage"),
+    [
+        ({}, []),
+        ({"eval_count": 7}, []),
+        ({"prompt_eval_count": 5}, [Usage(5, 0)]),
+        ({"prompt_eval_count": "5", "eval_count": 7.0}, [Usage(5, 7)]),
+    ],
+)
+async def test_a_usage_that_is_not_known_is_estimated(
+    hear: Listen, counts: dict[str, Any], usage: list[Usage]
+) -> None:
+    heard = await hear(said("a"), line(message={}, done=True, done_reason="stop", **counts))
+    assert heard.of(Usage) == usage
+    assert (heard.estimates[-1].output_tokens == 1) is not bool(usage)
+    assert heard.chunks[-1] == End("stop")
+
+
+@pytest.mark.parametrize("reason", ["load", "unload"])
+async def test_a_model_that_was_only_loaded_has_said_nothing(hear: Listen, reason: str) -> None:
+    heard = await hear(done(reason))
+    assert (isinstance(heard.error, EmptyStreamError), heard.of(Start)) == (True, [])
+    assert isinstance((await hear(said(), done(reason))).error, EmptyStreamError)
+    assert (await hear(said(thinking="Hm"), done(reason))).error is None
