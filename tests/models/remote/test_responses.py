@@ -589,6 +589,8 @@ DELTAS = "response.function_call_arguments.delta"
         [added({**CALL, "name": ""}), arguments('{"at": 1}'), done(CALLED)],
         [arguments('{"at"'), arguments(": 1}"), done(CALLED)],
         [arguments('{"at"'), added(CALL), arguments(": 1}")],
+        [arguments('{"at"'), added(CALLED), arguments(": 1}")],
+        [added(CALL, 1), raw(DELTAS, delta='{"at": 1}')],
         [done(CALLED)],
         [done(CALLED), done(CALLED)],
         [added(CALL), added(CALL), done(CALLED)],
@@ -614,23 +616,25 @@ async def test_arguments_may_come_with_the_last_event_alone(hear: Listen) -> Non
 
 
 @pytest.mark.parametrize(
-    "events",
+    ("events", "given"),
     [
-        [added(CALL), CUT],
-        [added(CALL), arguments('{"at"'), CUT],
-        [added(CALL), ended(""), CUT],
-        [added({**CALL, "arguments": "{}"}), CUT],
-        [added(CALL), COMPLETED],
-        [added(CALL), incomplete({"reason": "max_output_tokens"}, output=[
-            {**CALL, "status": "incomplete"}])],
-        [arguments("{}"), COMPLETED],
+        ([added(CALL), CUT], ""),
+        ([added(CALL), arguments('{"at"'), CUT], '{"at"'),
+        ([added(CALL), ended(""), CUT], ""),
+        ([added({**CALL, "arguments": "{}"}), CUT], "{}"),
+        ([added(CALL), COMPLETED], ""),
+        ([added(CALL), incomplete({"reason": "max_output_tokens"}, output=[
+            {**CALL, "status": "incomplete"}])], ""),
+        ([arguments("{}"), COMPLETED], "{}"),
     ],
 )  # fmt: skip
-async def test_a_call_that_was_cut_off_is_not_complete(hear: Listen, events: list[bytes]) -> None:
+async def test_a_call_that_was_cut_off_is_not_complete(
+    hear: Listen, events: list[bytes], given: str
+) -> None:
     heard = await hear(CREATED, *events)
     assert not any(each.complete for each in heard.of(ToolCall))
     assert len({each.id for each in heard.of(ToolCall)}) == 1
-    assert heard.of(ToolCall)[-1].arguments in ("", '{"at"', "{}")
+    assert heard.of(ToolCall)[-1].arguments == given
     assert heard.chunks[-1] == End("length" if events[-1] != COMPLETED else "tool_calls")
 
 
@@ -712,6 +716,13 @@ def cite(annotation: Any) -> bytes:
     )  # fmt: skip
 
 
+def unnamed(item: dict[str, Any], index: int = 0) -> bytes:
+    """The end of an item that has no id."""
+    item = {name: value for name, value in item.items() if name != "id"}
+    return raw("response.output_item.done", item=item, output_index=index)
+
+
+TEXT_DELTA = "response.output_text.delta"
 EMPTY_PART = {**PART, "text": "", "annotations": []}
 TEXT_DONE = build(
     ResponseTextDoneEvent, "response.output_text.done", item_id="msg_1", output_index=0,
@@ -735,9 +746,12 @@ TEXT_DONE = build(
         [added(MESSAGE), part("added", EMPTY_PART), text("Once "), text("upon"), cite(CITED),
          TEXT_DONE, part("done", PART), done(TOLD)],
         [added(MESSAGE), text("Once upon"), done(TOLD)],
+        [added(MESSAGE), raw(TEXT_DELTA, delta="Once upon"), done(TOLD)],
+        [raw(TEXT_DELTA, delta="Once upon")],
+        [raw(TEXT_DELTA, delta="Once upon"), unnamed(TOLD), unnamed(TOLD)],
         [text("Once upon"), done(TOLD, 1)],
         [text("Once upon"), raw("response.output_item.done", item=TOLD)],
-        [raw("response.output_text.delta", delta="Once upon"), done(TOLD)],
+        [raw(TEXT_DELTA, delta="Once upon"), done(TOLD)],
         [raw("response.output_item.done", item={**MESSAGE, "content": PART})],
         [added(THOUGHT), done(THOUGHT), added(MESSAGE, 1), text("Once upon"), done(TOLD, 1)],
     ],
@@ -752,6 +766,12 @@ async def test_text_and_citations_count_once(
     assert heard.of(Citation) == [CITATION]
     assert [each for each in heard.of(Token) if each.state] == []
     assert heard.chunks[-1] == End("stop")
+
+
+async def test_text_at_the_index_of_the_reasoning_counts_once(hear: Listen) -> None:
+    astray = raw(TEXT_DELTA, output_index=0, delta="Once upon")
+    heard = await hear(CREATED, added(THOUGHT), astray, unnamed(TOLD, 1), COMPLETED)
+    assert (heard.text, heard.of(Citation)) == ("Once upon", [CITATION])
 
 
 async def test_the_second_part_of_a_message_may_come_without_deltas(hear: Listen) -> None:
@@ -772,6 +792,46 @@ async def test_messages_without_an_index_are_told_apart(hear: Listen) -> None:
     heard = await hear(CREATED, begins, text("Once upon"), ends, whole, COMPLETED)
     assert [each.text for each in heard.of(Token)] == ["Once upon", "", "Once upon"]
     assert len(heard.of(Citation)) == 2
+
+
+def told(name: str, given: str) -> dict[str, Any]:
+    return {**MESSAGE, "id": name, "content": [{**PART, "text": given, "annotations": []}]}
+
+
+ONE, TWO = told("m_1", "One."), told("m_2", "Two.")
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([done(ONE), done(TWO)], ["One.", "Two."]),
+        ([added(told("m_1", "")), raw(TEXT_DELTA, item_id="m_1", output_index=0, delta="One."),
+          added(told("m_2", "")), raw(TEXT_DELTA, item_id="m_2", output_index=0, delta="Two.")],
+         ["One.", "Two."]),
+        ([done(TWO), completed(ONE, TWO)], ["Two.", "One."]),
+        ([unnamed(TWO, 1), raw("response.completed", response={"output": [
+            {"type": "message", "content": "One."}, {"type": "message", "content": "Two."}]})],
+         ["Two.", "One."]),
+    ],
+)  # fmt: skip
+async def test_messages_with_wrong_indices_are_told_apart(
+    hear: Listen, events: list[bytes], said: list[str]
+) -> None:
+    heard = await hear(CREATED, *events, COMPLETED)
+    assert [each.text for each in heard.of(Token)] == [said[0], "", said[1]]
+
+
+async def test_calls_with_the_same_index_are_told_apart(hear: Listen) -> None:
+    other = {**CALL, "id": "fc_2", "call_id": "call_2"}
+    there = {**other, "arguments": "[]"}
+    second = ToolCall("call_2", "look", "[]", 1, True)
+    heard = await hear(CREATED, added(CALL), added(other), done(CALLED), done(there), COMPLETED)
+    assert [each for each in heard.of(ToolCall) if each.complete] == [WHOLE_CALL, second]
+    assert len({each.id for each in heard.of(ToolCall)}) == 2
+    heard = await hear(CREATED, added(CALL), done(there), COMPLETED)
+    assert heard.of(ToolCall)[-2:] == [second, ToolCall("call_1", "look")]
+    heard = await hear(CREATED, done(CALLED), completed({**there, "status": "completed"}))
+    assert [each for each in heard.of(ToolCall) if each.complete] == [WHOLE_CALL, second]
 
 
 async def test_text_that_is_whole_has_probabilities(hear: Listen) -> None:
