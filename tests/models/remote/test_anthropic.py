@@ -374,9 +374,10 @@ async def test_a_delta_of_no_known_index_belongs_to_the_open_call(
     assert ends(heard) == [('{"a":1}', True)]
 
 
-async def test_of_two_open_calls_it_belongs_to_the_newest(hear_claude: Hear) -> None:
+@pytest.mark.parametrize("index", [{}, {"index": 7}, {"index": "x"}])
+async def test_of_two_open_calls_it_belongs_to_the_newest(hear_claude: Hear, index: Any) -> None:
     (first, _), (second, _) = use(0), use(1)
-    delta = anthropic_event("content_block_delta", delta=json("[]"))
+    delta = anthropic_event("content_block_delta", delta=json("[]"), **index)
     heard = await hear_claude([FIRST, first, second, delta, *last("max_tokens")])
     assert ends(heard) == [("", False), ("[]", True)]
 
@@ -402,17 +403,18 @@ async def test_blocks_without_an_index_are_blocks_of_their_own(hear_claude: Hear
 async def test_the_input_of_a_server_tool_is_not_that_of_an_open_call(hear_claude: Hear) -> None:
     start, _ = use()
     search = block(1, "server_tool_use", json('{"q":1}'), id="s", name="web_search")
-    late = [
-        anthropic_event("content_block_delta", delta=json('{"q":1}')),
-        anthropic_event("content_block_delta", index=0, delta=json("[]")),
-    ]
-    heard = await hear_claude([FIRST, start, *search[:2], *late, search[2], *last()])
+
+    def more(piece: str, **index: Any) -> bytes:
+        return anthropic_event("content_block_delta", delta=json(piece), **index)
+
+    late = [more('{"q":1}'), more('{"q":1}', index=7), more("[", index=0), search[2]]
+    heard = await hear_claude([FIRST, start, *search[:2], *late, more("]", index=7), *last()])
     assert ends(heard) == [("[]", True)]
 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "refusal"])
 @pytest.mark.parametrize("is_closed", [True, False])
-@pytest.mark.parametrize("given", [{}, "", "{}", None])
+@pytest.mark.parametrize("given", [{}, "", " {} ", None])
 async def test_a_call_that_is_cut_off_before_its_arguments_is_not_complete(
     hear_claude: Hear, reason: str, is_closed: bool, given: Any
 ) -> None:
@@ -515,6 +517,11 @@ async def test_an_answer_without_message_start_has_a_start(hear_claude: Hear, at
     assert heard.chunks == [start, Token("a"), Usage(), End("stop")]
 
 
+async def test_a_block_that_comes_whole_has_a_start_before_it(hear_claude: Hear) -> None:
+    heard = await hear_claude([*block(0, "text", text="a"), *last()])
+    assert [type(each) for each in heard.chunks] == [Start, Token, Usage, End]
+
+
 async def test_a_second_message_start_is_ignored(hear_claude: Hear) -> None:
     first, *rest = anthropic_events("a")
     usage = {"input_tokens": 9}
@@ -594,7 +601,7 @@ async def test_a_surrogate_in_a_delta_that_is_a_text_alone_is_joined(hear_claude
 
 async def test_a_list_of_events_is_read(hear_claude: Hear) -> None:
     deltas = [{"type": "content_block_delta", "index": 0, "delta": text(each)} for each in "ab"]
-    events: list[Any] = [{"type": "ping"}, *deltas, None]
+    events: list[Any] = [{"type": "ping"}, *deltas, None, 3, "x", []]
     end = {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}
     stop = {"type": "message_stop"}
     for groups in ([[*events, end, stop, *deltas]], [events, [end], [stop]]):
@@ -661,7 +668,7 @@ A, B = Citation("https://a.example"), Citation("http://b.example", "B", "so it i
         ({"type": "search_result_location", "source": A.url}, [A]),
         ({"source": A.url, "url": B.url, "title": "B", "cited_text": "so it is"}, [B]),
         ("https://a.example", [A]),
-        (["https://a.example", None, {}], [A]),
+        (["https://a.example", None, {}, "http://b.example"], [A, Citation("http://b.example")]),
         ("page 3", ["citation"]),
         (3, ["citation"]),
         ([3, {"url": A.url}], ["citation", A]),

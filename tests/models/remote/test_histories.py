@@ -422,6 +422,17 @@ async def test_a_partial_answer_that_is_not_sent_leaves_the_answer_its_space() -
         assert result.text == "  b"
 
 
+async def test_calls_at_the_end_of_a_history_keep_what_is_before_them() -> None:
+    call = ToolCall("c", "look", "{}", complete=True)
+    parts = (TextPart("a "), SIGNED)
+    history = [Message("user", "Go"), Message("assistant", parts, tool_calls=(call,))]
+    async with StrictServer(strict_providers.anthropic) as server:
+        with pytest.raises(BadRequestError, match="without `tool_result` blocks"):
+            await claude(server).stream(history)
+    sent = [written("a "), thought("hm"), used("c")]
+    assert server.bodies[0]["messages"][1]["content"] == sent
+
+
 async def test_the_cache_of_a_prompt() -> None:
     history = [Message("system", "Be brief."), Message("user", "Hi")]
     mark = {"type": "ephemeral"}
