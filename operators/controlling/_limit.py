@@ -11,7 +11,7 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 
 from rxllm.chunks import Chunk, Start, Usage
 from rxllm.errors import PoolFullError, RateLimitError
-from rxllm.operators._deadline_timer import DeadlineTimer, start_patient_timer
+from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer, start_patient_timer
 from rxllm.operators.controlling._limiter import Limiter
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, run_on_loop, scheduler_or_default
@@ -120,7 +120,7 @@ class _Subscription:
         now = self._clock()
         delay = self._limiter.delay(self, now)
         if delay > 0:
-            self._retry.set(now + delay)
+            self._retry.set(now + max(delay, RESOLUTION))
             return
         self._has_started = True
         self._patience.dispose()

@@ -15,7 +15,13 @@ _MARGIN = 0.01
 """Seconds after a reset: headers are rounded."""
 
 _PROBE = 2.0
-"""Seconds that others wait for the first answer, which tells whether there are limits."""
+"""Seconds between requests until the first answer, which tells whether there are limits."""
+
+_WINDOW = 60.0
+"""Seconds until a reset that the provider doesn't report."""
+
+_SHORTEST_WINDOW = 1.0
+"""Seconds between two resets."""
 
 _FIRST_GUESS = 1000.0
 """Tokens of a stream, before any has reported its usage."""
@@ -42,6 +48,9 @@ class _Bucket:
         self._known: RateLimit | None = None
         self._left = 0.0  # of what the provider has said
         self._reset = 0.0
+        self._window = _SHORTEST_WINDOW  # or the longest time until a reset that was reported
+        self._age = 0.0  # of the report, at most: the reset may have been earlier by that
+        self._late = 0.0  # what was used in that time
 
     @property
     def is_known(self) -> bool:
@@ -58,23 +67,42 @@ class _Bucket:
             wait = max(0.0, needed * 60 / self._per_minute)
         if self._known is not None:
             if now >= self._reset:
-                self._left = float(self._known.limit or 1)
-                self._reset = now + (self._known.reset or 0.0)
+                self._left = float(self._known.limit or 1) - self._late
+                self._late = 0.0
+                self._reset = now + self._window
             if self._left < min(amount, float(self._known.limit or amount)):
                 wait = max(wait, self._reset - now)
         return wait
 
-    def use(self, amount: float) -> None:
+    def use(self, amount: float, now: float | None = None) -> None:
         """Use `amount`; a negative one is given back."""
         self._level -= amount
         self._left -= amount
+        if now is not None and now >= self._reset - self._age:
+            self._late += amount
 
-    def learn(self, known: RateLimit | None, on_the_way: float, now: float) -> None:
-        """Take over what the provider says, but for what is on the way to it."""
+    def learn(self, known: RateLimit | None, on_the_way: float, now: float, age: float) -> None:
+        """Take over what the provider has said, at most `age` seconds ago.
+
+        What is `on_the_way` to it is not in that.
+        """
         if known is not None:
+            reset = _finite(known.reset, _WINDOW)
+            self._window = max(self._window, reset)
             self._known = known
             self._left = max(0.0, known.remaining - on_the_way)
-            self._reset = now + (known.reset if known.reset is not None else 60.0) + _MARGIN
+            self._reset = now + reset + _MARGIN
+            self._age, self._late = age, 0.0
+
+    def pause(self, seconds: float, now: float) -> None:
+        """Permit nothing for `seconds`, and then one request, until the provider says more."""
+        self._known = RateLimit(0)
+        self._left = self._age = self._late = 0.0
+        self._reset = now + seconds + _MARGIN
+
+
+def _finite(seconds: float | None, default: float) -> float:
+    return default if seconds is None or not 0 <= seconds < float("inf") else seconds
 
 
 class Limiter:
@@ -82,8 +110,8 @@ class Limiter:
 
     It learns from the headers of a provider (`Start.rate_limits`) and from the `retry_after` of a
     `RateLimitError`, so no rate needs to be given. Until a first answer has told whether there are
-    limits, only one request is sent, for at most 2 s. One limiter may serve any number of models
-    that share their limits, on any number of event loops.
+    limits, one request is sent every 2 s. One limiter may serve any number of models that share
+    their limits, on any number of event loops.
 
     Args:
         requests: per minute, above 0; `None` for no limit but the provider's.
@@ -116,9 +144,10 @@ class Limiter:
         self._tokens = _Bucket(tokens)
         self._expected = _FIRST_GUESS
         self._has_learned = False
+        self._refusals = 0  # in a row
         self._probed_until = 0.0
         self._waiting: OrderedDict[Limited, None] = OrderedDict()
-        self._unanswered: dict[Limited, float] = {}  # the tokens expected of each
+        self._unanswered: dict[Limited, tuple[float, float]] = {}  # expected tokens, sent at
         self._answered: dict[Limited, float] = {}
         self._lock = RLock()  # streams of several event loops may share the limiter
 
@@ -152,40 +181,40 @@ class Limiter:
             if wait > 0:
                 return wait
             del self._waiting[stream]
-            self._requests.use(1)
-            self._tokens.use(expected)
-            if not self._unanswered:
-                self._probed_until = now + _PROBE
-            self._unanswered[stream] = expected
+            self._requests.use(1, now)
+            self._tokens.use(expected, now)
+            self._probed_until = now + _PROBE
+            self._unanswered[stream] = expected, now
             self._wake_first()
             return 0.0
 
     def answered(self, stream: Limited, limits: RateLimits | None, now: float) -> None:
         """Take over what the provider says at the start of an answer."""
         with self._lock:
-            expected = self._unanswered.pop(stream, None)
-            if expected is None:
+            if stream not in self._unanswered:
                 return  # the stream has restarted
+            expected, sent_at = self._unanswered.pop(stream)
             self._answered[stream] = expected
             self._has_learned = True
+            self._refusals = 0
             if limits is not None:
-                others = len(self._unanswered)
-                self._requests.learn(limits.requests, others, now)
-                self._tokens.learn(limits.tokens, sum(self._unanswered.values()), now)
+                age = now - sent_at
+                tokens = sum(each for each, _ in self._unanswered.values())
+                self._requests.learn(limits.requests, len(self._unanswered), now, age)
+                self._tokens.learn(limits.tokens, tokens, now, age)
             self._wake_first()
 
     def refused(self, retry_after: float | None, now: float) -> None:
         """Send nothing for a while: the provider has answered 429."""
         with self._lock:
-            self._requests.learn(RateLimit(0, None, retry_after or 1.0), 0, now)
+            self._requests.pause(_finite(retry_after, min(_WINDOW, 2.0**self._refusals)), now)
+            self._refusals = min(self._refusals + 1, 6)
 
     def leave(self, stream: Limited, tokens: int | None) -> None:
         """Leave the queue, or end; `tokens` are those used, if known."""
         with self._lock:
             self._waiting.pop(stream, None)
-            expected = self._unanswered.pop(stream, None)
-            if expected is None:
-                expected = self._answered.pop(stream, None)
+            expected, _ = self._unanswered.pop(stream, (self._answered.pop(stream, None), 0.0))
             if expected is not None and tokens is not None:
                 self._tokens.use(tokens - expected)
                 self._expected += (tokens - self._expected) / 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -16,7 +16,17 @@ from rxllm.chunks import RateLimit, RateLimits
 
 __all__ = ["rate_limits_in"]
 
-_KINDS: Final = ("requests", "tokens")
+_REQUESTS: Final = (
+    *("x-ratelimit-{}-requests", "anthropic-ratelimit-requests-{}"),
+    *("x-ratelimit-{}-req-minute", "x-ratelimit-{}-requests-minute"),
+)
+_UNNAMED: Final = ("x-ratelimit-{}", "ratelimit-{}")
+"""Of requests; the latter of https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/."""
+
+_TOKENS: Final = (
+    *("x-ratelimit-{}-tokens", "x-ratelimit-{}-tokens-minute", "anthropic-ratelimit-tokens-{}"),
+    *("anthropic-ratelimit-input-tokens-{}", "anthropic-ratelimit-output-tokens-{}"),
+)
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _MILLISECONDS: Final = 1e11
@@ -33,40 +43,46 @@ def rate_limits_in(headers: Mapping[str, str]) -> RateLimits | None:
     >>> rate_limits_in(headers).requests
     RateLimit(remaining=4, limit=None, reset=60.5)
     """
-    found = [_limit(headers, kind) for kind in _KINDS]
-    requests, tokens = found
-    if requests is None:
-        requests = _read(headers, "x-ratelimit-{}")
+    requests = _scarcest(headers, _REQUESTS) or _scarcest(headers, _UNNAMED)
+    tokens = _scarcest(headers, _TOKENS)
     return None if requests is None and tokens is None else RateLimits(requests, tokens)
 
 
-def _limit(headers: Mapping[str, str], kind: str) -> RateLimit | None:
-    return _read(headers, f"x-ratelimit-{{}}-{kind}") or _read(
-        headers, f"anthropic-ratelimit-{kind}-{{}}"
-    )
+def _scarcest(headers: Mapping[str, str], forms: tuple[str, ...]) -> RateLimit | None:
+    found = [limit for form in forms for limit in _read(headers, form)]
+    return min(found, key=lambda limit: limit.remaining, default=None)
 
 
-def _read(headers: Mapping[str, str], form: str) -> RateLimit | None:
-    remaining = _number(headers.get(form.format("remaining")))
-    if remaining is None:
-        return None
-    limit = _number(headers.get(form.format("limit")))
-    return RateLimit(remaining, limit, _seconds(headers.get(form.format("reset"))))
+def _read(headers: Mapping[str, str], form: str) -> Iterator[RateLimit]:
+    """Yield the limits in the headers of a form: one, or a list of them (`5, 100`)."""
+    remaining, limits, resets = [
+        headers.get(form.format(name), "").split(",") for name in ("remaining", "limit", "reset")
+    ]
+    for place, given in enumerate(remaining):
+        number = _number(given)
+        if number is not None:
+            limit, reset = [
+                values[place] if len(values) == len(remaining) else values[0]
+                for values in (limits, resets)
+            ]
+            yield RateLimit(number, _number(limit), _seconds(reset.strip()))
 
 
-def _number(given: str | None) -> int | None:
+def _number(given: str) -> int | None:
+    """The number of an item, without its parameters (`100;w=60`)."""
     try:
-        return max(0, int(float(given or "")))
+        return max(0, int(float(given.partition(";")[0])))
     except (ValueError, OverflowError):
         return None
 
 
-def _seconds(given: str | None) -> float | None:
-    """The seconds in a duration (`6m0s`), a number of seconds, or a time to come."""
-    if not given:
-        return None
+def _seconds(given: str) -> float | None:
+    """The seconds in a duration (`6m0s`), a number of seconds, or a time to come.
+
+    A time without a fraction may have been truncated, so it is taken to be a second later.
+    """
     parts = _DURATION.findall(given)
-    if parts and "".join(number + unit for number, unit in parts) == given.strip():
+    if parts and "".join(number + unit for number, unit in parts) == given:
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
     try:
         number = float(given)
@@ -75,7 +91,11 @@ def _seconds(given: str | None) -> float | None:
             number = datetime.fromisoformat(given).timestamp()
         except ValueError:
             return None
+    if not 0 <= number < float("inf"):
+        return None
     if number > _MILLISECONDS:
         number /= 1000
+    elif number > _MILLISECONDS / 100 and "." not in given:
+        number += 1
     seconds = number - time.time() if number > _MILLISECONDS / 100 else number
     return max(0.0, seconds)

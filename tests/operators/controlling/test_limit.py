@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
 import reactivex as rx
+from reactivex.abc import DisposableBase
+from reactivex.disposable import Disposable
 
 import rxllm
 from rxllm import operators as ops
@@ -15,6 +18,7 @@ from rxllm.chunks import Chunk, RateLimit, RateLimits, Start, Token, Usage
 from rxllm.errors import PoolFullError, RateLimitError
 from rxllm.operators import Limiter
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
+from rxllm.valve import clock_of
 from tests.rate_limited_server import RateLimitedServer
 
 
@@ -57,13 +61,107 @@ def test_without_knowledge_one_request_asks_and_the_others_wait_for_its_answer(
     assert times == [0.0, *[pytest.approx(2.0, abs=0.01)] * 2]
 
 
-def test_they_wait_no_longer_than_two_seconds_for_it(marbles: Marbles) -> None:
+def test_while_it_does_not_come_one_request_is_sent_each_two_seconds(marbles: Marbles) -> None:
     sources = [marbles.cold("-") for _ in range(3)]
     limiter = Limiter()
     for source in sources:
         marbles.subscribe(source.pipe(ops.limit(limiter)))
     marbles.advance_to(50)
-    assert [source.subscriptions[0][0] for source in sources] == [0.0, 2.0, 2.0]
+    assert [source.subscriptions[0][0] for source in sources] == [0.0, 2.0, 4.0]
+
+
+class Provider:
+    """Permits some requests in each window, and reports it with the headers of each answer."""
+
+    def __init__(
+        self, marbles: Marbles, requests: int, window: float, delay: float, phase: float
+    ) -> None:
+        self.refused = 0
+        self.answered: list[float] = []
+        self._marbles = marbles
+        self._clock = clock_of(marbles.scheduler)
+        self._requests, self._window = requests, window
+        self._delay, self._phase = delay, phase * window
+        self._counts: Counter[int] = Counter()
+
+    def answer(self) -> rx.Observable[Chunk]:
+        return rx.create(self._subscribe)
+
+    def _subscribe(self, observer: Any, _: Any = None) -> DisposableBase:
+        now = self._clock() + self._phase
+        window = int(now / self._window)
+        self._counts[window] += 1
+        remaining = self._requests - self._counts[window]
+        if remaining < 0:
+            self.refused += 1
+            observer.on_error(RateLimitError("slow down"))
+            return Disposable()
+        start = limits(remaining, self._requests, (window + 1) * self._window - now)
+
+        def send(*_: object) -> None:
+            self.answered.append(self._clock())
+            observer.on_next(start)
+            observer.on_completed()
+
+        return self._marbles.scheduler.schedule_relative(self._delay, send)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.1, 0.35, 0.5, 0.77, 0.95])
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3, 1.0, 2.5, 3.0])
+@pytest.mark.parametrize(("requests", "window"), [(5, 1.0), (1, 1.0), (5, 60.0)])
+def test_no_request_is_refused_even_if_the_first_event_comes_late(
+    marbles: Marbles, requests: int, window: float, delay: float, phase: float
+) -> None:
+    limiter = Limiter(wait=500)
+    provider = Provider(marbles, requests, window, delay, phase)
+    for _ in range(20):
+        marbles.subscribe(provider.answer().pipe(ops.limit(limiter)))
+    marbles.advance_to(900)
+    assert (len(provider.answered), provider.refused) == (20, 0)
+    windows = 20 / requests
+    assert provider.answered[-1] < (windows + 1) * max(window, 2) + 3 * delay
+
+
+@pytest.mark.parametrize("reset", [float("inf"), float("nan"), -5.0, None])
+def test_a_reset_that_is_not_known_is_expected_in_a_minute(
+    marbles: Marbles, reset: float | None
+) -> None:
+    limiter = Limiter(wait=900)
+    for _ in range(2):
+        source = marbles.cold("S|", lookup={"S": limits(0, 9, reset)})
+        marbles.subscribe(source.pipe(ops.limit(limiter)))
+    marbles.advance_to(500)
+    assert source.subscriptions[0][0] == pytest.approx(60.0, abs=0.1)
+
+
+def test_after_a_429_without_a_time_to_wait_the_waits_double(marbles: Marbles) -> None:
+    limiter, times = Limiter(wait=900), list[float]()
+    clock = clock_of(marbles.scheduler)
+
+    def refuse(_: object) -> rx.Observable[Chunk]:
+        times.append(round(clock()))
+        is_answered = len(times) == 9
+        return marbles.cold("S|") if is_answered else rx.throw(RateLimitError("slow"))
+
+    for _ in range(11):
+        marbles.subscribe(rx.defer(refuse).pipe(ops.limit(limiter)))
+    marbles.advance_to(500)
+    assert times == [0, 1, 3, 7, 15, 31, 63, 123, 183, 184, 185]
+
+
+def test_a_long_wait_after_a_429_is_not_repeated(marbles: Marbles) -> None:
+    limiter, sources = Limiter(wait=900), [marbles.cold("-----S|") for _ in range(3)]
+    refused = marbles.cold("#", error=RateLimitError("slow", retry_after=300.0))
+    for source in (refused, *sources):
+        marbles.subscribe(source.pipe(ops.limit(limiter)))
+    marbles.advance_to(900)
+    times = [round(source.subscriptions[0][0]) for source in sources]
+    assert times == [300, 301, 302]
+
+
+def test_times_that_a_clock_can_not_count_exactly(marbles: Marbles) -> None:
+    times = started(marbles, Limiter(requests=1.1, wait=900), 3)
+    assert times == [0.0, pytest.approx(0.9 * 60 / 1.1), pytest.approx(1.9 * 60 / 1.1)]
 
 
 def test_what_the_provider_says_is_kept_to(marbles: Marbles) -> None:
@@ -103,9 +201,11 @@ def test_after_a_stop_of_the_process_an_answer_that_permits_more_is_read_first(
 
 def test_a_429_holds_the_next_request_back(marbles: Marbles) -> None:
     limiter = Limiter(wait=900)
+    answered = marbles.cold("S|", lookup={"S": limits(8, 9, reset=60)})
     refused = marbles.cold("#", error=RateLimitError("slow", retry_after=7.0))
-    marbles.subscribe(refused.pipe(ops.limit(limiter)))
-    marbles.advance_to(1)
+    for source in (answered, refused):
+        marbles.subscribe(source.pipe(ops.limit(limiter)))
+    marbles.advance_to(0.5)
     source = marbles.cold("S|")
     marbles.subscribe(source.pipe(ops.limit(limiter)))
     marbles.advance_to(100)
