@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from rxllm.chunks import Chunk, Notice, Reasoning, Start
+from rxllm.chunks import Chunk, ErrorInfo, Notice, Reasoning, Start
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.anthropic_calls import CallReader
 from rxllm.models.remote.anthropic_coercion import blocks_in, coerced_event, events_in, named_delta
@@ -141,13 +141,20 @@ class AnthropicReader(Comparable):
         elif not is_heartbeat(data):
             for each in events_in(data):
                 if not self.is_done:
-                    self._read_json(each, chunks)
+                    self._read_nested(each, chunks)
 
     def end(self, chunks: list[Chunk]) -> NoReturn:
         """Raise, because the body has ended before the end marker; see `Reader`."""
         if not self._has_begun:
             raise EmptyStreamError(f"{self._provider} sent a response without any content")
         raise TruncatedStreamError(f"the response of {self._provider} ended early")
+
+    def _read_nested(self, data: str, chunks: list[Chunk]) -> None:
+        try:
+            self._read_json(data, chunks)
+        except RecursionError as error:
+            self._decoder.doubt(data)
+            chunks.append(Notice("malformed", skipped=1, error=ErrorInfo.of(error)))
 
     def _read_json(self, data: str, chunks: list[Chunk]) -> None:
         decoded = self._decoder.decode(data)

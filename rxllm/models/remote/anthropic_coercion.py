@@ -30,7 +30,7 @@ def events_in(data: str) -> list[str]:
     """Return the events in the data of one: some servers send a list of them."""
     if data.lstrip().startswith("["):
         try:
-            return [json.dumps(each) for each in json.loads(data)]
+            return [json.dumps(each) for each in json.loads(data) if isinstance(each, dict | str)]
         except (ValueError, RecursionError):
             pass
     return [data]

@@ -54,7 +54,7 @@ def json(partial: str) -> dict[str, Any]:
     return {"type": "input_json_delta", "partial_json": partial}
 
 
-def last(reason: str = "end_turn", **usage: Any) -> list[bytes]:
+def last(reason: str | None = "end_turn", **usage: Any) -> list[bytes]:
     delta = {"stop_reason": reason, "stop_sequence": None}
     return [
         anthropic_event("message_delta", delta=delta, usage=usage),
@@ -691,3 +691,16 @@ async def test_citations_in_the_start_of_a_block_are_read(hear_claude: Hear) -> 
     events = block(0, "text", text="a", citations=[{"url": A.url}])
     heard = await hear_claude([FIRST, *events, *last()])
     assert said(heard) == [Token("a"), A]
+
+
+@pytest.mark.parametrize("depth", [700, 5000])
+async def test_an_event_that_is_nested_too_deeply_is_malformed(
+    hear_claude: Hear, depth: int
+) -> None:
+    content = '[{"text":' + "[" * depth + "]" * depth + "}]"
+    start = f'data: {{"type":"message_start","message":{{"content":{content}}}}}\n\n'.encode()
+    heard = await hear_claude([start, *block(0, "text", text("a")), *last()])
+    assert (heard.text, heard.error) == ("a", None)
+    assert [each.kind for each in heard.of(Notice)] == ["malformed"]
+    heard = await hear_claude([start, *anthropic_events("a", stop_reason=None), *last(None)])
+    assert isinstance(heard.error, TruncatedStreamError)
