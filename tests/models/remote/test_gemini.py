@@ -635,14 +635,16 @@ async def test_signatures_without_a_text_are_kept(hear: Listen, name: str) -> No
 async def test_files_without_a_media_type(hear: Listen) -> None:
     heard = await hear(
         raw('[{"inlineData": {"data": "iVBORw0KGgo="}}, {"inlineData": {"data": "JVBERi0xLjQ="}}]'),
-        raw('[{"inlineData": {"mimeType": "", "data": "AAAA"}}, {"inlineData": {"data": "A"}}]'),
-        raw('[{"inlineData": {"mimeType": "image/png"}}, {"fileData": {"fileUri": "f"}}]'),
+        raw('[{"inlineData": {"mimeType": "", "data": "/9j/"}}, {"inlineData": {"data": "A"}}]'),
+        raw('[{"inlineData": {"data": "AAAA"}}, {"inlineData": {"mimeType": "image/png"}}]'),
+        raw('[{"fileData": {"fileUri": "f"}}]'),
         STOP,
     )
     unknown = "application/octet-stream"
     assert heard.of(FileOutput) == [
         FileOutput("image/png", "iVBORw0KGgo="), FileOutput("application/pdf", "JVBERi0xLjQ="),
-        FileOutput(unknown, "AAAA"), FileOutput(unknown, "A"), FileOutput(unknown, url="f"),
+        FileOutput("image/jpeg", "/9j/"), FileOutput(unknown, "A"), FileOutput(unknown, "AAAA"),
+        FileOutput(unknown, url="f"),
     ]  # fmt: skip
     (notice,) = heard.of(Notice)
     assert "inlineData" in notice.error.message
@@ -713,22 +715,40 @@ async def test_the_usage_so_far_comes_every_16_tokens(listen: Listen) -> None:
     text, thought = {"text": "a"}, {"text": "a", "thought": True}
     events = [
         counted(text, prompt=5),
-        counted(thought, prompt=5, thoughts=16),
+        counted(thought, prompt=5, thoughts=10),
+        counted(text, prompt=5, thoughts=16),
         *(counted(text, prompt=5, thoughts=16, candidates=count) for count in (15, 16, 17, 31)),
         counted(text, thoughts=16, candidates=32),
         event(text),
         counted(text, candidates=0),
         counted(text, reason="STOP", candidates=90),
         counted(prompt=6),
+        counted(prompt=0, candidates=0),
     ]
     async with FaultServer(Reply(events)) as server:
         model = rxllm.model(NAME, api_key="k", base_url=server.url)
         chunks = [chunk async for chunk in rxllm.to_async(model.stream("Hi"))]
     assert chunks[1:] == [
-        so_far(0), Token("a"), Reasoning("a"), so_far(16, 16),
+        so_far(0), Token("a"), Reasoning("a"), so_far(16, 16), Token("a"),
         Token("a"), Token("a"), so_far(32, 16), Token("a"), Token("a"), Token("a"), so_far(48, 16),
         Token("a"), Token("a"), Token("a"), Usage(6, 106, reasoning_tokens=16), End("stop"),
     ]  # fmt: skip
+
+
+async def test_the_usage_of_thoughts_comes_after_them(listen: Listen) -> None:
+    thought = {"text": "a", "thought": True}
+    async with FaultServer(Reply([counted(thought, prompt=5, thoughts=3), STOP])) as server:
+        model = rxllm.model(NAME, api_key="k", base_url=server.url)
+        chunks = [chunk async for chunk in rxllm.to_async(model.stream("Hi"))]
+        assert chunks[-4:] == [
+            Reasoning("a"), so_far(3, 3), Usage(5, 3, reasoning_tokens=3), End("stop"),
+        ]  # fmt: skip
+
+
+async def test_without_counts_no_usage_comes(hear: Listen) -> None:
+    heard = await hear(event({"text": "a"}), STOP)
+    assert heard.of(Usage) == []
+    assert all(estimate.input_tokens for estimate in heard.estimates)
 
 
 async def test_the_usage_comes_before_the_failure(hear: Listen) -> None:

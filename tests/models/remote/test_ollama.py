@@ -133,6 +133,7 @@ async def test_finish_reasons(hear: Listen, reason: str, end: End) -> None:
     ("lines", "kind", "words"),
     [
         ([b'{"error": "out of memory"}\n'], ServerError, "out of memory"),
+        ([b"Internal Server Error\n"], ServerError, "Internal Server Error"),
         ([], TruncatedStreamError, "ended early"),
         ([b"{\n"] * 3, MalformedStreamError, "malformed"),
         ([b"[1]\n"] * 3, MalformedStreamError, "malformed"),
