@@ -8,7 +8,8 @@
     ├── NoEventLoopError             also a RuntimeError: no event loop is running
     ├── ModelError
     │   ├── ModelNotFoundError       no model of that name
-    │   └── ModelLoadError           a local model's file is missing, of the wrong kind, or broken
+    │   ├── ModelLoadError           a local model's file is missing, of the wrong kind, or broken
+    │   └── ModelCrashedError        the process of a local model ended; the next stream starts it
     ├── ProviderError                a remote model returned an error (status, request_id,
     │   │                            retry_after)
     │   ├── AuthenticationError      401
@@ -69,6 +70,7 @@ __all__ = [
     "FirstTokenTimeoutError",
     "LaggedBehindError",
     "MalformedStreamError",
+    "ModelCrashedError",
     "ModelError",
     "ModelLoadError",
     "ModelNotFoundError",
@@ -154,6 +156,10 @@ class ModelNotFoundError(ModelError):
 
 class ModelLoadError(ModelError):
     """A local model can't be loaded: its file is missing, of the wrong kind, or broken."""
+
+
+class ModelCrashedError(ModelError):
+    """The process of a local model has ended. The next stream starts it again."""
 
 
 class ProviderError(RxLLMError):
@@ -313,6 +319,7 @@ _RETRY: Final = (
     AbortedStreamError,
     MalformedStreamError,
     EmptyStreamError,
+    ModelCrashedError,
     ConnectionError,
 )
 _FALLBACK: Final = (

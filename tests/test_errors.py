@@ -14,7 +14,7 @@ RETRY = {
     "RequestTimeoutError", "ConflictError", "RateLimitError", "ServerError", "OverloadedError",
     "StreamError", "ConnectionFailedError", "TruncatedStreamError", "AbortedStreamError",
     "MalformedStreamError",
-    "EmptyStreamError",
+    "EmptyStreamError", "ModelCrashedError",
 } - {"StreamError"}  # fmt: skip
 FALLBACK = {
     "AllModelsFailedError",

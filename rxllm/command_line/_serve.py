@@ -55,6 +55,11 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
     metavar="NAME=VALUE",
     help="Setting for models, such as local_streams=4 (rxllm.Settings); repeatable.",
 )
+@click.option(
+    "--isolate/--no-isolate",
+    default=None,
+    help="Run local models in processes of their own; by default all but the bundled one.",
+)
 @model_table_option
 def serve(
     host: str,
@@ -65,6 +70,7 @@ def serve(
     hosts: Sequence[str],
     limits: Sequence[str],
     settings: Sequence[str],
+    isolate: bool | None,
 ) -> None:
     """Serve streams over HTTP and WebSocket, with a page to try them.
 
@@ -86,6 +92,7 @@ def serve(
             hosts=hosts,
             limits=given_limits,
             settings=given_settings,
+            isolate=isolate,
         )
     except RxLLMError as error:
         raise failure(error) from error

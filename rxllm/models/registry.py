@@ -57,9 +57,9 @@ def model(name: str, **options: Any) -> Model:
     Args:
         name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; see `list_models`.
         options: for local models: `context_length` (tokens per stream), `slots` (live streams, 8),
-            `threads` (per decode step). For remote models: `api_key`, `base_url`,
-            `connect_timeout` (seconds, 10), `headers`, `strict` (a malformed event is an error),
-            `wire` (the API to use), `api_version` (of Azure).
+            `threads` (per decode step), `isolate` (a process of its own). For remote models:
+            `api_key`, `base_url`, `connect_timeout` (seconds, 10), `headers`, `strict` (a malformed
+            event is an error), `wire` (the API to use), `api_version` (of Azure).
 
     Raises:
         BadRequestError: no provider has this name, or an option is unknown or invalid.
@@ -154,18 +154,18 @@ def _nearest(provider: str) -> str:
 def _tiny(engine: str = "", **options: Any) -> Model:
     # A second thread makes a model as small as this one slower.
     if engine in {"", "onnx"}:
-        return _local("tiny/onnx", _onnx_loader, tiny.directory, options, threads=1)
+        return _local("tiny/onnx", "onnx", tiny.directory, options, threads=1)
     if engine == "llama":
-        return _local("tiny/llama", _llama_loader, tiny.directory / "tiny.gguf", options, threads=1)
+        return _local("tiny/llama", "llama", tiny.directory / "tiny.gguf", options, threads=1)
     raise BadRequestError(f"the bundled model is tiny/onnx or tiny/llama, got tiny/{engine}")
 
 
 def _llama(path: str, **options: Any) -> Model:
-    return _local(f"llama/{path}", _llama_loader, _path(path, "llama/<path>"), options)
+    return _local(f"llama/{path}", "llama", _path(path, "llama/<path>"), options)
 
 
 def _onnx(path: str, **options: Any) -> Model:
-    return _local(f"onnx/{path}", _onnx_loader, _path(path, "onnx/<directory>"), options)
+    return _local(f"onnx/{path}", "onnx", _path(path, "onnx/<directory>"), options)
 
 
 def _scripted(text: str, **options: Any) -> Model:
@@ -212,16 +212,23 @@ class _LocalOptions(msgspec.Struct, forbid_unknown_fields=True):
     context_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
     slots: Annotated[int, msgspec.Meta(ge=1)] = 8
     threads: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    isolate: bool = False
+
+    @property
+    def of_engine(self) -> dict[str, Any]:
+        """The options of an engine."""
+        return {name: getattr(self, name) for name in ("context_length", "slots", "threads")}
 
 
 def _local(
     name: str,
-    loader: Callable[[Path, _LocalOptions], Engine[Any]],
+    kind: str,
     path: Path,
     given: dict[str, Any],
     threads: int | None = None,
 ) -> Model:
     from rxllm.models.local.model import LocalModel
+    from rxllm.models.local.worker import WorkerRunner
 
     try:
         options = msgspec.convert({"threads": threads, **given}, _LocalOptions)
@@ -237,23 +244,31 @@ def _local(
     )
     if options.context_length is not None:
         info = msgspec.structs.replace(info, context_length=options.context_length)
-    made = LocalModel(info, lambda: loader(path, options))
+    load = engine_loader(kind, path, options.of_engine)
+    made = LocalModel(
+        info, WorkerRunner(name, kind, path, options.of_engine) if options.isolate else load
+    )
     if not given:
         _shared[name] = made
     return made
 
 
-def _onnx_loader(path: Path, options: _LocalOptions) -> Engine[Any]:
+def engine_loader(kind: str, path: Path, options: dict[str, Any]) -> Callable[[], Engine[Any]]:
+    """Return the function that loads an engine of a kind: `"llama"` or `"onnx"`."""
+    return partial(_load_llama if kind == "llama" else _load_onnx, path, options)
+
+
+def _load_onnx(path: Path, options: dict[str, Any]) -> Engine[Any]:
     from rxllm.models.local.onnx import load_onnx
 
-    return load_onnx(path, **msgspec.structs.asdict(options))
+    return load_onnx(path, **options)
 
 
-def _llama_loader(path: Path, options: _LocalOptions) -> Engine[Any]:
+def _load_llama(path: Path, options: dict[str, Any]) -> Engine[Any]:
     try:
         from rxllm.models.local.llama import load_llama
     except ImportError as error:
         raise ModelLoadError(
             f"{path} requires llama-cpp-python: pip install 'rxllm[llama]' ({error})"
         ) from error
-    return load_llama(path, **msgspec.structs.asdict(options))
+    return load_llama(path, **options)

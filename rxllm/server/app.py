@@ -15,7 +15,7 @@ from rxllm.errors import RxLLMError
 from rxllm.requests import Model
 from rxllm.server import admin, endpoints, health, schema
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, SETTINGS, STREAMS, Readers
-from rxllm.server.catalogue import Catalogue, default_models
+from rxllm.server.catalogue import Catalogue, models_by_name
 from rxllm.server.failures import refuse
 from rxllm.server.limits import Limits
 from rxllm.server.openai import endpoints as openai_endpoints
@@ -44,6 +44,7 @@ def create_app(
     hosts: Sequence[str] = (),
     limits: Limits | None = None,
     settings: Settings | None = None,
+    isolate: bool | None = None,
     store: Callable[[ops.StreamRegistry, Limits], StreamStore] = MemoryStreams,
 ) -> web.Application:
     """Create the server as an aiohttp application, to run or to add to another with `add_subapp`.
@@ -62,6 +63,8 @@ def create_app(
             names are rejected; a server on a loopback address always rejects other names.
         limits: the limits for clients.
         settings: how many streams run at once, and how long a model may be silent.
+        isolate: whether local models that are given by name run in processes of their own, so that
+            native code that crashes doesn't end the server; `None` for all but the bundled one.
         store: creates the store of the streams.
 
     Raises:
@@ -81,7 +84,7 @@ def create_app(
     app[SETTINGS] = settings
     app[READERS] = Readers(limits.readers)
     app[MODELS] = Catalogue(
-        default_models() if models is None else models,
+        models if isinstance(models, Mapping) else models_by_name(models, isolate=isolate),
         default_model,
         limits,
         settings,

@@ -27,9 +27,10 @@ from rxllm.web.failures import DrainingError, InvalidMessageError
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["Catalogue", "ModelNotFoundError", "default_models"]
+__all__ = ["Catalogue", "ModelNotFoundError", "models_by_name"]
 
 
+_NOT_BUNDLED: Final = tuple([name for name in LOCAL_PROVIDERS if name != "tiny"])
 _Operator = Callable[[Observable[Chunk]], Observable[Chunk]]
 
 
@@ -39,23 +40,39 @@ class ModelNotFoundError(errors.ModelNotFoundError):
     field: Final = "model"
 
 
-def default_models() -> dict[str, Model]:
-    """Return the bundled model, on each installed engine.
+def models_by_name(names: Sequence[str] | None, *, isolate: bool | None = None) -> dict[str, Model]:
+    """Return the models of a server.
 
-    Other models have to be named when the server is started: if clients could request any name,
-    they could make the server read its files and use its keys.
+    Args:
+        names: names for `rxllm.model`, or `None` for the bundled model on each installed engine.
+            If clients could request any name, they could make the server read its files and use its
+            keys.
+        isolate: whether local models run in processes of their own; `None` for those whose files
+            aren't bundled.
+
+    Raises:
+        BadRequestError: a name is invalid, or `names` is a string.
     """
-    found = {"tiny": model_by_name("tiny")}
-    if find_spec("llama_cpp") is not None:
-        found["tiny/llama"] = model_by_name("tiny/llama")
-    return found
+    if isinstance(names, str):
+        raise BadRequestError(
+            f"models must be a list of names or a mapping of names to models, got {names!r}"
+        )
+    if names is None:
+        names = ["tiny", *(["tiny/llama"] if find_spec("llama_cpp") is not None else [])]
+    isolated = LOCAL_PROVIDERS if isolate else () if isolate is False else _NOT_BUNDLED
+    return {
+        name: model_by_name(name, isolate=True)
+        if name.partition("/")[0] in isolated
+        else model_by_name(name)
+        for name in names
+    }
 
 
 class Catalogue:
     """The models that clients may use. Created by `create_app`, stored as `request.app[MODELS]`.
 
     Args:
-        models: models by their public names, or names for `rxllm.model`.
+        models: models by their public names.
         default: the model for requests that don't name one; the first one if `None`.
         limits: the limits for clients.
         settings: how many streams run at once, and how long a model may be silent.
@@ -69,19 +86,13 @@ class Catalogue:
 
     def __init__(
         self,
-        models: Mapping[str, Model] | Sequence[str],
+        models: Mapping[str, Model],
         default: str | None,
         limits: Limits,
         settings: Settings,
         registry: ops.StreamRegistry,
         metrics: CollectorRegistry | None = None,
     ) -> None:
-        if isinstance(models, str):
-            raise BadRequestError(
-                f"models must be a list of names or a mapping of names to models, got {models!r}"
-            )
-        if not isinstance(models, Mapping):
-            models = {name: model_by_name(name) for name in models}
         if not models:
             raise BadRequestError("models must not be empty")
         self._models = dict(models)

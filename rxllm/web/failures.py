@@ -57,6 +57,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.ContentFilteredError, 400),
     (errors.ModelNotFoundError, 404),
     (errors.ModelLoadError, 503),
+    (errors.ModelCrashedError, 503),
     (errors.RateLimitError, 429),
     (errors.PoolFullError, 429),
     (errors.OverloadedError, 503),

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from llguidance import LLMatcher
 
 from rxllm.chunks import FinishReason
@@ -27,24 +28,25 @@ LEAD: Final = 16
 """Number of tokens that a stream may be ahead of its reader before it leaves the batch."""
 
 
-@dataclass(slots=True, frozen=True)
-class Opened:
+class _Event(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
+    """Sent as it is from the process of a model; see `worker`."""
+
+
+class Opened(_Event, frozen=True, gc=False):
     """The stream has its slot. `cached` of its `input_tokens` were found in the cache."""
 
     input_tokens: int
     cached: int
 
 
-@dataclass(slots=True, frozen=True)
-class Piece:
+class Piece(_Event, frozen=True, gc=False):
     """The text of one token, which may be empty."""
 
     text: str
     confidence: float | None
 
 
-@dataclass(slots=True, frozen=True)
-class Finished:
+class Finished(_Event, frozen=True, gc=False):
     """The last event of a completed answer."""
 
     reason: FinishReason
@@ -59,8 +61,7 @@ class Failed:
     error: RxLLMError
 
 
-@dataclass(slots=True, frozen=True)
-class Released:
+class Released(_Event, frozen=True, gc=False):
     """The last event of a cancelled stream: its slot is free."""
 
 
@@ -175,13 +176,18 @@ class Job:
         self.wanted = wanted
         self._wake()
 
-    async def leave(self) -> None:
-        """Give up the slot or the place in the queue, and wait until that is done."""
+    def cancel(self) -> bool:
+        """Give up the slot or the place in the queue; False if the last event is still to come."""
         if self._over.is_set() or self._withdraw(self):
-            return
+            return True
         self.cancelled = True
         self._wake()
-        await self._over.wait()
+        return False
+
+    async def leave(self) -> None:
+        """Give up the slot or the place in the queue, and wait until that is done."""
+        if not self.cancel():
+            await self._over.wait()
 
     def add(self, sampled: Sampled) -> Finished | None:
         """Process a sampled token and send its text; returns the last event if the answer ends."""

@@ -16,6 +16,7 @@ from rxllm.models.local.engine import Engine
 from rxllm.models.local.guidance import answer_grammar
 from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
 from rxllm.models.local.runner import EngineRunner
+from rxllm.models.local.worker import WorkerRunner
 from rxllm.pump import pump
 from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
@@ -48,12 +49,13 @@ class LocalModel:
 
     Args:
         info: static information about the model.
-        load: loads the engine; called on the engine thread.
+        load: loads the engine, called on the engine thread; or runs it in another process.
     """
 
-    def __init__(self, info: ModelInfo, load: Callable[[], Engine[Any]]) -> None:
+    def __init__(self, info: ModelInfo, load: Callable[[], Engine[Any]] | WorkerRunner) -> None:
         self._info = info
-        self._runner = EngineRunner(info.id, load)
+        self._runner: EngineRunner | WorkerRunner
+        self._runner = load if isinstance(load, WorkerRunner) else EngineRunner(info.id, load)
 
     def __repr__(self) -> str:
         return f"<LocalModel {self._info.id}>"

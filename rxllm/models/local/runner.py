@@ -79,6 +79,7 @@ class EngineRunner:
         *,
         only_counts: bool = False,
         grammar: str | None = None,
+        outbox: Outbox | None = None,
     ) -> Job:
         """Queue a stream, with events delivered to `loop`. Starts the engine thread if necessary.
 
@@ -87,6 +88,7 @@ class EngineRunner:
             loop: the event loop.
             only_counts: the prompt is counted (`Opened`), and not answered.
             grammar: what the answer must follow, from `answer_grammar`.
+            outbox: delivers the events; `None` for that of the event loop.
 
         Raises:
             ModelError: the model has been closed.
@@ -96,7 +98,7 @@ class EngineRunner:
             if self.is_closed:
                 raise ModelError(f"the model {self._name} has been closed")
             outboxes = (job.outbox for job in self._all_jobs() if job.outbox.loop is loop)
-            outbox = next(outboxes, None) or Outbox(loop)
+            outbox = outbox or next(outboxes, None) or Outbox(loop)
             job = Job(
                 request,
                 outbox,

@@ -58,7 +58,7 @@ def decode_greedily(name: str, prompts: list[str], steps: int) -> list[Greedy]:
     require(name)
     model = rxllm.model(name)
     assert isinstance(model, LocalModel)
-    engine = model._runner._load()
+    engine = model._runner._load()  # type: ignore[union-attr]
     vocabulary_size = Tokenizer.from_file(str(tiny.directory / "tokenizer.json")).get_vocab_size()
     sequences = []
     for prompt in prompts:

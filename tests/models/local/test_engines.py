@@ -103,7 +103,7 @@ async def test_confidence_is_given_only_on_request(model: LocalModel) -> None:
 )
 def test_characters_of_several_tokens_are_emitted_whole(model: LocalModel, sample: str) -> None:
     """The engine is forced to output the sample token by token."""
-    engine = model._runner._load()
+    engine = model._runner._load()  # type: ignore[union-attr]
     tokenizer = Tokenizer.from_file(str(tiny.directory / "tokenizer.json"))
     forced = iter(tokenizer.encode(sample).ids)
     sequence = engine.open([1], as_request("Hi"), None)

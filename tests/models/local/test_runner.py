@@ -249,7 +249,7 @@ async def test_a_pause_takes_effect_at_the_next_step() -> None:
     valve.close()
     engine.permits.release()  # for a step that may be running
     runner = model._runner
-    await until(lambda: runner._is_idle)
+    await until(lambda: runner._is_idle)  # type: ignore[union-attr]
     assert len(engine.steps) <= 2
     engine.permits.release(20)
     valve.open()
