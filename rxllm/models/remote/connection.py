@@ -6,19 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import aiohttp
 
 from rxllm.errors import (
     BadRequestError,
-    CertificateError,
     ConnectionFailedError,
-    ConnectTimeoutError,
     MalformedStreamError,
     RxLLMError,
 )
+from rxllm.models.remote.connection_errors import Route, connection_error, login_required
 from rxllm.models.remote.proxies import proxy_for
 
 __all__ = ["READ_BUFFER", "Connection", "close_connections", "connect"]
@@ -29,6 +27,8 @@ READ_BUFFER: Final = 64 * 1024
 _ERROR_BODY: Final = 64 * 1024
 _ERROR_BODY_SECONDS: Final = 5.0
 _END_SECONDS: Final = 0.1
+_LOGIN_REQUIRED: Final = 407
+"""The status of a proxy, which may also come from a host that is reached through a tunnel."""
 
 _T = TypeVar("_T")
 
@@ -62,7 +62,7 @@ class Connection:
         content_type: the media type without parameters, `""` if there is none.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, host: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, route: Route) -> None:
         self.status: int = response.status
         self.headers: dict[str, str] = {
             name.lower(): value for name, value in response.headers.items()
@@ -70,7 +70,7 @@ class Connection:
         content_type = self.headers.get("content-type", "")
         self.content_type: str = content_type.partition(";")[0].strip().lower()
         self._content = response.content
-        self._host = host
+        self._route = route
 
     async def read(self) -> bytes:
         """Return the next part of the body, at most `READ_BUFFER` bytes; empty at its end.
@@ -90,7 +90,7 @@ class Connection:
         try:
             return await content.read(READ_BUFFER)
         except aiohttp.ClientError as error:
-            failure = _failure(error, self._host)
+            failure = connection_error(error, self._route)
         raise failure  # outside of `except`, as in `_map_errors`
 
     async def read_all(self) -> bytes:
@@ -152,13 +152,15 @@ async def connect(
 
     Raises:
         ConnectTimeoutError: connecting took longer.
-        ConnectionFailedError: the host is unknown or refused, or the connection was lost.
+        ConnectionFailedError: the host or the proxy is unknown or refused, or the connection was
+            lost.
         CertificateError: the host's certificate isn't trusted.
         MalformedStreamError: the server doesn't speak HTTP.
     """
     pool = await _pool()
     session = _session(pool, provider)
-    host = urlsplit(url).netloc.rpartition("@")[2]
+    proxy = proxy_for(url, pool.proxies)
+    route = Route.of(url, proxy)
     timeout = aiohttp.ClientTimeout(total=None, connect=seconds)
     posting = session.request(
         "GET" if body is None else "POST",
@@ -167,11 +169,13 @@ async def connect(
         headers=headers,
         timeout=timeout,
         allow_redirects=False,
-        proxy=proxy_for(url, pool.proxies),
+        proxy=proxy,
     )
-    response = await _map_errors(posting, host)
+    response = await _map_errors(posting, route)
     try:
-        yield Connection(response, host)
+        if route.proxy and response.status == _LOGIN_REQUIRED and url.startswith("http://"):
+            raise login_required(route)
+        yield Connection(response, route)
     finally:
         # Back to the pool if the body was read to its end, else closed.
         if response.content.at_eof():
@@ -228,41 +232,15 @@ async def _lifetime(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Sessions
             await session.close()
 
 
-async def _map_errors(awaitable: Awaitable[_T], host: str) -> _T:
+async def _map_errors(awaitable: Awaitable[_T], route: Route) -> _T:
     """Await `awaitable`, and map connection failures to `rxllm.errors`."""
     failure: RxLLMError
     try:
         return await awaitable
-    except aiohttp.InvalidURL:
-        failure = BadRequestError(f"the URL of {host} or of its proxy is invalid")
     except aiohttp.ClientError as error:
-        failure = _failure(error, host)
+        failure = connection_error(error, route)
     except ValueError:
-        failure = BadRequestError(f"a header for {host} (such as the API key) has an invalid value")
+        words = f"a header for {route.host} (such as the API key) has an invalid value"
+        failure = BadRequestError(words)
     # Outside of `except`, so that aiohttp's error isn't the context: it may hold the headers.
     raise failure
-
-
-def _failure(error: aiohttp.ClientError, host: str) -> RxLLMError:
-    """Map an error of aiohttp. Messages name only the host, since a URL may hold a key."""
-    cause: BaseException | None = error
-    failure: RxLLMError
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        failure = ConnectTimeoutError(f"connecting to {host} timed out")
-    elif isinstance(error, aiohttp.ClientConnectorCertificateError):
-        failure = CertificateError(f"the certificate of {host} isn't trusted")
-    elif isinstance(error, aiohttp.ClientConnectorDNSError):
-        failure = ConnectionFailedError(f"no address found for {host}")
-    elif isinstance(error, aiohttp.ClientConnectorError):
-        failure = ConnectionFailedError(f"{host} can't be reached: {error.os_error}")
-    elif isinstance(error, aiohttp.ClientHttpProxyError):
-        words = f"the proxy refused to connect to {host}: status {error.status}"
-        failure = ConnectionFailedError(words)
-        cause = None
-    elif isinstance(error, aiohttp.ClientResponseError):
-        failure = MalformedStreamError(f"{host} sent an invalid HTTP response: {error.message}")
-        cause = error.__cause__
-    else:
-        failure = ConnectionFailedError(f"the connection to {host} was lost")
-    failure.__cause__ = cause
-    return failure
