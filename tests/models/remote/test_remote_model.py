@@ -173,14 +173,14 @@ class TestKeysAndAddresses:
         assert isinstance(error, BadRequestError)
         assert "two" not in str(error)
 
-    async def test_an_invalid_proxy_is_a_bad_request_without_the_key(
+    async def test_a_proxy_that_can_not_be_reached_is_an_error_without_its_password(
         self, listen: Listen, model_on: ModelOn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("http_proxy", f"u:{SECRET}@127.0.0.1:1")
         monkeypatch.setenv("no_proxy", "")
         async with FaultServer(Reply()) as server:
             error = (await listen(model_on(server))).error
-        assert isinstance(error, BadRequestError)
+        assert isinstance(error, ConnectionFailedError)
         assert SECRET not in "".join(traceback.format_exception(error))
 
     async def test_an_invalid_http_response_is_an_error_without_the_key(
