@@ -96,6 +96,7 @@ def test_a_table_over_another_comes_first_field_by_field() -> None:
 
 def test_the_bundled_table_has_its_date_its_sources_and_todays_models() -> None:
     bundled = read_model_table()
+    assert bundled.updated is not None
     assert bundled.updated >= date(2026, 11, 28)
     assert len(bundled.sources) > 3
     providers = {name.partition("/")[0] for name in bundled.models}

@@ -56,7 +56,7 @@ async def test_the_listing_agrees_with_the_model_files() -> None:
     model = rxllm.model("tiny/onnx")
     assert isinstance(model, LocalModel)
     await rxllm.sinks.collect(model.stream("Hello!", max_tokens=1))
-    engine = model._runner.engine
+    engine = model._runner.engine  # type: ignore[union-attr]
     assert engine is not None
     assert engine.context_length == model.info.context_length
 

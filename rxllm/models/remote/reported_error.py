@@ -76,7 +76,8 @@ def error_in_json(value: _Json, *, has_answer: bool = False) -> ErrorObject | No
     >>> error_in_json({"error": None, "choices": []})
     """
     if isinstance(value, list):
-        return next((found for each in value if (found := error_in_json(each))), None)
+        parts = [each for each in value if isinstance(each, dict)]
+        return next((found for each in parts if (found := error_in_json(each))), None)
     if not isinstance(value, dict):
         return None
     for name in _error_fields(value, has_answer=has_answer):

@@ -184,14 +184,14 @@ class JsonDecoder(Comparable, Generic[_T]):
                 if is_plain_error(data):
                     raise self.failure(error_in_text(data)) from None
                 return self._skip(error, data)
+            if isinstance(value, str) and is_plain_error(value):
+                raise self.failure(error_in_text(value)) from None
             try:
                 decoded = self._coerce(value)
             except (ValueError, RecursionError):
                 if (reported := error_in_json(value)) is not None:
                     raise self.failure(reported) from None
                 return self._skip(error, data)
-            if isinstance(value, str) and is_plain_error(value):
-                raise self.failure(error_in_text(value)) from None
         self._in_a_row = 0
         return decoded
 
