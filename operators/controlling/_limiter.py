@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rxllm.arguments import check_number
 from rxllm.chunks import RateLimit, RateLimits
+from rxllm.operators.controlling._after_fork import clear_after_fork
 
 __all__ = ["Limited", "Limiter"]
 
@@ -111,7 +112,8 @@ class Limiter:
     It learns from the headers of a provider (`Start.rate_limits`) and from the `retry_after` of a
     `RateLimitError`, so no rate needs to be given. Until a first answer has told whether there are
     limits, one request is sent every 2 s. One limiter may serve any number of models that share
-    their limits, on any number of event loops.
+    their limits, on any number of event loops. In a forked child, no stream is under way, and what
+    was learned stays.
 
     Args:
         requests: per minute, above 0; `None` for no limit but the provider's.
@@ -146,10 +148,8 @@ class Limiter:
         self._has_learned = False
         self._refusals = 0  # in a row
         self._probed_until = 0.0
-        self._waiting: OrderedDict[Limited, None] = OrderedDict()
-        self._unanswered: dict[Limited, tuple[float, float]] = {}  # expected tokens, sent at
-        self._answered: dict[Limited, float] = {}
-        self._lock = RLock()  # streams of several event loops may share the limiter
+        self.clear()
+        clear_after_fork(self)
 
     def __repr__(self) -> str:
         requests, tokens = self._rates
@@ -163,6 +163,13 @@ class Limiter:
         """The number of streams that wait."""
         return len(self._waiting)
 
+    def clear(self) -> None:
+        """Forget all streams: they run in the process that this one was forked from."""
+        self._waiting: OrderedDict[Limited, None] = OrderedDict()
+        self._unanswered: dict[Limited, tuple[float, float]] = {}  # expected tokens, sent at
+        self._answered: dict[Limited, float] = {}
+        self._lock = RLock()  # streams of several event loops may share the limiter
+
     def enter(self, stream: Limited) -> None:
         """Take a place in the queue. Called by `limit`, as are the other methods."""
         with self._lock:
@@ -171,7 +178,7 @@ class Limiter:
     def delay(self, stream: Limited, now: float) -> float:
         """Return 0 if `stream` starts now, else the seconds to wait; infinity until it is woken."""
         with self._lock:
-            if next(iter(self._waiting)) is not stream:
+            if next(iter(self._waiting), None) is not stream:
                 return float("inf")
             is_probing = not (self._has_learned or self._requests.is_known)
             if is_probing and self._unanswered and now < self._probed_until:

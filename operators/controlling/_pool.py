@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rxllm.arguments import check_int, check_number
 from rxllm.errors import PoolFullError
+from rxllm.operators.controlling._after_fork import clear_after_fork
 
 __all__ = ["Pool"]
 
@@ -30,9 +31,10 @@ class Pooled(Protocol):
 class Pool:
     """First-come, first-served slots for streams that have `limit_concurrency(pool)` in their pipe.
 
-    One pool may serve streams of any number of models, on any number of event loops. 3 concurrent
-    streams suit a local engine, 10 a remote model. It knows nothing of a provider's rate limits; a
-    `Limiter` does: `limit(limiter), limit_concurrency(pool)`.
+    One pool may serve streams of any number of models, on any number of event loops, but of one
+    process: in a forked child it starts empty. 3 concurrent streams suit a local engine, 10 a
+    remote model. It knows nothing of a provider's rate limits; a `Limiter` does:
+    `limit(limiter), limit_concurrency(pool)`.
 
     Args:
         limit: maximum number of concurrent streams, 1 or more.
@@ -54,9 +56,8 @@ class Pool:
             "queue", queue, "the number of streams that may wait", minimum=0
         )
         self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
-        self._lock = RLock()  # streams of several event loops may share the pool
-        self._holders: set[Pooled] = set()
-        self._waiting: OrderedDict[Pooled, None] = OrderedDict()
+        self.clear()
+        clear_after_fork(self)
 
     def __repr__(self) -> str:
         return (
@@ -73,6 +74,12 @@ class Pool:
     def waiting(self) -> int:
         """The number of streams waiting for a slot."""
         return len(self._waiting)
+
+    def clear(self) -> None:
+        """Forget all streams: they run in the process that this one was forked from."""
+        self._lock = RLock()  # streams of several event loops may share the pool
+        self._holders: set[Pooled] = set()
+        self._waiting: OrderedDict[Pooled, None] = OrderedDict()
 
     def enter(self, stream: Pooled) -> bool:
         """Take a slot (True) or a place in the queue (False). Called by `limit_concurrency`.
