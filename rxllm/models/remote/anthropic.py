@@ -105,7 +105,8 @@ class AnthropicReader(Comparable):
       `anthropic_body`.
     - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end of
       its block. See `CallReader`.
-    - `Usage` merges the counts of all events that report any, and is emitted right before `End`.
+    - `Usage` merges the counts of all events that report any, and is emitted right before `End`, and
+      after `Start` with the counts of the prompt.
       `input_tokens` counts all tokens read; `cached_tokens` counts those that came from the cache.
     - The end marker is `message_stop`, or `[DONE]` after a stop reason. Without one, after an event
       that couldn't be read, `message_stop` is no clean end.
@@ -185,6 +186,8 @@ class AnthropicReader(Comparable):
             self._add_usage(message.usage)
         if not self._has_begun:
             self._begin(message, chunks)
+            if self._usage is not None:  # of the prompt; the answer goes on
+                chunks.append(msgspec.structs.replace(self._usage.as_chunk(), estimated=True))
             for index, block in enumerate(blocks_in(message.content)):
                 self._open_block(index, block, chunks)
                 self._close_block(index, chunks)

@@ -10,6 +10,7 @@ from datetime import date
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,12 @@ from rxllm.model_table import ModelFacts, ModelTable, Price
 from rxllm.models.remote.usage_so_far import UsageSoFar
 from rxllm.requests import as_request
 from rxllm.testing.fault_server import RESET, FaultServer, Reply
-from rxllm.testing.provider_streams import openai_event, openai_events
+from rxllm.testing.provider_streams import (
+    anthropic_event,
+    anthropic_events,
+    openai_event,
+    openai_events,
+)
 from rxllm.transcript import Transcript
 
 ModelOn = Callable[..., rxllm.Model]
@@ -150,3 +156,19 @@ class TestOfAStream:
             result = await stream
         assert result.text == "Yes."
         assert result.usage == Usage(PROMPT + 5, 3 + 1, estimated=True)
+
+    async def test_anthropic_counts_the_prompt_at_the_start(self) -> None:
+        usage = {"input_tokens": 3, "cache_read_input_tokens": 4, "output_tokens": 1}
+        message = {"id": "m", "model": "claude", "usage": usage}
+        events = [
+            anthropic_event("message_start", message=message), *anthropic_events("a", "b")[1:3]
+        ]  # fmt: skip
+        async with FaultServer(Reply([*events, RESET])) as server:
+            model = rxllm.model("anthropic/claude", api_key="k", base_url=server.url)
+            record = Transcript()
+            with pytest.raises(ConnectionFailedError):
+                async for chunk in model.stream("Hi"):
+                    record.add(chunk)
+        assert record.usage is not None
+        assert (record.usage.input_tokens, record.usage.cached_tokens) == (7, 4)
+        assert record.usage.estimated
