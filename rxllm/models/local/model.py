@@ -150,7 +150,7 @@ class LocalModel:
 def _check_text_only(request: Request, model: str) -> None:
     """Reject tools, files and options that only remote models support."""
     if unknown := request.extra.keys() - {"grammar"}:
-        raise UnsupportedError(f"{model} doesn't support {min(unknown)!r} in extra")
+        raise UnsupportedError(f"{model} doesn't support {min(unknown)!r} in extra", "extra")
     for option in _REMOTE_OPTIONS:
         if getattr(request, option) is not None:
             raise UnsupportedError(f"{model} doesn't support {option}", option)

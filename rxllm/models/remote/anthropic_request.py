@@ -208,7 +208,8 @@ def _tool_choice(request: Request) -> dict[str, Any] | None:
 def _output_config(request: Request, provider: Provider) -> dict[str, Any] | None:
     if request.response_format == "json":
         raise UnsupportedError(
-            "anthropic supports JSON only with a schema: pass one as response_format"
+            "anthropic supports JSON only with a schema: pass one as response_format",
+            "response_format",
         )
     config: dict[str, Any] = {}
     if request.response_format is not None:

@@ -774,6 +774,17 @@ async def test_text_at_the_index_of_the_reasoning_counts_once(hear: Listen) -> N
     assert (heard.text, heard.of(Citation)) == ("Once upon", [CITATION])
 
 
+async def test_annotations_may_come_with_the_start_of_an_item(hear: Listen) -> None:
+    heard = await hear(CREATED, added(TOLD), text("Once upon"), COMPLETED)
+    assert (heard.text, heard.of(Citation)) == ("Once upon", [CITATION])
+
+
+async def test_text_in_a_part_of_an_unknown_type_is_read(hear: Listen) -> None:
+    new = raw("response.content_part.done", part={"type": "new", "text": "Once"})
+    heard = await hear(CREATED, added(MESSAGE), new, COMPLETED)
+    assert (heard.text, heard.of(Notice)) == ("Once", [])
+
+
 async def test_the_second_part_of_a_message_may_come_without_deltas(hear: Listen) -> None:
     refusal = {"type": "refusal", "refusal": " No."}
     heard = await hear(
@@ -844,6 +855,9 @@ async def test_text_that_is_whole_has_probabilities(hear: Listen) -> None:
 THINKS = {**THOUGHT, "summary": [{"type": "summary_text", "text": each} for each in ("Hm.", "Ah.")]}
 
 
+SUMMARY_DELTA = "response.reasoning_summary_text.delta"
+
+
 def summed(given: str, index: int = 0) -> bytes:
     return build(
         ResponseReasoningSummaryTextDoneEvent, "response.reasoning_summary_text.done",
@@ -871,6 +885,7 @@ def paragraph(given: str, index: int = 0) -> bytes:
         [paragraph(""), summary("Hm."), summed("Hm."), paragraph("", 1), summed("Ah.", 1),
          done(THINKS)],
         [summary("Hm."), done(THINKS)],
+        [summary("Hm."), raw(SUMMARY_DELTA, summary_index=1, delta="Ah."), done(THINKS)],
     ],
 )  # fmt: skip
 async def test_the_summary_of_reasoning_counts_once(hear: Listen, events: list[bytes]) -> None:
