@@ -105,7 +105,7 @@ class AnthropicReader(Comparable):
       `anthropic_body`.
     - A `ToolCall` is emitted each time its arguments grow, and once more, complete, at the end of
       its block. See `CallReader`.
-    - `Usage` merges the counts of all events that report any, and is emitted right before `End`, and
+    - `Usage` merges the counts of all events that report any. It is emitted right before `End`, and
       after `Start` with the counts of the prompt.
       `input_tokens` counts all tokens read; `cached_tokens` counts those that came from the cache.
     - The end marker is `message_stop`, or `[DONE]` after a stop reason. Without one, after an event
