@@ -1,4 +1,4 @@
-"""Render text, JSON or Markdown while the answer streams."""
+"""Render text, JSON by a schema, or Markdown while the answer streams."""
 
 import msgspec
 
@@ -37,7 +37,8 @@ async def say(prompt: str) -> None:
 rxllm.run(say("Tell me a story about a cat"))
 
 prompt = "Give me a JSON record of a cat named Mia with the keys name and age"
-record = rxllm.model("tiny").stream(prompt, temperature=0)
+schema = msgspec.json.schema(Cat)  # the model can't write anything else
+record = rxllm.model("tiny").stream(prompt, temperature=0, response_format=schema)
 rxllm.run(dispatch(record.pipe(ops.parse_json(Cat, seconds=0.001)), {Json: on_json}))
 
 rxllm.run(show("Run **this**:\n\n```python\nprint(1 < 2)\n```\n\nnot <script>this</script>"))
