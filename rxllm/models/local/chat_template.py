@@ -1,25 +1,38 @@
 """Chat templates, which render a conversation as the text that a model was trained on.
 
-Templates come with models, so they run in jinja2's sandbox, with the names that Hugging Face
-transformers provides (`messages`, `bos_token`, `eos_token`, `add_generation_prompt`,
-`raise_exception`, `strftime_now`, `tojson`).
+Templates come with models, so they run in jinja2's sandbox and within a number of steps, with the
+names that Hugging Face transformers provides (`messages`, `tools`, `documents`, `bos_token`,
+`eos_token`, `add_generation_prompt`, `raise_exception`, `strftime_now`, `tojson`, the block
+`generation`); see https://huggingface.co/docs/transformers/chat_templating.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any, Final, NoReturn
 
 import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rxllm.errors import ModelLoadError, UnsupportedError
 from rxllm.requests import Message
 
 __all__ = ["ChatTemplate"]
+
+
+_MOST_STEPS: Final = 1_000_000
+"""Lines of a template's code; a long conversation takes some ten thousand."""
+
+_PROBE: Final = "a text to be found"
 
 
 class ChatTemplate:
@@ -52,7 +65,9 @@ class ChatTemplate:
         origin: Path | None = None,
     ) -> None:
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _Generation],
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _refuse
@@ -63,6 +78,7 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             where = origin or "the model"
             raise ModelLoadError(f"the chat template of {where} is invalid: {error}") from error
+        self._has_typed_parts = self._wants_typed_parts()
 
     def render(
         self, messages: Sequence[Message], change: Callable[[str], str] = lambda text: text
@@ -85,17 +101,42 @@ class ChatTemplate:
         if self._template is None:
             texts = [change(message.text) for message in messages]
             return "\n".join([*texts, *([begun] if begun else [])])
+        given = [_as_mapping(message, change) for message in messages]
         try:
-            prompt = self._template.render(
-                messages=[_as_mapping(message, change) for message in messages],
-                add_generation_prompt=True,
-                **self._tokens,
-            )
+            return self._rendered(given, typed=self._has_typed_parts) + begun
         except (jinja2.TemplateError, TypeError) as error:
             raise UnsupportedError(
                 f"the chat template of the model rejects these messages: {error}"
             ) from error
-        return prompt + begun
+
+    def _rendered(self, messages: list[dict[str, Any]], *, typed: bool) -> str:
+        if typed:
+            messages = [
+                {**each, "content": [{"type": "text", "text": each["content"]}]}
+                for each in messages
+            ]
+        assert self._template is not None  # noqa: S101 - checked by the callers
+        with _limited_steps():
+            return self._template.render(
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=True,
+                **self._tokens,
+            )
+
+    def _wants_typed_parts(self) -> bool:
+        """Whether the template shows a content only if it is a list of parts with types."""
+        if self._template is None:
+            return False
+        message = {"role": "user", "content": _PROBE}
+        shown = []
+        for typed in (False, True):
+            try:
+                shown.append(_PROBE in self._rendered([message], typed=typed))
+            except (jinja2.TemplateError, TypeError):
+                shown.append(False)
+        return shown == [False, True]
 
 
 def _as_mapping(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
@@ -108,8 +149,53 @@ def _as_mapping(message: Message, change: Callable[[str], str]) -> dict[str, Any
     return {"role": message.role, **given}
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+class _Generation(Extension):
+    """The block `generation`, which marks what a model writes, for training alone."""
+
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@contextmanager
+def _limited_steps() -> Iterator[None]:
+    """Raise a `TemplateError` in a template that takes too many steps."""
+    left = _MOST_STEPS
+
+    def on_line(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        left -= event == "line"
+        if left < 0:
+            raise jinja2.TemplateError(f"it takes more than {_MOST_STEPS} steps")
+        return on_line
+
+    def on_call(frame: FrameType, event: str, argument: Any) -> Any:
+        return on_line if frame.f_code.co_filename == "<template>" else None
+
+    before = sys.gettrace()
+    sys.settrace(on_call)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def _refuse(message: str) -> NoReturn:

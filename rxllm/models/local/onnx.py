@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime
 from llguidance import LLTokenizer
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from rxllm.errors import ModelLoadError
 from rxllm.models.local.control_tokens import ControlToken, PromptTokenizer
+from rxllm.models.local.detokenizer import Detokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.models.local.onnx_directory import OnnxDirectory
@@ -48,7 +48,7 @@ class OnnxSequence:
     mask: Mask | None
     confidence: bool
     cached: int
-    decoder: DecodeStream
+    decoder: Detokenizer
 
 
 def load_onnx(
@@ -77,10 +77,10 @@ def load_onnx(
         options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(
-            str(path / "model.onnx"), options, providers=["CPUExecutionProvider"]
+            str(directory.model), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise ModelLoadError(f"onnxruntime can't load {path / 'model.onnx'}: {error}") from error
+        raise ModelLoadError(f"onnxruntime can't load {directory.model}: {error}") from error
     return OnnxEngine(session, directory, context_length or directory.context_length, slots)
 
 
@@ -100,7 +100,7 @@ class OnnxEngine:
         self._tokenizer: Tokenizer = directory.tokenizer
         self._prompts = _prompt_tokenizer(directory)
         self._end_tokens = directory.end_tokens
-        self._empty_cache = _empty_cache(session, directory.path)
+        self._empty_cache = _empty_cache(session, directory.model)
         self.vocabulary = Vocabulary(self._tokenizer_of_all, _scores_size(session, self._tokenizer))
         self._has_positions = "position_ids" in {node.name for node in session.get_inputs()}
         # Caches of closed sequences, for prompts with the same prefix; the oldest is evicted first.
@@ -124,7 +124,7 @@ class OnnxEngine:
             mask,
             request.confidence,
             kept,
-            DecodeStream(skip_special_tokens=True),
+            Detokenizer(self._tokenizer),
         )
 
     def step(self, sequences: list[OnnxSequence]) -> list[Sampled | Exception | None]:
@@ -168,7 +168,7 @@ class OnnxEngine:
         if mask is not None:
             mask.take(token)
         sequence.pending = [token]
-        return Sampled(sequence.decoder.step(self._tokenizer, token) or "", confidence, False)
+        return Sampled(sequence.decoder.step(token), confidence, False)
 
     def _run(self, sequence: OnnxSequence, fed: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Decode `fed` and return the scores after its last token. The cache stays in ORT."""
@@ -233,7 +233,7 @@ def _empty_cache(session: onnxruntime.InferenceSession, path: Path) -> Cache:
     unknown = nodes.keys() - cache.keys() - {"input_ids", "attention_mask", "position_ids"}
     if not cache or unknown or wanted - outputs:
         raise ModelLoadError(
-            f"{path / 'model.onnx'} must be a decoder with a key-value cache and Optimum's names, "
+            f"{path} must be a decoder with a key-value cache and Optimum's names, "
             f"got the inputs {', '.join(nodes)}"
         )
     return cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from tokenizers import Tokenizer
@@ -14,7 +14,18 @@ from rxllm.models.local.chat_template import ChatTemplate
 
 __all__ = ["OnnxDirectory"]
 
+_PRECISIONS: Final = ("fp16", "quantized", "int8", "uint8", "q8", "q4f16", "q4", "bnb4")
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+_MODELS: Final = tuple(
+    [
+        f"{folder}{name}.onnx"
+        for name in ("model", *[f"model_{kind}" for kind in _PRECISIONS])
+        for folder in ("", "onnx/")
+    ]
+)
+"""What Optimum and transformers.js call the file, the most exact one first."""
 
 
 class _Config(msgspec.Struct):
@@ -47,6 +58,7 @@ class OnnxDirectory:
     """The configuration in a model's directory, loaded and validated."""
 
     path: Path
+    model: Path
     tokenizer: Any
     template: ChatTemplate
     context_length: int
@@ -62,7 +74,10 @@ class OnnxDirectory:
         if not path.is_dir():
             reason = "is a file" if path.exists() else "does not exist"
             raise ModelLoadError(f"{path} must be a directory with an ONNX model, but {reason}")
-        for name in ("model.onnx", "tokenizer.json", "config.json"):
+        model = next((path / name for name in _MODELS if (path / name).is_file()), None)
+        if model is None:
+            raise ModelLoadError(f"{path} has no model.onnx, nor one of its other names")
+        for name in ("tokenizer.json", "config.json"):
             if not (path / name).is_file():
                 raise ModelLoadError(f"{path} has no {name}")
         config = _read(path / "config.json", _Config)
@@ -71,6 +86,7 @@ class OnnxDirectory:
         eos_token = _text(names.eos_token)
         return cls(
             path=path,
+            model=model,
             tokenizer=tokenizer,
             template=ChatTemplate(
                 _template(path, names),
@@ -96,7 +112,10 @@ def _read_if_there(path: Path, kind: type[_Struct]) -> _Struct:
 
 def _read_tokenizer(path: Path) -> Any:
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()  # of training
+        tokenizer.no_padding()
+        return tokenizer
     except BaseException as error:  # tokenizers raises plain Exceptions and Rust panics
         raise ModelLoadError(f"{path} isn't a valid tokenizer: {error}") from error
 
@@ -112,6 +131,8 @@ def _template(path: Path, names: _TokenizerConfig) -> str | None:
             return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelLoadError(f"{file} can't be read: {error}") from error
+    in_json = _read_if_there(path / "chat_template.json", _TokenizerConfig)
+    names = in_json if in_json.chat_template is not None else names
     if not isinstance(names.chat_template, list):
         return names.chat_template
     templates = {each.name: each.template for each in names.chat_template}

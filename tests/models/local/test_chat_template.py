@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import jinja2
 import pytest
 
-from rxllm.errors import BadRequestError, ModelLoadError
+from rxllm.errors import BadRequestError, ModelLoadError, UnsupportedError
 from rxllm.models.local.chat_template import ChatTemplate
 from rxllm.requests import Message
 
@@ -70,3 +72,47 @@ def test_the_sandbox_holds(source: str) -> None:
 def test_an_invalid_template_is_reported_at_load() -> None:
     with pytest.raises(ModelLoadError, match="chat template"):
         ChatTemplate("{% for %}")
+
+
+def test_what_is_not_given_is_none_and_filters_take_all_their_arguments() -> None:
+    assert render("{{ tools is none }} {{ documents is none }}", USER) == "True True"
+    source = "{{ messages[0] | tojson(separators=(',', ':'), sort_keys=true) }}"
+    assert render(source, USER) == '{"content":"Hi","role":"user"}'
+    assert render("{{ 'é' | tojson(ensure_ascii=true) }}", USER) == '"\\u00e9"'
+
+
+def test_the_block_of_generations_is_its_content() -> None:
+    source = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    assert render(source, USER) == "Hi"
+
+
+def test_a_template_may_want_parts_with_types() -> None:
+    source = (
+        "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}"
+        "[{{ part.text }}]{% endif %}{% endfor %}{% endfor %}"
+    )
+    assert render(source, USER, Message("user", "ho")) == "[Hi][ho]"
+    both = "{% if messages[0].content is string %}{{ messages[0].content }}{% endif %}"
+    assert render(both, USER) == "Hi"
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{{ b }}{% endfor %}{% endfor %}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    ],
+)
+def test_a_template_that_never_ends_is_stopped(loop: str) -> None:
+    source = "{% if messages | length > 1 %}" + loop + "{% endif %}{{ messages[0].content }}"
+    template = ChatTemplate(source)
+    assert template.render([USER]) == "Hi"
+    with pytest.raises(UnsupportedError, match="more than 1000000 steps"):
+        template.render([USER, USER])
+    assert template.render([USER]) == "Hi"
+
+
+def test_a_debugger_goes_on_after_a_template() -> None:
+    before = sys.gettrace()
+    render(CHAT, USER)
+    assert sys.gettrace() is before

@@ -358,3 +358,34 @@ def changed_copy(path: Path, name: str, content: bytes) -> None:
 def broken_copy(path: Path, broken: str) -> None:
     whole = (tiny.directory / broken).read_bytes()
     changed_copy(path, broken, whole[: len(whole) // 2])
+
+
+def other_copy(path: Path, **moved: str) -> Path:
+    """A copy of the bundled model with other file names."""
+    shutil.copytree(tiny.directory, path, ignore=shutil.ignore_patterns("*.py", "*.gguf", "corpus"))
+    for name, other in moved.items():
+        (path / other).parent.mkdir(exist_ok=True)
+        (path / name.replace("__", ".")).rename(path / other)
+    return path
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "onnx/model_quantized.onnx", "model_q4.onnx"])
+async def test_the_file_has_one_of_several_names(tmp_path: Path, name: str) -> None:
+    path = other_copy(tmp_path / "model", model__onnx=name)
+    result = await rxllm.model(f"onnx/{path}", slots=1).stream("Hello!", temperature=0)
+    assert result.text == (await rxllm.model("tiny").stream("Hello!", temperature=0)).text
+
+
+async def test_what_was_for_training_is_left_out_and_templates_may_be_json(tmp_path: Path) -> None:
+    path = other_copy(tmp_path / "model")
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=32)
+    tokenizer.save(str(path / "tokenizer.json"))
+    config = json.loads((path / "tokenizer_config.json").read_text())
+    template = {"chat_template": config.pop("chat_template")}
+    (path / "tokenizer_config.json").write_text(json.dumps(config))
+    (path / "chat_template.json").write_text(json.dumps(template))
+    model: Any = rxllm.model(f"onnx/{path}", slots=1)
+    usual: Any = rxllm.model("tiny")
+    assert await model.count_tokens(STORY) == await usual.count_tokens(STORY)
