@@ -24,11 +24,12 @@ from rxllm.models.remote.anthropic_types import Block, Delta, Event, Message, To
 from rxllm.models.remote.coercion import as_object
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.json_decoder import JsonDecoder, is_done_marker, is_heartbeat
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, is_done_marker, is_heartbeat, unsupported
+from rxllm.models.remote.wire import unsupported
 from rxllm.requests import Request
 
 __all__ = ["AnthropicReader", "AnthropicWire"]

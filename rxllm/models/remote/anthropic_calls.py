@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from rxllm.chunks import ToolCall
 from rxllm.models.remote.coercion import as_arguments, as_text, is_json
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import TextJoiner
+from rxllm.models.remote.text_joiner import TextJoiner
 
 __all__ = ["CallReader"]
 

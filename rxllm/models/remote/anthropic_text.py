@@ -8,7 +8,7 @@ from rxllm.chunks import Chunk, Reasoning, Token
 from rxllm.models.remote.anthropic_types import Delta
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import TextJoiner
+from rxllm.models.remote.text_joiner import TextJoiner
 
 __all__ = ["TextReader"]
 

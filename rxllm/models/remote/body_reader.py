@@ -9,9 +9,10 @@ from rxllm.chunks import Chunk, Reasoning, Token
 from rxllm.errors import RxLLMError
 from rxllm.models.remote.coercion import is_json
 from rxllm.models.remote.event_template import BLANK_LINE, EventTemplate, find_template
+from rxllm.models.remote.json_decoder import is_done_marker
 from rxllm.models.remote.reported_error import is_plain_error
 from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_LIMIT, EventStreamDecoder, ServerSentEvent
-from rxllm.models.remote.wire import Reader, is_done_marker
+from rxllm.models.remote.wire import Reader
 
 __all__ = ["BodyReader"]
 

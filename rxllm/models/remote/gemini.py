@@ -45,18 +45,14 @@ from rxllm.models.remote.gemini_output import (
 )
 from rxllm.models.remote.gemini_request import gemini_body
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.json_decoder import JsonDecoder, is_done_marker, is_heartbeat
 from rxllm.models.remote.logprobs import token_of
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import (
-    JsonDecoder,
-    TextJoiner,
-    is_done_marker,
-    is_heartbeat,
-    unsupported,
-)
+from rxllm.models.remote.text_joiner import TextJoiner
+from rxllm.models.remote.wire import unsupported
 from rxllm.requests import Request
 
 __all__ = ["GeminiReader", "GeminiWire"]

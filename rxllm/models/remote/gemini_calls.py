@@ -22,7 +22,7 @@ from rxllm.models.remote.coercion import (
 )
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import TextJoiner
+from rxllm.models.remote.text_joiner import TextJoiner
 
 __all__ = ["CallReader"]
 

@@ -27,13 +27,15 @@ from rxllm.models.remote.coercion import (
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.gemini_output import file_of
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.json_decoder import JsonDecoder, is_heartbeat
 from rxllm.models.remote.logprobs import logprobs_in, token_of
 from rxllm.models.remote.ollama_request import ollama_body
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_json, error_in_text
 from rxllm.models.remote.sse import ERROR_EVENTS, ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, TextJoiner, is_heartbeat, unsupported
+from rxllm.models.remote.text_joiner import TextJoiner
+from rxllm.models.remote.wire import unsupported
 from rxllm.requests import Request
 
 __all__ = ["OllamaReader", "OllamaWire"]

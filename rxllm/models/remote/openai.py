@@ -18,6 +18,7 @@ from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.coercion import as_object, as_text
 from rxllm.models.remote.finish_reasons import check_not_aborted, end_of, finish_reason_in
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.json_decoder import JsonDecoder, is_done_marker, is_heartbeat
 from rxllm.models.remote.logprobs import token_of
 from rxllm.models.remote.openai_calls import CallReader
 from rxllm.models.remote.openai_coercion import coerced_completion
@@ -36,12 +37,7 @@ from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import ErrorObject, error_in_json, error_in_text
 from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import (
-    JsonDecoder,
-    TextJoiner,
-    is_done_marker,
-    is_heartbeat,
-)
+from rxllm.models.remote.text_joiner import TextJoiner
 from rxllm.requests import Request
 
 __all__ = ["OpenAIReader", "OpenAIWire"]

@@ -10,7 +10,7 @@ from rxllm.models.remote.coercion import is_json
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai_types import ToolCallDelta
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import TextJoiner
+from rxllm.models.remote.text_joiner import TextJoiner
 
 __all__ = ["CallReader"]
 

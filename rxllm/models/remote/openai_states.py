@@ -16,7 +16,7 @@ from rxllm.models.remote.coercion import as_objects, as_optional_text, as_text
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai_types import Delta
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import TextJoiner
+from rxllm.models.remote.text_joiner import TextJoiner
 from rxllm.wire_names import EXTENSION, TEXT_STATE
 
 __all__ = ["ReasoningReader", "returned_fields"]

@@ -14,6 +14,7 @@ from rxllm.chunks import Chunk, End, Notice, Start
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
 from rxllm.models.remote.coercion import as_float, as_object, as_objects, as_optional_text
 from rxllm.models.remote.history import Target
+from rxllm.models.remote.json_decoder import JsonDecoder, is_done_marker, is_heartbeat
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.reported_error import error_in_text
 from rxllm.models.remote.responses_end import end_in, error_in_event, is_incomplete
@@ -22,7 +23,6 @@ from rxllm.models.remote.responses_request import responses_body
 from rxllm.models.remote.responses_types import Event, coerced_event, usage_in
 from rxllm.models.remote.sse import ERROR_EVENTS, EVENT_STREAM, ServerSentEvent
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import JsonDecoder, is_done_marker, is_heartbeat
 from rxllm.requests import Request
 
 __all__ = ["ResponsesReader", "ResponsesWire"]

@@ -17,7 +17,6 @@ from rxllm.models.remote.responses_types import Event
 
 __all__ = ["end_in", "error_in_event", "is_incomplete"]
 
-_LENGTH: Final = "max_output_tokens"
 _WORDS: Final = ("error", "message", "code")
 _FAILED: Final = ("failed", "error")
 
@@ -38,7 +37,7 @@ def error_in_event(event: Event, data: str) -> ErrorObject | None:
     has_failed = kind == "response.failed" or _status_of(response) in _FAILED
     if not (has_failed or event.error or event.code or response.get("error")):
         return None
-    fields = {n: v for n, v in as_object(json.loads(data)).items() if n not in ("type", "response")}
+    fields = as_object(json.loads(data))
     fields |= {name: response[name] for name in _WORDS if response.get(name) is not None}
     if (error := error_in_json(fields, has_answer=not event.code)) is not None or not has_failed:
         return error
@@ -74,10 +73,10 @@ def end_in(event: Event, provider: str, max_tokens: int | None) -> End | None:
     reason = finish_reason_in(response.get("incomplete_details"))
     if reason is not None:
         check_not_aborted(reason, provider)
-        return end_of("length" if reason.lower() == _LENGTH else reason)
+        return end_of(reason)
     if not is_incomplete(event):
         return None
-    limit = as_int(response.get(_LENGTH)) or max_tokens
+    limit = as_int(response.get("max_output_tokens")) or max_tokens
     written = as_int(as_object(response.get("usage")).get("output_tokens"))
     if limit is not None and written is not None and written >= limit:
         return End("length")

@@ -11,7 +11,8 @@ from rxllm.models.remote.responses_calls import is_repeated
 from rxllm.models.remote.responses_items import OutputItem, Place
 from rxllm.models.remote.responses_types import Event, annotations_in, parts_in, text_in
 from rxllm.models.remote.state import Comparable
-from rxllm.models.remote.wire import TextJoiner, unsupported
+from rxllm.models.remote.text_joiner import TextJoiner
+from rxllm.models.remote.wire import unsupported
 
 __all__ = ["MESSAGE", "REASONING", "PartReader", "parts_of"]
 

@@ -79,8 +79,8 @@ class EventStreamDecoder(Comparable):
     comments are skipped; invalid UTF-8 becomes U+FFFD. An event is complete at the empty line after
     it; `end` returns an incomplete one at the end of the stream, which the standard drops.
 
-    Beyond the standard, JSON without `data:` counts as data, up to the next empty line: that is how
-    some servers report their errors.
+    Beyond the standard, JSON, markup and words without `data:` count as data, up to the next empty
+    line: that is how some servers report their errors.
 
     Args:
         limit: the maximum number of characters in one event, or in one line of any kind.

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Generic, Protocol, TypeVar
-
-import msgspec
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol
 
 from rxllm.chunks import Chunk, ErrorInfo, Notice
-from rxllm.errors import BadRequestError, MalformedStreamError, RxLLMError, UnsupportedError
+from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import FilePart, ImagePart
-from rxllm.models.remote.failures import error_in_stream
 from rxllm.models.remote.provider import Provider
-from rxllm.models.remote.reported_error import (
-    ErrorObject,
-    error_in_json,
-    error_in_text,
-    is_plain_error,
-)
 from rxllm.models.remote.sse import ServerSentEvent
-from rxllm.models.remote.state import Comparable
 from rxllm.requests import SAMPLING_OPTIONS, Request
 
 __all__ = [
-    "JsonDecoder",
     "Reader",
-    "TextJoiner",
     "Wire",
     "check_options",
-    "is_done_marker",
-    "is_heartbeat",
     "unsupported",
 ]
-
-_T = TypeVar("_T")
 
 _OPTIONAL: Final = (
     "seed",
@@ -49,11 +31,6 @@ _OPTIONAL: Final = (
     "reasoning",
 )
 """The options that a provider supports if they are in its `option_names`."""
-
-_MALFORMED_IN_A_ROW: Final = 3
-_SHOWN: Final = 200
-_PINGS: Final = ("ping", "pong", "heartbeat", "keepalive", "keep-alive")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class Reader(Protocol):
@@ -134,132 +111,11 @@ class Wire(Protocol):
         ...
 
 
-class JsonDecoder(Comparable, Generic[_T]):
-    """Decodes the JSON of events, and skips or rejects malformed events.
-
-    Args:
-        decoder: decodes one event; shared by all readers.
-        strict: True to reject the first malformed event, else the third in a row.
-        coerce: reads an event whose fields have other types; raises a `ValueError` if it can't.
-        provider: the provider's name, for messages.
-        headers: the response headers, for errors.
-
-    Attributes:
-        has_skipped: whether any event was skipped.
-        skipped: the beginning of the last one, or an empty text.
-    """
-
-    def __init__(
-        self,
-        decoder: msgspec.json.Decoder[_T],
-        strict: bool,
-        coerce: Callable[[Any], _T],
-        provider: str,
-        headers: Mapping[str, str],
-    ) -> None:
-        self.has_skipped: bool = False
-        self.skipped: str = ""
-        self._provider = provider
-        self._headers = headers
-        self._coerce = coerce
-        self._decode = decoder.decode
-        self._allowed = 0 if strict else _MALFORMED_IN_A_ROW - 1
-        self._in_a_row = 0
-
-    def decode(self, data: str) -> _T | Notice:
-        """Return the event, or a notice that it was skipped.
-
-        A lone surrogate escape isn't malformed here: its pair may be in the next event.
-
-        Raises:
-            RxLLMError: the event isn't of the expected form, but reports an error.
-            MalformedStreamError: the event is malformed, and can't be skipped any more.
-        """
-        try:
-            decoded = self._decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
-            try:
-                value = json.loads(data)
-            except (ValueError, RecursionError):
-                if is_plain_error(data):
-                    raise self.failure(error_in_text(data)) from None
-                return self._skip(error, data)
-            if isinstance(value, str) and is_plain_error(value):
-                raise self.failure(error_in_text(value)) from None
-            try:
-                decoded = self._coerce(value)
-            except (ValueError, RecursionError):
-                if (reported := error_in_json(value)) is not None:
-                    raise self.failure(reported) from None
-                return self._skip(error, data)
-        self._in_a_row = 0
-        return decoded
-
-    def failure(self, error: ErrorObject) -> RxLLMError:
-        """Return the exception for an error that the provider has reported."""
-        return error_in_stream(self._provider, error, self._headers)
-
-    def doubt(self, data: str) -> None:
-        """Note an event that says nothing known: without a finish reason, the end isn't clean."""
-        self.has_skipped = True
-        self.skipped = data[:_SHOWN]
-
-    def _skip(self, error: Exception, data: str) -> Notice:
-        self.doubt(data)
-        self._in_a_row += 1
-        if self._in_a_row > self._allowed:
-            raise MalformedStreamError(f"malformed events in the stream: {error}") from error
-        return Notice("malformed", skipped=1, error=ErrorInfo.of(error))
-
-
-def is_heartbeat(data: str) -> bool:
-    """Return True for the data of an event that says nothing: blank, or a comment.
-
-    >>> is_heartbeat(" "), is_heartbeat(": OPENROUTER PROCESSING"), is_heartbeat("ping")
-    (True, True, True)
-    >>> is_heartbeat("{}")
-    False
-    """
-    text = data.lstrip()
-    return not text or text.startswith(":") or text.rstrip().lower() in _PINGS
-
-
-def is_done_marker(data: str) -> bool:
-    """Return True for `[DONE]`, which ends the streams of many APIs."""
-    return "[DONE]" in data[:16] and data.strip() == "[DONE]"
-
-
 def unsupported(part: Mapping[str, Any]) -> Notice:
     """Return the notice of output that no chunk can carry."""
     kind = part.get("type")
     message = f"the model sent output of the type {kind!r}, which isn't supported"
     return Notice("unsupported", skipped=1, error=ErrorInfo("UnsupportedOutput", message))
-
-
-class TextJoiner(Comparable):
-    """Joins a high surrogate at the end of a delta with the low one at the start of the next."""
-
-    def __init__(self) -> None:
-        self._held = ""
-
-    def feed(self, text: str) -> str:
-        """Return the text to pass on now. A surrogate without its pair becomes U+FFFD.
-
-        >>> joiner = TextJoiner()
-        >>> joiner.feed("a \\ud83e"), joiner.feed("\\udd8a!")
-        ('a ', '🦊!')
-        """
-        if not self._held and (text.isascii() or not _SURROGATE.search(text)):
-            return text
-        text = self._held + text
-        self._held = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        text = text.removesuffix(self._held)
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-    def flush(self) -> str:
-        """Return U+FFFD if a surrogate is still waiting for its pair."""
-        held, self._held = self._held, ""
-        return "\ufffd" if held else ""
 
 
 def check_options(request: Request, model: str, provider: Provider) -> None:

@@ -610,9 +610,11 @@ async def test_arguments_count_once(
     assert (heard.chunks[-1], heard.error) == (End("tool_calls"), None)
 
 
-async def test_arguments_may_come_with_the_last_event_alone(hear: Listen) -> None:
+async def test_arguments_may_come_at_their_end_alone(hear: Listen) -> None:
     heard = await hear(CREATED, added(CALL), completed(CALLED))
     assert heard.of(ToolCall) == [ToolCall("call_1", "look"), WHOLE_CALL]
+    heard = await hear(CREATED, added(CALL), ended('{"at": 1}'), CUT)
+    assert heard.of(ToolCall)[-1] == WHOLE_CALL
 
 
 @pytest.mark.parametrize(
@@ -977,6 +979,7 @@ UNKNOWN = End("stop", native_reason="incomplete")
         (incomplete(**{**LIMIT, "max_output_tokens": 8}), UNKNOWN),
         (incomplete(usage=USAGE), UNKNOWN),
         (completed(status="incomplete"), UNKNOWN),
+        (raw("response.incomplete"), UNKNOWN),
         (completed(**LIMIT), End("stop")),
     ],
 )
@@ -1074,9 +1077,11 @@ async def test_a_call_of_a_custom_tool_may_be_empty_or_cut_off(hear: Listen) -> 
     heard = await hear(CREATED, added(CUSTOM), done(CUSTOM), COMPLETED)
     assert heard.of(ToolCall)[-1].arguments == '{"input": ""}'
     assert heard.of(ToolCall)[-1].complete
-    heard = await hear(CREATED, added(CUSTOM), typed("say"), CUT)
-    assert heard.of(ToolCall)[-1].arguments == '{"input": "say'
-    assert not heard.of(ToolCall)[-1].complete
+    cut = raw("response.output_item.done", item={**CUSTOM, "status": "incomplete"})
+    for ends in ([], [cut]):
+        heard = await hear(CREATED, added(CUSTOM), typed("say"), *ends, CUT)
+        assert heard.of(ToolCall)[-1].arguments == '{"input": "say'
+        assert not heard.of(ToolCall)[-1].complete
 
 
 async def test_the_call_of_a_custom_tool_comes_back_as_one(hear: Listen) -> None:

@@ -21,17 +21,22 @@ def decode(pieces: Iterable[bytes], decoder: EventStreamDecoder | None = None) -
 
 
 def by_the_standard(stream: bytes) -> tuple[Events, str, int | None]:
-    """Apply the standard's algorithm to a whole stream; return events, last event id, retry."""
+    """Apply the standard's algorithm to a whole stream; return events, last event id, retry.
+
+    Beyond it, several words without a colon are data, and so are the lines after them.
+    """
     text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
     lines = re.split(r"\r\n|\r|\n", text)[:-1]
     events: Events = []
     data, kind, buffered_id, last_id, retry = "", "", "", "", None
+    has_words = False
     for line in lines:
         if not line:
             last_id = buffered_id
             if data:
                 events.append(ServerSentEvent(data[:-1], kind or "message", last_id))
             data = kind = ""
+            has_words = False
             continue
         if line.startswith(":"):
             continue
@@ -45,6 +50,9 @@ def by_the_standard(stream: bytes) -> tuple[Events, str, int | None]:
             buffered_id = value
         elif field == "retry" and re.fullmatch("[0-9]+", value):
             retry = int(value)
+        elif has_words or (":" not in line and " " in line.strip()):
+            has_words = True
+            data += line + "\n"
     return events, last_id, retry
 
 
