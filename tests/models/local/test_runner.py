@@ -518,7 +518,9 @@ async def test_streams_that_fail_together_get_separate_errors() -> None:
     failures = await asyncio.gather(model.stream("10"), model.stream("20"), return_exceptions=True)
     assert len({id(failure) for failure in failures}) == 2
     assert all(isinstance(failure, ModelError) for failure in failures)
-    assert [getattr(failure, "partial", "") for failure in failures] == ["0 1 ", "0 1 "]
+    first, second = [getattr(failure, "partial", "") for failure in failures]
+    assert first == "0 1 "
+    assert second in ("0 ", "0 1 "), "it may have joined one step later"
 
 
 async def test_invalid_options_are_rejected_at_the_call() -> None:
