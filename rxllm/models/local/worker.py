@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from rxllm.errors import ModelCrashedError, ModelError
-from rxllm.models.local.job import LEAD, Failed, Job, Last, Outbox
+from rxllm.models.local.job import LEAD, Event, Failed, Job, Last, Outbox
 from rxllm.models.local.worker_messages import (
     Cancel,
     Demand,
@@ -171,11 +171,15 @@ class _Process:
 
     def _run(self, arguments: list[str]) -> None:
         """Start the process, and write the commands to it."""
-        process = subprocess.Popen(  # noqa: S603 - this interpreter
-            [sys.executable, "-m", _MODULE, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 - this interpreter
+                [sys.executable, "-m", _MODULE, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        except OSError as error:
+            self._finish(f"can't be started: {error}")
+            return
         self.pid = process.pid
         threading.Thread(
             target=self._read, args=(process,), name=f"reader {self._name}", daemon=True
@@ -191,22 +195,31 @@ class _Process:
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         """Deliver the events of the process until it ends."""
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        with process.stdout as output:
-            while (events := read_events(output)) is not None:
-                for number, sent in events:
-                    event = sent.as_event() if isinstance(sent, Failure) else sent
-                    is_last = isinstance(event, Last)
-                    find = self.streams.pop if is_last else self.streams.get
-                    if (stream := find(number, None)) is not None:
-                        stream.job.outbox.put(stream.job, event)
+        try:
+            with process.stdout as output:
+                while (events := read_events(output)) is not None:
+                    for number, sent in events:
+                        self._deliver(
+                            number, sent.as_event() if isinstance(sent, Failure) else sent
+                        )
+        except Exception:
+            _logger.exception("the process of the model %s can't be understood", self._name)
+            process.kill()
         code = process.wait()
         self._commands.put(None)
+        self._finish(_how(code))
+
+    def _deliver(self, number: int, event: Event) -> None:
+        find = self.streams.pop if isinstance(event, Last) else self.streams.get
+        if (stream := find(number, None)) is not None:
+            stream.job.outbox.put(stream.job, event)
+
+    def _finish(self, how: str) -> None:
         with self._lock:
             self.has_ended = True
             if not self._is_ending:
-                how = _how(code)
-                _logger.error("the process of the model %s %s", self._name, how)
                 self._reason = f"the process of the model {self._name} {how}"
+                _logger.error("%s", self._reason)
             self._fail()
 
     def _fail(self) -> None:

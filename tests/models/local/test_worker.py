@@ -132,6 +132,25 @@ async def test_if_the_process_ends_its_streams_fail_and_the_next_one_starts_it_a
     assert model.active == 0
 
 
+async def test_a_process_that_cannot_be_started_fails_its_streams(
+    monkeypatch: pytest.MonkeyPatch, model: LocalModel
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(ModelCrashedError, match=r"can't be started: .*No such file"):
+        await model.stream("Hi")
+
+
+async def test_a_process_that_writes_something_else_is_ended(
+    monkeypatch: pytest.MonkeyPatch, model: LocalModel, tmp_path: Path
+) -> None:
+    babbler = tmp_path / "babbler"
+    babbler.write_text("#!/bin/sh\nprintf '\\003\\000\\000\\000abc'; exec sleep 60\n")
+    babbler.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(babbler))
+    with pytest.raises(ModelCrashedError, match="was ended by SIGKILL"):
+        await model.stream("Hi")
+
+
 async def test_a_retry_answers_from_the_new_process(model: LocalModel) -> None:
     await model.stream("Hi", max_tokens=1)
     first = process_of(model)
