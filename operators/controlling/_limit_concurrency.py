@@ -12,6 +12,7 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 from rxllm.chunks import Chunk
 from rxllm.errors import PoolFullError
 from rxllm.operators._deadline_timer import start_patient_timer
+from rxllm.operators.controlling._limit import limit
 from rxllm.operators.controlling._pool import Pool
 from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, run_on_loop, scheduler_or_default
@@ -66,6 +67,9 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
         raise TypeError(f"pool must be a Pool, got {type(pool).__name__}")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
+        if pool.limiter is not None:
+            source = limit(pool.limiter)(source)
+
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:

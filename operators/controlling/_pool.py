@@ -9,6 +9,7 @@ from typing import Protocol
 from rxllm.arguments import check_int, check_number
 from rxllm.errors import PoolFullError
 from rxllm.operators.controlling._after_fork import clear_after_fork
+from rxllm.operators.controlling._limiter import Limiter
 
 __all__ = ["Pool"]
 
@@ -33,16 +34,17 @@ class Pool:
 
     One pool may serve streams of any number of models, on any number of event loops, but of one
     process: in a forked child it starts empty. 3 concurrent streams suit a local engine, 10 a
-    remote model. It knows nothing of a provider's rate limits; a `Limiter` does:
-    `limit(limiter), limit_concurrency(pool)`.
+    remote model. With a `Limiter`, its streams also keep to the rate limits of a provider, which
+    are learned from its headers; see `limit`.
 
     Args:
         limit: maximum number of concurrent streams, 1 or more.
         queue: streams that may wait for a slot, 0 or more; any further one fails immediately.
         wait: maximum seconds that a stream waits for its slot, above 0.
+        limiter: permits the requests of streams that have a slot; `None` for no such limit.
 
     Raises:
-        TypeError: an argument is not a number or not an integer.
+        TypeError: an argument is not a number or not an integer, or `limiter` not a `Limiter`.
         ValueError: a number is out of range.
 
     >>> pool = Pool(3)
@@ -50,7 +52,12 @@ class Pool:
     Pool(limit=3, queue=100, wait=30.0): 0 active, 0 waiting
     """
 
-    def __init__(self, limit: int, *, queue: int = 100, wait: float = 30.0) -> None:
+    def __init__(
+        self, limit: int, *, queue: int = 100, wait: float = 30.0, limiter: Limiter | None = None
+    ) -> None:
+        if not isinstance(limiter, Limiter | None):
+            raise TypeError(f"limiter must be a Limiter or None, got {type(limiter).__name__}")
+        self.limiter: Limiter | None = limiter
         self.limit: int = check_int("limit", limit, "the number of streams at once")
         self.queue: int = check_int(
             "queue", queue, "the number of streams that may wait", minimum=0

@@ -175,6 +175,20 @@ def test_what_the_provider_says_is_kept_to(marbles: Marbles) -> None:
     assert times == [pytest.approx(at, abs=0.1) for at in (0, 0, 10, 10, 20, 20)]
 
 
+def test_a_pool_may_keep_to_what_the_provider_says(marbles: Marbles) -> None:
+    pool = ops.Pool(2, limiter=Limiter(wait=900), wait=900)
+    lookups = [{"S": limits(left, limit=2, reset=10)} for left in (1, 0, 1, 0)]
+    sources = [marbles.cold("S-a|", lookup=lookup) for lookup in lookups]
+    for source in sources:
+        marbles.subscribe(source.pipe(ops.limit_concurrency(pool)))
+    marbles.advance_to(100)
+    times = [source.subscriptions[0][0] for source in sources]
+    assert times == [pytest.approx(at, abs=0.1) for at in (0, 0, 10, 10)]
+    assert (pool.active, pool.waiting) == (0, 0)
+    with pytest.raises(TypeError, match="limiter must be a Limiter or None, got int"):
+        ops.Pool(2, limiter=3)  # type: ignore[arg-type]
+
+
 def test_a_stream_waits_no_longer_than_permitted(marbles: Marbles) -> None:
     limiter = Limiter(requests=1, wait=20)
     marbles.subscribe(marbles.cold("a|").pipe(ops.limit(limiter)))
