@@ -150,7 +150,7 @@ class OpenAIReader(Comparable):
         if error is not None:
             self._read_last_words(completion, chunks)
             raise self._decoder.failure(error)
-        if not completion.is_known and _FAILURE.search(data):
+        if not (completion.choices or completion.is_known) and _FAILURE.search(data):
             self._decoder.doubt(data)
         if not self._has_begun and (completion.id or completion.choices):  # Azure's first has none
             self._begin(completion, chunks)
@@ -210,8 +210,7 @@ class OpenAIReader(Comparable):
         if error is None and groq is not None and groq.error:
             error = error_in_json({"error": groq.error})
         for choice in completion.choices or ():
-            parts = (choice, choice.delta, choice.message)
-            if error is None and (found := next((it.error for it in parts if it and it.error), 0)):
+            if error is None and (found := choice.reported_error):
                 around = as_object(json.loads(data))
                 error = error_in_json({**around, "error": found}, has_answer=True)
         return error
@@ -235,9 +234,12 @@ class OpenAIReader(Comparable):
     def _read_delta(self, choice: Choice, chunks: list[Chunk]) -> None:
         delta = choice.delta
         if delta is not None and delta.says_something:
-            self._has_text = self._has_text or bool(delta.content)
-            self._has_calls = self._has_calls or bool(delta.tool_calls or delta.function_call)
-            self._has_files = self._has_files or bool(delta.images or delta.audio)
+            if delta.content:
+                self._has_text = True
+            if delta.tool_calls or delta.function_call:
+                self._has_calls = True
+            if delta.images or delta.audio:
+                self._has_files = True
         elif choice.text:
             delta = Delta(choice.text)
         elif choice.message is not None:

@@ -123,6 +123,16 @@ class Choice(msgspec.Struct, gc=False):
     error: Any = None
 
     @property
+    def reported_error(self) -> Any:
+        """The error in the choice, its delta or its message, if there is one."""
+        delta, message = self.delta, self.message
+        return (
+            self.error
+            or (delta is not None and delta.error)
+            or (message is not None and message.error)
+        )
+
+    @property
     def says_something(self) -> bool:
         """Whether the choice carries a part of the answer."""
         return bool(
@@ -209,6 +219,7 @@ class Completion(msgspec.Struct, gc=False):
     @property
     def has_answer(self) -> bool:
         """Whether the event carries a part of an answer."""
-        return any(choice.says_something for choice in self.choices or ()) or (
-            self.usage is not None and not self.usage.is_empty
-        )
+        for choice in self.choices or ():
+            if choice.says_something:
+                return True
+        return self.usage is not None and not self.usage.is_empty
