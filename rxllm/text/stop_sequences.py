@@ -139,7 +139,7 @@ def _automaton(
 
     Returns:
         For each state the steps to longer states; the state of the longest proper suffix of what
-        has matched, to go on with where there is no step; its depth (how much of a sequence has
+        has matched, to continue from where there is no step; its depth (how much of a sequence has
         matched); and the longest sequence that ends there.
     """
     steps, depths, words = _trie(sequences)

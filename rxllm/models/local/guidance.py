@@ -63,7 +63,7 @@ class Pieces:
 
     Args:
         tokens: the bytes of each token.
-        special: the tokens that are no text.
+        special: the tokens that have no text.
         end: a token that ends an answer.
     """
 

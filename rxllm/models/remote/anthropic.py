@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from secrets import token_hex
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -110,7 +109,7 @@ class AnthropicReader(Comparable):
       after `Start` with the counts of the prompt.
       `input_tokens` counts all tokens read; `cached_tokens` counts those that came from the cache.
     - The end marker is `message_stop`, or `[DONE]` after a stop reason. Without one, after an event
-      that couldn't be read, `message_stop` is no clean end.
+      that couldn't be read, `message_stop` isn't a clean end.
     """
 
     def __init__(
@@ -226,8 +225,7 @@ class AnthropicReader(Comparable):
         self._kinds[index] = block.type
         self._unread.clear()
         if block.type == "tool_use":
-            call_id = self._calls.free_id(block.id) or f"toolu_{token_hex(12)}"
-            self._text.add(self._calls.open(index, call_id, block.name, block.input), chunks)
+            self._text.add(self._calls.open(index, block.id, block.name, block.input), chunks)
         elif block.type == "text":
             self._text.begin_text(chunks)
         elif block.type == "redacted_thinking":

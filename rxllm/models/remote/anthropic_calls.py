@@ -7,13 +7,13 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from rxllm.chunks import ToolCall
+from rxllm.models.remote.call_ids import distinct_id
 from rxllm.models.remote.coercion import as_arguments, as_text, is_json
 from rxllm.models.remote.state import Comparable
 from rxllm.models.remote.text_joiner import TextJoiner
 
 __all__ = ["CallReader"]
 
-_NO_ID: Final = ("", "null", "None")
 _NO_INPUT: Final = ("", "{}", "null")
 
 
@@ -66,17 +66,14 @@ class CallReader(Comparable):
         self._waiting: list[_Call] = []
         self._ids: list[str] = []
 
-    def free_id(self, given: str) -> str | None:
-        """Return an id that the server gave, or `None` if it is missing or that of another call."""
-        return None if given in _NO_ID or given in self._ids else given
-
     def is_open(self, index: int, call_id: str) -> bool:
         """Return whether the open call at `index` has this id."""
         call = self._open.get(index)
         return call is not None and call.call.id == call_id
 
-    def open(self, index: int, call_id: str, name: str, given: Any) -> ToolCall:
+    def open(self, index: int, given_id: str, name: str, given: Any) -> ToolCall:
         """Begin a call; `given` is the input at the start of its block, if it has any."""
+        call_id = distinct_id(given_id, self._ids, "toolu")
         call = _Call(ToolCall(call_id, name, index=len(self._ids)))
         self._ids.append(call_id)
         self._open[index] = call

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from itertools import pairwise
-from secrets import token_hex
 from typing import Any, Final
 
 from rxllm.chunks import Chunk, ToolCall
+from rxllm.models.remote.call_ids import distinct_id
 from rxllm.models.remote.coercion import (
     as_arguments,
     as_objects,
@@ -160,8 +160,7 @@ class CallReader(Comparable):
             self.finish(chunks, may_be_complete=True)
             call = None
         if call is None:
-            is_free = given_id and given_id not in self._ids
-            call = _Call(self.count, given_id if given_id and is_free else f"call_{token_hex(12)}")
+            call = _Call(self.count, distinct_id(given_id, self._ids))
             self._ids.add(call.id)
             self.count += 1
         call.add(fields, signature)

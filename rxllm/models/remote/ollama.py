@@ -15,6 +15,7 @@ import msgspec
 
 from rxllm.chunks import Chunk, End, Notice, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.errors import EmptyStreamError, TruncatedStreamError
+from rxllm.models.remote.call_ids import distinct_id
 from rxllm.models.remote.coercion import (
     as_arguments,
     as_int,
@@ -196,9 +197,7 @@ class OllamaReader(Comparable):
         function = as_object(call.get("function")) or call
         name = as_optional_text(function.get("name")) or ""
         arguments = as_optional_text(as_arguments(function.get("arguments"))) or "{}"
-        given_id = as_optional_text(call.get("id"))
-        is_free = given_id not in self._call_ids
-        call_id = given_id if given_id and is_free else f"call_{token_hex(12)}"
+        call_id = distinct_id(as_optional_text(call.get("id")), self._call_ids)
         self._call_ids.append(call_id)
         is_complete = bool(name) and is_json(arguments)
         return ToolCall(call_id, name, arguments, len(self._call_ids) - 1, is_complete)

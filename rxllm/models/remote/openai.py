@@ -99,7 +99,7 @@ class OpenAIReader(Comparable):
     - Usage may arrive before or after the finish reason. The last one counts, and is emitted right
       before `End`; one that comes with each token is also emitted every 16 tokens.
     - The end marker is `[DONE]`, or the end of the body after a finish reason. Without one, after
-      an event that couldn't be read, `[DONE]` is no clean end.
+      an event that couldn't be read, `[DONE]` isn't a clean end.
     - An error may come in any form; see `reported_error`. What its event says comes before it.
     """
 

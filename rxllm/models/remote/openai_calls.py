@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from secrets import token_hex
 from typing import Final
 
 from rxllm.chunks import ProviderState, ToolCall
+from rxllm.models.remote.call_ids import distinct_id, is_id
 from rxllm.models.remote.coercion import is_json
 from rxllm.models.remote.history import Target
 from rxllm.models.remote.openai_types import ToolCallDelta
@@ -111,7 +111,7 @@ class CallReader(Comparable):
 
     def _find(self, delta: ToolCallDelta) -> _Call | None:
         """The call that `delta` continues, unless it opens one."""
-        known = [call for call in self._calls if _is_id(delta.id) and call.given_id == delta.id]
+        known = [call for call in self._calls if is_id(delta.id) and call.given_id == delta.id]
         if delta.index is not None:
             call = self._by_index.get(delta.index)
             before = [each for each in known if each.place == delta.index]
@@ -123,7 +123,7 @@ class CallReader(Comparable):
     def _opens(
         self, delta: ToolCallDelta, call: _Call, name: str | None, arguments: str | None
     ) -> bool:
-        if _is_id(delta.id) and delta.id != call.given_id:
+        if is_id(delta.id) and delta.id != call.given_id:
             if call.given_id is None and not call.arguments and name in (call.name, None):
                 call.given_id = delta.id
                 return False
@@ -132,20 +132,15 @@ class CallReader(Comparable):
         begins = bool(arguments) and (arguments or "").lstrip().startswith("{")
         if not (is_other or begins) or not call.is_whole:
             return False
-        if is_other or (name and not _is_id(delta.id) and call.pieces == 1):
+        if is_other or (name and not is_id(delta.id) and call.pieces == 1):
             return True
         is_repeated = arguments == call.arguments
         return self._next_name is not None or not (call.is_placeholder or is_repeated)
 
     def _open(self, delta: ToolCallDelta) -> _Call:
-        is_free = _is_id(delta.id) and all(call.id != delta.id for call in self._calls)
-        id = delta.id if delta.id and is_free else f"call_{token_hex(12)}"  # noqa: A001
-        call = _Call(len(self._calls), delta.id if _is_id(delta.id) else None, id)
+        given_id = delta.id if is_id(delta.id) else None
+        taken = [call.id for call in self._calls]
+        call = _Call(len(taken), given_id, distinct_id(given_id, taken))
         call.place = delta.index
         self._calls.append(call)
         return call
-
-
-def _is_id(given: str | None) -> bool:
-    """Return whether an id identifies a call; some servers send the word `null`."""
-    return given not in (None, "", "null", "None")

@@ -54,7 +54,7 @@ def citations_in(annotations: Any) -> Iterator[Citation | Notice]:
 
 
 def output_in(delta: Delta) -> Iterator[FileOutput | Notice]:
-    """Yield the files of a delta, and a notice of each part that is no known file."""
+    """Yield the files of a delta, and a notice of each part that isn't a known file."""
     for kind, given in (
         ("image_url", delta.images),
         ("image_url", delta.image),

@@ -127,7 +127,7 @@ def _in_unicode(detail: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_same(last: dict[str, Any], detail: dict[str, Any]) -> bool:
-    """Whether a detail goes on with the last one; only the first piece may have the id."""
+    """Whether a detail goes on with the last one; the id may be in the first piece alone."""
     names = ("type", "index", "format")
     ids = {each["id"] for each in (last, detail) if each.get("id")}
     return len(ids) < 2 and all(last.get(name) == detail.get(name) for name in names)

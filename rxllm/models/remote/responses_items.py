@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from secrets import token_hex
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from rxllm.chunks import Chunk
+from rxllm.models.remote.call_ids import distinct_id, is_id
 from rxllm.models.remote.coercion import as_optional_text
 from rxllm.models.remote.responses_calls import CALLS, CUSTOM_CALL, PendingCall
 from rxllm.models.remote.state import Comparable
@@ -14,8 +14,6 @@ __all__ = ["OutputItem", "OutputItems", "Place"]
 
 Place: TypeAlias = tuple[str, int]
 """A part of an item: what it is, and its index."""
-
-_NO_IDS: Final = (None, "", "null", "None")
 
 
 class OutputItem(Comparable):
@@ -129,8 +127,7 @@ class OutputItems(Comparable):
     def call_id_of(self, item: dict[str, Any]) -> str:
         """Return the id of a new call: the one given, unless another call has it."""
         given = _id_in(item, "call_id") or _id_in(item, "id")
-        free = given if given is not None and given not in self._call_ids else None
-        self._call_ids.add(chosen := free or f"call_{token_hex(12)}")
+        self._call_ids.add(chosen := distinct_id(given, self._call_ids))
         return chosen
 
     def _find(self, kind: str, index: int | None, key: str | None) -> OutputItem | None:
@@ -157,9 +154,8 @@ class OutputItems(Comparable):
 
 
 def _id_in(item: dict[str, Any], name: str) -> str | None:
-    """Return an id; some servers send the word `null`."""
     given = as_optional_text(item.get(name))
-    return None if given in _NO_IDS else given
+    return given if is_id(given) else None
 
 
 def _may_be(known: OutputItem, index: int, item: dict[str, Any]) -> bool:

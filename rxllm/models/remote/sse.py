@@ -68,7 +68,7 @@ def is_event_stream(data: bytes) -> bool | None:
 
 
 def _is_sentence(line: str) -> bool:
-    """Whether a line is no field, but words: a plain error in place of an event."""
+    """Return whether a line is words in place of a field, as in a plain error."""
     return is_plain_error(line) or (":" not in line and " " in line.strip())
 
 

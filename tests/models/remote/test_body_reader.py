@@ -36,8 +36,7 @@ Read = tuple[list[Chunk], str]
 @pytest.fixture(autouse=True)
 def _ids(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ids that servers leave out are random; here both readers draw the same."""
-    for module in ("anthropic", "openai_calls"):
-        monkeypatch.setattr(f"rxllm.models.remote.{module}.token_hex", lambda size: "0" * size)
+    monkeypatch.setattr("rxllm.models.remote.call_ids.token_hex", lambda size: "0" * size)
 
 
 def openai(*, strict: bool = False) -> OpenAIReader:
