@@ -13,16 +13,16 @@ from concurrent.futures import Future
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from rxllm.errors import BadRequestError, ModelError, UnsupportedError
 from rxllm.models.local.compiler import compile_later
 from rxllm.models.local.gbnf import lark_of
-from rxllm.models.local.json_schema import checked_schema, place_of
+from rxllm.models.local.json_schema import check_schema, place_of
+from rxllm.models.local.sampling import Scores
 from rxllm.requests import Request
 
-__all__ = ["Mask", "Pieces", "Vocabulary", "answer_grammar"]
+__all__ = ["Mask", "Pieces", "Vocabulary", "answer_grammar", "apply_mask"]
 
 _LIMITS: Final = LLParserLimits(
     initial_lexer_fuel=200_000,
@@ -54,7 +54,8 @@ def answer_grammar(request: Request) -> str | None:
     if grammar is not None:
         raise BadRequestError("pass either a grammar or a response_format, not both")
     wanted = request.response_format
-    schema = json.loads(checked_schema({"type": "object"} if wanted == "json" else wanted))
+    schema = {"type": "object"} if wanted == "json" else wanted
+    check_schema(schema)
     return _HEAD + _JSON + json.dumps(schema | {"x-guidance": _STYLE})
 
 
@@ -132,7 +133,7 @@ class Mask:
         self._matcher = matcher.deep_copy()
         self._bits = np.zeros((size + 31) // 32, np.uint32)
 
-    def apply(self, scores: npt.NDArray[np.float32]) -> None:
+    def apply(self, scores: Scores) -> None:
         """Set the scores of all tokens that may not come next to minus infinity, in place.
 
         Raises:
@@ -156,6 +157,22 @@ class Mask:
         if self._matcher.is_error():  # nothing is raised, and only the end would be allowed
             reason = _reason(self._matcher)
             raise ModelError(f"the answer can't be held to its form any further: {reason}")
+
+
+def apply_mask(mask: Mask | None, scores: Scores, *, keep: bool) -> Scores:
+    """Apply the mask of an answer, if it has one, to the scores, in place.
+
+    Returns:
+        The scores as they were, if `keep`.
+
+    Raises:
+        ModelError: the grammar takes too many steps.
+    """
+    if mask is None:
+        return scores
+    before = scores.copy() if keep else scores
+    mask.apply(scores)
+    return before
 
 
 def _reason(matcher: LLMatcher) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from rxllm.errors import BadRequestError, UnsupportedError
 
-__all__ = ["FORMATS", "KEYWORDS", "checked_schema", "place_of"]
+__all__ = ["FORMATS", "KEYWORDS", "check_schema", "place_of"]
 
 _MOST_BYTES: Final = 64 * 1024
 _MOST_PROPERTIES: Final = 400
@@ -116,8 +116,8 @@ KEYWORDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
 """The keywords, what their values must be, and a test of that. Those after `$id` say nothing."""
 
 
-def checked_schema(schema: dict[str, Any]) -> str:
-    """Return the schema as JSON, once everything in it is known to be kept to.
+def check_schema(schema: dict[str, Any]) -> None:
+    """Check that an answer can be held to everything in a schema.
 
     Raises:
         BadRequestError: it isn't a valid schema.
@@ -142,7 +142,6 @@ def checked_schema(schema: dict[str, Any]) -> str:
             bounds[name].add(_decimal(each[name]))
     _check_multiples(multiples)
     _check_bounds(bounds)
-    return text
 
 
 def place_of(reason: str, schema: dict[str, Any]) -> str:

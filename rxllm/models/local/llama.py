@@ -22,7 +22,7 @@ from rxllm.models.local.chat_template import ChatTemplate
 from rxllm.models.local.control_tokens import PromptTokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.gguf_header import check_gguf
-from rxllm.models.local.guidance import Mask
+from rxllm.models.local.guidance import Mask, apply_mask
 from rxllm.models.local.llama_batch import LlamaBatch
 from rxllm.models.local.llama_log import log_of_this_thread
 from rxllm.models.local.llama_sampler import LlamaSampler
@@ -172,18 +172,15 @@ class LlamaEngine:
             return error
 
     def _sample(self, sequence: LlamaSequence, output: int) -> Sampled:
-        mask, scores = sequence.mask, None
+        mask, before = sequence.mask, None
         if mask is not None or sequence.confidence:
             pointer = llama_cpp.llama_get_logits_ith(self._context, output)
             scores = np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,))
-        if mask is not None and scores is not None:
-            masked = scores
-            scores = scores.copy() if sequence.confidence else None
-            mask.apply(masked)
+            before = apply_mask(mask, scores, keep=sequence.confidence)
         token = sequence.sampler.sample(self._context, output)
         confidence = None
-        if sequence.confidence and scores is not None:
-            confidence = probability(scores, token)
+        if sequence.confidence and before is not None:
+            confidence = probability(before, token)
         if self.vocabulary.is_end(token):
             return Sampled("", confidence, True)
         if mask is not None:

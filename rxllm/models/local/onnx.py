@@ -21,7 +21,7 @@ from rxllm.errors import ModelLoadError
 from rxllm.models.local.control_tokens import ControlToken, PromptTokenizer
 from rxllm.models.local.detokenizer import Detokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
-from rxllm.models.local.guidance import Mask, Vocabulary
+from rxllm.models.local.guidance import Mask, Vocabulary, apply_mask
 from rxllm.models.local.onnx_directory import OnnxDirectory
 from rxllm.models.local.sampling import Sampler, Sampling, probability
 from rxllm.requests import Request
@@ -157,10 +157,8 @@ class OnnxEngine:
         scores = self._run(sequence, fed)
         if sequence.pending:
             return None
-        mask, before = sequence.mask, scores
-        if mask is not None:
-            before = scores.copy() if sequence.confidence else scores
-            mask.apply(scores)
+        mask = sequence.mask
+        before = apply_mask(mask, scores, keep=sequence.confidence)
         token = sequence.sampler.sample(scores)
         confidence = probability(before, token) if sequence.confidence else None
         if token in self._end_tokens:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from rxllm.requests import Request
 
-__all__ = ["REPEAT_WINDOW", "Sampler", "Sampling", "probability", "softmax"]
+__all__ = ["REPEAT_WINDOW", "Sampler", "Sampling", "Scores", "probability", "softmax"]
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 

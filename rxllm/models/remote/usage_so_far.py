@@ -62,7 +62,8 @@ class UsageSoFar:
             elif type(chunk) is Usage:
                 self._count(chunk)
             elif type(chunk) is Start:
-                self._begin(is_counted=any(type(each) is Usage for each in chunks[place + 1 :][:1]))
+                following = chunks[place + 1 : place + 2]
+                self._begin(is_counted=any(type(each) is Usage for each in following))
             elif type(chunk) is End:
                 if self._usage.estimated:
                     estimates.append((place, self._estimate()))

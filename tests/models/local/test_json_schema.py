@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import rxllm
 from rxllm.errors import BadRequestError, UnsupportedError
-from rxllm.models.local.json_schema import FORMATS, KEYWORDS, checked_schema
+from rxllm.models.local.json_schema import FORMATS, KEYWORDS, check_schema
 from tests.models.local.byte_vocabulary import accepts, compiled, random_answer
 
 WORDS = st.text(st.sampled_from('ab"\\é😀\u2028\x00\x7f/~ <|end|>'), max_size=4)
@@ -232,4 +232,4 @@ def test_each_keyword_of_the_list_is_checked(keyword: str) -> None:
     what, _ = KEYWORDS[keyword]
     if what != "anything":
         with pytest.raises(BadRequestError, match="must be"):
-            checked_schema({keyword: None})
+            check_schema({keyword: None})
