@@ -11,6 +11,7 @@ from rxllm.operators._held_text import HeldText, is_text, parts_of
 from rxllm.operators._text_operator import TextState, text_operator
 from rxllm.restart import survives_restart
 from rxllm.stream import Stream
+from rxllm.text.tags import TagSplitter, Where
 
 __all__ = ["split_reasoning"]
 
@@ -66,28 +67,15 @@ def split_reasoning(
 class _Split(TextState):
     """The text of one source."""
 
-    __slots__ = ("_held", "_inside", "_tags", "_text")
+    __slots__ = ("_held", "_tags")
 
     def __init__(self, tags: tuple[str, str], inside: bool) -> None:
-        self._tags = tags
-        self._inside = inside
+        self._tags = TagSplitter(*tags, inside=inside)
         self._held = HeldText()
-        self._text = ""  # the held text
 
     def text(self, chunk: Token | Batch) -> Iterable[Chunk]:
         self._held.append(chunk)
-        self._text += chunk.text
-        sent: list[Chunk] = []
-        while True:
-            tag = self._tags[self._inside]
-            place = self._text.find(tag)
-            if place < 0:
-                sent += self._take(len(self._text) - _begun(self._text, tag))
-                return sent
-            sent += self._take(place)
-            sent += self._held.drop(len(tag))
-            self._text = self._text[len(tag) :]
-            self._inside = not self._inside
+        return self._released(self._tags.feed(chunk.text))
 
     def other(self, chunk: Chunk) -> Iterable[Chunk]:
         if not self._held:
@@ -96,23 +84,22 @@ class _Split(TextState):
         return ()
 
     def end(self) -> Iterable[Chunk]:
-        return [*self._take(len(self._text)), *self._held.take_all()]
+        return [*self._released(self._tags.flush()), *self._held.take_all()]
 
     def restart(self) -> Iterable[Chunk]:
         return filter(survives_restart, self._held.drop_all())
 
-    def _take(self, length: int) -> list[Chunk]:
-        self._text = self._text[length:]
-        taken = self._held.take(length)
-        if not self._inside:
-            return taken
-        return [
-            Reasoning(text_of(part), source=part.source) if is_text(part) else part
-            for part in parts_of(taken)
-        ]
+    def _released(self, pieces: Iterable[tuple[Where, str]]) -> list[Chunk]:
+        released: list[Chunk] = []
+        for where, text in pieces:
+            if where is Where.TAG:
+                released += self._held.drop(len(text))
+            elif where is Where.OUTSIDE:
+                released += self._held.take(len(text))
+            else:
+                released += map(_as_reasoning, parts_of(self._held.take(len(text))))
+        return released
 
 
-def _begun(text: str, tag: str) -> int:
-    """How many characters at the end of `text` may begin `tag`."""
-    longest = min(len(text), len(tag) - 1)
-    return next((size for size in range(longest, 0, -1) if tag.startswith(text[-size:])), 0)
+def _as_reasoning(part: Chunk) -> Chunk:
+    return Reasoning(text_of(part), source=part.source) if is_text(part) else part
