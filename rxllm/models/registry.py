@@ -38,7 +38,7 @@ LOCAL_PROVIDERS: Final = ("tiny", "llama", "onnx")
 """The providers whose models run in this process."""
 
 _LOCAL: Final = (
-    "text", "prefill", "sampling", "seed", "confidence", "json", "json_schema", "grammar",
+    "text", "prefill", "sampling", "seed", "confidence", "json", "json_schema", "grammar", "tools",
 )  # fmt: skip
 _SCRIPTED: Final = ("text", "prefill", "sampling")
 _TINY: Final = 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,8 +23,13 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from rxllm.chunks import ToolCall
 from rxllm.errors import ModelLoadError, UnsupportedError
-from rxllm.requests import Message
+from rxllm.messages import Message, Tool
+from rxllm.models.local.answer_form import THINKING_TAGS
+from rxllm.models.local.call_forms import form_of
+from rxllm.models.local.template_messages import ArgumentsAs, Change, as_mapping, as_tool
+from rxllm.requests import ReasoningEffort, Request
 
 __all__ = ["ChatTemplate"]
 
@@ -33,6 +38,9 @@ _MOST_STEPS: Final = 1_000_000
 """Lines of a template's code; a long conversation takes some ten thousand."""
 
 _PROBE: Final = "a text to be found"
+_PROBE_TOOL: Final = "a_tool_to_be_found"
+_PROBE_RESULT: Final = "a result to be found"
+_NO_TOOLS: Final[Mapping[str, Any]] = {"tools": None}
 
 
 class ChatTemplate:
@@ -47,12 +55,13 @@ class ChatTemplate:
     Raises:
         ModelLoadError: `source` isn't a valid template.
 
+    >>> from rxllm.requests import as_request
     >>> template = ChatTemplate(
     ...     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
     ...     "{% if add_generation_prompt %}<assistant>{% endif %}",
     ...     eos_token="</s>",
     ... )
-    >>> template.render([Message("user", "Hi"), Message("assistant", "Hel")])
+    >>> template.render(as_request([Message("user", "Hi"), Message("assistant", "Hel")]))
     '<user>Hi</s><assistant>Hel'
     """
 
@@ -78,38 +87,68 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             where = origin or "the model"
             raise ModelLoadError(f"the chat template of {where} is invalid: {error}") from error
-        self._has_typed_parts = self._wants_typed_parts()
+        self._source: Final = source or ""
+        self.thinking: Final = next(
+            (tags for tags in THINKING_TAGS if any(tag in self._source for tag in tags)), None
+        )
+        """The tags around thinking, if the model has been taught to think."""
 
-    def render(
-        self, messages: Sequence[Message], change: Callable[[str], str] = lambda text: text
-    ) -> str:
-        """Render the messages as a prompt, up to the point where the model's answer begins.
+        self.calls: str | None = None
+        """The form of tool calls, known once a request with tools has been rendered."""
+
+        self._has_typed_parts = self._wants_typed_parts()
+        self._arguments: ArgumentsAs = "object"
+
+    def render(self, request: Request, change: Change = lambda text: text) -> str:
+        """Render a request as a prompt, up to the point where the model's answer begins.
 
         A final assistant message is the beginning of the answer, which the model continues.
 
         Args:
-            messages: the conversation.
-            change: applied to each text of the messages before the template gets it.
+            request: the conversation and its tools.
+            change: applied to each text of the request before the template gets it.
 
         Raises:
-            UnsupportedError: the template rejects these messages (because of their order, say).
+            UnsupportedError: the template rejects these messages (because of their order, say), or
+                has no place for tools or for thinking.
         """
-        begun = ""
-        if messages[-1].role == "assistant":
+        messages, begun = request.messages, ""
+        variables = self._variables(request.reasoning)
+        if messages[-1].role == "assistant" and not messages[-1].calls:
             begun = change(messages[-1].text)
             messages = messages[:-1]
+        tools = request.tools if request.tool_choice != "none" else ()
+        if tools or any(message.calls or message.role == "tool" for message in messages):
+            self._check_tools()
         if self._template is None:
             texts = [change(message.text) for message in messages]
             return "\n".join([*texts, *([begun] if begun else [])])
-        given = [_as_mapping(message, change) for message in messages]
+        given = [
+            as_mapping(message, messages[:place], self._arguments, change)
+            for place, message in enumerate(messages)
+        ]
+        variables["tools"] = [as_tool(tool, change) for tool in tools] or None
         try:
-            return self._rendered(given, typed=self._has_typed_parts) + begun
+            prompt = self._rendered(given, typed=self._has_typed_parts, variables=variables)
         except (jinja2.TemplateError, TypeError) as error:
             raise UnsupportedError(
                 f"the chat template of the model rejects these messages: {error}"
             ) from error
+        if begun and (tags := self.thinking) is not None and self.begins_inside(prompt):
+            prompt += f"\n{tags[1]}\n\n"
+        return prompt + begun
 
-    def _rendered(self, messages: list[dict[str, Any]], *, typed: bool) -> str:
+    def begins_inside(self, prompt: str) -> bool:
+        """Whether an answer to a prompt begins inside the thinking."""
+        return self.thinking is not None and prompt.rstrip().endswith(self.thinking[0])
+
+    def _rendered(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        typed: bool,
+        variables: Mapping[str, Any] = _NO_TOOLS,
+    ) -> str:
         if typed:
             messages = [
                 {**each, "content": [{"type": "text", "text": each["content"]}]}
@@ -119,34 +158,76 @@ class ChatTemplate:
         with _limited_steps():
             return self._template.render(
                 messages=messages,
-                tools=None,
                 documents=None,
                 add_generation_prompt=True,
+                **variables,
                 **self._tokens,
             )
 
+    def _variables(self, reasoning: ReasoningEffort | None) -> dict[str, Any]:
+        """The variables that say how much to think.
+
+        Raises:
+            UnsupportedError: the template has no such variable.
+        """
+        if reasoning is None:
+            return {}
+        has_switch = "enable_thinking" in self._source
+        has_effort = "reasoning_effort" in self._source
+        if reasoning == "none":
+            if self.thinking is not None and not has_switch:
+                raise UnsupportedError("the model always thinks before it answers", "reasoning")
+            return {"enable_thinking": False}
+        if self.thinking is None and not has_effort:
+            raise UnsupportedError("the model doesn't think before it answers", "reasoning")
+        return {"enable_thinking": True, "reasoning_effort": reasoning}
+
     def _wants_typed_parts(self) -> bool:
         """Whether the template shows a content only if it is a list of parts with types."""
-        if self._template is None:
-            return False
         message = {"role": "user", "content": _PROBE}
-        shown = []
-        for typed in (False, True):
-            try:
-                shown.append(_PROBE in self._rendered([message], typed=typed))
-            except (jinja2.TemplateError, TypeError):
-                shown.append(False)
+        shown = [_PROBE in self._tried([message], typed=typed) for typed in (False, True)]
         return shown == [False, True]
 
+    def _check_tools(self) -> None:
+        """Find out how the template shows tools, calls and results: once, by an example.
 
-def _as_mapping(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
-    fields = {
-        "content": message.text,
-        "name": message.name,
-        "tool_call_id": message.tool_call_id,
-    }
-    given = {name: change(value) for name, value in fields.items() if value is not None}
-    return {"role": message.role, **given}
+        Raises:
+            UnsupportedError: it doesn't, or not in a known form.
+        """
+        if self.calls is not None:
+            return
+        tool = Tool(_PROBE_TOOL)
+        call = ToolCall("probe0000", _PROBE_TOOL, json.dumps({"text": _PROBE}))
+        messages = [
+            Message("user", "Hi"),
+            Message("assistant", "", tool_calls=(call,)),
+            Message("tool", _PROBE_RESULT, tool_call_id=call.id),
+        ]
+        forms: tuple[ArgumentsAs, ...] = ("object", "text")
+        for arguments in forms:
+            given = [as_mapping(each, messages, arguments, str) for each in messages]
+            prompt = self._tried(
+                given, typed=self._has_typed_parts, variables={"tools": [as_tool(tool, str)]}
+            )
+            if _PROBE_RESULT in prompt and (form := form_of(prompt, tool, call)) is not None:
+                self.calls, self._arguments = form, arguments
+                return
+        raise UnsupportedError("the chat template of the model has no known form for tools")
+
+    def _tried(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        typed: bool,
+        variables: Mapping[str, Any] = _NO_TOOLS,
+    ) -> str:
+        """The prompt, or `""` if the template rejects the messages."""
+        if self._template is None:
+            return ""
+        try:
+            return self._rendered(messages, typed=typed, variables=variables)
+        except (jinja2.TemplateError, TypeError):
+            return ""
 
 
 def _to_json(

@@ -10,12 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from rxllm.messages import Message
+import msgspec
+
+from rxllm.models.local.answer_form import AnswerForm
+from rxllm.models.local.call_grammar import call_grammar
 from rxllm.models.local.chat_template import ChatTemplate
+from rxllm.requests import Request
 
-__all__ = ["ControlToken", "PromptTokenizer"]
+__all__ = ["ControlToken", "LocalPrompt", "PromptTokenizer"]
 
 _MARKS: Final = tuple([chr(code) for code in range(0xFDD0, 0xFDF0)])
 """Noncharacters of Unicode, which texts don't contain."""
@@ -33,11 +37,26 @@ class ControlToken:
     takes_right: bool = False
 
 
+class LocalPrompt(NamedTuple):
+    """A prompt, and how its answer is written.
+
+    Attributes:
+        tokens: the tokens of the prompt.
+        form: how the answer is read.
+        calls: the grammar's rules for tool calls, if the answer is held to a grammar.
+    """
+
+    tokens: list[int]
+    form: AnswerForm
+    calls: str | None
+
+
 class PromptTokenizer:
-    """Turns messages into the tokens of a prompt.
+    """Turns requests into prompts.
 
     Args:
         template: the chat template.
+        tool_template: the one for requests with tools, or `None` if it is the same.
         controls: the control tokens of the vocabulary.
         encode: tokenizes a text with control tokens.
         encode_plain: tokenizes a text without any: they are ordinary text.
@@ -54,8 +73,10 @@ class PromptTokenizer:
         *,
         first: list[int],
         first_text: str,
+        tool_template: ChatTemplate | None = None,
     ) -> None:
         self._template = template
+        self._tool_template = tool_template or template
         self._controls = {each.text: each for each in controls if len(each.text) >= _SHORTEST}
         by_length = sorted(self._controls, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
@@ -67,19 +88,35 @@ class PromptTokenizer:
         self._first = first
         self._first_text = first_text
 
-    def tokens(self, messages: tuple[Message, ...]) -> list[int]:
-        """Return the tokens of the prompt for `messages`.
+    def prompt(self, request: Request) -> LocalPrompt:
+        """Return the prompt for a request.
 
         Raises:
-            UnsupportedError: the template rejects these messages.
+            UnsupportedError: the template rejects these messages, or has no place for tools.
         """
-        mark = _mark_for(messages)
-        prompt = self._template.render(messages, lambda text: self._marked(text, mark))
+        mark = _mark_for(request)
+        has_tools = bool(request.tools) or any(each.role == "tool" for each in request.messages)
+        template = self._tool_template if has_tools else self._template
+        prompt = template.render(request, lambda text: self._marked(text, mark))
         begins = bool(self._first_text) and prompt.startswith(self._first_text)
-        first = [] if begins else self._first
-        if mark not in prompt:
-            return [*first, *self._encode(prompt)]
-        return [*first, *self._cut(prompt, mark)]
+        tokens = [] if begins else [*self._first]
+        tokens += self._encode(prompt) if mark not in prompt else self._cut(prompt, mark)
+        calls = template.calls if request.tools and request.tool_choice != "none" else None
+        form = AnswerForm(template.thinking, template.begins_inside(prompt), calls)
+        return LocalPrompt(tokens, form, self._calls(form, request))
+
+    def _calls(self, form: AnswerForm, request: Request) -> str | None:
+        choice = request.tool_choice or "auto"
+        is_free = choice == "auto" and request.response_format is None
+        if form.calls is None or (is_free and "grammar" not in request.extra):
+            return None
+        several = choice in ("auto", "required") and request.parallel_tool_calls is not False
+        chosen = [tool for tool in request.tools if choice in ("auto", "required", tool.name)]
+        return call_grammar(form.calls, chosen, several=several, token=self._rule_of)
+
+    def _rule_of(self, text: str) -> str | None:
+        control = self._controls.get(text)
+        return None if control is None else f"<[{control.id}]>"
 
     def _marked(self, text: str, mark: str) -> str:
         """Put a mark into each control token, and beside a part of one at the ends."""
@@ -113,7 +150,10 @@ def _parts_of(texts: Iterable[str], part: Callable[[str, int], str]) -> frozense
     return frozenset([part(text, length) for text in texts for length in range(2, len(text))])
 
 
-def _mark_for(messages: tuple[Message, ...]) -> str:
-    """Return a mark that no message contains, if there is one."""
-    text = "".join([message.text for message in messages])
+def _mark_for(request: Request) -> str:
+    """Return a mark that no text of a request contains, if there is one."""
+    texts = [message.text for message in request.messages]
+    texts += [call.name + call.arguments for each in request.messages for call in each.calls]
+    texts += [msgspec.json.encode(tool).decode() for tool in request.tools]
+    text = "".join(texts)
     return next((mark for mark in _MARKS if mark not in text), _MARKS[0])

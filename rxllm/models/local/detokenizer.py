@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from tokenizers import Tokenizer
@@ -15,6 +16,7 @@ _CHARACTER: Final = 3
 """Tokens that a character may still lack one for."""
 
 _INCOMPLETE: Final = "\ufffd"
+_NO_MARKERS: Final[Mapping[int, str]] = {}
 
 
 class Detokenizer:
@@ -22,10 +24,15 @@ class Detokenizer:
 
     A text may depend on the token before it (a space at its beginning, say), so each piece is
     decoded together with the one before.
+
+    Args:
+        tokenizer: the tokenizer.
+        markers: the control tokens that have a text, which others have not.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, markers: Mapping[int, str] = _NO_MARKERS) -> None:
         self._tokenizer = tokenizer
+        self._markers = markers
         self._before: list[int] = []
         self._pending: list[int] = []
 
@@ -34,6 +41,10 @@ class Detokenizer:
 
         Bytes that aren't UTF-8 become U+FFFD.
         """
+        if token in self._markers:
+            text = self._decode(self._before + self._pending)[len(self._decode(self._before)) :]
+            self._before, self._pending = [], []
+            return text + self._markers[token]
         self._pending.append(token)
         ready = len(self._pending)
         if self._decode(self._before + self._pending).endswith(_INCOMPLETE):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from rxllm.errors import ContextLengthError, ModelLoadError
+from rxllm.models.local.control_tokens import LocalPrompt
 from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.requests import Request
 
@@ -60,8 +61,8 @@ class Engine(Protocol[_Sequence]):
         """The tokens, for grammars."""
         ...
 
-    def prompt(self, request: Request) -> list[int]:
-        """Tokenize the request, rendered with the model's chat template.
+    def prompt(self, request: Request) -> LocalPrompt:
+        """Return the prompt: the request rendered with the model's chat template.
 
         Raises:
             BadRequestError: the request asks for something that this engine doesn't support.

@@ -10,7 +10,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -22,7 +22,7 @@ from rxllm.models.local.json_schema import check_schema, place_of
 from rxllm.models.local.sampling import Scores
 from rxllm.requests import Request
 
-__all__ = ["Mask", "Pieces", "Vocabulary", "answer_grammar", "apply_mask"]
+__all__ = ["HEAD", "Mask", "Pieces", "Vocabulary", "answer_grammar", "apply_mask", "json_rule"]
 
 _LIMITS: Final = LLParserLimits(
     initial_lexer_fuel=200_000,
@@ -33,7 +33,9 @@ _LIMITS: Final = LLParserLimits(
     max_items_in_row=2000,
     verbose_errors=False,
 )
-_HEAD: Final = '%llguidance {"no_forcing": true}\n'
+HEAD: Final = '%llguidance {"no_forcing": true}\n'
+"""The first line of each grammar."""
+
 _JSON: Final = "start: %json "
 _STYLE: Final = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 _MOST_KEPT: Final = 32
@@ -50,13 +52,18 @@ def answer_grammar(request: Request) -> str | None:
     """
     grammar = request.extra.get("grammar")
     if request.response_format is None:
-        return None if grammar is None else _HEAD + lark_of(grammar)
+        return None if grammar is None else HEAD + lark_of(grammar)
     if grammar is not None:
         raise BadRequestError("pass either a grammar or a response_format, not both")
     wanted = request.response_format
     schema = {"type": "object"} if wanted == "json" else wanted
     check_schema(schema)
-    return _HEAD + _JSON + json.dumps(schema | {"x-guidance": _STYLE})
+    return HEAD + json_rule("start", schema)
+
+
+def json_rule(name: str, schema: dict[str, Any]) -> str:
+    """Return a rule for JSON that follows a schema, in llguidance's Lark."""
+    return f"{name}: %json " + json.dumps(schema | {"x-guidance": _STYLE})
 
 
 class Pieces:

@@ -16,7 +16,10 @@ from llguidance import LLMatcher
 
 from rxllm.chunks import FinishReason
 from rxllm.errors import PoolFullError, RxLLMError
+from rxllm.models.local.answer_form import AnswerForm
+from rxllm.models.local.call_grammar import combined_grammar
 from rxllm.models.local.compiler import COMPILE_SECONDS
+from rxllm.models.local.control_tokens import LocalPrompt
 from rxllm.models.local.engine import Sampled
 from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.requests import Request
@@ -37,6 +40,7 @@ class Opened(_Event, frozen=True, gc=False):
 
     input_tokens: int
     cached: int
+    form: AnswerForm = AnswerForm()
 
 
 class Piece(_Event, frozen=True, gc=False):
@@ -95,7 +99,8 @@ class Job:
     ) -> None:
         self.request = request
         self.only_counts = only_counts
-        self.grammar = grammar
+        self._grammar = grammar
+        self.prompt: LocalPrompt | None = None
         self.matcher: Future[LLMatcher] | None = None
         self.matcher_due: float = math.inf
         self.outbox = outbox
@@ -125,16 +130,23 @@ class Job:
         """True if nobody listens any more: the stream was cancelled or its event loop closed."""
         return self.cancelled or self.outbox.loop.is_closed()
 
-    def compile(self, vocabulary: Vocabulary, now: float) -> None:
-        """Begin to compile the grammar, if there is one."""
-        if self.grammar is not None and self.matcher is None:
+    def prepare(self, prompt: LocalPrompt, vocabulary: Vocabulary, now: float) -> None:
+        """Take the prompt, and begin to compile the grammar of its answer, if there is one."""
+        self.prompt = prompt
+        grammar = combined_grammar(
+            calls=prompt.calls,
+            must_call=self.request.tool_choice not in (None, "auto", "none"),
+            answer=self._grammar,
+            thinking_end=prompt.form.thinking_end,
+        )
+        if grammar is not None:
             self.matcher_due = now + COMPILE_SECONDS
-            self.matcher = vocabulary.compile(self.grammar)
+            self.matcher = vocabulary.compile(grammar)
             wake = self._wake  # not the job: the matcher is kept for other streams
             self.matcher.add_done_callback(lambda _: wake())
 
     def may_open(self, now: float) -> bool:
-        """Whether the grammar, if there is one, is compiled or is late."""
+        """Whether the grammar, if there is one, is compiled or is late, as far as is known."""
         return self.matcher is None or self.matcher.done() or now >= self.matcher_due
 
     def mask(self, size: int) -> Mask | None:

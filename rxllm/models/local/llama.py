@@ -19,7 +19,7 @@ import numpy as np
 
 from rxllm.errors import ModelError, ModelLoadError
 from rxllm.models.local.chat_template import ChatTemplate
-from rxllm.models.local.control_tokens import PromptTokenizer
+from rxllm.models.local.control_tokens import LocalPrompt, PromptTokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.gguf_header import check_gguf
 from rxllm.models.local.guidance import Mask, apply_mask
@@ -111,9 +111,9 @@ class LlamaEngine:
         # The tokens in the cache of each free slot, to reuse for a prompt with the same prefix.
         self._free_slots: dict[int, list[int]] = {slot: [] for slot in range(slots)}
 
-    def prompt(self, request: Request) -> list[int]:
-        """Tokenize the request, rendered with the model's chat template."""
-        return self._tokenizer.tokens(request.messages)
+    def prompt(self, request: Request) -> LocalPrompt:
+        """Return the prompt: the request rendered with the model's chat template."""
+        return self._tokenizer.prompt(request)
 
     def open(self, tokens: list[int], request: Request, mask: Mask | None) -> LlamaSequence:
         """Take the free slot whose cache shares the longest prefix with `tokens`."""
@@ -202,21 +202,29 @@ class LlamaEngine:
         return context
 
     def _read_tokenizer(self, path: Path) -> PromptTokenizer:
-        source = llama_cpp.llama_model_chat_template(self._model, None)
         vocabulary = self.vocabulary
-        template = ChatTemplate(
-            source.decode() if source else None,
-            bos_token=vocabulary.bos,
-            eos_token=vocabulary.eos,
-            origin=path,
-        )
+
+        def template(name: bytes | None) -> ChatTemplate | None:
+            source = llama_cpp.llama_model_chat_template(self._model, name)
+            if source is None and name is not None:
+                return None
+            return ChatTemplate(
+                source.decode() if source else None,
+                bos_token=vocabulary.bos,
+                eos_token=vocabulary.eos,
+                origin=path,
+            )
+
+        usual = template(None)
+        assert usual is not None  # noqa: S101 - it is the default
         return PromptTokenizer(
-            template,
+            usual,
             vocabulary.controls,
             vocabulary.encode,
             partial(vocabulary.encode, plain=True),
             first=vocabulary.first,
             first_text=vocabulary.bos,
+            tool_template=template(b"tool_use"),
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import llama_cpp
 from llguidance import LLTokenizer
 
+from rxllm.models.local.call_forms import MARKERS
 from rxllm.models.local.control_tokens import ControlToken
 from rxllm.models.local.guidance import Pieces, Vocabulary
 
@@ -60,10 +61,12 @@ class LlamaVocabulary(Vocabulary):
         return tokens[:count]
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; none for a special one."""
+        """The bytes of a token; none for a special one, unless an answer is read by it."""
         piece = self._pieces.get(token)
         if piece is None:
-            piece = self._pieces[token] = self._piece(token)
+            is_marker = self._attributes[token] & _CONTROL and self._text(token) in MARKERS
+            piece = self._text(token).encode() if is_marker else self._piece(token)
+            self._pieces[token] = piece
         return piece
 
     def is_end(self, token: int) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Unpack
 
 from reactivex import abc
 
-from rxllm.chunks import Chunk, End, Start, Token, Usage
+from rxllm.chunks import Chunk, End, Start, Usage
 from rxllm.errors import UnsupportedError, separate_error
 from rxllm.messages import FilePart, ImagePart
+from rxllm.models.local.answer_form import AnswerReader
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.guidance import answer_grammar
 from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
@@ -124,7 +125,7 @@ class LocalModel:
         job = self._runner.submit(request, running_loop(), grammar=answer_grammar(request))
         job.set_wanted(valve.is_open)
         watching = valve.on_change(job.set_wanted)
-        writer = _ChunkWriter(self._info)
+        writer = _ChunkWriter(self._info, request)
         try:
             while not writer.is_done:
                 chunks = await self._next_chunks(job, writer)
@@ -148,19 +149,13 @@ class LocalModel:
 
 
 def _check_text_only(request: Request, model: str) -> None:
-    """Reject tools, files and options that only remote models support."""
+    """Reject files and options that only remote models support."""
     if unknown := request.extra.keys() - {"grammar"}:
         raise UnsupportedError(f"{model} doesn't support {min(unknown)!r} in extra", "extra")
     for option in _REMOTE_OPTIONS:
         if getattr(request, option) is not None:
             raise UnsupportedError(f"{model} doesn't support {option}", option)
-    if request.reasoning not in (None, "none"):
-        raise UnsupportedError(f"{model} doesn't reason before it answers", "reasoning")
-    if request.tools:
-        raise UnsupportedError(f"{model} doesn't support tools")
     for message in request.messages:
-        if message.role == "tool" or message.calls:
-            raise UnsupportedError(f"{model} doesn't support tool calls")
         if any(isinstance(part, ImagePart) for part in message.parts):
             raise UnsupportedError(f"{model} doesn't support images")
         if any(isinstance(part, FilePart) for part in message.parts):
@@ -170,17 +165,20 @@ def _check_text_only(request: Request, model: str) -> None:
 class _ChunkWriter:
     """Converts the events of one job to chunks."""
 
-    def __init__(self, info: ModelInfo) -> None:
+    def __init__(self, info: ModelInfo, request: Request) -> None:
         self._info = info
+        self._request = request
         self._opened = Opened(0, 0)
+        self._reader = AnswerReader(self._opened.form, request)
         self.is_done = False
 
-    def write(self, event: Opened | Piece | Finished) -> tuple[Chunk, ...]:
+    def write(self, event: Opened | Piece | Finished) -> Sequence[Chunk]:
         if isinstance(event, Piece):
-            # Empty for an incomplete character or a possible stop sequence.
-            return (Token(event.text, event.confidence),) if event.text else ()
+            # Empty for an incomplete character, a possible stop sequence, a tag.
+            return self._reader.feed(event.text, event.confidence)
         if isinstance(event, Opened):
             self._opened = event
+            self._reader = AnswerReader(event.form, self._request)
             return (
                 Start(
                     f"{self._info.provider}-{uuid.uuid4().hex}",
@@ -190,7 +188,12 @@ class _ChunkWriter:
                 ),
             )
         self.is_done = True
+        held = self._reader.flush()
         usage = Usage(
-            self._opened.input_tokens, event.output_tokens, cached_tokens=self._opened.cached
+            self._opened.input_tokens,
+            event.output_tokens,
+            cached_tokens=self._opened.cached,
+            reasoning_tokens=self._reader.reasoning_tokens,
         )
-        return usage, End(event.reason, event.stop_sequence)
+        has_called = event.reason == "stop" and event.stop_sequence is None and self._reader.calls
+        return *held, usage, End("tool_calls" if has_called else event.reason, event.stop_sequence)

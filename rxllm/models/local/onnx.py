@@ -18,7 +18,8 @@ from llguidance import LLTokenizer
 from tokenizers import Tokenizer
 
 from rxllm.errors import ModelLoadError
-from rxllm.models.local.control_tokens import ControlToken, PromptTokenizer
+from rxllm.models.local.call_forms import MARKERS
+from rxllm.models.local.control_tokens import ControlToken, LocalPrompt, PromptTokenizer
 from rxllm.models.local.detokenizer import Detokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.guidance import Mask, Vocabulary, apply_mask
@@ -99,6 +100,11 @@ class OnnxEngine:
         self._session = session
         self._tokenizer: Tokenizer = directory.tokenizer
         self._prompts = _prompt_tokenizer(directory)
+        self._markers = {
+            token: added.content
+            for token, added in self._tokenizer.get_added_tokens_decoder().items()
+            if added.special and added.content in MARKERS
+        }
         self._end_tokens = directory.end_tokens
         self._empty_cache = _empty_cache(session, directory.model)
         self.vocabulary = Vocabulary(self._tokenizer_of_all, _scores_size(session, self._tokenizer))
@@ -106,9 +112,9 @@ class OnnxEngine:
         # Caches of closed sequences, for prompts with the same prefix; the oldest is evicted first.
         self._closed: list[tuple[list[int], Cache]] = []
 
-    def prompt(self, request: Request) -> list[int]:
-        """Tokenize the request, rendered with the model's chat template."""
-        return self._prompts.tokens(request.messages)
+    def prompt(self, request: Request) -> LocalPrompt:
+        """Return the prompt: the request rendered with the model's chat template."""
+        return self._prompts.prompt(request)
 
     def open(self, tokens: list[int], request: Request, mask: Mask | None) -> OnnxSequence:
         """Begin a sequence, reusing the closed one with the longest prefix of `tokens`."""
@@ -124,7 +130,7 @@ class OnnxEngine:
             mask,
             request.confidence,
             kept,
-            Detokenizer(self._tokenizer),
+            Detokenizer(self._tokenizer, self._markers),
         )
 
     def step(self, sequences: list[OnnxSequence]) -> list[Sampled | Exception | None]:
@@ -204,8 +210,9 @@ def _prompt_tokenizer(directory: OnnxDirectory) -> PromptTokenizer:
         controls,
         lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids),
         lambda text: list(plain.encode(text, add_special_tokens=False).ids),
-        first=[],
+        first=directory.first_tokens,
         first_text="",
+        tool_template=directory.tool_template,
     )
 
 

@@ -49,6 +49,7 @@ class _TokenizerConfig(msgspec.Struct):
     """The fields read from `tokenizer_config.json`."""
 
     chat_template: str | list[_NamedTemplate] | None = None
+    add_bos_token: bool | None = None
     bos_token: str | _AddedToken | None = None
     eos_token: str | _AddedToken | None = None
 
@@ -61,6 +62,8 @@ class OnnxDirectory:
     model: Path
     tokenizer: Any
     template: ChatTemplate
+    tool_template: ChatTemplate | None
+    first_tokens: list[int]
     context_length: int
     end_tokens: frozenset[int]
 
@@ -83,17 +86,19 @@ class OnnxDirectory:
         config = _read(path / "config.json", _Config)
         names = _read_if_there(path / "tokenizer_config.json", _TokenizerConfig)
         tokenizer = _read_tokenizer(path / "tokenizer.json")
-        eos_token = _text(names.eos_token)
+        bos_token, eos_token = _text(names.bos_token), _text(names.eos_token)
+        templates = {
+            name: ChatTemplate(source, bos_token=bos_token, eos_token=eos_token, origin=path)
+            for name, source in _templates(path, names).items()
+        }
+        has_template = "default" in templates
         return cls(
             path=path,
             model=model,
             tokenizer=tokenizer,
-            template=ChatTemplate(
-                _template(path, names),
-                bos_token=_text(names.bos_token),
-                eos_token=eos_token,
-                origin=path,
-            ),
+            template=templates.get("default") or ChatTemplate(None, origin=path),
+            tool_template=templates.get("tool_use"),
+            first_tokens=[] if has_template else _first_tokens(tokenizer, names),
             context_length=_context_length(path, config),
             end_tokens=_end_tokens(path, config, tokenizer.token_to_id(eos_token)),
         )
@@ -124,19 +129,30 @@ def _text(token: str | _AddedToken | None) -> str:
     return token.content if isinstance(token, _AddedToken) else token or ""
 
 
-def _template(path: Path, names: _TokenizerConfig) -> str | None:
+def _templates(path: Path, names: _TokenizerConfig) -> dict[str, str]:
+    """The chat templates by their names, of which `default` and `tool_use` are known."""
     file = path / "chat_template.jinja"
     try:
         if file.exists():
-            return file.read_text(encoding="utf-8")
+            return {"default": file.read_text(encoding="utf-8")}
     except (OSError, UnicodeDecodeError) as error:
         raise ModelLoadError(f"{file} can't be read: {error}") from error
     in_json = _read_if_there(path / "chat_template.json", _TokenizerConfig)
-    names = in_json if in_json.chat_template is not None else names
-    if not isinstance(names.chat_template, list):
-        return names.chat_template
-    templates = {each.name: each.template for each in names.chat_template}
-    return templates.get("default")
+    given = in_json.chat_template if in_json.chat_template is not None else names.chat_template
+    if isinstance(given, list):
+        return {each.name: each.template for each in given}
+    return {} if given is None else {"default": given}
+
+
+def _first_tokens(tokenizer: Any, names: _TokenizerConfig) -> list[int]:
+    """The tokens before a text that no chat template has put there."""
+    with_special = tokenizer.encode("a", add_special_tokens=True).ids
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    place = next((at for at, id_ in enumerate(with_special) if id_ == plain[0]), 0) if plain else 0
+    bos = tokenizer.token_to_id(_text(names.bos_token))
+    if not place and names.add_bos_token and bos is not None:
+        return [bos]
+    return [*with_special[:place]]
 
 
 def _context_length(path: Path, config: _Config) -> int:

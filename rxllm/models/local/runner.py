@@ -209,19 +209,45 @@ class EngineRunner:
                 engine = self._loaded()
                 if engine is None:
                     return
-            with self._changed:
-                for each in self._waiting:
-                    each.compile(engine.vocabulary, time.monotonic())
-                job = self._opening = self._next_to_open()
-                if job is None:  # or the last one has just withdrawn
-                    return
-                self._waiting.remove(job)
+            job = self._take_next(engine)
+            if job is None:
+                return
             try:
                 self._open(engine, job)
             except Exception as error:
-                message = f"the model {self._name} can't read the prompt: {error}"
-                job.outbox.put(job, Failed(_wrap_error(ModelError, error, message)))
+                self._fail_prompt(job, error)
             self._opening = None
+
+    def _take_next(self, engine: Engine[Any]) -> Job | None:
+        """Take the first waiting stream that may open, and prepare those before it."""
+        with self._changed:
+            waiting = [*self._waiting]
+        for job in waiting:
+            failure = self._prepare(engine, job)
+            with self._changed:
+                if job not in self._waiting:  # it has just withdrawn
+                    continue
+                if failure is None and not job.may_open(time.monotonic()):
+                    continue
+                self._waiting.remove(job)
+                if failure is None:
+                    self._opening = job
+                    return job
+            self._fail_prompt(job, failure)
+        return None
+
+    def _prepare(self, engine: Engine[Any], job: Job) -> Exception | None:
+        """Read the prompt of a stream, unless that is done; returns why it can't be read."""
+        if job.prompt is None:
+            try:
+                job.prepare(engine.prompt(job.request), engine.vocabulary, time.monotonic())
+            except Exception as error:
+                return error
+        return None
+
+    def _fail_prompt(self, job: Job, error: Exception) -> None:
+        message = f"the model {self._name} can't read the prompt: {error}"
+        job.outbox.put(job, Failed(_wrap_error(ModelError, error, message)))
 
     def _loaded(self) -> Engine[Any] | None:
         """Load the engine. If that fails, fail all waiting streams and return `None`."""
@@ -238,7 +264,8 @@ class EngineRunner:
 
     def _open(self, engine: Engine[Any], job: Job) -> None:
         request = job.request
-        tokens = engine.prompt(request)
+        assert job.prompt is not None  # noqa: S101 - it was prepared
+        tokens = job.prompt.tokens
         if job.only_counts:
             job.outbox.put(job, Opened(len(tokens), 0))
             job.outbox.put(job, Released())
@@ -250,7 +277,7 @@ class EngineRunner:
         job.sequence = engine.open(tokens, request, job.mask(engine.vocabulary.size))
         self._live.append(job)
         job.made += 1
-        job.outbox.put(job, Opened(len(tokens), job.sequence.cached))
+        job.outbox.put(job, Opened(len(tokens), job.sequence.cached, job.prompt.form))
 
     def _step(self, batch: list[Job]) -> None:
         engine = self._engine

@@ -63,7 +63,7 @@ def decode_greedily(name: str, prompts: list[str], steps: int) -> list[Greedy]:
     sequences = []
     for prompt in prompts:
         request = as_request(prompt, temperature=0)
-        sequence = engine.open(engine.prompt(request), request, None)
+        sequence = engine.open(engine.prompt(request).tokens, request, None)
         if hasattr(sequence.sampler, "free"):
             sequence.sampler.free()
         sequence.sampler = GreedyRecorder(vocabulary_size)

@@ -8,8 +8,9 @@ import jinja2
 import pytest
 
 from rxllm.errors import BadRequestError, ModelLoadError, UnsupportedError
+from rxllm.messages import Message
 from rxllm.models.local.chat_template import ChatTemplate
-from rxllm.requests import Message
+from rxllm.requests import as_request
 
 CHAT = (
     "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}"
@@ -19,7 +20,7 @@ USER = Message("user", "Hi")
 
 
 def render(source: str | None, *messages: Message) -> str:
-    return ChatTemplate(source, bos_token="<s>", eos_token="</s>").render(messages)
+    return ChatTemplate(source, bos_token="<s>", eos_token="</s>").render(as_request(messages))
 
 
 def test_a_conversation_ends_where_the_answer_begins() -> None:
@@ -66,7 +67,7 @@ def test_the_sandbox_holds(source: str) -> None:
     # It works outside of the sandbox.
     jinja2.Environment(autoescape=True).from_string(source).render(messages=[])
     with pytest.raises(BadRequestError, match="unsafe"):
-        ChatTemplate(source).render([USER])
+        ChatTemplate(source).render(as_request([USER]))
 
 
 def test_an_invalid_template_is_reported_at_load() -> None:
@@ -106,10 +107,10 @@ def test_a_template_may_want_parts_with_types() -> None:
 def test_a_template_that_never_ends_is_stopped(loop: str) -> None:
     source = "{% if messages | length > 1 %}" + loop + "{% endif %}{{ messages[0].content }}"
     template = ChatTemplate(source)
-    assert template.render([USER]) == "Hi"
+    assert template.render(as_request([USER])) == "Hi"
     with pytest.raises(UnsupportedError, match="more than 1000000 steps"):
-        template.render([USER, USER])
-    assert template.render([USER]) == "Hi"
+        template.render(as_request([USER, USER]))
+    assert template.render(as_request([USER])) == "Hi"
 
 
 def test_a_debugger_goes_on_after_a_template() -> None:

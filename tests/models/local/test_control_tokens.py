@@ -40,7 +40,8 @@ def tokens(template: str | None, *contents: str) -> list[int | str]:
         ChatTemplate(template), CONTROLS, encode, codes, first=[1], first_text="<s>"
     )
     found: list[int | str] = []
-    for token in prompts.tokens(tuple([Message("user", content) for content in contents])):
+    request = as_request([Message("user", content) for content in contents])
+    for token in prompts.prompt(request).tokens:
         if token < 9:
             found.append(token)
         elif found and isinstance(found[-1], str):
@@ -95,7 +96,7 @@ def test_a_usual_text_is_tokenized_in_one_piece() -> None:
 
     template = ChatTemplate("<s>{{ messages[0].content }}")
     prompts = PromptTokenizer(template, CONTROLS, encode, codes, first=[1], first_text="<s>")
-    assert prompts.tokens((Message("user", "a < b > c"),)) == [7]
+    assert prompts.prompt(as_request("a < b > c")).tokens == [7]
     assert seen == ["<s>a < b > c"]
 
 
@@ -128,8 +129,8 @@ def test_a_conversation_has_the_control_tokens_of_its_template(
     if messages[-1].role == "system":
         messages.append(Message("user", "Hi"))
     plain = [Message(message.role, "Hi") for message in messages]
-    found = engine(name).prompt(as_request(messages))
-    expected = engine(name).prompt(as_request(plain))
+    found = engine(name).prompt(as_request(messages)).tokens
+    expected = engine(name).prompt(as_request(plain)).tokens
     controls = [token for token in found if token in SPECIAL]
     assert controls == [token for token in expected if token in SPECIAL]
     text = TOKENIZER.decode([token for token in found if token not in SPECIAL])

@@ -82,7 +82,7 @@ def attempt(path):
         engine = load_llama(path, slots=1, threads=1)
     except (ModelLoadError, UnicodeDecodeError):
         return
-    tokens = engine.prompt(request)
+    tokens = engine.prompt(request).tokens
     if tokens and len(tokens) < engine.context_length:
         sequence = engine.open(tokens, request, None)
         for _ in range(3):

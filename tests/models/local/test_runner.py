@@ -13,6 +13,8 @@ import pytest
 from rxllm import End, Request, Start, Token, Usage, Valve, to_async
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, ContextLengthError, ModelError, ModelLoadError, RxLLMError
+from rxllm.models.local.answer_form import AnswerForm
+from rxllm.models.local.control_tokens import LocalPrompt
 from rxllm.models.local.engine import Sampled
 from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.models.local.job import LEAD
@@ -59,13 +61,13 @@ class CountingEngine:
     permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(_no_tokenizer, 0))
 
-    def prompt(self, request: Request) -> list[int]:
+    def prompt(self, request: Request) -> LocalPrompt:
         content = request.messages[-1].text
         if content == "nothing":
-            return []
+            return LocalPrompt([], AnswerForm(), None)
         if not content.isdigit():
             raise BadRequestError("the counting engine requires a number")
-        return [int(content)]
+        return LocalPrompt([int(content)], AnswerForm(), None)
 
     def open(self, tokens: list[int], request: Request, mask: Mask | None) -> CountingSequence:
         self.opened += 1
@@ -514,13 +516,19 @@ def test_streams_of_a_closed_event_loop_free_their_slots() -> None:
 
 async def test_streams_that_fail_together_get_separate_errors() -> None:
     """Each sink adds to its error the partial text that its client has seen."""
-    model = counting(CountingEngine(fail_at=3))
-    failures = await asyncio.gather(model.stream("10"), model.stream("20"), return_exceptions=True)
+    engine = CountingEngine(fail_at=3, gated=True)
+    model = counting(engine)
+    both = asyncio.gather(model.stream("10"), model.stream("20"), return_exceptions=True)
+    await until(lambda: engine.begun == 1)
+    engine.permits.release()
+    await until(lambda: engine.opened == 2)
+    engine.permits.release(2)
+    failures = await both
     assert len({id(failure) for failure in failures}) == 2
     assert all(isinstance(failure, ModelError) for failure in failures)
     first, second = [getattr(failure, "partial", "") for failure in failures]
     assert first == "0 1 "
-    assert second in ("0 ", "0 1 "), "it may have joined one step later"
+    assert second in ("0 ", "0 1 "), "it may have joined before the first step"
 
 
 async def test_invalid_options_are_rejected_at_the_call() -> None:
