@@ -88,6 +88,7 @@ NoticeKind: TypeAlias = Literal[
     "unsupported",
     "lagged",
     "failed",
+    "loading",
 ]
 
 
@@ -355,8 +356,9 @@ class Notice(_Chunk, tag="notice", frozen=True):
 
     After `kind="restart"` the answer begins again: discard the text before it. `kind="failed"`
     reports that one of several streams has failed while the others continue, `"unsupported"` that
-    the model has sent something that no chunk can carry. `attempt` counts from
-    1, `delay` is in seconds, `skipped` counts omitted chunks or events.
+    the model has sent something that no chunk can carry, `"loading"` that a local model is being
+    loaded, which isn't time that it takes for its first token. `attempt` counts from 1, `delay` is
+    in seconds, `skipped` counts omitted chunks or events.
     """
 
     is_structure = True

@@ -8,6 +8,7 @@ from typing import Any
 from reactivex import Observable
 
 from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, has_output, text_of
+from rxllm.operators.analytics._loading import LoadingTime
 from rxllm.operators.analytics._watcher import Watcher, watch
 from rxllm.restart import forget
 from rxllm.stream import Stream
@@ -85,6 +86,7 @@ class _LogWatcher(Watcher):
         self._clock = clock
         self._every_chunk = every_chunk
         self._begun = clock()
+        self._loading = LoadingTime(clock)
         self._counts: dict[str | None, _Counts] = {}
         self._has_content = False
 
@@ -92,10 +94,12 @@ class _LogWatcher(Watcher):
         if has_output(chunk):
             self._content(chunk)
         elif type(chunk) is Start:
+            self._loading.add(chunk)
             self._log_event(
                 chunk, "start", model=chunk.model, provider=chunk.provider, request=chunk.request_id
             )
         elif type(chunk) is Notice:
+            self._loading.add(chunk)
             self._notice(chunk)
         elif type(chunk) is Usage:
             used = {name: getattr(chunk, name) for name in chunk.__struct_fields__}
@@ -120,7 +124,8 @@ class _LogWatcher(Watcher):
     def _content(self, chunk: Chunk) -> None:
         if not self._has_content:
             self._has_content = True
-            self._log_event(chunk, "first_token", seconds=self._clock() - self._begun)
+            seconds = self._clock() - self._begun - self._loading.seconds
+            self._log_event(chunk, "first_token", seconds=seconds)
         characters = len(text_of(chunk))
         counts = self._counts.get(chunk.source)
         if counts is None:

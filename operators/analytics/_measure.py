@@ -13,6 +13,7 @@ from rxllm.chunks import (
     Batch,
     Chunk,
     ErrorInfo,
+    Notice,
     Outcome,
     Reasoning,
     Start,
@@ -47,7 +48,8 @@ def measure(
     All chunks pass through unchanged. A token is a `Token` or a `Reasoning` chunk, alone or in a
     `Batch`, whose chunks count as simultaneous. At the end, `Usage.output_tokens` replaces the
     count if it is known. Times are those seen by the subscriber: delays added upstream are
-    included, and so is time during which the subscriber's valve is closed.
+    included, and so is time during which the subscriber's valve is closed. The time in which a
+    local model is loaded isn't counted as waiting for the first token.
 
     - Completion, error: the outcome is `"completed"` or `"failed"`; the report comes first.
     - Restart: the tokens of that stream are counted from 0 again; times continue.
@@ -103,6 +105,7 @@ class _MeasureWatcher(Watcher):
     def watch(self) -> Callable[[Chunk], None]:
         measured, usage, clock = self._measurement, self._usage, self._clock
         counts, moments, fold = measured.counts, measured.moments, measured.fold
+        note_loading = measured.note_loading
 
         def count(chunk: Chunk) -> None:
             source = chunk.source
@@ -126,9 +129,12 @@ class _MeasureWatcher(Watcher):
                 usage[source] = chunk.output_tokens
             elif type(chunk) is Start:
                 measured.model = chunk.model
-            elif is_restart(chunk):
-                forget(usage, source)
-                forget(counts, source)
+                note_loading(chunk)
+            elif type(chunk) is Notice:
+                note_loading(chunk)
+                if is_restart(chunk):
+                    forget(usage, source)
+                    forget(counts, source)
 
         return count
 

@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from rxllm.chunks import ErrorInfo, Outcome
+from rxllm.chunks import Chunk, ErrorInfo, Outcome
+from rxllm.operators.analytics._loading import LoadingTime
 from rxllm.operators.analytics._quantiles import Quantiles
 
 __all__ = ["BLOCK", "Intervals", "Measurement"]
@@ -61,6 +62,7 @@ class Measurement:
         self._begun = clock()
         self._ended: float | None = None
         self._first: float | None = None
+        self._loading = LoadingTime(clock)
         self.moments: list[float] = []
         self._intervals = 0
         self._mean = 0.0
@@ -69,9 +71,22 @@ class Measurement:
 
     @property
     def time_to_first_token(self) -> float | None:
-        """Seconds from the subscription to the first token; `None` before it."""
+        """Seconds from the subscription to the first token; `None` before it.
+
+        The time in which a local model was loaded isn't counted.
+        """
         self.fold()
-        return None if self._first is None else self._first - self._begun
+        return None if self._first is None else self._first - self._begun - self.loading
+
+    @property
+    def loading(self) -> float:
+        """Seconds in which a local model was loaded for this stream."""
+        return self._loading.seconds
+
+    @property
+    def note_loading(self) -> Callable[[Chunk], None]:
+        """Called by `measure` at each `Start` and `Notice`."""
+        return self._loading.add
 
     @property
     def tokens(self) -> int:

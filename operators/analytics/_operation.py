@@ -18,6 +18,7 @@ from rxllm.chunks import (
     has_output,
     is_bare_state,
 )
+from rxllm.operators.analytics._loading import LoadingTime
 from rxllm.operators.analytics._watcher import Watcher
 from rxllm.restart import forget, matching_sources
 
@@ -30,7 +31,8 @@ class Operation(Watcher):
     Attributes:
         start: the last `Start`, if any.
         finish_reason: from the last `End`.
-        time_to_first: seconds to the first content; `None` before it.
+        time_to_first: seconds to the first content, without those in which a local model was
+            loaded; `None` before it.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -39,6 +41,7 @@ class Operation(Watcher):
         self.time_to_first: float | None = None
         self._clock = clock
         self._begun = clock()
+        self._loading = LoadingTime(clock)
         self._finished: list[Usage] = []  # of earlier attempts
         self._usage: dict[str | None, Usage] = {}  # of the current attempts
         self._pieces: dict[str | None, int] = {}  # text and reasoning, since the last restart
@@ -87,12 +90,14 @@ class Operation(Watcher):
         elif type(chunk) is Usage:
             self._usage[chunk.source] = chunk  # replaces an earlier one of the same attempt
         elif type(chunk) is Start:
+            self._loading.add(chunk)
             self._close([chunk.source])
             self.start = chunk
             self.started(chunk)
         elif type(chunk) is End:
             self.finish_reason = chunk.finish_reason
         elif type(chunk) is Notice:
+            self._loading.add(chunk)
             if chunk.kind == "restart":
                 self._close(matching_sources(self._usage, chunk.source))
                 forget(self._pieces, chunk.source)
@@ -115,7 +120,7 @@ class Operation(Watcher):
                 self._finished.append(usage)
 
     def _first(self) -> None:
-        self.time_to_first = self.elapsed
+        self.time_to_first = self.elapsed - self._loading.seconds
         self.first_content()
 
 

@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
 from rxllm.arguments import check_number
-from rxllm.chunks import Chunk, End, Start, Token, has_output, is_restart
+from rxllm.chunks import Chunk, End, Notice, Start, Token, has_output, is_restart
 from rxllm.errors import (
     FirstTokenTimeoutError,
     StallTimeoutError,
@@ -54,7 +54,8 @@ def timeouts(
       within `first` if there was none.
     - Disposal: the timer is cancelled.
     - Demand: passes through; nothing is held back, the text passed on is kept for the error. While
-      the valve is closed, `first` and `between` don't run; `total` does.
+      the valve is closed, `first` and `between` don't run; `total` does. The same while a local
+      model is loaded (from `Notice("loading")` to the next chunk).
 
     Each subscription has one timer, which isn't rescheduled for each token. If it fires late, the
     process was stopped (a closed lid, SIGSTOP, a blocked loop): it waits 0.1 s, so that the tokens
@@ -120,7 +121,8 @@ class _Subscription:
         self._has_ended = False
         self._begun = self._fed = self._clock()  # the subscription, and the last content
         self._valve = valve_of(self._scheduler)
-        self._closed_at: float | None = None if self._valve.is_open else self._begun
+        self._stopped_at: float | None = None if self._valve.is_open else self._begun
+        self._is_loading = False
         self._timer = DeadlineTimer(self._scheduler, self._check, is_patient=True)
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(
@@ -143,15 +145,21 @@ class _Subscription:
 
         def on_next(chunk: Chunk) -> None:
             add(chunk)
+            if self._is_loading:
+                self._is_loading = False
+                self._go_on()
             if (type(chunk) is Token and chunk.text) or has_output(chunk):
                 self._fed = now = clock()
-                if self._closed_at is not None:
-                    self._closed_at = now  # earlier time with a closed valve no longer counts
+                if self._stopped_at is not None:
+                    self._stopped_at = now  # the time in which it was stopped no longer counts
                 if not self._has_begun:
                     self._has_begun = True
                     self._set_timer()
             elif type(chunk) is End and chunk.source is None:
                 self._has_ended = True
+            elif type(chunk) is Notice and chunk.kind == "loading":
+                self._is_loading = True
+                self._stop()
             elif self._has_ended and (type(chunk) is Start or is_restart(chunk)):
                 self._begin_again()
             try:
@@ -165,23 +173,27 @@ class _Subscription:
     def _begin_again(self) -> None:
         self._has_ended = False
         self._fed = self._clock()
-        if self._closed_at is not None:
-            self._closed_at = self._fed
+        if self._stopped_at is not None:
+            self._stopped_at = self._fed
         self._set_timer()
 
     def _on_valve(self, is_open: bool) -> None:
-        now = self._clock()
-        if not is_open:
-            self._closed_at = now
-        elif self._closed_at is not None:
-            self._fed += now - self._closed_at
-            self._closed_at = None
+        self._stop() if not is_open else self._go_on()
+
+    def _stop(self) -> None:
+        if self._stopped_at is None:
+            self._stopped_at = self._clock()
+
+    def _go_on(self) -> None:
+        if self._stopped_at is not None and self._valve.is_open and not self._is_loading:
+            self._fed += self._clock() - self._stopped_at
+            self._stopped_at = None
             self._set_timer()
 
     def _deadlines(self) -> tuple[float, float]:
         """When the next content and the end are due."""
         wait = self._between if self._has_begun else self._first
-        is_awaited = self._closed_at is None and not self._has_ended
+        is_awaited = self._stopped_at is None and not self._has_ended
         content = self._fed + wait if is_awaited else _NEVER
         return content, self._begun + self._total
 

@@ -170,7 +170,7 @@ def _figures(
 ) -> tuple[float | None, float | None]:
     """Return the seconds to the first token and the tokens per second; `None` if inconclusive."""
     pauses.add()
-    elapsed = max(0.0, measured.elapsed - pauses.seconds)
+    elapsed = max(0.0, measured.elapsed - pauses.seconds - measured.loading)
     if measured.time_to_first_token is None:
         return _without_token(measured, elapsed, known)
     first = max(0.0, measured.time_to_first_token - pauses.before_first)

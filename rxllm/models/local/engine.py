@@ -29,7 +29,10 @@ class EngineSequence(Protocol):
     """One live sequence of an engine."""
 
     cached: int
-    """Number of prompt tokens reused from the cache of an earlier sequence."""
+    """Number of prompt tokens reused from the cache of another sequence."""
+
+    pending: list[int]
+    """The tokens that are decoded next: the rest of the prompt, or the last one drawn."""
 
 
 _Sequence = TypeVar("_Sequence", bound=EngineSequence)
@@ -87,8 +90,16 @@ class Engine(Protocol[_Sequence]):
         """
         ...
 
+    def park(self, sequence: _Sequence) -> None:
+        """Free the slot of a sequence that is resumed later, and keep its cache while it can."""
+        ...
+
+    def resume(self, sequence: _Sequence) -> None:
+        """Take a slot for a parked sequence; what its cache has lost is read again."""
+        ...
+
     def close(self, sequence: _Sequence) -> None:
-        """Free the slot. The cache may be kept for a later prompt."""
+        """Free the slot, unless it is parked. The cache may be kept for a later prompt."""
         ...
 
     def unload(self) -> None:

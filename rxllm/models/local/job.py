@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from llguidance import LLMatcher
@@ -25,10 +26,24 @@ from rxllm.models.local.guidance import Mask, Vocabulary
 from rxllm.requests import Request
 from rxllm.text.stop_sequences import StopMatcher
 
-__all__ = ["LEAD", "Failed", "Finished", "Job", "Opened", "Outbox", "Piece", "Released"]
+__all__ = [
+    "LEAD",
+    "Failed",
+    "Finished",
+    "Job",
+    "Opened",
+    "Outbox",
+    "Piece",
+    "Purpose",
+    "Reading",
+    "Released",
+]
+
+LONG_PROMPT: Final = 512
+"""Number of tokens from which on it is reported how much of a prompt has been read."""
 
 LEAD: Final = 16
-"""Number of tokens that a stream may be ahead of its reader before it leaves the batch."""
+"""Number of events that a stream may be ahead of its reader before it leaves the batch."""
 
 
 class _Event(msgspec.Struct, frozen=True, tag=True, array_like=True, gc=False):
@@ -41,6 +56,12 @@ class Opened(_Event, frozen=True, gc=False):
     input_tokens: int
     cached: int
     form: AnswerForm = AnswerForm()
+
+
+class Reading(_Event, frozen=True, gc=False):
+    """A long prompt is being read: so many of its tokens have been."""
+
+    tokens: int
 
 
 class Piece(_Event, frozen=True, gc=False):
@@ -70,7 +91,9 @@ class Released(_Event, frozen=True, gc=False):
 
 
 Last = Finished | Failed | Released
-Event = Opened | Piece | Last
+Event = Opened | Reading | Piece | Last
+Purpose = Literal["answer", "count", "load"]
+"""What a job is for: an answer, the number of tokens of its prompt, or only to load the model."""
 
 
 class Job:
@@ -83,7 +106,7 @@ class Job:
         outbox: delivers events to the stream's event loop.
         wake: notifies the runner of a change.
         withdraw: removes this job from the runner's queue; False if it has already left it.
-        only_counts: the prompt is counted, and not answered.
+        purpose: what it is for.
         grammar: what the answer must follow, or `None` if it is free.
     """
 
@@ -94,11 +117,13 @@ class Job:
         wake: Callable[[], None],
         withdraw: Callable[[Job], bool],
         *,
-        only_counts: bool = False,
+        purpose: Purpose = "answer",
         grammar: str | None = None,
     ) -> None:
         self.request = request
-        self.only_counts = only_counts
+        self.purpose: Purpose = purpose
+        self.queued_at: float = time.monotonic()
+        self.idle_since: float = math.inf
         self._grammar = grammar
         self.prompt: LocalPrompt | None = None
         self.matcher: Future[LLMatcher] | None = None
@@ -129,6 +154,13 @@ class Job:
     def is_gone(self) -> bool:
         """True if nobody listens any more: the stream was cancelled or its event loop closed."""
         return self.cancelled or self.outbox.loop.is_closed()
+
+    def note_idle(self, now: float) -> None:
+        """Take note of whether the stream is runnable. Called on the engine thread."""
+        if self.is_runnable:
+            self.idle_since = math.inf
+        elif self.idle_since == math.inf:
+            self.idle_since = now
 
     def prepare(self, prompt: LocalPrompt, vocabulary: Vocabulary, now: float) -> None:
         """Take the prompt, and begin to compile the grammar of its answer, if there is one."""
@@ -201,6 +233,19 @@ class Job:
         if not self.cancel():
             await self._over.wait()
 
+    def note_reading(self) -> None:
+        """Send how much of the prompt has been read, if it is a long one."""
+        assert self.prompt is not None  # noqa: S101 - it has a sequence
+        length = len(self.prompt.tokens)
+        read = length - len(self.sequence.pending)
+        if not self.output_tokens and length - self.sequence.cached > LONG_PROMPT and read > 0:
+            self.put(Reading(read))
+
+    def put(self, event: Opened | Reading | Piece) -> None:
+        """Send an event that its reader has to take before the stream gets too far ahead."""
+        self.made += 1
+        self.outbox.put(self, event)
+
     def add(self, sampled: Sampled) -> Finished | None:
         """Process a sampled token and send its text; returns the last event if the answer ends."""
         text, stop = sampled.text, self.stop
@@ -220,8 +265,7 @@ class Job:
         is_whole = not was_held and text == sampled.text
         confidence = self._confidence_of(sampled) if is_whole else None
         if reason is None or text:
-            self.made += 1
-            self.outbox.put(self, Piece(text, confidence))
+            self.put(Piece(text, confidence))
         return None if reason is None else Finished(reason, matched, self.output_tokens)
 
     def _confidence_of(self, sampled: Sampled) -> float | None:

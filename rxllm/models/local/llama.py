@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import time
 import weakref
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,7 @@ from rxllm.models.local.llama_batch import LlamaBatch
 from rxllm.models.local.llama_log import log_of_this_thread
 from rxllm.models.local.llama_sampler import LlamaSampler
 from rxllm.models.local.llama_vocabulary import LlamaVocabulary
+from rxllm.models.local.prompt_pace import PromptPace
 from rxllm.models.local.sampling import probability
 from rxllm.requests import Request
 
@@ -36,14 +38,18 @@ BATCH: Final = 512
 """Maximum number of tokens in one decode step; longer prompts take several steps."""
 
 DEFAULT_CONTEXT: Final = 4096
+_WORTH_A_COPY: Final = 32  # tokens that needn't be read
 DEFAULT_SLOTS: Final = 8
 
 
 @dataclass(slots=True, eq=False)
 class LlamaSequence:
-    """One live sequence: `pending` tokens are decoded next, starting at `position`."""
+    """One sequence: `pending` tokens are decoded next, starting at `position`.
 
-    slot: int
+    It has no slot while it is parked.
+    """
+
+    slot: int | None
     tokens: list[int]
     pending: list[int]
     position: int
@@ -108,37 +114,41 @@ class LlamaEngine:
         self._free.atexit = False
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = LlamaBatch(BATCH)
-        # The tokens in the cache of each free slot, to reuse for a prompt with the same prefix.
+        self._pace = PromptPace(BATCH)
+        # The tokens in the cache of each slot, for a prompt that begins alike.
         self._free_slots: dict[int, list[int]] = {slot: [] for slot in range(slots)}
+        self._taken_slots: dict[int, list[int]] = {}
 
     def prompt(self, request: Request) -> LocalPrompt:
         """Return the prompt: the request rendered with the model's chat template."""
         return self._tokenizer.prompt(request)
 
     def open(self, tokens: list[int], request: Request, mask: Mask | None) -> LlamaSequence:
-        """Take the free slot whose cache shares the longest prefix with `tokens`."""
+        """Take the free slot whose cache shares the longest beginning with `tokens`.
+
+        If another slot shares much more, its cache is copied.
+        """
         sampler = LlamaSampler(request, self.vocabulary.size)
-        free = self._free_slots
-        slot = max(free, key=lambda slot: common_prefix(free[slot], tokens))
-        # The last token is always decoded, since its scores give the first answer token.
-        kept = min(common_prefix(free[slot], tokens), len(tokens) - 1)
-        if not llama_cpp.llama_memory_seq_rm(self._memory, slot, kept, -1):
-            kept = 0  # a recurrent model can't remove part of its state
-            llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        del free[slot]
-        return LlamaSequence(
-            slot, tokens[:kept], tokens[kept:], kept, sampler, mask, request.confidence, kept
-        )
+        sequence = LlamaSequence(None, [], tokens, 0, sampler, mask, request.confidence, 0)
+        self.resume(sequence)
+        sequence.cached = sequence.position
+        return sequence
 
     def step(self, sequences: list[LlamaSequence]) -> list[Sampled | Exception | None]:
         """Run one `llama_decode` for all: sequences that are answering first, then prompts."""
         batch = self._batch
         batch.clear()
         outputs: dict[int, int] = {}
+        reading = [sequence for sequence in sequences if len(sequence.pending) > 1]
+        room = self._pace.room(is_shared=len(reading) < len(sequences))
+        read, begun = 0, time.perf_counter()
         for sequence in sorted(sequences, key=lambda sequence: len(sequence.pending)):
-            fed = sequence.pending[: batch.room]
+            is_prompt = len(sequence.pending) > 1
+            fed = sequence.pending[: min(batch.room, room - read) if is_prompt else batch.room]
             if not fed:
                 continue
+            assert sequence.slot is not None  # noqa: S101 - it is live
+            read += len(fed) * is_prompt
             sequence.pending = sequence.pending[len(fed) :]
             last = batch.add(fed, sequence.position, sequence.slot, not sequence.pending)
             sequence.position += len(fed)
@@ -148,18 +158,55 @@ class LlamaEngine:
         failure = llama_cpp.llama_decode(self._context, batch.struct)
         if failure:
             for sequence in sequences:  # their cache can't be trusted
-                sequence.tokens = []
+                sequence.tokens.clear()
                 llama_cpp.llama_memory_seq_rm(self._memory, sequence.slot, -1, -1)
             raise ModelError(f"llama_decode failed with code {failure}")
+        self._pace.note(read, time.perf_counter() - begun)
         return [
             self._attempt(sequence, outputs[sequence.slot]) if sequence.slot in outputs else None
             for sequence in sequences
         ]
 
+    def park(self, sequence: LlamaSequence) -> None:
+        """Free the slot, keeping its cache until another sequence needs it."""
+        assert sequence.slot is not None  # noqa: S101 - it is live
+        self._free_slots[sequence.slot] = self._taken_slots.pop(sequence.slot)
+        sequence.slot = None
+        sequence.pending = [*sequence.tokens, *sequence.pending]
+        sequence.tokens = []
+
+    def resume(self, sequence: LlamaSequence) -> None:
+        """Take a slot for all tokens, and leave those pending that no cache has."""
+        tokens = sequence.pending
+        sequence.slot, kept = self._take_slot(tokens)
+        sequence.tokens, sequence.pending, sequence.position = tokens[:kept], tokens[kept:], kept
+        self._taken_slots[sequence.slot] = sequence.tokens
+
     def close(self, sequence: LlamaSequence) -> None:
         """Free the slot, keeping its cache."""
-        self._free_slots[sequence.slot] = sequence.tokens
+        if sequence.slot is not None:
+            self.park(sequence)
         sequence.sampler.free()
+
+    def _take_slot(self, tokens: list[int]) -> tuple[int, int]:
+        """Take a free slot, and return it with the number of `tokens` in its cache."""
+        memory = self._memory
+        caches = self._free_slots | self._taken_slots
+        shared = {slot: common_prefix(cache, tokens) for slot, cache in caches.items()}
+        slot = max(self._free_slots, key=shared.__getitem__)
+        other = max(shared, key=shared.__getitem__)
+        del self._free_slots[slot]
+        if shared[other] >= shared[slot] + _WORTH_A_COPY:
+            # Between sequences llama.cpp copies whole caches only.
+            llama_cpp.llama_memory_seq_rm(memory, slot, -1, -1)
+            llama_cpp.llama_memory_seq_cp(memory, other, slot, -1, -1)
+            shared[slot] = shared[other]
+        # The last token is always decoded, since its scores give the first answer token.
+        kept = min(shared[slot], len(tokens) - 1)
+        if not llama_cpp.llama_memory_seq_rm(memory, slot, kept, -1):
+            kept = 0  # a recurrent model can't remove part of its state
+            llama_cpp.llama_memory_seq_rm(memory, slot, -1, -1)
+        return slot, kept
 
     def unload(self) -> None:
         """Free the context and the model."""

@@ -9,13 +9,13 @@ from typing import Any, Final, Unpack
 
 from reactivex import abc
 
-from rxllm.chunks import Chunk, End, Start, Usage
+from rxllm.chunks import Chunk, End, Notice, Progress, Start, Usage
 from rxllm.errors import UnsupportedError, separate_error
 from rxllm.messages import FilePart, ImagePart
 from rxllm.models.local.answer_form import AnswerReader
 from rxllm.models.local.engine import Engine
 from rxllm.models.local.guidance import answer_grammar
-from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Released
+from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Reading, Released
 from rxllm.models.local.runner import EngineRunner
 from rxllm.models.local.worker import WorkerRunner
 from rxllm.pump import pump
@@ -27,6 +27,7 @@ from rxllm.valve import Valve, running_loop
 __all__ = ["LocalModel"]
 
 
+_NO_REQUEST: Final = Request(messages=())
 _REMOTE_OPTIONS: Final = (
     "frequency_penalty",
     "presence_penalty",
@@ -36,7 +37,7 @@ _REMOTE_OPTIONS: Final = (
 
 
 class LocalModel:
-    """A model that runs in this process, loaded at the first subscription on its own thread.
+    """A model that runs in this process, loaded by `load` or for the first stream.
 
     - Any number of streams may be subscribed. As many as the engine has slots are live, and the
       others wait in order. Each decode step advances all live streams that have demand.
@@ -79,7 +80,8 @@ class LocalModel:
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """Return a cold Observable of the answer; see `rxllm.requests.Model.stream`.
 
-        `Start` is emitted once the model is loaded and the stream has its slot.
+        `Start` is emitted once the model is loaded and the stream has its slot; before it, a
+        `Notice("loading")` if the model isn't loaded yet.
 
         Raises:
             BadRequestError: the prompt or an option is invalid.
@@ -106,15 +108,20 @@ class LocalModel:
         """
         request = as_request(prompt, **options)
         _check_text_only(request, self._info.id)
-        job = self._runner.submit(request, running_loop(), only_counts=True)
-        try:
-            event = (await job.next_events())[0]
-        finally:
-            await job.leave()
-        if isinstance(event, Failed):
-            raise separate_error(event.error)
-        assert isinstance(event, Opened)  # noqa: S101 - nothing else comes first
-        return TokenCount(event.input_tokens)
+        opened = await _opened(self._runner.submit(request, running_loop(), purpose="count"))
+        return TokenCount(opened.input_tokens)
+
+    async def load(self) -> None:
+        """Load the model now, rather than for the first stream. Idempotent.
+
+        A stream that finds its model not loaded begins with a `Notice("loading")`.
+
+        Raises:
+            ModelLoadError: the model can't be loaded.
+            ModelError: the model was closed.
+        """
+        if not self._runner.is_loaded:
+            await _opened(self._runner.submit(_NO_REQUEST, running_loop(), purpose="load"))
 
     def close(self) -> None:
         """Fail all streams with a `ModelError` and free the memory. The model can't be reused."""
@@ -122,7 +129,10 @@ class LocalModel:
 
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         _check_text_only(request, self._info.id)
-        job = self._runner.submit(request, running_loop(), grammar=answer_grammar(request))
+        grammar = answer_grammar(request)
+        if not self._runner.is_loaded:
+            yield [Notice("loading")]
+        job = self._runner.submit(request, running_loop(), grammar=grammar)
         job.set_wanted(valve.is_open)
         watching = valve.on_change(job.set_wanted)
         writer = _ChunkWriter(self._info, request)
@@ -148,6 +158,17 @@ class LocalModel:
         return chunks
 
 
+async def _opened(job: Job) -> Opened:
+    try:
+        event = (await job.next_events())[0]
+    finally:
+        await job.leave()
+    if isinstance(event, Failed):
+        raise separate_error(event.error)
+    assert isinstance(event, Opened)  # noqa: S101 - nothing else comes first
+    return event
+
+
 def _check_text_only(request: Request, model: str) -> None:
     """Reject files and options that only remote models support."""
     if unknown := request.extra.keys() - {"grammar"}:
@@ -170,13 +191,17 @@ class _ChunkWriter:
         self._request = request
         self._opened = Opened(0, 0)
         self._reader = AnswerReader(self._opened.form, request)
+        self._begun = 0.0
         self.is_done = False
 
-    def write(self, event: Opened | Piece | Finished) -> Sequence[Chunk]:
+    def write(self, event: Opened | Reading | Piece | Finished) -> Sequence[Chunk]:
         if isinstance(event, Piece):
             # Empty for an incomplete character, a possible stop sequence, a tag.
             return self._reader.feed(event.text, event.confidence)
+        if isinstance(event, Reading):
+            return (self._progress(event.tokens),)
         if isinstance(event, Opened):
+            self._begun = time.monotonic()
             self._opened = event
             self._reader = AnswerReader(event.form, self._request)
             return (
@@ -197,3 +222,17 @@ class _ChunkWriter:
         )
         has_called = event.reason == "stop" and event.stop_sequence is None and self._reader.calls
         return *held, usage, End("tool_calls" if has_called else event.reason, event.stop_sequence)
+
+    def _progress(self, tokens: int) -> Progress:
+        """How much of the prompt has been read."""
+        length, elapsed = self._opened.input_tokens, time.monotonic() - self._begun
+        speed = (tokens - self._opened.cached) / elapsed if elapsed > 0 else None
+        return Progress(
+            tokens,
+            elapsed,
+            tokens_per_second=speed,
+            max_tokens=length,
+            percentage=100 * tokens / length,
+            remaining=(length - tokens) / speed if speed else None,
+            stage="prompt",
+        )

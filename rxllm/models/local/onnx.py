@@ -8,6 +8,7 @@ outputs: `logits`, `present.N.key` and `.value`.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -24,6 +25,7 @@ from rxllm.models.local.detokenizer import Detokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix
 from rxllm.models.local.guidance import Mask, Vocabulary, apply_mask
 from rxllm.models.local.onnx_directory import OnnxDirectory
+from rxllm.models.local.prompt_pace import PromptPace
 from rxllm.models.local.sampling import Sampler, Sampling, probability
 from rxllm.requests import Request
 
@@ -111,37 +113,63 @@ class OnnxEngine:
         self._has_positions = "position_ids" in {node.name for node in session.get_inputs()}
         # Caches of closed sequences, for prompts with the same prefix; the oldest is evicted first.
         self._closed: list[tuple[list[int], Cache]] = []
+        self._live: list[OnnxSequence] = []
+        self._pace = PromptPace(PROMPT_CHUNK * slots)
 
     def prompt(self, request: Request) -> LocalPrompt:
         """Return the prompt: the request rendered with the model's chat template."""
         return self._prompts.prompt(request)
 
     def open(self, tokens: list[int], request: Request, mask: Mask | None) -> OnnxSequence:
-        """Begin a sequence, reusing the closed one with the longest prefix of `tokens`."""
-        best = max(self._closed, key=lambda old: common_prefix(old[0], tokens), default=([], {}))
-        # The last token is always decoded, since its scores give the first answer token.
-        kept = min(common_prefix(best[0], tokens), len(tokens) - 1)
-        cache = _shortened(best[1], kept) if kept else self._empty_cache
-        return OnnxSequence(
-            tokens[:kept],
-            tokens[kept:],
-            cache,
+        """Begin a sequence with the cache that shares the longest beginning with `tokens`."""
+        sequence = OnnxSequence(
+            [],
+            tokens,
+            self._empty_cache,
             Sampler(Sampling.of(request)),
             mask,
             request.confidence,
-            kept,
+            0,
             Detokenizer(self._tokenizer, self._markers),
         )
+        self.resume(sequence)
+        sequence.cached = len(sequence.tokens)
+        return sequence
 
     def step(self, sequences: list[OnnxSequence]) -> list[Sampled | Exception | None]:
         """Decode one token, or one piece of the prompt, for each sequence in turn."""
-        return [self._attempt(sequence) for sequence in sequences]
+        reading = [sequence for sequence in sequences if len(sequence.pending) > 1]
+        room = self._pace.room(is_shared=len(reading) < len(sequences))
+        pieces = {}
+        for sequence in reading:
+            pieces[id(sequence)] = piece = min(room, PROMPT_CHUNK, len(sequence.pending))
+            room -= piece
+        return [self._attempt(each, pieces.get(id(each), 1)) for each in sequences]
 
-    def close(self, sequence: OnnxSequence) -> None:
-        """Keep the cache of the sequence for a later prompt."""
+    def park(self, sequence: OnnxSequence) -> None:
+        """Keep the cache of the sequence for its own return or for another prompt."""
+        self._live.remove(sequence)
         if sequence.tokens:
             self._closed.append((sequence.tokens, sequence.cache))
             del self._closed[: -self.slots]
+        sequence.pending = [*sequence.tokens, *sequence.pending]
+        sequence.tokens, sequence.cache = [], self._empty_cache
+
+    def resume(self, sequence: OnnxSequence) -> None:
+        """Take a cache for all tokens, and leave those pending that it hasn't."""
+        tokens = sequence.pending
+        known = [*self._closed, *((live.tokens, live.cache) for live in self._live)]
+        best = max(known, key=lambda old: common_prefix(old[0], tokens), default=([], {}))
+        # The last token is always decoded, since its scores give the first answer token.
+        kept = min(common_prefix(best[0], tokens), len(tokens) - 1)
+        sequence.cache = _shortened(best[1], kept) if kept else self._empty_cache
+        sequence.tokens, sequence.pending = tokens[:kept], tokens[kept:]
+        self._live.append(sequence)
+
+    def close(self, sequence: OnnxSequence) -> None:
+        """Keep the cache of the sequence for a later prompt."""
+        if sequence in self._live:
+            self.park(sequence)
 
     def unload(self) -> None:
         """Release the session and the caches."""
@@ -152,15 +180,18 @@ class OnnxEngine:
         text, ends = self._tokenizer.to_str(), sorted(self._end_tokens)
         return LLTokenizer(text, n_vocab=self.vocabulary.size, eos_token=ends)
 
-    def _attempt(self, sequence: OnnxSequence) -> Sampled | Exception | None:
+    def _attempt(self, sequence: OnnxSequence, length: int) -> Sampled | Exception | None:
         try:
-            return self._advance(sequence)
+            return self._advance(sequence, length) if length else None
         except Exception as error:
             return error
 
-    def _advance(self, sequence: OnnxSequence) -> Sampled | None:
-        fed, sequence.pending = sequence.pending[:PROMPT_CHUNK], sequence.pending[PROMPT_CHUNK:]
+    def _advance(self, sequence: OnnxSequence, length: int) -> Sampled | None:
+        """Decode `length` tokens, and draw the next one if none is left."""
+        fed, sequence.pending = sequence.pending[:length], sequence.pending[length:]
+        begun = time.perf_counter()
         scores = self._run(sequence, fed)
+        self._pace.note(length, time.perf_counter() - begun)
         if sequence.pending:
             return None
         mask = sequence.mask

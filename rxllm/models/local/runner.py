@@ -1,8 +1,10 @@
 """Continuous batching: one thread per model, one decode step for all streams that have demand.
 
 The thread lives as long as the model has streams. Before each step it admits waiting streams and
-leaves out those that are paused, disposed, or too far ahead of their reader. Results go to the
-event loop through one queue, with one wake-up for all results that have accumulated.
+leaves out those that are paused, disposed, or too far ahead of their reader. If others wait, a
+stream that has been left out for a while is parked: it gives up its slot, and queues for another
+one when it is resumed. Results go to the event loop through one queue, with one wake-up for all
+results that have accumulated.
 """
 
 from __future__ import annotations
@@ -14,15 +16,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from rxllm.errors import BadRequestError, ModelError, ModelLoadError, RxLLMError
 from rxllm.models.local.engine import Engine, answer_limit
-from rxllm.models.local.job import Failed, Job, Last, Opened, Outbox, Released
+from rxllm.models.local.job import Failed, Job, Last, Opened, Outbox, Purpose, Released
 from rxllm.requests import Request
 from rxllm.text.stop_sequences import StopSequences
 
-__all__ = ["EngineRunner"]
+__all__ = ["PAUSED_SECONDS", "EngineRunner"]
+
+PAUSED_SECONDS: Final = 1.0
+"""How long a paused stream keeps its slot if others wait for one."""
 
 
 class EngineRunner:
@@ -48,6 +53,7 @@ class EngineRunner:
         self._waiting: deque[Job] = deque()
         self._opening: Job | None = None
         self._live: list[Job] = []
+        self._parked: list[Job] = []
         self._thread: threading.Thread | None = None
         self._is_idle = False
 
@@ -66,6 +72,12 @@ class EngineRunner:
         return self._engine
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether a stream can begin without the engine being loaded."""
+        self._begin_after_fork()
+        return self._engine is not None
+
+    @property
     def active(self) -> int:
         """Number of streams that hold a slot or wait for one."""
         self._begin_after_fork()
@@ -77,7 +89,7 @@ class EngineRunner:
         request: Request,
         loop: asyncio.AbstractEventLoop,
         *,
-        only_counts: bool = False,
+        purpose: Purpose = "answer",
         grammar: str | None = None,
         outbox: Outbox | None = None,
     ) -> Job:
@@ -86,7 +98,7 @@ class EngineRunner:
         Args:
             request: the request.
             loop: the event loop.
-            only_counts: the prompt is counted (`Opened`), and not answered.
+            purpose: what the stream is for; one that isn't for an answer ends after `Opened`.
             grammar: what the answer must follow, from `answer_grammar`.
             outbox: delivers the events; `None` for that of the event loop.
 
@@ -104,7 +116,7 @@ class EngineRunner:
                 outbox,
                 self._wake,
                 self._withdraw,
-                only_counts=only_counts,
+                purpose=purpose,
                 grammar=grammar,
             )
             if self._thread is None:
@@ -127,7 +139,8 @@ class EngineRunner:
             self._changed.notify()
 
     def _all_jobs(self) -> list[Job]:
-        return [*self._live, *([self._opening] if self._opening else []), *self._waiting]
+        opening = [self._opening] if self._opening else []
+        return [*self._live, *self._parked, *opening, *self._waiting]
 
     def _wake(self) -> None:
         # Without the lock: the thread sets the flag before its last check, so either it sees what
@@ -160,41 +173,69 @@ class EngineRunner:
         with self._changed:
             while True:
                 self._is_idle = True
-                if not self._live and not self._waiting:
+                if not self._all_jobs():
                     self._thread = None
                     if self.is_closed:
                         self._unload()
                     return False
-                if (
-                    self.is_closed
-                    or any(job.is_gone or job.is_runnable for job in self._live)
-                    or any(job.is_gone for job in self._waiting)
-                    or (self._next_to_open() is not None and self._has_free_slot())
-                ):
+                for job in self._live:
+                    job.note_idle(time.monotonic())
+                if self._has_work():
                     self._is_idle = False
                     return True
                 self._changed.wait(self._patience())
 
-    def _next_to_open(self) -> Job | None:
-        """The first waiting stream whose grammar is ready."""
-        now = time.monotonic()
-        return next((job for job in self._waiting if job.may_open(now)), None)
-
-    def _patience(self) -> float | None:
-        """Seconds until the grammar of a waiting stream is late, if a slot is free."""
-        due = min((job.matcher_due for job in self._waiting), default=math.inf)
-        if due == math.inf or not self._has_free_slot():
-            return None
-        return max(0.0, due - time.monotonic())
+    def _has_work(self) -> bool:
+        return (
+            self.is_closed
+            or any(job.is_gone or job.is_runnable for job in self._live)
+            or any(job.is_gone for job in (*self._parked, *self._waiting))
+            or any(job.purpose == "load" for job in self._waiting)
+            or (self._has_room() and self._next_to_open() is not None)
+        )
 
     def _has_free_slot(self) -> bool:
         return self._engine is None or len(self._live) < self._engine.slots
+
+    def _has_room(self) -> bool:
+        """Whether a slot is free, or held by a stream that has been paused for a while."""
+        return self._has_free_slot() or self._first_idle() <= time.monotonic() - PAUSED_SECONDS
+
+    def _first_idle(self) -> float:
+        return min((job.idle_since for job in self._live), default=math.inf)
+
+    def _next_to_open(self) -> Job | None:
+        """Of the streams that may have a slot, the one that has waited longest."""
+        now = time.monotonic()
+        return next((job for job in self._queue() if job.may_open(now)), None)
+
+    def _queue(self) -> list[Job]:
+        """The streams that want a slot, in order; a pause takes a stream to the end."""
+        resumed = []
+        for job in self._parked:
+            if job.is_runnable:
+                job.queued_at = min(job.queued_at, time.monotonic())
+                resumed.append(job)
+            else:
+                job.queued_at = math.inf
+        if not resumed:
+            return [*self._waiting]
+        return sorted([*resumed, *self._waiting], key=lambda job: job.queued_at)
+
+    def _patience(self) -> float | None:
+        """Seconds until a waiting stream may get a slot without anything else happening."""
+        due = math.inf
+        if self._queue():
+            due = self._first_idle() + PAUSED_SECONDS
+            if self._has_room():
+                due = min(job.matcher_due for job in self._queue())
+        return None if due == math.inf else max(0.0, due - time.monotonic())
 
     def _drop(self) -> None:
         last: Last = Released()
         if closed := self.is_closed:
             last = Failed(ModelError(f"the model {self._name} was closed"))
-        for job in [job for job in self._live if job.is_gone or closed]:
+        for job in [job for job in (*self._live, *self._parked) if job.is_gone or closed]:
             self._release(job, last)
         with self._changed:
             dropped = [job for job in self._waiting if job.is_gone or closed]
@@ -204,37 +245,51 @@ class EngineRunner:
 
     def _admit(self) -> None:
         engine = self._engine
-        while self._waiting and self._has_free_slot():
-            if engine is None:
-                engine = self._loaded()
-                if engine is None:
-                    return
-            job = self._take_next(engine)
-            if job is None:
-                return
+        if engine is None and self._waiting:
+            engine = self._loaded()
+        if engine is None:
+            return
+        self._finish_loads()
+        while self._has_room() and (job := self._take_next(engine)) is not None:
+            if not self._has_free_slot():
+                self._park(engine, min(self._live, key=lambda each: each.idle_since))
             try:
                 self._open(engine, job)
             except Exception as error:
                 self._fail_prompt(job, error)
             self._opening = None
 
-    def _take_next(self, engine: Engine[Any]) -> Job | None:
-        """Take the first waiting stream that may open, and prepare those before it."""
+    def _finish_loads(self) -> None:
+        """Notify those that only wait for the model to be loaded."""
         with self._changed:
-            waiting = [*self._waiting]
-        for job in waiting:
+            loads = [job for job in self._waiting if job.purpose == "load"]
+            self._waiting = deque(job for job in self._waiting if job not in loads)
+        for job in loads:
+            job.outbox.put(job, Opened(0, 0))
+            job.outbox.put(job, Released())
+
+    def _take_next(self, engine: Engine[Any]) -> Job | None:
+        """Take the first stream that may open, and prepare those before it."""
+        with self._changed:
+            queue = self._queue()
+        for job in queue:
             failure = self._prepare(engine, job)
             with self._changed:
-                if job not in self._waiting:  # it has just withdrawn
+                if job not in (*self._parked, *self._waiting):  # it has just withdrawn
                     continue
                 if failure is None and not job.may_open(time.monotonic()):
                     continue
-                self._waiting.remove(job)
+                (self._parked if job in self._parked else self._waiting).remove(job)
                 if failure is None:
                     self._opening = job
                     return job
             self._fail_prompt(job, failure)
         return None
+
+    def _park(self, engine: Engine[Any], job: Job) -> None:
+        engine.park(job.sequence)
+        self._live.remove(job)
+        self._parked.append(job)
 
     def _prepare(self, engine: Engine[Any], job: Job) -> Exception | None:
         """Read the prompt of a stream, unless that is done; returns why it can't be read."""
@@ -263,10 +318,14 @@ class EngineRunner:
         return self._engine
 
     def _open(self, engine: Engine[Any], job: Job) -> None:
-        request = job.request
-        assert job.prompt is not None  # noqa: S101 - it was prepared
-        tokens = job.prompt.tokens
-        if job.only_counts:
+        if job.sequence is not None:
+            engine.resume(job.sequence)
+            self._live.append(job)
+            return
+        request, prompt = job.request, job.prompt
+        assert prompt is not None  # noqa: S101 - it was prepared
+        tokens = prompt.tokens
+        if job.purpose == "count":
             job.outbox.put(job, Opened(len(tokens), 0))
             job.outbox.put(job, Released())
             return
@@ -276,8 +335,7 @@ class EngineRunner:
         job.stop = StopSequences(*request.stop).matcher() if request.stop else None
         job.sequence = engine.open(tokens, request, job.mask(engine.vocabulary.size))
         self._live.append(job)
-        job.made += 1
-        job.outbox.put(job, Opened(len(tokens), job.sequence.cached, job.prompt.form))
+        job.put(Opened(len(tokens), job.sequence.cached, prompt.form))
 
     def _step(self, batch: list[Job]) -> None:
         engine = self._engine
@@ -290,12 +348,14 @@ class EngineRunner:
             if isinstance(sampled, Exception):
                 message = f"the engine of the model {self._name} failed: {sampled}"
                 self._release(job, Failed(_wrap_error(ModelError, sampled, message)))
-            elif sampled is not None and (finished := job.add(sampled)) is not None:
+            elif sampled is None:
+                job.note_reading()
+            elif (finished := job.add(sampled)) is not None:
                 self._release(job, finished)
 
     def _release(self, job: Job, last: Last) -> None:
         assert self._engine is not None  # noqa: S101  # there is no live job without it
-        self._live.remove(job)
+        (self._live if job in self._live else self._parked).remove(job)
         try:
             self._engine.close(job.sequence)
         finally:
@@ -307,7 +367,7 @@ class EngineRunner:
         failure = Failed(_wrap_error(ModelError, error, message))
         with self._changed:
             failed = self._all_jobs()
-            self._live, self._opening, self._waiting = [], None, deque()
+            self._live, self._parked, self._opening, self._waiting = [], [], None, deque()
             self._engine = self._thread = None
         for job in failed:
             job.outbox.put(job, failure)

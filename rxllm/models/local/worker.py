@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from rxllm.errors import ModelCrashedError, ModelError
-from rxllm.models.local.job import LEAD, Event, Failed, Job, Last, Outbox
+from rxllm.models.local.job import LEAD, Event, Failed, Job, Last, Opened, Outbox, Purpose
 from rxllm.models.local.worker_messages import (
     Cancel,
     Demand,
@@ -66,6 +66,12 @@ class WorkerRunner:
         return None if self._process is None else self._process.pid
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether a stream can begin without the model being loaded."""
+        process = self._process
+        return process is not None and self._owner == os.getpid() and process.is_loaded
+
+    @property
     def active(self) -> int:
         """Number of streams that hold a slot or wait for one."""
         process = self._process
@@ -76,7 +82,7 @@ class WorkerRunner:
         request: Request,
         loop: asyncio.AbstractEventLoop,
         *,
-        only_counts: bool = False,
+        purpose: Purpose = "answer",
         grammar: str | None = None,
     ) -> Job:
         """Begin a stream, with events delivered to `loop`; see `EngineRunner.submit`.
@@ -92,7 +98,7 @@ class WorkerRunner:
             if self._process is None or self._process.has_ended:
                 self._process = _Process(self._name, self._arguments)
                 weakref.finalize(self, self._process.end)
-            return self._process.submit(request, loop, only_counts, grammar)
+            return self._process.submit(request, loop, purpose, grammar)
 
     def close(self) -> None:
         """Fail all streams, reject new ones, and end the process."""
@@ -133,6 +139,7 @@ class _Process:
         self._numbers = itertools.count()
         self.streams: dict[int, _Stream] = {}
         self.has_ended: bool = False
+        self.is_loaded: bool = False
         self.pid: int | None = None
         self._is_ending = False
         self._reason = ""
@@ -146,7 +153,7 @@ class _Process:
         self,
         request: Request,
         loop: asyncio.AbstractEventLoop,
-        only_counts: bool,
+        purpose: Purpose,
         grammar: str | None,
     ) -> Job:
         number = next(self._numbers)
@@ -158,7 +165,7 @@ class _Process:
             self.streams[number] = stream
             if self.has_ended:
                 self._fail()
-        self.send(Submit(number, request, only_counts, grammar))
+        self.send(Submit(number, request, purpose, grammar))
         return stream.job
 
     def send(self, command: Submit | Demand | Cancel) -> None:
@@ -210,13 +217,15 @@ class _Process:
         self._finish(_how(code))
 
     def _deliver(self, number: int, event: Event) -> None:
+        if isinstance(event, Opened):
+            self.is_loaded = True
         find = self.streams.pop if isinstance(event, Last) else self.streams.get
         if (stream := find(number, None)) is not None:
             stream.job.outbox.put(stream.job, event)
 
     def _finish(self, how: str) -> None:
         with self._lock:
-            self.has_ended = True
+            self.has_ended, self.is_loaded = True, False
             if not self._is_ending:
                 self._reason = f"the process of the model {self._name} {how}"
                 _logger.error("%s", self._reason)

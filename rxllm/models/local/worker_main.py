@@ -112,7 +112,7 @@ def _obey(command: Command, runner: EngineRunner, events: _Events) -> None:
             lambda: runner.submit(
                 command.request,
                 loop,
-                only_counts=command.only_counts,
+                purpose=command.purpose,
                 grammar=command.grammar,
                 outbox=events,
             ),

@@ -11,7 +11,7 @@ import msgspec
 
 from rxllm import errors
 from rxllm.errors import ModelError, RxLLMError
-from rxllm.models.local.job import Failed, Finished, Opened, Piece, Released
+from rxllm.models.local.job import Failed, Finished, Opened, Piece, Purpose, Reading, Released
 from rxllm.requests import Request
 
 __all__ = ["Cancel", "Command", "Demand", "Failure", "Submit", "encode", "read_commands",
@@ -30,7 +30,7 @@ class Submit(_Command, frozen=True):
     """Begin a stream; see `EngineRunner.submit`."""
 
     request: Request
-    only_counts: bool
+    purpose: Purpose
     grammar: str | None
 
 
@@ -69,7 +69,7 @@ class Failure(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 Command: TypeAlias = Submit | Demand | Cancel
-_Sent: TypeAlias = Opened | Piece | Finished | Failure | Released
+_Sent: TypeAlias = Opened | Reading | Piece | Finished | Failure | Released
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _commands: Final = msgspec.msgpack.Decoder(Command)
