@@ -20,6 +20,7 @@ from rxllm.stream import Stream
 __all__ = [
     "SAMPLING_OPTIONS",
     "ContinuedBy",
+    "Loadable",
     "Message",
     "Model",
     "ModelInfo",
@@ -225,6 +226,15 @@ class Model(Protocol):
         Raises:
             BadRequestError: the prompt or an option is invalid.
         """
+        ...
+
+
+@runtime_checkable
+class Loadable(Protocol):
+    """A model that can be loaded before its first stream."""
+
+    async def load(self) -> None:
+        """Load it now. Idempotent."""
         ...
 
 

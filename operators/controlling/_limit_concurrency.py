@@ -15,7 +15,14 @@ from rxllm.operators._deadline_timer import start_patient_timer
 from rxllm.operators.controlling._limit import limit
 from rxllm.operators.controlling._pool import Pool
 from rxllm.stream import Stream
-from rxllm.valve import StreamScheduler, run_on_loop, scheduler_or_default
+from rxllm.valve import (
+    StreamScheduler,
+    Valve,
+    run_on_loop,
+    scheduler_or_default,
+    valve_of,
+    with_valve,
+)
 
 __all__ = ["limit_concurrency"]
 
@@ -44,7 +51,8 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
     - Disposal: upstream is disposed, then the slot or the place in the queue is released; the
       same if a subscriber raises.
     - Demand: passes through; nothing is held. A stream whose subscriber can't keep up keeps its
-      slot. The wait for a slot continues while the valve is closed.
+      slot, unless the pool lends it (`lend_after`): then the source is held until it has one again.
+      The wait for the first slot continues while the valve is closed.
 
     Args:
         pool: the pool that provides the slots.
@@ -95,11 +103,16 @@ class _Subscription:
         self._scheduler = scheduler
         self._pool = pool
         self._context = copy_context()
+        self._has_begun = False
         self._upstream = Single()
         self._timer = SerialDisposable()  # for the wait, then for the start
         self._subscription = CompositeDisposable(
             self._upstream, self._timer, Disposable(self._leave)
         )
+        self._demand: _Demand | None = None
+        if pool.lend_after is not None:
+            self._demand = _Demand(self, scheduler, pool, pool.lend_after)
+            self._scheduler = with_valve(scheduler, self._demand.valve)
 
     def start(self) -> abc.DisposableBase:
         if self._pool.enter(self):
@@ -126,6 +139,13 @@ class _Subscription:
         self._context.copy().run(self._begin)  # else in that of the stream that has just ended
 
     def _begin(self) -> None:
+        if self._has_begun:
+            assert self._demand is not None  # noqa: S101 - its slot was lent
+            self._demand.begin()
+            return
+        self._has_begun = True
+        if self._demand is not None:
+            self._demand.begin()
         self._upstream.disposable = self._source.subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
         )
@@ -154,4 +174,60 @@ class _Subscription:
         self._observer.on_completed()
 
     def _leave(self) -> None:
+        if self._demand is not None:
+            self._demand.dispose()
         self._pool.leave(self)
+
+
+class _Demand(abc.DisposableBase):
+    """Lends the slot of a stream that is paused, and holds its source until it has one again.
+
+    Args:
+        stream: the stream, as the pool knows it.
+        scheduler: has the valve of the subscriber.
+        pool: the pool.
+        after: seconds that a pause takes before the slot is lent.
+
+    Attributes:
+        valve: the valve of the source.
+    """
+
+    def __init__(
+        self, stream: _Subscription, scheduler: abc.SchedulerBase, pool: Pool, after: float
+    ) -> None:
+        self._stream = stream
+        self._scheduler = scheduler
+        self._pool = pool
+        self._after = after
+        self._downstream = valve_of(scheduler)
+        self.valve = Valve(downstream=self._downstream)
+        self._is_lending = False
+        self._timer = SerialDisposable()
+        self._watching = SerialDisposable()
+
+    def begin(self) -> None:
+        """Follow the subscriber's valve, now that the stream has a slot."""
+        self._is_lending = False
+        self.valve.open()
+        self._watching.disposable = self._downstream.on_change(self._on_change)
+        self._on_change(self._downstream.is_open)
+
+    def dispose(self) -> None:
+        self._timer.dispose()
+        self._watching.dispose()
+        self.valve.dispose()
+
+    def _on_change(self, is_open: bool) -> None:
+        if not is_open:
+            self._timer.disposable = start_patient_timer(self._scheduler, self._after, self._lend)
+            return
+        self._timer.disposable = Disposable()
+        if self._is_lending:
+            self._is_lending = False
+            if self._pool.take_back(self._stream):
+                self.valve.open()
+
+    def _lend(self) -> None:
+        self._is_lending = True
+        self.valve.close()
+        self._pool.lend(self._stream)

@@ -42,6 +42,9 @@ class Pool:
         queue: streams that may wait for a slot, 0 or more; any further one fails immediately.
         wait: maximum seconds that a stream waits for its slot, above 0.
         limiter: permits the requests of streams that have a slot; `None` for no such limit.
+        lend_after: seconds after which a stream whose subscriber doesn't keep up lends its slot to
+            one that waits, 0 or more; `None` to keep it. When there is demand again, it waits for
+            its slot at the end of the queue, for as long as that takes.
 
     Raises:
         TypeError: an argument is not a number or not an integer, or `limiter` not a `Limiter`.
@@ -53,7 +56,13 @@ class Pool:
     """
 
     def __init__(
-        self, limit: int, *, queue: int = 100, wait: float = 30.0, limiter: Limiter | None = None
+        self,
+        limit: int,
+        *,
+        queue: int = 100,
+        wait: float = 30.0,
+        limiter: Limiter | None = None,
+        lend_after: float | None = None,
     ) -> None:
         if not isinstance(limiter, Limiter | None):
             raise TypeError(f"limiter must be a Limiter or None, got {type(limiter).__name__}")
@@ -63,6 +72,9 @@ class Pool:
             "queue", queue, "the number of streams that may wait", minimum=0
         )
         self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
+        self.lend_after: float | None = lend_after
+        if lend_after is not None:
+            check_number("lend_after", lend_after, "the seconds until a slot is lent", minimum=0)
         self.clear()
         clear_after_fork(self)
 
@@ -86,6 +98,7 @@ class Pool:
         """Forget all streams: they run in the process that this one was forked from."""
         self._lock = RLock()  # streams of several event loops may share the pool
         self._holders: set[Pooled] = set()
+        self._idle: OrderedDict[Pooled, None] = OrderedDict()  # holders that would lend
         self._waiting: OrderedDict[Pooled, None] = OrderedDict()
 
     def enter(self, stream: Pooled) -> bool:
@@ -96,9 +109,11 @@ class Pool:
         """
         with self._lock:
             if len(self._holders) >= self.limit:  # some may belong to closed loops
-                self._holders = {each for each in self._holders if not each.is_stranded}
+                for each in [each for each in self._holders if each.is_stranded]:
+                    self._holders.discard(each)
+                    self._idle.pop(each, None)
             # While a slot is free, no stream waits: `leave` passes each freed slot on.
-            if len(self._holders) < self.limit:
+            if self._has_room():
                 self._holders.add(stream)
                 return True
             if len(self._waiting) >= self.queue:
@@ -113,10 +128,41 @@ class Pool:
         with self._lock:
             self._waiting.pop(stream, None)
             self._holders.discard(stream)
-            while self._waiting and len(self._holders) < self.limit:
-                first, _ = self._waiting.popitem(last=False)
-                self._holders.add(first)
-                try:
-                    first.admit()
-                except Exception:  # its scheduler accepts no more work: a closed event loop
-                    self._holders.discard(first)
+            self._idle.pop(stream, None)
+            self._pass_on()
+
+    def lend(self, stream: Pooled) -> None:
+        """Let another stream have the slot, if one waits for it. Called by `limit_concurrency`."""
+        with self._lock:
+            if stream in self._holders:
+                self._idle[stream] = None
+                self._pass_on()
+
+    def take_back(self, stream: Pooled) -> bool:
+        """Return whether the slot is still there; else queue for one.
+
+        Called by `limit_concurrency`.
+        """
+        with self._lock:
+            if stream in self._holders:
+                self._idle.pop(stream, None)
+                return True
+            self._waiting[stream] = None
+            self._pass_on()
+            return False
+
+    def _has_room(self) -> bool:
+        """Whether a slot is free, or one can be lent, which makes it free."""
+        if len(self._holders) >= self.limit and self._idle:
+            lender, _ = self._idle.popitem(last=False)
+            self._holders.discard(lender)
+        return len(self._holders) < self.limit
+
+    def _pass_on(self) -> None:
+        while self._waiting and self._has_room():
+            first, _ = self._waiting.popitem(last=False)
+            self._holders.add(first)
+            try:
+                first.admit()
+            except Exception:  # its scheduler accepts no more work: a closed event loop
+                self._holders.discard(first)

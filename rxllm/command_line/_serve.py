@@ -60,6 +60,9 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
     default=None,
     help="Run local models in processes of their own; by default all but the bundled one.",
 )
+@click.option(
+    "--preload", is_flag=True, help="Load local models before the server accepts requests."
+)
 @model_table_option
 def serve(
     host: str,
@@ -71,6 +74,7 @@ def serve(
     limits: Sequence[str],
     settings: Sequence[str],
     isolate: bool | None,
+    preload: bool,
 ) -> None:
     """Serve streams over HTTP and WebSocket, with a page to try them.
 
@@ -93,6 +97,7 @@ def serve(
             limits=given_limits,
             settings=given_settings,
             isolate=isolate,
+            preload=preload,
         )
     except RxLLMError as error:
         raise failure(error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Unpack
 
@@ -16,7 +17,7 @@ from rxllm.operators.recovery import AfterOutput, CircuitBreaker, timeouts
 from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.operators.recovery.commit import check_after_output
 from rxllm.operators.recovery.fallback_plan import check_apology, fallback_plan
-from rxllm.requests import Model, ModelInfo, Prompt, Request, RequestOptions, as_request
+from rxllm.requests import Loadable, Model, ModelInfo, Prompt, Request, RequestOptions, as_request
 from rxllm.requests import Strategy as StrategyName
 from rxllm.router.candidate import Route
 from rxllm.router.strategies import STRATEGIES, Candidate, Strategy
@@ -139,6 +140,15 @@ class Router:
             return self._one_after_another(streams).subscribe(observer, scheduler=scheduler)
 
         return Stream(subscribe, "router", of_chunks=True)
+
+    async def load(self) -> None:
+        """Load the local models, all at once; see `LocalModel.load`.
+
+        Raises:
+            ModelLoadError: one of them can't be loaded.
+        """
+        models = [route.model for route in self._routes]
+        await asyncio.gather(*[each.load() for each in models if isinstance(each, Loadable)])
 
     async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
         """Return the number of tokens of a prompt for the first of the models, or an estimate.

@@ -45,6 +45,7 @@ def create_app(
     limits: Limits | None = None,
     settings: Settings | None = None,
     isolate: bool | None = None,
+    preload: bool = False,
     store: Callable[[ops.StreamRegistry, Limits], StreamStore] = MemoryStreams,
 ) -> web.Application:
     """Create the server as an aiohttp application, to run or to add to another with `add_subapp`.
@@ -65,6 +66,8 @@ def create_app(
         settings: how many streams run at once, and how long a model may be silent.
         isolate: whether local models that are given by name run in processes of their own, so that
             native code that crashes doesn't end the server; `None` for all but the bundled one.
+        preload: whether local models are loaded before the server accepts requests, rather than
+            for their first stream. If one can't be, the server doesn't start.
         store: creates the store of the streams.
 
     Raises:
@@ -100,7 +103,13 @@ def create_app(
     app.on_shutdown.append(drain)
     add_websocket(app)
     app.cleanup_ctx.append(_run_store)
+    if preload:
+        app.on_startup.append(_preload)
     return app
+
+
+async def _preload(app: web.Application) -> None:
+    await app[MODELS].load()
 
 
 async def drain(app: web.Application) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from rxllm.messages import Message
 from rxllm.models.registry import LOCAL_PROVIDERS
 from rxllm.models.registry import model as model_by_name
 from rxllm.models.remote.providers import PROVIDERS
-from rxllm.requests import Model, ModelInfo, Request, as_request
+from rxllm.requests import Loadable, Model, ModelInfo, Request, as_request
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
 from rxllm.server.request_size import check_size
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalogue", "ModelNotFoundError", "models_by_name"]
 
 
+_LEND_AFTER: Final = 1.0  # seconds
 _NOT_BUNDLED: Final = tuple([name for name in LOCAL_PROVIDERS if name != "tiny"])
 _Operator = Callable[[Observable[Chunk]], Observable[Chunk]]
 
@@ -102,7 +104,7 @@ class Catalogue:
         self.registry = registry
         self.metrics = metrics
         self._pools = {
-            True: ops.Pool(**settings.local_pool),
+            True: ops.Pool(**settings.local_pool, lend_after=_LEND_AFTER),
             False: ops.Pool(**settings.remote_pool),
         }
         self._limiters = {  # providers have limits for each model
@@ -118,6 +120,15 @@ class Catalogue:
         return tuple(
             msgspec.structs.replace(model.info, id=name) for name, model in self._models.items()
         )
+
+    async def load(self) -> None:
+        """Load all local models.
+
+        Raises:
+            ModelLoadError: one of them can't be loaded.
+        """
+        models = self._models.values()
+        await asyncio.gather(*[each.load() for each in models if isinstance(each, Loadable)])
 
     def find(self, name: str | None = None) -> Model:
         """Return the model with this name; the default one if `None`.

@@ -112,6 +112,7 @@ class TestPausedStreams:
         reader = Reader(model, 1000, pause_after=4)
         await collect(model, 5)
         model.close()
+        reader.valve.open()
         await until(lambda: bool(reader.failures))
         assert isinstance(reader.failures[0], ModelError)
 

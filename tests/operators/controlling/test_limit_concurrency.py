@@ -277,6 +277,92 @@ def test_paused_streams_cannot_starve_a_pool(marbles: Marbles) -> None:
     assert pool.active == 0
 
 
+class TestLending:
+    """Slots of paused streams, lent to others."""
+
+    def test_three_pauses_of_one_client_do_not_stop_another(self, marbles: Marbles) -> None:
+        pool, controls = Pool(3, lend_after=1), [Control() for _ in range(3)]
+        source = marbles.cold("a-b-c|", demand=True)
+        paused = [
+            marbles.subscribe(source.pipe(ops.limit_concurrency(pool), ops.pausable(control)))
+            for control in controls
+        ]
+        for control in controls:
+            marbles.at(1, control.pause)
+            marbles.at(20, control.resume)
+        other = marbles.subscribe(marbles.cold("x-y|").pipe(ops.limit_concurrency(pool)))
+        marbles.advance_to(500)
+        assert other.events == [(2.0, Token("x")), (4.0, Token("y")), (5.0, COMPLETED)]
+        for each in paused:
+            assert "".join(text_of(event) for _, event in each.events) == "abc"
+            assert each.events[-1][1] == COMPLETED
+        assert (pool.active, pool.waiting, marbles.timers) == (0, 0, [])
+
+    def test_a_slot_that_nobody_waits_for_is_kept(self, marbles: Marbles, control: Control) -> None:
+        pool = Pool(1, lend_after=1)
+        marbles.at(1, control.pause)
+        marbles.at(9, control.resume)
+        stream = marbles.cold("a-b|", demand=True)
+        events = marbles.run(stream.pipe(ops.limit_concurrency(pool), ops.pausable(control)))
+        assert [time for time, _ in events][:2] == [0.0, 9.0]
+
+    def test_a_newcomer_has_it_at_once(self, marbles: Marbles, control: Control) -> None:
+        pool = Pool(1, lend_after=1)
+        marbles.at(1, control.pause)
+        source = marbles.cold("a-b|", demand=True)
+        marbles.subscribe(source.pipe(ops.limit_concurrency(pool), ops.pausable(control)))
+        marbles.advance_to(7)
+        other = marbles.subscribe(marbles.cold("x|").pipe(ops.limit_concurrency(pool)))
+        marbles.advance_to(9)
+        assert other.events[0] == (7.0, Token("x"))
+
+    def test_a_resumed_stream_waits_for_its_slot_behind_others(
+        self, marbles: Marbles, control: Control
+    ) -> None:
+        pool = Pool(1, lend_after=1)
+        source = marbles.cold("a-b|", demand=True)
+        paused = marbles.subscribe(source.pipe(ops.limit_concurrency(pool), ops.pausable(control)))
+        marbles.at(1, control.pause)
+        others = [
+            marbles.subscribe(marbles.cold("x---|").pipe(ops.limit_concurrency(pool)))
+            for _ in range(2)
+        ]
+        marbles.at(3, control.resume)
+        marbles.advance_to(50)
+        assert [each.events[0] for each in others] == [(2.0, Token("x")), (6.0, Token("x"))]
+        assert paused.events[1] == (10.0, Token("b"))
+
+    def test_it_may_be_paused_again_while_it_waits(
+        self, marbles: Marbles, control: Control
+    ) -> None:
+        pool = Pool(1, lend_after=1)
+        source = marbles.cold("a-b|", demand=True)
+        paused = marbles.subscribe(source.pipe(ops.limit_concurrency(pool), ops.pausable(control)))
+        marbles.at(1, control.pause)
+        marbles.subscribe(marbles.cold("x-----|").pipe(ops.limit_concurrency(pool)))
+        for time, change in ((3, control.resume), (4, control.pause), (20, control.resume)):
+            marbles.at(time, change)
+        marbles.advance_to(10)
+        last = marbles.subscribe(marbles.cold("y|").pipe(ops.limit_concurrency(pool)))
+        marbles.advance_to(60)
+        assert last.events[0][1] == Token("y")
+        assert paused.events[1] == (20.0, Token("b"))
+        assert (pool.active, pool.waiting, marbles.timers) == (0, 0, [])
+
+    def test_disposal_of_a_stream_without_its_slot(
+        self, marbles: Marbles, control: Control
+    ) -> None:
+        pool = Pool(1, lend_after=1)
+        source = marbles.cold("a-b|", demand=True)
+        paused = marbles.subscribe(source.pipe(ops.limit_concurrency(pool), ops.pausable(control)))
+        marbles.at(1, control.pause)
+        marbles.subscribe(marbles.cold("x").pipe(ops.limit_concurrency(pool)))
+        marbles.at(3, control.resume)
+        marbles.at(4, paused.dispose)
+        marbles.advance_to(9)
+        assert (pool.active, pool.waiting) == (1, 0)
+
+
 def test_a_stream_waiting_for_its_slot_can_be_stopped(marbles: Marbles, control: Control) -> None:
     pool = Pool(1)
     marbles.subscribe(marbles.cold("").pipe(ops.limit_concurrency(pool)))
