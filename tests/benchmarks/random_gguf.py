@@ -20,7 +20,7 @@ def write_random_gguf(path: Path) -> None:
     vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
     special = {token["content"] for token in tokenizer["added_tokens"]}
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(1024)
+    writer.add_context_length(4096)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(HIDDEN)
@@ -30,7 +30,7 @@ def write_random_gguf(path: Path) -> None:
     writer.add_rope_dimension_count(WIDTH // HEADS)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre("smollm")
     writer.add_token_list([token for token, _ in vocabulary])
     writer.add_token_types(
         [

@@ -40,7 +40,7 @@ class AnswerForm(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class AnswerReader:
     """Reads the pieces of one answer. A piece that stays whole keeps its confidence.
 
-    White space at the beginning of the thinking, and after it, is dropped.
+    Thinking stands at the beginning of an answer; white space before and after it is dropped.
 
     Args:
         form: the form of the answer.
@@ -90,18 +90,28 @@ class AnswerReader:
 
     def _split(self, pieces: Iterable[tuple[Where, str]]) -> list[Chunk]:
         chunks: list[Chunk] = []
+        answer = ""
         for where, piece in pieces:
-            if where is Where.TAG:
+            if answer:
+                answer += piece
+            elif where is Where.TAG:
                 self._is_stripped = True
-                continue
-            text = piece.lstrip() if self._is_stripped else piece
-            if not text:
-                continue
-            self._is_stripped = False
-            chunks += [Reasoning(text)] if where is Where.INSIDE else self._answered(text)
-        return chunks
+            elif text := piece.lstrip() if self._is_stripped else piece:
+                self._is_stripped = False
+                if where is Where.INSIDE:
+                    chunks.append(Reasoning(text))
+                elif text.isspace():
+                    chunks += self._answered(text)
+                else:
+                    answer = text
+        if answer and self._tags is not None:  # tags in the answer are text
+            answer += "".join([text for _, text in self._tags.flush()])
+            self._tags = None
+        return [*chunks, *self._answered(answer)]
 
     def _answered(self, text: str) -> list[Chunk]:
+        if not text:
+            return []
         if self._calls is None:
-            return [Token(text)] if text else []
+            return [Token(text)]
         return [*self._calls.feed(text)]

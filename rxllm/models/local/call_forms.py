@@ -102,7 +102,8 @@ def _mistral(reader: CallReader) -> Steps[None]:
                 break
 
 
-_NAME: Final = re.compile(r"\s*([\w.\-]+)(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*")
+_NAME: Final = re.compile(r"\s*([^\[\]\n]+?)\s*(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*")
+_USUAL_NAME: Final = re.compile(r"[\w.\-]+")
 
 
 def _mistral_named(reader: CallReader) -> Steps[None]:
@@ -110,10 +111,11 @@ def _mistral_named(reader: CallReader) -> Steps[None]:
     while (yield from reader.say_until(marker)):
         head = yield from reader.take_until("{", at_most=_LONGEST_NAME)
         found = _NAME.fullmatch(head)
-        if found is None:
+        name = found[1] if found is not None else ""
+        if name not in reader.tools and not _USUAL_NAME.fullmatch(name):
             reader.say(marker)
             reader.put_back(head)
-        elif (yield from reader.take_call(marker + head, found[1])):
+        elif (yield from reader.take_call(marker + head, name)):
             yield from reader.take_spaces()
 
 

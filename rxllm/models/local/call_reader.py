@@ -176,8 +176,7 @@ class CallReader:
         return False
 
     def _may_be_known(self, scanner: ObjectScanner) -> bool:
-        name = scanner.members.get("name")
-        if name is not None and name.strip('"') not in self.tools:
+        if "name" in scanner.members and _name_in(scanner) not in self.tools:
             return False
         return scanner.members.keys() <= {"name", "type", "function", "id", *_ARGUMENTS}
 
@@ -186,10 +185,19 @@ def _so_far(scanner: ObjectScanner, name: str | None) -> tuple[str, str] | None:
     """The name and the arguments so far, once both have begun."""
     if name is not None:
         return name, scanner.text.lstrip()
-    quoted, member = scanner.members.get("name"), scanner.open_member
-    if quoted is None or member is None or member[0] not in _ARGUMENTS:
+    name, member = _name_in(scanner), scanner.open_member
+    if not name or member is None or member[0] not in _ARGUMENTS:
         return None
-    return (quoted.strip('"'), member[1]) if member[1].startswith("{") else None
+    return (name, member[1]) if member[1].startswith("{") else None
+
+
+def _name_in(scanner: ObjectScanner) -> str:
+    """The name so far, `""` if there is none."""
+    try:
+        name = json.loads(scanner.members.get("name", '""'))
+    except ValueError:
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def _whole(scanner: ObjectScanner, name: str | None) -> tuple[str, str] | None:

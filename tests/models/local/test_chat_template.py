@@ -7,8 +7,9 @@ import sys
 import jinja2
 import pytest
 
+from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, ModelLoadError, UnsupportedError
-from rxllm.messages import Message
+from rxllm.messages import Message, Tool
 from rxllm.models.local.chat_template import ChatTemplate
 from rxllm.requests import as_request
 
@@ -117,3 +118,109 @@ def test_a_debugger_goes_on_after_a_template() -> None:
     before = sys.gettrace()
     render(CHAT, USER)
     assert sys.gettrace() is before
+
+
+TOOL = Tool("look", "Look up", {"type": "object", "properties": {"what": {"type": "string"}}})
+CALL = ToolCall("call_1", "look", '{"what": "a \\"star\\""}')
+DIALOGUE = [
+    USER,
+    Message("assistant", "", tool_calls=(CALL,)),
+    Message("tool", "42", tool_call_id="call_1"),
+]
+OBJECT = (
+    "{% if tools %}{% for t in tools %}[{{ t | tojson }}]{% endfor %}{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls %}"
+    '<tool_call>{"name": "{{ c.function.name }}", "arguments": '
+    "{{ ARGUMENTS }}}</tool_call>{% endfor %}</s>{% endfor %}"
+)
+
+
+class TestTools:
+    @pytest.mark.parametrize(
+        "arguments", ["c.function.arguments | tojson", "'' + c.function.arguments"]
+    )
+    def test_arguments_are_an_object_or_text_as_the_template_wants(self, arguments: str) -> None:
+        template = ChatTemplate(OBJECT.replace("ARGUMENTS", arguments))
+        prompt = template.render(as_request(DIALOGUE, tools=[TOOL]))
+        assert template.calls == "hermes"
+        assert '{"name": "look", "arguments": {"what": "a \\"star\\""}}</tool_call>' in prompt
+        assert '[{"type": "function", "function": {"name": "look", "description":' in prompt
+        assert "<tool>42</s>" in prompt
+
+    def test_without_tools_the_template_gets_none(self) -> None:
+        assert render("{{ tools is none }}", USER) == "True"
+        source = OBJECT.replace("ARGUMENTS", "c.function.arguments | tojson")
+        template = ChatTemplate(source)
+        prompt = template.render(as_request([USER], tools=[TOOL], tool_choice="none"))
+        assert prompt == "<user>Hi</s>"
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            None,
+            CHAT,
+            "{{ tools }}" + CHAT,
+            "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}"
+            "<tool_call>{{ c.function.name }}<arg>{{ c.function.arguments | tojson }}"
+            "{% endfor %}{% endfor %}",
+        ],
+    )
+    def test_a_template_without_a_known_form_has_no_tools(self, source: str | None) -> None:
+        template = ChatTemplate(source)
+        for request in (as_request([USER], tools=[TOOL]), as_request(DIALOGUE)):
+            with pytest.raises(UnsupportedError, match="no known form for tools"):
+                template.render(request)
+
+    def test_ids_have_nine_letters_and_digits_and_results_the_name_of_their_call(self) -> None:
+        source = (
+            "{% for m in messages %}{% for c in m.tool_calls %}"
+            "<tool_call>{{ c.function | tojson }}</tool_call>|{{ c.id }}|{% endfor %}"
+            "{% if m.role == 'tool' %}{{ m.name }}|{{ m.tool_call_id }}|{{ m.content }}{% endif %}"
+            "{% endfor %}"
+        )
+        _, call_id, name, result_id, content = render(source, *DIALOGUE).split("|")
+        assert len(call_id) == 9
+        assert call_id.isalnum()
+        assert (name, result_id, content) == ("look", call_id, "42")
+
+    def test_texts_of_tools_and_calls_are_changed_as_contents_are(self) -> None:
+        source = OBJECT.replace("ARGUMENTS", "c.function.arguments | tojson")
+        prompt = ChatTemplate(source).render(as_request(DIALOGUE, tools=[TOOL]), str.upper)
+        assert '"WHAT": "A \\"STAR\\""' in prompt
+        assert "LOOK UP" in prompt
+
+
+THINKS = "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}{% endfor %}"
+SWITCH = "{% if enable_thinking is false %}<think></think>{% endif %}"
+
+
+class TestThinking:
+    def test_a_prompt_may_end_inside(self) -> None:
+        template = ChatTemplate(THINKS + "<assistant><think>\n")
+        assert template.thinking == ("<think>", "</think>")
+        assert template.begins_inside(template.render(as_request([USER])))
+        other = ChatTemplate(THINKS + "<assistant>")
+        assert not other.begins_inside(other.render(as_request([USER])))
+
+    def test_the_beginning_of_an_answer_is_outside(self) -> None:
+        template = ChatTemplate(THINKS + "<assistant><think>\n")
+        prompt = template.render(as_request([USER, Message("assistant", "Hel")]))
+        assert prompt == "<user>Hi<assistant><think>\n</think>\n\nHel"
+
+    def test_it_can_be_switched_off_where_the_template_has_a_switch(self) -> None:
+        template = ChatTemplate(THINKS + SWITCH)
+        assert template.render(as_request([USER], reasoning="none")).endswith("<think></think>")
+        assert template.render(as_request([USER], reasoning="low")) == "<user>Hi"
+        with pytest.raises(UnsupportedError, match="always thinks"):
+            ChatTemplate(THINKS).render(as_request([USER], reasoning="none"))
+
+    def test_a_model_that_does_not_think_says_so(self) -> None:
+        assert ChatTemplate(CHAT).thinking is None
+        assert render(CHAT, USER).endswith("<assistant>")
+        assert ChatTemplate(CHAT).render(as_request([USER], reasoning="none"))
+        with pytest.raises(UnsupportedError, match="doesn't think"):
+            ChatTemplate(CHAT).render(as_request([USER], reasoning="high"))
+
+    def test_an_effort_is_passed_on(self) -> None:
+        template = ChatTemplate("{{ reasoning_effort }}" + CHAT)
+        assert template.render(as_request([USER], reasoning="high")).startswith("high")
