@@ -3,7 +3,8 @@
 A directory holds `model.onnx`, `tokenizer.json` and `config.json`, and may hold
 `tokenizer_config.json` (chat template), `chat_template.jinja` and `generation_config.json`. Inputs:
 `input_ids`, `attention_mask`, optionally `position_ids`, `past_key_values.N.key` and `.value`;
-outputs: `logits`, `present.N.key` and `.value`.
+outputs: `logits`, `present.N.key` and `.value`. A merged decoder has the input `use_cache_branch`
+as well: it reads a prompt at once, and then token by token.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ PROMPT_CHUNK: Final = 128
 """Maximum prompt tokens per sequence and step, so a long prompt doesn't hold up other streams."""
 
 DEFAULT_SLOTS: Final = 8
+_USE_CACHE: Final = "use_cache_branch"
 
 Cache: TypeAlias = dict[str, Any]
 """The key-value cache of a sequence: an OrtValue for each `past_key_values` input."""
@@ -110,7 +112,9 @@ class OnnxEngine:
         self._end_tokens = directory.end_tokens
         self._empty_cache = _empty_cache(session, directory.model)
         self.vocabulary = Vocabulary(self._tokenizer_of_all, _scores_size(session, self._tokenizer))
-        self._has_positions = "position_ids" in {node.name for node in session.get_inputs()}
+        inputs = {node.name for node in session.get_inputs()}
+        self._has_positions = "position_ids" in inputs
+        self._is_merged = _USE_CACHE in inputs
         # Caches of closed sequences, for prompts with the same prefix; the oldest is evicted first.
         self._closed: list[tuple[list[int], Cache]] = []
         self._live: list[OnnxSequence] = []
@@ -142,7 +146,8 @@ class OnnxEngine:
         room = self._pace.room(is_shared=len(reading) < len(sequences))
         pieces = {}
         for sequence in reading:
-            pieces[id(sequence)] = piece = min(room, PROMPT_CHUNK, len(sequence.pending))
+            piece = min(room, PROMPT_CHUNK, len(sequence.pending))
+            pieces[id(sequence)] = len(sequence.pending) if self._is_merged else piece
             room -= piece
         return [self._attempt(each, pieces.get(id(each), 1)) for each in sequences]
 
@@ -162,6 +167,8 @@ class OnnxEngine:
         best = max(known, key=lambda old: common_prefix(old[0], tokens), default=([], {}))
         # The last token is always decoded, since its scores give the first answer token.
         kept = min(common_prefix(best[0], tokens), len(tokens) - 1)
+        if self._is_merged and kept < len(tokens) - 1:
+            kept = 0
         sequence.cache = _shortened(best[1], kept) if kept else self._empty_cache
         sequence.tokens, sequence.pending = tokens[:kept], tokens[kept:]
         self._live.append(sequence)
@@ -214,6 +221,8 @@ class OnnxEngine:
         if self._has_positions:
             positions = np.arange(past, past + length, dtype=np.int64)
             binding.bind_cpu_input("position_ids", positions[np.newaxis])
+        if self._is_merged:
+            binding.bind_cpu_input(_USE_CACHE, np.array([past > 0]))
         for name, value in sequence.cache.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_output("logits")
@@ -266,7 +275,8 @@ def _empty_cache(session: onnxruntime.InferenceSession, path: Path) -> Cache:
                 np.zeros((1, heads, 0, size), kind)
             )
     wanted = {name.replace("past_key_values", "present") for name in cache} | {"logits"}
-    unknown = nodes.keys() - cache.keys() - {"input_ids", "attention_mask", "position_ids"}
+    known = {"input_ids", "attention_mask", "position_ids", _USE_CACHE}
+    unknown = nodes.keys() - cache.keys() - known
     if not cache or unknown or wanted - outputs:
         raise ModelLoadError(
             f"{path} must be a decoder with a key-value cache and Optimum's names, "

@@ -21,7 +21,8 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _MODELS: Final = tuple(
     [
         f"{folder}{name}.onnx"
-        for name in ("model", *[f"model_{kind}" for kind in _PRECISIONS])
+        for base in ("model", "decoder_model_merged")
+        for name in (base, *[f"{base}_{kind}" for kind in _PRECISIONS])
         for folder in ("", "onnx/")
     ]
 )

@@ -1,7 +1,7 @@
 """A model in a process of its own, so that native code that crashes doesn't end this one.
 
-The process is started for the first stream, and again for the next one after it has ended. Events
-come over a pipe in batches; demand and cancellation go back.
+The process is started for the first stream, and again for the next one after it has ended, unless
+that happens too often. Events come over a pipe in batches; demand and cancellation go back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,7 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rxllm.errors import ModelCrashedError, ModelError
+from rxllm.errors import CircuitOpenError, ModelCrashedError, ModelError
 from rxllm.models.local.job import LEAD, Event, Failed, Job, Last, Opened, Outbox, Purpose
 from rxllm.models.local.worker_messages import (
     Cancel,
@@ -38,6 +40,11 @@ __all__ = ["WorkerRunner"]
 
 _logger = logging.getLogger("rxllm.worker")
 _MODULE: Final = "rxllm.models.local.worker_main"
+MOST_CRASHES: Final = 3
+"""How often the process may end within `CRASH_SECONDS`, before streams fail without it."""
+
+CRASH_SECONDS: Final = 60.0
+
 _ACKNOWLEDGED: Final = LEAD // 2
 """Events between two messages about what was taken."""
 
@@ -59,6 +66,7 @@ class WorkerRunner:
         self._lock = threading.RLock()  # streams of several event loops may share the process
         self._process: _Process | None = None
         self._owner = os.getpid()
+        self._crashes: deque[float] = deque(maxlen=MOST_CRASHES)
 
     @property
     def pid(self) -> int | None:
@@ -89,6 +97,7 @@ class WorkerRunner:
 
         Raises:
             ModelError: the model has been closed.
+            CircuitOpenError: the process has ended too often recently.
         """
         with self._lock:
             if self.is_closed:
@@ -96,9 +105,23 @@ class WorkerRunner:
             if self._owner != os.getpid():  # the process belongs to the one that forked
                 self._owner, self._process = os.getpid(), None
             if self._process is None or self._process.has_ended:
+                self._check_crashes()
                 self._process = _Process(self._name, self._arguments)
                 weakref.finalize(self, self._process.end)
             return self._process.submit(request, loop, purpose, grammar)
+
+    def _check_crashes(self) -> None:
+        """Raise a `CircuitOpenError` if the process has ended too often of late."""
+        if self._process is not None and not self._process.is_counted:
+            self._process.is_counted = True
+            self._crashes.append(self._process.ended_at)
+        if len(self._crashes) == MOST_CRASHES:
+            wait = self._crashes[0] + CRASH_SECONDS - time.monotonic()
+            if wait > 0:
+                raise CircuitOpenError(
+                    f"the process of the model {self._name} has ended {MOST_CRASHES} times within "
+                    f"{CRASH_SECONDS:g} s: it is started again in {wait:.0f} s"
+                )
 
     def close(self) -> None:
         """Fail all streams, reject new ones, and end the process."""
@@ -140,6 +163,8 @@ class _Process:
         self.streams: dict[int, _Stream] = {}
         self.has_ended: bool = False
         self.is_loaded: bool = False
+        self.is_counted: bool = False
+        self.ended_at = 0.0
         self.pid: int | None = None
         self._is_ending = False
         self._reason = ""
@@ -226,6 +251,7 @@ class _Process:
     def _finish(self, how: str) -> None:
         with self._lock:
             self.has_ended, self.is_loaded = True, False
+            self.ended_at = time.monotonic()
             if not self._is_ending:
                 self._reason = f"the process of the model {self._name} {how}"
                 _logger.error("%s", self._reason)

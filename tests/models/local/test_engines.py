@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 import rxllm
 from rxllm import End, Request, Start, Token, Usage, Valve, to_async
@@ -389,3 +390,100 @@ async def test_what_was_for_training_is_left_out_and_templates_may_be_json(tmp_p
     model: Any = rxllm.model(f"onnx/{path}", slots=1)
     usual: Any = rxllm.model("tiny")
     assert await model.count_tokens(STORY) == await usual.count_tokens(STORY)
+
+
+async def test_without_a_template_a_prompt_begins_as_the_tokenizer_says(tmp_path: Path) -> None:
+    path = other_copy(tmp_path / "model")
+    config = json.loads((path / "tokenizer_config.json").read_text())
+    del config["chat_template"]
+    (path / "tokenizer_config.json").write_text(json.dumps(config))
+    plain: Any = rxllm.model(f"onnx/{path}", slots=1)
+    count = (await plain.count_tokens("Hello there")).tokens
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.post_processor = TemplateProcessing(
+        single="<|begin|> $A <|end|>", special_tokens=[("<|begin|>", 1), ("<|end|>", 5)]
+    )
+    tokenizer.save(str(path / "tokenizer.json"))
+    begun: Any = rxllm.model(f"onnx/{path}", slots=1)
+    assert (await begun.count_tokens("Hello there")).tokens == count + 1
+    config["add_bos_token"] = True
+    (path / "tokenizer_config.json").write_text(json.dumps(config))
+    Tokenizer.from_file(str(tiny.directory / "tokenizer.json")).save(str(path / "tokenizer.json"))
+    added: Any = rxllm.model(f"onnx/{path}", slots=1)
+    assert (await added.count_tokens("Hello there")).tokens == count + 1
+
+
+def merge_decoder(path: Path) -> None:
+    """Give a model the input of merged decoders; its scores are NaN if it is used wrongly."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(path)
+    graph, node = model.graph, onnx.helper.make_node
+    graph.input.append(
+        onnx.helper.make_tensor_value_info("use_cache_branch", onnx.TensorProto.BOOL, [1])
+    )
+    for each in graph.node:
+        each.output[:] = ["scores" if name == "logits" else name for name in each.output]
+    for name, value in (("zero", 0), ("one", 1), ("two", 2)):
+        graph.initializer.append(
+            onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value])
+        )
+    nan = onnx.helper.make_tensor("nan", onnx.TensorProto.FLOAT, [1], [float("nan")])
+    graph.initializer.append(nan)
+    graph.node.extend(
+        [
+            node("Shape", ["past_key_values.0.key"], ["past_shape"]),
+            node("Gather", ["past_shape", "two"], ["past_length"], axis=0),
+            node("Greater", ["past_length", "zero"], ["has_past"]),
+            node("Equal", ["use_cache_branch", "has_past"], ["is_right_branch"]),
+            node("Shape", ["input_ids"], ["ids_shape"]),
+            node("Gather", ["ids_shape", "one"], ["length"], axis=0),
+            node("Equal", ["length", "one"], ["is_single"]),
+            node("Not", ["has_past"], ["has_no_past"]),
+            node("Or", ["is_single", "has_no_past"], ["has_right_length"]),
+            node("And", ["is_right_branch", "has_right_length"], ["is_right"]),
+            node("Where", ["is_right", "scores", "nan"], ["logits"]),
+        ]
+    )
+    onnx.save(model, path)
+
+
+async def test_a_merged_decoder_reads_a_prompt_at_once_and_then_single_tokens(
+    tmp_path: Path,
+) -> None:
+    path = other_copy(tmp_path / "model", model__onnx="decoder_model_merged.onnx")
+    merge_decoder(path / "decoder_model_merged.onnx")
+    model, usual = rxllm.model(f"onnx/{path}", slots=2), rxllm.model("tiny")
+    long = " ".join([STORY] * 20)
+    for prompt in (STORY, long, f"{long}!", STORY):
+        asked = [each.stream(prompt, temperature=0, max_tokens=20) for each in (model, usual)]
+        answers = await asyncio.gather(*asked)
+        assert answers[0].text == answers[1].text
+
+
+LONG_SYSTEM = "You are a friendly storyteller. " * 20
+
+
+async def test_streams_that_begin_alike_share_the_beginning(model: LocalModel) -> None:
+    """Also with one that is still running."""
+    system = rxllm.Message("system", LONG_SYSTEM)
+    messages = [system, rxllm.Message("user", STORY)]
+    other = [system, rxllm.Message("user", "Hello!")]
+    alone = await model.stream(other, temperature=0, max_tokens=10)
+    await model.stream("Something else " * 60, max_tokens=1)
+    begun = asyncio.Event()
+
+    async def talk() -> None:
+        async for chunk in model.stream(messages, temperature=0, max_tokens=200):
+            if isinstance(chunk, Token):
+                begun.set()
+
+    talking = asyncio.create_task(talk())
+    await begun.wait()
+    results = await asyncio.gather(
+        *(model.stream(other, temperature=0, max_tokens=10) for _ in range(2))
+    )
+    await talking
+    for result in results:
+        assert result.usage is not None
+        assert (result.usage.cached_tokens or 0) > 100
+        assert result.text == alone.text

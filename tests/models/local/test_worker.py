@@ -18,6 +18,7 @@ import rxllm
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, End, Start, Token, Usage
 from rxllm.errors import (
+    CircuitOpenError,
     ContextLengthError,
     ModelCrashedError,
     ModelError,
@@ -26,6 +27,7 @@ from rxllm.errors import (
     classify_error,
 )
 from rxllm.models import tiny
+from rxllm.models.local import worker
 from rxllm.models.local.job import LEAD
 from rxllm.models.local.model import LocalModel
 from rxllm.server import create_app
@@ -77,6 +79,8 @@ async def test_its_answers_are_the_same(name: str) -> None:
         pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     isolated: Any = rxllm.model(name, isolate=True)
     usual: Any = rxllm.model(name)
+    await isolated.load()
+    await usual.load()
     async with no_leaks():
         for options in (
             {"temperature": 0},
@@ -138,6 +142,20 @@ async def test_a_process_that_cannot_be_started_fails_its_streams(
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(ModelCrashedError, match=r"can't be started: .*No such file"):
         await model.stream("Hi")
+
+
+async def test_a_process_that_ends_again_and_again_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, model: LocalModel
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    for _ in range(3):
+        with pytest.raises(ModelCrashedError):
+            await model.stream("Hi")
+    with pytest.raises(CircuitOpenError, match=r"3 times within 60 s: .* again in (60|59) s"):
+        await model.stream("Hi")
+    monkeypatch.undo()
+    monkeypatch.setattr(worker, "CRASH_SECONDS", 0.0)
+    assert (await model.stream("Hello!", temperature=0)).text
 
 
 async def test_a_process_that_writes_something_else_is_ended(
