@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROMPT ?= Tell me a story about a robot who learns to paint
+SCHEMA := {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, \
+	"required": ["name", "age"], "additionalProperties": false}
 PYTEST_OPTIONS ?=
 # The tests of one file run in one worker, so that what they share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -9,7 +11,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 .PHONY: help run test lint bench load readme clean
 
 help:
-	@echo "make run    stream a story from the bundled model to this terminal"
+	@echo "make run    the bundled model in this terminal: a story, JSON, calls of tools"
 	@echo "make test   install what the tests need, and run them all"
 	@echo "make lint   formatting, lint, types, import rules"
 	@echo "make bench  the benchmarks, as ratios measured side by side"
@@ -18,6 +20,10 @@ help:
 
 run: $(VENV)/.installed-base
 	@$(BIN)/rxllm run "$(PROMPT)"
+	@echo && echo "An answer that follows a JSON Schema:"
+	@$(BIN)/rxllm run "Give me a JSON record of a cat named Mia" --schema '$(SCHEMA)' --temperature 0
+	@echo && echo "Calls of tools:"
+	@$(BIN)/python examples/39_tools.py
 	@echo "To try it in a browser: $(BIN)/rxllm serve"
 
 test: $(VENV)/.installed-dev

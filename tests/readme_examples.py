@@ -10,7 +10,7 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 GROUPS: dict[str, tuple[int, ...]] = {
-    "First steps": (1, 2, 4, 13, 14, 15),
+    "First steps": (1, 2, 4, 13, 39, 14, 15),
     "Models and providers": (16, 17, 18, 19, 20),
     "Reading and displaying a stream": (3, 5, 6, 25, 33),
     "Text": (11, 22, 23, 24),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "model_option",
     "model_table_option",
     "read_prompt",
+    "schema_option",
 ]
 
 model_option = click.option(
@@ -57,6 +59,29 @@ model_table_option = click.option(
     callback=_use_table,
     expose_value=False,
     help="What models can do and cost, read over the bundled table (or set RXLLM_MODELS).",
+)
+
+
+def _read_schema(context: click.Context, parameter: click.Parameter, given: str | None) -> Any:
+    """Return `"json"`, or the schema that is given or is in the file that is given."""
+    if given is None or given == "json":
+        return given
+    try:
+        text = given if given.lstrip().startswith("{") else Path(given).read_text("utf-8")
+        schema = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+    if not isinstance(schema, dict):
+        raise click.BadParameter("a schema must be a JSON object", context, parameter)
+    return schema
+
+
+schema_option = click.option(
+    "--schema",
+    "response_format",
+    metavar="SCHEMA",
+    callback=_read_schema,
+    help="JSON Schema that the answer follows: a file, or the schema; `json` for any object.",
 )
 
 

@@ -16,6 +16,7 @@ from rxllm.command_line._arguments import (
     model_option,
     model_table_option,
     read_prompt,
+    schema_option,
 )
 from rxllm.command_line._outcomes import play, say
 from rxllm.consumer import consume
@@ -34,6 +35,7 @@ __all__ = ["run"]
 @click.option("--seed", type=int, help="Makes sampling reproducible.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; repeatable.")
 @click.option("--system", help="System prompt.")
+@schema_option
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the text to a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print each chunk as a line of JSON.")
 @model_table_option

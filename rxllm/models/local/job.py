@@ -194,6 +194,13 @@ class Job:
             raise PoolFullError(f"the grammar was not compiled within {COMPILE_SECONDS:g} s")
         return Mask(self.matcher.result(), size)
 
+    async def has_events(self, seconds: float) -> bool:
+        """Wait for events, but only so long; returns whether there are any."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
+        return self._arrived.is_set()
+
     async def next_events(self) -> list[Event]:
         """Wait for events, and return all that have arrived since the last call.
 

@@ -24,8 +24,11 @@ from rxllm.stream import Stream
 from rxllm.token_count import TokenCount
 from rxllm.valve import Valve, running_loop
 
-__all__ = ["LocalModel"]
+__all__ = ["LOADING_SECONDS", "LocalModel"]
 
+
+LOADING_SECONDS: Final = 0.3
+"""How long a model is loaded before that is reported."""
 
 _NO_REQUEST: Final = Request(messages=())
 _REMOTE_OPTIONS: Final = (
@@ -80,8 +83,8 @@ class LocalModel:
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """Return a cold Observable of the answer; see `rxllm.requests.Model.stream`.
 
-        `Start` is emitted once the model is loaded and the stream has its slot; before it, a
-        `Notice("loading")` if the model isn't loaded yet.
+        `Start` is emitted once the model is loaded and the stream has its slot. If loading takes
+        longer than 0.3 s, a `Notice("loading")` precedes it.
 
         Raises:
             BadRequestError: the prompt or an option is invalid.
@@ -114,7 +117,7 @@ class LocalModel:
     async def load(self) -> None:
         """Load the model now, rather than for the first stream. Idempotent.
 
-        A stream that finds its model not loaded begins with a `Notice("loading")`.
+        A stream whose model isn't loaded begins with a `Notice("loading")` if that takes a while.
 
         Raises:
             ModelLoadError: the model can't be loaded.
@@ -130,13 +133,14 @@ class LocalModel:
     async def _answer(self, request: Request, valve: Valve) -> AsyncIterator[list[Chunk]]:
         _check_text_only(request, self._info.id)
         grammar = answer_grammar(request)
-        if not self._runner.is_loaded:
-            yield [Notice("loading")]
+        is_loaded = self._runner.is_loaded
         job = self._runner.submit(request, running_loop(), grammar=grammar)
         job.set_wanted(valve.is_open)
         watching = valve.on_change(job.set_wanted)
         writer = _ChunkWriter(self._info, request)
         try:
+            if not is_loaded and not await job.has_events(LOADING_SECONDS):
+                yield [Notice("loading")]
             while not writer.is_done:
                 chunks = await self._next_chunks(job, writer)
                 if chunks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from rxllm import Notice, Progress, Start, Valve
 from rxllm import operators as ops
 from rxllm.chunks import Chunk
 from rxllm.errors import FirstTokenTimeoutError, ModelError, ModelLoadError
+from rxllm.models.local import model as local_model
 from rxllm.models.local import runner
 from rxllm.models.local.model import LocalModel
 from rxllm.models.local.prompt_pace import PromptPace
@@ -154,11 +156,28 @@ class TestLongPrompts:
 
 
 class TestLoading:
-    async def test_the_first_stream_is_told_and_later_ones_are_not(self) -> None:
-        model = counting(CountingEngine())
-        first, second = await collect(model, 1), await collect(model, 1)
-        assert first[0] == Notice("loading")
-        assert [type(chunk) for chunk in first[1:]] == [type(chunk) for chunk in second]
+    async def test_a_stream_is_told_if_it_takes_a_while(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(local_model, "LOADING_SECONDS", 0.01)
+        told = threading.Event()
+
+        def load() -> CountingEngine:
+            assert told.wait(10)
+            return CountingEngine()
+
+        model = LocalModel(ModelInfo("count/1", "count"), load)
+        received: list[Chunk] = []
+        async for chunk in model.stream("1"):
+            received.append(chunk)
+            told.set()
+        assert received[0] == Notice("loading")
+        assert [type(chunk) for chunk in received[1:]] == [
+            type(chunk) for chunk in await collect(model, 1)
+        ]
+
+    async def test_a_short_one_is_not_worth_a_notice(self) -> None:
+        assert isinstance((await collect(counting(CountingEngine()), 1))[0], Start)
 
     async def test_it_can_be_done_beforehand(self) -> None:
         loads: list[int] = []
