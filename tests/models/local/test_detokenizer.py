@@ -51,3 +51,11 @@ def test_they_are_held_only_for_a_while() -> None:
     assert len("".join(said)) >= 32
     assert pieces([byte(0xE6), byte(0xBC), byte(0xA2)]) == ["", "", "漢"]
     assert "".join(pieces([byte(0xFF)] * 7 + [byte(0xE6), byte(0xBC), byte(0xA2)])).endswith("漢")
+
+
+def test_a_marker_has_a_text_and_other_control_tokens_have_none() -> None:
+    detokenizer = Detokenizer(TOKENIZER, {0: "<think>"})
+    hello = TOKENIZER.encode("Hello", add_special_tokens=False).ids
+    half = [byte(value) for value in "é".encode()][:1]
+    steps = [1, 0, *hello, *half, 0, *hello]
+    assert "".join(detokenizer.step(token) for token in steps) == "<think>Hello\ufffd<think>Hello"

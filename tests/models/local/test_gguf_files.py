@@ -67,6 +67,14 @@ def test_the_bundled_file_is_fine() -> None:
     check_gguf(tiny.directory / "tiny.gguf")
 
 
+def test_a_control_token_by_which_answers_are_read_has_a_text(tmp_path: Path) -> None:
+    llama = pytest.importorskip("rxllm.models.local.llama")
+    data = (tiny.directory / "tiny.gguf").read_bytes().replace(b"<|pad|>", b"<think>")
+    (tmp_path / "model.gguf").write_bytes(data)
+    vocabulary = llama.load_llama(tmp_path / "model.gguf", slots=1).vocabulary
+    assert (vocabulary.piece(0), vocabulary.piece(1)) == (b"<think>", b"")
+
+
 PROGRAM = """
 import os, resource, sys
 from pathlib import Path
