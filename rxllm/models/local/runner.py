@@ -218,9 +218,10 @@ class EngineRunner:
                 resumed.append(job)
             else:
                 job.queued_at = math.inf
+        waiting = [job for job in self._waiting if job.purpose != "load"]
         if not resumed:
-            return [*self._waiting]
-        return sorted([*resumed, *self._waiting], key=lambda job: job.queued_at)
+            return waiting
+        return sorted([*resumed, *waiting], key=lambda job: job.queued_at)
 
     def _patience(self) -> float | None:
         """Seconds until a waiting stream may get a slot without anything else happening."""
