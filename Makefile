@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PROMPT ?= Tell me a story about a robot who learns to paint
-SCHEMA := {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, \
+SCHEMA := {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 1, "maximum": 20}}, \
 	"required": ["name", "age"], "additionalProperties": false}
 PYTEST_OPTIONS ?=
 # The tests of one file run in one worker, so that what they share is made once.

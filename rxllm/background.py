@@ -9,9 +9,19 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["BACKGROUND_THREAD", "BackgroundLoop", "background_loop", "loop_factory"]
+__all__ = [
+    "BACKGROUND_THREAD",
+    "GRAMMAR_THREAD",
+    "LASTING_THREADS",
+    "BackgroundLoop",
+    "background_loop",
+    "loop_factory",
+]
 
 BACKGROUND_THREAD: Final = "rxllm background"
+GRAMMAR_THREAD: Final = "rxllm grammars"
+LASTING_THREADS: Final = (BACKGROUND_THREAD, GRAMMAR_THREAD)
+"""The threads that stay until the process ends: one of each, once it has been needed."""
 
 
 class BackgroundLoop:

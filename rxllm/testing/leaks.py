@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from rxllm.background import BACKGROUND_THREAD
+from rxllm.background import LASTING_THREADS
 from rxllm.valve import Valve
 
 __all__ = ["no_leaks"]
@@ -23,9 +23,10 @@ async def no_leaks(*valves: Valve) -> AsyncIterator[None]:
     """Fail on exit if something started inside is still alive.
 
     The check covers tasks, timers of the loop that are not cancelled (if the loop exposes them;
-    uvloop does not), threads whose name starts with `rxllm` (except the background loop of the
-    process, which stays), and watchers of the given valves. The loop gets 20 iterations to clean
-    up, threads get 5 s of real time. If the body raises, nothing is checked.
+    uvloop does not), threads whose name starts with `rxllm` (except the two that stay until the
+    process ends, of the background loop and of grammars), and watchers of the given valves. The
+    loop gets 20 iterations to clean up, threads get 5 s of real time. If the body raises, nothing
+    is checked.
 
     Args:
         valves: valves that must have no watchers at the end.
@@ -91,4 +92,4 @@ async def _end_of_threads(before: _Things) -> None:
 
 
 def _is_ours(thread: threading.Thread) -> bool:
-    return thread.name.startswith("rxllm") and thread.name != BACKGROUND_THREAD
+    return thread.name.startswith("rxllm") and thread.name not in LASTING_THREADS

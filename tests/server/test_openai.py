@@ -375,3 +375,45 @@ async def test_what_a_model_wants_back_goes_through_the_client() -> None:
         TextPart("So."),
         ToolCall("c1", "weather", "{}", complete=True, state=known),
     )
+
+
+CLOCK: Any = {
+    "type": "function",
+    "function": {
+        "name": "clock",
+        "description": "The time in a place",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"type": "string"}},
+            "required": ["place"],
+        },
+    },
+}
+
+
+async def test_the_bundled_model_calls_a_tool_and_uses_its_result() -> None:
+    messages: list[Any] = [{"role": "user", "content": "What time is it in Velmo?"}]
+    async with sdk(create_app(["tiny"])) as client:
+        ask = client.chat.completions.create
+        first = await ask(model="tiny", messages=messages, tools=[CLOCK], temperature=0)
+        message = first.choices[0].message
+        assert first.choices[0].finish_reason == "tool_calls"
+        (call,) = message.tool_calls or ()
+        assert call.type == "function"
+        assert (call.function.name, call.function.arguments) == ("clock", '{"place": "Velmo"}')
+        messages += [message, {"role": "tool", "tool_call_id": call.id, "content": "14:05"}]
+        async with client.chat.completions.stream(
+            model="tiny", messages=messages, tools=[CLOCK], temperature=0
+        ) as stream:
+            second = await stream.get_final_completion()
+    assert "14:05" in (second.choices[0].message.content or "")
+
+
+async def test_a_call_may_be_demanded_of_the_bundled_model() -> None:
+    async with sdk(create_app(["tiny"])) as client:
+        answer = await client.chat.completions.create(
+            model="tiny", messages=HI, tools=[CLOCK], tool_choice="required", temperature=0
+        )
+    (call,) = answer.choices[0].message.tool_calls or ()
+    assert call.type == "function"
+    assert set(json.loads(call.function.arguments)) == {"place"}

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
 
+from rxllm.background import GRAMMAR_THREAD
 from rxllm.errors import PoolFullError
 
 __all__ = ["COMPILE_SECONDS", "compile_later"]
@@ -78,7 +79,7 @@ def _start_with_large_stack(work: Callable[[], None]) -> None:
     with suppress(ValueError):  # the system doesn't allow it
         threading.stack_size(_STACK)
     try:
-        threading.Thread(target=work, name="rxllm grammars", daemon=True).start()
+        threading.Thread(target=work, name=GRAMMAR_THREAD, daemon=True).start()
     finally:
         threading.stack_size(usual)
 
