@@ -324,7 +324,11 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
 
 
 class Progress(_Chunk, tag="progress", frozen=True, gc=False):
-    """The progress of a stream. Times are in seconds, `percentage` is 0..100."""
+    """The progress of a stream. Times are in seconds, `percentage` is 0..100.
+
+    `tokens` are those of the answer. While a local model reads a long prompt, the stage is
+    `"prompt"`, and the percentage that of the prompt.
+    """
 
     is_state = True
     is_droppable = True

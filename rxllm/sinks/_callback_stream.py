@@ -180,7 +180,8 @@ class CallbackStream:
             case Notice():
                 self._on_notice(chunk)
             case Progress():
-                self._makes_progress = False
+                if chunk.stage != "prompt":
+                    self._makes_progress = False
                 self._call(self._callbacks.on_progress, chunk)
         if self._makes_progress and self._is_live:
             self._make_progress()

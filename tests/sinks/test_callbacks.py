@@ -119,6 +119,13 @@ def test_progress_of_the_stream_is_passed_on_instead() -> None:
     assert received == [own]
 
 
+def test_progress_of_the_prompt_is_not_that_of_the_answer() -> None:
+    received: list[Progress] = []
+    reading = Progress(0, 0.5, percentage=50, stage="prompt")
+    play(reading, *[Token("x")] * 10, on_progress=received.append)
+    assert [each.tokens for each in received] == [0, 10]
+
+
 def test_progress_is_counted_again_after_a_restart() -> None:
     received: list[Progress] = []
     ten = [Token("x")] * 10

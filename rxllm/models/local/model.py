@@ -228,14 +228,12 @@ class _ChunkWriter:
         return *held, usage, End("tool_calls" if has_called else event.reason, event.stop_sequence)
 
     def _progress(self, tokens: int) -> Progress:
-        """How much of the prompt has been read."""
+        """How much of the prompt has been read; there are no tokens of the answer yet."""
         length, elapsed = self._opened.input_tokens, time.monotonic() - self._begun
         speed = (tokens - self._opened.cached) / elapsed if elapsed > 0 else None
         return Progress(
-            tokens,
+            0,
             elapsed,
-            tokens_per_second=speed,
-            max_tokens=length,
             percentage=100 * tokens / length,
             remaining=(length - tokens) / speed if speed else None,
             stage="prompt",

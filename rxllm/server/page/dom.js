@@ -130,6 +130,7 @@ export function noticeText({ kind, attempt, delay, skipped, error, source }) {
     malformed: `${skipped ?? 1} malformed events were skipped`,
     lagged: `${skipped ?? "some"} chunks were skipped for a slow reader`,
     failed: "one of the streams failed",
+    loading: "the model is being loaded",
   };
   const parts = [texts[kind] ?? kind];
   if (attempt) parts.push(`attempt ${attempt}`);

@@ -216,8 +216,8 @@ function describe(chunk) {
   return [type, ...parts].join(" · ");
 }
 
-function progressText({ tokens, tokensPerSecond, percentage, remaining }) {
-  const parts = [`${tokens} tokens`];
+function progressText({ tokens, tokensPerSecond, percentage, remaining, stage }) {
+  const parts = [stage === "prompt" ? "reading the prompt" : `${tokens} tokens`];
   if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`);
   if (percentage !== undefined) parts.push(`${Math.round(percentage)} %`);
   if (remaining) parts.push(`at most ${duration(remaining)} left`);
