@@ -129,9 +129,11 @@ class _MeasureWatcher(Watcher):
                 usage[source] = chunk.output_tokens
             elif type(chunk) is Start:
                 measured.model = chunk.model
-                note_loading(chunk)
+                if not moments:
+                    note_loading(chunk)
             elif type(chunk) is Notice:
-                note_loading(chunk)
+                if not moments:
+                    note_loading(chunk)
                 if is_restart(chunk):
                     forget(usage, source)
                     forget(counts, source)

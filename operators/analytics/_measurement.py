@@ -80,7 +80,7 @@ class Measurement:
 
     @property
     def loading(self) -> float:
-        """Seconds in which a local model was loaded for this stream."""
+        """Seconds in which a local model was loaded for this stream, before its first token."""
         return self._loading.seconds
 
     @property

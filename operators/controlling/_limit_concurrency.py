@@ -201,13 +201,13 @@ class _Demand(abc.DisposableBase):
         self._after = after
         self._downstream = valve_of(scheduler)
         self.valve = Valve(downstream=self._downstream)
-        self._is_lending = False
+        self._is_lending = self._has_slot = False
         self._timer = SerialDisposable()
         self._watching = SerialDisposable()
 
     def begin(self) -> None:
         """Follow the subscriber's valve, now that the stream has a slot."""
-        self._is_lending = False
+        self._is_lending, self._has_slot = False, True
         self.valve.open()
         self._watching.disposable = self._downstream.on_change(self._on_change)
         self._on_change(self._downstream.is_open)
@@ -224,10 +224,13 @@ class _Demand(abc.DisposableBase):
         self._timer.disposable = Disposable()
         if self._is_lending:
             self._is_lending = False
-            if self._pool.take_back(self._stream):
+            self._has_slot = self._pool.take_back(self._stream)
+            if self._has_slot:
                 self.valve.open()
 
     def _lend(self) -> None:
+        if not self._has_slot:  # or it has just been admitted, and is about to begin
+            return
         self._is_lending = True
         self.valve.close()
         self._pool.lend(self._stream)

@@ -27,9 +27,6 @@ class ObjectScanner:
     """
 
     def __init__(self) -> None:
-        self.text: str = ""
-        """The object so far, without what follows it."""
-
         self.rest: str = ""
         """What follows the object."""
 
@@ -37,18 +34,31 @@ class ObjectScanner:
         """The complete members: the JSON text of their values, by key."""
 
         self.is_complete: bool = False
-        self._at = 0
-        self._depth = 0
-        self._is_in_string = False
+        self.length: int = 0
+        """Number of characters of the object so far."""
+
+        self._pieces: list[str] = []
+        self._part: list[str] = []  # the key or the value of the current member
         self._key: str | None = None
-        self._from = 0  # where the key or the value of the current member begins
+        self._depth = 0
+        self._is_in_string = self._is_escaped = False
+
+    @property
+    def text(self) -> str:
+        """The object so far, without what follows it."""
+        return "".join(self._pieces)
+
+    @property
+    def open_key(self) -> str | None:
+        """The key of the member whose value has begun."""
+        return None if self.is_complete else self._key
 
     @property
     def open_member(self) -> tuple[str, str] | None:
         """The key of the member whose value has begun, and its value so far."""
         if self._key is None or self.is_complete:
             return None
-        return self._key, self.text[self._from :].lstrip()
+        return self._key, "".join(self._part).lstrip()
 
     def feed(self, text: str) -> None:
         """Read more text.
@@ -59,47 +69,59 @@ class ObjectScanner:
         if self.is_complete:
             self.rest += text
             return
-        self.text += text
-        if not self._depth and self.text.lstrip()[:1] not in ("", "{"):
-            raise ValueError(f"expected an object, got {self.text[:20]!r}")
-        while not self.is_complete:
+        if not self._depth and text.lstrip()[:1] not in ("", "{"):
+            self._keep(text)
+            raise ValueError(f"expected an object, got {text[:20]!r}")
+        at = begin = 0
+        while not self.is_complete and at < len(text):
+            if self._is_escaped:
+                self._is_escaped = False
+                at += 1
+                continue
             pattern = _IN_STRING if self._is_in_string else _STRUCTURE
-            found = pattern.search(self.text, self._at)
+            found = pattern.search(text, at)
             if found is None:
-                self._at = len(self.text)
-                return
-            if found[0] == "\\" and found.end() == len(self.text):
-                self._at = found.start()  # what it escapes is still to come
-                return
-            self._at = found.end()
-            self._take(found[0], found.start())
+                break
+            at = found.end()
+            begin = self._take(text, begin, found)
+        end = at if self.is_complete else len(text)
+        self._part.append(text[begin:end])
+        self._keep(text[:end])
+        self.rest = text[end:]
 
-    def _take(self, character: str, place: int) -> None:
+    def _keep(self, text: str) -> None:
+        self._pieces.append(text)
+        self.length += len(text)
+
+    def _take(self, text: str, begin: int, found: re.Match[str]) -> int:
+        """Take note of a character, and return where the current part of a member begins."""
+        character, is_outer = found[0], self._depth == 1
         if character == "\\":
-            self._at += 1
+            self._is_escaped = True
         elif character == '"':
             self._is_in_string = not self._is_in_string
         elif character in "{[":
             self._depth += 1
             if self._depth == 1:
-                self._from = place + 1
+                self._part = []
+                return found.end()
         elif character in "}]":
-            if self._depth == 1:
-                self._end_member(place)
-                self.text, self.rest = self.text[: place + 1], self.text[place + 1 :]
-                self.is_complete = True
             self._depth -= 1
-        elif self._depth == 1 and character == ",":
-            self._end_member(place)
-        elif self._depth == 1 and self._key is None:
-            self._key = _decoded(self.text[self._from : place])
-            self._from = place + 1
+            self.is_complete = is_outer
+        if is_outer and character in ",}]":
+            self._end_member(text[begin : found.start()])
+            return found.end()
+        if is_outer and character == ":" and self._key is None:
+            self._key = _decoded("".join([*self._part, text[begin : found.start()]]))
+            self._part = []
+            return found.end()
+        return begin
 
-    def _end_member(self, place: int) -> None:
+    def _end_member(self, last: str) -> None:
         if self._key is not None:
-            self.members[self._key] = self.text[self._from : place].strip()
+            self.members[self._key] = "".join([*self._part, last]).strip()
         self._key = None
-        self._from = place + 1
+        self._part = []
 
 
 def _decoded(key: str) -> str:

@@ -391,6 +391,12 @@ CLOCK: Any = {
 }
 
 
+def only_call(message: Any) -> Any:
+    (call,) = message.tool_calls
+    assert call.type == "function"
+    return call
+
+
 async def test_the_bundled_model_calls_a_tool_and_uses_its_result() -> None:
     messages: list[Any] = [{"role": "user", "content": "What time is it in Velmo?"}]
     async with sdk(create_app(["tiny"])) as client:
@@ -398,8 +404,7 @@ async def test_the_bundled_model_calls_a_tool_and_uses_its_result() -> None:
         first = await ask(model="tiny", messages=messages, tools=[CLOCK], temperature=0)
         message = first.choices[0].message
         assert first.choices[0].finish_reason == "tool_calls"
-        (call,) = message.tool_calls or ()
-        assert call.type == "function"
+        call = only_call(message)
         assert (call.function.name, call.function.arguments) == ("clock", '{"place": "Velmo"}')
         messages += [message, {"role": "tool", "tool_call_id": call.id, "content": "14:05"}]
         async with client.chat.completions.stream(
@@ -414,6 +419,5 @@ async def test_a_call_may_be_demanded_of_the_bundled_model() -> None:
         answer = await client.chat.completions.create(
             model="tiny", messages=HI, tools=[CLOCK], tool_choice="required", temperature=0
         )
-    (call,) = answer.choices[0].message.tool_calls or ()
-    assert call.type == "function"
+    call = only_call(answer.choices[0].message)
     assert set(json.loads(call.function.arguments)) == {"place"}

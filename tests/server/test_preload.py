@@ -11,6 +11,7 @@ import rxllm
 from rxllm.errors import ModelLoadError
 from rxllm.models.local.model import LocalModel
 from rxllm.models.scripted import ScriptedModel
+from rxllm.requests import Model
 from rxllm.server import create_app
 from tests.server.serving import serving
 
@@ -20,7 +21,7 @@ async def test_local_models_are_loaded_also_those_of_a_router() -> None:
     assert isinstance(first, LocalModel)
     assert isinstance(second, LocalModel)
     router = rxllm.Router([second, ScriptedModel("Hi")])
-    models = {"tiny": first, "router": router, "scripted": ScriptedModel("Hi")}
+    models: dict[str, Model] = {"tiny": first, "router": router, "scripted": ScriptedModel("Hi")}
     async with serving(create_app(models)):
         assert not first._runner.is_loaded
     async with serving(create_app(models, preload=True)):

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from rxllm.chunks import ToolCall
 from rxllm.messages import Tool
-from rxllm.models.local.call_reader import CallReader, Form, Steps
+from rxllm.models.local.call_reader import CallReader, Form, Steps, loads
 
 __all__ = ["CALL_FORMS", "MARKERS", "form_of"]
 
@@ -44,7 +45,6 @@ def _hermes(reader: CallReader) -> Steps[None]:
 
 
 _FUNCTION: Final = re.compile(r"\s*<function=([^>\n]+)>\s*(.*)", re.DOTALL)
-_PARAMETER: Final = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
 
 
 def _qwen_coder(reader: CallReader) -> Steps[None]:
@@ -59,7 +59,7 @@ def _qwen_coder(reader: CallReader) -> Steps[None]:
         properties = tool.parameters.get("properties") if tool is not None else None
         arguments = {
             name: _value(text, properties.get(name) if isinstance(properties, dict) else None)
-            for name, text in _PARAMETER.findall(found[2])
+            for name, text in _parameters(found[2])
         }
         reader.call(found[1], json.dumps(arguments, ensure_ascii=False))
         yield from reader.take_spaces()
@@ -67,12 +67,21 @@ def _qwen_coder(reader: CallReader) -> Steps[None]:
         yield from reader.take_spaces()
 
 
+def _parameters(text: str) -> Iterator[tuple[str, str]]:
+    """The parameters of a call, with the text of each."""
+    while (begin := text.find("<parameter=")) >= 0:
+        name, _, text = text[begin + len("<parameter=") :].partition(">")
+        value, end, text = text.partition("</parameter>")
+        if end:
+            yield name, value.removeprefix("\n").removesuffix("\n")
+
+
 def _value(text: str, schema: Any) -> Any:
     """The value of a parameter: its text if it is a string, else JSON."""
     if isinstance(schema, dict) and schema.get("type") == "string":
         return text
     try:
-        return json.loads(text)
+        return loads(text)
     except ValueError:
         return text
 
@@ -110,9 +119,11 @@ def _mistral_named(reader: CallReader) -> Steps[None]:
     marker = "[TOOL_CALLS]"
     while (yield from reader.say_until(marker)):
         head = yield from reader.take_until("{", at_most=_LONGEST_NAME)
+        is_followed = yield from reader.comes("{")
         found = _NAME.fullmatch(head)
         name = found[1] if found is not None else ""
-        if name not in reader.tools and not _USUAL_NAME.fullmatch(name):
+        is_name = name in reader.tools or _USUAL_NAME.fullmatch(name)
+        if not (is_followed and is_name):
             reader.say(marker)
             reader.put_back(head)
         elif (yield from reader.take_call(marker + head, name)):

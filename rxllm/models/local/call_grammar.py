@@ -6,6 +6,7 @@ See https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -17,14 +18,24 @@ from rxllm.models.local.json_schema import check_schema
 __all__ = ["call_grammar", "combined_grammar"]
 
 _MOST_BYTES: Final = 64 * 1024
+_OPENINGS: Final = {
+    "hermes": "<tool_call>",
+    "qwen_coder": "<tool_call>",
+    "llama": "",
+    "mistral": "[TOOL_CALLS]",
+    "mistral_named": "[TOOL_CALLS]",
+}
 _SHARED: Final = ("$defs", "definitions")
+_TEXT_KEYWORDS: Final = {"type", "enum", "title", "description", "default", "examples"}
 _NO_PARAMETERS: Final[dict[str, Any]] = {"properties": {}, "additionalProperties": False}
 
 
 def call_grammar(
     form: str, tools: Sequence[Tool], *, several: bool, token: Callable[[str], str | None]
 ) -> str:
-    """Return the rules of `calls`, whose arguments follow the parameters of the tools.
+    """Return the rules of `calls`, and of `free`: text, calls, or text and then calls.
+
+    Arguments follow the parameters of the tools.
 
     Args:
         form: one of `CALL_FORMS`.
@@ -36,15 +47,19 @@ def call_grammar(
         BadRequestError: the parameters of a tool aren't a valid schema.
         UnsupportedError: arguments can't be held to them.
     """
-    marker = token("[TOOL_CALLS]") or _quoted("[TOOL_CALLS]")
-    begin, end, between = {
-        "mistral": (f'{marker} "["', '"]"', '", "'),
-        "mistral_named": (marker, '""', marker),
-    }.get(form, ('""', '""', _quoted("\n")))
+    opening = _OPENINGS[form]
+    marker = token(opening)
+    begin = marker or _quoted(opening)
+    before, between, end = {
+        "mistral": ('"["', '", "', '"]"'),
+        "mistral_named": ('""', begin, '""'),
+    }.get(form, ('""', f"{_quoted(chr(10))} {begin}", '""'))
     again = f"({between} call)*" if several and form != "llama" else '""'
     lines = [
-        f"calls: {begin} call {again} {end}",
+        f"calls: {begin} rest",
+        f"rest: {before} call {again} {end}",
         "call: " + " | ".join([f"call_{number}" for number in range(len(tools))]),
+        *_free_rules(opening, marker),
     ]
     for number, tool in enumerate(tools):
         _check_parameters(tool)
@@ -60,22 +75,37 @@ def call_grammar(
     return grammar
 
 
+def _free_rules(opening: str, marker: str | None) -> list[str]:
+    """Text that doesn't contain the opening of a call, or that ends with it."""
+    if marker is not None:
+        return [f"free: TEXT? ({marker} rest)?", r"TEXT: /(.|\n)+/"]
+    if not opening:
+        return []
+    return [
+        "free: TEXT | before rest",
+        rf"TEXT: /(.|\n)*/ & ~/(.|\n)*{re.escape(opening)}(.|\n)*/",
+        rf"before[suffix={_quoted(opening)}]: /(.|\n)*/",
+    ]
+
+
 def combined_grammar(
     *, calls: str | None, must_call: bool, answer: str | None, thinking_end: str | None
 ) -> str | None:
     """Return the grammar of a whole answer, or `None` if it is free.
 
     Args:
-        calls: the rules of `calls`, or `None` if there are no tools.
+        calls: the rules of `calls` and `free`, or `None` for none.
         must_call: the answer must be calls.
         answer: the grammar of an answer without calls.
         thinking_end: the tag that ends the thinking with which the answer begins, if it does.
     """
     if must_call:
         answer = None
-    elif answer is None or (calls is None and thinking_end is None):
+    elif calls is None and (answer is None or thinking_end is None):
         return answer
     rule = " | ".join(["calls"] * (calls is not None) + ["@answer"] * (answer is not None))
+    if answer is None and not must_call:
+        rule = "free"
     start = f"start: {rule}\n"
     if thinking_end is not None:
         start = (
@@ -100,7 +130,7 @@ def _rules_of(form: str, tool: Tool, rule: str, marker: str) -> list[str]:
     key = "parameters" if form == "llama" else "arguments"
     begin, end = f'{{"name": {_quoted(tool.name)}, "{key}": ', "}"
     if form == "hermes":
-        begin, end = f"<tool_call>\n{begin}", f"{end}\n</tool_call>"
+        begin, end = f"\n{begin}", f"{end}\n</tool_call>"
     return [
         f"{rule}: {_quoted(begin)} {rule}_x {_quoted(end)}",
         json_rule(f"{rule}_x", parameters),
@@ -108,26 +138,43 @@ def _rules_of(form: str, tool: Tool, rule: str, marker: str) -> list[str]:
 
 
 def _rules_with_tags(tool: Tool, rule: str) -> list[str]:
-    """Each parameter in tags: a string as it is, other values as JSON."""
+    """Each parameter in tags: a string as it is, other values as JSON.
+
+    Raises:
+        UnsupportedError: a string has to follow a keyword that this form has no rule for.
+    """
     parameters = _parameters(tool)
+    required = parameters.get("required", ())
+    properties = {**{name: {} for name in required}, **parameters.get("properties", {})}
     parts, lines = [], []
-    for number, (name, schema) in enumerate(parameters.get("properties", {}).items()):
+    for number, (name, schema) in enumerate(properties.items()):
+        if schema is False:
+            continue
         part = f"{rule}_{number}"
-        parts.append(part if name in parameters.get("required", ()) else f"{part}?")
+        parts.append(part if name in required else f"{part}?")
         begin = _quoted(f"<parameter={name}>\n")
         lines.append(f"{part}: {begin} {part}_x")
-        end = "\n</parameter>\n"
-        if schema.get("type") == "string" and "enum" in schema:
-            texts = " | ".join(_quoted(text + end) for text in schema["enum"])
-            lines.append(f"{part}_x: {texts}")
-        elif schema.get("type") == "string":
-            lines.append(f"{part}_x[suffix={_quoted(end)}]: /(.|\\n)*/")
-        else:
-            shared = {name: parameters[name] for name in _SHARED if name in parameters}
-            lines.append(f"{part}_x: {part}_y {_quoted(end)}")
-            lines.append(json_rule(f"{part}_y", shared | schema))
-    begin, end = f"<tool_call>\n<function={tool.name}>\n", "</function>\n</tool_call>"
+        lines += _value_rules(tool, name, {} if schema is True else schema, f"{part}_x")
+    begin, end = f"\n<function={tool.name}>\n", "</function>\n</tool_call>"
     return [f"{rule}: {_quoted(begin)} {' '.join(parts)} {_quoted(end)}", *lines]
+
+
+def _value_rules(tool: Tool, name: str, schema: dict[str, Any], rule: str) -> list[str]:
+    end = "\n</parameter>\n"
+    if schema.get("type") != "string":
+        parameters = _parameters(tool)
+        shared = {key: parameters[key] for key in _SHARED if key in parameters}
+        return [f"{rule}: {rule}_y {_quoted(end)}", json_rule(f"{rule}_y", shared | schema)]
+    texts = schema.get("enum", ())
+    if unknown := schema.keys() - _TEXT_KEYWORDS:
+        raise UnsupportedError(
+            f"the parameters of the tool {tool.name!r}: the keyword {min(unknown)!r} isn't "
+            f"supported for strings in this model's calls (at #/properties/{name})",
+            "tools",
+        )
+    if texts and all(isinstance(text, str) for text in texts):
+        return [f"{rule}: " + " | ".join(_quoted(text + end) for text in texts)]
+    return [f"{rule}[suffix={_quoted(end)}]: /(.|\\n)*/"]
 
 
 def _parameters(tool: Tool) -> dict[str, Any]:

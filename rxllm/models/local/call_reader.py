@@ -9,14 +9,14 @@ import json
 import secrets
 import string
 from collections.abc import Callable, Generator, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from rxllm.chunks import Token, ToolCall
 from rxllm.messages import Tool
 from rxllm.text.json_scanner import ObjectScanner
 from rxllm.text.tags import held_length
 
-__all__ = ["CallReader", "Form", "Read", "Steps"]
+__all__ = ["CallReader", "Form", "Read", "Steps", "loads"]
 
 _T = TypeVar("_T")
 Read: TypeAlias = Token | ToolCall
@@ -26,6 +26,7 @@ Form: TypeAlias = Callable[["CallReader"], Steps[None]]
 
 _ARGUMENTS: Final = ("arguments", "parameters")
 _ALPHABET: Final = string.ascii_letters + string.digits
+_GROWTH: Final = 16
 _ID_LENGTH: Final = 9  # Mistral's templates take no other
 
 
@@ -46,6 +47,7 @@ class CallReader:
         self._has_ended = False
         self._read: list[Read] = []
         self._id = ""
+        self._index = 0
         self._steps = self._all(form)
         next(self._steps)
 
@@ -86,9 +88,10 @@ class CallReader:
     def call(self, name: str, arguments: str, *, complete: bool = True) -> None:
         """Pass on a call."""
         self._id = self._id or "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
-        self._read.append(ToolCall(self._id, name, arguments, self.calls, complete))
+        self._read.append(ToolCall(self._id, name, arguments, self._index, complete))
         if complete:
             self.calls += 1
+            self._index += 1
             self._id = ""
 
     def put_back(self, text: str) -> None:
@@ -151,34 +154,45 @@ class CallReader:
         Returns:
             Whether it was a call.
         """
-        scanner = ObjectScanner()
+        scanner, is_object, shown = ObjectScanner(), True, 0
         while True:
             try:
                 scanner.feed(self._take(len(self._held)))
             except ValueError:
+                is_object = False
                 break
             if scanner.is_complete or self._has_ended:
                 break
-            so_far = _so_far(scanner, name)
             if known and not self._may_be_known(scanner):
+                is_object = False
                 break
-            if so_far is not None:
-                self.call(*so_far, complete=False)
+            # A call that grows is passed on again and again: not for each of its last characters.
+            if scanner.length >= shown + shown // _GROWTH:
+                if (so_far := _so_far(scanner, name)) is not None:
+                    self.call(*so_far, complete=False)
+                shown = scanner.length
             yield
         self.put_back(scanner.rest)
         whole = _whole(scanner, name) if scanner.is_complete else None
         if whole is not None and (not known or whole[0] in self.tools):
             self.call(*whole)
             return True
-        if not self._id:  # else a part of it was passed on, and the call stays incomplete
-            self.say(before)
+        is_cut_off = is_object and not scanner.is_complete
+        so_far = _so_far(scanner, name) if is_cut_off and self._id else None
+        if so_far is not None and scanner.length > shown:
+            self.call(*so_far, complete=False)
+        was_shown, self._id = bool(self._id), ""
+        self._index += was_shown
+        if not (was_shown and is_cut_off):
+            self.say(before)  # what the end of the answer cuts off is no text
             self.put_back(scanner.text)
         return False
 
     def _may_be_known(self, scanner: ObjectScanner) -> bool:
         if "name" in scanner.members and _name_in(scanner) not in self.tools:
             return False
-        return scanner.members.keys() <= {"name", "type", "function", "id", *_ARGUMENTS}
+        keys = {*scanner.members, *([scanner.open_key] if scanner.open_key is not None else [])}
+        return keys <= {"name", "type", "function", "id", *_ARGUMENTS}
 
 
 def _so_far(scanner: ObjectScanner, name: str | None) -> tuple[str, str] | None:
@@ -203,8 +217,8 @@ def _name_in(scanner: ObjectScanner) -> str:
 def _whole(scanner: ObjectScanner, name: str | None) -> tuple[str, str] | None:
     """The name and the arguments of a call, or `None` if it isn't one."""
     try:
-        parsed = json.loads(scanner.text, strict=False)
-    except (ValueError, RecursionError):
+        parsed = loads(scanner.text)
+    except ValueError:
         return None
     if name is not None:
         return name, _as_json(scanner.text, parsed)
@@ -217,7 +231,7 @@ def _whole(scanner: ObjectScanner, name: str | None) -> tuple[str, str] | None:
     arguments = parsed[key] if key is not None else {}
     if isinstance(arguments, str):
         try:
-            arguments, members = json.loads(arguments, strict=False), {}
+            arguments, members = loads(arguments), {}
         except ValueError:
             return None
     if not isinstance(called, str) or not called or not isinstance(arguments, dict):
@@ -229,6 +243,22 @@ def _as_json(written: str, parsed: object) -> str:
     """The arguments as they were written, if that is JSON."""
     try:
         json.loads(written)
-    except ValueError:
+    except (ValueError, RecursionError):
         return json.dumps(parsed, ensure_ascii=False)
     return written.strip()
+
+
+def loads(text: str) -> Any:
+    """Read JSON, with line ends in strings, as models write it.
+
+    Raises:
+        ValueError: it isn't JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, strict=False, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} isn't JSON")

@@ -9,6 +9,7 @@ names that Hugging Face transformers provides (`messages`, `tools`, `documents`,
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ __all__ = ["ChatTemplate"]
 _MOST_STEPS: Final = 1_000_000
 """Lines of a template's code; a long conversation takes some ten thousand."""
 
+_ALWAYS: Final = "the model always thinks before it answers"
 _PROBE: Final = "a text to be found"
 _PROBE_TOOL: Final = "a_tool_to_be_found"
 _PROBE_RESULT: Final = "a result to be found"
@@ -134,6 +136,8 @@ class ChatTemplate:
             raise UnsupportedError(
                 f"the chat template of the model rejects these messages: {error}"
             ) from error
+        if request.reasoning == "none" and self.begins_inside(prompt):
+            raise UnsupportedError(_ALWAYS, "reasoning")
         if begun and (tags := self.thinking) is not None and self.begins_inside(prompt):
             prompt += f"\n{tags[1]}\n\n"
         return prompt + begun
@@ -172,15 +176,15 @@ class ChatTemplate:
         """
         if reasoning is None:
             return {}
-        has_switch = "enable_thinking" in self._source
+        has_switch = re.search(r"\b(enable_)?thinking\b", self._source) is not None
         has_effort = "reasoning_effort" in self._source
         if reasoning == "none":
-            if self.thinking is not None and not has_switch:
-                raise UnsupportedError("the model always thinks before it answers", "reasoning")
-            return {"enable_thinking": False}
+            if "think" in self._source.lower() and not has_switch:
+                raise UnsupportedError(_ALWAYS, "reasoning")
+            return {"enable_thinking": False, "thinking": False}
         if self.thinking is None and not has_effort:
             raise UnsupportedError("the model doesn't think before it answers", "reasoning")
-        return {"enable_thinking": True, "reasoning_effort": reasoning}
+        return {"enable_thinking": True, "thinking": True, "reasoning_effort": reasoning}
 
     def _wants_typed_parts(self) -> bool:
         """Whether the template shows a content only if it is a list of parts with types."""

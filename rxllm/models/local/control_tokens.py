@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
 
+from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.models.local.answer_form import AnswerForm
 from rxllm.models.local.call_grammar import call_grammar
 from rxllm.models.local.chat_template import ChatTemplate
@@ -43,7 +45,7 @@ class LocalPrompt(NamedTuple):
     Attributes:
         tokens: the tokens of the prompt.
         form: how the answer is read.
-        calls: the grammar's rules for tool calls, if the answer is held to a grammar.
+        calls: the grammar's rules for tool calls, if there are tools.
     """
 
     tokens: list[int]
@@ -107,12 +109,23 @@ class PromptTokenizer:
 
     def _calls(self, form: AnswerForm, request: Request) -> str | None:
         choice = request.tool_choice or "auto"
-        is_free = choice == "auto" and request.response_format is None
-        if form.calls is None or (is_free and "grammar" not in request.extra):
+        if form.calls is None:
             return None
         several = choice in ("auto", "required") and request.parallel_tool_calls is not False
         chosen = [tool for tool in request.tools if choice in ("auto", "required", tool.name)]
-        return call_grammar(form.calls, chosen, several=several, token=self._rule_of)
+        is_promise = choice != "auto" or request.response_format is not None
+        if is_promise or "grammar" in request.extra:
+            if choice == "auto" and form.calls == "llama":
+                raise UnsupportedError(
+                    "the model writes tool calls as JSON, so an answer in a given form can't be "
+                    "told from one: pass tool_choice, or no tools"
+                )
+            return call_grammar(form.calls, chosen, several=several, token=self._rule_of)
+        if form.calls == "llama" or any(tag in self._controls for tag in form.thinking or ()):
+            return None  # where a call begins, or that it thinks first, no grammar can say
+        with suppress(BadRequestError):  # it wasn't promised
+            return call_grammar(form.calls, chosen, several=several, token=self._rule_of)
+        return None
 
     def _rule_of(self, text: str) -> str | None:
         control = self._controls.get(text)
@@ -121,9 +134,8 @@ class PromptTokenizer:
     def _marked(self, text: str, mark: str) -> str:
         """Put a mark into each control token, and beside a part of one at the ends."""
         text = text.replace(mark, "")
-        while (found := self._pattern.search(text)) is not None:
-            place = found.start() + 1
-            text = text[:place] + mark + text[place:]
+        while self._pattern.search(text) is not None:  # again, since they may overlap
+            text = self._pattern.sub(lambda found: found[0][0] + mark + found[0][1:], text)
         lengths = range(_SHORTEST, self._longest)
         if any(text[-length:] in self._prefixes for length in lengths):
             text += mark

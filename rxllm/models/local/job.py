@@ -125,6 +125,7 @@ class Job:
         self.queued_at: float = time.monotonic()
         self.idle_since: float = math.inf
         self._grammar = grammar
+        self._is_promised = False
         self.prompt: LocalPrompt | None = None
         self.matcher: Future[LLMatcher] | None = None
         self.matcher_due: float = math.inf
@@ -165,9 +166,11 @@ class Job:
     def prepare(self, prompt: LocalPrompt, vocabulary: Vocabulary, now: float) -> None:
         """Take the prompt, and begin to compile the grammar of its answer, if there is one."""
         self.prompt = prompt
+        must_call = self.request.tool_choice not in (None, "auto", "none")
+        self._is_promised = must_call or self._grammar is not None
         grammar = combined_grammar(
             calls=prompt.calls,
-            must_call=self.request.tool_choice not in (None, "auto", "none"),
+            must_call=must_call,
             answer=self._grammar,
             thinking_end=prompt.form.thinking_end,
         )
@@ -182,7 +185,7 @@ class Job:
         return self.matcher is None or self.matcher.done() or now >= self.matcher_due
 
     def mask(self, size: int) -> Mask | None:
-        """Return the mask of the answer.
+        """Return the mask of the answer. A grammar that the request doesn't demand may be left out.
 
         Raises:
             PoolFullError: the grammar isn't compiled in time.
@@ -190,9 +193,14 @@ class Job:
         """
         if self.matcher is None:
             return None
-        if not self.matcher.done():
-            raise PoolFullError(f"the grammar was not compiled within {COMPILE_SECONDS:g} s")
-        return Mask(self.matcher.result(), size)
+        try:
+            if not self.matcher.done():
+                raise PoolFullError(f"the grammar was not compiled within {COMPILE_SECONDS:g} s")
+            return Mask(self.matcher.result(), size)
+        except RxLLMError:
+            if self._is_promised:
+                raise
+            return None
 
     async def has_events(self, seconds: float) -> bool:
         """Wait for events, but only so long; returns whether there are any."""

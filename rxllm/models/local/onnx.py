@@ -286,9 +286,8 @@ def _empty_cache(session: onnxruntime.InferenceSession, path: Path) -> Cache:
 
 
 def _shortened(cache: Cache, length: int) -> Cache:
+    """Copy the beginning: an OrtValue of an array doesn't own its memory, nor does its `numpy`."""
     return {
-        name: onnxruntime.OrtValue.ortvalue_from_numpy(
-            np.ascontiguousarray(value.numpy()[:, :, :length, :])
-        )
+        name: onnxruntime.OrtValue.ortvalue_from_numpy(value.numpy()[:, :, :length, :].copy())
         for name, value in cache.items()
     }

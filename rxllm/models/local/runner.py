@@ -26,6 +26,9 @@ from rxllm.text.stop_sequences import StopSequences
 
 __all__ = ["PAUSED_SECONDS", "EngineRunner"]
 
+MOST_PREPARED: Final = 16
+"""How many of the waiting streams have their prompts read and their grammars compiled."""
+
 PAUSED_SECONDS: Final = 1.0
 """How long a paused stream keeps its slot if others wait for one."""
 
@@ -210,7 +213,7 @@ class EngineRunner:
         return next((job for job in self._queue() if job.may_open(now)), None)
 
     def _queue(self) -> list[Job]:
-        """The streams that want a slot, in order; a pause takes a stream to the end."""
+        """The next streams that want a slot, in order; a pause takes a stream to the end."""
         resumed = []
         for job in self._parked:
             if job.is_runnable:
@@ -219,9 +222,9 @@ class EngineRunner:
             else:
                 job.queued_at = math.inf
         waiting = [job for job in self._waiting if job.purpose != "load"]
-        if not resumed:
-            return waiting
-        return sorted([*resumed, *waiting], key=lambda job: job.queued_at)
+        if resumed:
+            waiting = sorted([*resumed, *waiting], key=lambda job: job.queued_at)
+        return waiting[:MOST_PREPARED]
 
     def _patience(self) -> float | None:
         """Seconds until a waiting stream may get a slot without anything else happening."""
@@ -257,6 +260,8 @@ class EngineRunner:
             try:
                 self._open(engine, job)
             except Exception as error:
+                if job.sequence is not None:
+                    engine.close(job.sequence)
                 self._fail_prompt(job, error)
             self._opening = None
 
@@ -289,6 +294,7 @@ class EngineRunner:
 
     def _park(self, engine: Engine[Any], job: Job) -> None:
         engine.park(job.sequence)
+        job.queued_at = math.inf
         self._live.remove(job)
         self._parked.append(job)
 
@@ -321,7 +327,7 @@ class EngineRunner:
     def _open(self, engine: Engine[Any], job: Job) -> None:
         if job.sequence is not None:
             engine.resume(job.sequence)
-            self._live.append(job)
+            self._go_live(job)
             return
         request, prompt = job.request, job.prompt
         assert prompt is not None  # noqa: S101 - it was prepared
@@ -335,8 +341,13 @@ class EngineRunner:
         job.limit = answer_limit(len(tokens), request, engine.context_length)
         job.stop = StopSequences(*request.stop).matcher() if request.stop else None
         job.sequence = engine.open(tokens, request, job.mask(engine.vocabulary.size))
-        self._live.append(job)
+        self._go_live(job)
         job.put(Opened(len(tokens), job.sequence.cached, prompt.form))
+
+    def _go_live(self, job: Job) -> None:
+        job.idle_since = math.inf
+        self._opening = None
+        self._live.append(job)
 
     def _step(self, batch: list[Job]) -> None:
         engine = self._engine

@@ -250,8 +250,8 @@ class _Process:
 
     def _finish(self, how: str) -> None:
         with self._lock:
-            self.has_ended, self.is_loaded = True, False
             self.ended_at = time.monotonic()
+            self.has_ended, self.is_loaded = True, False
             if not self._is_ending:
                 self._reason = f"the process of the model {self._name} {how}"
                 _logger.error("%s", self._reason)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from rxllm.models.tiny._muon import Muon
 from rxllm.models.tiny._network import Network
 from rxllm.models.tiny.corpus import conversations
 from rxllm.models.tiny.shape import Shape
@@ -24,16 +25,16 @@ LENGTHS = (64, 256, 384, 640, 1024)
 class Plan:
     """The hyperparameters of training.
 
-    steps: optimizer steps; restart: the step at which the learning rates jump back to half of
-    their peaks and decay a second time; tokens: positions in a batch, including padding; rate: peak
+    steps: optimizer steps; restarts: the steps at which the learning rates jump back to half of
+    their peaks and decay again; tokens: positions in a batch, including padding; rate: peak
     learning rate of the matrices (Muon); embedding_rate: that of all other weights (AdamW);
     warm_up: steps in which the rates rise from zero; cool_down: fraction of the steps before the
-    restart in which they decay to zero; other_turns: loss weight of tokens outside of the
+    first restart in which they decay to zero; other_turns: loss weight of tokens outside of the
     assistant's turns; seed: seed of the corpus and the initial weights.
     """
 
-    steps: int = 1_650
-    restart: int = 1_250
+    steps: int = 2_400
+    restarts: tuple[int, ...] = (1_500, 2_000)
     tokens: int = 8_192
     rate: float = 0.02
     embedding_rate: float = 4e-3
@@ -93,20 +94,25 @@ def optimizers(network: Network, plan: Plan) -> list[torch.optim.Optimizer]:
     chosen = {id(weight) for weight in matrices}
     others = [weight for weight in network.parameters() if id(weight) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=plan.rate, momentum=0.95, weight_decay=0.05),
+        Muon(matrices, lr=plan.rate, momentum=0.95, weight_decay=0.05),
         torch.optim.AdamW(others, lr=plan.embedding_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
 def rate_factor(step: int, plan: Plan) -> float:
-    """Return the factor of the learning rates: warm-up, plateau, then two cosine decays."""
+    """Return the factor of the learning rates: warm-up, plateau, then cosine decays."""
     if step < plan.warm_up:
         return step / plan.warm_up
-    if step < plan.restart:
-        peak, left = 1.0, min(1.0, (1.0 - step / plan.restart) / plan.cool_down)
-    else:
-        peak, left = 0.5, (plan.steps - step) / (plan.steps - plan.restart)
+    borders = [0, *plan.restarts, plan.steps]
+    begin, end = next(pair for pair in pairwise(borders) if step < pair[1] or pair[1] == plan.steps)
+    peak, left = 0.5, (end - step) / (end - begin)
+    if not begin:
+        peak, left = 1.0, min(1.0, left / plan.cool_down)
     return peak * (0.5 - 0.5 * math.cos(math.pi * left))
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def train(
@@ -114,7 +120,7 @@ def train(
     shape: Shape,
     plan: Plan,
     checkpoint: Path,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = _print,
 ) -> Network:
     """Train a network on the CPU. Resumes from `checkpoint` if it exists, and updates it regularly.
 
@@ -132,10 +138,13 @@ def train(
     parts = [network, *learners, *schedules]
     first = _resume(checkpoint, parts)
     compute = torch.compile(loss_of, dynamic=False)
+    # Emulated, it takes twenty times as long as float32.
+    capabilities = torch.cpu.get_capabilities()
+    has_bfloat16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or False
     started, seen = time.monotonic(), 0
     stream = islice(batches(tokenizer, plan), first, plan.steps)
     for step, batch in enumerate(stream, start=first + 1):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16):
             loss = compute(network, batch.tokens, batch.weights)
         loss.backward()
         for part in (*learners, *schedules):

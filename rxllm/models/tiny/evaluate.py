@@ -6,14 +6,15 @@ import argparse
 import asyncio
 import json
 import re
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from rxllm.bridge import run
-from rxllm.chunks import End, text_of
+from rxllm.chunks import End, ToolCall, text_of
 from rxllm.iteration import to_async
+from rxllm.messages import Message, Tool
 from rxllm.models.registry import model
-from rxllm.models.tiny.corpus import Prompt, json_prompts, story_prompts
+from rxllm.models.tiny.corpus import Prompt, ToolPrompt, json_prompts, story_prompts, tool_prompts
 from rxllm.requests import Model
 
 STORY_LIMIT = 300
@@ -27,7 +28,11 @@ class Answer(NamedTuple):
     ended: bool
 
 
-Check: TypeAlias = Callable[[Prompt, Answer], bool]
+Check: TypeAlias = Callable[[Any, Any], bool]
+"""Whether the answer to a prompt is good."""
+
+Calls: TypeAlias = list[tuple[str, dict[str, Any]]]
+"""The names and arguments of the complete tool calls of an answer."""
 
 
 def story_is_good(prompt: Prompt, answer: Answer) -> bool:
@@ -48,6 +53,16 @@ def json_is_good(prompt: Prompt, answer: Answer) -> bool:
 def json_names_its_subject(prompt: Prompt, answer: Answer) -> bool:
     """True if an answer is JSON with the requested name."""
     return json_is_good(prompt, answer) and f'"{prompt.subject}"' in answer.text
+
+
+def call_is_expected(prompt: ToolPrompt, calls: Calls) -> bool:
+    """True if there is one call, of the right tool with the expected arguments."""
+    return calls == [(prompt.name, prompt.arguments)]
+
+
+def answer_uses_the_result(prompt: ToolPrompt, answer: Answer) -> bool:
+    """True if an answer says what the tool has said, and calls no other."""
+    return answer.ended and all(fact in answer.text for fact in prompt.facts)
 
 
 async def answers(asked: Model, prompts: list[Prompt], temperature: float) -> list[Answer]:
@@ -75,6 +90,47 @@ async def answers(asked: Model, prompts: list[Prompt], temperature: float) -> li
     return await asyncio.gather(*(answer(seed, prompt) for seed, prompt in enumerate(prompts)))
 
 
+async def calls(asked: Model, prompts: list[ToolPrompt], temperature: float) -> list[Calls]:
+    """Return the tool calls with which the model answers, in the order of the prompts."""
+
+    async def call(seed: int, prompt: ToolPrompt) -> Calls:
+        stream = asked.stream(
+            prompt.text, tools=_tools(prompt), temperature=temperature, seed=seed, max_tokens=100
+        )
+        made = (await stream).tool_calls
+        return [(each.name, json.loads(each.arguments)) for each in made if each.complete]
+
+    return await asyncio.gather(*(call(seed, prompt) for seed, prompt in enumerate(prompts)))
+
+
+async def answers_to_results(
+    asked: Model, prompts: list[ToolPrompt], temperature: float
+) -> list[Answer]:
+    """Return the answers to the results of the expected calls, in the order of the prompts."""
+
+    async def answer(seed: int, prompt: ToolPrompt) -> Answer:
+        called = ToolCall("expected0", prompt.name, json.dumps(prompt.arguments), complete=True)
+        messages = [
+            Message("user", prompt.text),
+            Message("assistant", "", tool_calls=(called,)),
+            Message("tool", prompt.result, tool_call_id=called.id),
+        ]
+        result = await asked.stream(
+            messages, tools=_tools(prompt), temperature=temperature, seed=seed, max_tokens=100
+        )
+        return Answer(result.text, result.finish_reason == "stop")
+
+    return await asyncio.gather(*(answer(seed, prompt) for seed, prompt in enumerate(prompts)))
+
+
+def _tools(prompt: ToolPrompt) -> list[Tool]:
+    functions = [definition["function"] for definition in prompt.tools]
+    return [
+        Tool(each["name"], each.get("description", ""), each.get("parameters", {}))
+        for each in functions
+    ]
+
+
 async def measure(asked: Model, count: int, show: bool) -> None:
     """Print how many of `count` answers of each kind pass, greedy and at temperature 0.7."""
     story_checks: dict[str, Check] = {"stories that name the subject and end": story_is_good}
@@ -88,16 +144,23 @@ async def measure(asked: Model, count: int, show: bool) -> None:
             given = await answers(asked, prompts, temperature)
             for title, check in checks.items():
                 report(f"temperature {temperature}: {title}", prompts, given, check, show)
+        asking = tool_prompts(count)
+        made = await calls(asked, asking, temperature)
+        title = f"temperature {temperature}: calls of the right tool with the expected arguments"
+        report(title, asking, made, call_is_expected, show)
+        used = await answers_to_results(asked, asking, temperature)
+        title = f"temperature {temperature}: answers that use the result"
+        report(title, asking, used, answer_uses_the_result, show)
 
 
 def report(
-    title: str, prompts: list[Prompt], given: list[Answer], check: Check, show: bool
+    title: str, prompts: Sequence[Any], given: Sequence[Any], check: Check, show: bool
 ) -> None:
     """Print how many answers pass a check, and with `show` the answers that fail."""
     failed = [pair for pair in zip(prompts, given, strict=True) if not check(*pair)]
     print(f"{title}: {len(prompts) - len(failed)} of {len(prompts)}")
     for prompt, answer in failed if show else ():
-        print(f"  {prompt.text!r} -> {answer.text!r}")
+        print(f"  {prompt.text!r} -> {answer!r}")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The tokenizer: byte-level byte-pair encoding, with tokens that mark the turns of a conversation.
 
 Byte-level means that each of the 256 bytes is a token, so any text can be encoded, and a character
-beyond ASCII may span several tokens. The text is first split with GPT-2's pattern, which llama.cpp
-calls "gpt-2".
+beyond ASCII may span several tokens. The text is first split at each digit, so that a number is
+copied digit by digit, and then with GPT-2's pattern; llama.cpp calls this "smollm".
 """
 
 import json
@@ -12,15 +12,34 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from rxllm.models.tiny.corpus import Conversation
+from rxllm.models.tiny.corpus.tool_dialogues import INSTRUCTIONS
 
-PAD, BEGIN, SYSTEM, USER, ASSISTANT, END = range(6)
-SPECIAL_TOKENS = ("<|pad|>", "<|begin|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
-_ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
+PAD, BEGIN, SYSTEM, USER, ASSISTANT, END, TOOL = range(7)
+SPECIAL_TOKENS = (
+    "<|pad|>", "<|begin|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tool|>"
+)  # fmt: skip
+_ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": TOOL}
 
 CHAT_TEMPLATE = (
     "{{ '<|begin|>' }}"
+    "{% set is_first_system = messages[0]['role'] == 'system' %}"
+    "{% if tools %}"
+    "{{ '<|system|>' + (messages[0]['content'] + '\\n\\n' if is_first_system else '') }}"
+    "{{ '<tools>\\n' }}"
+    "{% for tool in tools %}{{ tool | tojson + '\\n' }}{% endfor %}"
+    f"{{{{ {json.dumps('</tools>' + chr(10) + INSTRUCTIONS + '<|end|>')} }}}}"
+    "{% endif %}"
     "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{% if not (tools and is_first_system and loop.first) %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% for call in message['tool_calls'] %}"
+    "{{ '' if loop.first and not message['content'] else '\\n' }}"
+    "{% set function = call['function'] %}"
+    "{% set written = {'name': function['name'], 'arguments': function['arguments']} %}"
+    "{{ '<tool_call>\\n' + written | tojson + '\\n</tool_call>' }}"
+    "{% endfor %}"
+    "{{ '<|end|>' }}"
+    "{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
@@ -29,7 +48,12 @@ CHAT_TEMPLATE = (
 def train_tokenizer(texts: Iterator[str], vocabulary: int) -> Tokenizer:
     """Train a tokenizer of `vocabulary` tokens on `texts`."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,

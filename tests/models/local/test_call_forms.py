@@ -131,6 +131,42 @@ def test_arguments_are_passed_on_as_they_arrive(form: str) -> None:
     assert not any(call.complete for call in calls)
 
 
+def test_a_long_call_is_not_passed_on_for_each_of_its_characters() -> None:
+    text = '<tool_call>{"name": "f", "arguments": {"a": "' + "x" * 20_000
+    _, _, calls = read("hermes", [*text])
+    assert len(calls) < 200
+    assert len(calls[-1].arguments) == 20_007, "what there is at the end is all passed on"
+
+
+@pytest.mark.parametrize("cut", [1, 1000])
+def test_a_call_that_turns_out_to_be_none_is_text_in_the_end(cut: int) -> None:
+    text = '<tool_call>{"name": "f", "arguments": {"a": 1}, bad}</tool_call> Sorry.'
+    good = '<tool_call>{"name": "g"}</tool_call>'
+    pieces = [text[at : at + cut] for at in range(0, len(text), cut)]
+    said, complete, calls = read("hermes", [*pieces, good])
+    assert said == text
+    assert complete == [("g", {})]
+    assert len({call.id for call in calls}) == len({call.name for call in calls})
+
+
+@pytest.mark.parametrize("arguments", ['{"a": NaN}', '"' + "[" * 5000 + '"', "[" * 5000])
+def test_what_is_no_json_is_text(arguments: str) -> None:
+    text = f'<tool_call>{{"name": "f", "arguments": {arguments}}}'
+    said, complete, _ = read("hermes", [text])
+    assert (said, complete) == (text, [])
+
+
+def test_a_value_in_tags_that_is_nested_too_deeply_is_text() -> None:
+    deep = "[" * 5000
+    text = f"<tool_call><function=f><parameter=b>{deep}</parameter></function></tool_call>"
+    assert read("qwen_coder", [text])[1] == [("f", {"b": deep})]
+
+
+def test_json_that_is_no_call_is_passed_on_as_it_arrives() -> None:
+    reader = CallReader(CALL_FORMS["llama"], TOOLS)
+    assert reader.feed('{"answer": "some words') == [Token('{"answer": "some words')]
+
+
 def test_ids_are_of_nine_letters_and_digits() -> None:
     """Mistral's templates accept no other."""
     _, _, calls = read("hermes", ['<tool_call>{"name": "g"}</tool_call>' * 2])

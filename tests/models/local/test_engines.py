@@ -21,6 +21,7 @@ from rxllm import End, Request, Start, Token, Usage, Valve, to_async
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, ContextLengthError, ModelLoadError, UnsupportedError
 from rxllm.models import tiny
+from rxllm.models.local import runner
 from rxllm.models.local.engine import Sampled
 from rxllm.models.local.model import LocalModel
 from rxllm.requests import as_request
@@ -231,7 +232,13 @@ async def test_json_and_a_schema_are_kept_to(model: LocalModel) -> None:
 
 
 async def test_a_schema_is_kept_to_at_high_temperature(model: LocalModel) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    short = {"type": "string", "maxLength": 30}
+    schema = {
+        "type": "object",
+        "properties": {"a": short},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
     answers = await asyncio.gather(
         *(
             answer(model, STORY, response_format=schema, temperature=1.5, seed=seed, max_tokens=150)
@@ -487,3 +494,78 @@ async def test_streams_that_begin_alike_share_the_beginning(model: LocalModel) -
         assert result.usage is not None
         assert (result.usage.cached_tokens or 0) > 100
         assert result.text == alone.text
+
+
+async def test_calls_are_held_to_the_tools_where_that_can_be_done(model: LocalModel) -> None:
+    """Even at a temperature at which the model writes nonsense."""
+    place = {"type": "object", "properties": {"place": {"type": "string", "maxLength": 9}}}
+    closed = {**place, "required": ["place"], "additionalProperties": False}
+    asked = "What time is it in Velmo?"
+    for parameters in (closed, {**closed, "not": {}}):
+        tools = [rxllm.Tool("clock", "The time in a place", parameters)]
+        results = await asyncio.gather(
+            *(model.stream(asked, tools=tools, seed=seed, max_tokens=80) for seed in range(6))
+        )
+        calls = [call for result in results for call in result.tool_calls if call.complete]
+        assert calls
+        if "not" not in parameters:
+            assert {call.name for call in calls} == {"clock"}
+            assert {tuple(json.loads(call.arguments)) for call in calls} == {("place",)}
+    with pytest.raises(UnsupportedError, match="the parameters of the tool 'clock'"):
+        await model.stream(asked, tools=tools, tool_choice="required")
+
+
+async def test_a_kept_cache_outlives_the_stream_that_made_it() -> None:
+    """Streams that are cancelled at once leave caches, which later ones take over whole."""
+    model = rxllm.model("tiny", slots=1)
+    prompt = "Tell me a story about a robot. " * 6
+    expected = (await model.stream(prompt, temperature=0, max_tokens=30)).text
+    for _ in range(3):
+        for _ in range(10):
+            for asked in (prompt, f"{prompt}And?"):
+                async for chunk in model.stream(asked, temperature=0):
+                    if isinstance(chunk, Start):
+                        break
+        assert (await model.stream(prompt, temperature=0, max_tokens=30)).text == expected
+
+
+@pytest.mark.parametrize("name", ["tiny/onnx", "tiny/llama"])
+async def test_paused_streams_answer_as_undisturbed_ones(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "tiny/llama":
+        pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    monkeypatch.setattr(runner, "PAUSED_SECONDS", 0.01)
+    model: Any = rxllm.model(name, slots=2)
+    prompts = [f"Tell me a story about {each}" for each in ("a fox", "an owl", "a robot", "rain")]
+    alone = [(await model.stream(each, temperature=0, max_tokens=40)).text for each in prompts]
+    stops = [3, 9, 14, 20]
+
+    async def read(prompt: str, stop: int) -> str:
+        said = ""
+        tokens = 0
+        valve = Valve()
+        done = asyncio.Event()
+
+        def on_next(chunk: Chunk) -> None:
+            nonlocal said, tokens
+            if isinstance(chunk, Token):
+                said += chunk.text
+                tokens += 1
+                if tokens == stop:
+                    valve.close()
+
+        scheduler = StreamScheduler(asyncio.get_running_loop(), valve)
+        stream = model.stream(prompt, temperature=0, max_tokens=40)
+        subscription = stream.subscribe(on_next, on_completed=done.set, scheduler=scheduler)
+        while valve.is_open and not done.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        valve.open()
+        await done.wait()
+        subscription.dispose()
+        return said
+
+    answers = await asyncio.gather(*map(read, prompts, stops))
+    assert answers == alone

@@ -99,6 +99,33 @@ class TestPausedStreams:
                  if length != before]  # fmt: skip
         assert order == [40, 5000, 7, 40]
 
+    async def test_streams_of_one_slot_that_pause_and_resume_in_turn_all_end(self) -> None:
+        engine = CountingEngine(slots=1)
+        model = counting(engine)
+        readers = []
+        for _ in range(3):  # each one parks the one before it
+            readers.append(Reader(model, 60, pause_after=4))
+            await readers[-1].paused()
+        for reader in readers:
+            reader.valve.open()
+        for reader in readers:
+            await asyncio.wait_for(reader.done.wait(), 10)
+            assert text(reader.received) == "".join(f"{number} " for number in range(60))
+        assert engine.resumed <= 3
+
+    async def test_a_resumed_stream_is_not_parked_for_the_pause_before(self) -> None:
+        engine = CountingEngine(slots=1)
+        model = counting(engine)
+        reader = Reader(model, 60, pause_after=4)
+        await reader.paused()
+        await collect(model, 5)
+        reader.valve.open()
+        later = [asyncio.create_task(collect(model, 5)) for _ in range(3)]
+        await asyncio.gather(reader.done.wait(), *later)
+        lengths = [step[0].length for step in engine.steps]
+        assert engine.resumed == 1
+        assert lengths.index(5) > lengths.index(60)
+
     async def test_a_parked_stream_can_be_disposed(self) -> None:
         engine = CountingEngine(slots=1)
         model = counting(engine)
@@ -221,6 +248,14 @@ class TestLoading:
         stream = marbles.cold("-L------S--a-E|", lookup={"L": Notice("loading")})
         marbles.run(stream.pipe(ops.measure(measured.append)))
         assert (measured[0].time_to_first_token, measured[0].loading) == (4.0, 7.0)
+
+    def test_a_load_after_the_first_token_is_not_subtracted(self) -> None:
+        marbles = Marbles()
+        measured: list[ops.Measurement] = []
+        lookup = {"L": Notice("loading"), "r": Notice("restart")}
+        stream = marbles.cold("-a-rL------S-b-E|", lookup=lookup)
+        marbles.run(stream.pipe(ops.measure(measured.append)))
+        assert measured[0].time_to_first_token == 1.0
 
     @pytest.mark.parametrize("name", ["tiny/onnx", "tiny/llama"])
     async def test_in_a_process_of_its_own_too(self, name: str) -> None:

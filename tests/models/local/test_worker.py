@@ -92,7 +92,8 @@ async def test_its_answers_are_the_same(name: str) -> None:
                 expected
             )
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    assert (await isolated.stream("JSON", response_format=schema)).text.startswith('{"a": ')
+    answer = await isolated.stream("JSON", response_format=schema, max_tokens=60)
+    assert answer.text.replace(" ", "").startswith('{"a":')
     assert await isolated.count_tokens("Hello!") == await usual.count_tokens("Hello!")
     isolated.close()
 

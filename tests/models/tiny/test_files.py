@@ -11,10 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+import rxllm
+from rxllm.chunks import ToolCall
+from rxllm.messages import Tool
+from rxllm.models.local.chat_template import ChatTemplate
+from rxllm.models.local.template_messages import as_tool
 from rxllm.models.tiny import directory
 from rxllm.models.tiny.corpus import Message
+from rxllm.models.tiny.corpus.tool_dialogues import call_text, system_text
 from rxllm.models.tiny.shape import Shape
 from rxllm.models.tiny.tokenizer import ASSISTANT, SPECIAL_TOKENS, encode
+from rxllm.requests import as_request
 
 SHAPE = Shape()
 
@@ -62,7 +69,7 @@ def test_the_config_agrees_with_the_shape() -> None:
 
 def test_special_tokens_have_the_ids_in_the_configuration(tokenizer: Tokenizer) -> None:
     config, texts = configuration("config.json"), configuration("tokenizer_config.json")
-    assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3, 4, 5]
+    assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == [*range(7)]
     assert tokenizer.token_to_id(texts["bos_token"]) == config["bos_token_id"]
     assert tokenizer.token_to_id(texts["eos_token"]) == config["eos_token_id"]
 
@@ -96,6 +103,38 @@ def test_the_chat_template_marks_the_turns(tokenizer: Tokenizer) -> None:
     )
     trained_on = [*encode(tokenizer, conversation)[0], ASSISTANT]
     assert tokenizer.encode(text, add_special_tokens=False).ids == trained_on
+
+
+def test_the_chat_template_shows_tools_as_in_training(tokenizer: Tokenizer) -> None:
+    tools = [Tool("clock", "The time", {"type": "object", "properties": {}}), Tool("weather")]
+    calls = (ToolCall("call00001", "clock"), ToolCall("call00002", "weather", '{"where": "Ålm"}'))
+    request = as_request(
+        [
+            rxllm.Message("system", "Be kind."),
+            rxllm.Message("user", "What time is it?"),
+            rxllm.Message("assistant", "", tool_calls=calls),
+            rxllm.Message("tool", "12:30", tool_call_id="call00001"),
+            rxllm.Message("tool", '{"sky": "fog"}', tool_call_id="call00002"),
+        ],
+        tools=tools,
+    )
+    definitions = [as_tool(tool, str) for tool in tools]
+    conversation = [
+        Message("system", system_text(definitions, "Be kind.")),
+        Message("user", "What time is it?"),
+        Message("assistant", f"{call_text('clock', {})}\n{call_text('weather', {'where': 'Ålm'})}"),
+        Message("tool", "12:30"),
+        Message("tool", '{"sky": "fog"}'),
+    ]
+    template = ChatTemplate(configuration("tokenizer_config.json")["chat_template"])
+    trained_on = [*encode(tokenizer, conversation)[0], ASSISTANT]
+    prompt = template.render(request)
+    assert tokenizer.encode(prompt, add_special_tokens=False).ids == trained_on
+    assert template.calls == "hermes"
+
+
+def test_numbers_are_read_digit_by_digit(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode(" 1234", add_special_tokens=False).tokens == ["Ġ", *"1234"]
 
 
 def test_inputs_and_outputs_have_optimums_names(

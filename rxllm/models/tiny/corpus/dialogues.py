@@ -3,25 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
-from typing import Literal, NamedTuple
 
 from rxllm.models.tiny.corpus import answers, plots_of_things, records, small_talk, wordings
 from rxllm.models.tiny.corpus.held_out import training_words
 from rxllm.models.tiny.corpus.heroes import Words, single
+from rxllm.models.tiny.corpus.messages import Conversation, Message
 from rxllm.models.tiny.corpus.names import with_article
 from rxllm.models.tiny.corpus.stories import Story, write_story
+from rxllm.models.tiny.corpus.tool_dialogues import tool_dialogue
 
-Role = Literal["system", "user", "assistant"]
-
-
-class Message(NamedTuple):
-    """One turn of a conversation."""
-
-    role: Role
-    content: str
-
-
-Conversation = list[Message]
 Exchanges = list[tuple[str, str]]
 
 
@@ -140,10 +130,16 @@ _KINDS: tuple[Callable[[Random, Words], Exchanges], ...] = (
     _poem,
 )
 _WEIGHTS = (50, 16, 15, 7, 7, 3, 2)
+_TOOL_DIALOGUES = 1 / 6
 
 
 def conversation(random: Random, words: Words) -> Conversation:
-    """Return a conversation of one or more exchanges; one in five has a system message."""
+    """Return a conversation of one or more exchanges; one in five has a system message.
+
+    In one of six, tools are offered.
+    """
+    if random.random() < _TOOL_DIALOGUES:
+        return tool_dialogue(random, words)
     special = random.random()
     if special < 0.02:
         return _with_system(random, wordings.JSON_SYSTEMS, [records.bare_exchange(random, words)])

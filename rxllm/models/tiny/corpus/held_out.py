@@ -4,7 +4,7 @@ They were drawn once at random from the entries of the word lists that no senten
 contains, and are written down here so that later changes to the grammar don't affect them.
 """
 
-from rxllm.models.tiny.corpus import names, nouns
+from rxllm.models.tiny.corpus import names, nouns, tools
 from rxllm.models.tiny.corpus.heroes import Words
 from rxllm.models.tiny.corpus.tables import words
 
@@ -37,6 +37,13 @@ HIS_NAMES = words(
     Victor Walter Yusuf
     """
 )
+PLACES = words(
+    """
+    Adelmar Barrowen Bellisk Corvala Danmere Duskwell Elorin Fenwick Gorlanda Havelin Ironby
+    Jalmora Kelvast Lorimer Mossgard Nerida Orvalle Pelagor Quenby Rosmark Sandrel Thornley
+    Undermoor Vellamo Wexholm Yorvik Zephira
+    """
+)
 
 
 def _without(pool: tuple[str, ...], kept_out: tuple[str, ...]) -> tuple[str, ...]:
@@ -44,18 +51,19 @@ def _without(pool: tuple[str, ...], kept_out: tuple[str, ...]) -> tuple[str, ...
 
 
 def held_out_words() -> Words:
-    """Return the nouns and names that no training text contains."""
-    return Words(CHARACTERS, OBJECTS, THEMES, HER_NAMES, HIS_NAMES)
+    """Return the nouns, names and places that no training text contains."""
+    return Words(CHARACTERS, OBJECTS, THEMES, HER_NAMES, HIS_NAMES, PLACES, is_held_out=True)
 
 
 def training_words(invented: float = 0.4) -> Words:
-    """Return all other nouns and names, with a fraction (0..1) of made-up ones."""
+    """Return all other nouns, names and places, with a fraction (0..1) of made-up ones."""
     return Words(
         characters=_without(nouns.ANIMALS + nouns.PEOPLE + nouns.CREATURES, CHARACTERS),
         objects=_without(nouns.OBJECTS, OBJECTS),
         themes=_without(nouns.THEMES, THEMES),
         her_names=_without(names.HER_NAMES, HER_NAMES),
         his_names=_without(names.HIS_NAMES, HIS_NAMES),
-        kept_out=frozenset(word.lower() for word in _NOUNS + HER_NAMES + HIS_NAMES),
+        places=tools.PLACES,
+        kept_out=frozenset(word.lower() for word in _NOUNS + HER_NAMES + HIS_NAMES + PLACES),
         invented=invented,
     )

@@ -23,7 +23,7 @@ class Words:
 
     kept_out: words, in lower case, that it must not use; invented: fraction (0..1) of the subjects
     and names in requests that are made up. Made-up words teach copying, as they can't be
-    memorized.
+    memorized. is_held_out: these are the words of the part that is held out of training.
     """
 
     characters: tuple[str, ...]
@@ -31,8 +31,10 @@ class Words:
     themes: tuple[str, ...]
     her_names: tuple[str, ...]
     his_names: tuple[str, ...]
+    places: tuple[str, ...]
     kept_out: frozenset[str] = frozenset()
     invented: float = 0.0
+    is_held_out: bool = False
 
     def noun(self, random: Random, pool: tuple[str, ...]) -> str:
         """Return a noun from `pool`, one of the lists above, or a made-up one."""
