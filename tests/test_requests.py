@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import rxllm
-from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError
 from rxllm.messages import ImagePart, Message, TextPart, Tool
 from rxllm.models.scripted import ScriptedModel
@@ -158,14 +157,10 @@ def test_tools_may_be_mappings_or_values_and_one_may_be_chosen() -> None:
 @pytest.mark.parametrize(
     ("prompt", "options", "reason"),
     [
-        ("Hi", {"tools": [Tool("add")]}, "doesn't support tools"),
         ([Message("user", (ImagePart(url="u"),))], {}, "doesn't support images"),
-        (
-            [Message("assistant", "", tool_calls=(ToolCall("1", "add"),))],
-            {},
-            "doesn't support tool calls",
-        ),
-        ([Message("tool", "3", tool_call_id="1")], {}, "doesn't support tool calls"),
+        ("Hi", {"logit_bias": {"1": 1}}, "doesn't support logit_bias"),
+        ("Hi", {"reasoning": "high"}, "doesn't think"),
+        ("Hi", {"extra": {"other": 1}}, "'other' in extra"),
     ],
 )
 async def test_a_local_engine_rejects_what_it_cannot_do(

@@ -59,8 +59,10 @@ async def test_the_errors_of_a_local_model() -> None:
     with pytest.raises(ModelLoadError):
         await broken.count_tokens("Hi")
     tiny: Any = rxllm.model("tiny")
-    with pytest.raises(UnsupportedError, match="tools"):
-        await tiny.count_tokens("Hi", tools=[rxllm.Tool("f")])
+    with pytest.raises(UnsupportedError, match="images"):
+        await tiny.count_tokens([Message("user", (ImagePart(url="u"),))])
+    with_tool = await tiny.count_tokens("Hi", tools=[rxllm.Tool("f")])
+    assert with_tool.tokens > (await tiny.count_tokens("Hi")).tokens
     with pytest.raises(BadRequestError, match="empty"):
         await tiny.count_tokens(" ")
 

@@ -68,7 +68,7 @@ RUN: tuple[Chunk, ...] = (
 )
 CAT = {
     "type": "object",
-    "properties": {"name": {"type": "string"}},
+    "properties": {"name": {"type": "string", "maxLength": 20}},
     "required": ["name"],
     "additionalProperties": False,
 }

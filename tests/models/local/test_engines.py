@@ -59,6 +59,7 @@ def text(chunks: list[Chunk]) -> str:
 
 
 async def test_a_story_streams_and_ends_by_itself(model: LocalModel) -> None:
+    await model.load()
     chunks = await answer(model, STORY, temperature=0)
     assert isinstance(chunks[0], Start)
     assert chunks[0].model == model.info.id
