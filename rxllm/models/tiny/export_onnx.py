@@ -93,8 +93,10 @@ def _interface(shape: Shape) -> tuple[list[onnx.ValueInfoProto], list[onnx.Value
     """Inputs, outputs and dynamic axes, with Optimum's names."""
     integer, real, make = TensorProto.INT64, TensorProto.FLOAT, helper.make_tensor_value_info
     total = "past_sequence_length + sequence_length"
-    past = ["batch_size", shape.heads, "past_sequence_length", shape.head_size]
-    present = ["batch_size", shape.heads, total, shape.head_size]
+    past: list[str | int | None] = [
+        "batch_size", shape.heads, "past_sequence_length", shape.head_size
+    ]  # fmt: skip
+    present: list[str | int | None] = ["batch_size", shape.heads, total, shape.head_size]
     inputs = [
         make("input_ids", integer, ["batch_size", "sequence_length"]),
         make("attention_mask", integer, ["batch_size", total]),
