@@ -6,9 +6,9 @@ from typing import Final
 
 __all__ = ["PromptPace"]
 
-_LONGEST: Final = 0.05  # seconds; with what answers take beside it, no stream waits for 0.1 s
+_LONGEST: Final = 0.04  # seconds; with what answers take beside it, no stream waits for 0.1 s
 _FIRST: Final = 64
-_FEWEST: Final = 8
+_FEWEST: Final = 2
 _WEIGHT: Final = 0.5
 
 
@@ -32,7 +32,7 @@ class PromptPace:
         return max(_FEWEST, min(self._most, int(self._per_second * _LONGEST)))
 
     def note(self, tokens: int, seconds: float) -> None:
-        """Take note of what a step has read. A few tokens say nothing about many."""
+        """Take note of what a step has read; later tokens of a long prompt take longer."""
         if tokens < _FEWEST:
             return
         speed = tokens / max(seconds, 1e-6)
