@@ -38,6 +38,7 @@ BATCH: Final = 512
 """Maximum number of tokens in one decode step; longer prompts take several steps."""
 
 DEFAULT_CONTEXT: Final = 4096
+_NO_FLASH_ATTENTION: Final = 0  # LLAMA_FLASH_ATTN_TYPE_DISABLED
 _WORTH_A_COPY: Final = 32  # tokens that needn't be read
 DEFAULT_SLOTS: Final = 8
 
@@ -242,6 +243,9 @@ class LlamaEngine:
         options.n_batch = options.n_ubatch = BATCH
         options.n_threads = options.n_threads_batch = threads
         options.no_perf = True
+        if not llama_cpp.llama_supports_gpu_offload():
+            # On a processor it takes several times as long for each token of a long context.
+            options.flash_attn_type = _NO_FLASH_ATTENTION
         with log_of_this_thread() as log:
             context = llama_cpp.llama_init_from_model(self._model, options)
         if not context:
