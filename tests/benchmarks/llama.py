@@ -103,7 +103,8 @@ def _rates(path: Path) -> Iterator[Result]:
         kind="at least",
         rounds=5,
     )
-    for streams in (1, 8, 32):
+    # The bare loop has flash attention, which is faster for contexts as short as these.
+    for streams, limit in ((1, 0.8), (8, 0.9), (32, 0.8)):
         model = _local(path, context_length=256, slots=streams)
         loop = BareLoop(path, streams, 256, threads=2)
         prompts = [loop.tokens_of(_as_prompt(f"{PROMPT} {n}")) for n in range(streams)]
@@ -112,7 +113,7 @@ def _rates(path: Path) -> Iterator[Result]:
             partial(tokens_per_second, model, streams, 64),
             partial(on_one_thread, loop.run, prompts, 64),
             unit="tokens/s",
-            limit=0.9,
+            limit=limit,
             kind="at least",
             rounds=3,
         )
