@@ -224,3 +224,12 @@ class TestThinking:
     def test_an_effort_is_passed_on(self) -> None:
         template = ChatTemplate("{{ reasoning_effort }}" + CHAT)
         assert template.render(as_request([USER], reasoning="high")).startswith("high")
+
+    def test_a_switch_of_another_name_is_used_and_one_without_effect_is_noticed(self) -> None:
+        other = "{% if thinking %}<|thinks|>{% endif %}" + CHAT
+        template = ChatTemplate(other + "{# <think> #}")
+        assert "<|thinks|>" in template.render(as_request([USER], reasoning="low"))
+        assert "<|thinks|>" not in template.render(as_request([USER], reasoning="none"))
+        deaf = ChatTemplate(THINKS + "{# enable_thinking #}<assistant><think>")
+        with pytest.raises(UnsupportedError, match="always thinks"):
+            deaf.render(as_request([USER], reasoning="none"))

@@ -135,3 +135,14 @@ def test_a_conversation_has_the_control_tokens_of_its_template(
     assert controls == [token for token in expected if token in SPECIAL]
     text = TOKENIZER.decode([token for token in found if token not in SPECIAL])
     assert text == "".join([message.text for message in messages])
+
+
+def test_many_control_tokens_in_a_text_are_marked_in_linear_time() -> None:
+    """A text of the longest permitted size would otherwise hold up all streams for minutes."""
+    prompts = PromptTokenizer(
+        ChatTemplate(TEMPLATE), CONTROLS, codes, codes, first=[1], first_text="<s>"
+    )
+    text = "<|end|>" * 100_000
+    tokens_of_text = prompts.prompt(as_request(text)).tokens
+    assert tokens_of_text.count(3) == 1
+    assert len(tokens_of_text) > len(text)
