@@ -6,7 +6,8 @@ another model, or continued from a partial answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, Unpack, runtime_checkable
 
@@ -31,6 +32,7 @@ __all__ = [
     "Strategy",
     "as_request",
     "last_words",
+    "load_all",
     "streaming_pays",
 ]
 
@@ -236,6 +238,15 @@ class Loadable(Protocol):
     async def load(self) -> None:
         """Load it now. Idempotent."""
         ...
+
+
+async def load_all(models: Iterable[Model]) -> None:
+    """Load those of the models that can be loaded, all at once.
+
+    Raises:
+        ModelLoadError: one of them can't be.
+    """
+    await asyncio.gather(*[each.load() for each in models if isinstance(each, Loadable)])
 
 
 def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:

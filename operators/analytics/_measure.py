@@ -105,7 +105,6 @@ class _MeasureWatcher(Watcher):
     def watch(self) -> Callable[[Chunk], None]:
         measured, usage, clock = self._measurement, self._usage, self._clock
         counts, moments, fold = measured.counts, measured.moments, measured.fold
-        note_loading = measured.note_loading
 
         def count(chunk: Chunk) -> None:
             source = chunk.source
@@ -129,11 +128,9 @@ class _MeasureWatcher(Watcher):
                 usage[source] = chunk.output_tokens
             elif type(chunk) is Start:
                 measured.model = chunk.model
-                if not moments:
-                    note_loading(chunk)
+                measured.note_loading(chunk)
             elif type(chunk) is Notice:
-                if not moments:
-                    note_loading(chunk)
+                measured.note_loading(chunk)
                 if is_restart(chunk):
                     forget(usage, source)
                     forget(counts, source)

@@ -83,10 +83,10 @@ class Measurement:
         """Seconds in which a local model was loaded for this stream, before its first token."""
         return self._loading.seconds
 
-    @property
-    def note_loading(self) -> Callable[[Chunk], None]:
+    def note_loading(self, chunk: Chunk) -> None:
         """Called by `measure` at each `Start` and `Notice`."""
-        return self._loading.add
+        if not self.moments:  # after the first token it is no longer waited for
+            self._loading.add(chunk)
 
     @property
     def tokens(self) -> int:

@@ -139,13 +139,11 @@ class _Subscription:
         self._context.copy().run(self._begin)  # else in that of the stream that has just ended
 
     def _begin(self) -> None:
-        if self._has_begun:
-            assert self._demand is not None  # noqa: S101 - its slot was lent
-            self._demand.begin()
-            return
-        self._has_begun = True
         if self._demand is not None:
             self._demand.begin()
+        if self._has_begun:  # its slot was lent, and it has one again
+            return
+        self._has_begun = True
         self._upstream.disposable = self._source.subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
         )

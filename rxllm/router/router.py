@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Unpack
 
@@ -17,7 +16,7 @@ from rxllm.operators.recovery import AfterOutput, CircuitBreaker, timeouts
 from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.operators.recovery.commit import check_after_output
 from rxllm.operators.recovery.fallback_plan import check_apology, fallback_plan
-from rxllm.requests import Loadable, Model, ModelInfo, Prompt, Request, RequestOptions, as_request
+from rxllm.requests import Model, ModelInfo, Prompt, Request, RequestOptions, as_request, load_all
 from rxllm.requests import Strategy as StrategyName
 from rxllm.router.candidate import Route
 from rxllm.router.strategies import STRATEGIES, Candidate, Strategy
@@ -147,8 +146,7 @@ class Router:
         Raises:
             ModelLoadError: one of them can't be loaded.
         """
-        models = [route.model for route in self._routes]
-        await asyncio.gather(*[each.load() for each in models if isinstance(each, Loadable)])
+        await load_all(route.model for route in self._routes)
 
     async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
         """Return the number of tokens of a prompt for the first of the models, or an estimate.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +17,7 @@ from rxllm.messages import Message
 from rxllm.models.registry import LOCAL_PROVIDERS
 from rxllm.models.registry import model as model_by_name
 from rxllm.models.remote.providers import PROVIDERS
-from rxllm.requests import Loadable, Model, ModelInfo, Request, as_request
+from rxllm.requests import Model, ModelInfo, Request, as_request, load_all
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
 from rxllm.server.request_size import check_size
@@ -127,8 +126,7 @@ class Catalogue:
         Raises:
             ModelLoadError: one of them can't be loaded.
         """
-        models = self._models.values()
-        await asyncio.gather(*[each.load() for each in models if isinstance(each, Loadable)])
+        await load_all(self._models.values())
 
     def find(self, name: str | None = None) -> Model:
         """Return the model with this name; the default one if `None`.

@@ -17,6 +17,7 @@ from rxllm.errors import (
     UnsupportedError,
 )
 from rxllm.messages import ImagePart, Message
+from rxllm.models.local.guidance import Vocabulary
 from rxllm.models.remote.connection import close_connections
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import as_request
@@ -65,6 +66,13 @@ async def test_the_errors_of_a_local_model() -> None:
     assert with_tool.tokens > (await tiny.count_tokens("Hi")).tokens
     with pytest.raises(BadRequestError, match="empty"):
         await tiny.count_tokens(" ")
+
+
+async def test_counting_compiles_no_grammar(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny: Any = rxllm.model("tiny")
+    tools = [rxllm.Tool("f", "", {"properties": {"a": {"const": "never compiled"}}})]
+    monkeypatch.setattr(Vocabulary, "compile", lambda *_: pytest.fail("it was compiled"))
+    assert (await tiny.count_tokens("Hi", tools=tools, tool_choice="required")).tokens > 20
 
 
 async def test_anthropic_counts_without_an_answer() -> None:

@@ -8,14 +8,17 @@ from typing import Final
 import msgspec
 
 from rxllm.chunks import Chunk, Reasoning, Token
-from rxllm.models.local.call_forms import CALL_FORMS
+from rxllm.models.local.call_forms import CALL_FORMS, CALL_MARKERS
 from rxllm.models.local.call_reader import CallReader
 from rxllm.requests import Request
 from rxllm.text.tags import TagSplitter, Where
 
-__all__ = ["THINKING_TAGS", "AnswerForm", "AnswerReader"]
+__all__ = ["MARKERS", "THINKING_TAGS", "AnswerForm", "AnswerReader"]
 
 THINKING_TAGS: Final = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+
+MARKERS: Final = frozenset([*CALL_MARKERS, *(tag for tags in THINKING_TAGS for tag in tags)])
+"""Control tokens whose text belongs to the answer: without it, it couldn't be read."""
 
 
 class AnswerForm(msgspec.Struct, frozen=True, array_like=True, gc=False):

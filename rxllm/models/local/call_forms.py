@@ -23,15 +23,11 @@ from rxllm.chunks import ToolCall
 from rxllm.messages import Tool
 from rxllm.models.local.call_reader import CallReader, Form, Steps, loads
 
-__all__ = ["CALL_FORMS", "MARKERS", "form_of"]
+__all__ = ["CALL_FORMS", "CALL_MARKERS", "form_of"]
 
-MARKERS: Final = frozenset(
-    [
-        "<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]",
-        "<think>", "</think>", "[THINK]", "[/THINK]",
-    ]
+CALL_MARKERS: Final = (
+    "<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]",
 )  # fmt: skip
-"""Control tokens whose text belongs to the answer: without it, it couldn't be read."""
 
 _LONGEST_NAME: Final = 300  # characters, with the markers around it
 

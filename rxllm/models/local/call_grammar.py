@@ -50,10 +50,11 @@ def call_grammar(
     opening = _OPENINGS[form]
     marker = token(opening)
     begin = marker or _quoted(opening)
+    new_line = _quoted("\n")
     before, between, end = {
         "mistral": ('"["', '", "', '"]"'),
         "mistral_named": ('""', begin, '""'),
-    }.get(form, ('""', f"{_quoted(chr(10))} {begin}", '""'))
+    }.get(form, ('""', f"{new_line} {begin}", '""'))
     again = f"({between} call)*" if several and form != "llama" else '""'
     lines = [
         f"calls: {begin} rest",

@@ -184,7 +184,7 @@ class CallReader:
         was_shown, self._id = bool(self._id), ""
         self._index += was_shown
         if not (was_shown and is_cut_off):
-            self.say(before)  # what the end of the answer cuts off is no text
+            self.say(before)  # a call that is cut off isn't text
             self.put_back(scanner.text)
         return False
 

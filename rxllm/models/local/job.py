@@ -166,6 +166,8 @@ class Job:
     def prepare(self, prompt: LocalPrompt, vocabulary: Vocabulary, now: float) -> None:
         """Take the prompt, and begin to compile the grammar of its answer, if there is one."""
         self.prompt = prompt
+        if self.purpose != "answer":
+            return
         must_call = self.request.tool_choice not in (None, "auto", "none")
         self._is_promised = must_call or self._grammar is not None
         grammar = combined_grammar(

@@ -8,7 +8,7 @@ from typing import Any
 import llama_cpp
 from llguidance import LLTokenizer
 
-from rxllm.models.local.call_forms import MARKERS
+from rxllm.models.local.answer_form import MARKERS
 from rxllm.models.local.control_tokens import ControlToken
 from rxllm.models.local.guidance import Pieces, Vocabulary
 

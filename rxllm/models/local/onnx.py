@@ -20,7 +20,7 @@ from llguidance import LLTokenizer
 from tokenizers import Tokenizer
 
 from rxllm.errors import ModelLoadError
-from rxllm.models.local.call_forms import MARKERS
+from rxllm.models.local.answer_form import MARKERS
 from rxllm.models.local.control_tokens import ControlToken, LocalPrompt, PromptTokenizer
 from rxllm.models.local.detokenizer import Detokenizer
 from rxllm.models.local.engine import Sampled, check_context_length, common_prefix

@@ -111,7 +111,7 @@ class WorkerRunner:
             return self._process.submit(request, loop, purpose, grammar)
 
     def _check_crashes(self) -> None:
-        """Raise a `CircuitOpenError` if the process has ended too often of late."""
+        """Raise a `CircuitOpenError` if the process has ended too often recently."""
         if self._process is not None and not self._process.is_counted:
             self._process.is_counted = True
             self._crashes.append(self._process.ended_at)
