@@ -7,6 +7,7 @@ another model, or continued from a partial answer.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, Unpack, runtime_checkable
@@ -30,6 +31,7 @@ __all__ = [
     "Request",
     "RequestOptions",
     "Strategy",
+    "Verbosity",
     "as_request",
     "last_words",
     "load_all",
@@ -49,7 +51,10 @@ _CONTINUE: Final = (
 _REPEATED: Final = 80
 """Characters of the last words that are repeated, at most."""
 
-ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high"]
+ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How much to think. A model without `"xhigh"` or `"max"` thinks as much as it can."""
+
+Verbosity: TypeAlias = Literal["low", "medium", "high"]
 
 Strategy: TypeAlias = Literal["quality", "balanced", "speed", "cost"]
 
@@ -77,6 +82,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         confidence: request the probability of each token.
         top_logprobs: request that many of the likeliest tokens at each position, 0 to 20.
         reasoning: how much to think before the answer. `max_tokens` includes it.
+        verbosity: how long the answer should be.
         tools: the tools that the model may ask to be called.
         tool_choice: `"auto"`, `"none"`, `"required"` (at least one), or the name of the tool that
             must be called.
@@ -104,6 +110,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     confidence: bool = False
     top_logprobs: int | None = None
     reasoning: ReasoningEffort | None = None
+    verbosity: Verbosity | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: str | None = None
     parallel_tool_calls: bool | None = None
@@ -170,6 +177,7 @@ class RequestOptions(TypedDict, total=False):
     confidence: bool
     top_logprobs: int | None
     reasoning: ReasoningEffort | None
+    verbosity: Verbosity | None
     tools: Sequence[Tool | Mapping[str, Any]]
     tool_choice: str | None
     parallel_tool_calls: bool | None
@@ -280,7 +288,9 @@ def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
     try:
         request = msgspec.convert(fields, Request, from_attributes=True)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"invalid request: {error}") from None
+        found = re.search(r"\$\.(\w+)", str(error))
+        field = None if found is None else found[1]
+        raise BadRequestError(f"invalid request: {error}", field) from None
     _check(request)
     return request
 

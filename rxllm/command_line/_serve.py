@@ -42,6 +42,13 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
     help="Host name of the server; repeatable. Rejects other names, except loopback.",
 )
 @click.option(
+    "--trusted-proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Address or network of a reverse proxy whose X-Forwarded headers count; repeatable.",
+)
+@click.option(
     "--limit",
     "limits",
     multiple=True,
@@ -71,6 +78,7 @@ def serve(
     api_key: str | None,
     cors: Sequence[str],
     hosts: Sequence[str],
+    proxies: Sequence[str],
     limits: Sequence[str],
     settings: Sequence[str],
     isolate: bool | None,
@@ -87,13 +95,16 @@ def serve(
     from rxllm.server.runner import serve as serve_app
 
     given_limits = _numbers("--limit", limits, Limits)
-    given_settings = _numbers("--setting", settings, rxllm.Settings)
+    given_settings = _numbers(
+        "--setting", settings, rxllm.Settings, remote_streams=given_limits.streams
+    )
     try:
         app = create_app(
             names or None,
             api_key=api_key,
             cors=cors,
             hosts=hosts,
+            proxies=proxies,
             limits=given_limits,
             settings=given_settings,
             isolate=isolate,
@@ -106,7 +117,9 @@ def serve(
     play(serve_app(app, host, port, say=lambda line: say(line, err=False)))
 
 
-def _numbers(option: str, given: Sequence[str], kind: type[_Numbers]) -> _Numbers:
+def _numbers(
+    option: str, given: Sequence[str], kind: type[_Numbers], **defaults: float
+) -> _Numbers:
     """Parse NAME=VALUE options into a `Limits` or `Settings`; each name may be given once."""
     known = {field.name: field.type for field in msgspec.structs.fields(kind)}
     numbers: dict[str, float] = {}
@@ -126,6 +139,6 @@ def _numbers(option: str, given: Sequence[str], kind: type[_Numbers]) -> _Number
             what = "an integer" if known[name] is int else "a number"
             raise click.UsageError(f"{option}: {name} must be {what}, got {value!r}") from None
     try:
-        return kind(**numbers)
+        return kind(**(defaults | numbers))
     except ValueError as error:
         raise click.UsageError(f"{option}: {error}") from None

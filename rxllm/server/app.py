@@ -42,6 +42,7 @@ def create_app(
     api_key: str | None = None,
     cors: Sequence[str] = (),
     hosts: Sequence[str] = (),
+    proxies: Sequence[str] = (),
     limits: Limits | None = None,
     settings: Settings | None = None,
     isolate: bool | None = None,
@@ -62,8 +63,12 @@ def create_app(
             `https://example.org`; `"*"` allows every site.
         hosts: host names of the server, besides loopback. If there are any, requests for other
             names are rejected; a server on a loopback address always rejects other names.
+        proxies: addresses or networks (`10.0.0.0/8`) of trusted reverse proxies, whose `Forwarded`
+            or `X-Forwarded-Host` and `X-Forwarded-For` headers replace `Host` and the address of
+            the client. They must set these headers, or remove those of the client.
         limits: the limits for clients.
-        settings: how many streams run at once, and how long a model may be silent.
+        settings: how many streams run at once, and how long a model may be silent. By default, as
+            many streams of remote models run at once as `limits.streams` permits.
         isolate: whether local models that are given by name run in processes of their own, so that
             native code that crashes doesn't end the server; `None` for all but the bundled one.
         preload: whether local models are loaded before the server accepts requests, rather than
@@ -71,15 +76,15 @@ def create_app(
         store: creates the store of the streams.
 
     Raises:
-        BadRequestError: a model, the key, an origin or a host is invalid.
+        BadRequestError: a model, the key, an origin, a host or a proxy is invalid.
         ModelNotFoundError: the default model isn't one of the models.
     """
     limits = Limits() if limits is None else limits
-    settings = Settings() if settings is None else settings
+    settings = Settings(remote_streams=limits.streams) if settings is None else settings
     registry = ops.StreamRegistry(
         keep=max(1, limits.ended_streams), max_idle=None, max_pause=settings.max_pause
     )
-    guard = Guard(api_key, cors, hosts)
+    guard = Guard(api_key, cors, hosts, proxies)
     app = web.Application(
         middlewares=[_answer_errors, guard.middleware], client_max_size=limits.body_bytes
     )

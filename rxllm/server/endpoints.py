@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -15,7 +16,6 @@ from rxllm.server.failures import decoded, invalid, read_body, refusal
 from rxllm.server.messages import (
     Complete,
     Generated,
-    Options,
     StreamFailed,
     StreamQuery,
     StreamRequest,
@@ -23,8 +23,9 @@ from rxllm.server.messages import (
 from rxllm.server.responses import collect, first_frame, send_json
 from rxllm.web.encoding import encode_each, to_json
 from rxllm.web.failures import InvalidMessageError, StreamNotFoundError, status_of_message
-from rxllm.web.frame_sender import NDJSON, send_frames
-from rxllm.web.stream_store import Frame, StreamHandle
+from rxllm.web.frame_sender import EVENT_STREAM, NDJSON, NDJSON_PING, PING, send_frames
+from rxllm.web.response_writer import ResponseWriter
+from rxllm.web.stream_store import Frame
 
 __all__ = ["routes"]
 
@@ -50,19 +51,17 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
         query = msgspec.convert(fields, StreamQuery, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
-    if "Last-Event-ID" in request.headers:
-        try:
-            return await _resumed(request, query.id or "")
-        except StreamNotFoundError:
-            return web.Response(status=204)
-    key = None if query.id is None else repr(query)
-    return await _stream(request, query.prompt, query, query.id, key)
+    return await _answer(request, query.prompt, query, _SSE)
 
 
 async def post_stream(request: web.Request) -> web.StreamResponse:
-    """`POST /stream`: like `GET /stream`, with a JSON body."""
+    """`POST /stream`: like `GET /stream`, with a JSON body.
+
+    A client that repeats its request when its connection was lost, as `fetch-event-source` does,
+    must name its stream with `id`.
+    """
     body = await _read(request)
-    return await _stream(request, _prompt_of(body), body)
+    return await _answer(request, _prompt_of(body), body, _SSE)
 
 
 async def resume_stream(request: web.Request) -> web.StreamResponse:
@@ -74,28 +73,19 @@ async def resume_stream(request: web.Request) -> web.StreamResponse:
 
 
 async def post_ndjson(request: web.Request) -> web.StreamResponse:
-    """`POST /api/stream`: one message per line; `complete`, the last one, has the whole text."""
+    """`POST /api/stream`: one message per line; `complete`, the last one, has the whole text.
+
+    With an `id`, the stream outlives its connection, as that of `POST /stream` does.
+    """
     body = await _read(request)
-    with request.app[READERS].one_more():
-        stream_id, begun = await _begin(request, _prompt_of(body), body, grace=0.0)
-        if (refused := await _refused(request, begun)) is not None:
-            return refused
-        frames = await begun.read()
-        return await send_frames(
-            request,
-            encode_each(frames, _line),
-            content_type=NDJSON,
-            headers={"X-Stream-Id": stream_id},
-            heartbeat=None,
-            max_stall=request.app[LIMITS].reader_stall,
-            on_end=lambda delivery: begun.cancel_if_unread() if delivery.left else None,
-        )
+    return await _answer(request, _prompt_of(body), body, _NDJSON)
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /generate`: the whole answer as one JSON object."""
     body = await _read(request)
-    stream = request.app[MODELS].ask(_prompt_of(body), body, progress=False)
+    stream_id = None if body.id is None else _checked_id(body.id)
+    stream = request.app[MODELS].ask(_prompt_of(body), body, stream_id=stream_id, progress=False)
     with request.app[READERS].one_more():
         result = await collect(request, stream)
         answer = Generated(
@@ -118,76 +108,87 @@ routes: list[web.RouteDef] = [
 ]
 
 
-async def _stream(
-    request: web.Request,
-    prompt: Any,
-    options: Options,
-    stream_id: str | None = None,
-    key: str | None = None,
-) -> web.StreamResponse:
-    with request.app[READERS].one_more():
-        stream_id, begun = await _begin(request, prompt, options, stream_id, key=key)
-        refused = await _refused(request, begun, comes_back=key is not None)
-        if refused is not None:
-            return refused
-        return await _send(request, stream_id, await begun.read())
+class _Wire(NamedTuple):
+    """How frames are sent."""
 
-
-async def _begin(
-    request: web.Request,
-    prompt: Any,
-    options: Options,
-    stream_id: str | None = None,
-    *,
-    grace: float | None = None,
-    key: str | None = None,
-) -> tuple[str, StreamHandle]:
-    stream_id = uuid4().hex if stream_id is None else _checked_id(stream_id)
-    catalogue = request.app[MODELS]
-    begun = await request.app[STREAMS].begin(
-        lambda: catalogue.ask(prompt, options, stream_id=stream_id),
-        stream_id,
-        model=options.model or catalogue.default,
-        grace=grace,
-        key=key,
-    )
-    return stream_id, begun
-
-
-async def _refused(
-    request: web.Request, begun: StreamHandle, *, comes_back: bool = False
-) -> web.Response | None:
-    """Return the error response if the stream fails before its first output."""
-    first = await first_frame(request, begun, comes_back=comes_back)
-    if first is None or not isinstance(first.message, StreamFailed):
-        return None
-    return refusal(first.message, status_of_message(first.message))
-
-
-async def _resumed(request: web.Request, stream_id: str) -> web.StreamResponse:
-    after = _last_event_id(request)
-    summary = await request.app[STREAMS].describe(stream_id)
-    if summary.outcome is not None and after == summary.position:
-        return web.Response(status=204)
-    with request.app[READERS].one_more():
-        return await _send(request, stream_id, await request.app[STREAMS].read(stream_id, after))
-
-
-async def _send(
-    request: web.Request, stream_id: str, frames: Observable[Frame]
-) -> web.StreamResponse:
-    return await send_frames(
-        request,
-        encode_each(frames, attrgetter("sse")),
-        headers={"X-Stream-Id": stream_id},
-        max_stall=request.app[LIMITS].reader_stall,
-    )
+    content_type: str
+    encode: Callable[[Frame], bytes]
+    ping: bytes
 
 
 def _line(frame: Frame) -> bytes:
     if isinstance(frame.message, Complete):
         return to_json(frame.message) + b"\n"
     return frame.data + b"\n"
+
+
+_SSE: Final = _Wire(EVENT_STREAM, attrgetter("sse"), PING)
+_NDJSON: Final = _Wire(NDJSON, _line, NDJSON_PING)
+
+
+async def _answer(
+    request: web.Request, prompt: Any, options: StreamQuery | StreamRequest, wire: _Wire
+) -> web.StreamResponse:
+    """Begin a stream and send it, or resume the one with this id."""
+    if _last_event_id(request) is not None:
+        if options.id is None and request.method == "POST":
+            raise InvalidMessageError(
+                "a request with Last-Event-ID must name the stream to resume: send the same `id` "
+                "with each request for it",
+                "id",
+            )
+        try:
+            return await _resumed(request, options.id or "", wire)
+        except StreamNotFoundError:
+            return web.Response(status=204)
+    stream_id = uuid4().hex if options.id is None else _checked_id(options.id)
+    is_named = options.id is not None
+    catalogue = request.app[MODELS]
+    with request.app[READERS].one_more():
+        begun = await request.app[STREAMS].begin(
+            lambda: catalogue.ask(prompt, options, stream_id=stream_id),
+            stream_id,
+            model=options.model or catalogue.default,
+            grace=0.0 if wire is _NDJSON and not is_named else None,
+            key=repr(options) if is_named else None,
+        )
+        first = await first_frame(request, begun, comes_back=is_named)
+        if first is not None and isinstance(first.message, StreamFailed):
+            return refusal(first.message, status_of_message(first.message))
+
+        def on_end(delivery: ResponseWriter) -> None:
+            if delivery.left and wire is _NDJSON and not is_named:
+                begun.cancel_if_unread()  # its client can't come back
+
+        return await _send(request, stream_id, await begun.read(), wire, on_end)
+
+
+async def _resumed(request: web.Request, stream_id: str, wire: _Wire = _SSE) -> web.StreamResponse:
+    after = _last_event_id(request) or 0
+    store = request.app[STREAMS]
+    summary = await store.describe(stream_id)
+    if summary.outcome is not None and after == summary.position:
+        return web.Response(status=204)
+    with request.app[READERS].one_more():
+        return await _send(request, stream_id, await store.read(stream_id, after), wire)
+
+
+async def _send(
+    request: web.Request,
+    stream_id: str,
+    frames: Observable[Frame],
+    wire: _Wire,
+    on_end: Callable[[ResponseWriter], object] | None = None,
+) -> web.StreamResponse:
+    return await send_frames(
+        request,
+        encode_each(frames, wire.encode),
+        content_type=wire.content_type,
+        headers={"X-Stream-Id": stream_id},
+        ping=wire.ping,
+        max_stall=request.app[LIMITS].reader_stall,
+        on_end=on_end,
+    )
 
 
 async def _read(request: web.Request) -> StreamRequest:
@@ -200,7 +201,7 @@ async def _read(request: web.Request) -> StreamRequest:
 def _fields(request: web.Request) -> dict[str, str | list[str]]:
     """Return the query as a dict; only `stop` may be repeated."""
     fields: dict[str, str | list[str]] = {}
-    for name in request.query:
+    for name in request.query.keys() - {_POSITIONS[0]}:
         values = request.query.getall(name)
         if len(values) > 1 and name != "stop":
             raise InvalidMessageError(f"{name} must be given once, got {len(values)} values", name)
@@ -220,8 +221,16 @@ def _checked_id(stream_id: str) -> str:
     return stream_id
 
 
-def _last_event_id(request: web.Request) -> int:
-    text = request.headers.get("Last-Event-ID") or request.query.get("after") or "0"
+_POSITIONS: Final = ("lastEventId", "after")
+"""Names of the position in a query; the first is that of polyfills of `EventSource`."""
+
+
+def _last_event_id(request: web.Request) -> int | None:
+    """Return the position after which the client wants to resume, if it does."""
+    given = [request.headers.get("Last-Event-ID"), *map(request.query.get, _POSITIONS)]
+    text = next(filter(None, given), None)
+    if text is None:
+        return None
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise InvalidMessageError(
             f"Last-Event-ID must be a position, got {text[:50]!r}", "Last-Event-ID"

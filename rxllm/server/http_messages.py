@@ -28,6 +28,11 @@ Conversation = Annotated[
     tuple[Message, ...] | None, Meta(description="the prompt as a conversation, oldest first")
 ]
 
+StreamId = Annotated[
+    str | None,
+    Meta(description="a name for the stream, with which the same request resumes it"),
+]
+
 
 class Options(
     msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
@@ -60,10 +65,7 @@ class StreamQuery(Options, kw_only=True, forbid_unknown_fields=True):
     """The query of `GET /stream`. `stop` may be repeated; a JSON Schema requires a body."""
 
     prompt: Asked = None
-    id: Annotated[
-        str | None,
-        Meta(description="a name for the stream, so that an `EventSource` can resume it"),
-    ] = None
+    id: StreamId = None
     response_format: Annotated[Literal["json"] | None, Meta(description="any JSON")] = None
 
 
@@ -75,6 +77,7 @@ class StreamRequest(Options, kw_only=True, forbid_unknown_fields=True):
 
     prompt: Asked = None
     messages: Conversation = None
+    id: StreamId = None
 
 
 class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):

@@ -19,7 +19,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         body_seconds: time that a client may take to send the body; after it 408.
         prompt_characters: total text of a request; above it 413.
         messages: messages in a request; above it 413.
-        max_tokens: maximum `max_tokens` of a request. The default is the model's.
+        max_tokens: maximum `max_tokens` of a request; above it 400. The default is the model's.
         stop_sequences: stop sequences of a request; above it 413, as for the next three.
         stop_characters: total length of the stop sequences.
         schema_bytes: size of the JSON Schema of an answer.

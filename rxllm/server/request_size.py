@@ -8,7 +8,7 @@ import msgspec
 
 from rxllm.requests import Request
 from rxllm.server.limits import Limits
-from rxllm.web.failures import TooLargeError
+from rxllm.web.failures import InvalidMessageError, TooLargeError
 
 __all__ = ["check_size"]
 
@@ -22,8 +22,13 @@ def check_size(request: Request, limits: Limits, prompt_field: str) -> None:
         prompt_field: the client's name for the messages.
 
     Raises:
-        TooLargeError: naming the field and the limit.
+        InvalidMessageError: `max_tokens` is above the limit.
+        TooLargeError: something else is, which it names with the limit.
     """
+    if (request.max_tokens or 0) > limits.max_tokens:
+        raise InvalidMessageError(
+            f"max_tokens must be at most {limits.max_tokens}, got {request.max_tokens}", "maxTokens"
+        )
     for what, size, limit, field in _sizes(request, limits, prompt_field):
         if size > limit:
             raise TooLargeError(f"{what} must be at most {limit}, got {size}", field)
@@ -34,7 +39,6 @@ def _sizes(request: Request, limits: Limits, field: str) -> Iterator[tuple[str, 
     schema, grammar = request.response_format, request.extra.get("grammar")
     yield "messages", len(request.messages), limits.messages, "messages"
     yield "the characters of the prompt", text, limits.prompt_characters, field
-    yield "max_tokens", request.max_tokens or 0, limits.max_tokens, "maxTokens"
     yield "the number of stop sequences", len(request.stop), limits.stop_sequences, "stop"
     characters = sum(map(len, request.stop))
     yield "the characters of stop sequences", characters, limits.stop_characters, "stop"

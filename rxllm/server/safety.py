@@ -4,8 +4,10 @@
   and the given `hosts`. So a web page can't reach it through a name that points here (DNS
   rebinding).
 - **Origin**: browser requests from other origins are refused, including other ports of this
-  machine: by `Origin` for any method, or by `Sec-Fetch-Site` if there is no `Origin`. Links to the
-  page are allowed. Programs other than browsers send neither header.
+  machine: by `Sec-Fetch-Site`, which pages can't set, or else by `Origin`, which must be that of
+  the `Host`. Links to the page are allowed. Programs other than browsers send neither header.
+- **Proxies**: what a trusted proxy says about a request (`Forwarded`, `X-Forwarded-Host`,
+  `X-Forwarded-For`) counts in place of its own `Host` and address.
 - **Key**: with an `api_key`, everything but the health check requires it: `Authorization: Bearer
   KEY`, `X-API-Key: KEY`, or `Authorization: Basic` with the key as the password and any name. A
   browser prompts for the last one, then sends it with the page, `fetch`, `EventSource` and
@@ -20,17 +22,20 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from aiohttp import hdrs, web
 
 from rxllm.errors import BadRequestError
 from rxllm.server.health import health
+from rxllm.server.proxies import Proxies
 from rxllm.web.failures import RefusedError
 
-__all__ = ["HEADERS", "Guard"]
+__all__ = ["HEADERS", "REQUEST_ID", "Guard"]
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -50,6 +55,11 @@ HEADERS: Final = {
 }
 
 _SAFE_METHODS: Final = {"GET", "HEAD", "OPTIONS"}
+REQUEST_ID: Final = "X-Request-ID"
+_PORTS: Final = {"http": 80, "https": 443}
+_HOST: Final = re.compile(
+    r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5})?)?"
+)
 _CHALLENGE: Final = 'Basic realm="rxllm", charset="UTF-8"'
 
 
@@ -61,12 +71,19 @@ class Guard:
         cors: origins (`https://example.org`) of other sites that may use the server; `"*"` allows
             all.
         hosts: host names of the server without a port, besides loopback.
+        proxies: addresses or networks of trusted proxies.
 
     Raises:
-        BadRequestError: the key is empty or not ASCII, or an origin or a host is invalid.
+        BadRequestError: the key is empty or not ASCII, or an origin, a host or a proxy is invalid.
     """
 
-    def __init__(self, api_key: str | None, cors: Sequence[str], hosts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        api_key: str | None,
+        cors: Sequence[str],
+        hosts: Sequence[str],
+        proxies: Sequence[str] = (),
+    ) -> None:
         if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
             raise BadRequestError("api_key must be one or more printable ASCII characters")
         if isinstance(cors, str) or isinstance(hosts, str):
@@ -84,12 +101,14 @@ class Guard:
         self._key = None if api_key is None else api_key.encode()
         self._cors = frozenset(cors)
         self._hosts = frozenset(host.lower() for host in hosts)
+        self._proxies = Proxies(proxies)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Pass the request on to its handler, or raise an error."""
-        self._check_host(request)
-        self._check_origin(request)
+        host = self._proxies.host_of(request)
+        self._check_host(request, host)
+        self._check_origin(request, host)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return self._preflight(request)
         if self._key is not None and request.match_info.handler is not health:
@@ -100,6 +119,7 @@ class Guard:
         """Set the headers of every response; a signal handler for `on_response_prepare`."""
         for name, value in HEADERS.items():
             response.headers[name] = value
+        response.headers[REQUEST_ID] = _request_id(request)
         if response.status == 401:
             response.headers[hdrs.WWW_AUTHENTICATE] = _CHALLENGE
         if self._cors:
@@ -110,30 +130,41 @@ class Guard:
                 response.headers["Access-Control-Expose-Headers"] = "X-Stream-Id, Retry-After"
                 response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
 
-    def _check_host(self, request: web.Request) -> None:
-        name = _host_name(request.headers.get(hdrs.HOST, ""))
+    def _check_host(self, request: web.Request, host: str) -> None:
+        name = _host_name(host)
         if name in self._hosts or _is_loopback(name):
             return
         transport = request.transport
         local = transport.get_extra_info("sockname") if transport is not None else None
         address = local[0] if isinstance(local, tuple) else ""
         if self._hosts or _is_loopback(address):
-            raise RefusedError("host_not_allowed", f"the host {name[:100]!r} is not allowed", 421)
+            raise RefusedError(
+                "host_not_allowed",
+                f"the host {host[:100]!r} is not allowed: a server with this name is started with "
+                "--name NAME",
+                421,
+            )
 
-    def _check_origin(self, request: web.Request) -> None:
+    def _check_origin(self, request: web.Request, host: str) -> None:
         headers = request.headers
         origin = headers.get(hdrs.ORIGIN)
-        if origin is not None:
-            is_own = _authority(origin) == headers.get(hdrs.HOST, "").lower()
-            if not is_own and not self._is_listed(origin):
-                raise RefusedError(
-                    "origin_not_allowed", f"requests from {origin[:200]!r} are not allowed", 403
-                )
-        is_foreign = headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        site = headers.get("Sec-Fetch-Site")
+        if site in ("same-origin", "none"):
+            return  # the browser says so, and a page can't
         is_listed = origin is not None and self._is_listed(origin)
+        if origin is not None and not is_listed and not _is_same_origin(origin, host):
+            raise RefusedError(
+                "origin_not_allowed",
+                f"requests from {origin[:200]!r} are not allowed: --cors ORIGIN allows another "
+                "site; behind a proxy, let it pass on the Host, or name it with --trusted-proxy",
+                403,
+            )
+        is_foreign = site in ("cross-site", "same-site")
         if is_foreign and not is_listed and not self._is_navigation(request):
             raise RefusedError(
-                "origin_not_allowed", "requests from other sites are not allowed", 403
+                "origin_not_allowed",
+                "requests from other sites are not allowed: --cors ORIGIN allows one",
+                403,
             )
 
     def _is_navigation(self, request: web.Request) -> bool:
@@ -170,12 +201,26 @@ class Guard:
         )
 
 
-def _authority(origin: str) -> str | None:
-    """Return host and port of an origin in lower case, or `None` if it has no host."""
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Return whether an origin is that of a `Host`, which may omit or have the default port.
+
+    >>> _is_same_origin("https://example.org", "Example.org:443")
+    True
+    >>> _is_same_origin("http://localhost:8000", "localhost")
+    False
+    """
     try:
-        return urlsplit(origin).netloc.lower() or None
+        parts = urlsplit(origin)
+        port = parts.port
     except ValueError:
-        return None
+        return False
+    default = _PORTS.get(parts.scheme)
+    found = _HOST.fullmatch(host.lower())
+    if found is None or default is None:
+        return False
+    name = (parts.hostname or "").lower()
+    same = (name, port or default)
+    return same == (found["address"] or found["name"], int(found["port"] or default))
 
 
 def _is_origin(text: str) -> bool:
@@ -187,11 +232,19 @@ def _is_origin(text: str) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """Return a `Host` header without its port, in lower case."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
+    """Return a `Host` without its port, in lower case; "" if it isn't one.
+
+    >>> _host_name("[::1]:80"), _host_name("[::1].evil"), _host_name("x@127.0.0.1")
+    ('::1', '', '')
+    """
+    found = _HOST.fullmatch(host.lower())
+    return "" if found is None else found["address"] or found["name"]
+
+
+def _request_id(request: web.Request) -> str:
+    """Return the id that a client or a proxy has given the request, or a new one."""
+    given = request.headers.get(REQUEST_ID, "")
+    return given if re.fullmatch(r"[!-~]{1,100}", given) else uuid4().hex
 
 
 def _is_loopback(name: str) -> bool:

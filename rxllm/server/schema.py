@@ -142,20 +142,23 @@ def _paths() -> dict[str, Any]:
 
 
 def _stream_paths() -> dict[str, Any]:
-    last_id = {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}}
+    last_id = [
+        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}},
+        {"name": "lastEventId", "in": "query", "schema": {"type": "integer"}},
+    ]
     after = {"name": "after", "in": "query", "schema": {"type": "integer"}}
     ask = _body("StreamRequest")
     events = _answer("Events whose `data` is one of these.", "StreamMessage", _SSE)
     lines = _answer("One message per line; the last has the text.", "StreamMessage", _NDJSON)
-    from_query = _resumable("Start a stream, as server-sent events", events, [*_query(), last_id])
-    resumed = _resumable("Resume or join a stream", events, [_ID, last_id, after])
+    from_query = _resumable("Start a stream, as server-sent events", events, [*_query(), *last_id])
+    resumed = _resumable("Resume or join a stream", events, [_ID, *last_id, after])
     return {
         "/stream": {
             "get": from_query,
-            "post": _operation("Start a stream, as server-sent events", events, **ask),
+            "post": _resumable("Start a stream, as server-sent events", events, last_id, **ask),
         },
         "/stream/{id}": {"get": resumed},
-        "/api/stream": {"post": _operation("Start a stream, as NDJSON", lines, **ask)},
+        "/api/stream": {"post": _resumable("Start a stream, as NDJSON", lines, last_id, **ask)},
         "/generate": {
             "post": _operation(
                 "Generate a whole answer", _answer("The answer.", "Generated"), **ask
@@ -249,8 +252,8 @@ def _operation(
 
 
 def _resumable(
-    summary: str, success: dict[str, Any], parameters: list[dict[str, Any]]
+    summary: str, success: dict[str, Any], parameters: list[dict[str, Any]], **more: Any
 ) -> dict[str, Any]:
-    operation = _operation(summary, success, parameters=parameters)
+    operation = _operation(summary, success, parameters=parameters, **more)
     operation["responses"]["204"] = {"description": "There are no more events: do not reconnect."}
     return operation

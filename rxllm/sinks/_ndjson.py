@@ -10,12 +10,12 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.web.delivery import OnEnd, WireFormat, answer
 from rxllm.web.encoding import text_line
-from rxllm.web.frame_sender import NDJSON
+from rxllm.web.frame_sender import NDJSON, NDJSON_PING
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-_WIRE_FORMAT: Final = WireFormat("ndjson", NDJSON, text_line, b"\n", with_text=True)
+_WIRE_FORMAT: Final = WireFormat("ndjson", NDJSON, text_line, NDJSON_PING, with_text=True)
 
 
 def ndjson(
@@ -24,7 +24,7 @@ def ndjson(
     *,
     stream_id: str | None = None,
     first_position: int = 1,
-    heartbeat: float | None = None,
+    heartbeat: float | None = 15.0,
     headers: Mapping[str, str] | None = None,
     max_stall: float = 300.0,
     on_end: OnEnd | None = None,
@@ -39,8 +39,9 @@ def ndjson(
 
     Args:
         request, stream, stream_id, first_position, headers, max_stall, on_end: as in `sse`.
-        heartbeat: seconds of silence, above 0, after which an empty line is sent, or `None` for no
-            heartbeat, since not every NDJSON reader skips empty lines.
+        heartbeat: seconds of silence, above 0, after which a space is sent, or `None` for no
+            heartbeat. It comes before the next object, in its line, where JSON allows it; an empty
+            line would not do, since not every reader skips it.
 
     Raises:
         TypeError: `stream` is not a stream, or `request` is not an aiohttp request.

@@ -67,7 +67,7 @@ def sse(
         first_position: the id of the first event, 1 or more, for a client that resumes.
         heartbeat: seconds of silence, above 0, after which a comment (`: ping`) is sent, or `None`
             for no heartbeat.
-        headers: headers to add to `Content-Type`, `Cache-Control: no-store` and
+        headers: headers to add to `Content-Type`, `Cache-Control: no-store, no-transform` and
             `X-Accel-Buffering: no`, or to replace them.
         max_stall: seconds, above 0, that a slow client may stay above the high-water mark.
         on_end: called with a `DeliveryReport` at the end, unless the handler is cancelled.

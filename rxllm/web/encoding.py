@@ -35,6 +35,9 @@ _SSE_EVENTS: Final = {
     kind: b"event: %b\nid: %%d\ndata: %%b\n\n" % kind.encode()
     for kind in ("chunk", "complete", "error")
 }
+_LINE_BREAKS: Final = {
+    char.encode(): json.dumps(char).strip('"').encode() for char in "\u0085\u2028\u2029"
+}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -103,10 +106,7 @@ class EncodedStream:
         position = self._position
         message = StreamChunk(id=self._id, position=position, timestamp=time.time(), chunk=chunk)
         try:
-            try:
-                data = _encode(message)
-            except UnicodeEncodeError:
-                data = to_json(message)
+            data = to_json(message)
         except Exception as error:  # the chunk holds a value that JSON can't express
             self.run.fail(error)
             return
@@ -123,17 +123,28 @@ class EncodedStream:
 
 
 def to_json(message: object) -> bytes:
-    """Encode a message as JSON. A lone surrogate, which isn't valid UTF-8, is replaced by `?`.
+    """Encode a message as one line of JSON.
+
+    U+0085, U+2028 and U+2029 are escaped: some clients, such as those that use Python's
+    `str.splitlines`, take them for the end of the line. A lone surrogate, which isn't valid UTF-8,
+    is replaced by `?`.
 
     Raises:
         TypeError: the message holds a value that JSON can't express.
+
+    >>> to_json("a\u2028b")
+    b'"a\\\\u2028b"'
     """
     try:
-        return _encode(message)
+        data = _encode(message)
     except UnicodeEncodeError:
         builtins = msgspec.to_builtins(message)
         text = json.dumps(builtins, ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace")
+        data = text.encode("utf-8", "replace")
+    if not data.isascii():
+        for char, escaped in _LINE_BREAKS.items():
+            data = data.replace(char, escaped)
+    return data
 
 
 def encode_each(events: Observable[_T], encode: Callable[[_T], bytes]) -> Stream[bytes]:

@@ -13,13 +13,14 @@ from rxllm.web.response_writer import ResponseWriter, check_times
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["EVENT_STREAM", "NDJSON", "PING", "send_frames", "websocket_writer"]
+__all__ = ["EVENT_STREAM", "NDJSON", "NDJSON_PING", "PING", "send_frames", "websocket_writer"]
 
 EVENT_STREAM: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"
-PING: Final = b": ping\n\n"
+PING: Final = b": ping\n"  # no empty line: to some clients, that ends an event without data
+NDJSON_PING: Final = b" "  # before the next line; not every client skips an empty one
 
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
 
 async def send_frames(
@@ -49,8 +50,8 @@ async def send_frames(
         request: a request of any aiohttp application.
         frames: encoded events.
         content_type: the content type of the response.
-        headers: headers to add to `Cache-Control: no-store` and `X-Accel-Buffering: no`, or to
-            replace them.
+        headers: headers to add to `Cache-Control: no-store, no-transform` and
+            `X-Accel-Buffering: no`, or to replace them.
         heartbeat: seconds of silence after which `ping` is sent, or `None` for no heartbeat.
         ping: the frame that keeps the connection alive.
         max_stall: seconds that a slow client may stay above the high-water mark.
@@ -59,12 +60,14 @@ async def send_frames(
     Raises:
         ValueError: `heartbeat` or `max_stall` is not above 0.
     """
-    from aiohttp import web
+    from aiohttp import HttpVersion11, web
 
     check_times(heartbeat, max_stall)
     response = web.StreamResponse(headers={**_HEADERS, **(headers or {})})
     if "Content-Type" not in response.headers:
         response.headers["Content-Type"] = content_type
+    if request.version < HttpVersion11 and "Content-Length" not in response.headers:
+        response.force_close()  # HTTP/1.0 has no other way to end a body of unknown length
 
     def write(gathered: list[bytes]) -> Coroutine[Any, Any, None]:
         return response.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))

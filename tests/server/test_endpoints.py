@@ -59,7 +59,7 @@ async def test_a_stream_is_start_tokens_progress_and_complete(method: str) -> No
         got = await all_events(response)
     assert response.status == 200
     assert response.content_type == "text/event-stream"
-    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Cache-Control"] == "no-store, no-transform"
     assert response.headers["X-Accel-Buffering"] == "no"
     assert {event.message.id for event in got} == {response.headers["X-Stream-Id"]}
     assert [event.position for event in got] == list(range(1, len(got) + 1))
@@ -301,7 +301,6 @@ async def test_too_many_streams_are_429_with_retry_after() -> None:
     ("limits", "fields", "field"),
     [
         (Limits(prompt_characters=5), {"prompt": "Hello!"}, "prompt"),
-        (Limits(max_tokens=5), {"prompt": "Hi", "maxTokens": 6}, "maxTokens"),
         (Limits(body_bytes=1000), {"prompt": "x" * 2000}, "body"),
         (Limits(messages=1), {"messages": [{"role": "user", "content": "x"}] * 2}, "messages"),
         (Limits(), {"prompt": "Hi", "stop": ["a"] * 65}, "stop"),
@@ -323,6 +322,16 @@ async def test_a_request_above_a_limit_is_413(
         message = decode(await response.read())
     assert isinstance(message, StreamFailed)
     assert (response.status, message.code, message.field) == (413, "too_large", field)
+
+
+async def test_max_tokens_above_the_limit_are_400() -> None:
+    async with (
+        serving(scripted(limits=Limits(max_tokens=5))) as client,
+        client.post("/stream", json={"prompt": "Hi", "maxTokens": 6}) as response,
+    ):
+        message = decode(await response.read())
+    assert isinstance(message, StreamFailed)
+    assert (response.status, message.code, message.field) == (400, "invalid_message", "maxTokens")
 
 
 async def test_a_stream_longer_than_the_log_of_the_server_fails() -> None:

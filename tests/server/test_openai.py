@@ -251,9 +251,6 @@ async def test_a_failure_after_the_first_token_is_raised_too() -> None:
     ("more", "field"),
     [
         ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
-        ({"presence_penalty": 1.0}, "presence_penalty"),
-        ({"top_logprobs": 3}, "top_logprobs"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"temperature": 9}, "temperature"),
@@ -265,8 +262,15 @@ async def test_a_failure_after_the_first_token_is_raised_too() -> None:
         ({"top_p": 7}, "top_p"),
         ({"stop": [""]}, "stop"),
         ({"messages": [{"role": "user", "content": "x" * 100_001}]}, "messages"),
-        ({"tools": TOOLS, "parallel_tool_calls": False}, "parallel_tool_calls"),
-        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"logprobs": True, "top_logprobs": 99}, "top_logprobs"),
+        ({"reasoning_effort": "utmost"}, "reasoning_effort"),
+        ({"extra_body": {"guided_regex": "a+"}}, "guided_regex"),
+        ({"extra_body": {"min_tokens": 5}}, "min_tokens"),
+        ({"extra_body": {"mirostat": 2}}, "mirostat"),
+        ({"extra_body": {"structured_outputs": {"regex": "a"}}}, "structured_outputs.regex"),
+        ({"extra_body": {"guided_json": "{"}}, "guided_json"),
+        ({"extra_body": {"guided_json": {}, "grammar": "root ::= [a]"}}, "grammar"),
     ],
 )
 async def test_an_invalid_or_unsupported_request_is_400_or_413(

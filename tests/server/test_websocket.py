@@ -201,7 +201,7 @@ WRONG = {
     ),
     "too many tokens": (
         '{"type":"start","id":"a","prompt":"x","options":{"maxTokens":100000}}',
-        "too_large",
+        "invalid_message",
         "options.maxTokens",
     ),
     "empty stop sequences": (

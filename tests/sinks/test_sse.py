@@ -85,7 +85,7 @@ async def test_no_proxy_buffers_or_stores_it_and_headers_can_be_added(
     async with serving(handler) as url:
         response, _ = await fetch(url)
     assert response.headers["X-Accel-Buffering"] == "no"
-    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Cache-Control"] == "no-store, no-transform"
     assert response.headers["X-Mine"] == "1"
 
 
@@ -242,24 +242,24 @@ async def test_silence_is_filled_with_comments(source: Any) -> None:
     handler = Handler(sinks.sse, words, heartbeat=0.01)
     async with no_leaks(), serving(handler) as url:
         client = await SilentReader.ask(url)
-        await client.reader.readuntil(b": ping\n\n")
-        await client.reader.readuntil(b": ping\n\n")
+        await client.reader.readuntil(b": ping\n\r\n")
+        await client.reader.readuntil(b": ping\n\r\n")
         words.on_next(Token("at last"))
         await client.reader.readuntil(b"at last")
-        await client.reader.readuntil(b": ping\n\n")
+        await client.reader.readuntil(b": ping\n\r\n")
         words.on_next(End("stop"))
         words.on_completed()
         await client.reader.readuntil(b"event: complete")
         await client.leave()
 
 
-async def test_silence_is_not_filled_unless_requested(source: Any) -> None:
+async def test_silence_is_filled_with_spaces_before_the_next_line(source: Any) -> None:
     words: Subject[Any] = Subject()
     async with no_leaks(), serving(Handler(sinks.ndjson, words, heartbeat=0.01)) as url:
         client = await SilentReader.ask(url)
         await client.reader.readuntil(b"\r\n\r\n")
         assert await client.reader.readline() == b"1\r\n"  # a chunk of one byte ...
-        assert await client.reader.readline() == b"\n"  # ... an empty line
+        assert await client.reader.readline() == b" \r\n"  # ... a space
         await client.leave()
 
 

@@ -36,6 +36,7 @@ _REMOTE_OPTIONS: Final = (
     "presence_penalty",
     "logit_bias",
     "top_logprobs",
+    "verbosity",
 )
 
 

@@ -31,7 +31,14 @@ MAX_TOKENS: Final = 4096
 """Used if the request has no `max_tokens`, since this API requires one."""
 
 _LEAST_BUDGET: Final = 1024
-_BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384}
+_BUDGETS: Final = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16384,
+    "xhigh": 24_576,
+    "max": 24_576,  # with MAX_TOKENS, as much as every model has
+}
 """Thinking tokens, for models that take a budget."""
 
 _EFFORTS: Final = {"minimal": "low"}

@@ -24,6 +24,7 @@ from rxllm.requests import ReasoningEffort, Request
 __all__ = ["gemini_body"]
 
 _BUDGETS: Final = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
+_MOST: Final = ("xhigh", "max")
 """Thinking tokens, for the models before Gemini 3, which take a budget."""
 
 _LEAST_OF_PRO: Final = 128
@@ -186,6 +187,7 @@ def _config(request: Request, model: str, provider: Provider) -> dict[str, Any]:
 
 def _thinking(effort: ReasoningEffort, model: str) -> dict[str, Any]:
     is_pro = "-pro" in model
+    effort = "high" if effort in _MOST else effort
     if model.startswith(("gemini-2", "gemini-1")):
         budget = max(_BUDGETS[effort], _LEAST_OF_PRO if is_pro else 0)
         return {"includeThoughts": effort != "none", "thinkingBudget": budget}

@@ -6,7 +6,7 @@ Source: https://docs.ollama.com/api/chat.
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, Final
 
 from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
@@ -18,6 +18,9 @@ from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
 __all__ = ["ollama_body"]
+
+_LEVELS: Final = {"minimal": "low", "xhigh": "high", "max": "high"}
+"""What this API has in place of some levels of reasoning."""
 
 
 def ollama_body(request: Request, model: str, provider: Provider) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def _think(request: Request) -> bool | str | None:
         return None
     if request.reasoning == "none":
         return False
-    return "low" if request.reasoning == "minimal" else request.reasoning
+    return _LEVELS.get(request.reasoning, request.reasoning)
 
 
 def _message(message: Message, names: dict[str, str]) -> dict[str, Any]:

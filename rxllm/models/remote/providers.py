@@ -19,6 +19,7 @@ _OPENAI: Final = {
     "parallel_tool_calls": "parallel_tool_calls",
     "reasoning": "reasoning_effort",
 }
+_VERBOSITY: Final = {"verbosity": "verbosity"}
 _OPEN_MODELS: Final = {
     **_OPENAI,
     "top_k": "top_k",
@@ -36,7 +37,7 @@ PROVIDERS: Final = {
             base_url="https://api.openai.com/v1",
             variable="OPENAI",
             length_field="max_completion_tokens",
-            option_names=_OPENAI,
+            option_names={**_OPENAI, **_VERBOSITY},
             logprobs=True,
             prefill=False,
             cache_key="prompt_cache_key",
@@ -48,7 +49,7 @@ PROVIDERS: Final = {
             key_header="api-key",
             prefix="/openai/v1",
             length_field="max_completion_tokens",
-            option_names=_OPENAI,
+            option_names={**_OPENAI, **_VERBOSITY},
             logprobs=True,
             prefill=False,
             cache_key="prompt_cache_key",
@@ -74,7 +75,7 @@ PROVIDERS: Final = {
             base_url="https://openrouter.ai/api/v1",
             variable="OPENROUTER",
             prefix="/api/v1",
-            option_names=_OPEN_MODELS,
+            option_names={**_OPEN_MODELS, **_VERBOSITY},
             logprobs=True,
             body={"usage": {"include": True}},
         ),

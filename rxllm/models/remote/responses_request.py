@@ -25,6 +25,7 @@ __all__ = ["responses_body"]
 _OPTIONS: Final = {
     "reasoning": "reasoning",
     "parallel_tool_calls": "parallel_tool_calls",
+    "verbosity": "verbosity",
 }
 
 
@@ -142,12 +143,16 @@ def _input(part: Part) -> dict[str, Any]:
 
 
 def _text(request: Request) -> dict[str, Any] | None:
+    text: dict[str, Any] = {}
     asked = request.response_format
-    if asked is None:
-        return None
     if asked == "json":
-        return {"format": {"type": "json_object"}}
-    return {"format": {"type": "json_schema", "name": "answer", "schema": asked, "strict": True}}
+        text["format"] = {"type": "json_object"}
+    elif asked is not None:
+        schema = {"type": "json_schema", "name": "answer", "schema": asked, "strict": True}
+        text["format"] = schema
+    if request.verbosity is not None:
+        text["verbosity"] = request.verbosity
+    return text or None
 
 
 def _reasoning(request: Request, provider: Provider) -> dict[str, Any] | None:

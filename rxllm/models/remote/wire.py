@@ -29,6 +29,7 @@ _OPTIONAL: Final = (
     "logit_bias",
     "parallel_tool_calls",
     "reasoning",
+    "verbosity",
 )
 """The options that a provider supports if they are in its `option_names`."""
 

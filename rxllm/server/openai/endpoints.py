@@ -5,11 +5,14 @@ Source: https://platform.openai.com/docs/api-reference/chat and .../chat-streami
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import msgspec
 from aiohttp import web
 
+from rxllm.chunks import Chunk, is_restart
 from rxllm.errors import BadRequestError
 from rxllm.requests import ModelInfo, Request
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
@@ -20,6 +23,7 @@ from rxllm.server.responses import collect, first_frame, send_json
 from rxllm.web.encoding import encode_each
 from rxllm.web.failures import RefusedError, status_of_message
 from rxllm.web.frame_sender import send_frames
+from rxllm.web.openai_chat.logprobs import logprobs_of
 from rxllm.web.openai_chat.types import (
     ListedModel,
     ListedModels,
@@ -34,28 +38,37 @@ _body = msgspec.json.Decoder(CompletionRequest)
 
 async def completions(request: web.Request) -> web.StreamResponse:
     """`POST /v1/chat/completions`: an answer, whole or streamed."""
-    body = decoded(_body, await read_body(request, request.app[LIMITS]))
-    body.check()
+    data = await read_body(request, request.app[LIMITS])
+    body = decoded(_body, data)
+    body.check(msgspec.json.decode(data))
     catalogue = request.app[MODELS]
     options = body.as_options()
     catalogue.find(options.model)
-    try:
+    with _fields_of(body):
         asked = catalogue.request(body.as_messages(), options, **body.further())
-    except BadRequestError as error:
-        error.field = body.name_of(error.field)
-        raise
     name = options.model or catalogue.default
     with request.app[READERS].one_more():
         if body.stream:
-            return await _stream(request, name, options, asked, body.with_usage)
-        result = await collect(request, catalogue.ask(asked, options, progress=False))
+            return await _stream(request, name, options, asked, body)
+        chunks: list[Chunk] = []
+
+        def keep(chunk: Chunk) -> None:
+            if is_restart(chunk):
+                chunks.clear()
+            chunks.append(chunk)
+
+        stream = catalogue.ask(asked, options, progress=False)
+        with _fields_of(body):
+            result = await collect(request, stream, keep if body.logprobs else None)
         if result.finish_reason == "cancelled":
             raise RefusedError("cancelled", "the stream was cancelled", 409)
-        return await send_json(request, completion(result, f"chatcmpl-{uuid4().hex}", name))
+        logprobs = logprobs_of(chunks)
+        answer = completion(result, f"chatcmpl-{uuid4().hex}", name, logprobs)
+        return await send_json(request, answer)
 
 
 async def _stream(
-    request: web.Request, name: str, options: Options, asked: Request, with_usage: bool
+    request: web.Request, name: str, options: Options, asked: Request, body: CompletionRequest
 ) -> web.StreamResponse:
     stream_id = f"chatcmpl-{uuid4().hex}"
     catalogue = request.app[MODELS]
@@ -67,9 +80,10 @@ async def _stream(
     )
     first = await first_frame(request, begun)
     if first is not None and isinstance(first.message, StreamFailed):
-        return openai_error(first.message, status_of_message(first.message))
+        failed = msgspec.structs.replace(first.message, field=body.name_of(first.message.field))
+        return openai_error(failed, status_of_message(failed))
     frames = await begun.read()
-    events = Events(stream_id, name, with_usage)
+    events = Events(stream_id, name, body.with_usage, bool(body.logprobs))
     return await send_frames(
         request,
         encode_each(frames, events.of),
@@ -77,6 +91,16 @@ async def _stream(
         max_stall=request.app[LIMITS].reader_stall,
         on_end=lambda delivery: begun.cancel_if_unread() if delivery.left else None,
     )
+
+
+@contextmanager
+def _fields_of(body: CompletionRequest) -> Iterator[None]:
+    """Name the field of an error as the request does."""
+    try:
+        yield
+    except BadRequestError as error:
+        error.field = body.name_of(error.field)
+        raise
 
 
 async def models(request: web.Request) -> web.Response:

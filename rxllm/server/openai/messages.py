@@ -1,14 +1,17 @@
 """Requests in OpenAI's chat completions format.
 
-Source: https://platform.openai.com/docs/api-reference/chat/create. Fields that aren't declared here
-are ignored (`user`, `store`, `metadata`, ..., and `strict` of a schema, which the model follows as
-well as it can); unsupported fields that would change the answer are refused.
+Source: https://platform.openai.com/docs/api-reference/chat/create; for the fields of other servers,
+https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html and
+https://github.com/ggml-org/llama.cpp/tree/master/tools/server. Fields that would change the answer
+are used or refused; others are ignored (`user`, `store`, `metadata`, ..., and `strict` of a schema,
+which the model follows as well as it can).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any, Final, Literal
 
 import msgspec
@@ -16,6 +19,7 @@ import msgspec
 from rxllm.chunks import ToolCall
 from rxllm.messages import ImagePart, Message, Part, TextPart, Tool
 from rxllm.server.messages import Options
+from rxllm.server.openai.unsupported import unsupported_field
 from rxllm.web.failures import InvalidMessageError
 from rxllm.web.openai_chat.states import call_state, parts_in
 
@@ -65,6 +69,7 @@ class _JsonSchema(msgspec.Struct):
 class _Format(msgspec.Struct):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: _JsonSchema | None = None
+    schema: dict[str, Any] | None = None  # llama.cpp's, with `json_object`
 
 
 class _StreamOptions(msgspec.Struct):
@@ -79,28 +84,10 @@ class _Choice(msgspec.Struct):
     function: _NamedFunction
 
 
-_UNSUPPORTED: Final = (
-    "logprobs",
-    "top_logprobs",
-    "frequency_penalty",
-    "presence_penalty",
-    "logit_bias",
-    "functions",
-    "function_call",
-    "audio",
-    "prediction",
-    "reasoning_effort",
-    "verbosity",
-    "web_search_options",
-)
-
-
 _NAMES: Final[dict[str | None, str]] = {
     "prompt": "messages",
-    "maxTokens": "max_tokens",
-    "topP": "top_p",
-    "responseFormat": "response_format",
-    "toolChoice": "tool_choice",
+    "reasoning": "reasoning_effort",
+    "confidence": "logprobs",
 }
 
 
@@ -121,47 +108,54 @@ class CompletionRequest(msgspec.Struct):
     response_format: _Format | None = None
     tools: list[_Tool] | None = None
     tool_choice: str | _Choice | None = None
+    parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
+    top_logprobs: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    top_logprobs: int | None = None
-    functions: list[Any] | None = None
-    function_call: Any = None
-    modalities: list[str] | None = None
-    audio: Any = None
-    prediction: Any = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
-    web_search_options: Any = None
-    parallel_tool_calls: bool | None = None
+    modalities: list[str] | None = None
+    # of servers of open models: llama.cpp, vLLM, SGLang
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    repetition_penalty: float | None = None
+    grammar: str | None = None
+    guided_grammar: str | None = None
+    guided_json: dict[str, Any] | str | None = None
+    json_schema: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
 
     @property
     def with_usage(self) -> bool:
         """Whether a stream ends with the usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
-    def check(self) -> None:
-        """Raise an `InvalidMessageError` for unsupported options."""
+    def check(self, fields: dict[str, Any]) -> None:
+        """Raise an `InvalidMessageError` for unsupported options.
+
+        Args:
+            fields: all fields of the body.
+        """
         if self.n not in (None, 1):
             raise InvalidMessageError(f"n must be 1, got {self.n}", "n")
         if self.modalities not in (None, [], ["text"]):
             raise InvalidMessageError(
                 f"modalities must be ['text'], got {self.modalities}", "modalities"
             )
-        if self.tools and self.parallel_tool_calls is False:
-            raise InvalidMessageError(
-                "parallel_tool_calls=false is not supported", "parallel_tool_calls"
-            )
-        for name in _UNSUPPORTED:
-            if getattr(self, name) not in (None, False, 0, [], {}):
-                raise InvalidMessageError(f"{name} is not supported", name)
+        if (name := unsupported_field(fields)) is not None:
+            raise InvalidMessageError(f"{name} is not supported", name)
 
     def name_of(self, field: str | None) -> str | None:
         """Return the name in this request of a field of ours."""
         if field == "maxTokens" and self.max_completion_tokens is not None:
             return "max_completion_tokens"
-        return _NAMES.get(field, field)
+        name = (
+            None if field is None else re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", field)
+        )
+        return _NAMES.get(name, name)
 
     def as_messages(self) -> tuple[Message, ...]:
         """Return the conversation."""
@@ -177,18 +171,54 @@ class CompletionRequest(msgspec.Struct):
             top_p=self.top_p,
             stop=() if self.stop is None else _stops(self.stop),
             seed=self.seed,
-            response_format=_format(self.response_format),
+            response_format=self._format(),
         )
 
     def further(self) -> dict[str, Any]:
-        """Return the tools and the tool choice, as fields of a `Request`."""
+        """Return the options that other requests don't have, as fields of a `Request`."""
         tools = tuple(_tool(tool.function) for tool in self.tools or ())
         choice = self.tool_choice
         if choice is not None and not isinstance(choice, str):
             choice = choice.function.name
         if not tools and choice in ("none", "auto"):
             choice = None  # some clients send it without any tools
-        return {"tools": tools, "tool_choice": choice}
+        penalty = self.repeat_penalty
+        given = {
+            "tools": tools,
+            "tool_choice": choice,
+            "parallel_tool_calls": self.parallel_tool_calls if tools else None,
+            "confidence": self.logprobs or None,
+            "top_logprobs": self.top_logprobs if self.logprobs else None,
+            "frequency_penalty": self.frequency_penalty or None,  # 0 is none
+            "presence_penalty": self.presence_penalty or None,
+            "logit_bias": self.logit_bias or None,
+            "reasoning": self.reasoning_effort,
+            "verbosity": self.verbosity,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repeat_penalty": self.repetition_penalty if penalty is None else penalty,
+            "extra": self._extra(),
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _extra(self) -> dict[str, Any] | None:
+        structured = self.structured_outputs or {}
+        grammar = self.grammar or self.guided_grammar or structured.get("grammar")
+        return {"grammar": grammar} if grammar else None
+
+    def _format(self) -> Literal["json"] | dict[str, Any] | None:
+        """Return the format of the answer, from the one field that has it."""
+        given = {
+            "response_format": _format(self.response_format),
+            "guided_json": _schema(self.guided_json),
+            "json_schema": self.json_schema,
+            "structured_outputs": _structured(self.structured_outputs),
+            "grammar": self._extra(),
+        }
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise InvalidMessageError(f"give only one of {' and '.join(named)}", named[1])
+        return None if named == ["grammar"] else next(filter(None, given.values()), None)
 
 
 def _stops(stop: str | list[str]) -> tuple[str, ...]:
@@ -199,13 +229,33 @@ def _format(given: _Format | None) -> Literal["json"] | dict[str, Any] | None:
     if given is None or given.type == "text":
         return None
     if given.type == "json_object":
-        return "json"
+        return given.schema or "json"
     if given.json_schema is None:
         raise InvalidMessageError(
             "a response_format of type json_schema requires json_schema",
             "response_format.json_schema",
         )
     return given.json_schema.schema
+
+
+def _schema(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    if not isinstance(given, str):
+        return given
+    try:
+        return msgspec.json.decode(given, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise InvalidMessageError(
+            f"guided_json must be a JSON Schema: {error}", "guided_json"
+        ) from None
+
+
+def _structured(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the schema in vLLM's `structured_outputs`."""
+    unknown = [name for name in given or {} if name not in ("json", "grammar")]
+    if unknown and (given or {})[unknown[0]] is not None:
+        field = f"structured_outputs.{unknown[0]}"
+        raise InvalidMessageError(f"{field} is not supported", field)
+    return _schema((given or {}).get("json"))
 
 
 def _tool(function: _Function) -> Tool:

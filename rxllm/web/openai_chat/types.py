@@ -20,11 +20,14 @@ __all__ = [
     "ImageURL",
     "ListedModel",
     "ListedModels",
+    "Logprob",
+    "Logprobs",
     "OpenAIError",
     "OpenAIErrorBody",
     "OpenAIUsage",
     "OutputImage",
     "ReasoningDetail",
+    "TopLogprob",
     "URLCitation",
 ]
 
@@ -152,10 +155,31 @@ class CompletionMessage(TypedDict):
     images: NotRequired[list[OutputImage]]
 
 
+class TopLogprob(TypedDict):
+    """A token that was likely in the place of another, and its UTF-8."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class Logprob(TopLogprob):
+    """The log probability of a token, and of the likeliest ones in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(TypedDict):
+    """The log probabilities of the tokens of a text, in order."""
+
+    content: list[Logprob]
+    refusal: None
+
+
 class _CompletionChoice(TypedDict):
     index: int
     message: CompletionMessage
-    logprobs: None
+    logprobs: Logprobs | None
     finish_reason: FinishReason | None
 
 
@@ -185,7 +209,7 @@ class CompletionDelta(TypedDict, total=False):
 class _EventChoice(TypedDict):
     index: int
     delta: CompletionDelta
-    logprobs: None
+    logprobs: Logprobs | None
     finish_reason: FinishReason | None
     native_finish_reason: NotRequired[str]  # OpenRouter's
 

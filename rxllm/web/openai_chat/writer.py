@@ -24,6 +24,7 @@ from rxllm.errors import RestartedStreamError
 from rxllm.result import Result
 from rxllm.web.encoding import to_json
 from rxllm.web.failures import failure_message, status_of_message
+from rxllm.web.openai_chat.logprobs import logprobs_of
 from rxllm.web.openai_chat.states import detail_of, details_of, extra_content
 from rxllm.web.openai_chat.types import (
     Annotation,
@@ -33,6 +34,7 @@ from rxllm.web.openai_chat.types import (
     CompletionDelta,
     CompletionEvent,
     CompletionMessage,
+    Logprobs,
     OpenAIError,
     OpenAIErrorBody,
     OpenAIUsage,
@@ -60,15 +62,21 @@ _CODES: Final = {"context_length": "context_length_exceeded"}
 def error_body(message: StreamFailed, status: int) -> OpenAIErrorBody:
     """Return an error in OpenAI's format."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    text = message.message
+    if message.code == "context_length":
+        # Clients recognize the kind of this error by these words.
+        text = f"This model's maximum context length is exceeded: {text}"
     return {
-        "message": message.message,
+        "message": text,
         "type": kind,
         "param": message.field,
         "code": _CODES.get(message.code, message.code),
     }
 
 
-def completion(result: Result, answer_id: str, model: str) -> Completion:
+def completion(
+    result: Result, answer_id: str, model: str, logprobs: Logprobs | None = None
+) -> Completion:
     """Return a complete response."""
     calls = sorted(result.tool_calls, key=lambda call: call.index)
     message: CompletionMessage = {
@@ -95,7 +103,7 @@ def completion(result: Result, answer_id: str, model: str) -> Completion:
             {
                 "index": 0,
                 "message": message,
-                "logprobs": None,
+                "logprobs": logprobs,
                 "finish_reason": _finish_reason(result.finish_reason),
             }
         ],
@@ -111,7 +119,9 @@ class Events:
     `[DONE]`.
     """
 
-    def __init__(self, answer_id: str, model: str, with_usage: bool) -> None:
+    def __init__(
+        self, answer_id: str, model: str, with_usage: bool, with_logprobs: bool = False
+    ) -> None:
         self._head: CompletionEvent = {
             "id": answer_id,
             "object": "chat.completion.chunk",
@@ -120,6 +130,7 @@ class Events:
             "choices": [],
         }
         self._with_usage = with_usage
+        self._with_logprobs = with_logprobs
         self._has_begun = self._has_failed = False
         self._sent: dict[StateKey | None, int] = {}  # of each call, the number of characters
         self._with_state: set[StateKey | None] = set()  # the calls whose state was sent
@@ -137,12 +148,16 @@ class Events:
             return self._failed(message)
         if isinstance(message, Complete):
             return self._complete(message)
+        if self._with_logprobs and isinstance(message.chunk, Batch):
+            return b"".join(map(self._of_chunk, message.chunk.chunks))
         return b"".join(map(self._of_chunk, _parts(message)))
 
     def _of_chunk(self, chunk: Chunk) -> bytes:
         if isinstance(chunk, Token):
             self._length += len(chunk.text)
             self._thought.clear()  # it ends here, without a state
+            if self._with_logprobs and (logprobs := logprobs_of([chunk])) is not None:
+                return self._delta({"content": chunk.text}, logprobs=logprobs)
             if chunk.state is None:
                 return self._text(chunk.text)
             text = self._text(chunk.text) if chunk.text else b""
@@ -217,7 +232,12 @@ class Events:
         self._has_failed = True
         return _event(OpenAIError(error=error_body(message, status_of_message(message))))
 
-    def _delta(self, delta: CompletionDelta, finish_reason: FinishReason | None = None) -> bytes:
+    def _delta(
+        self,
+        delta: CompletionDelta,
+        finish_reason: FinishReason | None = None,
+        logprobs: Logprobs | None = None,
+    ) -> bytes:
         if not self._has_begun:
             self._has_begun = True
             delta = {"role": "assistant", **delta}
@@ -227,7 +247,7 @@ class Events:
                 {
                     "index": 0,
                     "delta": delta,
-                    "logprobs": None,
+                    "logprobs": logprobs,
                     "finish_reason": _finish_reason(finish_reason) if finish_reason else None,
                 }
             ],
