@@ -39,8 +39,8 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
         ({"extra_body": {"guided_grammar": "g"}}, {"extra": {"grammar": "g"}}),
         ({"extra_body": {"guided_json": SCHEMA}}, {"response_format": SCHEMA}),
         (
-            {"extra_body": {"guided_json": '{"type": "object"}'}},
-            {"response_format": {"type": "object"}},
+            {"extra_body": {"guided_json": '{"title": "x"}'}},
+            {"response_format": {"title": "x"}},
         ),
         ({"extra_body": {"json_schema": SCHEMA}}, {"response_format": SCHEMA}),
         ({"extra_body": {"structured_outputs": {"json": SCHEMA}}}, {"response_format": SCHEMA}),
