@@ -21,7 +21,7 @@ PAGES = sorted(
 )
 PAGES += [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
-LANGUAGES = {"python", "console", "text", "jsx", "js", "nginx", "sh", "toml"}
+LANGUAGES = {"python", "console", "text", "jsx", "js", "caddy", "nginx", "yaml", "sh", "toml"}
 
 BLOCKS = [
     (page, language, block)

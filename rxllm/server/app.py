@@ -14,7 +14,7 @@ from rxllm import operators as ops
 from rxllm.errors import RxLLMError
 from rxllm.requests import Model
 from rxllm.server import admin, endpoints, health, schema
-from rxllm.server.app_keys import LIMITS, MODELS, READERS, SETTINGS, STREAMS, Readers
+from rxllm.server.app_keys import LIMITS, MODELS, READERS, ROOT, SETTINGS, STREAMS, Readers
 from rxllm.server.catalogue import Catalogue, models_by_name
 from rxllm.server.failures import refuse
 from rxllm.server.limits import Limits
@@ -32,7 +32,6 @@ __all__ = ["create_app", "drain"]
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _PAGE: Final = Path(__file__).parent / "page"
-_ROOT: Final = "rxllm.page"
 
 
 def create_app(
@@ -102,7 +101,7 @@ def create_app(
     app[STREAMS] = store(registry, limits)
     parts = (endpoints, admin, health, openai_endpoints, schema)
     app.add_routes([route for part in parts for route in part.routes])
-    app.router.add_get("/", _page, name=_ROOT)
+    app.router.add_get("/", _page, name=ROOT)
     app.router.add_static("/static/", _PAGE)
     app.on_response_prepare.append(guard.prepare)
     app.on_shutdown.append(drain)
@@ -164,7 +163,7 @@ def _is_long_name(request: web.Request, error: Exception) -> bool:
 
 
 def _refuse(request: web.Request, error: Exception) -> web.Response:
-    root = request.app.router[_ROOT].canonical  # includes the prefix of an outer application
+    root = request.app.router[ROOT].canonical  # includes the prefix of an outer application
     if request.rel_url.raw_path.startswith(f"{root}v1/"):
         return openai_error(failure_message(error), status_of(error))
     return refuse(error)

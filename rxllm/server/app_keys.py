@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from rxllm.server.limits import Limits
 from rxllm.settings import Settings
 from rxllm.web.stream_store import StreamStore
 
-__all__ = ["LIMITS", "MODELS", "READERS", "SETTINGS", "STREAMS", "Readers"]
+__all__ = ["LIMITS", "MODELS", "READERS", "ROOT", "SETTINGS", "STREAMS", "Readers"]
 
 
 class Readers:
@@ -38,6 +39,9 @@ class Readers:
         finally:
             self.count -= 1
 
+
+ROOT: Final = "rxllm.page"
+"""The name of the route of the page."""
 
 MODELS: web.AppKey[Catalogue] = web.AppKey("rxllm.models", Catalogue)
 """The models that clients may use: `request.app[MODELS].ask(...)` returns a stream."""

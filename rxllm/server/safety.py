@@ -31,6 +31,7 @@ from uuid import uuid4
 from aiohttp import hdrs, web
 
 from rxllm.errors import BadRequestError
+from rxllm.server.app_keys import ROOT
 from rxllm.server.health import health
 from rxllm.server.proxies import Proxies
 from rxllm.web.failures import RefusedError
@@ -169,7 +170,10 @@ class Guard:
 
     def _is_navigation(self, request: web.Request) -> bool:
         """Return whether the request follows a link to the page from another site."""
-        is_page = request.path.endswith("/") or "/static/" in request.path
+        resource = request.match_info.route.resource
+        is_page = isinstance(resource, web.StaticResource) or (
+            resource is not None and resource.name == ROOT
+        )
         return is_page and request.method in _SAFE_METHODS
 
     def _is_listed(self, origin: str) -> bool:
