@@ -327,7 +327,8 @@ class Progress(_Chunk, tag="progress", frozen=True, gc=False):
     """The progress of a stream. Times are in seconds, `percentage` is 0..100.
 
     `tokens` are those of the answer. While a local model reads a long prompt, the stage is
-    `"prompt"`, and the percentage that of the prompt.
+    `"prompt"`, and the percentage that of the prompt. While the stream waits for a slot, the stage
+    is `"queue"`, and `place` its place in the queue: 1 is the next one, and 0 that it has its slot.
     """
 
     is_state = True
@@ -341,6 +342,7 @@ class Progress(_Chunk, tag="progress", frozen=True, gc=False):
     percentage: float | None = None
     remaining: float | None = None
     stage: str | None = None
+    place: int | None = None
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextvars import copy_context
+from typing import Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
-from rxllm.chunks import Chunk
+from rxllm.arguments import check_callable
+from rxllm.chunks import Chunk, Progress
 from rxllm.errors import PoolFullError
 from rxllm.operators._deadline_timer import start_patient_timer
 from rxllm.operators.controlling._limit import limit
@@ -18,6 +20,7 @@ from rxllm.stream import Stream
 from rxllm.valve import (
     StreamScheduler,
     Valve,
+    clock_of,
     run_on_loop,
     scheduler_or_default,
     valve_of,
@@ -27,7 +30,16 @@ from rxllm.valve import (
 __all__ = ["limit_concurrency"]
 
 
-def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
+_REPORT_SECONDS: Final = 1.0
+
+
+def limit_concurrency(
+    pool: Pool,
+    *,
+    client: Hashable = None,
+    progress: bool = False,
+    on_admit: Callable[[float], object] | None = None,
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Run the stream in a slot of `pool`, waiting for one if all are taken.
 
     ::
@@ -39,8 +51,8 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
 
     The slot, or a place in the queue, is taken on subscription, so a stream that nobody reads
     holds none. It is released on completion, error and disposal, before the subscriber is
-    notified, and goes to the stream that has waited longest, which starts in the next turn of its
-    scheduler, with the context variables of its own subscription. Put the operator before
+    notified, and goes to the next stream that waits (see `Pool`), which starts in the next turn of
+    its scheduler, with the context variables of its own subscription. Put the operator before
     `retry_with_backoff`, so that each attempt takes its own slot and none is held during the
     backoff, and before `pausable`, so that a stream can be stopped while it waits and a pause that
     exceeds its limit releases the slot. A stream that holds a slot while waiting for a second one
@@ -56,9 +68,13 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
 
     Args:
         pool: the pool that provides the slots.
+        client: whose stream it is, among whom the pool is fair. By default all belong to one.
+        progress: whether a stream that waits emits `Progress` with the stage `"queue"` and its
+            `place`: at once, then each second if that has changed, and 0 when it has its slot.
+        on_admit: called with the seconds that a stream has waited, when it has its slot.
 
     Raises:
-        TypeError: `pool` is not a `Pool`.
+        TypeError: `pool` is not a `Pool`, `client` not hashable, or `on_admit` not callable.
         PoolFullError: into `on_error`: the queue is full, or no slot became free in time.
 
     >>> from rxllm.testing import Marbles
@@ -73,6 +89,10 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
     """
     if not isinstance(pool, Pool):
         raise TypeError(f"pool must be a Pool, got {type(pool).__name__}")
+    if not isinstance(client, Hashable):
+        raise TypeError(f"client must be hashable, got {type(client).__name__}")
+    if on_admit is not None:
+        check_callable("on_admit", on_admit, "what is called when a stream has its slot")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         if pool.limiter is not None:
@@ -81,7 +101,10 @@ def limit_concurrency(pool: Pool) -> Callable[[Observable[Chunk]], Stream[Chunk]
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return _Subscription(source, observer, scheduler_or_default(scheduler), pool).start()
+            scheduler = scheduler_or_default(scheduler)
+            stream = _Subscription(source, observer, scheduler, pool, client)
+            stream.waiting = _Waiting(stream, scheduler, pool, progress, on_admit)
+            return stream.start()
 
         return Stream(subscribe, "limit_concurrency", of_chunks=True)
 
@@ -97,7 +120,10 @@ class _Subscription:
         observer: abc.ObserverBase[Chunk],
         scheduler: abc.SchedulerBase,
         pool: Pool,
+        client: Hashable,
     ) -> None:
+        self.client = client
+        self.waiting: _Waiting
         self._source = source
         self._observer = observer
         self._scheduler = scheduler
@@ -121,6 +147,7 @@ class _Subscription:
             self._timer.disposable = start_patient_timer(
                 self._scheduler, self._pool.wait, self._give_up
             )
+            self.waiting.begin()
         return self._subscription
 
     @property
@@ -144,11 +171,18 @@ class _Subscription:
         if self._has_begun:  # its slot was lent, and it has one again
             return
         self._has_begun = True
+        try:
+            self.waiting.end()
+        except Exception as error:  # of `on_admit`
+            self._on_error(error)
+            return
+        if self._subscription.is_disposed:
+            return
         self._upstream.disposable = self._source.subscribe(
-            self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
+            self.emit, self._on_error, self._on_completed, scheduler=self._scheduler
         )
 
-    def _on_next(self, chunk: Chunk) -> None:
+    def emit(self, chunk: Chunk) -> None:
         try:
             self._observer.on_next(chunk)
         except BaseException:
@@ -172,9 +206,64 @@ class _Subscription:
         self._observer.on_completed()
 
     def _leave(self) -> None:
+        self.waiting.dispose()
         if self._demand is not None:
             self._demand.dispose()
         self._pool.leave(self)
+
+
+class _Waiting(abc.DisposableBase):
+    """Reports the place of a stream in the queue, and how long it has waited."""
+
+    def __init__(
+        self,
+        stream: _Subscription,
+        scheduler: abc.SchedulerBase,
+        pool: Pool,
+        progress: bool,
+        on_admit: Callable[[float], object] | None,
+    ) -> None:
+        self._stream = stream
+        self._scheduler = scheduler
+        self._pool = pool
+        self._progress = progress
+        self._on_admit = on_admit
+        self._since: float | None = None
+        self._reported: int | None = None
+        self._timer = SerialDisposable()
+
+    def begin(self) -> None:
+        """The stream waits."""
+        self._since = clock_of(self._scheduler)()
+        if self._progress:
+            self._timer.disposable = self._scheduler.schedule(lambda *_: self._look())
+
+    def end(self) -> None:
+        """The stream has its slot."""
+        self.dispose()
+        waited = self._waited()
+        if self._on_admit is not None:
+            self._on_admit(waited)
+        if self._progress and self._since is not None:
+            self._report(0, waited)
+
+    def dispose(self) -> None:
+        self._timer.dispose()
+
+    def _look(self) -> None:
+        place = self._pool.place(self._stream)
+        if place is None:  # it has been admitted, and is about to begin
+            return
+        self._timer.disposable = start_patient_timer(self._scheduler, _REPORT_SECONDS, self._look)
+        if place != self._reported:
+            self._reported = place
+            self._report(place, self._waited())
+
+    def _waited(self) -> float:
+        return 0.0 if self._since is None else clock_of(self._scheduler)() - self._since
+
+    def _report(self, place: int, waited: float) -> None:
+        self._stream.emit(Progress(0, waited, stage="queue", place=place))
 
 
 class _Demand(abc.DisposableBase):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
+from itertools import count
 from threading import RLock
 from typing import Protocol
 
@@ -18,6 +20,11 @@ class Pooled(Protocol):
     """A holder of a slot: a subscription of `limit_concurrency`."""
 
     @property
+    def client(self) -> Hashable:
+        """Whose stream it is."""
+        ...
+
+    @property
     def is_stranded(self) -> bool:
         """Whether its event loop was closed before the stream ended."""
         ...
@@ -30,7 +37,10 @@ class Pooled(Protocol):
 
 
 class Pool:
-    """First-come, first-served slots for streams that have `limit_concurrency(pool)` in their pipe.
+    """Slots for streams that have `limit_concurrency(pool)` in their pipe.
+
+    They are first come, first served. If the streams belong to several clients, a free slot goes to
+    the client with the fewest slots, so that one with many requests doesn't hold up the others.
 
     One pool may serve streams of any number of models, on any number of event loops, but of one
     process: in a forked child it starts empty. 3 concurrent streams suit a local engine, 10 a
@@ -92,14 +102,17 @@ class Pool:
     @property
     def waiting(self) -> int:
         """The number of streams waiting for a slot."""
-        return len(self._waiting)
+        return len(self._numbers)
 
     def clear(self) -> None:
         """Forget all streams: they run in the process that this one was forked from."""
         self._lock = RLock()  # streams of several event loops may share the pool
         self._holders: set[Pooled] = set()
+        self._slots: Counter[Hashable] = Counter()  # by client
         self._idle: OrderedDict[Pooled, None] = OrderedDict()  # holders that would lend
-        self._waiting: OrderedDict[Pooled, None] = OrderedDict()
+        self._waiting: dict[Hashable, OrderedDict[Pooled, None]] = {}  # by client
+        self._numbers: dict[Pooled, int] = {}  # of those that wait, in the order of their arrival
+        self._next_number = count()
 
     def enter(self, stream: Pooled) -> bool:
         """Take a slot (True) or a place in the queue (False). Called by `limit_concurrency`.
@@ -110,25 +123,38 @@ class Pool:
         with self._lock:
             if len(self._holders) >= self.limit:  # some may belong to closed loops
                 for each in [each for each in self._holders if each.is_stranded]:
-                    self._holders.discard(each)
-                    self._idle.pop(each, None)
+                    self._drop(each)
             # While a slot is free, no stream waits: `leave` passes each freed slot on.
             if self._has_room():
-                self._holders.add(stream)
+                self._hold(stream)
                 return True
-            if len(self._waiting) >= self.queue:
+            if self.waiting >= self.queue:
                 raise PoolFullError(
                     f"all {self.limit} slots are taken and {self.waiting} streams are waiting"
                 )
-            self._waiting[stream] = None
+            self._enqueue(stream)
             return False
+
+    def place(self, stream: Pooled) -> int | None:
+        """Return its place in the queue, from 1; `None` if it doesn't wait.
+
+        A stream that comes later may be served before, if its client has fewer slots.
+        """
+        with self._lock:
+            if stream not in self._numbers:
+                return None
+            ranks = {
+                each: (self._slots[client] + index, self._numbers[each])
+                for client, queue in self._waiting.items()
+                for index, each in enumerate(queue)
+            }
+            return 1 + sum(rank < ranks[stream] for rank in ranks.values())
 
     def leave(self, stream: Pooled) -> None:
         """Release the slot or the place in the queue, if any. Called by `limit_concurrency`."""
         with self._lock:
-            self._waiting.pop(stream, None)
-            self._holders.discard(stream)
-            self._idle.pop(stream, None)
+            self._dequeue(stream)
+            self._drop(stream)
             self._pass_on()
 
     def lend(self, stream: Pooled) -> None:
@@ -147,22 +173,50 @@ class Pool:
             if stream in self._holders:
                 self._idle.pop(stream, None)
                 return True
-            self._waiting[stream] = None
+            self._enqueue(stream)
             self._pass_on()
             return False
+
+    def _hold(self, stream: Pooled) -> None:
+        self._holders.add(stream)
+        self._slots[stream.client] += 1
+
+    def _drop(self, stream: Pooled) -> None:
+        self._idle.pop(stream, None)
+        if stream in self._holders:
+            self._holders.discard(stream)
+            self._slots[stream.client] -= 1
+            if not self._slots[stream.client]:
+                del self._slots[stream.client]
+
+    def _enqueue(self, stream: Pooled) -> None:
+        self._numbers[stream] = next(self._next_number)
+        self._waiting.setdefault(stream.client, OrderedDict())[stream] = None
+
+    def _dequeue(self, stream: Pooled) -> None:
+        if self._numbers.pop(stream, None) is not None:
+            queue = self._waiting[stream.client]
+            del queue[stream]
+            if not queue:
+                del self._waiting[stream.client]
+
+    def _first_waiting(self) -> Pooled:
+        firsts = {client: next(iter(queue)) for client, queue in self._waiting.items()}
+        client = min(firsts, key=lambda each: (self._slots[each], self._numbers[firsts[each]]))
+        return firsts[client]
 
     def _has_room(self) -> bool:
         """Whether a slot is free, or one can be lent, which makes it free."""
         if len(self._holders) >= self.limit and self._idle:
-            lender, _ = self._idle.popitem(last=False)
-            self._holders.discard(lender)
+            self._drop(next(iter(self._idle)))
         return len(self._holders) < self.limit
 
     def _pass_on(self) -> None:
         while self._waiting and self._has_room():
-            first, _ = self._waiting.popitem(last=False)
-            self._holders.add(first)
+            first = self._first_waiting()
+            self._dequeue(first)
+            self._hold(first)
             try:
                 first.admit()
             except Exception:  # its scheduler accepts no more work: a closed event loop
-                self._holders.discard(first)
+                self._drop(first)

@@ -20,6 +20,7 @@ from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo, Request, as_request, load_all
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
+from rxllm.server.queues import Queues
 from rxllm.server.request_size import check_size
 from rxllm.settings import Settings
 from rxllm.web.failures import DrainingError, InvalidMessageError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Catalogue", "ModelNotFoundError", "models_by_name"]
 
-
-_LEND_AFTER: Final = 1.0  # seconds
 _NOT_BUNDLED: Final = tuple([name for name in LOCAL_PROVIDERS if name != "tiny"])
 _Operator = Callable[[Observable[Chunk]], Observable[Chunk]]
 
@@ -102,10 +101,7 @@ class Catalogue:
         self.settings = settings
         self.registry = registry
         self.metrics = metrics
-        self._pools = {
-            True: ops.Pool(**settings.local_pool, lend_after=_LEND_AFTER),
-            False: ops.Pool(**settings.remote_pool),
-        }
+        self._queues = Queues(settings, metrics)
         self._limiters = {  # providers have limits for each model
             id(model): ops.Limiter(wait=settings.queue_wait)
             for model in self._models.values()
@@ -176,8 +172,8 @@ class Catalogue:
         progress: bool = True,
     ) -> Observable[Chunk]:
         """Return a cold stream: pooled, within the provider's rate limits, with time limits,
-        metrics and `Progress` every 10 tokens. While live, it is listed in `registry` under
-        `stream_id`, where it can be paused and stopped.
+        metrics and `Progress`: its place in the queue, then every 10 tokens. While live, it is
+        listed in `registry` under `stream_id`, where it can be paused and stopped.
 
         Args:
             prompt: a text, messages, or a request from `request`.
@@ -215,7 +211,10 @@ class Catalogue:
         limiter = self._limiters.get(id(model))
         if limiter is not None:
             operators.append(ops.limit(limiter))
-        operators.append(ops.limit_concurrency(self._pools[model.info.provider in LOCAL_PROVIDERS]))
+        is_local = model.info.provider in LOCAL_PROVIDERS
+        operators.append(
+            self._queues.operator("local" if is_local else "remote", progress=progress)
+        )
         if self.metrics is not None:
             operators.append(
                 ops.meter(self.metrics, model=name or self.default, provider=model.info.provider)

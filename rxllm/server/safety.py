@@ -34,6 +34,7 @@ from rxllm.errors import BadRequestError
 from rxllm.server.app_keys import ROOT
 from rxllm.server.health import health
 from rxllm.server.proxies import Proxies
+from rxllm.server.queues import CLIENT
 from rxllm.web.failures import RefusedError
 
 __all__ = ["HEADERS", "REQUEST_ID", "Guard"]
@@ -114,6 +115,7 @@ class Guard:
             return self._preflight(request)
         if self._key is not None and request.match_info.handler is not health:
             self._check_key(request, self._key)
+        CLIENT.set(self._proxies.client_of(request))
         return await handler(request)
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:

@@ -180,7 +180,7 @@ class CallbackStream:
             case Notice():
                 self._on_notice(chunk)
             case Progress():
-                if chunk.stage != "prompt":
+                if chunk.stage not in ("prompt", "queue"):
                     self._makes_progress = False
                 self._call(self._callbacks.on_progress, chunk)
         if self._makes_progress and self._is_live:

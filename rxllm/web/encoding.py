@@ -10,9 +10,10 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 from reactivex import Observable, abc
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Chunk, Token, ToolCall
 from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler
+from rxllm.web.call_offsets import CallOffsets
 from rxllm.web.runner import Runner
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 
@@ -24,6 +25,7 @@ __all__ = [
     "sse_event",
     "text_line",
     "to_json",
+    "without_arguments",
 ]
 
 _T = TypeVar("_T")
@@ -92,6 +94,7 @@ class EncodedStream:
         self._frame = frame
         self._position = first_position
         self._with_text = with_text
+        self._calls = CallOffsets()
         self._observer: abc.ObserverBase[bytes]
 
     def _subscribe(
@@ -105,6 +108,8 @@ class EncodedStream:
     def _on_chunk(self, chunk: Chunk) -> None:
         position = self._position
         message = StreamChunk(id=self._id, position=position, timestamp=time.time(), chunk=chunk)
+        if type(chunk) is not Token and (offset := self._calls.next(chunk)) is not None:
+            message = without_arguments(message, offset)
         try:
             data = to_json(message)
         except Exception as error:  # the chunk holds a value that JSON can't express
@@ -145,6 +150,14 @@ def to_json(message: object) -> bytes:
         for char, escaped in _LINE_BREAKS.items():
             data = data.replace(char, escaped)
     return data
+
+
+def without_arguments(message: StreamChunk, offset: int) -> StreamChunk:
+    """Return the message of a tool call without the first `offset` characters of its arguments."""
+    call = message.chunk
+    assert isinstance(call, ToolCall)  # noqa: S101 - others have no offset
+    rest = msgspec.structs.replace(call, arguments=call.arguments[offset:])
+    return msgspec.structs.replace(message, chunk=rest, offset=offset)
 
 
 def encode_each(events: Observable[_T], encode: Callable[[_T], bytes]) -> Stream[bytes]:

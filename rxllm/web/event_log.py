@@ -27,6 +27,7 @@ from rxllm.chunks import (
 from rxllm.restart import survives_restart
 from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of
+from rxllm.web.call_offsets import CallOffsets
 from rxllm.web.event_reader import Reader
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
@@ -86,6 +87,8 @@ class EventLog:
         self._states: dict[StateKey, int] = {}  # the index of the newest chunk
         self._readers: tuple[Reader, ...] = ()
         self._newest: Frame | None = None
+        self._calls = CallOffsets()
+        self._offset: int | None = None  # of the newest event
         self._joined: tuple[int, int, Frame | None] = (0, -1, None)
 
     @property
@@ -106,8 +109,10 @@ class EventLog:
             size: size of the chunk, counted while it is kept.
             position: above all earlier ones, or `None` for the next. Skipped positions are empty.
         """
+        self._offset = None
         if type(chunk) is not Token:
             self._drop_superseded(chunk)
+            self._offset = self._calls.next(chunk)
         self._before, now = self.position, time.time()
         self.position = self.position + 1 if position is None else position
         self.size += size
@@ -165,7 +170,7 @@ class EventLog:
             if self._newest is None:
                 newest = self._chunks[-1]
                 assert newest is not None  # noqa: S101 - only older events are dropped
-                self._newest = self._frame_of(newest, -1)
+                self._newest = self._frame_of(newest, -1, self._offset)
             return self._newest
         if self._joined[0] != after or self._joined[1] != position:
             self._joined = after, position, self._frame_after(after)
@@ -244,12 +249,12 @@ class EventLog:
             chunk, index = self._joined_from(chunk, index)
         return self._frame_of(chunk, index)
 
-    def _frame_of(self, chunk: Chunk, index: int) -> Frame:
+    def _frame_of(self, chunk: Chunk, index: int, offset: int | None = None) -> Frame:
         position = self._positions[index]
         message = StreamChunk(
             id=self.id, position=position, timestamp=self._times[index], chunk=chunk
         )
-        return Frame(position, message)
+        return Frame(position, message, offset)
 
     def _joined_from(self, first: Chunk, index: int) -> tuple[Chunk, int]:
         """Return the text from `index` on in one chunk, and the index of its last piece."""

@@ -36,6 +36,7 @@ class Reader:
     """
 
     __slots__ = (
+        "_has_read",
         "_left",
         "_log",
         "_observer",
@@ -53,7 +54,7 @@ class Reader:
         self._log = log
         self._observer = observer
         self.valve: Final = valve
-        self._left = False
+        self._left = self._has_read = False
         self._trampoline = Trampoline()
         self._timer: PatientTimer | None = None
         self._valve_subscription = valve.on_change(self._on_valve)
@@ -99,6 +100,9 @@ class Reader:
         frame = log.next_frame(self.cursor) if self.valve.is_open else None
         if frame is not None:
             self.cursor = frame.position
+            if not self._has_read:
+                self._has_read = True
+                frame = frame.whole
             try:
                 self._observer.on_next(frame)
             except Exception as error:

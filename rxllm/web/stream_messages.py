@@ -21,12 +21,16 @@ class StreamChunk(_OfStream, tag="chunk", gc=False):
     `position` counts the events of the stream from 1, and is the event id over SSE; `timestamp` is
     in Unix seconds. A snapshot for a late reader is also a message of this type, with the position
     of the last event that it contains.
+
+    With an `offset`, the `arguments` of the chunk, a tool call, are only those from this character
+    on: the reader has the ones before from earlier messages about the call.
     """
 
     id: str
     position: int
     timestamp: float
     chunk: Chunk
+    offset: int | None = None
     room: str | None = None
 
 

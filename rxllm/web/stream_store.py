@@ -13,7 +13,7 @@ import msgspec
 from reactivex import Observable
 
 from rxllm.chunks import Chunk, Outcome
-from rxllm.web.encoding import sse_event, to_json
+from rxllm.web.encoding import sse_event, to_json, without_arguments
 from rxllm.web.failures import StreamNotFoundError
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
 
@@ -29,13 +29,22 @@ class Frame:
     Attributes:
         position: counts the events of a stream from 1. A reader that has received this frame has
             everything up to this position: a joined frame has the position of its last event.
-        message: the message. A `Complete` here has the whole text.
+        message: the message. A `Complete` here has the whole text, and a tool call its arguments so
+            far.
+        offset: of the arguments of a tool call, the number of characters that readers have from
+            earlier frames, and that the encoded frame omits.
     """
 
-    __slots__ = ("_data", "_sse", "message", "position")
+    __slots__ = ("_data", "_sse", "message", "offset", "position")
 
-    def __init__(self, position: int, message: StreamChunk | Complete | StreamFailed) -> None:
+    def __init__(
+        self,
+        position: int,
+        message: StreamChunk | Complete | StreamFailed,
+        offset: int | None = None,
+    ) -> None:
         self.position: int = position
+        self.offset: int | None = offset
         self.message: StreamChunk | Complete | StreamFailed = message
         self._data: bytes | None = None
         self._sse: bytes | None = None
@@ -49,18 +58,20 @@ class Frame:
     def data(self) -> bytes:
         """The message as one line of JSON, without a newline; `Complete` without its text."""
         if self._data is None:
-            message = self.message
-            self._data = to_json(message if type(message) is StreamChunk else self.wire_message())
+            self._data = to_json(self.wire_message())
         return self._data
 
     def wire_message(self, **names: str) -> StreamChunk | Complete | StreamFailed:
-        """Return the message for readers: `Complete` without its text, and `names` replaced.
+        """Return the message for readers: `Complete` without its text, a tool call without the
+        arguments that they have, and `names` replaced.
 
         `names` are fields such as `id` or `room`.
         """
         message = self.message
         if isinstance(message, Complete):
             return msgspec.structs.replace(message, text=None, **names)
+        if self.offset is not None and isinstance(message, StreamChunk):
+            message = without_arguments(message, self.offset)
         return msgspec.structs.replace(message, **names) if names else message
 
     @property
@@ -70,6 +81,11 @@ class Frame:
             data = self._data or self.data
             self._sse = sse_event(_EVENTS[type(self.message)], self.position, data)
         return self._sse
+
+    @property
+    def whole(self) -> Frame:
+        """This frame for a reader that has received no other."""
+        return self if self.offset is None else Frame(self.position, self.message)
 
     @property
     def outcome(self) -> Outcome | None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from rxllm import from_async
-from rxllm.chunks import Chunk, End, Start, Token, text_of
+from rxllm.chunks import Chunk, End, Start, Token, ToolCall, state_key, text_of
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import ModelInfo
 from rxllm.server import create_app
@@ -134,6 +134,23 @@ async def take(response: aiohttp.ClientResponse, count: int) -> list[Event]:
             if len(got) == count:
                 break
     return got
+
+
+class Calls:
+    """Completes the tool calls of one stream, of which only what is new was sent."""
+
+    def __init__(self) -> None:
+        self._arguments: dict[Any, str] = {}
+
+    def whole(self, message: Message) -> Message:
+        if not isinstance(message, StreamChunk) or not isinstance(message.chunk, ToolCall):
+            return message
+        call, offset = message.chunk, message.offset or 0
+        before = self._arguments.get(state_key(call), "")
+        assert len(before) >= offset, "the reader doesn't have these arguments"
+        arguments = self._arguments[state_key(call)] = before[:offset] + call.arguments
+        whole = msgspec.structs.replace(call, arguments=arguments)
+        return msgspec.structs.replace(message, chunk=whole, offset=None)
 
 
 def said(got: list[Event]) -> str:

@@ -31,7 +31,7 @@ from rxllm.chunks import (
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
 from rxllm.server.messages import Complete, Generated, StreamChunk, StreamFailed
-from tests.server.serving import all_events, decode, said, serving
+from tests.server.serving import Calls, all_events, decode, said, serving
 from tests.server.websocket_client import talking
 
 CHUNKS: tuple[Chunk, ...] = (
@@ -82,19 +82,22 @@ ASKED: dict[str, Any] = {
 
 async def over_sse(client: aiohttp.ClientSession) -> list[Any]:
     async with client.post("/stream", json={"prompt": "Hi"}) as response:
-        return [event.message for event in await all_events(response)]
+        calls = Calls()
+        return [calls.whole(event.message) for event in await all_events(response)]
 
 
 async def over_ndjson(client: aiohttp.ClientSession) -> list[Any]:
     async with client.post("/api/stream", json={"prompt": "Hi"}) as response:
-        return [decode(line) async for line in response.content]
+        calls = Calls()
+        return [calls.whole(decode(line)) async for line in response.content]
 
 
 async def over_websocket(client: aiohttp.ClientSession) -> list[Any]:
     async with talking(client) as talk:
         await talk.send("start", id="a", prompt="Hi")
         await talk.until("complete", id="a")
-        return [decode(msgspec.json.encode(message)) for message in talk.got]
+        calls = Calls()
+        return [calls.whole(decode(msgspec.json.encode(message))) for message in talk.got]
 
 
 @pytest.mark.parametrize("read", [over_sse, over_ndjson, over_websocket])
@@ -142,6 +145,27 @@ async def test_a_late_reader_gets_the_latest_state_of_each_value_and_call() -> N
         ("weather", '{"city":"Paris"}'),
         ("time", "{}"),
     ]
+
+
+async def test_the_arguments_of_a_long_call_are_sent_once() -> None:
+    """In 2,000 pieces, 40 KB, not the 40 MB of all the arguments so far."""
+    text = "0123456789" * 4000
+    pieces = [ToolCall("c", "write", text[:end]) for end in range(20, len(text) + 1, 20)]
+    script: list[Any] = [*pieces, ToolCall("c", "write", text, complete=True), End("tool_calls")]
+    async with serving(create_app({"tiny": ScriptedModel(script)})) as client:
+        async with client.post("/stream", json={"prompt": "Hi", "id": "a"}) as response:
+            body = await response.read()
+        async with client.post("/api/stream", json={"prompt": "Hi"}) as response:
+            lines = (await response.read()).splitlines()
+        async with client.get("/stream/a") as response:
+            late = await all_events(response)
+    assert len(body) < 2_000_000
+    calls = Calls()
+    messages = [calls.whole(decode(line)) for line in lines]
+    assert sum(map(len, lines)) < 2_000_000
+    for got in (messages, [each.message for each in late]):
+        chunks = [each.chunk for each in got if isinstance(each, StreamChunk)]
+        assert [each for each in chunks if isinstance(each, ToolCall)][-1] == script[-2]
 
 
 @asynccontextmanager

@@ -216,7 +216,8 @@ function describe(chunk) {
   return [type, ...parts].join(" · ");
 }
 
-function progressText({ tokens, tokensPerSecond, percentage, remaining, stage }) {
+function progressText({ tokens, tokensPerSecond, percentage, remaining, stage, place }) {
+  if (stage === "queue") return place ? `number ${place} in the queue` : "has a slot";
   const parts = [stage === "prompt" ? "reading the prompt" : `${tokens} tokens`];
   if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`);
   if (percentage !== undefined) parts.push(`${Math.round(percentage)} %`);

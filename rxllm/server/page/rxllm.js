@@ -70,6 +70,28 @@ export const isRestart = (chunk) => chunk.type === "notice" && chunk.kind === "r
 
 const extended = (text, chunk) => (isRestart(chunk) ? "" : text + textOf(chunk));
 
+/** Completes the tool calls of one stream: the server sends only what is new of their arguments. */
+class Calls {
+  #arguments = new Map();
+
+  /** @param {Message} message */
+  complete(message) {
+    const { chunk, offset = 0 } = message;
+    const { source } = chunk;
+    if (isRestart(chunk)) {
+      for (const [key, call] of this.#arguments) {
+        if (source === undefined || call.source === source) this.#arguments.delete(key);
+      }
+    }
+    if (chunk.type !== "tool_call") return;
+    const key = JSON.stringify([source, chunk.index, chunk.id]);
+    const before = this.#arguments.get(key)?.text.slice(0, offset) ?? "";
+    chunk.arguments = before + (chunk.arguments ?? "");
+    delete message.offset;
+    this.#arguments.set(key, { source, text: chunk.arguments });
+  }
+}
+
 /**
  * Seconds to wait before the next attempt: random between half of a bound and the bound, which
  * doubles with each attempt up to `cap`. The jitter keeps many clients from reconnecting at once.
@@ -360,15 +382,27 @@ export class Client {
   async *ndjson(request, { signal } = {}) {
     const init = { method: "POST", json: request, signal };
     const { body } = await this.request("/api/stream", init);
+    const calls = new Calls();
     let text = "";
-    for await (const message of readNdjson(body)) {
-      if (message.type === "error") throw errorOf(message);
-      if (message.type === "chunk") text = extended(text, message.chunk);
-      yield message;
-      if (message.type === "complete") return;
+    let cause;
+    try {
+      for await (const line of readLines(body)) {
+        if (!line.trim()) continue;
+        const message = parse(line);
+        if (message.type === "error") throw errorOf(message);
+        if (message.type === "chunk") {
+          calls.complete(message);
+          text = extended(text, message.chunk);
+        }
+        yield message;
+        if (message.type === "complete") return;
+      }
+    } catch (error) {
+      if (signal?.aborted || error instanceof RxllmError) throw error;
+      cause = error; // the connection was cut
     }
     const message = "the stream ended without its last message";
-    throw new RxllmError("truncated", message, { partial: text });
+    throw new RxllmError("truncated", message, { partial: text, cause });
   }
 
   /** @param {string} id @param {{signal?: AbortSignal}} [options] */
@@ -418,9 +452,15 @@ export class HttpStream {
   resumed = 0;
   /** Called when the connection was cut, before each attempt to resume. */
   onResume = () => {};
+  #calls = new Calls();
   #client;
   #request;
   #signal;
+  /** Aborts the current connection. @type {AbortController | undefined} */
+  #connection;
+  /** The last control request. @type {Promise<void> | undefined} */
+  #control;
+  #isInterrupted = false;
 
   /** @param {Client} client
    * @param {{request?: StreamRequest, id?: string, after?: number, signal?: AbortSignal}} what */
@@ -434,15 +474,26 @@ export class HttpStream {
   }
 
   stop() {
-    return this.#client.cancel(this.#known());
+    return this.#send((id) => this.#client.cancel(id));
   }
 
   pause() {
-    return this.#client.pause(this.#known());
+    return this.#send((id) => this.#client.pause(id));
   }
 
   resume() {
-    return this.#client.resume(this.#known());
+    return this.#send((id) => this.#client.resume(id));
+  }
+
+  /** Send a control request, in place of the connection that the stream is read from: a browser
+   * opens at most six to a server, and if all of them read streams, the request would wait for
+   * their ends. The stream is then read on from its position. */
+  #send(control) {
+    const sent = control(this.#known());
+    this.#control = sent.catch(() => {});
+    this.#isInterrupted = this.#connection !== undefined;
+    this.#connection?.abort();
+    return sent;
   }
 
   #known() {
@@ -465,7 +516,9 @@ export class HttpStream {
       const decoder = new EventDecoder(); // drops an incomplete event of the last connection
       let cause;
       try {
+        await this.#control;
         const response = await this.#open();
+        if (response.status === 204) return; // there is nothing after this position
         for await (const event of readEvents(response.body, decoder, { silence })) {
           const message = this.#take(event);
           if (!message) continue;
@@ -475,6 +528,10 @@ export class HttpStream {
       } catch (error) {
         if (this.#signal?.aborted || !this.#mayResume(error)) throw this.#detailed(error);
         cause = error;
+      }
+      if (this.#isInterrupted) {
+        this.#isInterrupted = false;
+        continue;
       }
       retry = decoder.retry ?? retry;
       failures = this.position > before ? 1 : failures + 1;
@@ -490,7 +547,8 @@ export class HttpStream {
   async #open() {
     const headers = { Accept: "text/event-stream" };
     if (this.id) return this.#openAgain(headers);
-    const init = { method: "POST", json: this.#request, headers, signal: this.#signal };
+    const { signal } = this.#connect();
+    const init = { method: "POST", json: this.#request, headers, signal };
     const response = await this.#client.request("/stream", init);
     this.id = response.headers.get("X-Stream-Id") ?? undefined;
     return response;
@@ -498,10 +556,9 @@ export class HttpStream {
 
   async #openAgain(headers) {
     if (this.position) headers["Last-Event-ID"] = String(this.position);
-    const silent = new AbortController();
-    const signal = AbortSignal.any([silent.signal, ...(this.#signal ? [this.#signal] : [])]);
+    const { signal, abort } = this.#connect();
     const timer = new SilenceTimer(this.#client.silence, () =>
-      silent.abort(new DOMException("no answer", "TimeoutError")),
+      abort(new DOMException("no answer", "TimeoutError")),
     );
     const path = `/stream/${encodeURIComponent(this.id)}`;
     try {
@@ -509,6 +566,16 @@ export class HttpStream {
     } finally {
       timer.end();
     }
+  }
+
+  #connect() {
+    const connection = new AbortController();
+    this.#connection = connection;
+    const signals = [connection.signal, ...(this.#signal ? [this.#signal] : [])];
+    return {
+      signal: AbortSignal.any(signals),
+      abort: (reason) => connection.abort(reason),
+    };
   }
 
   /** @param {{data: string, id: string}} event @returns {Message | undefined} */
@@ -521,7 +588,10 @@ export class HttpStream {
     if (position) this.position = position;
     this.id ??= message.id;
     if (message.type === "error") throw errorOf(message);
-    if (message.type === "chunk") this.text = extended(this.text, message.chunk);
+    if (message.type === "chunk") {
+      this.#calls.complete(message);
+      this.text = extended(this.text, message.chunk);
+    }
     return message;
   }
 
@@ -622,7 +692,8 @@ export class Connection extends EventTarget {
    *   as lost if `connected` isn't received within twice that time. `backoff`: the pause before
    *   reconnecting, in seconds; it restarts from `base` after a connection that lasted for
    *   `stableAfter` seconds. `rejoinFor`: see above, in seconds.
-   * @throws {TypeError} `url` is invalid
+   * @throws {TypeError} `url` is invalid, or there is no WebSocket, as in Node before version 22:
+   *   pass the one of the package `ws`
    */
   constructor({ url, heartbeat = 25, stableAfter = 5, rejoinFor = 30, backoff, WebSocket } = {}) {
     super();
@@ -633,6 +704,9 @@ export class Connection extends EventTarget {
     this.rejoinFor = rejoinFor;
     this.backoff = backoff ?? {};
     this.WebSocket = WebSocket ?? globalThis.WebSocket;
+    if (!this.WebSocket) {
+      throw new TypeError("there is no WebSocket here: pass one, such as that of the package ws");
+    }
   }
 
   /** Connect, unless already connected or connecting. */
@@ -909,6 +983,7 @@ export class SocketStream {
   text = "";
   /** The position of the last message, 0 before the first one. For the connection. */
   position = 0;
+  #calls = new Calls();
   #isOpen;
   #isStopping = false;
   #send;
@@ -995,6 +1070,7 @@ export class SocketStream {
     if (message.position > 0 && message.position <= this.position) return; // sent twice
     this.position = message.position ?? this.position;
     if (message.type === "chunk") {
+      this.#calls.complete(message);
       this.text = extended(this.text, message.chunk);
       if (textOf(message.chunk) || message.chunk.type === "reasoning") this.#fruitless = 0;
     }

@@ -197,8 +197,11 @@ export class StreamView {
     if (this.maxTokens) this.#bar.value = Math.min(100, (100 * this.tokens) / this.maxTokens);
   }
 
-  #progress({ tokens, percentage, tokensPerSecond, stage }) {
-    if (stage === "prompt") return; // the bar is that of the answer
+  #progress({ tokens, percentage, tokensPerSecond, stage, place }) {
+    if (stage === "queue" && this.state === "waiting") {
+      this.#badge.textContent = place ? `number ${place} in the queue` : STATES.waiting;
+    }
+    if (stage === "prompt" || stage === "queue") return; // the bar is that of the answer
     this.tokens = Math.max(this.tokens, tokens);
     this.speed = tokensPerSecond;
     if (percentage !== undefined) this.#bar.value = percentage;

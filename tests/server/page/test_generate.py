@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 
+import aiohttp
 import pytest
 from playwright.async_api import Page, Route, expect
 
 from rxllm.chunks import Citation, End, ErrorInfo, FileOutput, Notice, Start, Token
 from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel, Step
+from rxllm.server.app import create_app
 from rxllm.server.limits import Limits
+from rxllm.settings import Settings
 from tests.server.page.actions import STORY, Small, badge, generate, open_page, slow, text_of
 from tests.server.page.conftest import Complaints, Serve
 from tests.server.serving import Stepwise, turns
@@ -38,6 +41,21 @@ async def test_a_prompt_becomes_an_answer_with_its_figures(page: Page, serve: Se
     request = model.requests[0]
     assert (request.max_tokens, request.temperature) == (50, 0)
     assert request.messages[0].content == "Tell me a story"
+
+
+async def test_a_stream_that_waits_shows_its_place(page: Page, serve: Serve) -> None:
+    model = Stepwise()
+    server = await serve(create_app({"m": model}, settings=Settings(remote_streams=1)))
+    await open_page(page, server)
+    model.let(1)
+    async with (
+        aiohttp.ClientSession(server.make_url("/")) as other,
+        other.get("/stream?prompt=Hi"),
+    ):
+        await generate(page)
+        await expect(badge(page)).to_have_text("number 1 in the queue")
+        model.let()
+        await expect(badge(page)).to_have_text("complete")
 
 
 async def test_control_and_enter_generate(page: Page, serve: Serve) -> None:

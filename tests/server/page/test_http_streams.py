@@ -9,10 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from playwright.async_api import Page
 
-from rxllm.chunks import Chunk, Notice, Token
+from rxllm.chunks import Chunk, End, Notice, Start, Token, ToolCall
+from rxllm.models.scripted import ScriptedModel
 from rxllm.server.messages import Complete, StreamChunk, StreamFailed
-from tests.server.page.conftest import PAGE, Library
+from tests.server.page.actions import slow
+from tests.server.page.conftest import PAGE, Library, Serve
+from tests.server.serving import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -354,3 +358,118 @@ async def test_ndjson_without_its_last_message_is_truncated(in_browser: Library)
         routes,
     )
     assert found == ["truncated", "so far"]
+
+
+async def test_a_stream_watched_at_its_end_ends_at_once(in_browser: Library) -> None:
+    replies = Replies(204)
+    replies.routes = web.RouteTableDef()
+
+    @replies.routes.get("/stream/{id}")
+    async def nothing_more(request: web.Request) -> web.Response:
+        replies.asked.append((request.method, request.path, request.headers["Last-Event-ID"]))
+        return web.Response(status=204)
+
+    found = await follow(in_browser, replies, "client.watch('s 1', { after: 7 })")
+    assert found == {"positions": [], "text": "", "id": "s 1", "resumed": 0}
+    assert len(replies.asked) == 1
+
+
+@pytest.mark.parametrize("cut", ["in a line", "in a character", "after a line"])
+async def test_lines_that_are_cut_off_are_truncated_with_the_text_so_far(
+    in_browser: Library, cut: str, complaints: Any
+) -> None:
+    complaints.expected = ("Failed to load resource",)
+    routes = web.RouteTableDef()
+
+    @routes.post("/api/stream")
+    async def lines(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        message = StreamChunk(id="s", position=1, timestamp=1.0, chunk=Token("caf\u00e9 "))
+        line = msgspec.json.encode(message) + b"\n"
+        cuts = {"in a line": 20, "in a character": line.index(b"\xa9"), "after a line": 0}
+        await response.write(line + line[: cuts[cut]])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    found = await in_browser(
+        """
+        const seen = [];
+        try {
+          for await (const { chunk } of new rxllm.Client().ndjson({ prompt: "hi" })) {
+            seen.push(chunk.text);
+          }
+        } catch ({ code, partial }) {
+          return { seen, code, partial };
+        }
+        """,
+        None,
+        routes,
+    )
+    assert found["code"] == "truncated"
+    assert found["partial"] == "".join(found["seen"])
+
+
+@pytest.mark.parametrize("action", ["stop", "pause"])
+async def test_with_six_streams_in_a_browser_each_can_be_stopped_and_paused(
+    page: Page, serve: Serve, action: str
+) -> None:
+    """A browser has six connections to a server: a request that needs a seventh would wait."""
+    models = slow(pieces=100_000)
+    server = await serve(models)
+    await page.goto(str(server.make_url("/")))
+    found = await page.evaluate(
+        """async (action) => {
+          const { Client } = await import("/static/rxllm.js");
+          const client = new Client();
+          const streams = Array.from({ length: 6 }, () => client.stream({ prompt: "hi" }));
+          const ends = streams.map(async (stream) => {
+            let last;
+            const positions = [];
+            for await (const message of stream) {
+              last = message;
+              positions.push(message.position);
+            }
+            const inOrder = positions.every((at, n) => !n || at > positions[n - 1]);
+            return [last.finishReason, inOrder, stream.resumed];
+          });
+          while (!streams.every((stream) => stream.position > 3)) {
+            await new Promise((resolve) => setTimeout(resolve, 20));
+          }
+          if (action === "pause") {
+            await streams[2].pause();
+            const [paused] = (await client.streams({ signal: AbortSignal.timeout(20) }).catch(
+              () => [],
+            )).filter(({ id }) => id === streams[2].id);
+            if (paused && paused.status !== "paused") return paused.status;
+            await streams[2].resume();
+          }
+          for (const stream of streams) await stream.stop();
+          return await Promise.all(ends);
+        }""",
+        action,
+    )
+    assert found == [["cancelled", True, 0]] * 6
+    await until(lambda: models.active == 0)
+
+
+async def test_a_call_arrives_whole(page: Page, serve: Serve) -> None:
+    text = '{"city":"Oslo"}'
+    pieces = [ToolCall("c", "weather", text[:end]) for end in range(1, len(text))]
+    script: list[Any] = [Start("r", "m"), *pieces, ToolCall("c", "weather", text, complete=True)]
+    server = await serve(ScriptedModel([*script, End("tool_calls")], delay=0.001))
+    await page.goto(str(server.make_url("/")))
+    found = await page.evaluate(
+        """async () => {
+          const { Client } = await import("/static/rxllm.js");
+          const client = new Client();
+          const seen = [];
+          for await (const chunk of client.stream({ prompt: "hi" }).chunks()) {
+            if (chunk.type === "tool_call") seen.push(chunk.arguments);
+          }
+          return seen;
+        }"""
+    )
+    assert found[-1] == text
+    assert all(text.startswith(each) for each in found)
