@@ -156,13 +156,18 @@ class _Metrics:
 
     def labels(self, provider: str, model: str) -> tuple[str, str, str]:
         """The values of the common labels, a bounded number of combinations."""
-        pair = (provider, model)
+        pair = (_printable(provider), _printable(model))
         if pair not in self._pairs:
             if len(self._pairs) >= _MODELS:
                 pair = ("other", "other")
             else:
                 self._pairs.add(pair)
         return ("chat", *pair)
+
+
+def _printable(name: str) -> str:
+    """Return the name without half surrogates, which can't be exported."""
+    return name.encode("utf-8", "replace").decode()
 
 
 _registered: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()

@@ -44,7 +44,9 @@ def websocket(
       socket`), or a closing handshake goes unnoticed. Cancelling the task disposes the stream too
       and waits for its clean-up; no message is sent then.
     - Restart and demand: as in `sse`. All streams of a slow client are held. Heartbeats are
-      aiohttp's: `WebSocketResponse(heartbeat=15)`.
+      aiohttp's: `WebSocketResponse(heartbeat=...)`, which drops a client that doesn't answer within
+      half of that time: give one that reads slowly a minute, since it answers a ping only when it
+      has read what is in the buffers before it.
 
     Args:
         socket: a prepared socket. If it is closed, nothing is sent and no model is asked.

@@ -89,12 +89,18 @@ async def send_frames(
 
 def websocket_writer(
     socket: web.WebSocketResponse,
+    written: Callable[[int], Coroutine[Any, Any, None]] | None = None,
 ) -> Callable[[list[bytes]], Coroutine[Any, Any, None]]:
-    """Return the `write` of a `ResponseWriter` for a WebSocket: a text message for each frame."""
+    """Return the `write` of a `ResponseWriter` for a WebSocket: a text message for each frame.
+
+    `written` is awaited after each frame, with its length.
+    """
     from aiohttp import WSMsgType
 
     async def write(frames: list[bytes]) -> None:
         for frame in frames:
             await socket.send_frame(frame, WSMsgType.TEXT)
+            if written is not None:
+                await written(len(frame))
 
     return write

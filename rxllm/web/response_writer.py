@@ -104,7 +104,8 @@ class ResponseWriter:
                 self._begin_write([frame], now)
                 return
         self._collect(frame)
-        if self._backlog > _MAX_BACKLOG and not self._connection.is_writable:
+        is_held = self._writing is not None or not self._connection.is_writable
+        if self._backlog > _MAX_BACKLOG and is_held:
             self._give_up(f"{self._backlog} bytes are waiting for a client that is too slow")
 
     def _collect(self, frame: bytes) -> None:

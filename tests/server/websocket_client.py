@@ -91,6 +91,7 @@ class Silent:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self._writer = writer
+        self._is_open = False
 
     def send(self, message: str) -> None:
         self._frame(0x81, message.encode())
@@ -102,6 +103,20 @@ class Silent:
     def leave(self) -> None:
         """Send nothing more, but stay connected."""
         self._writer.write_eof()
+
+    async def read_frame(self) -> bytes:
+        """Read one frame; a ping is answered."""
+        if not self._is_open:
+            await self.reader.readuntil(b"\r\n\r\n")
+            self._is_open = True
+        head = await self.reader.readexactly(2)
+        length = head[1] & 0x7F
+        if length >= 126:
+            length = int.from_bytes(await self.reader.readexactly(2 if length == 126 else 8))
+        data = await self.reader.readexactly(length)
+        if head[0] == 0x89:
+            self._frame(0x8A, data)
+        return data
 
     def _frame(self, opcode: int, data: bytes) -> None:
         unmasked = bytes(4)  # RFC 6455, 5.3: masking with zeros changes nothing

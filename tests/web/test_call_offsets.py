@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from typing import Any
 
 from hypothesis import given
@@ -26,12 +27,10 @@ GROWING = st.lists(st.text("ab", max_size=3), max_size=6).map(
 )
 ANY = st.lists(st.text("ab", max_size=4), max_size=4)
 CALLS = st.builds(calls_of, GROWING | ANY, st.integers(0, 1), st.sampled_from([None, "x", "y"]))
-OTHERS = st.sampled_from(
+OTHERS: st.SearchStrategy[list[Chunk]] = st.sampled_from(
     [[Token("t")], [Notice("restart")], [Notice("restart", source="x")], [Token("u", source="y")]]
 )
-STREAMS = st.lists(CALLS | OTHERS, max_size=8).map(
-    lambda parts: [chunk for part in parts for chunk in part]
-)
+STREAMS = st.lists(CALLS | OTHERS, max_size=8).map(lambda parts: list(chain(*parts)))
 
 
 @given(STREAMS, st.lists(st.integers(0, 40), max_size=4), st.lists(st.booleans(), max_size=40))

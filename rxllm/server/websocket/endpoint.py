@@ -18,6 +18,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
 from rxllm.server.limits import Limits
 from rxllm.server.rooms.rooms import Rooms
+from rxllm.server.websocket.pings import Pings
 from rxllm.server.websocket.rate import Rate
 from rxllm.server.websocket.session import Session
 from rxllm.server.websocket.sessions import Sessions
@@ -59,9 +60,11 @@ class _Channel:
                     await self.socket.close(code=code, message=reason)
                     await self._lost.wait()
         finally:
-            # Anything that the client sends meanwhile, even a close frame, restarts the heartbeat.
-            self.socket._cancel_heartbeat()  # noqa: SLF001 - its timer outlives the connection
             self._connection.abort()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._connection.abort()
 
     def _look(self) -> None:
         if self._connection.is_lost:
@@ -130,7 +133,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     limits = request.app[LIMITS]
     connections = request.app[CONNECTIONS]
     socket = web.WebSocketResponse(
-        heartbeat=_HEARTBEAT,
+        autoping=False,  # see `Pings`
         max_msg_size=limits.message_bytes,
         timeout=_CLOSING,
         compress=False,  # tokens don't get shorter, and each client would cost a zlib window
@@ -142,9 +145,9 @@ async def websocket(request: web.Request) -> web.StreamResponse:
             request.app[MODELS], request.app[STREAMS], connections.rooms, connections.sessions
         )
         outbox = session.outbox
-        delivery = ResponseWriter(
-            request.transport, websocket_writer(socket), max_stall=limits.reader_stall
-        )
+        pings = Pings(socket.ping, channel.abort, interval=_HEARTBEAT, patience=limits.reader_stall)
+        write = websocket_writer(socket, pings.written)
+        delivery = ResponseWriter(request.transport, write, max_stall=limits.reader_stall)
         sending = asyncio.create_task(delivery.run(outbox.frames), name="rxllm websocket")
 
         is_conversing = True
@@ -157,27 +160,37 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         sending.add_done_callback(ended)
         try:
             await outbox.begun.wait()
-            await _converse(socket, session, Rate(limits.messages_per_second))
+            await _converse(socket, session, Rate(limits.messages_per_second), pings)
         finally:
             is_conversing = False
             outbox.finish()
             try:
                 await _until_sent(sending)
             finally:
+                pings.stop()
                 await channel.close(session.code, session.reason)
     return socket
 
 
-async def _converse(socket: web.WebSocketResponse, session: Session, rate: Rate) -> None:
+async def _converse(
+    socket: web.WebSocketResponse, session: Session, rate: Rate, pings: Pings
+) -> None:
     session.greet()
     async for message in socket:
-        if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-            continue  # an error, which ends the loop
+        if message.type == WSMsgType.ERROR:
+            continue  # which ends the loop
+        pings.heard()
+        if message.type == WSMsgType.PONG and pings.answered(message.data):
+            continue
         verdict = rate.take()
         if verdict == "close":
             session.code, session.reason = WSCloseCode.POLICY_VIOLATION, b"too many messages"
             return
-        if verdict == "refuse":
+        if message.type == WSMsgType.PING and verdict == "serve":
+            await socket.pong(message.data)
+        elif message.type in (WSMsgType.PING, WSMsgType.PONG):
+            pass  # a pong that nobody has asked for
+        elif verdict == "refuse":
             error = RefusedError("too_many_messages", "too many messages: slow down", 429)
             session.refuse_unread(error, message.data)
         elif message.type == WSMsgType.BINARY:

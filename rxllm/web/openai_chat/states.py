@@ -13,6 +13,7 @@ import msgspec
 
 from rxllm.chunks import ProviderState
 from rxllm.messages import Part, ReasoningPart, TextPart
+from rxllm.web.encoding import to_json
 from rxllm.web.openai_chat.types import ReasoningDetail
 from rxllm.wire_names import EXTENSION, TEXT_STATE
 
@@ -40,7 +41,7 @@ def detail_of(state: ProviderState, index: int, at: int, reasoning: str | None) 
         "type": TEXT_STATE if reasoning is None else "reasoning.encrypted",
         "format": EXTENSION,
         "index": index,
-        "data": msgspec.json.encode(_Place(state, at, reasoning)).decode(),
+        "data": to_json(_Place(state, at, reasoning)).decode(),
     }
 
 
