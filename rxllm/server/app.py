@@ -14,6 +14,8 @@ from rxllm import operators as ops
 from rxllm.errors import RxLLMError
 from rxllm.requests import Model
 from rxllm.server import admin, endpoints, health, schema
+from rxllm.server.anthropic import endpoints as anthropic_endpoints
+from rxllm.server.anthropic.endpoints import anthropic_error, is_anthropic
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, ROOT, SETTINGS, STREAMS, Readers
 from rxllm.server.catalogue import Catalogue, models_by_name
 from rxllm.server.failures import refuse
@@ -99,7 +101,7 @@ def create_app(
         health.new_metrics(),
     )
     app[STREAMS] = store(registry, limits)
-    parts = (endpoints, admin, health, openai_endpoints, schema)
+    parts = (endpoints, admin, health, openai_endpoints, anthropic_endpoints, schema)
     app.add_routes([route for part in parts for route in part.routes])
     app.router.add_get("/", _page, name=ROOT)
     app.router.add_static("/static/", _PAGE)
@@ -165,5 +167,6 @@ def _is_long_name(request: web.Request, error: Exception) -> bool:
 def _refuse(request: web.Request, error: Exception) -> web.Response:
     root = request.app.router[ROOT].canonical  # includes the prefix of an outer application
     if request.rel_url.raw_path.startswith(f"{root}v1/"):
-        return openai_error(failure_message(error), status_of(error))
+        refuse_v1 = anthropic_error if is_anthropic(request) else openai_error
+        return refuse_v1(failure_message(error), status_of(error))
     return refuse(error)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -14,18 +13,18 @@ from reactivex import Observable
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.failures import decoded, invalid, read_body, refusal
 from rxllm.server.messages import (
-    Complete,
     Generated,
     StreamFailed,
     StreamQuery,
     StreamRequest,
 )
 from rxllm.server.responses import collect, first_frame, send_json
-from rxllm.web.encoding import encode_each, to_json
+from rxllm.web.encoding import encode_each
 from rxllm.web.failures import InvalidMessageError, StreamNotFoundError, status_of_message
-from rxllm.web.frame_sender import EVENT_STREAM, NDJSON, NDJSON_PING, PING, send_frames
+from rxllm.web.frame_sender import send_frames
 from rxllm.web.response_writer import ResponseWriter
 from rxllm.web.stream_store import Frame
+from rxllm.web.wire import NDJSON_WIRE, SSE_WIRE, WireFormat
 
 __all__ = ["routes"]
 
@@ -51,7 +50,7 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
         query = msgspec.convert(fields, StreamQuery, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
-    return await _answer(request, query.prompt, query, _SSE)
+    return await _answer(request, query.prompt, query, SSE_WIRE)
 
 
 async def post_stream(request: web.Request) -> web.StreamResponse:
@@ -61,7 +60,7 @@ async def post_stream(request: web.Request) -> web.StreamResponse:
     must name its stream with `id`.
     """
     body = await _read(request)
-    return await _answer(request, _prompt_of(body), body, _SSE)
+    return await _answer(request, _prompt_of(body), body, SSE_WIRE)
 
 
 async def resume_stream(request: web.Request) -> web.StreamResponse:
@@ -78,7 +77,7 @@ async def post_ndjson(request: web.Request) -> web.StreamResponse:
     With an `id`, the stream outlives its connection, as that of `POST /stream` does.
     """
     body = await _read(request)
-    return await _answer(request, _prompt_of(body), body, _NDJSON)
+    return await _answer(request, _prompt_of(body), body, NDJSON_WIRE)
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
@@ -108,26 +107,8 @@ routes: list[web.RouteDef] = [
 ]
 
 
-class _Wire(NamedTuple):
-    """How frames are sent."""
-
-    content_type: str
-    encode: Callable[[Frame], bytes]
-    ping: bytes
-
-
-def _line(frame: Frame) -> bytes:
-    if isinstance(frame.message, Complete):
-        return to_json(frame.message) + b"\n"
-    return frame.data + b"\n"
-
-
-_SSE: Final = _Wire(EVENT_STREAM, attrgetter("sse"), PING)
-_NDJSON: Final = _Wire(NDJSON, _line, NDJSON_PING)
-
-
 async def _answer(
-    request: web.Request, prompt: Any, options: StreamQuery | StreamRequest, wire: _Wire
+    request: web.Request, prompt: Any, options: StreamQuery | StreamRequest, wire: WireFormat
 ) -> web.StreamResponse:
     """Begin a stream and send it, or resume the one with this id."""
     if _last_event_id(request) is not None:
@@ -149,7 +130,7 @@ async def _answer(
             lambda: catalogue.ask(prompt, options, stream_id=stream_id),
             stream_id,
             model=options.model or catalogue.default,
-            grace=0.0 if wire is _NDJSON and not is_named else None,
+            grace=0.0 if wire is NDJSON_WIRE and not is_named else None,
             key=repr(options) if is_named else None,
         )
         first = await first_frame(request, begun, comes_back=is_named)
@@ -157,13 +138,15 @@ async def _answer(
             return refusal(first.message, status_of_message(first.message))
 
         def on_end(delivery: ResponseWriter) -> None:
-            if delivery.left and wire is _NDJSON and not is_named:
+            if delivery.left and wire is NDJSON_WIRE and not is_named:
                 begun.cancel_if_unread()  # its client can't come back
 
         return await _send(request, stream_id, await begun.read(), wire, on_end)
 
 
-async def _resumed(request: web.Request, stream_id: str, wire: _Wire = _SSE) -> web.StreamResponse:
+async def _resumed(
+    request: web.Request, stream_id: str, wire: WireFormat = SSE_WIRE
+) -> web.StreamResponse:
     after = _last_event_id(request) or 0
     store = request.app[STREAMS]
     summary = await store.describe(stream_id)
@@ -177,15 +160,14 @@ async def _send(
     request: web.Request,
     stream_id: str,
     frames: Observable[Frame],
-    wire: _Wire,
+    wire: WireFormat,
     on_end: Callable[[ResponseWriter], object] | None = None,
 ) -> web.StreamResponse:
     return await send_frames(
         request,
-        encode_each(frames, wire.encode),
-        content_type=wire.content_type,
+        encode_each(frames, wire.writer(stream_id)),
+        wire=wire,
         headers={"X-Stream-Id": stream_id},
-        ping=wire.ping,
         max_stall=request.app[LIMITS].reader_stall,
         on_end=on_end,
     )

@@ -88,8 +88,7 @@ async def send_json(request: web.Request, answer: object) -> web.StreamResponse:
     return await send_frames(
         request,
         reactivex.of(body),
-        content_type="application/json",
-        headers={"Content-Length": str(len(body))},
+        headers={"Content-Type": "application/json", "Content-Length": str(len(body))},
         heartbeat=None,
         max_stall=request.app[LIMITS].reader_stall,
     )

@@ -58,6 +58,8 @@ HEADERS: Final = {
 
 _SAFE_METHODS: Final = {"GET", "HEAD", "OPTIONS"}
 REQUEST_ID: Final = "X-Request-ID"
+_REQUEST_IDS: Final = (REQUEST_ID, "Request-ID")
+"""OpenAI's name, and Anthropic's."""
 _PORTS: Final = {"http": 80, "https": 443}
 _HOST: Final = re.compile(
     r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::(?P<port>[0-9]{1,5})?)?"
@@ -122,7 +124,9 @@ class Guard:
         """Set the headers of every response; a signal handler for `on_response_prepare`."""
         for name, value in HEADERS.items():
             response.headers[name] = value
-        response.headers[REQUEST_ID] = _request_id(request)
+        request_id = _request_id(request)
+        for name in _REQUEST_IDS:
+            response.headers[name] = request_id
         if response.status == 401:
             response.headers[hdrs.WWW_AUTHENTICATE] = _CHALLENGE
         if self._cors:

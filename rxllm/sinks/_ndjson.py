@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.web.delivery import OnEnd, WireFormat, answer
-from rxllm.web.encoding import text_line
-from rxllm.web.frame_sender import NDJSON, NDJSON_PING
+from rxllm.web.delivery import OnEnd, answer
+from rxllm.web.wire import NDJSON_WIRE
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-_WIRE_FORMAT: Final = WireFormat("ndjson", NDJSON, text_line, NDJSON_PING, with_text=True)
 
 
 def ndjson(
@@ -48,7 +45,7 @@ def ndjson(
         ValueError: a number is out of range, or `stream_id` can't be the value of a header.
     """
     return answer(
-        _WIRE_FORMAT,
+        NDJSON_WIRE,
         request,
         stream,
         stream_id=stream_id,

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.web.delivery import OnEnd, WireFormat, answer
-from rxllm.web.encoding import sse_event
-from rxllm.web.frame_sender import EVENT_STREAM, PING
+from rxllm.web.delivery import OnEnd, answer
+from rxllm.web.wire import SSE_WIRE
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-_WIRE_FORMAT: Final = WireFormat("sse", EVENT_STREAM, sse_event, PING, with_text=False)
 
 
 def sse(
@@ -77,7 +74,7 @@ def sse(
         ValueError: a number is out of range, or `stream_id` can't be the value of a header.
     """
     return answer(
-        _WIRE_FORMAT,
+        SSE_WIRE,
         request,
         stream,
         stream_id=stream_id,

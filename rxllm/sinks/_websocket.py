@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
@@ -10,7 +11,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.consumer import check_stream
 from rxllm.web.delivery import DeliveryReport, OnEnd, check_position, report
-from rxllm.web.encoding import EncodedStream, plain_message
+from rxllm.web.encoded_stream import EncodedStream
 from rxllm.web.frame_sender import websocket_writer
 from rxllm.web.response_writer import ResponseWriter, check_times
 
@@ -75,7 +76,9 @@ def websocket(
     check_times(None, max_stall)
 
     async def send() -> DeliveryReport:
-        encoded = EncodedStream(stream, stream_id, plain_message, first_position=first_position)
+        encoded = EncodedStream(
+            stream, stream_id, attrgetter("data"), first_position=first_position
+        )
         request = socket._req  # noqa: SLF001 - the only way from a socket to its transport
         transport = None if request is None or socket.closed else request.transport
         delivery = ResponseWriter(transport, websocket_writer(socket), max_stall=max_stall)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 import msgspec
@@ -15,15 +15,16 @@ from rxllm.chunks import Chunk
 from rxllm.consumer import check_stream
 from rxllm.errors import RxLLMError
 from rxllm.result import Result
-from rxllm.web.encoding import EncodedStream, EventFormat
+from rxllm.web.encoded_stream import EncodedStream
 from rxllm.web.frame_sender import send_frames
 from rxllm.web.response_writer import ResponseWriter, check_times
 from rxllm.web.runner import Runner
+from rxllm.web.wire import WireFormat
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["DeliveryReport", "OnEnd", "WireFormat", "answer", "check_position", "report"]
+__all__ = ["DeliveryReport", "OnEnd", "answer", "check_position", "report"]
 
 
 class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,37 +63,31 @@ def report(run: Runner, delivery: ResponseWriter, on_end: OnEnd | None) -> Deliv
     return delivered
 
 
-class WireFormat(NamedTuple):
-    """How a stream is sent over HTTP."""
-
-    sink: str
-    content_type: str
-    frame: EventFormat
-    ping: bytes
-    with_text: bool
-
-
 def answer(
-    form: WireFormat,
+    wire: WireFormat,
     request: web.Request,
     stream: Observable[Chunk],
     *,
     stream_id: str | None,
-    first_position: int,
     heartbeat: float | None,
     headers: Mapping[str, str] | None,
     max_stall: float,
     on_end: OnEnd | None,
+    first_position: int = 1,
+    **options: Any,
 ) -> Coroutine[Any, Any, web.StreamResponse]:
-    """Validate the arguments now, and answer when awaited. `sse` describes the arguments."""
+    """Validate the arguments now, and answer when awaited.
+
+    `sse` describes the arguments; `options` are those of the wire format.
+    """
     from aiohttp import web
 
     if not isinstance(request, web.BaseRequest):
         raise TypeError(
             f"request must be an aiohttp request, got {type(request).__name__}: "
-            f"call sinks.{form.sink}(request, stream)"
+            f"call sinks.{wire.name}(request, stream)"
         )
-    check_stream(stream, form.sink)
+    check_stream(stream, wire.name)
     check_position(first_position)
     check_times(heartbeat, max_stall)
     name = uuid4().hex if stream_id is None else stream_id
@@ -100,16 +95,14 @@ def answer(
         raise ValueError(f"stream_id must be printable ASCII (sent as a header), got {name!r}")
 
     async def send() -> web.StreamResponse:
-        encoded = EncodedStream(
-            stream, name, form.frame, first_position=first_position, with_text=form.with_text
-        )
+        writer = wire.writer(name, **options)
+        encoded = EncodedStream(stream, name, writer, first_position=first_position)
         return await send_frames(
             request,
             encoded.frames,
-            content_type=form.content_type,
+            wire=wire,
             headers={"X-Stream-Id": name, **(headers or {})},
             heartbeat=heartbeat,
-            ping=form.ping,
             max_stall=max_stall,
             on_end=lambda delivery: report(encoded.run, delivery, on_end),
         )

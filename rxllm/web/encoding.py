@@ -1,37 +1,26 @@
-"""Encode the chunks of a stream, once each, as the events that a client reads."""
+"""Encode messages as JSON, and as server-sent events."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from reactivex import Observable, abc
 
-from rxllm.chunks import Chunk, Token, ToolCall
+from rxllm.chunks import ToolCall
 from rxllm.stream import Stream
-from rxllm.valve import StreamScheduler
-from rxllm.web.call_offsets import CallOffsets
-from rxllm.web.runner import Runner
-from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
+from rxllm.web.stream_messages import StreamChunk
 
 __all__ = [
-    "EncodedStream",
-    "EventFormat",
     "encode_each",
-    "plain_message",
     "sse_event",
-    "text_line",
     "to_json",
     "without_arguments",
 ]
 
 _T = TypeVar("_T")
-
-EventFormat: TypeAlias = Callable[[str, int, bytes], bytes]
-"""Frames an event, given its kind (`chunk`, `complete`, `error`), position and JSON."""
 
 _SSE_EVENTS: Final = {
     kind: b"event: %b\nid: %%d\ndata: %%b\n\n" % kind.encode()
@@ -50,81 +39,6 @@ def sse_event(kind: str, position: int, data: bytes) -> bytes:
     b'event: chunk\\nid: 7\\ndata: {}\\n\\n'
     """
     return _SSE_EVENTS[kind] % (position, data)
-
-
-def text_line(kind: str, position: int, data: bytes) -> bytes:
-    """Format a line of NDJSON."""
-    return data + b"\n"
-
-
-def plain_message(kind: str, position: int, data: bytes) -> bytes:
-    """Format a WebSocket message: the JSON alone."""
-    return data
-
-
-class EncodedStream:
-    """One stream, encoded as frames for one client. Create it in a running event loop.
-
-    Args:
-        stream: the chunks.
-        stream_id: the stream's id on the wire.
-        frame: frames an event.
-        first_position: position of the first event; above 1 for a client that resumes.
-        with_text: whether `complete` contains the whole text.
-
-    Attributes:
-        frames: the framed events, including the final one; subscribe once. Always completes: an
-            error is sent as an event.
-        run: the run of the stream, with its result and error.
-    """
-
-    def __init__(
-        self,
-        stream: Observable[Chunk],
-        stream_id: str,
-        frame: EventFormat = sse_event,
-        *,
-        first_position: int = 1,
-        with_text: bool = False,
-    ) -> None:
-        self.run: Final = Runner(stream_id, self._on_chunk, self._on_end)
-        self.frames: Final = Stream(self._subscribe, "encoded", of_chunks=False)
-        self._stream = stream
-        self._id = stream_id
-        self._frame = frame
-        self._position = first_position
-        self._with_text = with_text
-        self._calls = CallOffsets()
-        self._observer: abc.ObserverBase[bytes]
-
-    def _subscribe(
-        self, observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
-        self._observer = observer
-        if isinstance(scheduler, StreamScheduler):
-            scheduler = scheduler.with_sink(self.run.fail)
-        return self.run.start(self._stream, scheduler)
-
-    def _on_chunk(self, chunk: Chunk) -> None:
-        position = self._position
-        message = StreamChunk(id=self._id, position=position, timestamp=time.time(), chunk=chunk)
-        if type(chunk) is not Token and (offset := self._calls.next(chunk)) is not None:
-            message = without_arguments(message, offset)
-        try:
-            data = to_json(message)
-        except Exception as error:  # the chunk holds a value that JSON can't express
-            self.run.fail(error)
-            return
-        self._position = position + 1
-        self._observer.on_next(self._frame("chunk", position, data))
-
-    def _on_end(self, message: Complete | StreamFailed) -> None:
-        message.position = self._position
-        if isinstance(message, Complete) and not self._with_text:
-            message.text = None
-        kind = "complete" if isinstance(message, Complete) else "error"
-        self._observer.on_next(self._frame(kind, self._position, to_json(message)))
-        self._observer.on_completed()
 
 
 def to_json(message: object) -> bytes:

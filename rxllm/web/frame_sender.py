@@ -9,28 +9,23 @@ from typing import TYPE_CHECKING, Any, Final
 from reactivex import Observable
 
 from rxllm.web.response_writer import ResponseWriter, check_times
+from rxllm.web.wire import SSE_WIRE, WireFormat
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["EVENT_STREAM", "NDJSON", "NDJSON_PING", "PING", "send_frames", "websocket_writer"]
+__all__ = ["HEADERS", "send_frames", "websocket_writer"]
 
-EVENT_STREAM: Final = "text/event-stream"
-NDJSON: Final = "application/x-ndjson"
-PING: Final = b": ping\n"  # no empty line: to some clients, that ends an event without data
-NDJSON_PING: Final = b" "  # before the next line; not every client skips an empty one
-
-_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
 
 async def send_frames(
     request: web.Request,
     frames: Observable[bytes],
     *,
-    content_type: str = EVENT_STREAM,
+    wire: WireFormat = SSE_WIRE,
     headers: Mapping[str, str] | None = None,
     heartbeat: float | None = 15.0,
-    ping: bytes = PING,
     max_stall: float = 300.0,
     on_end: Callable[[ResponseWriter], object] | None = None,
 ) -> web.StreamResponse:
@@ -49,11 +44,10 @@ async def send_frames(
     Args:
         request: a request of any aiohttp application.
         frames: encoded events.
-        content_type: the content type of the response.
+        wire: the format: its content type, headers and ping.
         headers: headers to add to `Cache-Control: no-store, no-transform` and
             `X-Accel-Buffering: no`, or to replace them.
-        heartbeat: seconds of silence after which `ping` is sent, or `None` for no heartbeat.
-        ping: the frame that keeps the connection alive.
+        heartbeat: seconds of silence after which a ping is sent, or `None` for no heartbeat.
         max_stall: seconds that a slow client may stay above the high-water mark.
         on_end: called at the end with the `ResponseWriter`, whose `left` and `error` are final.
 
@@ -63,9 +57,9 @@ async def send_frames(
     from aiohttp import HttpVersion11, web
 
     check_times(heartbeat, max_stall)
-    response = web.StreamResponse(headers={**_HEADERS, **(headers or {})})
+    response = web.StreamResponse(headers={**HEADERS, **wire.headers, **(headers or {})})
     if "Content-Type" not in response.headers:
-        response.headers["Content-Type"] = content_type
+        response.headers["Content-Type"] = wire.content_type
     if request.version < HttpVersion11 and "Content-Length" not in response.headers:
         response.force_close()  # HTTP/1.0 has no other way to end a body of unknown length
 
@@ -77,7 +71,7 @@ async def send_frames(
     if request.method == "HEAD":
         return response
     delivery = ResponseWriter(
-        request.transport, write, heartbeat=heartbeat, ping=ping, max_stall=max_stall
+        request.transport, write, heartbeat=heartbeat, ping=wire.ping, max_stall=max_stall
     )
     await delivery.run(frames)
     if on_end is not None:

@@ -18,10 +18,11 @@ from rxllm.errors import LaggedBehindError, RateLimitError
 from rxllm.sinks import DeliveryReport
 from rxllm.testing import no_leaks
 from rxllm.valve import valve_of
-from rxllm.web.encoding import EncodedStream
+from rxllm.web.encoded_stream import EncodedStream
 from rxllm.web.frame_sender import send_frames
 from rxllm.web.response_writer import ResponseWriter
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
+from rxllm.web.wire import SSE_WIRE
 from tests.sinks.web import Endless, SilentReader, events_of, fetch, serving
 
 Sink = Callable[..., Coroutine[Any, Any, web.StreamResponse]]
@@ -502,6 +503,8 @@ async def test_frames_that_fail_cut_the_connection(source: Any) -> None:
 async def _frames_of(stream: Any) -> list[bytes]:
     frames: list[bytes] = []
     done = asyncio.Event()
-    EncodedStream(stream, "story").frames.subscribe(frames.append, on_completed=done.set)
+    EncodedStream(stream, "story", SSE_WIRE.writer("story")).frames.subscribe(
+        frames.append, on_completed=done.set
+    )
     await done.wait()
     return frames

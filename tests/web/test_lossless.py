@@ -37,7 +37,7 @@ from rxllm.models.remote.sse import EventStreamDecoder
 from rxllm.transcript import Transcript
 from rxllm.web.encoding import to_json
 from rxllm.web.openai_chat.states import call_state, details_of, parts_in
-from rxllm.web.openai_chat.writer import Events
+from rxllm.web.openai_chat.writer import ChatWriter
 from rxllm.web.stream_messages import Complete, StreamChunk
 from rxllm.web.stream_store import Frame
 
@@ -121,7 +121,7 @@ def plain_kind(chunk: Chunk) -> type[Token] | type[Reasoning] | None:
 
 
 def through_chat(chunks: list[Chunk], places: list[int]) -> list[Chunk]:
-    events = Events("chatcmpl-1", "claude", True)
+    events = ChatWriter("chatcmpl-1", model="claude", include_usage=True)
     usage = next(chunk for chunk in chunks if isinstance(chunk, Usage))
     end = next(chunk for chunk in chunks if isinstance(chunk, End))
     messages: list[Any] = [
@@ -131,7 +131,7 @@ def through_chat(chunks: list[Chunk], places: list[int]) -> list[Chunk]:
     complete = Complete(
         id="a", tokens=1, seconds=1.0, finish_reason=end.finish_reason, usage=usage, position=99
     )
-    data = b"".join([events.of(Frame(0, message)) for message in [*messages, complete]])
+    data = b"".join([events(Frame(0, message)) for message in [*messages, complete]])
     reader = BodyReader(OpenAIReader(Target("openai_compatible", "claude"), {}, strict=True))
     read: list[Chunk] = []
     for part in cut(data, places):
@@ -181,7 +181,7 @@ def test_what_a_model_wants_back_comes_back_in_its_place(chunks: list[Chunk]) ->
         for part in said.parts
         if isinstance(part, TextPart) or (isinstance(part, ReasoningPart) and part.state)
     ]
-    events = Events("chatcmpl-1", "claude", False)
+    events = ChatWriter("chatcmpl-1", model="claude")
     data = b"".join([events._of_chunk(chunk) for chunk in chunks]).split(b"\n\n")
     deltas = [msgspec.json.decode(each[6:])["choices"][0]["delta"] for each in data if each]
     text = "".join([delta.get("content", "") for delta in deltas])

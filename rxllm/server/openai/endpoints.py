@@ -5,31 +5,27 @@ Source: https://platform.openai.com/docs/api-reference/chat and .../chat-streami
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import uuid4
 
 import msgspec
 from aiohttp import web
 
 from rxllm.chunks import Chunk, is_restart
-from rxllm.errors import BadRequestError
-from rxllm.requests import ModelInfo, Request
-from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
+from rxllm.requests import ModelInfo
+from rxllm.server.anthropic.endpoints import is_anthropic, listed_models
+from rxllm.server.app_keys import LIMITS, MODELS, READERS
+from rxllm.server.facade import fields_of, stream_answer, whole_answer
 from rxllm.server.failures import decoded, json_response, read_body, retry_headers
-from rxllm.server.messages import Options, StreamFailed
+from rxllm.server.messages import StreamFailed
 from rxllm.server.openai.messages import CompletionRequest
-from rxllm.server.responses import collect, first_frame, send_json
-from rxllm.web.encoding import encode_each
-from rxllm.web.failures import RefusedError, status_of_message
-from rxllm.web.frame_sender import send_frames
+from rxllm.server.responses import send_json
 from rxllm.web.openai_chat.logprobs import logprobs_of
 from rxllm.web.openai_chat.types import (
     ListedModel,
     ListedModels,
     OpenAIError,
 )
-from rxllm.web.openai_chat.writer import Events, completion, error_body
+from rxllm.web.openai_chat.writer import OPENAI_CHAT_WIRE, ChatWriter, completion, error_body
 
 __all__ = ["openai_error", "routes"]
 
@@ -44,12 +40,27 @@ async def completions(request: web.Request) -> web.StreamResponse:
     catalogue = request.app[MODELS]
     options = body.as_options()
     catalogue.find(options.model)
-    with _fields_of(body):
+    with fields_of(body.name_of):
         asked = catalogue.request(body.as_messages(), options, **body.further())
     name = options.model or catalogue.default
+    stream_id = f"chatcmpl-{uuid4().hex}"
     with request.app[READERS].one_more():
         if body.stream:
-            return await _stream(request, name, options, asked, body)
+            return await stream_answer(
+                request,
+                asked,
+                options,
+                stream_id=stream_id,
+                wire=OPENAI_CHAT_WIRE,
+                writer=ChatWriter(
+                    stream_id,
+                    model=name,
+                    include_usage=body.with_usage,
+                    logprobs=bool(body.logprobs),
+                ),
+                refuse=openai_error,
+                name_of=body.name_of,
+            )
         chunks: list[Chunk] = []
 
         def keep(chunk: Chunk) -> None:
@@ -57,56 +68,17 @@ async def completions(request: web.Request) -> web.StreamResponse:
                 chunks.clear()
             chunks.append(chunk)
 
-        stream = catalogue.ask(asked, options, progress=False)
-        with _fields_of(body):
-            result = await collect(request, stream, keep if body.logprobs else None)
-        if result.finish_reason == "cancelled":
-            raise RefusedError("cancelled", "the stream was cancelled", 409)
-        logprobs = logprobs_of(chunks)
-        answer = completion(result, f"chatcmpl-{uuid4().hex}", name, logprobs)
-        return await send_json(request, answer)
-
-
-async def _stream(
-    request: web.Request, name: str, options: Options, asked: Request, body: CompletionRequest
-) -> web.StreamResponse:
-    stream_id = f"chatcmpl-{uuid4().hex}"
-    catalogue = request.app[MODELS]
-    begun = await request.app[STREAMS].begin(
-        lambda: catalogue.ask(asked, options, stream_id=stream_id, progress=False),
-        stream_id,
-        model=name,
-        grace=0.0,
-    )
-    first = await first_frame(request, begun)
-    if first is not None and isinstance(first.message, StreamFailed):
-        failed = msgspec.structs.replace(first.message, field=body.name_of(first.message.field))
-        return openai_error(failed, status_of_message(failed))
-    frames = await begun.read()
-    events = Events(stream_id, name, body.with_usage, bool(body.logprobs))
-    return await send_frames(
-        request,
-        encode_each(frames, events.of),
-        headers={"X-Stream-Id": stream_id},
-        max_stall=request.app[LIMITS].reader_stall,
-        on_end=lambda delivery: begun.cancel_if_unread() if delivery.left else None,
-    )
-
-
-@contextmanager
-def _fields_of(body: CompletionRequest) -> Iterator[None]:
-    """Name the field of an error as the request does."""
-    try:
-        yield
-    except BadRequestError as error:
-        error.field = body.name_of(error.field)
-        raise
+        on_chunk = keep if body.logprobs else None
+        result = await whole_answer(request, asked, options, body.name_of, on_chunk)
+        return await send_json(request, completion(result, stream_id, name, logprobs_of(chunks)))
 
 
 async def models(request: web.Request) -> web.Response:
-    """`GET /v1/models`."""
-    listed = [_model(info) for info in request.app[MODELS].listed]
-    return json_response(ListedModels(object="list", data=listed))
+    """`GET /v1/models`, also in Anthropic's format."""
+    listed = request.app[MODELS].listed
+    if is_anthropic(request):
+        return json_response(listed_models(listed))
+    return json_response(ListedModels(object="list", data=[_model(info) for info in listed]))
 
 
 async def one_model(request: web.Request) -> web.Response:

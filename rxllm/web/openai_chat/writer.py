@@ -13,6 +13,7 @@ from rxllm.chunks import (
     FinishReason,
     ProviderState,
     Reasoning,
+    Start,
     StateKey,
     Token,
     ToolCall,
@@ -44,8 +45,9 @@ from rxllm.web.openai_chat.types import (
 )
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
+from rxllm.web.wire import EVENT_STREAM, WireFormat
 
-__all__ = ["Events", "completion", "error_body"]
+__all__ = ["OPENAI_CHAT_WIRE", "ChatWriter", "completion", "error_body"]
 
 _TYPES: Final = {
     401: "authentication_error",
@@ -55,6 +57,10 @@ _TYPES: Final = {
 }
 _MARK: Final = "\uf8ff the text \uf8ff"
 """Placeholder for the text in an event; a private-use character that no model name contains."""
+
+OPENAI_CHAT_WIRE: Final = WireFormat(
+    "openai_chat", EVENT_STREAM, lambda stream_id, **options: ChatWriter(stream_id, **options)
+)
 
 _CODES: Final = {"context_length": "context_length_exceeded"}
 
@@ -111,26 +117,37 @@ def completion(
     }
 
 
-class Events:
-    """Converts the frames of a stream to the events of one response.
+class ChatWriter:
+    """Writes one stream as the events of a chat completion.
 
     A response that can't continue (after an error, a cancellation, or a restart, which this format
     can't express) ends with an `error` event, for which the SDK raises; a complete one ends with
     `[DONE]`.
+
+    Args:
+        stream_id: the id of the completion.
+        model: the name of the model; `None` for that of the first `Start`.
+        include_usage: whether the usage comes last.
+        logprobs: whether log probabilities are sent, where they are known.
     """
 
     def __init__(
-        self, answer_id: str, model: str, with_usage: bool, with_logprobs: bool = False
+        self,
+        stream_id: str,
+        *,
+        model: str | None = None,
+        include_usage: bool = False,
+        logprobs: bool = False,
     ) -> None:
         self._head: CompletionEvent = {
-            "id": answer_id,
+            "id": stream_id,
             "object": "chat.completion.chunk",
             "created": int(time.time()),
-            "model": model,
+            "model": model or "",
             "choices": [],
         }
-        self._with_usage = with_usage
-        self._with_logprobs = with_logprobs
+        self._with_usage = include_usage
+        self._with_logprobs = logprobs
         self._has_begun = self._has_failed = False
         self._sent: dict[StateKey | None, int] = {}  # of each call, the number of characters
         self._with_state: set[StateKey | None] = set()  # the calls whose state was sent
@@ -139,8 +156,8 @@ class Events:
         self._length = 0  # of the text so far
         self._around_text: tuple[bytes, bytes] | None = None
 
-    def of(self, frame: Frame) -> bytes:
-        """Return the events for a frame, or `b""` if there are none."""
+    def __call__(self, frame: Frame) -> bytes:
+        """Return the events for a frame."""
         message = frame.message
         if self._has_failed:
             return b""
@@ -170,6 +187,8 @@ class Events:
             return self._delta({"annotations": [_annotation(chunk)]})
         if isinstance(chunk, FileOutput):
             return self._delta({"images": [_image(chunk)]})
+        if isinstance(chunk, Start):
+            self._head["model"] = self._head["model"] or chunk.model
         if is_restart(chunk) and self._has_begun:
             error = RestartedStreamError("the answer restarted after part of it had been sent")
             return self._failed(failure_message(error))

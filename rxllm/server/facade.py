@@ -1,0 +1,112 @@
+"""Answers in the wire formats of others: what all of their endpoints do in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+from aiohttp import web
+
+from rxllm.chunks import Chunk
+from rxllm.errors import BadRequestError
+from rxllm.requests import Request
+from rxllm.result import Result
+from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
+from rxllm.server.messages import Options, StreamFailed
+from rxllm.server.responses import collect, first_frame
+from rxllm.web.encoding import encode_each
+from rxllm.web.failures import RefusedError, status_of_message
+from rxllm.web.frame_sender import send_frames
+from rxllm.web.response_writer import ResponseWriter
+from rxllm.web.wire import WireFormat, Writer
+
+__all__ = ["NameOf", "Refuse", "fields_of", "stream_answer", "whole_answer"]
+
+NameOf = Callable[[str | None], str | None]
+"""Returns the name in a request of a field of ours."""
+
+Refuse = Callable[[StreamFailed, int], web.Response]
+"""Returns the response to a request that failed, given its status."""
+
+
+async def whole_answer(
+    request: web.Request,
+    asked: Request,
+    options: Options,
+    name_of: NameOf,
+    on_chunk: Callable[[Chunk], object] | None = None,
+) -> Result:
+    """Return the whole answer.
+
+    Raises:
+        RxLLMError: the model failed, or somebody has stopped the stream.
+    """
+    stream = request.app[MODELS].ask(asked, options, progress=False)
+    with fields_of(name_of):
+        result = await collect(request, stream, on_chunk)
+    if result.finish_reason == "cancelled":
+        raise RefusedError("cancelled", "the stream was cancelled", 409)
+    return result
+
+
+async def stream_answer(
+    request: web.Request,
+    asked: Request,
+    options: Options,
+    *,
+    stream_id: str,
+    wire: WireFormat,
+    writer: Writer,
+    refuse: Refuse,
+    name_of: NameOf,
+    may_return: bool = False,
+) -> web.StreamResponse:
+    """Begin a stream, and answer with it.
+
+    Args:
+        request: the request.
+        asked: what the model is asked.
+        options: the model and its options.
+        stream_id: the id of the stream.
+        wire: the wire format.
+        writer: writes the stream.
+        refuse: returns the response if the stream fails before its first output.
+        name_of: returns the name in the request of a field of ours.
+        may_return: whether a client that has left can read the stream again; otherwise it is
+            stopped.
+    """
+    catalogue = request.app[MODELS]
+    begun = await request.app[STREAMS].begin(
+        lambda: catalogue.ask(asked, options, stream_id=stream_id, progress=False),
+        stream_id,
+        model=options.model or catalogue.default,
+        grace=None if may_return else 0.0,
+    )
+    first = await first_frame(request, begun, comes_back=may_return)
+    if first is not None and isinstance(first.message, StreamFailed):
+        failed = msgspec.structs.replace(first.message, field=name_of(first.message.field))
+        return refuse(failed, status_of_message(failed))
+
+    def on_end(delivery: ResponseWriter) -> None:
+        if delivery.left and not may_return:
+            begun.cancel_if_unread()
+
+    return await send_frames(
+        request,
+        encode_each(await begun.read(), writer),
+        wire=wire,
+        headers={"X-Stream-Id": stream_id},
+        max_stall=request.app[LIMITS].reader_stall,
+        on_end=on_end,
+    )
+
+
+@contextmanager
+def fields_of(name_of: NameOf) -> Iterator[None]:
+    """Name the field of an error as the request does."""
+    try:
+        yield
+    except BadRequestError as error:
+        error.field = name_of(error.field)
+        raise

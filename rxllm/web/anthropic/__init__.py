@@ -1,0 +1,1 @@
+"""Streams and responses in the format of Anthropic's messages."""

@@ -1,0 +1,401 @@
+"""The blocks of a message: the base of the writers for wires that mark where each part begins.
+
+Text, reasoning and calls come as blocks: each is opened, extended and closed. A run of several
+answers (`End(more=True)`) is one message of several steps.
+"""
+
+# ruff: noqa: B027 - a wire that has no words for something says nothing
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from rxllm.chunks import (
+    ApprovalRequest,
+    Batch,
+    Chunk,
+    Citation,
+    End,
+    FileOutput,
+    Notice,
+    Progress,
+    ProviderState,
+    Reasoning,
+    Start,
+    Steering,
+    Token,
+    ToolCall,
+    ToolResult,
+    Usage,
+    is_restart,
+    state_key,
+)
+from rxllm.errors import RestartedStreamError
+from rxllm.web.failures import failure_message
+from rxllm.web.stream_messages import Complete, StreamFailed
+from rxllm.web.stream_store import Frame
+
+__all__ = ["BlockWriter", "OpenCall", "call_input"]
+
+
+class OpenCall:
+    """A call that has been opened: its newest chunk, and the length of the arguments sent.
+
+    `block` is for the writer, as an index or a name.
+    """
+
+    __slots__ = ("block", "call", "sent")
+
+    def __init__(self, call: ToolCall, block: int) -> None:
+        self.call = call
+        self.block = block
+        self.sent = 0
+
+
+class BlockWriter(ABC):
+    """Writes one stream. Subclasses emit the events of their wire.
+
+    Args:
+        stream_id: the id of the stream.
+        model: the name of the model; `None` for that of the first `Start`.
+        runs_tools: whether the calls of an answer are answered in the stream, as those of an agent
+            are: then the calls of an answer are sent at its end, if no other answer follows.
+
+    Attributes:
+        is_sequential: whether a block must be closed before the next one is opened. What belongs to
+            another block waits until an open call is complete.
+        restarts: whether the wire can express a restart; otherwise it is an error.
+    """
+
+    is_sequential: ClassVar[bool] = False
+    restarts: ClassVar[bool] = False
+
+    def __init__(
+        self, stream_id: str, *, model: str | None = None, runs_tools: bool = False
+    ) -> None:
+        self.stream_id = stream_id
+        self.model: str = model or ""
+        self.blocks = 0  # opened so far
+        self.block_text: list[str] = []  # of the open block
+        self.usage: Usage | None = None
+        self.end: End | None = None
+        self._runs_tools = runs_tools
+        self._events: list[bytes] = []
+        self._has_begun = self._has_ended = False
+        self._open: type[Token] | type[Reasoning] | None = None
+        self._calls: dict[object, OpenCall] = {}
+        self._done: set[object] = set()  # the keys of the calls that were closed
+        self._ids: set[str] = set()  # of all calls
+        self._held: list[Chunk] = []
+        self._sources: set[str | None] = set()  # of the answer
+        self._step = 0
+        self._is_between = False  # an answer has ended, and another follows
+
+    def __call__(self, frame: Frame) -> bytes:
+        """Return the events for a frame."""
+        if self._has_ended:
+            return b""
+        message = frame.message
+        if isinstance(message, StreamFailed):
+            self._fail(message)
+        elif isinstance(message, Complete):
+            self._complete(message)
+        else:
+            for chunk in _pieces(message.chunk):
+                self._chunk(chunk)
+                if self._has_ended:
+                    break
+        events, self._events = self._events, []
+        return events[0] if len(events) == 1 else b"".join(events)
+
+    @property
+    def is_in_text(self) -> bool:
+        """Whether a text is open."""
+        return self._open is Token
+
+    def emit(self, event: bytes) -> None:
+        """Send an event."""
+        self._events.append(event)
+
+    # What a wire says.
+
+    @abstractmethod
+    def begin(self) -> None:
+        """The message begins."""
+
+    @abstractmethod
+    def open_text(self) -> None:
+        """A text begins; it is block number `self.blocks`."""
+
+    @abstractmethod
+    def text(self, text: str) -> None:
+        """More of the text."""
+
+    @abstractmethod
+    def close_text(self, state: ProviderState | None) -> None:
+        """The text has ended."""
+
+    @abstractmethod
+    def open_reasoning(self) -> None:
+        """A thinking block begins."""
+
+    @abstractmethod
+    def reasoning(self, text: str) -> None:
+        """More of the thinking block."""
+
+    @abstractmethod
+    def close_reasoning(self, state: ProviderState | None) -> None:
+        """The thinking block has ended."""
+
+    @abstractmethod
+    def open_call(self, opened: OpenCall) -> None:
+        """A call begins."""
+
+    @abstractmethod
+    def arguments(self, opened: OpenCall, more: str) -> None:
+        """More of the arguments of a call."""
+
+    @abstractmethod
+    def close_call(self, opened: OpenCall) -> None:
+        """The call is complete."""
+
+    @abstractmethod
+    def finish(self, message: Complete) -> None:
+        """The stream has completed; all blocks are closed."""
+
+    @abstractmethod
+    def fail(self, message: StreamFailed) -> None:
+        """The stream has failed, and ends here."""
+
+    def citation(self, citation: Citation) -> None:
+        """A source of the open text."""
+
+    def file(self, file: FileOutput) -> None:
+        """A file."""
+
+    def result(self, result: ToolResult) -> None:
+        """The result of a call, or what it has so far."""
+
+    def approval(self, request: ApprovalRequest) -> None:
+        """A call waits for an approval."""
+
+    def steering(self, steering: Steering) -> None:
+        """A message of the user amid the run."""
+
+    def step_begun(self) -> None:
+        """An answer begins; the first one, or after a step has ended."""
+
+    def step_ended(self) -> None:
+        """An answer has ended, and another follows; all blocks are closed."""
+
+    def notice(self, notice: Notice) -> None:
+        """Something has happened on the way."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far the stream is."""
+
+    def nested(self, chunk: Chunk) -> None:
+        """A chunk of a run inside of a call."""
+
+    def restart(self) -> None:
+        """The answer begins again; the open blocks have been forgotten."""
+
+    # How chunks become blocks.
+
+    def _chunk(self, chunk: Chunk) -> None:
+        if chunk.source is not None and chunk.source.partition("/")[0] in self._ids:
+            self.nested(chunk)
+            return
+        if chunk.is_content:
+            self._sources.add(chunk.source)
+        if self._must_wait(chunk):
+            self._held.append(chunk)
+            return
+        match chunk:
+            case Token():
+                self._piece(chunk)
+            case Reasoning():
+                self._piece(chunk)
+            case ToolCall():
+                self._call(chunk)
+            case Start():
+                self.model = self.model or chunk.model
+                self._begin()
+            case Citation():
+                self._begin()
+                self.citation(chunk)
+            case FileOutput():
+                self._begin()
+                self.file(chunk)
+            case Usage():
+                self.usage = chunk if self.usage is None else self.usage + chunk
+            case End():
+                self._answer_ended(chunk)
+            case ToolResult():
+                self._begin()
+                self.result(chunk)
+            case ApprovalRequest():
+                self._begin()
+                self.approval(chunk)
+            case Steering():
+                self._begin()
+                self.steering(chunk)
+            case Notice():
+                self._notice(chunk)
+            case Progress():
+                self.progress(chunk)
+
+    def _must_wait(self, chunk: Chunk) -> bool:
+        if not chunk.is_content:
+            return False
+        if isinstance(chunk, ToolCall) and self._runs_tools:
+            return True
+        if not (self.is_sequential and self._calls):
+            return False
+        return not (isinstance(chunk, ToolCall) and state_key(chunk) in self._calls)
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self.begin()
+            self.step_begun()
+        elif self._is_between:
+            self._is_between = False
+            self.step_begun()
+
+    def _piece(self, piece: Token | Reasoning) -> None:
+        kind = type(piece)
+        if not piece.text and piece.state is None:
+            return
+        self._begin()
+        if self._open is not kind:
+            self._close()
+            self._open = kind
+            self.block_text = []
+            (self.open_text if kind is Token else self.open_reasoning)()
+            self.blocks += 1
+        if piece.text:
+            self.block_text.append(piece.text)
+            (self.text if kind is Token else self.reasoning)(piece.text)
+        if piece.state is not None:
+            self._close(piece.state)
+
+    def _close(self, state: ProviderState | None = None) -> None:
+        kind, self._open = self._open, None
+        if kind is not None:
+            (self.close_text if kind is Token else self.close_reasoning)(state)
+
+    def _call(self, call: ToolCall) -> None:
+        key = state_key(call)
+        if key in self._done:
+            return
+        self._begin()
+        opened = self._calls.get(key)
+        if opened is None:
+            self._close()
+            opened = self._calls[key] = OpenCall(call, self.blocks)
+            self._ids.add(call.id)
+            self.open_call(opened)
+            self.blocks += 1
+        opened.call = call
+        more = call.arguments[opened.sent :]
+        if more:
+            opened.sent = len(call.arguments)
+            self.arguments(opened, more)
+        if call.complete:
+            self._close_call(key)
+            self._release()
+
+    def _close_call(self, key: object) -> None:
+        self._done.add(key)
+        self.close_call(self._calls.pop(key))
+
+    def _release(self) -> None:
+        """Send what has waited, as far as that is possible now."""
+        if self._runs_tools and not self._has_ended:
+            return
+        held, self._held = self._held, []
+        for chunk in held:
+            self._chunk(chunk)
+
+    def _close_all(self) -> None:
+        self._close()
+        while self._calls or self._held:
+            for key in list(self._calls):
+                self._close_call(key)
+            held, self._held = self._held, []
+            for chunk in held:
+                self._chunk(chunk)
+        self._close()
+
+    def _answer_ended(self, end: End) -> None:
+        self.end = end
+        if end.more and self._runs_tools:
+            self._held = [each for each in self._held if not isinstance(each, ToolCall)]
+        runs_tools, self._runs_tools = self._runs_tools, False
+        self._close_all()
+        self._runs_tools = runs_tools
+        if end.more:
+            self._begin()
+            self.step_ended()
+            self._step += 1
+            self._done, self._sources = set(), set()
+            self._is_between = True
+
+    def _notice(self, notice: Notice) -> None:
+        if not is_restart(notice):
+            self.notice(notice)
+            return
+        if not (self._has_begun and (self.blocks or self._step)):
+            return  # nothing has been said
+        merged = notice.source is not None and self._sources != {notice.source}
+        if merged or not self.restarts:
+            error = RestartedStreamError("the answer restarted after part of it had been sent")
+            self._fail(failure_message(error, self.stream_id))
+            return
+        self._open = None
+        self._calls, self._done, self._held, self._sources = {}, set(), [], set()
+        self.restart()
+
+    def _complete(self, message: Complete) -> None:
+        self._runs_tools = False
+        self._close_all()
+        self._begin()
+        if message.finish_reason == "cancelled" and not self.restarts:
+            self._fail(StreamFailed(code="cancelled", message="the stream was cancelled"))
+            return
+        self._has_ended = True
+        self.finish(message)
+
+    def _fail(self, message: StreamFailed) -> None:
+        self._has_ended = True
+        self.fail(message)
+
+
+def call_input(call: ToolCall) -> Any:
+    """Return the arguments of a call, decoded; none at all are an empty object.
+
+    Raises:
+        ValueError: they aren't JSON.
+    """
+    return json.loads(call.arguments) if call.arguments.strip() else {}
+
+
+def _pieces(chunk: Chunk) -> Iterator[Chunk]:
+    """Yield a chunk, or the text and the reasoning of a batch, joined where they follow closely."""
+    if not isinstance(chunk, Batch):
+        yield chunk
+        return
+    kind: type[Token] | type[Reasoning] = Token
+    texts: list[str] = []
+    for piece in chunk.chunks:
+        if type(piece) is not kind:
+            if texts:
+                yield kind("".join(texts), source=chunk.source)
+            kind, texts = type(piece), []
+        texts.append(piece.text)
+    if texts:
+        yield kind("".join(texts), source=chunk.source)
