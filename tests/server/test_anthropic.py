@@ -48,7 +48,7 @@ async def test_a_whole_message_and_a_streamed_one() -> None:
         async with client.messages.stream(**ASK) as stream:
             text = "".join([piece async for piece in stream.text_stream])
             message = await stream.get_final_message()
-    assert whole.content[0].text == text == STORY  # type: ignore[union-attr]
+    assert whole.content[0].text == text == STORY
     assert (whole.stop_reason, message.stop_reason) == ("end_turn", "end_turn")
     assert whole.usage.output_tokens == message.usage.output_tokens == 12
     assert (whole.model, message.model) == ("tiny", "tiny")
@@ -174,8 +174,8 @@ async def test_images_and_text_documents() -> None:
 @pytest.mark.parametrize(
     ("more", "field"),
     [
-        ({"max_tokens": 10**6}, "max_tokens"),
-        ({"max_tokens": None}, "max_tokens is required"),
+        ({"extra_body": {"max_tokens": 10**6}}, "max_tokens"),
+        ({"extra_body": {"max_tokens": None}}, "max_tokens is required"),
         ({"extra_body": {"temperature": 9}}, "temperature"),
         ({"messages": []}, "messages"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305"),
@@ -221,7 +221,7 @@ async def test_a_failure_and_a_restart_amid_the_stream_are_exceptions(after: Any
     seen = []
     async with sdk(create_app({"tiny": model})) as client:
         stream = await client.messages.create(**ASK, stream=True)
-        with pytest.raises(anthropic.APIStatusError, match="busy|restarted"):
+        with pytest.raises(anthropic.APIStatusError, match=r"busy|restarted"):
             async for event in stream:
                 seen.append(event.type)
     assert seen[:3] == ["message_start", "content_block_start", "content_block_delta"]

@@ -61,7 +61,7 @@ PASSAGES = st.builds(
     STATES,
     st.booleans(),
 )
-EXTRAS = st.sampled_from(
+EXTRAS: st.SearchStrategy[list[Chunk]] = st.sampled_from(
     [
         [Citation("https://a.example", "A", "said")],
         [FileOutput("image/png", "iVBO")],
@@ -97,7 +97,7 @@ def _answers(draw: st.DrawFn, step: int, more: bool, restarts: bool) -> list[Chu
     chunks: list[Chunk] = [Start(f"r{step}", "model", "provider")]
     attempts = 2 if restarts and draw(st.booleans()) else 1
     for attempt in range(attempts):
-        parts = draw(st.lists(PASSAGES | EXTRAS, max_size=5))
+        parts: list[list[Chunk]] = draw(st.lists(PASSAGES | EXTRAS, max_size=5))
         chunks += [chunk for part in parts for chunk in part]
         calls = draw(_calls(step))
         chunks += calls
@@ -105,7 +105,9 @@ def _answers(draw: st.DrawFn, step: int, more: bool, restarts: bool) -> list[Chu
             chunks += [Notice("restart"), Start(f"r{step}", "model", "provider")]
     usage = st.builds(Usage, st.integers(0, 9), st.integers(0, 9), cached_tokens=st.none())
     chunks += draw(st.lists(usage, max_size=1))
-    reason = "tool_calls" if calls else draw(st.sampled_from(["stop", "length", "content_filter"]))
+    reason: Any = (
+        "tool_calls" if calls else draw(st.sampled_from(["stop", "length", "content_filter"]))
+    )
     return [*chunks, End(reason, more=more)]
 
 
