@@ -22,6 +22,7 @@ from rxllm.server.failures import refuse
 from rxllm.server.limits import Limits
 from rxllm.server.openai import endpoints as openai_endpoints
 from rxllm.server.openai.endpoints import openai_error
+from rxllm.server.responses_api import endpoints as responses_endpoints
 from rxllm.server.safety import Guard
 from rxllm.server.websocket.endpoint import add_websocket
 from rxllm.settings import Settings
@@ -101,7 +102,10 @@ def create_app(
         health.new_metrics(),
     )
     app[STREAMS] = store(registry, limits)
-    parts = (endpoints, admin, health, openai_endpoints, anthropic_endpoints, schema)
+    parts = (
+        *(endpoints, admin, health, schema),
+        *(openai_endpoints, responses_endpoints, anthropic_endpoints),
+    )
     app.add_routes([route for part in parts for route in part.routes])
     app.router.add_get("/", _page, name=ROOT)
     app.router.add_static("/static/", _PAGE)

@@ -60,7 +60,7 @@ async def stream_answer(
     writer: Writer,
     refuse: Refuse,
     name_of: NameOf,
-    may_return: bool = False,
+    grace: float | None = None,
 ) -> web.StreamResponse:
     """Begin a stream, and answer with it.
 
@@ -73,23 +73,22 @@ async def stream_answer(
         writer: writes the stream.
         refuse: returns the response if the stream fails before its first output.
         name_of: returns the name in the request of a field of ours.
-        may_return: whether a client that has left can read the stream again; otherwise it is
-            stopped.
+        grace: seconds that the stream goes on when the client has left; `None` to stop it at once.
     """
     catalogue = request.app[MODELS]
     begun = await request.app[STREAMS].begin(
         lambda: catalogue.ask(asked, options, stream_id=stream_id, progress=False),
         stream_id,
         model=options.model or catalogue.default,
-        grace=None if may_return else 0.0,
+        grace=0.0 if grace is None else grace,
     )
-    first = await first_frame(request, begun, comes_back=may_return)
+    first = await first_frame(request, begun, comes_back=grace is not None)
     if first is not None and isinstance(first.message, StreamFailed):
         failed = msgspec.structs.replace(first.message, field=name_of(first.message.field))
         return refuse(failed, status_of_message(failed))
 
     def on_end(delivery: ResponseWriter) -> None:
-        if delivery.left and not may_return:
+        if delivery.left and grace is None:
             begun.cancel_if_unread()
 
     return await send_frames(

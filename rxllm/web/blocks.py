@@ -79,7 +79,8 @@ class BlockWriter(ABC):
         self.stream_id = stream_id
         self.model: str = model or ""
         self.blocks = 0  # opened so far
-        self.block_text: list[str] = []  # of the open block
+        self.block = 0  # the number of the open text or thinking block
+        self.block_text: list[str] = []  # its text
         self.usage: Usage | None = None
         self.end: End | None = None
         self._runs_tools = runs_tools
@@ -272,18 +273,19 @@ class BlockWriter(ABC):
             return
         self._begin()
         if self._open is not kind:
-            self._close()
+            self.close()
             self._open = kind
-            self.block_text = []
+            self.block, self.block_text = self.blocks, []
             (self.open_text if kind is Token else self.open_reasoning)()
             self.blocks += 1
         if piece.text:
             self.block_text.append(piece.text)
             (self.text if kind is Token else self.reasoning)(piece.text)
         if piece.state is not None:
-            self._close(piece.state)
+            self.close(piece.state)
 
-    def _close(self, state: ProviderState | None = None) -> None:
+    def close(self, state: ProviderState | None = None) -> None:
+        """Close the open text or thinking block, if there is one."""
         kind, self._open = self._open, None
         if kind is not None:
             (self.close_text if kind is Token else self.close_reasoning)(state)
@@ -295,7 +297,7 @@ class BlockWriter(ABC):
         self._begin()
         opened = self._calls.get(key)
         if opened is None:
-            self._close()
+            self.close()
             opened = self._calls[key] = OpenCall(call, self.blocks)
             self._ids.add(call.id)
             self.open_call(opened)
@@ -322,14 +324,14 @@ class BlockWriter(ABC):
             self._chunk(chunk)
 
     def _close_all(self) -> None:
-        self._close()
+        self.close()
         while self._calls or self._held:
             for key in list(self._calls):
                 self._close_call(key)
             held, self._held = self._held, []
             for chunk in held:
                 self._chunk(chunk)
-        self._close()
+        self.close()
 
     def _answer_ended(self, end: End) -> None:
         self.end = end

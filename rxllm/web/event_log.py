@@ -8,8 +8,9 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
+import msgspec
 from reactivex import abc
 from reactivex.disposable import Disposable
 
@@ -20,6 +21,7 @@ from rxllm.chunks import (
     Reasoning,
     StateKey,
     Token,
+    ToolCall,
     is_final_state,
     is_restart,
     state_key,
@@ -38,6 +40,13 @@ _JOINED: Final = 16 * 1024  # characters; joined text ends with the event that r
 _RESTARTED: Final = -1  # the cursor of a reader that has to start over
 
 
+class _Superseded(NamedTuple):
+    """A call that a newer chunk has superseded: its key, and the length of its arguments."""
+
+    key: StateKey
+    length: int
+
+
 class EventLog:
     """The events of a stream so far: appended at one end, read from any position.
 
@@ -46,7 +55,8 @@ class EventLog:
     text it missed joined, about 16,000 characters at a time. Of a state that is sent repeatedly (a
     tool call, a JSON value, progress) only the newest is kept: each chunk of a tool call repeats
     its arguments so far, so keeping all of them would take quadratic memory. Chunks invalidated by
-    a restart aren't kept either.
+    a restart aren't kept either. Of a superseded call, the length of its arguments is kept, so that
+    it can be read as it was.
 
     Args:
         stream_id: the id in every message.
@@ -79,7 +89,8 @@ class EventLog:
         self._has_begun = self._was_read = False
         self._max_lag = max_lag
         self._on_readers = on_readers
-        self._chunks: list[Chunk | None] = []  # None where invalidated or superseded
+        self._chunks: list[Chunk | _Superseded | None] = []  # None where invalidated, or dropped
+        self._newest_calls: dict[StateKey, ToolCall] = {}
         self._positions = array("q")
         self._sizes = array("q")
         self._times = array("d")
@@ -112,6 +123,8 @@ class EventLog:
         self._offset = None
         if type(chunk) is not Token:
             self._drop_superseded(chunk)
+            if type(chunk) is ToolCall and (key := state_key(chunk)) is not None:
+                self._newest_calls[key] = chunk
             self._offset = self._calls.next(chunk)
         self._before, now = self.position, time.time()
         self.position = self.position + 1 if position is None else position
@@ -138,8 +151,11 @@ class EventLog:
         self._notify_readers()
         self.valve.dispose()
 
-    def read(self, after: int) -> Stream[Frame]:
+    def read(self, after: int, border: int = 0) -> Stream[Frame]:
         """Read the events after this position, and those to come.
+
+        Up to the position `border`, calls are as they were there. Its event is not joined with
+        others, so that it is what a reader got there.
 
         A reader at a position that no event in this log has may have read another stream with the
         same id: it gets a `Notice("restart")` at position 0, and then everything.
@@ -149,7 +165,8 @@ class EventLog:
             observer: abc.ObserverBase[Frame], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             cursor = after if self._is_known(after) else _RESTARTED
-            reader = Reader(self, observer, valve_of(scheduler_or_default(scheduler)), cursor)
+            valve = valve_of(scheduler_or_default(scheduler))
+            reader = Reader(self, observer, valve, cursor, border)
             self._was_read = True
             self._readers = (*self._readers, reader)
             self._on_readers(len(self._readers))
@@ -159,17 +176,20 @@ class EventLog:
 
         return Stream(subscribe, f"events of {self.id}", of_chunks=False)
 
-    def next_frame(self, after: int) -> Frame | None:
+    def next_frame(self, after: int, border: int = 0) -> Frame | None:
         """Return the frame after this position, with text joined, or `None` if there is none."""
         position = self.position
         if after == _RESTARTED:
             return self._restart()
         if after >= position:
             return None
+        if self._positions and after < min(border, self._positions[-1]):
+            return self._frame_after(after, border)
         if after >= self._before:
             if self._newest is None:
                 newest = self._chunks[-1]
                 assert newest is not None  # noqa: S101 - only older events are dropped
+                assert not isinstance(newest, _Superseded)  # noqa: S101
                 self._newest = self._frame_of(newest, -1, self._offset)
             return self._newest
         if self._joined[0] != after or self._joined[1] != position:
@@ -203,16 +223,23 @@ class EventLog:
             older = self._states.pop(key, None)
             if older is not None:
                 self._drop(older)
+                if type(chunk) is ToolCall:
+                    before = self._newest_calls[key].arguments
+                    if chunk.arguments.startswith(before):
+                        self._chunks[older] = _Superseded(key, len(before))
             if not is_final_state(chunk):
                 self._states[key] = len(self._chunks)
         elif is_restart(chunk):
             for index, kept in enumerate(self._chunks):
-                if kept is not None and not survives_restart(kept, chunk.source):
+                if isinstance(kept, _Superseded):
+                    if chunk.source in (None, kept.key[1]):
+                        self._chunks[index] = None
+                elif kept is not None and not survives_restart(kept, chunk.source):
                     self._drop(index)
             restarted = chunk.source
             for each in [k for k in self._states if restarted is None or k[1] == restarted]:
                 del self._states[each]
-            if all(kept is None or type(kept) is Notice for kept in self._chunks):
+            if all(kept is None or isinstance(kept, Notice | _Superseded) for kept in self._chunks):
                 self._has_begun = False
                 self.begun.clear()
 
@@ -241,13 +268,23 @@ class EventLog:
         if is_late:
             self.balance()
 
-    def _frame_after(self, after: int) -> Frame:
+    def _frame_after(self, after: int, border: int = 0) -> Frame:
         chunks, index = self._chunks, bisect_right(self._positions, after)
-        while (chunk := chunks[index]) is None:
+        while (chunk := self._kept(chunks[index], self._positions[index] <= border)) is None:
             index += 1  # the newest event is never dropped
         if index + 1 < len(chunks) and _is_text(chunk):
-            chunk, index = self._joined_from(chunk, index)
+            chunk, index = self._joined_from(chunk, index, border)
         return self._frame_of(chunk, index)
+
+    def _kept(self, kept: Chunk | _Superseded | None, as_it_was: bool) -> Chunk | None:
+        if not isinstance(kept, _Superseded):
+            return kept
+        if not as_it_was:
+            return None
+        newest = self._newest_calls[kept.key]
+        return msgspec.structs.replace(
+            newest, arguments=newest.arguments[: kept.length], complete=False, state=None
+        )
 
     def _frame_of(self, chunk: Chunk, index: int, offset: int | None = None) -> Frame:
         position = self._positions[index]
@@ -256,12 +293,15 @@ class EventLog:
         )
         return Frame(position, message, offset)
 
-    def _joined_from(self, first: Chunk, index: int) -> tuple[Chunk, int]:
+    def _joined_from(self, first: Chunk, index: int, border: int) -> tuple[Chunk, int]:
         """Return the text from `index` on in one chunk, and the index of its last piece."""
         chunks, sizes = self._chunks, self._sizes
         texts, last, size = [first], index, sizes[index]
+        is_before = self._positions[index] <= border
         for following in range(index + 1, len(chunks)):
-            chunk = chunks[following]
+            if is_before and self._positions[following] >= border:
+                break
+            chunk = self._kept(chunks[following], is_before)
             if chunk is None:
                 continue
             if size >= _JOINED or not _is_text(chunk) or chunk.source != first.source:

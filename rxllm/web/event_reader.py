@@ -23,7 +23,7 @@ class Log(Protocol):
     stall: float
     ending: Frame | None
 
-    def next_frame(self, after: int) -> Frame | None: ...
+    def next_frame(self, after: int, border: int = 0) -> Frame | None: ...
     def forget(self, reader: Reader) -> None: ...
     def balance(self) -> None: ...
 
@@ -36,6 +36,7 @@ class Reader:
     """
 
     __slots__ = (
+        "_border",
         "_has_read",
         "_left",
         "_log",
@@ -48,9 +49,15 @@ class Reader:
     )
 
     def __init__(
-        self, log: Log, observer: abc.ObserverBase[Frame], valve: Valve, cursor: int
+        self,
+        log: Log,
+        observer: abc.ObserverBase[Frame],
+        valve: Valve,
+        cursor: int,
+        border: int = 0,
     ) -> None:
         self.cursor: int = cursor
+        self._border = border
         self._log = log
         self._observer = observer
         self.valve: Final = valve
@@ -97,7 +104,7 @@ class Reader:
         if self._left:
             return False
         log = self._log
-        frame = log.next_frame(self.cursor) if self.valve.is_open else None
+        frame = log.next_frame(self.cursor, self._border) if self.valve.is_open else None
         if frame is not None:
             self.cursor = frame.position
             if not self._has_read:

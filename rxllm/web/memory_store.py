@@ -78,9 +78,9 @@ class MemoryStreams:
         kept.start(stream, self._registry)
         return kept
 
-    async def read(self, stream_id: str, after: int = 0) -> Observable[Frame]:
+    async def read(self, stream_id: str, after: int = 0, *, border: int = 0) -> Observable[Frame]:
         """As `StreamStore.read`."""
-        return await self._find(stream_id).read(after)
+        return self._find(stream_id).log.read(after, border)
 
     async def pause(self, stream_id: str) -> None:
         """As `StreamStore.pause`."""

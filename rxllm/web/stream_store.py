@@ -159,14 +159,15 @@ class StreamStore(Protocol):
         """
         ...
 
-    async def read(self, stream_id: str, after: int = 0) -> Observable[Frame]:
+    async def read(self, stream_id: str, after: int = 0, *, border: int = 0) -> Observable[Frame]:
         """Read the events of the stream after this position, and those to come.
 
         Each subscription to the Observable is one reader, with its own demand. A reader gets what
         it missed in few frames: text is joined, which loses the token boundaries, and chunks that a
         restart invalidated are left out. The last frame is a `complete` or an `error`; then the
-        Observable completes. It fails only with a `LaggedBehindError`, if the reader was stalled
-        for `reader_stall` seconds.
+        Observable completes. Up to the position `border`, which a client has reached before, calls
+        are as they were there, and its event is not joined with others. It fails only with a
+        `LaggedBehindError`, if the reader was stalled for `reader_stall` seconds.
         """
         ...
 

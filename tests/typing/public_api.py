@@ -377,7 +377,9 @@ def models_of_a_script() -> None:
 
 async def a_custom_server(registry: ops.StreamRegistry) -> None:
     class Store(server.MemoryStreams):
-        async def read(self, stream_id: str, after: int = 0) -> Observable[server.Frame]:
+        async def read(
+            self, stream_id: str, after: int = 0, *, border: int = 0
+        ) -> Observable[server.Frame]:
             return await super().read(stream_id, after)
 
     store: server.StreamStore = Store(registry, server.Limits(grace=60))

@@ -1,0 +1,1 @@
+"""Streams and responses in the format of OpenAI's Responses API."""
