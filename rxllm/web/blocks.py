@@ -113,6 +113,11 @@ class BlockWriter(ABC):
         return events[0] if len(events) == 1 else b"".join(events)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the message has begun."""
+        return self._has_begun
+
+    @property
     def is_in_text(self) -> bool:
         """Whether a text is open."""
         return self._open is Token
@@ -200,6 +205,9 @@ class BlockWriter(ABC):
 
     def nested(self, chunk: Chunk) -> None:
         """A chunk of a run inside of a call."""
+
+    def withdraw(self) -> None:
+        """The answer will begin again; open blocks may be closed."""
 
     def restart(self) -> None:
         """The answer begins again; the open blocks have been forgotten."""
@@ -358,6 +366,7 @@ class BlockWriter(ABC):
             error = RestartedStreamError("the answer restarted after part of it had been sent")
             self._fail(failure_message(error, self.stream_id))
             return
+        self.withdraw()
         self._open = None
         self._calls, self._done, self._held, self._sources = {}, set(), [], set()
         self.restart()

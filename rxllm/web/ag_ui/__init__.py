@@ -1,0 +1,1 @@
+"""Streams as the events of AG-UI."""

@@ -1,0 +1,1 @@
+"""Streams in the format of Ollama's own API."""

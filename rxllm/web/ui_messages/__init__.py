@@ -1,0 +1,1 @@
+"""Streams in the format of the AI SDK's UI messages."""
