@@ -14,16 +14,20 @@ from rxllm import operators as ops
 from rxllm.errors import RxLLMError
 from rxllm.requests import Model
 from rxllm.server import admin, endpoints, health, schema
+from rxllm.server.ag_ui import endpoints as ag_ui_endpoints
 from rxllm.server.anthropic import endpoints as anthropic_endpoints
 from rxllm.server.anthropic.endpoints import anthropic_error, is_anthropic
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, ROOT, SETTINGS, STREAMS, Readers
 from rxllm.server.catalogue import Catalogue, models_by_name
 from rxllm.server.failures import refuse
 from rxllm.server.limits import Limits
+from rxllm.server.ollama import endpoints as ollama_endpoints
+from rxllm.server.ollama.endpoints import ollama_error
 from rxllm.server.openai import endpoints as openai_endpoints
 from rxllm.server.openai.endpoints import openai_error
 from rxllm.server.responses_api import endpoints as responses_endpoints
 from rxllm.server.safety import Guard
+from rxllm.server.ui_messages import endpoints as ui_endpoints
 from rxllm.server.websocket.endpoint import add_websocket
 from rxllm.settings import Settings
 from rxllm.web.failures import RefusedError, failure_message, status_of
@@ -34,6 +38,7 @@ __all__ = ["create_app", "drain"]
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_OLLAMA: Final = ("api/chat", "api/generate", "api/tags", "api/show", "api/version", "api/ps")
 _PAGE: Final = Path(__file__).parent / "page"
 
 
@@ -105,6 +110,7 @@ def create_app(
     parts = (
         *(endpoints, admin, health, schema),
         *(openai_endpoints, responses_endpoints, anthropic_endpoints),
+        *(ui_endpoints, ag_ui_endpoints, ollama_endpoints),
     )
     app.add_routes([route for part in parts for route in part.routes])
     app.router.add_get("/", _page, name=ROOT)
@@ -173,4 +179,6 @@ def _refuse(request: web.Request, error: Exception) -> web.Response:
     if request.rel_url.raw_path.startswith(f"{root}v1/"):
         refuse_v1 = anthropic_error if is_anthropic(request) else openai_error
         return refuse_v1(failure_message(error), status_of(error))
+    if request.rel_url.raw_path.removeprefix(root) in _OLLAMA:
+        return ollama_error(failure_message(error), status_of(error))
     return refuse(error)

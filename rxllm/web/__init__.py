@@ -12,11 +12,15 @@ from rxllm._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from rxllm.web.memory_store import MemoryStreams
+    from rxllm.web.response_body import Events, events
     from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
     from rxllm.web.stream_store import Frame, StreamHandle, StreamStore
+    from rxllm.web.wire import WireFormat
+    from rxllm.web.wires import wire_format
 
 __all__ = [
     "Complete",
+    "Events",
     "Frame",
     "MemoryStreams",
     "StreamChunk",
@@ -24,6 +28,9 @@ __all__ = [
     "StreamHandle",
     "StreamStore",
     "StreamSummary",
+    "WireFormat",
+    "events",
+    "wire_format",
 ]
 
 if not TYPE_CHECKING:
@@ -32,6 +39,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "Complete": "stream_messages",
+            "Events": "response_body",
             "Frame": "stream_store",
             "MemoryStreams": "memory_store",
             "StreamChunk": "stream_messages",
@@ -39,6 +47,9 @@ if not TYPE_CHECKING:
             "StreamHandle": "stream_store",
             "StreamStore": "stream_store",
             "StreamSummary": "stream_messages",
+            "WireFormat": "wire",
+            "events": "response_body",
+            "wire_format": "wires",
         },
     )
 

@@ -24,7 +24,7 @@ from rxllm.web.wire import WireFormat
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["DeliveryReport", "OnEnd", "answer", "check_position", "report"]
+__all__ = ["DeliveryReport", "OnEnd", "answer", "check_name", "check_position", "report"]
 
 
 class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,9 +90,8 @@ def answer(
     check_stream(stream, wire.name)
     check_position(first_position)
     check_times(heartbeat, max_stall)
-    name = uuid4().hex if stream_id is None else stream_id
-    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", name):
-        raise ValueError(f"stream_id must be printable ASCII (sent as a header), got {name!r}")
+    name = uuid4().hex if stream_id is None else check_name(stream_id)
+    wire.writer(name, **options)  # refuses what isn't one of its options
 
     async def send() -> web.StreamResponse:
         writer = wire.writer(name, **options)
@@ -108,6 +107,17 @@ def answer(
         )
 
     return send()
+
+
+def check_name(stream_id: str) -> str:
+    """Return the id of a stream.
+
+    Raises:
+        ValueError: it can't be the value of a header.
+    """
+    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", stream_id):
+        raise ValueError(f"stream_id must be printable ASCII (sent as a header), got {stream_id!r}")
+    return stream_id
 
 
 def check_position(first_position: int) -> None:

@@ -7,8 +7,6 @@ are refused.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any, Final, Literal
 
 import msgspec
@@ -16,6 +14,7 @@ import msgspec
 from rxllm.chunks import ToolCall
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.requests import ReasoningEffort
+from rxllm.server.data_urls import decoded_base64
 from rxllm.server.messages import Options
 from rxllm.web.carried_states import CarriedState, carried_state
 from rxllm.web.encoding import to_json
@@ -273,10 +272,7 @@ def _file(kind: str, source: _Source, title: str | None, field: str) -> Part:
         return TextPart(source.data or "")
     if source.type not in ("base64", "url"):
         raise InvalidMessageError(f"a source of the type {source.type!r} isn't supported", field)
-    try:
-        data = None if source.type == "url" else base64.b64decode(source.data or "", validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidMessageError("the data of a source is not valid base64", field) from None
+    data = None if source.type == "url" else decoded_base64(source.data or "", field)
     url = source.url if source.type == "url" else None
     if kind == "image":
         return ImagePart(url=url, data=data, media_type=source.media_type)

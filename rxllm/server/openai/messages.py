@@ -9,15 +9,14 @@ which the model follows as well as it can).
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import Any, Final, Literal
 
 import msgspec
 
 from rxllm.chunks import ToolCall
-from rxllm.messages import ImagePart, Message, Part, TextPart, Tool
+from rxllm.messages import Message, Part, TextPart, Tool
+from rxllm.server.data_urls import file_part
 from rxllm.server.messages import Options
 from rxllm.server.openai.unsupported import unsupported_field
 from rxllm.web.failures import InvalidMessageError
@@ -303,12 +302,4 @@ def _part(part: _Part, field: str) -> Part:
         return TextPart(part.text)
     if part.type != "image_url" or part.image_url is None:
         raise InvalidMessageError("a content part must be `text` or `image_url`", field)
-    url = part.image_url.url
-    if not url.startswith("data:"):
-        return ImagePart(url=url)
-    head, _, data = url.partition(",")
-    media_type = head.removeprefix("data:").partition(";")[0]
-    try:
-        return ImagePart(data=base64.b64decode(data, validate=True), media_type=media_type)
-    except (binascii.Error, ValueError):
-        raise InvalidMessageError("the image data is not valid base64", field) from None
+    return file_part(part.image_url.url, field)

@@ -8,8 +8,6 @@ each request, in its `input`.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any, Final, Literal
 
 import msgspec
@@ -17,6 +15,7 @@ import msgspec
 from rxllm.chunks import ToolCall
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.requests import ReasoningEffort, Verbosity
+from rxllm.server.data_urls import source_of
 from rxllm.server.messages import Options
 from rxllm.web.carried_states import CarriedState, carried_state
 from rxllm.web.failures import InvalidMessageError
@@ -263,22 +262,10 @@ def _part(part: _Part, field: str) -> Part:
     if part.type == "refusal":
         return TextPart(part.refusal or "")
     if part.type == "input_image" and part.image_url is not None:
-        url, data, media_type = _source(part.image_url, field)
+        url, data, media_type = source_of(part.image_url, field)
         return ImagePart(url=url, data=data, media_type=media_type)
     given = part.file_data or part.file_url
     if part.type == "input_file" and given is not None:
-        url, data, media_type = _source(given, field)
+        url, data, media_type = source_of(given, field)
         return FilePart(url=url, data=data, media_type=media_type, name=part.filename)
     raise InvalidMessageError(f"a part of the type {part.type!r} isn't supported", field)
-
-
-def _source(url: str, field: str) -> tuple[str | None, bytes | None, str | None]:
-    """Return the URL, or the data and its media type."""
-    if not url.startswith("data:"):
-        return url, None, None
-    head, _, data = url.partition(",")
-    media_type = head.removeprefix("data:").partition(";")[0]
-    try:
-        return None, base64.b64decode(data, validate=True), media_type or None
-    except (binascii.Error, ValueError):
-        raise InvalidMessageError("the data of a part is not valid base64", field) from None

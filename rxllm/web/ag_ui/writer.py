@@ -42,8 +42,7 @@ class AGUIWriter(BlockWriter):
     their chunk.
 
     Args:
-        stream_id, model, runs_tools: as in `BlockWriter`; here calls are sent as they come, and
-            with their results.
+        stream_id, model: as in `BlockWriter`. Calls are sent as they come, with their results.
         thread_id, run_id: those of the request; the id of the stream if `None`.
         messages: the messages of the request, in the format of AG-UI, for snapshots.
     """
@@ -55,7 +54,6 @@ class AGUIWriter(BlockWriter):
         stream_id: str,
         *,
         model: str | None = None,
-        runs_tools: bool = False,
         thread_id: str | None = None,
         run_id: str | None = None,
         messages: Iterable[Mapping[str, Any]] = (),

@@ -15,7 +15,7 @@ from rxllm.web.encoding import to_json
 from rxllm.web.stream_messages import Complete, StreamFailed
 from rxllm.web.wire import NDJSON, WireFormat
 
-__all__ = ["OLLAMA_WIRE", "OllamaWriter", "timestamp"]
+__all__ = ["OLLAMA_WIRE", "OllamaWriter", "call_fields", "timestamp"]
 
 _NANOSECONDS: Final = 1e9
 _DONE_REASONS: Final[dict[FinishReason | None, str]] = {"length": "length", "limit": "length"}
@@ -78,7 +78,7 @@ class OllamaWriter(BlockWriter):
         pass
 
     def close_call(self, opened: OpenCall) -> None:
-        self._line("", tool_calls=[_call(opened.call)])
+        self._line("", tool_calls=[call_fields(opened.call)])
 
     def finish(self, message: Complete) -> None:
         reason = _DONE_REASONS.get(message.finish_reason, "stop")
@@ -117,7 +117,8 @@ class OllamaWriter(BlockWriter):
 OLLAMA_WIRE: Final = WireFormat("ollama", NDJSON, OllamaWriter, ping=b" ")
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
+def call_fields(call: ToolCall) -> dict[str, Any]:
+    """Return a call."""
     try:
         given = call_input(call)
     except ValueError:

@@ -50,8 +50,7 @@ class UIMessageWriter(BlockWriter):
     message.
 
     Args:
-        stream_id, model, runs_tools: as in `BlockWriter`; here calls are sent as they come, and
-            with their results.
+        stream_id, model: as in `BlockWriter`. Calls are sent as they come, with their results.
         message_id: the id of the message; that of the stream if `None`.
     """
 
@@ -62,7 +61,6 @@ class UIMessageWriter(BlockWriter):
         stream_id: str,
         *,
         model: str | None = None,
-        runs_tools: bool = False,
         message_id: str | None = None,
     ) -> None:
         super().__init__(stream_id, model=model)

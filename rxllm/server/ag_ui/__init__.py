@@ -1,0 +1,1 @@
+"""The endpoint for clients of AG-UI."""

@@ -1,0 +1,1 @@
+"""Endpoints for clients of Ollama's API."""

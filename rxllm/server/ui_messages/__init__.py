@@ -1,0 +1,1 @@
+"""Endpoints for the AI SDK's `useChat`."""

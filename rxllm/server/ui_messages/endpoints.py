@@ -1,0 +1,123 @@
+"""`/api/chat`, for the AI SDK's `useChat` and what is built on it.
+
+The same path serves clients of Ollama: a body with a `trigger`, or whose messages have `parts`, is
+one of the AI SDK.
+
+Source: https://ai-sdk.dev/docs/ai-sdk-ui/transport and .../chatbot-resume-streams.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+
+from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
+from rxllm.server.facade import stream_answer
+from rxllm.server.failures import decoded, read_body, refusal
+from rxllm.server.ollama.endpoints import chat as ollama_chat
+from rxllm.server.ui_messages.messages import ChatRequest
+from rxllm.web.encoding import encode_each
+from rxllm.web.frame_sender import send_frames
+from rxllm.web.ui_messages.writer import UI_MESSAGES_WIRE, UIMessageWriter
+
+__all__ = ["routes"]
+
+_body = msgspec.json.Decoder(ChatRequest)
+_fields = msgspec.json.Decoder(dict[str, Any])
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """`POST /api/chat`: the answer as a UI message stream, or in Ollama's format.
+
+    When the client has left, the stream goes on for a while, so that it can be resumed.
+    """
+    data = await read_body(request, request.app[LIMITS])
+    fields = decoded(_fields, data)
+    if not _is_ui(fields):
+        return await ollama_chat(request, data)
+    body = decoded(_body, data)
+    options = body.as_options(fields)
+    catalogue = request.app[MODELS]
+    catalogue.find(options.model)
+    asked = catalogue.request(body.as_messages(), options)
+    stream_id = f"{_prefix(body.id)}{uuid4().hex}"
+    with request.app[READERS].one_more():
+        return await stream_answer(
+            request,
+            asked,
+            options,
+            stream_id=stream_id,
+            wire=UI_MESSAGES_WIRE,
+            writer=UIMessageWriter(
+                stream_id, model=options.model or catalogue.default, message_id=body.message_id
+            ),
+            refuse=refusal,
+            name_of=lambda field: field,
+            grace=request.app[LIMITS].grace,
+        )
+
+
+async def resume(request: web.Request) -> web.StreamResponse:
+    """`GET /api/chat/{id}/stream`: the running answer of a chat, from its beginning; 204 if there
+    is none."""
+    running = await _running(request)
+    if running is None:
+        return web.Response(status=204)
+    stream_id, model = running
+    with request.app[READERS].one_more():
+        return await send_frames(
+            request,
+            encode_each(
+                await request.app[STREAMS].read(stream_id),
+                UIMessageWriter(stream_id, model=model),
+            ),
+            wire=UI_MESSAGES_WIRE,
+            headers={"X-Stream-Id": stream_id},
+            max_stall=request.app[LIMITS].reader_stall,
+        )
+
+
+async def stop(request: web.Request) -> web.Response:
+    """`DELETE /api/chat/{id}/stream`: stop the running answer of a chat.
+
+    The client's own `stop()` only closes its connection, which a stream outlives for a while.
+    """
+    running = await _running(request)
+    if running is not None:
+        await request.app[STREAMS].cancel(running[0])
+    return web.Response(status=204)
+
+
+routes: list[web.RouteDef] = [
+    web.post("/api/chat", chat),
+    web.get("/api/chat/{id}/stream", resume, allow_head=False),
+    web.delete("/api/chat/{id}/stream", stop),
+]
+
+
+def _is_ui(fields: dict[str, Any]) -> bool:
+    messages = fields.get("messages")
+    listed = messages if isinstance(messages, list) else []
+    return "trigger" in fields or any(isinstance(each, dict) and "parts" in each for each in listed)
+
+
+def _prefix(chat_id: str | None) -> str:
+    """Return the beginning of the ids of a chat's streams."""
+    if chat_id is None:
+        return "chat-"
+    return f"chat-{sha256(chat_id.encode('utf-8', 'replace')).hexdigest()[:24]}-"
+
+
+async def _running(request: web.Request) -> tuple[str, str | None] | None:
+    """Return the newest live stream of a chat, and its model."""
+    prefix = _prefix(request.match_info["id"])
+    found = [
+        (each.id, each.model)
+        for each in await request.app[STREAMS].list()
+        if each.id.startswith(prefix) and each.outcome is None
+    ]
+    return found[-1] if found else None

@@ -1,0 +1,68 @@
+"""A stream as OpenAI's chat completions."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.web.delivery import OnEnd, answer
+from rxllm.web.openai_chat.writer import OPENAI_CHAT_WIRE
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+__all__ = ["openai_chat"]
+
+
+def openai_chat(
+    request: web.Request,
+    stream: Observable[Chunk],
+    *,
+    stream_id: str | None = None,
+    model: str | None = None,
+    include_usage: bool = False,
+    logprobs: bool = False,
+    heartbeat: float | None = 15.0,
+    headers: Mapping[str, str] | None = None,
+    max_stall: float = 300.0,
+    on_end: OnEnd | None = None,
+) -> Coroutine[Any, Any, web.StreamResponse]:
+    """Answer a request with a stream, as OpenAI's chat completions.
+
+    The events are those of `POST /v1/chat/completions` with `stream`, which OpenAI's SDKs and most
+    others read.
+
+    Completion, disconnection of the client, cancellation and demand are as in `sse`.
+
+    - Error: sent as an event with an `error`, for which SDKs raise, in place of `[DONE]`.
+    - Restart: an error after the first output, since the format has no word for it.
+
+    Args:
+        request, stream, headers, max_stall, on_end: as in `sse`.
+        stream_id: the id of the completion; `None` to generate one.
+        model: the name of the model; `None` for that of the first `Start`.
+        include_usage: whether the usage comes last.
+        logprobs: whether log probabilities are sent, where they are known.
+        heartbeat: seconds of silence, above 0, after which a comment is sent, or `None` for no
+            heartbeat.
+
+    Raises:
+        TypeError: `stream` is not a stream, or `request` is not an aiohttp request.
+        ValueError: a number is out of range, or `stream_id` can't be the value of a header.
+    """
+    return answer(
+        OPENAI_CHAT_WIRE,
+        request,
+        stream,
+        stream_id=stream_id,
+        heartbeat=heartbeat,
+        headers=headers,
+        max_stall=max_stall,
+        on_end=on_end,
+        model=model,
+        include_usage=include_usage,
+        logprobs=logprobs,
+    )

@@ -1,0 +1,68 @@
+"""A stream as events of OpenAI's Responses API."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reactivex import Observable
+
+from rxllm.chunks import Chunk
+from rxllm.web.delivery import OnEnd, answer
+from rxllm.web.openai_responses.writer import OPENAI_RESPONSES_WIRE
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+__all__ = ["openai_responses"]
+
+
+def openai_responses(
+    request: web.Request,
+    stream: Observable[Chunk],
+    *,
+    stream_id: str | None = None,
+    model: str | None = None,
+    runs_tools: bool = False,
+    echoed: Mapping[str, Any] | None = None,
+    heartbeat: float | None = 15.0,
+    headers: Mapping[str, str] | None = None,
+    max_stall: float = 300.0,
+    on_end: OnEnd | None = None,
+) -> Coroutine[Any, Any, web.StreamResponse]:
+    """Answer a request with a stream, as events of OpenAI's Responses API.
+
+    The events are those of `POST /v1/responses` with `stream`; `ResponsesWriter` describes them.
+
+    Completion, disconnection of the client, cancellation and demand are as in `sse`.
+
+    - Error: sent as `response.failed`, or `error` if the response hasn't begun.
+    - Restart: an `error` event after the first output, since the format has no word for it.
+
+    Args:
+        request, stream, headers, max_stall, on_end: as in `sse`.
+        stream_id: the id of the response; `None` to generate one.
+        model: the name of the model; `None` for that of the first `Start`.
+        runs_tools: whether the stream answers the calls of its model, as an agent's does: then only
+            calls that no result follows are sent.
+        echoed: fields of the request that are part of the response, such as `tools`.
+        heartbeat: seconds of silence, above 0, after which a comment is sent, or `None` for no
+            heartbeat.
+
+    Raises:
+        TypeError: `stream` is not a stream, or `request` is not an aiohttp request.
+        ValueError: a number is out of range, or `stream_id` can't be the value of a header.
+    """
+    return answer(
+        OPENAI_RESPONSES_WIRE,
+        request,
+        stream,
+        stream_id=stream_id,
+        heartbeat=heartbeat,
+        headers=headers,
+        max_stall=max_stall,
+        on_end=on_end,
+        model=model,
+        runs_tools=runs_tools,
+        echoed=echoed,
+    )

@@ -1,0 +1,167 @@
+"""`/api/chat` as the AI SDK's transport asks it: resumed, stopped, with states and calls."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from rxllm.chunks import End, ProviderState, Start, Token, ToolCall
+from rxllm.errors import OverloadedError
+from rxllm.messages import ImagePart, Message, ReasoningPart, TextPart
+from rxllm.models.scripted import ScriptedModel
+from rxllm.server import create_app
+from rxllm.web.carried_states import state_text
+from tests.server.serving import STORY, Stepwise, scripted, serving, until
+
+STATE = ProviderState("p", "m", {"x": 1})
+CARRIED = {"rxllm": {"state": state_text(STATE)}}
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"id": "u", "role": "user", "parts": [{"type": "text", "text": text}]}
+
+
+def body(*messages: Any, **more: Any) -> dict[str, Any]:
+    asked = list(messages) or [user("Hi")]
+    return {"id": "chat 1", "messages": asked, "trigger": "submit-message", **more}
+
+
+async def parts_of(response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
+    lines = (await response.text()).split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""]
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+
+
+def text_in(parts: list[dict[str, Any]]) -> str:
+    return "".join(part["delta"] for part in parts if part["type"] == "text-delta")
+
+
+async def test_an_answer_has_the_header_and_the_parts() -> None:
+    model = ScriptedModel(STORY)
+    asked = body(model="tiny", maxTokens=50, messageId="m7")
+    async with (
+        serving(create_app({"tiny": model})) as client,
+        client.post("/api/chat", json=asked) as response,
+    ):
+        parts = await parts_of(response)
+        assert response.headers["x-vercel-ai-ui-message-stream"] == "v1"
+        assert response.content_type == "text/event-stream"
+    assert text_in(parts) == STORY
+    assert parts[0] == {
+        "type": "start",
+        "messageId": "m7",
+        "messageMetadata": {"model": "tiny"},
+    }
+    assert parts[-1]["finishReason"] == "stop"
+    assert model.requests[0].max_tokens == 50
+
+
+async def test_a_chat_is_resumed_from_the_beginning_stopped_and_then_204() -> None:
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as client:
+        path = "/api/chat/chat%201/stream"
+        async with client.get(path) as response:
+            assert response.status == 204
+        model.let(3)
+        first = await client.post("/api/chat", json=body())
+        assert b"start-step" in await first.content.readuntil(b"start-step")
+        first.close()
+        async with client.get(path) as again, client.delete(path) as stopped:
+            assert stopped.status == 204
+            parts = await parts_of(again)
+        assert text_in(parts) == "ab"
+        assert parts[-1]["type"] == "abort"
+        async with client.get(path) as response:
+            assert response.status == 204
+        async with client.get("/api/chat/other/stream") as response:
+            assert response.status == 204
+        await until(lambda: model.active == 0)
+
+
+async def test_an_answer_comes_back_with_its_states_calls_and_results() -> None:
+    answer = {
+        "id": "a",
+        "role": "assistant",
+        "parts": [
+            {"type": "step-start"},
+            {"type": "reasoning", "text": "Hm.", "providerMetadata": CARRIED},
+            {"type": "text", "text": "Wait.", "state": "done"},
+            {
+                "type": "tool-weather",
+                "toolCallId": "c1",
+                "state": "output-available",
+                "input": {"city": "Oslo"},
+                "output": {"sky": "snow"},
+                "callProviderMetadata": CARRIED,
+            },
+            {
+                "type": "dynamic-tool",
+                "toolName": "time",
+                "toolCallId": "c2",
+                "state": "output-error",
+                "input": {},
+                "errorText": "no clock",
+            },
+            {"type": "data-notice", "data": {}},
+            {"type": "step-start"},
+            {"type": "text", "text": "Snow."},
+            {"type": "tool-late", "toolCallId": "c3", "state": "input-streaming"},
+            {"type": "tool-open", "toolCallId": "c4", "state": "input-available", "input": 1},
+        ],
+    }
+    picture = {
+        "id": "u2",
+        "role": "user",
+        "parts": [{"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,iVBO"}],
+    }
+    model = ScriptedModel("Hello")
+    async with (
+        serving(create_app({"tiny": model})) as client,
+        client.post("/api/chat", json=body(user("Hi"), answer, picture)) as response,
+    ):
+        await parts_of(response)
+    first, second, c1, c2, third, c4, image = model.requests[0].messages
+    assert first == Message("user", "Hi")
+    assert second.parts == (
+        ReasoningPart("Hm.", STATE),
+        TextPart("Wait."),
+        ToolCall("c1", "weather", '{"city":"Oslo"}', complete=True, state=STATE),
+        ToolCall("c2", "time", "{}", complete=True),
+    )
+    assert c1 == Message("tool", '{"sky":"snow"}', tool_call_id="c1")
+    assert c2 == Message("tool", "no clock", tool_call_id="c2", is_error=True)
+    assert [type(part).__name__ for part in third.parts] == ["TextPart", "ToolCall"]
+    assert (c4.tool_call_id, c4.is_error) == ("c4", True)
+    assert isinstance(image.parts[0], ImagePart)
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        (body(temperature="hot"), "temperature"),
+        (body(model="no"), "no model 'no'"),
+        (body({"role": "king", "parts": []}), "role"),
+        (body({"role": "assistant", "parts": [{"type": "tool-x"}]}), "toolCallId"),
+    ],
+)
+async def test_what_is_wrong_is_told_before_the_stream(asked: Any, field: str) -> None:
+    async with (
+        serving(scripted()) as client,
+        client.post("/api/chat", json=asked) as response,
+    ):
+        assert response.status in (400, 404)
+        assert field in await response.text()
+
+
+async def test_a_failure_amid_the_stream_is_a_part() -> None:
+    model = Stepwise(Start("r", "m"), Token("Half"), OverloadedError("busy"), End("stop"))
+    model.let()
+    async with (
+        serving(create_app({"tiny": model})) as client,
+        client.post("/api/chat", json=body()) as response,
+    ):
+        parts = await parts_of(response)
+    assert parts[-1] == {"type": "error", "errorText": "busy"}
