@@ -10,6 +10,8 @@ from aiohttp import web
 
 import rxllm
 from rxllm.chunks import Chunk
+from rxllm.server.ag_ui.messages import RunRequest
+from rxllm.server.anthropic.messages import MessagesRequest
 from rxllm.server.messages import (
     ClientMessage,
     Complete,
@@ -24,7 +26,11 @@ from rxllm.server.messages import (
     StreamRequest,
     StreamState,
 )
+from rxllm.server.ollama.messages import ChatRequest as OllamaRequest
+from rxllm.server.ollama.messages import GenerateRequest
 from rxllm.server.openai.messages import CompletionRequest
+from rxllm.server.responses_api.messages import ResponsesRequest
+from rxllm.server.ui_messages.messages import ChatRequest as UIRequest
 from rxllm.web.openai_chat.types import (
     Completion,
     CompletionEvent,
@@ -54,7 +60,17 @@ _OTHERS: Final = (
     ListedModel,
     ListedModels,
     OpenAIError,
+    *(ResponsesRequest, MessagesRequest, UIRequest, RunRequest, OllamaRequest, GenerateRequest),
 )
+_WIRES: Final = {
+    "openai": "OpenAI",
+    "responses_api": "Responses",
+    "anthropic": "Anthropic",
+    "ui_messages": "UI",
+    "ag_ui": "AGUI",
+    "ollama": "Ollama",
+}
+"""The prefixes of the classes in our packages for the wires of others."""
 
 
 @cache
@@ -119,9 +135,9 @@ def _definitions(template: str) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    *_, module, short = ("", *name.split("."))
-    if short.startswith("_"):  # part of the OpenAI messages
-        return "OpenAI" + short.removeprefix("_")
+    *_, package, module, short = ("", "", *name.split("."))
+    if package in _WIRES or short.startswith("_"):
+        return _WIRES.get(package, "Wire") + short.removeprefix("_")
     return {"chunks": "Chunk", "messages": "Client"}.get(module, "") + short
 
 
@@ -138,7 +154,13 @@ def _renamed(schema: Any, template: str) -> Any:
 
 
 def _paths() -> dict[str, Any]:
-    return {**_stream_paths(), **_list_paths(), **_openai_paths(), **_health_paths()}
+    return {
+        **_stream_paths(),
+        **_list_paths(),
+        **_openai_paths(),
+        **_paths_of_others(),
+        **_health_paths(),
+    }
 
 
 def _stream_paths() -> dict[str, Any]:
@@ -195,6 +217,50 @@ def _openai_paths() -> dict[str, Any]:
             "get": _operation("Describe a model", model, failure=failure, parameters=[_ID]),
         },
     }
+
+
+def _paths_of_others() -> dict[str, Any]:
+    def answers(summary: str, body: str | None = None, *, streams: str = "", **more: Any) -> Any:
+        """An operation whose answers are in the format of others, and described by them."""
+        content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+        if streams:
+            content[streams] = content["application/json"]  # each event, or line
+        success = {"description": "In the format of its API.", "content": content}
+        asked = {} if body is None else _body(body)
+        return _operation(summary, success, failure=success, **asked, **more)
+
+    events, lines = {"streams": _SSE}, {"streams": _NDJSON}
+    after = {"name": "starting_after", "in": "query", "schema": {"type": "integer"}}
+    stream = {"name": "stream", "in": "query", "schema": {"type": "boolean"}}
+    stop = answers("Stop the running answer of a chat", parameters=[_ID])
+    resume = answers("Resume the running answer of a chat", parameters=[_ID], **events)
+    for operation in (stop, resume):
+        operation["responses"]["204"] = {"description": "There is no running answer, or no more."}
+    chat = answers("Chat, for the AI SDK or for clients of Ollama", None, **events)
+    bodies = [_ref(_short_of(UIRequest)), _ref(_short_of(OllamaRequest))]
+    chat["requestBody"] = {"content": {"application/json": {"schema": {"anyOf": bodies}}}}
+    return {
+        "/v1/responses": {"post": answers("Create a response", "ResponsesRequest", **events)},
+        "/v1/responses/{id}": {
+            "get": answers("Read a response", parameters=[_ID, stream, after], **events)
+        },
+        "/v1/responses/{id}/cancel": {"post": answers("Cancel a response", parameters=[_ID])},
+        "/v1/messages": {"post": answers("Create a message", "MessagesRequest", **events)},
+        "/v1/messages/count_tokens": {"post": answers("Count tokens", "MessagesRequest")},
+        "/api/chat": {"post": chat},
+        "/api/chat/{id}/stream": {"get": resume, "delete": stop},
+        "/agui": {"post": answers("Run, for clients of AG-UI", "RunRequest", **events)},
+        "/api/generate": {"post": answers("Answer a prompt", "GenerateRequest", **lines)},
+        "/api/tags": {"get": answers("List models, as Ollama does")},
+        "/api/show": {"post": answers("Describe a model, as Ollama does")},
+        "/api/version": {"get": answers("The version of Ollama's API")},
+        "/api/ps": {"get": answers("List loaded models, as Ollama does")},
+    }
+
+
+def _short_of(kind: type) -> str:
+    """Return the name of a component whose class shares its name with another one."""
+    return _short(f"{kind.__module__}.{kind.__qualname__}")
 
 
 def _health_paths() -> dict[str, Any]:

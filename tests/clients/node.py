@@ -6,32 +6,48 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["FOLDER", "NodeReader", "installed"]
+__all__ = ["NODE", "NodeReader", "installed"]
 
-FOLDER = Path(__file__).parent / "node"
+SOURCES = Path(__file__).parent / "node"
+FOLDER = Path(__file__).parents[2] / "build" / "clients"
 NODE, NPM = shutil.which("node"), shutil.which("npm")
 
 
 @cache
 def installed() -> Path:
-    """Return the folder with the packages; skip the test if they can't be installed."""
+    """Return a folder with the programs and their packages; skip the test if that can't be."""
     if NODE is None or NPM is None:
         pytest.skip("there is no Node with npm")
-    done = FOLDER / "node_modules" / ".installed"
-    lock = (FOLDER / "package-lock.json").read_text()
-    if not done.exists() or done.read_text() != lock:
+    lock = (SOURCES / "package-lock.json").read_bytes()
+    folder = FOLDER / sha256(lock).hexdigest()[:16]
+    if not folder.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=FOLDER))
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(SOURCES / name, made)
         command = [NPM, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        made = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True)
-        if made.returncode != 0:
-            pytest.skip(f"npm could not install the clients: {made.stderr[-500:]}")
-        done.write_text(lock)
-    return FOLDER
+        done = subprocess.run(command, cwd=made, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"npm could not install the clients: {done.stderr[-500:]}")
+        try:
+            made.rename(folder)
+        except OSError:  # another worker was faster
+            shutil.rmtree(made)
+    for program in SOURCES.glob("*.mjs"):
+        target = folder / program.name
+        if not target.exists() or target.read_bytes() != program.read_bytes():
+            partial = folder / f"{program.name}.{os.getpid()}"
+            shutil.copy(program, partial)
+            partial.rename(target)
+    return folder
 
 
 class NodeReader:

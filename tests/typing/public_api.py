@@ -357,7 +357,23 @@ async def sinks_for_the_web(request: web.Request, stream: Stream[Chunk]) -> web.
     assert_type(await sinks.ndjson(request, stream, on_end=on_end), web.StreamResponse)
     delivered = await sinks.websocket(web.WebSocketResponse(), stream, "mine")
     assert_type(delivered, sinks.DeliveryReport)
+    assert_type(await sinks.openai_chat(request, stream, include_usage=True), web.StreamResponse)
+    await sinks.openai_responses(request, stream, runs_tools=True)
+    await sinks.anthropic(request, stream, model="m")
+    await sinks.ui_messages(request, stream, message_id="m")
+    await sinks.ag_ui(request, stream, thread_id="t", run_id="r")
     return await sinks.sse(request, stream, heartbeat=None, on_end=on_end)
+
+
+async def streams_for_any_framework(
+    scope: dict[str, Any], receive: Any, send: Any, stream: Stream[Chunk]
+) -> None:
+    body = rxllm.web.events(stream, "anthropic")
+    assert_type(body, rxllm.web.Events)
+    async for data in body:
+        assert_type(data, bytes)
+    assert_type(await sinks.asgi(scope, receive, send, stream), sinks.DeliveryReport)
+    assert_type(rxllm.web.wire_format("sse"), rxllm.web.WireFormat)
 
 
 # rxllm.models, rxllm.server, rxllm.testing
