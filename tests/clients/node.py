@@ -41,7 +41,7 @@ def installed() -> Path:
             made.rename(folder)
         except OSError:  # another worker was faster
             shutil.rmtree(made)
-    for program in SOURCES.glob("*.mjs"):
+    for program in (*SOURCES.glob("*.mjs"), *SOURCES.glob("*.jsx")):
         target = folder / program.name
         if not target.exists() or target.read_bytes() != program.read_bytes():
             partial = folder / f"{program.name}.{os.getpid()}"
