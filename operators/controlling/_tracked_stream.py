@@ -39,6 +39,7 @@ class TrackedStream:
     Attributes:
         id: its id in the registry.
         started: when it was subscribed to, in Unix seconds.
+        was_stopped: whether `cancel` was called before it ended.
     """
 
     def __init__(self, stream_id: str, clock: Callable[[], float], max_pause: float) -> None:
@@ -49,6 +50,7 @@ class TrackedStream:
         self.begun: float = clock()
         self.touched: float = self.begun
         self.ended: float | None = None
+        self.was_stopped: bool = False
 
     def __repr__(self) -> str:
         return f"<stream {self.id!r}: {self.status}>"
@@ -103,6 +105,7 @@ class TrackedStream:
 
     def cancel(self) -> None:
         """Cancel the stream, as `Control.stop` does. Does nothing once it has ended."""
+        self.was_stopped = self.was_stopped or self.is_live
         self.control.stop()
 
     @property

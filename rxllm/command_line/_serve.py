@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import msgspec
@@ -13,6 +13,9 @@ import rxllm
 from rxllm.command_line._arguments import model_table_option
 from rxllm.command_line._outcomes import failure, play, say
 from rxllm.errors import RxLLMError
+
+if TYPE_CHECKING:
+    from rxllm.server.logs import LogFormat
 
 __all__ = ["serve"]
 
@@ -70,6 +73,21 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
 @click.option(
     "--preload", is_flag=True, help="Load local models before the server accepts requests."
 )
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Lowest level of the log. Streams that have failed are warnings, others info.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    show_default=True,
+    help="Form of the log; auto is text in a terminal, and otherwise JSON.",
+)
+@click.option("--log-prompts", is_flag=True, help="Write the prompts into the log.")
 @model_table_option
 def serve(
     host: str,
@@ -83,6 +101,9 @@ def serve(
     settings: Sequence[str],
     isolate: bool | None,
     preload: bool,
+    log_level: str,
+    log_format: LogFormat,
+    log_prompts: bool,
 ) -> None:
     """Serve streams over HTTP and WebSocket, with a page to try them.
 
@@ -91,6 +112,7 @@ def serve(
     """
     from rxllm.server import Limits
     from rxllm.server.app import create_app
+    from rxllm.server.logs import new_logger
     from rxllm.server.runner import is_loopback
     from rxllm.server.runner import serve as serve_app
 
@@ -109,6 +131,8 @@ def serve(
             settings=given_settings,
             isolate=isolate,
             preload=preload,
+            logger=new_logger(log_level, log_format),
+            log_prompts=log_prompts,
         )
     except RxLLMError as error:
         raise failure(error) from error

@@ -6,7 +6,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
@@ -14,6 +14,7 @@ from rxllm import operators as ops
 from rxllm.errors import RxLLMError
 from rxllm.requests import Model
 from rxllm.server import admin, endpoints, health, schema
+from rxllm.server.access_log import AccessLog
 from rxllm.server.ag_ui import endpoints as ag_ui_endpoints
 from rxllm.server.anthropic import endpoints as anthropic_endpoints
 from rxllm.server.anthropic.endpoints import anthropic_error, is_anthropic
@@ -54,6 +55,8 @@ def create_app(
     settings: Settings | None = None,
     isolate: bool | None = None,
     preload: bool = False,
+    logger: Any = None,
+    log_prompts: bool = False,
     store: Callable[[ops.StreamRegistry, Limits], StreamStore] = MemoryStreams,
 ) -> web.Application:
     """Create the server as an aiohttp application, to run or to add to another with `add_subapp`.
@@ -80,6 +83,9 @@ def create_app(
             native code that crashes doesn't end the server; `None` for all but the bundled one.
         preload: whether local models are loaded before the server accepts requests, rather than
             for their first stream. If one can't be, the server doesn't start.
+        logger: a structlog logger for the access log, which has a line for each stream that has
+            ended; `None` for no log.
+        log_prompts: whether the lines have the last 1,000 characters of the prompt.
         store: creates the store of the streams.
 
     Raises:
@@ -105,6 +111,7 @@ def create_app(
         settings,
         registry,
         health.new_metrics(),
+        None if logger is None else AccessLog(logger, registry, prompts=log_prompts),
     )
     app[STREAMS] = store(registry, limits)
     parts = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import msgspec
 from reactivex import Observable
@@ -18,6 +19,7 @@ from rxllm.models.registry import LOCAL_PROVIDERS
 from rxllm.models.registry import model as model_by_name
 from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo, Request, as_request, load_all
+from rxllm.server.access_log import AccessLog
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
 from rxllm.server.queues import Queues
@@ -78,6 +80,7 @@ class Catalogue:
         settings: how many streams run at once, and how long a model may be silent.
         registry: lists every live stream.
         metrics: registry of the stream metrics, or `None` for no metrics.
+        log: the access log, or `None` for none.
 
     Raises:
         BadRequestError: there are no models.
@@ -92,6 +95,7 @@ class Catalogue:
         settings: Settings,
         registry: ops.StreamRegistry,
         metrics: CollectorRegistry | None = None,
+        log: AccessLog | None = None,
     ) -> None:
         if not models:
             raise BadRequestError("models must not be empty")
@@ -101,6 +105,7 @@ class Catalogue:
         self.settings = settings
         self.registry = registry
         self.metrics = metrics
+        self._log = log
         self._queues = Queues(settings, metrics)
         self._limiters = {  # providers have limits for each model
             id(model): ops.Limiter(wait=settings.queue_wait)
@@ -193,6 +198,7 @@ class Catalogue:
             raise PoolFullError(f"the server already has {live} live streams: try again later")
         model = self.find(options.model)
         request = prompt if isinstance(prompt, Request) else self.request(prompt, options)
+        stream_id = uuid4().hex if stream_id is None else stream_id
         stream = model.stream(request)
         return stream.pipe(*self._operators(model, options.model, request, stream_id, progress))
 
@@ -201,7 +207,7 @@ class Catalogue:
         model: Model,
         name: str | None,
         request: Request,
-        stream_id: str | None,
+        stream_id: str,
         progress: bool,
     ) -> list[_Operator]:
         settings = self.settings
@@ -212,9 +218,18 @@ class Catalogue:
         if limiter is not None:
             operators.append(ops.limit(limiter))
         is_local = model.info.provider in LOCAL_PROVIDERS
+        line = None
+        if self._log is not None:
+            line = self._log.line(stream_id, name or self.default, request)
         operators.append(
-            self._queues.operator("local" if is_local else "remote", progress=progress)
+            self._queues.operator(
+                "local" if is_local else "remote",
+                progress=progress,
+                on_admit=None if line is None else line.on_admit,
+            )
         )
+        if line is not None:
+            operators.append(line.operator())
         if self.metrics is not None:
             operators.append(
                 ops.meter(self.metrics, model=name or self.default, provider=model.info.provider)

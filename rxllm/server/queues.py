@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Literal
 
 from reactivex import Observable
 
 from rxllm import operators as ops
 from rxllm.chunks import Chunk
+from rxllm.server.client import CLIENT
 from rxllm.settings import Settings
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["CLIENT", "Queues"]
-
-CLIENT: Final[ContextVar[str]] = ContextVar("rxllm.client", default="")
-"""Who has sent the current request: the queues are fair among clients."""
+__all__ = ["Queues"]
 
 _LEND_AFTER: Final = 1.0  # seconds
 _SECONDS: Final = (0.001, 0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
@@ -64,12 +61,25 @@ class Queues:
             self._on_admit[name] = seconds.labels(name).observe
 
     def operator(
-        self, name: Literal["local", "remote"], *, progress: bool
+        self,
+        name: Literal["local", "remote"],
+        *,
+        progress: bool,
+        on_admit: Callable[[float], object] | None = None,
     ) -> Callable[[Observable[Chunk]], Observable[Chunk]]:
-        """Return the operator that runs a stream of the current client in a slot."""
+        """Return the operator that runs a stream of the current client in a slot.
+
+        `on_admit` is called with the seconds that it has waited, when it has its slot.
+        """
+        observers = [each for each in (self._on_admit.get(name), on_admit) if each is not None]
+
+        def admitted(seconds: float) -> None:
+            for observe in observers:
+                observe(seconds)
+
         return ops.limit_concurrency(
             self._pools[name],
-            client=CLIENT.get(),
+            client=CLIENT.get().address,
             progress=progress,
-            on_admit=self._on_admit.get(name),
+            on_admit=admitted,
         )

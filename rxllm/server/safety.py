@@ -32,9 +32,9 @@ from aiohttp import hdrs, web
 
 from rxllm.errors import BadRequestError
 from rxllm.server.app_keys import ROOT
+from rxllm.server.client import CLIENT, Client
 from rxllm.server.health import health
 from rxllm.server.proxies import Proxies
-from rxllm.server.queues import CLIENT
 from rxllm.web.failures import RefusedError
 
 __all__ = ["HEADERS", "REQUEST_ID", "Guard"]
@@ -117,7 +117,8 @@ class Guard:
             return self._preflight(request)
         if self._key is not None and request.match_info.handler is not health:
             self._check_key(request, self._key)
-        CLIENT.set(self._proxies.client_of(request))
+        address = self._proxies.client_of(request)
+        CLIENT.set(Client(address, _request_id(request), request.path))
         return await handler(request)
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -251,10 +252,15 @@ def _host_name(host: str) -> str:
     return "" if found is None else found["address"] or found["name"]
 
 
+_ID_KEY: Final = web.RequestKey("rxllm.request_id", str)
+
+
 def _request_id(request: web.Request) -> str:
     """Return the id that a client or a proxy has given the request, or a new one."""
-    given = request.headers.get(REQUEST_ID, "")
-    return given if re.fullmatch(r"[!-~]{1,100}", given) else uuid4().hex
+    if _ID_KEY not in request:
+        given = request.headers.get(REQUEST_ID, "")
+        request[_ID_KEY] = given if re.fullmatch(r"[!-~]{1,100}", given) else uuid4().hex
+    return request[_ID_KEY]
 
 
 def _is_loopback(name: str) -> bool:

@@ -142,8 +142,8 @@ class RunningStream:
 
     def cancel_if_unread(self) -> None:
         """As `StreamHandle.cancel_if_unread`."""
-        if not self.log.readers:
-            self.cancel()
+        if not self.log.readers and self.log.ending is None:
+            self.tracked.control.stop()  # nobody has asked for that
 
     @property
     def may_be_joined(self) -> bool:
@@ -195,7 +195,7 @@ class RunningStream:
     def _timeout(self) -> None:
         self._timer = None
         if self.log.ending is None:
-            self.tracked.cancel()
+            self.tracked.control.stop()
         else:
             self._on_expired(self)
 
