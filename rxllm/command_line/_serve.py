@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -23,15 +24,29 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file with models, routers, limits, settings and keys; options here come first.",
+)
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="Port to listen on; 0 picks a free one and prints it.",
+    help="Port to listen on; 0 picks a free one and prints it.  [default: 8080]",
+)
+@click.option(
+    "--reuse-port", is_flag=True, help="Share the port with other processes, which must do so, too."
 )
 @click.option("--model", "-m", "names", multiple=True, help="Model to serve; repeatable.")
+@click.option(
+    "--router",
+    "routers",
+    multiple=True,
+    metavar="NAME=MODEL,MODEL",
+    help="Router over several models, best first; repeatable.",
+)
 @click.option(
     "--api-key",
     envvar="RXLLM_API_KEY",
@@ -76,23 +91,22 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="Lowest level of the log. Streams that have failed are warnings, others info.",
+    help="Lowest level of the log: failed streams are warnings, others info.  [default: info]",
 )
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "text", "json"]),
-    default="auto",
-    show_default=True,
-    help="Form of the log; auto is text in a terminal, and otherwise JSON.",
+    help="Form of the log; auto is text in a terminal, else JSON.  [default: auto]",
 )
 @click.option("--log-prompts", is_flag=True, help="Write the prompts into the log.")
 @model_table_option
 def serve(
-    host: str,
-    port: int,
+    path: Path | None,
+    host: str | None,
+    port: int | None,
+    reuse_port: bool,
     names: Sequence[str],
+    routers: Sequence[str],
     api_key: str | None,
     cors: Sequence[str],
     hosts: Sequence[str],
@@ -101,8 +115,8 @@ def serve(
     settings: Sequence[str],
     isolate: bool | None,
     preload: bool,
-    log_level: str,
-    log_format: LogFormat,
+    log_level: str | None,
+    log_format: LogFormat | None,
     log_prompts: bool,
 ) -> None:
     """Serve streams over HTTP and WebSocket, with a page to try them.
@@ -110,39 +124,67 @@ def serve(
     Serves the bundled model if no --model is given; the first --model is the default. On SIGTERM or
     Ctrl-C, active streams may finish.
     """
-    from rxllm.server import Limits
     from rxllm.server.app import create_app
+    from rxllm.server.config import Config, read_config
+    from rxllm.server.limits import Limits
     from rxllm.server.logs import new_logger
     from rxllm.server.runner import is_loopback
     from rxllm.server.runner import serve as serve_app
+    from rxllm.server.served_models import served_models
 
-    given_limits = _numbers("--limit", limits, Limits)
-    given_settings = _numbers(
-        "--setting", settings, rxllm.Settings, remote_streams=given_limits.streams
-    )
     try:
+        config = Config() if path is None else read_config(path)
+        server = config.server
+        given_limits = _numbers("--limit", limits, Limits, msgspec.structs.asdict(config.limits))
+        first = {"remote_streams": given_limits.streams, **config.settings}
+        given_settings = _numbers("--setting", settings, rxllm.Settings, first)
+        isolate = server.isolate if isolate is None else isolate
         app = create_app(
-            names or None,
+            served_models(config, names, _routers(routers), isolate),
+            server.default_model if not names else None,
             api_key=api_key,
-            cors=cors,
-            hosts=hosts,
-            proxies=proxies,
+            keys=config.keys,
+            cors=[*server.cors, *cors],
+            hosts=[*server.names, *hosts],
+            proxies=[*server.trusted_proxies, *proxies],
             limits=given_limits,
             settings=given_settings,
             isolate=isolate,
-            preload=preload,
-            logger=new_logger(log_level, log_format),
-            log_prompts=log_prompts,
+            preload=preload or server.preload,
+            logger=new_logger(log_level or server.log_level, log_format or server.log_format),
+            log_prompts=log_prompts or server.log_prompts,
         )
     except RxLLMError as error:
         raise failure(error) from error
-    if api_key is None and not is_loopback(host):
+    host = server.host if host is None else host
+    port = server.port if port is None else port
+    if api_key is None and not config.keys and not is_loopback(host):
         say(f"anyone who can reach {host} can use this server: set --api-key to require a key")
-    play(serve_app(app, host, port, say=lambda line: say(line, err=False)))
+    play(
+        serve_app(
+            app,
+            host,
+            port,
+            reuse_port=reuse_port or server.reuse_port,
+            say=lambda line: say(line, err=False),
+        )
+    )
+
+
+def _routers(given: Sequence[str]) -> dict[str, list[str]]:
+    """Parse NAME=MODEL,MODEL options."""
+    routers: dict[str, list[str]] = {}
+    for text in given:
+        name, equals, models = text.partition("=")
+        members = [each.strip() for each in models.split(",") if each.strip()]
+        if not (equals and name.strip() and members):
+            raise click.UsageError(f"--router must be NAME=MODEL,MODEL, got {text!r}")
+        routers[name.strip()] = members
+    return routers
 
 
 def _numbers(
-    option: str, given: Sequence[str], kind: type[_Numbers], **defaults: float
+    option: str, given: Sequence[str], kind: type[_Numbers], defaults: Mapping[str, Any]
 ) -> _Numbers:
     """Parse NAME=VALUE options into a `Limits` or `Settings`; each name may be given once."""
     known = {field.name: field.type for field in msgspec.structs.fields(kind)}
@@ -163,6 +205,6 @@ def _numbers(
             what = "an integer" if known[name] is int else "a number"
             raise click.UsageError(f"{option}: {name} must be {what}, got {value!r}") from None
     try:
-        return kind(**(defaults | numbers))
+        return kind(**{**defaults, **numbers})
     except ValueError as error:
         raise click.UsageError(f"{option}: {error}") from None

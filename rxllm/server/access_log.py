@@ -23,8 +23,8 @@ class AccessLog:
 
     The fields of `stream` are `id`, `model`, `status` (completed, failed, cancelled), `tokens`,
     `first_token` and `seconds`, `queue` (the seconds that it waited for a slot), `left` (whether
-    the client has left before its end), `client` (the address), `path` and `request`. A failed one
-    has its `error`, and is a warning.
+    the client has left before its end), `client` (the address), `path`, `request` and `key` (the
+    name of the API key). A failed one has its `error`, and is a warning.
 
     Args:
         logger: a structlog logger, or an object with its methods.
@@ -43,7 +43,8 @@ class AccessLog:
         prompt = {"prompt": request.messages[-1].text[-_LONGEST_PROMPT:]} if self._prompts else {}
         named = {"id": stream_id, "model": model}
         asked = {"client": client.address, "path": client.path, "request": client.request_id}
-        return Line(self._logger, self._registry, named, {**asked, **prompt})
+        key = {} if client.owner is None else {"key": client.owner}
+        return Line(self._logger, self._registry, named, {**asked, **key, **prompt})
 
 
 class Line:

@@ -8,8 +8,10 @@ import msgspec
 from aiohttp import web
 
 from rxllm.server.app_keys import MODELS, STREAMS
+from rxllm.server.client import CLIENT
 from rxllm.server.failures import json_response
 from rxllm.server.messages import Models, StreamList, StreamState, StreamSummary
+from rxllm.server.ownership import described, visible
 from rxllm.web.failures import StreamNotFoundError
 
 __all__ = ["routes"]
@@ -17,13 +19,14 @@ __all__ = ["routes"]
 
 async def list_streams(request: web.Request) -> web.Response:
     """`GET /streams`: the streams in the store, and other live ones."""
-    registry = request.app[MODELS].registry
-    kept = await request.app[STREAMS].list()
-    known = {summary.id for summary in kept}
+    catalogue = request.app[MODELS]
+    registry = catalogue.registry
+    kept = await visible(request)
+    known = {summary.id for summary in await request.app[STREAMS].list()}
     others = [
-        StreamSummary(**msgspec.structs.asdict(live.info))
+        StreamSummary(**msgspec.structs.asdict(live.info), owner=catalogue.owner_of(live.id))
         for live in registry.active
-        if live.id not in known
+        if live.id not in known and CLIENT.get().may_see(catalogue.owner_of(live.id))
     ]
     return json_response(StreamList(streams=(*kept, *others), draining=registry.refusing))
 
@@ -61,18 +64,29 @@ routes: list[web.RouteDef] = [
 ]
 
 
+async def _is_kept(request: web.Request, stream_id: str) -> bool:
+    """Return whether the store has a stream, be it of another key."""
+    try:
+        await request.app[STREAMS].describe(stream_id)
+    except StreamNotFoundError:
+        return False
+    return True
+
+
 async def _control(
     request: web.Request, action: str, status: Literal["running", "paused", "cancelled"]
 ) -> web.Response:
     stream_id = request.match_info["id"]
     store = request.app[STREAMS]
     try:
-        ended = (await store.describe(stream_id)).status
+        ended = (await described(request, stream_id)).status
         await getattr(store, action)(stream_id)
     except StreamNotFoundError:
         # It isn't in the store: it belongs to a request for the whole answer.
-        registry = request.app[MODELS].registry
-        if stream_id not in registry:
+        catalogue = request.app[MODELS]
+        registry = catalogue.registry
+        is_own = CLIENT.get().may_see(catalogue.owner_of(stream_id))
+        if stream_id not in registry or not is_own or await _is_kept(request, stream_id):
             raise
         ended = registry[stream_id].status
         getattr(registry[stream_id], action)()

@@ -21,6 +21,7 @@ from rxllm.server.anthropic.endpoints import anthropic_error, is_anthropic
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, ROOT, SETTINGS, STREAMS, Readers
 from rxllm.server.catalogue import Catalogue, models_by_name
 from rxllm.server.failures import refuse
+from rxllm.server.keys import Key, Keys
 from rxllm.server.limits import Limits
 from rxllm.server.ollama import endpoints as ollama_endpoints
 from rxllm.server.ollama.endpoints import ollama_error
@@ -48,6 +49,7 @@ def create_app(
     default_model: str | None = None,
     *,
     api_key: str | None = None,
+    keys: Sequence[Key] = (),
     cors: Sequence[str] = (),
     hosts: Sequence[str] = (),
     proxies: Sequence[str] = (),
@@ -68,7 +70,9 @@ def create_app(
         models: models by their public names, or names for `rxllm.model`; the bundled model if
             `None`. Clients can't request any others.
         default_model: the model for requests that don't name one; the first one if `None`.
-        api_key: the key that clients must send, or `None` if no key is required.
+        api_key: the key that clients must send, or `None` if no key is required. It sees the
+            streams of all.
+        keys: several keys, each with a name and limits; streams belong to the key that began them.
         cors: origins of other sites whose pages may use the server, such as
             `https://example.org`; `"*"` allows every site.
         hosts: host names of the server, besides loopback. If there are any, requests for other
@@ -97,7 +101,8 @@ def create_app(
     registry = ops.StreamRegistry(
         keep=max(1, limits.ended_streams), max_idle=None, max_pause=settings.max_pause
     )
-    guard = Guard(api_key, cors, hosts, proxies)
+    single = [] if api_key is None else [Key(name="", key=api_key, admin=True)]
+    guard = Guard(Keys([*single, *keys]), cors, hosts, proxies)
     app = web.Application(
         middlewares=[_answer_errors, guard.middleware], client_max_size=limits.body_bytes
     )

@@ -20,6 +20,8 @@ from rxllm.models.registry import model as model_by_name
 from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo, Request, as_request, load_all
 from rxllm.server.access_log import AccessLog
+from rxllm.server.client import CLIENT
+from rxllm.server.keys import Key
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
 from rxllm.server.queues import Queues
@@ -106,6 +108,7 @@ class Catalogue:
         self.registry = registry
         self.metrics = metrics
         self._log = log
+        self._owners: dict[str, str] = {}  # of live streams, and some that have ended
         self._queues = Queues(settings, metrics)
         self._limiters = {  # providers have limits for each model
             id(model): ops.Limiter(wait=settings.queue_wait)
@@ -165,8 +168,15 @@ class Catalogue:
         except BadRequestError as error:
             wrong = field if error.field == "messages" else _camel_case(error.field)
             raise InvalidMessageError(str(error), wrong) from None
-        check_size(request, self.limits, field)
+        check_size(request, self._limits_of_client(), field)
         return request
+
+    def _limits_of_client(self) -> Limits:
+        key = CLIENT.get().key
+        if key is None or key.max_tokens is None:
+            return self.limits
+        most = min(key.max_tokens, self.limits.max_tokens)
+        return msgspec.structs.replace(self.limits, max_tokens=most)
 
     def ask(
         self,
@@ -196,11 +206,35 @@ class Catalogue:
         live = len(self.registry.active)
         if live >= self.limits.streams:
             raise PoolFullError(f"the server already has {live} live streams: try again later")
+        client = CLIENT.get()
+        if client.key is not None:
+            self._check_key(client.key)
         model = self.find(options.model)
         request = prompt if isinstance(prompt, Request) else self.request(prompt, options)
         stream_id = uuid4().hex if stream_id is None else stream_id
         stream = model.stream(request)
+        self._note_owner(stream_id, client.owner)
         return stream.pipe(*self._operators(model, options.model, request, stream_id, progress))
+
+    def owner_of(self, stream_id: str) -> str | None:
+        """Return the owner of a live stream."""
+        return self._owners.get(stream_id)
+
+    def _note_owner(self, stream_id: str, owner: str | None) -> None:
+        if owner is None:
+            return
+        if len(self._owners) > 2 * len(self.registry.active) + 100:
+            live = {each.id for each in self.registry.active}
+            self._owners = {key: name for key, name in self._owners.items() if key in live}
+        self._owners[stream_id] = owner
+
+    def _check_key(self, key: Key) -> None:
+        """Raise a `PoolFullError` if the key has as many live streams as it may have."""
+        if key.streams is None:
+            return
+        live = sum(self._owners.get(each.id) == key.name for each in self.registry.active)
+        if live >= key.streams:
+            raise PoolFullError(f"this key already has {live} live streams: try again later")
 
     def _operators(
         self,

@@ -11,6 +11,7 @@ from aiohttp import web
 from reactivex import Observable
 
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
+from rxllm.server.client import CLIENT
 from rxllm.server.failures import decoded, invalid, read_body, refusal
 from rxllm.server.messages import (
     Generated,
@@ -18,6 +19,7 @@ from rxllm.server.messages import (
     StreamQuery,
     StreamRequest,
 )
+from rxllm.server.ownership import described
 from rxllm.server.responses import collect, first_frame, send_json
 from rxllm.web.encoding import encode_each
 from rxllm.web.failures import InvalidMessageError, StreamNotFoundError, status_of_message
@@ -124,14 +126,15 @@ async def _answer(
             return web.Response(status=204)
     stream_id = uuid4().hex if options.id is None else _checked_id(options.id)
     is_named = options.id is not None
-    catalogue = request.app[MODELS]
+    catalogue, owner = request.app[MODELS], CLIENT.get().owner
     with request.app[READERS].one_more():
         begun = await request.app[STREAMS].begin(
             lambda: catalogue.ask(prompt, options, stream_id=stream_id),
             stream_id,
             model=options.model or catalogue.default,
             grace=0.0 if wire is NDJSON_WIRE and not is_named else None,
-            key=repr(options) if is_named else None,
+            key=repr((owner, options)) if is_named else None,
+            owner=owner,
         )
         first = await first_frame(request, begun, comes_back=is_named)
         if first is not None and isinstance(first.message, StreamFailed):
@@ -149,7 +152,7 @@ async def _resumed(
 ) -> web.StreamResponse:
     after = _last_event_id(request) or 0
     store = request.app[STREAMS]
-    summary = await store.describe(stream_id)
+    summary = await described(request, stream_id)
     if summary.outcome is not None and after == summary.position:
         return web.Response(status=204)
     with request.app[READERS].one_more():

@@ -13,6 +13,7 @@ from rxllm.errors import BadRequestError
 from rxllm.requests import Request
 from rxllm.result import Result
 from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
+from rxllm.server.client import CLIENT
 from rxllm.server.messages import Options, StreamFailed
 from rxllm.server.responses import collect, first_frame
 from rxllm.web.encoding import encode_each
@@ -61,6 +62,7 @@ async def stream_answer(
     refuse: Refuse,
     name_of: NameOf,
     grace: float | None = None,
+    exact: bool = False,
 ) -> web.StreamResponse:
     """Begin a stream, and answer with it.
 
@@ -74,6 +76,7 @@ async def stream_answer(
         refuse: returns the response if the stream fails before its first output.
         name_of: returns the name in the request of a field of ours.
         grace: seconds that the stream goes on when the client has left; `None` to stop it at once.
+        exact: whether the writer needs each event as it was.
     """
     catalogue = request.app[MODELS]
     begun = await request.app[STREAMS].begin(
@@ -81,6 +84,7 @@ async def stream_answer(
         stream_id,
         model=options.model or catalogue.default,
         grace=0.0 if grace is None else grace,
+        owner=CLIENT.get().owner,
     )
     first = await first_frame(request, begun, comes_back=grace is not None)
     if first is not None and isinstance(first.message, StreamFailed):
@@ -93,7 +97,7 @@ async def stream_answer(
 
     return await send_frames(
         request,
-        encode_each(await begun.read(), writer),
+        encode_each(await begun.read(exact=exact), writer),
         wire=wire,
         headers={"X-Stream-Id": stream_id},
         max_stall=request.app[LIMITS].reader_stall,

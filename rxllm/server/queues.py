@@ -79,7 +79,7 @@ class Queues:
 
         return ops.limit_concurrency(
             self._pools[name],
-            client=CLIENT.get().address,
+            client=CLIENT.get().name,
             progress=progress,
             on_admit=admitted,
         )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
 
+from rxllm.errors import RxLLMError
 from rxllm.server.app import drain
 from rxllm.server.app_keys import MODELS
 
-__all__ = ["is_loopback", "serve"]
+__all__ = ["ServeError", "is_loopback", "serve"]
 
 _KEEP_ALIVE: Final = 30.0
 _BACKLOG: Final = 1024
@@ -26,6 +29,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     *,
+    reuse_port: bool = False,
     say: Callable[[str], object] = print,
 ) -> None:
     """Serve `app` until SIGTERM or Ctrl-C, then drain it and return.
@@ -41,11 +45,13 @@ async def serve(
         app: created by `create_app`.
         host: the name or address to listen on.
         port: 0 picks a free one.
+        reuse_port: whether other processes may listen on the same port; the system distributes the
+            connections among them.
         say: called with the URL once the server listens, and with the number of streams it waits
             for at shutdown.
 
     Raises:
-        OSError: the server can't listen there.
+        ServeError: the server can't listen there.
     """
     runner = web.AppRunner(
         app,
@@ -57,7 +63,7 @@ async def serve(
     await runner.setup()
     with _signals(app) as asked:
         try:
-            await _serve(runner, host, port, asked, say)
+            await _serve(runner, host, port, reuse_port, asked, say)
         finally:
             await runner.cleanup()
 
@@ -66,11 +72,15 @@ async def _serve(
     runner: web.AppRunner,
     host: str,
     port: int,
+    reuse_port: bool,
     asked: asyncio.Event,
     say: Callable[[str], object],
 ) -> None:
-    site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
-    await site.start()
+    site = web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_port=reuse_port or None)
+    try:
+        await site.start()
+    except OSError as error:
+        raise ServeError(_reason(error, host, port)) from error
     for url in _urls(runner):
         say(f"rxllm is serving on {url} (Ctrl-C to stop)")
     await asked.wait()
@@ -101,6 +111,20 @@ def _signals(app: web.Application) -> Iterator[asyncio.Event]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+class ServeError(RxLLMError):
+    """The server can't listen where it should."""
+
+
+def _reason(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is in use: choose another one with --port"
+    if error.errno == errno.EACCES:
+        return f"port {port} of {host} may not be used without privileges: choose one above 1023"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine"
+    return f"the server can't listen on {host}, port {port}: {error.strerror or error}"
 
 
 def _urls(runner: web.AppRunner) -> list[str]:

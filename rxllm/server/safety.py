@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,6 +33,7 @@ from rxllm.errors import BadRequestError
 from rxllm.server.app_keys import ROOT
 from rxllm.server.client import CLIENT, Client
 from rxllm.server.health import health
+from rxllm.server.keys import Key, Keys
 from rxllm.server.proxies import Proxies
 from rxllm.web.failures import RefusedError
 
@@ -71,25 +71,23 @@ class Guard:
     """Checks each request. Created by `create_app`.
 
     Args:
-        api_key: the key that clients must send, or `None` if no key is required.
+        keys: the keys of which clients must send one; none is required if there are none.
         cors: origins (`https://example.org`) of other sites that may use the server; `"*"` allows
             all.
         hosts: host names of the server without a port, besides loopback.
         proxies: addresses or networks of trusted proxies.
 
     Raises:
-        BadRequestError: the key is empty or not ASCII, or an origin, a host or a proxy is invalid.
+        BadRequestError: an origin, a host or a proxy is invalid.
     """
 
     def __init__(
         self,
-        api_key: str | None,
+        keys: Keys,
         cors: Sequence[str],
         hosts: Sequence[str],
         proxies: Sequence[str] = (),
     ) -> None:
-        if api_key is not None and not (api_key and api_key.isascii() and api_key.isprintable()):
-            raise BadRequestError("api_key must be one or more printable ASCII characters")
         if isinstance(cors, str) or isinstance(hosts, str):
             raise BadRequestError("cors and hosts must be lists of strings")
         for origin in cors:
@@ -102,7 +100,7 @@ class Guard:
                 raise BadRequestError(
                     f"a host must be a name or an address without a port, got {host!r}"
                 )
-        self._key = None if api_key is None else api_key.encode()
+        self._keys = keys
         self._cors = frozenset(cors)
         self._hosts = frozenset(host.lower() for host in hosts)
         self._proxies = Proxies(proxies)
@@ -115,10 +113,11 @@ class Guard:
         self._check_origin(request, host)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return self._preflight(request)
-        if self._key is not None and request.match_info.handler is not health:
-            self._check_key(request, self._key)
+        key = None
+        if self._keys and request.match_info.handler is not health:
+            key = self._key_of(request)
         address = self._proxies.client_of(request)
-        CLIENT.set(Client(address, _request_id(request), request.path))
+        CLIENT.set(Client(address, _request_id(request), request.path, key))
         return await handler(request)
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -186,14 +185,16 @@ class Guard:
     def _is_listed(self, origin: str) -> bool:
         return origin in self._cors or "*" in self._cors
 
-    def _check_key(self, request: web.Request, key: bytes) -> None:
+    def _key_of(self, request: web.Request) -> Key:
         given = _given_key(request)
         if given is None:
             raise RefusedError(
                 "unauthorized", "an API key is required: `Authorization: Bearer ...`", 401
             )
-        if not hmac.compare_digest(given, key):
+        key = self._keys.find(given)
+        if key is None:
             raise RefusedError("unauthorized", "the API key is wrong", 401)
+        return key
 
     def _preflight(self, request: web.Request) -> web.Response:
         origin = request.headers.get(hdrs.ORIGIN, "")

@@ -151,11 +151,10 @@ class EventLog:
         self._notify_readers()
         self.valve.dispose()
 
-    def read(self, after: int, border: int = 0) -> Stream[Frame]:
+    def read(self, after: int, *, exact: bool = False) -> Stream[Frame]:
         """Read the events after this position, and those to come.
 
-        Up to the position `border`, calls are as they were there. Its event is not joined with
-        others, so that it is what a reader got there.
+        An `exact` reader gets each event as it was, with no text joined and each state of a call.
 
         A reader at a position that no event in this log has may have read another stream with the
         same id: it gets a `Notice("restart")` at position 0, and then everything.
@@ -166,7 +165,7 @@ class EventLog:
         ) -> abc.DisposableBase:
             cursor = after if self._is_known(after) else _RESTARTED
             valve = valve_of(scheduler_or_default(scheduler))
-            reader = Reader(self, observer, valve, cursor, border)
+            reader = Reader(self, observer, valve, cursor, exact)
             self._was_read = True
             self._readers = (*self._readers, reader)
             self._on_readers(len(self._readers))
@@ -176,15 +175,16 @@ class EventLog:
 
         return Stream(subscribe, f"events of {self.id}", of_chunks=False)
 
-    def next_frame(self, after: int, border: int = 0) -> Frame | None:
-        """Return the frame after this position, with text joined, or `None` if there is none."""
+    def next_frame(self, after: int, exact: bool = False) -> Frame | None:
+        """Return the frame after this position, with text joined unless `exact`, or `None` if there
+        is none."""
         position = self.position
         if after == _RESTARTED:
             return self._restart()
         if after >= position:
             return None
-        if self._positions and after < min(border, self._positions[-1]):
-            return self._frame_after(after, border)
+        if exact and self._positions and after < self._positions[-1]:
+            return self._frame_after(after, exact)
         if after >= self._before:
             if self._newest is None:
                 newest = self._chunks[-1]
@@ -268,18 +268,18 @@ class EventLog:
         if is_late:
             self.balance()
 
-    def _frame_after(self, after: int, border: int = 0) -> Frame:
+    def _frame_after(self, after: int, exact: bool = False) -> Frame:
         chunks, index = self._chunks, bisect_right(self._positions, after)
-        while (chunk := self._kept(chunks[index], self._positions[index] <= border)) is None:
+        while (chunk := self._kept(chunks[index], exact)) is None:
             index += 1  # the newest event is never dropped
-        if index + 1 < len(chunks) and _is_text(chunk):
-            chunk, index = self._joined_from(chunk, index, border)
+        if index + 1 < len(chunks) and _is_text(chunk) and not exact:
+            chunk, index = self._joined_from(chunk, index)
         return self._frame_of(chunk, index)
 
-    def _kept(self, kept: Chunk | _Superseded | None, as_it_was: bool) -> Chunk | None:
+    def _kept(self, kept: Chunk | _Superseded | None, exact: bool) -> Chunk | None:
         if not isinstance(kept, _Superseded):
             return kept
-        if not as_it_was:
+        if not exact:
             return None
         newest = self._newest_calls[kept.key]
         return msgspec.structs.replace(
@@ -293,15 +293,12 @@ class EventLog:
         )
         return Frame(position, message, offset)
 
-    def _joined_from(self, first: Chunk, index: int, border: int) -> tuple[Chunk, int]:
+    def _joined_from(self, first: Chunk, index: int) -> tuple[Chunk, int]:
         """Return the text from `index` on in one chunk, and the index of its last piece."""
         chunks, sizes = self._chunks, self._sizes
         texts, last, size = [first], index, sizes[index]
-        is_before = self._positions[index] <= border
         for following in range(index + 1, len(chunks)):
-            if is_before and self._positions[following] >= border:
-                break
-            chunk = self._kept(chunks[following], is_before)
+            chunk = self._kept(chunks[following], exact=False)
             if chunk is None:
                 continue
             if size >= _JOINED or not _is_text(chunk) or chunk.source != first.source:

@@ -23,7 +23,7 @@ class Log(Protocol):
     stall: float
     ending: Frame | None
 
-    def next_frame(self, after: int, border: int = 0) -> Frame | None: ...
+    def next_frame(self, after: int, exact: bool = False) -> Frame | None: ...
     def forget(self, reader: Reader) -> None: ...
     def balance(self) -> None: ...
 
@@ -36,8 +36,8 @@ class Reader:
     """
 
     __slots__ = (
-        "_border",
-        "_has_read",
+        "_exact",
+        "_known_calls",
         "_left",
         "_log",
         "_observer",
@@ -54,14 +54,15 @@ class Reader:
         observer: abc.ObserverBase[Frame],
         valve: Valve,
         cursor: int,
-        border: int = 0,
+        exact: bool = False,
     ) -> None:
         self.cursor: int = cursor
-        self._border = border
+        self._exact = exact
         self._log = log
         self._observer = observer
         self.valve: Final = valve
-        self._left = self._has_read = False
+        self._left = False
+        self._known_calls: set[object] | None = None if cursor <= 0 else set()
         self._trampoline = Trampoline()
         self._timer: PatientTimer | None = None
         self._valve_subscription = valve.on_change(self._on_valve)
@@ -104,12 +105,11 @@ class Reader:
         if self._left:
             return False
         log = self._log
-        frame = log.next_frame(self.cursor, self._border) if self.valve.is_open else None
+        frame = log.next_frame(self.cursor, self._exact) if self.valve.is_open else None
         if frame is not None:
             self.cursor = frame.position
-            if not self._has_read:
-                self._has_read = True
-                frame = frame.whole
+            if self._known_calls is not None:
+                frame = self._as_known(frame, self._known_calls)
             try:
                 self._observer.on_next(frame)
             except Exception as error:
@@ -119,6 +119,14 @@ class Reader:
         if self.cursor >= log.position and log.ending is not None:
             self._end(None)
         return False
+
+    def _as_known(self, frame: Frame, known: set[object]) -> Frame:
+        """Return the frame whole if the beginning of its call came before this reader."""
+        call = frame.call
+        if call is None or call in known:
+            return frame
+        known.add(call)
+        return frame.whole
 
     def _end(self, error: Exception | None) -> None:
         if self._left:

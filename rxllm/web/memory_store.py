@@ -50,6 +50,7 @@ class MemoryStreams:
         model: str | None = None,
         grace: float | None = None,
         key: str | None = None,
+        owner: str | None = None,
     ) -> StreamHandle:
         """As `StreamStore.begin`."""
         known = self._streams.get(stream_id)
@@ -70,6 +71,7 @@ class MemoryStreams:
             model,
             grace,
             key,
+            owner,
             self._limits,
             on_ended=self._keep,
             on_expired=self._forget,
@@ -78,9 +80,11 @@ class MemoryStreams:
         kept.start(stream, self._registry)
         return kept
 
-    async def read(self, stream_id: str, after: int = 0, *, border: int = 0) -> Observable[Frame]:
+    async def read(
+        self, stream_id: str, after: int = 0, *, exact: bool = False
+    ) -> Observable[Frame]:
         """As `StreamStore.read`."""
-        return self._find(stream_id).log.read(after, border)
+        return self._find(stream_id).log.read(after, exact=exact)
 
     async def pause(self, stream_id: str) -> None:
         """As `StreamStore.pause`."""

@@ -56,6 +56,7 @@ class RunningStream:
         model: the requested model.
         grace: seconds that the stream runs without a reader.
         key: identifies the request; a repeated request has the same key.
+        owner: whose stream it is.
         limits: how much is kept, and what readers may do.
         on_ended: called when the stream has ended.
         on_expired: called when the stream no longer has to be kept after its end.
@@ -67,6 +68,7 @@ class RunningStream:
         model: str | None,
         grace: float,
         key: str | None,
+        owner: str | None,
         limits: StoreLimits,
         *,
         on_ended: Callable[[RunningStream], object],
@@ -80,6 +82,7 @@ class RunningStream:
         self.scheduler: Final = StreamScheduler(loop, self.log.valve, self._run.fail)
         self.tracked: ops.TrackedStream
         self.key = key
+        self._owner = owner
         self._limits = limits
         self._on_ended = on_ended
         self._on_expired = on_expired
@@ -106,9 +109,9 @@ class RunningStream:
                 return frame
             position = frame.position
 
-    async def read(self, after: int = 0) -> Observable[Frame]:
+    async def read(self, after: int = 0, *, exact: bool = False) -> Observable[Frame]:
         """As `StreamHandle.read`."""
-        return self.log.read(after)
+        return self.log.read(after, exact=exact)
 
     @property
     def summary(self) -> StreamSummary:
@@ -123,6 +126,7 @@ class RunningStream:
             model=self._model,
             position=self.log.position,
             readers=self.log.readers,
+            owner=self._owner,
         )
 
     @property

@@ -77,7 +77,8 @@ class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=
     """A stream in `GET /streams`.
 
     A stream that is `waiting` has had no event yet. Times are in Unix seconds, `position` is that
-    of the last event, `readers` the current number of readers.
+    of the last event, `readers` the current number of readers, `owner` the name of the API key
+    that began it.
     """
 
     id: str
@@ -88,6 +89,7 @@ class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=
     model: str | None = None
     position: int | None = None
     readers: int | None = None
+    owner: str | None = None
 
     @property
     def outcome(self) -> Outcome | None:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 from reactivex import Observable
 
-from rxllm.chunks import Chunk, Outcome
+from rxllm.chunks import Chunk, Outcome, StateKey, ToolCall, state_key
 from rxllm.web.encoding import sse_event, to_json, without_arguments
 from rxllm.web.failures import StreamNotFoundError
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
@@ -83,8 +83,16 @@ class Frame:
         return self._sse
 
     @property
+    def call(self) -> StateKey | None:
+        """Identifies the tool call that the message is about, if it is about one."""
+        message = self.message
+        if not isinstance(message, StreamChunk) or not isinstance(message.chunk, ToolCall):
+            return None
+        return state_key(message.chunk)
+
+    @property
     def whole(self) -> Frame:
-        """This frame for a reader that has received no other."""
+        """This frame for a reader that has received no other of its call."""
         return self if self.offset is None else Frame(self.position, self.message)
 
     @property
@@ -109,7 +117,7 @@ class StreamHandle(Protocol):
         """
         ...
 
-    async def read(self, after: int = 0) -> Observable[Frame]:
+    async def read(self, after: int = 0, *, exact: bool = False) -> Observable[Frame]:
         """As `StreamStore.read`."""
         ...
 
@@ -137,6 +145,7 @@ class StreamStore(Protocol):
         model: str | None = None,
         grace: float | None = None,
         key: str | None = None,
+        owner: str | None = None,
     ) -> StreamHandle:
         """Subscribe to the stream that `ask` returns, and keep its events.
 
@@ -151,6 +160,7 @@ class StreamStore(Protocol):
             grace: seconds that the stream runs without a reader, from now or after the last one has
                 left, before it is cancelled; `None` for the store's default.
             key: identifies the request.
+            owner: whose stream it is, for the summary.
 
         Raises:
             DrainingError: the store is shutting down.
@@ -159,14 +169,16 @@ class StreamStore(Protocol):
         """
         ...
 
-    async def read(self, stream_id: str, after: int = 0, *, border: int = 0) -> Observable[Frame]:
+    async def read(
+        self, stream_id: str, after: int = 0, *, exact: bool = False
+    ) -> Observable[Frame]:
         """Read the events of the stream after this position, and those to come.
 
         Each subscription to the Observable is one reader, with its own demand. A reader gets what
         it missed in few frames: text is joined, which loses the token boundaries, and chunks that a
         restart invalidated are left out. The last frame is a `complete` or an `error`; then the
-        Observable completes. Up to the position `border`, which a client has reached before, calls
-        are as they were there, and its event is not joined with others. It fails only with a
+        Observable completes. An `exact` reader gets each event as it was: no text is joined, and
+        each state of a call is there. It fails only with a
         `LaggedBehindError`, if the reader was stalled for `reader_stall` seconds.
         """
         ...

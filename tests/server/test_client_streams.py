@@ -38,7 +38,7 @@ class Store(MemoryStreams):
         await self.beginning.wait()
         return await super().begin(*arguments, **options)
 
-    async def read(self, stream_id: str, after: int = 0, *, border: int = 0) -> Any:
+    async def read(self, stream_id: str, after: int = 0, *, exact: bool = False) -> Any:
         await self.reading.wait()
         return await super().read(stream_id, after)
 
@@ -137,7 +137,7 @@ def test_a_stream_that_cannot_be_read_fails_and_a_foreign_exception_is_reported(
         error = ConnectionError("the store is away")
 
         class Broken(Store):
-            async def read(self, stream_id: str, after: int = 0, *, border: int = 0) -> Any:
+            async def read(self, stream_id: str, after: int = 0, *, exact: bool = False) -> Any:
                 raise error
 
         store, first, second = Broken(), Connection(), Connection()

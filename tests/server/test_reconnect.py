@@ -344,7 +344,7 @@ class Slow(MemoryStreams):
         await self._wait()
         return await super().begin(*arguments, **options)
 
-    async def read(self, stream_id: str, after: int = 0, *, border: int = 0) -> Any:
+    async def read(self, stream_id: str, after: int = 0, *, exact: bool = False) -> Any:
         await self._wait()
         if self.failure is not None:
             raise self.failure

@@ -394,7 +394,7 @@ def models_of_a_script() -> None:
 async def a_custom_server(registry: ops.StreamRegistry) -> None:
     class Store(server.MemoryStreams):
         async def read(
-            self, stream_id: str, after: int = 0, *, border: int = 0
+            self, stream_id: str, after: int = 0, *, exact: bool = False
         ) -> Observable[server.Frame]:
             return await super().read(stream_id, after)
 

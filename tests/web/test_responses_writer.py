@@ -16,7 +16,7 @@ from rxllm.chunks import Chunk, End, Notice, Reasoning, Token, ToolCall, Usage
 from rxllm.server.responses_api.messages import ResponsesRequest
 from rxllm.testing import run_virtual
 from rxllm.web.event_log import EventLog
-from rxllm.web.openai_responses.writer import ResponsesWriter, position_of
+from rxllm.web.openai_responses.writer import ResponsesWriter
 from rxllm.web.stream_store import Frame
 from tests.web.streams import STREAMS, Sent, answers_of, frames_of
 from tests.web.test_anthropic_writer import events_of, frames, normal
@@ -82,52 +82,20 @@ def resumed(sent: Sent, after: int) -> list[dict[str, Any]]:
         log.end(last.message)  # type: ignore[arg-type]
         writer = ResponsesWriter("resp_1", created=0.0, after=after)
         data: list[bytes] = []
-        log.read(0, position_of(after)).subscribe(lambda frame: data.append(writer(frame)))
+        log.read(0, exact=True).subscribe(lambda frame: data.append(writer(frame)))
         return events_of(b"".join(data))
 
     return run_virtual(main())
 
 
-def said_in(events: list[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
-    """The texts and summaries in order, and the arguments of each call, put together of deltas."""
-    names = {
-        event["output_index"]: event["item"].get("call_id")
-        for event in events
-        if event["type"] == "response.output_item.added"
-    }
-    texts: dict[int, str] = {}
-    calls: dict[str, str] = {}
-    for event in events:
-        if event["type"] == "response.function_call_arguments.delta":
-            name = names[event["output_index"]]
-            calls[name] = calls.get(name, "") + event["delta"]
-        elif event["type"].endswith(".delta"):
-            index = event["output_index"]
-            texts[index] = texts.get(index, "") + event["delta"]
-    return list(texts.values()), calls
-
-
 @given(STREAMS, st.data())
 def test_a_client_can_resume_after_any_event(sent: Sent, data: st.DataObject) -> None:
-    """Calls that it has not seen may have other indices than for a client that was there."""
     events = written(frames_of(sent))
     place = data.draw(st.integers(0, len(events) - 1))
-    after = events[place]["sequence_number"]
-    rest = resumed(sent, after)
-    assert all(event["sequence_number"] > after for event in rest)
+    rest = resumed(sent, events[place]["sequence_number"])
     if sent.has_restart:
         return  # what came before it is no longer kept
-    both = [*events[: place + 1], *rest]
-    assert said_in(both) == said_in(events)
-    if events[-1]["type"] == "response.completed":
-        final = accepted(both)
-        outputs = [[item.to_dict() for item in each.output] for each in (final, accepted(events))]
-        by_type = [sorted(str(_anonymous(item)) for item in output) for output in outputs]
-        assert by_type[0] == by_type[1]
-
-
-def _anonymous(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if name not in ("id", "parsed_arguments")}
+    assert rest == events[place + 1 :]
 
 
 def test_the_order_of_a_text_answer() -> None:

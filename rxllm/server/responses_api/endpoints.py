@@ -19,10 +19,12 @@ from reactivex import Observable
 from rxllm.chunks import is_restart
 from rxllm.requests import Request
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
+from rxllm.server.client import CLIENT
 from rxllm.server.facade import fields_of, stream_answer
 from rxllm.server.failures import decoded, json_response, read_body
 from rxllm.server.messages import Options
 from rxllm.server.openai.endpoints import openai_error
+from rxllm.server.ownership import described
 from rxllm.server.responses import send_json
 from rxllm.server.responses_api.messages import ResponsesRequest
 from rxllm.valve import StreamScheduler, Valve
@@ -33,7 +35,6 @@ from rxllm.web.frame_sender import send_frames
 from rxllm.web.openai_responses.writer import (
     OPENAI_RESPONSES_WIRE,
     ResponsesWriter,
-    position_of,
 )
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame, StreamHandle
@@ -76,6 +77,7 @@ async def create(request: web.Request) -> web.StreamResponse:
                 refuse=openai_error,
                 name_of=body.name_of,
                 grace=limits.stream_seconds if body.background else None,
+                exact=True,
             )
         begun = await _begin(request, asked, options, stream_id, bool(body.background))
         if body.background:
@@ -91,13 +93,13 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     """
     stream_id = request.match_info["id"]
     store = request.app[STREAMS]
-    summary = await store.describe(stream_id)
+    summary = await described(request, stream_id)
     after = _starting_after(request)
     writer = ResponsesWriter(stream_id, model=summary.model, created=summary.started, after=after)
     if request.query.get("stream", "").lower() not in ("true", "1"):
         return json_response(await _snapshot(request, stream_id, writer))
     with request.app[READERS].one_more():
-        frames = await store.read(stream_id, 0, border=max(0, position_of(after)))
+        frames = await store.read(stream_id, exact=True)
         return await send_frames(
             request,
             encode_each(frames, writer),
@@ -110,9 +112,8 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
 async def cancel(request: web.Request) -> web.Response:
     """`POST /v1/responses/{id}/cancel`: stop a response; one that has ended is unchanged."""
     stream_id = request.match_info["id"]
-    store = request.app[STREAMS]
-    await store.cancel(stream_id)
-    summary = await store.describe(stream_id)
+    summary = await described(request, stream_id)
+    await request.app[STREAMS].cancel(stream_id)
     writer = ResponsesWriter(stream_id, model=summary.model, created=summary.started)
     return json_response(await _snapshot(request, stream_id, writer))
 
@@ -133,6 +134,7 @@ async def _begin(
         stream_id,
         model=options.model or catalogue.default,
         grace=request.app[LIMITS].stream_seconds if background else 0.0,
+        owner=CLIENT.get().owner,
     )
 
 

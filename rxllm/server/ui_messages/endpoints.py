@@ -16,9 +16,11 @@ import msgspec
 from aiohttp import web
 
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
+from rxllm.server.client import CLIENT
 from rxllm.server.facade import stream_answer
 from rxllm.server.failures import decoded, read_body, refusal
 from rxllm.server.ollama.endpoints import chat as ollama_chat
+from rxllm.server.ownership import visible
 from rxllm.server.ui_messages.messages import ChatRequest
 from rxllm.web.encoding import encode_each
 from rxllm.web.frame_sender import send_frames
@@ -106,10 +108,11 @@ def _is_ui(fields: dict[str, Any]) -> bool:
 
 
 def _prefix(chat_id: str | None) -> str:
-    """Return the beginning of the ids of a chat's streams."""
+    """Return the beginning of the ids of a chat's streams, among those of the client."""
     if chat_id is None:
         return "chat-"
-    return f"chat-{sha256(chat_id.encode('utf-8', 'replace')).hexdigest()[:24]}-"
+    name = f"{CLIENT.get().owner} {chat_id}".encode("utf-8", "replace")
+    return f"chat-{sha256(name).hexdigest()[:24]}-"
 
 
 async def _running(request: web.Request) -> tuple[str, str | None] | None:
@@ -117,7 +120,7 @@ async def _running(request: web.Request) -> tuple[str, str | None] | None:
     prefix = _prefix(request.match_info["id"])
     found = [
         (each.id, each.model)
-        for each in await request.app[STREAMS].list()
+        for each in await visible(request)
         if each.id.startswith(prefix) and each.outcome is None
     ]
     return found[-1] if found else None

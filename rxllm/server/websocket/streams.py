@@ -12,6 +12,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, Outcome
 from rxllm.errors import LaggedBehindError, RxLLMError, StreamCancelledError
+from rxllm.server.client import CLIENT
 from rxllm.server.messages import StreamState
 from rxllm.server.websocket.outbox import Outbox
 from rxllm.web.encoding import to_json
@@ -107,7 +108,8 @@ class ClientStreams:
         listed, outbox = f"ws-{uuid4().hex}", self.outbox
         stream = self._live[stream_id] = _ClientStream(on_end)
         try:
-            handle = await self._store.begin(lambda: ask(listed), listed, model=model)
+            owner = CLIENT.get().owner
+            handle = await self._store.begin(lambda: ask(listed), listed, model=model, owner=owner)
             frames = await handle.read()
         except BaseException as error:
             if self._live.get(stream_id) is stream:

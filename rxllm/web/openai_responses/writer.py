@@ -17,9 +17,9 @@ from rxllm.web.stream_messages import Complete, StreamFailed
 from rxllm.web.stream_store import Frame
 from rxllm.web.wire import EVENT_STREAM, WireFormat
 
-__all__ = ["OPENAI_RESPONSES_WIRE", "ResponsesWriter", "position_of", "response_object"]
+__all__ = ["OPENAI_RESPONSES_WIRE", "ResponsesWriter", "response_object"]
 
-_PER_POSITION: Final = 1000
+_PER_POSITION: Final = 1_000_000
 """Sequence numbers for each position in the stream: more than the events of any frame."""
 
 _CODES: Final = {"context_length": "context_length_exceeded", "rate_limit": "rate_limit_exceeded"}
@@ -28,11 +28,6 @@ _INCOMPLETE: Final[dict[FinishReason | None, str]] = {
     "limit": "max_output_tokens",
     "content_filter": "content_filter",
 }
-
-
-def position_of(sequence_number: int) -> int:
-    """Return the position in the stream of the event with this number."""
-    return sequence_number // _PER_POSITION
 
 
 def response_object(
@@ -67,8 +62,8 @@ class ResponsesWriter(BlockWriter):
     Each text, thinking block, call and image is an item of the output. Thinking is a summary, and
     the state of a provider its `encrypted_content`; that of a text or a call is a reasoning item of
     its own, which the client sends back. A restart after the first item is an `error` event. The
-    sequence numbers rise, with gaps, since they are made from positions in the stream: so a client
-    can resume after any of them.
+    sequence numbers rise, with gaps, since they are made from positions in the stream: a client can
+    resume after any of them, if both readings are exact (see `StreamStore.read`).
 
     Args:
         stream_id, model, runs_tools: as in `BlockWriter`.
@@ -241,18 +236,21 @@ class ResponsesWriter(BlockWriter):
         reason = _INCOMPLETE.get(message.finish_reason)
         self._conclude(
             "incomplete" if reason is not None else "completed",
+            completed_at=self._created + message.seconds,
             incomplete_details=None if reason is None else {"reason": reason},
             usage=_usage(message.usage, message.tokens),
         )
 
     def fail(self, message: StreamFailed) -> None:
         code = _CODES.get(message.code, message.code)
-        if message.code == "restarted_stream" or not self.response:
-            details = {"code": code, "message": message.message, "param": message.field}
-            self._event("error", **details)
+        if not self.response:
+            self.begin()
+        status = "cancelled" if message.code == "cancelled" else "failed"
+        error = {"code": code, "message": message.message}
+        if message.code == "restarted_stream":
+            self.response = {**self.response, "status": status, "error": error}
+            self._event("error", **error, param=message.field)
         else:
-            status = "cancelled" if message.code == "cancelled" else "failed"
-            error = {"code": code, "message": message.message}
             self._conclude("failed", status=status, error=error)
 
     def _conclude(self, kind: str, **fields: Any) -> None:
@@ -260,7 +258,6 @@ class ResponsesWriter(BlockWriter):
             **self.response,
             "status": kind,
             "output": self._output(),
-            "completed_at": time.time(),
             **fields,
         }
         self._event(f"response.{kind}", response=self.response)
