@@ -30,6 +30,7 @@ from rxllm.valve import (
 __all__ = ["limit_concurrency"]
 
 
+_REPORT_AFTER: Final = 0.5
 _REPORT_SECONDS: Final = 1.0
 
 
@@ -70,7 +71,8 @@ def limit_concurrency(
         pool: the pool that provides the slots.
         client: whose stream it is, among whom the pool is fair. By default all belong to one.
         progress: whether a stream that waits emits `Progress` with the stage `"queue"` and its
-            `place`: at once, then each second if that has changed, and 0 when it has its slot.
+            `place`: after half a second, then each second if that has changed, and 0 when it has
+            its slot.
         on_admit: called with the seconds that a stream has waited, when it has its slot.
 
     Raises:
@@ -89,8 +91,7 @@ def limit_concurrency(
     """
     if not isinstance(pool, Pool):
         raise TypeError(f"pool must be a Pool, got {type(pool).__name__}")
-    if not isinstance(client, Hashable):
-        raise TypeError(f"client must be hashable, got {type(client).__name__}")
+    hash(client)  # raises a TypeError
     if on_admit is not None:
         check_callable("on_admit", on_admit, "what is called when a stream has its slot")
 
@@ -236,7 +237,7 @@ class _Waiting(abc.DisposableBase):
         """The stream waits."""
         self._since = clock_of(self._scheduler)()
         if self._progress:
-            self._timer.disposable = self._scheduler.schedule(lambda *_: self._look())
+            self._timer.disposable = start_patient_timer(self._scheduler, _REPORT_AFTER, self._look)
 
     def end(self) -> None:
         """The stream has its slot."""
@@ -244,7 +245,7 @@ class _Waiting(abc.DisposableBase):
         waited = self._waited()
         if self._on_admit is not None:
             self._on_admit(waited)
-        if self._progress and self._since is not None:
+        if self._reported is not None:
             self._report(0, waited)
 
     def dispose(self) -> None:

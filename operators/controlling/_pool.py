@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from itertools import count
 from threading import RLock
-from typing import Protocol
+from typing import Final, Protocol
 
 from rxllm.arguments import check_int, check_number
 from rxllm.errors import PoolFullError
@@ -14,6 +14,9 @@ from rxllm.operators.controlling._after_fork import clear_after_fork
 from rxllm.operators.controlling._limiter import Limiter
 
 __all__ = ["Pool"]
+
+
+_OVERTAKEN: Final = 16
 
 
 class Pooled(Protocol):
@@ -40,7 +43,8 @@ class Pool:
     """Slots for streams that have `limit_concurrency(pool)` in their pipe.
 
     They are first come, first served. If the streams belong to several clients, a free slot goes to
-    the client with the fewest slots, so that one with many requests doesn't hold up the others.
+    a client with fewer slots first, so that one with many requests doesn't hold up the others: for
+    each slot that its client has, a stream is overtaken by at most 16 later ones.
 
     One pool may serve streams of any number of models, on any number of event loops, but of one
     process: in a forked child it starts empty. 3 concurrent streams suit a local engine, 10 a
@@ -144,8 +148,8 @@ class Pool:
             if stream not in self._numbers:
                 return None
             ranks = {
-                each: (self._slots[client] + index, self._numbers[each])
-                for client, queue in self._waiting.items()
+                each: self._rank(each, index)
+                for queue in self._waiting.values()
                 for index, each in enumerate(queue)
             }
             return 1 + sum(rank < ranks[stream] for rank in ranks.values())
@@ -201,9 +205,12 @@ class Pool:
                 del self._waiting[stream.client]
 
     def _first_waiting(self) -> Pooled:
-        firsts = {client: next(iter(queue)) for client, queue in self._waiting.items()}
-        client = min(firsts, key=lambda each: (self._slots[each], self._numbers[firsts[each]]))
-        return firsts[client]
+        return min([next(iter(queue)) for queue in self._waiting.values()], key=self._rank)
+
+    def _rank(self, stream: Pooled, before: int = 0) -> tuple[int, int]:
+        """Return the order of a waiting stream, given how many of its client come before it."""
+        number = self._numbers[stream]
+        return number + _OVERTAKEN * (self._slots[stream.client] + before), number
 
     def _has_room(self) -> bool:
         """Whether a slot is free, or one can be lent, which makes it free."""

@@ -28,8 +28,10 @@ from rxllm.server.ollama.endpoints import ollama_error
 from rxllm.server.openai import endpoints as openai_endpoints
 from rxllm.server.openai.endpoints import openai_error
 from rxllm.server.responses_api import endpoints as responses_endpoints
+from rxllm.server.responses_api.endpoints import ECHOED
 from rxllm.server.safety import Guard
 from rxllm.server.ui_messages import endpoints as ui_endpoints
+from rxllm.server.ui_messages.endpoints import MESSAGE_IDS
 from rxllm.server.websocket.endpoint import add_websocket
 from rxllm.settings import Settings
 from rxllm.web.failures import RefusedError, failure_message, status_of
@@ -77,9 +79,9 @@ def create_app(
             `https://example.org`; `"*"` allows every site.
         hosts: host names of the server, besides loopback. If there are any, requests for other
             names are rejected; a server on a loopback address always rejects other names.
-        proxies: addresses or networks (`10.0.0.0/8`) of trusted reverse proxies, whose `Forwarded`
-            or `X-Forwarded-Host` and `X-Forwarded-For` headers replace `Host` and the address of
-            the client. They must set these headers, or remove those of the client.
+        proxies: addresses or networks (`10.0.0.0/8`) of trusted reverse proxies, whose
+            `X-Forwarded-Host` and `X-Forwarded-For` headers replace `Host` and the address of the
+            client. They must set these headers, or remove those of the client.
         limits: the limits for clients.
         settings: how many streams run at once, and how long a model may be silent. By default, as
             many streams of remote models run at once as `limits.streams` permits.
@@ -119,6 +121,8 @@ def create_app(
         None if logger is None else AccessLog(logger, registry, prompts=log_prompts),
     )
     app[STREAMS] = store(registry, limits)
+    app[MESSAGE_IDS] = {}
+    app[ECHOED] = {}
     parts = (
         *(endpoints, admin, health, schema),
         *(openai_endpoints, responses_endpoints, anthropic_endpoints),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import NamedTuple
+from urllib.parse import unquote, unquote_to_bytes
 
 from rxllm.messages import FilePart, ImagePart
 from rxllm.web.failures import InvalidMessageError
@@ -38,11 +39,15 @@ def source_of(url: str, field: str) -> Source:
     Raises:
         InvalidMessageError: its data is invalid.
     """
-    if not url.startswith("data:"):
+    if url[:5].lower() != "data:":
         return Source(url, None, None)
-    head, _, text = url.partition(",")
-    media_type = head.removeprefix("data:").partition(";")[0] or None
-    return Source(None, decoded_base64(text, field), media_type)
+    head, comma, text = url[5:].partition(",")
+    if not comma:
+        raise InvalidMessageError("a data URL must have a comma", field)
+    media_type = head.partition(";")[0] or None
+    if head.lower().endswith(";base64"):
+        return Source(None, decoded_base64(unquote(text), field), media_type)
+    return Source(None, unquote_to_bytes(text), media_type)
 
 
 def file_part(

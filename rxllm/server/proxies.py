@@ -1,22 +1,19 @@
 """What trusted proxies say about the requests that they pass on.
 
-Source: RFC 7239 (`Forwarded`), and the `X-Forwarded-*` headers that came before it.
+Only the `X-Forwarded-*` headers are read, which proxies set by themselves or by common recipes; a
+`Forwarded` header (RFC 7239) that none of them removes could be the client's own.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Sequence
-from typing import Final
 
 from aiohttp import web
 
 from rxllm.errors import BadRequestError
 
 __all__ = ["Proxies"]
-
-_FORWARDED: Final = re.compile(r'(?i:(for|host))=(?:"([^"]*)"|([^;,\s]*))')
 
 
 class Proxies:
@@ -45,7 +42,7 @@ class Proxies:
         A proxy must set the header itself, or remove it: a page could have sent any.
         """
         if self._is_trusted(request.remote or ""):
-            named = _listed(request, "host", "X-Forwarded-Host")
+            named = _listed(request, "X-Forwarded-Host")
             if named:
                 return named[-1]
         return request.headers.get("Host", "")
@@ -53,7 +50,7 @@ class Proxies:
     def client_of(self, request: web.BaseRequest) -> str:
         """Return the address of the client: the last one that isn't a trusted proxy."""
         address = request.remote or ""
-        for earlier in reversed(_listed(request, "for", "X-Forwarded-For")):
+        for earlier in reversed(_listed(request, "X-Forwarded-For")):
             if not self._is_trusted(address):
                 break
             address = _without_port(earlier)
@@ -76,15 +73,7 @@ def _without_port(address: str) -> str:
     return address.partition(":")[0] if address.count(":") == 1 else address
 
 
-def _listed(request: web.BaseRequest, name: str, older: str) -> list[str]:
+def _listed(request: web.BaseRequest, name: str) -> list[str]:
     """Return what the proxies have added to a header, the outermost first."""
-    forwarded = ",".join(request.headers.getall("Forwarded", []))
-    found = [
-        quoted or plain
-        for field, quoted, plain in _FORWARDED.findall(forwarded)
-        if field.lower() == name
-    ]
-    if found:
-        return found
-    listed = ",".join(request.headers.getall(older, []))
+    listed = ",".join(request.headers.getall(name, []))
     return [value.strip() for value in listed.split(",") if value.strip()]

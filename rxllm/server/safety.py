@@ -6,8 +6,8 @@
 - **Origin**: browser requests from other origins are refused, including other ports of this
   machine: by `Sec-Fetch-Site`, which pages can't set, or else by `Origin`, which must be that of
   the `Host`. Links to the page are allowed. Programs other than browsers send neither header.
-- **Proxies**: what a trusted proxy says about a request (`Forwarded`, `X-Forwarded-Host`,
-  `X-Forwarded-For`) counts in place of its own `Host` and address.
+- **Proxies**: what a trusted proxy says about a request (`X-Forwarded-Host`, `X-Forwarded-For`)
+  counts in place of its own `Host` and address.
 - **Key**: with an `api_key`, everything but the health check requires it: `Authorization: Bearer
   KEY`, `X-API-Key: KEY`, or `Authorization: Basic` with the key as the password and any name. A
   browser prompts for the last one, then sends it with the page, `fetch`, `EventSource` and

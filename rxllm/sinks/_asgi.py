@@ -62,11 +62,12 @@ def asgi(
     if scope.get("type") != "http":
         raise TypeError(f"asgi answers requests of HTTP, got a scope of {scope.get('type')!r}")
     reports: list[DeliveryReport] = []
+    given = dict(headers or {})
     body = events(
         stream, wire, stream_id=stream_id, heartbeat=heartbeat, on_end=reports.append, **options
     )
-    named = body.headers | dict(headers or {})
-    fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in named.items()]
+    named = {name.lower(): value for name, value in (*body.headers.items(), *given.items())}
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in named.items()]
 
     async def run() -> DeliveryReport:
         await send({"type": "http.response.start", "status": 200, "headers": fields})
@@ -78,8 +79,9 @@ def asgi(
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.wait({sending, leaving})
-        if not sending.cancelled():
-            sending.result()
+        for task in (sending, leaving):
+            if not task.cancelled():
+                task.result()  # raises what the server has raised
         report = reports[-1] if reports else _unsent()
         if on_end is not None:
             on_end(report)

@@ -25,6 +25,7 @@ def openai_chat(
     model: str | None = None,
     include_usage: bool = False,
     logprobs: bool = False,
+    runs_tools: bool = False,
     heartbeat: float | None = 15.0,
     headers: Mapping[str, str] | None = None,
     max_stall: float = 300.0,
@@ -46,6 +47,8 @@ def openai_chat(
         model: the name of the model; `None` for that of the first `Start`.
         include_usage: whether the usage comes last.
         logprobs: whether log probabilities are sent, where they are known.
+        runs_tools: whether the stream answers the calls of its model, as an agent's does: then only
+            calls that no result follows are sent.
         heartbeat: seconds of silence, above 0, after which a comment is sent, or `None` for no
             heartbeat.
 
@@ -65,4 +68,5 @@ def openai_chat(
         model=model,
         include_usage=include_usage,
         logprobs=logprobs,
+        runs_tools=runs_tools,
     )

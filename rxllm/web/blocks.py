@@ -94,6 +94,7 @@ class BlockWriter(ABC):
         self._sources: set[str | None] = set()  # of the answer
         self._step = 0
         self._is_between = False  # an answer has ended, and another follows
+        self._has_extras = False  # citations or files
 
     def __call__(self, frame: Frame) -> bytes:
         """Return the events for a frame."""
@@ -101,6 +102,8 @@ class BlockWriter(ABC):
             return b""
         message = frame.message
         if isinstance(message, StreamFailed):
+            if self._held and not self._runs_tools:
+                self._close_all()  # the text that has waited is still sent
             self._fail(message)
         elif isinstance(message, Complete):
             self._complete(message)
@@ -221,6 +224,8 @@ class BlockWriter(ABC):
         if chunk.is_content:
             self._sources.add(chunk.source)
         if self._must_wait(chunk):
+            if isinstance(chunk, ToolCall):
+                self._ids.add(chunk.id)
             self._held.append(chunk)
             return
         match chunk:
@@ -235,9 +240,11 @@ class BlockWriter(ABC):
                 self._begin()
             case Citation():
                 self._begin()
+                self._has_extras = True
                 self.citation(chunk)
             case FileOutput():
                 self._begin()
+                self._has_extras = True
                 self.file(chunk)
             case Usage():
                 self.usage = chunk if self.usage is None else self.usage + chunk
@@ -343,6 +350,9 @@ class BlockWriter(ABC):
 
     def _answer_ended(self, end: End) -> None:
         self.end = end
+        if end.source is not None:
+            self._source_ended(end.source)
+            return
         if end.more and self._runs_tools:
             self._held = [each for each in self._held if not isinstance(each, ToolCall)]
         runs_tools, self._runs_tools = self._runs_tools, False
@@ -355,13 +365,21 @@ class BlockWriter(ABC):
             self._done, self._sources = set(), set()
             self._is_between = True
 
+    def _source_ended(self, source: str) -> None:
+        """One of several merged streams has ended: its calls are closed, the others go on."""
+        for key, opened in list(self._calls.items()):
+            if opened.call.source == source:
+                self._close_call(key)
+        self._release()
+
     def _notice(self, notice: Notice) -> None:
         if not is_restart(notice):
             self.notice(notice)
             return
-        if not (self._has_begun and (self.blocks or self._step)):
+        merged = notice.source is not None and self._sources - {notice.source}
+        if not (self.blocks or self._step or self._has_extras):
+            self._held = [each for each in self._held if merged and each.source != notice.source]
             return  # nothing has been said
-        merged = notice.source is not None and self._sources != {notice.source}
         if merged or not self.restarts:
             error = RestartedStreamError("the answer restarted after part of it had been sent")
             self._fail(failure_message(error, self.stream_id))
@@ -369,6 +387,7 @@ class BlockWriter(ABC):
         self.withdraw()
         self._open = None
         self._calls, self._done, self._held, self._sources = {}, set(), [], set()
+        self._has_extras = False
         self.restart()
 
     def _complete(self, message: Complete) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from reactivex import Observable, abc
@@ -57,13 +57,19 @@ def to_json(message: object) -> bytes:
     try:
         data = _encode(message)
     except UnicodeEncodeError:
-        builtins = msgspec.to_builtins(message)
-        text = json.dumps(builtins, ensure_ascii=False, separators=(",", ":"))
-        data = text.encode("utf-8", "replace")
+        data = _encode(_without_surrogates(msgspec.to_builtins(message)))
     if not data.isascii():
         for char, escaped in _LINE_BREAKS.items():
             data = data.replace(char, escaped)
     return data
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(of) for key, of in value.items()}
+    return [_without_surrogates(of) for of in value] if isinstance(value, list | tuple) else value
 
 
 def without_arguments(message: StreamChunk, offset: int) -> StreamChunk:

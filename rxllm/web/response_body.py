@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any, Final
 from uuid import uuid4
 
@@ -57,7 +58,7 @@ def events(
     Args:
         stream: the chunks.
         wire: the name of the wire format.
-        stream_id: the stream's id on the wire; `None` to generate one for each iteration.
+        stream_id: the stream's id on the wire; `None` to generate one.
         heartbeat: seconds of silence, above 0, after which a ping is sent, or `None` for none.
         on_end: called with a `DeliveryReport` at the end of each iteration.
         options: those of the format, which its sink describes (`model`, `include_usage`, ...).
@@ -114,7 +115,8 @@ class Events:
 
     def __iter__(self) -> Generator[bytes, None, None]:
         iterator = to_sync(self._bytes)
-        self._iterators.append(iterator)
+        live = [each for each in self._iterators if getgeneratorstate(each) != GEN_CLOSED]
+        self._iterators = [*live, iterator]
         return iterator
 
     def close(self) -> None:

@@ -122,7 +122,7 @@ async def test_thinking_tools_and_states_go_out_and_come_back() -> None:
             {"top_k": 4, "top_p": 0.9},
         ),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, {"reasoning": "low"}),
-        ({"thinking": {"type": "disabled"}}, {"reasoning": None}),
+        ({"thinking": {"type": "disabled"}}, {"reasoning": "none"}),
         (
             {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}},
             {"reasoning": "max"},

@@ -41,7 +41,7 @@ def text_in(parts: list[dict[str, Any]]) -> str:
 
 async def test_an_answer_has_the_header_and_the_parts() -> None:
     model = ScriptedModel(STORY)
-    asked = body(model="tiny", maxTokens=50, messageId="m7")
+    asked = body(model="tiny", maxTokens=50, trigger="regenerate-message", messageId="m7")
     async with (
         serving(create_app({"tiny": model})) as client,
         client.post("/api/chat", json=asked) as response,
@@ -78,6 +78,30 @@ async def test_a_chat_is_resumed_from_the_beginning_stopped_and_then_204() -> No
             assert response.status == 204
         async with client.get("/api/chat/other/stream") as response:
             assert response.status == 204
+        await until(lambda: model.active == 0)
+
+
+async def test_an_edited_message_keeps_its_id_and_an_answer_that_goes_on_too() -> None:
+    """The `messageId` of a submitted message is the user's own: the answer has another one."""
+    answer = {"id": "a1", "role": "assistant", "parts": [{"type": "text", "text": "Once"}]}
+    model = Stepwise()
+    async with serving(create_app({"tiny": model})) as client:
+        for asked, expected in (
+            (body(messageId="u"), None),
+            (body(user("Hi"), answer), "a1"),
+            (body(trigger="regenerate-message", messageId="m7"), "m7"),
+        ):
+            model.let(2)
+            first = await client.post("/api/chat", json={**asked, "id": expected or "c"})
+            line = await first.content.readuntil(b"\n\n")
+            named = json.loads(line.removeprefix(b"data: "))["messageId"]
+            assert named == (expected or first.headers["X-Stream-Id"])
+            async with client.get(f"/api/chat/{expected or 'c'}/stream") as again:
+                line = await again.content.readuntil(b"\n\n")
+                assert json.loads(line.removeprefix(b"data: "))["messageId"] == named
+            first.close()
+            async with client.delete(f"/api/chat/{expected or 'c'}/stream"):
+                pass
         await until(lambda: model.active == 0)
 
 

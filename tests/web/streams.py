@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,7 +35,7 @@ from rxllm.web.failures import failure_message
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
 
-__all__ = ["RUNS", "STREAMS", "Sent", "answers_of", "frames_of"]
+__all__ = ["RUNS", "STREAMS", "Sent", "answers_of", "frames_of", "joined"]
 
 STATE = ProviderState("anthropic", "claude", {"type": "thinking", "signature": "s"})
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -190,21 +191,22 @@ def answers_of(sent: Sent) -> list[list[Part]]:
         if chunk.source is None:
             transcript.add(chunk)
         if isinstance(chunk, End) and chunk.source is None:
-            answers.append(_joined(transcript.parts))
+            answers.append(joined(transcript.parts))
             transcript = Transcript()
     if transcript.parts:
-        answers.append(_joined(transcript.parts))
+        answers.append(joined(transcript.parts))
     return answers
 
 
-def _joined(parts: tuple[Part, ...]) -> list[Part]:
-    joined: list[Part] = []
+def joined(parts: Sequence[Part]) -> list[Part]:
+    """Join texts, and thinking, that touch each other and have no state between them."""
+    found: list[Part] = []
     for part in parts:
-        last = joined[-1] if joined else None
+        last = found[-1] if found else None
         touches = type(part) is type(last) and getattr(last, "state", None) is None
         if touches and isinstance(part, TextPart | ReasoningPart):
             text = last.text + part.text  # type: ignore[union-attr]
-            joined[-1] = msgspec.structs.replace(part, text=text)
+            found[-1] = msgspec.structs.replace(part, text=text)
         else:
-            joined.append(part)
-    return joined
+            found.append(part)
+    return found

@@ -5,14 +5,31 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+import pytest
 from anthropic.lib.streaming._messages import accumulate_event
 from hypothesis import given
 
-from rxllm.chunks import End, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import (
+    End,
+    FileOutput,
+    Notice,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from rxllm.messages import Part, ReasoningPart, TextPart
+from rxllm.server.anthropic.messages import MessagesRequest
 from rxllm.web.anthropic.writer import AnthropicWriter
-from rxllm.web.stream_messages import Complete
+from rxllm.web.ollama.writer import OllamaWriter
+from rxllm.web.openai_chat.writer import ChatWriter
+from rxllm.web.openai_responses.writer import ResponsesWriter
+from rxllm.web.stream_messages import Complete, StreamFailed
 from rxllm.web.stream_store import Frame
+from rxllm.web.ui_messages.writer import UIMessageWriter
 from tests.web.streams import STREAMS, Sent, answers_of, frames_of
 
 
@@ -42,9 +59,6 @@ def accumulated(events: list[dict[str, Any]]) -> Any:
 
 def parts_in(message: Any) -> list[Part]:
     """The parts of a message of the SDK, with their states."""
-    import msgspec
-
-    from rxllm.server.anthropic.messages import MessagesRequest
 
     content = [block.model_dump(exclude_none=True) for block in message.content]
     body = {"messages": [{"role": "assistant", "content": content}], "max_tokens": 1}
@@ -157,3 +171,61 @@ def test_a_restart_before_any_output_is_not_told_and_later_it_is_an_error() -> N
 def test_a_cancelled_stream_ends_with_an_error() -> None:
     events = written(frames(Token("a"), End("cancelled")))
     assert events[-1]["error"]["message"] == "the stream was cancelled"
+
+
+RUN: list[Any] = [
+    ToolCall("c1", "f", "{}", complete=True),
+    End("tool_calls", more=True),
+    Token("NESTED", source="c1/m"),
+    ToolResult("c1", "f", 1),
+    Start("r", "model"),
+    Token("final"),
+    End("stop"),
+]
+
+
+@pytest.mark.parametrize("make", [AnthropicWriter, ResponsesWriter, OllamaWriter, ChatWriter])
+def test_of_a_run_only_the_text_and_open_calls_are_sent(make: Any) -> None:
+    body = b"".join(map(make("s", runs_tools=True), frames(*RUN)))
+    assert b"final" in body
+    assert b"NESTED" not in body
+    assert b"c1" not in body
+    open_call = [ToolCall("c2", "f", '{"a":1}', complete=True), End("tool_calls")]
+    body = b"".join(map(make("s", runs_tools=True), frames(*RUN[:4], Start("r", "m"), *open_call)))
+    assert b"c1" not in body
+    assert b"a" in body
+    assert b'"f"' in body
+
+
+def test_the_end_of_one_of_several_sources_leaves_the_calls_of_others_open() -> None:
+    events = written(
+        frames(
+            ToolCall("c1", "f", '{"x":1', source="b"),
+            Token("a", source="a"),
+            End("stop", source="a"),
+            ToolCall("c1", "f", '{"x":1}', complete=True, source="b"),
+            End("tool_calls", source="b"),
+        )
+    )
+    pieces = [e["delta"].get("partial_json") for e in events if "delta" in e]
+    assert "".join(filter(None, pieces)) == '{"x":1}'
+    assert any(e.get("delta", {}).get("text") == "a" for e in events)
+
+
+def test_a_restart_takes_back_what_was_held_and_what_is_no_block() -> None:
+    calls = [ToolCall("c1", "f", "{}", complete=True), Notice("restart")]
+    after = [ToolCall("c2", "f", "{}", complete=True), End("tool_calls")]
+    body = b"".join(map(AnthropicWriter("s", runs_tools=True), frames(*calls, *after)))
+    assert b"c1" not in body
+    assert b"c2" in body
+    files = [FileOutput("image/png", "QQ=="), Notice("restart"), FileOutput("image/png", "Qg==")]
+    body = b"".join(map(UIMessageWriter("s"), frames(*files, End("stop"))))
+    assert b"reset-step" in body
+
+
+def test_text_that_waits_behind_a_call_is_sent_before_a_failure() -> None:
+    failed = StreamFailed(code="overloaded", message="busy")
+    sent = Sent([Start("r", "m"), ToolCall("c", "f", "{"), Token("after")], failed)
+    events = written(frames_of(sent))
+    assert any(e.get("delta", {}).get("text") == "after" for e in events)
+    assert events[-1]["type"] == "error"

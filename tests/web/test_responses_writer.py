@@ -18,7 +18,7 @@ from rxllm.testing import run_virtual
 from rxllm.web.event_log import EventLog
 from rxllm.web.openai_responses.writer import ResponsesWriter
 from rxllm.web.stream_store import Frame
-from tests.web.streams import STREAMS, Sent, answers_of, frames_of
+from tests.web.streams import STREAMS, Sent, answers_of, frames_of, joined
 from tests.web.test_anthropic_writer import events_of, frames, normal
 
 
@@ -61,7 +61,7 @@ def test_the_sdk_makes_the_same_response_of_any_stream(sent: Sent) -> None:
         final = accepted(events)
         assert [item.id for item in final.output] == [item["id"] for item in response["output"]]
     (answer,) = answers_of(sent)
-    found = normal(parts_in(response["output"]))
+    found = normal(joined(parts_in(response["output"])))
     assert [each for each in found if each[0] != "call"] == [
         each for each in normal(answer) if each[0] != "call"
     ]

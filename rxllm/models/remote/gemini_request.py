@@ -24,8 +24,9 @@ from rxllm.requests import ReasoningEffort, Request
 __all__ = ["gemini_body"]
 
 _BUDGETS: Final = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
-_MOST: Final = ("xhigh", "max")
 """Thinking tokens, for the models before Gemini 3, which take a budget."""
+
+_MOST: Final = ("xhigh", "max")
 
 _LEAST_OF_PRO: Final = 128
 """The Pro models can't stop thinking; https://ai.google.dev/gemini-api/docs/thinking."""

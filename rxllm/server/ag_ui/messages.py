@@ -76,10 +76,10 @@ class RunRequest(msgspec.Struct, rename="camel"):
     messages: list[_Message]
     thread_id: str = ""
     run_id: str = ""
-    tools: list[_Tool] = []
-    context: list[_Context] = []
+    tools: list[_Tool] | None = None
+    context: list[_Context] | None = None
     forwarded_props: Any = None
-    resume: list[Any] = []
+    resume: list[Any] | None = None
 
     def check(self) -> None:
         """Raise an `InvalidMessageError` for what is unsupported."""
@@ -118,7 +118,7 @@ class RunRequest(msgspec.Struct, rename="camel"):
     def as_tools(self) -> tuple[Tool, ...]:
         """Return the tools of the frontend."""
         return tuple(
-            Tool(each.name, each.description, each.parameters or {}) for each in self.tools
+            Tool(each.name, each.description, each.parameters or {}) for each in self.tools or ()
         )
 
 

@@ -28,7 +28,7 @@ from rxllm.web.anthropic.writer import (
     message_of,
 )
 
-__all__ = ["anthropic_error", "is_anthropic", "listed_models", "routes"]
+__all__ = ["anthropic_error", "is_anthropic", "listed_model", "listed_models", "routes"]
 
 _body = msgspec.json.Decoder(MessagesRequest)
 _VERSION: Final = "anthropic-version"
@@ -67,10 +67,12 @@ async def messages(request: web.Request) -> web.StreamResponse:
 async def count_tokens(request: web.Request) -> web.Response:
     """`POST /v1/messages/count_tokens`: the number of input tokens, without asking the model."""
     _, options, asked = await _read(request)
-    model = request.app[MODELS].find(options.model)
+    catalogue = request.app[MODELS]
+    model = catalogue.find(options.model)
     count = getattr(model, "count_tokens", None)
     if count is None:
-        raise UnsupportedError(f"{options.model} doesn't count tokens", "model")
+        name = options.model or catalogue.default
+        raise UnsupportedError(f"{name} doesn't count tokens", "model")
     return json_response({"input_tokens": (await count(asked)).tokens})
 
 
@@ -89,17 +91,19 @@ def is_anthropic(request: web.Request) -> bool:
 
 def listed_models(listed: Sequence[ModelInfo]) -> dict[str, Any]:
     """Return the list of models in Anthropic's format."""
-    models = [
-        {
-            "type": "model",
-            "id": info.id,
-            "display_name": info.description or info.id,
-            "created_at": "1970-01-01T00:00:00Z",  # it isn't known
-        }
-        for info in listed
-    ]
+    models = [listed_model(info) for info in listed]
     first, last = (models[0]["id"], models[-1]["id"]) if models else (None, None)
     return {"data": models, "has_more": False, "first_id": first, "last_id": last}
+
+
+def listed_model(info: ModelInfo) -> dict[str, Any]:
+    """Return a model in Anthropic's format."""
+    return {
+        "type": "model",
+        "id": info.id,
+        "display_name": info.description or info.id,
+        "created_at": "1970-01-01T00:00:00Z",  # it isn't known
+    }
 
 
 def anthropic_error(message: StreamFailed, status: int) -> web.Response:

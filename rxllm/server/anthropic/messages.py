@@ -141,9 +141,10 @@ class MessagesRequest(msgspec.Struct):
         """Return the options of a stream."""
         config = self.output_config
         form = None if config is None else config.format
-        if form is not None and form.type != "json_schema":
+        if form is not None and (form.type != "json_schema" or form.schema is None):
             raise InvalidMessageError(
-                f"output_config.format must be json_schema, got {form.type!r}", "output_config"
+                f"output_config.format must be json_schema with a schema, got {form.type!r}",
+                "output_config",
             )
         return Options(
             model=self.model,
@@ -159,8 +160,8 @@ class MessagesRequest(msgspec.Struct):
         tools = tuple(map(_tool, self.tools or ()))
         choice, several = self.tool_choice, None
         name: str | None = None
-        if choice is not None and tools:
-            name = choice.name if choice.type == "tool" else _CHOICES[choice.type]
+        if choice is not None and (tools or choice.type in ("any", "tool")):
+            name = _chosen(choice)
             several = False if choice.disable_parallel_tool_use else None
         given = {
             "tools": tools,
@@ -174,7 +175,7 @@ class MessagesRequest(msgspec.Struct):
     def _reasoning(self) -> ReasoningEffort | None:
         thinking, config = self.thinking, self.output_config
         if thinking is not None and thinking.type == "disabled":
-            return None
+            return "none"
         if config is not None and config.effort is not None:
             return config.effort
         if thinking is None:
@@ -183,6 +184,16 @@ class MessagesRequest(msgspec.Struct):
         if budget is None:
             return None if thinking.type == "adaptive" else "medium"
         return next((effort for most, effort in _BUDGETS if budget <= most), "high")
+
+
+def _chosen(choice: _ToolChoice) -> str:
+    if choice.type != "tool":
+        return _CHOICES[choice.type]
+    if choice.name is None or choice.name in _CHOICES.values():
+        raise InvalidMessageError(
+            f"tool_choice can't name the tool {choice.name!r}", "tool_choice.name"
+        )
+    return choice.name
 
 
 def _system(given: str | list[_Block] | None) -> str:

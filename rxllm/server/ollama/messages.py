@@ -35,7 +35,7 @@ class _Call(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
+    content: str | None = None
     thinking: str | None = None
     images: list[str] | None = None
     tool_calls: list[_Call] | None = None
@@ -90,7 +90,7 @@ class _Asked(msgspec.Struct):
         length = given.num_predict
         return Options(
             model=self.model,
-            max_tokens=length if length is not None and length > 0 else None,  # -1: no limit
+            max_tokens=length if length is not None and length >= 0 else None,  # -1: no limit
             temperature=given.temperature,
             top_p=given.top_p,
             seed=given.seed if given.seed is not None and given.seed >= 0 else None,
@@ -172,11 +172,12 @@ class GenerateRequest(_Asked):
     images: list[str] | None = None
     raw: bool | None = None
     template: str | None = None
+    context: list[int] | None = None
 
     def check(self) -> None:
         """Raise an `InvalidMessageError` for unsupported options."""
         super().check()
-        for name in ("suffix", "raw", "template"):
+        for name in ("suffix", "raw", "template", "context"):
             if getattr(self, name):
                 raise InvalidMessageError(f"{name} is not supported", name)
 
@@ -190,7 +191,7 @@ class GenerateRequest(_Asked):
 
 def _message(message: _Message, call_id: str | None, place: int) -> Message:
     field = f"messages[{place}]"
-    content = _content(message.content, message.images, field)
+    content = _content(message.content or "", message.images, field)
     if message.role == "tool":
         return Message("tool", content, tool_call_id=call_id)
     if message.role != "assistant":
@@ -202,13 +203,19 @@ def _message(message: _Message, call_id: str | None, place: int) -> Message:
         ToolCall(
             call.id or f"call-{place}-{index}",
             call.function.name,
-            to_json({} if call.function.arguments is None else call.function.arguments).decode(),
+            _arguments(call.function.arguments),
             index,
             complete=True,
         )
         for index, call in enumerate(message.tool_calls or ())
     )
     return Message("assistant", content, tool_calls=calls)
+
+
+def _arguments(given: Any) -> str:
+    if isinstance(given, str):
+        return given or "{}"
+    return to_json({} if given is None else given).decode()
 
 
 def _content(text: str, images: list[str] | None, field: str) -> str | tuple[Part, ...]:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from rxllm.chunks import Chunk, is_restart
 from rxllm.requests import ModelInfo
-from rxllm.server.anthropic.endpoints import is_anthropic, listed_models
+from rxllm.server.anthropic.endpoints import is_anthropic, listed_model, listed_models
 from rxllm.server.app_keys import LIMITS, MODELS, READERS
 from rxllm.server.facade import fields_of, stream_answer, whole_answer
 from rxllm.server.failures import decoded, json_response, read_body, retry_headers
@@ -86,7 +86,8 @@ async def one_model(request: web.Request) -> web.Response:
     name = request.match_info["id"]
     catalogue = request.app[MODELS]
     catalogue.find(name)
-    return json_response(next(_model(info) for info in catalogue.listed if info.id == name))
+    info = next(info for info in catalogue.listed if info.id == name)
+    return json_response(listed_model(info) if is_anthropic(request) else _model(info))
 
 
 routes: list[web.RouteDef] = [

@@ -144,6 +144,8 @@ class CompletionRequest(msgspec.Struct):
             raise InvalidMessageError(
                 f"modalities must be ['text'], got {self.modalities}", "modalities"
             )
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidMessageError("top_logprobs requires logprobs", "top_logprobs")
         if (name := unsupported_field(fields)) is not None:
             raise InvalidMessageError(f"{name} is not supported", name)
 
@@ -207,17 +209,20 @@ class CompletionRequest(msgspec.Struct):
 
     def _format(self) -> Literal["json"] | dict[str, Any] | None:
         """Return the format of the answer, from the one field that has it."""
-        given = {
+        given: dict[str, Any] = {
             "response_format": _format(self.response_format),
             "guided_json": _schema(self.guided_json),
             "json_schema": self.json_schema,
             "structured_outputs": _structured(self.structured_outputs),
-            "grammar": self._extra(),
+            "grammar": self.grammar or None,
+            "guided_grammar": self.guided_grammar or None,
+            "structured_outputs.grammar": (self.structured_outputs or {}).get("grammar"),
         }
         named = [name for name, value in given.items() if value is not None]
         if len(named) > 1:
             raise InvalidMessageError(f"give only one of {' and '.join(named)}", named[1])
-        return None if named == ["grammar"] else next(filter(None, given.values()), None)
+        is_grammar = named and named[0].endswith("grammar")
+        return None if is_grammar else next(filter(None, given.values()), None)
 
 
 def _stops(stop: str | list[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ Source: https://platform.openai.com/docs/api-reference/responses.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -39,7 +39,12 @@ from rxllm.web.openai_responses.writer import (
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame, StreamHandle
 
-__all__ = ["routes"]
+__all__ = ["ECHOED", "routes"]
+
+_MOST_ECHOED: Final = 1000
+
+ECHOED: web.AppKey[dict[str, dict[str, Any]]] = web.AppKey("rxllm.echoed", dict)
+"""The fields of requests that are part of their responses, by id."""
 
 _body = msgspec.json.Decoder(ResponsesRequest)
 
@@ -59,10 +64,12 @@ async def create(request: web.Request) -> web.StreamResponse:
     with fields_of(body.name_of):
         asked = catalogue.request(body.as_messages(), options, **body.further())
     stream_id = f"resp_{uuid4().hex}"
+    echoed = request.app[ECHOED]
+    echoed[stream_id] = body.echoed(msgspec.json.decode(data))
+    while len(echoed) > _MOST_ECHOED:
+        del echoed[next(iter(echoed))]
     writer = ResponsesWriter(
-        stream_id,
-        model=options.model or catalogue.default,
-        echoed=body.echoed(msgspec.json.decode(data)),
+        stream_id, model=options.model or catalogue.default, echoed=echoed[stream_id]
     )
     limits = request.app[LIMITS]
     with request.app[READERS].one_more():
@@ -95,7 +102,13 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     store = request.app[STREAMS]
     summary = await described(request, stream_id)
     after = _starting_after(request)
-    writer = ResponsesWriter(stream_id, model=summary.model, created=summary.started, after=after)
+    writer = ResponsesWriter(
+        stream_id,
+        model=summary.model,
+        created=summary.started,
+        echoed=request.app[ECHOED].get(stream_id),
+        after=after,
+    )
     if request.query.get("stream", "").lower() not in ("true", "1"):
         return json_response(await _snapshot(request, stream_id, writer))
     with request.app[READERS].one_more():
@@ -114,7 +127,12 @@ async def cancel(request: web.Request) -> web.Response:
     stream_id = request.match_info["id"]
     summary = await described(request, stream_id)
     await request.app[STREAMS].cancel(stream_id)
-    writer = ResponsesWriter(stream_id, model=summary.model, created=summary.started)
+    writer = ResponsesWriter(
+        stream_id,
+        model=summary.model,
+        created=summary.started,
+        echoed=request.app[ECHOED].get(stream_id),
+    )
     return json_response(await _snapshot(request, stream_id, writer))
 
 

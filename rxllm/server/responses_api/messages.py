@@ -76,7 +76,9 @@ class _Text(msgspec.Struct):
 
 
 _SAID: Final = ("reasoning", "function_call", "image_generation_call")
-_UNSUPPORTED: Final = ("conversation", "previous_response_id", "prompt")
+_UNSUPPORTED: Final = (
+    *("conversation", "max_tool_calls", "previous_response_id", "prompt", "stop"),
+)
 _NAMES: Final[dict[str | None, str]] = {
     "messages": "input",
     "prompt": "input",
@@ -115,6 +117,8 @@ class ResponsesRequest(msgspec.Struct):
     conversation: Any = None
     previous_response_id: str | None = None
     prompt: Any = None
+    max_tool_calls: int | None = None
+    stop: Any = None
 
     def check(self) -> None:
         """Raise an `InvalidMessageError` for unsupported options."""
@@ -151,10 +155,16 @@ class ResponsesRequest(msgspec.Struct):
         tools = tuple(map(_tool, self.tools or ()))
         choice = self.tool_choice
         if choice is not None and not isinstance(choice, str):
+            if choice.type != "function" or choice.name is None:
+                raise InvalidMessageError(
+                    f"a tool_choice of the type {choice.type!r} isn't supported", "tool_choice"
+                )
             choice = choice.name
+        if not tools and choice in ("none", "auto"):
+            choice = None  # some clients send it without any tools
         given = {
             "tools": tools,
-            "tool_choice": choice if tools else None,
+            "tool_choice": choice,
             "parallel_tool_calls": self.parallel_tool_calls if tools else None,
             "reasoning": None if self.reasoning is None else self.reasoning.effort,
             "verbosity": None if self.text is None else self.text.verbosity,
@@ -223,10 +233,13 @@ def _said(item: _Item, said: list[Part], field: str) -> None:
             _attach(carried, said)
             return
         text = "".join([part.text for part in item.summary or ()])
+        if not text and isinstance(item.content, list):
+            text = "".join([part.text or "" for part in item.content])
         said.append(ReasoningPart(text, None if carried is None else carried.state))
     elif item.type == "message":
         said.extend(_parts(item.content, field))
-    # Images that the model has made aren't sent back to it.
+    elif item.type != "image_generation_call":  # images aren't sent back to the model
+        raise InvalidMessageError(f"an item of the type {item.type!r} isn't supported", field)
 
 
 def _attach(carried: CarriedState, said: list[Part]) -> None:

@@ -9,7 +9,7 @@ Source: https://ai-sdk.dev/docs/ai-sdk-ui/transport and .../chatbot-resume-strea
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -26,7 +26,12 @@ from rxllm.web.encoding import encode_each
 from rxllm.web.frame_sender import send_frames
 from rxllm.web.ui_messages.writer import UI_MESSAGES_WIRE, UIMessageWriter
 
-__all__ = ["routes"]
+__all__ = ["MESSAGE_IDS", "routes"]
+
+_MOST_NAMES: Final = 10_000
+
+MESSAGE_IDS: web.AppKey[dict[str, str]] = web.AppKey("rxllm.message_ids", dict)
+"""The ids of the messages that streams answer with."""
 
 _body = msgspec.json.Decoder(ChatRequest)
 _fields = msgspec.json.Decoder(dict[str, Any])
@@ -47,6 +52,10 @@ async def chat(request: web.Request) -> web.StreamResponse:
     catalogue.find(options.model)
     asked = catalogue.request(body.as_messages(), options)
     stream_id = f"{_prefix(body.id)}{uuid4().hex}"
+    names = request.app[MESSAGE_IDS]
+    names[stream_id] = body.answer_id or stream_id
+    while len(names) > _MOST_NAMES:
+        del names[next(iter(names))]
     with request.app[READERS].one_more():
         return await stream_answer(
             request,
@@ -55,7 +64,9 @@ async def chat(request: web.Request) -> web.StreamResponse:
             stream_id=stream_id,
             wire=UI_MESSAGES_WIRE,
             writer=UIMessageWriter(
-                stream_id, model=options.model or catalogue.default, message_id=body.message_id
+                stream_id,
+                model=options.model or catalogue.default,
+                message_id=names[stream_id],
             ),
             refuse=refusal,
             name_of=lambda field: field,
@@ -75,7 +86,9 @@ async def resume(request: web.Request) -> web.StreamResponse:
             request,
             encode_each(
                 await request.app[STREAMS].read(stream_id),
-                UIMessageWriter(stream_id, model=model),
+                UIMessageWriter(
+                    stream_id, model=model, message_id=request.app[MESSAGE_IDS].get(stream_id)
+                ),
             ),
             wire=UI_MESSAGES_WIRE,
             headers={"X-Stream-Id": stream_id},

@@ -41,6 +41,7 @@ class _UIPart(msgspec.Struct, rename="camel"):
 class _UIMessage(msgspec.Struct):
     role: str
     parts: list[_UIPart]
+    id: str | None = None
 
 
 _UNANSWERED: Final = "it is not known whether this was done"
@@ -55,6 +56,15 @@ class ChatRequest(msgspec.Struct, rename="camel"):
     id: str | None = None
     trigger: str | None = None
     message_id: str | None = None
+
+    @property
+    def answer_id(self) -> str | None:
+        """The id of the answer that the client already has: one that is generated again, or goes on
+        after an approval. The `message_id` of a new message is that of the user's own."""
+        if self.trigger == "regenerate-message":
+            return self.message_id
+        last = self.messages[-1] if self.messages else None
+        return last.id if last is not None and last.role == "assistant" else None
 
     def as_messages(self) -> tuple[Message, ...]:
         """Return the conversation."""

@@ -9,6 +9,7 @@ from rxllm.chunks import (
     Batch,
     Chunk,
     Citation,
+    End,
     FileOutput,
     FinishReason,
     ProviderState,
@@ -129,6 +130,8 @@ class ChatWriter:
         model: the name of the model; `None` for that of the first `Start`.
         include_usage: whether the usage comes last.
         logprobs: whether log probabilities are sent, where they are known.
+        runs_tools: whether the calls of an answer are answered in the stream, as those of an agent
+            are: then the calls of an answer are sent at its end, if no other answer follows.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class ChatWriter:
         model: str | None = None,
         include_usage: bool = False,
         logprobs: bool = False,
+        runs_tools: bool = False,
     ) -> None:
         self._head: CompletionEvent = {
             "id": stream_id,
@@ -148,6 +152,9 @@ class ChatWriter:
         }
         self._with_usage = include_usage
         self._with_logprobs = logprobs
+        self._runs_tools = runs_tools
+        self._held: dict[StateKey | None, ToolCall] = {}  # the calls of the answer
+        self._ids: set[str] = set()  # of all calls
         self._has_begun = self._has_failed = False
         self._sent: dict[StateKey | None, int] = {}  # of each call, the number of characters
         self._with_state: set[StateKey | None] = set()  # the calls whose state was sent
@@ -170,6 +177,16 @@ class ChatWriter:
         return b"".join(map(self._of_chunk, _parts(message)))
 
     def _of_chunk(self, chunk: Chunk) -> bytes:
+        if chunk.source is not None and chunk.source.partition("/")[0] in self._ids:
+            return b""  # of a run inside of a call
+        if isinstance(chunk, ToolCall):
+            self._ids.add(chunk.id)
+            if self._runs_tools:
+                self._held[state_key(chunk)] = chunk
+                return b""
+        if isinstance(chunk, End) and self._held:
+            held, self._held = self._held, {}
+            return b"" if chunk.more else b"".join(map(self._tool_call, held.values()))
         if isinstance(chunk, Token):
             self._length += len(chunk.text)
             self._thought.clear()  # it ends here, without a state
