@@ -79,3 +79,22 @@ def test_every_reader_gets_each_call_as_it_was(
             assert {key: seen[key] for key in newest} == newest
 
     run_virtual(main())
+
+
+def test_a_reader_that_begins_in_the_middle_gets_the_call_whole() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        log = EventLog("s", 1000, 1000.0, lambda count: None)
+        log.append(Token("t"))
+        log.append(ToolCall("c", "f", '{"a'))
+        seen: list[Any] = []
+        scheduler = StreamScheduler(loop, Valve())
+        log.read(2).subscribe(lambda frame: seen.append(decode(frame.data)), scheduler=scheduler)
+        log.append(Token("t"))
+        log.append(ToolCall("c", "f", '{"a":1'))
+        log.append(ToolCall("c", "f", '{"a":1}', complete=True))
+        calls = [each.chunk.arguments for each in seen if isinstance(each.chunk, ToolCall)]
+        assert calls == ['{"a":1', "}"]
+        log.end(Complete(id="s", tokens=0, seconds=0.0))
+
+    run_virtual(main())
