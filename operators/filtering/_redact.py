@@ -59,7 +59,8 @@ def redact(
     - Demand: passes through. At most the longest word, or `longest` characters, wait here; other
       chunks that arrive after them wait with them, in order.
     - Cost: a character costs the same for any number of words of any length. A pattern costs what
-      `regex` needs for `longest` characters wherever a match may start.
+      `regex` needs for `longest` characters wherever a match may start. If that takes more than a
+      second, the stream fails with a `RuntimeError`; held text is not sent then.
 
     Args:
         words_or_patterns: words, and patterns compiled by `re` or `regex`.

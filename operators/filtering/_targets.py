@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Any, Final, Literal, Protocol
 
 import regex
 
 from rxllm.operators.filtering._word_search import UNDECIDED
 
 __all__ = ["PatternTarget", "Target"]
+
+_SECONDS: Final = 1.0
 
 
 class Target(Protocol):
@@ -58,13 +60,15 @@ class PatternTarget:
         so it gets no more than `longest` characters.
         """
         near = max(position, len(text) - self._longest)
-        match = self._pattern.search(text, position) if position < near else None
+        match: regex.Match[str] | None = None
+        if position < near:
+            match = self._run("search", text, position)
         if match is None:
-            match = self._pattern.search(text, near, partial=True)
+            match = self._run("search", text, near, partial=True)
             if match is None or match.partial:
                 return len(text) if match is None else match.start()
         for place in range(near, match.start()):
-            if self._pattern.match(text, place, partial=True):
+            if self._run("match", text, place, partial=True):
                 return place
         return match.start()
 
@@ -72,10 +76,22 @@ class PatternTarget:
         """Wait for `longest` characters while they may be a match; then match."""
         known = len(text) - place
         if not ended and known < self._longest:
-            may_match = self._pattern.match(text, place, partial=True)
+            may_match = self._run("match", text, place, partial=True)
             return (UNDECIDED if may_match else 0), ""
-        match = self._pattern.match(text, place, place + self._longest)
+        match: regex.Match[str] | None = self._run(
+            "match", text, place, endpos=place + self._longest
+        )
         return (match.end() - place if match else 0), self._pattern.pattern
+
+    def _run(self, how: Literal["search", "match"], text: str, position: int, **more: Any) -> Any:
+        """Search or match, for a limited time: some patterns take for ever on some texts."""
+        try:
+            return getattr(self._pattern, how)(text, position, timeout=_SECONDS, **more)
+        except TimeoutError:
+            raise RuntimeError(
+                f"the pattern {self._pattern.pattern!r} took more than {_SECONDS:g} s for one "
+                "search: avoid repetitions inside of repetitions"
+            ) from None
 
 
 def _flags_of(pattern: re.Pattern[str]) -> int:

@@ -12,7 +12,7 @@ from markdown_it.token import Token as Part
 
 __all__ = ["Markdown"]
 
-_SCHEMES: Final = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
+_SCHEMES: Final = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 
 
 class Markdown(MarkdownIt):

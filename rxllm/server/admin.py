@@ -57,9 +57,9 @@ async def models(request: web.Request) -> web.Response:
 
 routes: list[web.RouteDef] = [
     web.get("/streams", list_streams),
-    web.delete("/streams/{id}", cancel_stream),
-    web.post("/streams/{id}/pause", pause_stream),
-    web.post("/streams/{id}/resume", unpause_stream),
+    web.delete("/streams/{id:[^/]+}", cancel_stream),
+    web.post("/streams/{id:[^/]+}/pause", pause_stream),
+    web.post("/streams/{id:[^/]+}/resume", unpause_stream),
     web.get("/models", models),
 ]
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from rxllm import operators as ops
 from rxllm.errors import RxLLMError
@@ -131,6 +131,8 @@ def create_app(
     app.add_routes([route for part in parts for route in part.routes])
     app.router.add_get("/", _page, name=ROOT)
     app.router.add_static("/static/", _PAGE)
+    for route in app.router.routes():
+        route._expect_handler = _expect  # noqa: SLF001 - the only way to set it for all
     app.on_response_prepare.append(guard.prepare)
     app.on_shutdown.append(drain)
     add_websocket(app)
@@ -138,6 +140,16 @@ def create_app(
     if preload:
         app.on_startup.append(_preload)
     return app
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Answer an `Expect` header (RFC 9110, 10.1.1): aiohttp fails at bytes that aren't ASCII."""
+    if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # so that the response isn't taken for begun
+    return None
 
 
 async def _preload(app: web.Application) -> None:

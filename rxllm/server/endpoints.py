@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 from uuid import uuid4
@@ -103,7 +104,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
 routes: list[web.RouteDef] = [
     web.get("/stream", get_stream, allow_head=False),
     web.post("/stream", post_stream),
-    web.get("/stream/{id}", resume_stream, allow_head=False),
+    web.get("/stream/{id:[^/]+}", resume_stream, allow_head=False),
     web.post("/api/stream", post_ndjson),
     web.post("/generate", generate),
 ]
@@ -201,10 +202,16 @@ def _prompt_of(body: StreamRequest) -> Any:
 
 
 def _checked_id(stream_id: str) -> str:
-    if not 0 < len(stream_id) <= 100 or not stream_id.isascii() or not stream_id.isprintable():
-        raise InvalidMessageError("id must be 1 to 100 printable ASCII characters", "id")
+    if not _ID.fullmatch(stream_id):
+        raise InvalidMessageError(
+            "id must be 1 to 100 printable ASCII characters without a slash, and without spaces at "
+            "its ends",
+            "id",
+        )
     return stream_id
 
+
+_ID: Final = re.compile(r"(?=.{1,100}\Z)[!-.0-~](?:[ -.0-~]*[!-.0-~])?")
 
 _POSITIONS: Final = ("lastEventId", "after")
 """Names of the position in a query; the first is that of polyfills of `EventSource`."""

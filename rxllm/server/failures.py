@@ -75,8 +75,14 @@ async def read_body(request: web.Request, limits: Limits) -> bytes:
     Raises:
         TooLargeError: it is longer than `limits.body_bytes`.
         InvalidMessageError: its encoding is broken, or it is incomplete.
-        RefusedError: it was not received in time (408).
+        RefusedError: it was not received in time (408), or it is compressed (415): a small body
+            may unpack to a huge one.
     """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise RefusedError(
+            "unsupported_encoding", f"the Content-Encoding {encoding[:50]!r} is not accepted", 415
+        )
     body = bytearray()
     try:
         async with asyncio.timeout(limits.body_seconds):

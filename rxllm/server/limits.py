@@ -40,6 +40,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         messages_per_second: messages of a WebSocket connection, averaged over some seconds.
         streams_per_connection: live streams of a WebSocket connection.
         connections: concurrent WebSocket connections.
+        http_connections: concurrent connections of `rxllm serve`, of any kind, if the process may
+            open as many; further ones get 503 at once.
         room_members: members of one room.
         rooms: concurrent rooms.
         history_exchanges: exchanges kept of a chat.
@@ -72,6 +74,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     messages_per_second: float = 20.0
     streams_per_connection: int = 8
     connections: int = 1000
+    http_connections: int = 10_000
     room_members: int = 50
     rooms: int = 100
     history_exchanges: int = 20

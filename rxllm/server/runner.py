@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -12,15 +13,16 @@ from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from rxllm.errors import RxLLMError
 from rxllm.server.app import drain
-from rxllm.server.app_keys import MODELS
+from rxllm.server.app_keys import LIMITS, MODELS
+from rxllm.server.connections import BoundedSite, most_connections
 
 __all__ = ["ServeError", "is_loopback", "serve"]
 
 _KEEP_ALIVE: Final = 30.0
-_BACKLOG: Final = 1024
 _CLEAN_UP: Final = 5.0
 
 
@@ -53,11 +55,15 @@ async def serve(
     Raises:
         ServeError: the server can't listen there.
     """
+    logger = logging.getLogger("rxllm.server")
+    logger.addFilter(_is_our_fault)
     runner = web.AppRunner(
         app,
+        logger=logger,
         access_log=None,
         keepalive_timeout=_KEEP_ALIVE,
         lingering_time=_CLEAN_UP,
+        auto_decompress=False,  # compressed bodies are refused, and must not be unpacked before
         shutdown_timeout=_CLEAN_UP,
     )
     await runner.setup()
@@ -76,7 +82,13 @@ async def _serve(
     asked: asyncio.Event,
     say: Callable[[str], object],
 ) -> None:
-    site = web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_port=reuse_port or None)
+    site = BoundedSite(
+        runner,
+        host,
+        port,
+        most=most_connections(runner.app[LIMITS].http_connections),
+        reuse_port=reuse_port or None,
+    )
     try:
         await site.start()
     except OSError as error:
@@ -125,6 +137,12 @@ def _reason(error: OSError, host: str, port: int) -> str:
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return f"{host} is not an address of this machine"
     return f"the server can't listen on {host}, port {port}: {error.strerror or error}"
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Return whether a record is worth a traceback: what isn't HTTP is answered with 400."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 def _urls(runner: web.AppRunner) -> list[str]:

@@ -50,9 +50,9 @@ class OpenCall:
     __slots__ = ("block", "call", "sent")
 
     def __init__(self, call: ToolCall, block: int) -> None:
-        self.call = call
-        self.block = block
-        self.sent = 0
+        self.call: ToolCall = call
+        self.block: int = block
+        self.sent: int = 0
 
 
 class BlockWriter(ABC):
@@ -76,10 +76,10 @@ class BlockWriter(ABC):
     def __init__(
         self, stream_id: str, *, model: str | None = None, runs_tools: bool = False
     ) -> None:
-        self.stream_id = stream_id
+        self.stream_id: str = stream_id
         self.model: str = model or ""
-        self.blocks = 0  # opened so far
-        self.block = 0  # the number of the open text or thinking block
+        self.blocks: int = 0  # opened so far
+        self.block: int = 0  # the number of the open text or thinking block
         self.block_text: list[str] = []  # its text
         self.usage: Usage | None = None
         self.end: End | None = None

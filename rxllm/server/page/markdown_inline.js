@@ -154,7 +154,7 @@ function linkOf(target, children, source = target, title = "") {
   } catch {
     return source;
   }
-  if (url.protocol !== "https:" && url.protocol !== "http:") return source;
+  if (!/^https?:\/\//i.test(target.trim())) return source;
   const link = element("a", children);
   link.href = url.href;
   link.target = "_blank";

@@ -138,8 +138,8 @@ async def cancel(request: web.Request) -> web.Response:
 
 routes: list[web.RouteDef] = [
     web.post("/v1/responses", create),
-    web.get("/v1/responses/{id}", retrieve, allow_head=False),
-    web.post("/v1/responses/{id}/cancel", cancel),
+    web.get("/v1/responses/{id:[^/]+}", retrieve, allow_head=False),
+    web.post("/v1/responses/{id:[^/]+}/cancel", cancel),
 ]
 
 

@@ -109,8 +109,8 @@ async def stop(request: web.Request) -> web.Response:
 
 routes: list[web.RouteDef] = [
     web.post("/api/chat", chat),
-    web.get("/api/chat/{id}/stream", resume, allow_head=False),
-    web.delete("/api/chat/{id}/stream", stop),
+    web.get("/api/chat/{id:[^/]+}/stream", resume, allow_head=False),
+    web.delete("/api/chat/{id:[^/]+}/stream", stop),
 ]
 
 

@@ -140,7 +140,10 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     )
     channel = _Channel(socket, request.transport)
     with connections.holding(channel):
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # the client has left at once
+            return web.Response(status=400)
         session = Session(
             request.app[MODELS], request.app[STREAMS], connections.rooms, connections.sessions
         )

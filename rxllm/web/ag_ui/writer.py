@@ -6,7 +6,7 @@ Source: https://docs.ag-ui.com/concepts/events, and the rules of its client (`ve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -47,7 +47,7 @@ class AGUIWriter(BlockWriter):
         messages: the messages of the request, in the format of AG-UI, for snapshots.
     """
 
-    restarts = True
+    restarts: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from rxllm.chunks import Citation, End, FinishReason, ProviderState, ToolCall, Usage
 from rxllm.messages import ReasoningPart, TextPart
@@ -55,7 +55,7 @@ class AnthropicWriter(BlockWriter):
     they belong to a text or a call: the client sends them back as they are. Files aren't sent.
     """
 
-    is_sequential = True
+    is_sequential: ClassVar[bool] = True
 
     def begin(self) -> None:
         message = {

@@ -6,7 +6,7 @@ Source: https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol, and the schema of the
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -54,7 +54,7 @@ class UIMessageWriter(BlockWriter):
         message_id: the id of the message; that of the stream if `None`.
     """
 
-    restarts = True
+    restarts: ClassVar[bool] = True
 
     def __init__(
         self,

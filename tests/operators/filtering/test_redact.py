@@ -530,3 +530,12 @@ def test_bad_arguments_are_rejected_at_the_call(
 ) -> None:
     with pytest.raises(error, match=message):
         ops.redact(*targets, **options)
+
+
+def test_a_pattern_that_takes_for_ever_fails_the_stream_and_releases_nothing() -> None:
+    marbles = Marbles()
+    source = marbles.cold("s-E|", lookup={"s": Token("a" * 62 + "!")})
+    events = marbles.run(source.pipe(ops.redact(re.compile("(?:a|aa)+b"))))
+    ((_, error),) = events
+    assert isinstance(error, RuntimeError)
+    assert "took more than 1 s" in str(error)
