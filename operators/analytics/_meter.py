@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk, Outcome
+from rxllm.chunks import Chunk, Outcome, Token, has_output, is_restart
+from rxllm.operators.analytics._gap_histogram import GapHistogram
 from rxllm.operators.analytics._operation import Operation, check_names
 from rxllm.operators.analytics._watcher import watch
+from rxllm.restart import forget
 from rxllm.stream import Stream
 
 if TYPE_CHECKING:
@@ -20,15 +22,22 @@ if TYPE_CHECKING:
 __all__ = ["meter"]
 
 _MODELS: Final = 100
-_LABELS: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+_LABELS: Final = (
+    *("gen_ai_operation_name", "gen_ai_provider_name"),
+    *("gen_ai_request_model", "gen_ai_response_model"),
+)
+_MODALITY: Final = "gen_ai_token_modality"
+_PREFIX: Final = "gen_ai_client_inference"
 
 _DURATIONS: Final = [0.01 * 2**power for power in range(14)]  # 10 ms to 82 s
-_FIRST_TOKEN: Final = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
-    *(1.0, 2.5, 5.0, 7.5, 10.0),
-)
-_OUTPUT_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _TOKENS: Final = [4**power for power in range(14)]  # 1 to 67 million
+_USAGE: Final = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cached_tokens": "cache_read_input_tokens",
+    "cache_write_tokens": "cache_write_input_tokens",
+    "reasoning_tokens": "reasoning_output_tokens",
+}
 
 
 def meter(
@@ -45,23 +54,31 @@ def meter(
         [ meter() ]
         S-a-b-U-E|                1 operation of 8 s, first token after 2 s, tokens of U
 
-    All chunks pass through unchanged. The metrics have the names and buckets of the OpenTelemetry
-    semantic conventions for generative AI:
+    All chunks pass through unchanged. The metrics have the names, units and buckets of the
+    OpenTelemetry semantic conventions for generative AI, as of November 2026
+    (open-telemetry/semantic-conventions-genai, `client-inference.md` at ac48b1f,
+    `gen-ai-token-metrics.md` at 27f82f0), as Prometheus has them:
 
-    - `gen_ai_client_operation_duration_seconds`: from the subscription to the end, with the
-      additional labels `outcome` (completed, failed, cancelled) and `error_type` (the error class).
-    - `gen_ai_client_token_usage`: tokens of an operation, over all its attempts, by
-      `gen_ai_token_type` (input, output), if `Usage` reports them.
-    - `gen_ai_server_time_to_first_token_seconds`, `gen_ai_server_time_per_output_token_seconds`
-      (after the first one): of completed operations, as seen at this point of the pipeline.
+    - `gen_ai_client_inference_duration_seconds`: from the subscription to the end. Its label
+      `error_type` is the class of the error, `cancelled`, or empty.
+    - `gen_ai_client_inference_time_to_first_chunk_seconds`, and
+      `gen_ai_client_inference_time_per_output_chunk_seconds` for each gap between two chunks with
+      output of one source, as seen at this point of the pipeline.
+    - `gen_ai_client_inference_usage_input_tokens_total`, `..._output_tokens_total`,
+      `..._cache_read_input_tokens_total`, `..._cache_write_input_tokens_total` and
+      `..._reasoning_output_tokens_total`, over all attempts, if `Usage` reports them, with the
+      label `gen_ai_token_modality` (`text`).
+    - `gen_ai_client_inference_operation_input_tokens` and `..._output_tokens`: the tokens of an
+      operation, as histograms.
     - `rxllm_active_streams`: number of current subscriptions.
 
-    The labels of all but the last are `gen_ai_operation_name` ("chat"), `gen_ai_provider_name` and
-    `gen_ai_request_model`. A registry gets at most 100 distinct provider/model pairs; later ones
-    are counted as `other`. A model that no `Start` has named is `unknown`.
+    The labels of all but the last are `gen_ai_operation_name` ("chat"), `gen_ai_provider_name`,
+    `gen_ai_request_model` and `gen_ai_response_model` (of the last `Start`). A registry gets at
+    most 100 distinct combinations; later ones are counted as `other`. A model that no `Start` has
+    named is `unknown`.
 
     - Completion, error, disposal: the operation is counted, by its outcome.
-    - Restart: the text chunks of that stream are counted from 0 again; earlier usage stays.
+    - Restart: the next chunk of that stream is not counted as a gap; earlier usage stays.
     - Demand: passes through; nothing is held.
 
     Args:
@@ -81,11 +98,12 @@ def meter(
     >>> marbles, registry = Marbles(), CollectorRegistry()
     >>> _ = marbles.run(marbles.cold("S-a-b-E|").pipe(meter(registry, provider="docs")))
     >>> registry.get_sample_value(
-    ...     "gen_ai_server_time_to_first_token_seconds_sum",
+    ...     "gen_ai_client_inference_time_to_first_chunk_seconds_sum",
     ...     {
     ...         "gen_ai_operation_name": "chat",
     ...         "gen_ai_provider_name": "docs",
     ...         "gen_ai_request_model": "model",
+    ...         "gen_ai_response_model": "model",
     ...     },
     ... )
     2.0
@@ -110,59 +128,69 @@ class _Metrics:
     """The metrics of one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        from prometheus_client import Gauge, Histogram
+        from prometheus_client import Counter, Gauge, Histogram
 
         def histogram(
             name: str, text: str, buckets: Sequence[float], labels: tuple[str, ...] = ()
         ) -> Histogram:
-            return Histogram(name, text, (*_LABELS, *labels), registry=None, buckets=buckets)
+            names = (*_LABELS, *labels)
+            return Histogram(f"{_PREFIX}_{name}", text, names, registry=None, buckets=buckets)
 
-        self._pairs: set[tuple[str, str]] = set()
+        self._combinations: set[tuple[str, ...]] = set()
         self.active = Gauge(
             "rxllm_active_streams", "Streams with a current subscription.", registry=None
         )
         self.duration = histogram(
-            "gen_ai_client_operation_duration_seconds",
+            "duration_seconds",
             "Time from subscription to end, in seconds.",
             _DURATIONS,
-            ("outcome", "error_type"),
+            ("error_type",),
         )
-        self.tokens = histogram(
-            "gen_ai_client_token_usage",
-            "Input and output tokens used by an operation.",
-            _TOKENS,
-            ("gen_ai_token_type",),
+        self.first = histogram(
+            "time_to_first_chunk_seconds", "Time to the first output, in seconds.", _DURATIONS
         )
-        self.first_token = histogram(
-            "gen_ai_server_time_to_first_token_seconds",
-            "Time to the first token of completed operations, in seconds.",
-            _FIRST_TOKEN,
+        self.gaps = GapHistogram(
+            f"{_PREFIX}_time_per_output_chunk_seconds",
+            "Time between two chunks of output, in seconds.",
+            _LABELS,
+            _DURATIONS,
         )
-        self.output_token = histogram(
-            "gen_ai_server_time_per_output_token_seconds",
-            "Time per output token after the first, of completed operations, in seconds.",
-            _OUTPUT_TOKEN,
-        )
+        self.usage = {
+            field: Counter(
+                f"{_PREFIX}_usage_{name}", f"{name} used.", (*_LABELS, _MODALITY), registry=None
+            )
+            for field, name in _USAGE.items()
+        }
+        self.operation = {
+            f"{kind}_tokens": histogram(
+                f"operation_{kind}_tokens", f"{kind} tokens of an operation.", _TOKENS, (_MODALITY,)
+            )
+            for kind in ("input", "output")
+        }
         self._register(registry)
 
     def _register(self, registry: CollectorRegistry) -> None:
         """Register all metrics, or none."""
-        metrics = (self.active, self.duration, self.tokens, self.first_token, self.output_token)
+        counted = (*self.usage.values(), *self.operation.values())
+        metrics: tuple[Any, ...] = (
+            *(self.active, self.duration, self.first, self.gaps),
+            *counted,
+        )
         with ExitStack() as registered:
             for metric in metrics:
                 registry.register(metric)
                 registered.callback(registry.unregister, metric)
             registered.pop_all()
 
-    def labels(self, provider: str, model: str) -> tuple[str, str, str]:
+    def labels(self, *names: str) -> tuple[str, ...]:
         """The values of the common labels, a bounded number of combinations."""
-        pair = (_printable(provider), _printable(model))
-        if pair not in self._pairs:
-            if len(self._pairs) >= _MODELS:
-                pair = ("other", "other")
+        combination = tuple(_printable(name) for name in names)
+        if combination not in self._combinations:
+            if len(self._combinations) >= _MODELS:
+                combination = ("other",) * len(names)
             else:
-                self._pairs.add(pair)
-        return ("chat", *pair)
+                self._combinations.add(combination)
+        return ("chat", *combination)
 
 
 def _printable(name: str) -> str:
@@ -185,28 +213,44 @@ class _MeterWatcher(Operation):
         self._metrics = metrics
         self._model = model
         self._provider = provider
+        self._latest: dict[str | None, float] = {}  # the time of the last output, by source
+        self._gaps = metrics.gaps.start()
 
     def begun(self) -> None:
         self._metrics.active.inc()
 
+    def chunk(self, chunk: Chunk) -> None:
+        super().chunk(chunk)
+        if type(chunk) is Token or has_output(chunk):
+            now, source = self._clock(), chunk.source
+            before = self._latest.get(source)
+            self._latest[source] = now
+            if before is not None:
+                self._gaps.add(now - before)
+        elif is_restart(chunk):
+            forget(self._latest, chunk.source)
+
     def ended(self, outcome: Outcome, error: Exception | None = None) -> None:
-        metrics, elapsed, used = self._metrics, self.elapsed, self.used
+        metrics, used = self._metrics, self.used
         labels = metrics.labels(*self._names())
         metrics.active.dec()
         error_type = "" if error is None else type(error).__name__
-        metrics.duration.labels(*labels, outcome, error_type).observe(elapsed)
-        for kind in ("input", "output"):
-            tokens = getattr(used, f"{kind}_tokens", None)
+        kind = "cancelled" if outcome == "cancelled" else error_type
+        metrics.duration.labels(*labels, kind).observe(self.elapsed)
+        for field, counter in metrics.usage.items():
+            tokens = getattr(used, field, None)
             if tokens:
-                metrics.tokens.labels(*labels, kind).observe(tokens)
-        if outcome == "completed" and self.time_to_first is not None:
-            metrics.first_token.labels(*labels).observe(self.time_to_first)
-            if self.output_tokens > 1:
-                seconds = (elapsed - self.time_to_first) / (self.output_tokens - 1)
-                metrics.output_token.labels(*labels).observe(seconds)
+                counter.labels(*labels, "text").inc(tokens)
+                if field in metrics.operation:
+                    metrics.operation[field].labels(*labels, "text").observe(tokens)
+        if self.time_to_first is not None:
+            metrics.first.labels(*labels).observe(self.time_to_first)
+            metrics.gaps.add(labels, self._gaps)
 
-    def _names(self) -> tuple[str, str]:
+    def _names(self) -> tuple[str, str, str]:
         start = self.start
+        asked = self._model or "unknown"
         if start is None:
-            return self._provider or "unknown", self._model or "unknown"
-        return self._provider or start.provider or "unknown", self._model or start.model
+            return self._provider or "unknown", asked, "unknown"
+        provider = self._provider or start.provider or "unknown"
+        return provider, self._model or start.model, start.model

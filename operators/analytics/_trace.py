@@ -26,11 +26,15 @@ _USAGE: Final = {
     "input_tokens": "gen_ai.usage.input_tokens",
     "output_tokens": "gen_ai.usage.output_tokens",
     "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "cache_write_tokens": "gen_ai.usage.cache_write.input_tokens",
     "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
     "cost": "rxllm.usage.cost",
 }
 _OURS: Final = "rxllm.tracing"  # context key: the `_TraceWatcher` that the context belongs to
-_OPTIONS: Final = ("max_tokens", "temperature", "top_p", "seed")
+_OPTIONS: Final = (
+    *("max_tokens", "temperature", "top_p", "top_k", "seed"),
+    *("frequency_penalty", "presence_penalty"),
+)
 
 
 def trace(
@@ -49,14 +53,16 @@ def trace(
         [ trace() ]
         S-a-b-U-E|                span "chat model": first_token at a; usage, finish reason
 
-    All chunks pass through unchanged. The span follows the semantic conventions for generative AI.
+    All chunks pass through unchanged. The span follows the semantic conventions for generative AI
+    (open-telemetry/semantic-conventions-genai at ac48b1f, November 2026).
     It starts at the subscription, as a child of the current span, and is itself the current span
     during the subscription to upstream, so that requests of an instrumented HTTP client become its
     children. It is named `chat {model}`, has kind CLIENT, and gets these attributes if they are
     known: `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.*` (model, stream,
-    max_tokens, temperature, top_p, top_k, seed, stop_sequences), `gen_ai.output.type`,
+    max_tokens, temperature, top_p, top_k, seed, penalties, stop_sequences, reasoning.level),
+    `gen_ai.output.type`,
     `gen_ai.response.*` (id, model, finish_reasons, time_to_first_chunk), `gen_ai.usage.*` (input,
-    output, cached and reasoning tokens, over all attempts), `error.type` (the error class),
+    output, cache and reasoning tokens, over all attempts), `error.type` (the error class),
     `rxllm.outcome` (completed, failed, cancelled) and `rxllm.usage.cost` (USD). Its events are
     `first_token` and the kinds of the `Notice` chunks: `retry`, `fallback`, ... No text is
     recorded except error messages, which may quote the provider.
@@ -237,10 +243,9 @@ def _given(
 
 
 def _options(request: Request) -> dict[str, Any]:
-    top_k = request.top_k
     return {
         **{f"gen_ai.request.{name}": getattr(request, name) for name in _OPTIONS},
-        "gen_ai.request.top_k": None if top_k is None else float(top_k),
+        "gen_ai.request.reasoning.level": request.reasoning,
         "gen_ai.request.stop_sequences": request.stop or None,
         "gen_ai.output.type": None if request.response_format is None else "json",
     }

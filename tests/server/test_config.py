@@ -52,6 +52,17 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_the_file_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "SHOP_KEY", "OPERATIONS_KEY", "GROQ_API_KEY"):
+        monkeypatch.setenv(name, f"the-{name}")
+    readme = Path("rxllm/server/README.md").read_text(encoding="utf-8")
+    text = readme.partition("```toml\n")[2].partition("```")[0]
+    config = read_config(written(tmp_path, text))
+    models = served_models(config, [], {}, None)
+    assert list(models or ()) == ["tiny", "small", "large", "best"]
+    assert [key.secret for key in config.keys] == ["the-SHOP_KEY", "the-OPERATIONS_KEY"]
+
+
 def test_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RXLLM_TEST_KEY", "k")
     config = read_config(written(tmp_path, WHOLE))

@@ -74,7 +74,11 @@ async def test_the_metrics_count_streams_by_outcome() -> None:
         async with client.get("/metrics") as response:
             text = await response.text()
     assert response.content_type == "text/plain"
-    assert 'gen_ai_request_model="tiny",outcome="completed"' in text
+    counted = [line for line in text.splitlines() if "inference_duration_seconds_count" in line]
+    assert len(counted) == 1
+    assert 'gen_ai_request_model="tiny"' in counted[0]
+    assert 'error_type=""' in counted[0]
+    assert counted[0].endswith(" 1.0")
     assert "rxllm_active_streams 0.0" in text
 
 

@@ -9,6 +9,7 @@ import prometheus_client
 import pytest
 import reactivex as rx
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.parser import text_string_to_metric_families
 
 from rxllm import operators as ops
 from rxllm.chunks import Batch, Start, Token, Usage
@@ -16,10 +17,12 @@ from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import Marbles
 
-DURATION = "gen_ai_client_operation_duration_seconds"
-TOKENS = "gen_ai_client_token_usage"
-FIRST = "gen_ai_server_time_to_first_token_seconds"
-BETWEEN = "gen_ai_server_time_per_output_token_seconds"
+DURATION = "gen_ai_client_inference_duration_seconds"
+INPUT = "gen_ai_client_inference_usage_input_tokens_total"
+OUTPUT = "gen_ai_client_inference_usage_output_tokens_total"
+SIZES = "gen_ai_client_inference_operation_output_tokens"
+FIRST = "gen_ai_client_inference_time_to_first_chunk_seconds"
+BETWEEN = "gen_ai_client_inference_time_per_output_chunk_seconds"
 
 
 @pytest.fixture
@@ -37,20 +40,54 @@ def samples(registry: CollectorRegistry, name: str) -> list[tuple[dict[str, str]
     ]
 
 
-MODEL = {"gen_ai_provider_name": "openai", "gen_ai_request_model": "gpt"}
+MODEL = {
+    "gen_ai_provider_name": "openai",
+    "gen_ai_request_model": "gpt",
+    "gen_ai_response_model": "gpt",
+}
+TEXT = {**MODEL, "gen_ai_token_modality": "text"}
 CHUNKS = {"S": Start("1", "gpt", "openai"), "U": Usage(70, 5)}
 
 
 def test_an_operation_that_completes(marbles: Marbles, registry: CollectorRegistry) -> None:
     marbles.run(marbles.cold("S--a-b-c-U-E|", lookup=CHUNKS).pipe(ops.meter(registry)))
-    ended = {**MODEL, "outcome": "completed", "error_type": ""}
-    assert samples(registry, f"{DURATION}_sum") == [(ended, 12.0)]
-    assert samples(registry, f"{TOKENS}_sum") == [
-        ({**MODEL, "gen_ai_token_type": "input"}, 70.0),
-        ({**MODEL, "gen_ai_token_type": "output"}, 5.0),
-    ]
+    assert samples(registry, f"{DURATION}_sum") == [({**MODEL, "error_type": ""}, 12.0)]
+    assert samples(registry, INPUT) == [(TEXT, 70.0)]
+    assert samples(registry, OUTPUT) == [(TEXT, 5.0)]
+    assert samples(registry, f"{SIZES}_sum") == [(TEXT, 5.0)]
     assert samples(registry, f"{FIRST}_sum") == [(MODEL, 3.0)]
-    assert samples(registry, f"{BETWEEN}_sum") == [(MODEL, 9.0 / 4)]
+    assert samples(registry, f"{BETWEEN}_sum") == [(MODEL, 4.0)]
+    assert samples(registry, f"{BETWEEN}_count") == [(MODEL, 2.0)]
+
+
+def test_details_of_the_usage_are_counted(marbles: Marbles, registry: CollectorRegistry) -> None:
+    usage = Usage(70, 5, cached_tokens=3, cache_write_tokens=2, reasoning_tokens=1)
+    marbles.run(marbles.cold("S-a-U|", lookup={**CHUNKS, "U": usage}).pipe(ops.meter(registry)))
+    for name, count in (
+        ("cache_read_input", 3.0),
+        ("cache_write_input", 2.0),
+        ("reasoning_output", 1.0),
+    ):
+        counted = samples(registry, f"gen_ai_client_inference_usage_{name}_tokens_total")
+        assert counted == [(TEXT, count)]
+
+
+def test_a_prometheus_parser_reads_the_metrics(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    stream = marbles.cold("S--a-b-c-U-E|", lookup=CHUNKS).pipe(ops.meter(registry))
+    marbles.run(stream)
+    text = prometheus_client.generate_latest(registry).decode()
+    families = {each.name: each for each in text_string_to_metric_families(text)}
+    assert families[BETWEEN].type == families[DURATION].type == "histogram"
+    counts = [
+        (sample.labels["le"], sample.value)
+        for sample in families[BETWEEN].samples
+        if sample.name.endswith("_bucket")
+    ]
+    assert [value for _, value in counts] == sorted(value for _, value in counts)
+    assert dict(counts)["1.28"] == 0
+    assert dict(counts)["2.56"] == dict(counts)["+Inf"] == 2
 
 
 def test_the_buckets_are_those_of_the_conventions(registry: CollectorRegistry) -> None:
@@ -63,21 +100,21 @@ def test_the_buckets_are_those_of_the_conventions(registry: CollectorRegistry) -
 
     assert bounds(DURATION)[:2] == [0.01, 0.02]
     assert bounds(DURATION)[-2] == 81.92
-    assert bounds(TOKENS)[:3] == [1.0, 4.0, 16.0]
-    assert bounds(TOKENS)[-2] == 67108864.0
-    assert (bounds(FIRST)[0], bounds(BETWEEN)[0]) == (0.001, 0.01)
+    assert bounds(SIZES)[:3] == [1.0, 4.0, 16.0]
+    assert bounds(SIZES)[-2] == 67108864.0
+    assert bounds(FIRST) == bounds(BETWEEN) == bounds(DURATION)
 
 
-def test_without_usage_chunks_are_counted_and_no_usage_is_reported(
+def test_without_usage_none_is_counted_and_a_batch_is_one_chunk(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
     batch = Batch((Token("a"), Token("b"), Token("c")), "abc")
     marbles.run(marbles.cold("S-B-d-E|", lookup={"B": batch}).pipe(ops.meter(registry)))
-    assert samples(registry, f"{TOKENS}_sum") == []
-    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [5.0 / 3]
+    assert samples(registry, OUTPUT) == []
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [2.0]
 
 
-def test_failures_and_cancellations_are_counted_by_outcome(
+def test_failures_and_cancellations_are_counted_by_their_error(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
     operator = ops.meter(registry)
@@ -87,10 +124,10 @@ def test_failures_and_cancellations_are_counted_by_outcome(
     leaving.dispose()
     marbles.advance_to(9)
     assert samples(registry, f"{DURATION}_sum") == [
-        ({**MODEL, "outcome": "cancelled", "error_type": ""}, 3.0),
-        ({**MODEL, "outcome": "failed", "error_type": "RateLimitError"}, 4.0),
+        ({**MODEL, "error_type": "cancelled"}, 3.0),
+        ({**MODEL, "error_type": "RateLimitError"}, 4.0),
     ]
-    assert samples(registry, f"{FIRST}_count") == []
+    assert samples(registry, f"{FIRST}_count") == [(MODEL, 2.0)]
 
 
 def test_a_failure_before_the_start_is_counted_for_the_requested_model(
@@ -114,14 +151,14 @@ def test_active_streams_are_counted_while_they_run(
     assert registry.get_sample_value("rxllm_active_streams") == 0
 
 
-def test_a_restart_resets_the_counts_and_keeps_the_usage(
+def test_a_restart_is_no_gap_and_keeps_the_usage(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
     chunks = {**CHUNKS, "V": Usage(70, 3)}
     diagram = "S-a-b-U-R-S-a-b-c-V|"
     marbles.run(marbles.cold(diagram, lookup=chunks).pipe(ops.meter(registry)))
-    assert [value for _, value in samples(registry, f"{TOKENS}_sum")] == [140.0, 8.0]
-    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [17.0 / 2]
+    assert [samples(registry, name)[0][1] for name in (INPUT, OUTPUT)] == [140.0, 8.0]
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [6.0]
 
 
 def test_any_number_of_calls_share_a_registry(
@@ -198,27 +235,26 @@ def test_a_merge_is_one_operation(marbles: Marbles, registry: CollectorRegistry)
     streams = [marbles.cold("S-a-U|", lookup=CHUNKS, source=name) for name in ("left", "right")]
     marbles.run(rx.merge(*streams).pipe(ops.meter(registry)))
     assert [value for _, value in samples(registry, f"{DURATION}_count")] == [1.0]
-    assert [value for _, value in samples(registry, f"{TOKENS}_sum")] == [140.0, 10.0]
+    assert [samples(registry, name)[0][1] for name in (INPUT, OUTPUT)] == [140.0, 10.0]
 
 
-def test_in_a_merge_each_source_has_its_own_usage_or_count(
+def test_in_a_merge_each_source_has_its_own_gaps(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
-    """Two tokens of one according to its usage, eight chunks of the other, in 17 s."""
     left = marbles.cold("a-a-a-a-U|", lookup={"U": Usage(5, 2)}, source="left")
     right = marbles.cold("b-b-b-b-b-b-b-b--|", source="right")
     marbles.run(rx.merge(left, right).pipe(ops.meter(registry)), until=99)
-    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [17.0 / 9]
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [6.0 + 14.0]
 
 
-def test_in_a_merge_a_restart_of_one_source_keeps_the_counts_of_others(
+def test_in_a_merge_a_restart_of_one_source_keeps_the_gaps_of_others(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:
     left = marbles.cold("a-b-U-R-c-d---|", lookup={"U": Usage(70, 9)}, source="left")
-    right = marbles.cold("x-V|", lookup={"V": Usage(7, 5)}, source="right")
+    right = marbles.cold("x--------y-V|", lookup={"V": Usage(7, 5)}, source="right")
     marbles.run(rx.merge(left, right).pipe(ops.meter(registry)), until=99)
-    assert [value for _, value in samples(registry, f"{TOKENS}_sum")] == [77.0, 14.0]
-    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [14.0 / 6]
+    assert [samples(registry, name)[0][1] for name in (INPUT, OUTPUT)] == [77.0, 14.0]
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [2.0 + 2.0 + 9.0]
 
 
 @pytest.mark.parametrize("wrong", [{"registry": "metrics"}, {"model": 3}, {"provider": 3}])
@@ -236,6 +272,8 @@ def test_fifty_streams_in_virtual_time(registry: CollectorRegistry) -> None:
     ((_, count),) = samples(registry, f"{FIRST}_count")
     ((_, first),) = samples(registry, f"{FIRST}_sum")
     ((_, between),) = samples(registry, f"{BETWEEN}_sum")
+    ((_, gaps),) = samples(registry, f"{BETWEEN}_count")
     assert count == 50
     assert first / 50 == pytest.approx(0.5)
-    assert between / 50 == pytest.approx(0.05, rel=0.02)
+    assert gaps == 50 * 20
+    assert between / gaps == pytest.approx(0.05, rel=0.02)
