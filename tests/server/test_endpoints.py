@@ -389,23 +389,22 @@ async def test_the_body_limit_applies_within_another_application() -> None:
 
 
 BROKEN = [
-    (b'{"prompt":"x","metadata":' + b"[" * 200_000 + b"]" * 200_000 + b"}", {}),
-    (b'{"prompt":"x","responseFormat":{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}}", {}),
-    (b'{"prompt":"\xff\xfe"}', {}),
-    (b'{"messages":[{"role":"user","content":"\xff"}]}', {}),
-    (b'{"prompt":"x"}', {"Content-Encoding": "gzip"}),
+    b'{"prompt":"x","metadata":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    b'{"prompt":"x","responseFormat":{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}}",
+    b'{"prompt":"\xff\xfe"}',
+    b'{"messages":[{"role":"user","content":"\xff"}]}',
 ]
 
 
-@pytest.mark.parametrize(("body", "headers"), BROKEN)
+@pytest.mark.parametrize("body", BROKEN)
 @pytest.mark.parametrize("path", POSTED)
 async def test_a_broken_body_is_400_and_not_reported(
-    path: str, body: bytes, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+    path: str, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     reported = reports()
     async with (
         serving(scripted()) as client,
-        client.post(path, data=body, headers=headers) as response,
+        client.post(path, data=body) as response,
     ):
         assert response.status == 400
     assert not reported

@@ -244,5 +244,5 @@ async def test_cancelling_a_completed_stream_returns_its_status() -> None:
         await (await client.get("/stream", params={**PROMPT, "id": "mine"})).read()
         assert (await (await client.delete("/streams/mine")).json())["status"] == "completed"
         assert (await streams(client))["mine"].status == "completed"
-        await client.post("/generate", json=PROMPT)  # not in the store
-        assert (await (await client.delete("/streams/stream-1")).json())["status"] == "completed"
+        await client.post("/generate", json={**PROMPT, "id": "other"})  # not in the store
+        assert (await (await client.delete("/streams/other")).json())["status"] == "completed"

@@ -140,5 +140,6 @@ def llm(url: str) -> Any:
     return {"streamed": "".join(streamed), "pieces": len(streamed) > 1}
 
 
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-print(json.dumps(globals()[sys.argv[1]](sys.argv[2])))
+if __name__ == "__main__":
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    print(json.dumps(globals()[sys.argv[1]](sys.argv[2])))
