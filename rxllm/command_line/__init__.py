@@ -1,4 +1,4 @@
-"""The command line: `rxllm run`, `rxllm chat`, `rxllm models`, `rxllm bench`, `rxllm serve`.
+"""The command line: `rxllm run`, `chat`, `models`, `bench`, `serve`, `check`.
 
 Exit codes: 0 for success, 1 if the stream failed or a pipe was closed, 2 if an option, a model or
 a prompt is invalid, 130 if stopped by Ctrl-C. Errors are reported in one line on standard error.
@@ -16,6 +16,7 @@ import click
 import rxllm
 from rxllm.command_line._bench import bench
 from rxllm.command_line._chat import chat
+from rxllm.command_line._check import check
 from rxllm.command_line._models import models
 from rxllm.command_line._outcomes import STOPPED, complain, say
 from rxllm.command_line._run import run
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[run, chat, models, bench, serve],
+    commands=[run, chat, models, bench, serve, check],
 )
 @click.version_option(rxllm.__version__, prog_name="rxllm")
 @click.pass_context

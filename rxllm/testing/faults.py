@@ -89,7 +89,7 @@ def faulty_reply(
     """
     if fault not in FAULTS or place not in FAULTS[fault].places:
         raise ValueError(f"there is no fault {fault!r} {place}")
-    before, after = _halves(place, wire)
+    before, after = _halves(fault, place, wire)
     if fault.startswith("status "):
         return Reply([b"{}"], status=int(fault.removeprefix("status ")))
     if fault.endswith("before the headers"):
@@ -106,10 +106,12 @@ def faulty_reply(
     return Reply([*before, *steps, *([] if FAULTS[fault].ends else after)])
 
 
-def _halves(place: Place, wire: str) -> tuple[list[bytes], list[bytes]]:
+def _halves(fault: str, place: Place, wire: str) -> tuple[list[bytes], list[bytes]]:
     """Return the events of an answer of two tokens, split at `place`."""
     if wire == "anthropic":
         events, at = anthropic_events("Hé", "llo"), (0, 4, 6)[PLACES.index(place)]
+        if not FAULTS[fault].is_wrong:
+            at = max(at, 1)  # an event before `message_start` is wrong
     else:
         events, at = openai_events("Hé", "llo", usage=False), PLACES.index(place)
     return events[:at], events[at:]

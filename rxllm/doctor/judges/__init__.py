@@ -1,0 +1,1 @@
+"""The rules of each wire format, as its clients enforce them."""
