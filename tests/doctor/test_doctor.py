@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from rxllm.doctor import DIALECTS, Checkup, check_server
 from rxllm.errors import BadRequestError, ConnectionFailedError
+from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
 from rxllm.testing.fault_server import FaultServer, Reply
 from rxllm.testing.faults import FAULTS, Place, faulty_reply
 from rxllm.testing.provider_streams import anthropic_events, openai_events
 from rxllm.web.wires import WIRE_NAMES
+from tests.server.nginx import nginx
 from tests.server.serving import serving
 
 Wire = Literal["openai_chat", "anthropic"]
@@ -90,6 +93,23 @@ async def test_events_that_a_proxy_has_held_back_are_found() -> None:
     assert "came at once" in wrong(checkup)["delivery"][0]
     checkup = await checked("openai_chat", Reply([events[:1500], 0.6, events[1500:]]))
     assert verdicts(checkup)["delivery"] == "odd"
+
+
+async def test_a_real_proxy_that_holds_events_back_is_found(tmp_path: Path) -> None:
+    model = ScriptedModel([*(step for word in WORDS for step in (0.04, word))])
+    app = create_app({"tiny": model})
+    async with serving(app) as client:
+        server = str(client._base_url).rstrip("/")
+        for option, verdict in (("off", "ok"), ("on", "wrong")):
+            location = f"""location / {{
+                proxy_pass {server}; proxy_set_header Host $http_host;
+                proxy_ignore_headers X-Accel-Buffering; proxy_buffering {option};
+                proxy_buffers 8 64k; proxy_buffer_size 64k;
+            }}"""
+            async with nginx(tmp_path, location) as port:
+                url = f"http://127.0.0.1:{port}"
+                checkup = await check_server(url, wire="openai_chat", model="tiny")
+            assert verdicts(checkup)["delivery"] == verdict, checkup.findings
 
 
 async def test_streams_that_go_on_without_their_clients_are_found() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import rxllm
 from rxllm.chunks import End, Start, Token
+from rxllm.doctor import check_server
 from rxllm.errors import EmptyStreamError, ServerError
 from rxllm.models import tiny
 
@@ -116,3 +117,12 @@ async def test_disposal_frees_the_server_for_the_next_request_at_once(
     await chunks.aclose()
     async with asyncio.timeout(30):
         assert (await listen(model, "Hello!", temperature=0)).chunks[-1] == End("stop")
+
+
+async def test_the_check_finds_what_this_server_does_otherwise(base_url: str) -> None:
+    """As of 0.3.36 it reports no usage, and says 500 to a body that is no JSON."""
+    checkup = await check_server(base_url)
+    found = {each.aspect: each.verdict for each in checkup.findings}
+    assert {each.wire for each in checkup.findings} == {"openai_chat"}
+    assert [each for each, verdict in found.items() if verdict == "wrong"] == ["errors"]
+    assert [each for each, verdict in found.items() if verdict == "odd"] == ["usage"]
