@@ -134,7 +134,9 @@ class Guard:
             origin = request.headers.get(hdrs.ORIGIN)
             if origin is not None and self._is_listed(origin):
                 response.headers["Access-Control-Allow-Origin"] = origin
-                response.headers["Access-Control-Expose-Headers"] = "X-Stream-Id, Retry-After"
+                response.headers["Access-Control-Expose-Headers"] = (
+                    "X-Stream-Id, X-Request-ID, Retry-After"
+                )
                 response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
 
     def _check_host(self, request: web.Request, host: str) -> None:

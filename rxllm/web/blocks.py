@@ -1,7 +1,8 @@
 """The blocks of a message: the base of the writers for wires that mark where each part begins.
 
-Text, reasoning and calls come as blocks: each is opened, extended and closed. A run of several
-answers (`End(more=True)`) is one message of several steps.
+Text, reasoning and calls come as blocks: each is opened, extended and closed. A JSON value is a
+text when it is complete. A run of several answers (`End(more=True)`) is one message of several
+steps.
 """
 
 # ruff: noqa: B027 - a wire that has no words for something says nothing
@@ -20,6 +21,7 @@ from rxllm.chunks import (
     Citation,
     End,
     FileOutput,
+    Json,
     Notice,
     Progress,
     ProviderState,
@@ -34,6 +36,7 @@ from rxllm.chunks import (
     state_key,
 )
 from rxllm.errors import RestartedStreamError
+from rxllm.web.encoding import to_json
 from rxllm.web.failures import failure_message
 from rxllm.web.stream_messages import Complete, StreamFailed
 from rxllm.web.stream_store import Frame
@@ -206,6 +209,9 @@ class BlockWriter(ABC):
     def progress(self, progress: Progress) -> None:
         """How far the stream is."""
 
+    def json(self, value: Json) -> None:
+        """The value so far; a complete one is sent as text behind this."""
+
     def nested(self, chunk: Chunk) -> None:
         """A chunk of a run inside of a call."""
 
@@ -238,6 +244,11 @@ class BlockWriter(ABC):
             case Start():
                 self.model = self.model or chunk.model
                 self._begin()
+            case Json():
+                self._begin()
+                self.json(chunk)
+                if chunk.complete:
+                    self._piece(Token(to_json(chunk.value).decode(), source=chunk.source))
             case Citation():
                 self._begin()
                 self._has_extras = True
@@ -317,6 +328,9 @@ class BlockWriter(ABC):
             self._ids.add(call.id)
             self.open_call(opened)
             self.blocks += 1
+        elif not call.arguments.startswith(opened.call.arguments):
+            self._restarted(f"the arguments of {call.name}", "them")
+            return
         opened.call = call
         more = call.arguments[opened.sent :]
         if more:
@@ -381,14 +395,17 @@ class BlockWriter(ABC):
             self._held = [each for each in self._held if merged and each.source != notice.source]
             return  # nothing has been said
         if merged or not self.restarts:
-            error = RestartedStreamError("the answer restarted after part of it had been sent")
-            self._fail(failure_message(error, self.stream_id))
+            self._restarted("the answer", "it")
             return
         self.withdraw()
         self._open = None
         self._calls, self._done, self._held, self._sources = {}, set(), [], set()
         self._has_extras = False
         self.restart()
+
+    def _restarted(self, what: str, it: str) -> None:
+        error = RestartedStreamError(f"{what} restarted after part of {it} had been sent")
+        self._fail(failure_message(error, self.stream_id))
 
     def _complete(self, message: Complete) -> None:
         self._runs_tools = False

@@ -15,6 +15,7 @@ from rxllm.chunks import (
     Chunk,
     Citation,
     FileOutput,
+    Json,
     Notice,
     Progress,
     ProviderState,
@@ -38,8 +39,8 @@ class AGUIWriter(BlockWriter):
 
     Each answer is a step. A restart closes what is open and sends a `MESSAGES_SNAPSHOT` without
     what was withdrawn. A run inside of a call is a subagent, whose text is sent with its
-    `subagentRunId`. Citations, files, notices and progress are `CUSTOM` events with the name of
-    their chunk.
+    `subagentRunId`. Citations, files, JSON so far, notices and progress are `CUSTOM` events with
+    the name of their chunk.
 
     Args:
         stream_id, model: as in `BlockWriter`. Calls are sent as they come, with their results.
@@ -194,8 +195,13 @@ class AGUIWriter(BlockWriter):
             self._event("TEXT_MESSAGE_START", messageId=message_id, role="assistant", **sub)
         self._event("TEXT_MESSAGE_CONTENT", messageId=message_id, delta=text, **sub)
 
+    def json(self, value: Json) -> None:
+        self._custom("json", value)
+
     def withdraw(self) -> None:
         self.close()
+        for name in list(self._subagents):
+            self._end_subagent(name)
         for call_id in self._open_calls:
             self._event("TOOL_CALL_END", toolCallId=call_id)
         self._open_calls = {}

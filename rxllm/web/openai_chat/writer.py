@@ -12,6 +12,7 @@ from rxllm.chunks import (
     End,
     FileOutput,
     FinishReason,
+    Json,
     ProviderState,
     Reasoning,
     Start,
@@ -156,7 +157,7 @@ class ChatWriter:
         self._held: dict[StateKey | None, ToolCall] = {}  # the calls of the answer
         self._ids: set[str] = set()  # of all calls
         self._has_begun = self._has_failed = False
-        self._sent: dict[StateKey | None, int] = {}  # of each call, the number of characters
+        self._sent: dict[StateKey | None, str] = {}  # of each call, the arguments
         self._with_state: set[StateKey | None] = set()  # the calls whose state was sent
         self._thought: list[str] = []  # since the last state
         self._states = 0
@@ -200,6 +201,8 @@ class ChatWriter:
             return self._reasoning(chunk)
         if isinstance(chunk, ToolCall):
             return self._tool_call(chunk)
+        if isinstance(chunk, Json) and chunk.complete:
+            return self._of_chunk(Token(to_json(chunk.value).decode()))
         if isinstance(chunk, Citation):
             return self._delta({"annotations": [_annotation(chunk)]})
         if isinstance(chunk, FileOutput):
@@ -207,9 +210,12 @@ class ChatWriter:
         if isinstance(chunk, Start):
             self._head["model"] = self._head["model"] or chunk.model
         if is_restart(chunk) and self._has_begun:
-            error = RestartedStreamError("the answer restarted after part of it had been sent")
-            return self._failed(failure_message(error))
+            return self._restarted("the answer", "it")
         return b""
+
+    def _restarted(self, what: str, it: str) -> bytes:
+        error = RestartedStreamError(f"{what} restarted after part of {it} had been sent")
+        return self._failed(failure_message(error))
 
     def _text(self, text: str) -> bytes:
         """Return the event for a piece of text. After the first, events differ only in the text."""
@@ -241,14 +247,19 @@ class ChatWriter:
         """Return the event for what is new of a call; all calls of a run are counted."""
         key = state_key(call)
         sent = self._sent.get(key)
-        self._sent[key] = len(call.arguments)
+        if sent is not None and not call.arguments.startswith(sent):
+            return self._restarted(f"the arguments of {call.name}", "them")
+        self._sent[key] = call.arguments
         index = list(self._sent).index(key)
         has_new_state = call.state is not None and key not in self._with_state
         if has_new_state:
             self._with_state.add(key)
         if sent is None:
             return self._delta({"tool_calls": [{**_call(call), "index": index}]})
-        more: CompletionCall = {"index": index, "function": {"arguments": call.arguments[sent:]}}
+        more: CompletionCall = {
+            "index": index,
+            "function": {"arguments": call.arguments[len(sent) :]},
+        }
         if call.state is not None and has_new_state:
             more["extra_content"] = extra_content(call.state)
         if not (more["function"]["arguments"] or has_new_state):

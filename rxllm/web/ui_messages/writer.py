@@ -16,6 +16,7 @@ from rxllm.chunks import (
     Citation,
     FileOutput,
     FinishReason,
+    Json,
     Notice,
     Progress,
     ProviderState,
@@ -45,9 +46,9 @@ class UIMessageWriter(BlockWriter):
     """Writes one stream as the parts of a UI message.
 
     Each answer of a run is a step, and a restart resets it. The states of providers are in
-    `providerMetadata`, which the client sends back. Notices, progress and nested runs are transient
-    data parts (`data-notice`, `data-progress`, `data-nested`); the usage is in the metadata of the
-    message.
+    `providerMetadata`, which the client sends back. Notices, progress, nested runs and JSON so far
+    are transient data parts (`data-notice`, `data-progress`, `data-nested`, `data-json`); the usage
+    is in the metadata of the message.
 
     Args:
         stream_id, model: as in `BlockWriter`. Calls are sent as they come, with their results.
@@ -81,6 +82,10 @@ class UIMessageWriter(BlockWriter):
     def step_ended(self) -> None:
         self._is_in_step = False
         self._part("finish-step")
+
+    def json(self, value: Json) -> None:
+        data = msgspec.to_builtins(value.value)
+        self._part("data-json", id="json", data=data, transient=True)
 
     def open_text(self) -> None:
         self._around_text = None
