@@ -222,11 +222,10 @@ class _MeterWatcher(Operation):
     def chunk(self, chunk: Chunk) -> None:
         super().chunk(chunk)
         if type(chunk) is Token or has_output(chunk):
-            now, source = self._clock(), chunk.source
-            before = self._latest.get(source)
-            self._latest[source] = now
-            if before is not None:
-                self._gaps.add(now - before)
+            now, source, latest = self._clock(), chunk.source, self._latest
+            if source in latest:
+                self._gaps.add(now - latest[source])
+            latest[source] = now
         elif is_restart(chunk):
             forget(self._latest, chunk.source)
 
