@@ -13,15 +13,19 @@ from rxllm.chunks import Chunk
 from rxllm.operators.transforming._snapshots import Snapshot, snapshot_operator
 
 if TYPE_CHECKING:
+    from markdown_it.token import Token as Part
+
     from rxllm.operators.transforming._markdown import Markdown
 from rxllm.stream import Stream
 
 __all__ = ["Html", "markdown_to_html"]
 
-_FREE: Final = 1024
-"""Characters of prose that render in about two milliseconds."""
+_FREE: Final = 128
+"""The cost of a text that renders in about a millisecond, such as 1,024 letters."""
+_MOST: Final = 32 * _FREE
+"""The cost of the longest block: it is rendered at once."""
 _CODE: Final = 16
-"""How many characters of code render in the time of one character of prose."""
+"""How much faster code renders than other text of the same cost."""
 
 
 class Html(
@@ -75,18 +79,26 @@ def markdown_to_html(
     This is CommonMark with tables and strikethrough, with these differences, which make it safe to
     show and its blocks independent: HTML is shown as text; a link other than http, https or mailto
     (including a relative one) is shown as text; an image becomes a link after a `!`, since it would
-    load automatically; a reference definition (`[1]: https://...`) is text.
+    load automatically; a reference definition (`[1]: https://...`) is text. Others bound its cost:
+    lists and quotes nest 12 deep (a list counts as two), and their markers beyond that are text; in
+    a table of more than four columns, a row with less than half of the cells ends the table; and a
+    very long block is cut into several.
 
     - Completion, error: `End`, completion and an error make all blocks final; `Notice("failed")`
       does the same for its stream.
     - Restart: the open block of that stream is dropped, and its blocks count from 0 again. The
       notice is passed on, so a page can remove all blocks.
     - Disposal: upstream and timers are disposed, and the open block is dropped.
-    - Demand: passes through; nothing is rendered while the subscriber's valve is closed. The text
-      of the open block is held until it is final, without a bound.
+    - Demand: passes through; nothing is rendered while the subscriber's valve is closed, except
+      for blocks that are final because of their length.
     - Cost: the first text is rendered when it arrives, then at most once every `seconds`, so the
-      HTML is at most that old. If the open block exceeds 1,024 characters (16,384 of code), the
-      interval grows in proportion.
+      HTML is at most that old. If the open block exceeds 1,024 letters, the interval grows in
+      proportion. A punctuation mark counts as 8 or 16 letters, a line as 64, and all count a 16th
+      in code.
+    - Length: a block of more than 32,768 letters, counted so, is cut after its last line that fits,
+      or within a very long line. This is about 15,000 characters of prose, 150 items or rows, or
+      3,500 lines of code. The rest is a new block; the header of a table and the first line of code
+      are repeated. So all text is rendered in linear time, and a short chunk in about 50 ms.
 
     Args:
         seconds: minimum time between two renderings of a stream.
@@ -125,12 +137,12 @@ class _HtmlSnapshot(Snapshot):
         "_block",
         "_carriage_return",
         "_code",
-        "_has_new_line",
+        "_cost",
         "_html",
-        "_length",
         "_markdown",
         "_pieces",
         "_source",
+        "_uncut",
     )
 
     def __init__(self, source: str | None, markdown: Markdown) -> None:
@@ -138,35 +150,32 @@ class _HtmlSnapshot(Snapshot):
         self._source = source
         self._markdown = markdown
         self._pieces: list[str] = []  # from the start of the open block
-        self._length = 0
+        self._cost = 0.0  # of the pieces at the last `look`
+        self._uncut = 0.0  # the cost of the pieces that `_settle` must still check
         self._carriage_return = False  # the last character: a line ending, or half of one
-        self._has_new_line = False  # not yet seen by `look`
         self._code = False
         self._block = 0
         self._html = ""
 
     @property
     def size(self) -> float:
-        return self._length / (_FREE * _CODE if self._code else _FREE)
+        return self._cost / (_FREE * _CODE if self._code else _FREE)
 
     def feed(self, text: str, out: list[Any]) -> None:
         self.unread = True
         if self._carriage_return or "\r" in text:
             text = self._with_new_lines(text)
-        self._has_new_line = self._has_new_line or "\n" in text
-        self._length += len(text)
         self._pieces.append(text)
+        self._uncut += self._markdown.cost_of(text)
+        if self._uncut > _MOST:
+            self._settle(out)
 
     def look(self, out: list[Any]) -> None:
         self.unread = False
-        text = "".join(self._pieces)
-        if self._has_new_line:
-            self._has_new_line = False
-            text = self._settle(text, out)
-        self._pieces, self._length = [text], len(text)
+        text = self._settle(out)
+        self._cost = self._markdown.cost_of(text)
         parts = self._markdown.parse(text)
-        blocks = self._markdown.blocks_of(parts)
-        self._code = len(blocks) == 1 and parts[0].type in ("fence", "code_block")
+        self._code = self._markdown.is_code(parts)
         html = self._markdown.html_of(parts)
         if html != self._html:
             self._html = html
@@ -175,32 +184,68 @@ class _HtmlSnapshot(Snapshot):
     def end(self, out: list[Any]) -> None:
         if self._carriage_return:
             self._pieces.append("\n")
-        parts = self._markdown.parse("".join(self._pieces))
-        for _, start, end in self._markdown.blocks_of(parts):
-            self._finish(self._markdown.html_of(parts[start:end]), out)
+        self._finish(self._markdown.parse(self._settle(out)), out)
 
     def cut_off(self, out: list[Any]) -> None:
         self.end(out)
 
-    def _settle(self, text: str, out: list[Any]) -> str:
+    def _settle(self, out: list[Any]) -> str:
         """Finish all blocks before the last one that has started; return the text from there on.
+
+        A block that is too long is finished too, and its rest begins the next one.
+        """
+        text = "".join(self._pieces)
+        is_last = False
+        while not is_last:
+            end, lines_end, parts = self._beginning_of(text)
+            blocks = self._markdown.blocks_of(parts)
+            is_last = end == len(text)
+            if len(blocks) > 1:
+                line, start, _ = blocks[-1]
+                self._finish(parts[:start], out)
+                text = text.split("\n", line)[line]
+            elif not is_last:
+                text = self._cut(text, end, lines_end, parts, out)
+        cost = self._markdown.cost_of(text)
+        self._pieces, self._uncut = [text], cost if cost <= _MOST else 0.0
+        return text
+
+    def _beginning_of(self, text: str) -> tuple[int, int, list[Part]]:
+        """How much of `text` may be rendered at once, where its lines end, and their parts.
 
         Only complete lines count: a `#` at the end of the text could start anything.
         """
-        complete = text[: text.rindex("\n") + 1]
-        parts = self._markdown.parse(complete)
+        end, lines_end, parts = self._lines_of(text, _MOST)
+        if end == len(text) or not self._markdown.is_code(parts):
+            return end, lines_end, parts
+        end, lines_end, parts = self._lines_of(text, _MOST * _CODE)
         blocks = self._markdown.blocks_of(parts)
-        for _, start, end in blocks[:-1]:
-            self._finish(self._markdown.html_of(parts[start:end]), out)
-        if len(blocks) < 2:
-            return text
-        lines = blocks[-1][0]
-        return text.split("\n", lines)[lines]
+        if len(blocks) == 1:
+            return end, lines_end, parts
+        # The block after the code may be too long itself: the next round begins with it.
+        return 0, 0, parts[: blocks[1][2]]
 
-    def _finish(self, html: str, out: list[Any]) -> None:
-        out.append(Html(self._block, html, final=True, source=self._source))
-        self._block += 1
-        self._html = ""
+    def _lines_of(self, text: str, limit: float) -> tuple[int, int, list[Part]]:
+        end = self._markdown.fitting(text, limit)
+        lines_end = text.rfind("\n", 0, end) + 1
+        return end, lines_end, self._markdown.parse(text[:lines_end])
+
+    def _cut(self, text: str, end: int, lines_end: int, parts: list[Part], out: list[Any]) -> str:
+        """Finish the block at the beginning of `text`, and return its rest as another one."""
+        cut = lines_end
+        if not cut or (cut < end // 2 and self._markdown.is_code(parts)):
+            cut = end
+            parts = self._markdown.parse(text[:cut])
+        self._finish(parts, out)
+        header = self._markdown.header_of(parts, text[:cut])
+        return header * (len(header) < cut // 2) + text[cut:]
+
+    def _finish(self, parts: list[Part], out: list[Any]) -> None:
+        for _, start, end in self._markdown.blocks_of(parts):
+            html = self._markdown.html_of(parts[start:end])
+            out.append(Html(self._block, html, final=True, source=self._source))
+            self._block += 1
+            self._html = ""
 
     def _with_new_lines(self, text: str) -> str:
         """`text` with `\\n` for each line ending; a carriage return at its end waits."""

@@ -15,6 +15,7 @@ from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, 
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Html
+from rxllm.operators.transforming import _markdown_to_html
 from rxllm.operators.transforming._markdown import Markdown
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.valve import with_valve
@@ -365,6 +366,104 @@ def test_settled_blocks_are_never_rendered_again(monkeypatch: pytest.MonkeyPatch
     assert max(lengths) < 100
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "[",
+        "*a _b ",
+        "a*",
+        "a `",
+        "&",
+        ">",
+        "- ",
+        "- a\n",
+        "> a\n",
+        "|",
+        "a\n",
+        "\n",
+        "```\n",
+        "# a\n",
+    ],
+)
+def test_no_text_makes_a_rendering_long(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any speed, each rendering is bounded and all together are linear."""
+    text = piece * (20_000 // len(piece))
+    lengths = rendered([text[at : at + 200] for at in range(0, len(text), 200)], monkeypatch)
+    markdown, most = Markdown(), _markdown_to_html._MOST
+    assert max(lengths) <= markdown.fitting(text * 9, most) + 200
+    assert sum(lengths) < 30 * len(text)
+
+
+def test_a_long_paragraph_becomes_several_blocks() -> None:
+    text = "many words " * 10_000
+    page = page_after(updates([text]))
+    assert len(page) > 2
+    assert "".join(re.findall("<p>(.*)</p>", "".join(page))).replace(" ", "") == text.replace(
+        " ", ""
+    )
+
+
+def test_a_long_list_is_cut_between_two_items() -> None:
+    page = page_after(updates(["".join(f"{n}. item\n" for n in range(1, 1001))]))
+    assert len(page) > 2
+    assert re.findall(r"<li>(\w+)</li>", "".join(page)) == ["item"] * 1000
+    starts = [int(number) for number in re.findall(r'<ol start="(\d+)">', "".join(page))]
+    counts = [html.count("<li>") for html in page]
+    assert starts == [1 + sum(counts[:n]) for n in range(1, len(page))]
+
+
+def test_the_rest_of_long_code_is_code_in_the_same_language() -> None:
+    code = "".join(f"x = {n}\n" for n in range(12_000))
+    page = page_after(updates([f"```py\n{code}```\nend"]))
+    assert len(page) > 2
+    assert page[-1] == "<p>end</p>\n"
+    pattern = r'<pre><code class="language-py">([^<]*)</code></pre>\n'
+    assert "".join(re.fullmatch(pattern, html)[1] for html in page[:-1]) == code  # type: ignore[index]
+
+
+def test_the_rest_of_a_long_table_repeats_the_header() -> None:
+    page = page_after(updates(["| a | b |\n|---|---|\n" + "| 1 | 2 |\n" * 1000 + "\nend"]))
+    assert len(page) > 3
+    header = "<table>\n<thead>\n<tr>\n<th>a</th>\n<th>b</th>\n</tr>\n</thead>\n<tbody>\n"
+    assert all(html.startswith(header) for html in page[:-1])
+    assert "".join(page).count("<td>1</td>\n<td>2</td>") == 1000
+
+
+def test_blank_lines_after_code_do_not_continue_it() -> None:
+    page = page_after(updates(["```\n" + "x\n" * 400 + "```" + "\n" * 20_000 + "end"]))
+    assert len(page) == 2
+    assert page[1] == "<p>end</p>\n"
+
+
+def test_the_rest_of_a_very_long_line_of_code_is_code() -> None:
+    page = page_after(updates(["```\n" + "&" * 100_000]))
+    assert 1 < len(page) < 5
+    code = "".join(re.findall(r"<pre><code>([^<]*)</code></pre>", "".join(page)))
+    assert code.replace("\n", "") == "&amp;" * 100_000
+
+
+@pytest.mark.parametrize("header", ["`" * 10_000 + "\n", "|a" * 2000 + "\n" + "|-" * 2000 + "\n"])
+def test_a_long_header_is_not_repeated(header: str) -> None:
+    assert len(page_after(updates([header + "|b\n" * 5000]))) < 40
+
+
+def test_short_rows_do_not_fill_a_wide_table_up() -> None:
+    wide = "|a" * 100 + "|\n" + "|-" * 100 + "|\n" + "a\n" * 200
+    assert html_of(wide).count("<td>") == 0
+    assert html_of("|a|b|c|d|\n|-|-|-|-|\na\n").count("<td>") == 4
+    six = "|a|b|c|d|e|f|\n|-|-|-|-|-|-|\n"
+    assert html_of(six + "|1|2|3|\n1|2|3\n|1|2|\n").count("<td>") == 12
+    assert html_of(six + "end") == html_of(six) + "<p>end</p>\n"
+
+
+@pytest.mark.parametrize(("marker", "deepest"), [("> ", 12), ("- ", 6)])
+def test_text_is_not_lost_beyond_the_deepest_nesting(marker: str, deepest: int) -> None:
+    html = html_of(marker * 40 + "text")
+    assert len(re.findall("<blockquote>|<ul>", html)) == deepest
+    shown = marker.replace(">", "&gt;") * (40 - deepest) + "text"
+    assert f"{shown}</" in html
+
+
 def test_nothing_is_rendered_while_the_valve_is_closed(marbles: Marbles) -> None:
     marbles.at(2, marbles.valve.close)
     marbles.at(20, marbles.valve.open)
@@ -428,6 +527,19 @@ def test_the_page_does_not_depend_on_the_cuts(
     page = page_after(updates(list(pieces)))
     assert "".join(page) == Markdown().render(text)
     assert page == page_after(updates([text]))
+
+
+@settings(max_examples=draws(100))
+@given(cut_texts(MARKDOWN), st.integers(20, 200))
+def test_where_a_long_block_is_cut_does_not_depend_on_the_cuts(
+    cut: tuple[str, list[str]], most: int
+) -> None:
+    text, pieces = cut
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_markdown_to_html, "_MOST", most)
+        page = page_after(updates([text]))
+        assert page_after(updates(list(pieces))) == page
+        assert page_after(updates(list(text))) == page
 
 
 @given(MARKDOWN.filter(lambda text: "]" not in text and "<" not in text))
