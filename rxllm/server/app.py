@@ -18,7 +18,16 @@ from rxllm.server.access_log import AccessLog
 from rxllm.server.ag_ui import endpoints as ag_ui_endpoints
 from rxllm.server.anthropic import endpoints as anthropic_endpoints
 from rxllm.server.anthropic.endpoints import anthropic_error, is_anthropic
-from rxllm.server.app_keys import LIMITS, MODELS, READERS, ROOT, SETTINGS, STREAMS, Readers
+from rxllm.server.app_keys import (
+    LIMITS,
+    MODELS,
+    READERS,
+    REQUIRES_KEY,
+    ROOT,
+    SETTINGS,
+    STREAMS,
+    Readers,
+)
 from rxllm.server.catalogue import Catalogue, models_by_name
 from rxllm.server.failures import refuse
 from rxllm.server.keys import Key, Keys
@@ -104,12 +113,14 @@ def create_app(
         keep=max(1, limits.ended_streams), max_idle=None, max_pause=settings.max_pause
     )
     single = [] if api_key is None else [Key(name="", key=api_key, admin=True)]
-    guard = Guard(Keys([*single, *keys]), cors, hosts, proxies)
+    known = Keys([*single, *keys])
+    guard = Guard(known, cors, hosts, proxies)
     app = web.Application(
         middlewares=[_answer_errors, guard.middleware], client_max_size=limits.body_bytes
     )
     app[LIMITS] = limits
     app[SETTINGS] = settings
+    app[REQUIRES_KEY] = bool(known)
     app[READERS] = Readers(limits.readers)
     app[MODELS] = Catalogue(
         models if isinstance(models, Mapping) else models_by_name(models, isolate=isolate),

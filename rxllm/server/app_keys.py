@@ -14,7 +14,7 @@ from rxllm.server.limits import Limits
 from rxllm.settings import Settings
 from rxllm.web.stream_store import StreamStore
 
-__all__ = ["LIMITS", "MODELS", "READERS", "ROOT", "SETTINGS", "STREAMS", "Readers"]
+__all__ = ["LIMITS", "MODELS", "READERS", "REQUIRES_KEY", "ROOT", "SETTINGS", "STREAMS", "Readers"]
 
 
 class Readers:
@@ -52,3 +52,4 @@ STREAMS: web.AppKey[StreamStore] = web.AppKey("rxllm.streams", StreamStore)
 READERS: web.AppKey[Readers] = web.AppKey("rxllm.readers", Readers)
 LIMITS: web.AppKey[Limits] = web.AppKey("rxllm.limits", Limits)
 SETTINGS: web.AppKey[Settings] = web.AppKey("rxllm.settings", Settings)
+REQUIRES_KEY: web.AppKey[bool] = web.AppKey("rxllm.requires_key", bool)

@@ -53,6 +53,9 @@ async def get_stream(request: web.Request) -> web.StreamResponse:
         query = msgspec.convert(fields, StreamQuery, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
+    for field in msgspec.structs.fields(query):
+        if field.encode_name in fields and getattr(query, field.name) is None:
+            raise InvalidMessageError(f"{field.encode_name} must not be null", field.encode_name)
     return await _answer(request, query.prompt, query, SSE_WIRE)
 
 
@@ -114,6 +117,9 @@ async def _answer(
     request: web.Request, prompt: Any, options: StreamQuery | StreamRequest, wire: WireFormat
 ) -> web.StreamResponse:
     """Begin a stream and send it, or resume the one with this id."""
+    catalogue, owner = request.app[MODELS], CLIENT.get().owner
+    catalogue.find(options.model)
+    asked = catalogue.request(prompt, options)
     if _last_event_id(request) is not None:
         if options.id is None and request.method == "POST":
             raise InvalidMessageError(
@@ -127,10 +133,9 @@ async def _answer(
             return web.Response(status=204)
     stream_id = uuid4().hex if options.id is None else _checked_id(options.id)
     is_named = options.id is not None
-    catalogue, owner = request.app[MODELS], CLIENT.get().owner
     with request.app[READERS].one_more():
         begun = await request.app[STREAMS].begin(
-            lambda: catalogue.ask(prompt, options, stream_id=stream_id),
+            lambda: catalogue.ask(asked, options, stream_id=stream_id),
             stream_id,
             model=options.model or catalogue.default,
             grace=0.0 if wire is NDJSON_WIRE and not is_named else None,
@@ -220,11 +225,10 @@ _POSITIONS: Final = ("lastEventId", "after")
 def _last_event_id(request: web.Request) -> int | None:
     """Return the position after which the client wants to resume, if it does."""
     given = [request.headers.get("Last-Event-ID"), *map(request.query.get, _POSITIONS)]
-    text = next(filter(None, given), None)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise InvalidMessageError(
-            f"Last-Event-ID must be a position, got {text[:50]!r}", "Last-Event-ID"
-        )
-    return int(text)
+    texts = list(filter(None, given))
+    for text in texts:
+        if not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise InvalidMessageError(
+                f"Last-Event-ID must be a position, got {text[:50]!r}", "Last-Event-ID"
+            )
+    return int(texts[0]) if texts else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ import rxllm
 from rxllm.chunks import Chunk
 from rxllm.server.ag_ui.messages import RunRequest
 from rxllm.server.anthropic.messages import MessagesRequest
+from rxllm.server.app_keys import LIMITS, REQUIRES_KEY
+from rxllm.server.limits import Limits
 from rxllm.server.messages import (
     ClientMessage,
     Complete,
@@ -27,9 +30,16 @@ from rxllm.server.messages import (
     StreamState,
 )
 from rxllm.server.ollama.messages import ChatRequest as OllamaRequest
-from rxllm.server.ollama.messages import GenerateRequest
+from rxllm.server.ollama.messages import GenerateRequest, ShowRequest
 from rxllm.server.openai.messages import CompletionRequest
 from rxllm.server.responses_api.messages import ResponsesRequest
+from rxllm.server.schema_rules import (
+    OPTIONAL_POSITION,
+    POSITION,
+    WITH_MAX_TOKENS,
+    add_rules,
+    query_rules,
+)
 from rxllm.server.ui_messages.messages import ChatRequest as UIRequest
 from rxllm.web.openai_chat.types import (
     Completion,
@@ -61,7 +71,9 @@ _OTHERS: Final = (
     ListedModels,
     OpenAIError,
     *(ResponsesRequest, MessagesRequest, UIRequest, RunRequest, OllamaRequest, GenerateRequest),
+    ShowRequest,
 )
+_LIMITS: Final = Limits()
 _WIRES: Final = {
     "openai": "OpenAI",
     "responses_api": "Responses",
@@ -74,48 +86,59 @@ _WIRES: Final = {
 
 
 @cache
-def json_schema() -> dict[str, Any]:
+def json_schema(limits: Limits = _LIMITS) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of all messages: `$defs` has an entry for each class, and
-    for the unions `ClientMessage`, `ServerMessage`, `StreamMessage` and `AnyChunk`."""
+    for the unions `ClientMessage`, `ServerMessage`, `StreamMessage` and `AnyChunk`.
+
+    Args:
+        limits: the limits for clients.
+    """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "rxllm-messages",
         "title": "The messages of the rxllm server",
-        "$defs": _definitions("#/$defs/{name}"),
+        "$defs": _definitions("#/$defs/{name}", limits),
     }
 
 
 @cache
-def openapi() -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of the HTTP endpoints."""
+def openapi(limits: Limits = _LIMITS, *, requires_key: bool = False) -> dict[str, Any]:
+    """Return the OpenAPI 3.2 document of the HTTP endpoints.
+
+    Args:
+        limits: the limits for clients.
+        requires_key: whether clients must send an API key.
+    """
+    schemes: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}, {"basic": []}]
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0",
         "info": {
             "title": "rxllm",
             "version": rxllm.__version__,
             "description": "Streams of language models. `/schema.json` describes `/ws`.",
         },
-        "paths": _paths(),
+        "paths": _paths(limits),
         "components": {
-            "schemas": _definitions("#/components/schemas/{name}"),
+            "schemas": _definitions("#/components/schemas/{name}", limits),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "basic": {"type": "http", "scheme": "basic"},
             },
         },
-        "security": [{}, {"bearer": []}, {"header": []}, {"basic": []}],
+        "security": schemes if requires_key else [{}, *schemes],
     }
 
 
-async def _schema(_: web.Request) -> web.Response:
+async def _schema(request: web.Request) -> web.Response:
     """`GET /schema.json`."""
-    return _document(json_schema(), "application/schema+json")
+    return _document(json_schema(request.app[LIMITS]), "application/schema+json")
 
 
-async def _openapi(_: web.Request) -> web.Response:
+async def _openapi(request: web.Request) -> web.Response:
     """`GET /openapi.json`."""
-    return _document(openapi(), "application/json")
+    document = openapi(request.app[LIMITS], requires_key=request.app[REQUIRES_KEY])
+    return _document(document, "application/json")
 
 
 routes: list[web.RouteDef] = [web.get("/schema.json", _schema), web.get("/openapi.json", _openapi)]
@@ -125,13 +148,14 @@ def _document(value: dict[str, Any], content_type: str) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type=content_type)
 
 
-def _definitions(template: str) -> dict[str, Any]:
+def _definitions(template: str, limits: Limits) -> dict[str, Any]:
     # Two classes may share a name (the chunk `Start` and the message): msgspec prefixes them with
     # their modules, but the name of a component can't contain dots.
     kinds = [*_UNIONS.values(), *_OTHERS]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=template)
     named = {**components, **dict(zip(_UNIONS, schemas, strict=False))}
-    return {_short(name): _renamed(schema, template) for name, schema in named.items()}
+    short = {_short(name): _renamed(schema, template) for name, schema in named.items()}
+    return add_rules(short, limits)
 
 
 def _short(name: str) -> str:
@@ -153,9 +177,9 @@ def _renamed(schema: Any, template: str) -> Any:
     return [_renamed(item, template) for item in schema] if isinstance(schema, list) else schema
 
 
-def _paths() -> dict[str, Any]:
+def _paths(limits: Limits) -> dict[str, Any]:
     return {
-        **_stream_paths(),
+        **_stream_paths(limits),
         **_list_paths(),
         **_openai_paths(),
         **_paths_of_others(),
@@ -163,16 +187,18 @@ def _paths() -> dict[str, Any]:
     }
 
 
-def _stream_paths() -> dict[str, Any]:
-    last_id = [
-        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer"}},
-        {"name": "lastEventId", "in": "query", "schema": {"type": "integer"}},
+def _stream_paths(limits: Limits) -> dict[str, Any]:
+    last_id: list[dict[str, Any]] = [
+        {"name": "Last-Event-ID", "in": "header", "schema": POSITION},
+        {"name": "lastEventId", "in": "query", **OPTIONAL_POSITION},
     ]
-    after = {"name": "after", "in": "query", "schema": {"type": "integer"}}
+    after = {"name": "after", "in": "query", **OPTIONAL_POSITION}
     ask = _body("StreamRequest")
     events = _answer("Events whose `data` is one of these.", "StreamMessage", _SSE)
     lines = _answer("One message per line; the last has the text.", "StreamMessage", _NDJSON)
-    from_query = _resumable("Start a stream, as server-sent events", events, [*_query(), *last_id])
+    from_query = _resumable(
+        "Start a stream, as server-sent events", events, [*_query(limits), *last_id]
+    )
     resumed = _resumable("Resume or join a stream", events, [_ID, *last_id, after])
     return {
         "/stream": {
@@ -202,7 +228,7 @@ def _list_paths() -> dict[str, Any]:
 def _openai_paths() -> dict[str, Any]:
     whole = _answer("The completion, or with `stream` its events, then `[DONE]`.", "Completion")
     events = [_ref("CompletionEvent"), _ref("OpenAIError")]
-    whole["content"][_SSE] = {"schema": {"anyOf": events}}
+    whole["content"][_SSE] = _items(_SSE, {"anyOf": events}, ends_with_done=True)
     listed = _answer("The models.", "ListedModels")
     model = _answer("The model.", "ListedModel")
     failure = _answer("An error in OpenAI's format.", "OpenAIError")
@@ -220,42 +246,55 @@ def _openai_paths() -> dict[str, Any]:
 
 
 def _paths_of_others() -> dict[str, Any]:
-    def answers(summary: str, body: str | None = None, *, streams: str = "", **more: Any) -> Any:
-        """An operation whose answers are in the format of others, and described by them."""
-        content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
-        if streams:
-            content[streams] = content["application/json"]  # each event, or line
-        success = {"description": "In the format of its API.", "content": content}
-        asked = {} if body is None else _body(body)
-        return _operation(summary, success, failure=success, **asked, **more)
-
-    events, lines = {"streams": _SSE}, {"streams": _NDJSON}
-    after = {"name": "starting_after", "in": "query", "schema": {"type": "integer"}}
+    events: dict[str, Any] = {"streams": [_SSE]}
+    lines: dict[str, Any] = {"streams": [_NDJSON]}
+    after = {"name": "starting_after", "in": "query", "schema": POSITION}
     stream = {"name": "stream", "in": "query", "schema": {"type": "boolean"}}
-    stop = answers("Stop the running answer of a chat", parameters=[_ID])
-    resume = answers("Resume the running answer of a chat", parameters=[_ID], **events)
+    stop = _answers("Stop the running answer of a chat", parameters=[_ID])
+    resume = _answers("Resume the running answer of a chat", parameters=[_ID], **events)
     for operation in (stop, resume):
         operation["responses"]["204"] = {"description": "There is no running answer, or no more."}
-    chat = answers("Chat, for the AI SDK or for clients of Ollama", None, **events)
+    chat = _answers("Chat, for the AI SDK or for clients of Ollama", None, streams=[_SSE, _NDJSON])
     bodies = [_ref(_short_of(UIRequest)), _ref(_short_of(OllamaRequest))]
-    chat["requestBody"] = {"content": {"application/json": {"schema": {"anyOf": bodies}}}}
+    chat["requestBody"] = _json_body({"anyOf": bodies})
     return {
-        "/v1/responses": {"post": answers("Create a response", "ResponsesRequest", **events)},
+        "/v1/responses": {"post": _answers("Create a response", "ResponsesRequest", **events)},
         "/v1/responses/{id}": {
-            "get": answers("Read a response", parameters=[_ID, stream, after], **events)
+            "get": _answers("Read a response", parameters=[_ID, stream, after], **events)
         },
-        "/v1/responses/{id}/cancel": {"post": answers("Cancel a response", parameters=[_ID])},
-        "/v1/messages": {"post": answers("Create a message", "MessagesRequest", **events)},
-        "/v1/messages/count_tokens": {"post": answers("Count tokens", "MessagesRequest")},
+        "/v1/responses/{id}/cancel": {"post": _answers("Cancel a response", parameters=[_ID])},
+        "/v1/messages": {
+            "post": _answers(
+                "Create a message", "MessagesRequest", required=WITH_MAX_TOKENS, **events
+            )
+        },
+        "/v1/messages/count_tokens": {"post": _answers("Count tokens", "MessagesRequest")},
         "/api/chat": {"post": chat},
         "/api/chat/{id}/stream": {"get": resume, "delete": stop},
-        "/agui": {"post": answers("Run, for clients of AG-UI", "RunRequest", **events)},
-        "/api/generate": {"post": answers("Answer a prompt", "GenerateRequest", **lines)},
-        "/api/tags": {"get": answers("List models, as Ollama does")},
-        "/api/show": {"post": answers("Describe a model, as Ollama does")},
-        "/api/version": {"get": answers("The version of Ollama's API")},
-        "/api/ps": {"get": answers("List loaded models, as Ollama does")},
+        "/agui": {"post": _answers("Run, for clients of AG-UI", "RunRequest", **events)},
+        "/api/generate": {"post": _answers("Answer a prompt", "GenerateRequest", **lines)},
+        "/api/tags": {"get": _answers("List models, as Ollama does")},
+        "/api/show": {"post": _answers("Describe a model, as Ollama does", "ShowRequest")},
+        "/api/version": {"get": _answers("The version of Ollama's API")},
+        "/api/ps": {"get": _answers("List loaded models, as Ollama does")},
     }
+
+
+def _answers(
+    summary: str,
+    body: str | None = None,
+    *,
+    streams: Sequence[str] = (),
+    required: dict[str, Any] | None = None,
+    **more: Any,
+) -> Any:
+    """An operation whose answers are in the format of others, and described by them."""
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    for each in streams:
+        content[each] = _items(each, {"type": "object"}, ends_with_done=True)
+    success = {"description": "In the format of its API.", "content": content}
+    asked = {} if body is None else _body(body, required)
+    return _operation(summary, success, failure=success, **asked, **more)
 
 
 def _short_of(kind: type) -> str:
@@ -267,6 +306,7 @@ def _health_paths() -> dict[str, Any]:
     health = _operation(
         "Check whether the server accepts streams", _answer("It accepts streams.", "Health")
     )
+    health["security"] = []
     health["responses"]["503"] = _answer("The server is shutting down.", "Health")
     text = {"description": "Prometheus text format.", "content": {"text/plain": {"schema": _TEXT}}}
     return {"/healthz": {"get": health}, "/metrics": {"get": _operation("Metrics", text)}}
@@ -278,8 +318,9 @@ _TEXT: Final = {"type": "string"}
 _ID: Final = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _query() -> list[dict[str, Any]]:
+def _query(limits: Limits) -> list[dict[str, Any]]:
     """Return the parameters of `GET /stream`. A query value is never null."""
+    rules = query_rules(limits)
     (_,), components = msgspec.json.schema_components([StreamQuery])
     options = []
     for name, schema in components["StreamQuery"]["properties"].items():
@@ -288,22 +329,57 @@ def _query() -> list[dict[str, Any]]:
         kind = {key: value for key, value in kind.items() if key not in ("default", "description")}
         if "enum" in kind:
             kind["enum"] = [value for value in kind["enum"] if value is not None]
-        description = schema["description"]
-        options.append({"name": name, "in": "query", "description": description, "schema": kind})
-    return options
+        option = {"name": name, "in": "query", "description": schema["description"]}
+        options.append({**option, "schema": {**kind, **rules.get(name, {})}})
+    return [{**each, "required": True} if each["name"] == "prompt" else each for each in options]
 
 
 def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _body(name: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": _ref(name)}}
-    return {"requestBody": {"required": True, "content": content}}
+def _body(name: str, required: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the body of an operation, of the class with this name.
+
+    Args:
+        name: the name of the class.
+        required: what the operation requires besides.
+    """
+    schema = _ref(name) if required is None else {"allOf": [_ref(name), required]}
+    return {"requestBody": _json_body(schema)}
+
+
+def _json_body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
 def _answer(description: str, name: str, content_type: str = "application/json") -> dict[str, Any]:
-    return {"description": description, "content": {content_type: {"schema": _ref(name)}}}
+    is_stream = content_type in (_SSE, _NDJSON)
+    content = _items(content_type, _ref(name)) if is_stream else {"schema": _ref(name)}
+    return {"description": description, "content": {content_type: content}}
+
+
+def _items(
+    content_type: str, schema: dict[str, Any], *, ends_with_done: bool = False
+) -> dict[str, Any]:
+    """Return the schema of each line of NDJSON, or of each event, whose `data` is JSON.
+
+    Args:
+        content_type: the media type of the stream.
+        schema: the schema of the JSON.
+        ends_with_done: whether the `data` of the last event may be `[DONE]`.
+    """
+    if content_type == _NDJSON:
+        return {"itemSchema": schema}
+    data: dict[str, Any] = {
+        **_TEXT,
+        "contentMediaType": "application/json",
+        "contentSchema": schema,
+    }
+    if ends_with_done:
+        data = {"anyOf": [{"const": "[DONE]"}, data]}
+    properties = {"data": data, "event": _TEXT, "id": _TEXT}
+    return {"itemSchema": {"type": "object", "properties": properties, "required": ["data"]}}
 
 
 def _control(summary: str) -> dict[str, Any]:

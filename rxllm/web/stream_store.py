@@ -58,7 +58,10 @@ class Frame:
     def data(self) -> bytes:
         """The message as one line of JSON, without a newline; `Complete` without its text."""
         if self._data is None:
-            self._data = to_json(self.wire_message())
+            message = self.message
+            if self.offset is not None or type(message) is Complete:
+                message = self.wire_message()
+            self._data = to_json(message)
         return self._data
 
     def wire_message(self, **names: str) -> StreamChunk | Complete | StreamFailed:

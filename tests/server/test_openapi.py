@@ -15,6 +15,7 @@ from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Model
 from rxllm.server import create_app
 from rxllm.server.app import drain
+from rxllm.server.limits import Limits
 from rxllm.server.schema import openapi
 from tests.server.serving import Stepwise, all_events, scripted, serving, until
 
@@ -34,6 +35,7 @@ TOOLS = (
     Usage(5, 7, cached_tokens=2, reasoning_tokens=1),
     End("tool_calls"),
 )
+RESUMED = {"Last-Event-ID": "0"}
 # The path in the document, the method, the requested path, and the arguments of the request.
 SUCCESSES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("/stream", "get", "/stream", {"params": PROMPT}),
@@ -88,6 +90,12 @@ FAILURES: list[tuple[str, str, str, dict[str, Any], int]] = [
     ("/streams/{id}", "delete", "/streams/unknown", {}, 404),
     ("/v1/chat/completions", "post", "/v1/chat/completions", {"json": {}}, 400),
     ("/v1/models/{id}", "get", "/v1/models/unknown", {}, 404),
+    ("/stream", "get", "/stream?prompt=Hi&topP=null", {"headers": RESUMED}, 400),
+    ("/stream", "get", "/stream?prompt=Hi&topP=2", {"headers": RESUMED}, 400),
+    ("/stream", "get", "/stream?id=a", {"headers": RESUMED}, 400),
+    ("/stream/{id}", "get", "/stream/a?lastEventId=x", {"headers": RESUMED}, 400),
+    ("/v1/responses/{id}", "get", "/v1/responses/a?stream=maybe", {}, 400),
+    ("/api/generate", "post", "/api/generate", {"json": {"options": {"temperature": 3}}}, 400),
 ]
 
 
@@ -95,12 +103,23 @@ async def check(path: str, method: str, response: aiohttp.ClientResponse) -> Non
     """Assert that a response conforms to the document."""
     responses = openapi()["paths"][path][method]["responses"]
     documented = responses.get(str(response.status), responses["default"])
-    schema = documented["content"][response.content_type]["schema"]
+    schema = schema_of(documented["content"][response.content_type])
     validator = jsonschema.Draft202012Validator({**schema, "components": openapi()["components"]})
     values = values_of(response.content_type, await response.text())
     assert values
     for value in values:
         validator.validate(value)
+
+
+def schema_of(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a body, or of the JSON in each of its events or lines."""
+    if "schema" in content:
+        return dict(content["schema"])
+    item = dict(content["itemSchema"])
+    if "data" not in item.get("properties", {}):
+        return item
+    data = item["properties"]["data"]
+    return dict(data.get("anyOf", [data])[-1]["contentSchema"])
 
 
 def values_of(content_type: str, text: str) -> list[Any]:
@@ -188,3 +207,14 @@ async def test_the_end_of_a_stream_is_204_without_a_body() -> None:
                 assert (response.status, await response.read()) == (204, b"")
         assert "204" in openapi()["paths"]["/stream"]["get"]["responses"]
         assert "204" in openapi()["paths"]["/stream/{id}"]["get"]["responses"]
+
+
+async def test_the_document_of_a_server_states_its_limits_and_whether_it_requires_a_key() -> None:
+    headers = {"Authorization": "Bearer secret"}
+    async with serving(scripted(api_key="secret", limits=Limits(max_tokens=7))) as client:
+        document = await (await client.get("/openapi.json", headers=headers)).json()
+    properties = document["components"]["schemas"]["StreamRequest"]["properties"]
+    assert properties["maxTokens"]["maximum"] == 7
+    assert {} not in document["security"]
+    assert document["paths"]["/healthz"]["get"]["security"] == []
+    assert {} in openapi()["security"]

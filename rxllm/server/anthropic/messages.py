@@ -199,6 +199,9 @@ def _chosen(choice: _ToolChoice) -> str:
 def _system(given: str | list[_Block] | None) -> str:
     if given is None or isinstance(given, str):
         return given or ""
+    for place, block in enumerate(given):
+        if block.type != "text" or block.text is None:
+            raise InvalidMessageError("a block of system must be text", f"system[{place}]")
     return "\n\n".join([block.text for block in given if block.text])
 
 

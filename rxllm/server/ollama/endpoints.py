@@ -12,12 +12,13 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
+from rxllm.messages import Message
 from rxllm.requests import ModelInfo
 from rxllm.server.app_keys import LIMITS, MODELS, READERS
 from rxllm.server.facade import fields_of, stream_answer, whole_answer
 from rxllm.server.failures import decoded, json_response, read_body, retry_headers
 from rxllm.server.messages import StreamFailed
-from rxllm.server.ollama.messages import ChatRequest, GenerateRequest
+from rxllm.server.ollama.messages import ChatRequest, GenerateRequest, ShowRequest
 from rxllm.server.responses import send_json
 from rxllm.web.failures import InvalidMessageError
 from rxllm.web.ollama.writer import OLLAMA_WIRE, OllamaWriter, call_fields, timestamp
@@ -27,9 +28,11 @@ __all__ = ["chat", "ollama_error", "routes"]
 _VERSION: Final = "0.12.0"
 """The version whose API this is: clients ask for it to know what they can use."""
 
+_NO_MESSAGES: Final = (Message("user", ""),)
+
 _chat = msgspec.json.Decoder(ChatRequest)
 _generate = msgspec.json.Decoder(GenerateRequest)
-_shown = msgspec.json.Decoder(dict[str, Any])
+_shown = msgspec.json.Decoder(ShowRequest)
 
 
 async def chat(request: web.Request, data: bytes) -> web.StreamResponse:
@@ -50,9 +53,9 @@ async def tags(request: web.Request) -> web.Response:
 
 async def show(request: web.Request) -> web.Response:
     """`POST /api/show`: what is known about a model."""
-    fields = decoded(_shown, await read_body(request, request.app[LIMITS]))
-    name = fields.get("model") or fields.get("name")
-    if not isinstance(name, str):
+    body = decoded(_shown, await read_body(request, request.app[LIMITS]))
+    name = body.model or body.name
+    if not name:
         raise InvalidMessageError("model is required", "model")
     catalogue = request.app[MODELS]
     known = _name_of(request, name)
@@ -109,10 +112,10 @@ async def _answer(
     stream_id = f"ollama-{uuid4().hex}"
     writer = OllamaWriter(stream_id, model=name, generates=generates)
     messages = body.as_messages()
+    with fields_of(body.name_of):
+        asked = catalogue.request(messages or _NO_MESSAGES, options, **body.further())
     if not messages:  # a client loads or unloads a model
         return web.Response(body=writer.last_line(None, 0, "load"), content_type="application/json")
-    with fields_of(body.name_of):
-        asked = catalogue.request(messages, options, **body.further())
     with request.app[READERS].one_more():
         if body.stream is not False:
             return await stream_answer(

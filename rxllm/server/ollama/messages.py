@@ -18,7 +18,7 @@ from rxllm.server.messages import Options
 from rxllm.web.encoding import to_json
 from rxllm.web.failures import InvalidMessageError
 
-__all__ = ["ChatRequest", "GenerateRequest"]
+__all__ = ["ChatRequest", "GenerateRequest", "ShowRequest"]
 
 
 class _Function(msgspec.Struct):
@@ -187,6 +187,13 @@ class GenerateRequest(_Asked):
         if not self.prompt and not self.images:
             return tuple(system)
         return (*system, Message("user", _content(self.prompt, self.images, "images")))
+
+
+class ShowRequest(msgspec.Struct):
+    """The body of `POST /api/show`. `name` is the older name of `model`."""
+
+    model: str | None = None
+    name: str | None = None
 
 
 def _message(message: _Message, call_id: str | None, place: int) -> Message:

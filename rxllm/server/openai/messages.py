@@ -16,6 +16,7 @@ import msgspec
 
 from rxllm.chunks import ToolCall
 from rxllm.messages import Message, Part, TextPart, Tool
+from rxllm.requests import ReasoningEffort, Verbosity
 from rxllm.server.data_urls import file_part
 from rxllm.server.messages import Options
 from rxllm.server.openai.unsupported import unsupported_field
@@ -113,8 +114,8 @@ class CompletionRequest(msgspec.Struct):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    reasoning_effort: str | None = None
-    verbosity: str | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    verbosity: Verbosity | None = None
     modalities: list[str] | None = None
     # of servers of open models: llama.cpp, vLLM, SGLang
     top_k: int | None = None
@@ -259,7 +260,13 @@ def _structured(given: dict[str, Any] | None) -> dict[str, Any] | None:
     if unknown and (given or {})[unknown[0]] is not None:
         field = f"structured_outputs.{unknown[0]}"
         raise InvalidMessageError(f"{field} is not supported", field)
-    return _schema((given or {}).get("json"))
+    schema = (given or {}).get("json")
+    if schema is not None and not isinstance(schema, dict | str):
+        raise InvalidMessageError(
+            f"structured_outputs.json must be a JSON Schema, got {schema!r}",
+            "structured_outputs.json",
+        )
+    return _schema(schema)
 
 
 def _tool(function: _Function) -> Tool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["unsupported_field"]
+__all__ = ["EMPTY", "unsupported_field"]
 
 _UNSUPPORTED: Final[dict[str, Any]] = {
     # OpenAI
@@ -75,7 +75,8 @@ _UNSUPPORTED: Final[dict[str, Any]] = {
 }
 """Each with the value that has no effect, besides an empty one."""
 
-_EMPTY: Final[tuple[Any, ...]] = (None, False, 0, "", [], {})
+EMPTY: Final[tuple[Any, ...]] = (None, False, 0, "", [], {})
+"""Values that have no effect for any option that isn't supported."""
 
 
 def unsupported_field(fields: Mapping[str, Any]) -> str | None:
@@ -85,6 +86,6 @@ def unsupported_field(fields: Mapping[str, Any]) -> str | None:
     (None, 'min_tokens')
     """
     for name, value in fields.items():
-        if name in _UNSUPPORTED and value not in _EMPTY and value != _UNSUPPORTED[name]:
+        if name in _UNSUPPORTED and value not in EMPTY and value != _UNSUPPORTED[name]:
             return name
     return None

@@ -100,8 +100,8 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     """
     stream_id = request.match_info["id"]
     store = request.app[STREAMS]
+    after, is_streamed = _starting_after(request), _is_streamed(request)
     summary = await described(request, stream_id)
-    after = _starting_after(request)
     writer = ResponsesWriter(
         stream_id,
         model=summary.model,
@@ -109,7 +109,7 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
         echoed=request.app[ECHOED].get(stream_id),
         after=after,
     )
-    if request.query.get("stream", "").lower() not in ("true", "1"):
+    if not is_streamed:
         return json_response(await _snapshot(request, stream_id, writer))
     with request.app[READERS].one_more():
         frames = await store.read(stream_id, exact=True)
@@ -225,6 +225,13 @@ class _Reading:
             finally:
                 subscription.dispose()
         return self.last
+
+
+def _is_streamed(request: web.Request) -> bool:
+    text = request.query.get("stream", "false")
+    if text.lower() not in ("true", "false"):
+        raise InvalidMessageError(f"stream must be true or false, got {text[:50]!r}", "stream")
+    return text.lower() == "true"
 
 
 def _starting_after(request: web.Request) -> int:
