@@ -65,4 +65,4 @@ def test_what_is_refused(capsys: pytest.CaptureFixture[str], unused_tcp_port: in
 async def test_a_server_without_any_wire(capsys: pytest.CaptureFixture[str]) -> None:
     async with FaultServer(Reply(status=404)) as server:
         assert await asyncio.to_thread(main, ["check", server.url]) == 2
-    assert "serves none of" in capsys.readouterr().err
+    assert "serves no stream" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def _key(name: str | None) -> str | None:
 
 def _show(checkup: Checkup) -> None:
     asked = "" if checkup.model is None else f", model {checkup.model}"
-    say(f"{checkup.url}{asked}", err=False)
+    say(" ".join(f"{checkup.url}{asked}".split()), err=False)
     wire = None
     for finding in checkup.findings:
         if finding.wire != wire:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import msgspec
@@ -20,7 +21,8 @@ __all__ = ["Checkup", "check_server"]
 _SHORT: Final = "Count from 1 to 20, separated by commas."
 _WITH_TOOL: Final = "What time is it in Paris? Use the tool."
 _LONG: Final = "Tell me a long story about a robot who learns to paint."
-_NOT_SERVED: Final = (400, 404, 405, 422, 501)
+_SHORT_TOKENS: Final = 256  # room for what a model thinks before
+_NO_CHAT: Final = re.compile(r"embed|whisper|tts|rerank|moderation|dall-e|image", re.IGNORECASE)
 _LEAVERS: Final = 3
 _PATIENCE: Final = 2.0  # seconds
 _RUNNING: Final = (
@@ -72,16 +74,17 @@ async def check_server(
         timeout: seconds for each answer.
 
     Returns:
-        The verdicts. Failures of the server are among them, not raised.
+        The verdicts. Failures of the server are among them, not raised. When a stream is wrong, the
+        rest isn't asked for.
 
     Raises:
         BadRequestError: the URL or the wire is invalid, no model is known, or the server serves
             none of the wires.
         ConnectionFailedError: nothing answers there.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadRequestError(f"the URL must begin with http:// or https://, got {url!r}")
+    _check_url(url)
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise BadRequestError("the key must be printable ASCII characters")
     if wire is not None and wire not in DIALECTS:
         raise BadRequestError(f"wire must be one of {', '.join(DIALECTS)}, got {wire!r}")
     async with aiohttp.ClientSession() as session:
@@ -89,6 +92,7 @@ async def check_server(
         name = model or await _first_model(session, url, headers)
         sheets: list[Sheet] = []
         not_served: list[str] = []
+        statuses: list[str] = []
         for each in DIALECTS if wire is None else [wire]:
             dialect = DIALECTS[each]
             if name is None and dialect.needs_model:
@@ -97,14 +101,16 @@ async def check_server(
                 not_served.append(each)
                 continue
             examination = _Examination(session, url, each, name, headers, timeout)
-            if await examination.is_served(is_named=wire is not None):
+            status = await examination.begin()
+            if wire is not None or examination.is_served:
                 await examination.run()
                 sheets.append(examination.sheet)
             else:
                 not_served.append(each)
+                statuses.append(f"{each} {status}")
     if not sheets:
         raise BadRequestError(
-            f"{url} serves none of {', '.join(DIALECTS)}: name the one to check with --wire"
+            f"{url} serves no stream ({', '.join(statuses)}): name the wire to check with --wire"
         )
     found = [finding for sheet in sheets for finding in sheet.findings()]
     return Checkup(url, name, tuple(found), tuple(not_served))
@@ -126,20 +132,33 @@ class _Examination:
         self._dialect: Dialect = DIALECTS[wire]
         self._server = _server(url)
         self._url = _endpoint(url, self._dialect.path)
+        self._shown = url
         self._model = model
         self._headers = headers
         self._timeout = timeout
         self._first = Reading()
+        self._renamed: dict[str, str] = {}
         self.sheet = Sheet(wire)
 
-    async def is_served(self, *, is_named: bool) -> bool:
-        """Ask for a text; return whether the server knows the wire, or is said to."""
-        self._first = await self._ask(_SHORT, 64)
-        if is_named:
-            return True
-        has_other = self._first.media_type.startswith("text/event-stream") == self._dialect.is_lines
-        is_known = self._first.status not in _NOT_SERVED
-        return is_known and not (self._first.status == 200 and has_other)
+    async def begin(self) -> int:
+        """Ask for a text, and return the status.
+
+        Raises:
+            ConnectionFailedError: nothing answers there.
+        """
+        self._first = await self._ask(_SHORT, _SHORT_TOKENS)
+        if self._first.is_refused:
+            raise ConnectionFailedError(f"nothing answers at {self._shown}: {self._first.failure}")
+        if self._first.status == 400 and b"max_completion_tokens" in self._first.body:
+            self._renamed = {"max_tokens": "max_completion_tokens"}
+            self._first = await self._ask(_SHORT, _SHORT_TOKENS)
+        return self._first.status
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the server answers in this wire format."""
+        first = self._first
+        return first.status == 200 and first.media_type in self._dialect.media_types
 
     async def run(self) -> None:
         """Judge the text, and go on if it is a stream."""
@@ -147,7 +166,7 @@ class _Examination:
             return
         judge = judge_stream(self._first, self._dialect, self.sheet)
         if not self.sheet.is_wrong and not judge.texts:
-            self.sheet.wrong("order", "no text has come")
+            self.sheet.unknown("order", "no text has come")
         judge_delivery(self._first, judge, self.sheet)
         if self.sheet.is_wrong:
             return
@@ -166,7 +185,8 @@ class _Examination:
         leave_after: int | None = None,
     ) -> Reading:
         ask = Ask(self._model, prompt, max_tokens, with_tool)
-        body = msgspec.json.encode(self._dialect.body(ask))
+        fields = self._dialect.body(ask).items()
+        body = msgspec.json.encode({self._renamed.get(name, name): each for name, each in fields})
         return await read(
             *(self._session, self._url, body, self._headers),
             timeout=self._timeout,
@@ -191,18 +211,21 @@ class _Examination:
             sheet.unknown("cancellation", "a stream may go on for a while, to be resumed")
             return
         before = await self._running()
-        for _ in range(_LEAVERS):
-            await self._ask(_LONG, 2000, leave_after=2)
-        after = await self._ask(_SHORT, 64)
+        left = [await self._ask(_LONG, 2000, leave_after=2) for _ in range(_LEAVERS)]
+        after = await self._ask(_SHORT, _SHORT_TOKENS)
+        if any(each.status != 200 or not each.pieces for each in [*left, after]):
+            statuses = sorted({each.status for each in [*left, after]})
+            sheet.unknown("cancellation", f"not all streams have begun: status {statuses}")
+            return
         sheet.ok("cancellation")
-        usual, first = self._first.first or 0.0, after.first
-        if first is None or first > 3 * usual + _PATIENCE:
-            took = (
-                "no answer came" if first is None else f"the next answer began after {first:.1f} s"
-            )
-            sheet.wrong("cancellation", f"after {_LEAVERS} clients had left, {took}")
+        most = 3 * (self._first.first or 0.0) + _PATIENCE
+        if (after.first or 0.0) > most:
+            again = await self._ask(_SHORT, _SHORT_TOKENS)  # others may have been served before
+            if again.first is None or again.first > most:
+                text = f"the next answer began after {after.first:.1f} s"
+                sheet.wrong("cancellation", f"after {_LEAVERS} clients had left, {text}")
         running = await self._running()
-        if before is not None and running is not None and running > before:
+        if before is not None and running is not None and running >= before + _LEAVERS:
             text = f"{running - before:g} streams still run, says /metrics"
             sheet.wrong("cancellation", f"after {_LEAVERS} clients had left, {text}")
 
@@ -211,15 +234,17 @@ class _Examination:
         try:
             limit = aiohttp.ClientTimeout(total=5.0)
             url = f"{self._server}/metrics"
-            async with self._session.get(url, headers=self._headers, timeout=limit) as response:
+            async with self._session.get(
+                url, headers=self._headers, timeout=limit, allow_redirects=False
+            ) as response:
                 text = await response.text() if response.status == 200 else ""
-        except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
+            found = [
+                float(line.rpartition(" ")[2])
+                for line in text.splitlines()
+                if line.startswith(_RUNNING)
+            ]
+        except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
-        found = [
-            float(line.rpartition(" ")[2])
-            for line in text.splitlines()
-            if line.startswith(_RUNNING)
-        ]
         return sum(found) if found else None
 
 
@@ -230,16 +255,32 @@ def _headers(api_key: str | None) -> dict[str, str]:
     return {**version, "Authorization": f"Bearer {api_key}", "X-API-Key": api_key}
 
 
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        parts.port  # noqa: B018 - raises for an invalid one
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise BadRequestError(f"the URL must begin with http:// or https://, got {url!r}")
+
+
 def _server(url: str) -> str:
-    """Return the URL without the path of an endpoint, or `/v1`."""
-    bare = url.rstrip("/")
+    """Return the URL without a query, and without the path of an endpoint, or `/v1`."""
+    bare = urlunsplit(urlsplit(url)._replace(query="", fragment="")).rstrip("/")
     for path in sorted((d.path for d in DIALECTS.values()), key=len, reverse=True):
         bare = bare.removesuffix(path)
     return bare.removesuffix("/v1")
 
 
 def _endpoint(url: str, path: str) -> str:
-    return f"{_server(url)}{path}"
+    """Return the URL of an endpoint; one that ends like it is taken as it is."""
+    parts = urlsplit(url)
+    if parts.path.endswith(path.removeprefix("/v1")):
+        return url
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{_server(url)}{path}{query}"
 
 
 async def _first_model(
@@ -248,13 +289,15 @@ async def _first_model(
     limit = aiohttp.ClientTimeout(total=10.0)
     for path, names in (("/v1/models", ("data", "id")), ("/api/tags", ("models", "name"))):
         try:
-            async with session.get(_server(url) + path, headers=headers, timeout=limit) as response:
+            async with session.get(
+                _endpoint(url, path), headers=headers, timeout=limit, allow_redirects=False
+            ) as response:
                 value = msgspec.json.decode(await response.read())
         except aiohttp.ClientConnectorError as error:
             raise ConnectionFailedError(f"nothing answers at {url}: {error}") from None
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
             continue
-        found = _names(value, *names)
+        found = [name for name in _names(value, *names) if name and not _NO_CHAT.search(name)]
         if found:
             return found[0]
     return None

@@ -63,8 +63,10 @@ class Sheet:
         worst, details = self._found.get(aspect, ("ok", []))
         if _SEVERITY.index(verdict) > _SEVERITY.index(worst):
             worst, details = verdict, []
-        if detail and verdict == worst and detail not in details:
-            details.append(detail[:_LONGEST_DETAIL])
+        reason = " ".join(detail[:_LONGEST_DETAIL].split())
+        is_new = len(details) < _MOST_DETAILS and reason not in details
+        if reason and verdict == worst and is_new:
+            details.append(reason)
         self._found[aspect] = worst, details
 
     def ok(self, *aspects: Aspect) -> None:
@@ -92,7 +94,7 @@ class Sheet:
     def findings(self) -> list[Finding]:
         """Return the verdicts, in the order of `ASPECTS`."""
         return [
-            Finding(self.wire, aspect, verdict, tuple(details[:_MOST_DETAILS]))
+            Finding(self.wire, aspect, verdict, tuple(details))
             for aspect in ASPECTS
             if (found := self._found.get(aspect)) is not None
             for verdict, details in [found]

@@ -116,5 +116,5 @@ def json_objects(
 def _decoded(data: str) -> Any:
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None

@@ -9,8 +9,6 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from rxllm.errors import ConnectionFailedError
-
 __all__ = ["LARGEST_BODY", "Reading", "read"]
 
 LARGEST_BODY: Final = 8 * 1024 * 1024  # bytes; an answer to a short question has far fewer
@@ -26,6 +24,7 @@ class Reading(msgspec.Struct):
         body: as far as it came.
         pieces: for each piece of the body, the seconds since the request, and its size in bytes.
         failure: why the response is incomplete, or `None` if it isn't.
+        is_refused: whether nothing has accepted the connection.
     """
 
     seconds: float = 0.0
@@ -34,6 +33,7 @@ class Reading(msgspec.Struct):
     body: bytes = b""
     pieces: list[tuple[float, int]] = []
     failure: str | None = None
+    is_refused: bool = False
 
     @property
     def media_type(self) -> str:
@@ -57,6 +57,8 @@ async def read(
 ) -> Reading:
     """Post a request, and read its response; failures of the connection are part of it.
 
+    Redirects aren't followed: they could take the key elsewhere.
+
     Args:
         session: the client.
         url: where to.
@@ -64,25 +66,23 @@ async def read(
         headers: of the request.
         timeout: seconds for all of it.
         leave_after: close the connection after this many pieces of the body, or `None` to read all.
-
-    Raises:
-        ConnectionFailedError: nothing answers there.
     """
     got = Reading()
     begun = perf_counter()
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=10.0)
     sent = {"Content-Type": "application/json", **headers}
     try:
-        async with session.post(url, data=body, headers=sent, timeout=limits) as response:
+        async with session.post(
+            url, data=body, headers=sent, timeout=limits, allow_redirects=False
+        ) as response:
             got.status = response.status
             got.headers = {name.lower(): value for name, value in response.headers.items()}
             await _read_body(response, got, begun, leave_after)
-    except aiohttp.ClientConnectorError as error:
-        raise ConnectionFailedError(f"nothing answers at {url}: {error}") from None
     except TimeoutError:
         got.failure = f"no end after {timeout:g} s"
     except (aiohttp.ClientError, OSError) as error:
         got.failure = _in_words(error)
+        got.is_refused = isinstance(error, aiohttp.ClientConnectorError)
     got.seconds = perf_counter() - begun
     return got
 

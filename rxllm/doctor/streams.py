@@ -17,6 +17,7 @@ __all__ = ["judge_delivery", "judge_error", "judge_response", "judge_stream"]
 _OTHER_FORMS: Final = ("application/json", "text/html")
 _SLOW_ENOUGH: Final = 0.5  # seconds of an answer whose pieces can be told from one block
 _FEWEST_TEXTS: Final = 8
+_FEWEST_READS: Final = 3
 _AT_ONCE: Final = 0.05  # of the whole time
 _FEW_READS: Final = 6  # pieces of text for each piece of the body
 
@@ -32,8 +33,10 @@ def judge_response(reading: Reading, dialect: Dialect, sheet: Sheet) -> bool:
         sheet.wrong("response", reading.failure or "no response")
         return False
     beginning = reading.body[:200].decode(errors="replace")
-    if reading.status // 100 != 2:
-        sheet.wrong("response", f"status {reading.status}: {beginning}")
+    if reading.status != 200:
+        where = reading.headers.get("location")
+        detail = beginning if where is None else f"redirects to {where}"
+        sheet.wrong("response", f"status {reading.status}: {detail}")
         return False
     if reading.media_type in _OTHER_FORMS:
         sheet.wrong("response", f"{reading.media_type} in place of a stream: {beginning}")
@@ -69,7 +72,7 @@ def judge_delivery(reading: Reading, judge: Judge, sheet: Sheet) -> None:
         sheet.ok("delivery")
     elif seconds < _SLOW_ENOUGH:
         sheet.unknown("delivery", f"the whole answer took only {seconds:.2f} s")
-    elif seconds - (reading.first or 0.0) < _AT_ONCE * seconds:
+    elif reads <= _FEWEST_READS and seconds - (reading.first or 0.0) < _AT_ONCE * seconds:
         sheet.wrong("delivery", f"{texts} pieces of text came at once, after {seconds:.1f} s")
     elif _FEW_READS * reads <= texts:
         sheet.odd("delivery", f"{texts} pieces of text came in {reads}, as through a buffer")
@@ -86,8 +89,8 @@ def judge_error(reading: Reading, dialect: Dialect, sheet: Sheet) -> None:
         return
     try:
         value = msgspec.json.decode(reading.body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         value = None
     if not isinstance(value, dict) or not dialect.error(value):
         beginning = reading.body[:120].decode(errors="replace")
-        sheet.wrong("errors", f"an error in a form that the clients don't read: {beginning}")
+        sheet.odd("errors", f"an error in a form that the clients don't read: {beginning}")

@@ -125,10 +125,56 @@ async def test_streams_that_go_on_without_their_clients_are_found() -> None:
 
 async def test_an_error_in_another_form_is_found() -> None:
     given = replies("openai_chat", right("openai_chat"))
-    for answer in (Reply([b'"no"'], status=400), Reply([b"{}"], status=500), given[0]):
-        async with FaultServer(*given[:2], answer, *given[3:]) as server:
-            checkup = await check_server(server.url, wire="openai_chat", model="m")
-        assert list(wrong(checkup)) == ["errors"]
+    answers = {
+        "odd": [Reply([b'"no"'], status=400), Reply([b"[" * 100_000], status=422)],
+        "wrong": [Reply([b"{}"], status=500), given[0]],
+    }
+    for verdict, replied in answers.items():
+        for answer in replied:
+            async with FaultServer(*given[:2], answer, *given[3:]) as server:
+                checkup = await check_server(server.url, wire="openai_chat", model="m")
+            assert verdicts(checkup)["errors"] == verdict
+
+
+async def test_a_redirect_is_not_followed_with_the_key() -> None:
+    async with FaultServer(Reply()) as other:
+        moved = Reply(status=307, headers={"Location": f"{other.url}/elsewhere"})
+        async with FaultServer(moved) as server:
+            checkup = await check_server(server.url, wire="sse", api_key="secret")
+    assert "redirects to" in wrong(checkup)["response"][0]
+    assert other.requests == []
+
+
+async def test_a_model_with_another_name_for_the_limit_is_asked_by_it() -> None:
+    refused = Reply([b'{"error":{"message":"use max_completion_tokens"}}'], status=400)
+    async with FaultServer(refused, *replies("openai_chat", right("openai_chat"))) as server:
+        checkup = await check_server(server.url, wire="openai_chat", model="m")
+    assert checkup.is_clean
+    assert all("max_tokens" not in each.body.decode() for each in server.requests[1:])
+
+
+async def test_other_people_s_traffic_and_refusals_are_no_proof_of_streams_that_go_on() -> None:
+    before, after = (Reply([b"vllm:num_requests_running %d\n" % count]) for count in (1, 2))
+    checkup = await checked("openai_chat", right("openai_chat"), before, after)
+    assert verdicts(checkup)["cancellation"] == "ok"
+    given = replies("openai_chat", right("openai_chat"))
+    async with FaultServer(*given[:4], Reply([b"{}"], status=429)) as server:
+        checkup = await check_server(server.url, wire="openai_chat", model="m")
+    assert verdicts(checkup)["cancellation"] == "unknown"
+
+
+@pytest.mark.parametrize("path", ["/v1/", "/v1/chat/completions", "/openai/chat/completions?a=b"])
+async def test_the_endpoint_may_be_named(path: str) -> None:
+    async with FaultServer(*replies("openai_chat", right("openai_chat"))) as server:
+        await check_server(server.url + path, wire="openai_chat", model="m")
+    expected = "/v1/chat/completions" if path == "/v1/" else path.partition("?")[0]
+    assert server.requests[0].path.partition("?")[0] == expected
+
+
+async def test_models_that_cannot_chat_are_passed_over() -> None:
+    listed = Reply([b'{"data":[{"id":"text-embedding-3"},{"id":""},{"id":"chat"}]}'])
+    async with FaultServer(listed, *replies("openai_chat", right("openai_chat"))) as server:
+        assert (await check_server(server.url, wire="openai_chat")).model == "chat"
 
 
 async def test_only_the_wires_that_are_served_are_checked() -> None:
@@ -145,15 +191,20 @@ async def test_only_the_wires_that_are_served_are_checked() -> None:
 
 async def test_what_cannot_be_checked_is_refused() -> None:
     async with FaultServer(Reply(status=404)) as server:
-        with pytest.raises(BadRequestError, match="serves none of sse, ndjson, openai_chat"):
+        with pytest.raises(
+            BadRequestError, match=r"serves no stream \(sse 404, ndjson 404, openai_chat 404"
+        ):
             await check_server(server.url, model="m")
         with pytest.raises(BadRequestError, match="lists no models: name one with --model"):
             await check_server(server.url, wire="openai_chat")
+        with pytest.raises(BadRequestError, match="printable ASCII"):
+            await check_server(server.url, wire="sse", api_key="a\n")
         with pytest.raises(BadRequestError, match="wire must be one of sse"):
             await check_server(server.url, wire="grpc")
         url = server.url
-    with pytest.raises(BadRequestError, match="must begin with http"):
-        await check_server("localhost:8080")
+    for invalid in ("localhost:8080", "http://[bad", "http://127.0.0.1:99999"):
+        with pytest.raises(BadRequestError, match="must begin with http"):
+            await check_server(invalid)
     with pytest.raises(ConnectionFailedError, match="nothing answers at"):
         await check_server(url)
     with pytest.raises(ConnectionFailedError, match="nothing answers at"):

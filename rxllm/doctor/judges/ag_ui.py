@@ -38,6 +38,8 @@ class AGUIJudge(Judge):
         if not self._has_started and kind not in ("RUN_STARTED", "RUN_ERROR"):
             self.sheet.wrong("order", f"the first event is {kind}")
         self._has_started = True
+        if kind == "RUN_STARTED" and self.ended == "RUN_FINISHED":
+            self.ended = None  # another run
         if self.ended is not None:
             self.sheet.wrong("order", f"{kind} after {self.ended}")
         family, _, step = kind.rpartition("_")
@@ -47,6 +49,8 @@ class AGUIJudge(Judge):
             self._step(kind, value.get("stepName"))
         elif kind == "TEXT_MESSAGE_CHUNK":
             self.texts += 1
+        elif kind == "TOOL_CALL_CHUNK":
+            self.calls[value.get("toolCallId")] = ""
         elif kind in ("RUN_FINISHED", "RUN_ERROR"):
             self._finished(kind, value)
 
@@ -61,6 +65,10 @@ class AGUIJudge(Judge):
             if not identity or part in self._open:
                 self.sheet.wrong("ids", f"{family}_START of {identity!r}, open or without id")
             self._open.add(part)
+            if family == "TOOL_CALL":
+                self.calls[identity] = ""
+                if not value.get("toolCallName"):
+                    self.sheet.wrong("tools", "TOOL_CALL_START without toolCallName")
         elif part not in self._open:
             self.sheet.wrong("ids", f"{family}_{step} of {identity!r}, which isn't open")
         elif step == "END":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rxllm.doctor.findings import Sheet
+from rxllm.doctor.findings import Sheet, Verdict
 from rxllm.doctor.framing import Event
 from rxllm.doctor.judges.judge import Judge
 
@@ -17,6 +17,7 @@ _REASONS: Final = (
     *("end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal"),
     "model_context_window_exceeded",
 )
+_OF_PREVIEWS: Final = ("compaction",)
 _DELTAS: Final = {
     "text": ("text_delta", "citations_delta"),
     "thinking": ("thinking_delta", "signature_delta"),
@@ -39,19 +40,34 @@ class AnthropicJudge(Judge):
         if kind == "error" or value.get("error") is not None:
             self.failed(value.get("error"))
             return
-        if event.name is None:
+        if event.name is None and kind != "ping":
             self.sheet.wrong("framing", f"{kind} has no event: line, and is skipped by the SDKs")
-        elif event.name != kind:
+        elif event.name not in (None, kind):
             self.sheet.wrong("framing", f"event: {event.name}, but the type is {kind}")
         if self.ended is not None:
             self.sheet.wrong("order", f"{kind} after message_stop")
         if kind not in ("message_start", "ping") and not self._has_started:
             self.sheet.wrong("order", f"{kind} before message_start")
-        handler = getattr(self, f"_{kind}", None) if isinstance(kind, str) else None
-        if handler is not None:
-            handler(value)
-        elif kind != "ping":
-            self.sheet.odd("order", f"an unknown event {kind!r}")
+        self._dispatch(kind, value)
+
+    def _dispatch(self, kind: Any, value: dict[str, Any]) -> None:
+        match kind:
+            case "message_start":
+                self._message_start(value)
+            case "content_block_start":
+                self._content_block_start(value)
+            case "content_block_delta":
+                self._content_block_delta(value)
+            case "content_block_stop":
+                self._content_block_stop(value)
+            case "message_delta":
+                self._message_delta(value)
+            case "message_stop":
+                self._message_stop(value)
+            case "ping":
+                pass
+            case _:
+                self.sheet.odd("order", f"an unknown event {kind!r}")
 
     def _message_start(self, value: dict[str, Any]) -> None:
         if self._has_started:
@@ -86,16 +102,20 @@ class AnthropicJudge(Judge):
         kind = delta.get("type") if isinstance(delta, dict) else None
         if self._open is None or value.get("index") != self._blocks - 1:
             self.sheet.wrong("order", f"a delta of block {value.get('index')!r}, which isn't open")
-        elif not isinstance(delta, dict) or kind not in _DELTAS.get(self._open, (kind,)):
-            self.sheet.wrong("order", f"a {kind} in a block of {self._open}")
-        elif kind == "input_json_delta":
-            self.calls[self._blocks] += str(delta.get("partial_json", ""))
-        else:
+        elif not isinstance(delta, dict):
+            self.sheet.wrong("order", "a delta that is no object")
+        elif kind not in _DELTAS.get(self._open, (kind,)):
+            is_known = any(kind in kinds for kinds in _DELTAS.values())
+            verdict: Verdict = "wrong" if is_known else "odd"
+            self.sheet.note("order", verdict, f"a {kind} in a block of {self._open}")
+        elif kind != "input_json_delta":
             self.texts += 1
+        elif self._blocks in self.calls:  # of a block that the client is to answer
+            self.calls[self._blocks] += str(delta.get("partial_json", ""))
 
     def _content_block_stop(self, value: dict[str, Any]) -> None:
-        if self._open is None:
-            self.sheet.wrong("order", "a block stops that isn't open")
+        if self._open is None or value.get("index") != self._blocks - 1:
+            self.sheet.wrong("order", f"block {value.get('index')!r} stops, but isn't open")
         self._open = None
 
     def _message_delta(self, value: dict[str, Any]) -> None:
@@ -105,13 +125,16 @@ class AnthropicJudge(Judge):
             self.sheet.odd("order", "message_delta before the last block has stopped")
         if isinstance(value.get("usage"), dict):
             self.has_usage = True
+        if not isinstance(delta, dict):
+            self.sheet.wrong("order", "message_delta without delta")
         if reason is None:
             return
         self._has_reason = True
         if not isinstance(reason, str):
             self.sheet.odd("end", f"stop_reason is {reason!r}, not a string")
         elif reason not in _REASONS:
-            self.sheet.wrong("end", f"stop_reason is {reason!r}, not one of {_REASONS}")
+            verdict: Verdict = "odd" if reason in _OF_PREVIEWS else "wrong"
+            self.sheet.note("end", verdict, f"stop_reason is {reason!r}, not one of {_REASONS}")
 
     def _message_stop(self, value: dict[str, Any]) -> None:
         if self._open is not None:

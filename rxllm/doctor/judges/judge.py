@@ -39,7 +39,10 @@ class Judge:
         if self.done:
             self.sheet.wrong("end", "an event after [DONE]")
         elif value is not None:
-            self.event(event, value)
+            try:
+                self.event(event, value)
+            except (TypeError, ValueError, KeyError, AttributeError):
+                self.sheet.wrong("order", f"a field of another type: {event.data[:120]}")
         elif self.has_done:
             self.done = True
         else:
@@ -55,15 +58,19 @@ class Judge:
         if self.ended is None:
             self.sheet.wrong("end", "the stream ends without an event that says so")
         if self.has_done and not self.done:
-            self.sheet.wrong("end", "[DONE] is missing")
+            self.done_is_missing()
         if self.has_usage:
             self.sheet.ok("usage")
         else:
             self.sheet.odd("usage", "no usage")
         for arguments in self.calls.values():
             self.sheet.ok("tools")
-            if not is_json_object(arguments or "{}"):
+            if self.ended is not None and not is_json_object(arguments or "{}"):
                 self.sheet.wrong("tools", f"arguments that are no JSON object: {arguments[:80]!r}")
+
+    def done_is_missing(self) -> None:
+        """The body ended without `[DONE]`."""
+        self.sheet.wrong("end", "[DONE] is missing")
 
     def last(self, name: str) -> None:
         """An event that ends the stream has come."""
@@ -81,5 +88,5 @@ def is_json_object(text: str) -> bool:
     """Return whether a text is a JSON object."""
     try:
         return isinstance(msgspec.json.decode(text), dict)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False

@@ -1,6 +1,6 @@
 """Chat completions.
 
-Source: the types of openai-python 3.57 (`types/chat`), and what its streaming helper enforces.
+Source: the types of openai-python 3.57 (`types/chat`), and what its streaming helper reads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from rxllm.doctor.judges.judge import Judge
 
 __all__ = ["OpenAIChatJudge"]
 
+_TEXTS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _REASONS: Final = ("stop", "length", "tool_calls", "content_filter", "function_call")
 
 
@@ -24,6 +25,7 @@ class OpenAIChatJudge(Judge):
     def __init__(self, sheet: Sheet) -> None:
         super().__init__(sheet)
         self._id: str | None = None
+        self._reasons: set[str] = set()
 
     def event(self, event: Event, value: dict[str, Any]) -> None:
         if value.get("error") is not None:
@@ -48,7 +50,7 @@ class OpenAIChatJudge(Judge):
         if not identity or not isinstance(identity, str):
             sheet.odd("ids", "an event without id")
         elif self._id not in (None, identity):
-            sheet.wrong("ids", f"the id changes from {self._id} to {identity}")
+            sheet.odd("ids", f"the id changes from {self._id} to {identity}")
         else:
             self._id = identity
         if value.get("object") != "chat.completion.chunk":
@@ -69,19 +71,23 @@ class OpenAIChatJudge(Judge):
         calls = delta.get("tool_calls") or []
         if self.ended is not None and (content or calls):
             self.sheet.wrong("order", "output after the finish reason")
-        self.texts += bool(content or delta.get("reasoning_content") or delta.get("reasoning"))
+        self.texts += any(delta.get(name) for name in _TEXTS)
         for call in calls:
             self._call(call)
         self._reason(choice.get("finish_reason"))
 
     def _reason(self, reason: Any) -> None:
-        if reason is None:
+        if reason is None or reason == "":
             return
         if reason not in _REASONS:
             self.sheet.wrong("end", f"finish_reason is {reason!r}, not one of {_REASONS}")
         elif self.calls and reason == "stop":
             self.sheet.odd("tools", "finish_reason is 'stop' after tool calls")
-        self.last("finish_reason")
+        if self.ended is not None and self._reasons == {reason}:
+            self.sheet.odd("end", "finish_reason comes twice")
+        else:
+            self.last("finish_reason")
+        self._reasons.add(reason)
 
     def _call(self, call: Any) -> None:
         index = call.get("index") if isinstance(call, dict) else None
@@ -94,4 +100,8 @@ class OpenAIChatJudge(Judge):
                 self.sheet.wrong("tools", f"tool call {index} begins without id and name")
             if index != len(self.calls):
                 self.sheet.wrong("tools", f"tool call {index} follows {len(self.calls)} others")
-        self.calls[index] = self.calls.get(index, "") + (function.get("arguments") or "")
+        arguments = function.get("arguments") or ""
+        if not isinstance(arguments, str):
+            self.sheet.wrong("tools", f"the arguments of a call are no string: {arguments!r}")
+        else:
+            self.calls[index] = self.calls.get(index, "") + arguments
