@@ -298,8 +298,8 @@ class EventLog:
         chunks, sizes = self._chunks, self._sizes
         texts, last, size = [first], index, sizes[index]
         for following in range(index + 1, len(chunks)):
-            chunk = self._kept(chunks[following], exact=False)
-            if chunk is None:
+            chunk = chunks[following]
+            if chunk is None or isinstance(chunk, _Superseded):
                 continue
             if size >= _JOINED or not _is_text(chunk) or chunk.source != first.source:
                 break
