@@ -22,6 +22,7 @@ _SHORT: Final = "Count from 1 to 20, separated by commas."
 _WITH_TOOL: Final = "What time is it in Paris? Use the tool."
 _LONG: Final = "Tell me a long story about a robot who learns to paint."
 _SHORT_TOKENS: Final = 256  # room for what a model thinks before
+_LONG_TOKENS: Final = 400  # fits small contexts
 _NO_CHAT: Final = re.compile(r"embed|whisper|tts|rerank|moderation|dall-e|image", re.IGNORECASE)
 _LEAVERS: Final = 3
 _PATIENCE: Final = 2.0  # seconds
@@ -211,7 +212,7 @@ class _Examination:
             sheet.unknown("cancellation", "a stream may go on for a while, to be resumed")
             return
         before = await self._running()
-        left = [await self._ask(_LONG, 2000, leave_after=2) for _ in range(_LEAVERS)]
+        left = [await self._ask(_LONG, _LONG_TOKENS, leave_after=2) for _ in range(_LEAVERS)]
         after = await self._ask(_SHORT, _SHORT_TOKENS)
         if any(each.status != 200 or not each.pieces for each in [*left, after]):
             statuses = sorted({each.status for each in [*left, after]})
