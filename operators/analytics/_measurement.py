@@ -85,7 +85,7 @@ class Measurement:
 
     def note_loading(self, chunk: Chunk) -> None:
         """Called by `measure` at each `Start` and `Notice`."""
-        if not self.moments:  # after the first token it is no longer waited for
+        if not self.moments:  # only a load before the first token delays it
             self._loading.add(chunk)
 
     @property

@@ -26,6 +26,7 @@ _LONG_TOKENS: Final = 400  # fits small contexts
 _NO_CHAT: Final = re.compile(r"embed|whisper|tts|rerank|moderation|dall-e|image", re.IGNORECASE)
 _LEAVERS: Final = 3
 _PATIENCE: Final = 2.0  # seconds
+_PATIENCE_FOR_LISTS: Final = 10.0  # seconds, for models and metrics
 _RUNNING: Final = (
     "rxllm_active_streams",
     "vllm:num_requests_running",
@@ -64,7 +65,7 @@ async def check_server(
 ) -> Checkup:
     """Ask a server for a few short streams, and judge what comes by the rules of the clients.
 
-    For each wire it asks for a text, for the call of a tool, with a body that is no JSON, and for
+    For each wire it asks for a text, for the call of a tool, with a body that isn't JSON, and for
     three long texts whose connections it closes early.
 
     Args:
@@ -232,19 +233,14 @@ class _Examination:
 
     async def _running(self) -> float | None:
         """Return how many requests the server says are running, or `None` if it doesn't."""
+        url = f"{self._server}/metrics"
+        got = await read(self._session, url, None, self._headers, timeout=_PATIENCE_FOR_LISTS)
+        if got.status != 200 or got.failure is not None:
+            return None
+        lines = got.body.decode(errors="replace").splitlines()
         try:
-            limit = aiohttp.ClientTimeout(total=5.0)
-            url = f"{self._server}/metrics"
-            async with self._session.get(
-                url, headers=self._headers, timeout=limit, allow_redirects=False
-            ) as response:
-                text = await response.text() if response.status == 200 else ""
-            found = [
-                float(line.rpartition(" ")[2])
-                for line in text.splitlines()
-                if line.startswith(_RUNNING)
-            ]
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+            found = [float(each.rpartition(" ")[2]) for each in lines if each.startswith(_RUNNING)]
+        except ValueError:
             return None
         return sum(found) if found else None
 
@@ -287,16 +283,13 @@ def _endpoint(url: str, path: str) -> str:
 async def _first_model(
     session: aiohttp.ClientSession, url: str, headers: dict[str, str]
 ) -> str | None:
-    limit = aiohttp.ClientTimeout(total=10.0)
     for path, names in (("/v1/models", ("data", "id")), ("/api/tags", ("models", "name"))):
+        got = await read(session, _endpoint(url, path), None, headers, timeout=_PATIENCE_FOR_LISTS)
+        if got.is_refused:
+            raise ConnectionFailedError(f"nothing answers at {url}: {got.failure}")
         try:
-            async with session.get(
-                _endpoint(url, path), headers=headers, timeout=limit, allow_redirects=False
-            ) as response:
-                value = msgspec.json.decode(await response.read())
-        except aiohttp.ClientConnectorError as error:
-            raise ConnectionFailedError(f"nothing answers at {url}: {error}") from None
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, RecursionError):
+            value = msgspec.json.decode(got.body)
+        except (msgspec.DecodeError, RecursionError):
             continue
         found = [name for name in _names(value, *names) if name and not _NO_CHAT.search(name)]
         if found:

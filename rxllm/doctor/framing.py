@@ -70,7 +70,7 @@ def _event(block: list[str], sheet: Sheet) -> Event | None:
         elif field == "id":
             identity = value
         elif field not in _FIELDS:
-            sheet.wrong("framing", f"a line that is no field of an event: {line[:80]!r}")
+            sheet.wrong("framing", f"a line that isn't a field of an event: {line[:80]!r}")
     if block and all(line.startswith(":") for line in block):
         sheet.odd("heartbeats", "an empty line behind a comment is an empty event to httpx-sse")
     return Event("\n".join(data), name, identity) if data else None
@@ -106,7 +106,7 @@ def json_objects(
             elif data.startswith("{"):
                 malformed += 1
             else:
-                sheet.wrong("framing", f"an event that is no JSON object: {data[:80]!r}")
+                sheet.wrong("framing", f"an event that isn't a JSON object: {data[:80]!r}")
     if malformed >= _MANY_MALFORMED:
         sheet.wrong("framing", f"{malformed} events are malformed JSON")
     elif malformed:

@@ -49,20 +49,20 @@ class Reading(msgspec.Struct):
 async def read(
     session: aiohttp.ClientSession,
     url: str,
-    body: bytes,
+    body: bytes | None,
     headers: Mapping[str, str],
     *,
     timeout: float,  # noqa: ASYNC109 - a failure of the server, not of the caller
     leave_after: int | None = None,
 ) -> Reading:
-    """Post a request, and read its response; failures of the connection are part of it.
+    """Send a request, and read its response; failures of the connection are part of it.
 
     Redirects aren't followed: they could take the key elsewhere.
 
     Args:
         session: the client.
         url: where to.
-        body: the body, in JSON.
+        body: the body to post, in JSON, or `None` to get what is there.
         headers: of the request.
         timeout: seconds for all of it.
         leave_after: close the connection after this many pieces of the body, or `None` to read all.
@@ -70,10 +70,11 @@ async def read(
     got = Reading()
     begun = perf_counter()
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=10.0)
-    sent = {"Content-Type": "application/json", **headers}
+    method, media = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+    sent = {**media, **headers}
     try:
-        async with session.post(
-            url, data=body, headers=sent, timeout=limits, allow_redirects=False
+        async with session.request(
+            method, url, data=body, headers=sent, timeout=limits, allow_redirects=False
         ) as response:
             got.status = response.status
             got.headers = {name.lower(): value for name, value in response.headers.items()}

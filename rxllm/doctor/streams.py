@@ -81,11 +81,11 @@ def judge_delivery(reading: Reading, judge: Judge, sheet: Sheet) -> None:
 
 
 def judge_error(reading: Reading, dialect: Dialect, sheet: Sheet) -> None:
-    """Judge the response to a body that is no JSON."""
+    """Judge the response to a body that isn't JSON."""
     sheet.ok("errors")
     if reading.status // 100 != 4:
         outcome = f"status {reading.status}" if reading.status else reading.failure
-        sheet.wrong("errors", f"a body that is no JSON: {outcome}, not 400")
+        sheet.wrong("errors", f"a body that isn't JSON: {outcome}, not 400")
         return
     try:
         value = msgspec.json.decode(reading.body)

@@ -65,7 +65,7 @@ routes: list[web.RouteDef] = [
 
 
 async def _is_kept(request: web.Request, stream_id: str) -> bool:
-    """Return whether the store has a stream, be it of another key."""
+    """Return whether the store has a stream, of whatever key."""
     try:
         await request.app[STREAMS].describe(stream_id)
     except StreamNotFoundError:

@@ -253,7 +253,7 @@ def _paths_of_others() -> dict[str, Any]:
     stop = _answers("Stop the running answer of a chat", parameters=[_ID])
     resume = _answers("Resume the running answer of a chat", parameters=[_ID], **events)
     for operation in (stop, resume):
-        operation["responses"]["204"] = {"description": "There is no running answer, or no more."}
+        operation["responses"]["204"] = {"description": "No answer is running."}
     chat = _answers("Chat, for the AI SDK or for clients of Ollama", None, streams=[_SSE, _NDJSON])
     bodies = [_ref(_short_of(UIRequest)), _ref(_short_of(OllamaRequest))]
     chat["requestBody"] = _json_body({"anyOf": bodies})

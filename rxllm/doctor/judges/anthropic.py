@@ -103,7 +103,7 @@ class AnthropicJudge(Judge):
         if self._open is None or value.get("index") != self._blocks - 1:
             self.sheet.wrong("order", f"a delta of block {value.get('index')!r}, which isn't open")
         elif not isinstance(delta, dict):
-            self.sheet.wrong("order", "a delta that is no object")
+            self.sheet.wrong("order", "a delta that isn't an object")
         elif kind not in _DELTAS.get(self._open, (kind,)):
             is_known = any(kind in kinds for kinds in _DELTAS.values())
             verdict: Verdict = "wrong" if is_known else "odd"

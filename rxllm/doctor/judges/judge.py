@@ -66,7 +66,9 @@ class Judge:
         for arguments in self.calls.values():
             self.sheet.ok("tools")
             if self.ended is not None and not is_json_object(arguments or "{}"):
-                self.sheet.wrong("tools", f"arguments that are no JSON object: {arguments[:80]!r}")
+                self.sheet.wrong(
+                    "tools", f"arguments that aren't a JSON object: {arguments[:80]!r}"
+                )
 
     def done_is_missing(self) -> None:
         """The body ended without `[DONE]`."""

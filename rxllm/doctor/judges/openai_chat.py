@@ -42,7 +42,7 @@ class OpenAIChatJudge(Judge):
             if isinstance(choice, dict):
                 self._choice(choice)
             else:
-                self.sheet.wrong("order", f"a choice that is no object: {choice!r}")
+                self.sheet.wrong("order", f"a choice that isn't an object: {choice!r}")
 
     def _envelope(self, value: dict[str, Any]) -> None:
         sheet, identity = self.sheet, value.get("id")
@@ -102,6 +102,6 @@ class OpenAIChatJudge(Judge):
                 self.sheet.wrong("tools", f"tool call {index} follows {len(self.calls)} others")
         arguments = function.get("arguments") or ""
         if not isinstance(arguments, str):
-            self.sheet.wrong("tools", f"the arguments of a call are no string: {arguments!r}")
+            self.sheet.wrong("tools", f"the arguments of a call aren't a string: {arguments!r}")
         else:
             self.calls[index] = self.calls.get(index, "") + arguments

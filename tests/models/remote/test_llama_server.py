@@ -120,7 +120,7 @@ async def test_disposal_frees_the_server_for_the_next_request_at_once(
 
 
 async def test_the_check_finds_what_this_server_does_otherwise(base_url: str) -> None:
-    """As of 0.3.36 it reports no usage, and says 500 to a body that is no JSON."""
+    """As of 0.3.36 it reports no usage, and says 500 to a body that isn't JSON."""
     checkup = await check_server(base_url)
     found = {each.aspect: each.verdict for each in checkup.findings}
     assert {each.wire for each in checkup.findings} == {"openai_chat"}
