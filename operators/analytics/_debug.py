@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count, islice
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 from reactivex import Observable
@@ -15,6 +15,7 @@ from rxllm.arguments import check_int
 from rxllm.chunks import Chunk, ErrorInfo
 from rxllm.operators.analytics._watcher import Watcher, watch
 from rxllm.stream import Stream
+from rxllm.text.surrogates import without_surrogates
 
 __all__ = ["DebugEntry", "DebugLog", "debug"]
 
@@ -138,16 +139,7 @@ def _line(entry: DebugEntry) -> bytes:
         return _encoder.encode(entry) + b"\n"
     except UnicodeEncodeError:
         plain = msgspec.to_builtins(entry, enc_hook=repr)
-        return _encoder.encode(_encodable(plain)) + b"\n"
-
-
-def _encodable(value: Any) -> Any:
-    """`value` with each lone surrogate replaced by `?`."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(each) for key, each in value.items()}
-    return [_encodable(each) for each in value] if isinstance(value, list | tuple) else value
+        return _encoder.encode(without_surrogates(plain)) + b"\n"
 
 
 class _Writer(Watcher):

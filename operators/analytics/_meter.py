@@ -15,6 +15,7 @@ from rxllm.operators.analytics._operation import Operation, check_names
 from rxllm.operators.analytics._watcher import watch
 from rxllm.restart import forget
 from rxllm.stream import Stream
+from rxllm.text.surrogates import without_surrogates
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -184,18 +185,13 @@ class _Metrics:
 
     def labels(self, *names: str) -> tuple[str, ...]:
         """The values of the common labels, a bounded number of combinations."""
-        combination = tuple(_printable(name) for name in names)
+        combination = tuple(map(without_surrogates, names))
         if combination not in self._combinations:
             if len(self._combinations) >= _MODELS:
                 combination = ("other",) * len(names)
             else:
                 self._combinations.add(combination)
         return ("chat", *combination)
-
-
-def _printable(name: str) -> str:
-    """Return the name without half surrogates, which can't be exported."""
-    return name.encode("utf-8", "replace").decode()
 
 
 _registered: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()

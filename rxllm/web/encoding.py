@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from reactivex import Observable, abc
 
 from rxllm.chunks import ToolCall
 from rxllm.stream import Stream
+from rxllm.text.surrogates import without_surrogates
 from rxllm.web.stream_messages import StreamChunk
 
 __all__ = [
@@ -57,19 +58,11 @@ def to_json(message: object) -> bytes:
     try:
         data = _encode(message)
     except UnicodeEncodeError:
-        data = _encode(_without_surrogates(msgspec.to_builtins(message)))
+        data = _encode(without_surrogates(msgspec.to_builtins(message)))
     if not data.isascii():
         for char, escaped in _LINE_BREAKS.items():
             data = data.replace(char, escaped)
     return data
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(of) for key, of in value.items()}
-    return [_without_surrogates(of) for of in value] if isinstance(value, list | tuple) else value
 
 
 def without_arguments(message: StreamChunk, offset: int) -> StreamChunk:
