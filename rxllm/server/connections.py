@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import Any, Final
 
@@ -11,8 +12,11 @@ from aiohttp import web
 __all__ = ["BoundedSite", "most_connections"]
 
 _BACKLOG: Final = 128
+_ACCEPTED_AT_ONCE: Final = 16
+"""`asyncio` accepts this many before it handles, or closes, the first of them."""
+
 _RESERVED: Final = 128
-"""Descriptors for everything but clients: the models, their providers, files."""
+"""Descriptors for everything but clients: models, files, connections that are being refused."""
 
 _PAUSE: Final = 10.0  # seconds between two lines about refused connections
 _REFUSAL: Final = (
@@ -21,14 +25,19 @@ _REFUSAL: Final = (
 )
 
 
-def most_connections(wanted: int) -> int:
-    """Raise the limit of open files, if that is permitted, and return how many clients fit."""
+def most_connections(wanted: int, streams: int) -> int:
+    """Raise the limit of open files, if that is permitted, and return how many clients fit.
+
+    Args:
+        wanted: the number of clients.
+        streams: live streams at once; each may have a connection to its provider.
+    """
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _RESERVED
+    needed = wanted + streams + _RESERVED
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         try:
@@ -37,7 +46,8 @@ def most_connections(wanted: int) -> int:
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(1, min(wanted, soft - _RESERVED, soft // 2 if soft < 2 * _RESERVED else wanted))
+    left = max(soft - _RESERVED, 2)
+    return min(wanted, max(left - streams, left // 2))
 
 
 class _Refusal(asyncio.Protocol):
@@ -59,8 +69,9 @@ class BoundedSite(web.TCPSite):
     def __init__(
         self, runner: web.AppRunner, host: str, port: int, *, most: int, **options: Any
     ) -> None:
-        super().__init__(runner, host, port, backlog=_BACKLOG, **options)
+        super().__init__(runner, host, port, backlog=_ACCEPTED_AT_ONCE, **options)
         self._most = most
+        self._pending = 0
         self._refused = 0
         self._told_at = -_PAUSE
 
@@ -75,18 +86,27 @@ class BoundedSite(web.TCPSite):
             reuse_address=self._reuse_address,
             reuse_port=self._reuse_port,
         )
+        for listening in self._server.sockets:
+            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                same.listen(_BACKLOG)
 
     def _protocol(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None  # noqa: S101 - the runner was set up
-        if len(server.connections) < self._most:
+        loop = asyncio.get_running_loop()
+        if len(server.connections) + self._pending < self._most:
+            self._pending += 1
+            loop.call_soon(self._connects)  # just before its `connection_made`
             return server()
         self._refused += 1
         now = time.monotonic()
         if now - self._told_at >= _PAUSE:
             self._told_at, count = now, self._refused
             self._refused = 0
-            asyncio.get_running_loop().call_exception_handler(
+            loop.call_exception_handler(
                 {"message": f"{count} connection(s) refused: {self._most} are open"}
             )
         return _Refusal()
+
+    def _connects(self) -> None:
+        self._pending -= 1

@@ -82,11 +82,12 @@ async def _serve(
     asked: asyncio.Event,
     say: Callable[[str], object],
 ) -> None:
+    limits = runner.app[LIMITS]
     site = BoundedSite(
         runner,
         host,
         port,
-        most=most_connections(runner.app[LIMITS].http_connections),
+        most=most_connections(limits.http_connections, limits.streams),
         reuse_port=reuse_port or None,
     )
     try:
