@@ -23,5 +23,5 @@ def on_progress(progress: Progress, _: object) -> None:
 
 print("streaming pays:", rxllm.streaming_pays(MAX_TOKENS))
 stream = rxllm.model("tiny").stream("Tell me a story about a gardener", max_tokens=MAX_TOKENS)
-stream = stream.pipe(ops.measure(report), ops.progress(every=40, max_tokens=MAX_TOKENS))
+stream = stream.pipe(ops.measure(report), ops.progress(every=40))
 rxllm.run(rxllm.sinks.dispatch(stream, {Progress: on_progress}))

@@ -43,8 +43,8 @@ def cells(latest: Progress | None) -> Iterator[str]:
 
 async def ask(name: str, script: Script, delay: float) -> None:
     model = ScriptedModel(script, by="word", delay=delay, name=name)
-    stream = model.stream("Tell me a story").pipe(
-        ops.progress(every=5, max_tokens=TOKENS),
+    stream = model.stream("Tell me a story", max_tokens=TOKENS).pipe(
+        ops.progress(every=5),
         ops.analyze(analytics, name),
     )
     try:

@@ -24,7 +24,7 @@ async def lines(request: web.Request) -> web.StreamResponse:
         stream = request.app[MODEL].stream(prompt, max_tokens=30, seed=1)
     except (ValueError, KeyError, TypeError, rxllm.errors.BadRequestError) as error:
         raise web.HTTPBadRequest(text=f'send {{"prompt": "a question"}}: {error!r}\n') from None
-    stream = stream.pipe(ops.track(request.app[REGISTRY]), ops.progress(max_tokens=30))
+    stream = stream.pipe(ops.track(request.app[REGISTRY]), ops.progress())
 
     def on_end(delivered: DeliveryReport) -> None:
         print(f"server: {delivered.result.timings.tokens} tokens, left early: {delivered.left}")

@@ -45,6 +45,8 @@ __all__ = [
     "RateLimit",
     "RateLimits",
     "Reasoning",
+    "StageInfo",
+    "StageStatus",
     "Start",
     "StateKey",
     "Status",
@@ -140,6 +142,7 @@ class Start(_Chunk, tag="start", frozen=True, gc=False):
     """The model has accepted the request.
 
     `created` is in Unix seconds; `rate_limits` are what the provider says about them, if it does.
+    `max_tokens` is that of the request.
     """
 
     is_structure = True
@@ -150,6 +153,7 @@ class Start(_Chunk, tag="start", frozen=True, gc=False):
     provider: str | None = None
     created: float | None = None
     rate_limits: RateLimits | None = None
+    max_tokens: int | None = None
 
 
 class ProviderState(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -323,12 +327,38 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
         return Usage(**total)
 
 
+class ErrorInfo(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """An error within a stream: the name of its class, and its message."""
+
+    type: str
+    message: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> ErrorInfo:
+        """Describe `error`."""
+        return cls(type(error).__name__, str(error))
+
+
+StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
+
+
+class StageInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+    """A stage of the work; `started` and `ended` are seconds since the subscription."""
+
+    name: str
+    status: StageStatus
+    started: float | None = None
+    ended: float | None = None
+    error: ErrorInfo | None = None
+
+
 class Progress(_Chunk, tag="progress", frozen=True, gc=False):
     """The progress of a stream. Times are in seconds, `percentage` is 0..100.
 
     `tokens` are those of the answer. While a local model reads a long prompt, the stage is
     `"prompt"`, and the percentage that of the prompt. While the stream waits for a slot, the stage
     is `"queue"`, and `place` its place in the queue: 1 is the next one, and 0 that it has its slot.
+    `stages` are all stages of the work, if they are tracked.
     """
 
     is_state = True
@@ -343,18 +373,43 @@ class Progress(_Chunk, tag="progress", frozen=True, gc=False):
     remaining: float | None = None
     stage: str | None = None
     place: int | None = None
-
-
-class ErrorInfo(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """An error within a stream: the name of its class, and its message."""
-
-    type: str
-    message: str
+    stages: tuple[StageInfo, ...] = ()
 
     @classmethod
-    def of(cls, error: BaseException) -> ErrorInfo:
-        """Describe `error`."""
-        return cls(type(error).__name__, str(error))
+    def of(
+        cls,
+        tokens: int,
+        elapsed: float,
+        speed: float | None,
+        max_tokens: int | None,
+        *,
+        ended: bool = False,
+        source: str | None = None,
+    ) -> Progress:
+        """Return the progress of an answer, with the percentage and the remaining seconds.
+
+        Both are `None` without `max_tokens`.
+
+        >>> Progress.of(25, 5.0, 5.0, 100).percentage, Progress.of(25, 5.0, 5.0, 100).remaining
+        (25.0, 15.0)
+        """
+        percentage = remaining = None
+        if max_tokens is not None:
+            percentage = min(100.0, 100.0 * tokens / max_tokens)
+            left = 0 if ended else max(0, max_tokens - tokens)
+            if not left:
+                remaining = 0.0
+            elif speed:
+                remaining = left / speed
+        return cls(
+            tokens,
+            elapsed,
+            tokens_per_second=speed,
+            max_tokens=max_tokens,
+            percentage=percentage,
+            remaining=remaining,
+            source=source,
+        )
 
 
 class Notice(_Chunk, tag="notice", frozen=True):

@@ -65,6 +65,7 @@ class Stream(Observable[_T]):
     Attributes:
         name: the name of the model or operator that made it.
         of_chunks: whether it emits chunks; `None` if not known.
+        has_progress: whether an operator in its pipe reports the progress.
 
     Args:
         subscribe: starts a subscription, as for `Observable`. It calls `observer.on_next(item)`,
@@ -72,6 +73,8 @@ class Stream(Observable[_T]):
             emit after the subscription has ended.
         name, of_chunks: see above.
     """
+
+    has_progress = False
 
     def __init__(
         self,
@@ -566,7 +569,12 @@ def _applied(operator: Callable[[Any], Any], source: Any) -> Any:
         value = operator(source)
     else:
         value = _applied_to_chunks(operator, source)
-    return as_stream(value, _name_of(operator)) if isinstance(value, Observable) else value
+    if not isinstance(value, Observable):
+        return value
+    stream = as_stream(value, _name_of(operator))
+    if isinstance(source, Stream) and source.has_progress:
+        stream.has_progress = True
+    return stream
 
 
 def _applied_to_chunks(operator: Callable[[Any], Any], source: Stream[Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
@@ -19,6 +20,8 @@ from rxllm.chunks import (
     is_bare_state,
     is_restart,
 )
+from rxllm.expected_tokens import ExpectedTokens
+from rxllm.operators.analytics._stages import BEGINS, generated_percentage
 from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, valve_of
@@ -54,7 +57,8 @@ def progress(
 
     Args:
         every: tokens between two `Progress` chunks, 1 or more.
-        max_tokens: expected maximum number of tokens, 1 or more, or `None` if unknown.
+        max_tokens: expected maximum number of tokens, 1 or more, or `None` for that of the request,
+            which its `Start` has.
 
     Raises:
         TypeError: `every` or `max_tokens` is not an integer.
@@ -88,7 +92,9 @@ def progress(
                 ),
             )
 
-        return Stream(subscribe, "progress", of_chunks=True)
+        stream = Stream[Chunk](subscribe, "progress", of_chunks=True)
+        stream.has_progress = True
+        return stream
 
     return operator
 
@@ -106,7 +112,9 @@ class _Subscription:
         self._observer = observer
         self._clock = clock
         self._every = every
-        self._max_tokens = max_tokens
+        self._expected = ExpectedTokens(max_tokens)
+        self._percentages: dict[str | None, float] = {}  # the last ones
+        self._work: Progress | None = None  # as a whole, from `track_stages`
         self._subscribed = clock()
         self._counts: dict[str | None, int] = {}
         self._begun: dict[str | None, tuple[float, int]] = {}  # start time, tokens before it
@@ -143,6 +151,8 @@ class _Subscription:
                     self._begin(source, tokens)
                 if tokens // every > before // every:
                     self._emit_progress(tokens, source)
+            elif type(chunk) is Progress:
+                observer.on_next(self._noted(chunk))
             else:
                 self._on_control_chunk(chunk, source)
                 observer.on_next(chunk)
@@ -153,11 +163,22 @@ class _Subscription:
         counts = self._counts
         if type(chunk) is Start:
             self._begun[source] = self._active_time(), counts.get(source, 0)
+            self._expected.start(chunk, counts.get(source, 0))
         elif is_restart(chunk):
             forget(counts, source)
             forget(self._begun, source)
+            forget(self._percentages, source)
         elif type(chunk) is End and (source in counts or not counts):
             self._emit_progress(counts.get(source, 0), source, ended=True)
+
+    def _noted(self, progress: Progress) -> Progress:
+        """Note the progress of the work as a whole, which never falls."""
+        if not progress.stages:
+            return progress
+        if self._work is not None and (self._work.percentage or 0) > (progress.percentage or 0):
+            progress = replace(progress, percentage=self._work.percentage)
+        self._work = progress
+        return progress
 
     def _begin(self, source: str | None, tokens: int) -> None:
         self._begun.setdefault(source, (self._active_time(), tokens))
@@ -171,22 +192,24 @@ class _Subscription:
         since, before = self._begun.get(source, (0.0, tokens))
         took = self._active_time() - since
         speed = (tokens - before) / took if tokens > before and took > 0 else None
-        percentage = remaining = None
-        if self._max_tokens is not None:
-            percentage = min(100.0, 100.0 * tokens / self._max_tokens)
-            left = 0 if ended else max(0, self._max_tokens - tokens)
-            if not left:
-                remaining = 0.0
-            elif speed is not None:
-                remaining = left / speed
-        self._observer.on_next(
-            Progress(
-                tokens,
-                self._clock() - self._subscribed,
-                tokens_per_second=speed,
-                max_tokens=self._max_tokens,
-                percentage=percentage,
-                remaining=remaining,
-                source=source,
-            )
-        )
+        elapsed = self._clock() - self._subscribed
+        expected = self._expected.of(source)
+        progress = Progress.of(tokens, elapsed, speed, expected, ended=ended, source=source)
+        if self._work is not None:
+            progress = self._of_the_work(progress, self._work)
+        elif progress.percentage is not None:
+            percentage = max(progress.percentage, self._percentages.get(source, 0.0))
+            self._percentages[source] = percentage
+            if percentage > progress.percentage:
+                progress = replace(progress, percentage=percentage)
+        self._observer.on_next(progress)
+
+    def _of_the_work(self, progress: Progress, work: Progress) -> Progress:
+        tokens = sum(self._counts.values())
+        percentage = work.percentage or 0.0
+        if BEGINS["generate"] <= percentage < BEGINS["complete"]:
+            expected = work.max_tokens if work.max_tokens is not None else self._expected.total
+            percentage = max(percentage, generated_percentage(tokens, expected))
+        progress = replace(progress, percentage=percentage, stage=work.stage, stages=work.stages)
+        self._work = replace(work, percentage=percentage)
+        return progress

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Final, Literal, TypeAlias
 
+from msgspec.structs import replace
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.arguments import check_int
 from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Start, has_output
+from rxllm.expected_tokens import ExpectedTokens
+from rxllm.operators.analytics._stages import (
+    BEGINS,
+    Stage,
+    StageTimes,
+    generated_percentage,
+    prompt_percentage,
+)
 from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
-__all__ = ["Stage", "track_stages"]
-
-Stage: TypeAlias = Literal["initialise", "choose_model", "generate", "complete"]
-
-_BEGINS: Final[dict[Stage, float]] = {
-    "initialise": 0.0,
-    "choose_model": 10.0,
-    "generate": 25.0,
-    "complete": 100.0,
-}
-_GENERATED: Final = 95.0
-_USUAL: Final = 100  # tokens after which an answer of unknown length is at about two thirds
+__all__ = ["track_stages"]
 
 
 def track_stages(
@@ -47,12 +43,18 @@ def track_stages(
     `every` content chunks, `"complete"` (100 %) before the `End` of the whole stream, or else
     before its completion. Within `"generate"`, the percentage grows linearly with the content
     chunks up to `max_tokens`; without that, as `1 - exp(-tokens / 100)`, which never reaches 95 %.
+    `remaining` is in seconds, at the speed since the first content. `stages` has the status of each
+    stage, and the seconds since the subscription at which it began and ended.
 
     The percentage covers the work as a whole: it stays constant while a retry, a fallback or a
     restart catches up with earlier progress. A stage is reported again when it is entered again.
-    In a merge, a source that restarts does not end `"generate"` while another one generates.
+    In a merge, a source that restarts does not end `"generate"` while another one generates. A
+    `Progress` from upstream (of `progress`, of a queue, of a prompt that is read) gets the stages
+    and the percentage of the work; while there are some of `progress`, this operator sends its own
+    only at a new stage. Put it after a retry: each subscription begins at 0 %.
 
-    - Completion, error: passed on; an error without a further `Progress`.
+    - Completion: passed on.
+    - Error: passed on, after a `Progress` in whose `stages` the current one has failed with it.
     - Restart: the chunks of that stream are counted from 0 again, the percentage stays.
     - Disposal: upstream is disposed; nothing is held, and there is no timer.
     - Demand: passes through; a `Progress` is sent together with the adjacent chunk. The first one
@@ -60,7 +62,8 @@ def track_stages(
       to: a subscriber that disposes then causes no model call.
 
     Args:
-        max_tokens: expected maximum number of tokens, 1 or more, or `None` if unknown.
+        max_tokens: expected maximum number of tokens, 1 or more, or `None` for that of the request,
+            which its `Start` has.
         every: content chunks between two reports, 1 or more.
 
     Raises:
@@ -96,7 +99,7 @@ def track_stages(
                     upstream.disposable = context.run(
                         source.subscribe,
                         subscription.on_next,
-                        observer.on_error,
+                        subscription.on_error,
                         subscription.on_completed,
                         scheduler=scheduler,
                     )
@@ -106,7 +109,9 @@ def track_stages(
             begun = CurrentThreadScheduler.singleton().schedule(begin)
             return CompositeDisposable(upstream, begun)
 
-        return Stream(subscribe, "track_stages", of_chunks=True)
+        stream = Stream[Chunk](subscribe, "track_stages", of_chunks=True)
+        stream.has_progress = True
+        return stream
 
     return operator
 
@@ -123,23 +128,29 @@ class _Subscription:
     ) -> None:
         self._observer = observer
         self._clock = clock
-        self._max_tokens = max_tokens
+        self._expected = ExpectedTokens(max_tokens)
         self._every = every
         self._begun = clock()
-        self._stage: Stage | None = None
+        self._stages = StageTimes()
         self._counts: dict[str | None, int] = {}
         self._ended: set[str | None] = set()
         self._tokens = 0  # of all sources
+        self._generated_since: float | None = None
         self._percentage = 0.0
+        self._has_progress = False  # from upstream
 
     def on_next(self, chunk: Chunk) -> None:
         if has_output(chunk):
             self._content(chunk)
             return
-        if type(chunk) is Start and self._stage == "initialise":
-            self.enter("choose_model")
+        if type(chunk) is Start:
+            self._expected.start(chunk, self._counts.get(chunk.source, 0))
+            if self._stages.current == "initialise":
+                self.enter("choose_model")
         elif type(chunk) is Notice:
             self._notice(chunk)
+        elif type(chunk) is Progress:
+            chunk = self._of_the_work(chunk)
         elif type(chunk) is End:
             self._ended.add(chunk.source)
             if chunk.source is None:
@@ -150,16 +161,22 @@ class _Subscription:
         self.enter("complete")
         self._observer.on_completed()
 
+    def on_error(self, error: Exception) -> None:
+        self._stages.fail(error, self._elapsed)
+        self._emit_progress(self._percentage)
+        self._observer.on_error(error)
+
     def enter(self, stage: Stage) -> None:
         """Enter `stage` and report it, unless it is the current one."""
-        if stage != self._stage:
-            self._stage = stage
-            self._emit_progress(_BEGINS[stage])
+        if stage != self._stages.current:
+            self._stages.enter(stage, self._elapsed)
+            self._emit_progress(BEGINS[stage])
 
     def _notice(self, notice: Notice) -> None:
         if notice.kind == "restart":
             forget(self._counts, notice.source)
             self._tokens = sum(self._counts.values())
+            self._generated_since = None
         if notice.kind in ("fallback", "restart", "retry"):
             self._ended.discard(notice.source)
             others = self._counts.keys() - self._ended - {notice.source}
@@ -168,31 +185,56 @@ class _Subscription:
 
     def _content(self, chunk: Chunk) -> None:
         self.enter("generate")
+        if self._generated_since is None:
+            self._generated_since = self._elapsed
         self._observer.on_next(chunk)
         before, source = self._tokens, chunk.source
         pieces = len(chunk.chunks) if type(chunk) is Batch else 1
         self._counts[source] = self._counts.get(source, 0) + pieces
         self._tokens = before + pieces
-        if self._tokens // self._every > before // self._every:
-            begins = _BEGINS["generate"]
-            self._emit_progress(begins + (_GENERATED - begins) * self._share())
+        if self._tokens // self._every > before // self._every and not self._has_progress:
+            self._emit_progress(generated_percentage(self._tokens, self._expected.total))
 
-    def _share(self) -> float:
-        """The estimated fraction of the answer generated so far, 0..1."""
-        if self._max_tokens is None:
-            return 1.0 - math.exp(-self._tokens / _USUAL)
-        return min(1.0, self._tokens / self._max_tokens)
+    @property
+    def _elapsed(self) -> float:
+        return self._clock() - self._begun
+
+    def _of_the_work(self, progress: Progress) -> Progress:
+        """Return a `Progress` from upstream with the percentage of the work as a whole."""
+        if progress.stage == "prompt":
+            percentage = prompt_percentage(progress.percentage)
+        elif progress.stage is None:
+            self._has_progress = True
+            expected = self._expected.total or progress.max_tokens
+            percentage = generated_percentage(self._tokens, expected) if self._tokens else 0.0
+        else:
+            percentage = (progress.percentage or 0.0) if progress.stages else 0.0
+        self._percentage = max(self._percentage, percentage)
+        return replace(
+            progress,
+            percentage=self._percentage,
+            stage=progress.stage or self._stages.current,
+            stages=self._stages.infos(),
+        )
 
     def _emit_progress(self, percentage: float) -> None:
         self._percentage = max(self._percentage, percentage)
-        elapsed = self._clock() - self._begun
+        elapsed, since = self._elapsed, self._generated_since
+        speed = None
+        if since is not None and elapsed > since:
+            speed = self._tokens / (elapsed - since)
+        progress = Progress.of(
+            self._tokens,
+            elapsed,
+            speed,
+            self._expected.total,
+            ended=self._stages.current == "complete",
+        )
         self._observer.on_next(
-            Progress(
-                self._tokens,
-                elapsed,
-                tokens_per_second=self._tokens / elapsed if elapsed > 0 else None,
-                max_tokens=self._max_tokens,
+            replace(
+                progress,
                 percentage=self._percentage,
-                stage=self._stage,
+                stage=self._stages.current,
+                stages=self._stages.infos(),
             )
         )

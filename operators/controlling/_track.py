@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxllm.chunks import Chunk, End
+from rxllm.chunks import Chunk, End, Progress
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.operators.controlling._pausable import pausable
 from rxllm.operators.controlling._stream_registry import StreamRegistry
@@ -29,7 +29,8 @@ def track(
         [ track(registry, "story") ]
         S-a-b-x(E,|)              x: registry.cancel("story"); E: End("cancelled")
 
-    The registry shows its status, start, duration and last activity, and can pause, resume and
+    The registry shows its status, start, duration and last activity, with `progress` or
+    `track_stages` before `track` also its progress and estimated end, and can pause, resume and
     cancel it by id, even before its first token. The stream has ended as soon as it completes or
     fails or its subscriber disposes. A stream without a chunk for `registry.max_idle` seconds is
     cancelled, so that none stays active forever.
@@ -127,7 +128,9 @@ class _Subscription:
         def on_next(chunk: Chunk) -> None:
             stream.touched = clock()
             try:
-                if type(chunk) is End and not stream.is_live:
+                if type(chunk) is Progress:
+                    stream.progress = chunk
+                elif type(chunk) is End and not stream.is_live:
                     self._leave()  # it was stopped: this is the End("cancelled")
                 observer.on_next(chunk)
             except BaseException:
@@ -137,6 +140,7 @@ class _Subscription:
         return on_next
 
     def _on_error(self, error: Exception) -> None:
+        self._stream.error = error
         self._leave()
         self._observer.on_error(error)
 

@@ -8,13 +8,13 @@ from typing import Final
 
 import msgspec
 
-from rxllm.chunks import Status
+from rxllm.chunks import ErrorInfo, Progress, Status
 from rxllm.operators.controlling._control import Control
 
 __all__ = ["StreamInfo", "TrackedStream"]
 
 
-class StreamInfo(msgspec.Struct, frozen=True, rename="camel"):
+class StreamInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A snapshot of a stream, to display or send.
 
     Attributes:
@@ -24,6 +24,10 @@ class StreamInfo(msgspec.Struct, frozen=True, rename="camel"):
         last_activity: when it last emitted a chunk or was paused or resumed, in Unix seconds;
             equals `started` if that never happened.
         duration: seconds from its start until now, or until its end.
+        progress: its last `Progress`, if `progress` or `track_stages` is before `track` in its
+            pipe.
+        estimated_end: when it will probably end, in Unix seconds, if its progress says so.
+        error: why it failed.
     """
 
     id: str
@@ -31,6 +35,9 @@ class StreamInfo(msgspec.Struct, frozen=True, rename="camel"):
     started: float
     last_activity: float
     duration: float
+    progress: Progress | None = None
+    estimated_end: float | None = None
+    error: ErrorInfo | None = None
 
 
 class TrackedStream:
@@ -40,6 +47,7 @@ class TrackedStream:
         id: its id in the registry.
         started: when it was subscribed to, in Unix seconds.
         was_stopped: whether `cancel` was called before it ended.
+        error: why it failed.
     """
 
     def __init__(self, stream_id: str, clock: Callable[[], float], max_pause: float) -> None:
@@ -51,6 +59,9 @@ class TrackedStream:
         self.touched: float = self.begun
         self.ended: float | None = None
         self.was_stopped: bool = False
+        self.error: Exception | None = None
+        self._progress: Progress | None = None
+        self._progress_at = self.begun
 
     def __repr__(self) -> str:
         return f"<stream {self.id!r}: {self.status}>"
@@ -81,9 +92,36 @@ class TrackedStream:
         return self.started + (self.touched - self.begun)
 
     @property
+    def progress(self) -> Progress | None:
+        """The last `Progress`, if `progress` or `track_stages` is before `track` in the pipe."""
+        return self._progress
+
+    @progress.setter
+    def progress(self, progress: Progress) -> None:
+        self._progress, self._progress_at = progress, self._clock()
+
+    @property
+    def estimated_end(self) -> float | None:
+        """When it ended or will probably end, in Unix seconds; `None` if that isn't known."""
+        if self.ended is not None:
+            return self.started + self.duration
+        if self._progress is None or self._progress.remaining is None:
+            return None
+        return self.started + (self._progress_at - self.begun) + self._progress.remaining
+
+    @property
     def info(self) -> StreamInfo:
         """A snapshot of the current state."""
-        return StreamInfo(self.id, self.status, self.started, self.last_activity, self.duration)
+        return StreamInfo(
+            self.id,
+            self.status,
+            self.started,
+            self.last_activity,
+            self.duration,
+            self.progress,
+            self.estimated_end,
+            None if self.error is None else ErrorInfo.of(self.error),
+        )
 
     def pause(self) -> None:
         """Pause the stream, as `Control.pause` does.

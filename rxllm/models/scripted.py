@@ -160,7 +160,15 @@ class ScriptedModel:
         self, number: int, request: Request, stops: StopSequences | None
     ) -> Iterator[Event]:
         script = self._scripts[min(number, len(self._scripts)) - 1]
-        yield 0.0, Start(f"{self.info.id}-{number}", self.info.id, "scripted")
+        yield (
+            0.0,
+            Start(
+                f"{self.info.id}-{number}",
+                self.info.id,
+                "scripted",
+                max_tokens=request.max_tokens,
+            ),
+        )
         yield from continuation(script, request, stops, self._delays, self._finish)
 
 

@@ -21,8 +21,10 @@ from rxllm.chunks import (
 )
 from rxllm.consumer import Consumer
 from rxllm.errors import StreamStateError
+from rxllm.expected_tokens import ExpectedTokens
 from rxllm.result import Result, per_second
 from rxllm.sinks._token_event import Answer, TokenEvent
+from rxllm.stream import Stream
 from rxllm.valve import Valve, running_loop
 
 __all__ = ["CallbackStream", "Callbacks"]
@@ -63,7 +65,10 @@ class CallbackStream:
         self._task: asyncio.Task[Result] | None = None
         self._limit: asyncio.TimerHandle | None = None
         self._answers: dict[str | None, Answer] = {}
-        self._makes_progress = callbacks.on_progress is not None
+        self._makes_progress = callbacks.on_progress is not None and not (
+            isinstance(stream, Stream) and stream.has_progress
+        )
+        self._expected = ExpectedTokens(None)
         self._tens = 0
         self._error_handled = False
 
@@ -176,6 +181,7 @@ class CallbackStream:
                     if isinstance(piece, Token) and self._is_live:
                         self._on_token(piece)
             case Start():
+                self._expected.start(chunk, self._tokens)
                 self._call(self._callbacks.on_start, chunk)
             case Notice():
                 self._on_notice(chunk)
@@ -202,13 +208,16 @@ class CallbackStream:
 
     def _make_progress(self) -> None:
         assert self._consumer is not None  # noqa: S101 - chunks come from it
-        record = self._consumer.record
-        tokens, before = record.tokens, self._tens
+        tokens, before, elapsed = self._tokens, self._tens, self._consumer.record.elapsed
         self._tens = tokens // _TOKENS_BETWEEN_PROGRESS
         if self._tens > before:
-            speed = per_second(tokens, record.elapsed)
-            progress = Progress(tokens, record.elapsed, tokens_per_second=speed)
+            speed = per_second(tokens, elapsed)
+            progress = Progress.of(tokens, elapsed, speed, self._expected.total)
             self._call(self._callbacks.on_progress, progress)
+
+    @property
+    def _tokens(self) -> int:
+        return 0 if self._consumer is None else self._consumer.record.tokens
 
     def _call(self, function: Callable[[Any], object] | None, event: object) -> None:
         if function is not None:

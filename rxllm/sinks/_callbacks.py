@@ -44,8 +44,9 @@ def callbacks(
         stream: the chunks.
         on_start: called when the model has started; again for each new attempt.
         on_token: called with each piece of text. The pieces of a `Batch` are passed one by one.
-        on_progress: called with the `Progress` chunks of the stream; until the first of them, with
-            one made here every 10 tokens (text and reasoning).
+        on_progress: called with the `Progress` chunks of the stream. If its pipe has neither
+            `progress` nor `track_stages`, also with one made here every 10 tokens (text and
+            reasoning), until the stream has some of its own.
         on_notice: called with a retry, a fallback, a restart, ...
         on_complete: called with the whole answer.
         on_cancel: called with the answer so far, after `stop()`, a pause that took too long, or a

@@ -21,6 +21,7 @@ from rxllm import (
     Token,
     run,
 )
+from rxllm import operators as ops
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import Result, TokenEvent, callbacks
 from rxllm.testing import run_virtual
@@ -117,6 +118,21 @@ def test_progress_of_the_stream_is_passed_on_instead() -> None:
     own = Progress(3, 0.5)
     play(Token("a"), own, *[Token("x")] * 30, on_progress=received.append)
     assert received == [own]
+
+
+@pytest.mark.parametrize(
+    "operators", [[], [ops.progress()], [ops.progress(every=15), ops.stop_on("!")]]
+)
+def test_each_progress_has_the_percentage_of_the_request(operators: list[Any]) -> None:
+    """A handler may format it, whether or not an operator of the pipe reports the progress."""
+    lines: list[str] = []
+    stream = ScriptedModel("x" * 30, by="character").stream("count", max_tokens=30)
+    run(
+        callbacks(
+            stream.pipe(*operators), on_progress=lambda p: lines.append(f"{p.percentage:.0f}")
+        )
+    )
+    assert lines[:1] == (["50"] if len(operators) == 2 else ["33"])
 
 
 def test_progress_of_the_prompt_is_not_that_of_the_answer() -> None:

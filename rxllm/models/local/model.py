@@ -215,6 +215,7 @@ class _ChunkWriter:
                     self._info.id,
                     self._info.provider,
                     time.time(),
+                    max_tokens=self._request.max_tokens,
                 ),
             )
         self.is_done = True

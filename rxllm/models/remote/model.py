@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 from urllib.parse import quote
 
 import msgspec
 from reactivex import abc
 
-from rxllm.chunks import Chunk, ErrorInfo, Notice, RateLimits, Start
+from rxllm.chunks import Chunk, ErrorInfo, Notice, Start
 from rxllm.errors import (
     BadRequestError,
     MalformedStreamError,
@@ -199,7 +199,7 @@ class RemoteModel:
                 request, self._name, self._provider, connection.headers, self._strict
             )
             body_reader = BodyReader(reader, lines=wire.media_type != EVENT_STREAM)
-            limits = rate_limits_in(connection.headers)
+            start = _start_of(request, connection.headers)
             usage = UsageSoFar(request)
             if not valve.is_open:
                 await valve.wait_open()
@@ -218,8 +218,8 @@ class RemoteModel:
                     failure = error
                 else:
                     chunks, failure = body_reader.read(read)
-                if limits is not None and chunks:
-                    chunks, limits = _with_limits(chunks, limits)
+                if start and chunks and _complete_start(chunks, start):
+                    start = {}
                 usage.add_to(chunks, fails=failure is not None)
                 if chunks:
                     yield chunks
@@ -229,13 +229,19 @@ class RemoteModel:
             await connection.finish()
 
 
-def _with_limits(chunks: list[Chunk], limits: RateLimits) -> tuple[list[Chunk], RateLimits | None]:
-    """Add the rate limits to the start; return them as well if it hasn't come yet."""
+def _start_of(request: Request, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of the start that no wire has in its events."""
+    fields = {"rate_limits": rate_limits_in(headers), "max_tokens": request.max_tokens}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _complete_start(chunks: list[Chunk], fields: dict[str, Any]) -> bool:
+    """Add the fields to the start, and return whether it is among the chunks."""
     place = next((at for at, chunk in enumerate(chunks) if type(chunk) is Start), None)
     if place is None:
-        return chunks, limits
-    chunks[place] = msgspec.structs.replace(chunks[place], rate_limits=limits)
-    return chunks, None
+        return False
+    chunks[place] = msgspec.structs.replace(chunks[place], **fields)
+    return True
 
 
 def _wire_of(provider: Provider, name: WireName) -> Wire:

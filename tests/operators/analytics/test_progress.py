@@ -6,7 +6,7 @@ import pytest
 import reactivex as rx
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, End, Notice, Progress, Reasoning, Token
+from rxllm.chunks import Batch, End, Notice, Progress, Reasoning, Start, Token
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
@@ -43,6 +43,36 @@ def test_with_max_tokens_it_reports_percentage_and_remaining_time(marbles: Marbl
         (8, 25.0, pytest.approx(12.0)),
         (8, 50.0, pytest.approx(8.0)),
         (8, 50.0, 0.0),
+    ]
+
+
+def test_the_maximum_is_that_of_the_request(marbles: Marbles) -> None:
+    start = Start("1", "model", max_tokens=8)
+    stream = marbles.cold("S-a-b-E|", lookup={"S": start}).pipe(ops.progress(every=2))
+    reported = [report for _, report in reports(marbles.run(stream))]
+    assert [(r.max_tokens, r.percentage) for r in reported] == [(8, 25.0), (8, 25.0)]
+
+
+def test_a_model_knows_the_maximum_of_its_request() -> None:
+    model = ScriptedModel("x" * 20, by="character")
+    chunks = list(model.stream("count", max_tokens=20).pipe(ops.progress()))
+    found = [chunk.percentage for chunk in chunks if isinstance(chunk, Progress)]
+    assert found == [50.0, 100.0, 100.0]
+
+
+def test_the_next_answer_of_a_run_adds_its_maximum_and_the_percentage_stays(
+    marbles: Marbles,
+) -> None:
+    start = {"S": Start("1", "model", max_tokens=4), "M": End("stop", more=True)}
+    stream = marbles.cold("S-a-b-M-S-a-a-E|", lookup=start).pipe(ops.progress(every=1))
+    reported = [report for _, report in reports(marbles.run(stream))]
+    assert [(r.tokens, r.max_tokens, r.percentage) for r in reported] == [
+        (1, 4, 25.0),
+        (2, 4, 50.0),
+        (2, 4, 50.0),
+        (3, 6, 50.0),
+        (4, 6, pytest.approx(66.7, abs=0.1)),
+        (4, 6, pytest.approx(66.7, abs=0.1)),
     ]
 
 

@@ -14,7 +14,7 @@ from reactivex import operators as rx_ops
 from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Notice, Progress, Token
+from rxllm.chunks import Batch, ErrorInfo, Notice, Progress, StageInfo, Start, Token
 from rxllm.testing import COMPLETED, Marbles
 
 
@@ -60,11 +60,95 @@ def test_without_an_end_it_is_complete_at_completion() -> None:
     ]
 
 
-def test_a_failure_is_not_complete() -> None:
-    assert [stage for _, stage, _ in stages_of("S-a-#")] == [
-        "initialise",
-        "choose_model",
-        "generate",
+def test_a_failed_stage_has_its_error_and_is_not_complete(marbles: Marbles) -> None:
+    error = ValueError("broken")
+    events = marbles.run(marbles.cold("S-a-#", error=error).pipe(ops.track_stages()))
+    last = [event for _, event in events if isinstance(event, Progress)][-1]
+    assert last.stages == (
+        StageInfo("initialise", "completed", 0.0, 0.0),
+        StageInfo("choose_model", "completed", 0.0, 2.0),
+        StageInfo("generate", "failed", 2.0, 4.0, ErrorInfo("ValueError", "broken")),
+        StageInfo("complete", "pending"),
+    )
+    assert last.percentage == 25.0
+    assert events[-1] == (4.0, error)
+
+
+def test_stages_have_start_and_end_times(marbles: Marbles) -> None:
+    events = marbles.run(marbles.cold("--S-a-b-E|").pipe(ops.track_stages()))
+    stages = [event.stages for _, event in events if isinstance(event, Progress)]
+    assert [[stage.status for stage in each] for each in stages] == [
+        ["running", "pending", "pending", "pending"],
+        ["completed", "running", "pending", "pending"],
+        ["completed", "completed", "running", "pending"],
+        ["completed", "completed", "completed", "completed"],
+    ]
+    assert [(stage.started, stage.ended) for stage in stages[-1]] == [
+        (0.0, 2.0),
+        (2.0, 4.0),
+        (4.0, 8.0),
+        (8.0, 8.0),
+    ]
+
+
+def test_a_stage_without_a_sign_is_skipped(marbles: Marbles) -> None:
+    events = marbles.run(marbles.cold("a|").pipe(ops.track_stages()))
+    assert [
+        stage.status for stage in next(e for _, e in events[1:] if isinstance(e, Progress)).stages
+    ] == ["completed", "skipped", "running", "pending"]
+
+
+def test_the_maximum_is_that_of_the_request(marbles: Marbles) -> None:
+    start = {"S": Start("1", "model", max_tokens=4)}
+    assert stages_of("S-a-b-E|", None, 2, lookup=start)[3] == (4.0, "generate", 60.0)
+
+
+def test_the_remaining_time_is_at_the_speed_of_the_answer(marbles: Marbles) -> None:
+    stream = marbles.cold("---S-a-b-c-d-E|").pipe(ops.track_stages(8, 2))
+    remaining = [e.remaining for _, e in marbles.run(stream) if isinstance(e, Progress)]
+    assert remaining == [None, None, None, 6.0, 6.0, 0.0]
+
+
+@pytest.mark.parametrize("stages_first", [True, False])
+@given(
+    diagram=st.lists(st.sampled_from("SabRE"), max_size=30).map("-".join),
+    every=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    maximum=st.tuples(*[st.none() | st.integers(1, 20)] * 3),
+)
+def test_with_progress_in_the_same_pipe_there_is_one_percentage_that_never_falls(
+    stages_first: bool,
+    diagram: str,
+    every: tuple[int, int],
+    maximum: tuple[int | None, int | None, int | None],
+) -> None:
+    marbles = Marbles()
+    both = [ops.track_stages(maximum[0], every[0]), ops.progress(every[1], maximum[1])]
+    source = marbles.cold(
+        diagram.replace("E", "a") + "-E|",
+        lookup={"S": Start("1", "model", max_tokens=maximum[2])},
+    )
+    events = marbles.run(source.pipe(*(both if stages_first else reversed(both))))
+    found = [e for _, e in events if isinstance(e, Progress)]
+    percentages = [each.percentage or 0.0 for each in found]
+    assert all(before <= after for before, after in pairwise(percentages))
+    assert all(each.stage is not None and each.stages for each in found)
+    assert percentages[-1] == 100
+
+
+def test_a_prompt_that_is_read_and_a_queue_are_part_of_the_work(marbles: Marbles) -> None:
+    lookup = {
+        "q": Progress(0, 0.0, stage="queue", place=2),
+        "p": Progress(0, 1.0, percentage=50.0, stage="prompt"),
+    }
+    events = marbles.run(marbles.cold("q-S-p-a-E|", lookup=lookup).pipe(ops.track_stages()))
+    found = [(e.stage, e.percentage) for _, e in events if isinstance(e, Progress)]
+    assert found == [
+        ("initialise", 0.0),
+        ("queue", 0.0),
+        ("choose_model", 10.0),
+        ("prompt", 17.5),
+        ("generate", 25.0),
+        ("complete", 100.0),
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 import reactivex as rx
 
 from rxllm import operators as ops
-from rxllm.chunks import Chunk, End, Notice, Token
+from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token
 from rxllm.errors import StreamStateError
 from rxllm.operators import Pool, StreamInfo, StreamRegistry
 from rxllm.testing import COMPLETED, Marbles
@@ -49,6 +49,32 @@ def test_a_snapshot_can_be_sent(marbles: Marbles, registry: StreamRegistry) -> N
     sent = msgspec.json.encode(info)
     assert b'"lastActivity"' in sent
     assert msgspec.json.decode(sent, type=StreamInfo) == info
+
+
+def test_progress_and_estimated_end_can_be_pulled_by_id(
+    marbles: Marbles, registry: StreamRegistry
+) -> None:
+    start = {"S": Start("1", "model", max_tokens=8)}
+    stream = marbles.cold("S-a-b-c-d", lookup=start)
+    marbles.subscribe(stream.pipe(ops.track_stages(every=2), ops.track(registry, "job")))
+    assert registry["job"].estimated_end is None
+    marbles.advance_to(4)
+    info = registry["job"].info
+    assert info.progress is not None
+    assert (info.progress.stage, info.progress.percentage) == ("generate", 42.5)
+    assert info.estimated_end == pytest.approx(info.started + 4 + 6)
+    assert msgspec.json.decode(msgspec.json.encode(info), type=StreamInfo) == info
+
+
+def test_why_a_stream_has_failed_can_be_pulled_by_id(
+    marbles: Marbles, registry: StreamRegistry
+) -> None:
+    source = marbles.cold("S-a-#", error=ValueError("broken"))
+    marbles.run(source.pipe(ops.track_stages(), ops.track(registry, "job")))
+    info = registry["job"].info
+    assert info.error == ErrorInfo("ValueError", "broken")
+    assert info.progress is not None
+    assert info.progress.stages[2].status == "failed"
 
 
 @pytest.mark.parametrize(("end", "status"), [("|", "completed"), ("#", "failed")])

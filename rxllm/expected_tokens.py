@@ -1,0 +1,38 @@
+"""How long the answers of a stream may become."""
+
+from __future__ import annotations
+
+from rxllm.chunks import Start
+
+__all__ = ["ExpectedTokens"]
+
+
+class ExpectedTokens:
+    """The maximum number of tokens of each source, from its `Start`, or one that is given.
+
+    A second `Start` of a source without a restart (the next answer of a run, an answer that is
+    continued) adds its maximum to the tokens before it.
+
+    Args:
+        given: the maximum, of each source and of all together, or `None` to learn it.
+    """
+
+    def __init__(self, given: int | None) -> None:
+        self._given = given
+        self._of: dict[str | None, int | None] = {}
+
+    def start(self, start: Start, before: int) -> None:
+        """Note the `Start` of an answer, with the tokens of its source before it."""
+        self._of[start.source] = None if start.max_tokens is None else before + start.max_tokens
+
+    def of(self, source: str | None) -> int | None:
+        """The maximum of one source, or `None` if unknown."""
+        return self._of.get(source) if self._given is None else self._given
+
+    @property
+    def total(self) -> int | None:
+        """The maximum of all sources, or `None` if that of one is unknown."""
+        if self._given is not None:
+            return self._given
+        known = [each for each in self._of.values() if each is not None]
+        return sum(known) if known and len(known) == len(self._of) else None
