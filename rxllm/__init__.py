@@ -46,11 +46,13 @@ from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
     from rxllm import server, testing, web
+    from rxllm.chat import Chat
     from rxllm.router import Router
 
 __all__ = [
     "ApprovalRequest",
     "Batch",
+    "Chat",
     "Chunk",
     "Citation",
     "End",
@@ -112,7 +114,14 @@ __version__ = "0.1.0"
 if not TYPE_CHECKING:
     # The router needs most of the operators, and the server aiohttp.
     __getattr__ = lazy_names(
-        __name__, {"Router": "router", "server": "server", "testing": "testing", "web": "web"}
+        __name__,
+        {
+            "Chat": "chat",
+            "Router": "router",
+            "server": "server",
+            "testing": "testing",
+            "web": "web",
+        },
     )
 
 

@@ -10,12 +10,22 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, Unpack, runtime_checkable
+from typing import (
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+    get_args,
+    runtime_checkable,
+)
 
 import msgspec
 
 from rxllm.chunks import Chunk, ToolCall
-from rxllm.errors import BadRequestError
+from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import Message, ReasoningPart, Tool
 from rxllm.stream import Stream
 
@@ -33,6 +43,8 @@ __all__ = [
     "Strategy",
     "Verbosity",
     "as_request",
+    "as_request_to",
+    "check_strategy",
     "last_words",
     "load_all",
     "streaming_pays",
@@ -87,7 +99,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         tool_choice: `"auto"`, `"none"`, `"required"` (at least one), or the name of the tool that
             must be called.
         parallel_tool_calls: whether one answer may have several tool calls.
-        strategy: how a router chooses among its models.
+        strategy: how a router chooses among its models; of any other model an error.
         cache: ask the provider to keep the prompt for requests that begin alike; a string names
             them, so that they reach the same cache. A hint: providers that always do, or never, get
             the same request.
@@ -285,6 +297,8 @@ def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
         fields = msgspec.structs.asdict(prompt) | options
     else:
         fields = {"messages": _messages(prompt), **options}
+    if isinstance(strategy := fields.get("strategy"), str):
+        check_strategy(strategy)
     try:
         request = msgspec.convert(fields, Request, from_attributes=True)
     except msgspec.ValidationError as error:
@@ -293,6 +307,37 @@ def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
         raise BadRequestError(f"invalid request: {error}", field) from None
     _check(request)
     return request
+
+
+def as_request_to(model: str, prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
+    """Make the request to a model that doesn't choose among others; see `as_request`.
+
+    Raises:
+        UnsupportedError: it has a strategy.
+    """
+    request = as_request(prompt, **options)
+    if request.strategy is not None:
+        raise UnsupportedError(
+            f"{model} doesn't support strategy: put several models in an rxllm.Router", "strategy"
+        )
+    return request
+
+
+def check_strategy(name: str) -> None:
+    """Check the name of a strategy.
+
+    >>> check_strategy("speed-priority")
+    Traceback (most recent call last):
+        ...
+    rxllm.errors.BadRequestError: unknown strategy 'speed-priority': did you mean 'speed'?
+    """
+    known: tuple[str, ...] = get_args(Strategy)
+    if name in known:
+        return
+    words = re.split(r"[-_ ]", name.lower())
+    near = next((each for each in known if each in words), None)
+    hint = f"choose from {', '.join(known)}" if near is None else f"did you mean {near!r}?"
+    raise BadRequestError(f"unknown strategy {name!r}: {hint}", "strategy")
 
 
 def _messages(prompt: object) -> list[Message]:

@@ -69,6 +69,14 @@ def test_run_passes_the_options_on_including_zeros(model: ScriptedModel) -> None
     assert request.stop == ("END", "STOP")
 
 
+def test_run_with_several_models_makes_a_router(capsys: Captured) -> None:
+    models = ["-m", "scripted/one", "-m", "scripted/two"]
+    assert main(["run", "Hi", *models, "--strategy", "quality"]) == 0
+    assert capsys.readouterr().out == "one\n"
+    assert main(["run", "Hi", *models[:2], "--strategy", "quality"]) == 2
+    assert "--strategy chooses among several models: repeat --model" in capsys.readouterr().err
+
+
 def test_options_that_are_not_given_are_left_to_the_model(model: ScriptedModel) -> None:
     main(["run", "Hi", "-m", "recorder"])
     assert model.requests == [rxllm.Request(messages=(rxllm.Message("user", "Hi"),))]

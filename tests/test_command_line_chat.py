@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +29,7 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
         model = ScriptedModel(*scripts)
         monkeypatch.setitem(registry._registered, "partner", (lambda _: model, model.info))
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
-        assert main(["chat", "-m", "partner", *options.split()]) == 0
+        assert main(["chat", "-m", "partner", *shlex.split(options)]) == 0
         return model
 
     return talk
@@ -34,6 +37,11 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
 
 def sent(model: ScriptedModel) -> list[list[str]]:
     return [[message.text for message in request.messages] for request in model.requests]
+
+
+def shown(capsys: Captured) -> list[str]:
+    """The lines of the output; times are replaced."""
+    return re.sub(r"\d\d:\d\d", "TIME", capsys.readouterr().out).splitlines()
 
 
 def test_earlier_exchanges_are_sent_with_the_next_question(talk: Talk, capsys: Captured) -> None:
@@ -48,9 +56,14 @@ def test_fewer_exchanges_are_sent_than_kept(talk: Talk, capsys: Captured) -> Non
     lines = "1\n2\n3\n4\n/history\n"
     model = talk(lines, "one", "two", "three", "four", options="--keep 3 --send 1")
     assert sent(model)[-1] == ["3", "three", "4"]
-    assert capsys.readouterr().out.endswith(
-        "you: 2\npartner: two\nyou: 3\npartner: three\nyou: 4\npartner: four\n"
-    )
+    assert shown(capsys)[4:] == [
+        "you (TIME): 2",
+        "scripted (TIME): two",
+        "you (TIME): 3",
+        "scripted (TIME): three",
+        "you (TIME): 4",
+        "scripted (TIME): four",
+    ]
 
 
 def test_send_0_sends_no_earlier_exchange(talk: Talk) -> None:
@@ -71,16 +84,83 @@ def test_empty_lines_are_ignored(talk: Talk) -> None:
 
 def test_an_unknown_command_is_reported_and_not_sent(talk: Talk, capsys: Captured) -> None:
     assert sent(talk("/sing\n", "one")) == []
-    assert capsys.readouterr().err == (
-        "unknown command /sing: /clear forgets the conversation, /history shows it, /exit quits\n"
+    assert capsys.readouterr().err == "unknown command /sing: /help lists them\n"
+
+
+def test_a_question_may_begin_with_a_path(talk: Talk) -> None:
+    assert sent(talk("/etc/hosts is what?\n", "one")) == [["/etc/hosts is what?"]]
+
+
+def test_case_does_not_matter_in_commands(talk: Talk) -> None:
+    assert sent(talk("1\n/Clear\n2\n/EXIT\n3\n", "one", "two")) == [["1"], ["2"]]
+
+
+def test_system_prompt_and_options_go_with_each_question(talk: Talk) -> None:
+    model = talk(
+        "1\n",
+        "one. two",
+        options="--system 'Be brief.' --max-tokens 9 --temperature 0 --stop . --stop !",
     )
+    [request] = model.requests
+    assert [message.text for message in request.messages] == ["Be brief.", "1"]
+    assert (request.max_tokens, request.temperature, request.stop) == (9, 0.0, (".", "!"))
 
 
-def test_a_failed_answer_is_reported_and_forgotten(talk: Talk, capsys: Captured) -> None:
-    model = talk("1\n2\n", ["so far", rxllm.RxLLMError("lost")], "two")
+def test_the_system_prompt_can_be_changed_and_removed(talk: Talk) -> None:
+    model = talk("/system Be brief.\n1\n/system\n2\n", "one", "two", options="--send 0")
+    assert sent(model) == [["Be brief.", "1"], ["2"]]
+
+
+def test_another_model_can_be_asked(talk: Talk, capsys: Captured) -> None:
+    model = talk("/model scripted/two\n1\n/model\n/model tinny\n", "one")
+    assert sent(model) == []
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == ["model: scripted/two", "two", "model: scripted/two"]
+    assert "there is no model 'tinny'" in captured.err
+
+
+def test_a_chat_is_saved_and_loaded(talk: Talk, capsys: Captured, tmp_path: Path) -> None:
+    path = tmp_path / "a chat.json"
+    talk(f"1\n/save {path}\n", "one", options="--system 'Be brief.'")
+    model = talk(f"/load {path}\n2\n/load nowhere.json\n/save\n", "two")
+    assert sent(model) == [["Be brief.", "1", "one", "2"]]
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1] == f"{path}: 1 exchanges"
+    assert "rxllm: nowhere.json: No such file or directory" in captured.err
+    assert "rxllm: name a file: /save FILE" in captured.err
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '"""a tale\nof two\n\ncities"""\n',
+        '"""\na tale\nof two\n\ncities\n"""\n',
+        "/multi\na tale\nof two\n\ncities\n/END\n",
+        "/Multi\na tale\nof two\n\ncities\n",
+    ],
+)
+def test_a_question_of_several_lines(talk: Talk, lines: str) -> None:
+    assert sent(talk(lines, "one")) == [["a tale\nof two\n\ncities"]]
+
+
+def test_a_question_in_quotes_on_one_line(talk: Talk) -> None:
+    assert sent(talk('"""a tale"""\n2\n', "one", "two"))[0] == ["a tale"]
+
+
+def test_several_models_are_a_router(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1\n"))
+    assert main(["chat", "-m", "scripted/one", "-m", "scripted/two", "--strategy", "speed"]) == 0
+    assert capsys.readouterr().out == "one\n"
+    assert main(["chat", "-m", "scripted/one", "--strategy", "speed"]) == 2
+    assert "--strategy chooses among several models: repeat --model" in capsys.readouterr().err
+
+
+def test_a_failed_answer_is_reported_and_not_sent_again(talk: Talk, capsys: Captured) -> None:
+    model = talk("1\n2\n/history\n", ["so far", rxllm.RxLLMError("lost")], "two")
     assert sent(model) == [["1"], ["2"]]
     captured = capsys.readouterr()
-    assert captured.out == "so far\ntwo\n"
+    assert captured.out.startswith("so far\ntwo\n")
+    assert ", failed): so far\n" in captured.out
     assert captured.err.startswith("rxllm: lost\n")
 
 
@@ -92,7 +172,7 @@ def test_a_chat_that_outgrows_the_context_sends_fewer_exchanges(
     assert sent(model)[2:] == [["1", "one", "2", "two", "3"], ["2", "two", "3"], ["3"]]
     captured = capsys.readouterr()
     assert captured.out == "one\ntwo\nthree\n"
-    assert "too long" not in captured.err
+    assert "rxllm: " not in captured.err
 
 
 def test_a_question_that_is_too_long_by_itself_is_reported(talk: Talk, capsys: Captured) -> None:

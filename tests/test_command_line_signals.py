@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -53,13 +54,19 @@ Start = Callable[..., "subprocess.Popen[Any]"]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the program with some arguments, and kills it if it is still running at the end."""
     with ExitStack() as programs:
 
         def start(*arguments: str, **streams: Any) -> subprocess.Popen[Any]:
             command = [sys.executable, "-c", PROGRAM, *arguments]
-            environment = {**os.environ, "TERM": "xterm", "COLUMNS": "60", "LINES": "20"}
+            environment = {
+                **os.environ,
+                "TERM": "xterm",
+                "COLUMNS": "60",
+                "LINES": "20",
+                "XDG_STATE_HOME": str(tmp_path),
+            }
             given = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
             options = {"env": environment, "text": True, **given, **streams}
             program: subprocess.Popen[Any] = subprocess.Popen(command, **options)
@@ -121,7 +128,8 @@ def test_ctrl_c_in_a_chat_stops_the_answer_but_not_the_chat(start: Start) -> Non
     assert program.stdout.read(6) == "so far"
     program.send_signal(signal.SIGINT)
     out, err = program.communicate("/history\n/nothing\n", timeout=SECONDS)
-    assert out == "\n"
+    assert out.startswith("\nyou (")
+    assert out.endswith(", stopped): so far\n")
     assert err.startswith("cleaned up\nstopped\nunknown command /nothing")
     assert program.returncode == 0
 
@@ -195,7 +203,8 @@ def test_ctrl_c_restores_the_cursor(screen: Screen, start_on: Start) -> None:
 def test_a_line_in_another_encoding_does_not_end_a_chat(start: Start) -> None:
     program = start("chat", "-m", "scripted/Good day.", text=False)
     out, _ = program.communicate(b"caf\xe9\n/history\n", timeout=SECONDS)
-    assert out.decode().splitlines()[:2] == ["Good day.", "you: caf\ufffd"]
+    answer, question = out.decode().splitlines()[:2]
+    assert (answer, question[-6:]) == ("Good day.", ": caf\ufffd")
     assert program.returncode == 0
 
 
@@ -210,6 +219,37 @@ def test_a_chat_on_a_terminal_prompts_and_answers(screen: Screen, start_on: Star
     screen.wait_for("Ctrl-D or /exit quits")
     screen.type("/exit\n")
     assert program.wait(timeout=SECONDS) == 0
+
+
+def test_a_pasted_block_is_one_question(screen: Screen, start_on: Start) -> None:
+    program = start_on(screen, "chat", "-m", "scripted/Good day.")
+    screen.wait_for("scripted/Good day.: /help lists the commands")
+    screen.wait_for("> ")
+    screen.type("a tale\nof two\ncities\n")
+    screen.wait_for("Good day.")
+    screen.wait_for("> ")
+    screen.type("/history\n")
+    screen.wait_for("): a tale\r\nof two\r\ncities\r\n")
+    screen.type("/exit\n")
+    assert program.wait(timeout=SECONDS) == 0
+
+
+def test_the_line_editor_remembers_the_lines_of_earlier_chats(
+    screen: Screen, start_on: Start, tmp_path: Path
+) -> None:
+    pytest.importorskip("readline")
+    for line in ("the first question\n", "\x1b[A\x1b[A\n"):  # the arrow up, past `/exit`
+        program = start_on(screen, "chat", "-m", "scripted/Good day.")
+        screen.wait_for("> ")
+        screen.type(line)
+        screen.wait_for("the first question")
+        screen.wait_for("Good day.")
+        screen.wait_for("> ")
+        screen.type("/exit\n")
+        assert program.wait(timeout=SECONDS) == 0
+    path = tmp_path / "rxllm" / "chat_history"
+    assert path.stat().st_mode & 0o077 == 0
+    assert "the first question" in path.read_text()
 
 
 def test_models_are_a_table_on_a_terminal(screen: Screen, start_on: Start) -> None:

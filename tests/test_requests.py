@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 import rxllm
-from rxllm.errors import BadRequestError
+from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import ImagePart, Message, TextPart, Tool
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import Model, Request, as_request, streaming_pays
+from rxllm.router import Router
 
 
 def test_a_string_is_one_user_message() -> None:
@@ -168,3 +169,30 @@ async def test_a_local_engine_rejects_what_it_cannot_do(
 ) -> None:
     with pytest.raises(BadRequestError, match=reason):
         await rxllm.sinks.collect(rxllm.model("tiny").stream(prompt, **options))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("speed-priority", "did you mean 'speed'?"),
+        ("quality-first", "did you mean 'quality'?"),
+        ("Cost_First", "did you mean 'cost'?"),
+        ("fast", "choose from quality, balanced, speed, cost"),
+    ],
+)
+def test_a_strategy_of_another_name_is_hinted_at(name: str, hint: str) -> None:
+    for ask in (
+        lambda: as_request("Hi", strategy=name),  # type: ignore[arg-type]
+        lambda: Router(["tiny"], name),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(BadRequestError) as caught:
+            ask()
+        assert str(caught.value) == f"unknown strategy {name!r}: {hint}"
+        assert caught.value.field == "strategy"
+
+
+@pytest.mark.parametrize("name", ["tiny", "scripted/hi", "openai/gpt-5", "llama/no.gguf"])
+def test_a_strategy_for_a_model_that_is_no_router_is_an_error(name: str) -> None:
+    model = rxllm.model(name)
+    with pytest.raises(UnsupportedError, match=f"^{model.info.id} doesn't support strategy"):
+        model.stream("Hi", strategy="speed")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import click
 from reactivex import Observable
@@ -16,21 +17,37 @@ from rxllm.chunks import Chunk
 from rxllm.command_line._outcomes import failure
 from rxllm.errors import RxLLMError
 from rxllm.model_table import VARIABLE, read_model_table
-from rxllm.requests import Prompt
+from rxllm.requests import Prompt, Strategy
 
 __all__ = [
     "ask",
     "check_writable",
     "find_model",
-    "model_option",
     "model_table_option",
+    "models_options",
     "read_prompt",
     "schema_option",
 ]
 
-model_option = click.option(
-    "--model", "-m", default="tiny", show_default=True, help="Model to use; see `rxllm models`."
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_models_option = click.option(
+    *("--model", "-m", "names"),
+    multiple=True,
+    default=["tiny"],
+    show_default=True,
+    help="Model to use, see `rxllm models`; several are a router.",
 )
+_strategy_option = click.option(
+    "--strategy",
+    type=click.Choice(get_args(Strategy)),
+    help="How to choose among several models.  [default: balanced]",
+)
+
+
+def models_options(command: _Command) -> _Command:
+    """Add the options `--model` and `--strategy` to a command."""
+    return _models_option(_strategy_option(command))
 
 
 def _use_table(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
@@ -105,18 +122,22 @@ def check_writable(path: Path) -> None:
         raise click.UsageError(f"{path} can't be written: {error.strerror}") from None
 
 
-def find_model(model: str) -> rxllm.Model:
-    """Return the model with this name. Raise an error if there is none."""
+def find_model(*names: str, strategy: Strategy | None = None) -> rxllm.Model:
+    """Return the model with this name, or a router of several. Raise an error if there is none."""
+    if strategy is not None and len(names) == 1:
+        raise click.UsageError("--strategy chooses among several models: repeat --model")
     try:
-        return rxllm.model(model)
+        if len(names) == 1:
+            return rxllm.model(names[0])
+        return rxllm.Router(names, strategy or "balanced")
     except RxLLMError as error:
         raise failure(error) from error
 
 
-def ask(model: str, prompt: Prompt, options: dict[str, Any]) -> Observable[Chunk]:
+def ask(model: rxllm.Model, prompt: Prompt, options: dict[str, Any]) -> Observable[Chunk]:
     """Return the stream of the answer. Options that are `None` are left to the model."""
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        return find_model(model).stream(prompt, **given)
+        return model.stream(prompt, **given)
     except RxLLMError as error:
         raise failure(error) from error

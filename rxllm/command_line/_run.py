@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from rxllm.chunks import Chunk, encode
 from rxllm.command_line._arguments import (
     ask,
     check_writable,
-    model_option,
+    find_model,
     model_table_option,
+    models_options,
     read_prompt,
     schema_option,
 )
 from rxllm.command_line._outcomes import play, say
 from rxllm.consumer import consume
-from rxllm.requests import Message
+from rxllm.requests import Message, Strategy
 from rxllm.sinks.printable import figures_of
 
 __all__ = ["run"]
@@ -28,7 +30,7 @@ __all__ = ["run"]
 
 @click.command()
 @click.argument("prompt")
-@model_option
+@models_options
 @click.option("--max-tokens", type=int, help="Maximum length of the answer.")
 @click.option("--temperature", type=float, help="0 (always the likeliest token) to 2.")
 @click.option("--top-p", type=float, help="Sample from the likeliest tokens that add up to this.")
@@ -41,7 +43,8 @@ __all__ = ["run"]
 @model_table_option
 def run(
     prompt: str,
-    model: str,
+    names: Sequence[str],
+    strategy: Strategy | None,
     system: str | None,
     output: Path | None,
     as_json: bool,
@@ -52,7 +55,7 @@ def run(
         raise click.UsageError("--json and --output can't be combined: choose one")
     messages = [Message("system", system)] if system is not None else []
     messages.append(Message("user", read_prompt(prompt)))
-    stream = ask(model, messages, options)
+    stream = ask(find_model(*names, strategy=strategy), messages, options)
     if as_json:
         play(consume(stream, _print_json))
     elif output is not None:

@@ -34,7 +34,7 @@ from rxllm.models._script import (
     seconds,
     words_in,
 )
-from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
+from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request, as_request_to
 from rxllm.stream import Stream
 from rxllm.text.stop_sequences import StopSequences
 from rxllm.token_count import TokenCount
@@ -124,7 +124,7 @@ class ScriptedModel:
         Raises:
             BadRequestError: the prompt or an option is invalid.
         """
-        request = as_request(prompt, **options)
+        request = as_request_to(self._info.id, prompt, **options)
         if (request.stop or request.max_tokens) and not self._counts_tokens:
             raise BadRequestError(
                 "a script with a Batch or a restart supports neither `stop` nor `max_tokens`"

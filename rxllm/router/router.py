@@ -16,7 +16,16 @@ from rxllm.operators.recovery import AfterOutput, CircuitBreaker, timeouts
 from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.operators.recovery.commit import check_after_output
 from rxllm.operators.recovery.fallback_plan import check_apology, fallback_plan
-from rxllm.requests import Model, ModelInfo, Prompt, Request, RequestOptions, as_request, load_all
+from rxllm.requests import (
+    Model,
+    ModelInfo,
+    Prompt,
+    Request,
+    RequestOptions,
+    as_request,
+    check_strategy,
+    load_all,
+)
 from rxllm.requests import Strategy as StrategyName
 from rxllm.router.candidate import Route
 from rxllm.router.strategies import STRATEGIES, Candidate, Strategy
@@ -211,7 +220,9 @@ def _breaker(breaker_of: Callable[[], CircuitBreaker]) -> CircuitBreaker:
 
 
 def _strategy(strategy: StrategyName | Strategy) -> Strategy:
-    found = STRATEGIES.get(strategy) if isinstance(strategy, str) else strategy
+    if isinstance(strategy, str):
+        check_strategy(strategy)
+    found = STRATEGIES[strategy] if isinstance(strategy, str) else strategy
     if not callable(found):
         raise BadRequestError(
             f"strategy must be one of {', '.join(STRATEGIES)}, or a function from candidates to "

@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-import reactivex as rx
 from reactivex import Observable
-from reactivex import operators as rxo
 
-from rxllm.chunks import Chunk, ErrorInfo, Notice, has_output
-from rxllm.errors import ContextLengthError, RxLLMError
+from rxllm.chunks import Chunk
+from rxllm.errors import RxLLMError
+from rxllm.history import with_history
 from rxllm.messages import Message
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.messages import (
@@ -40,8 +39,7 @@ def ask_with_history(
 ) -> Observable[Chunk]:
     """Return a stream that answers a conversation, with as much history as the model can take.
 
-    If the conversation exceeds the limits of the server, or the context of the model before any
-    output, the request is repeated with half of the history.
+    A conversation that exceeds the limits of the server is too long as well (see `with_history`).
 
     Args:
         catalogue: the models.
@@ -53,40 +51,11 @@ def ask_with_history(
     Raises:
         RxLLMError: see `Catalogue.ask`.
     """
-    try:
-        stream = catalogue.ask(conversation(length), options, stream_id=stream_id)
-    except TooLargeError:
-        if not length:
-            raise
-        return ask_with_history(catalogue, conversation, length // 2, options, stream_id)
-    return (
-        stream
-        if not length
-        else _with_less_if_too_long(
-            stream,
-            lambda: ask_with_history(catalogue, conversation, length // 2, options, stream_id),
-        )
-    )
 
+    def ask(length: int) -> Observable[Chunk]:
+        return catalogue.ask(conversation(length), options, stream_id=stream_id)
 
-def _with_less_if_too_long(
-    stream: Observable[Chunk], with_less: Callable[[], Observable[Chunk]]
-) -> Observable[Chunk]:
-    begun = answered = False
-
-    def note(chunk: Chunk) -> None:
-        nonlocal begun, answered
-        begun = True
-        answered = answered or has_output(chunk)
-
-    def retry(error: Exception, _: Observable[Chunk]) -> Observable[Chunk]:
-        if answered or not isinstance(error, ContextLengthError):
-            return rx.throw(error)
-        # A second `Start` must be preceded by a `Notice`.
-        notices = [Notice("retry", error=ErrorInfo.of(error))] if begun else []
-        return with_less().pipe(rxo.start_with(*notices))
-
-    return stream.pipe(rxo.do_action(note), rxo.catch(retry))
+    return with_history(ask, length, TooLargeError)
 
 
 class _Exchange(NamedTuple):

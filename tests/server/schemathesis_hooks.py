@@ -18,6 +18,7 @@ NOT_IN_A_SCHEMA: Final = (
     "format: pass media_type",  # depends on decoded bytes
     "give only one of",  # excludes seven fields of other servers from each other
     "guided_json must be a JSON Schema",  # JSON in a string
+    "doesn't support strategy",  # depends on the model
     "got `float`",  # for JSON Schema, 1.0 is an integer
 )
 """Parts of the messages that refuse requests for what JSON Schema can't express."""

@@ -52,6 +52,9 @@ def models_by_name() -> None:
     router = rxllm.Router(["tiny", model], "balanced", settings=rxllm.Settings(total=60))
     assert_type(router.stream("Hi", temperature=0), Stream[Chunk])
     rxllm.Router(["tiny"], "fastestest")  # type: ignore[arg-type]
+    chat = rxllm.Chat("tiny", system="Be brief.", keep=9, temperature=0)
+    assert_type(chat.ask("Hi", max_tokens=9), Stream[Chunk])
+    assert_type(chat.history[-1].text, str)
 
     def made(rest: str, **options: object) -> rxllm.Model:
         return model

@@ -19,7 +19,7 @@ from rxllm.models.local.job import Failed, Finished, Job, Opened, Piece, Reading
 from rxllm.models.local.runner import EngineRunner
 from rxllm.models.local.worker import WorkerRunner
 from rxllm.pump import pump
-from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request
+from rxllm.requests import ModelInfo, Prompt, Request, RequestOptions, as_request, as_request_to
 from rxllm.stream import Stream
 from rxllm.token_count import TokenCount
 from rxllm.valve import Valve, running_loop
@@ -90,7 +90,7 @@ class LocalModel:
         Raises:
             BadRequestError: the prompt or an option is invalid.
         """
-        request = as_request(prompt, **options)
+        request = as_request_to(self._info.id, prompt, **options)
 
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None

@@ -43,6 +43,7 @@ from rxllm.requests import (
     Request,
     RequestOptions,
     as_request,
+    as_request_to,
 )
 from rxllm.stream import Stream
 from rxllm.token_count import TokenCount, estimated_tokens
@@ -149,7 +150,7 @@ class RemoteModel:
             BadRequestError: the prompt or an option is invalid. An option that this model doesn't
                 support is an `UnsupportedError` through `on_error` instead.
         """
-        request = as_request(prompt, **options)
+        request = as_request_to(self._info.id, prompt, **options)
 
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
