@@ -1,14 +1,20 @@
 """Settings: the numbers of a program in one validated value.
 
-Nothing reads them automatically. Each group holds the keyword arguments of one function or class:
+Said once, for each stream of a model, a router or a server:
+
+>>> import rxllm
+>>> settings = Settings(total=60, attempts=2)
+>>> model = rxllm.model("tiny", settings=settings)
+>>> router = rxllm.Router(["tiny"], settings=settings)
+>>> app = rxllm.server.create_app(["tiny"], settings=settings)
+
+Each group holds the keyword arguments of an operator or a class:
 
 >>> from rxllm import operators as ops
->>> settings = Settings(total=60, local_streams=2)
 >>> settings.timeouts
 {'first': 10.0, 'between': 5.0, 'total': 60}
 >>> ops.Pool(**settings.local_pool)
-Pool(limit=2, queue=100, wait=30.0): 0 active, 0 waiting
->>> as_packed = ops.batch(**settings.batch)
+Pool(limit=3, queue=100, wait=30.0): 0 active, 0 waiting
 """
 
 from __future__ import annotations
@@ -50,20 +56,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `msgspec.toml.decode(text, type=Settings)`. Either way, values out of range and unknown names
     are rejected.
 
+    A model, a router and a server use those of the first group for each stream; a router, for each
+    of its models. Those of the second group are of a server alone.
+
     Args:
-        buffer_size: chunks that a buffer holds, 1 or more.
-        batch_size: the maximum number of chunks in a batch, 1 or more.
-        batch_seconds: seconds that the first chunk of a batch may wait, above 0.
-        local_streams: concurrent streams from local engines, 1 or more.
-        remote_streams: concurrent streams from remote models, 1 or more.
-        queue: streams that may wait for a slot, 0 or more.
-        queue_wait: seconds that each of them may wait, above 0.
-        connect: seconds to connect, above 0.
+        connect: seconds to connect, above 0, of remote models that are made by name.
         first_token: seconds to the first token, above 0.
         between_tokens: seconds between two tokens, above 0.
-        total: seconds for a whole stream, above 0.
-        attempts: the maximum number of attempts, including the first, 1 or more:
-            `ops.retry_with_backoff(settings.attempts)`.
+        total: seconds for a whole stream, above 0. Ten minutes, since models that think before they
+            answer take minutes.
+        attempts: the maximum number of attempts, including the first, 1 or more.
+        local_streams: concurrent streams from local models, 1 or more: of one model, or of all
+            those of a server.
+        remote_streams: the same for remote models.
+        queue: streams that may wait for a slot, 0 or more.
+        queue_wait: seconds that each of them may wait, above 0.
+        piece_size: characters of the pieces in which text is passed on, 1 or more, or `None` as it
+            comes.
+        batch_size: the maximum number of pieces of text in one event, 1 or more.
+        batch_seconds: seconds that the first of them may wait for the others, above 0.
+        buffer_size: events that all readers of a stream may lag behind before its model waits, 1 or
+            more.
         max_pause: seconds after which a paused stream is stopped, above 0.
         shutdown: seconds that live streams have to finish during a shutdown, 0 or more.
 
@@ -71,26 +84,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ValueError: a number is out of range (`msgspec.ValidationError` when decoding).
     """
 
-    buffer_size: int = 1024
-    batch_size: int = 10
-    batch_seconds: float = 0.1
+    connect: float = 10.0
+    first_token: float = 10.0
+    between_tokens: float = 5.0
+    total: float = 600.0
+    attempts: int = 3
     local_streams: int = 3
     remote_streams: int = 10
     queue: int = 100
     queue_wait: float = 30.0
-    connect: float = 10.0
-    first_token: float = 10.0
-    between_tokens: float = 5.0
-    total: float = 30.0
-    attempts: int = 3
+    piece_size: int | None = None
+    batch_size: int = 1
+    batch_seconds: float = 0.1
+    buffer_size: int = 1024
     max_pause: float = 300.0
     shutdown: float = 30.0
 
     def __post_init__(self) -> None:
         for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
             value = getattr(self, name)
-            if not _fits(value, integer=type(default) is int, from_zero=name in _FROM_ZERO):
-                what = "an integer" if type(default) is int else "a number of seconds"
+            is_integer = type(default) is not float
+            if value is None and default is None:
+                continue
+            if not _fits(value, integer=is_integer, from_zero=name in _FROM_ZERO):
+                what = "an integer" if is_integer else "a number of seconds"
                 minimum = ", 0 or more" if name in _FROM_ZERO else " above 0"
                 raise ValueError(f"{name} must be {what}{minimum}, got {value!r}")
 

@@ -1,20 +1,211 @@
-"""Settings: the numbers of a program in one validated value."""
+"""Settings: each field has an effect on a model, a router or a server."""
 
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+import rxllm
 from rxllm import operators as ops
+from rxllm.chunks import Token
+from rxllm.errors import (
+    BadRequestError,
+    ConnectionFailedError,
+    FirstTokenTimeoutError,
+    PoolFullError,
+    RxLLMError,
+    StallTimeoutError,
+    TotalTimeoutError,
+)
+from rxllm.models import registry
+from rxllm.models.scripted import Script, ScriptedModel
+from rxllm.server import create_app
 from rxllm.settings import Settings
-from rxllm.testing import Marbles
+from rxllm.testing import Marbles, run_virtual
+from tests.server.serving import serving
+
+
+def settled(model: ScriptedModel, settings: Settings, monkeypatch: Any) -> rxllm.Model:
+    """A model that is made by name with settings."""
+    monkeypatch.setitem(registry._registered, "settled", (lambda _: model, model.info))
+    return rxllm.model("settled/x", settings=settings)
+
+
+def routed(model: ScriptedModel, settings: Settings, _: Any) -> rxllm.Model:
+    return rxllm.Router([model], settings=settings)
+
+
+Making = Callable[[ScriptedModel, Settings, Any], rxllm.Model]
+either = pytest.mark.parametrize("making", [settled, routed])
+
+
+def cause_of(error: Exception) -> Exception:
+    """What the only model of a router failed with."""
+    while isinstance(error, rxllm.errors.AllModelsFailedError):
+        [error] = error.errors
+    return error
+
+
+@either
+@pytest.mark.parametrize(
+    ("script", "delay", "settings", "error"),
+    [
+        ("one", 3.0, Settings(first_token=2), FirstTokenTimeoutError),
+        (["one", "two"], 3.0, Settings(between_tokens=2), StallTimeoutError),
+        (["one", "two"], 3.0, Settings(total=4), TotalTimeoutError),
+    ],
+)
+def test_time_limits(
+    making: Making,
+    script: Script,
+    delay: float,
+    settings: Settings,
+    error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = making(ScriptedModel(script, delay=delay), settings, monkeypatch)
+    with pytest.raises(RxLLMError) as caught:
+        run_virtual(rxllm.sinks.collect(model.stream("Hi")))
+    assert isinstance(cause_of(caught.value), error)
+
+
+@either
+@pytest.mark.parametrize("attempts", [1, 2, 3])
+def test_attempts(making: Making, attempts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = ScriptedModel([ConnectionFailedError("refused")])
+    model = making(scripted, Settings(attempts=attempts), monkeypatch)
+    with pytest.raises(RxLLMError):
+        run_virtual(rxllm.sinks.collect(model.stream("Hi")))
+    assert len(scripted.requests) == attempts
+
+
+@either
+@pytest.mark.parametrize("is_local", [False, True])
+def test_slots_and_their_queue(
+    making: Making, is_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two run, one waits without being measured, and the fourth is refused."""
+    name = "tiny" if is_local else "scripted"
+    few: dict[str, int] = {"local_streams": 2} if is_local else {"remote_streams": 2}
+    settings = Settings(**few, queue=1, first_token=4, attempts=1)
+    scripted = ScriptedModel("one", delay=3.0)
+    scripted._info = rxllm.ModelInfo("x", name)
+    if is_local:
+        monkeypatch.setattr(registry, "_tiny", lambda _: scripted)
+        model = (
+            rxllm.model("tiny", settings=settings)
+            if making is settled
+            else routed(scripted, settings, None)
+        )
+    else:
+        model = making(scripted, settings, monkeypatch)
+
+    async def ask() -> Any:
+        asked = [rxllm.sinks.collect(model.stream("Hi")) for _ in range(4)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    *answered, refused = run_virtual(ask())
+    assert [each.text for each in answered] == ["one"] * 3
+    assert [round(each.timings.elapsed) for each in answered] == [3, 3, 6]
+    assert isinstance(cause_of(refused), PoolFullError)
+
+
+@either
+def test_a_stream_waits_for_its_slot_no_longer_than_the_limit(
+    making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(remote_streams=1, queue_wait=2, attempts=1)
+    model = making(ScriptedModel("one", delay=3.0), settings, monkeypatch)
+
+    async def ask() -> Any:
+        asked = [rxllm.sinks.collect(model.stream("Hi")) for _ in range(2)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answered, refused = run_virtual(ask())
+    assert answered.text == "one"
+    assert isinstance(cause_of(refused), PoolFullError)
+
+
+@either
+def test_the_size_of_pieces(making: Making, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = making(ScriptedModel("abcdefgh"), Settings(piece_size=3), monkeypatch)
+    chunks = list(model.stream("Hi"))
+    assert [chunk.text for chunk in chunks if isinstance(chunk, Token)] == ["abc", "def", "gh"]
+
+
+def test_a_router_without_settings_has_no_limit_of_streams() -> None:
+    model = rxllm.Router([ScriptedModel("one", delay=3.0)])
+
+    async def ask() -> Any:
+        return await asyncio.gather(*[rxllm.sinks.collect(model.stream("Hi")) for _ in range(30)])
+
+    assert {round(each.timings.elapsed) for each in run_virtual(ask())} == {3}
+
+
+def test_the_time_to_connect_is_that_of_remote_models_made_by_name() -> None:
+    settings = Settings(connect=3.5)
+    remote = rxllm.model("openai/gpt-5", settings=settings)
+    assert remote._client._connect_timeout == 3.5  # type: ignore[attr-defined]
+    given = rxllm.model("openai/gpt-5", settings=settings, connect_timeout=1.0)
+    assert given._client._connect_timeout == 1.0  # type: ignore[attr-defined]
+
+
+def test_a_settled_model_is_otherwise_the_model() -> None:
+    model = rxllm.model("tiny", settings=Settings())
+    assert model.info == rxllm.model("tiny").info
+    assert repr(model) == repr(rxllm.model("tiny"))
+    assert isinstance(model, rxllm.requests.Loadable)
+    with pytest.raises(BadRequestError, match=r"settings must be an rxllm\.Settings"):
+        rxllm.model("tiny", settings={"total": 1})  # type: ignore[arg-type]
+
+
+async def events_of(settings: Settings | None, *scripts: Script, **options: Any) -> list[Any]:
+    """The chunks that a server sends."""
+    model = ScriptedModel(*scripts, **options)
+    async with (
+        serving(create_app({"m": model}, settings=settings)) as client,
+        client.post("/api/stream", json={"prompt": "Hi"}) as response,
+    ):
+        return [json.loads(line) for line in (await response.text()).splitlines()]
+
+
+def texts(lines: list[Any]) -> list[str]:
+    chunks = [line["chunk"] for line in lines if line["type"] == "chunk"]
+    return [each["text"] for each in chunks if each["type"] in ("token", "batch")]
+
+
+async def test_a_server_packs_text_and_cuts_it_in_pieces() -> None:
+    script = ["ab", "cd", "ef", "gh"]
+    assert texts(await events_of(None, script)) == script
+    assert texts(await events_of(Settings(batch_size=3), script)) == ["abcdef", "gh"]
+    assert texts(await events_of(Settings(piece_size=3), script)) == ["abc", "def", "gh"]
+    slow = Settings(batch_size=100, batch_seconds=0.01)
+    assert texts(await events_of(slow, ["ab", "cd"], delay=0.1)) == ["ab", "cd"]
+
+
+async def test_a_server_asks_again_only_if_it_is_told_to() -> None:
+    scripts: list[Script] = [[ConnectionFailedError("refused")], "fine"]
+    *_, failed = await events_of(None, *scripts)
+    assert failed["code"] == "connection_failed"
+    assert texts(await events_of(Settings(attempts=2), *scripts)) == ["fine"]
+
+
+async def test_a_server_has_time_limits() -> None:
+    for settings in (Settings(first_token=0.05), Settings(total=0.05)):
+        *_, failed = await events_of(settings, "one", delay=10.0)
+        assert failed["type"] == "error"
 
 
 def test_the_defaults() -> None:
     settings = Settings()
-    assert settings.timeouts == {"first": 10, "between": 5, "total": 30}
+    assert settings.timeouts == {"first": 10, "between": 5, "total": 600}
     assert (settings.connect, settings.attempts, settings.buffer_size) == (10, 3, 1024)
-    assert settings.batch == {"size": 10, "seconds": 0.1}
+    assert settings.batch == {"size": 1, "seconds": 0.1}
     assert settings.local_pool == {"limit": 3, "queue": 100, "wait": 30}
     assert settings.remote_pool == {"limit": 10, "queue": 100, "wait": 30}
 
@@ -41,6 +232,9 @@ def test_settings_can_be_replaced_and_decoded() -> None:
     [
         ("batch_size", 0),
         ("batch_size", 1.5),
+        ("batch_size", None),
+        ("piece_size", 0),
+        ("piece_size", 1.5),
         ("local_streams", True),
         ("queue", -1),
         ("total", 0),

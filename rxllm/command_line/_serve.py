@@ -124,7 +124,7 @@ def serve(
     Serves the bundled model if no --model is given; the first --model is the default. On SIGTERM or
     Ctrl-C, active streams may finish.
     """
-    from rxllm.server.app import create_app
+    from rxllm.server.app import create_app, default_settings
     from rxllm.server.config import Config, read_config
     from rxllm.server.limits import Limits
     from rxllm.server.logs import new_logger
@@ -136,11 +136,11 @@ def serve(
         config = Config() if path is None else read_config(path)
         server = config.server
         given_limits = _numbers("--limit", limits, Limits, msgspec.structs.asdict(config.limits))
-        first = {"remote_streams": given_limits.streams, **config.settings}
+        first = {**default_settings(given_limits), **config.settings}
         given_settings = _numbers("--setting", settings, rxllm.Settings, first)
         isolate = server.isolate if isolate is None else isolate
         app = create_app(
-            served_models(config, names, _routers(routers), isolate),
+            served_models(config, names, _routers(routers), isolate, given_settings.connect),
             server.default_model if not names else None,
             api_key=api_key,
             keys=config.keys,

@@ -23,6 +23,7 @@ from rxllm.errors import BadRequestError, ModelLoadError
 from rxllm.models import tiny
 from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo
+from rxllm.settings import Settings
 from rxllm.wire_names import WireName
 
 if TYPE_CHECKING:  # each kind of model is imported when one is made
@@ -47,7 +48,7 @@ _registered: dict[str, tuple[Factory, ModelInfo]] = {}
 _shared: dict[str, LocalModel] = {}
 
 
-def model(name: str, **options: Any) -> Model:
+def model(name: str, *, settings: Settings | None = None, **options: Any) -> Model:
     """Return the model with the given name.
 
     Local models without options are shared: the same name returns the same model, so its weights
@@ -56,6 +57,7 @@ def model(name: str, **options: Any) -> Model:
 
     Args:
         name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; see `list_models`.
+        settings: time limits, attempts and slots of each stream; `None` for none.
         options: for local models: `context_length` (tokens per stream), `slots` (live streams, 8),
             `threads` (per decode step), `isolate` (a process of its own). For remote models:
             `api_key`, `base_url`, `connect_timeout` (seconds, 10), `headers`, `strict` (a malformed
@@ -79,7 +81,16 @@ def model(name: str, **options: Any) -> Model:
     factory = _registered[provider][0] if provider in _registered else _providers().get(provider)
     if factory is None:
         raise BadRequestError(f"there is no model {name!r}{_nearest(provider)}")
-    return factory(rest, **options)
+    if settings is None:
+        return factory(rest, **options)
+    from rxllm.models.settled import SettledModel
+
+    if not isinstance(settings, Settings):
+        raise BadRequestError(f"settings must be an rxllm.Settings, got {settings!r}")
+    if provider in PROVIDERS:
+        options.setdefault("connect_timeout", settings.connect)
+    pool = settings.local_pool if provider in LOCAL_PROVIDERS else settings.remote_pool
+    return SettledModel(factory(rest, **options), settings, pool)
 
 
 def list_models() -> list[ModelInfo]:

@@ -14,6 +14,7 @@ from rxllm.chunks import Chunk
 from rxllm.errors import ErrorAction, classify_error
 from rxllm.model_table import ModelTable
 from rxllm.operators.analytics import Measurement, measure
+from rxllm.operators.controlling import Pool, limit_concurrency
 from rxllm.operators.recovery import (
     AfterOutput,
     CircuitBreaker,
@@ -44,6 +45,7 @@ class Route:
         prices: the price table.
         breaker: the circuit breaker of this model.
         settings: time limits and number of attempts.
+        pool: the slots of its streams, or `None` for any number.
         after_output: what to do if the model fails after part of the answer.
 
     Attributes:
@@ -57,11 +59,13 @@ class Route:
         prices: ModelTable,
         breaker: CircuitBreaker,
         settings: Settings,
+        pool: Pool | None,
         after_output: AfterOutput,
     ) -> None:
         self.model = model
         self._breaker = breaker
         self._settings = settings
+        self._slots = [] if pool is None else [limit_concurrency(pool)]
         self._after_output = after_output
         price = prices.price_of(model.info.id)
         self.candidate: Candidate = Candidate(
@@ -101,6 +105,7 @@ class Route:
 
         return Stream(subscribe, "route", of_chunks=True).pipe(
             circuit_breaker(self._breaker),
+            *self._slots,
             retry_with_backoff(
                 settings.attempts, when=self._classify, after_output=self._after_output
             ),

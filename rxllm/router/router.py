@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Unpack
+from typing import Unpack
 
 import msgspec
 from reactivex import Observable, abc
@@ -11,7 +11,11 @@ from reactivex import Observable, abc
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError
 from rxllm.model_table import ModelTable, model_table
+from rxllm.models.registry import LOCAL_PROVIDERS
 from rxllm.models.registry import model as model_of
+from rxllm.models.remote.providers import PROVIDERS
+from rxllm.operators.buffering import rechunk
+from rxllm.operators.controlling import Pool
 from rxllm.operators.recovery import AfterOutput, CircuitBreaker, timeouts
 from rxllm.operators.recovery.attempts import attempts_of
 from rxllm.operators.recovery.commit import check_after_output
@@ -29,14 +33,12 @@ from rxllm.requests import (
 from rxllm.requests import Strategy as StrategyName
 from rxllm.router.candidate import Route
 from rxllm.router.strategies import STRATEGIES, Candidate, Strategy
-from rxllm.settings import Settings
+from rxllm.settings import PoolSettings, Settings
 from rxllm.stream import Stream
 from rxllm.token_count import TokenCount, estimated_tokens
 from rxllm.valve import clock_of
 
 __all__ = ["Router"]
-
-_SETTINGS: Final = Settings(total=600.0)
 
 
 class Router:
@@ -58,10 +60,8 @@ class Router:
         models: one or more models, or names for `rxllm.model`, best first.
         strategy: `"quality"`, `"balanced"`, `"speed"`, `"cost"`, or a function (see
             `rxllm.router.strategies`). `Request.strategy` takes precedence.
-        settings: `first_token` and `between_tokens` of each attempt and the `total`, in seconds,
-            and the number of `attempts` per model. Defaults to a total of 600 s and otherwise the
-            defaults of `Settings`. Other settings are ignored: the connect timeout is an option of
-            a remote model.
+        settings: time limits, attempts and slots, of each model; `None` for the defaults of
+            `Settings`, with any number of concurrent streams.
         prices: the price table, or `None` to use the bundled one.
         breaker_of: creates the circuit breaker of a model.
         after_output: what to do when a model fails after part of its answer has been emitted: see
@@ -88,14 +88,13 @@ class Router:
         models: Sequence[Model | str],
         strategy: StrategyName | Strategy = "balanced",
         *,
-        settings: Settings = _SETTINGS,
+        settings: Settings | None = None,
         prices: ModelTable | None = None,
         breaker_of: Callable[[], CircuitBreaker] = CircuitBreaker,
         after_output: AfterOutput = "fail",
         apology: str | None = None,
     ) -> None:
-        given = _models(models)
-        if not isinstance(settings, Settings):
+        if not isinstance(settings, Settings | None):
             raise TypeError(f"settings must be an rxllm.Settings, got {settings!r}")
         if not (prices is None or isinstance(prices, ModelTable)):
             raise TypeError(f"prices must be a ModelTable (see read_model_table), got {prices!r}")
@@ -103,12 +102,20 @@ class Router:
         check_apology(apology)
         table = model_table() if prices is None else prices
         self._strategy = _strategy(strategy)
-        self._total = settings.total
+        self._settings = Settings() if settings is None else settings
         self._after_output = after_output
         self._apology = apology
         self._routes = [
-            Route(model, position, table, _breaker(breaker_of), settings, after_output)
-            for position, model in enumerate(given)
+            Route(
+                model,
+                position,
+                table,
+                _breaker(breaker_of),
+                self._settings,
+                None if settings is None else Pool(**_slots(settings, model)),
+                after_output,
+            )
+            for position, model in enumerate(_models(models, self._settings))
         ]
 
     @property
@@ -197,17 +204,29 @@ class Router:
         answered = attempts_of(
             "router", first, lambda: fallback_plan(others, self._apology), self._after_output
         )
-        return answered.pipe(timeouts(total=self._total))
+        settings = self._settings
+        shaping = [] if settings.piece_size is None else [rechunk(settings.piece_size)]
+        return answered.pipe(timeouts(total=settings.total), *shaping)
 
 
-def _models(models: object) -> list[Model]:
+def _slots(settings: Settings, model: Model) -> PoolSettings:
+    is_local = model.info.provider in LOCAL_PROVIDERS
+    return settings.local_pool if is_local else settings.remote_pool
+
+
+def _models(models: object, settings: Settings) -> list[Model]:
     if not isinstance(models, Sequence) or isinstance(models, str | bytes) or not models:
         raise BadRequestError("models must be a non-empty list of models or model names")
-    given = [model_of(each) if isinstance(each, str) else each for each in models]
+    given = [_by_name(each, settings) if isinstance(each, str) else each for each in models]
     for each in given:
         if not (isinstance(each, Model) and isinstance(each.info, ModelInfo)):
             raise BadRequestError(f"models must contain models or their names, got {each!r}")
     return given
+
+
+def _by_name(name: str, settings: Settings) -> Model:
+    is_remote = name.partition("/")[0] in PROVIDERS
+    return model_of(name, connect_timeout=settings.connect) if is_remote else model_of(name)
 
 
 def _breaker(breaker_of: Callable[[], CircuitBreaker]) -> CircuitBreaker:

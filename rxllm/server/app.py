@@ -70,7 +70,7 @@ def create_app(
     preload: bool = False,
     logger: Any = None,
     log_prompts: bool = False,
-    store: Callable[[ops.StreamRegistry, Limits], StreamStore] = MemoryStreams,
+    store: Callable[[ops.StreamRegistry, Limits], StreamStore] | None = None,
 ) -> web.Application:
     """Create the server as an aiohttp application, to run or to add to another with `add_subapp`.
 
@@ -92,8 +92,8 @@ def create_app(
             `X-Forwarded-Host` and `X-Forwarded-For` headers replace `Host` and the address of the
             client. They must set these headers, or remove those of the client.
         limits: the limits for clients.
-        settings: how many streams run at once, and how long a model may be silent. By default, as
-            many streams of remote models run at once as `limits.streams` permits.
+        settings: time limits, attempts, slots and sizes of each stream; by default
+            `default_settings(limits)`.
         isolate: whether local models that are given by name run in processes of their own, so that
             native code that crashes doesn't end the server; `None` for all but the bundled one.
         preload: whether local models are loaded before the server accepts requests, rather than
@@ -101,14 +101,17 @@ def create_app(
         logger: a structlog logger for the access log, which has a line for each stream that has
             ended; `None` for no log.
         log_prompts: whether the lines have the last 1,000 characters of the prompt.
-        store: creates the store of the streams.
+        store: creates the store of the streams; `None` for one in memory, whose readers may lag
+            `settings.buffer_size` events behind.
 
     Raises:
         BadRequestError: a model, the key, an origin, a host or a proxy is invalid.
         ModelNotFoundError: the default model isn't one of the models.
     """
     limits = Limits() if limits is None else limits
-    settings = Settings(remote_streams=limits.streams) if settings is None else settings
+    settings = Settings(**default_settings(limits)) if settings is None else settings
+    if not isinstance(models, Mapping):
+        models = models_by_name(models, isolate=isolate, connect=settings.connect)
     registry = ops.StreamRegistry(
         keep=max(1, limits.ended_streams), max_idle=None, max_pause=settings.max_pause
     )
@@ -123,7 +126,9 @@ def create_app(
     app[REQUIRES_KEY] = bool(known)
     app[READERS] = Readers(limits.readers)
     app[MODELS] = Catalogue(
-        models if isinstance(models, Mapping) else models_by_name(models, isolate=isolate),
+        models
+        if isinstance(models, Mapping)
+        else models_by_name(models, isolate=isolate, connect=settings.connect),
         default_model,
         limits,
         settings,
@@ -131,7 +136,11 @@ def create_app(
         health.new_metrics(),
         None if logger is None else AccessLog(logger, registry, prompts=log_prompts),
     )
-    app[STREAMS] = store(registry, limits)
+    app[STREAMS] = (
+        MemoryStreams(registry, limits, settings.buffer_size)
+        if store is None
+        else store(registry, limits)
+    )
     app[MESSAGE_IDS] = {}
     app[ECHOED] = {}
     parts = (
@@ -151,6 +160,15 @@ def create_app(
     if preload:
         app.on_startup.append(_preload)
     return app
+
+
+def default_settings(limits: Limits) -> dict[str, Any]:
+    """Return the settings of a server that differ from the defaults.
+
+    As many streams of remote models run at once as may be live, and nothing is asked again, which
+    clients do themselves.
+    """
+    return {"remote_streams": limits.streams, "attempts": 1, "total": limits.stream_seconds}
 
 
 async def _expect(request: web.Request) -> web.StreamResponse | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -44,7 +44,9 @@ class ModelNotFoundError(errors.ModelNotFoundError):
     field: Final = "model"
 
 
-def models_by_name(names: Sequence[str] | None, *, isolate: bool | None = None) -> dict[str, Model]:
+def models_by_name(
+    names: Sequence[str] | None, *, isolate: bool | None = None, connect: float | None = None
+) -> dict[str, Model]:
     """Return the models of a server.
 
     Args:
@@ -53,6 +55,7 @@ def models_by_name(names: Sequence[str] | None, *, isolate: bool | None = None) 
             keys.
         isolate: whether local models run in processes of their own; `None` for those whose files
             aren't bundled.
+        connect: seconds to connect, of remote models.
 
     Raises:
         BadRequestError: a name is invalid, or `names` is a string.
@@ -64,12 +67,15 @@ def models_by_name(names: Sequence[str] | None, *, isolate: bool | None = None) 
     if names is None:
         names = ["tiny", *(["tiny/llama"] if find_spec("llama_cpp") is not None else [])]
     isolated = LOCAL_PROVIDERS if isolate else () if isolate is False else _NOT_BUNDLED
-    return {
-        name: model_by_name(name, isolate=True)
-        if name.partition("/")[0] in isolated
-        else model_by_name(name)
-        for name in names
-    }
+    return {name: _by_name(name, isolated, connect) for name in names}
+
+
+def _by_name(name: str, isolated: Container[str], connect: float | None) -> Model:
+    provider = name.partition("/")[0]
+    options: dict[str, Any] = {"isolate": True} if provider in isolated else {}
+    if provider in PROVIDERS and connect is not None:
+        options["connect_timeout"] = connect
+    return model_by_name(name, **options)
 
 
 class Catalogue:
@@ -79,7 +85,7 @@ class Catalogue:
         models: models by their public names.
         default: the model for requests that don't name one; the first one if `None`.
         limits: the limits for clients.
-        settings: how many streams run at once, and how long a model may be silent.
+        settings: time limits, attempts and slots of each stream.
         registry: lists every live stream.
         metrics: registry of the stream metrics, or `None` for no metrics.
         log: the access log, or `None` for none.
@@ -187,8 +193,8 @@ class Catalogue:
         progress: bool = True,
     ) -> Observable[Chunk]:
         """Return a cold stream: pooled, within the provider's rate limits, with time limits,
-        metrics and `Progress`: its place in the queue, then every 10 tokens. While live, it is
-        listed in `registry` under `stream_id`, where it can be paused and stopped.
+        retries, metrics and `Progress`: its place in the queue, then every 10 tokens. While live,
+        it is listed in `registry` under `stream_id`, where it can be paused and stopped.
 
         Args:
             prompt: a text, messages, or a request from `request`.
@@ -246,7 +252,9 @@ class Catalogue:
     ) -> list[_Operator]:
         settings = self.settings
         operators: list[_Operator] = [
-            ops.timeouts(settings.first_token, settings.between_tokens, self.limits.stream_seconds),
+            ops.timeouts(settings.first_token, settings.between_tokens),
+            ops.retry_with_backoff(settings.attempts),
+            ops.timeouts(total=min(settings.total, self.limits.stream_seconds)),
         ]
         limiter = self._limiters.get(id(model))
         if limiter is not None:
@@ -270,6 +278,10 @@ class Catalogue:
             )
         if progress:
             operators.append(ops.progress(max_tokens=request.max_tokens))
+        if settings.piece_size is not None:
+            operators.append(ops.rechunk(settings.piece_size))
+        if settings.batch_size > 1:
+            operators.append(ops.batch(settings.batch_size, settings.batch_seconds))
         operators.append(ops.track(self.registry, stream_id))
         return operators
 

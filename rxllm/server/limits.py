@@ -34,7 +34,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         grace: seconds that a stream continues after its last reader has left (at least one), and
             that an ended stream can still be read.
         ended_streams: maximum number of ended streams kept.
-        reader_lag: events that all readers of a stream may lag behind before its model waits.
         reader_stall: seconds that a reader may stall before it is evicted.
         message_bytes: size of a WebSocket message.
         messages_per_second: messages of a WebSocket connection, averaged over some seconds.
@@ -68,7 +67,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     readers: int = 2000
     grace: float = 30.0
     ended_streams: int = 100
-    reader_lag: int = 1024
     reader_stall: float = 30.0
     message_bytes: int = 256 * 1024
     messages_per_second: float = 20.0

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from rxllm.errors import BadRequestError
 from rxllm.models.registry import LOCAL_PROVIDERS
+from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model
 from rxllm.server.catalogue import models_by_name
 from rxllm.server.config import Config, ModelConfig, RouterConfig
@@ -18,6 +21,7 @@ def served_models(
     names: Sequence[str],
     routers: Mapping[str, Sequence[str]],
     isolate: bool | None,
+    connect: float,
 ) -> dict[str, Model] | None:
     """Return the models by their public names; `None` if there are none, for the bundled one.
 
@@ -26,17 +30,18 @@ def served_models(
         names: names for `rxllm.model`, which come first.
         routers: the members of further routers, by name.
         isolate: whether local models run in processes of their own.
+        connect: seconds to connect, of remote models that don't say otherwise.
 
     Raises:
         BadRequestError: a name or an option is invalid, or a name is given twice.
     """
-    models = dict(models_by_name(names, isolate=isolate)) if names else {}
+    models = dict(models_by_name(names, isolate=isolate, connect=connect)) if names else {}
     for name, given in config.models.items():
         _check_new(name, models)
         if isinstance(given, str):
-            models |= {name: models_by_name([given], isolate=isolate)[given]}
+            models |= {name: models_by_name([given], isolate=isolate, connect=connect)[given]}
         else:
-            models[name] = _made(given, isolate)
+            models[name] = _made(given, isolate, connect)
     known = dict(models)
     further = {name: RouterConfig(models=list(members)) for name, members in routers.items()}
     for name, router in {**config.routers, **further}.items():
@@ -45,8 +50,10 @@ def served_models(
     return models or None
 
 
-def _made(given: ModelConfig, isolate: bool | None) -> Model:
+def _made(given: ModelConfig, isolate: bool | None, connect: float) -> Model:
     provider = given.model.partition("/")[0]
+    if provider in PROVIDERS and given.connect_timeout is None:
+        given = msgspec.structs.replace(given, connect_timeout=connect)
     if provider not in LOCAL_PROVIDERS:
         return given.make(None)
     return given.make(provider != "tiny" if isolate is None else isolate)

@@ -31,11 +31,15 @@ class MemoryStreams:
     Args:
         registry: the registry of live streams.
         limits: how long streams are kept, and what readers may do.
+        buffer_size: events that all readers of a stream may lag behind before its model waits.
     """
 
-    def __init__(self, registry: ops.StreamRegistry, limits: StoreLimits) -> None:
+    def __init__(
+        self, registry: ops.StreamRegistry, limits: StoreLimits, buffer_size: int = 1024
+    ) -> None:
         self._registry = registry
         self._limits = limits
+        self._buffer_size = buffer_size
         self._streams: dict[str, RunningStream] = {}
         self._ended: deque[RunningStream] = deque()
 
@@ -73,6 +77,7 @@ class MemoryStreams:
             key,
             owner,
             self._limits,
+            self._buffer_size,
             on_ended=self._keep,
             on_expired=self._forget,
         )

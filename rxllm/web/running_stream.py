@@ -39,8 +39,6 @@ class StoreLimits(Protocol):
     @property
     def ended_streams(self) -> int: ...
     @property
-    def reader_lag(self) -> int: ...
-    @property
     def reader_stall(self) -> float: ...
     @property
     def stream_events(self) -> int: ...
@@ -58,6 +56,7 @@ class RunningStream:
         key: identifies the request; a repeated request has the same key.
         owner: whose stream it is.
         limits: how much is kept, and what readers may do.
+        buffer_size: events that all readers may lag behind before the model waits.
         on_ended: called when the stream has ended.
         on_expired: called when the stream no longer has to be kept after its end.
     """
@@ -70,14 +69,13 @@ class RunningStream:
         key: str | None,
         owner: str | None,
         limits: StoreLimits,
+        buffer_size: int,
         *,
         on_ended: Callable[[RunningStream], object],
         on_expired: Callable[[RunningStream], object],
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.log: Final = EventLog(
-            stream_id, limits.reader_lag, limits.reader_stall, self._on_readers
-        )
+        self.log: Final = EventLog(stream_id, buffer_size, limits.reader_stall, self._on_readers)
         self._run: Final = Runner(stream_id, self._on_chunk, self._on_run_ended, model)
         self.scheduler: Final = StreamScheduler(loop, self.log.valve, self._run.fail)
         self.tracked: ops.TrackedStream
@@ -127,6 +125,8 @@ class RunningStream:
             position=self.log.position,
             readers=self.log.readers,
             owner=self._owner,
+            progress=info.progress,
+            estimated_end=info.estimated_end,
         )
 
     @property

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from rxllm.chunks import Chunk, FinishReason, Outcome, Usage
+from rxllm.chunks import Chunk, FinishReason, Outcome, Progress, Usage
 
 __all__ = ["Complete", "StreamChunk", "StreamFailed", "StreamStatus", "StreamSummary"]
 
@@ -78,7 +78,7 @@ class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=
 
     A stream that is `waiting` has had no event yet. Times are in Unix seconds, `position` is that
     of the last event, `readers` the current number of readers, `owner` the name of the API key
-    that began it.
+    that began it. `estimated_end` is when it will probably end, by its last `progress`.
     """
 
     id: str
@@ -90,6 +90,8 @@ class StreamSummary(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=
     position: int | None = None
     readers: int | None = None
     owner: str | None = None
+    progress: Progress | None = None
+    estimated_end: float | None = None
 
     @property
     def outcome(self) -> Outcome | None:

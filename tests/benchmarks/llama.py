@@ -166,7 +166,7 @@ def _waits(path: Path) -> Iterator[Result]:
     model.close()
 
 
-def _local(path: Path, **options: int) -> LocalModel:
+def _local(path: Path, **options: Any) -> LocalModel:
     model = rxllm.model(f"llama/{path}", threads=2, **options)
     assert isinstance(model, LocalModel)
     return model

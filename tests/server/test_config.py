@@ -58,7 +58,7 @@ def test_the_file_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     readme = Path("rxllm/server/README.md").read_text(encoding="utf-8")
     text = readme.partition("```toml\n")[2].partition("```")[0]
     config = read_config(written(tmp_path, text))
-    models = served_models(config, [], {}, None)
+    models = served_models(config, [], {}, None, 10.0)
     assert list(models or ()) == ["tiny", "small", "large", "best"]
     assert [key.secret for key in config.keys] == ["the-SHOP_KEY", "the-OPERATIONS_KEY"]
 
@@ -72,7 +72,7 @@ def test_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         {"attempts": 2},
         "ada",
     )
-    models = served_models(config, ["scripted/Hi"], {"both": ["story", "tiny"]}, None)
+    models = served_models(config, ["scripted/Hi"], {"both": ["story", "tiny"]}, None, 10.0)
     assert models is not None
     assert list(models) == ["scripted/Hi", "story", "big", "best", "both"]
     assert models["big"].info.id == "openai/gpt-5"
@@ -121,5 +121,5 @@ def test_models_that_can_not_be_made(tmp_path: Path) -> None:
         ('[models.a]\nmodel = "openai/x"\napi_key_env = "RXLLM_NO_SUCH"', "RXLLM_NO_SUCH"),
     ):
         with pytest.raises(BadRequestError, match=words):
-            served_models(read_config(written(tmp_path, text)), [], {}, None)
-    assert served_models(Config(), [], {}, None) is None
+            served_models(read_config(written(tmp_path, text)), [], {}, None, 10.0)
+    assert served_models(Config(), [], {}, None, 10.0) is None

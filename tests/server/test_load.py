@@ -17,6 +17,7 @@ import rxllm
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import STREAMS
+from rxllm.settings import Settings
 from rxllm.web.memory_store import MemoryStreams
 from tests.benchmarks.load import RATE, load
 from tests.rate_limited_server import RateLimitedServer
@@ -42,8 +43,8 @@ def test_500_clients_at_20_tokens_per_second_without_starvation() -> None:
 async def test_a_client_that_never_reads_is_evicted_without_affecting_others() -> None:
     text = "x" * 4000
     model = ScriptedModel([text] * 500, delay=0.002)
-    limits = Limits(reader_stall=0.3, reader_lag=50, stream_characters=10_000_000)
-    app = create_app({"tiny": model}, limits=limits)
+    limits = Limits(reader_stall=0.3, stream_characters=10_000_000)
+    app = create_app({"tiny": model}, limits=limits, settings=Settings(buffer_size=50))
     streams = app[STREAMS]
     assert isinstance(streams, MemoryStreams)
     slow: list[asyncio.Transport] = []

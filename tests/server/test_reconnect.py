@@ -17,6 +17,7 @@ from rxllm.server.app_keys import MODELS, STREAMS
 from rxllm.server.websocket.endpoint import CONNECTIONS
 from rxllm.server.websocket.session import Session
 from rxllm.server.websocket.sessions import Sessions
+from rxllm.settings import Settings
 from rxllm.testing import run_virtual
 from rxllm.web.failures import RefusedError
 from rxllm.web.memory_store import MemoryStreams
@@ -441,8 +442,8 @@ async def test_a_client_that_stalls_while_it_catches_up_loses_its_connection_not
     None
 ):
     talker = Talker()
-    limits = Limits(reader_lag=16, stream_characters=10**9, reader_stall=0.3)
-    app = create_app({"tiny": talker}, limits=limits)
+    limits = Limits(stream_characters=10**9, reader_stall=0.3)
+    app = create_app({"tiny": talker}, limits=limits, settings=Settings(buffer_size=16))
     async with serving(app) as session, asyncio.timeout(20):
         async with silent(session, '{"type":"start","id":"a","prompt":"Hi"}'):
             await talker.endless.held.wait()

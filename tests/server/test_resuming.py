@@ -210,6 +210,26 @@ async def test_a_stream_outside_the_store_is_listed_and_can_be_stopped() -> None
         assert answer["finishReason"] == "cancelled"
 
 
+async def test_progress_and_estimated_end_of_a_stream_can_be_asked_for_by_its_id() -> None:
+    model = Stepwise(Start("r", "m"), *map(Token, "abcdefghijkl"), End("stop"))
+    app = create_app({"tiny": model})
+    async with serving(app) as client:
+        query = {**PROMPT, "id": "mine", "maxTokens": "40"}
+        model.let(12)
+        async with client.get("/stream", params=query) as response:
+            await until(lambda: model.said == 12)
+            summary = (await streams(client))["mine"]
+            assert summary.progress is not None
+            assert (summary.progress.tokens, summary.progress.percentage) == (10, 25.0)
+            assert summary.estimated_end is not None
+            assert summary.estimated_end > summary.started
+            model.let()
+            await response.read()
+        assert (await streams(client))["mine"].estimated_end == pytest.approx(
+            summary.started, abs=60
+        )
+
+
 async def test_a_bounded_number_of_ended_streams_is_kept() -> None:
     async with serving(scripted(limits=Limits(ended_streams=3))) as client:
         for number in range(6):

@@ -388,13 +388,16 @@ async def test_a_request_without_an_upgrade_is_400() -> None:
 
 
 START = '{"type":"start","id":"a","prompt":"Hi"}'
-ENDLESS = Limits(grace=0, reader_lag=16, stream_characters=10**9)
+ENDLESS = Limits(grace=0, stream_characters=10**9)
+HELD = Settings(buffer_size=16)
 """For a model that never stops: it is soon held, and stopped a second after its reader leaves."""
 
 
 async def test_a_client_that_reads_nothing_holds_only_its_own_model() -> None:
     talker = Talker()
-    app = create_app({"tiny": talker, "small": ScriptedModel("fine")}, limits=ENDLESS)
+    app = create_app(
+        {"tiny": talker, "small": ScriptedModel("fine")}, limits=ENDLESS, settings=HELD
+    )
     async with serving(app) as session, asyncio.timeout(20), silent(session, START) as slow:
         await talker.endless.held.wait()
         async with talking(session) as client:
@@ -410,7 +413,7 @@ async def test_a_client_that_reads_nothing_holds_only_its_own_model() -> None:
 async def test_a_client_that_stalls_for_too_long_is_disconnected() -> None:
     talker = Talker()
     limits = msgspec.structs.replace(ENDLESS, reader_stall=0.05)
-    app = create_app({"tiny": talker}, limits=limits)
+    app = create_app({"tiny": talker}, limits=limits, settings=HELD)
     async with serving(app) as session, asyncio.timeout(20), silent(session, START):
         await talker.endless.disposed.wait()
         await until(lambda: len(app[CONNECTIONS]) == 0)
@@ -442,7 +445,7 @@ async def test_a_client_that_reads_nothing_is_cut_off_when_closed_for(why: str) 
     talker = Talker()
     stall = 30.0 if why == "too many messages" else 0.5
     limits = msgspec.structs.replace(ENDLESS, reader_stall=stall)
-    app = create_app({"tiny": talker}, limits=limits)
+    app = create_app({"tiny": talker}, limits=limits, settings=HELD)
     opened = sockets_of(app)
     async with serving(app) as session, asyncio.timeout(20), silent(session, START) as client:
         await talker.endless.held.wait()
@@ -461,7 +464,9 @@ async def test_a_client_that_reads_nothing_is_cut_off_when_closed_for(why: str) 
 @pytest.mark.usefixtures("impatient")
 async def test_a_shutdown_does_not_wait_for_a_client_that_reads_nothing() -> None:
     talker = Talker()
-    app = create_app({"tiny": talker}, limits=ENDLESS, settings=Settings(shutdown=0.05))
+    app = create_app(
+        {"tiny": talker}, limits=ENDLESS, settings=Settings(shutdown=0.05, buffer_size=16)
+    )
     opened = sockets_of(app)
     async with serving(app) as session, silent(session, START):
         await talker.endless.held.wait()

@@ -1,0 +1,57 @@
+"""`SettledModel`: a model with the time limits, retries and slots of `Settings`."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from rxllm.chunks import Chunk
+from rxllm.operators.buffering import rechunk
+from rxllm.operators.controlling import Pool, limit_concurrency
+from rxllm.operators.recovery import retry_with_backoff, timeouts
+from rxllm.requests import Model, ModelInfo, Prompt, RequestOptions
+from rxllm.settings import PoolSettings, Settings
+from rxllm.stream import Stream
+
+__all__ = ["SettledModel"]
+
+
+class SettledModel:
+    """A model whose streams have time limits and retries, and share slots.
+
+    Everything else is that of the model.
+
+    Args:
+        model: the model.
+        settings: see `Settings`.
+        pool: the slots, from the settings.
+    """
+
+    def __init__(self, model: Model, settings: Settings, pool: PoolSettings) -> None:
+        self._model = model
+        self._settings = settings
+        self._pool = Pool(**pool)
+
+    def __repr__(self) -> str:
+        return repr(self._model)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    @property
+    def info(self) -> ModelInfo:
+        """That of the model."""
+        return self._model.info
+
+    def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
+        """Return a cold Observable of the answer; see `rxllm.requests.Model.stream`.
+
+        Waiting for a slot doesn't count as waiting for the model.
+        """
+        settings = self._settings
+        stream = self._model.stream(prompt, **options).pipe(
+            timeouts(settings.first_token, settings.between_tokens),
+            retry_with_backoff(settings.attempts),
+            timeouts(total=settings.total),
+            limit_concurrency(self._pool),
+        )
+        return stream if settings.piece_size is None else stream.pipe(rechunk(settings.piece_size))
