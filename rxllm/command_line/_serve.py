@@ -149,6 +149,8 @@ def serve(
             proxies=[*server.trusted_proxies, *proxies],
             limits=given_limits,
             settings=given_settings,
+            chat=config.chat,
+            rooms=config.rooms,
             isolate=isolate,
             preload=preload or server.preload,
             logger=new_logger(log_level or server.log_level, log_format or server.log_format),

@@ -17,6 +17,7 @@ from rxllm.server.limits import Limits
 
 if TYPE_CHECKING:
     from rxllm.server.app import create_app, drain
+    from rxllm.server.persona import Persona, RoomSettings
     from rxllm.server.runner import serve
     from rxllm.web.memory_store import MemoryStreams
     from rxllm.web.stream_store import Frame, StreamHandle, StreamStore
@@ -25,6 +26,8 @@ __all__ = [
     "Frame",
     "Limits",
     "MemoryStreams",
+    "Persona",
+    "RoomSettings",
     "StreamHandle",
     "StreamStore",
     "create_app",
@@ -41,6 +44,8 @@ if not TYPE_CHECKING:
             "Frame": "rxllm.web.stream_store",
             "MemoryStreams": "rxllm.web.memory_store",
             "StreamStore": "rxllm.web.stream_store",
+            "Persona": "persona",
+            "RoomSettings": "persona",
             "create_app": "app",
             "drain": "app",
             "serve": "runner",

@@ -30,14 +30,17 @@ from rxllm.server.app_keys import (
 )
 from rxllm.server.catalogue import Catalogue, models_by_name
 from rxllm.server.failures import refuse
+from rxllm.server.http_messages import Options
 from rxllm.server.keys import Key, Keys
 from rxllm.server.limits import Limits
 from rxllm.server.ollama import endpoints as ollama_endpoints
 from rxllm.server.ollama.endpoints import ollama_error
 from rxllm.server.openai import endpoints as openai_endpoints
 from rxllm.server.openai.endpoints import openai_error
+from rxllm.server.persona import Persona, RoomSettings
 from rxllm.server.responses_api import endpoints as responses_endpoints
 from rxllm.server.responses_api.endpoints import ECHOED
+from rxllm.server.rooms import endpoints as room_endpoints
 from rxllm.server.safety import Guard
 from rxllm.server.ui_messages import endpoints as ui_endpoints
 from rxllm.server.ui_messages.endpoints import MESSAGE_IDS
@@ -66,6 +69,8 @@ def create_app(
     proxies: Sequence[str] = (),
     limits: Limits | None = None,
     settings: Settings | None = None,
+    chat: Persona | None = None,
+    rooms: RoomSettings | None = None,
     isolate: bool | None = None,
     preload: bool = False,
     logger: Any = None,
@@ -94,6 +99,8 @@ def create_app(
         limits: the limits for clients.
         settings: time limits, attempts, slots and sizes of each stream; by default
             `default_settings(limits)`.
+        chat, rooms: the system prompt, the model and the options of the answers in the chats and
+            in the rooms of `/ws`.
         isolate: whether local models that are given by name run in processes of their own, so that
             native code that crashes doesn't end the server; `None` for all but the bundled one.
         preload: whether local models are loaded before the server accepts requests, rather than
@@ -106,7 +113,8 @@ def create_app(
 
     Raises:
         BadRequestError: a model, the key, an origin, a host or a proxy is invalid.
-        ModelNotFoundError: the default model isn't one of the models.
+        ModelNotFoundError: the default model, or that of the chat or the rooms, isn't one of the
+            models.
     """
     limits = Limits() if limits is None else limits
     settings = Settings(**default_settings(limits)) if settings is None else settings
@@ -144,7 +152,7 @@ def create_app(
     app[MESSAGE_IDS] = {}
     app[ECHOED] = {}
     parts = (
-        *(endpoints, admin, health, schema),
+        *(endpoints, admin, room_endpoints, health, schema),
         *(openai_endpoints, responses_endpoints, anthropic_endpoints),
         *(ui_endpoints, ag_ui_endpoints, ollama_endpoints),
     )
@@ -155,7 +163,13 @@ def create_app(
         route._expect_handler = _expect  # noqa: SLF001 - the only way to set it for all
     app.on_response_prepare.append(guard.prepare)
     app.on_shutdown.append(drain)
-    add_websocket(app)
+    chat = Persona() if chat is None else chat
+    rooms = RoomSettings() if rooms is None else rooms
+    for persona in (chat, rooms):
+        options = persona.options(Options())
+        app[MODELS].find(options.model)
+        app[MODELS].request("?", options)
+    add_websocket(app, chat, rooms)
     app.cleanup_ctx.append(_run_store)
     if preload:
         app.on_startup.append(_preload)

@@ -21,6 +21,7 @@ from rxllm.server.messages import (
     SendChat,
     StreamFailed,
 )
+from rxllm.server.persona import Persona
 from rxllm.server.websocket.streams import ClientStreams
 from rxllm.web.failures import InvalidMessageError, RefusedError, TooLargeError, failure_message
 from rxllm.web.start import start_eagerly
@@ -74,10 +75,12 @@ class Chat:
     Args:
         catalogue: the models.
         streams: the streams of the connection, which limit how many are live.
+        persona: how the model answers.
     """
 
-    def __init__(self, catalogue: Catalogue, streams: ClientStreams) -> None:
+    def __init__(self, catalogue: Catalogue, streams: ClientStreams, persona: Persona) -> None:
         self._catalogue = catalogue
+        self._persona = persona
         self._streams = streams
         self._history: deque[_Exchange] = deque(maxlen=catalogue.limits.history_exchanges)
         self._waiting: dict[str, SendChat] = {}
@@ -109,8 +112,10 @@ class Chat:
                 raise
             return
         self._streams.check(message.id)
-        self._catalogue.find(message.options.model)
-        self._catalogue.request(message.text, message.options)
+        options = self._persona.options(message.options)
+        self._catalogue.find(options.model)
+        question = [*self._persona.beginning(message.system), Message("user", message.text)]
+        self._catalogue.request(question, options)
         if len(self._waiting) >= _MOST_WAITING:
             raise RefusedError(
                 "chat_busy", f"{_MOST_WAITING} messages are already waiting for an answer", 429
@@ -141,6 +146,8 @@ class Chat:
     async def _answer(self, message: SendChat) -> None:
         answer_id: Final = message.id
         question: str | None = message.text  # until the answer is kept, then it is in the history
+        beginning = self._persona.beginning(message.system)
+        options = self._persona.options(message.options)
 
         def conversation(length: int) -> list[Message]:
             exchanges = list(self._history)[len(self._history) - length :]
@@ -149,11 +156,11 @@ class Chat:
                 for asked, answered in exchanges
                 for turn in (Message("user", asked), Message("assistant", answered))
             ]
-            return [*turns, Message("user", message.text)]
+            return [*beginning, *turns, Message("user", message.text)]
 
         def ask(listed: str) -> Observable[Chunk]:
             return ask_with_history(
-                self._catalogue, conversation, len(self._history), message.options, listed
+                self._catalogue, conversation, len(self._history), options, listed
             )
 
         def ended(final: Complete | StreamFailed) -> None:
@@ -172,7 +179,7 @@ class Chat:
 
         self._answering = True
         try:
-            model = message.options.model or self._catalogue.default
+            model = options.model or self._catalogue.default
             await self._streams.begin(message.id, ask, model, ended)
         except BaseException:
             self._answering = False

@@ -16,6 +16,7 @@ from rxllm.requests import Model, Strategy
 from rxllm.router.router import Router
 from rxllm.server.keys import Key
 from rxllm.server.limits import Limits
+from rxllm.server.persona import Persona, RoomSettings
 from rxllm.settings import Settings
 
 __all__ = ["Config", "ModelConfig", "RouterConfig", "ServerConfig", "read_config"]
@@ -112,6 +113,8 @@ class Config(_Section):
     routers: dict[str, RouterConfig] = {}
     limits: Limits = msgspec.field(default_factory=Limits)
     settings: dict[str, Any] = {}
+    chat: Persona = msgspec.field(default_factory=Persona)
+    rooms: RoomSettings = msgspec.field(default_factory=RoomSettings)
     keys: list[Key] = []
 
 

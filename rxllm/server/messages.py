@@ -38,6 +38,7 @@ __all__ = [
     "Leave",
     "Left",
     "ListModels",
+    "ListRooms",
     "Models",
     "Options",
     "Pause",
@@ -46,7 +47,9 @@ __all__ = [
     "Reconnect",
     "Reconnected",
     "Resume",
+    "RoomList",
     "RoomMessage",
+    "RoomSummary",
     "Say",
     "SendChat",
     "ServerMessage",
@@ -68,6 +71,9 @@ _Id = Annotated[
 ]
 _Room = Annotated[str, Meta(min_length=1, max_length=60, description="the room's name")]
 _Name = Annotated[str, Meta(min_length=1, max_length=60, description="the member's name")]
+_System = Annotated[
+    str | None, Meta(description="the system prompt; an empty one for none, not that of the server")
+]
 _Participants = Annotated[tuple[str, ...], Meta(description="names of the current members")]
 _ModelInfos = Annotated[tuple[ModelInfo, ...], Meta(description="the available models")]
 _Default = Annotated[str, Meta(description="the model for requests that don't name one")]
@@ -134,6 +140,10 @@ class ListModels(_FromClient, tag="models"):
     """Request the list of models."""
 
 
+class ListRooms(_FromClient, tag="rooms"):
+    """Request the list of rooms."""
+
+
 class Ping(_FromClient, tag="ping"):
     """Request a `pong`."""
 
@@ -146,6 +156,7 @@ class SendChat(_FromClient, tag="chat"):
 
     id: _Id
     text: _Text
+    system: _System = None
     options: Options = msgspec.field(default_factory=Options)
 
 
@@ -163,10 +174,13 @@ class Leave(_FromClient, tag="leave"):
 
 
 class Say(_FromClient, tag="say"):
-    """Send a message to a room. The model answers if it is addressed or asked a question."""
+    """Send a message to a room. The model answers if it is addressed or asked a question, with this
+    system prompt and these options in place of those of the room."""
 
     room: _Room
     text: _Text
+    system: _System = None
+    options: Options = msgspec.field(default_factory=Options)
 
 
 class Typing(_FromClient, tag="typing"):
@@ -184,6 +198,7 @@ ClientMessage: TypeAlias = (
     | Resume
     | Reconnect
     | ListModels
+    | ListRooms
     | Ping
     | SendChat
     | Join
@@ -224,6 +239,20 @@ class Models(_FromServer, tag="models"):
 
     models: _ModelInfos
     default_model: _Default
+
+
+class RoomSummary(msgspec.Struct, kw_only=True, rename="camel"):
+    """A room. Times are in Unix seconds."""
+
+    name: Annotated[str, Meta(description="the room's name")]
+    members: Annotated[int, Meta(description="number of members")]
+    last_activity: Annotated[float, Meta(description="when somebody last joined or wrote")]
+
+
+class RoomList(_FromServer, tag="rooms"):
+    """The rooms that have members, the most recently active first; also of `GET /rooms`."""
+
+    rooms: tuple[RoomSummary, ...]
 
 
 class StreamState(_FromServer, tag="state"):
@@ -279,6 +308,7 @@ ServerMessage: TypeAlias = (
     Connected
     | Reconnected
     | Models
+    | RoomList
     | StreamChunk
     | Complete
     | StreamFailed

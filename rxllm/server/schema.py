@@ -21,6 +21,7 @@ from rxllm.server.messages import (
     Generated,
     Health,
     Models,
+    RoomList,
     ServerMessage,
     StreamChunk,
     StreamFailed,
@@ -61,6 +62,7 @@ _OTHERS: Final = (
     StreamRequest,
     Generated,
     Models,
+    RoomList,
     StreamList,
     StreamState,
     Health,
@@ -221,6 +223,7 @@ def _list_paths() -> dict[str, Any]:
         "/streams/{id}": {"delete": _control("Cancel a stream")},
         "/streams/{id}/pause": {"post": _control("Pause a stream")},
         "/streams/{id}/resume": {"post": _control("Resume a stream")},
+        "/rooms": {"get": _operation("List rooms", _answer("The rooms.", "RoomList"))},
         "/models": {"get": _operation("List models", _answer("The models.", "Models"))},
     }
 

@@ -9,7 +9,7 @@ import pytest
 from rxllm.chunks import End, Start, Token
 from rxllm.errors import ContextLengthError, ServerError
 from rxllm.models.scripted import ScriptedModel
-from rxllm.server import Limits, create_app
+from rxllm.server import Limits, Persona, create_app
 from tests.server.serving import Stepwise, serving, until
 from tests.server.websocket_client import Client, Said, talking
 
@@ -188,3 +188,22 @@ async def test_as_much_history_is_sent_as_the_model_can_take() -> None:
         for number in range(5):
             assert (await chat(client, f"{number}"))["text"] == "fine"
     assert sent(model)[-1] == [("user", "3"), ("assistant", "fine"), ("user", "4")]
+
+
+async def test_the_model_in_the_chat_has_a_persona() -> None:
+    model = ScriptedModel("Arr.", "Aye.", "No.")
+    persona = Persona(system="Talk like a pirate.", model="pirate", max_tokens=50, stop=("END",))
+    app = create_app({"tiny": ScriptedModel("no"), "pirate": model}, chat=persona)
+    async with serving(app) as session, talking(session) as client:
+        await chat(client, "Hi", "a")
+        options = {"maxTokens": 9, "stop": "."}
+        await client.send("chat", id="b", text="Why?", system="Be brief.", options=options)
+        await client.until("chat_message", id="b")
+        await client.send("chat", id="c", text="So?", system="")
+        await client.until("chat_message", id="c")
+    first, second, third = sent(model)
+    assert first == [("system", "Talk like a pirate."), ("user", "Hi")]
+    assert second[0] == ("system", "Be brief.")
+    assert third[0] == ("user", "Hi")
+    given = [(each.max_tokens, each.stop) for each in model.requests]
+    assert given == [(50, ("END",)), (9, (".",)), (50, ("END",))]

@@ -8,6 +8,7 @@ import pytest
 
 from rxllm.errors import BadRequestError
 from rxllm.router.router import Router
+from rxllm.server import Persona, RoomSettings
 from rxllm.server.config import Config, read_config
 from rxllm.server.served_models import served_models
 
@@ -123,3 +124,24 @@ def test_models_that_can_not_be_made(tmp_path: Path) -> None:
         with pytest.raises(BadRequestError, match=words):
             served_models(read_config(written(tmp_path, text)), [], {}, None, 10.0)
     assert served_models(Config(), [], {}, None, 10.0) is None
+
+
+def test_the_personas_of_the_chat_and_the_rooms(tmp_path: Path) -> None:
+    text = """
+[chat]
+system = "Be brief."
+max_tokens = 50
+
+[rooms]
+system = "Talk like a pirate."
+temperature = 0.5
+stop = ["THE END"]
+messages = 3
+"""
+    config = read_config(written(tmp_path, text))
+    assert config.chat == Persona(system="Be brief.", max_tokens=50)
+    assert config.rooms == RoomSettings(
+        system="Talk like a pirate.", temperature=0.5, stop=("THE END",), messages=3
+    )
+    with pytest.raises(BadRequestError, match=r":3: rooms.temperature: temperature must be"):
+        read_config(written(tmp_path, "[rooms]\nmessages = 3\ntemperature = 3"))

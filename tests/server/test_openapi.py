@@ -48,6 +48,7 @@ SUCCESSES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("/streams/{id}/resume", "post", "/streams/live/resume", {}),
     ("/streams/{id}", "delete", "/streams/live", {}),
     ("/models", "get", "/models", {}),
+    ("/rooms", "get", "/rooms", {}),
     ("/v1/chat/completions", "post", "/v1/chat/completions", {"json": CONVERSATION}),
     ("/v1/chat/completions", "post", "/v1/chat/completions", {"json": CALLED}),
     ("/v1/chat/completions", "post", "/v1/chat/completions", {"json": {**CALLED, **STREAMED}}),

@@ -14,6 +14,7 @@ from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, STREAMS
+from rxllm.server.persona import Persona
 from rxllm.server.websocket.endpoint import CONNECTIONS
 from rxllm.server.websocket.session import Session
 from rxllm.server.websocket.sessions import Sessions
@@ -325,7 +326,9 @@ async def test_a_client_that_leaves_at_once_leaves_no_session() -> None:
     _, app = stepwise()
     async with serving(app):
         connections = app[CONNECTIONS]
-        session = Session(app[MODELS], app[STREAMS], connections.rooms, connections.sessions)
+        session = Session(
+            *(app[MODELS], app[STREAMS], connections.rooms, connections.sessions, Persona())
+        )
         session.greet()  # nobody has subscribed to its outbox
         with pytest.raises(RefusedError):
             connections.sessions.take(session.secret)

@@ -11,10 +11,12 @@ from aiohttp import web
 from reactivex.disposable import SerialDisposable
 
 from rxllm.chunks import End, Start, Token
-from rxllm.errors import ServerError
+from rxllm.errors import BadRequestError, ModelNotFoundError, ServerError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, STREAMS
+from rxllm.server.messages import Say
+from rxllm.server.persona import RoomSettings
 from rxllm.server.rooms.member import is_addressed
 from rxllm.server.rooms.rooms import Rooms
 from rxllm.server.websocket.endpoint import CONNECTIONS
@@ -199,12 +201,118 @@ async def test_the_model_gets_the_conversation_with_names_if_there_are_several_p
         await bob.send("say", room="r", text="where?")
         await bob.until("typing", typing=False)
     first, second = [[(m.role, m.text) for m in asked.messages] for asked in model.requests]
-    assert first == [("user", "bot, hi")]
+    persona = ("system", RoomSettings().system)
+    assert first == [persona, ("user", "bot, hi")]
     assert second == [
+        persona,
         ("user", "Ann: bot, hi"),
         ("assistant", "fine"),
         ("user", "Ann: it rains\nBob: where?"),
     ]
+
+
+PIRATE = RoomSettings(
+    system="Talk like a pirate.",
+    model="pirate",
+    max_tokens=50,
+    temperature=0.5,
+    stop=("THE END",),
+    messages=1,
+)
+
+
+async def test_the_model_in_a_room_has_a_persona() -> None:
+    model = ScriptedModel("Arr.")
+    app = create_app({"tiny": ScriptedModel("no"), "pirate": model}, rooms=PIRATE)
+    async with serving(app) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        for text in ("it rains", "it snows", "bot, where?"):
+            await ann.send("say", room="r", text=text)
+        await ann.until("room_message", text="Arr.")
+        await ann.send(
+            *("say",),
+            room="r",
+            text="and bot, why?",
+            system="Be brief.",
+            options={"maxTokens": 9, "temperature": 0},
+        )
+        await ann.until("room_message", text="Arr.")
+    first, second = model.requests
+    assert [(each.role, each.text) for each in first.messages] == [
+        ("system", "Talk like a pirate."),
+        ("user", "it snows\nbot, where?"),
+    ]
+    assert (first.max_tokens, first.temperature, first.stop) == (50, 0.5, ("THE END",))
+    assert second.messages[0].text == "Be brief."
+    assert (second.max_tokens, second.temperature, second.stop) == (9, 0.0, ("THE END",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "field"),
+    [
+        ({"options": {"maxTokens": 10**6}}, "invalid_message", "options.maxTokens"),
+        ({"options": {"temperature": 3}}, "invalid_message", "options.temperature"),
+        ({"options": {"model": "big"}}, "model_not_found", "options.model"),
+        ({"system": "x" * 200_000}, "too_large", "text"),
+    ],
+)
+async def test_what_is_above_the_limits_is_refused_before_it_is_sent(
+    asked: Any, code: str, field: str | None
+) -> None:
+    async with serving(scripted()) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        await ann.send("say", room="r", text="bot, why?", **asked)
+        error = await ann.until("error")
+        assert (error["code"], error.get("field"), error["room"]) == (code, field, "r")
+        assert not ann.of("room_message")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"temperature": 3}, "temperature must be between 0 and 2"),
+        ({"max_tokens": 0}, "max_tokens must be 1 or more"),
+        ({"messages": -1}, "messages must be 0 or more"),
+        ({"messages": 1.5}, "messages must be an integer"),
+    ],
+)
+def test_invalid_settings_raise(settings: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RoomSettings(**settings)
+
+
+@pytest.mark.parametrize("where", ["rooms", "chat"])
+def test_a_persona_must_be_within_the_limits_of_the_server(where: str) -> None:
+    model = {"tiny": ScriptedModel("no")}
+    with pytest.raises(BadRequestError, match="max_tokens must be at most"):
+        create_app(model, **{where: RoomSettings(max_tokens=10**6)})  # type: ignore[arg-type]
+    with pytest.raises(ModelNotFoundError, match="there is no model 'big'"):
+        create_app(model, **{where: RoomSettings(model="big")})  # type: ignore[arg-type]
+
+
+async def test_the_rooms_are_listed_with_their_members() -> None:
+    async with (
+        serving(scripted()) as session,
+        talking(session) as ann,
+        talking(session) as bob,
+    ):
+        await ann.send("rooms")
+        assert (await ann.until("rooms"))["rooms"] == []
+        await ann.join("quiet", "Ann")
+        await ann.join("busy", "Ann")
+        await bob.join("busy", "Bob")
+        async with session.get("/rooms") as response:
+            listed = (await response.json())["rooms"]
+        assert [(room["name"], room["members"]) for room in listed] == [("busy", 2), ("quiet", 1)]
+        await ann.send("say", room="quiet", text="it rains")
+        await ann.until("room_message")
+        await bob.send("rooms")
+        names = [room["name"] for room in (await bob.until("rooms"))["rooms"]]
+        assert names == ["quiet", "busy"]
+        await ann.send("leave", room="quiet")
+        await ann.until("left")
+        async with session.get("/rooms") as response:
+            assert [room["name"] for room in (await response.json())["rooms"]] == ["busy"]
 
 
 @pytest.mark.parametrize("script", [["half ", ServerError("no")], [ServerError("no")]])
@@ -422,7 +530,7 @@ async def test_a_member_that_is_evicted_by_its_own_question_gets_no_answer() -> 
     async with serving(app):
         rooms, outbox = entering(app, evicted_at=b"room_message")
         rooms.join(outbox, "r", "Ann")
-        rooms.say(outbox, "r", "bot, tell me a story")
+        rooms.say(outbox, Say(room="r", text="bot, tell me a story"))
         await turns()  # in which the model would be asked
         assert (len(rooms), model.active) == (0, 0)
 

@@ -16,6 +16,7 @@ from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, STREAMS
+from rxllm.server.persona import Persona
 from rxllm.server.websocket.endpoint import CONNECTIONS
 from rxllm.server.websocket.session import Session
 from rxllm.settings import Settings
@@ -293,7 +294,9 @@ async def test_nothing_is_started_for_a_disconnected_client() -> None:
     model, app = stepwise()
     async with serving(app):
         connections = app[CONNECTIONS]
-        session = Session(app[MODELS], app[STREAMS], connections.rooms, connections.sessions)
+        session = Session(
+            *(app[MODELS], app[STREAMS], connections.rooms, connections.sessions, Persona())
+        )
         # Nobody reads its outbox.
         await session.receive('{"type":"start","id":"a","prompt":"Hi"}')
         await session.receive('{"type":"join","room":"r","name":"Ann"}')

@@ -404,6 +404,7 @@ async def a_custom_server(registry: ops.StreamRegistry) -> None:
     store: server.StreamStore = Store(registry, server.Limits(grace=60))
     begun: server.StreamHandle = await store.begin(lambda: rxllm.model("tiny").stream("Hi"), "mine")
     assert_type(await begun.first(), server.Frame)
+    server.create_app(chat=server.Persona(system="Be brief."), rooms=server.RoomSettings())
     app = server.create_app(["tiny"], limits=server.Limits(), store=Store)
     assert_type(app, web.Application)
     await server.serve(app, port=8080)

@@ -20,6 +20,7 @@ export function setUpRoom(connection) {
     const swap = (inner, outer) => (inside ? { on: inner, off: outer } : { on: outer, off: inner });
     switchOver(swap([text, send], [name, place]));
     switchOver({ ...swap([leave], [join]), hide: true }, inside ? text : name);
+    rooms.hidden ||= inside;
     text.readOnly = false;
   };
 
@@ -35,10 +36,27 @@ export function setUpRoom(connection) {
     typing = 0;
     room.close();
     within(false);
+    list();
   }
 
   entry.elements.name.value = remembered.get("rxllm-name") ?? "";
-  panel.addEventListener("shown", () => connection.connect());
+  const rooms = panel.querySelector(".rooms");
+  const list = () => {
+    if (connection.connected && !room.name) connection.rooms();
+  };
+  connection.addEventListener("rooms", ({ detail }) => showRooms(rooms, detail.rooms, choose));
+  connection.addEventListener("connected", list);
+  panel.addEventListener("shown", () => {
+    connection.connect();
+    list();
+  });
+
+  function choose(name) {
+    entry.elements.room.value = name;
+    const { name: me, join } = entry.elements;
+    (me.value ? join : me).focus();
+  }
+
   showConnection(connection, panel.querySelector(".connection"));
 
   entry.addEventListener("submit", (event) => {
@@ -108,6 +126,21 @@ export function setUpRoom(connection) {
       left();
     }
   });
+}
+
+/** Show a button for each room, which chooses it.
+ * @param {HTMLElement} place @param {{name: string, members: number}[]} listed
+ * @param {(name: string) => void} choose */
+function showRooms(place, listed, choose) {
+  const buttons = listed.map(({ name, members }) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = `${name} (${members})`;
+    button.addEventListener("click", () => choose(name));
+    return button;
+  });
+  place.replaceChildren("Rooms: ", ...buttons);
+  place.hidden = !buttons.length;
 }
 
 /** The state of a room. */

@@ -756,9 +756,11 @@ export class Connection extends EventTarget {
 
   /** Send a message to the chat of this connection. The stream is the answer.
    * @param {string} text @param {(message: Message) => void} [onMessage]
-   * @param {StreamRequest} [options] without `prompt` and `messages` */
-  chat(text, onMessage = () => {}, options = {}) {
-    return this.#begin({ type: "chat", id: this.#newId(), text, options }, onMessage, "fail");
+   * @param {StreamRequest & {system?: string}} [options] without `prompt` and `messages`; `system`:
+   *   the system prompt, in place of the server's */
+  chat(text, onMessage = () => {}, { system, ...options } = {}) {
+    const message = { type: "chat", id: this.#newId(), text, system, options };
+    return this.#begin(message, onMessage, "fail");
   }
 
   #begin(message, onMessage, onLost) {
@@ -797,9 +799,10 @@ export class Connection extends EventTarget {
     this.#rooms.delete(room);
   }
 
-  /** @param {string} room @param {string} text */
-  say(room, text) {
-    this.send({ type: "say", room, text });
+  /** @param {string} room @param {string} text
+   * @param {StreamRequest & {system?: string}} [options] of the answer, as for `chat` */
+  say(room, text, { system, ...options } = {}) {
+    this.send({ type: "say", room, text, system, options });
   }
 
   /** @param {string} room @param {boolean} typing */
@@ -810,6 +813,11 @@ export class Connection extends EventTarget {
   /** Request the models, which arrive as a `models` event. */
   models() {
     this.send({ type: "models" });
+  }
+
+  /** Request the rooms, which arrive as a `rooms` event. */
+  rooms() {
+    this.send({ type: "rooms" });
   }
 
   /** @param {object} message @throws {RxllmError} `not_connected` */

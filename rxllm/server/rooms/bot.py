@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -17,7 +17,8 @@ from rxllm.errors import RxLLMError
 from rxllm.messages import Message, Role
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.chat import ask_with_history
-from rxllm.server.messages import Complete, Options, RoomMessage, Typing
+from rxllm.server.messages import Complete, RoomMessage, Say, Typing
+from rxllm.server.persona import RoomSettings
 from rxllm.server.rooms.member import BOT, Member, Reply
 from rxllm.web.failures import RefusedError, failure_message
 from rxllm.web.stream_store import Frame, StreamStore
@@ -25,7 +26,6 @@ from rxllm.web.stream_store import Frame, StreamStore
 __all__ = ["Audience", "Bot"]
 
 _MOST_WAITING: Final = 5
-_REMEMBERED: Final = 10  # messages before the one to answer
 
 
 class Audience(Protocol):
@@ -41,6 +41,13 @@ class Audience(Protocol):
     def broadcast(self, message: msgspec.Struct) -> None: ...
 
 
+class _Question(NamedTuple):
+    """A message to answer, as it is in the room and as it was sent."""
+
+    message: RoomMessage
+    said: Say
+
+
 class Bot:
     """Answers the messages that address the model in one room, one after the other.
 
@@ -50,15 +57,19 @@ class Bot:
 
     Args:
         room: the room.
-        catalogue: its default model answers.
+        catalogue: the models.
         store: holds the answers while they are streamed.
+        settings: how the model answers.
     """
 
-    def __init__(self, room: Audience, catalogue: Catalogue, store: StreamStore) -> None:
+    def __init__(
+        self, room: Audience, catalogue: Catalogue, store: StreamStore, settings: RoomSettings
+    ) -> None:
         self._room = room
         self._catalogue = catalogue
         self._store = store
-        self._waiting: deque[RoomMessage] = deque()
+        self._settings = settings
+        self._waiting: deque[_Question] = deque()
         self._reply: Reply | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
@@ -68,7 +79,18 @@ class Bot:
         """Whether an answer is in progress."""
         return self._task is not None
 
-    def answer(self, message: RoomMessage) -> None:
+    def check(self, said: Say) -> None:
+        """Check a message before it is sent to the room.
+
+        Raises:
+            RxLLMError: the model is unknown, an option is invalid, or the prompt is too long.
+        """
+        options = self._settings.options(said.options)
+        self._catalogue.find(options.model)
+        prompt = [*self._settings.beginning(said.system), Message("user", said.text)]
+        self._catalogue.request(prompt, options)
+
+    def answer(self, message: RoomMessage, said: Say) -> None:
         """Answer `message`, now or after those before it. No effect once stopped.
 
         Raises:
@@ -80,7 +102,7 @@ class Bot:
             raise RefusedError(
                 "bot_busy", f"{_MOST_WAITING} messages are already waiting for an answer", 429
             )
-        self._waiting.append(message)
+        self._waiting.append(_Question(message, said))
         if self._task is None:
             self._task = asyncio.create_task(self._answer_all(), name="rxllm room")
 
@@ -106,10 +128,10 @@ class Bot:
             self._task = self._reply = None
             self._broadcast_typing(False)
 
-    async def _answer_one(self, message: RoomMessage) -> None:
+    async def _answer_one(self, question: _Question) -> None:
         reply_id = uuid4().hex
         try:
-            await self._stream(reply_id, message)
+            await self._stream(reply_id, question)
         except Exception as error:
             refusal = failure_message(error, reply_id)
             refusal.room = self._room.name
@@ -119,11 +141,12 @@ class Bot:
                     {"message": "an answer in a room failed to start", "exception": error}
                 )
 
-    async def _stream(self, reply_id: str, message: RoomMessage) -> None:
+    async def _stream(self, reply_id: str, question: _Question) -> None:
+        model = self._settings.options(question.said.options).model
         handle = await self._store.begin(
-            lambda: self._ask(reply_id, message),
+            lambda: self._ask(reply_id, question),
             reply_id,
-            model=self._catalogue.default,
+            model=model or self._catalogue.default,
             grace=0.0,
         )
         frames = await handle.read()
@@ -165,14 +188,19 @@ class Bot:
             )
             self._room.keep(reply.message)
 
-    def _ask(self, reply_id: str, message: RoomMessage) -> Observable[Chunk]:
-        before = [each for each in self._room.history if each.id != message.id][-_REMEMBERED:]
+    def _ask(self, reply_id: str, question: _Question) -> Observable[Chunk]:
+        message, said = question
+        earlier = [each for each in self._room.history if each.id != message.id]
+        before = earlier[max(0, len(earlier) - self._settings.messages) :]
+        beginning = self._settings.beginning(said.system)
+        options = self._settings.options(said.options)
         with_names = len({each.name for each in (*before, message) if not each.bot}) > 1
 
         def conversation(length: int) -> list[Message]:
-            return _conversation((*before[len(before) - length :], message), with_names)
+            turns = _conversation((*before[len(before) - length :], message), with_names)
+            return [*beginning, *turns]
 
-        return ask_with_history(self._catalogue, conversation, len(before), Options(), reply_id)
+        return ask_with_history(self._catalogue, conversation, len(before), options, reply_id)
 
     def _broadcast_typing(self, typing: bool) -> None:
         self._room.broadcast(Typing(room=self._room.name, typing=typing, name=BOT))

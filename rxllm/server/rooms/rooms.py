@@ -13,7 +13,8 @@ import msgspec
 
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.limits import Limits
-from rxllm.server.messages import Joined, Left, RoomMessage, Typing
+from rxllm.server.messages import Joined, Left, RoomMessage, RoomSummary, Say, Typing
+from rxllm.server.persona import RoomSettings
 from rxllm.server.rooms.bot import Bot
 from rxllm.server.rooms.member import BOT, Member, check_name, is_addressed, name_key
 from rxllm.server.websocket.outbox import Outbox
@@ -34,18 +35,33 @@ class Rooms:
     A client is identified by its outbox, and may be in several rooms.
 
     Args:
-        catalogue: its default model answers, within its limits.
+        catalogue: the models, and the limits for clients.
         store: holds the answers while they are streamed.
+        settings: how the model answers.
     """
 
-    def __init__(self, catalogue: Catalogue, store: StreamStore) -> None:
+    def __init__(self, catalogue: Catalogue, store: StreamStore, settings: RoomSettings) -> None:
         self._catalogue = catalogue
         self._store = store
+        self._settings = settings
         self._rooms: dict[str, Room] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._rooms)
+
+    @property
+    def listed(self) -> tuple[RoomSummary, ...]:
+        """The rooms, the most recently active first."""
+        rooms = sorted(self._rooms.values(), key=lambda room: -room.last_activity)
+        return tuple(
+            [
+                RoomSummary(
+                    name=room.name, members=len(room.members), last_activity=room.last_activity
+                )
+                for room in rooms
+            ]
+        )
 
     def join(self, outbox: Outbox, room_name: str, name: str) -> None:
         """Join a room.
@@ -67,7 +83,9 @@ class Rooms:
             most = self._catalogue.limits.rooms
             if len(self._rooms) >= most:
                 raise RefusedError("too_many_rooms", f"the server already has {most} rooms", 429)
-            room = self._rooms[room_name] = Room(room_name, self._catalogue, self._store)
+            room = self._rooms[room_name] = Room(
+                room_name, self._catalogue, self._store, self._settings
+            )
         room.join(Member(name, outbox))
 
     def leave(self, outbox: Outbox, room_name: str) -> None:
@@ -87,16 +105,17 @@ class Rooms:
         for room in [each for each in self._rooms.values() if outbox in each]:
             self.leave(outbox, room.name)
 
-    def say(self, outbox: Outbox, room_name: str, text: str) -> None:
+    def say(self, outbox: Outbox, message: Say) -> None:
         """Send a message to all members of a room; the model answers if it is addressed.
 
         Raises:
-            InvalidMessageError: the text is empty.
+            InvalidMessageError: the text is empty, or an option is invalid.
+            ModelNotFoundError: the server has no model with this name.
             RefusedError: this client is not in the room; or the message was sent, but the model is
                 too busy to answer.
             TooLargeError: the text is too long.
         """
-        self._find(outbox, room_name).say(outbox, text)
+        self._find(outbox, message.room).say(outbox, message)
 
     def type(self, outbox: Outbox, room_name: str, typing: bool) -> None:
         """Notify the other members whether this client is typing.
@@ -130,12 +149,15 @@ class Rooms:
 class Room:
     """One room. Created by `Rooms`, whose methods document those of this class."""
 
-    def __init__(self, name: str, catalogue: Catalogue, store: StreamStore) -> None:
+    def __init__(
+        self, name: str, catalogue: Catalogue, store: StreamStore, settings: RoomSettings
+    ) -> None:
         self.name = name
+        self.last_activity = time.time()
         self._limits: Limits = catalogue.limits
         self._members: dict[Outbox, Member] = {}
         self._history: deque[RoomMessage] = deque(maxlen=_HISTORY)
-        self._bot = Bot(self, catalogue, store)
+        self._bot = Bot(self, catalogue, store, settings)
 
     def __contains__(self, outbox: object) -> bool:
         return outbox in self._members
@@ -158,6 +180,7 @@ class Room:
         if any(name_key(each.name) == name_key(member.name) for each in self.members):
             raise InvalidMessageError(f"the name {member.name!r} is taken in this room", "name")
         self._members[member.outbox] = member
+        self.last_activity = time.time()
         joined = Joined(room=self.name, name=member.name, participants=self._names)
         self.broadcast(joined, besides=member)
         member.outbox.send(msgspec.structs.replace(joined, history=self.history))
@@ -176,21 +199,23 @@ class Room:
         outbox.send(left)
         self.broadcast(left)
 
-    def say(self, outbox: Outbox, text: str) -> None:
-        member = self._members[outbox]
+    def say(self, outbox: Outbox, said: Say) -> None:
+        member, text = self._members[outbox], said.text
         most = min(self._limits.history_characters, self._limits.prompt_characters)
         if len(text) > most:
             raise TooLargeError(f"a message must be at most {most} characters", "text")
         if not text.strip():
             raise InvalidMessageError("the message is empty", "text")
+        if asks := is_addressed(text):
+            self._bot.check(said)
         self._stop_typing(member)
         message = RoomMessage(
             room=self.name, id=uuid4().hex, name=member.name, text=text, timestamp=time.time()
         )
         self.keep(message)
         self.broadcast(message)
-        if is_addressed(text):
-            self._bot.answer(message)
+        if asks:
+            self._bot.answer(message, said)
 
     def type(self, outbox: Outbox, typing: bool) -> None:
         member = self._members[outbox]
@@ -207,6 +232,7 @@ class Room:
 
     def keep(self, message: RoomMessage) -> None:
         """Add a message to the history."""
+        self.last_activity = time.time()
         self._history.append(message)
         characters = sum(len(each.text) for each in self._history)
         while characters > self._limits.prompt_characters:

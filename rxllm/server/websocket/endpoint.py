@@ -17,6 +17,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
 from rxllm.server.limits import Limits
+from rxllm.server.persona import Persona, RoomSettings
 from rxllm.server.rooms.rooms import Rooms
 from rxllm.server.websocket.pings import Pings
 from rxllm.server.websocket.rate import Rate
@@ -74,8 +75,9 @@ class _Channel:
 class Connections:
     """The WebSocket connections of a server, with their shared rooms and sessions."""
 
-    def __init__(self, rooms: Rooms, limits: Limits) -> None:
+    def __init__(self, rooms: Rooms, limits: Limits, persona: Persona) -> None:
         self.rooms = rooms
+        self.persona = persona
         self.sessions: Sessions = Sessions(limits.grace, limits.connections)
         self._most = limits.connections
         self._channels: set[_Channel] = set()
@@ -114,12 +116,15 @@ class Connections:
 CONNECTIONS: web.AppKey[Connections] = web.AppKey("rxllm.connections", Connections)
 
 
-def add_websocket(app: web.Application) -> None:
+def add_websocket(app: web.Application, chat: Persona, rooms: RoomSettings) -> None:
     """Add `GET /ws` to an application that already has its models, streams and limits.
+
+    The model answers as `chat` in the chats, and as `rooms` in the rooms.
 
     Call this after `drain` was added to `on_shutdown`, since this adds the closing of connections.
     """
-    app[CONNECTIONS] = Connections(Rooms(app[MODELS], app[STREAMS]), app[LIMITS])
+    of_rooms = Rooms(app[MODELS], app[STREAMS], rooms)
+    app[CONNECTIONS] = Connections(of_rooms, app[LIMITS], chat)
     app.router.add_get("/ws", websocket, allow_head=False)
     app.on_shutdown.append(_close)
 
@@ -145,7 +150,11 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         except ConnectionError:  # the client has left at once
             return web.Response(status=400)
         session = Session(
-            request.app[MODELS], request.app[STREAMS], connections.rooms, connections.sessions
+            request.app[MODELS],
+            request.app[STREAMS],
+            connections.rooms,
+            connections.sessions,
+            connections.persona,
         )
         outbox = session.outbox
         pings = Pings(socket.ping, channel.abort, interval=_HEARTBEAT, patience=limits.reader_stall)

@@ -20,6 +20,7 @@ from rxllm.server.messages import (
     Join,
     Leave,
     ListModels,
+    ListRooms,
     Models,
     Options,
     Pause,
@@ -28,12 +29,14 @@ from rxllm.server.messages import (
     Reconnect,
     Reconnected,
     Resume,
+    RoomList,
     Say,
     SendChat,
     Start,
     Stop,
     Typing,
 )
+from rxllm.server.persona import Persona
 from rxllm.server.rooms.rooms import Rooms
 from rxllm.server.websocket.outbox import Outbox
 from rxllm.server.websocket.sessions import Sessions
@@ -60,6 +63,7 @@ class Session:
         store: runs the streams.
         rooms: the rooms of the server.
         sessions: keeps the session after its connection has ended.
+        persona: how the model answers in the chat.
 
     Attributes:
         secret: identifies the session when the client reconnects.
@@ -69,7 +73,12 @@ class Session:
     """
 
     def __init__(
-        self, catalogue: Catalogue, store: StreamStore, rooms: Rooms, sessions: Sessions
+        self,
+        catalogue: Catalogue,
+        store: StreamStore,
+        rooms: Rooms,
+        sessions: Sessions,
+        persona: Persona,
     ) -> None:
         self.secret: Final = token_urlsafe()
         self.code: int = WSCloseCode.OK
@@ -79,7 +88,7 @@ class Session:
         self._rooms = rooms
         self._sessions = sessions
         self._streams = ClientStreams(store, self.outbox, catalogue.limits.streams_per_connection)
-        self._chat = Chat(catalogue, self._streams)
+        self._chat = Chat(catalogue, self._streams, persona)
 
     @property
     def is_empty(self) -> bool:
@@ -181,6 +190,8 @@ class Session:
             case ListModels():
                 catalogue = self._catalogue
                 self.outbox.send(Models(models=catalogue.listed, default_model=catalogue.default))
+            case ListRooms():
+                self.outbox.send(RoomList(rooms=self._rooms.listed))
             case Ping():
                 self.outbox.send(Pong())
             case Join():
@@ -188,7 +199,7 @@ class Session:
             case Leave():
                 self._rooms.leave(self.outbox, message.room)
             case Say():
-                self._rooms.say(self.outbox, message.room, message.text)
+                self._rooms.say(self.outbox, message)
             case Typing():
                 if message.name is not None:
                     raise InvalidMessageError("name must not be given: the server sets it", "name")
@@ -235,9 +246,9 @@ class Session:
 
 def _field_in(message: ClientMessage, field: str | None) -> str | None:
     """Return the name in a message of the request's `field`."""
-    if field in _OPTIONS and isinstance(message, Start | SendChat):
+    if field in _OPTIONS and isinstance(message, Start | SendChat | Say):
         return f"options.{field}"
-    is_text = field in ("prompt", "messages") and isinstance(message, SendChat)
+    is_text = field in ("prompt", "messages") and isinstance(message, SendChat | Say)
     return "text" if is_text else field
 
 

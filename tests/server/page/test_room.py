@@ -37,6 +37,24 @@ async def test_two_tabs_in_a_room(context: BrowserContext, serve: Serve) -> None
     assert len(model.requests) == 1
 
 
+async def test_the_rooms_are_listed_and_can_be_chosen(
+    context: BrowserContext, serve: Serve
+) -> None:
+    server = await serve(ScriptedModel("fine"))
+    ada, bob = await context.new_page(), await context.new_page()
+    await join(ada, server, "Ada")
+    await open_page(bob, server, "room")
+    rooms = bob.locator("#room .rooms")
+    await expect(rooms).to_have_text("Rooms: lobby (1)")
+    await bob.fill("#room [name=room]", "another")
+    await rooms.get_by_role("button", name="lobby").click()
+    await expect(bob.locator("#room [name=room]")).to_have_value("lobby")
+    await bob.fill("#room [name=name]", "Bob")
+    await bob.click("#room [name=join]")
+    await expect(ada.locator(".participants")).to_have_text("In the room: Ada (you), Bob")
+    await expect(rooms).to_be_hidden()
+
+
 async def test_an_answer_in_progress_continues_after_a_lost_connection(
     context: BrowserContext, serve: Serve
 ) -> None:
