@@ -30,7 +30,9 @@ import msgspec
 __all__ = [
     "ApprovalRequest",
     "Batch",
+    "Carried",
     "Chunk",
+    "ChunkCarrier",
     "Citation",
     "End",
     "ErrorInfo",
@@ -56,6 +58,7 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "Usage",
+    "carried",
     "decode",
     "encode",
     "has_output",
@@ -509,6 +512,27 @@ _decoder: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Chunk)
 
 encode: Callable[[msgspec.Struct], bytes] = _encoder.encode
 """Encode a chunk as one line of UTF-8 JSON, without a newline."""
+
+
+class ChunkCarrier:
+    """An item that adds something to a chunk. Sinks read the chunk.
+
+    Attributes:
+        chunk: the chunk.
+    """
+
+    __slots__ = ("chunk",)
+
+    chunk: Chunk
+
+
+Carried: TypeAlias = Chunk | ChunkCarrier
+"""What sinks read: chunks, or items that carry one."""
+
+
+def carried(item: Any) -> Any:
+    """Return the chunk that `item` carries, or `item` itself."""
+    return item.chunk if isinstance(item, ChunkCarrier) else item
 
 
 def is_chunk(item: object) -> bool:

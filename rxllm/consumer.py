@@ -10,7 +10,7 @@ from typing import Final
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried, Chunk, Token, carried
 from rxllm.errors import RxLLMError
 from rxllm.result import Recorder, Result
 from rxllm.valve import StreamScheduler, Valve, clock_of_loop, report_failure
@@ -34,7 +34,7 @@ class Consumer:
 
     def __init__(
         self,
-        stream: Observable[Chunk],
+        stream: Observable[Carried],
         on_chunk: Callable[[Chunk], object] | None = None,
         valve: Valve | None = None,
     ) -> None:
@@ -86,10 +86,11 @@ class Consumer:
         else:
             self._end(error)
 
-    def _on_next(self, chunk: Chunk) -> None:
+    def _on_next(self, item: Carried) -> None:
         if self._ended.is_set():
             return  # a source that pushes everything at once has not seen the disposal yet
         try:
+            chunk: Chunk = item if type(item) is Token else carried(item)
             self.record.add(chunk)
             if self._on_chunk is not None:
                 self._on_chunk(chunk)
@@ -123,7 +124,7 @@ class Consumer:
 
 
 async def consume(
-    stream: Observable[Chunk], on_chunk: Callable[[Chunk], object] | None = None
+    stream: Observable[Carried], on_chunk: Callable[[Chunk], object] | None = None
 ) -> Result:
     """Subscribe to `stream`, call `on_chunk` with each chunk, and return the result.
 

@@ -65,6 +65,7 @@ class Stream(Observable[_T]):
     Attributes:
         name: the name of the model or operator that made it.
         of_chunks: whether it emits chunks; `None` if not known.
+        carries_chunks: whether its items are no chunks, but carry some, which sinks read.
         has_progress: whether an operator in its pipe reports the progress.
 
     Args:
@@ -74,6 +75,7 @@ class Stream(Observable[_T]):
         name, of_chunks: see above.
     """
 
+    carries_chunks = False
     has_progress = False
 
     def __init__(
@@ -113,7 +115,7 @@ class Stream(Observable[_T]):
             RxLLMError: the stream failed; the text so far is in `partial`.
             TypeError: its items are not chunks (after `ops.text()`, for example).
         """
-        if self.of_chunks is False:
+        if self.of_chunks is False and not self.carries_chunks:
             raise TypeError(
                 f"only a stream of chunks can be awaited, but {self.name} emits something else: "
                 "read it with `async for`"

@@ -135,6 +135,7 @@ class _Subscription:
         self._counts: dict[str | None, int] = {}
         self._ended: set[str | None] = set()
         self._tokens = 0  # of all sources
+        self._due = every  # the number of tokens at which to report
         self._generated_since: float | None = None
         self._percentage = 0.0
         self._has_progress = False  # from upstream
@@ -176,6 +177,7 @@ class _Subscription:
         if notice.kind == "restart":
             forget(self._counts, notice.source)
             self._tokens = sum(self._counts.values())
+            self._set_due()
             self._generated_since = None
         if notice.kind in ("fallback", "restart", "retry"):
             self._ended.discard(notice.source)
@@ -184,16 +186,20 @@ class _Subscription:
                 self.enter("choose_model")
 
     def _content(self, chunk: Chunk) -> None:
-        self.enter("generate")
-        if self._generated_since is None:
+        if self._stages.current != "generate" or self._generated_since is None:
+            self.enter("generate")
             self._generated_since = self._elapsed
         self._observer.on_next(chunk)
-        before, source = self._tokens, chunk.source
-        pieces = len(chunk.chunks) if type(chunk) is Batch else 1
+        source, pieces = chunk.source, len(chunk.chunks) if type(chunk) is Batch else 1
         self._counts[source] = self._counts.get(source, 0) + pieces
-        self._tokens = before + pieces
-        if self._tokens // self._every > before // self._every and not self._has_progress:
-            self._emit_progress(generated_percentage(self._tokens, self._expected.total))
+        self._tokens += pieces
+        if self._tokens >= self._due:
+            self._set_due()
+            if not self._has_progress:
+                self._emit_progress(generated_percentage(self._tokens, self._expected.total))
+
+    def _set_due(self) -> None:
+        self._due = (self._tokens // self._every + 1) * self._every
 
     @property
     def _elapsed(self) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried
 from rxllm.web.anthropic.writer import ANTHROPIC_WIRE
 from rxllm.web.delivery import OnEnd, answer
 
@@ -19,7 +19,7 @@ __all__ = ["anthropic"]
 
 def anthropic(
     request: web.Request,
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     *,
     stream_id: str | None = None,
     model: str | None = None,

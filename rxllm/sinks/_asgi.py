@@ -9,7 +9,7 @@ from typing import Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried
 from rxllm.result import Recorder
 from rxllm.web.delivery import DeliveryReport, OnEnd
 from rxllm.web.response_body import Events, events
@@ -24,7 +24,7 @@ def asgi(
     scope: Mapping[str, Any],
     receive: Callable[[], Awaitable[_Message]],
     send: Callable[[_Message], Awaitable[None]],
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     *,
     wire: WireName = "sse",
     stream_id: str | None = None,

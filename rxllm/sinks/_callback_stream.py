@@ -10,6 +10,7 @@ from reactivex import Observable
 
 from rxllm.chunks import (
     Batch,
+    Carried,
     Chunk,
     Notice,
     Progress,
@@ -55,7 +56,7 @@ class CallbackStream:
     handler.
     """
 
-    def __init__(self, stream: Observable[Chunk], callbacks: Callbacks, max_pause: float) -> None:
+    def __init__(self, stream: Observable[Carried], callbacks: Callbacks, max_pause: float) -> None:
         self._stream = stream
         self._callbacks = callbacks
         self._max_pause = max_pause

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk, Notice, Progress, Start
+from rxllm.chunks import Carried, Notice, Progress, Start
 from rxllm.consumer import check_function, check_stream
 from rxllm.result import Result
 from rxllm.sinks._callback_stream import Callbacks, CallbackStream
@@ -14,7 +14,7 @@ from rxllm.sinks._token_event import TokenEvent
 
 
 def callbacks(
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     *,
     on_start: Callable[[Start], object] | None = None,
     on_token: Callable[[TokenEvent], object] | None = None,

@@ -7,12 +7,12 @@ from typing import Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried
 from rxllm.consumer import check_stream, consume
 from rxllm.result import Result
 
 
-def collect(stream: Observable[Chunk]) -> Coroutine[Any, Any, Result]:
+def collect(stream: Observable[Carried]) -> Coroutine[Any, Any, Result]:
     """Collect a stream into a `Result`.
 
     - Subscribes when awaited. Cancelling the awaiting task disposes the stream at once and waits

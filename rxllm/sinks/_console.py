@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried, Chunk
 from rxllm.consumer import Consumer, check_stream
 from rxllm.result import Result
 from rxllm.sinks._blocks import Blocks, Page
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def console(
-    stream: Observable[Chunk], *, console: Console | None = None, figures: bool = True
+    stream: Observable[Carried], *, console: Console | None = None, figures: bool = True
 ) -> Coroutine[Any, Any, Result]:
     """Print a stream as it arrives.
 
@@ -65,7 +65,7 @@ def console(
     return _print(stream, console, figures)
 
 
-async def _print(stream: Observable[Chunk], console: Console, figures: bool) -> Result:
+async def _print(stream: Observable[Carried], console: Console, figures: bool) -> Result:
     def on_chunk(chunk: Chunk) -> None:
         blocks.add(chunk)  # created below, since the terminal needs the consumer
 

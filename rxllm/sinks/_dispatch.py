@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args, overload
 
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk
+from rxllm.chunks import Batch, Carried, Chunk
 from rxllm.consumer import check_function, check_stream, consume
 
 _Context = TypeVar("_Context")
@@ -17,16 +17,16 @@ _CHUNKS = get_args(Chunk)
 
 @overload
 def dispatch(
-    stream: Observable[Chunk], handlers: Mapping[Any, Callable[[Any, dict[str, Any]], object]]
+    stream: Observable[Carried], handlers: Mapping[Any, Callable[[Any, dict[str, Any]], object]]
 ) -> Coroutine[Any, Any, dict[str, Any]]: ...
 @overload
 def dispatch(
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     handlers: Mapping[Any, Callable[[Any, _Context], object]],
     context: _Context,
 ) -> Coroutine[Any, Any, _Context]: ...
 def dispatch(
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     handlers: Mapping[Any, Callable[[Any, Any], object]],
     context: Any = None,
 ) -> Coroutine[Any, Any, Any]:
@@ -67,7 +67,7 @@ def dispatch(
 
 
 async def _dispatch(
-    stream: Observable[Chunk], handlers: dict[type, Callable[[Any, Any], object]], context: Any
+    stream: Observable[Carried], handlers: dict[type, Callable[[Any, Any], object]], context: Any
 ) -> Any:
     def on_chunk(chunk: Chunk) -> None:
         handler = handlers.get(type(chunk))

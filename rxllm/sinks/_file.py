@@ -11,14 +11,14 @@ from typing import Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk, is_restart, text_of
+from rxllm.chunks import Carried, Chunk, is_restart, text_of
 from rxllm.consumer import Consumer, check_stream
 from rxllm.errors import RestartedStreamError
 from rxllm.result import Result
 
 
 def file(
-    stream: Observable[Chunk], path: str | os.PathLike[str], *, append: bool = False
+    stream: Observable[Carried], path: str | os.PathLike[str], *, append: bool = False
 ) -> Coroutine[Any, Any, Result]:
     """Write the text of a stream to a file, in UTF-8, as it arrives.
 
@@ -49,7 +49,7 @@ def file(
     return _write(stream, Path(path), append)
 
 
-async def _write(stream: Observable[Chunk], path: Path, append: bool) -> Result:
+async def _write(stream: Observable[Carried], path: Path, append: bool) -> Result:
     with path.open("ab") as file:
         target = _Target(file, append)
 

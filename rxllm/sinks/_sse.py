@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried
 from rxllm.web.delivery import OnEnd, answer
 from rxllm.web.wire import SSE_WIRE
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def sse(
     request: web.Request,
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     *,
     stream_id: str | None = None,
     first_position: int = 1,

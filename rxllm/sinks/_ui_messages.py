@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried
 from rxllm.web.delivery import OnEnd, answer
 from rxllm.web.ui_messages.writer import UI_MESSAGES_WIRE
 
@@ -19,7 +19,7 @@ __all__ = ["ui_messages"]
 
 def ui_messages(
     request: web.Request,
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     *,
     stream_id: str | None = None,
     model: str | None = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried
 from rxllm.consumer import check_stream
 from rxllm.web.delivery import DeliveryReport, OnEnd, check_position, report
 from rxllm.web.encoded_stream import EncodedStream
@@ -23,7 +23,7 @@ __all__ = ["websocket"]
 
 def websocket(
     socket: web.WebSocketResponse,
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     stream_id: str,
     *,
     first_position: int = 1,

@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 from reactivex import Observable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried
 from rxllm.consumer import check_stream
 from rxllm.errors import RxLLMError
 from rxllm.result import Result
@@ -66,7 +66,7 @@ def report(run: Runner, delivery: ResponseWriter, on_end: OnEnd | None) -> Deliv
 def answer(
     wire: WireFormat,
     request: web.Request,
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     *,
     stream_id: str | None,
     heartbeat: float | None,

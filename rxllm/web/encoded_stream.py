@@ -7,7 +7,7 @@ from typing import Final
 
 from reactivex import Observable, abc
 
-from rxllm.chunks import Chunk, Token
+from rxllm.chunks import Carried, Chunk, Token
 from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler
 from rxllm.web.call_offsets import CallOffsets
@@ -36,7 +36,7 @@ class EncodedStream:
 
     def __init__(
         self,
-        stream: Observable[Chunk],
+        stream: Observable[Carried],
         stream_id: str,
         writer: Writer,
         *,

@@ -11,7 +11,7 @@ from uuid import uuid4
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried
 from rxllm.consumer import check_stream
 from rxllm.errors import RxLLMError
 from rxllm.iteration import to_async, to_sync
@@ -29,7 +29,7 @@ __all__ = ["Events", "events"]
 
 
 def events(
-    stream: Observable[Chunk],
+    stream: Observable[Carried],
     wire: WireName = "sse",
     *,
     stream_id: str | None = None,
@@ -85,7 +85,7 @@ class Events:
 
     def __init__(
         self,
-        stream: Observable[Chunk],
+        stream: Observable[Carried],
         wire: WireFormat,
         stream_id: str,
         heartbeat: float | None,

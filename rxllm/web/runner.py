@@ -9,7 +9,7 @@ from typing import Final
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Carried, Chunk, Token, carried
 from rxllm.errors import RxLLMError
 from rxllm.result import Recorder, Result
 from rxllm.valve import clock_of_loop, report_failure
@@ -56,7 +56,7 @@ class Runner:
         self._subscription = SingleAssignmentDisposable()
 
     def start(
-        self, stream: Observable[Chunk], scheduler: abc.SchedulerBase | None
+        self, stream: Observable[Carried], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
         """Subscribe. Disposing the returned disposable stops the stream without a final message."""
         self._subscription.disposable = stream.subscribe(
@@ -83,9 +83,10 @@ class Runner:
         """The result so far; its finish reason is `"cancelled"` unless the stream has completed."""
         return self._result or self._record.result(cancelled=True)
 
-    def _on_next(self, chunk: Chunk) -> None:
+    def _on_next(self, item: Carried) -> None:
         if self.has_ended:
             return  # a synchronous source may still emit after it was disposed
+        chunk: Chunk = item if type(item) is Token else carried(item)
         try:
             self._record.add(chunk)
         except TypeError as error:

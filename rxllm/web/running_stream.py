@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from reactivex import Observable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, Notice, Outcome, Reasoning, Token, ToolCall
+from rxllm.chunks import Batch, Carried, Chunk, Notice, Outcome, Reasoning, Token, ToolCall
 from rxllm.errors import RxLLMError, StreamError
 from rxllm.patient_timer import PatientTimer
 from rxllm.valve import StreamScheduler
@@ -88,7 +88,7 @@ class RunningStream:
         self._grace = max(grace, _MIN_GRACE)
         self._timer: PatientTimer | None = None
 
-    def start(self, stream: Observable[Chunk], registry: ops.StreamRegistry) -> None:
+    def start(self, stream: Observable[Carried], registry: ops.StreamRegistry) -> None:
         """Subscribe."""
         self._wait(max(self._grace, _MIN_FIRST_GRACE))
         self._run.start(stream, self.scheduler)

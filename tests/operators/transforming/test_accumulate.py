@@ -1,5 +1,6 @@
 """`accumulate`: each chunk with the text so far, at a linear cost."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from reactivex import operators as rx_ops
 
 from rxllm import operators as ops
+from rxllm import run, sinks, web
 from rxllm.chunks import Batch, End, Notice, Reasoning, Start, Token, Usage
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
@@ -143,7 +145,7 @@ def test_the_cost_is_linear_and_text_is_joined_on_access(
     assert (type(events[-1].chunk), len(events[-1].text)) == (End, 10_000)
     assert [len(event.text) for event in events[1:4]] == [1, 2, 3]
     assert joined == [10_000, 1, 1, 1]
-    assert len({id(event._answer) for event in events}) == 1
+    assert len({id(event._answer.text) for event in events}) == 1
 
 
 def test_nothing_leaks_on_an_event_loop() -> None:
@@ -153,6 +155,61 @@ def test_nothing_leaks_on_an_event_loop() -> None:
             return [pair.text async for pair in to_async(stream)]
 
     assert run_virtual(main()) == ["", "a", "a b", "a b", "a b"]
+
+
+def test_each_item_has_the_figures_of_the_answer_so_far(marbles: Marbles) -> None:
+    start = {"S": Start("1", "large", max_tokens=4), "r": Reasoning("hm")}
+    stream = marbles.cold("-S-r--a-b-E|", lookup=start).pipe(ops.accumulate())
+    items = [event for _, event in marbles.run(stream)][:-1]
+    figures = [
+        (each.number, each.tokens, each.percentage, each.elapsed, each.latency) for each in items
+    ]
+    assert figures == [
+        (1, 0, 0.0, 1.0, 1.0),
+        (2, 1, 25.0, 3.0, 2.0),
+        (3, 2, 50.0, 6.0, 3.0),
+        (4, 3, 75.0, 8.0, 2.0),
+        (5, 3, 75.0, 10.0, 2.0),
+    ]
+    assert {(each.model, each.attempt) for each in items} == {("large", 1)}
+
+
+def test_without_a_maximum_there_is_no_percentage(marbles: Marbles) -> None:
+    items = [event for _, event in marbles.run(marbles.cold("a|").pipe(ops.accumulate()))][:-1]
+    assert [(each.percentage, each.model) for each in items] == [(None, None)]
+
+
+def test_a_retry_a_fallback_and_a_restart_are_the_next_attempt(marbles: Marbles) -> None:
+    lookup = {
+        "S": Start("1", "large"),
+        "r": Notice("retry"),
+        "f": Notice("fallback"),
+        "T": Start("2", "small"),
+        "d": Notice("degraded"),
+    }
+    stream = marbles.cold("S-r-S-f-T-d-a-R-T-b|", lookup=lookup).pipe(ops.accumulate())
+    items = [event for _, event in marbles.run(stream)][:-1]
+    assert [(each.attempt, each.model, each.text) for each in items] == [
+        (1, "large", ""),
+        (2, None, ""),
+        (2, "large", ""),
+        (3, None, ""),
+        (3, "small", ""),
+        (3, "small", ""),
+        (3, "small", "a"),
+        (4, None, ""),
+        (4, "small", ""),
+        (4, "small", "b"),
+    ]
+
+
+def test_sinks_read_the_chunks(tmp_path: Path) -> None:
+    stream = ScriptedModel("Once upon a time", by="word").stream("Hi").pipe(ops.accumulate())
+    assert run(stream).text == "Once upon a time"
+    assert run(sinks.collect(stream)).finish_reason == "stop"
+    run(sinks.file(stream, tmp_path / "story.txt"))
+    assert (tmp_path / "story.txt").read_text() == "Once upon a time"
+    assert b"Once" in b"".join(web.events(stream))
 
 
 def test_the_repr_of_a_pair_shows_chunk_and_text(marbles: Marbles) -> None:
