@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from typing import Literal
 
 from reactivex import Observable
 
@@ -20,6 +21,8 @@ _logger = logging.getLogger("rxllm.error_boundary")
 def error_boundary(
     handler: Callable[[Chunk], Chunk | None],
     on_error: Callable[[Exception, Chunk], Chunk | None] | None = None,
+    *,
+    on_failure: Literal["drop", "pass"] = "drop",
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Call a handler with each chunk, and continue the stream if it fails.
 
@@ -27,15 +30,16 @@ def error_boundary(
 
         S-a-b-c-E|
         [ error_boundary(handler) ]       handler: "a" -> "A", raises at "b", "c" -> None
-        S-A-b-c-E|
+        S-A---c-E|
 
     The handler receives every chunk, including `Start`, `End` and notices. The chunk it returns
     replaces the original; `None` passes the original on unchanged, so a handler can also be called
-    just for its side effect, such as writing the chunk to a database. No chunk is ever dropped: use
-    `filters` for that. A returned chunk without a `source` gets that of the chunk it replaces.
+    just for its side effect, such as writing the chunk to a database. A returned chunk without a
+    `source` gets that of the chunk it replaces.
 
-    If the handler raises, `on_error` is called in the same way: it returns a replacement chunk, or
-    `None` to pass the original on unchanged. An exception from `on_error` becomes the error of the
+    If the handler raises, the chunk is dropped if it is content (a token, a tool call, ...); what
+    gives the stream its order and figures is passed on unchanged. `on_error` may return a
+    replacement for either, or `None`. An exception from `on_error` becomes the error of the
     stream, and upstream is disposed: so `raise error` lets selected errors through. Without
     `on_error`, the first failure of a subscription is logged as a warning with its traceback (to
     the standard library logger `rxllm.error_boundary`), and later ones at debug level.
@@ -52,10 +56,13 @@ def error_boundary(
     Args:
         handler: receives a chunk, and returns a chunk or `None`. Any other result is a failure.
         on_error: receives the exception and the chunk, and returns a chunk or `None`.
+        on_failure: `"drop"` to leave out content whose handler fails, as a filter of forbidden
+            words needs it; `"pass"` to pass it on unchanged.
 
     Raises:
         TypeError: `handler` or `on_error` can't be called, or is a coroutine function; into
             `on_error`, if the function `on_error` returned anything other than a chunk or `None`.
+        ValueError: `on_failure` is unknown.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -66,6 +73,10 @@ def error_boundary(
     >>> stream = source.pipe(error_boundary(divide, lambda error, chunk: Token("?")))
     >>> [getattr(event, "text", event) for _, event in marbles.run(stream)]
     ['4', '?', '3', |]
+    >>> stream = source.pipe(error_boundary(divide, lambda error, _: print(error)))
+    >>> [getattr(event, "text", event) for _, event in marbles.run(stream)]
+    integer division or modulo by zero
+    ['4', '3', |]
     """
     for name, function in (("handler", handler), ("on_error", on_error)):
         if function is None and name == "on_error":
@@ -73,14 +84,20 @@ def error_boundary(
         if not callable(function) or inspect.iscoroutinefunction(function):
             raise TypeError(f"{name} of error_boundary must be a plain function, got {function!r}")
 
-    def change_of() -> Callable[[Chunk], Chunk]:
-        failed = on_error if on_error is not None else _Log()
+    if on_failure not in ("drop", "pass"):
+        raise ValueError(f"on_failure must be 'drop' or 'pass', got {on_failure!r}")
 
-        def change(chunk: Chunk) -> Chunk:
+    def change_of() -> Callable[[Chunk], Chunk | None]:
+        failed = on_error if on_error is not None else _Log(on_failure == "drop")
+
+        def change(chunk: Chunk) -> Chunk | None:
             try:
                 return _replacement(handler(chunk), chunk, "handler")
             except Exception as error:
-                return _replacement(failed(error, chunk), chunk, "on_error")
+                replacement = failed(error, chunk)
+                if replacement is None and on_failure == "drop" and chunk.is_content:
+                    return None
+                return _replacement(replacement, chunk, "on_error")
 
         return change
 
@@ -101,11 +118,14 @@ def _replacement(changed: Chunk | None, chunk: Chunk, name: str) -> Chunk:
 class _Log:
     """Logs the failures of one subscription."""
 
-    def __init__(self) -> None:
+    def __init__(self, drops: bool) -> None:
         self._level = logging.WARNING
+        self._drops = drops
 
     def __call__(self, error: Exception, chunk: Chunk) -> None:
         kind = type(chunk).__name__
-        message = "the handler failed for a %s, which is passed on unchanged"
-        _logger.log(self._level, message, kind, exc_info=error)
+        fate = "dropped" if self._drops and chunk.is_content else "passed on unchanged"
+        _logger.log(
+            self._level, "the handler failed for a %s, which is %s", kind, fate, exc_info=error
+        )
         self._level = logging.DEBUG

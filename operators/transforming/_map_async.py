@@ -1,4 +1,4 @@
-"""`map_async`: apply an async function to each chunk, in order."""
+"""`map_async`: apply an async function to each chunk, in order; `None` drops it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ __all__ = ["map_async"]
 
 
 def map_async(
-    function: Callable[[Chunk], Awaitable[Chunk]], concurrency: int = 1
+    function: Callable[[Chunk], Awaitable[Chunk | None]], concurrency: int = 1
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Replace each content chunk with the result of an async function, keeping the order.
+
+    A chunk for which the function returns `None` is dropped.
 
     ::
 
@@ -43,14 +45,13 @@ def map_async(
       source without demand pushes anyway are queued without a bound, and not started.
 
     Args:
-        function: awaited for each content chunk; returns a chunk. To drop chunks, use
-            `filter_async`.
+        function: awaited for each content chunk; returns a chunk, or `None` to drop it.
         concurrency: number of chunks in flight at once, 1 or more.
 
     Raises:
         TypeError: `function` can't be called, or `concurrency` is not an integer; into `on_error`,
-            if `function` isn't an async function, or returned anything other than a chunk (such as
-            `None`).
+            if `function` isn't an async function, or returned anything other than a chunk or
+            `None`.
         ValueError: `concurrency` is below 1.
         NoEventLoopError: into `on_error`, if no event loop is running.
 
@@ -70,12 +71,14 @@ def map_async(
     """
     check_asynchronous("map_async", function, concurrency)
 
-    async def call(chunk: Chunk) -> Chunk:
+    async def call(chunk: Chunk) -> Chunk | None:
         changed = await awaited("map_async", function(chunk))
+        if changed is None:
+            return None
         if not isinstance(changed, Chunk):
             raise TypeError(
-                f"the function of map_async must return a chunk, got {type(changed).__name__}: "
-                "to drop a chunk, use filter_async"
+                "the function of map_async must return a chunk, or None to drop it, "
+                f"got {type(changed).__name__}"
             )
         return of_source(changed, chunk.source)
 

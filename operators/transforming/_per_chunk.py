@@ -18,9 +18,9 @@ _replace = msgspec.structs.replace
 
 def per_chunk(
     name: str,
-    change_of: Callable[[], Callable[[Chunk], Chunk]],
+    change_of: Callable[[], Callable[[Chunk], Chunk | None]],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
-    """Create an operator that replaces each chunk with the result of a function.
+    """Create an operator that replaces each chunk with the result of a function, or drops it.
 
     An exception from the function becomes the error of the stream, and upstream is disposed.
     Exceptions from the observer aren't caught. Demand and the scheduler pass through.
@@ -46,7 +46,8 @@ def per_chunk(
                     upstream.dispose()
                     observer.on_error(error)
                     return
-                observer.on_next(changed)
+                if changed is not None:
+                    observer.on_next(changed)
 
             upstream.disposable = source.subscribe(
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler

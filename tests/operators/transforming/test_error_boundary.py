@@ -8,7 +8,7 @@ import reactivex as rx
 from hypothesis import given
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Token, text_of
+from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Token, Usage, text_of
 from rxllm.testing import COMPLETED, Marbles
 from tests.operators.texts import cut_texts, text_after
 
@@ -25,9 +25,33 @@ def silent(error: Exception, chunk: Chunk) -> None:
     """An `on_error` that ignores the failure."""
 
 
-def test_the_stream_continues_when_the_handler_fails(marbles: Marbles) -> None:
-    stream = marbles.cold("S-a-b-c-d-(E,|)").pipe(ops.error_boundary(upper, silent))
-    assert marbles.run(stream) == marbles.expect("S-A-b-c-D-(E,|)")
+def test_content_whose_handler_fails_is_left_out(marbles: Marbles) -> None:
+    stream = marbles.cold("S-a-b-a-E|").pipe(ops.error_boundary(upper, silent))
+    assert [getattr(e, "text", type(e).__name__) for _, e in marbles.run(stream)[:-1]] == [
+        "Start",
+        "A",
+        "A",
+        "End",
+    ]
+
+
+def test_or_it_is_passed_on_unchanged(marbles: Marbles) -> None:
+    stream = marbles.cold("a-b-a|").pipe(ops.error_boundary(upper, silent, on_failure="pass"))
+    assert [event for _, event in marbles.run(stream)] == [*map(Token, "AbA"), COMPLETED]
+
+
+def test_what_is_no_content_is_never_left_out(marbles: Marbles) -> None:
+    def fail(chunk: Chunk) -> Chunk:
+        raise ValueError("no")
+
+    diagram, lookup = "S-P-U-R-n-E|", {"P": Progress(1, 0.5), "n": Notice("retry"), "U": Usage(1)}
+    stream = marbles.cold(diagram, lookup=lookup).pipe(ops.error_boundary(fail, silent))
+    assert marbles.run(stream) == marbles.expect(diagram, lookup=lookup)
+
+
+def test_another_fate_is_rejected() -> None:
+    with pytest.raises(ValueError, match="on_failure must be 'drop' or 'pass', got 'ignore'"):
+        ops.error_boundary(upper, on_failure="ignore")  # type: ignore[arg-type]
 
 
 def test_on_error_chooses_the_replacement(marbles: Marbles) -> None:
@@ -79,7 +103,7 @@ def test_a_result_that_is_not_a_chunk_is_a_handler_failure(marbles: Marbles) -> 
         failures.append(error)
 
     stream = marbles.cold("a|").pipe(ops.error_boundary(lambda _: "A", on_error))  # type: ignore[arg-type, return-value]
-    assert marbles.run(stream)[0][1] == Token("a")
+    assert marbles.run(stream) == [(1.0, COMPLETED)]
     assert "handler of error_boundary must return a chunk or None" in str(failures[0])
 
 
@@ -97,9 +121,9 @@ def test_without_on_error_only_the_first_failure_is_a_warning(
     stream = marbles.cold("b-b-b|").pipe(ops.error_boundary(upper))
     for _ in range(2):
         caplog.clear()
-        assert [event for _, event in marbles.run(stream)] == [*map(Token, "bbb"), COMPLETED]
+        assert [event for _, event in marbles.run(stream)] == [COMPLETED]
         assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG", "DEBUG"]
-    assert "the handler failed for a Token" in caplog.text
+    assert "the handler failed for a Token, which is dropped" in caplog.text
     assert "no b" in caplog.text
 
 
@@ -149,7 +173,7 @@ def test_sources_and_subscriptions_are_independent(marbles: Marbles) -> None:
     stream = rx.merge(left, right).pipe(ops.error_boundary(upper, silent))
     first, second = marbles.subscribe(stream), marbles.subscribe(stream)
     marbles.advance_to(9)
-    assert first.chunks == [Token("A", source="left"), Token("b", source="right")]
+    assert first.chunks == [Token("A", source="left")]
     assert second.events == first.events
 
 
@@ -169,7 +193,7 @@ def test_a_handler_that_always_fails_changes_no_text(cut: tuple[str, list[str]])
         raise ValueError(str(chunk))
 
     text, pieces = cut
-    assert text_after(pieces, ops.error_boundary(fail, silent)) == text
+    assert text_after(pieces, ops.error_boundary(fail, silent, on_failure="pass")) == text
 
 
 async def later(chunk: Any, *_: Any) -> Any:

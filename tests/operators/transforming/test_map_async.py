@@ -172,14 +172,22 @@ def test_a_failure_cancels_the_other_calls() -> None:
     assert (calls.cancelled, calls.running) == (["b", "c"], 0)
 
 
-@pytest.mark.parametrize("result", [None, "A"])
-def test_a_result_that_is_not_a_chunk_is_an_error(result: Any) -> None:
+def test_a_result_that_is_not_a_chunk_is_an_error() -> None:
     async def give(_: Chunk) -> Any:
-        return result
+        return "A"
 
     ((_, error),) = run(source_of("a").pipe(ops.map_async(give)))
     assert isinstance(error, TypeError)
-    assert "filter_async" in str(error)
+    assert "must return a chunk, or None to drop it, got str" in str(error)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_none_drops_the_chunk(concurrency: int) -> None:
+    async def no_b(chunk: Chunk) -> Chunk | None:
+        return None if text_of(chunk) == "b" else chunk
+
+    events = run(source_of("a", "b", "c").pipe(ops.map_async(no_b, concurrency)))
+    assert [text_of(event) for _, event in events[:-1]] == ["a", "c"]
 
 
 def test_a_plain_function_is_a_clear_error() -> None:
