@@ -30,7 +30,7 @@ async def text() -> None:
     stream = model.stream("What is the answer?").pipe(
         ops.map_text(str.upper),
         ops.map_async(mask, concurrency=4),
-        ops.error_boundary(save, failed),
+        ops.error_boundary(save, failed, on_failure="pass"),
     )
     async for so_far in stream.pipe(ops.accumulate()):
         if isinstance(so_far.chunk, Token):
