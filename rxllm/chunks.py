@@ -188,8 +188,9 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
 
     `confidence` is the probability (0..1) that the model gave this piece, if known, and `logprobs`
     are those of its tokens, if requested; an operator that cuts the piece drops them. `number`
-    counts words, sentences or lines from 1, once the text has been split into them. A `state`
-    belongs to the text since the last one, and ends that part of the answer; its own text is empty.
+    counts words, sentences or lines from 1, once the text has been split into them. `masked` is
+    True if the text stands in place of what `redact` has masked. A `state` belongs to the text
+    since the last one, and ends that part of the answer; its own text is empty.
     """
 
     is_content = True
@@ -200,6 +201,7 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
     number: int | None = None
     state: ProviderState | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    masked: bool = False
 
 
 class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):
@@ -310,6 +312,11 @@ class Usage(_Chunk, tag="usage", frozen=True, gc=False):
     cost: float | None = None
     cache_write_tokens: int | None = None
     estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output tokens together."""
+        return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
         """Return the sum, without a source. A field unknown to both stays unknown.

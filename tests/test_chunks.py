@@ -194,3 +194,7 @@ def test_states_are_identified_by_source_and_calls_also_by_position() -> None:
     assert is_final_state(Json(1, complete=True))
     assert not is_final_state(ToolCall("c", "f"))
     assert not is_final_state(Progress(1, 0.5))
+
+
+def test_usage_has_the_total_of_its_tokens() -> None:
+    assert Usage(3, 5, cached_tokens=2, reasoning_tokens=4).total_tokens == 8

@@ -1,7 +1,7 @@
 """Operators that measure, log and report on streams."""
 
 from rxllm.operators.analytics._analyze_text import TextFigures, analyze_text
-from rxllm.operators.analytics._debug import DebugEntry, DebugLog, debug
+from rxllm.operators.analytics._debug import DebugEntry, DebugLog, DebugSummary, debug
 from rxllm.operators.analytics._lexicon import Lexicon, read_lexicon
 from rxllm.operators.analytics._log_stream import log_stream
 from rxllm.operators.analytics._measure import measure
@@ -27,6 +27,7 @@ __all__ = [
     "ContentFigures",
     "DebugEntry",
     "DebugLog",
+    "DebugSummary",
     "Intervals",
     "Lexicon",
     "Measurement",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
-from reactivex import Observable
+from reactivex import Observable, abc
 
 from rxllm.arguments import check_int
 from rxllm.chunks import Chunk, ErrorInfo
@@ -17,7 +19,7 @@ from rxllm.operators.analytics._watcher import Watcher, watch
 from rxllm.stream import Stream
 from rxllm.text.surrogates import without_surrogates
 
-__all__ = ["DebugEntry", "DebugLog", "debug"]
+__all__ = ["DebugEntry", "DebugLog", "DebugSummary", "debug"]
 
 Happening: TypeAlias = Literal["subscribed", "chunk", "completed", "failed", "cancelled"]
 
@@ -47,14 +49,38 @@ class DebugEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     error: ErrorInfo | None = None
 
 
+class DebugSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is in a log.
+
+    Attributes:
+        entries: number of entries.
+        subscriptions, completed, failed, cancelled: number of these events.
+        chunks: number of chunks by class.
+    """
+
+    entries: int
+    subscriptions: int
+    completed: int
+    failed: int
+    cancelled: int
+    chunks: dict[str, int]
+
+
 class DebugLog:
     """The last entries of any number of streams, which can be filtered and exported.
 
     Args:
         size: number of entries to keep, 1 or more; the oldest are dropped first.
+        echo: also print each entry to standard error, or call this function with it.
+        enabled: whether streams are logged; `None` means what the environment variable
+            `RXLLM_DEBUG` says (`0`, `false`, `no` or `off`: no), and yes without it.
+
+    Attributes:
+        enabled: as given. A change applies to subscriptions that follow; a stream that isn't logged
+            costs nothing.
 
     Raises:
-        TypeError: `size` is not an integer.
+        TypeError: `size` is not an integer, or `echo` is neither a bool nor a function.
         ValueError: `size` is below 1.
 
     >>> from rxllm.testing import Marbles
@@ -64,8 +90,18 @@ class DebugLog:
     (1, ['subscribed'])
     """
 
-    def __init__(self, size: int = 1000) -> None:
+    def __init__(
+        self,
+        size: int = 1000,
+        *,
+        echo: bool | Callable[[DebugEntry], object] = False,
+        enabled: bool | None = None,
+    ) -> None:
         kept = check_int("size", size, "the number of entries to keep")
+        if not (isinstance(echo, bool) or callable(echo)):
+            raise TypeError(f"echo must be a bool or a function of an entry, got {echo!r}")
+        self.enabled: bool = _is_enabled() if enabled is None else enabled
+        self._echo = _print if echo is True else echo or None
         self._entries: deque[DebugEntry] = deque(maxlen=kept)
         self._numbers = count(1)
         self._subscriptions = count(1)
@@ -83,6 +119,7 @@ class DebugLog:
         kind: type[object] | None = None,
         source: str | None = None,
         subscription: int | None = None,
+        text: str | None = None,
         after: int = 0,
         last: int | None = None,
     ) -> list[DebugEntry]:
@@ -93,6 +130,7 @@ class DebugLog:
             kind: only chunks of this class.
             source: only chunks of this source.
             subscription: only this subscription.
+            text: only entries whose exported line contains this text.
             after: only entries with a higher number than this.
             last: at most this many, the latest; 1 or more.
 
@@ -115,6 +153,7 @@ class DebugLog:
             and (kind is None or isinstance(entry.chunk, kind))
             and (source is None or (entry.chunk is not None and entry.chunk.source == source))
             and (subscription is None or entry.subscription == subscription)
+            and (text is None or text in _line(entry).decode())
         )
         return list(islice(fitting, last))[::-1]
 
@@ -125,13 +164,43 @@ class DebugLog:
         """
         return b"".join(_line(entry) for entry in tuple(self._entries))
 
+    def summary(self) -> DebugSummary:
+        """Count the entries."""
+        entries = tuple(self._entries)
+        events = Counter(entry.event for entry in entries)
+        return DebugSummary(
+            entries=len(entries),
+            subscriptions=events["subscribed"],
+            completed=events["completed"],
+            failed=events["failed"],
+            cancelled=events["cancelled"],
+            chunks=dict(Counter(type(each.chunk).__name__ for each in entries if each.chunk)),
+        )
+
     def clear(self) -> None:
         """Remove all entries; numbering continues."""
         self._entries.clear()
 
     def watcher(self, clock: Callable[[], float]) -> Watcher:
         """Return a watcher that logs one subscription. Called by `debug`."""
-        return _Writer(self._entries, self._numbers, next(self._subscriptions), clock)
+        return _Writer(self._write, self._numbers, next(self._subscriptions), clock)
+
+    def _write(self, entry: DebugEntry) -> None:
+        self._entries.append(entry)
+        if self._echo is not None:
+            self._echo(entry)
+
+
+def _is_enabled() -> bool:
+    given = os.environ.get("RXLLM_DEBUG", "")
+    return given.strip().lower() not in ("0", "false", "no", "off")
+
+
+def _print(entry: DebugEntry) -> None:
+    what = entry.chunk if entry.error is None else entry.error
+    shown = "" if what is None else f" {what!r}"
+    line = f"{entry.elapsed:8.3f} #{entry.subscription} {entry.event}{shown}"
+    print(line.encode(errors="replace").decode(), file=sys.stderr)
 
 
 def _line(entry: DebugEntry) -> bytes:
@@ -145,12 +214,12 @@ def _line(entry: DebugEntry) -> bytes:
 class _Writer(Watcher):
     def __init__(
         self,
-        entries: deque[DebugEntry],
+        write: Callable[[DebugEntry], object],
         numbers: Iterator[int],
         subscription: int,
         clock: Callable[[], float],
     ) -> None:
-        self._entries = entries
+        self._keep = write
         self._numbers = numbers
         self._subscription = subscription
         self._clock = clock
@@ -174,7 +243,7 @@ class _Writer(Watcher):
     def _write(
         self, event: Happening, chunk: Chunk | None = None, error: ErrorInfo | None = None
     ) -> None:
-        self._entries.append(
+        self._keep(
             DebugEntry(
                 number=next(self._numbers),
                 subscription=self._subscription,
@@ -220,4 +289,17 @@ def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """
     if not isinstance(log, DebugLog):
         raise TypeError(f"log must be a DebugLog, got {type(log).__name__}")
-    return watch("debug", log.watcher)
+    watching = watch("debug", log.watcher)
+
+    def operator(source: Observable[Chunk]) -> Stream[Chunk]:
+        watched = watching(source)
+
+        def subscribe(
+            observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            stream = watched if log.enabled else source
+            return stream.subscribe(observer, scheduler=scheduler)
+
+        return Stream(subscribe, "debug", of_chunks=True)
+
+    return operator

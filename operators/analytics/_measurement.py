@@ -56,6 +56,7 @@ class Measurement:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.outcome: Outcome | Literal["running"] = "running"
         self.counts: dict[str | None, int] = {}
+        self._pieces: int | None = None  # once `counts` are those of `Usage`
         self.model: str | None = None
         self.error: ErrorInfo | None = None
         self._clock = clock
@@ -94,6 +95,11 @@ class Measurement:
         return sum(self.counts.values())
 
     @property
+    def pieces(self) -> int:
+        """The number of pieces in which text and reasoning came, over all sources."""
+        return self.tokens if self._pieces is None else self._pieces
+
+    @property
     def elapsed(self) -> float:
         """Seconds from the subscription until now, or until the end."""
         return (self._clock() if self._ended is None else self._ended) - self._begun
@@ -126,6 +132,7 @@ class Measurement:
     def finish(self, outcome: Outcome, counts: Mapping[str | None, int]) -> None:
         """End the measurement now; `counts` override the counted tokens."""
         self._ended = self._clock()
+        self._pieces = self.tokens
         self.outcome = outcome
         self.counts.update(counts)
 

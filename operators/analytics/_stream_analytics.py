@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from reactivex import Observable
@@ -33,8 +33,10 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
         duration: seconds until now, or until the end.
         time_to_first_token: seconds; `None` before it.
         tokens: number of text and reasoning chunks, or the count reported by `Usage`.
+        chunks: number of text and reasoning chunks.
         tokens_per_second: `None` until time has passed.
         error: the error of a failed stream.
+        metadata: what was given to `analyze`.
     """
 
     id: str
@@ -42,10 +44,17 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     started: float
     duration: float
     tokens: int
+    chunks: int = 0
     model: str | None = None
     time_to_first_token: float | None = None
     tokens_per_second: float | None = None
     error: ErrorInfo | None = None
+    metadata: Mapping[str, Any] = {}
+
+    @property
+    def ended(self) -> float | None:
+        """When it ended, in Unix seconds; `None` while it runs."""
+        return None if self.outcome == "running" else self.started + self.duration
 
 
 class AnalyticsReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -54,11 +63,17 @@ class AnalyticsReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     Attributes:
         created, active, completed, failed, cancelled: number of streams since the beginning.
         success_rate: completed / (completed + failed), 0..1; `None` before one of them has ended.
+        total_tokens: tokens of all streams since the beginning.
+        total_seconds: the sum of their durations.
+        tokens_per_second: `total_tokens / total_seconds`; `None` until time has passed.
         streams: number of ended streams that the following figures cover.
         mean_duration, mean_time_to_first_token: in seconds; `None` if no stream has a value.
+        mean_chunks: text and reasoning chunks of a stream; `None` if there are no streams.
         mean_tokens_per_second: over the completed ones of these streams.
         fastest, slowest: by tokens per second, among the completed ones of these streams.
         errors: number of failed ones among these streams, by error class.
+        failures: the failed ones among these streams, the latest first, with their ids, times and
+            errors.
     """
 
     created: int
@@ -67,13 +82,18 @@ class AnalyticsReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     failed: int
     cancelled: int
     success_rate: float | None
+    total_tokens: int
+    total_seconds: float
+    tokens_per_second: float | None
     streams: int
     mean_duration: float | None
+    mean_chunks: float | None
     mean_time_to_first_token: float | None
     mean_tokens_per_second: float | None
     fastest: StreamRecord | None
     slowest: StreamRecord | None
     errors: dict[str, int]
+    failures: tuple[StreamRecord, ...]
 
 
 class StreamAnalytics:
@@ -104,6 +124,8 @@ class StreamAnalytics:
         self.completed: int = 0
         self.failed: int = 0
         self.cancelled: int = 0
+        self._tokens = 0  # of ended streams
+        self._seconds = 0.0
         self._active: dict[Measurement, _Stream] = {}
         self._history: deque[_Stream] = deque(maxlen=kept)
         self._streams: dict[str, dict[_Stream, None]] = {}  # the same streams by id, latest last
@@ -139,7 +161,10 @@ class StreamAnalytics:
         ended = [stream.record for stream in islice(reversed(self._history), counted)]
         fast = [each for each in ended if each.outcome == "completed" and each.tokens_per_second]
         fast.sort(key=lambda each: each.tokens_per_second or 0.0)
+        failures = tuple([each for each in ended if each.error is not None])
         judged = self.completed + self.failed
+        tokens = self._tokens + sum(measured.tokens for measured in self._active)
+        seconds = self._seconds + sum(measured.elapsed for measured in self._active)
         return AnalyticsReport(
             created=self.created,
             active=self.active,
@@ -147,25 +172,35 @@ class StreamAnalytics:
             failed=self.failed,
             cancelled=self.cancelled,
             success_rate=self.completed / judged if judged else None,
+            total_tokens=tokens,
+            total_seconds=seconds,
+            tokens_per_second=tokens / seconds if seconds > 0 else None,
             streams=len(ended),
             mean_duration=_mean(each.duration for each in ended),
+            mean_chunks=_mean(each.chunks for each in ended),
             mean_time_to_first_token=_mean(each.time_to_first_token for each in ended),
             mean_tokens_per_second=_mean(each.tokens_per_second for each in fast),
             fastest=fast[-1] if fast else None,
             slowest=fast[0] if fast else None,
-            errors=dict(Counter(each.error.type for each in ended if each.error is not None)),
+            errors=dict(Counter(each.error.type for each in failures if each.error is not None)),
+            failures=failures,
         )
 
-    def begin(self, stream_id: str | None, measurement: Measurement) -> None:
+    def begin(
+        self, stream_id: str | None, metadata: Mapping[str, Any], measurement: Measurement
+    ) -> None:
         """Record that a stream has started. Called by `analyze`."""
         self.created += 1
-        stream = _Stream(f"stream-{self.created}" if stream_id is None else stream_id, measurement)
+        stream_id = f"stream-{self.created}" if stream_id is None else stream_id
+        stream = _Stream(stream_id, metadata, measurement)
         self._active[measurement] = stream
         self._streams.setdefault(stream.id, {})[stream] = None
 
     def end(self, measurement: Measurement) -> None:
         """Record that a stream has ended. Called by `analyze`."""
         stream = self._active.pop(measurement)
+        self._tokens += measurement.tokens
+        self._seconds += measurement.elapsed
         outcome = measurement.outcome
         self.completed += outcome == "completed"
         self.failed += outcome == "failed"
@@ -184,8 +219,11 @@ class StreamAnalytics:
 class _Stream:
     """One subscription."""
 
-    def __init__(self, stream_id: str, measurement: Measurement) -> None:
+    def __init__(
+        self, stream_id: str, metadata: Mapping[str, Any], measurement: Measurement
+    ) -> None:
         self.id = stream_id
+        self._metadata = metadata
         self._measurement = measurement
         self._started = time.time()
 
@@ -198,15 +236,20 @@ class _Stream:
             started=self._started,
             duration=measured.elapsed,
             tokens=measured.tokens,
+            chunks=measured.pieces,
             model=measured.model,
             time_to_first_token=measured.time_to_first_token,
             tokens_per_second=measured.tokens_per_second,
             error=measured.error,
+            metadata=self._metadata,
         )
 
 
 def analyze(
-    analytics: StreamAnalytics, stream_id: str | None = None
+    analytics: StreamAnalytics,
+    stream_id: str | None = None,
+    *,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Include the stream in the statistics of `analytics`.
 
@@ -225,9 +268,12 @@ def analyze(
     Args:
         analytics: shared by all streams to be counted together.
         stream_id: the id to find this stream by, or `None` to number it (`"stream-1"`, ...).
+        metadata: kept with the record, such as the prompt and the options; nothing is kept of them
+            otherwise.
 
     Raises:
-        TypeError: `analytics` is not a `StreamAnalytics`, or `stream_id` is not a string.
+        TypeError: `analytics` is not a `StreamAnalytics`, `stream_id` is not a string, or
+            `metadata` is not a mapping.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, analytics = Marbles(), StreamAnalytics()
@@ -240,7 +286,10 @@ def analyze(
         raise TypeError(f"analytics must be a StreamAnalytics, got {type(analytics).__name__}")
     if stream_id is not None and not isinstance(stream_id, str):
         raise TypeError(f"stream_id must be a string or None, got {stream_id!r}")
-    return measure(analytics.end, on_start=partial(analytics.begin, stream_id))
+    if not isinstance(metadata, Mapping | None):
+        raise TypeError(f"metadata must be a mapping or None, got {metadata!r}")
+    kept = {} if metadata is None else dict(metadata)
+    return measure(analytics.end, on_start=partial(analytics.begin, stream_id, kept))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

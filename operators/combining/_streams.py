@@ -8,7 +8,19 @@ from typing import TypeAlias
 import msgspec
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, End, ErrorInfo, Notice, Outcome, Token, is_restart, text_of
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    ErrorInfo,
+    Notice,
+    Outcome,
+    Reasoning,
+    Token,
+    Usage,
+    is_restart,
+    text_of,
+)
 from rxllm.errors import AllModelsFailedError
 
 __all__ = [
@@ -34,12 +46,15 @@ class StreamSummary(msgspec.Struct, frozen=True):
         length: characters of text, counted since the last restart.
         duration: seconds from its subscription to its end.
         error: the error of a failed stream.
+        tokens: pieces of text and reasoning since the last restart, or the count reported by
+            `Usage`.
     """
 
     status: Outcome
     length: int = 0
     duration: float = 0.0
     error: Exception | None = None
+    tokens: int = 0
 
 
 def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
@@ -129,12 +144,14 @@ def tagging(name: str, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], No
 class Record:
     """Collects the `StreamSummary` of one stream."""
 
-    __slots__ = ("_begun", "_clock", "_length", "summary")
+    __slots__ = ("_begun", "_clock", "_length", "_tokens", "_usage", "summary")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._begun = clock()
         self._length = 0
+        self._tokens = 0
+        self._usage: dict[str | None, int] = {}
         self.summary: StreamSummary | None = None
 
     def noting(self, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], None]:
@@ -143,8 +160,14 @@ class Record:
         def on_next(chunk: Chunk) -> None:
             if text := text_of(chunk):
                 self._length += len(text)
+                self._tokens += len(chunk.chunks) if type(chunk) is Batch else 1
+            elif type(chunk) is Reasoning:
+                self._tokens += bool(chunk.text)
+            elif type(chunk) is Usage:
+                self._usage[chunk.source] = chunk.output_tokens
             elif is_restart(chunk):
-                self._length = 0
+                self._length = self._tokens = 0
+                self._usage.clear()
             pass_on(chunk)
 
         return on_next
@@ -158,7 +181,8 @@ class Record:
         """The summary at the end; the first call counts."""
         if self.summary is None:
             duration = self._clock() - self._begun
-            self.summary = StreamSummary(status, self._length, duration, error)
+            tokens = sum(self._usage.values()) or self._tokens
+            self.summary = StreamSummary(status, self._length, duration, error, tokens)
         return self.summary
 
 

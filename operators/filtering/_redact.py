@@ -12,8 +12,8 @@ from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Chunk
 from rxllm.operators._text_operator import text_operator
 from rxllm.operators.filtering._redact_state import Redaction, RedactState
-from rxllm.operators.filtering._targets import PatternTarget, Target
-from rxllm.operators.filtering._word_search import Words, WordSearch
+from rxllm.operators.filtering._targets import PatternTarget, Target, WordTarget
+from rxllm.operators.filtering._word_search import Words
 from rxllm.stream import Stream
 
 __all__ = ["Redaction", "redact"]
@@ -21,7 +21,7 @@ __all__ = ["Redaction", "redact"]
 
 def redact(
     *words_or_patterns: str | re.Pattern[str] | regex.Pattern[str],
-    mask: str = "***",
+    mask: str | Callable[[regex.Match[str]], str] = "***",
     whole_words: bool = True,
     ignore_case: bool = False,
     longest: int = 64,
@@ -38,8 +38,8 @@ def redact(
 
     The text is read from left to right. If several matches start at the same place, the longest one
     wins (of equally long ones the first argument, words before patterns), and reading continues
-    after it. Empty matches are ignored. The mask is a separate token; other tokens are passed on
-    unchanged, or split, with their confidence. Reasoning isn't searched.
+    after it. Empty matches are ignored. The mask is a separate token, with `masked`; other tokens
+    are passed on unchanged, or split, with their confidence. Reasoning isn't searched.
 
     A plain word matches only as a whole: `"bad"` masks nothing in `badge` or `forbad`. A word that
     starts or ends with a symbol (`"$%!"`) needs no word boundary there. Chinese, Japanese and Thai
@@ -64,7 +64,9 @@ def redact(
 
     Args:
         words_or_patterns: words, and patterns compiled by `re` or `regex`.
-        mask: replaces each match; `""` removes it.
+        mask: replaces each match; `""` removes it. For a pattern it is a template as in `re.sub`:
+            `\1` and `\g<name>` stand for its groups. Or a function of the match, whose group 0 is
+            a word; an exception becomes the error of the stream.
         whole_words: False also masks words inside other words.
         ignore_case: applies to words; a pattern uses its own flags.
         longest: maximum length of a pattern's match with its look-ahead, 1 or more.
@@ -76,8 +78,9 @@ def redact(
         ValueError: there is nothing to mask, a word is empty, a pattern matches the empty text or
             searches backwards, or a number is below 1.
         TypeError: an argument is neither a word nor a pattern of text, `longest` or `context` is
-            not an integer, `mask` is not a string, or `on_result` can't be called or is
-            asynchronous.
+            not an integer, `mask` is neither a string nor a plain function, or `on_result` can't be
+            called or is asynchronous; into `on_error`, if the function `mask` doesn't return a
+            string.
 
     >>> from rxllm.chunks import Token
     >>> from rxllm.testing import Marbles
@@ -97,7 +100,7 @@ def redact(
     longest = check_int("longest", longest, "the maximum number of characters in a match")
     context = check_int("context", context, "characters that a pattern may look behind")
     if not isinstance(mask, str):
-        raise TypeError(f"mask must be a string, got {mask!r}")
+        check_callable("mask", mask, "a string, or a function of a match", instead="use guard")
     if on_result is not None:
         check_callable(
             "on_result",
@@ -108,13 +111,13 @@ def redact(
     if not words_or_patterns:
         raise ValueError("redact needs at least one word or pattern to mask")
     words, patterns = _sorted(words_or_patterns)
-    targets = [PatternTarget(pattern, longest) for pattern in patterns]
+    targets = [PatternTarget(pattern, longest, mask) for pattern in patterns]
     compiled = Words(words, whole=whole_words, ignore_case=ignore_case) if words else None
     kept = context if patterns else 1
 
     def state_of(source: str | None) -> RedactState:
-        searches: list[Target] = [WordSearch(compiled)] if compiled is not None else []
-        return RedactState(source, [*searches, *targets], mask, kept, on_result)
+        searches: list[Target] = [WordTarget(compiled, mask)] if compiled is not None else []
+        return RedactState(source, [*searches, *targets], kept, on_result)
 
     return text_operator("redact", state_of)
 

@@ -41,7 +41,6 @@ class RedactState(TextState):
         "_by",
         "_context",
         "_held",
-        "_mask",
         "_on_result",
         "_source",
         "_targets",
@@ -52,13 +51,11 @@ class RedactState(TextState):
         self,
         source: str | None,
         targets: list[Target],
-        mask: str,
         context: int,
         on_result: Callable[[Redaction], object] | None,
     ) -> None:
         self._source = source
         self._targets = targets
-        self._mask = mask
         self._context = context
         self._on_result = on_result
         self._by: Counter[str] = Counter()
@@ -102,12 +99,13 @@ class RedactState(TextState):
         end = len(text)
         firsts = [target.first(text, begun) for target in self._targets]
         while (place := min(firsts)) < end:
-            length, name = self._longest_at(place, firsts, ended)
+            length, name, target = self._longest_at(place, firsts, ended)
             if length == UNDECIDED:
                 break
             if length:
                 sent += self._held.take(place - begun)
-                sent += self._masked(length, name)
+                self._by[name] += 1
+                sent += self._masked(length, target.mask(text, place, length))
                 begun = place + length
             onward = max(begun, place + 1)
             for index, first in enumerate(firsts):
@@ -117,27 +115,26 @@ class RedactState(TextState):
         self._leave(place)
         return sent
 
-    def _longest_at(self, place: int, firsts: list[int], ended: bool) -> tuple[int, str]:
-        longest = (0, "")
+    def _longest_at(self, place: int, firsts: list[int], ended: bool) -> tuple[int, str, Target]:
+        longest = (0, "", self._targets[0])
         for target, first in zip(self._targets, firsts, strict=True):
             if first == place:
-                found = target.at(self._text, place, ended)
-                if found[0] == UNDECIDED:
-                    return found
-                if found[0] > longest[0]:
-                    longest = found
+                length, name = target.at(self._text, place, ended)
+                if length == UNDECIDED:
+                    return length, name, target
+                if length > longest[0]:
+                    longest = length, name, target
         return longest
 
-    def _masked(self, length: int, name: str) -> list[Chunk]:
+    def _masked(self, length: int, mask: str) -> list[Chunk]:
         """The mask for the next `length` characters, with the non-text chunks among them."""
-        self._by[name] += 1
         left: list[Chunk] = []
-        mask = self._mask
         for part in parts_of(self._held.take(length)):
             if type(part) is not Token or is_bare_state(part):
                 left.append(part)
             elif mask and part.text:
-                left.append(msgspec.structs.replace(part, text=mask, confidence=None))
+                masked = msgspec.structs.replace(part, text=mask, confidence=None, masked=True)
+                left.append(masked)
                 mask = ""
         return left
 

@@ -24,6 +24,7 @@ def test_these_are_the_operators() -> None:
         "Control",
         "DebugEntry",
         "DebugLog",
+        "DebugSummary",
         "Html",
         "Intervals",
         "Lexicon",

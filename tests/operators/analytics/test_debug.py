@@ -9,7 +9,7 @@ import reactivex as rx
 
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, End, Json, Notice, Start, Token
-from rxllm.operators import DebugEntry, DebugLog
+from rxllm.operators import DebugEntry, DebugLog, DebugSummary
 from rxllm.operators.analytics._watcher import Watcher
 from rxllm.testing import Marbles
 
@@ -147,3 +147,66 @@ def test_invalid_arguments_raise_at_the_call(size: Any) -> None:
         DebugLog(size)
     with pytest.raises(TypeError, match="DebugLog"):
         ops.debug([])  # type: ignore[arg-type]
+
+
+def test_entries_can_be_selected_by_their_text() -> None:
+    log = logged("S-a-b-#", error=ValueError("no such luck"))
+    assert [entry.chunk for entry in log.select(text='"text":"b"')] == [Token("b")]
+    assert [entry.event for entry in log.select(text="such luck")] == ["failed"]
+    assert log.select(text="nothing") == []
+
+
+def test_the_summary_counts_events_and_chunks() -> None:
+    log = logged("S-a-b-E|")
+    logged("a#", log, error=ValueError())
+    assert log.summary() == DebugSummary(
+        entries=9,
+        subscriptions=2,
+        completed=1,
+        failed=1,
+        cancelled=0,
+        chunks={"Start": 1, "Token": 3, "End": 1},
+    )
+
+
+def test_entries_are_echoed_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    logged("S-a-#", DebugLog(echo=True), error=ValueError("broken"), lookup={"a": Token("\ud800")})
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert lines[0] == "   0.000 #1 subscribed"
+    assert lines[2].startswith("   2.000 #1 chunk Token(text=")
+    assert lines[3].endswith("failed ErrorInfo(type='ValueError', message='broken')")
+
+
+def test_entries_are_echoed_to_a_function() -> None:
+    seen: list[DebugEntry] = []
+    log = logged("a|", DebugLog(echo=seen.append))
+    assert seen == list(log)
+    with pytest.raises(TypeError, match="echo must be a bool or a function"):
+        DebugLog(echo="stderr")  # type: ignore[arg-type]
+
+
+def test_a_log_can_be_switched_off_and_on(marbles: Marbles) -> None:
+    log = DebugLog(enabled=False)
+    stream = marbles.cold("a|").pipe(ops.debug(log))
+    assert marbles.run(stream) == marbles.expect("a|")
+    assert len(log) == 0
+    log.enabled = True
+    marbles.run(stream)
+    assert len(log) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "enabled"),
+    [(None, True), ("1", True), ("", True), ("0", False), ("False", False), ("off", False)],
+)
+def test_the_environment_switches_logs_off(
+    value: str | None, enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is None:
+        monkeypatch.delenv("RXLLM_DEBUG", raising=False)
+    else:
+        monkeypatch.setenv("RXLLM_DEBUG", value)
+    assert DebugLog().enabled is enabled
+    assert DebugLog(enabled=True).enabled

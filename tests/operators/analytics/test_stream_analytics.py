@@ -3,10 +3,11 @@
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from rxllm import operators as ops
-from rxllm.chunks import Notice, Start
+from rxllm.chunks import ErrorInfo, Notice, Start, Usage
 from rxllm.errors import NoEventLoopError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import StreamAnalytics
@@ -169,3 +170,38 @@ def test_invalid_arguments_raise_at_the_call() -> None:
         ops.analyze("analytics")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="stream_id"):
         ops.analyze(StreamAnalytics(), 3)  # type: ignore[arg-type]
+
+
+def test_totals_cover_all_streams_since_the_beginning(marbles: Marbles) -> None:
+    analytics = StreamAnalytics(history=1)
+    play(analytics, "a-b|")  # 2 tokens in 3 s
+    play(analytics, "a-U|", lookup={"U": Usage(5, 70)})  # 70 tokens in 1 piece and 3 s
+    marbles.subscribe(marbles.cold("a-b-c").pipe(ops.analyze(analytics)))
+    marbles.advance_to(2)  # 2 tokens in 2 s, still active
+    report = analytics.report()
+    assert (report.total_tokens, report.total_seconds) == (74, 8.0)
+    assert report.tokens_per_second == 74 / 8
+    assert (report.streams, report.mean_chunks) == (1, 1.0)
+
+
+def test_failures_have_their_ids_times_and_errors() -> None:
+    analytics = StreamAnalytics()
+    play(analytics, "a-#", "first", error=ValueError("broken"))
+    play(analytics, "a|")
+    play(analytics, "a-#", "second", error=KeyError("lost"))
+    second, first = analytics.report().failures
+    assert (first.id, first.error) == ("first", ErrorInfo("ValueError", "broken"))
+    assert (second.id, first.ended) == ("second", first.started + 2.0)
+
+
+def test_metadata_is_kept_only_if_it_is_given() -> None:
+    analytics = StreamAnalytics()
+    marbles = Marbles()
+    given = {"prompt": "Tell me a story", "options": {"temperature": 0}}
+    marbles.run(marbles.cold("a|").pipe(ops.analyze(analytics, "a", metadata=given)))
+    play(analytics, "a|", "b")
+    first, second = analytics.history
+    assert (first.metadata, second.metadata) == (given, {})
+    assert msgspec.json.decode(msgspec.json.encode(first))["metadata"] == given
+    with pytest.raises(TypeError, match="metadata must be a mapping or None, got 'prompt'"):
+        ops.analyze(analytics, metadata="prompt")  # type: ignore[arg-type]

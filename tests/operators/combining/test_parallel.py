@@ -91,7 +91,10 @@ def test_a_summary_of_each_prompt(marbles: Marbles) -> None:
     model = ScriptedModel("abc", [error], delay=1)
     marbles.run(ops.parallel(["p", "q"], model, Pool(3), on_result=reports.append))
     assert reports == [
-        {"0": StreamSummary("completed", 3, 1.0), "1": StreamSummary("failed", 0, 1.0, error)}
+        {
+            "0": StreamSummary("completed", 3, 1.0, tokens=1),
+            "1": StreamSummary("failed", 0, 1.0, error),
+        }
     ]
 
 

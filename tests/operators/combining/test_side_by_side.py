@@ -8,7 +8,17 @@ import reactivex as rx
 
 import rxllm
 from rxllm import operators as ops
-from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Token, text_of
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    ErrorInfo,
+    Notice,
+    Reasoning,
+    Token,
+    Usage,
+    text_of,
+)
 from rxllm.errors import AllModelsFailedError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import StreamSummary
@@ -67,8 +77,8 @@ def test_the_summary_has_length_duration_and_error(marbles: Marbles, reports: Re
     marbles.run(ops.side_by_side(streams, on_result=reports.append))
     assert reports == [
         {
-            "left": StreamSummary("completed", 5, 9.0),
-            "right": StreamSummary("failed", 2, 4.0, error),
+            "left": StreamSummary("completed", 5, 9.0, tokens=2),
+            "right": StreamSummary("failed", 2, 4.0, error, 1),
             "empty": StreamSummary("completed", 0, 2.0),
         }
     ]
@@ -79,13 +89,27 @@ def test_after_a_restart_the_length_is_counted_again(marbles: Marbles, reports: 
     assert reports[0]["left"].length == 1
 
 
+def test_the_summary_counts_tokens_from_the_usage_or_by_pieces(marbles: Marbles) -> None:
+    reports: list[Any] = []
+    lookup = {"U": Usage(9, 70), "r": Reasoning("hm"), "B": Batch((Token("a"), Token("b")), "ab")}
+    streams = {
+        "counted": marbles.cold("a-U-E|", lookup=lookup),
+        "pieces": marbles.cold("r-a-B-R-r-B|", lookup=lookup),
+    }
+    marbles.run(ops.side_by_side(streams, on_result=reports.append))
+    assert {name: each.tokens for name, each in reports[0].items()} == {"counted": 70, "pieces": 3}
+
+
 def test_the_summary_is_reported_on_disposal_too(marbles: Marbles, reports: Reports) -> None:
     streams = {"left": marbles.cold("a-|"), "right": marbles.cold("xy---|")}
     recording = marbles.subscribe(ops.side_by_side(streams, on_result=reports.append))
     marbles.advance_to(3)
     recording.dispose()
     assert reports == [
-        {"left": StreamSummary("completed", 1, 2.0), "right": StreamSummary("cancelled", 2, 3.0)}
+        {
+            "left": StreamSummary("completed", 1, 2.0, tokens=1),
+            "right": StreamSummary("cancelled", 2, 3.0, tokens=1),
+        }
     ]
     assert streams["right"].subscriptions == [(0.0, 3.0)]
     assert marbles.timers == []
@@ -146,7 +170,7 @@ def test_each_subscription_has_its_own_summary(marbles: Marbles, reports: Report
     stream = ops.side_by_side({"left": marbles.cold("ab|")}, on_result=reports.append)
     events = marbles.run(rx.concat(stream, stream))
     assert "".join(text_of(event) for _, event in events) == "abab"
-    assert reports[0] == reports[1] == {"left": StreamSummary("completed", 2, 2.0)}
+    assert reports[0] == reports[1] == {"left": StreamSummary("completed", 2, 2.0, tokens=1)}
 
 
 @pytest.mark.parametrize("streams", [None, [rx.empty()], "text", {"a": "text"}])

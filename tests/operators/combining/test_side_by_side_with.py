@@ -34,7 +34,10 @@ def test_the_summaries_start_with_the_piped_stream(marbles: Marbles) -> None:
         (2.0, COMPLETED),
     ]
     assert [list(report.items()) for report in reports] == [
-        [("a", StreamSummary("completed", 1, 2.0)), ("b", StreamSummary("completed", 2, 2.0))]
+        [
+            ("a", StreamSummary("completed", 1, 2.0, tokens=1)),
+            ("b", StreamSummary("completed", 2, 2.0, tokens=1)),
+        ]
     ]
 
 

@@ -16,7 +16,7 @@ from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, 
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators.filtering._redact_state import RedactState
-from rxllm.operators.filtering._targets import PatternTarget
+from rxllm.operators.filtering._targets import PatternTarget, WordTarget
 from rxllm.operators.filtering._word_search import Words, WordSearch, folded
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from tests.operators.texts import cut_texts, events_of, text_after
@@ -86,7 +86,7 @@ def test_the_mask_is_sent_when_the_next_character_arrives(marbles: Marbles) -> N
     stream = marbles.cold("a-b--ad---x-E|", lookup={"a": Token("a "), "x": Token("!")})
     assert marbles.run(stream.pipe(ops.redact("bad"))) == [
         (0.0, Token("a ")),
-        (10.0, Token("***")),
+        (10.0, Token("***", masked=True)),
         (10.0, Token("!")),
         (12.0, End("stop")),
         (13.0, COMPLETED),
@@ -110,13 +110,13 @@ def test_text_is_held_only_while_it_may_become_a_word(marbles: Marbles) -> None:
 
 def test_part_of_a_word_is_masked_at_once_if_no_border_is_needed(marbles: Marbles) -> None:
     stream = marbles.cold("b-a-d---x|").pipe(ops.redact("bad", whole_words=False))
-    assert marbles.run(stream)[0] == (4.0, Token("***"))
+    assert marbles.run(stream)[0] == (4.0, Token("***", masked=True))
 
 
 def test_a_word_ends_with_the_text(marbles: Marbles) -> None:
     assert text_after(["b", "ad"], ops.redact("bad")) == "***"
     assert marbles.run(marbles.cold("b-ad-|").pipe(ops.redact("bad"))) == [
-        (5.0, Token("***")),
+        (5.0, Token("***", masked=True)),
         (5.0, COMPLETED),
     ]
 
@@ -202,13 +202,13 @@ def test_an_empty_match_is_ignored() -> None:
 
 def test_a_pattern_is_decided_when_longest_characters_are_known(marbles: Marbles) -> None:
     stream = marbles.cold("1-2-3-x-y-z|").pipe(ops.redact(re.compile(r"\d{3,4}"), longest=5))
-    assert marbles.run(stream)[:2] == [(8.0, Token("***")), (8.0, Token("x"))]
+    assert marbles.run(stream)[:2] == [(8.0, Token("***", masked=True)), (8.0, Token("x"))]
 
 
 def test_longest_is_64_characters_by_default() -> None:
     marbles = Marbles()
     stream = marbles.cold("1-2-3-" + "x-" * 70 + "|").pipe(ops.redact(re.compile(r"\d{3}")))
-    assert marbles.run(stream)[0] == (2.0 * 63, Token("***"))
+    assert marbles.run(stream)[0] == (2.0 * 63, Token("***", masked=True))
 
 
 def test_a_pattern_that_can_no_longer_match_is_not_awaited() -> None:
@@ -231,7 +231,7 @@ def test_a_token_keeps_its_confidence_even_when_split() -> None:
     assert events_of(tokens, ops.redact("bad"))[1:5] == [
         Token("fine ", 0.9),
         Token("very ", 0.8, 7),
-        Token("***", None, 7),
+        Token("***", None, 7, masked=True),
         Token(" luck", 0.7),
     ]
 
@@ -251,7 +251,7 @@ def test_other_chunks_wait_behind_held_text_in_order() -> None:
         hidden,
     ]
     assert events_of(script, ops.redact("bad"))[1:10] == [
-        Token("***"),
+        Token("***", masked=True),
         progress,
         usage,
         hidden,
@@ -269,14 +269,17 @@ def test_text_in_a_batch_is_text() -> None:
     assert events_of([whole, cut], ops.redact("bad"))[1:6] == [
         whole,
         Batch((Token("c "),), "c "),
-        Token("***"),
+        Token("***", masked=True),
         Reasoning("so"),
         Batch((Token("!"),), "!"),
     ]
 
 
 def test_an_empty_token_passes() -> None:
-    assert events_of(["", "b", "", "ad"], ops.redact("bad"))[1:3] == [Token(""), Token("***")]
+    assert events_of(["", "b", "", "ad"], ops.redact("bad"))[1:3] == [
+        Token(""),
+        Token("***", masked=True),
+    ]
 
 
 def test_never_and_empty(marbles: Marbles) -> None:
@@ -287,7 +290,7 @@ def test_never_and_empty(marbles: Marbles) -> None:
 def test_held_text_is_decided_before_an_error() -> None:
     marbles, error = Marbles(), ValueError("broken")
     assert marbles.run(marbles.cold("bad-#", error=error).pipe(ops.redact("bad"))) == [
-        (4.0, Token("***")),
+        (4.0, Token("***", masked=True)),
         (4.0, error),
     ]
 
@@ -345,7 +348,7 @@ def test_subscriptions_are_independent(marbles: Marbles) -> None:
     marbles.advance_to(1)
     second = marbles.subscribe(stream)
     marbles.advance_to(9)
-    assert first.chunks == second.chunks == [Token("***")]
+    assert first.chunks == second.chunks == [Token("***", masked=True)]
 
 
 def test_sources_are_read_separately(marbles: Marbles) -> None:
@@ -356,7 +359,7 @@ def test_sources_are_read_separately(marbles: Marbles) -> None:
     assert [event for _, event in events] == [
         Token("ba", source="right"),
         Token("ge", source="right"),
-        Token("***", source="left"),
+        Token("***", source="left", masked=True),
         End("stop", source="left"),
         End("stop", source="right"),
         COMPLETED,
@@ -405,8 +408,8 @@ def test_demand_passes_through_and_no_more_than_longest_is_held(marbles: Marbles
 
 
 def test_kept_text_does_not_grow() -> None:
-    target = PatternTarget(re.compile(r"\d{3}-\d{4}"), 64)
-    reading = RedactState(None, [target], "***", 64, None)
+    target = PatternTarget(re.compile(r"\d{3}-\d{4}"), 64, "***")
+    reading = RedactState(None, [target], 64, None)
     kept = []
     for _ in range(2000):
         for piece in ("word ", "55", "5-"):
@@ -425,7 +428,7 @@ def test_the_cost_per_character_does_not_depend_on_word_length() -> None:
 
     words = Words(["a" * 500 + "b"], whole=False, ignore_case=False)
     words.steps = [Counted(steps) for steps in words.steps]
-    reading = RedactState(None, [WordSearch(words)], "***", 1, None)
+    reading = RedactState(None, [WordTarget(words, "***")], 1, None)
     for _ in range(3000):
         reading.text(Token("a"))
     assert Counted.asked < 2 * 3000
@@ -539,3 +542,68 @@ def test_a_pattern_that_takes_for_ever_fails_the_stream_and_releases_nothing() -
     ((_, error),) = events
     assert isinstance(error, RuntimeError)
     assert "took more than 1 s" in str(error)
+
+
+CARD = re.compile(r"(?P<first>\d{4})-(\d{4})")
+
+
+@pytest.mark.parametrize(
+    ("mask", "masked"),
+    [
+        (r"\1-****", "card 1234-****."),
+        (r"\g<first>-****", "card 1234-****."),
+        (r"\2", "card 5678."),
+        (r"a\\b", "card a\\b."),
+        (lambda match: match["first"] + "!" * len(match[2]), "card 1234!!!!."),
+    ],
+)
+@given(cut=cut_texts(st.just("card 1234-5678.")))
+def test_a_mask_has_groups_of_the_match_or_is_made_by_a_function(
+    mask: Any, masked: str, cut: tuple[str, list[str]]
+) -> None:
+    _, pieces = cut
+    assert text_after(pieces, ops.redact(CARD, mask=mask)) == masked
+
+
+def test_a_function_makes_the_mask_of_a_word() -> None:
+    operator = ops.redact("bad", "worse", mask=lambda match: match[0][0] + "…", ignore_case=True)
+    assert text_after(["Bad or wo", "rse."], operator) == "B… or w…."
+
+
+def test_a_plain_mask_of_a_word_is_literal() -> None:
+    assert text_after(["bad"], ops.redact("bad", mask=r"\1")) == r"\1"
+
+
+def test_a_group_sees_no_more_than_its_match_even_if_context_decides() -> None:
+    pattern = re.compile(r"(?<=id )(\d+)(?= end)")
+    assert text_after(["id 12 end, id 34 x"], ops.redact(pattern, mask=r"<\1>")) == (
+        "id <12> end, id 34 x"
+    )
+
+
+def test_an_exception_of_the_mask_is_the_error_of_the_stream(marbles: Marbles) -> None:
+    def fail(match: Any) -> str:
+        raise KeyError("mine")
+
+    events = marbles.run(marbles.cold("bad|").pipe(ops.redact("bad", mask=fail)))
+    assert isinstance(events[-1][1], KeyError)
+    none = ops.redact("bad", mask=lambda match: None)  # type: ignore[arg-type, return-value]
+    error = marbles.run(marbles.cold("bad|").pipe(none))[-1][1]
+    assert "the mask of redact must return a string, got NoneType" in str(error)
+
+
+@pytest.mark.parametrize("template", [r"\3", r"\g<last>", "a\\"])
+def test_a_template_that_does_not_fit_is_rejected_at_the_call(template: str) -> None:
+    with pytest.raises(ValueError, match="doesn't fit the pattern"):
+        ops.redact(CARD, mask=template)
+
+
+def test_masked_text_says_so_on_each_token(marbles: Marbles) -> None:
+    lookup = {"a": Token("a bad day")}
+    events = marbles.run(marbles.cold("a-E|", lookup=lookup).pipe(ops.redact("bad")))
+    tokens = [event for _, event in events if isinstance(event, Token)]
+    assert [(token.text, token.masked) for token in tokens] == [
+        ("a ", False),
+        ("***", True),
+        (" day", False),
+    ]
