@@ -8,7 +8,7 @@ from reactivex import Observable
 
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
-from rxllm.operators.combining._streams import check_callback, named
+from rxllm.operators.combining._streams import StreamSummary, check_callback, named
 from rxllm.stream import Stream
 
 __all__ = ["merge_streams"]
@@ -16,7 +16,9 @@ __all__ = ["merge_streams"]
 
 def merge_streams(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
+    isolate: bool = False,
     on_active: Callable[[int], object] | None = None,
+    on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
 ) -> Stream[Chunk]:
     """Merge several streams as their chunks arrive, each tagged with its stream.
 
@@ -32,20 +34,24 @@ def merge_streams(
     pipeable form is `merge_with`.
 
     - Completion: when all streams have completed. Error: the first one ends all of them, with a
-      note that names its stream; the others are disposed. If the others should continue, use
-      `side_by_side`.
+      note that names its stream; the others are disposed. With `isolate`, it is a `Notice` of kind
+      `"failed"` and the others continue, as in `side_by_side`; the error of the stream is then
+      `AllModelsFailedError`, if all have failed.
     - Restart: passed on with the name of its stream.
     - Disposal: all streams are disposed, also if the subscriber raises.
     - Demand: all streams follow the subscriber's valve. Nothing is held.
 
     Args:
         streams: one or more streams, or one mapping of names to streams.
+        isolate: whether the others continue when one fails.
         on_active: called with the number of active streams: at the start, after each end, and with
             0 when all are complete, failed or disposed. Its exception is the error of the stream; a
             note if there is another error; on disposal it propagates to the caller of `dispose`.
+        on_result: called once for each subscription, at its end, with a summary of each stream, as
+            for `side_by_side`.
 
     Raises:
-        TypeError: something is not a stream, or `on_active` is not callable.
+        TypeError: something is not a stream, or a function is not callable.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles
@@ -60,6 +66,11 @@ def merge_streams(
     """
     given = streams[0] if len(streams) == 1 and isinstance(streams[0], Mapping) else streams
     check_callback("on_active", on_active)
+    check_callback("on_result", on_result)
     return joined(
-        "merge_streams", named("merge_streams", given), isolated=False, on_active=on_active
+        "merge_streams",
+        named("merge_streams", given),
+        isolated=isolate,
+        on_active=on_active,
+        on_result=on_result,
     )

@@ -10,6 +10,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._merge_streams import merge_streams
 from rxllm.operators.combining._pipeable import pipeable
+from rxllm.operators.combining._streams import StreamSummary
 from rxllm.stream import Stream
 
 __all__ = ["merge_with"]
@@ -18,7 +19,9 @@ __all__ = ["merge_with"]
 def merge_with(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
     name: str = "0",
+    isolate: bool = False,
     on_active: Callable[[int], object] | None = None,
+    on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Merge this stream with others as chunks arrive, each tagged with its stream.
 
@@ -42,10 +45,10 @@ def merge_with(
     Args:
         streams: the other streams, or one mapping of names to streams.
         name: the name of the piped stream.
-        on_active: called with the number of active streams, as for `merge_streams`.
+        isolate, on_active, on_result: as for `merge_streams`.
 
     Raises:
-        TypeError: something is not a stream, a name is not a string, or `on_active` is not
+        TypeError: something is not a stream, a name is not a string, or a function is not
             callable.
         ValueError: there is no other stream, or two streams have the same name.
 
@@ -59,4 +62,5 @@ def merge_with(
     3.0 left b
     4.0  |
     """
-    return pipeable("merge_with", streams, name, partial(merge_streams, on_active=on_active))
+    merge = partial(merge_streams, isolate=isolate, on_active=on_active, on_result=on_result)
+    return pipeable("merge_with", streams, name, merge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from reactivex import Observable
 
@@ -15,9 +15,10 @@ __all__ = ["side_by_side"]
 
 
 def side_by_side(
-    streams: Mapping[str, Observable[Chunk]],
+    streams: Mapping[str, Observable[Chunk]] | Iterable[Observable[Chunk]],
     *,
     on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+    on_active: Callable[[int], object] | None = None,
 ) -> Stream[Chunk]:
     """Run several streams next to each other: the failure of one doesn't affect the others.
 
@@ -28,7 +29,8 @@ def side_by_side(
         [ side_by_side({"left": first, "right": second}) ]
         S-ax(n)b-E|               n: Notice("failed", source="right")
 
-    Each chunk is tagged with the name of its stream and passed on as it arrives. A stream that
+    Each chunk is tagged with the name of its stream, or its number from `"0"`, and passed on as it
+    arrives. A stream that
     fails sends a `Notice` of kind `"failed"` with the error in place of its `End`. The pipeable
     form is `side_by_side_with`.
 
@@ -43,12 +45,15 @@ def side_by_side(
     the exception propagates to the caller of `dispose`.
 
     Args:
-        streams: streams by name, often several models with the same prompt.
+        streams: streams, or a mapping of names to streams, often several models with the same
+            prompt.
         on_result: called once for each subscription, at its end, with a summary of each stream:
-            status, length (characters), duration (seconds), error.
+            status, length (characters), duration (seconds), error, tokens.
+        on_active: called with the number of active streams: at the start, after each end, and with
+            0 at the end of all, also on disposal; as for `merge_streams`.
 
     Raises:
-        TypeError: something is not a stream, or `on_result` is not callable.
+        TypeError: something is not a stream, or a function is not callable.
         ValueError: there is no stream.
 
     >>> from rxllm.testing import Marbles
@@ -62,10 +67,11 @@ def side_by_side(
     right failed 1 3.0
     """
     check_callback("on_result", on_result)
-    if not isinstance(streams, Mapping):
-        raise TypeError(
-            f"side_by_side takes a mapping of names to streams, got {type(streams).__name__}"
-        )
+    check_callback("on_active", on_active)
     return joined(
-        "side_by_side", named("side_by_side", streams), isolated=True, on_result=on_result
+        "side_by_side",
+        named("side_by_side", streams),
+        isolated=True,
+        on_result=on_result,
+        on_active=on_active,
     )

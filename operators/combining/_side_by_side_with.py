@@ -20,6 +20,7 @@ def side_by_side_with(
     *streams: Observable[Chunk] | Mapping[str, Observable[Chunk]],
     name: str = "0",
     on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
+    on_active: Callable[[int], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Run this stream next to others: the failure of one doesn't affect the rest.
 
@@ -44,10 +45,10 @@ def side_by_side_with(
     Args:
         streams: the other streams, or one mapping of names to streams.
         name: the name of the piped stream.
-        on_result: called at the end with a `StreamSummary` of each stream, as for `side_by_side`.
+        on_result, on_active: as for `side_by_side`.
 
     Raises:
-        TypeError: something is not a stream, a name is not a string, or `on_result` is not
+        TypeError: something is not a stream, a name is not a string, or a function is not
             callable.
         ValueError: there is no other stream, or two streams have the same name.
 
@@ -62,4 +63,5 @@ def side_by_side_with(
     left completed 4 7.0
     right failed 1 3.0
     """
-    return pipeable("side_by_side_with", streams, name, partial(side_by_side, on_result=on_result))
+    beside = partial(side_by_side, on_result=on_result, on_active=on_active)
+    return pipeable("side_by_side_with", streams, name, beside)

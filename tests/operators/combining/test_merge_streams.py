@@ -9,7 +9,8 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, End, Notice, Reasoning, Token, text_of
+from rxllm.chunks import Batch, Chunk, End, ErrorInfo, Notice, Reasoning, Token, text_of
+from rxllm.errors import AllModelsFailedError
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
@@ -58,6 +59,38 @@ def test_an_error_is_not_swallowed_and_names_its_stream(marbles: Marbles) -> Non
     assert error.__notes__ == ["error of the stream 'right'"]
     assert (left.subscriptions, right.subscriptions) == ([(0.0, 2.0)], [(0.0, 2.0)])
     assert marbles.timers == []
+
+
+def test_isolated_streams_continue_when_one_fails(marbles: Marbles) -> None:
+    counts: list[int] = []
+    reports: list[Any] = []
+    error = ValueError("broken")
+    merged = ops.merge_streams(
+        marbles.cold("a---b|"),
+        marbles.cold("-x-#", error=error),
+        isolate=True,
+        on_active=counts.append,
+        on_result=reports.append,
+    )
+    events = marbles.run(merged)
+    assert sources(events) == [(0.0, "0", "a"), (1.0, "1", "x"), (4.0, "0", "b")]
+    assert [event for _, event in events if isinstance(event, Notice)] == [
+        Notice("failed", error=ErrorInfo("ValueError", "broken"), source="1")
+    ]
+    assert events[-1] == (5.0, COMPLETED)
+    assert counts == [2, 1, 0]
+    assert [(name, each.status, each.tokens) for name, each in reports[0].items()] == [
+        ("0", "completed", 2),
+        ("1", "failed", 1),
+    ]
+
+
+def test_isolated_streams_that_all_fail_are_an_error(marbles: Marbles) -> None:
+    left = marbles.cold("a#", error=ValueError("left"))
+    right = marbles.cold("-#", error=ValueError("right"))
+    error = marbles.run(left.pipe(ops.merge_with(right, isolate=True)))[-1][1]
+    assert isinstance(error, AllModelsFailedError)
+    assert [str(each) for each in error.errors] == ["left", "right"]
 
 
 def test_a_source_that_fails_again_has_a_single_note(marbles: Marbles) -> None:

@@ -89,6 +89,17 @@ def test_after_a_restart_the_length_is_counted_again(marbles: Marbles, reports: 
     assert reports[0]["left"].length == 1
 
 
+def test_a_list_of_streams_is_numbered_and_the_active_ones_are_counted(marbles: Marbles) -> None:
+    counts: list[int] = []
+    streams = [marbles.cold("a--|"), marbles.cold("b|")]
+    events = marbles.run(ops.side_by_side(streams, on_active=counts.append))
+    assert [(event.source, event.text) for _, event in events if isinstance(event, Token)] == [
+        ("0", "a"),
+        ("1", "b"),
+    ]
+    assert counts == [2, 1, 0]
+
+
 def test_the_summary_counts_tokens_from_the_usage_or_by_pieces(marbles: Marbles) -> None:
     reports: list[Any] = []
     lookup = {"U": Usage(9, 70), "r": Reasoning("hm"), "B": Batch((Token("a"), Token("b")), "ab")}
@@ -173,8 +184,8 @@ def test_each_subscription_has_its_own_summary(marbles: Marbles, reports: Report
     assert reports[0] == reports[1] == {"left": StreamSummary("completed", 2, 2.0, tokens=1)}
 
 
-@pytest.mark.parametrize("streams", [None, [rx.empty()], "text", {"a": "text"}])
-def test_anything_but_a_mapping_of_streams_is_refused_at_the_call(streams: Any) -> None:
+@pytest.mark.parametrize("streams", [None, [1], "text", {"a": "text"}])
+def test_anything_but_streams_is_refused_at_the_call(streams: Any) -> None:
     with pytest.raises(TypeError):
         ops.side_by_side(streams)
 
