@@ -280,7 +280,10 @@ class Steering(_Chunk, tag="steering", frozen=True, gc=False):
 
 
 class Json(_Chunk, tag="json", frozen=True):
-    """The JSON value received so far; `complete` is True on the last one."""
+    """The JSON value received so far; `complete` is True on the last one.
+
+    `index` counts the values of an answer with several of them, from 0.
+    """
 
     is_content = True
     is_state = True
@@ -288,6 +291,7 @@ class Json(_Chunk, tag="json", frozen=True):
 
     value: Any
     complete: bool = False
+    index: int = 0
 
 
 class Usage(_Chunk, tag="usage", frozen=True, gc=False):
@@ -582,6 +586,8 @@ def state_key(chunk: Chunk) -> StateKey | None:
         return ToolCall, chunk.source, chunk.index, chunk.id
     if type(chunk) is ToolResult:
         return ToolResult, chunk.source, chunk.id
+    if type(chunk) is Json:
+        return Json, chunk.source, chunk.index
     return (type(chunk), chunk.source) if chunk.is_state else None
 
 

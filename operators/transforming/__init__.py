@@ -3,6 +3,7 @@
 from rxllm.operators.transforming._accumulate import Accumulated, accumulate
 from rxllm.operators.transforming._error_boundary import error_boundary
 from rxllm.operators.transforming._filter_async import filter_async
+from rxllm.operators.transforming._json_items import json_items
 from rxllm.operators.transforming._map_async import map_async
 from rxllm.operators.transforming._map_text import map_text
 from rxllm.operators.transforming._markdown_to_html import Html, markdown_to_html
@@ -18,6 +19,7 @@ __all__ = [
     "arguments_of",
     "error_boundary",
     "filter_async",
+    "json_items",
     "map_async",
     "map_text",
     "markdown_to_html",

@@ -22,8 +22,8 @@ class SchemaViolation(ValueError):  # noqa: N818 - private to this package
     """A value doesn't match its schema."""
 
 
-def check_of(schema: Any) -> Check:
-    """The check for `schema`.
+def check_of(schema: Any, name: str = "parse_json") -> Check:
+    """The check for `schema`, of the operator with this name.
 
     Raises:
         TypeError: `schema` is not a supported kind of schema, or is asynchronous.
@@ -33,25 +33,25 @@ def check_of(schema: Any) -> Check:
     if schema is None:
         return lambda value: value
     if isinstance(schema, Mapping):
-        return _check_json_schema(dict(schema))
+        return _check_json_schema(dict(schema), name)
     if is_asynchronous(schema):
         raise TypeError(
-            f"parse_json: the schema {schema!r} is asynchronous: pass a plain function, and put "
-            "map_async after parse_json for asynchronous work"
+            f"{name}: the schema {schema!r} is asynchronous: pass a plain function, and put "
+            f"map_async after {name} for asynchronous work"
         )
     if inspect.isroutine(schema) or isinstance(schema, partial):
-        return _check_function(schema)
-    return _check_type(schema)
+        return _check_function(schema, name)
+    return _check_type(schema, name)
 
 
-def _check_type(schema: Any) -> Check:
+def _check_type(schema: Any, name: str) -> Check:
     try:
         known = not isinstance(msgspec.inspect.type_info(schema), msgspec.inspect.CustomType)
     except TypeError as error:
-        raise TypeError(f"parse_json: msgspec can't read the schema: {error}") from error
+        raise TypeError(f"{name}: msgspec can't read the schema: {error}") from error
     if not known:
         raise TypeError(
-            f"parse_json: msgspec can't read values of {schema!r}. Pass a msgspec.Struct, a "
+            f"{name}: msgspec can't read values of {schema!r}. Pass a msgspec.Struct, a "
             "dataclass, a TypedDict, a built-in type, a JSON Schema, or a function that checks "
             "the value (for a pydantic model: Model.model_validate)"
         )
@@ -65,7 +65,7 @@ def _check_type(schema: Any) -> Check:
     return check
 
 
-def _check_function(function: Callable[[Any], Any]) -> Check:
+def _check_function(function: Callable[[Any], Any], name: str) -> Check:
     def check(value: Any) -> Any:
         try:
             checked = function(value)
@@ -74,19 +74,19 @@ def _check_function(function: Callable[[Any], Any]) -> Check:
         if inspect.isawaitable(checked):
             if inspect.iscoroutine(checked):
                 checked.close()
-            raise TypeError(f"parse_json: {function!r} must return a value, got an awaitable")
+            raise TypeError(f"{name}: {function!r} must return a value, got an awaitable")
         return checked
 
     return check
 
 
-def _check_json_schema(schema: dict[str, Any]) -> Check:
+def _check_json_schema(schema: dict[str, Any], name: str) -> Check:
     try:
         jsonschema: Any = import_module("jsonschema")
         referencing: Any = import_module("referencing")
     except ImportError as error:
         raise ImportError(
-            "parse_json: a JSON Schema needs the package jsonschema, which isn't installed: "
+            f"{name}: a JSON Schema needs the package jsonschema, which isn't installed: "
             "pip install jsonschema, or pass a type as schema"
         ) from error
     kind = jsonschema.validators.validator_for(
@@ -96,7 +96,7 @@ def _check_json_schema(schema: dict[str, Any]) -> Check:
         kind.check_schema(schema)
     except jsonschema.exceptions.SchemaError as error:
         raise ValueError(
-            f"parse_json: invalid JSON Schema: {error.message} - at `{error.json_path}`"
+            f"{name}: invalid JSON Schema: {error.message} - at `{error.json_path}`"
         ) from error
     # With the default registry, jsonschema would fetch the targets of `$ref` from the network.
     validator = kind(schema, registry=referencing.Registry())

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import jiter
 
-__all__ = ["JsonText"]
+__all__ = ["JsonText", "parse_json_at"]
 
 _OPENING: Final = re.compile(r"[{\[]")
 _MARKS: Final = re.compile(r'\\(?s:.)?|["{}\[\]]')
@@ -68,10 +68,11 @@ class JsonText:
         self._pieces = [text]
         return text
 
-    def feed(self, piece: str) -> None:
-        """Add the next piece of the answer. Text after the value is dropped."""
+    def feed(self, piece: str) -> str:
+        """Add the next piece of the answer, and return what it has after the value."""
         if self.ended:
-            return
+            return piece
+        left = ""
         start = 0 if self.begun else self._beginning_in(piece)
         if start is None:
             self._start += len(piece)
@@ -81,9 +82,10 @@ class JsonText:
             end = self._end_in(piece, start)
             if end is not None:
                 self.ended = True
-                piece = piece[:end]
+                piece, left = piece[:end], piece[end:]
             self.length += len(piece) - start
         self._pieces.append(piece)
+        return left
 
     def partial(self) -> Any:
         """The value so far, with an unfinished string or number at its end.
@@ -102,14 +104,14 @@ class JsonText:
         """
         text = self.text
         if self.begun:
-            return _parse(text, self._start)[0]
+            return parse_json_at(text, self._start)[0]
         bare = text.strip(_SPACE)
         if fence := _FENCE.match(bare):
             bare = bare[fence.end() :].removesuffix("```").strip(_SPACE)
         if not bare:
             raise JSONDecodeError("no JSON value", text, len(text))
         start = text.rindex(bare)
-        value, end = _parse(text, start)
+        value, end = parse_json_at(text, start)
         if end != start + len(bare):
             raise JSONDecodeError("text after the JSON value", text, end)
         return value
@@ -143,7 +145,12 @@ class JsonText:
         return None
 
 
-def _parse(text: str, start: int) -> tuple[Any, int]:
+def parse_json_at(text: str, start: int) -> tuple[Any, int]:
+    """Return the value that starts at `start`, and where it ends.
+
+    Raises:
+        JSONDecodeError: there is no valid, representable JSON value; `pos` says where.
+    """
     try:
         value, end = _decoder.raw_decode(text, start)
     except JSONDecodeError:

@@ -9,8 +9,9 @@ from typing import Any, Final
 from reactivex import Observable
 
 from rxllm.arguments import check_number
-from rxllm.chunks import Chunk, Json
+from rxllm.chunks import Chunk, ErrorInfo, Json, Notice
 from rxllm.errors import MalformedStreamError
+from rxllm.operators.transforming._json_items_text import JsonItemsText
 from rxllm.operators.transforming._json_schema import Check, SchemaViolation, check_of
 from rxllm.operators.transforming._json_text import JsonText
 from rxllm.operators.transforming._snapshots import Snapshot, snapshot_operator
@@ -21,6 +22,9 @@ __all__ = ["parse_json"]
 _FREE: Final = 65_536
 """Characters that are parsed in about a millisecond."""
 _NOTHING: Final = object()
+_MORE: Final = ErrorInfo(
+    "MoreJson", "the answer has another JSON value after the first: use ops.json_items"
+)
 
 
 def parse_json(
@@ -41,7 +45,8 @@ def parse_json(
     immediately, and may overtake up to `seconds` of text. A stream without text gets no `Json`.
 
     The value starts at the first `{` or `[` of the answer: a code fence or a sentence before it is
-    ignored, and so is everything after the value, including a second one. An answer that starts
+    ignored, and so is everything after the value. If that is another value, a `Notice` of kind
+    `"unsupported"` says so: see `json_items` for several. An answer that starts
     with `"` is a bare string; a bare number, `true`, `false` or `null` must be the whole answer (or
     the whole content of a fence), and is sent at its end.
 
@@ -101,7 +106,7 @@ def parse_json(
 class _JsonSnapshot(Snapshot):
     """The value of one source."""
 
-    __slots__ = ("_check", "_last", "_source", "_text")
+    __slots__ = ("_check", "_last", "_more", "_source", "_text")
 
     def __init__(self, source: str | None, check: Check) -> None:
         super().__init__()
@@ -109,17 +114,21 @@ class _JsonSnapshot(Snapshot):
         self._check = check
         self._text = JsonText()
         self._last: Any = _NOTHING
+        self._more: JsonItemsText | None = JsonItemsText(None)  # until another value was seen
 
     @property
     def size(self) -> float:
         return self._text.length / _FREE
 
     def feed(self, text: str, out: list[Any]) -> None:
-        if not self._text.ended:
-            self._text.feed(text)
-            self.unread = self._text.begun
-            if self._text.ended:
-                self._complete(out)
+        if self._text.ended:
+            self._look_for_more(text, out)
+            return
+        left = self._text.feed(text)
+        self.unread = self._text.begun
+        if self._text.ended:
+            self._complete(out)
+            self._look_for_more(left, out)
 
     def look(self, out: list[Any]) -> None:
         if not self.unread:
@@ -140,6 +149,17 @@ class _JsonSnapshot(Snapshot):
 
     def cut_off(self, out: list[Any]) -> None:
         self.look(out)
+
+    def _look_for_more(self, text: str, out: list[Any]) -> None:
+        if self._more is None or not text:
+            return
+        try:
+            if next(self._more.feed(text), _NOTHING) is _NOTHING:
+                return
+            out.append(Notice("unsupported", skipped=1, error=_MORE, source=self._source))
+        except JSONDecodeError:
+            pass  # brackets in a text
+        self._more = None
 
     def _complete(self, out: list[Any]) -> None:
         self.unread = False

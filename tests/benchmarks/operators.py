@@ -150,6 +150,7 @@ LETTERS = "a timer for each letter"
 QUEUES = "a queue, and a valve for demand"
 READS = "looks at every character"
 PARSES = "parses the text"
+EACH = "parses and sends a value for each token"
 SPLITS = "looks at every character, and makes new pieces"
 TASK = "a task for each chunk"
 TIMER = "a timer for each piece emitted"
@@ -237,6 +238,15 @@ CASES = [
     ),
     Case("accumulate()", lambda: ops.accumulate(), "scan", scan_text, 12.0, COPIES),
     Case("markdown_to_html()", lambda: ops.markdown_to_html(), "scan", scan_text, 300.0, PARSES),
+    Case(
+        "json_items()",
+        lambda: ops.json_items(path=""),
+        "scan",
+        scan_text,
+        40.0,
+        PARSES,
+        json_pieces,
+    ),
     Case("parse_json()", lambda: ops.parse_json(), "scan", scan_text, 40.0, PARSES, json_pieces),
     Case("tool_calls()", lambda: ops.tool_calls(), "filter", keep_all, 15.0, COPIES, tool_deltas),
     Case("text()", lambda: ops.text(), "map", upper_map),

@@ -66,6 +66,7 @@ def test_these_are_the_operators() -> None:
         "filter_async",
         "filters",
         "guard",
+        "json_items",
         "hedge",
         "hedge_with",
         "is_failure_of_model",

@@ -318,6 +318,7 @@ def transforming(source: Stream[Chunk], call: rxllm.ToolCall) -> None:
     assert_type(ops.filter_async(is_kept), _ChunksToChunks)
     assert_type(ops.error_boundary(lambda chunk: chunk), _ChunksToChunks)
     assert_type(ops.parse_json({"type": "object"}), _ChunksToChunks)
+    assert_type(ops.json_items(dict[str, int], path="items"), _ChunksToChunks)
     assert_type(ops.tool_calls(strict=False), _ChunksToChunks)
     assert_type(ops.arguments_of(call), dict[str, Any])
 

@@ -531,3 +531,23 @@ def test_a_dataclass_is_a_type() -> None:
         x: int
 
     assert last_of(['{"x": 1}'], Point) == Point(1)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "says"),
+    [
+        (['{"a": 1}\n{"b": 2}\n{"c": 3}'], True),
+        (['{"a": 1} and {"', 'b": 2', "}"], True),
+        (['{"a": 1} as in {the text} [above]'], False),
+        (['{"a": 1} and {"b": '], False),
+        (['{"a": 1}```'], False),
+    ],
+)
+def test_a_notice_says_that_more_values_follow(pieces: list[str], says: bool) -> None:
+    got = events_of(pieces, ops.parse_json())
+    assert [event.value for event in got if type(event) is Json and event.complete] == [{"a": 1}]
+    notices = [event for event in got if type(event) is Notice]
+    assert [each.kind for each in notices] == (["unsupported"] if says else [])
+    if says:
+        assert notices[0].error is not None
+        assert "use ops.json_items" in notices[0].error.message
