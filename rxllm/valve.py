@@ -24,6 +24,8 @@ from rxllm.errors import NoEventLoopError, StreamCancelledError
 __all__ = [
     "StreamScheduler",
     "Valve",
+    "Waits",
+    "begin_wait",
     "clock_of",
     "clock_of_loop",
     "fail_stream",
@@ -33,7 +35,9 @@ __all__ = [
     "runs_elsewhere",
     "scheduler_or_default",
     "valve_of",
+    "waits_of",
     "with_valve",
+    "with_waits",
 ]
 
 _State = TypeVar("_State")
@@ -162,6 +166,39 @@ class Valve:
             raise failure
 
 
+class Waits:
+    """Whether a stream waits for something that isn't the model, such as a slot of a pool.
+
+    An operator with time limits hands one upstream with `with_waits`; an operator there that lets a
+    stream wait calls `begin_wait`. Those further downstream are notified, too.
+
+    Args:
+        downstream: that of the subscriber, or `None`.
+        on_change: called with True when a wait begins, and with False when none is left.
+    """
+
+    def __init__(self, downstream: Waits | None, on_change: Callable[[bool], object]) -> None:
+        self._downstream = downstream
+        self._on_change = on_change
+        self._count = 0
+
+    def begin(self) -> None:
+        """A wait begins."""
+        self._count += 1
+        if self._count == 1:
+            self._on_change(True)
+        if self._downstream is not None:
+            self._downstream.begin()
+
+    def end(self) -> None:
+        """A wait ends."""
+        self._count -= 1
+        if not self._count:
+            self._on_change(False)
+        if self._downstream is not None:
+            self._downstream.end()
+
+
 class StreamScheduler(AsyncIOScheduler):
     """An `AsyncIOScheduler` with the valve, the pump tasks and the failures of a subscription.
 
@@ -191,6 +228,7 @@ class StreamScheduler(AsyncIOScheduler):
         self.loop = loop
         self.valve: Valve = valve if valve is not None else Valve()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.waits: Waits | None = None
         self._on_failure = on_failure
         if on_failure is not None:
             self.valve.on_failure = on_failure
@@ -204,12 +242,13 @@ class StreamScheduler(AsyncIOScheduler):
         """Return a scheduler with the same loop, tasks and sink, and another valve."""
         chained = StreamScheduler(self.loop, valve)
         chained.tasks, chained._on_failure = self.tasks, self._on_failure
+        chained.waits = self.waits
         return chained
 
     def with_sink(self, on_failure: Callable[[Exception], object]) -> StreamScheduler:
         """Return a scheduler with the same loop, tasks and valve, and another failure callback."""
         scheduler = StreamScheduler(self.loop, self.valve, on_failure)
-        scheduler.tasks = self.tasks
+        scheduler.tasks, scheduler.waits = self.tasks, self.waits
         return scheduler
 
     @property
@@ -263,6 +302,7 @@ class _ValvedScheduler(PeriodicScheduler):
         super().__init__()
         self.inner = inner
         self.valve = valve
+        self.waits = waits_of(inner)
 
     @property
     def now(self) -> datetime:
@@ -310,6 +350,32 @@ def with_valve(scheduler: abc.SchedulerBase | None, valve: Valve) -> abc.Schedul
     if isinstance(scheduler, StreamScheduler):
         return scheduler.chained(valve)
     return _ValvedScheduler(scheduler, valve)
+
+
+def with_waits(scheduler: abc.SchedulerBase | None, waits: Waits) -> abc.SchedulerBase:
+    """Return `scheduler` carrying `waits`, to pass upstream; any scheduler, as for `with_valve`.
+
+    Raises:
+        NoEventLoopError: `scheduler` is `None` and no event loop is running.
+    """
+    carrying = with_valve(scheduler, valve_of(scheduler))
+    carrying.waits = waits  # type: ignore[attr-defined]  # both kinds have it
+    return carrying
+
+
+def begin_wait(scheduler: abc.SchedulerBase | None) -> abc.DisposableBase:
+    """Tell the operators downstream that the stream waits, until the result is disposed."""
+    waits = waits_of(scheduler)
+    if waits is None:
+        return Disposable()
+    waits.begin()
+    return Disposable(waits.end)
+
+
+def waits_of(scheduler: abc.SchedulerBase | None) -> Waits | None:
+    """Return what `scheduler` carries, if it does."""
+    waits = getattr(scheduler, "waits", None)
+    return waits if isinstance(waits, Waits) else None
 
 
 def valve_of(scheduler: abc.SchedulerBase | None) -> Valve:

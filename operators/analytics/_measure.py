@@ -49,7 +49,8 @@ def measure(
     `Batch`, whose chunks count as simultaneous. At the end, `Usage.output_tokens` replaces the
     count if it is known. Times are those seen by the subscriber: delays added upstream are
     included, and so is time during which the subscriber's valve is closed. The time in which a
-    local model is loaded isn't counted as waiting for the first token.
+    local model is loaded isn't counted as waiting for the first token. Before a retry, each attempt
+    is measured by itself; after it, the operation as a whole.
 
     - Completion, error: the outcome is `"completed"` or `"failed"`; the report comes first.
     - Restart: the tokens of that stream are counted from 0 again; times continue.

@@ -14,7 +14,7 @@ from rxllm.errors import PoolFullError, RateLimitError
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer, start_patient_timer
 from rxllm.operators.controlling._limiter import Limiter
 from rxllm.stream import Stream
-from rxllm.valve import clock_of, run_on_loop, scheduler_or_default
+from rxllm.valve import begin_wait, clock_of, run_on_loop, scheduler_or_default
 
 __all__ = ["limit"]
 
@@ -90,6 +90,7 @@ class _Subscription:
         self._upstream = Single()
         self._turn = SerialDisposable()
         self._patience = SerialDisposable()
+        self._wait = SerialDisposable()
         self._retry = DeadlineTimer(scheduler, self._try_in_context)
         self._subscription = CompositeDisposable(
             self._upstream, self._turn, self._patience, self._retry, Disposable(self._leave)
@@ -99,6 +100,7 @@ class _Subscription:
         self._limiter.enter(self)
         self._try()
         if not self._has_started:
+            self._wait.disposable = begin_wait(self._scheduler)
             self._patience.disposable = start_patient_timer(
                 self._scheduler, self._limiter.wait, self._give_up
             )
@@ -124,6 +126,7 @@ class _Subscription:
             return
         self._has_started = True
         self._patience.dispose()
+        self._wait.dispose()
         self._upstream.disposable = self._source.subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
         )
@@ -156,4 +159,5 @@ class _Subscription:
         self._observer.on_completed()
 
     def _leave(self) -> None:
+        self._wait.dispose()
         self._limiter.leave(self, self._tokens)

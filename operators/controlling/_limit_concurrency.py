@@ -20,6 +20,7 @@ from rxllm.stream import Stream
 from rxllm.valve import (
     StreamScheduler,
     Valve,
+    begin_wait,
     clock_of,
     run_on_loop,
     scheduler_or_default,
@@ -230,12 +231,14 @@ class _Waiting(abc.DisposableBase):
         self._progress = progress
         self._on_admit = on_admit
         self._since: float | None = None
+        self._wait = SerialDisposable()
         self._reported: int | None = None
         self._timer = SerialDisposable()
 
     def begin(self) -> None:
         """The stream waits."""
         self._since = clock_of(self._scheduler)()
+        self._wait.disposable = begin_wait(self._scheduler)
         if self._progress:
             self._timer.disposable = start_patient_timer(self._scheduler, _REPORT_AFTER, self._look)
 
@@ -250,6 +253,7 @@ class _Waiting(abc.DisposableBase):
 
     def dispose(self) -> None:
         self._timer.dispose()
+        self._wait.dispose()
 
     def _look(self) -> None:
         place = self._pool.place(self._stream)

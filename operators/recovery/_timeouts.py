@@ -19,7 +19,7 @@ from rxllm.errors import (
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.stream import Stream
 from rxllm.transcript import Transcript
-from rxllm.valve import clock_of, scheduler_or_default, valve_of
+from rxllm.valve import Waits, clock_of, scheduler_or_default, valve_of, waits_of, with_waits
 
 __all__ = ["timeouts"]
 
@@ -42,6 +42,10 @@ def timeouts(
     between tokens; a `Start`, a notice or a heartbeat doesn't. After an `End` (of the stream, not
     of one source of a merge) only the total runs, until another answer starts. The time to connect
     is limited by the remote model itself (`connect_timeout`), and is part of `first`.
+
+    None of the limits runs while the stream, or one of those of a merge, waits for its slot in
+    `limit_concurrency` or for `limit`, wherever these stand in the pipe: waiting for a slot isn't
+    waiting for a token.
 
     First-token and stall timeouts are classified as `"fallback"`: a fallback handles them, and a
     retry doesn't, since asking a silent model again multiplies the wait. A total timeout is
@@ -123,6 +127,7 @@ class _Subscription:
         self._valve = valve_of(self._scheduler)
         self._stopped_at: float | None = None if self._valve.is_open else self._begun
         self._is_loading = False
+        self._waiting_since: float | None = None
         self._timer = DeadlineTimer(self._scheduler, self._check, is_patient=True)
         self._upstream = SingleAssignmentDisposable()
         self._subscription = CompositeDisposable(
@@ -135,7 +140,9 @@ class _Subscription:
             self._make_on_next(),
             self._observer.on_error,
             self._observer.on_completed,
-            scheduler=self._given_scheduler,
+            scheduler=with_waits(
+                self._given_scheduler, Waits(waits_of(self._given_scheduler), self._on_wait)
+            ),
         )
         return self._subscription
 
@@ -180,12 +187,25 @@ class _Subscription:
     def _on_valve(self, is_open: bool) -> None:
         self._stop() if not is_open else self._go_on()
 
+    def _on_wait(self, is_waiting: bool) -> None:
+        if self._subscription.is_disposed:
+            return
+        if is_waiting:
+            self._waiting_since = self._clock()
+            self._stop()
+        elif self._waiting_since is not None:
+            self._begun += self._clock() - self._waiting_since
+            self._waiting_since = None
+            self._go_on()
+            self._set_timer()
+
     def _stop(self) -> None:
         if self._stopped_at is None:
             self._stopped_at = self._clock()
 
     def _go_on(self) -> None:
-        if self._stopped_at is not None and self._valve.is_open and not self._is_loading:
+        is_held = self._is_loading or self._waiting_since is not None or not self._valve.is_open
+        if self._stopped_at is not None and not is_held:
             self._fed += self._clock() - self._stopped_at
             self._stopped_at = None
             self._set_timer()
@@ -195,7 +215,7 @@ class _Subscription:
         wait = self._between if self._has_begun else self._first
         is_awaited = self._stopped_at is None and not self._has_ended
         content = self._fed + wait if is_awaited else _NEVER
-        return content, self._begun + self._total
+        return content, self._begun + self._total if self._waiting_since is None else _NEVER
 
     def _set_timer(self) -> None:
         self._timer.set(min(self._deadlines()))

@@ -50,8 +50,8 @@ class SettledModel:
         settings = self._settings
         stream = self._model.stream(prompt, **options).pipe(
             timeouts(settings.first_token, settings.between_tokens),
+            limit_concurrency(self._pool),
             retry_with_backoff(settings.attempts),
             timeouts(total=settings.total),
-            limit_concurrency(self._pool),
         )
         return stream if settings.piece_size is None else stream.pipe(rechunk(settings.piece_size))
