@@ -433,7 +433,8 @@ class Notice(_Chunk, tag="notice", frozen=True):
     reports that one of several streams has failed while the others continue, `"unsupported"` that
     the model has sent something that no chunk can carry, `"loading"` that a local model is being
     loaded, which isn't time that it takes for its first token. `attempt` counts from 1, `delay` is
-    in seconds, `skipped` counts omitted chunks or events.
+    in seconds, `skipped` counts omitted chunks or events. `options` are those of a `"degraded"`
+    attempt that differ from the original request.
     """
 
     is_structure = True
@@ -444,6 +445,7 @@ class Notice(_Chunk, tag="notice", frozen=True):
     delay: float | None = None
     skipped: int | None = None
     error: ErrorInfo | None = None
+    options: dict[str, Any] | None = None
 
 
 class End(_Chunk, tag="end", frozen=True, gc=False):

@@ -215,6 +215,8 @@ class ModelInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
             that nothing is known.
         description: a few words.
         max_output_tokens: tokens of an answer.
+        size: bytes of a local model's files, if they exist.
+        type: `"gguf"` or `"onnx"` of a local model.
     """
 
     id: str
@@ -223,6 +225,8 @@ class ModelInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     capabilities: tuple[str, ...] = ()
     description: str = ""
     max_output_tokens: int | None = None
+    size: int | None = None
+    type: str | None = None
 
     def supports(self, capability: str) -> bool:
         """Return whether the model has a capability, or nothing is known about it."""

@@ -37,17 +37,24 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
             call, JSON); `None` if there was none.
         tokens: tokens of the answer: from `Usage` if it was sent, otherwise the number of pieces of
             text and reasoning.
+        characters: those of the text.
     """
 
     started: float
     elapsed: float
     first_token: float | None
     tokens: int
+    characters: int = 0
 
     @property
     def tokens_per_second(self) -> float | None:
         """Tokens divided by the elapsed time; `None` if no time has passed."""
         return per_second(self.tokens, self.elapsed)
+
+    @property
+    def characters_per_second(self) -> float | None:
+        """Characters divided by the elapsed time; `None` if no time has passed."""
+        return per_second(self.characters, self.elapsed)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,13 +157,15 @@ class Recorder:
         transcript = self.transcript
         start, end = transcript.start, transcript.end
         reason = None if end is None else end.finish_reason
+        text = transcript.text
         return Result(
-            text=transcript.text,
+            text=text,
             timings=Timings(
                 started=self._started,
                 elapsed=self.elapsed,
                 first_token=self._first_token,
                 tokens=sum(_tokens(answer) for answer in transcript.answers.values()),
+                characters=len(text),
             ),
             finish_reason="cancelled" if cancelled else reason,
             stop_sequence=None if end is None else end.stop_sequence,

@@ -54,7 +54,7 @@ def test_run_prints_the_answer_and_the_figures(model: ScriptedModel, capsys: Cap
     captured = capsys.readouterr()
     assert captured.out == "Once upon a time\n"
     assert captured.err.startswith("4 tokens, first after ")
-    assert captured.err.endswith(" tokens/s\n")
+    assert captured.err.endswith(" chars/s\n")
 
 
 def test_run_passes_the_options_on_including_zeros(model: ScriptedModel) -> None:

@@ -181,7 +181,7 @@ def test_a_terminal_shows_figures_below_the_text_and_clears_them(
     screen: Screen, start_on: Start
 ) -> None:
     program = start_on(screen, "run", "Hi", "-m", "scripted/Once \x1b[31mupon a time")
-    screen.wait_for("tokens/s\x1b[0m\r\n")
+    screen.wait_for("chars/s\x1b[0m\r\n")
     assert program.wait(timeout=SECONDS) == 0
     text, figures = screen.seen.split("\x1b[?25h")
     assert "waiting for the first token" in text

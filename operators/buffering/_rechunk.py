@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from reactivex import Observable, abc
@@ -16,6 +17,7 @@ from rxllm.valve import clock_of
 
 __all__ = ["rechunk"]
 
+Border: TypeAlias = Literal["character", "space"]
 Size: TypeAlias = int | Literal["small", "medium", "large", "adaptive"]
 
 _SIZES: Final = {"small": 16, "medium": 64, "large": 256}
@@ -26,7 +28,9 @@ _LONG: Final = 0.2
 _SHORT: Final = 0.05
 
 
-def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chunk]]:
+def rechunk(
+    size: Size = "adaptive", *, at: Border = "character"
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Cut the text into pieces of a fixed length, or of one that adapts to the stream's pace.
 
     ::
@@ -38,7 +42,8 @@ def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chu
     A piece is a `Token` with the longest text of at most `size` characters that doesn't split a
     grapheme; a longer grapheme is a piece by itself. A piece is sent once the character after it
     has arrived. For a number, and for the three named sizes, the pieces are the same however the
-    text is cut into chunks.
+    text is cut into chunks. With `at="space"`, a piece ends after the last white space that it may
+    have, so that only words that are longer than a piece are cut.
 
     `"adaptive"` starts at 64 characters. After each full piece it looks at the time since the
     previous one: above 200 ms the next piece may be 1.5 times as long, up to 512 characters; below
@@ -57,9 +62,10 @@ def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chu
     Args:
         size: characters, 1 or more; `"small"` (16), `"medium"` (64), `"large"` (256) or
             `"adaptive"`.
+        at: where pieces may end: `"character"` or `"space"`.
 
     Raises:
-        ValueError: `size` is below 1, or an unknown name.
+        ValueError: `size` is below 1, or an unknown name; `at` is unknown.
         TypeError: `size` is neither an integer nor a name.
 
     >>> from rxllm.testing import Marbles
@@ -71,10 +77,15 @@ def rechunk(size: Size = "adaptive") -> Callable[[Observable[Chunk]], Stream[Chu
     11.0 ghi
     11.0 |
     """
+    if at not in ("character", "space"):
+        raise ValueError(f"at must be 'character' or 'space', got {at!r}")
+    at_spaces = at == "space"
     if size == "adaptive":
-        return _adaptive
+        return partial(_adaptive, at_spaces=at_spaces)
     length = _length(size)
-    return text_operator("rechunk", lambda source: _Rechunker(source, _FixedLength(length)))
+    return text_operator(
+        "rechunk", lambda source: _Rechunker(source, _FixedLength(length), at_spaces)
+    )
 
 
 def _length(size: object) -> int:
@@ -91,12 +102,14 @@ def _length(size: object) -> int:
     return size
 
 
-def _adaptive(source: Observable[Chunk]) -> Stream[Chunk]:
+def _adaptive(source: Observable[Chunk], *, at_spaces: bool) -> Stream[Chunk]:
     def subscribe(
         observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         clock = clock_of(scheduler)
-        pack = text_operator("rechunk", lambda name: _Rechunker(name, _AdaptiveLength(clock)))
+        pack = text_operator(
+            "rechunk", lambda name: _Rechunker(name, _AdaptiveLength(clock), at_spaces)
+        )
         return pack(source).subscribe(observer, scheduler=scheduler)
 
     return Stream(subscribe, "rechunk", of_chunks=True)
@@ -139,9 +152,10 @@ class _AdaptiveLength(_FixedLength):
 class _Rechunker(TextState):
     """The text of one source that isn't a full piece yet."""
 
-    __slots__ = ("_held", "_length", "_parts", "_size", "_source")
+    __slots__ = ("_at_spaces", "_held", "_length", "_parts", "_size", "_source")
 
-    def __init__(self, source: str | None, size: _FixedLength) -> None:
+    def __init__(self, source: str | None, size: _FixedLength, at_spaces: bool) -> None:
+        self._at_spaces = at_spaces
         self._source = source
         self._size = size
         self._held = HeldText()
@@ -182,6 +196,8 @@ class _Rechunker(TextState):
             end = start + length if is_plain else _border(text, start, length)
             if end == len(text):
                 break  # the last grapheme may be incomplete
+            if self._at_spaces:
+                end = _after_space(text, start, end)
             pieces.append(self._piece(end - start))
             self._size.sent()
             start = end
@@ -204,3 +220,11 @@ def _border(text: str, start: int, length: int) -> int:
     if end == 0:
         return border(text, start, start + 1)
     return start + end
+
+
+def _after_space(text: str, start: int, end: int) -> int:
+    """Return the place after the last white space before `end`, or `end` if there is none."""
+    for place in range(end, start, -1):
+        if text[place - 1].isspace() and _border(text, start, place - start) == place:
+            return place
+    return end

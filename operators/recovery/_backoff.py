@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from rxllm.arguments import check_int, check_number
 from rxllm.errors import ProviderError
 
-__all__ = ["LONGEST_DELAY", "LONGEST_RETRY_AFTER", "Backoff", "Jitter", "check_attempts"]
+__all__ = ["LONGEST_DELAY", "LONGEST_RETRY_AFTER", "Backoff", "Growth", "Jitter", "check_attempts"]
+
+Growth: TypeAlias = Literal["exponential", "linear"]
 
 Jitter: TypeAlias = bool | Callable[[float], float]
 """`True` for full jitter, `False` for none, or a function of the delay that returns the wait."""
@@ -33,7 +35,7 @@ def check_attempts(attempts: int) -> None:
 
 
 class Backoff:
-    """Exponential delays with jitter that honour a provider's Retry-After.
+    """Growing delays with jitter that honour a provider's Retry-After.
 
     Full jitter takes a random delay between 0 and the exponential one, so that clients that failed
     at the same time don't all retry at the same time. Of the common strategies it needs the fewest
@@ -45,6 +47,7 @@ class Backoff:
         factor: multiplies the delay after each failure, 1 or more.
         max_delay: the longest delay in seconds, 0 or more.
         jitter: see `Jitter`.
+        growth: `"exponential"`, or `"linear"`: `initial` times the number of failures.
 
     Raises:
         ValueError: an argument is out of range.
@@ -55,7 +58,17 @@ class Backoff:
     [1.0, 2.0, 4.0, 60.0, 60.0]
     """
 
-    def __init__(self, initial: float, factor: float, max_delay: float, jitter: Jitter) -> None:
+    def __init__(
+        self,
+        initial: float,
+        factor: float,
+        max_delay: float,
+        jitter: Jitter,
+        growth: Growth = "exponential",
+    ) -> None:
+        if growth not in ("exponential", "linear"):
+            raise ValueError(f"growth must be 'exponential' or 'linear', got {growth!r}")
+        self._is_linear = growth == "linear"
         self._initial = check_number("initial", initial, "the first delay in seconds", minimum=0)
         self._factor = check_number("factor", factor, "the growth of the delay", minimum=1)
         self._max_delay = check_number(
@@ -76,7 +89,8 @@ class Backoff:
             TypeError, ValueError: a jitter function returned something other than a finite number.
         """
         try:
-            delay = min(self._max_delay, self._initial * self._factor ** (failures - 1))
+            growth = failures if self._is_linear else self._factor ** (failures - 1)
+            delay = min(self._max_delay, self._initial * growth)
         except OverflowError:
             delay = self._max_delay if self._initial else 0.0
         if self._jitter is not None:

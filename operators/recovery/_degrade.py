@@ -56,11 +56,12 @@ def degrade(
         S-#               model.stream(request)
         S-a-(E,|)         model.stream(steps[0](request))
         degrade(model, request)
-        S-(n,S)-a-(E,|)   n: Notice("degraded", attempt=2, error=...)
+        S-(n,S)-a-(E,|)   n: Notice("degraded", attempt=2, error=..., options={"max_tokens": 140})
 
     The default steps after the original request are 0.7 times its tokens, then temperature 0.3,
     then at most 100 tokens at temperature 0.1, without delay. Each step changes the original
-    request, not the previous one; a step that changes nothing (0.7 times no limit) is skipped.
+    request, not the previous one; a step that changes nothing (0.7 times no limit) is skipped. The
+    notice has the options that are tried.
 
     An option that the model doesn't take (`UnsupportedError.field`) is left out from then on, which
     the notice says, but never the messages or tools. If only a step has set it, or set it to such a

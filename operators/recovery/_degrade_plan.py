@@ -45,6 +45,7 @@ class DegradePlan:
     ) -> None:
         self._model = model
         self._request = request  # without the options that were refused
+        self._original = request
         self._sent = request
         self._steps = iter(steps)
         self._when = when
@@ -115,7 +116,13 @@ class DegradePlan:
         reason = ErrorInfo.of(error)
         if words:
             reason = ErrorInfo(reason.type, f"{reason.message} ({words})")
-        notice = Notice("degraded", attempt=self._attempts, error=reason)
+        changed = {
+            name: value
+            for name in _DEFAULTS
+            if name not in _ESSENTIAL
+            and (value := getattr(request, name)) != getattr(self._original, name)
+        }
+        notice = Notice("degraded", attempt=self._attempts, error=reason, options=changed)
         return Attempt(partial(self._model.stream, request), notice)
 
 

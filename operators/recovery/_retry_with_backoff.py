@@ -10,7 +10,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk, ErrorInfo, Notice, NoticeKind
 from rxllm.errors import ConnectTimeoutError, ErrorAction, classify_error
 from rxllm.operators.recovery._annotations import add_note
-from rxllm.operators.recovery._backoff import Backoff, Jitter, check_attempts
+from rxllm.operators.recovery._backoff import Backoff, Growth, Jitter, check_attempts
 from rxllm.operators.recovery._plan import Attempt, Plan
 from rxllm.operators.recovery._policy import Policy, policy_of
 from rxllm.operators.recovery.attempts import attempts_of
@@ -26,6 +26,7 @@ def retry_with_backoff(
     factor: float = 2.0,
     max_delay: float = 60.0,
     jitter: Jitter = True,
+    growth: Growth = "exponential",
     when: Policy | None = None,
     after_output: AfterOutput = "fail",
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
@@ -77,10 +78,12 @@ def retry_with_backoff(
     Args:
         attempts: the maximum number of subscriptions to the source, 1 or more.
         initial: seconds before the second attempt, 0 or more.
-        factor: multiplies the wait after each failure, 1 or more.
+        factor: multiplies the wait after each failure, 1 or more; 1 for equal waits.
         max_delay: the longest wait in seconds, 0 or more.
         jitter: `True`, `False`, or a function from the computed delay to the wait, in seconds, such
             as `random.Random(7).random().__mul__` for repeatable waits.
+        growth: `"exponential"`, or `"linear"`: `initial` times the number of failures, without
+            `factor`.
         when: classifies an error, in place of the rule above; only `"retry"` is retried.
         after_output: what to do once content has been passed on.
 
@@ -106,7 +109,7 @@ def retry_with_backoff(
     policy_factory = _default_policy if when is None else partial(policy_of, when)
     policy_factory()  # checks the argument
     check_after_output(after_output)
-    backoff = Backoff(initial, factor, max_delay, jitter)
+    backoff = Backoff(initial, factor, max_delay, jitter, growth)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         plan = retry_plan(source, attempts, backoff, policy_factory, "retry")

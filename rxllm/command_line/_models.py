@@ -12,6 +12,7 @@ import rxllm
 from rxllm.command_line._arguments import model_table_option
 from rxllm.command_line._outcomes import failure
 from rxllm.errors import RxLLMError
+from rxllm.requests import ModelInfo
 
 __all__ = ["models"]
 
@@ -27,16 +28,25 @@ def models(provider: str | None, as_json: bool) -> None:
         listed = rxllm.list_models() if provider is None else rxllm.run(ask(provider))
     except RxLLMError as error:
         raise failure(error) from error
-    rows = [
-        (info.id, str(info.context_length or ""), ", ".join(info.capabilities), info.description)
-        for info in listed
-    ]
+    rows = [(info.id, _tokens(info), ", ".join(info.capabilities), _words(info)) for info in listed]
     if as_json:
         click.echo(b"\n".join(map(msgspec.json.encode, listed)))
     elif sys.stdout.isatty():
-        _print_table(("model", "context", "capabilities", "description"), rows)
+        _print_table(("model", "tokens", "capabilities", "description"), rows)
     else:
         click.echo("\n".join(map("\t".join, rows)))
+
+
+def _tokens(info: ModelInfo) -> str:
+    """The tokens of the context, and those of an answer if they are fewer."""
+    context, output = info.context_length, info.max_output_tokens
+    numbers = [context] if context == output else [context, output]
+    return ", ".join([str(number) for number in numbers if number is not None])
+
+
+def _words(info: ModelInfo) -> str:
+    size = "" if info.size is None else f"{info.size / 1e6:.1f} MB"
+    return ", ".join(filter(None, (info.description, size)))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

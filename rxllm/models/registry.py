@@ -96,8 +96,8 @@ def model(name: str, *, settings: Settings | None = None, **options: Any) -> Mod
 def list_models() -> list[ModelInfo]:
     """List the models available by name: bundled, from files, remote, and registered."""
     listed = [
-        ModelInfo("tiny/onnx", "tiny", _TINY, _LOCAL, "the bundled model, on ONNX Runtime"),
-        ModelInfo("tiny/llama", "tiny", _TINY, _LOCAL, "the bundled model, on llama.cpp"),
+        _tiny_info("onnx", tiny.directory, "the bundled model, on ONNX Runtime"),
+        _tiny_info("llama", tiny.directory / "tiny.gguf", "the bundled model, on llama.cpp"),
         ModelInfo("llama/<path>", "llama", None, _LOCAL, "any GGUF file"),
         ModelInfo("onnx/<directory>", "onnx", None, _LOCAL, "any ONNX decoder with a cache"),
         ModelInfo("scripted/<text>", "scripted", None, _SCRIPTED, "a fake that plays the text"),
@@ -160,6 +160,20 @@ def _providers() -> dict[str, Factory]:
 def _nearest(provider: str) -> str:
     near = get_close_matches(provider, [*_providers(), *_registered], n=1)
     return f": did you mean {near[0]!r}?" if near else "; see rxllm.list_models()"
+
+
+def _tiny_info(engine: str, path: Path, description: str) -> ModelInfo:
+    info = ModelInfo(f"tiny/{engine}", "tiny", _TINY, _LOCAL, description)
+    return _with_file(info, engine, path)
+
+
+def _with_file(info: ModelInfo, kind: str, path: Path) -> ModelInfo:
+    return msgspec.structs.replace(
+        info,
+        size=_size_of(path),
+        type="gguf" if kind == "llama" else kind,
+        max_output_tokens=info.context_length,  # of prompt and answer together
+    )
 
 
 def _tiny(engine: str = "", **options: Any) -> Model:
@@ -255,6 +269,7 @@ def _local(
     )
     if options.context_length is not None:
         info = msgspec.structs.replace(info, context_length=options.context_length)
+    info = _with_file(info, kind, path)
     load = engine_loader(kind, path, options.of_engine)
     made = LocalModel(
         info, WorkerRunner(name, kind, path, options.of_engine) if options.isolate else load
@@ -262,6 +277,15 @@ def _local(
     if not given:
         _shared[name] = made
     return made
+
+
+def _size_of(path: Path) -> int | None:
+    """Return the bytes of a file, or of the ONNX files of a directory; `None` without any."""
+    files = path.glob("**/*.onnx*") if path.is_dir() else [path]
+    try:
+        return sum(each.stat().st_size for each in files) or None
+    except OSError:
+        return None
 
 
 def engine_loader(kind: str, path: Path, options: dict[str, Any]) -> Callable[[], Engine[Any]]:

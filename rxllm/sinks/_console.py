@@ -23,10 +23,10 @@ def console(
 ) -> Coroutine[Any, Any, Result]:
     """Print a stream as it arrives.
 
-    On a terminal: the text, wrapped between words, above a dim line with tokens, tokens/s and
-    seconds, which is updated every 10 tokens and removed at the end. The screen is redrawn at most
-    every 50 ms. Control characters are shown as pictures (`␛`), so that no model can control the
-    terminal, and rich markup in the text is printed literally.
+    On a terminal: the text, wrapped between words, above a dim line with tokens, tokens/s, chars/s
+    and seconds, which is updated every 10 tokens and removed at the end. The screen is redrawn at
+    most every 50 ms. Control characters are shown as pictures (`␛`), so that no model can control
+    the terminal, and rich markup in the text is printed literally.
 
     Elsewhere: exactly the text, flushed after each chunk, and nothing else; a newline is added at
     the end if there is none, and characters that can't be encoded are written as `?`. Notices and

@@ -41,6 +41,7 @@ class Terminal:
         self._loop = asyncio.get_running_loop()
         self._line = ""
         self._waiting: list[str] = []
+        self._characters = 0
         self._timer: asyncio.TimerHandle | None = None
         self._drawn_at = self._loop.time()
         self._figures = Text("waiting for the first token", style="dim", overflow="crop")
@@ -60,6 +61,7 @@ class Terminal:
         """Append to the text; it is drawn soon."""
         if text:
             self._waiting.append(printable(text))
+            self._characters += len(text)
         if self._timer is None:
             due = self._drawn_at + _SECONDS_BETWEEN_DRAWINGS
             self._timer = self._loop.call_at(due, self._draw_or_fail)
@@ -118,7 +120,8 @@ class Terminal:
     def _renew_figures(self) -> None:
         tokens, seconds = self._record.tokens, self._record.elapsed
         self._figures_due = tokens + _TOKENS_BETWEEN_FIGURES
-        self._figures.plain = f"{count(tokens)}, {rate(tokens, seconds)}, {seconds:.1f} s"
+        speeds = f"{rate(tokens, seconds)}, {rate(self._characters, seconds, 'chars')}"
+        self._figures.plain = f"{count(tokens)}, {speeds}, {seconds:.1f} s"
 
     def _below(self) -> Group:
         return Group(Text(self._line, no_wrap=True, overflow="crop"), self._figures)

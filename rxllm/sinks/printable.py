@@ -59,12 +59,13 @@ def describe(notice: Notice) -> str:
 
 
 def figures_of(result: Result) -> str:
-    """Summarize `result` in one line: tokens, time to the first token, tokens/s."""
+    """Summarize `result` in one line: tokens, time to the first token, tokens/s, characters/s."""
     timings = result.timings
     parts = [count(timings.tokens)]
     if timings.first_token is not None:
         parts.append(f"first after {timings.first_token:.2f} s")
     parts.append(rate(timings.tokens, timings.elapsed))
+    parts.append(rate(timings.characters, timings.elapsed, "chars"))
     if result.finish_reason in _CUT:
         parts.append(_CUT[result.finish_reason])
     return ", ".join(parts)
@@ -75,11 +76,11 @@ def count(tokens: int) -> str:
     return "1 token" if tokens == 1 else f"{tokens} tokens"
 
 
-def rate(tokens: int, seconds: float) -> str:
-    """Format tokens per second, with a question mark if no time has passed.
+def rate(number: int, seconds: float, unit: str = "tokens") -> str:
+    """Format tokens or characters per second, with a question mark if no time has passed.
 
     >>> rate(10, 4.0), rate(10, 0.0)
     ('2.5 tokens/s', '? tokens/s')
     """
-    speed = per_second(tokens, seconds)
-    return "? tokens/s" if speed is None else f"{speed:.1f} tokens/s"
+    speed = per_second(number, seconds)
+    return f"? {unit}/s" if speed is None else f"{speed:.1f} {unit}/s"

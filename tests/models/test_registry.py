@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +122,19 @@ def test_a_scripted_model_by_name_plays_the_text() -> None:
     with pytest.raises(BadRequestError, match="takes no options"):
         rxllm.model("scripted/x", delay=1)
     assert isinstance(rxllm.model("scripted/Hello there"), ScriptedModel)
+
+
+def test_a_local_model_has_its_size_its_type_and_its_most_tokens(tmp_path: Path) -> None:
+    listed = {info.id: info for info in rxllm.list_models()}
+    for name, kind in (("tiny/onnx", "onnx"), ("tiny/llama", "gguf")):
+        info = listed[name]
+        assert info == rxllm.model(name).info
+        assert (info.type, info.max_output_tokens) == (kind, 1024)
+        assert info.size is not None
+        assert 4_000_000 < info.size < 5_000_000
+    (tmp_path / "model.gguf").write_bytes(b"x" * 70)
+    info = rxllm.model(f"llama/{tmp_path / 'model.gguf'}", context_length=50).info
+    assert (info.size, info.type, info.max_output_tokens) == (70, "gguf", 50)
+    missing = rxllm.model(f"onnx/{tmp_path / 'nowhere'}").info
+    assert (missing.size, missing.type, missing.max_output_tokens) == (None, "onnx", None)
+    assert rxllm.model("openai/gpt-5").info.size is None

@@ -14,7 +14,7 @@ from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Start, 
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators._graphemes import LONGEST_GRAPHEME, graphemes
 from rxllm.testing import COMPLETED, Marbles
-from tests.operators.texts import cut_texts, pieces_after, text_after
+from tests.operators.texts import cut_texts, events_of, pieces_after, text_after
 
 
 def pieces_of(text: str, size: int) -> list[str]:
@@ -243,3 +243,33 @@ def test_invalid_sizes_are_rejected_at_the_call(bad: Any) -> None:
 def test_a_size_of_the_wrong_type_is_rejected_at_the_call(bad: Any) -> None:
     with pytest.raises(TypeError, match="size must be"):
         ops.rechunk(bad)
+
+
+def test_pieces_end_at_spaces() -> None:
+    operator = ops.rechunk(10, at="space")
+    pieces = [
+        event.text
+        for event in events_of(["Once up", "on a time there was a light", "housekeeper"], operator)
+        if isinstance(event, Token)
+    ]
+    assert pieces == ["Once upon ", "a time ", "there was ", "a ", "lighthouse", "keeper"]
+
+
+@given(cut_texts(), st.integers(1, 12))
+def test_at_spaces_the_pieces_do_not_depend_on_the_chunks(
+    cut: tuple[str, list[str]], size: int
+) -> None:
+    text, pieces = cut
+    operator = ops.rechunk(size, at="space")
+
+    def cut_again(pieces: list[str]) -> list[str]:
+        return [e.text for e in events_of(pieces, operator) if isinstance(e, Token) and e.text]
+
+    found = cut_again(pieces)
+    assert "".join(found) == text
+    assert found == cut_again([text] if text else [])
+
+
+def test_an_unknown_border_is_rejected_at_the_call() -> None:
+    with pytest.raises(ValueError, match="at must be 'character' or 'space', got 'word'"):
+        ops.rechunk(10, at="word")  # type: ignore[arg-type]

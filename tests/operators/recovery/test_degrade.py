@@ -17,7 +17,7 @@ from rxllm.errors import (
     UnsupportedError,
     classify_error,
 )
-from rxllm.models.scripted import ScriptedModel
+from rxllm.models.scripted import Script, ScriptedModel
 from rxllm.requests import Request
 from rxllm.testing import COMPLETED, Marbles
 from rxllm.testing.fault_server import FaultServer, Reply
@@ -45,7 +45,8 @@ def test_each_step_is_announced_and_the_answer_is_complete() -> None:
     model = ScriptedModel([LOST], ["a", "b"])
     events = run(ops.degrade(model, "Hi", max_tokens=200))
     assert [type(event) for event in events[:3]] == [Start, Notice, Start]
-    assert events[1] == Notice("degraded", attempt=2, error=ErrorInfo.of(LOST))
+    tried = {"max_tokens": 140}
+    assert events[1] == Notice("degraded", attempt=2, error=ErrorInfo.of(LOST), options=tried)
     assert ("".join(map(text_of, events)), events[-1]) == ("ab", COMPLETED)
 
 
@@ -277,3 +278,15 @@ def test_bad_arguments_are_refused_at_the_call() -> None:
         ops.degrade(model, "Hi", after_output="no")  # type: ignore[arg-type]
     with pytest.raises(BadRequestError, match="max_tokens"):
         ops.degrade(model, "Hi", max_tokens=0)
+
+
+def test_the_notice_has_the_options_that_are_tried() -> None:
+    broken: Script = [ConnectionResetError()]
+    model = ScriptedModel(broken, broken, broken, "Hello")
+    events = Marbles().run(ops.degrade(model, "Hi", max_tokens=200, temperature=1))
+    notices = [event for _, event in events if isinstance(event, Notice)]
+    assert [notice.options for notice in notices] == [
+        {"max_tokens": 140},
+        {"temperature": 0.3},
+        {"max_tokens": 100, "temperature": 0.1},
+    ]

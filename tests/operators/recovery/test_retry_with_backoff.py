@@ -364,3 +364,24 @@ def test_arguments_of_the_wrong_type_are_refused_at_the_call(bad: dict[str, Any]
 def test_arguments_that_are_not_callable_are_refused_at_the_call(bad: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(bad))):
         ops.retry_with_backoff(**bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "delays"),
+    [
+        ({}, [1.0, 2.0, 4.0, 8.0]),
+        ({"factor": 1}, [1.0, 1.0, 1.0, 1.0]),
+        ({"growth": "linear"}, [1.0, 2.0, 3.0, 4.0]),
+        ({"growth": "linear", "initial": 2, "max_delay": 5}, [2.0, 4.0, 5.0, 5.0]),
+    ],
+)
+def test_delays_grow_exponentially_linearly_or_not(options: Any, delays: list[float]) -> None:
+    model = ScriptedModel([ConnectionResetError()])
+    stream = model.stream("Hi").pipe(ops.retry_with_backoff(5, jitter=False, **options))
+    notices = [event for _, event in Marbles().run(stream) if isinstance(event, Notice)]
+    assert [notice.delay for notice in notices] == delays
+
+
+def test_an_unknown_growth_is_rejected_at_the_call() -> None:
+    with pytest.raises(ValueError, match="growth must be 'exponential' or 'linear', got 'cubic'"):
+        ops.retry_with_backoff(growth="cubic")  # type: ignore[arg-type]
