@@ -19,7 +19,13 @@ from rxllm.server.app import create_app
 
 CHROMIUM = shutil.which("chromium")
 PAGE = Path(create_app.__code__.co_filename).parent / "page"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    # A page that a test makes has no address, and may then open no socket to this machine.
+    "--disable-features=LocalNetworkAccessChecks",
+]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -39,12 +39,15 @@ async def in_component(page: Page, serve: Serve, model: ScriptedModel, body: str
         """async (body) => {
           const { Root } = await import("/test/react_stand_in.js");
           const { useStream } = await import("/example/useStream.js");
+          const { useStreams } = await import("/example/useStreams.js");
           const mount = () => new Root(() => useStream());
+          const mountMany = (options) => new Root(() => useStreams(options));
           const until = async (test) => {
             while (!test()) await new Promise((resolve) => setTimeout(resolve, 5));
           };
           const AsyncFunction = (async () => {}).constructor;
-          return await new AsyncFunction("mount", "until", body)(mount, until);
+          const names = ["mount", "mountMany", "until"];
+          return await new AsyncFunction(...names, body)(mount, mountMany, until);
         }""",
         body,
     )
@@ -297,3 +300,114 @@ async def test_a_failure_is_part_of_the_state(
         """,
     )
     assert found == ["", "failed", 404]
+
+
+async def test_many_streams_share_a_connection_each_with_its_progress(
+    page: Page, serve: Serve
+) -> None:
+    model = ScriptedModel("one " * 20, "two " * 20, by="word", delay=0.01)
+    found = await in_component(
+        page,
+        serve,
+        model,
+        """
+        const root = mountMany();
+        const before = root.output.isConnected;
+        await until(() => root.output.isConnected);
+        const ids = ["1", "2"].map((prompt) => root.output.start({ prompt, maxTokens: 20 }));
+        await until(() => root.output.streams.length === 2);
+        const begun = root.output.streams.map(({ isLive }) => isLive);
+        await until(() => root.output.streams.every(({ isLive }) => !isLive));
+        const { streams } = root.output;
+        return {
+          before, begun, known: streams.every(({ id }, index) => id === ids[index]),
+          prompts: streams.map(({ prompt }) => prompt),
+          texts: streams.map(({ text }) => text.length),
+          statuses: streams.map(({ status }) => status),
+          progress: streams.map(({ progress }) => progress.percentage),
+        };
+        """,
+    )
+    assert found == {
+        "before": False,
+        "begun": [True, True],
+        "known": True,
+        "prompts": ["1", "2"],
+        "texts": [79, 79],
+        "statuses": ["complete", "complete"],
+        "progress": [100, 100],
+    }
+
+
+async def test_each_of_many_streams_can_be_stopped_and_removed(page: Page, serve: Serve) -> None:
+    model = ScriptedModel("word " * 900, by="word", delay=0.01)
+    found = await in_component(
+        page,
+        serve,
+        model,
+        """
+        const root = mountMany();
+        await until(() => root.output.isConnected);
+        const [first, second] = ["1", "2"].map((prompt) => root.output.start({ prompt }));
+        const of = (id) => root.output.streams.find((stream) => stream.id === id);
+        await until(() => of(first)?.tokens > 2 && of(second)?.tokens > 2);
+        root.output.stop(first);
+        await until(() => of(first).status === "stopped");
+        const others = [of(first).isLive, of(second).isLive];
+        root.output.remove(second);
+        await until(() => root.output.streams.length === 1);
+        return others;
+        """,
+    )
+    assert found == [False, True]
+    async with asyncio.timeout(10):
+        while model.active:
+            await asyncio.sleep(0.01)
+
+
+async def test_unmounting_stops_the_streams_and_closes_its_own_connection(
+    page: Page, serve: Serve
+) -> None:
+    """The stand-in mounts, unmounts and mounts again, as strict mode does."""
+    model = ScriptedModel("word " * 900, by="word", delay=0.01)
+    found = await in_component(
+        page,
+        serve,
+        model,
+        """
+        const { Connection } = await import("/example/rxllm.js");
+        const shared = new Connection();
+        const roots = [mountMany(), mountMany({ connection: shared })];
+        for (const root of roots) {
+          await until(() => root.output.isConnected);
+          root.output.start({ prompt: "hi" });
+        }
+        await until(() => roots.every(({ output }) => output.streams[0]?.tokens > 2));
+        for (const root of roots) root.unmount();
+        const { status } = shared;
+        shared.disconnect();
+        return status;
+        """,
+    )
+    assert found == "open"
+    async with asyncio.timeout(10):
+        while model.active:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_that_fails_says_why_and_leaves_the_others(page: Page, serve: Serve) -> None:
+    found = await in_component(
+        page,
+        serve,
+        ScriptedModel("fine"),
+        """
+        const root = mountMany();
+        await until(() => root.output.isConnected);
+        root.output.start({ prompt: "hi", model: "another" });
+        root.output.start({ prompt: "hi" });
+        await until(() => root.output.streams.length === 2
+          && root.output.streams.every(({ isLive }) => !isLive));
+        return root.output.streams.map(({ status, error, text }) => [status, error?.code, text]);
+        """,
+    )
+    assert found == [["failed", "model_not_found", ""], ["complete", None, "fine"]]

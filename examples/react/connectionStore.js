@@ -1,0 +1,140 @@
+/**
+ * The state behind `useStreams`, independent of React: many streams over one connection, as an
+ * external store for `useSyncExternalStore`. It notifies its listeners at most once per frame.
+ */
+
+import { isRestart, textOf } from "./rxllm.js";
+
+const EMPTY = Object.freeze({ isConnected: false, streams: Object.freeze([]) });
+
+export class ConnectionStore {
+  #connection;
+  #isOwn;
+  #state = EMPTY;
+  #shown = EMPTY;
+  #listeners = new Set();
+  #frame = 0;
+  /** Those that run, by their ids. @type {Map<string, import("./rxllm.js").SocketStream>} */
+  #live = new Map();
+
+  /** @param {import("./rxllm.js").Connection} connection
+   * @param {boolean} isOwn whether the connection ends with the component */
+  constructor(connection, isOwn) {
+    this.#connection = connection;
+    this.#isOwn = isOwn;
+  }
+
+  // For useSyncExternalStore: stable functions, and a snapshot that changes only with the state.
+  subscribe = (listener) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  getSnapshot = () => this.#shown;
+
+  /** Connect when the component mounts. */
+  enter = () => {
+    this.#connection.addEventListener("connected", this.#onStatus);
+    this.#connection.addEventListener("status", this.#onStatus);
+    this.#connection.connect();
+    this.#onStatus();
+  };
+
+  /** Stop the streams when the component unmounts. */
+  leave = () => {
+    this.#connection.removeEventListener("connected", this.#onStatus);
+    this.#connection.removeEventListener("status", this.#onStatus);
+    for (const id of [...this.#live.keys()]) {
+      this.#live.get(id).stop();
+      this.#end(id, { status: "stopped" });
+    }
+    if (this.#isOwn) this.#connection.disconnect();
+    this.#state = { ...this.#state, isConnected: false };
+    this.#show();
+  };
+
+  /** Start a stream, and return its id. @param {import("./rxllm.js").StreamRequest} request */
+  start = (request) => {
+    const waiting = [];
+    let take = (message) => waiting.push(message);
+    const stream = this.#connection.start(request, (message) => take(message));
+    const { id } = stream;
+    this.#live.set(id, stream);
+    const { prompt } = request;
+    this.#add({ id, prompt, text: "", tokens: 0, status: "waiting", isLive: true });
+    take = (message) => this.#take(id, message);
+    waiting.forEach(take);
+    return id;
+  };
+
+  stop = (id) => this.#live.get(id)?.stop();
+
+  /** Take a stream off the list, and stop it if it runs. */
+  remove = (id) => {
+    this.#live.get(id)?.stop();
+    this.#live.delete(id);
+    this.#setStreams(this.#state.streams.filter((stream) => stream.id !== id));
+  };
+
+  #onStatus = () => {
+    const isConnected = this.#connection.connected !== undefined;
+    if (isConnected !== this.#state.isConnected) this.#set({ isConnected });
+  };
+
+  #add(stream) {
+    this.#setStreams([...this.#state.streams, stream]);
+  }
+
+  #take(id, { type, chunk, finishReason, ...failure }) {
+    if (!this.#live.has(id)) return; // it was removed, or left behind
+    if (type === "complete") {
+      this.#end(id, { status: finishReason === "cancelled" ? "stopped" : "complete" });
+    } else if (type === "error") {
+      this.#end(id, { status: "failed", error: failure });
+    } else if (type === "chunk") {
+      this.#takeChunk(id, chunk);
+    }
+  }
+
+  #takeChunk(id, chunk) {
+    if (isRestart(chunk)) {
+      this.#change(id, () => ({ text: "", tokens: 0, status: "waiting" }));
+    } else if (chunk.type === "progress") {
+      this.#change(id, () => ({ progress: chunk }));
+    } else if (textOf(chunk)) {
+      const more = chunk.type === "batch" ? chunk.chunks.length : 1;
+      this.#change(id, ({ text, tokens }) => ({
+        text: text + textOf(chunk),
+        tokens: tokens + more,
+        status: "streaming",
+      }));
+    }
+  }
+
+  #end(id, changes) {
+    this.#live.delete(id);
+    this.#change(id, () => ({ ...changes, isLive: false }));
+  }
+
+  #change(id, changes) {
+    const change = (stream) => (stream.id === id ? { ...stream, ...changes(stream) } : stream);
+    this.#setStreams(this.#state.streams.map(change));
+  }
+
+  #setStreams(streams) {
+    this.#set({ streams });
+  }
+
+  #set(changes) {
+    this.#state = { ...this.#state, ...changes };
+    this.#frame ||= requestAnimationFrame(() => this.#show());
+  }
+
+  #show() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    if (this.#shown === this.#state) return;
+    this.#shown = this.#state;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
