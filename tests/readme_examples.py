@@ -34,6 +34,7 @@ def index() -> str:
         f"## {group}\n\n| task | example |\n|---|---|\n"
         + "".join(_row(files[number]) for number in numbers)
         + folders.get(group, "")
+        + "".join(_picture(files[number]) for number in numbers)
         for group, numbers in GROUPS.items()
     )
 
@@ -43,6 +44,12 @@ def _row(file: Path) -> str:
     sentence = docstring.partition("\n")[0]
     assert sentence.endswith("."), f"the first line of {file.name} must be one sentence"
     return f"| {sentence.removesuffix('.')} | [{file.name}]({file.name}) |\n"
+
+
+def _picture(file: Path) -> str:
+    """Return the picture of what an example shows, if there is one."""
+    picture = file.with_suffix(".svg")
+    return f"\n![The output of {file.name}]({picture.name})\n" if picture.exists() else ""
 
 
 def _folders() -> str:
