@@ -129,7 +129,7 @@ def accumulate() -> Callable[[Observable[Chunk]], Stream[Accumulated]]:
     >>> marbles = Marbles()
     >>> events = marbles.run(marbles.cold("S-Once-upon-E|").pipe(accumulate()))
     >>> [(event.length, event.text, event.tokens, event.elapsed) for _, event in events[:-1]]
-    [(0, '', 0, 0.0), (4, 'Once', 1, 2.0), (8, 'Onceupon', 2, 4.0), (8, 'Onceupon', 2, 6.0)]
+    [(0, '', 0, 0.0), (4, 'Once', 1, 2.0), (8, 'Onceupon', 2, 7.0), (8, 'Onceupon', 2, 12.0)]
     """
 
     def operator(source: Observable[Chunk]) -> Stream[Accumulated]:

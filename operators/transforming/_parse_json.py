@@ -91,9 +91,9 @@ def parse_json(
     >>> lookup = {"1": Token('{"name": "M'), "2": Token('ia", "age"'), "3": Token(": 3}")}
     >>> for time, event in marbles.run(marbles.cold(diagram, lookup=lookup).pipe(parse_json())):
     ...     print(time, event)
-    0.0 Json(value={'name': 'M'}, complete=False, source=None)
-    2.0 Json(value={'name': 'Mia'}, complete=False, source=None)
-    4.0 Json(value={'name': 'Mia', 'age': 3}, complete=True, source=None)
+    0.0 Json(value={'name': 'M'}, complete=False, index=0, source=None)
+    2.0 Json(value={'name': 'Mia'}, complete=False, index=0, source=None)
+    4.0 Json(value={'name': 'Mia', 'age': 3}, complete=True, index=0, source=None)
     5.0 |
     """
     seconds = check_number(

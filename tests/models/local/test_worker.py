@@ -246,7 +246,8 @@ async def test_an_unreferenced_model_ends_its_process() -> None:
 
 
 async def test_a_server_outlives_the_process_of_a_model() -> None:
-    app = create_app([f"onnx/{tiny.directory}"], settings=rxllm.Settings(local_streams=8))
+    settings = rxllm.Settings(local_streams=8, attempts=1)
+    app = create_app([f"onnx/{tiny.directory}"], settings=settings)
     async with serving(app) as client:
         params = {"prompt": STORY, "temperature": "0"}
         streams = await asyncio.gather(*(client.get("/stream", params=params) for _ in range(8)))

@@ -709,7 +709,7 @@ async def test_a_message_that_made_the_server_close_the_connection_is_not_sent_a
         sockets.routes,
     )
     assert found == ["connection_lost", "the connection was lost: it is too big"]
-    assert [message["type"] for message in sockets.got] == ["start"]
+    assert sockets.asked() == ["start"]
 
 
 async def test_restarts_without_output_are_limited(in_browser: Library) -> None:
