@@ -49,6 +49,7 @@ exception in `__cause__`.
 from __future__ import annotations
 
 import copy
+import errno
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Literal, TypeAlias, TypeVar
@@ -342,7 +343,7 @@ _FALLBACK: Final = (
 def classify_error(error: BaseException) -> ErrorAction:
     """Return what should follow `error`: a retry, a fallback to another model, or neither.
 
-    - `"retry"`: connections refused, reset or lost; 408, 409, 429 and 5xx; overload; an empty,
+    - `"retry"`: connections refused, reset, lost or timed out in the system; 408, 409, 429 and 5xx; overload; an empty,
       truncated, aborted or malformed stream.
     - `"fallback"`: a request that this model doesn't support; timeouts of the connection, of the
       first token and between tokens; a context that is too small; a model that can't be found,
@@ -358,7 +359,7 @@ def classify_error(error: BaseException) -> ErrorAction:
     >>> classify_error(ValueError())
     'raise'
     """
-    if isinstance(error, _RETRY):
+    if isinstance(error, _RETRY) or getattr(error, "errno", None) == errno.ETIMEDOUT:
         return "retry"
     if isinstance(error, _FALLBACK):
         return "fallback"

@@ -23,7 +23,7 @@ from typing import Final, TypedDict
 
 import msgspec
 
-__all__ = ["BatchSettings", "PoolSettings", "Settings", "TimeoutSettings"]
+__all__ = ["BatchSettings", "PoolSettings", "RetrySettings", "Settings", "TimeoutSettings"]
 
 
 class TimeoutSettings(TypedDict):
@@ -32,6 +32,13 @@ class TimeoutSettings(TypedDict):
     first: float
     between: float
     total: float
+
+
+class RetrySettings(TypedDict):
+    """The arguments of `ops.retry_with_backoff`."""
+
+    attempts: int
+    initial: float
 
 
 class BatchSettings(TypedDict):
@@ -56,8 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `msgspec.toml.decode(text, type=Settings)`. Either way, values out of range and unknown names
     are rejected.
 
-    A model, a router and a server use those of the first group for each stream; a router, for each
-    of its models. Those of the second group are of a server alone.
+    A model, a router and a server use them for each stream; a router, for each of its models. Those
+    from `batch_size` to `shutdown` are of a server alone.
 
     Args:
         connect: seconds to connect, above 0, of remote models that are made by name.
@@ -66,6 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         total: seconds for a whole stream, above 0. Ten minutes, since models that think before they
             answer take minutes.
         attempts: the maximum number of attempts, including the first, 1 or more.
+        retry_delay: seconds before the second attempt, 0 or more; they double with each failure, and
+            the wait is random, up to that (see `ops.retry_with_backoff`).
         local_streams: concurrent streams from local models, 1 or more: of one model, or of all
             those of a server.
         remote_streams: the same for remote models.
@@ -89,6 +98,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     between_tokens: float = 5.0
     total: float = 600.0
     attempts: int = 3
+    retry_delay: float = 1.0
     local_streams: int = 3
     remote_streams: int = 10
     queue: int = 100
@@ -121,6 +131,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
 
     @property
+    def retry(self) -> RetrySettings:
+        """For `ops.retry_with_backoff(**settings.retry)`."""
+        return {"attempts": self.attempts, "initial": self.retry_delay}
+
+    @property
     def batch(self) -> BatchSettings:
         """For `ops.batch(**settings.batch)`."""
         return {"size": self.batch_size, "seconds": self.batch_seconds}
@@ -136,7 +151,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return {"limit": self.remote_streams, "queue": self.queue, "wait": self.queue_wait}
 
 
-_FROM_ZERO: Final = {"queue", "shutdown"}
+_FROM_ZERO: Final = {"queue", "retry_delay", "shutdown"}
 
 
 def _fits(value: object, *, integer: bool, from_zero: bool) -> bool:

@@ -122,7 +122,8 @@ def test_an_api_key_is_required(serve: Serve) -> None:
 
 def test_limits_and_settings_are_options(serve: Serve) -> None:
     _, url = serve(
-        "--limit", "prompt_characters=3", "--limit", "grace=0", "--setting", "shutdown=0.5"
+        *("--limit", "prompt_characters=3", "--limit", "grace=0"),
+        *("--setting", "shutdown=0.5", "--setting", "piece_size=16"),
     )
     assert status(f"{url}stream?prompt=Hi&maxTokens=1") == 200
     assert status(f"{url}stream?prompt=Hello") == 413
@@ -141,6 +142,7 @@ def test_startup_errors_are_reported_in_one_line(serve: Serve) -> None:
         (["--limit", "streams=5", "--limit", "streams=6"], 2, "given twice"),
         (["--limit", "streams=many"], 2, "streams must be an integer, got 'many'"),
         (["--setting", "queue=0.5"], 2, "queue must be an integer, got '0.5'"),
+        (["--setting", "piece_size=few"], 2, "piece_size must be an integer, got 'few'"),
         (["--setting", "total=0"], 2, "total must be a number of seconds"),
     ):
         done = subprocess.run(

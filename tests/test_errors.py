@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import re
 
@@ -53,6 +54,7 @@ def test_each_class_is_classified(name: str) -> None:
         (ConnectionRefusedError(), "retry"),
         (ConnectionResetError(), "retry"),
         (BrokenPipeError(), "retry"),
+        (OSError(errno.ETIMEDOUT, "Connection timed out"), "retry"),
         (TimeoutError(), "fallback"),
         (ValueError(), "raise"),
         (FileNotFoundError(), "raise"),

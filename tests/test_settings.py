@@ -85,6 +85,17 @@ def test_attempts(making: Making, attempts: int, monkeypatch: pytest.MonkeyPatch
 
 
 @either
+def test_the_delay_before_another_attempt(
+    making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = ScriptedModel([ConnectionFailedError("refused")], "fine")
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
+    model = making(scripted, Settings(attempts=2, retry_delay=40), monkeypatch)
+    answer = run_virtual(rxllm.sinks.collect(model.stream("Hi")))
+    assert (answer.text, [notice.delay for notice in answer.notices]) == ("fine", [40])
+
+
+@either
 @pytest.mark.parametrize("is_local", [False, True])
 def test_slots_and_their_queue(
     making: Making, is_local: bool, monkeypatch: pytest.MonkeyPatch
@@ -192,7 +203,11 @@ async def test_a_server_asks_again_only_if_it_is_told_to() -> None:
     scripts: list[Script] = [[ConnectionFailedError("refused")], "fine"]
     *_, failed = await events_of(None, *scripts)
     assert failed["code"] == "connection_failed"
-    assert texts(await events_of(Settings(attempts=2), *scripts)) == ["fine"]
+    settings = Settings(attempts=2, retry_delay=0.01)
+    lines = await events_of(settings, *scripts)
+    assert texts(lines) == ["fine"]
+    [notice] = [each["chunk"] for each in lines if each.get("chunk", {}).get("type") == "notice"]
+    assert notice["delay"] <= 0.01
 
 
 async def test_a_server_has_time_limits() -> None:
@@ -205,6 +220,7 @@ def test_the_defaults() -> None:
     settings = Settings()
     assert settings.timeouts == {"first": 10, "between": 5, "total": 600}
     assert (settings.connect, settings.attempts, settings.buffer_size) == (10, 3, 1024)
+    assert settings.retry == {"attempts": 3, "initial": 1}
     assert settings.batch == {"size": 1, "seconds": 0.1}
     assert settings.local_pool == {"limit": 3, "queue": 100, "wait": 30}
     assert settings.remote_pool == {"limit": 10, "queue": 100, "wait": 30}

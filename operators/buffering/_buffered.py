@@ -8,7 +8,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.arguments import check_int, check_number
+from rxllm.arguments import check_callable, check_int, check_number
 from rxllm.chunks import Chunk, is_restart
 from rxllm.restart import survives_restart
 from rxllm.stream import Stream
@@ -65,6 +65,8 @@ def buffered(
     high: float = 0.8,
     low: float = 0.2,
     status: BufferStatus | None = None,
+    on_pause: Callable[[int], object] | None = None,
+    on_resume: Callable[[int], object] | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Let the producer run ahead of a slow subscriber, until the buffer is nearly full.
 
@@ -94,11 +96,14 @@ def buffered(
         high: the fraction of the capacity at which the producer pauses, above `low`, at most 1.
         low: the fraction of the capacity at which the producer resumes, 0 or more.
         status: updated live, to be read while the stream runs.
+        on_pause: called each time the producer pauses, with the number of queued chunks.
+        on_resume: called each time it resumes, with that number.
 
     Raises:
         ValueError: `capacity` is below 1, or `low` and `high` don't satisfy `0 <= low < high <= 1`.
-        TypeError: `capacity` is not an integer, `high` or `low` is not a number, or `status` is
-            not a `BufferStatus`.
+        TypeError: `capacity` is not an integer, `high` or `low` is not a number, `status` is not a
+            `BufferStatus`, or a function can't be called or is asynchronous. An exception that one
+            raises becomes the error of the stream.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, status = Marbles(), BufferStatus()
@@ -123,6 +128,10 @@ def buffered(
         raise ValueError(f"need 0 <= low < high <= 1, got low={low}, high={high}")
     if not (status is None or isinstance(status, BufferStatus)):
         raise TypeError(f"status must be a BufferStatus, got {type(status).__name__}")
+    for name, function in (("on_pause", on_pause), ("on_resume", on_resume)):
+        if function is not None:
+            what = "a function of the number of queued chunks"
+            check_callable(name, function, what, instead="start a task in it")
     known = status if status is not None else BufferStatus()
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -131,6 +140,7 @@ def buffered(
         ) -> abc.DisposableBase:
             buffer = _Buffer(observer, scheduler_or_default(scheduler), capacity)
             buffer.marks = (low * capacity, high * capacity)
+            buffer.on_pause, buffer.on_resume = on_pause, on_resume
             return buffer.start(source, known._buffers)  # noqa: SLF001 - two halves of one thing
 
         return Stream(subscribe, "buffered", of_chunks=True)
@@ -142,6 +152,8 @@ class _Buffer:
     """The state of one subscription."""
 
     marks: tuple[float, float]
+    on_pause: Callable[[int], object] | None
+    on_resume: Callable[[int], object] | None
 
     def __init__(
         self, observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase, capacity: int
@@ -219,11 +231,23 @@ class _Buffer:
         low, high = self.marks
         waiting = len(self.queue)
         if waiting >= high:
-            self.paused = True
+            if not self.paused:
+                self.paused = True
+                self._tell(self.on_pause)
             self._valve.close()
         elif self.paused and waiting <= low:
             self.paused = False
+            self._tell(self.on_resume)
             self._valve.open()
+
+    def _tell(self, function: Callable[[int], object] | None) -> None:
+        if function is None or self._subscription.is_disposed:
+            return
+        try:
+            function(len(self.queue))
+        except Exception as error:
+            self._subscription.dispose()
+            self._observer.on_error(error)
 
     def _drop(self, source: str | None) -> None:
         kept = [chunk for chunk in self.queue if survives_restart(chunk, source)]

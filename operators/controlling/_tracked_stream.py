@@ -26,7 +26,8 @@ class StreamInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
         duration: seconds from its start until now, or until its end.
         progress: its last `Progress`, if `progress` or `track_stages` is before `track` in its
             pipe.
-        estimated_end: when it will probably end, in Unix seconds, if its progress says so.
+        estimated_end: when it will probably end, in Unix seconds, if its progress says so;
+            `None` while it is paused.
         error: why it failed.
     """
 
@@ -102,10 +103,10 @@ class TrackedStream:
 
     @property
     def estimated_end(self) -> float | None:
-        """When it ended or will probably end, in Unix seconds; `None` if that isn't known."""
+        """When it ended or will probably end, in Unix seconds; `None` if unknown, or paused."""
         if self.ended is not None:
             return self.started + self.duration
-        if self._progress is None or self._progress.remaining is None:
+        if self.status == "paused" or self._progress is None or self._progress.remaining is None:
             return None
         return self.started + (self._progress_at - self.begun) + self._progress.remaining
 
@@ -138,8 +139,12 @@ class TrackedStream:
         Raises:
             StreamStateError: the stream has ended.
         """
+        was_paused = self.status == "paused"
         self.control.resume()
-        self.touched = self._clock()
+        now = self._clock()
+        if was_paused:
+            self._progress_at += now - self.touched  # what remains, remains from now
+        self.touched = now
 
     def cancel(self) -> None:
         """Cancel the stream, as `Control.stop` does. Does nothing once it has ended."""

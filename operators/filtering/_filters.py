@@ -31,7 +31,8 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     the remaining functions aren't called. A new chunk without a source gets the source of the chunk
     it replaces. `Start`, `Notice` and `End` bypass the functions, since the structure of the stream
     depends on them: so `lambda chunk: chunk if type(chunk) is Token else None` doesn't break a
-    stream. A `Batch` is passed as one chunk: after `batch()`, that filter would drop all text.
+    stream. The others need a look at their class before their text: `Usage`, for one, has none. A
+    `Batch` is passed as one chunk: after `batch()`, that filter would drop all text.
 
     The functions see the chunks as they are cut: `"bad"` may arrive as `"b"` and `"ad"`. If that
     matters, put `words()` before this operator, or use `redact`.
@@ -53,12 +54,12 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
     >>> def no_b(chunk):
-    ...     return None if chunk.text == "b" else chunk
+    ...     return None if isinstance(chunk, Token) and chunk.text == "b" else chunk
     >>> def capital(chunk):
-    ...     return Token(chunk.text.upper())
-    >>> events = marbles.run(marbles.cold("S-a-b-c-E|").pipe(filters(no_b, capital)))
+    ...     return Token(chunk.text.upper()) if isinstance(chunk, Token) else chunk
+    >>> events = marbles.run(marbles.cold("S-a-b-c-UE|").pipe(filters(no_b, capital)))
     >>> [(time, getattr(event, "text", "")) for time, event in events]
-    [(0.0, ''), (2.0, 'A'), (6.0, 'C'), (8.0, ''), (9.0, '')]
+    [(0.0, ''), (2.0, 'A'), (6.0, 'C'), (8.0, ''), (9.0, ''), (10.0, '')]
     """
     for each in functions:
         check_callable("a filter", each, "a function of a chunk", instead="use filter_async")

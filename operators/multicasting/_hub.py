@@ -15,7 +15,15 @@ from rxllm.operators.multicasting._backlogs import OnLag
 from rxllm.operators.multicasting._reader import Reader
 from rxllm.operators.multicasting._report import report
 from rxllm.trampoline import Trampoline
-from rxllm.valve import StreamScheduler, Valve, scheduler_or_default, with_valve
+from rxllm.valve import (
+    StreamScheduler,
+    Valve,
+    Waits,
+    begin_wait,
+    scheduler_or_default,
+    with_valve,
+    with_waits,
+)
 
 __all__ = ["Hub", "Replay"]
 
@@ -83,11 +91,13 @@ class _Connection:
         self._history = Coalesced() if replay == "all" else None
         self._valve = Valve()
         # A separate set of tasks, so that the first subscriber's sink doesn't wait for them.
-        self._scheduler = (
+        own = (
             StreamScheduler(scheduler.loop, self._valve, self._on_failure)
             if isinstance(scheduler, StreamScheduler)
             else with_valve(scheduler, self._valve)
         )
+        self._scheduler = with_waits(own, Waits(None, self._on_wait))
+        self._is_waiting = False
         self._upstream = SingleAssignmentDisposable()
         self._leaving = SerialDisposable()
         self._holding: set[Reader] = set()
@@ -134,6 +144,8 @@ class _Connection:
         reader = Reader(self, observer, scheduler, on_lag, capacity, past)
         self.readers = (*self.readers, reader)
         self._leaving.disposable = Disposable()
+        if self._is_waiting:
+            reader.wait.disposable = begin_wait(scheduler)
         if self._ended:
             reader.end(self._own_error())
         else:
@@ -151,6 +163,7 @@ class _Connection:
 
     def leave(self, reader: Reader) -> None:
         self.readers = tuple(each for each in self.readers if each is not reader)
+        reader.wait.dispose()
         if not (self.readers or self._ended or self._grace):
             self._disconnect()
             self._hand_tasks_to(reader)
@@ -160,6 +173,11 @@ class _Connection:
             self._leaving.disposable = self._scheduler.schedule_relative(
                 self._grace, self._disconnect
             )
+
+    def _on_wait(self, waiting: bool) -> None:
+        self._is_waiting = waiting
+        for reader in self.readers:
+            reader.wait.disposable = begin_wait(reader.scheduler) if waiting else Disposable()
 
     def _on_next(self, chunk: Chunk) -> None:
         self._trampoline.run(self._dispatch, chunk)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from reactivex import abc
+from reactivex.disposable import SerialDisposable
 
 from rxllm.chunks import Batch, Chunk, is_restart
 from rxllm.errors import LaggedBehindError
@@ -61,6 +62,7 @@ class Reader:
         past: Iterable[Chunk],
     ) -> None:
         self.scheduler = scheduler
+        self.wait = SerialDisposable()  # while the source waits for a slot
         self._shared = shared
         self._observer = observer
         self._on_lag = on_lag

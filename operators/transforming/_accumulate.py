@@ -25,7 +25,7 @@ from rxllm.valve import clock_of
 
 __all__ = ["Accumulated", "accumulate"]
 
-_NEXT_ATTEMPT: Final = ("retry", "fallback", "restart")
+_NEXT_ATTEMPT: Final = ("retry", "fallback", "resume", "restart")
 
 
 class Accumulated(ChunkCarrier):
@@ -38,8 +38,8 @@ class Accumulated(ChunkCarrier):
         tokens: the tokens so far, of the text and the reasoning of the answer.
         elapsed: seconds from the subscription to this item.
         latency: seconds from the item before it, or from the subscription, to this one.
-        attempt: which attempt of the answer it belongs to, from 1; a retry, a fallback and a
-            restart begin the next one.
+        attempt: which attempt of the answer it belongs to, from 1: a notice of a retry, a fallback,
+            a degraded request or a resumption begins the next one.
         model: the model that answers, once it has started.
     """
 
@@ -85,10 +85,11 @@ class Accumulated(ChunkCarrier):
 class _Answer:
     """An answer so far. An attempt that begins again is another one."""
 
-    __slots__ = ("attempt", "max_tokens", "model", "text", "tokens")
+    __slots__ = ("attempt", "has_begun", "max_tokens", "model", "text", "tokens")
 
     def __init__(self, attempt: int) -> None:
         self.attempt = attempt
+        self.has_begun = False
         self.text = RunningText()
         self.tokens = 0
         self.model: str | None = None
@@ -167,7 +168,7 @@ def _make_on_next(
             _add(answer, chunk)
         elif type(chunk) is Start:
             answer.model, answer.max_tokens = chunk.model, chunk.max_tokens
-        elif type(chunk) is Notice and chunk.kind in _NEXT_ATTEMPT:
+        elif type(chunk) is Notice and (chunk.attempt or chunk.kind in _NEXT_ATTEMPT):
             answer = _next_attempts(answers, chunk)
         elif type(chunk) is End:
             forget(answers, source)
@@ -181,6 +182,7 @@ def _make_on_next(
 
 
 def _add(answer: _Answer, chunk: Token | Batch | Reasoning) -> None:
+    answer.has_begun = True
     if type(chunk) is not Reasoning:
         answer.text.add(chunk.text)
     answer.tokens += len(chunk.chunks) if isinstance(chunk, Batch) else not is_bare_state(chunk)
@@ -190,6 +192,8 @@ def _next_attempts(answers: dict[str | None, _Answer], notice: Notice) -> _Answe
     """Begin the next attempt of the sources that a notice concerns; return that of its own."""
     for source in matching_sources(answers, notice.source):
         answer = answers[source]
-        restarted = notice.kind == "restart"
-        answers[source] = _Answer(answer.attempt + 1) if restarted else answer.next()
+        if notice.kind == "restart":  # of an attempt that a notice has begun, or of another one
+            answers[source] = _Answer(answer.attempt + answer.has_begun)
+        else:
+            answers[source] = answer.next()
     return answers[notice.source]

@@ -202,9 +202,9 @@ def _numbers(
         if name in numbers:
             raise click.UsageError(f"{option} {name} is given twice")
         try:
-            numbers[name] = known[name](value)
+            numbers[name] = float(value) if known[name] is float else int(value)
         except ValueError:
-            what = "an integer" if known[name] is int else "a number"
+            what = "a number" if known[name] is float else "an integer"
             raise click.UsageError(f"{option}: {name} must be {what}, got {value!r}") from None
     try:
         return kind(**{**defaults, **numbers})

@@ -51,7 +51,7 @@ class SettledModel:
         stream = self._model.stream(prompt, **options).pipe(
             timeouts(settings.first_token, settings.between_tokens),
             limit_concurrency(self._pool),
-            retry_with_backoff(settings.attempts),
+            retry_with_backoff(**settings.retry),
             timeouts(total=settings.total),
         )
         return stream if settings.piece_size is None else stream.pipe(rechunk(settings.piece_size))

@@ -107,7 +107,7 @@ class Route:
             circuit_breaker(self._breaker),
             *self._slots,
             retry_with_backoff(
-                settings.attempts, when=self._classify, after_output=self._after_output
+                **settings.retry, when=self._classify, after_output=self._after_output
             ),
         )
 

@@ -115,6 +115,7 @@ def create_app(
         BadRequestError: a model, the key, an origin, a host or a proxy is invalid.
         ModelNotFoundError: the default model, or that of the chat or the rooms, isn't one of the
             models.
+        TypeError: `chat` is not a `Persona`, or `rooms` not a `RoomSettings`.
     """
     limits = Limits() if limits is None else limits
     settings = Settings(**default_settings(limits)) if settings is None else settings
@@ -165,7 +166,9 @@ def create_app(
     app.on_shutdown.append(drain)
     chat = Persona() if chat is None else chat
     rooms = RoomSettings() if rooms is None else rooms
-    for persona in (chat, rooms):
+    for name, persona, kind in (("chat", chat, Persona), ("rooms", rooms, RoomSettings)):
+        if not isinstance(persona, kind):
+            raise TypeError(f"{name} must be a {kind.__name__}, got {type(persona).__name__}")
         options = persona.options(Options())
         app[MODELS].find(options.model)
         app[MODELS].request("?", options)

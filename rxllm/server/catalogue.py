@@ -253,7 +253,7 @@ class Catalogue:
         settings = self.settings
         operators: list[_Operator] = [
             ops.timeouts(settings.first_token, settings.between_tokens),
-            ops.retry_with_backoff(settings.attempts),
+            ops.retry_with_backoff(**settings.retry),
             ops.timeouts(total=min(settings.total, self.limits.stream_seconds)),
         ]
         limiter = self._limiters.get(id(model))

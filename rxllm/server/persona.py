@@ -34,6 +34,9 @@ class Persona(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("system", "model"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name} must be text, got {getattr(self, name)!r}")
         try:
             as_request("?", **self._own())
         except BadRequestError as error:

@@ -18,7 +18,7 @@ from rxllm.errors import (
     RateLimitError,
 )
 from rxllm.models.scripted import ScriptedModel
-from rxllm.operators import Limiter, Pool, StreamRegistry
+from rxllm.operators import Limiter, MemoryStore, Pool, StreamRegistry
 from rxllm.stream import Stream
 from rxllm.testing import Marbles, run_virtual
 
@@ -63,6 +63,23 @@ def test_both_time_limits_of_a_pipe_wait_for_the_slot(marbles: Marbles) -> None:
     )
     events = marbles.run(stream)
     assert [text_of(event) for _, event in events if isinstance(event, Token)] == ["a"]
+
+
+@pytest.mark.parametrize("share", ["multiplex", "cache"])
+def test_a_shared_stream_that_waits_for_a_slot_does_not_wait_for_a_token(
+    marbles: Marbles, share: str
+) -> None:
+    pool = Pool(1)
+    marbles.subscribe(marbles.cold("-" * 9 + "|").pipe(ops.limit_concurrency(pool)))
+    sharing = ops.multiplex() if share == "multiplex" else ops.cache(MemoryStore(), "key")
+    shared = marbles.cold("-a-E|").pipe(ops.limit_concurrency(pool), sharing)
+    limits = ops.timeouts(first=2)
+    readers = [marbles.subscribe(shared.pipe(limits))]
+    marbles.at(1, marbles.subscribe(shared.pipe(limits)).dispose)
+    marbles.at(4, lambda: readers.append(marbles.subscribe(shared.pipe(limits))))
+    marbles.advance_to(30)
+    for reader in readers:
+        assert [each.text for each in reader.chunks if isinstance(each, Token)] == ["a"]
 
 
 def test_a_closed_valve_and_a_wait_for_a_slot_are_not_counted_twice(marbles: Marbles) -> None:

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from rxllm import from_async
 from rxllm.chunks import Chunk, End, Start, Token, ToolCall, state_key, text_of
 from rxllm.models.scripted import ScriptedModel
-from rxllm.requests import ModelInfo
+from rxllm.requests import ModelInfo, Request, as_request
 from rxllm.server import create_app
 from rxllm.server.messages import Complete, StreamChunk, StreamFailed
 from rxllm.testing import no_leaks
@@ -43,12 +43,14 @@ class Stepwise:
         self.allowed = asyncio.Semaphore(0)
         self.active = 0
         self.said = 0
+        self.requests: list[Request] = []
 
     def let(self, count: int = 1000) -> None:
         for _ in range(count):
             self.allowed.release()
 
     def stream(self, prompt: Any, **options: Any) -> Any:
+        self.requests.append(as_request(prompt, **options))
         return from_async(self._say)
 
     async def _say(self) -> AsyncIterator[Chunk]:

@@ -16,7 +16,7 @@ from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, STREAMS
 from rxllm.server.messages import Say
-from rxllm.server.persona import RoomSettings
+from rxllm.server.persona import Persona, RoomSettings
 from rxllm.server.rooms.member import is_addressed
 from rxllm.server.rooms.rooms import Rooms
 from rxllm.server.websocket.endpoint import CONNECTIONS
@@ -211,6 +211,31 @@ async def test_the_model_gets_the_conversation_with_names_if_there_are_several_p
     ]
 
 
+async def test_a_question_that_has_waited_comes_with_the_answers_but_not_what_people_said_since() -> (
+    None
+):
+    model = Stepwise(Start("r", "m"), Token("fine"), End("stop"))
+    async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
+        await ann.join("r", "Ann")
+        for text in ("hello?", "me too, bot", "it rains", "help"):
+            await ann.send("say", room="r", text=text)
+            await ann.until("room_message", text=text)
+        model.let()
+        for _ in range(3):
+            await ann.until("room_message", bot=True)
+        await ann.until("typing", typing=False)
+    asked = [[(m.role, m.text) for m in asked.messages[1:]] for asked in model.requests]
+    assert asked == [
+        [("user", "hello?")],
+        [("user", "hello?"), ("assistant", "fine"), ("user", "me too, bot")],
+        [
+            ("user", "hello?\nme too, bot\nit rains"),
+            ("assistant", "fine\nfine"),
+            ("user", "help"),
+        ],
+    ]
+
+
 PIRATE = RoomSettings(
     system="Talk like a pirate.",
     model="pirate",
@@ -274,11 +299,21 @@ async def test_what_is_above_the_limits_is_refused_before_it_is_sent(
         ({"max_tokens": 0}, "max_tokens must be 1 or more"),
         ({"messages": -1}, "messages must be 0 or more"),
         ({"messages": 1.5}, "messages must be an integer"),
+        ({"system": 3}, "system must be text, got 3"),
+        ({"model": b"x"}, "model must be text, got b'x'"),
     ],
 )
 def test_invalid_settings_raise(settings: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RoomSettings(**settings)
+
+
+def test_chat_and_rooms_must_have_their_class() -> None:
+    model: Any = {"tiny": ScriptedModel("no")}
+    with pytest.raises(TypeError, match="chat must be a Persona, got dict"):
+        create_app(model, chat={"system": "x"})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="rooms must be a RoomSettings, got Persona"):
+        create_app(model, rooms=Persona(system="x"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("where", ["rooms", "chat"])

@@ -190,7 +190,7 @@ class Bot:
 
     def _ask(self, reply_id: str, question: _Question) -> Observable[Chunk]:
         message, said = question
-        earlier = [each for each in self._room.history if each.id != message.id]
+        earlier = _before(message, self._room.history)
         before = earlier[max(0, len(earlier) - self._settings.messages) :]
         beginning = self._settings.beginning(said.system)
         options = self._settings.options(said.options)
@@ -204,6 +204,13 @@ class Bot:
 
     def _broadcast_typing(self, typing: bool) -> None:
         self._room.broadcast(Typing(room=self._room.name, typing=typing, name=BOT))
+
+
+def _before(question: RoomMessage, history: Sequence[RoomMessage]) -> list[RoomMessage]:
+    """Return what the model can know: what was said before the question, and all its answers."""
+    ids = [each.id for each in history]
+    place = ids.index(question.id) if question.id in ids else 0
+    return [each for at, each in enumerate(history) if at < place or (each.bot and at > place)]
 
 
 def _conversation(messages: Sequence[RoomMessage], with_names: bool) -> list[Message]:

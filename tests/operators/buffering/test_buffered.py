@@ -1,7 +1,8 @@
 """`buffered`: a bounded buffer that pauses the producer, and its status."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import reactivex as rx
@@ -13,7 +14,7 @@ from rxllm.chunks import Chunk, End, Notice, Progress, Start, Token, Usage, text
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
-from rxllm.valve import StreamScheduler, Valve, with_valve
+from rxllm.valve import StreamScheduler, Valve, clock_of, with_valve
 from tests.operators.texts import cut_texts, text_after
 
 
@@ -131,6 +132,44 @@ def test_with_a_low_mark_of_0_the_producer_resumes_on_an_empty_queue(marbles: Ma
     marbles.valve.open()
     assert seen == [(3, True), (2, True), (1, True), (0, True)]
     assert figures(status) == (0, False, 0.0)
+
+
+def test_functions_hear_when_the_producer_pauses_and_resumes(marbles: Marbles) -> None:
+    heard: list[tuple[float, str, int]] = []
+    clock = clock_of(marbles.scheduler)
+
+    def hear(what: str) -> Callable[[int], object]:
+        return lambda queued: heard.append((clock(), what, queued))
+
+    buffer = ops.buffered(5, 0.8, 0.2, on_pause=hear("pause"), on_resume=hear("resume"))
+    marbles.valve.close()
+    marbles.at(12, marbles.valve.open)
+    recording = marbles.subscribe(marbles.cold("a-b-c-d-e-f|", demand=True).pipe(buffer))
+    marbles.advance_to(30)
+    assert heard == [(6.0, "pause", 4), (12.0, "resume", 1)]
+    assert recording.events[-1][1] is COMPLETED
+
+
+def test_a_function_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
+    def fail(queued: int) -> None:
+        raise ValueError(f"{queued} are queued")
+
+    marbles.valve.close()
+    source = marbles.cold("a-b-c-d|", demand=True)
+    recording = marbles.subscribe(source.pipe(ops.buffered(2, on_pause=fail)))
+    marbles.advance_to(9)
+    assert [str(event) for _, event in recording.events] == ["2 are queued"]
+    assert source.subscriptions == [(0.0, 2.0)]
+
+
+def test_a_function_that_cannot_be_called_is_rejected_at_the_call() -> None:
+    with pytest.raises(TypeError, match="on_pause must be a function of the number of queued"):
+        ops.buffered(on_pause=cast(Any, 5))
+
+    async def too_late(queued: int) -> None: ...
+
+    with pytest.raises(TypeError, match="asynchronous: start a task in it"):
+        ops.buffered(on_resume=too_late)
 
 
 def test_the_status_reports_the_true_queue_length(marbles: Marbles) -> None:

@@ -66,6 +66,22 @@ def test_progress_and_estimated_end_can_be_pulled_by_id(
     assert msgspec.json.decode(msgspec.json.encode(info), type=StreamInfo) == info
 
 
+def test_a_paused_stream_has_no_estimated_end_and_then_a_later_one(
+    marbles: Marbles, registry: StreamRegistry
+) -> None:
+    start = {"S": Start("1", "model", max_tokens=8)}
+    stream = marbles.cold("S-a-b-c-d", lookup=start, demand=True)
+    marbles.subscribe(stream.pipe(ops.track_stages(every=2), ops.track(registry, "job")))
+    marbles.advance_to(4)
+    estimated = registry["job"].estimated_end
+    assert estimated is not None
+    registry["job"].pause()
+    assert registry["job"].estimated_end is None
+    marbles.advance_to(9)
+    registry["job"].resume()
+    assert registry["job"].estimated_end == pytest.approx(estimated + 5)
+
+
 def test_why_a_stream_has_failed_can_be_pulled_by_id(
     marbles: Marbles, registry: StreamRegistry
 ) -> None:

@@ -179,15 +179,19 @@ def test_without_a_maximum_there_is_no_percentage(marbles: Marbles) -> None:
     assert [(each.percentage, each.model) for each in items] == [(None, None)]
 
 
-def test_a_retry_a_fallback_and_a_restart_are_the_next_attempt(marbles: Marbles) -> None:
+def test_a_retry_a_fallback_a_degraded_request_and_a_resumption_are_the_next_attempt(
+    marbles: Marbles,
+) -> None:
     lookup = {
         "S": Start("1", "large"),
         "r": Notice("retry"),
         "f": Notice("fallback"),
         "T": Start("2", "small"),
-        "d": Notice("degraded"),
+        "d": Notice("degraded", attempt=4),
+        "w": Notice("degraded"),  # the answer came as a whole
+        "c": Notice("resume"),
     }
-    stream = marbles.cold("S-r-S-f-T-d-a-R-T-b|", lookup=lookup).pipe(ops.accumulate())
+    stream = marbles.cold("S-r-S-f-T-d-T-(w,a)-R-T-b-c-e|", lookup=lookup).pipe(ops.accumulate())
     items = [event for _, event in marbles.run(stream)][:-1]
     assert [(each.attempt, each.model, each.text) for each in items] == [
         (1, "large", ""),
@@ -195,12 +199,25 @@ def test_a_retry_a_fallback_and_a_restart_are_the_next_attempt(marbles: Marbles)
         (2, "large", ""),
         (3, None, ""),
         (3, "small", ""),
-        (3, "small", ""),
-        (3, "small", "a"),
         (4, None, ""),
         (4, "small", ""),
-        (4, "small", "b"),
+        (4, "small", ""),
+        (4, "small", "a"),
+        (5, None, ""),
+        (5, "small", ""),
+        (5, "small", "b"),
+        (6, None, "b"),
+        (6, None, "be"),
     ]
+
+
+def test_a_restart_is_counted_once_with_the_retry_that_causes_it(marbles: Marbles) -> None:
+    model = ScriptedModel(["a", ConnectionResetError()], ["b"])
+    retry = ops.retry_with_backoff(initial=0, after_output="restart")
+    items = [each for _, each in marbles.run(model.stream("Hi").pipe(retry, ops.accumulate()))][:-1]
+    attempts = [(type(each.chunk).__name__, each.text, each.attempt) for each in items]
+    assert attempts[0] == ("Start", "", 1)
+    assert attempts[-1] == ("End", "b", 2)
 
 
 def test_sinks_read_the_chunks(tmp_path: Path) -> None:
