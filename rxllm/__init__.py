@@ -45,7 +45,7 @@ from rxllm.token_count import TokenCount
 from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
-    from rxllm import server, testing, web
+    from rxllm import benchmark, server, testing, web
     from rxllm.chat import Chat
     from rxllm.router import Router
 
@@ -91,6 +91,7 @@ __all__ = [
     "Usage",
     "Valve",
     "available_models",
+    "benchmark",
     "classify_error",
     "errors",
     "from_async",
@@ -118,6 +119,7 @@ if not TYPE_CHECKING:
         {
             "Chat": "chat",
             "Router": "router",
+            "benchmark": "benchmark",
             "server": "server",
             "testing": "testing",
             "web": "web",

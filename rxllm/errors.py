@@ -343,8 +343,8 @@ _FALLBACK: Final = (
 def classify_error(error: BaseException) -> ErrorAction:
     """Return what should follow `error`: a retry, a fallback to another model, or neither.
 
-    - `"retry"`: connections refused, reset, lost or timed out in the system; 408, 409, 429 and 5xx; overload; an empty,
-      truncated, aborted or malformed stream.
+    - `"retry"`: connections refused, reset or lost, or that the system has timed out; 408, 409, 429
+      and 5xx; overload; an empty, truncated, aborted or malformed stream.
     - `"fallback"`: a request that this model doesn't support; timeouts of the connection, of the
       first token and between tokens; a context that is too small; a model that can't be found,
       loaded or used with this key; a certificate that can't be trusted; an open circuit; a full

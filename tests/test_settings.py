@@ -85,9 +85,7 @@ def test_attempts(making: Making, attempts: int, monkeypatch: pytest.MonkeyPatch
 
 
 @either
-def test_the_delay_before_another_attempt(
-    making: Making, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_delay_before_another_attempt(making: Making, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = ScriptedModel([ConnectionFailedError("refused")], "fine")
     monkeypatch.setattr("random.uniform", lambda _, longest: longest)
     model = making(scripted, Settings(attempts=2, retry_delay=40), monkeypatch)

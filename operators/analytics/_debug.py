@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -24,6 +24,7 @@ __all__ = ["DebugEntry", "DebugLog", "DebugSummary", "debug"]
 Happening: TypeAlias = Literal["subscribed", "chunk", "completed", "failed", "cancelled"]
 
 _EVENTS: Final = get_args(Happening)
+_TAGS: Final = [kind.__struct_config__.tag for kind in get_args(Chunk)]
 _encoder: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -130,7 +131,8 @@ class DebugLog:
             kind: only chunks of this class.
             source: only chunks of this source.
             subscription: only this subscription.
-            text: only entries whose exported line contains this text.
+            text: only entries with this text in their chunk or error: in its text, its arguments,
+                or any other of its values.
             after: only entries with a higher number than this.
             last: at most this many, the latest; 1 or more.
 
@@ -153,7 +155,7 @@ class DebugLog:
             and (kind is None or isinstance(entry.chunk, kind))
             and (source is None or (entry.chunk is not None and entry.chunk.source == source))
             and (subscription is None or entry.subscription == subscription)
-            and (text is None or text in _line(entry).decode())
+            and (text is None or _has_text(entry, text))
         )
         return list(islice(fitting, last))[::-1]
 
@@ -201,6 +203,24 @@ def _print(entry: DebugEntry) -> None:
     shown = "" if what is None else f" {what!r}"
     line = f"{entry.elapsed:8.3f} #{entry.subscription} {entry.event}{shown}"
     print(line.encode(errors="replace").decode(), file=sys.stderr)
+
+
+def _has_text(entry: DebugEntry, text: str) -> bool:
+    plain = msgspec.to_builtins((entry.chunk, entry.error), enc_hook=repr)
+    return any(text in value for value in _strings(plain))
+
+
+def _strings(plain: object) -> Iterator[str]:
+    """Yield the strings in a value, without the classes of chunks."""
+    if isinstance(plain, str):
+        yield plain
+    elif isinstance(plain, Mapping):
+        for name, value in plain.items():
+            if name != "type" or value not in _TAGS:
+                yield from _strings(value)
+    elif isinstance(plain, Sequence):
+        for value in plain:
+            yield from _strings(value)
 
 
 def _line(entry: DebugEntry) -> bytes:

@@ -70,6 +70,13 @@ class Measurement:
         self._squares = 0.0  # the sum of the squared distances from the mean
         self._quantiles = Quantiles()
 
+    def __repr__(self) -> str:
+        first, rate = self.time_to_first_token, self.tokens_per_second
+        return (
+            f"Measurement(outcome={self.outcome!r}, model={self.model!r}, tokens={self.tokens}, "
+            f"time_to_first_token={first}, elapsed={self.elapsed}, tokens_per_second={rate})"
+        )
+
     @property
     def time_to_first_token(self) -> float | None:
         """Seconds from the subscription to the first token; `None` before it.

@@ -30,7 +30,8 @@ def json_items(
         S-0---------------1--E|   0: Json({a:1}, complete), 1: Json({a:2}, complete, index=1)
 
     Without a `path`, the values are the objects and arrays of the text, after one another: JSON
-    Lines, or several objects with a text around them, which is dropped. With a `path`, they are the
+    Lines, or several objects with a text around them, which is dropped. Each `{` and `[` begins a
+    value, also one that is meant as text. With a `path`, they are the
     elements of an array, before the array ends: `path=""` for `[...]`, `path="data.items"` for
     `{"data": {"items": [...]}}`. What else is in the value is dropped, and not checked.
 

@@ -35,6 +35,8 @@ _HELP: Final = '''\
 @click.option("--system", help="System prompt.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Maximum length of an answer.")
 @click.option("--temperature", type=float, help="0 (always the likeliest token) to 2.")
+@click.option("--top-p", type=float, help="Sample from the likeliest tokens that add up to this.")
+@click.option("--seed", type=int, help="Makes sampling reproducible.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; repeatable.")
 @click.option(
     "--keep", type=click.IntRange(1), default=20, show_default=True, help="Exchanges to keep."

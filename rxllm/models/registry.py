@@ -57,7 +57,8 @@ def model(name: str, *, settings: Settings | None = None, **options: Any) -> Mod
 
     Args:
         name: `"tiny"`, `"llama/path/to/model.gguf"`, ...; see `list_models`.
-        settings: time limits, attempts and slots of each stream; `None` for none.
+        settings: time limits, attempts and slots of each stream; `None` for none. The slots are
+            those of the model that is returned: each call with settings gives another one.
         options: for local models: `context_length` (tokens per stream), `slots` (live streams, 8),
             `threads` (per decode step), `isolate` (a process of its own). For remote models:
             `api_key`, `base_url`, `connect_timeout` (seconds, 10), `headers`, `strict` (a malformed

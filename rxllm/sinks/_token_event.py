@@ -37,6 +37,12 @@ class TokenEvent:
         self.new_sentence: bool = self.sentences > begun
         self._length = answer.text.length
 
+    def __repr__(self) -> str:
+        return (
+            f"TokenEvent(token={self.token!r}, index={self.index}, sentences={self.sentences}, "
+            f"new_sentence={self.new_sentence})"
+        )
+
     @property
     def text(self) -> str:
         """The text of this token."""

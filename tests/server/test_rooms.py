@@ -211,9 +211,7 @@ async def test_the_model_gets_the_conversation_with_names_if_there_are_several_p
     ]
 
 
-async def test_a_question_that_has_waited_comes_with_the_answers_but_not_what_people_said_since() -> (
-    None
-):
+async def test_a_question_that_has_waited_comes_without_what_people_said_since() -> None:
     model = Stepwise(Start("r", "m"), Token("fine"), End("stop"))
     async with serving(create_app({"tiny": model})) as session, talking(session) as ann:
         await ann.join("r", "Ann")

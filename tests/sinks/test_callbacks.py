@@ -202,3 +202,10 @@ def test_a_callback_must_be_a_plain_function() -> None:
 def test_max_pause_must_be_above_zero() -> None:
     with pytest.raises(ValueError, match=r"max_pause must be above 0 \(seconds .*\), got 0"):
         play(max_pause=0)
+
+
+def test_the_repr_of_a_token_event_shows_its_fields() -> None:
+    [event] = token_events(Token("Once"))
+    token = "Token(text='Once'"
+    assert repr(event).startswith(f"TokenEvent(token={token}")
+    assert repr(event).endswith("index=0, sentences=1, new_sentence=True)")

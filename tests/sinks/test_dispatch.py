@@ -124,6 +124,15 @@ def test_an_object_with_an_async_call_is_awaited_too() -> None:
     assert run(dispatch(reactivex.of(Token("a")), {Token: _Callable()}, [])) == ["a"]
 
 
+async def test_a_plain_function_that_returns_a_coroutine_is_an_error_not_lost_work() -> None:
+    async def save(token: Token) -> None:
+        raise AssertionError("never reached")
+
+    handlers = {Token: lambda token, _: save(token)}
+    with pytest.raises(TypeError, match="returned an awaitable, but is no async function"):
+        await dispatch(ScriptedModel("a").stream("Hi"), handlers)
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("kind", [Exception, RxLLMError, ServerError])
 def test_an_error_goes_to_the_handler_of_its_class(kind: type[Exception], is_async: bool) -> None:

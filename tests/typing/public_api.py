@@ -342,6 +342,12 @@ async def chunks_are_dispatched(stream: Stream[Chunk]) -> None:
     assert_type(await sinks.dispatch(stream, {rxllm.Token: on_token}, seen), list[str])
 
 
+async def models_are_compared(model: rxllm.Model) -> None:
+    cases = [rxllm.benchmark.Case("story", "Tell me a story", expect="owl")]
+    report = await rxllm.benchmark.benchmark({"tiny": model}, cases, max_tokens=9)
+    assert_type(report.rows[0].as_expected, float | None)
+
+
 async def callbacks(stream: Stream[Chunk]) -> None:
     def on_token(event: sinks.TokenEvent) -> None:
         assert_type(event.token, rxllm.Token)

@@ -8,7 +8,7 @@ import pytest
 import reactivex as rx
 
 from rxllm import operators as ops
-from rxllm.chunks import Chunk, End, Json, Notice, Start, Token
+from rxllm.chunks import Chunk, End, Json, Notice, Start, Token, ToolCall
 from rxllm.operators import DebugEntry, DebugLog, DebugSummary
 from rxllm.operators.analytics._watcher import Watcher
 from rxllm.testing import Marbles
@@ -150,10 +150,14 @@ def test_invalid_arguments_raise_at_the_call(size: Any) -> None:
 
 
 def test_entries_can_be_selected_by_their_text() -> None:
-    log = logged("S-a-b-#", error=ValueError("no such luck"))
-    assert [entry.chunk for entry in log.select(text='"text":"b"')] == [Token("b")]
+    said = Token('He said "hi"\n')
+    call = ToolCall("1", "find", '{"text": "hi"}', complete=True)
+    log = logged("S-a-b-t-#", lookup={"b": said, "t": call}, error=ValueError("no such luck"))
+    assert [entry.chunk for entry in log.select(text='"hi"')] == [said, call]
+    assert [entry.chunk for entry in log.select(text='hi"\n')] == [said]
     assert [entry.event for entry in log.select(text="such luck")] == ["failed"]
-    assert log.select(text="nothing") == []
+    for not_said in ("nothing", "chunk", "token", "elapsed"):
+        assert log.select(text=not_said) == []
 
 
 def test_the_summary_counts_events_and_chunks() -> None:

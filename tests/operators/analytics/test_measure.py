@@ -220,6 +220,15 @@ def test_mean_and_deviation_agree_with_a_direct_computation(waits: list[int], lo
     assert intervals.deviation == pytest.approx(math.sqrt(statistics.pvariance(waits)), abs=1e-6)
 
 
+def test_the_repr_of_a_measurement_shows_its_figures(marbles: Marbles) -> None:
+    measured: list[Measurement] = []
+    marbles.run(marbles.cold("S-a-b|").pipe(ops.measure(measured.append)))
+    assert repr(measured[0]) == (
+        "Measurement(outcome='completed', model='model', tokens=2, time_to_first_token=2.0, "
+        "elapsed=5.0, tokens_per_second=0.4)"
+    )
+
+
 def test_invalid_callbacks_raise_at_the_call() -> None:
     bad: Any = Measurement
     with pytest.raises(TypeError, match="a function"):
