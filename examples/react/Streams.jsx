@@ -19,7 +19,7 @@ export function Streams({ model, connection }) {
   return (
     <section aria-label="Streams">
       <ul>
-        {streams.map(({ id, prompt, text, isLive, progress, error }) => (
+        {streams.map(({ id, prompt, text, tokens, isLive, duration, progress, error }) => (
           <li key={id}>
             <p className="prompt">{prompt}</p>
             <p className="answer" aria-busy={isLive}>
@@ -28,6 +28,11 @@ export function Streams({ model, connection }) {
             </p>
             {progress?.percentage !== undefined && (
               <progress max="100" value={progress.percentage} />
+            )}
+            {duration !== undefined && (
+              <p className="figures">
+                {tokens} tokens in {duration.toFixed(1)} s
+              </p>
             )}
             {error && <p role="alert">{error.message}</p>}
             {isLive && <button onClick={() => stop(id)}>Stop</button>}

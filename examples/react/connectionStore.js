@@ -61,7 +61,8 @@ export class ConnectionStore {
     const { id } = stream;
     this.#live.set(id, stream);
     const { prompt } = request;
-    this.#add({ id, prompt, text: "", tokens: 0, status: "waiting", isLive: true });
+    const started = Date.now() / 1000;
+    this.#add({ id, prompt, started, text: "", tokens: 0, status: "waiting", isLive: true });
     take = (message) => this.#take(id, message);
     waiting.forEach(take);
     return id;
@@ -113,7 +114,8 @@ export class ConnectionStore {
 
   #end(id, changes) {
     this.#live.delete(id);
-    this.#change(id, () => ({ ...changes, isLive: false }));
+    const now = Date.now() / 1000;
+    this.#change(id, ({ started }) => ({ ...changes, duration: now - started, isLive: false }));
   }
 
   #change(id, changes) {

@@ -325,6 +325,9 @@ async def test_many_streams_share_a_connection_each_with_its_progress(
           texts: streams.map(({ text }) => text.length),
           statuses: streams.map(({ status }) => status),
           progress: streams.map(({ progress }) => progress.percentage),
+          times: streams.map(({ started, duration }) => {
+            return duration > 0.1 && Math.abs(started + duration - Date.now() / 1000) < 60;
+          }),
         };
         """,
     )
@@ -336,6 +339,7 @@ async def test_many_streams_share_a_connection_each_with_its_progress(
         "texts": [79, 79],
         "statuses": ["complete", "complete"],
         "progress": [100, 100],
+        "times": [True, True],
     }
 
 
