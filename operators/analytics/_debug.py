@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count, islice
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -39,6 +40,7 @@ class DebugEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
         event: the kind of event.
         chunk: the chunk, if the event is `"chunk"`.
         error: the class and message of the error, if the event is `"failed"`.
+        stream_id: the id that was given to `debug`.
     """
 
     number: int
@@ -48,6 +50,7 @@ class DebugEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     event: Happening
     chunk: Chunk | None = None
     error: ErrorInfo | None = None
+    stream_id: str | None = None
 
 
 class DebugSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -120,6 +123,7 @@ class DebugLog:
         kind: type[object] | None = None,
         source: str | None = None,
         subscription: int | None = None,
+        stream_id: str | None = None,
         text: str | None = None,
         after: int = 0,
         last: int | None = None,
@@ -131,6 +135,7 @@ class DebugLog:
             kind: only chunks of this class.
             source: only chunks of this source.
             subscription: only this subscription.
+            stream_id: only subscriptions of streams with this id.
             text: only entries with this text in their chunk or error: in its text, its arguments,
                 or any other of its values.
             after: only entries with a higher number than this.
@@ -155,6 +160,7 @@ class DebugLog:
             and (kind is None or isinstance(entry.chunk, kind))
             and (source is None or (entry.chunk is not None and entry.chunk.source == source))
             and (subscription is None or entry.subscription == subscription)
+            and (stream_id is None or entry.stream_id == stream_id)
             and (text is None or _has_text(entry, text))
         )
         return list(islice(fitting, last))[::-1]
@@ -183,9 +189,10 @@ class DebugLog:
         """Remove all entries; numbering continues."""
         self._entries.clear()
 
-    def watcher(self, clock: Callable[[], float]) -> Watcher:
+    def watcher(self, clock: Callable[[], float], stream_id: str | None = None) -> Watcher:
         """Return a watcher that logs one subscription. Called by `debug`."""
-        return _Writer(self._write, self._numbers, next(self._subscriptions), clock)
+        subscription = next(self._subscriptions)
+        return _Writer(self._write, self._numbers, subscription, stream_id, clock)
 
     def _write(self, entry: DebugEntry) -> None:
         self._entries.append(entry)
@@ -201,7 +208,8 @@ def _is_enabled() -> bool:
 def _print(entry: DebugEntry) -> None:
     what = entry.chunk if entry.error is None else entry.error
     shown = "" if what is None else f" {what!r}"
-    line = f"{entry.elapsed:8.3f} #{entry.subscription} {entry.event}{shown}"
+    name = "" if entry.stream_id is None else f" {entry.stream_id}"
+    line = f"{entry.elapsed:8.3f} #{entry.subscription}{name} {entry.event}{shown}"
     print(line.encode(errors="replace").decode(), file=sys.stderr)
 
 
@@ -237,8 +245,10 @@ class _Writer(Watcher):
         write: Callable[[DebugEntry], object],
         numbers: Iterator[int],
         subscription: int,
+        stream_id: str | None,
         clock: Callable[[], float],
     ) -> None:
+        self._stream_id = stream_id
         self._keep = write
         self._numbers = numbers
         self._subscription = subscription
@@ -272,11 +282,14 @@ class _Writer(Watcher):
                 event=event,
                 chunk=chunk,
                 error=error,
+                stream_id=self._stream_id,
             )
         )
 
 
-def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
+def debug(
+    log: DebugLog, stream_id: str | None = None
+) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Log every event at this point of the pipeline.
 
     ::
@@ -296,9 +309,10 @@ def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
 
     Args:
         log: the log to write to.
+        stream_id: the name of the stream, in each entry. Subscriptions are numbered anyway.
 
     Raises:
-        TypeError: `log` is not a `DebugLog`.
+        TypeError: `log` is not a `DebugLog`, or `stream_id` is not a string.
 
     >>> from rxllm.testing import Marbles
     >>> from rxllm import Token
@@ -309,7 +323,9 @@ def debug(log: DebugLog) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """
     if not isinstance(log, DebugLog):
         raise TypeError(f"log must be a DebugLog, got {type(log).__name__}")
-    watching = watch("debug", log.watcher)
+    if not isinstance(stream_id, str | None):
+        raise TypeError(f"stream_id must be a string or None, got {stream_id!r}")
+    watching = watch("debug", partial(log.watcher, stream_id=stream_id))
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         watched = watching(source)

@@ -103,8 +103,8 @@ def test_values_that_json_cannot_express_do_not_break_the_export() -> None:
 class Full(DebugLog):
     """A log that fails after its first entry."""
 
-    def watcher(self, clock: Callable[[], float]) -> Watcher:
-        writer = super().watcher(clock)
+    def watcher(self, clock: Callable[[], float], stream_id: str | None = None) -> Watcher:
+        writer = super().watcher(clock, stream_id)
         setattr(writer, "chunk", self.refuse)  # noqa: B010 - a method, to the type checker
         return writer
 
@@ -158,6 +158,20 @@ def test_entries_can_be_selected_by_their_text() -> None:
     assert [entry.event for entry in log.select(text="such luck")] == ["failed"]
     for not_said in ("nothing", "chunk", "token", "elapsed"):
         assert log.select(text=not_said) == []
+
+
+def test_entries_can_be_selected_by_the_id_of_their_stream(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log, marbles = DebugLog(echo=True), Marbles()
+    marbles.run(marbles.cold("a|").pipe(ops.debug(log, "first")))
+    marbles.run(marbles.cold("b|").pipe(ops.debug(log)))
+    assert [entry.chunk for entry in log.select(stream_id="first", kind=Token)] == [Token("a")]
+    assert log.select(stream_id="second") == []
+    assert b'"streamId":"first"' in log.export()
+    assert capsys.readouterr().err.startswith("   0.000 #1 first subscribed")
+    with pytest.raises(TypeError, match="stream_id must be a string or None, got 5"):
+        ops.debug(log, 5)  # type: ignore[arg-type]
 
 
 def test_the_summary_counts_events_and_chunks() -> None:
