@@ -76,6 +76,7 @@ class _Subscription:
         self._subscriber = Subscriber(observer, self._dispose)
         self._scheduler = scheduler
         self._clock = clock_of(scheduler)
+        self._begun = self._clock()
         self._isolated = isolated
         self._most = len(streams) if most is None else most
         self._records: dict[str, Record] = {}
@@ -113,7 +114,7 @@ class _Subscription:
             self._complete()
 
     def _begin(self, name: str) -> None:
-        record = self._records[name] = Record(self._clock)
+        record = self._records[name] = Record(self._clock, self._begun)
         upstream = self._live[name] = Single()
         pass_on: Callable[[Chunk], None] = self._subscriber.on_next
         if self.on_result is not None:

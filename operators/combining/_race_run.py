@@ -77,8 +77,8 @@ class _Racer:
 
     __slots__ = ("before", "record", "upstream", "won")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.record = Record(clock)
+    def __init__(self, clock: Callable[[], float], together: float) -> None:
+        self.record = Record(clock, together)
         self.before: list[Chunk] = []  # chunks before its first content
         self.upstream = Single()
         self.won = False
@@ -122,7 +122,7 @@ class _RaceRun:
             self._timer.dispose()
         try:
             for name in islice(self._next, most):
-                racer = self._racers[name] = _Racer(self._clock)
+                racer = self._racers[name] = _Racer(self._clock, self._begun)
                 racer.upstream.disposable = self._streams[name].subscribe(
                     tagging(name, self._on_next_of(name, racer)),
                     partial(self._on_error, name, racer),

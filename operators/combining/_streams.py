@@ -48,6 +48,8 @@ class StreamSummary(msgspec.Struct, frozen=True):
         error: the error of a failed stream.
         tokens: pieces of text and reasoning since the last restart, or the count reported by
             `Usage`.
+        started: seconds from the subscription of the combined stream to its own. With `parallel` it
+            includes the wait for the streams before it.
     """
 
     status: Outcome
@@ -55,6 +57,7 @@ class StreamSummary(msgspec.Struct, frozen=True):
     duration: float = 0.0
     error: Exception | None = None
     tokens: int = 0
+    started: float = 0.0
 
 
 def named(function: str, streams: object) -> dict[str, Observable[Chunk]]:
@@ -142,12 +145,13 @@ def tagging(name: str, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], No
 
 
 class Record:
-    """Collects the `StreamSummary` of one stream."""
+    """Collects the `StreamSummary` of one stream, of those subscribed to together at `together`."""
 
-    __slots__ = ("_begun", "_clock", "_length", "_tokens", "_usage", "summary")
+    __slots__ = ("_begun", "_clock", "_length", "_together", "_tokens", "_usage", "summary")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], together: float) -> None:
         self._clock = clock
+        self._together = together
         self._begun = clock()
         self._length = 0
         self._tokens = 0
@@ -182,7 +186,8 @@ class Record:
         if self.summary is None:
             duration = self._clock() - self._begun
             tokens = sum(self._usage.values()) or self._tokens
-            self.summary = StreamSummary(status, self._length, duration, error, tokens)
+            started = self._begun - self._together
+            self.summary = StreamSummary(status, self._length, duration, error, tokens, started)
         return self.summary
 
 

@@ -98,6 +98,17 @@ def test_a_summary_of_each_prompt(marbles: Marbles) -> None:
     ]
 
 
+def test_a_summary_says_how_long_a_prompt_waited_for_its_turn(marbles: Marbles) -> None:
+    reports: list[Mapping[str, StreamSummary]] = []
+    model = ScriptedModel("abc", delay=2)
+    marbles.run(ops.parallel(["p", "q", "r"], model, Pool(1), on_result=reports.append))
+    assert [(each.started, each.duration) for each in reports[0].values()] == [
+        (0.0, 2.0),
+        (2.0, 2.0),
+        (4.0, 2.0),
+    ]
+
+
 def test_if_all_fail_the_error_has_each_error(marbles: Marbles) -> None:
     model = ScriptedModel([ConnectionResetError()])
     events = marbles.run(ops.parallel(["p", "q"], model, Pool(3)))
