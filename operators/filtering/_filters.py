@@ -50,16 +50,17 @@ def filters(*functions: Filter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
             `on_error`, if one returns anything other than a chunk or `None`, or returns a `Start`,
             `Notice` or `End`.
 
-    >>> from rxllm.chunks import Token
+    >>> from rxllm.chunks import Token, Usage
     >>> from rxllm.testing import Marbles
     >>> marbles = Marbles()
     >>> def no_b(chunk):
     ...     return None if isinstance(chunk, Token) and chunk.text == "b" else chunk
     >>> def capital(chunk):
     ...     return Token(chunk.text.upper()) if isinstance(chunk, Token) else chunk
-    >>> events = marbles.run(marbles.cold("S-a-b-c-UE|").pipe(filters(no_b, capital)))
+    >>> source = marbles.cold("S-a-b-c-(u,E)|", lookup={"u": Usage(1, 3)})
+    >>> events = marbles.run(source.pipe(filters(no_b, capital)))
     >>> [(time, getattr(event, "text", "")) for time, event in events]
-    [(0.0, ''), (2.0, 'A'), (6.0, 'C'), (8.0, ''), (9.0, ''), (10.0, '')]
+    [(0.0, ''), (2.0, 'A'), (6.0, 'C'), (8.0, ''), (8.0, ''), (13.0, '')]
     """
     for each in functions:
         check_callable("a filter", each, "a function of a chunk", instead="use filter_async")

@@ -118,6 +118,9 @@ class ScriptedModel:
         """The id and provider of this model."""
         return self._info
 
+    async def load(self) -> None:
+        """Do nothing: there is nothing to load."""
+
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """Return a cold Observable that plays the next script at each subscription.
 

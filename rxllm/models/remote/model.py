@@ -143,6 +143,9 @@ class RemoteModel:
         """Static information about this model; sends no request."""
         return self._info
 
+    async def load(self) -> None:
+        """Do nothing: the provider has loaded it."""
+
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """Return a cold Observable of the answer; see `rxllm.requests.Model.stream`.
 

@@ -125,7 +125,8 @@ export function setUpChat(connection) {
   const panel = document.getElementById("chat");
   const form = panel.querySelector(".composer");
   const { text, send, stop } = form.elements;
-  const model = panel.querySelector("select");
+  const settings = panel.querySelector(".settings");
+  const { model, system } = settings.elements;
   const log = new Log(panel.querySelector(".log"));
   let spoken = false; // whether the server keeps a conversation
   /** @type {import("./rxllm.js").SocketStream | undefined} */
@@ -149,7 +150,7 @@ export function setUpChat(connection) {
     log.add(bubble.element);
     stop.hidden = false;
     switchOver({ on: [], off: [send] }, text);
-    const options = optionsOf({ elements: { model } });
+    const options = { ...optionsOf(settings), system: system.value.trim() || undefined };
     stream = connection.chat(said, (message) => take(bubble, message), options);
   }
 
@@ -170,13 +171,14 @@ export function setUpChat(connection) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const said = text.value.trim();
-    if (!said || send.disabled) return;
+    if (!said || send.disabled || !settings.reportValidity()) return;
     log.following = true;
     log.add(new Said("you", { mine: true, plain: said }).element);
     text.value = "";
     answer(said);
   });
   submitWithEnter(form);
+  settings.addEventListener("submit", (event) => event.preventDefault());
 
   function end() {
     if (stop.hidden) return;

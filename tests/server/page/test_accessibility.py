@@ -52,9 +52,9 @@ async def test_the_focus_of_a_conversation_stays_in_the_text_field(
 ) -> None:
     server = await serve(ScriptedModel("yes"))
     await open_page(page, server, "chat")
-    await page.fill("#chat textarea", "hello")
+    await page.fill("#chat [name=text]", "hello")
     await page.click("#chat [name=send]")
-    await expect(page.locator("#chat textarea")).to_be_focused()
+    await expect(page.locator("#chat [name=text]")).to_be_focused()
     await expect(page.locator("#chat [name=send]")).to_be_enabled()
     await join(page, server, "Ada")
     await expect(page.locator("#room-text")).to_be_focused()

@@ -63,7 +63,7 @@ async def test_right_to_left_text_is_aligned_right(page: Page, serve: Serve) -> 
     await generate(page, "ספר לי סיפור")
     await expect(badge(page)).to_have_text("complete")
     await page.click("#tab-chat")
-    await page.fill("#chat textarea", "שלום")
+    await page.fill("#chat [name=text]", "שלום")
     await page.keyboard.press("Enter")
     await expect(page.locator("#chat .said .text")).to_have_count(2)
     for place in ("#generate [name=prompt]", "#generate .output", "#chat .mine .text"):

@@ -36,28 +36,51 @@ FORGOTTEN = "The connection was lost, and the server dropped the conversation."
 
 
 async def say(page: Page, text: str) -> None:
-    await page.fill("#chat textarea", text)
+    await page.fill("#chat [name=text]", text)
     await page.keyboard.press("Enter")
 
 
 async def test_a_chat_keeps_its_history(page: Page, serve: Serve) -> None:
     model = ScriptedModel("I am *fine*", "You said hello")
     await open_page(page, await serve(model), "chat")
-    await page.fill("#chat textarea", "hello")
+    await page.fill("#chat [name=text]", "hello")
     await page.keyboard.press("Enter")
     answers = page.locator("#chat .said:not(.mine) .text")
     await expect(answers).to_have_text(["I am fine"])
-    await page.fill("#chat textarea", "what did I say?")
+    await page.fill("#chat [name=text]", "what did I say?")
     await page.keyboard.press("Enter")
     await expect(answers).to_have_text(["I am fine", "You said hello"])
     said = [message.text for message in model.requests[1].messages if message.role != "system"]
     assert said == ["hello", "I am *fine*", "what did I say?"]
 
 
+async def test_a_chat_has_a_system_prompt_and_options(page: Page, serve: Serve) -> None:
+    model = ScriptedModel("Arr.")
+    await open_page(page, await serve(model), "chat")
+    await page.click("#chat summary")
+    await page.fill("#chat [name=system]", "Talk like a pirate.")
+    await page.fill("#chat [name=maxTokens]", "0")
+    await say(page, "hello")
+    await expect(page.locator("#chat .said")).to_have_count(0)
+    await page.fill("#chat [name=maxTokens]", "9")
+    await page.fill("#chat [name=temperature]", "0.5")
+    await say(page, "")
+    await page.click("#chat [name=send]")
+    await expect(page.locator("#chat .said")).to_have_count(0)
+    await say(page, "hello")
+    await expect(page.locator("#chat .said:not(.mine) .text")).to_have_text(["Arr."])
+    [asked] = model.requests
+    assert [(each.role, each.text) for each in asked.messages] == [
+        ("system", "Talk like a pirate."),
+        ("user", "hello"),
+    ]
+    assert (asked.max_tokens, asked.temperature) == (9, 0.5)
+
+
 async def test_an_answer_of_a_chat_can_be_stopped(page: Page, serve: Serve) -> None:
     model = slow()
     await open_page(page, await serve(model), "chat")
-    await page.fill("#chat textarea", "count")
+    await page.fill("#chat [name=text]", "count")
     await page.keyboard.press("Enter")
     await expect(page.locator("#chat .said:not(.mine) .text")).to_contain_text("3")
     await page.click("#chat [name=stop]")
@@ -68,7 +91,7 @@ async def test_an_answer_of_a_chat_can_be_stopped(page: Page, serve: Serve) -> N
 async def test_escape_stops_an_answer_of_a_chat(page: Page, serve: Serve) -> None:
     model = slow()
     await open_page(page, await serve(model), "chat")
-    await page.fill("#chat textarea", "count")
+    await page.fill("#chat [name=text]", "count")
     await page.click("#chat [name=send]")
     await expect(page.locator("#chat .said:not(.mine) .text")).to_contain_text("3")
     await page.keyboard.press("Escape")
