@@ -42,6 +42,8 @@ def progress(
 
     A token is a `Token` or a `Reasoning` chunk, alone or in a `Batch`; a batch that crosses
     several multiples of `every` is followed by one `Progress`. Sources are counted separately.
+    After an operator that cuts or joins text, such as `rechunk` or `words`, the pieces are counted,
+    which are not tokens: put this before it.
     `elapsed` is in seconds since the subscription. `tokens_per_second` is the speed of the model:
     the tokens since the last `Start` of their source (or after the first token, if there was no
     `Start`), divided by the time since then. It excludes any wait before the stream starts, such
