@@ -52,7 +52,7 @@ def test_force_color_does_not_turn_a_pipe_into_a_terminal(
     assert capsys.readouterr().out == "a\n"
 
 
-def test_the_figures_go_to_standard_error(capsys: Captured) -> None:
+def test_tokens_and_characters_per_second_go_to_standard_error(capsys: Captured) -> None:
     model = ScriptedModel("one two three", by="word", delay=2.0, first_delay=4.0)
     run_virtual(console(model.stream("count")))
     assert capsys.readouterr().err == "3 tokens, first after 4.00 s, 0.4 tokens/s, 1.6 chars/s\n"

@@ -105,7 +105,7 @@ def test_a_restart_with_a_pipe_is_an_error() -> None:
         os.close(writer)
 
 
-def test_a_lone_surrogate_becomes_a_question_mark(path: Path) -> None:
+def test_half_a_character_at_the_border_of_a_chunk_becomes_a_question_mark(path: Path) -> None:
     assert write(path, Token("a\ud83d"), Token("b")) == "a?b"
 
 
