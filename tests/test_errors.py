@@ -61,7 +61,9 @@ def test_each_class_is_classified(name: str) -> None:
         (KeyboardInterrupt(), "raise"),
     ],
 )
-def test_foreign_errors_are_classified(error: BaseException, expected: str) -> None:
+def test_connections_that_are_reset_refused_or_timed_out_are_retried(
+    error: BaseException, expected: str
+) -> None:
     assert classify_error(error) == expected
 
 

@@ -108,7 +108,7 @@ def test_the_bundled_table_has_its_date_its_sources_and_todays_models() -> None:
 
 
 @pytest.mark.parametrize("name", CLAUDES)
-def test_what_claude_can_do(name: str) -> None:
+def test_each_claude_model_has_its_own_prefill_and_sampling(name: str) -> None:
     facts = model_table().facts_of(f"anthropic/{name}")
     assert (facts.prefill, facts.sampling is not False) == CLAUDES[name]
     info = rxllm.model(f"anthropic/{name}").info

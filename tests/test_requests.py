@@ -96,7 +96,7 @@ def test_an_invalid_prompt_is_rejected(prompt: Any, reason: str) -> None:
         as_request(prompt)
 
 
-def test_continuing_puts_the_partial_text_at_the_end() -> None:
+def test_continuing_from_a_checkpoint_sends_the_partial_text_back() -> None:
     request = as_request("Hi", seed=1)
     continued = request.continuing("Hel")
     assert continued.messages[-1] == Message("assistant", "Hel")
@@ -113,7 +113,7 @@ def test_the_scripted_model_is_a_model() -> None:
     assert isinstance(as_request("Hi"), Request)
 
 
-def test_streaming_pays_above_a_threshold() -> None:
+def test_streaming_pays_above_100_expected_tokens() -> None:
     assert not streaming_pays(100)
     assert streaming_pays(101)
     assert streaming_pays(50, threshold=10)

@@ -60,7 +60,7 @@ def cause_of(error: Exception) -> Exception:
         (["one", "two"], 3.0, Settings(total=4), TotalTimeoutError),
     ],
 )
-def test_time_limits(
+def test_limits_to_first_token_between_tokens_and_in_total_have_an_effect(
     making: Making,
     script: Script,
     delay: float,
@@ -95,7 +95,7 @@ def test_the_delay_before_another_attempt(making: Making, monkeypatch: pytest.Mo
 
 @either
 @pytest.mark.parametrize("is_local", [False, True])
-def test_slots_and_their_queue(
+def test_the_limit_of_streams_and_of_their_queue_has_an_effect(
     making: Making, is_local: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two run, one waits without being measured, and the fourth is refused."""
@@ -214,7 +214,7 @@ async def test_a_server_has_time_limits() -> None:
         assert failed["type"] == "error"
 
 
-def test_the_defaults() -> None:
+def test_default_time_limits_attempts_sizes_and_3_local_and_10_remote_streams() -> None:
     settings = Settings()
     assert settings.timeouts == {"first": 10, "between": 5, "total": 600}
     assert (settings.connect, settings.attempts, settings.buffer_size) == (10, 3, 1024)

@@ -290,7 +290,7 @@ class TestEverythingReturnsAStream:
         assert isinstance(ScriptedModel("Hi").stream("Hi"), Stream)
 
     @pytest.mark.parametrize("name", sorted(ops.__all__))
-    def test_operators_and_combining_functions_are_annotated_so(self, name: str) -> None:
+    def test_a_pipe_is_typed_to_its_last_operator_by_annotations(self, name: str) -> None:
         function = getattr(ops, name)
         if not inspect.isfunction(function):
             return

@@ -126,7 +126,9 @@ def make(request: pytest.FixtureRequest) -> Callable[[Any, Any], Any]:
     return made
 
 
-async def test_events_arrive_one_by_one(make: Callable[[Any, Any], Any]) -> None:
+async def test_fastapi_starlette_and_django_send_events_one_by_one(
+    make: Callable[[Any, Any], Any],
+) -> None:
     model = Stepwise()
     async with served(make(model, "sse")) as url, aiohttp.ClientSession() as client:
         model.let(2)

@@ -43,7 +43,7 @@ def test_a_closed_model_is_replaced() -> None:
     assert rxllm.model("onnx/nowhere") is not model
 
 
-def test_listed_models_can_be_made() -> None:
+def test_listed_models_have_a_context_length_and_capabilities_and_can_be_made() -> None:
     listed = {info.id: info for info in rxllm.list_models()}
     for name in ("tiny/onnx", "tiny/llama"):
         assert rxllm.model(name).info == listed[name]

@@ -190,7 +190,7 @@ async def test_as_much_history_is_sent_as_the_model_can_take() -> None:
     assert sent(model)[-1] == [("user", "3"), ("assistant", "fine"), ("user", "4")]
 
 
-async def test_the_model_in_the_chat_has_a_persona() -> None:
+async def test_a_chat_has_a_system_prompt_and_options() -> None:
     model = ScriptedModel("Arr.", "Aye.", "No.")
     persona = Persona(system="Talk like a pirate.", model="pirate", max_tokens=50, stop=("END",))
     app = create_app({"tiny": ScriptedModel("no"), "pirate": model}, chat=persona)

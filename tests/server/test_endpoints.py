@@ -51,7 +51,7 @@ def asked(method: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_stream_is_start_tokens_progress_and_complete(method: str) -> None:
+async def test_get_and_post_stream_send_start_tokens_progress_and_complete(method: str) -> None:
     async with (
         serving(scripted()) as client,
         client.request(method, "/stream", **asked(method, prompt="Hi")) as response,
@@ -126,7 +126,7 @@ async def test_generate_returns_the_whole_answer() -> None:
         ({"prompt": "Hi", "colour": "red"}, "colour"),
     ],
 )
-async def test_an_invalid_request_is_400_with_the_field(
+async def test_a_request_without_a_prompt_or_with_an_invalid_field_is_400(
     method: str, path: str, fields: dict[str, str], field: str
 ) -> None:
     numbers = {"9": 9, "0": 0}

@@ -298,7 +298,7 @@ async def test_a_cancelled_answer_is_not_requested_again() -> None:
         assert model.active == 0
 
 
-async def test_an_unknown_model_and_a_wrong_key() -> None:
+async def test_v1_lists_the_models_and_refuses_unknown_names_and_wrong_keys() -> None:
     async with sdk(scripted(api_key="right"), key="wrong") as client:
         with pytest.raises(openai.AuthenticationError):
             await client.models.list()

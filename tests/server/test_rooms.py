@@ -45,7 +45,7 @@ from tests.server.websocket_client import Talker, silent, talking
         "\u4eca\u4f55\u6642\u3067\u3059\u304b\uff1f",
     ],
 )
-def test_the_model_is_addressed(text: str) -> None:
+def test_bot_assistant_help_explain_or_a_question_mark_ask_the_model(text: str) -> None:
     assert is_addressed(text)
 
 
@@ -70,11 +70,11 @@ def test_the_model_is_addressed(text: str) -> None:
         "nothing",
     ],
 )
-def test_the_model_is_not_addressed(text: str) -> None:
+def test_words_that_only_contain_them_do_not_ask_the_model(text: str) -> None:
     assert not is_addressed(text)
 
 
-async def test_a_new_member_gets_the_participants_and_the_history() -> None:
+async def test_a_new_member_gets_participants_and_history_and_all_hear_who_leaves() -> None:
     async with serving(scripted()) as session, talking(session) as ann, talking(session) as bob:
         assert await ann.join("r", "Ann") == {
             "type": "joined",

@@ -29,7 +29,7 @@ def stepwise(*chunks: Any, **limits: Any) -> tuple[Stepwise, web.Application]:
     return model, create_app({"tiny": model}, limits=Limits(**limits))
 
 
-async def test_the_first_message_lists_capabilities_and_models() -> None:
+async def test_the_first_message_is_a_welcome_with_capabilities_and_models() -> None:
     async with serving(scripted()) as session, talking(session) as client:
         assert client.connected["type"] == "connected"
         assert client.connected["defaultModel"] == "tiny"

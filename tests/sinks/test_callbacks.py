@@ -56,7 +56,7 @@ def test_events_come_in_the_order_of_the_stream() -> None:
     assert received == ["tiny", "a", "retry", "b", "complete: ab"]
 
 
-def test_a_token_event_has_its_position() -> None:
+def test_a_token_event_has_its_position_sentence_count_and_new_sentence_flag() -> None:
     first, second, third = token_events(Token("One"), Token(". Two"), Token(" words"))
     assert [(event.index, event.sentences) for event in (first, second, third)] == [
         (0, 1),

@@ -56,7 +56,9 @@ def error(status: int, body: Any = b"", **headers: str) -> RxLLMError:
         (599, ServerError, True),
     ],
 )
-def test_errors_by_status(status: int, kind: type[Exception], retryable: bool) -> None:
+def test_408_409_429_and_5xx_are_retried_and_400_401_403_404_are_not(
+    status: int, kind: type[Exception], retryable: bool
+) -> None:
     failure = error(status)
     assert type(failure) is kind
     assert getattr(failure, "retryable", None) is retryable

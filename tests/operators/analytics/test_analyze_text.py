@@ -23,7 +23,7 @@ def reports(pieces: list[Any], every: int | None = None) -> list[TextFigures]:
     return got
 
 
-def test_the_figures_of_a_text() -> None:
+def test_tokens_unique_words_sentences_and_words_per_sentence() -> None:
     assert reports([TEXT]) == [
         TextFigures(
             tokens=1,

@@ -26,7 +26,9 @@ def measured(marbles: Marbles, diagram: str, **lookup: Any) -> Measurement:
     return report
 
 
-def test_the_figures_of_a_stream(marbles: Marbles) -> None:
+def test_time_to_first_token_intervals_with_percentiles_and_tokens_per_second(
+    marbles: Marbles,
+) -> None:
     report = measured(marbles, "S--a-b---c-(E,|)")
     assert report.outcome == "completed"
     assert report.time_to_first_token == 3.0

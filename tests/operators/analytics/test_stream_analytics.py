@@ -28,7 +28,7 @@ def test_without_streams_there_is_no_nan() -> None:
     assert report.fastest is report.slowest is None
 
 
-def test_streams_are_counted_by_outcome(marbles: Marbles) -> None:
+def test_streams_are_counted_by_outcome_with_their_success_rate(marbles: Marbles) -> None:
     analytics = StreamAnalytics()
     play(analytics, "a-b|")
     play(analytics, "a-#", error=ValueError("broken"))

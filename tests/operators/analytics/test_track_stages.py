@@ -25,7 +25,7 @@ def stages_of(diagram: str, *arguments: Any, **options: Any) -> list[tuple[float
     return [(time, e.stage, e.percentage) for time, e in events if isinstance(e, Progress)]
 
 
-def test_the_four_stages() -> None:
+def test_the_stages_are_initialise_choose_model_generate_and_complete() -> None:
     assert stages_of("--S-a-b-c-d-E|", 4, 2) == [
         (0.0, "initialise", 0.0),
         (2.0, "choose_model", 10.0),

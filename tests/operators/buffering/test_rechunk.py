@@ -46,7 +46,9 @@ def test_a_piece_is_sent_when_the_next_character_arrives(marbles: Marbles) -> No
 
 
 @pytest.mark.parametrize(("name", "size"), [("small", 16), ("medium", 64), ("large", 256)])
-def test_named_sizes(marbles: Marbles, name: Any, size: int) -> None:
+def test_small_medium_and_large_pieces_have_16_64_and_256_characters(
+    marbles: Marbles, name: Any, size: int
+) -> None:
     long = Token("x" * 700)
     assert [length for _, length in lengths(marbles, "L|", name, L=long)][:2] == [size, size]
 

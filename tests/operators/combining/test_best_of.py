@@ -54,7 +54,7 @@ def test_the_first_piece_is_not_repeated_forever() -> None:
     ]
 
 
-def test_the_score_is_confidence_times_length_times_weight(marbles: Marbles) -> None:
+def test_the_score_is_confidence_times_length_up_to_10_times_weight(marbles: Marbles) -> None:
     choices: list[Choice] = []
     streams = {
         "short": at_once(Token("12345", 0.9)),

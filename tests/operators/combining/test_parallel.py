@@ -85,7 +85,7 @@ def test_prompts_start_in_order_with_their_options(marbles: Marbles) -> None:
     assert texts(events) == dict.fromkeys("012", "a b")
 
 
-def test_a_summary_of_each_prompt(marbles: Marbles) -> None:
+def test_a_summary_of_each_prompt_has_its_tokens_and_times(marbles: Marbles) -> None:
     reports: list[Mapping[str, StreamSummary]] = []
     error = ConnectionResetError()
     model = ScriptedModel("abc", [error], delay=1)

@@ -33,7 +33,7 @@ LETTERS = st.text("aB Σσς'.1\u02b0\u0149ß\u01c6İ\u0301\u00ad字Ⓐ", max_si
         ("sentence", "HeLLo, world. It's"),
     ],
 )
-def test_each_case(to: Any, written: str) -> None:
+def test_text_becomes_upper_lower_title_capitalized_or_sentence_case(to: Any, written: str) -> None:
     text = "heLLo, world. it's"
     assert text_after([text], ops.change_case(to)) == written
     assert text_after(text, ops.change_case(to)) == written

@@ -28,12 +28,12 @@ SIGNS = st.text("ab .\"'(-\u2026\u201c\u201d\u2014\u00a0\u00ab\n", max_size=30)
         ("你好。", "你好。"),
     ],
 )
-def test_typographic(typed: str, written: str) -> None:
+def test_plain_punctuation_becomes_typographic(typed: str, written: str) -> None:
     assert text_after([typed], ops.punctuation("typographic")) == written
     assert text_after(typed, ops.punctuation("typographic")) == written
 
 
-def test_ascii() -> None:
+def test_typographic_punctuation_becomes_ascii() -> None:
     text = "«So» „da“ ‘x’ it’s — 1–2 −3…\u00a0你好。"
     assert text_after(text, ops.punctuation("ascii")) == '"So" "da" \'x\' it\'s -- 1-2 -3... 你好。'
 

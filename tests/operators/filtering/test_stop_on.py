@@ -23,7 +23,9 @@ def chunks(marbles: Marbles, diagram: str, *sequences: str, **lookup: Any) -> li
     return [event for _, event in marbles.run(stream)]
 
 
-def test_the_text_ends_where_the_sequence_starts(marbles: Marbles) -> None:
+def test_the_text_ends_where_the_sequence_starts_and_the_finish_reason_says_so(
+    marbles: Marbles,
+) -> None:
     source = marbles.cold("S-a-bEN--Dc-d-E|")
     assert marbles.run(source.pipe(ops.stop_on("END"))) == [
         *marbles.expect("S-a"),

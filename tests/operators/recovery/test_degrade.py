@@ -33,7 +33,7 @@ def run(stream: Observable[Chunk]) -> list[Any]:
     return [event for _, event in Marbles().run(stream)]
 
 
-def test_the_default_steps_follow_the_original_request() -> None:
+def test_fewer_tokens_then_a_low_temperature_then_both_by_default() -> None:
     model = ScriptedModel([LOST])
     events = run(ops.degrade(model, "Hi", max_tokens=200, temperature=0.9))
     assert asked(model) == [(200, 0.9), (140, 0.9), (200, 0.3), (100, 0.1)]

@@ -65,7 +65,9 @@ def test_never_and_empty(marbles: Marbles) -> None:
         ("e\u0301\u0301x", lambda text: text[:1], ["e\u0301\u0301", "x"]),
     ],
 )
-def test_what_a_piece_is(text: str, by: Any, pieces: list[str]) -> None:
+def test_pieces_are_words_lines_matches_or_characters_also_in_cjk_and_emoji(
+    text: str, by: Any, pieces: list[str]
+) -> None:
     assert pieces_after([text], ops.smooth(by)) == pieces
 
 

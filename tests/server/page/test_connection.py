@@ -235,7 +235,7 @@ async def test_there_is_one_attempt_to_reconnect_at_a_time(in_browser: Library) 
     assert len(sockets.live) == 1
 
 
-async def test_a_connection_that_does_not_last_counts_as_another_failure(
+async def test_a_lost_websocket_is_reconnected_with_backoff_until_it_lasts(
     in_browser: Library,
 ) -> None:
     sockets = Sockets()

@@ -22,7 +22,9 @@ from tests.server.serving import Stepwise, turns
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_prompt_becomes_an_answer_with_its_figures(page: Page, serve: Serve) -> None:
+async def test_an_answer_has_a_progress_bar_tokens_per_second_and_elapsed_time(
+    page: Page, serve: Serve
+) -> None:
     model = ScriptedModel(STORY, by="word", delay=0.01, first_delay=0.1)
     server = await serve(model)
     await open_page(page, server)

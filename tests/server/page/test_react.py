@@ -302,7 +302,7 @@ async def test_a_failure_is_part_of_the_state(
     assert found == ["", "failed", 404]
 
 
-async def test_many_streams_share_a_connection_each_with_its_progress(
+async def test_many_streams_share_a_connection_whose_state_is_known_each_with_progress(
     page: Page, serve: Serve
 ) -> None:
     model = ScriptedModel("one " * 20, "two " * 20, by="word", delay=0.01)
