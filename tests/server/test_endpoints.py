@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -74,6 +75,17 @@ async def test_get_and_post_stream_send_start_tokens_progress_and_complete(metho
     assert (last.message.tokens, last.message.finish_reason) == (12, "stop")
     assert last.message.seconds >= 0
     assert last.message.text is None
+
+
+async def test_each_event_has_its_position_and_timestamp() -> None:
+    before = time.time()
+    async with serving(scripted()) as client, client.get("/stream?prompt=Hi") as response:
+        got = [each.message for each in await all_events(response)]
+    sent = [each for each in got if isinstance(each, StreamChunk)]
+    assert [each.position for each in sent] == list(range(1, len(sent) + 1))
+    times = [each.timestamp for each in sent]
+    assert times == sorted(times)
+    assert before - 1 <= times[0] <= times[-1] <= time.time() + 1
 
 
 async def test_the_options_reach_the_model() -> None:

@@ -29,6 +29,13 @@ def completed(
     return model, [event for _, event in events]
 
 
+def test_a_partial_text_is_completed_by_prompt_where_a_model_takes_no_beginning() -> None:
+    model = ScriptedModel(BROKEN, "Once upon a time", capabilities=["text"])
+    _, events = completed(model=model)
+    assert "".join(map(text_of, events)) == "Once upon a time"
+    assert [each.role for each in model.requests[1].messages] == ["user", "assistant", "user"]
+
+
 def test_a_stream_that_does_not_fail_is_unchanged(marbles: Marbles) -> None:
     model = ScriptedModel("never asked")
     stream = marbles.cold("S-a-(E,|)").pipe(ops.complete_partial(model, "Hi"))
