@@ -42,12 +42,16 @@ def outcome(events: list[tuple[float, Any]]) -> list[tuple[float, Any]]:
 def test_time_limits_are_the_same_before_and_after_the_wait_for_a_slot(
     diagram: str, busy: int, limits: tuple[int, int, int], wait: int
 ) -> None:
-    """Waiting for a slot is not waiting for a token."""
+    """Waiting for a slot is not waiting for a token.
+
+    The limits lie between two marks: of a chunk and a limit at the same moment, either may win.
+    """
 
     def events_of(*, limits_first: bool) -> list[tuple[float, Any]]:
         marbles, pool = Marbles(), Pool(1, wait=wait)
         marbles.subscribe(marbles.cold("-" * busy + "|").pipe(ops.limit_concurrency(pool)))
-        both = [ops.timeouts(*limits), ops.limit_concurrency(pool)]
+        seconds = [limit + 0.5 for limit in limits]
+        both = [ops.timeouts(*seconds), ops.limit_concurrency(pool)]
         source = marbles.cold(diagram)
         stream = source.pipe(*(both if limits_first else reversed(both)))
         return outcome(marbles.run(stream, until=60))
