@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from rxllm.chunks import Start
+from typing import Final
+
+from rxllm.chunks import Notice, Start
 
 __all__ = ["ExpectedTokens"]
+
+_SAME_ANSWER: Final = ("retry", "fallback", "degraded")
 
 
 class ExpectedTokens:
     """The maximum number of tokens of each source, from its `Start`, or one that is given.
 
     A second `Start` of a source without a restart (the next answer of a run, an answer that is
-    continued) adds its maximum to the tokens before it.
+    continued) adds its maximum to the tokens before it. After the notice of a retry or a fallback
+    it doesn't: the answer is the same one, also if its beginning is withheld.
 
     Args:
         given: the maximum, of each source and of all together, or `None` to learn it.
@@ -20,10 +25,19 @@ class ExpectedTokens:
     def __init__(self, given: int | None) -> None:
         self._given = given
         self._of: dict[str | None, int | None] = {}
+        self._same_answer: set[str | None] = set()  # sources whose next `Start` begins it again
 
     def start(self, start: Start, before: int) -> None:
         """Note the `Start` of an answer, with the tokens of its source before it."""
+        if start.source in self._same_answer:
+            self._same_answer.discard(start.source)
+            before = 0
         self._of[start.source] = None if start.max_tokens is None else before + start.max_tokens
+
+    def notice(self, notice: Notice) -> None:
+        """Note a `Notice`, which says what the next `Start` is."""
+        if notice.kind in _SAME_ANSWER:
+            self._same_answer.add(notice.source)
 
     def of(self, source: str | None) -> int | None:
         """The maximum of one source, or `None` if unknown."""

@@ -13,6 +13,7 @@ from rxllm.chunks import (
     Batch,
     Chunk,
     End,
+    Notice,
     Progress,
     Reasoning,
     Start,
@@ -166,6 +167,8 @@ class _Subscription:
         if type(chunk) is Start:
             self._begun[source] = self._active_time(), counts.get(source, 0)
             self._expected.start(chunk, counts.get(source, 0))
+        elif type(chunk) is Notice and not is_restart(chunk):
+            self._expected.notice(chunk)
         elif is_restart(chunk):
             forget(counts, source)
             forget(self._begun, source)

@@ -174,6 +174,7 @@ class _Subscription:
             self._emit_progress(BEGINS[stage])
 
     def _notice(self, notice: Notice) -> None:
+        self._expected.notice(notice)
         if notice.kind == "restart":
             forget(self._counts, notice.source)
             self._tokens = sum(self._counts.values())

@@ -185,6 +185,7 @@ class CallbackStream:
                 self._expected.start(chunk, self._tokens)
                 self._call(self._callbacks.on_start, chunk)
             case Notice():
+                self._expected.notice(chunk)
                 self._on_notice(chunk)
             case Progress():
                 if chunk.stage not in ("prompt", "queue"):

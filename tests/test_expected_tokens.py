@@ -1,0 +1,64 @@
+"""How long an answer may become, after an attempt that has already sent a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rxllm import operators as ops
+from rxllm.chunks import Progress
+from rxllm.models.scripted import ScriptedModel
+from rxllm.sinks import callbacks
+from rxllm.stream import Stream
+from rxllm.testing import Marbles, run_virtual
+
+TEN = [f" {number}" for number in range(10)]
+LOST = ConnectionResetError("lost")
+
+
+def by_progress(stream: Stream[Any]) -> int | None:
+    reports = [each for _, each in Marbles().run(stream.pipe(ops.progress(1)))]
+    return next(each.max_tokens for each in reversed(reports) if isinstance(each, Progress))
+
+
+def by_stages(stream: Stream[Any]) -> int | None:
+    reports = [each for _, each in Marbles().run(stream.pipe(ops.track_stages(every=1)))]
+    return next(each.max_tokens for each in reversed(reports) if isinstance(each, Progress))
+
+
+def by_figures(stream: Stream[Any]) -> int | None:
+    last: ops.Accumulated = Marbles().run(stream.pipe(ops.accumulate()))[-2][1]
+    return None if last.percentage is None else round(100 * last.tokens / last.percentage)
+
+
+def by_callbacks(stream: Stream[Any]) -> int | None:
+    reports: list[Progress] = []
+
+    async def main() -> None:
+        await callbacks(stream, on_progress=reports.append)
+
+    run_virtual(main())
+    return reports[-1].max_tokens
+
+
+each_way = pytest.mark.parametrize("most", [by_progress, by_stages, by_figures, by_callbacks])
+
+
+@each_way
+def test_an_answer_that_is_replayed_has_the_maximum_of_its_request(
+    most: Callable[[Stream[Any]], int | None],
+) -> None:
+    model = ScriptedModel([*TEN[:3], LOST], TEN)
+    retry = ops.retry_with_backoff(initial=0, after_output="replay")
+    assert most(model.stream("Count", max_tokens=10).pipe(retry)) == 10
+
+
+@each_way
+def test_an_answer_that_is_continued_may_become_longer_by_the_maximum(
+    most: Callable[[Stream[Any]], int | None],
+) -> None:
+    model = ScriptedModel([*TEN[:3], LOST], TEN[3:], capabilities=["text", "prefill"])
+    again = ops.complete_partial(model, "Count", max_tokens=10)
+    assert most(model.stream("Count", max_tokens=10).pipe(again)) == 13
