@@ -25,6 +25,7 @@ from rxllm import operators as ops
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import Result, TokenEvent, callbacks
 from rxllm.testing import run_virtual
+from rxllm.transcript import RunningText
 
 
 def play(*chunks: Chunk, **functions: Any) -> Result:
@@ -209,3 +210,19 @@ def test_the_repr_of_a_token_event_shows_its_fields() -> None:
     token = "Token(text='Once'"
     assert repr(event).startswith(f"TokenEvent(token={token}")
     assert repr(event).endswith("index=0, sentences=1, new_sentence=True)")
+
+
+def test_many_tokens_with_a_running_text_cost_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events share the pieces of the text, which is joined when it is read, not before."""
+    joined: list[int] = []
+    up_to = RunningText.up_to
+
+    def count(running: RunningText, length: int) -> str:
+        joined.append(length)
+        return up_to(running, length)
+
+    monkeypatch.setattr(RunningText, "up_to", count)
+    events = token_events(*[Token("x")] * 10_000)
+    assert joined == []
+    assert len(events[-1].running_text) == 10_000
+    assert joined == [10_000]
