@@ -73,8 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         total: seconds for a whole stream, above 0. Ten minutes, since models that think before they
             answer take minutes.
         attempts: the maximum number of attempts, including the first, 1 or more.
-        retry_delay: seconds before the second attempt, 0 or more. It doubles with each failure; the
-            wait is random, up to that (see `ops.retry_with_backoff`).
+        retry_delay: seconds before the second attempt, 0 or more. It doubles with each failure, up
+            to 60; the wait is random, up to that (see `ops.retry_with_backoff`).
         local_streams: concurrent streams from local models, 1 or more: of one model, or of all
             those of a server.
         remote_streams: the same for remote models.

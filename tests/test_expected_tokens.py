@@ -6,34 +6,35 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import reactivex
+from reactivex import Observable
 
 from rxllm import operators as ops
-from rxllm.chunks import Progress
+from rxllm.chunks import Chunk, Notice, Progress, Start, Token
 from rxllm.models.scripted import ScriptedModel
 from rxllm.sinks import callbacks
-from rxllm.stream import Stream
 from rxllm.testing import Marbles, run_virtual
 
 TEN = [f" {number}" for number in range(10)]
 LOST = ConnectionResetError("lost")
 
 
-def by_progress(stream: Stream[Any]) -> int | None:
+def by_progress(stream: Observable[Any]) -> int | None:
     reports = [each for _, each in Marbles().run(stream.pipe(ops.progress(1)))]
     return next(each.max_tokens for each in reversed(reports) if isinstance(each, Progress))
 
 
-def by_stages(stream: Stream[Any]) -> int | None:
+def by_stages(stream: Observable[Any]) -> int | None:
     reports = [each for _, each in Marbles().run(stream.pipe(ops.track_stages(every=1)))]
     return next(each.max_tokens for each in reversed(reports) if isinstance(each, Progress))
 
 
-def by_figures(stream: Stream[Any]) -> int | None:
+def by_figures(stream: Observable[Any]) -> int | None:
     last: ops.Accumulated = Marbles().run(stream.pipe(ops.accumulate()))[-2][1]
     return None if last.percentage is None else round(100 * last.tokens / last.percentage)
 
 
-def by_callbacks(stream: Stream[Any]) -> int | None:
+def by_callbacks(stream: Observable[Any]) -> int | None:
     reports: list[Progress] = []
 
     async def main() -> None:
@@ -48,7 +49,7 @@ each_way = pytest.mark.parametrize("most", [by_progress, by_stages, by_figures, 
 
 @each_way
 def test_an_answer_that_is_replayed_has_the_maximum_of_its_request(
-    most: Callable[[Stream[Any]], int | None],
+    most: Callable[[Observable[Any]], int | None],
 ) -> None:
     model = ScriptedModel([*TEN[:3], LOST], TEN)
     retry = ops.retry_with_backoff(initial=0, after_output="replay")
@@ -57,8 +58,34 @@ def test_an_answer_that_is_replayed_has_the_maximum_of_its_request(
 
 @each_way
 def test_an_answer_that_is_continued_may_become_longer_by_the_maximum(
-    most: Callable[[Stream[Any]], int | None],
+    most: Callable[[Observable[Any]], int | None],
 ) -> None:
     model = ScriptedModel([*TEN[:3], LOST], TEN[3:], capabilities=["text", "prefill"])
     again = ops.complete_partial(model, "Count", max_tokens=10)
     assert most(model.stream("Count", max_tokens=10).pipe(again)) == 13
+
+
+CHUNKS: dict[str, Chunk] = {
+    "S": Start("1", "model", max_tokens=10),
+    "a": Token("a"),
+    "r": Notice("resume", attempt=2),
+    "t": Notice("retry", attempt=2),
+    "d": Notice("degraded"),  # the answer came as a whole; nothing begins again
+}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [("SaatSa", 10), ("SaarSa", 12), ("SaarSatSa", 12), ("SaarStSa", 12), ("SaadSa", 12)],
+)
+def test_a_retry_keeps_what_came_before_the_answer(chunks: str, expected: int) -> None:
+    stream = reactivex.of(*map(CHUNKS.__getitem__, chunks))
+    assert (by_progress(stream), by_stages(stream)) == (expected, expected)
+    if "d" not in chunks:  # which is a second answer, without the end of the first one
+        assert by_figures(stream) == expected
+
+
+def test_a_retry_without_a_source_is_that_of_all_sources() -> None:
+    start, token = Start("1", "model", max_tokens=10, source="a"), Token("x", source="a")
+    stream = reactivex.of(start, token, Notice("retry", attempt=2), start, token)
+    assert by_progress(stream) == 10

@@ -15,7 +15,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from rxllm.arguments import check_int
-from rxllm.chunks import Chunk, ErrorInfo
+from rxllm.chunks import Batch, Chunk, ErrorInfo
 from rxllm.operators.analytics._watcher import Watcher, watch
 from rxllm.stream import Stream
 from rxllm.text.surrogates import without_surrogates
@@ -25,7 +25,6 @@ __all__ = ["DebugEntry", "DebugLog", "DebugSummary", "debug"]
 Happening: TypeAlias = Literal["subscribed", "chunk", "completed", "failed", "cancelled"]
 
 _EVENTS: Final = get_args(Happening)
-_TAGS: Final = [kind.__struct_config__.tag for kind in get_args(Chunk)]
 _encoder: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -136,8 +135,8 @@ class DebugLog:
             source: only chunks of this source.
             subscription: only this subscription.
             stream_id: only subscriptions of streams with this id.
-            text: only entries with this text in their chunk or error: in its text, its arguments,
-                or any other of its values.
+            text: only entries with this text in a string of their chunk or error: in its text, its
+                arguments, or any other value that is a string.
             after: only entries with a higher number than this.
             last: at most this many, the latest; 1 or more.
 
@@ -214,18 +213,23 @@ def _print(entry: DebugEntry) -> None:
 
 
 def _has_text(entry: DebugEntry, text: str) -> bool:
-    plain = msgspec.to_builtins((entry.chunk, entry.error), enc_hook=repr)
+    chunk = entry.chunk
+    parts = [] if chunk is None else chunk.chunks if isinstance(chunk, Batch) else [chunk]
+    fields = [part for part in (*parts, entry.error) if part is not None]
+    plain = [msgspec.to_builtins(part, enc_hook=repr) for part in fields]
+    for each, part in zip(plain, fields, strict=True):
+        if part is not entry.error:
+            del each["type"]  # the class of the chunk, not something that was said
     return any(text in value for value in _strings(plain))
 
 
 def _strings(plain: object) -> Iterator[str]:
-    """Yield the strings in a value, without the classes of chunks."""
+    """Yield the strings in a value."""
     if isinstance(plain, str):
         yield plain
     elif isinstance(plain, Mapping):
-        for name, value in plain.items():
-            if name != "type" or value not in _TAGS:
-                yield from _strings(value)
+        for value in plain.values():
+            yield from _strings(value)
     elif isinstance(plain, Sequence):
         for value in plain:
             yield from _strings(value)

@@ -167,12 +167,12 @@ class _Subscription:
         if type(chunk) is Start:
             self._begun[source] = self._active_time(), counts.get(source, 0)
             self._expected.start(chunk, counts.get(source, 0))
-        elif type(chunk) is Notice and not is_restart(chunk):
+        elif type(chunk) is Notice:
             self._expected.notice(chunk)
-        elif is_restart(chunk):
-            forget(counts, source)
-            forget(self._begun, source)
-            forget(self._percentages, source)
+            if is_restart(chunk):
+                forget(counts, source)
+                forget(self._begun, source)
+                forget(self._percentages, source)
         elif type(chunk) is End and (source in counts or not counts):
             self._emit_progress(counts.get(source, 0), source, ended=True)
 

@@ -231,14 +231,15 @@ class _Buffer:
         low, high = self.marks
         waiting = len(self.queue)
         if waiting >= high:
-            if not self.paused:
-                self.paused = True
-                self._tell(self.on_pause)
+            was_paused, self.paused = self.paused, True
             self._valve.close()
+            if not was_paused:
+                self._tell(self.on_pause)
         elif self.paused and waiting <= low:
             self.paused = False
             self._tell(self.on_resume)
-            self._valve.open()
+            if not self.paused:
+                self._valve.open()
 
     def _tell(self, function: Callable[[int], object] | None) -> None:
         if function is None or self._subscription.is_disposed:

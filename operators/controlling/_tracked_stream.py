@@ -62,7 +62,7 @@ class TrackedStream:
         self.was_stopped: bool = False
         self.error: Exception | None = None
         self._progress: Progress | None = None
-        self._progress_at = self.begun
+        self._progress_at = self._paused_at = self.begun
 
     def __repr__(self) -> str:
         return f"<stream {self.id!r}: {self.status}>"
@@ -130,8 +130,11 @@ class TrackedStream:
         Raises:
             StreamStateError: the stream has ended.
         """
+        was_running = self.status == "running"
         self.control.pause()
         self.touched = self._clock()
+        if was_running:
+            self._paused_at = self.touched
 
     def resume(self) -> None:
         """Resume the stream, as `Control.resume` does.
@@ -143,7 +146,7 @@ class TrackedStream:
         self.control.resume()
         now = self._clock()
         if was_paused:
-            self._progress_at += now - self.touched  # what remains, remains from now
+            self._progress_at += now - self._paused_at  # what remains, remains from now
         self.touched = now
 
     def cancel(self) -> None:

@@ -105,7 +105,7 @@ class _Answer:
 
     def next(self, kind: NoticeKind) -> _Answer:
         """Return the next attempt, which has the text so far."""
-        following = _Answer(self.attempt + 1, self.tokens if kind == "resume" else 0)
+        following = _Answer(self.attempt + 1, self.tokens if kind == "resume" else self.continued)
         following.text, following.tokens = self.text, self.tokens
         return following
 
@@ -178,6 +178,8 @@ def _make_on_next(
             answer.start(chunk)
         elif type(chunk) is Notice and (chunk.attempt or chunk.kind in _NEXT_ATTEMPT):
             answer = _next_attempts(answers, chunk)
+        elif chunk.is_content:
+            answer.has_begun = True
         elif type(chunk) is End:
             forget(answers, source)
         now = clock()

@@ -61,7 +61,7 @@ def dispatch(
     Raises:
         TypeError: `stream` is not a stream, a key of `handlers` is neither a chunk class nor an
             exception class, or a handler can't be called. Also if a plain function among plain
-            functions returns an awaitable, which nothing would await.
+            functions returns a coroutine, which nothing would await.
 
     >>> from rxllm import Token, run
     >>> from rxllm.models.scripted import ScriptedModel
@@ -111,8 +111,12 @@ async def _call_at_once(
         handler = handlers.get(type(chunk))
         if handler is not None:
             result = handler(chunk, context)
-            if inspect.isawaitable(result):
-                raise _never_awaited(handler, result)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(
+                    f"the handler {handler!r} returned a coroutine, but is no async function: make "
+                    "it one (async def), so that it is awaited"
+                )
         elif isinstance(chunk, Batch):
             for piece in chunk.chunks:
                 on_chunk(piece)
@@ -125,15 +129,6 @@ async def _call_at_once(
             raise  # it is a handler's
         return error
     return None
-
-
-def _never_awaited(handler: object, result: object) -> TypeError:
-    if inspect.iscoroutine(result):
-        result.close()
-    return TypeError(
-        f"the handler {handler!r} returned an awaitable, but is no async function: make it one "
-        "(async def), so that it is awaited"
-    )
 
 
 async def _call_in_turn(

@@ -171,7 +171,12 @@ export function setUpChat(connection) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const said = text.value.trim();
-    if (!said || send.disabled || !settings.reportValidity()) return;
+    if (!said || send.disabled) return;
+    if (!settings.checkValidity()) {
+      settings.querySelector("details").open = true; // or the message would have no place
+      settings.reportValidity();
+      return;
+    }
     log.following = true;
     log.add(new Said("you", { mine: true, plain: said }).element);
     text.value = "";

@@ -209,7 +209,7 @@ class Bot:
 def _before(question: RoomMessage, history: Sequence[RoomMessage]) -> list[RoomMessage]:
     """Return what the model can know: what was said before the question, and all its answers."""
     ids = [each.id for each in history]
-    place = ids.index(question.id) if question.id in ids else 0
+    place = ids.index(question.id) if question.id in ids else -1
     return [each for at, each in enumerate(history) if at < place or (each.bot and at > place)]
 
 

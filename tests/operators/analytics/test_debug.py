@@ -8,7 +8,7 @@ import pytest
 import reactivex as rx
 
 from rxllm import operators as ops
-from rxllm.chunks import Chunk, End, Json, Notice, Start, Token, ToolCall
+from rxllm.chunks import Batch, Chunk, End, Json, Notice, Start, Token, ToolCall
 from rxllm.operators import DebugEntry, DebugLog, DebugSummary
 from rxllm.operators.analytics._watcher import Watcher
 from rxllm.testing import Marbles
@@ -156,6 +156,10 @@ def test_entries_can_be_selected_by_their_text() -> None:
     assert [entry.chunk for entry in log.select(text='"hi"')] == [said, call]
     assert [entry.chunk for entry in log.select(text='hi"\n')] == [said]
     assert [entry.event for entry in log.select(text="such luck")] == ["failed"]
+    batch = logged("B|", lookup={"B": Batch((Token("x"),), "x")})
+    assert batch.select(text="token") == []
+    value = logged("j|", lookup={"j": Json({"type": "token"}, complete=True)})
+    assert len(value.select(text="token")) == 1
     for not_said in ("nothing", "chunk", "token", "elapsed"):
         assert log.select(text=not_said) == []
 

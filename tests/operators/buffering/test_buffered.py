@@ -150,6 +150,17 @@ def test_functions_hear_when_the_producer_pauses_and_resumes(marbles: Marbles) -
     assert recording.events[-1][1] is COMPLETED
 
 
+def test_a_function_that_opens_the_valve_of_the_subscriber_does_not_stop_the_stream(
+    marbles: Marbles,
+) -> None:
+    marbles.valve.close()
+    buffer = ops.buffered(2, on_pause=lambda _: marbles.valve.open())
+    recording = marbles.subscribe(marbles.cold("a-b-c-d-e|", demand=True).pipe(buffer))
+    marbles.advance_to(30)
+    assert recording.events[-1][1] is COMPLETED
+    assert len(recording.chunks) == 5
+
+
 def test_a_function_that_raises_is_the_error_of_the_stream(marbles: Marbles) -> None:
     def fail(queued: int) -> None:
         raise ValueError(f"{queued} are queued")

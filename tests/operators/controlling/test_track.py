@@ -77,6 +77,8 @@ def test_a_paused_stream_has_no_estimated_end_and_then_a_later_one(
     assert estimated is not None
     registry["job"].pause()
     assert registry["job"].estimated_end is None
+    marbles.advance_to(7)
+    registry["job"].pause()  # it is paused already
     marbles.advance_to(9)
     registry["job"].resume()
     assert registry["job"].estimated_end == pytest.approx(estimated + 5)

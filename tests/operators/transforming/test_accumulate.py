@@ -10,7 +10,7 @@ from reactivex import operators as rx_ops
 
 from rxllm import operators as ops
 from rxllm import run, sinks, web
-from rxllm.chunks import Batch, End, Notice, Reasoning, Start, Token, Usage
+from rxllm.chunks import Batch, End, Notice, Reasoning, Start, Token, ToolCall, Usage
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import Accumulated
@@ -218,6 +218,12 @@ def test_a_restart_is_counted_once_with_the_retry_that_causes_it(marbles: Marble
     attempts = [(type(each.chunk).__name__, each.text, each.attempt) for each in items]
     assert attempts[0] == ("Start", "", 1)
     assert attempts[-1] == ("End", "b", 2)
+
+
+def test_a_restart_after_a_tool_call_is_another_attempt(marbles: Marbles) -> None:
+    stream = marbles.cold("S-c-R-S-a|", lookup={"c": ToolCall("1", "find", "{}")})
+    items = [each for _, each in marbles.run(stream.pipe(ops.accumulate()))][:-1]
+    assert [each.attempt for each in items] == [1, 1, 2, 2, 2]
 
 
 def test_sinks_read_the_chunks(tmp_path: Path) -> None:
