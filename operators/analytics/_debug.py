@@ -214,13 +214,9 @@ def _print(entry: DebugEntry) -> None:
 
 def _has_text(entry: DebugEntry, text: str) -> bool:
     chunk = entry.chunk
-    parts = [] if chunk is None else chunk.chunks if isinstance(chunk, Batch) else [chunk]
-    fields = [part for part in (*parts, entry.error) if part is not None]
-    plain = [msgspec.to_builtins(part, enc_hook=repr) for part in fields]
-    for each, part in zip(plain, fields, strict=True):
-        if part is not entry.error:
-            del each["type"]  # the class of the chunk, not something that was said
-    return any(text in value for value in _strings(plain))
+    parts = chunk.chunks if isinstance(chunk, Batch) else (chunk,)
+    fields = [msgspec.structs.asdict(each) for each in (*parts, entry.error) if each is not None]
+    return any(text in value for value in _strings(msgspec.to_builtins(fields, enc_hook=repr)))
 
 
 def _strings(plain: object) -> Iterator[str]:

@@ -13,12 +13,12 @@ from rxllm.chunks import (
     ChunkCarrier,
     End,
     Notice,
-    NoticeKind,
     Reasoning,
     Start,
     Token,
     is_bare_state,
 )
+from rxllm.expected_tokens import ExpectedTokens
 from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
 from rxllm.transcript import RunningText
@@ -86,26 +86,19 @@ class Accumulated(ChunkCarrier):
 class _Answer:
     """An answer so far. An attempt that begins again is another one."""
 
-    __slots__ = ("attempt", "continued", "has_begun", "max_tokens", "model", "text", "tokens")
+    __slots__ = ("attempt", "has_begun", "max_tokens", "model", "text", "tokens")
 
-    def __init__(self, attempt: int, continued: int = 0) -> None:
+    def __init__(self, attempt: int) -> None:
         self.attempt = attempt
-        self.continued = continued  # the tokens that this attempt goes on after
         self.has_begun = False
         self.text = RunningText()
         self.tokens = 0
         self.model: str | None = None
         self.max_tokens: int | None = None
 
-    def start(self, start: Start) -> None:
-        """Note what the model says about this attempt."""
-        self.model = start.model
-        most = start.max_tokens
-        self.max_tokens = None if most is None else self.continued + most
-
-    def next(self, kind: NoticeKind) -> _Answer:
+    def next(self) -> _Answer:
         """Return the next attempt, which has the text so far."""
-        following = _Answer(self.attempt + 1, self.tokens if kind == "resume" else self.continued)
+        following = _Answer(self.attempt + 1)
         following.text, following.tokens = self.text, self.tokens
         return following
 
@@ -163,6 +156,7 @@ def _make_on_next(
     observer: abc.ObserverBase[Accumulated], clock: Callable[[], float]
 ) -> Callable[[Chunk], None]:
     answers: dict[str | None, _Answer] = {}
+    expected = ExpectedTokens(None)
     begun = last = clock()
     number = 0
 
@@ -175,9 +169,12 @@ def _make_on_next(
         if type(chunk) is Token or type(chunk) is Reasoning or type(chunk) is Batch:
             _add(answer, chunk)
         elif type(chunk) is Start:
-            answer.start(chunk)
-        elif type(chunk) is Notice and (chunk.attempt or chunk.kind in _NEXT_ATTEMPT):
-            answer = _next_attempts(answers, chunk)
+            expected.start(chunk, answer.tokens)
+            answer.model, answer.max_tokens = chunk.model, expected.of(source)
+        elif type(chunk) is Notice:
+            expected.notice(chunk)
+            if chunk.attempt or chunk.kind in _NEXT_ATTEMPT:
+                answer = _next_attempts(answers, chunk)
         elif chunk.is_content:
             answer.has_begun = True
         elif type(chunk) is End:
@@ -205,5 +202,5 @@ def _next_attempts(answers: dict[str | None, _Answer], notice: Notice) -> _Answe
         if notice.kind == "restart":  # of an attempt that a notice has begun, or of another one
             answers[source] = _Answer(answer.attempt + answer.has_begun)
         else:
-            answers[source] = answer.next(notice.kind)
+            answers[source] = answer.next()
     return answers[notice.source]
