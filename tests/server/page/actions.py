@@ -5,13 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import BrowserContext, Page, expect
 
 from rxllm.models.scripted import ScriptedModel
 from rxllm.requests import ModelInfo
 
+SCRIPT = "<!doctype html><link rel=icon href=data:,><div id=root></div><script src=%s></script>"
+
 STORY = "Once there was a **robot** who learned to paint the sea."
+
+
+def with_bundle(app: web.Application, path: str, script: str) -> web.Application:
+    """Add a page at `path` that runs `script`, under the server's own policy."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text=SCRIPT % f"{path}.js", content_type="text/html")
+
+    async def code(_: web.Request) -> web.Response:
+        return web.Response(text=script, content_type="text/javascript")
+
+    app.router.add_get(path, page)
+    app.router.add_get(f"{path}.js", code)
+    return app
 
 
 class Small(ScriptedModel):

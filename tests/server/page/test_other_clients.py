@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from playwright.async_api import Page, expect
 
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server.app import create_app
 from tests.clients.node import NODE, installed
+from tests.server.page.actions import with_bundle
 from tests.server.page.conftest import Complaints, Serve
 from tests.server.serving import STORY, Stepwise
 
@@ -35,24 +35,8 @@ def bundle() -> Path:
     return folder / "page.js"
 
 
-def with_page(app: web.Application) -> web.Application:
-    """Add the bundle, in a page that the server's own policy allows."""
-    script = bundle().read_text()
-
-    async def page(_: web.Request) -> web.Response:
-        html = "<!doctype html><link rel=icon href=data:,><div id=root></div><script src=/them.js>"
-        return web.Response(text=f"{html}</script>", content_type="text/html")
-
-    async def code(_: web.Request) -> web.Response:
-        return web.Response(text=script, content_type="text/javascript")
-
-    app.router.add_get("/them", page)
-    app.router.add_get("/them.js", code)
-    return app
-
-
 async def open_page(page: Page, serve: Serve, model: Any) -> None:
-    server = await serve(with_page(create_app({"tiny": model})))
+    server = await serve(with_bundle(create_app({"tiny": model}), "/them", bundle().read_text()))
     await page.goto(str(server.make_url("/them")))
 
 

@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from playwright.async_api import Page, expect
 
 from rxllm.chunks import End, Start, Token
 from rxllm.server.app import create_app
 from tests.clients.node import installed
+from tests.server.page.actions import with_bundle
 from tests.server.page.conftest import Serve
 from tests.server.serving import Stepwise
 
@@ -47,25 +47,12 @@ def bundle(folder: Path) -> str:
     return done.stdout.decode()
 
 
-def with_components(app: web.Application, script: str) -> web.Application:
-    async def page(_: web.Request) -> web.Response:
-        html = "<!doctype html><link rel=icon href=data:,><div id=root></div><script src=/our.js>"
-        return web.Response(text=f"{html}</script>", content_type="text/html")
-
-    async def code(_: web.Request) -> web.Response:
-        return web.Response(text=script, content_type="text/javascript")
-
-    app.router.add_get("/our", page)
-    app.router.add_get("/our.js", code)
-    return app
-
-
 async def test_each_of_many_streams_shows_its_cursor_progress_and_stop(
     page: Page, serve: Serve, tmp_path: Path
 ) -> None:
     text = "word " * 6
     model = Stepwise(Start("r", "tiny", max_tokens=500), *map(Token, text), End("stop"))
-    server = await serve(with_components(create_app({"tiny": model}), bundle(tmp_path)))
+    server = await serve(with_bundle(create_app({"tiny": model}), "/our", bundle(tmp_path)))
     await page.goto(str(server.make_url("/our")))
     await expect(page.locator("[role=status]")).to_have_text("Connected")
     for prompt in ("first", "second"):
