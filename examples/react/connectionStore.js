@@ -3,34 +3,24 @@
  * external store for `useSyncExternalStore`. It notifies its listeners at most once per frame.
  */
 
+import { FrameStore } from "./frameStore.js";
 import { isRestart, textOf } from "./rxllm.js";
 
 const EMPTY = Object.freeze({ isConnected: false, streams: Object.freeze([]) });
 
-export class ConnectionStore {
+export class ConnectionStore extends FrameStore {
   #connection;
   #isOwn;
-  #state = EMPTY;
-  #shown = EMPTY;
-  #listeners = new Set();
-  #frame = 0;
   /** Those that run, by their ids. @type {Map<string, import("./rxllm.js").SocketStream>} */
   #live = new Map();
 
   /** @param {import("./rxllm.js").Connection} connection
    * @param {boolean} isOwn whether the connection ends with the component */
   constructor(connection, isOwn) {
+    super(EMPTY);
     this.#connection = connection;
     this.#isOwn = isOwn;
   }
-
-  // For useSyncExternalStore: stable functions, and a snapshot that changes only with the state.
-  subscribe = (listener) => {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  };
-
-  getSnapshot = () => this.#shown;
 
   /** Connect when the component mounts. */
   enter = () => {
@@ -49,8 +39,8 @@ export class ConnectionStore {
       this.#end(id, { status: "stopped" });
     }
     if (this.#isOwn) this.#connection.disconnect();
-    this.#state = { ...this.#state, isConnected: false };
-    this.#show();
+    this.set({ isConnected: false });
+    this.show();
   };
 
   /** Start a stream, and return its id. @param {import("./rxllm.js").StreamRequest} request */
@@ -74,16 +64,16 @@ export class ConnectionStore {
   remove = (id) => {
     this.#live.get(id)?.stop();
     this.#live.delete(id);
-    this.#setStreams(this.#state.streams.filter((stream) => stream.id !== id));
+    this.#setStreams(this.state.streams.filter((stream) => stream.id !== id));
   };
 
   #onStatus = () => {
     const isConnected = this.#connection.connected !== undefined;
-    if (isConnected !== this.#state.isConnected) this.#set({ isConnected });
+    if (isConnected !== this.state.isConnected) this.set({ isConnected });
   };
 
   #add(stream) {
-    this.#setStreams([...this.#state.streams, stream]);
+    this.#setStreams([...this.state.streams, stream]);
   }
 
   #take(id, { type, chunk, finishReason, ...failure }) {
@@ -120,23 +110,10 @@ export class ConnectionStore {
 
   #change(id, changes) {
     const change = (stream) => (stream.id === id ? { ...stream, ...changes(stream) } : stream);
-    this.#setStreams(this.#state.streams.map(change));
+    this.#setStreams(this.state.streams.map(change));
   }
 
   #setStreams(streams) {
-    this.#set({ streams });
-  }
-
-  #set(changes) {
-    this.#state = { ...this.#state, ...changes };
-    this.#frame ||= requestAnimationFrame(() => this.#show());
-  }
-
-  #show() {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
-    if (this.#shown === this.#state) return;
-    this.#shown = this.#state;
-    for (const listener of [...this.#listeners]) listener();
+    this.set({ streams });
   }
 }

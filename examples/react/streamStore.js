@@ -4,6 +4,7 @@
  * component subscribes, and notifies its listeners at most once per frame.
  */
 
+import { FrameStore } from "./frameStore.js";
 import { isRestart, textOf } from "./rxllm.js";
 
 const EMPTY = Object.freeze({
@@ -18,12 +19,8 @@ const EMPTY = Object.freeze({
 
 const LIVE = new Set(["waiting", "streaming", "paused"]);
 
-export class StreamStore {
+export class StreamStore extends FrameStore {
   #client;
-  #state = EMPTY;
-  #shown = EMPTY;
-  #listeners = new Set();
-  #frame = 0;
   #aborter;
   #stream;
   #paused = false;
@@ -31,16 +28,9 @@ export class StreamStore {
 
   /** @param {import("./rxllm.js").Client} client */
   constructor(client) {
+    super(EMPTY);
     this.#client = client;
   }
-
-  // For useSyncExternalStore: stable functions, and a snapshot that changes only with the state.
-  subscribe = (listener) => {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  };
-
-  getSnapshot = () => this.#shown;
 
   /** Start a stream, ending the current one first. Resolves with the whole text and never rejects;
    * an error is in the state. @param {import("./rxllm.js").StreamRequest} request */
@@ -51,16 +41,16 @@ export class StreamStore {
     this.#aborter = aborter;
     this.#stream = stream;
     this.#paused = this.#hasOutput = false;
-    this.#set({ ...EMPTY, status: this.#liveStatus });
+    this.set({ ...EMPTY, status: this.#liveStatus });
     try {
       for await (const message of stream) {
         if (this.#stream === stream) this.#take(message);
       }
     } catch (error) {
       const status = aborter.signal.aborted ? "stopped" : "failed";
-      if (this.#stream === stream) this.#set({ status, ...(status === "failed" && { error }) });
+      if (this.#stream === stream) this.set({ status, ...(status === "failed" && { error }) });
     }
-    this.#show();
+    this.show();
     return stream.text;
   };
 
@@ -78,8 +68,8 @@ export class StreamStore {
   leave = () => {
     const live = this.#live;
     this.#end();
-    if (live) this.#state = { ...this.#state, status: "stopped" };
-    this.#show();
+    if (live) this.set({ status: "stopped" });
+    this.show();
   };
 
   async #pause(paused) {
@@ -88,7 +78,7 @@ export class StreamStore {
     await (paused ? stream.pause() : stream.resume());
     if (!this.#live || this.#stream !== stream) return;
     this.#paused = paused;
-    this.#set({ status: this.#liveStatus });
+    this.set({ status: this.#liveStatus });
   }
 
   /** Text in transit when the stream was paused doesn't make it "streaming" again. */
@@ -98,7 +88,7 @@ export class StreamStore {
   }
 
   get #live() {
-    return LIVE.has(this.#state.status) && this.#stream !== undefined;
+    return LIVE.has(this.state.status) && this.#stream !== undefined;
   }
 
   #end() {
@@ -107,40 +97,25 @@ export class StreamStore {
     this.#stream = undefined;
     this.#aborter?.abort();
     if (stream?.id && live) this.#client.cancel(stream.id).catch(() => {}); // the server ends it anyway
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
   }
 
   #take({ type, chunk, finishReason }) {
-    const { text, tokens } = this.#state;
+    const { text, tokens } = this.state;
     if (type === "complete") {
-      this.#set({ status: finishReason === "cancelled" ? "stopped" : "complete" });
+      this.set({ status: finishReason === "cancelled" ? "stopped" : "complete" });
     } else if (isRestart(chunk)) {
       this.#hasOutput = false;
-      this.#set({ status: this.#liveStatus, text: "", tokens: 0 });
+      this.set({ status: this.#liveStatus, text: "", tokens: 0 });
     } else if (chunk.type === "progress") {
-      this.#set({ progress: chunk });
+      this.set({ progress: chunk });
     } else if (chunk.type === "reasoning") {
       this.#hasOutput = true;
-      this.#set({ status: this.#liveStatus });
+      this.set({ status: this.#liveStatus });
     } else if (textOf(chunk)) {
       this.#hasOutput = true;
       const more = chunk.type === "batch" ? chunk.chunks.length : 1;
       const status = this.#liveStatus;
-      this.#set({ status, text: text + textOf(chunk), tokens: tokens + more });
+      this.set({ status, text: text + textOf(chunk), tokens: tokens + more });
     }
-  }
-
-  #set(changes) {
-    this.#state = { ...this.#state, ...changes };
-    this.#frame ||= requestAnimationFrame(() => this.#show());
-  }
-
-  #show() {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
-    if (this.#shown === this.#state) return;
-    this.#shown = this.#state;
-    for (const listener of [...this.#listeners]) listener();
   }
 }
