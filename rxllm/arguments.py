@@ -13,7 +13,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any, TypeVar, cast
 
-__all__ = ["check_callable", "check_int", "check_number", "is_asynchronous"]
+__all__ = ["check_callable", "check_int", "check_number", "is_asynchronous", "refuse_coroutine"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -106,6 +106,20 @@ def check_callable(
     if instead is not None and is_asynchronous(value):
         raise TypeError(f"{name} must be {what}, and {value!r} is asynchronous: {instead}")
     return value
+
+
+def refuse_coroutine(result: object, function: object) -> None:
+    """Raise an error if a plain function returned a coroutine, which nothing would await.
+
+    Raises:
+        TypeError: `result`, which `function` returned, is a coroutine. It is closed.
+    """
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(
+            f"{function!r} returned a coroutine, which nothing awaits: give an async function "
+            "where one is taken, or start a task in a plain function"
+        )
 
 
 def is_asynchronous(function: object) -> bool:

@@ -105,7 +105,7 @@ class Chat:
 
     Raises:
         BadRequestError: the name of the model or an option is invalid.
-        TypeError, ValueError: `keep` or `send` is invalid.
+        TypeError, ValueError: `system`, `keep` or `send` is invalid.
 
     >>> import rxllm
     >>> from rxllm.models.scripted import ScriptedModel
@@ -126,6 +126,8 @@ class Chat:
         **options: Unpack[RequestOptions],
     ) -> None:
         as_request("?", **options)
+        if not isinstance(system, str | None):
+            raise TypeError(f"system must be a string or None, got {system!r}")
         self.model: Model = model_of(model) if isinstance(model, str) else model
         self.system = system
         self.options: RequestOptions = options

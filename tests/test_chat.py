@@ -286,3 +286,9 @@ def test_a_model_can_be_given_by_its_name_and_a_bad_question_raises() -> None:
         chat.ask(" ")
     with pytest.raises(BadRequestError, match="no model"):
         rxllm.Chat("tinny")
+
+
+def test_a_system_prompt_that_is_no_text_is_refused_at_the_call() -> None:
+    system: Any = 3
+    with pytest.raises(TypeError, match="system must be a string or None, got 3"):
+        Chat(ScriptedModel("never asked"), system=system)

@@ -115,10 +115,12 @@ def create_app(
         BadRequestError: a model, the key, an origin, a host or a proxy is invalid.
         ModelNotFoundError: the default model, or that of the chat or the rooms, isn't one of the
             models.
-        TypeError: `chat` is not a `Persona`, or `rooms` not a `RoomSettings`.
+        TypeError: `limits`, `settings`, `chat` or `rooms` is not of its class.
     """
     limits = Limits() if limits is None else limits
+    _check_kind("limits", limits, Limits)
     settings = Settings(**default_settings(limits)) if settings is None else settings
+    _check_kind("settings", settings, Settings)
     if not isinstance(models, Mapping):
         models = models_by_name(models, isolate=isolate, connect=settings.connect)
     registry = ops.StreamRegistry(
@@ -167,8 +169,7 @@ def create_app(
     chat = Persona() if chat is None else chat
     rooms = RoomSettings() if rooms is None else rooms
     for name, persona, kind in (("chat", chat, Persona), ("rooms", rooms, RoomSettings)):
-        if not isinstance(persona, kind):
-            raise TypeError(f"{name} must be a {kind.__name__}, got {type(persona).__name__}")
+        _check_kind(name, persona, kind)
         options = persona.options(Options())
         app[MODELS].find(options.model)
         app[MODELS].request("?", options)
@@ -177,6 +178,11 @@ def create_app(
     if preload:
         app.on_startup.append(_preload)
     return app
+
+
+def _check_kind(name: str, value: object, kind: type[object]) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
 def default_settings(limits: Limits) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from reactivex import Observable
 
+from rxllm.arguments import refuse_coroutine
 from rxllm.chunks import (
     Batch,
     Carried,
@@ -223,7 +224,7 @@ class CallbackStream:
 
     def _call(self, function: Callable[[Any], object] | None, event: object) -> None:
         if function is not None:
-            function(event)
+            refuse_coroutine(function(event), function)
 
     def _end_pause(self) -> None:
         if self._limit is not None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar, get_args, overload
 from reactivex import Observable
 from reactivex import operators as rxo
 
+from rxllm.arguments import refuse_coroutine
 from rxllm.chunks import Batch, Carried, Chunk, carried
 from rxllm.consumer import Consumer, check_stream
 from rxllm.iteration import to_async
@@ -110,13 +111,7 @@ async def _call_at_once(
     def on_chunk(chunk: Chunk) -> None:
         handler = handlers.get(type(chunk))
         if handler is not None:
-            result = handler(chunk, context)
-            if inspect.iscoroutine(result):
-                result.close()
-                raise TypeError(
-                    f"the handler {handler!r} returned a coroutine, but is no async function: make "
-                    "it one (async def), so that it is awaited"
-                )
+            refuse_coroutine(handler(chunk, context), handler)
         elif isinstance(chunk, Batch):
             for piece in chunk.chunks:
                 on_chunk(piece)

@@ -306,8 +306,12 @@ def test_invalid_settings_raise(settings: Any, words: str) -> None:
         RoomSettings(**settings)
 
 
-def test_chat_and_rooms_must_have_their_class() -> None:
+def test_chat_rooms_limits_and_settings_must_have_their_class() -> None:
     model: Any = {"tiny": ScriptedModel("no")}
+    with pytest.raises(TypeError, match="limits must be a Limits, got dict"):
+        create_app(model, limits={"streams": 3})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="settings must be a Settings, got dict"):
+        create_app(model, settings={"total": 3})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="chat must be a Persona, got dict"):
         create_app(model, chat={"system": "x"})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="rooms must be a RoomSettings, got Persona"):

@@ -212,6 +212,18 @@ def test_the_repr_of_a_token_event_shows_its_fields() -> None:
     assert repr(event).endswith("index=0, sentences=1, new_sentence=True)")
 
 
+@pytest.mark.parametrize("name", ["on_start", "on_token", "on_complete"])
+def test_a_function_that_returns_a_coroutine_is_an_error_not_lost_work(name: str) -> None:
+    async def save() -> None:
+        raise AssertionError("never reached")
+
+    model = ScriptedModel("a")
+    function: Any = {name: lambda _: save()}
+    with pytest.raises(TypeError, match="returned a coroutine, which nothing awaits"):
+        run(callbacks(model.stream("Hi"), **function))
+    assert model.active == 0
+
+
 def test_many_tokens_with_a_running_text_cost_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The events share the pieces of the text, which is joined when it is read, not before."""
     joined: list[int] = []

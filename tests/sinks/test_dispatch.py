@@ -129,7 +129,7 @@ async def test_a_plain_function_that_returns_a_coroutine_is_an_error_not_lost_wo
         raise AssertionError("never reached")
 
     handlers = {Token: lambda token, _: save(token)}
-    with pytest.raises(TypeError, match="returned a coroutine, but is no async function"):
+    with pytest.raises(TypeError, match="returned a coroutine, which nothing awaits: give"):
         await dispatch(ScriptedModel("a").stream("Hi"), handlers)
 
 
