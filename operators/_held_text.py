@@ -7,9 +7,9 @@ from collections import deque
 
 import msgspec
 
-from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_bare_state, text_of
+from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_bare_state, text_of, tokens_of
 
-__all__ = ["HeldText", "confidence_of", "is_text", "parts_of"]
+__all__ = ["HeldText", "is_text", "joined", "parts_of"]
 
 _replace = msgspec.structs.replace
 
@@ -106,7 +106,18 @@ def parts_of(chunks: list[Chunk]) -> list[Chunk]:
     return parts
 
 
-def confidence_of(chunks: list[Chunk]) -> float | None:
+def joined(chunks: list[Chunk], source: str | None, number: int | None = None) -> Token:
+    """Return the text in `chunks` as one token, with their joint confidence."""
+    return Token(
+        "".join(map(text_of, chunks)),
+        _confidence_of(chunks),
+        number,
+        tokens=sum(map(tokens_of, filter(text_of, chunks))),
+        source=source,
+    )
+
+
+def _confidence_of(chunks: list[Chunk]) -> float | None:
     """Return the joint probability of all tokens in `chunks`; `None` if any is unknown."""
     product = None
     for part in parts_of(chunks):
@@ -118,7 +129,9 @@ def confidence_of(chunks: list[Chunk]) -> float | None:
 
 
 def _part_of(piece: Token | Reasoning, start: int, length: int) -> Token | Reasoning:
-    text = piece.text[start : start + length]
-    if type(piece) is Token and piece.logprobs is not None:
-        return _replace(piece, text=text, logprobs=None)
-    return _replace(piece, text=text)
+    end = start + length
+    text = piece.text[start:end]
+    if type(piece) is not Token:
+        return _replace(piece, text=text)
+    tokens = piece.tokens if end >= len(piece.text) else 0
+    return _replace(piece, text=text, tokens=tokens, logprobs=None)

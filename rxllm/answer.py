@@ -19,6 +19,7 @@ from rxllm.chunks import (
     ToolCall,
     Usage,
     has_output,
+    tokens_of,
 )
 from rxllm.messages import Message, Part, ReasoningPart, TextPart
 
@@ -141,7 +142,7 @@ class Answer:
     def _add_piece(self, piece: Token | Reasoning) -> None:
         if not piece.text and piece.state is None:
             return
-        self.tokens += bool(piece.text)
+        self.tokens += tokens_of(piece)
         passage = self._passage
         if passage is None or passage.kind is not type(piece):
             passage = self._passage = _Passage(type(piece))

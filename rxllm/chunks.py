@@ -69,6 +69,7 @@ __all__ = [
     "is_stream_failed",
     "state_key",
     "text_of",
+    "tokens_of",
 ]
 
 FinishReason: TypeAlias = Literal[
@@ -145,7 +146,7 @@ class Start(_Chunk, tag="start", frozen=True, gc=False):
     """The model has accepted the request.
 
     `created` is in Unix seconds; `rate_limits` are what the provider says about them, if it does.
-    `max_tokens` is that of the request.
+    `max_tokens` is that of the request; of an answer that is continued, that of the whole answer.
     """
 
     is_structure = True
@@ -183,7 +184,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     top: tuple[TokenLogprob, ...] = ()
 
 
-class Token(_Chunk, tag="token", frozen=True, gc=False):
+class Token(_Chunk, tag="token", frozen=True, gc=False, eq=False):
     """A piece of the answer: whole characters, from one or more model tokens.
 
     `confidence` is the probability (0..1) that the model gave this piece, if known, and `logprobs`
@@ -191,6 +192,11 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
     counts words, sentences or lines from 1, once the text has been split into them. `masked` is
     True if the text stands in place of what `redact` has masked. A `state` belongs to the text
     since the last one, and ends that part of the answer; its own text is empty.
+
+    `tokens` is how many of the model's tokens it completes. A piece from a model counts as one,
+    since few models say it. An operator that cuts or joins pieces keeps the sum: a part of a token
+    has none, except for the last part. It takes no part in comparisons, as a piece says the same
+    however many tokens it is made of.
     """
 
     is_content = True
@@ -202,6 +208,20 @@ class Token(_Chunk, tag="token", frozen=True, gc=False):
     state: ProviderState | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     masked: bool = False
+    tokens: int = 1
+
+    @property
+    def _compared(self) -> tuple[object, ...]:
+        return (
+            *(self.text, self.confidence, self.number, self.state),
+            *(self.logprobs, self.masked, self.source),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return self._compared == other._compared if type(other) is Token else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._compared)
 
 
 class Reasoning(_Chunk, tag="reasoning", frozen=True, gc=False):
@@ -353,7 +373,9 @@ class ErrorInfo(msgspec.Struct, frozen=True, rename="camel", gc=False):
         return cls(type(error).__name__, str(error))
 
 
-StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
+StageStatus: TypeAlias = Literal[
+    "pending", "running", "completed", "failed", "skipped", "cancelled"
+]
 
 
 class StageInfo(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
@@ -388,6 +410,7 @@ class Progress(_Chunk, tag="progress", frozen=True, gc=False):
     stage: str | None = None
     place: int | None = None
     stages: tuple[StageInfo, ...] = ()
+    characters_per_second: float | None = None
 
     @classmethod
     def of(
@@ -398,6 +421,7 @@ class Progress(_Chunk, tag="progress", frozen=True, gc=False):
         max_tokens: int | None,
         *,
         ended: bool = False,
+        characters_per_second: float | None = None,
         source: str | None = None,
     ) -> Progress:
         """Return the progress of an answer, with the percentage and the remaining seconds.
@@ -422,6 +446,7 @@ class Progress(_Chunk, tag="progress", frozen=True, gc=False):
             max_tokens=max_tokens,
             percentage=percentage,
             remaining=remaining,
+            characters_per_second=characters_per_second,
             source=source,
         )
 
@@ -566,6 +591,15 @@ def decode(data: bytes | str) -> Chunk:
 def text_of(chunk: object) -> str:
     """Return the answer text in `chunk`: `""` unless it is a `Token` or `Batch`."""
     return chunk.text if isinstance(chunk, Token | Batch) else ""
+
+
+def tokens_of(chunk: object) -> int:
+    """Return how many tokens of a model `chunk` completes, in text or reasoning."""
+    if type(chunk) is Token:
+        return 0 if is_bare_state(chunk) else chunk.tokens
+    if type(chunk) is Reasoning:
+        return not is_bare_state(chunk)
+    return sum(map(tokens_of, chunk.chunks)) if type(chunk) is Batch else 0
 
 
 def has_output(chunk: Chunk) -> bool:

@@ -8,17 +8,15 @@ from rxllm.chunks import Notice, Start
 
 __all__ = ["ExpectedTokens"]
 
-_SAME_ANSWER: Final = ("retry", "fallback", "degraded")
-_ANOTHER: Final = ("resume", "restart")
+_SAME_ANSWER: Final = ("retry", "fallback", "degraded", "resume")
 
 
 class ExpectedTokens:
     """The maximum number of tokens of each source, from its `Start`, or one that is given.
 
-    A second `Start` of a source without a restart (the next answer of a run, an answer that is
-    continued) adds its maximum to the tokens before it. After the notice of another attempt, the
-    answer is the same one, also if its beginning is withheld: the tokens before it stay those
-    before the first attempt.
+    A second `Start` of a source (the next answer of a run) adds its maximum to the tokens before
+    it. After the notice of another attempt, the answer is the same one, also if its beginning is
+    withheld or it is continued: the tokens before it stay those before the first attempt.
 
     Args:
         given: the maximum, of each source and of all together, or `None` to learn it.
@@ -41,7 +39,7 @@ class ExpectedTokens:
     def notice(self, notice: Notice) -> None:
         """Note a `Notice`, which says what the next `Start` is."""
         sources = [notice.source] if notice.source is not None else [None, *self._before]
-        if notice.kind in _ANOTHER:
+        if notice.kind == "restart":
             self._same_answer.difference_update(sources)
         elif notice.kind in _SAME_ANSWER and notice.attempt is not None:
             self._same_answer.update(sources)

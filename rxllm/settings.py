@@ -81,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         queue: streams that may wait for a slot, 0 or more.
         queue_wait: seconds that each of them may wait, above 0.
         piece_size: characters of the pieces in which text is passed on, 1 or more, or `None` as it
-            comes. What counts tokens after that counts pieces; a server counts before it cuts.
+            comes.
         batch_size: the maximum number of pieces of text in one event, 1 or more.
         batch_seconds: seconds that the first of them may wait for the others, above 0.
         buffer_size: events that all readers of a stream may lag behind before its model waits, 1 or

@@ -32,6 +32,7 @@ from rxllm.chunks import (
     is_restart,
     state_key,
     text_of,
+    tokens_of,
 )
 
 WIRE: list[tuple[Chunk, bytes]] = [
@@ -109,6 +110,24 @@ def test_unknown_fields_are_ignored_and_other_json_is_rejected() -> None:
             decode(bad)
     with pytest.raises(msgspec.DecodeError):
         decode(b"{")
+
+
+def test_tokens_that_say_the_same_are_equal_however_many_a_piece_is_made_of() -> None:
+    one, two = Token("a b"), Token("a b", tokens=2)
+    assert one == two
+    assert hash(one) == hash(two)
+    assert Token("a") != Token("b")
+    assert Token("a") != Token("a", source="x")
+    assert Token("a") != Reasoning("a")
+    assert encode(two) == b'{"type":"token","text":"a b","tokens":2}'
+    assert decode(encode(two)).tokens == 2  # type: ignore[union-attr]
+
+
+def test_the_tokens_of_text_are_those_of_its_pieces() -> None:
+    batch = Batch((Token("a b", tokens=2), Reasoning("c"), Token("d", tokens=0)), "a bd")
+    assert [tokens_of(chunk) for chunk in (*batch.chunks, batch, End("stop"))] == [2, 1, 0, 3, 0]
+    state = ProviderState("provider", "model", "x")
+    assert tokens_of(Token("", state=state)) == tokens_of(Reasoning("", state)) == 0
 
 
 def test_chunks_are_immutable() -> None:

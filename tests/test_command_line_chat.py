@@ -52,7 +52,9 @@ def test_earlier_exchanges_are_sent_with_the_next_question(talk: Talk, capsys: C
     assert capsys.readouterr().out == "hi\nfine\n"
 
 
-def test_fewer_exchanges_are_sent_than_kept(talk: Talk, capsys: Captured) -> None:
+def test_the_history_keeps_times_and_more_exchanges_than_are_sent(
+    talk: Talk, capsys: Captured
+) -> None:
     lines = "1\n2\n3\n4\n/history\n"
     model = talk(lines, "one", "two", "three", "four", options="--keep 3 --send 1")
     assert sent(model)[-1] == ["3", "three", "4"]

@@ -11,7 +11,7 @@ from reactivex import Observable
 
 from rxllm import operators as ops
 from rxllm.chunks import Chunk, Notice, Progress, Start, Token
-from rxllm.models.scripted import ScriptedModel
+from rxllm.models.scripted import Script, ScriptedModel
 from rxllm.sinks import callbacks
 from rxllm.testing import Marbles, run_virtual
 
@@ -60,15 +60,24 @@ def test_an_answer_that_is_replayed_has_the_maximum_of_its_request(
 def test_an_answer_that_is_continued_may_become_longer_by_the_maximum(
     most: Callable[[Observable[Any]], int | None],
 ) -> None:
-    model = ScriptedModel([*TEN[:3], LOST], TEN[3:], capabilities=["text", "prefill"])
-    again = ops.complete_partial(model, "Count", max_tokens=10)
-    assert most(model.stream("Count", max_tokens=10).pipe(again)) == 13
+    scripts: list[Script] = [[*TEN[:3], LOST], TEN[3:]]
+    model = ScriptedModel(*scripts * 4, capabilities=["text", "prefill"])
+
+    def rest(partial: str) -> Observable[Chunk]:
+        return model.stream("Go on", max_tokens=10)
+
+    for again in (
+        ops.complete_partial(model, "Count", max_tokens=10),
+        ops.resume(model, "Count", max_tokens=10, initial=0),
+        ops.retry_with_backoff(initial=0, after_output=rest),
+        ops.fallback_to(model.stream("Count"), after_output=rest),
+    ):
+        assert most(model.stream("Count", max_tokens=10).pipe(again)) == 13
 
 
 CHUNKS: dict[str, Chunk] = {
     "S": Start("1", "model", max_tokens=10),
     "a": Token("a"),
-    "r": Notice("resume", attempt=2),
     "t": Notice("retry", attempt=2),
     "d": Notice("degraded"),  # the answer came as a whole; nothing begins again
 }
@@ -76,7 +85,7 @@ CHUNKS: dict[str, Chunk] = {
 
 @pytest.mark.parametrize(
     ("chunks", "expected"),
-    [("SaatSa", 10), ("SaarSa", 12), ("SaarSatSa", 12), ("SaarStSa", 12), ("SaadSa", 12)],
+    [("SaatSa", 10), ("SaaSa", 12), ("SaaSatSa", 12), ("SaaStSa", 12), ("SaadSa", 12)],
 )
 def test_a_retry_keeps_what_came_before_the_answer(chunks: str, expected: int) -> None:
     stream = reactivex.of(*map(CHUNKS.__getitem__, chunks))

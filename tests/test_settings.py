@@ -12,7 +12,7 @@ import pytest
 
 import rxllm
 from rxllm import operators as ops
-from rxllm.chunks import Token
+from rxllm.chunks import Progress, Token
 from rxllm.errors import (
     BadRequestError,
     ConnectionFailedError,
@@ -145,6 +145,17 @@ def test_the_size_of_pieces(making: Making, monkeypatch: pytest.MonkeyPatch) -> 
     model = making(ScriptedModel("abcdefgh"), Settings(piece_size=3), monkeypatch)
     chunks = list(model.stream("Hi"))
     assert [chunk.text for chunk in chunks if isinstance(chunk, Token)] == ["abc", "def", "gh"]
+
+
+@either
+@pytest.mark.parametrize("size", [1, 1000])
+def test_the_size_of_pieces_does_not_change_how_many_tokens_are_counted(
+    making: Making, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = making(ScriptedModel(["one", " two", " three"]), Settings(piece_size=size), monkeypatch)
+    stream = model.stream("Hi", max_tokens=3).pipe(ops.progress(), ops.words())
+    reports = [chunk for chunk in stream.pipe(ops.progress()) if isinstance(chunk, Progress)]
+    assert [(each.tokens, each.percentage) for each in reports] == [(3, 100.0)] * 2
 
 
 def test_a_router_without_settings_has_no_limit_of_streams() -> None:

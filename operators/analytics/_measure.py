@@ -21,6 +21,7 @@ from rxllm.chunks import (
     Usage,
     has_output,
     is_restart,
+    tokens_of,
 )
 from rxllm.operators.analytics._measurement import BLOCK, Measurement
 from rxllm.operators.analytics._watcher import Watcher, watch
@@ -112,17 +113,17 @@ class _MeasureWatcher(Watcher):
             if type(chunk) is Token or type(chunk) is Reasoning:
                 if not chunk.text:
                     return
+                tokens = chunk.tokens if type(chunk) is Token else 1
                 try:
-                    counts[source] += 1
+                    counts[source] += tokens
                 except KeyError:
-                    counts[source] = 1
+                    counts[source] = tokens
                 moments.append(clock())
                 if len(moments) > BLOCK:
                     fold()
             elif type(chunk) is Batch:
-                tokens = sum(map(has_output, chunk.chunks))
-                counts[source] = counts.get(source, 0) + tokens
-                moments.extend(repeat(clock(), tokens))
+                counts[source] = counts.get(source, 0) + tokens_of(chunk)
+                moments.extend(repeat(clock(), sum(map(has_output, chunk.chunks))))
                 if len(moments) > BLOCK:
                     fold()
             elif type(chunk) is Usage:

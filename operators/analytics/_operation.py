@@ -17,6 +17,7 @@ from rxllm.chunks import (
     Usage,
     has_output,
     is_bare_state,
+    tokens_of,
 )
 from rxllm.operators.analytics._loading import LoadingTime
 from rxllm.operators.analytics._watcher import Watcher
@@ -79,12 +80,12 @@ class Operation(Watcher):
 
     def chunk(self, chunk: Chunk) -> None:
         if (type(chunk) is Token or type(chunk) is Reasoning) and not is_bare_state(chunk):
-            self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + 1
+            self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + tokens_of(chunk)
             if self.time_to_first is None:
                 self._first()
         elif has_output(chunk):
             if type(chunk) is Batch:
-                self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + len(chunk.chunks)
+                self._pieces[chunk.source] = self._pieces.get(chunk.source, 0) + tokens_of(chunk)
             if self.time_to_first is None:
                 self._first()
         elif type(chunk) is Usage:

@@ -20,6 +20,7 @@ from rxllm.chunks import (
     Token,
     is_bare_state,
     is_restart,
+    tokens_of,
 )
 from rxllm.expected_tokens import ExpectedTokens
 from rxllm.operators.analytics._stages import BEGINS, generated_percentage
@@ -41,17 +42,16 @@ def progress(
         [ progress(every=2) ]
         S-a-(b,P)-c-(P,E)|        P: Progress(tokens=2, ...), Progress(tokens=3, ...)
 
-    A token is a `Token` or a `Reasoning` chunk, alone or in a `Batch`; a batch that crosses
-    several multiples of `every` is followed by one `Progress`. Sources are counted separately.
-    After an operator that cuts or joins text, such as `rechunk` or `words`, the pieces are counted,
-    which are not tokens: put this before it.
-    `elapsed` is in seconds since the subscription. `tokens_per_second` is the speed of the model:
-    the tokens since the last `Start` of their source (or after the first token, if there was no
-    `Start`), divided by the time since then. It excludes any wait before the stream starts, such
-    as in `limit_concurrency`, and time during which the valve is closed and no chunk arrives, such
-    as a pause. It is `None` until there is such a token and time has passed. `percentage` is at
-    most 100. `percentage` and `remaining` (seconds, at this speed; 0 before `End`) are `None`
-    without `max_tokens`.
+    The tokens are those that a `Token` or `Reasoning` chunk completes (see `Token.tokens`), alone
+    or in a `Batch`; a chunk that crosses several multiples of `every` is followed by one
+    `Progress`. Sources are counted separately.
+    `elapsed` is in seconds since the subscription. `tokens_per_second` and `characters_per_second`
+    are the speed of the model: what came since the last `Start` of their source (or after the first
+    token, if there was no `Start`), divided by the time since then. They exclude any wait before
+    the stream starts, such as in `limit_concurrency`, and time during which the valve is closed and
+    no chunk arrives, such as a pause. They are `None` until there is such a token and time has
+    passed. `percentage` is at most 100. `percentage` and `remaining` (seconds, at this speed; 0
+    before `End`) are `None` without `max_tokens`.
 
     - Completion, error: passed on.
     - Restart: tokens and speed of that stream are counted from 0 again; `elapsed` continues.
@@ -120,7 +120,8 @@ class _Subscription:
         self._work: Progress | None = None  # as a whole, from `track_stages`
         self._subscribed = clock()
         self._counts: dict[str | None, int] = {}
-        self._begun: dict[str | None, tuple[float, int]] = {}  # start time, tokens before it
+        self._characters: dict[str | None, int] = {}
+        self._begun: dict[str | None, tuple[float, int, int]] = {}  # time, and what came before
         self._held = 0.0  # seconds during which the valve was closed and no chunk arrived
         self._held_since: float | None = None
 
@@ -133,6 +134,7 @@ class _Subscription:
     def make_on_next(self) -> Callable[[Chunk], None]:
         """Return `on_next` as a closure, so that a token costs few attribute lookups."""
         observer, counts, every = self._observer, self._counts, self._every
+        characters = self._characters
 
         def on_next(chunk: Chunk) -> None:
             if self._held_since is not None:
@@ -140,18 +142,21 @@ class _Subscription:
             source = chunk.source
             if (type(chunk) is Token or type(chunk) is Reasoning) and not is_bare_state(chunk):
                 observer.on_next(chunk)
-                tokens = counts.get(source, 0) + 1
-                counts[source] = tokens
-                if tokens == 1:
-                    self._begin(source, tokens)
-                if tokens % every == 0:
+                before = counts.get(source, 0)
+                counts[source] = tokens = before + (chunk.tokens if type(chunk) is Token else 1)
+                characters[source] = characters.get(source, 0) + len(chunk.text)
+                if not before:
+                    self._begun.setdefault(source, self._point(source))
+                if tokens // every > before // every:
                     self._emit_progress(tokens, source)
             elif type(chunk) is Batch:
                 observer.on_next(chunk)
                 before = counts.get(source, 0)
-                counts[source] = tokens = before + len(chunk.chunks)
+                counts[source] = tokens = before + tokens_of(chunk)
+                length = sum([len(part.text) for part in chunk.chunks])
+                characters[source] = characters.get(source, 0) + length
                 if not before:
-                    self._begin(source, tokens)
+                    self._begun.setdefault(source, self._point(source))
                 if tokens // every > before // every:
                     self._emit_progress(tokens, source)
             elif type(chunk) is Progress:
@@ -165,12 +170,13 @@ class _Subscription:
     def _on_control_chunk(self, chunk: Chunk, source: str | None) -> None:
         counts = self._counts
         if type(chunk) is Start:
-            self._begun[source] = self._active_time(), counts.get(source, 0)
+            self._begun[source] = self._point(source)
             self._expected.start(chunk, counts.get(source, 0))
         elif type(chunk) is Notice:
             self._expected.notice(chunk)
             if is_restart(chunk):
                 forget(counts, source)
+                forget(self._characters, source)
                 forget(self._begun, source)
                 forget(self._percentages, source)
         elif type(chunk) is End and (source in counts or not counts):
@@ -185,8 +191,8 @@ class _Subscription:
         self._work = progress
         return progress
 
-    def _begin(self, source: str | None, tokens: int) -> None:
-        self._begun.setdefault(source, (self._active_time(), tokens))
+    def _point(self, source: str | None) -> tuple[float, int, int]:
+        return self._active_time(), self._counts.get(source, 0), self._characters.get(source, 0)
 
     def _active_time(self) -> float:
         """The current time on a clock that stops while the valve is closed and nothing arrives."""
@@ -194,12 +200,20 @@ class _Subscription:
         return now - self._held
 
     def _emit_progress(self, tokens: int, source: str | None, *, ended: bool = False) -> None:
-        since, before = self._begun.get(source, (0.0, tokens))
-        took = self._active_time() - since
-        speed = (tokens - before) / took if tokens > before and took > 0 else None
-        elapsed = self._clock() - self._subscribed
-        expected = self._expected.of(source)
-        progress = Progress.of(tokens, elapsed, speed, expected, ended=ended, source=source)
+        now, _, characters = point = self._point(source)
+        since, before, characters_before = self._begun.get(source, point)
+        is_measured = tokens > before and now > since
+        progress = Progress.of(
+            tokens,
+            self._clock() - self._subscribed,
+            (tokens - before) / (now - since) if is_measured else None,
+            self._expected.of(source),
+            ended=ended,
+            characters_per_second=(
+                (characters - characters_before) / (now - since) if is_measured else None
+            ),
+            source=source,
+        )
         if self._work is not None:
             progress = self._of_the_work(progress, self._work)
         elif progress.percentage is not None:

@@ -11,7 +11,7 @@ from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.arguments import check_int
-from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Start, has_output
+from rxllm.chunks import Chunk, End, Notice, Progress, Start, has_output, tokens_of
 from rxllm.expected_tokens import ExpectedTokens
 from rxllm.operators.analytics._stages import (
     BEGINS,
@@ -191,7 +191,7 @@ class _Subscription:
             self.enter("generate")
             self._generated_since = self._elapsed
         self._observer.on_next(chunk)
-        source, pieces = chunk.source, len(chunk.chunks) if type(chunk) is Batch else 1
+        source, pieces = chunk.source, tokens_of(chunk)
         self._counts[source] = self._counts.get(source, 0) + pieces
         self._tokens += pieces
         if self._tokens >= self._due:

@@ -11,7 +11,7 @@ from reactivex import Observable
 from rxllm.arguments import check_callable, check_int
 from rxllm.chunks import Batch, Chunk, Token
 from rxllm.operators._graphemes import graphemes
-from rxllm.operators._held_text import HeldText, confidence_of, is_text
+from rxllm.operators._held_text import HeldText, is_text, joined
 from rxllm.operators._text_operator import TextState, text_operator
 from rxllm.restart import survives_restart
 from rxllm.stream import Stream
@@ -189,5 +189,5 @@ class _Pieces(TextState):
         if self._kind == "lines" or not text.isspace():
             number = self._count = self._count + 1
         taken = self._held.take(len(text))
-        piece = Token(text, confidence_of(taken), number, source=self._source)
+        piece = joined(taken, self._source, number)
         return [piece, *(chunk for chunk in taken if not is_text(chunk))]

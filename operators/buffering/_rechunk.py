@@ -8,9 +8,9 @@ from typing import Final, Literal, TypeAlias
 
 from reactivex import Observable, abc
 
-from rxllm.chunks import Batch, Chunk, Token, text_of
+from rxllm.chunks import Batch, Chunk, Token
 from rxllm.operators._graphemes import border, graphemes
-from rxllm.operators._held_text import HeldText, confidence_of
+from rxllm.operators._held_text import HeldText, joined
 from rxllm.operators._text_operator import TextState, text_operator
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
@@ -206,8 +206,7 @@ class _Rechunker(TextState):
         return pieces
 
     def _piece(self, length: int) -> Token:
-        taken = self._held.take(length)
-        return Token("".join(map(text_of, taken)), confidence_of(taken), source=self._source)
+        return joined(self._held.take(length), self._source)
 
 
 def _border(text: str, start: int, length: int) -> int:

@@ -20,6 +20,7 @@ from rxllm.chunks import (
     Usage,
     is_restart,
     text_of,
+    tokens_of,
 )
 from rxllm.errors import AllModelsFailedError
 
@@ -164,7 +165,7 @@ class Record:
         def on_next(chunk: Chunk) -> None:
             if text := text_of(chunk):
                 self._length += len(text)
-                self._tokens += len(chunk.chunks) if type(chunk) is Batch else 1
+                self._tokens += tokens_of(chunk)
             elif type(chunk) is Reasoning:
                 self._tokens += bool(chunk.text)
             elif type(chunk) is Usage:

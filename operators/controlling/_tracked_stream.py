@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from rxllm.chunks import ErrorInfo, Progress, Status
+from rxllm.chunks import ErrorInfo, Progress, StageInfo, Status
 from rxllm.operators.controlling._control import Control
 
 __all__ = ["StreamInfo", "TrackedStream"]
@@ -95,11 +96,19 @@ class TrackedStream:
     @property
     def progress(self) -> Progress | None:
         """The last `Progress`, if `progress` or `track_stages` is before `track` in the pipe."""
-        return self._progress
+        if self._progress is None or self.status != "cancelled":
+            return self._progress
+        return replace(self._progress, stages=tuple(map(self._cancelled, self._progress.stages)))
 
     @progress.setter
     def progress(self, progress: Progress) -> None:
         self._progress, self._progress_at = progress, self._clock()
+
+    def _cancelled(self, stage: StageInfo) -> StageInfo:
+        """Nothing downstream learns of a disposal, which ends the stage that was running."""
+        if stage.status != "running":
+            return stage
+        return replace(stage, status="cancelled", ended=self.duration)
 
     @property
     def estimated_end(self) -> float | None:

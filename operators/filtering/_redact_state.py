@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from rxllm.chunks import Batch, Chunk, Token, is_bare_state
+from rxllm.chunks import Batch, Chunk, Token, is_bare_state, tokens_of
 from rxllm.operators._held_text import HeldText, parts_of
 from rxllm.operators._text_operator import TextState
 from rxllm.operators.filtering._targets import Target
@@ -129,12 +129,17 @@ class RedactState(TextState):
     def _masked(self, length: int, mask: str) -> list[Chunk]:
         """The mask for the next `length` characters, with the non-text chunks among them."""
         left: list[Chunk] = []
-        for part in parts_of(self._held.take(length)):
+        parts = parts_of(self._held.take(length))
+        tokens = sum(tokens_of(part) for part in parts if type(part) is Token)
+        for part in parts:
             if type(part) is not Token or is_bare_state(part):
                 left.append(part)
             elif mask and part.text:
-                masked = msgspec.structs.replace(part, text=mask, confidence=None, masked=True)
-                left.append(masked)
+                left.append(
+                    msgspec.structs.replace(
+                        part, text=mask, confidence=None, logprobs=None, masked=True, tokens=tokens
+                    )
+                )
                 mask = ""
         return left
 

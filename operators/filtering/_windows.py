@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from rxllm.chunks import Chunk, End, Token, text_of
-from rxllm.operators._held_text import HeldText, confidence_of, is_text, parts_of
+from rxllm.chunks import Chunk, End, Token, text_of, tokens_of
+from rxllm.operators._held_text import HeldText, is_text, joined, parts_of
 from rxllm.restart import survives_restart
 
 __all__ = ["Windows", "ends_all"]
@@ -84,7 +84,10 @@ class Windows:
         if replacement is None:
             chunks = self._joined(parts)
         else:
-            chunks = [Token(replacement, source=self.source)] if replacement else []
+            tokens = sum(map(tokens_of, filter(is_text, parts)))
+            chunks = []
+            if replacement:
+                chunks.append(Token(replacement, tokens=tokens, source=self.source))
             chunks += [part for part in parts if not is_text(part)]
         known = self._context + "".join(map(text_of, chunks))
         self._context = known[max(0, len(known) - context) :]
@@ -101,19 +104,18 @@ class Windows:
         return list(filter(survives_restart, waiting))
 
     def _joined(self, parts: list[Chunk]) -> list[Chunk]:
-        joined: list[Chunk] = []
+        chunks: list[Chunk] = []
         run: list[Chunk] = []
         for part in [*parts, None]:
             if part is not None and is_text(part):
                 run.append(part)
                 continue
-            text = "".join(map(text_of, run))
-            if text:
-                joined.append(Token(text, confidence_of(run), source=self.source))
+            if any(map(text_of, run)):
+                chunks.append(joined(run, self.source))
             run = []
             if part is not None:
-                joined.append(part)
-        return joined
+                chunks.append(part)
+        return chunks
 
 
 def ends_all(chunk: Chunk) -> bool:

@@ -17,7 +17,7 @@ class Quality:
     """The answer so far, as seen by a condition of `quality_gate`.
 
     Attributes:
-        tokens: pieces of text so far.
+        tokens: tokens of text so far.
         characters: characters of text so far.
         looked_at: characters of text at the previous check.
         elapsed: seconds since the first piece.
@@ -34,10 +34,10 @@ class Quality:
         self.elapsed: float = 0.0
         self.is_complete: bool = False
 
-    def add(self, text: str) -> None:
-        """Append a piece of text."""
+    def add(self, text: str, tokens: int = 1) -> None:
+        """Append a piece of text, of so many tokens."""
         self._pieces.append(text)
-        self.tokens += 1
+        self.tokens += tokens
         self.characters += len(text)
 
     @property

@@ -8,7 +8,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.arguments import check_int
-from rxllm.chunks import Batch, Chunk, End, Token, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, is_restart, text_of
 from rxllm.errors import QualityError, write_partial
 from rxllm.operators.recovery._quality import Condition, Quality
 from rxllm.restart import forget, matching_sources
@@ -90,11 +90,11 @@ class _Answer:
     def __init__(self, begun: float) -> None:
         self.begun = begun
         self.quality = Quality()
-        self.fresh: list[str] = []
+        self.fresh: list[Token] = []
 
     @property
     def text(self) -> str:
-        return self.quality.text + "".join(self.fresh)
+        return self.quality.text + "".join(map(text_of, self.fresh))
 
 
 class _Gate:
@@ -122,9 +122,9 @@ class _Gate:
             fresh = answer.fresh
             passed_on = len(fresh)
             if type(chunk) is Token:
-                fresh.append(chunk.text)
+                fresh.append(chunk)
             elif type(chunk) is Batch:
-                fresh.extend(part.text for part in chunk.chunks if type(part) is Token)
+                fresh.extend(part for part in chunk.chunks if type(part) is Token)
             if len(fresh) >= self._every and not self._is_good(answer, passed_on):
                 return
         elif type(chunk) is End:
@@ -153,9 +153,9 @@ class _Gate:
         """Check the conditions. `passed_on` of the fresh pieces have been passed on."""
         quality = answer.quality
         for piece in answer.fresh:
-            quality.add(piece)
+            quality.add(piece.text, piece.tokens)
         quality.elapsed = self._clock() - answer.begun
-        withheld = sum(map(len, answer.fresh[passed_on:]))
+        withheld = sum(len(piece.text) for piece in answer.fresh[passed_on:])
         answer.fresh.clear()
         failure = self._ask(quality)
         quality.looked_at = quality.characters

@@ -118,7 +118,7 @@ def replay_filter_after(transcript: Transcript, after_output: AfterOutput) -> Re
         return None
     text = transcript.text
     words = after_output.repeated(text) if isinstance(after_output, Continuation) else ""
-    return ContinuingFilter(text, transcript.reasoning, words)
+    return ContinuingFilter(text, transcript.reasoning, words, transcript.tokens)
 
 
 class RestartingFilter(ReplayFilter):
@@ -195,12 +195,15 @@ class ComparingFilter(ReplayFilter):
 class ContinuingFilter(ReplayFilter):
     """Holds the beginning of a continuation while it may repeat `text`, and drops the repetition.
 
+    The maximum of its `Start` becomes that of the whole answer, which has `tokens` already.
+
     At a failure the held text is dropped: it may be a repetition, and the next attempt continues
     the same text.
     """
 
-    def __init__(self, text: str, reasoning: str, words: str) -> None:
+    def __init__(self, text: str, reasoning: str, words: str, tokens: int) -> None:
         self._earlier = (text, reasoning)
+        self._tokens = tokens
         self._words = words  # that the model was asked to repeat
         self._begin()
 
@@ -218,6 +221,8 @@ class ContinuingFilter(ReplayFilter):
             return () if repeated is None else self._release(repeated)
         if type(chunk) is End:
             return [*self.end(), chunk]
+        if type(chunk) is Start and chunk.max_tokens is not None:
+            chunk = msgspec.structs.replace(chunk, max_tokens=self._tokens + chunk.max_tokens)
         if self._held:
             self._held.append(chunk)
             return ()

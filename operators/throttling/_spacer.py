@@ -7,10 +7,10 @@ from typing import Final, TypeAlias
 
 from reactivex import abc
 
-from rxllm.chunks import Batch, Chunk, Token, is_bare_state, text_of
+from rxllm.chunks import Batch, Chunk, Token, is_bare_state
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
 from rxllm.operators._graphemes import border, settled
-from rxllm.operators._held_text import HeldText, confidence_of, is_text
+from rxllm.operators._held_text import HeldText, is_text, joined
 from rxllm.operators._pacer import Pacer
 from rxllm.restart import forget, matching_sources
 
@@ -167,5 +167,4 @@ class _Unfinished:
 
     def take(self, length: int) -> Token:
         """Take the next piece. The caller updates `text`, since it cuts many pieces from it."""
-        taken = self._held.take(length)
-        return Token("".join(map(text_of, taken)), confidence_of(taken), source=self._source)
+        return joined(self._held.take(length), self._source)

@@ -11,7 +11,7 @@ from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from rxllm.arguments import check_number
 from rxllm.chunks import Batch, Chunk, End, Token, is_bare_state, is_restart, text_of
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
-from rxllm.operators._held_text import confidence_of, parts_of
+from rxllm.operators._held_text import joined, parts_of
 from rxllm.restart import forget, matching_sources
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
@@ -173,4 +173,4 @@ def _joined(held: list[Chunk]) -> Chunk:
     if any(type(chunk) is Batch for chunk in held):
         parts = [part for part in parts_of(held) if type(part) is not Batch]
         return Batch(tuple(parts), text, source=source)  # type: ignore[arg-type]
-    return Token(text, confidence_of(held), source=source)
+    return joined(held, source)

@@ -16,7 +16,7 @@ from rxllm.chunks import (
     Reasoning,
     Start,
     Token,
-    is_bare_state,
+    tokens_of,
 )
 from rxllm.expected_tokens import ExpectedTokens
 from rxllm.restart import forget, matching_sources
@@ -192,7 +192,7 @@ def _add(answer: _Answer, chunk: Token | Batch | Reasoning) -> None:
     answer.has_begun = True
     if type(chunk) is not Reasoning:
         answer.text.add(chunk.text)
-    answer.tokens += len(chunk.chunks) if isinstance(chunk, Batch) else not is_bare_state(chunk)
+    answer.tokens += tokens_of(chunk)
 
 
 def _next_attempts(answers: dict[str | None, _Answer], notice: Notice) -> _Answer:

@@ -79,7 +79,9 @@ def _changed(token: Token, function: Callable[[str], str]) -> Token:
             f"the function of map_text must return a string, got {type(text).__name__}: "
             "to drop a chunk, use filters"
         )
-    return Token(text, token.confidence, token.number, token.state, source=token.source)
+    return Token(
+        text, token.confidence, token.number, token.state, tokens=token.tokens, source=token.source
+    )
 
 
 def _changed_batch(batch: Batch, function: Callable[[str], str]) -> Batch:

@@ -215,7 +215,14 @@ class CallbackStream:
         self._tens = tokens // _TOKENS_BETWEEN_PROGRESS
         if self._tens > before:
             speed = per_second(tokens, elapsed)
-            progress = Progress.of(tokens, elapsed, speed, self._expected.total)
+            characters = sum(answer.text.length for answer in self._answers.values())
+            progress = Progress.of(
+                tokens,
+                elapsed,
+                speed,
+                self._expected.total,
+                characters_per_second=per_second(characters, elapsed),
+            )
             self._call(self._callbacks.on_progress, progress)
 
     @property

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rxllm.chunks import Batch, Chunk, Progress, Reasoning, Token, text_of
 from rxllm.operators import _held_text
-from rxllm.operators._held_text import HeldText, confidence_of, parts_of
+from rxllm.operators._held_text import HeldText, joined, parts_of
 
 PROGRESS = Progress(1, 0.5)
 
@@ -109,7 +109,7 @@ def test_parts_of_replaces_batches_by_their_chunks() -> None:
 def test_the_confidence_of_chunks_covers_all_their_text(
     chunks: list[Chunk], confidence: float | None
 ) -> None:
-    assert confidence_of(chunks) == confidence
+    assert joined(chunks, None).confidence == confidence
 
 
 TOKENS = st.builds(Token, st.text("ab", max_size=4))

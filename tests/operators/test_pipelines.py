@@ -37,6 +37,7 @@ from rxllm.chunks import (
     is_bare_state,
     is_restart,
     text_of,
+    tokens_of,
 )
 from rxllm.testing import COMPLETED, VirtualTimeLoop, no_leaks
 from tests.operators.texts import ATOMS, cut_texts
@@ -300,6 +301,12 @@ def thoughts(events: Sequence[Any]) -> list[str]:
     return [part.text for part in parts if isinstance(part, Reasoning)]
 
 
+def tokens(events: Sequence[Any]) -> int:
+    """The tokens of the model in the text and reasoning of `events`."""
+    parts = [part for event in events for part in getattr(event, "chunks", (event,))]
+    return sum(tokens_of(part) for part in parts if getattr(part, "text", ""))
+
+
 def lengths_before_markers(events: Sequence[Any]) -> list[int]:
     lengths, length = [], 0
     for event in events:
@@ -341,6 +348,7 @@ def test_text_and_order_to_the_end(
     else:
         assert others(events) == others(answer(steps))
         assert thoughts(events) == thoughts(steps)
+        assert tokens(events) == tokens(steps) or "drop_blank" in pipeline
         if plainly(ATOMS[0], pipeline) and len(plainly(text, pipeline)) == len(text):
             came, left = lengths_before_markers(steps), lengths_before_markers(events)
             assert all(a <= b for a, b in zip(came, left, strict=True)), "overtook held text"

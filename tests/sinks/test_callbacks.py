@@ -112,6 +112,7 @@ def test_progress_is_reported_every_ten_tokens() -> None:
         (10, 10.0, 1.0),
         (20, 20.0, 1.0),
     ]
+    assert [each.characters_per_second for each in received] == [1.0, 1.0]
 
 
 def test_progress_of_the_stream_is_passed_on_instead() -> None:

@@ -73,8 +73,10 @@ class AnswerReader:
         if self._tags is not None and self.reasoning_tokens is not None:
             self.reasoning_tokens += self._tags.is_inside
         chunks = self._said(text)
-        if confidence is not None and chunks == [Token(text)]:
-            return [Token(text, confidence)]
+        if confidence is not None and len(chunks) == 1:
+            chunk = chunks[0]
+            if type(chunk) is Token and chunk.text == text:
+                return [Token(text, confidence)]
         return chunks
 
     def flush(self) -> list[Chunk]:

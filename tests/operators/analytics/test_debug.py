@@ -55,7 +55,7 @@ def test_never_and_empty() -> None:
     assert [entry.event for entry in logged("|")] == ["subscribed", "completed"]
 
 
-def test_only_the_last_entries_are_kept_and_numbering_continues() -> None:
+def test_the_last_1000_entries_are_kept_and_numbering_continues() -> None:
     log = logged("".join(f"({number},)" for number in range(9)) + "|", DebugLog(size=3))
     assert len(log) == 3
     assert [entry.number for entry in log] == [9, 10, 11]

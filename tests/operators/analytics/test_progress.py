@@ -16,13 +16,18 @@ def reports(events: list[tuple[float, Any]]) -> list[tuple[float, Progress]]:
     return [(time, event) for time, event in events if isinstance(event, Progress)]
 
 
+def report(tokens: int, elapsed: float, speed: float) -> Progress:
+    """The progress of tokens of one character each."""
+    return Progress(tokens, elapsed, speed, characters_per_second=speed)
+
+
 def test_a_report_follows_every_n_tokens_and_precedes_the_end(marbles: Marbles) -> None:
     stream = marbles.cold("S-a-b-c-(E,|)").pipe(ops.progress(every=2))
     assert marbles.run(stream) == [
         *marbles.expect("S-a-b"),
-        (4.0, Progress(2, 4.0, 0.5)),
+        (4.0, report(2, 4.0, 0.5)),
         (6.0, Token("c")),
-        (8.0, Progress(3, 8.0, 0.375)),
+        (8.0, report(3, 8.0, 0.375)),
         (8.0, End("stop")),
         (8.0, COMPLETED),
     ]
@@ -99,6 +104,14 @@ def test_an_answer_without_tokens(marbles: Marbles) -> None:
     assert reports(marbles.run(stream)) == [(3.0, Progress(0, 3.0, None, 8, 0.0, 0.0))]
 
 
+@pytest.mark.parametrize("cut", [ops.rechunk(1), ops.words(), ops.rechunk(1000), ops.batch(3, 1)])
+def test_text_that_was_cut_otherwise_counts_by_the_tokens_of_the_model(cut: Any) -> None:
+    model = ScriptedModel([f"word{number} here " for number in range(10)])
+    chunks = list(model.stream("count", max_tokens=10).pipe(cut, ops.progress()))
+    last = [chunk for chunk in chunks if isinstance(chunk, Progress)][-1]
+    assert (last.tokens, last.percentage) == (10, 100.0)
+
+
 def test_never_and_empty(marbles: Marbles) -> None:
     assert marbles.run(marbles.cold("").pipe(ops.progress()), until=1) == []
     assert marbles.run(marbles.cold("|").pipe(ops.progress())) == [(1.0, COMPLETED)]
@@ -113,8 +126,8 @@ def test_an_error_is_passed_on_without_a_report(marbles: Marbles) -> None:
 def test_after_a_restart_tokens_are_counted_from_0_and_time_continues(marbles: Marbles) -> None:
     stream = marbles.cold("-a-b-R-c-d|").pipe(ops.progress(every=2))
     assert reports(marbles.run(stream)) == [
-        (3.0, Progress(2, 3.0, 1 / 2)),
-        (9.0, Progress(2, 9.0, 1 / 2)),
+        (3.0, report(2, 3.0, 1 / 2)),
+        (9.0, report(2, 9.0, 1 / 2)),
     ]
 
 
@@ -131,7 +144,7 @@ def test_the_speed_is_that_of_the_latest_attempt(marbles: Marbles) -> None:
     stream = marbles.cold("S-----n-S-a-b|", lookup={"n": Notice("retry")}).pipe(
         ops.progress(every=2)
     )
-    assert reports(marbles.run(stream)) == [(12.0, Progress(2, 12.0, 0.5))]
+    assert reports(marbles.run(stream)) == [(12.0, report(2, 12.0, 0.5))]
 
 
 def test_time_during_which_the_stream_is_held_is_not_counted_in_the_speed(marbles: Marbles) -> None:
@@ -147,7 +160,7 @@ def test_a_stream_that_is_held_from_the_beginning(marbles: Marbles) -> None:
     marbles.at(6, marbles.valve.open)
     source = marbles.cold("S-------a-b|")
     assert reports(marbles.run(source.pipe(ops.progress(2)))) == [
-        (10.0, Progress(2, 10.0, 2 / 4)),
+        (10.0, report(2, 10.0, 2 / 4)),
     ]
 
 
@@ -187,8 +200,8 @@ def test_subscriptions_have_their_own_clocks(marbles: Marbles) -> None:
     marbles.advance_to(5)
     second = marbles.subscribe(stream)
     marbles.advance_to(9)
-    assert reports(first.events) == [(2.0, Progress(1, 2.0, 0.5))]
-    assert reports(second.events) == [(7.0, Progress(1, 2.0, 0.5))]
+    assert reports(first.events) == [(2.0, report(1, 2.0, 0.5))]
+    assert reports(second.events) == [(7.0, report(1, 2.0, 0.5))]
 
 
 def test_disposal_and_demand_reach_the_source(marbles: Marbles) -> None:
@@ -208,7 +221,7 @@ def test_under_an_event_loop_it_uses_the_loops_clock() -> None:
             return [chunk async for chunk in to_async(stream)]
 
     reported = [chunk for chunk in run_virtual(main()) if isinstance(chunk, Progress)]
-    assert reported[0] == Progress(2, 120.0, 2 / 120)
+    assert reported[0] == Progress(2, 120.0, 2 / 120, characters_per_second=3 / 120)
 
 
 @pytest.mark.parametrize("name", ["every", "max_tokens"])

@@ -70,7 +70,7 @@ def test_the_fastest_and_the_slowest_of_those_that_completed() -> None:
     assert (report.fastest.id, report.slowest.id) == ("fast", "slow")
 
 
-def test_the_report_covers_the_latest_streams() -> None:
+def test_the_report_covers_the_last_50_streams() -> None:
     analytics = StreamAnalytics()
     for _ in range(3):
         play(analytics, "#", error=ValueError())
@@ -81,7 +81,7 @@ def test_the_report_covers_the_latest_streams() -> None:
     assert analytics.report(last=51).errors == {"ValueError": 1}
 
 
-def test_the_history_is_bounded_and_evicted_ids_are_not_found() -> None:
+def test_the_history_holds_the_last_100_streams_and_evicted_ids_are_not_found() -> None:
     analytics = StreamAnalytics()
     for number in range(130):
         play(analytics, "a|", f"story {number}")

@@ -76,7 +76,7 @@ def test_early_disposal_leaves_nothing(marbles: Marbles) -> None:
 
 
 @pytest.mark.parametrize(("size", "seconds"), [(5, 0.05), (10, 0.1)])
-def test_batches_of_5_and_of_10_by_count(size: int, seconds: float) -> None:
+def test_batches_of_5_or_50_ms_and_of_10_or_100_ms_by_count(size: int, seconds: float) -> None:
     marbles = Marbles(seconds=0.001)
     stream = marbles.cold("abc" * 4 + "-x" * size + "-|").pipe(ops.batch(size, seconds))
     batches = [event for _, event in marbles.run(stream) if isinstance(event, Batch)]

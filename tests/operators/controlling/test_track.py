@@ -95,6 +95,25 @@ def test_why_a_stream_has_failed_can_be_pulled_by_id(
     assert info.progress.stages[2].status == "failed"
 
 
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_the_stage_during_which_a_stream_was_cancelled_is_cancelled(
+    is_stopped: bool, marbles: Marbles, registry: StreamRegistry
+) -> None:
+    stream = marbles.cold("S-a-b-c-d").pipe(ops.track_stages(every=1), ops.track(registry, "job"))
+    recording = marbles.subscribe(stream)
+    marbles.advance_to(5)
+    registry["job"].cancel() if is_stopped else recording.dispose()
+    progress = registry["job"].progress
+    assert progress is not None
+    assert [(each.name, each.status) for each in progress.stages] == [
+        ("initialise", "completed"),
+        ("choose_model", "completed"),
+        ("generate", "cancelled"),
+        ("complete", "pending"),
+    ]
+    assert progress.stages[2].ended == 5.0
+
+
 @pytest.mark.parametrize(("end", "status"), [("|", "completed"), ("#", "failed")])
 def test_a_stream_that_has_ended_is_not_active(
     marbles: Marbles, registry: StreamRegistry, end: str, status: str

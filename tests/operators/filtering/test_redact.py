@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from reactivex.disposable import Disposable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, End, Notice, Progress, Reasoning, Token, Usage, text_of
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    Notice,
+    Progress,
+    Reasoning,
+    Token,
+    TokenLogprob,
+    Usage,
+    text_of,
+)
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators.filtering._redact_state import RedactState
@@ -234,6 +245,12 @@ def test_a_token_keeps_its_confidence_even_when_split() -> None:
         Token("***", None, 7, masked=True),
         Token(" luck", 0.7),
     ]
+
+
+def test_log_probabilities_do_not_tell_what_a_mask_hides() -> None:
+    token = Token("bad", logprobs=(TokenLogprob("bad", -0.1),))
+    masked = events_of([token], ops.redact("bad"))[1]
+    assert masked == Token("***", masked=True)
 
 
 def test_other_chunks_wait_behind_held_text_in_order() -> None:

@@ -43,7 +43,7 @@ def test_a_stream_that_does_not_fail_is_unchanged(marbles: Marbles) -> None:
     assert model.requests == []
 
 
-def test_the_partial_text_is_sent_back_to_the_model() -> None:
+def test_from_a_checkpoint_the_partial_text_is_sent_back_to_the_model() -> None:
     model, events = completed(BROKEN, [" time"])
     assert [type(event).__name__ for event in events] == [
         "Start", "Token", "Token", "Notice", "Start", "Token", "_Completed",

@@ -33,7 +33,7 @@ def run(stream: Observable[Chunk]) -> list[Any]:
     return [event for _, event in Marbles().run(stream)]
 
 
-def test_fewer_tokens_then_a_low_temperature_then_both_by_default() -> None:
+def test_by_default_70_percent_of_the_tokens_then_temperature_0_3_then_100_tokens_at_0_1() -> None:
     model = ScriptedModel([LOST])
     events = run(ops.degrade(model, "Hi", max_tokens=200, temperature=0.9))
     assert asked(model) == [(200, 0.9), (140, 0.9), (200, 0.3), (100, 0.1)]

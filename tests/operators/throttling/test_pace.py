@@ -64,7 +64,7 @@ def test_after_a_slow_chunk_the_average_is_restored() -> None:
     assert times_of_a_consumer([1, 1, 5, 0, 0, 0], 3, 2) == [0, 3, 6, 11, 11.5, 14.5]
 
 
-def test_the_average_gap_meets_the_target_with_a_varying_consumer() -> None:
+def test_the_average_gap_over_the_last_10_chunks_meets_the_target() -> None:
     times = times_of_a_consumer([0.0, 0.02] * 50, 0.015, 10)
     assert (times[90] - times[10]) / 80 == pytest.approx(0.015, rel=0.02)
 
