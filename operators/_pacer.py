@@ -11,7 +11,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 
 from rxllm.chunks import Chunk, Reasoning, Token, has_output, is_restart
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
-from rxllm.restart import survives_restart
+from rxllm.restart import committed, survives_restart
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, clock_of, scheduler_or_default, valve_of, with_valve
 
@@ -204,7 +204,12 @@ class Pacer:
     def _drop(self, source: str | None) -> None:
         self.forget(source)
         first = self.queue[0] if self.queue else None
-        kept = [entry for entry in self.queue if survives_restart(entry[1], source)]
+        lasting = committed([chunk for _, chunk in self.queue], source)
+        kept = [
+            entry
+            for position, entry in enumerate(self.queue)
+            if position < lasting or survives_restart(entry[1], source)
+        ]
         self.queue.clear()
         self.queue.extend(kept)
         if not kept or kept[0] is not first:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 
 from rxllm.chunks import (
     Batch,
@@ -53,7 +56,7 @@ class Answer:
     """The output of one source since it last began.
 
     Attributes:
-        tokens: the number of non-empty pieces of text and reasoning, including those in a `Batch`.
+        tokens: the tokens of its text and reasoning (see `chunks.tokens_of`).
         calls: the newest state of each tool call, in the order in which the calls began.
         json: the newest JSON value.
         citations, files: the sources that the answer cites, and its output that isn't text.
@@ -88,6 +91,17 @@ class Answer:
         self.start: Start | None = None
         self.end: End | None = None
         self.has_output: bool = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended, and the run continues after it."""
+        return self.end is not None and self.end.more
+
+    @property
+    def output_tokens(self) -> int:
+        """The tokens that its usage reports, or otherwise those of its pieces."""
+        reported = self.usage.output_tokens if self.usage is not None else 0
+        return reported or self.tokens
 
     @property
     def text(self) -> str:
@@ -171,8 +185,10 @@ class Answer:
 def assistant_message(parts: Sequence[Part]) -> Message:
     """Return an answer as a message for the history; plain text as a string.
 
-    Reasoning without a state is left out: no model takes it back.
+    Reasoning without a state is left out: no model takes it back. A call whose arguments aren't a
+    JSON object has none, since providers refuse such a message.
     """
+    parts = [_sendable(part) if isinstance(part, ToolCall) else part for part in parts]
     content = [part for part in parts if not isinstance(part, ReasoningPart) or part.state]
     calls: list[ToolCall] = []
     while content and isinstance(last := content[-1], ToolCall):
@@ -182,3 +198,11 @@ def assistant_message(parts: Sequence[Part]) -> Message:
     if len(texts) == len(content):
         return Message("assistant", "".join(texts), tool_calls=tuple(calls))
     return Message("assistant", tuple(content), tool_calls=tuple(calls))
+
+
+def _sendable(call: ToolCall) -> ToolCall:
+    try:
+        msgspec.json.decode(call.arguments, type=dict[str, Any])
+    except (ValueError, RecursionError):
+        return msgspec.structs.replace(call, arguments="{}")
+    return call

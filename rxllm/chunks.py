@@ -65,6 +65,7 @@ __all__ = [
     "is_bare_state",
     "is_chunk",
     "is_final_state",
+    "is_lasting",
     "is_restart",
     "is_stream_failed",
     "state_key",
@@ -276,6 +277,15 @@ class ToolResult(_Chunk, tag="tool_result", frozen=True):
     output: Any = None
     error: ErrorInfo | None = None
     preliminary: bool = False
+
+    @property
+    def content(self) -> str:
+        """The text that the model receives: the error, or the output, as JSON unless a string."""
+        if self.error is not None:
+            return f"{self.error.type}: {self.error.message}"
+        if isinstance(self.output, str):
+            return self.output
+        return _encoder.encode(self.output).decode()
 
 
 class ApprovalRequest(_Chunk, tag="approval_request", frozen=True, gc=False):
@@ -632,6 +642,16 @@ def is_final_state(chunk: Chunk) -> bool:
     if type(chunk) is ToolResult:
         return not chunk.preliminary
     return (type(chunk) is ToolCall or type(chunk) is Json) and chunk.complete
+
+
+def is_lasting(chunk: Chunk) -> bool:
+    """Return whether no restart of its source takes back `chunk`, nor anything before it.
+
+    A restart begins an answer again. The answers before it, and the results of their tools, stay.
+    """
+    if type(chunk) is ToolResult:
+        return not chunk.preliminary
+    return type(chunk) is Steering or (type(chunk) is End and chunk.more)
 
 
 def is_restart(chunk: object) -> bool:

@@ -11,6 +11,7 @@ from rxllm.chunks import (
     StateKey,
     Token,
     is_final_state,
+    is_lasting,
     state_key,
 )
 from rxllm.restart import forget, survives_restart
@@ -30,12 +31,13 @@ class Coalesced:
     So the length of the queue doesn't grow with the text.
     """
 
-    __slots__ = ("_entries", "_number", "_runs", "_states", "lag")
+    __slots__ = ("_committed", "_entries", "_number", "_runs", "_states", "lag")
 
     def __init__(self) -> None:
         self._entries: OrderedDict[int, Chunk | _Run] = OrderedDict()
         self._runs: dict[str | None, _Run] = {}  # the run that a source's next text joins
         self._states: dict[StateKey, int] = {}  # the position of the newest chunk of each state
+        self._committed: dict[str | None, int] = {}  # up to which position nothing is taken back
         self._number = 0
         self.lag: int = 0
         """The number of chunks queued, without those that were replaced."""
@@ -69,15 +71,15 @@ class Coalesced:
         return entry
 
     def forget(self, source: str | None) -> None:
-        """Drop all chunks of `source`; `None` drops everything."""
-        for number, entry in list(self._entries.items()):
+        """Drop all chunks of the answer of `source`; `None` drops those of all sources."""
+        for number, entry in self._uncommitted(source):
             if source is None or entry.source == source:
                 self._drop(number)
         self._close(source)
 
     def take_back(self, source: str | None) -> None:
         """Drop the chunks that a restart of `source` discards; `None` means all sources."""
-        for number, entry in list(self._entries.items()):
+        for number, entry in self._uncommitted(source):
             if isinstance(entry, _Run):
                 if source is None or entry.source == source:
                     self._drop(number)
@@ -90,6 +92,11 @@ class Coalesced:
         return [
             entry.joined() if isinstance(entry, _Run) else entry for entry in self._entries.values()
         ]
+
+    def _uncommitted(self, source: str | None) -> list[tuple[int, Chunk | _Run]]:
+        """The entries after those that no restart of `source` takes back (see `is_lasting`)."""
+        kept = self._committed.get(source, 0)
+        return [(number, entry) for number, entry in self._entries.items() if number > kept]
 
     def _drop(self, number: int) -> None:
         entry = self._entries.pop(number)
@@ -117,6 +124,8 @@ class Coalesced:
             self.lag += 1
         else:
             self._entries[place] = chunk
+        if is_lasting(chunk):
+            self._committed[chunk.source] = self._number
         if key is not None:
             if is_final_state(chunk):
                 self._states.pop(key, None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
-from rxllm.chunks import Chunk
+from rxllm.chunks import Chunk, is_lasting
 
-__all__ = ["forget", "matching_sources", "survives_restart"]
+__all__ = ["committed", "forget", "matching_sources", "survives_restart", "surviving"]
 
 _State = TypeVar("_State")
 
@@ -20,6 +21,28 @@ def survives_restart(chunk: Chunk, restarted: str | None = None) -> bool:
     in order.
     """
     return chunk.survives_restart or (restarted is not None and chunk.source != restarted)
+
+
+def committed(chunks: Sequence[Chunk | None], source: str | None) -> int:
+    """Return how many of `chunks`, from the first on, no restart of `source` takes back.
+
+    These are the earlier answers of a run, and the results of their tools (see `is_lasting`).
+    """
+    for position in range(len(chunks) - 1, -1, -1):
+        chunk = chunks[position]
+        if chunk is not None and chunk.source == source and is_lasting(chunk):
+            return position + 1
+    return 0
+
+
+def surviving(chunks: Sequence[Chunk], source: str | None) -> list[Chunk]:
+    """Return the waiting `chunks` that are still valid after a restart of `source`, in order."""
+    kept = committed(chunks, source)
+    return [
+        chunk
+        for position, chunk in enumerate(chunks)
+        if position < kept or survives_restart(chunk, source)
+    ]
 
 
 def matching_sources(states: dict[str | None, _State], source: str | None) -> list[str | None]:

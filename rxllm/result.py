@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from rxllm.answer import Answer, assistant_message
+from rxllm.answer import assistant_message
 from rxllm.chunks import (
+    ApprovalRequest,
     Chunk,
     Citation,
     FileOutput,
@@ -79,6 +80,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         citations, files: the sources that the answer cites, and its output that isn't text.
         texts: the text of each source, by the `source` of its chunks.
         parts: text, reasoning and complete calls in order, as parts of a message.
+        messages: what the stream adds to the conversation. Of a run of several answers: the
+            answers, the results of their tools, and messages of the user that joined it.
+        pending: the tool calls that wait for an approval.
+        steps: the number of answers of the run.
+
+    Of a run, everything else is that of its last answer; usage, notices and timings are those of
+    all.
     """
 
     text: str
@@ -97,6 +105,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     citations: tuple[Citation, ...] = ()
     files: tuple[FileOutput, ...] = ()
     parts: tuple[Part, ...] = ()
+    messages: tuple[Message, ...] = ()
+    pending: tuple[ApprovalRequest, ...] = ()
+    steps: int = 1
 
     @property
     def message(self) -> Message:
@@ -164,7 +175,7 @@ class Recorder:
                 started=self._started,
                 elapsed=self.elapsed,
                 first_token=self._first_token,
-                tokens=sum(_tokens(answer) for answer in transcript.answers.values()),
+                tokens=transcript.output_tokens,
                 characters=len(text),
             ),
             finish_reason="cancelled" if cancelled else reason,
@@ -180,6 +191,9 @@ class Recorder:
             citations=transcript.citations,
             files=transcript.files,
             parts=transcript.parts,
+            messages=transcript.messages,
+            pending=transcript.pending,
+            steps=transcript.steps,
             texts={
                 source: answer.text
                 for source, answer in transcript.answers.items()
@@ -191,8 +205,3 @@ class Recorder:
 def per_second(count: int, seconds: float) -> float | None:
     """Return `count` divided by `seconds`; `None` if no time has passed."""
     return count / seconds if seconds > 0 else None
-
-
-def _tokens(answer: Answer) -> int:
-    reported = answer.usage.output_tokens if answer.usage is not None else 0
-    return reported or answer.tokens

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import Final
 
 from reactivex import Observable
 
+from rxllm.answer_counts import nested_in
 from rxllm.arguments import check_callable
 from rxllm.chunks import (
     Batch,
     Chunk,
+    End,
     ErrorInfo,
     Notice,
     Outcome,
     Reasoning,
     Start,
     Token,
+    ToolResult,
     Usage,
     has_output,
     is_restart,
@@ -128,16 +131,33 @@ class _MeasureWatcher(Watcher):
                     fold()
             elif type(chunk) is Usage:
                 usage[source] = chunk.output_tokens
-            elif type(chunk) is Start:
-                measured.model = chunk.model
-                measured.note_loading(chunk)
             elif type(chunk) is Notice:
                 measured.note_loading(chunk)
                 if is_restart(chunk):
                     forget(usage, source)
-                    forget(counts, source)
+                    counts.note(chunk)
+            elif type(chunk) is ToolResult:
+                self._book(nested_in(counts, chunk))
+                counts.note(chunk)
+            elif type(chunk) is Start or type(chunk) is End:
+                self._on_border(chunk)
 
         return count
+
+    def _on_border(self, chunk: Start | End) -> None:
+        if type(chunk) is Start:
+            self._measurement.model = chunk.model
+            self._measurement.note_loading(chunk)
+        elif type(chunk) is End and chunk.more:
+            self._book([chunk.source])
+            self._measurement.counts.note(chunk)
+
+    def _book(self, sources: Iterable[str | None]) -> None:
+        """Count the tokens of answers that are complete as their usage reports them."""
+        counts = self._measurement.counts
+        for source in sources:
+            if used := self._usage.pop(source, 0):
+                counts[source] = counts.committed(source) + used
 
     def completed(self) -> None:
         self._finish("completed")
@@ -150,6 +170,9 @@ class _MeasureWatcher(Watcher):
         self._finish("cancelled")
 
     def _finish(self, outcome: Outcome) -> None:
-        used = {source: tokens for source, tokens in self._usage.items() if tokens}
+        counts = self._measurement.counts
+        used = {
+            each: counts.committed(each) + tokens for each, tokens in self._usage.items() if tokens
+        }
         self._measurement.finish(outcome, used)
         self._on_result(self._measurement)

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from rxllm.answer_counts import AnswerCounts
 from rxllm.chunks import Chunk, ErrorInfo, Outcome
 from rxllm.operators.analytics._loading import LoadingTime
 from rxllm.operators.analytics._quantiles import Quantiles
@@ -55,7 +56,7 @@ class Measurement:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.outcome: Outcome | Literal["running"] = "running"
-        self.counts: dict[str | None, int] = {}
+        self.counts = AnswerCounts()
         self._pieces: int | None = None  # once `counts` are those of `Usage`
         self.model: str | None = None
         self.error: ErrorInfo | None = None

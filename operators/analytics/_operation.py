@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 
+from rxllm.answer_counts import AnswerCounts, nested_in
 from rxllm.chunks import (
     Batch,
     Chunk,
@@ -14,6 +15,7 @@ from rxllm.chunks import (
     Reasoning,
     Start,
     Token,
+    ToolResult,
     Usage,
     has_output,
     is_bare_state,
@@ -21,7 +23,7 @@ from rxllm.chunks import (
 )
 from rxllm.operators.analytics._loading import LoadingTime
 from rxllm.operators.analytics._watcher import Watcher
-from rxllm.restart import forget, matching_sources
+from rxllm.restart import matching_sources
 
 __all__ = ["Operation", "check_names"]
 
@@ -45,7 +47,7 @@ class Operation(Watcher):
         self._loading = LoadingTime(clock)
         self._finished: list[Usage] = []  # of earlier attempts
         self._usage: dict[str | None, Usage] = {}  # of the current attempts
-        self._pieces: dict[str | None, int] = {}  # text and reasoning, since the last restart
+        self._pieces = AnswerCounts()  # tokens of text and reasoning
 
     @property
     def elapsed(self) -> float:
@@ -61,9 +63,11 @@ class Operation(Watcher):
     @property
     def output_tokens(self) -> int:
         """Output tokens of the current attempts: per source, from `Usage` or else counted."""
-        reported = {source: usage.output_tokens for source, usage in self._usage.items()}
-        sources = self._pieces.keys() | reported.keys()
-        return sum(reported.get(source) or self._pieces.get(source, 0) for source in sources)
+        counts = dict(self._pieces)
+        for source, usage in self._usage.items():
+            if usage.output_tokens:
+                counts[source] = self._pieces.committed(source) + usage.output_tokens
+        return sum(counts.values())
 
     @abstractmethod
     def ended(self, outcome: Outcome, error: Exception | None = None) -> None:
@@ -97,11 +101,17 @@ class Operation(Watcher):
             self.started(chunk)
         elif type(chunk) is End:
             self.finish_reason = chunk.finish_reason
+            if chunk.more:
+                self._book([chunk.source])
+            self._pieces.note(chunk)
+        elif type(chunk) is ToolResult:
+            self._book(nested_in(self._pieces, chunk))
+            self._pieces.note(chunk)
         elif type(chunk) is Notice:
             self._loading.add(chunk)
             if chunk.kind == "restart":
                 self._close(matching_sources(self._usage, chunk.source))
-                forget(self._pieces, chunk.source)
+                self._pieces.note(chunk)
             self.noticed(chunk)
 
     def completed(self) -> None:
@@ -112,6 +122,14 @@ class Operation(Watcher):
 
     def cancelled(self) -> None:
         self.ended("cancelled")
+
+    def _book(self, sources: Iterable[str | None]) -> None:
+        """Count the tokens of answers that are complete as their usage reports them."""
+        for source in sources:
+            usage = self._usage.get(source)
+            if usage is not None and usage.output_tokens:
+                self._pieces[source] = self._pieces.committed(source) + usage.output_tokens
+            self._close([source])
 
     def _close(self, sources: Iterable[str | None]) -> None:
         """Finish the current attempts of `sources`."""

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
+from rxllm.answer_counts import AnswerCounts
 from rxllm.arguments import check_int
 from rxllm.chunks import (
     Batch,
@@ -119,8 +120,8 @@ class _Subscription:
         self._percentages: dict[str | None, float] = {}  # the last ones
         self._work: Progress | None = None  # as a whole, from `track_stages`
         self._subscribed = clock()
-        self._counts: dict[str | None, int] = {}
-        self._characters: dict[str | None, int] = {}
+        self._counts = AnswerCounts()
+        self._characters = AnswerCounts()
         self._begun: dict[str | None, tuple[float, int, int]] = {}  # time, and what came before
         self._held = 0.0  # seconds during which the valve was closed and no chunk arrived
         self._held_since: float | None = None
@@ -169,14 +170,14 @@ class _Subscription:
 
     def _on_control_chunk(self, chunk: Chunk, source: str | None) -> None:
         counts = self._counts
+        counts.note(chunk)
+        self._characters.note(chunk)
         if type(chunk) is Start:
             self._begun[source] = self._point(source)
             self._expected.start(chunk, counts.get(source, 0))
         elif type(chunk) is Notice:
             self._expected.notice(chunk)
             if is_restart(chunk):
-                forget(counts, source)
-                forget(self._characters, source)
                 forget(self._begun, source)
                 forget(self._percentages, source)
         elif type(chunk) is End and (source in counts or not counts):

@@ -10,8 +10,9 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
+from rxllm.answer_counts import AnswerCounts
 from rxllm.arguments import check_int
-from rxllm.chunks import Chunk, End, Notice, Progress, Start, has_output, tokens_of
+from rxllm.chunks import Chunk, End, Notice, Progress, Start, ToolResult, has_output, tokens_of
 from rxllm.expected_tokens import ExpectedTokens
 from rxllm.operators.analytics._stages import (
     BEGINS,
@@ -20,7 +21,6 @@ from rxllm.operators.analytics._stages import (
     generated_percentage,
     prompt_percentage,
 )
-from rxllm.restart import forget
 from rxllm.stream import Stream
 from rxllm.valve import clock_of
 
@@ -132,7 +132,7 @@ class _Subscription:
         self._every = every
         self._begun = clock()
         self._stages = StageTimes()
-        self._counts: dict[str | None, int] = {}
+        self._counts = AnswerCounts()
         self._ended: set[str | None] = set()
         self._tokens = 0  # of all sources
         self._due = every  # the number of tokens at which to report
@@ -152,10 +152,12 @@ class _Subscription:
             self._notice(chunk)
         elif type(chunk) is Progress:
             chunk = self._of_the_work(chunk)
-        elif type(chunk) is End:
-            self._ended.add(chunk.source)
-            if chunk.source is None:
-                self.enter("complete")
+        elif type(chunk) is End or type(chunk) is ToolResult:
+            self._counts.note(chunk)
+            if type(chunk) is End and not chunk.more:
+                self._ended.add(chunk.source)
+                if chunk.source is None:
+                    self.enter("complete")
         self._observer.on_next(chunk)
 
     def on_completed(self) -> None:
@@ -176,7 +178,7 @@ class _Subscription:
     def _notice(self, notice: Notice) -> None:
         self._expected.notice(notice)
         if notice.kind == "restart":
-            forget(self._counts, notice.source)
+            self._counts.note(notice)
             self._tokens = sum(self._counts.values())
             self._set_due()
             self._generated_since = None

@@ -10,7 +10,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 
 from rxllm.arguments import check_callable, check_int, check_number
 from rxllm.chunks import Chunk, is_restart
-from rxllm.restart import survives_restart
+from rxllm.restart import surviving
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
@@ -251,6 +251,6 @@ class _Buffer:
             self._observer.on_error(error)
 
     def _drop(self, source: str | None) -> None:
-        kept = [chunk for chunk in self.queue if survives_restart(chunk, source)]
+        kept = surviving(self.queue, source)
         self.queue.clear()
         self.queue.extend(kept)

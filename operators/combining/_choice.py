@@ -17,7 +17,7 @@ from reactivex.scheduler import CurrentThreadScheduler
 from rxllm.chunks import Batch, Chunk, Token, is_restart
 from rxllm.operators.combining._streams import Streams, all_failed, failed, tagging
 from rxllm.operators.combining._subscriber import Subscriber
-from rxllm.restart import survives_restart
+from rxllm.restart import surviving
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
@@ -127,7 +127,7 @@ class _Selection:
 
     def _take_back(self, candidate: _Candidate, source: str | None) -> None:
         """Drop the content of `source`, and pass on its other waiting chunks."""
-        left = [chunk for chunk in candidate.waiting if survives_restart(chunk, source)]
+        left = surviving(candidate.waiting, source)
         candidate.waiting = deque(chunk for chunk in left if chunk.source != source)
         for chunk in left:
             if chunk.source == source:

@@ -105,6 +105,8 @@ class _Subscription:
     def _on_quick(self, chunk: Chunk) -> None:
         if type(chunk) is End:
             self._cancelled = chunk.finish_reason == "cancelled"
+            if chunk.more:
+                self._pieces.clear()  # the answer is the last one of a run
         elif is_restart(chunk):
             self._pieces.clear()
             self._cancelled = False

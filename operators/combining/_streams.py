@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 from reactivex import Observable
 
+from rxllm.answer_counts import AnswerCounts, nested_in
 from rxllm.chunks import (
     Batch,
     Chunk,
@@ -17,12 +18,14 @@ from rxllm.chunks import (
     Outcome,
     Reasoning,
     Token,
+    ToolResult,
     Usage,
     is_restart,
     text_of,
     tokens_of,
 )
 from rxllm.errors import AllModelsFailedError
+from rxllm.restart import forget
 
 __all__ = [
     "Record",
@@ -148,14 +151,14 @@ def tagging(name: str, pass_on: Callable[[Chunk], None]) -> Callable[[Chunk], No
 class Record:
     """Collects the `StreamSummary` of one stream, of those subscribed to together at `together`."""
 
-    __slots__ = ("_begun", "_clock", "_length", "_together", "_tokens", "_usage", "summary")
+    __slots__ = ("_begun", "_clock", "_lengths", "_together", "_tokens", "_usage", "summary")
 
     def __init__(self, clock: Callable[[], float], together: float) -> None:
         self._clock = clock
         self._together = together
         self._begun = clock()
-        self._length = 0
-        self._tokens = 0
+        self._lengths = AnswerCounts()
+        self._tokens = AnswerCounts()
         self._usage: dict[str | None, int] = {}
         self.summary: StreamSummary | None = None
 
@@ -163,19 +166,33 @@ class Record:
         """A function that records each chunk and passes it on."""
 
         def on_next(chunk: Chunk) -> None:
-            if text := text_of(chunk):
-                self._length += len(text)
-                self._tokens += tokens_of(chunk)
-            elif type(chunk) is Reasoning:
-                self._tokens += bool(chunk.text)
+            source = chunk.source
+            if type(chunk) is Token or type(chunk) is Batch or type(chunk) is Reasoning:
+                self._lengths[source] = self._lengths.get(source, 0) + len(text_of(chunk))
+                self._tokens[source] = self._tokens.get(source, 0) + tokens_of(chunk)
             elif type(chunk) is Usage:
-                self._usage[chunk.source] = chunk.output_tokens
-            elif is_restart(chunk):
-                self._length = self._tokens = 0
-                self._usage.clear()
+                self._usage[source] = chunk.output_tokens
+            else:
+                self._note(chunk)
             pass_on(chunk)
 
         return on_next
+
+    def _note(self, chunk: Chunk) -> None:
+        if type(chunk) is End and chunk.more:
+            self._book([chunk.source])
+        elif type(chunk) is ToolResult:
+            self._book(nested_in(self._tokens, chunk))
+        elif is_restart(chunk):
+            forget(self._usage, chunk.source)
+        self._tokens.note(chunk)
+        self._lengths.note(chunk)
+
+    def _book(self, sources: Iterable[str | None]) -> None:
+        """Count the tokens of answers that have ended as their usage reports them."""
+        for source in sources:
+            if used := self._usage.pop(source, 0):
+                self._tokens[source] = self._tokens.committed(source) + used
 
     @property
     def error(self) -> Exception | None:
@@ -186,9 +203,10 @@ class Record:
         """The summary at the end; the first call counts."""
         if self.summary is None:
             duration = self._clock() - self._begun
-            tokens = sum(self._usage.values()) or self._tokens
+            self._book(list(self._usage))
+            tokens, length = sum(self._tokens.values()), sum(self._lengths.values())
             started = self._begun - self._together
-            self.summary = StreamSummary(status, self._length, duration, error, tokens, started)
+            self.summary = StreamSummary(status, length, duration, error, tokens, started)
         return self.summary
 
 

@@ -14,7 +14,7 @@ from rxllm.chunks import Chunk, End, is_restart, is_stream_failed, text_of
 from rxllm.errors import ContentFilteredError
 from rxllm.operators.filtering._rules import Rules, outcome_of, report_failure
 from rxllm.operators.filtering._windows import Windows, ends_all
-from rxllm.restart import matching_sources, survives_restart
+from rxllm.restart import committed, matching_sources, survives_restart
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, fail_stream, valve_of, with_valve
 
@@ -215,6 +215,12 @@ class GuardState:
 
     def _restart(self, notice: Chunk) -> None:
         source = notice.source
+        if kept := committed(self._later, source):  # what waits before it is not taken back
+            later = list(self._later)
+            self._later = deque(later[:kept])
+            self._later += (each for each in later[kept:] if survives_restart(each, source))
+            self._later.append(notice)
+            return
         self._forget(source)
         self._stopped = set() if source is None else self._stopped - {source}
         waiting, self._later = self._later, deque()

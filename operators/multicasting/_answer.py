@@ -10,7 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from rxllm.chunks import Chunk, End, Notice, Start, is_restart
-from rxllm.restart import forget
+from rxllm.restart import committed, forget
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
 from rxllm.valve import clock_of, scheduler_or_default, valve_of
@@ -92,10 +92,13 @@ class _Record:
     def add(self, chunk: Chunk) -> None:
         if not is_restart(chunk):
             self._chunks.append((self._clock() - self._begun, chunk))
-        elif chunk.source is None:
-            self._chunks.clear()
         else:
-            self._chunks = [each for each in self._chunks if each[1].source != chunk.source]
+            kept = committed([each for _, each in self._chunks], chunk.source)
+            self._chunks[kept:] = [
+                each
+                for each in self._chunks[kept:]
+                if chunk.source is not None and each[1].source != chunk.source
+            ]
 
     def answer(self) -> Answer:
         return Answer(tuple(self._chunks))

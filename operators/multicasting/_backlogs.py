@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from rxllm.chunks import Chunk, Notice, Reasoning, StateKey, is_final_state, state_key
 from rxllm.coalesced import Coalesced
-from rxllm.restart import forget, survives_restart
+from rxllm.restart import committed, forget, survives_restart, surviving
 
 __all__ = ["Backlog", "OnLag", "backlog"]
 
@@ -70,7 +70,7 @@ class _Fifo:
         return self._chunks.popleft()
 
     def take_back(self, source: str | None) -> None:
-        self._chunks = deque(each for each in self._chunks if survives_restart(each, source))
+        self._chunks = deque(surviving(self._chunks, source))
 
 
 class _DroppingQueue:
@@ -108,7 +108,9 @@ class _DroppingQueue:
 
     def take_back(self, source: str | None) -> None:
         forget(self._gaps, source)
-        for number, chunk in list(self._chunks.items()):
+        waiting = list(self._chunks.items())
+        kept = committed([chunk for _, chunk in waiting], source)
+        for number, chunk in waiting[kept:]:
             if not survives_restart(chunk, source):
                 del self._chunks[number]
                 self._taken(number, chunk)

@@ -14,7 +14,7 @@ from rxllm.chunks import Batch, Chunk, is_restart
 from rxllm.errors import LaggedBehindError
 from rxllm.operators.multicasting._backlogs import OnLag, backlog
 from rxllm.operators.multicasting._report import report
-from rxllm.restart import survives_restart
+from rxllm.restart import surviving
 from rxllm.trampoline import Trampoline
 from rxllm.valve import StreamScheduler, valve_of
 
@@ -156,7 +156,7 @@ class Reader:
         self._queue = backlog(self._on_lag, self._high)
 
     def _take_back(self, source: str | None) -> None:
-        self._past = deque(each for each in self._past if survives_restart(each, source))
+        self._past = deque(surviving(self._past, source))
         self._queue.take_back(source)
 
     def _hold(self) -> None:

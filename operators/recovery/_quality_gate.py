@@ -132,6 +132,8 @@ class _Gate:
                 forget(self._answers, chunk.source)
             elif not self._are_good_at_end(chunk.source):
                 return
+            elif chunk.more:
+                forget(self._answers, chunk.source)  # the next answer is checked by itself
         elif is_restart(chunk):
             forget(self._answers, chunk.source)
         self._observer.on_next(chunk)

@@ -25,9 +25,10 @@ def require_output() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         S-#                 EmptyStreamError, in place of the End
 
     Content is non-empty text, reasoning, a tool call or JSON. After a merge, each source needs
-    content before its own `End`. `End("cancelled")` is passed on, since the stream was stopped on
-    purpose. An empty answer that ends with `"content_filter"` is a `ContentFilteredError`. An
-    `EmptyStreamError` is classified as `"retry"`: put this before `retry_with_backoff`.
+    content before its own `End`, and in a run each answer. `End("cancelled")` is passed on, since
+    the stream was stopped on purpose. An empty answer that ends with `"content_filter"` is a
+    `ContentFilteredError`. An `EmptyStreamError` is classified as `"retry"`: put this before
+    `retry_with_backoff`.
 
     - Completion: an `EmptyStreamError` if there was neither content nor an `End`. Error: passed on.
     - Restart: passed on; content is required again from there on.
@@ -75,6 +76,8 @@ class _Subscription:
                 self._fail(chunk.finish_reason == "content_filter")
                 return
             self._ended = True
+            if chunk.more:
+                forget(self._with_output, source)  # the next answer needs its own
         elif source not in self._with_output and has_output(chunk):
             self._with_output[source] = None
         elif is_restart(chunk):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
+from rxllm.answer_counts import nested_in
 from rxllm.arguments import check_number
-from rxllm.chunks import Chunk, End, Notice, Start, Token, has_output, is_restart
+from rxllm.chunks import Chunk, End, Notice, Start, Token, ToolResult, has_output, is_restart
 from rxllm.errors import (
     FirstTokenTimeoutError,
     StallTimeoutError,
@@ -17,6 +18,7 @@ from rxllm.errors import (
     TotalTimeoutError,
 )
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer
+from rxllm.restart import matching_sources
 from rxllm.stream import Stream
 from rxllm.transcript import Transcript
 from rxllm.valve import Waits, clock_of, scheduler_or_default, valve_of, waits_of, with_waits
@@ -123,6 +125,7 @@ class _Subscription:
         self._transcript = Transcript()
         self._has_begun = False
         self._has_ended = False
+        self._open: dict[str | None, None] = {}  # sources of answers that have started
         self._begun = self._fed = self._clock()  # the subscription, and the last content
         self._valve = valve_of(self._scheduler)
         self._stopped_at: float | None = None if self._valve.is_open else self._begun
@@ -162,13 +165,18 @@ class _Subscription:
                 if not self._has_begun:
                     self._has_begun = True
                     self._set_timer()
-            elif type(chunk) is End and chunk.source is None:
-                self._has_ended = True
+            elif type(chunk) is End:
+                self._has_ended = self._has_ended or chunk.source is None
+                self._close(matching_sources(self._open, chunk.source))
+            elif type(chunk) is ToolResult:
+                self._close(nested_in(self._open, chunk))
             elif type(chunk) is Notice and chunk.kind == "loading":
                 self._is_loading = True
                 self._stop()
-            elif self._has_ended and (type(chunk) is Start or is_restart(chunk)):
-                self._begin_again()
+            elif type(chunk) is Start or is_restart(chunk):
+                self._open[chunk.source] = None
+                if self._has_ended:
+                    self._begin_again()
             try:
                 observer.on_next(chunk)
             except BaseException:
@@ -176,6 +184,13 @@ class _Subscription:
                 raise
 
         return on_next
+
+    def _close(self, sources: Sequence[str | None]) -> None:
+        """No content is due once all answers have ended: tools may run, or people decide."""
+        for source in sources:
+            del self._open[source]
+        if sources and not self._open:
+            self._has_ended = True
 
     def _begin_again(self) -> None:
         self._has_ended = False

@@ -14,7 +14,8 @@ the text. After that, `after_output` decides:
   repeats is removed (see `Overlap` for the rule). Refused once a tool call or JSON has started, and
   while there is only reasoning, which can't be continued.
 
-The last two are also refused after an `End` and after a merge. Where they are refused, and where a
+The last two are also refused after an `End` and after a merge, and all of them once the answer of
+a run is complete, since its tools would run again. Where they are refused, and where a
 model refuses to continue a partial answer with a `BadRequestError`, the result is the error.
 """
 
@@ -105,8 +106,11 @@ class ReplayFilter:
 
 
 def replay_filter_after(transcript: Transcript, after_output: AfterOutput) -> ReplayFilter | None:
-    """The filter for an attempt after output was passed on, or `None` if none may follow."""
-    if after_output == "fail":
+    """The filter for an attempt after output was passed on, or `None` if none may follow.
+
+    None may follow once a tool has run: it would run again.
+    """
+    if after_output == "fail" or transcript.tools_ran:
         return None
     if after_output == "restart":
         return RestartingFilter()

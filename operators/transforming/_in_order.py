@@ -13,6 +13,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 
 from rxllm.chunks import Chunk, is_restart
 from rxllm.errors import StreamCancelledError
+from rxllm.restart import committed
 from rxllm.stream import Stream
 from rxllm.trampoline import Trampoline
 from rxllm.valve import (
@@ -210,15 +211,18 @@ class _OrderedQueue:
     def _drop(self, source: str | None) -> None:
         """Drop the content of `source` (`None` for all sources), and cancel its calls."""
         slots, chunks = list(self._slots), list(self._waiting)
+        kept = committed([*(slot.chunk for slot in slots), *chunks], source)
         self._slots.clear()
         self._waiting.clear()
-        for slot in slots:
-            if slot.task is not None and source in (None, slot.source):
+        for position, slot in enumerate(slots):
+            if position >= kept and slot.task is not None and source in (None, slot.source):
                 slot.stop()
             else:
                 self._slots.append(slot)
         self._waiting.extend(
-            chunk for chunk in chunks if not (chunk.is_content and source in (None, chunk.source))
+            chunk
+            for position, chunk in enumerate(chunks, len(slots))
+            if position < kept or not (chunk.is_content and source in (None, chunk.source))
         )
 
     def _stop(self) -> None:

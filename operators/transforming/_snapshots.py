@@ -148,7 +148,7 @@ class _SnapshotReader:
             return
         out: list[Any] = []
         if type(chunk) is End:
-            self._read_all(chunk.source, out)
+            self._read_all(chunk.source, out, cut_off=chunk.more)  # the value is that of the last
         elif is_stream_failed(chunk):
             self._read_all(chunk.source, out, cut_off=True)
         elif is_restart(chunk):

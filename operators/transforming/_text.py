@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from reactivex import Observable, abc
 
-from rxllm.chunks import Batch, Chunk, Token, is_restart
+from rxllm.answer_counts import NestedSources
+from rxllm.chunks import Batch, Chunk, End, Token, ToolCall, is_restart
 from rxllm.errors import RestartedStreamError
 from rxllm.stream import Stream
 
@@ -46,12 +47,17 @@ def text() -> Callable[[Observable[Chunk]], Stream[str]]:
             observer: abc.ObserverBase[str], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             heard: set[str | None] = set()
+            nested = NestedSources()
 
             def on_next(chunk: Chunk) -> None:
                 if type(chunk) is Token or type(chunk) is Batch:
-                    if chunk.text:
+                    if chunk.text and chunk.source not in nested:
                         heard.add(chunk.source)
                         observer.on_next(chunk.text)
+                elif type(chunk) is ToolCall:
+                    nested.note(chunk)
+                elif type(chunk) is End and chunk.more:
+                    heard.discard(chunk.source)  # the next answer may restart
                 elif is_restart(chunk) and (
                     heard if chunk.source is None else chunk.source in heard
                 ):

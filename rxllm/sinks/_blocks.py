@@ -6,13 +6,16 @@ import json
 from typing import Protocol
 
 from rxllm.chunks import (
+    ApprovalRequest,
     Chunk,
     Citation,
     End,
     FileOutput,
     Json,
     Notice,
+    Steering,
     ToolCall,
+    ToolResult,
     is_restart,
     is_stream_failed,
     text_of,
@@ -65,6 +68,8 @@ class Blocks:
             if chunk.complete:
                 name = "" if source is None else f"{source}: "
                 self._page.note(printable(f"{name}tool call: {chunk.name}({chunk.arguments})"))
+        elif isinstance(chunk, ToolResult | Steering | ApprovalRequest):
+            self._note_run(chunk)
         elif isinstance(chunk, Citation):
             self._page.note(
                 printable(f"source: {' '.join(filter(None, (chunk.title, chunk.url)))}")
@@ -83,6 +88,15 @@ class Blocks:
         """Print everything that is waiting."""
         while len(self._waiting) > 1:
             self._end(next(iter(self._waiting)))
+
+    def _note_run(self, chunk: ToolResult | Steering | ApprovalRequest) -> None:
+        name = "" if chunk.source is None else f"{chunk.source}: "
+        if isinstance(chunk, Steering):
+            self._page.note(printable(f"{name}user: {chunk.text}"))
+        elif isinstance(chunk, ApprovalRequest):
+            self._page.note(printable(f"{name}{chunk.id} waits for approval"))
+        elif not chunk.preliminary:
+            self._page.note(printable(f"{name}{chunk.name}: {chunk.content}"))
 
     def _write(self, source: str | None, text: str) -> None:
         if not text and source not in self._waiting:

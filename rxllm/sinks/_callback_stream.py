@@ -8,16 +8,19 @@ from typing import Any, Final, NamedTuple
 
 from reactivex import Observable
 
+from rxllm.answer_counts import AnswerCounts
 from rxllm.arguments import refuse_coroutine
 from rxllm.chunks import (
     Batch,
     Carried,
     Chunk,
+    End,
     Notice,
     Progress,
     Start,
     Status,
     Token,
+    ToolResult,
     is_bare_state,
     is_restart,
 )
@@ -67,6 +70,7 @@ class CallbackStream:
         self._task: asyncio.Task[Result] | None = None
         self._limit: asyncio.TimerHandle | None = None
         self._answers: dict[str | None, Answer] = {}
+        self._characters = AnswerCounts()
         self._makes_progress = callbacks.on_progress is not None and not (
             isinstance(stream, Stream) and stream.has_progress
         )
@@ -188,6 +192,10 @@ class CallbackStream:
             case Notice():
                 self._expected.notice(chunk)
                 self._on_notice(chunk)
+            case End(more=True) | ToolResult():
+                self._characters.note(chunk)
+                if isinstance(chunk, End):
+                    self._answers.pop(chunk.source, None)
             case Progress():
                 if chunk.stage not in ("prompt", "queue"):
                     self._makes_progress = False
@@ -199,9 +207,11 @@ class CallbackStream:
         answer = self._answers.get(token.source)
         if answer is None:
             answer = self._answers[token.source] = Answer()
+        self._characters[token.source] = self._characters.get(token.source, 0) + len(token.text)
         self._call(self._callbacks.on_token, TokenEvent(token, answer))
 
     def _on_notice(self, notice: Notice) -> None:
+        self._characters.note(notice)
         if is_restart(notice):
             if notice.source is None:
                 self._answers.clear()
@@ -215,7 +225,7 @@ class CallbackStream:
         self._tens = tokens // _TOKENS_BETWEEN_PROGRESS
         if self._tens > before:
             speed = per_second(tokens, elapsed)
-            characters = sum(answer.text.length for answer in self._answers.values())
+            characters = sum(self._characters.values())
             progress = Progress.of(
                 tokens,
                 elapsed,

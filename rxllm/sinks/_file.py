@@ -11,7 +11,7 @@ from typing import Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Carried, Chunk, is_restart, text_of
+from rxllm.chunks import Carried, Chunk, End, is_restart, text_of
 from rxllm.consumer import Consumer, check_stream
 from rxllm.errors import RestartedStreamError
 from rxllm.result import Result
@@ -27,8 +27,8 @@ def file(
       unavailable destroys nothing. Other processes can read the written text at once.
     - Completion, error, cancellation: the file is closed, and keeps the text written so far. The
       error is raised by the `await`, with the text so far in `partial` if it is an `RxLLMError`.
-    - Restart: the file is truncated to where this stream began. After a merge, if one source
-      restarts, the texts of the others are written again, one after another.
+    - Restart: the file is truncated to where this answer began; earlier ones of a run stay. After
+      a merge, if one source restarts, the texts of the others are written again, one after another.
     - Demand: writing blocks the event loop until the operating system has accepted the text;
       nothing is held here.
 
@@ -55,13 +55,23 @@ async def _write(stream: Observable[Carried], path: Path, append: bool) -> Resul
 
         def on_chunk(chunk: Chunk) -> None:
             target.begin()
+            if is_nested(chunk.source):
+                return
             if is_restart(chunk):
                 target.cut()
-                target.write(consumer.record.text)
+                answer = transcript.answers.get(None)
+                if answer is None or not answer.is_closed:
+                    target.write(transcript.text)
+            elif type(chunk) is End and chunk.more:
+                target.keep()
             else:
                 target.write(text_of(chunk))
 
+        def is_nested(source: str | None) -> bool:
+            return source is not None and transcript.is_nested(source)
+
         consumer = Consumer(stream, on_chunk)
+        transcript = consumer.record.transcript
         result = await consumer.run()
         target.begin()
         return result
@@ -88,8 +98,13 @@ class _Target:
             self._file.write(text.encode("utf-8", "replace"))
             self._file.flush()
 
+    def keep(self) -> None:
+        """Keep what has been written: another answer follows."""
+        if self._is_regular:
+            self._first = self._file.tell()
+
     def cut(self) -> None:
-        """Truncate the file to where this stream began."""
+        """Truncate the file to where the answer began."""
         if not self._is_regular:
             raise RestartedStreamError(
                 f"the answer restarted, but the text written to {self._file.name} can't be "

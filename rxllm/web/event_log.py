@@ -23,6 +23,7 @@ from rxllm.chunks import (
     Token,
     ToolCall,
     is_final_state,
+    is_lasting,
     is_restart,
     state_key,
 )
@@ -96,6 +97,7 @@ class EventLog:
         self._times = array("d")
         self._before = 0  # the position of the event before the last
         self._states: dict[StateKey, int] = {}  # the index of the newest chunk
+        self._committed: dict[str | None, int] = {}  # up to which index no restart takes back
         self._readers: tuple[Reader, ...] = ()
         self._newest: Frame | None = None
         self._calls = CallOffsets()
@@ -126,6 +128,8 @@ class EventLog:
             if type(chunk) is ToolCall and (key := state_key(chunk)) is not None:
                 self._newest_calls[key] = chunk
             self._offset = self._calls.next(chunk)
+            if is_lasting(chunk):
+                self._committed[chunk.source] = len(self._chunks) + 1
         self._before, now = self.position, time.time()
         self.position = self.position + 1 if position is None else position
         self.size += size
@@ -230,13 +234,14 @@ class EventLog:
             if not is_final_state(chunk):
                 self._states[key] = len(self._chunks)
         elif is_restart(chunk):
-            for index, kept in enumerate(self._chunks):
-                if isinstance(kept, _Superseded):
-                    if chunk.source in (None, kept.key[1]):
-                        self._chunks[index] = None
-                elif kept is not None and not survives_restart(kept, chunk.source):
-                    self._drop(index)
             restarted = chunk.source
+            committed = self._committed.get(restarted, 0)
+            for index, kept in enumerate(self._chunks[committed:], committed):
+                if isinstance(kept, _Superseded):
+                    if restarted in (None, kept.key[1]):
+                        self._chunks[index] = None
+                elif kept is not None and not survives_restart(kept, restarted):
+                    self._drop(index)
             for each in [k for k in self._states if restarted is None or k[1] == restarted]:
                 del self._states[each]
             if all(kept is None or isinstance(kept, Notice | _Superseded) for kept in self._chunks):

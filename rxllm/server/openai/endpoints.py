@@ -12,6 +12,7 @@ from aiohttp import web
 
 from rxllm.chunks import Chunk, is_restart
 from rxllm.requests import ModelInfo
+from rxllm.restart import surviving
 from rxllm.server.anthropic.endpoints import is_anthropic, listed_model, listed_models
 from rxllm.server.app_keys import LIMITS, MODELS, READERS
 from rxllm.server.facade import fields_of, stream_answer, whole_answer
@@ -65,7 +66,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
 
         def keep(chunk: Chunk) -> None:
             if is_restart(chunk):
-                chunks.clear()
+                chunks[:] = surviving(chunks, chunk.source)
             chunks.append(chunk)
 
         on_chunk = keep if body.logprobs else None
