@@ -52,7 +52,7 @@ import copy
 import errno
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 __all__ = [
     "AbortedStreamError",
@@ -109,12 +109,15 @@ class RxLLMError(Exception):
 
     Attributes:
         partial: the text that the subscriber has already received (`""` if none, or not known).
+        messages: of a run of an agent, the conversation without the answer that failed: ask the
+            agent with it, and the run continues.
         status: the HTTP status code, if a remote model returned an error.
         request_id: the provider's id for the request, to quote to its support.
         body: the beginning of the provider's response body.
     """
 
     partial: str = ""
+    messages: tuple[Any, ...] = ()
     status: int | None = None
     request_id: str | None = None
     body: str = ""

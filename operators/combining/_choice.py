@@ -15,10 +15,11 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.chunks import Batch, Chunk, Token, is_restart
-from rxllm.operators.combining._streams import Streams, all_failed, failed, tagging
+from rxllm.operators.combining._streams import Streams, all_failed, failed
 from rxllm.operators.combining._subscriber import Subscriber
 from rxllm.restart import surviving
 from rxllm.stream import Stream
+from rxllm.tagging import tagging
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, scheduler_or_default, valve_of, with_valve
 

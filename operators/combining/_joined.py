@@ -17,10 +17,10 @@ from rxllm.operators.combining._streams import (
     all_failed,
     failed,
     note_source,
-    tagging,
 )
 from rxllm.operators.combining._subscriber import Subscriber
 from rxllm.stream import Stream
+from rxllm.tagging import tagging
 from rxllm.valve import clock_of, scheduler_or_default
 
 __all__ = ["joined"]

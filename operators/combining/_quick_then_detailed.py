@@ -11,9 +11,10 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.chunks import Chunk, End, is_restart, text_of
-from rxllm.operators.combining._streams import failed, named, note_source, tagging
+from rxllm.operators.combining._streams import failed, named, note_source
 from rxllm.operators.combining._subscriber import Subscriber
 from rxllm.stream import Stream
+from rxllm.tagging import tagging
 
 __all__ = ["quick_then_detailed"]
 
