@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
 from rxllm.answer import Answer, assistant_message
+from rxllm.answer_schema import AnswerSchema
 from rxllm.chunks import (
     Chunk,
     Citation,
@@ -57,7 +59,7 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
         return per_second(self.characters, self.elapsed)
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The outcome of a stream.
 
     After a restart it describes the restarted answer; notices and timings cover the whole stream.
@@ -79,6 +81,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         citations, files: the sources that the answer cites, and its output that isn't text.
         texts: the text of each source, by the `source` of its chunks.
         parts: text, reasoning and complete calls in order, as parts of a message.
+        answer_schema: the schema of the type given as `response_format`; `None` without one.
     """
 
     text: str
@@ -97,6 +100,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     citations: tuple[Citation, ...] = ()
     files: tuple[FileOutput, ...] = ()
     parts: tuple[Part, ...] = ()
+    answer_schema: AnswerSchema | None = None
+
+    @cached_property
+    def value(self) -> Any:
+        """The answer as an instance of the type given as `response_format`; `json` without one.
+
+        Raises:
+            InvalidAnswerError: the answer isn't JSON of the type. Awaiting the stream doesn't raise
+                it, so the text, the usage and the rest of the result can be read all the same.
+        """
+        schema = self.answer_schema
+        if schema is None:
+            return self.json
+        if self.json is not None and not self.text:  # `parse_json` has read it
+            return schema.convert(self.json)
+        return schema.read(self.text, self.finish_reason)
 
     @property
     def message(self) -> Message:
@@ -113,10 +132,14 @@ class Recorder:
 
     Args:
         clock: returns monotonic seconds.
+        answer_schema: the schema of the type that the answer was asked for, if there is one.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], answer_schema: AnswerSchema | None = None
+    ) -> None:
         self.transcript: Final = Transcript()
+        self._answer_schema = answer_schema
         self._clock = clock
         self._begun = clock()
         self._started = time.time()
@@ -180,6 +203,7 @@ class Recorder:
             citations=transcript.citations,
             files=transcript.files,
             parts=transcript.parts,
+            answer_schema=self._answer_schema,
             texts={
                 source: answer.text
                 for source, answer in transcript.answers.items()
