@@ -10,7 +10,7 @@ import msgspec
 
 from rxllm.errors import BadRequestError, InvalidAnswerError
 
-__all__ = ["AnswerSchema", "map_schema", "schema_of"]
+__all__ = ["AnswerSchema", "decode_model", "is_model", "map_schema", "schema_of"]
 
 _Schema: TypeAlias = dict[str, Any]
 
@@ -27,8 +27,8 @@ class AnswerSchema(_Schema):
     in another process is a plain dictionary.
 
     Args:
-        answer_type: any type that msgspec can decode (a `Struct`, a dataclass, a `TypedDict`, `list[int]`,
-            a union, ...), a model class of pydantic, or a type that has some inside.
+        answer_type: any type that msgspec can decode (a `Struct`, a dataclass, a `TypedDict`,
+            `list[int]`, a union, ...), a model class of pydantic, or a type that has some inside.
 
     Attributes:
         answer_type: as given.
@@ -49,7 +49,7 @@ class AnswerSchema(_Schema):
         self.answer_type: Final = answer_type
         try:
             super().__init__(_schema_of_type(answer_type))
-            self._decode = msgspec.json.Decoder(answer_type, dec_hook=_decode_model).decode
+            self._decode = msgspec.json.Decoder(answer_type, dec_hook=decode_model).decode
         except Exception as error:  # a type that isn't fully defined can raise anything
             raise BadRequestError(
                 'response_format must be "json", a JSON Schema, a type that msgspec can decode or '
@@ -93,7 +93,7 @@ class AnswerSchema(_Schema):
             InvalidAnswerError: it isn't a value of the type.
         """
         try:
-            return msgspec.convert(value, self.answer_type, str_keys=True, dec_hook=_decode_model)
+            return msgspec.convert(value, self.answer_type, str_keys=True, dec_hook=decode_model)
         except msgspec.ValidationError as error:
             raise self._mismatch(error, "", None) from error
 
@@ -106,14 +106,11 @@ class AnswerSchema(_Schema):
 
 
 def schema_of(*streams: object) -> AnswerSchema | None:
-    """Return the schema of the type that all of the streams were asked for, if there is one."""
+    """Return the schema of the type that all of the streams, one or more, were asked for."""
+    schemas: list[AnswerSchema | None]
     schemas = [getattr(stream, "answer_schema", None) for stream in streams]
-    first: AnswerSchema | None = schemas[0] if schemas else None
-    if first is None or any(
-        each is None or each.answer_type != first.answer_type for each in schemas
-    ):
-        return None
-    return first
+    types = [None if each is None else each.answer_type for each in schemas]
+    return schemas[0] if types.count(types[0]) == len(types) else None
 
 
 _MAPS: Final = ("properties", "patternProperties", "$defs")
@@ -212,16 +209,25 @@ def _target(schema: _Schema) -> str:
 
 
 def _schema_of_model(kind: Any) -> _Schema:
-    """Return the schema of a class that has pydantic's methods."""
-    if not hasattr(kind, "model_validate_json"):
+    """Return the schema of a model class of pydantic; a `schema_hook`."""
+    if not is_model(kind):
         raise TypeError(f"{kind!r} is none of them")
     schema: _Schema = kind.model_json_schema()
     return schema
 
 
-def _decode_model(kind: Any, value: Any) -> Any:
-    """Return a value as an instance of such a class; `parse_json` may have made one of it."""
-    return value if isinstance(value, kind) else kind.model_validate_json(_encode(value))
+def decode_model(kind: Any, value: Any) -> Any:
+    """Return a JSON value as an instance of a class with pydantic's methods; a `dec_hook`."""
+    if isinstance(value, kind):
+        return value  # `parse_json` has made it
+    if not is_model(kind):
+        raise NotImplementedError
+    return kind.model_validate_json(_encode(value))
+
+
+def is_model(kind: Any) -> bool:
+    """Return whether this is a model class of pydantic, or one like it."""
+    return isinstance(kind, type) and hasattr(kind, "model_validate_json")
 
 
 def _name_of(kind: Any) -> str:

@@ -139,7 +139,7 @@ class Recorder:
         self, clock: Callable[[], float], answer_schema: AnswerSchema | None = None
     ) -> None:
         self.transcript: Final = Transcript()
-        self._answer_schema = answer_schema
+        self.answer_schema = answer_schema
         self._clock = clock
         self._begun = clock()
         self._started = time.time()
@@ -203,7 +203,7 @@ class Recorder:
             citations=transcript.citations,
             files=transcript.files,
             parts=transcript.parts,
-            answer_schema=self._answer_schema,
+            answer_schema=self.answer_schema,
             texts={
                 source: answer.text
                 for source, answer in transcript.answers.items()

@@ -21,6 +21,7 @@ __all__ = ["ValueReader", "is_closed", "sent_schema", "value_reader"]
 _OPENING: Final = re.compile(r'\s*\{\s*"value"\s*:\s*(?=\S)')
 _COMPACT: Final = '{"value":'
 _SPACE: Final = re.compile(r"\s+")
+_SAYING: Final = frozenset({"anyOf", "$ref", "enum", "const"})
 _MARKS: Final = re.compile(r'\\(?s:.)?|["{}\[\]]')
 
 
@@ -62,16 +63,26 @@ def is_closed(schema: dict[str, Any]) -> bool:
 
     A schema that was given as a dictionary is taken to do so.
     """
-    places: list[bool] = []
+    if not isinstance(schema, AnswerSchema):
+        return True
+    open_ones: list[dict[str, Any]] = []
 
     def note(each: dict[str, Any]) -> dict[str, Any]:
-        is_object = each.get("type") == "object"
-        places.append(each.get("additionalProperties") is False if is_object else bool(each))
+        if not _says_all(each):
+            open_ones.append(each)
         return each
 
-    if isinstance(schema, AnswerSchema):
-        map_schema(schema, note)
-    return all(places)
+    map_schema(schema, note)
+    return not open_ones
+
+
+def _says_all(schema: dict[str, Any]) -> bool:
+    kind = schema.get("type")
+    if kind == "object":
+        return schema.get("additionalProperties") is False
+    if kind == "array":
+        return "items" in schema and "prefixItems" not in schema
+    return kind is not None or not _SAYING.isdisjoint(schema)
 
 
 def value_reader(request: Request) -> ValueReader | None:
@@ -99,14 +110,12 @@ class ValueReader:
         """Return chunks of the answer without the text that isn't of the value."""
         kept: list[Chunk] = []
         for chunk in chunks:
-            if (
-                type(chunk) is not Token
-                or not chunk.text
-                or (text := self.feed(chunk.text)) == chunk.text
-            ):
+            if type(chunk) is Token and chunk.text:
+                text = self.feed(chunk.text)
+                if text or chunk.state is not None:
+                    kept.append(msgspec.structs.replace(chunk, text=text))
+            else:
                 kept.append(chunk)
-            elif text or chunk.state is not None:
-                kept.append(msgspec.structs.replace(chunk, text=text))
         return kept
 
     def feed(self, text: str) -> str:
