@@ -19,7 +19,7 @@ from msgspec import Meta
 from rxllm.answer_schema import AnswerSchema, map_schema, schema_of
 from rxllm.errors import BadRequestError, InvalidAnswerError, classify_error
 from rxllm.models.local.json_schema import check_schema
-from rxllm.requests import as_request
+from rxllm.requests import Request, as_request
 from tests.answer_types import Bird, Cat, Circle, Dog, Fish, Owner, Square, Tree
 
 CAT = {
@@ -310,6 +310,9 @@ def test_a_copy_of_another_process_and_json_are_the_plain_schema() -> None:
     for each in (pickle.loads(pickle.dumps(schema)), copy.deepcopy(schema)):  # noqa: S301
         assert (type(each), each) == (dict, CAT)
     assert msgspec.json.decode(msgspec.json.encode(schema)) == CAT
+    request = as_request("Hi", response_format=Cat)
+    sent = msgspec.msgpack.encode(request)  # as to the process of an isolated model
+    assert msgspec.msgpack.decode(sent, type=Request) == request
     assert repr(as_request("Hi", response_format=list[Cat])).count("AnswerSchema(list[") == 1
 
 
