@@ -162,8 +162,12 @@ class Chat:
         """
         asked = (question,) if isinstance(question, Message) else question
         merged: RequestOptions = {**self.options, **options}
+        request = as_request(asked, **merged)
         return Stream(
-            _Question(self, as_request(asked, **merged)).subscribe, "chat", of_chunks=True
+            _Question(self, request).subscribe,
+            "chat",
+            of_chunks=True,
+            answer_schema=request.answer_schema,
         )
 
     def save(self, path: str | Path) -> None:

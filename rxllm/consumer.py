@@ -10,6 +10,7 @@ from typing import Final
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
+from rxllm.answer_schema import schema_of
 from rxllm.chunks import Carried, Chunk, Token, carried
 from rxllm.errors import RxLLMError
 from rxllm.result import Recorder, Result
@@ -39,7 +40,7 @@ class Consumer:
         valve: Valve | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.record: Final = Recorder(clock_of_loop(self._loop))
+        self.record: Final = Recorder(clock_of_loop(self._loop), schema_of(stream))
         self.error: Exception | None = None
         self._stream = stream
         self._on_chunk = on_chunk

@@ -37,6 +37,7 @@
     ├── PoolFullError                no slot came free in time
     ├── CircuitOpenError             the model has failed too often recently
     ├── QualityError                 the answer failed a condition of quality_gate
+    ├── InvalidAnswerError           the answer isn't of the type that was asked for (path)
     ├── LaggedBehindError            a subscriber was too slow and was evicted
     ├── StreamCancelledError         the task behind a stream was cancelled, not by its subscriber
     ├── StreamStateError             also a RuntimeError: started twice, paused after its end, ...
@@ -69,6 +70,7 @@ __all__ = [
     "EmptyStreamError",
     "ErrorAction",
     "FirstTokenTimeoutError",
+    "InvalidAnswerError",
     "LaggedBehindError",
     "MalformedStreamError",
     "ModelCrashedError",
@@ -291,6 +293,21 @@ class CircuitOpenError(RxLLMError):
 
 class QualityError(RxLLMError):
     """The answer is too slow, repeats itself, or fails another quality condition."""
+
+
+class InvalidAnswerError(RxLLMError):
+    """The answer isn't JSON of the type given as `response_format`; its text is in `partial`.
+
+    Attributes:
+        path: the place of the wrong value, such as `"$.cats[0].age"`; `None` if the answer isn't
+            valid JSON.
+    """
+
+    path: str | None = None
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class LaggedBehindError(RxLLMError):

@@ -24,6 +24,7 @@ from typing import (
 
 import msgspec
 
+from rxllm.answer_schema import AnswerSchema
 from rxllm.chunks import Chunk, ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import Message, ReasoningPart, Tool
@@ -90,7 +91,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         frequency_penalty, presence_penalty: make tokens less likely the more often they have been
             generated, or once they have, -2 to 2.
         logit_bias: added to the logits of tokens, by token id, -100 to 100.
-        response_format: `"json"`, or a JSON Schema that the answer must follow.
+        response_format: `"json"`, a JSON Schema that the answer must follow, or the `AnswerSchema`
+            of a type.
         confidence: request the probability of each token.
         top_logprobs: request that many of the likeliest tokens at each position, 0 to 20.
         reasoning: how much to think before the answer. `max_tokens` includes it.
@@ -129,6 +131,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     strategy: Strategy | None = None
     cache: bool | str = False
     extra: dict[str, Any] = {}
+
+    @property
+    def answer_schema(self) -> AnswerSchema | None:
+        """The schema of the type that the answer is asked for; `None` without one."""
+        asked = self.response_format
+        return asked if isinstance(asked, AnswerSchema) else None
 
     def continuing(self, partial: str, *, by: ContinuedBy = "prefill") -> Request:
         """Return this request with `partial` as the beginning of the answer to continue.
@@ -172,7 +180,10 @@ def last_words(text: str) -> str:
 
 
 class RequestOptions(TypedDict, total=False):
-    """The options of `Model.stream`: the fields of `Request` without the messages."""
+    """The options of `Model.stream`: the fields of `Request` without the messages.
+
+    `response_format` may also be a type: see `as_request`.
+    """
 
     max_tokens: int | None
     temperature: float | None
@@ -185,7 +196,7 @@ class RequestOptions(TypedDict, total=False):
     logit_bias: dict[str, float] | None
     stop: str | Sequence[str]
     seed: int | None
-    response_format: Literal["json"] | dict[str, Any] | None
+    response_format: Any
     confidence: bool
     top_logprobs: int | None
     reasoning: ReasoningEffort | None
@@ -245,6 +256,8 @@ class Model(Protocol):
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """Return a cold stream of the answer: nothing happens until it is subscribed to.
 
+        The stream has the `answer_schema` of the request.
+
         Args:
             prompt: a string, messages, or a complete request.
             options: the fields of `Request`.
@@ -279,7 +292,9 @@ def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
     Args:
         prompt: a string (one user message), a sequence of messages (`Message` or mappings with
             `role` and `content`), or a `Request`, whose options apply where none is given here.
-        options: fields of `Request`. `stop` may be a single string.
+        options: fields of `Request`. `stop` may be a single string. `response_format` may be a type
+            that msgspec can decode, or a model class of pydantic, of which `Result.value` is then
+            an instance: see `AnswerSchema`.
 
     Raises:
         BadRequestError: an unknown option, a value out of range, no messages, or an empty prompt.
@@ -301,6 +316,9 @@ def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
         fields = msgspec.structs.asdict(prompt) | options
     else:
         fields = {"messages": _messages(prompt), **options}
+    asked = fields.get("response_format")
+    if not isinstance(asked, str | Mapping | None):
+        asked = fields["response_format"] = AnswerSchema(asked)
     if isinstance(strategy := fields.get("strategy"), str):
         check_strategy(strategy)
     try:
@@ -309,6 +327,8 @@ def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
         found = re.search(r"\$\.(\w+)", str(error))
         field = None if found is None else found[1]
         raise BadRequestError(f"invalid request: {error}", field) from None
+    if isinstance(asked, AnswerSchema):  # `convert` has made a plain dictionary of it
+        request = msgspec.structs.replace(request, response_format=asked)
     _check(request)
     return request
 

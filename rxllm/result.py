@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
 from rxllm.answer import assistant_message
+from rxllm.answer_schema import AnswerSchema
 from rxllm.chunks import (
     ApprovalRequest,
     Chunk,
@@ -58,7 +60,7 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
         return per_second(self.characters, self.elapsed)
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The outcome of a stream.
 
     After a restart it describes the restarted answer; notices and timings cover the whole stream.
@@ -84,6 +86,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             answers, the results of their tools, and messages of the user that joined it.
         pending: the tool calls that wait for an approval.
         steps: the number of answers of the run.
+        answer_schema: the schema of the type given as `response_format`; `None` without one.
 
     Of a run, everything else is that of its last answer; usage, notices and timings are those of
     all.
@@ -108,6 +111,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...] = ()
     pending: tuple[ApprovalRequest, ...] = ()
     steps: int = 1
+    answer_schema: AnswerSchema | None = None
+
+    @cached_property
+    def value(self) -> Any:
+        """The answer as an instance of the type given as `response_format`; `json` without one.
+
+        Raises:
+            InvalidAnswerError: the answer isn't JSON of the type. Awaiting the stream doesn't raise
+                it, so the text, the usage and the rest of the result can be read all the same.
+        """
+        schema = self.answer_schema
+        if schema is None:
+            return self.json
+        if self.json is not None and not self.text:  # `parse_json` has read it
+            return schema.convert(self.json)
+        return schema.read(self.text, self.finish_reason)
 
     @property
     def message(self) -> Message:
@@ -124,10 +143,14 @@ class Recorder:
 
     Args:
         clock: returns monotonic seconds.
+        answer_schema: the schema of the type that the answer was asked for, if there is one.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], answer_schema: AnswerSchema | None = None
+    ) -> None:
         self.transcript: Final = Transcript()
+        self.answer_schema = answer_schema
         self._clock = clock
         self._begun = clock()
         self._started = time.time()
@@ -194,6 +217,7 @@ class Recorder:
             messages=transcript.messages,
             pending=transcript.pending,
             steps=transcript.steps,
+            answer_schema=self.answer_schema,
             texts={
                 source: answer.text
                 for source, answer in transcript.answers.items()

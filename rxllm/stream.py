@@ -17,6 +17,7 @@ from reactivex.disposable import Disposable
 from reactivex.internal import default_error
 from reactivex.scheduler import CurrentThreadScheduler
 
+from rxllm.answer_schema import AnswerSchema, schema_of
 from rxllm.chunks import Chunk, is_chunk
 from rxllm.consumer import consume
 from rxllm.iteration import to_async, to_sync
@@ -67,16 +68,19 @@ class Stream(Observable[_T]):
         of_chunks: whether it emits chunks; `None` if not known.
         carries_chunks: whether its items are no chunks, but carry some, which sinks read.
         has_progress: whether an operator in its pipe reports the progress.
+        answer_schema: the schema of the type that its answer was asked for, which `Result.value`
+            reads it with; `None` without one.
 
     Args:
         subscribe: starts a subscription, as for `Observable`. It calls `observer.on_next(item)`,
             and must not store the bound method `observer.on_next` for later calls: it would still
             emit after the subscription has ended.
-        name, of_chunks: see above.
+        name, of_chunks, answer_schema: see above.
     """
 
     carries_chunks = False
     has_progress = False
+    answer_schema: AnswerSchema | None = None
 
     def __init__(
         self,
@@ -87,11 +91,14 @@ class Stream(Observable[_T]):
         name: str,
         *,
         of_chunks: bool | None = None,
+        answer_schema: AnswerSchema | None = None,
     ) -> None:
         # Not `super().__init__`: it would create a lock for each stream, which few ever need.
         self._subscribe = subscribe  # type: ignore[assignment]
         self.name = name
         self.of_chunks = of_chunks
+        if answer_schema is not None:
+            self.answer_schema = answer_schema
 
     @cached_property
     def lock(self) -> threading.RLock:  # type: ignore[override]
@@ -574,8 +581,11 @@ def _applied(operator: Callable[[Any], Any], source: Any) -> Any:
     if not isinstance(value, Observable):
         return value
     stream = as_stream(value, _name_of(operator))
-    if isinstance(source, Stream) and source.has_progress:
-        stream.has_progress = True
+    if isinstance(source, Stream):
+        if source.has_progress:
+            stream.has_progress = True
+        if source.answer_schema is not None and schema_of(stream) is None:
+            stream.answer_schema = source.answer_schema
     return stream
 
 

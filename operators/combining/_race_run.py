@@ -12,6 +12,7 @@ from reactivex import abc
 from reactivex.disposable import Disposable
 from reactivex.disposable import SingleAssignmentDisposable as Single
 
+from rxllm.answer_schema import schema_of
 from rxllm.chunks import Chunk, has_output
 from rxllm.operators.combining._open_timer import OpenTimer
 from rxllm.operators.combining._streams import (
@@ -69,7 +70,8 @@ def run_race(
     ) -> abc.DisposableBase:
         return _RaceRun(streams, observer, scheduler_or_default(scheduler), on_result).start(after)
 
-    return Stream(subscribe, name, of_chunks=True)
+    answer_schema = schema_of(*streams.values())
+    return Stream(subscribe, name, of_chunks=True, answer_schema=answer_schema)
 
 
 class _Racer:

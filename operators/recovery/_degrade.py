@@ -106,9 +106,11 @@ def degrade(
     check_after_output(after_output)
     policy = policy_of(when)
     request = as_request(prompt, **options)
-    return attempts_of(
+    stream = attempts_of(
         "degrade",
         partial(model.stream, request),
         lambda: DegradePlan(model, request, kept, policy),
         after_output,
     )
+    stream.answer_schema = request.answer_schema
+    return stream

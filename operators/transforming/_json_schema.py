@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from rxllm.answer_schema import decode_model, is_model
 from rxllm.arguments import is_asynchronous
 
 __all__ = ["Check", "SchemaViolation", "check_of"]
@@ -49,16 +50,16 @@ def _check_type(schema: Any, name: str) -> Check:
         known = not isinstance(msgspec.inspect.type_info(schema), msgspec.inspect.CustomType)
     except TypeError as error:
         raise TypeError(f"{name}: msgspec can't read the schema: {error}") from error
-    if not known:
+    if not known and not is_model(schema):
         raise TypeError(
             f"{name}: msgspec can't read values of {schema!r}. Pass a msgspec.Struct, a "
-            "dataclass, a TypedDict, a built-in type, a JSON Schema, or a function that checks "
-            "the value (for a pydantic model: Model.model_validate)"
+            "dataclass, a TypedDict, a built-in type, a pydantic model, a JSON Schema, or a "
+            "function that checks the value"
         )
 
     def check(value: Any) -> Any:
         try:
-            return msgspec.convert(value, schema, str_keys=True)
+            return msgspec.convert(value, schema, str_keys=True, dec_hook=decode_model)
         except msgspec.ValidationError as error:
             raise SchemaViolation(str(error)) from error
 

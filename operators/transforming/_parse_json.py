@@ -67,10 +67,10 @@ def parse_json(
 
     Args:
         schema: checks the complete value; incomplete values aren't checked. A type
-            (`msgspec.Struct`, dataclass, `TypedDict`, `list[int]`, ...): `msgspec.convert` makes
-            `Json.value` an instance of it. A dictionary: a JSON Schema, which needs the package
+            (`msgspec.Struct`, dataclass, `TypedDict`, `list[int]`, a pydantic model, ...):
+            `Json.value` is an instance of it. A dictionary: a JSON Schema, which needs the package
             jsonschema. A function: receives the value, and returns the one to send or raises
-            `ValueError` (such as pydantic's `Model.model_validate`).
+            `ValueError`.
         seconds: minimum time between two incomplete values of a stream.
 
     Raises:

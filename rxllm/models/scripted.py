@@ -142,7 +142,7 @@ class ScriptedModel:
             events = self._events(len(self.requests), request, stops)
             return _Player(self, observer, scheduler, events).start()
 
-        return Stream(subscribe, self._info.id, of_chunks=True)
+        return Stream(subscribe, self._info.id, of_chunks=True, answer_schema=request.answer_schema)
 
     async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
         """Return the number of words of the prompt, which is what `Usage` reports.

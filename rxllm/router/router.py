@@ -154,7 +154,7 @@ class Router:
             streams = self._ordered(attempts, strategy, clock_of(scheduler)())
             return self._one_after_another(streams).subscribe(observer, scheduler=scheduler)
 
-        return Stream(subscribe, "router", of_chunks=True)
+        return Stream(subscribe, "router", of_chunks=True, answer_schema=request.answer_schema)
 
     async def load(self) -> None:
         """Load the local models, all at once; see `LocalModel.load`.

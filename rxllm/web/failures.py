@@ -71,6 +71,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.ProviderError, 502),
     (errors.StreamError, 502),
     (errors.QualityError, 502),
+    (errors.InvalidAnswerError, 502),
     (errors.AllModelsFailedError, 502),
 )
 

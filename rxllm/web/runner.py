@@ -9,6 +9,7 @@ from typing import Final
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
+from rxllm.answer_schema import schema_of
 from rxllm.chunks import Carried, Chunk, Token, carried
 from rxllm.errors import RxLLMError
 from rxllm.result import Recorder, Result
@@ -59,6 +60,7 @@ class Runner:
         self, stream: Observable[Carried], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
         """Subscribe. Disposing the returned disposable stops the stream without a final message."""
+        self._record.answer_schema = schema_of(stream)
         self._subscription.disposable = stream.subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=scheduler
         )

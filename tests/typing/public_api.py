@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack, assert_type
 
@@ -89,6 +90,19 @@ def prompts(model: rxllm.Model) -> None:
     assert_type(model.stream([question]), Stream[Chunk])
 
 
+async def answers_of_a_type(model: rxllm.Model) -> None:
+    @dataclass
+    class Cat:
+        name: str
+
+    for answer_type in (Cat, list[Cat], Cat | None, Literal["a", "b"], {"type": "object"}, "json"):
+        assert_type(model.stream("Hi", response_format=answer_type), Stream[Chunk])
+    result = await model.stream("Hi", response_format=Cat)
+    assert_type(result.value, Any)
+    cat: Cat = result.value
+    print(cat.name)
+
+
 def chunks_are_distinguished(chunk: Chunk) -> None:
     match chunk:
         case rxllm.Start():
@@ -140,6 +154,8 @@ def failures(error: rxllm.RxLLMError) -> None:
     assert_type(rxllm.classify_error(error), Literal["retry", "fallback", "raise"])
     if isinstance(error, errors.AllModelsFailedError):
         assert_type(error.errors, tuple[Exception, ...])
+    if isinstance(error, errors.InvalidAnswerError):
+        assert_type(error.path, str | None)
 
 
 # rxllm.operators

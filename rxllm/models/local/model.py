@@ -99,7 +99,7 @@ class LocalModel:
                 observer, scheduler, lambda valve: self._answer(request, valve), batched=True
             )
 
-        return Stream(subscribe, self._info.id, of_chunks=True)
+        return Stream(subscribe, self._info.id, of_chunks=True, answer_schema=request.answer_schema)
 
     async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
         """Return the exact number of tokens of a prompt, by the model's own tokenizer.

@@ -17,6 +17,7 @@ from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import ImagePart, Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.sent_schema import sent_schema
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
@@ -44,6 +45,12 @@ _BUDGETS: Final = {
 _EFFORTS: Final = {"minimal": "low"}
 _THINKING: Final = ("thinking", "redacted_thinking")
 _CACHED: Final = {"type": "ephemeral"}
+_REFUSED: Final = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("minLength", "maxLength", "minItems", "maxItems", "uniqueItems"),
+)
+"""The keywords of a JSON Schema that this API refuses; `minItems` it takes only as 0 or 1."""
+
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
@@ -213,14 +220,15 @@ def _tool_choice(request: Request) -> dict[str, Any] | None:
 
 
 def _output_config(request: Request, provider: Provider) -> dict[str, Any] | None:
-    if request.response_format == "json":
+    asked = request.response_format
+    if asked == "json":
         raise UnsupportedError(
             "anthropic supports JSON only with a schema: pass one as response_format",
             "response_format",
         )
     config: dict[str, Any] = {}
-    if request.response_format is not None:
-        config["format"] = {"type": "json_schema", "schema": request.response_format}
+    if asked is not None:
+        config["format"] = {"type": "json_schema", "schema": sent_schema(asked, _REFUSED)}
     if request.reasoning not in (None, "none") and not provider.prefill:
         config["effort"] = _EFFORTS.get(request.reasoning or "", request.reasoning)
     return config or None

@@ -18,6 +18,7 @@ from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, To
 from rxllm.models.remote.coercion import as_object
 from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.sent_schema import sent_schema
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import ReasoningEffort, Request
 
@@ -178,7 +179,7 @@ def _config(request: Request, model: str, provider: Provider) -> dict[str, Any]:
         "presencePenalty": request.presence_penalty,
         "stopSequences": request.stop or None,
         "responseMimeType": None if asked is None else "application/json",
-        "responseJsonSchema": asked if isinstance(asked, dict) else None,
+        "responseJsonSchema": sent_schema(asked) if isinstance(asked, dict) else None,
         "responseLogprobs": request.confidence or request.top_logprobs is not None or None,
         "logprobs": request.top_logprobs or None,
         "thinkingConfig": None if effort is None else _thinking(effort, model),

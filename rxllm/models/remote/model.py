@@ -31,6 +31,7 @@ from rxllm.models.remote.openai import OpenAIWire
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.rate_limits import rate_limits_in
 from rxllm.models.remote.responses import ResponsesWire
+from rxllm.models.remote.sent_schema import value_reader
 from rxllm.models.remote.sse import EVENT_STREAM
 from rxllm.models.remote.usage_so_far import UsageSoFar
 from rxllm.models.remote.whole_answers import first_data
@@ -162,7 +163,7 @@ class RemoteModel:
                 observer, scheduler, lambda valve: self._answer(request, valve), batched=True
             )
 
-        return Stream(subscribe, self._info.id, of_chunks=True)
+        return Stream(subscribe, self._info.id, of_chunks=True, answer_schema=request.answer_schema)
 
     async def count_tokens(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TokenCount:
         """Return the number of tokens of a prompt.
@@ -205,6 +206,7 @@ class RemoteModel:
             body_reader = BodyReader(reader, lines=wire.media_type != EVENT_STREAM)
             start = _start_of(request, connection.headers)
             usage = UsageSoFar(request)
+            value = value_reader(request)
             if not valve.is_open:
                 await valve.wait_open()
             data, whole = await first_data(connection, wire, self._provider.name)
@@ -225,6 +227,8 @@ class RemoteModel:
                 if start and chunks and _complete_start(chunks, start):
                     start = {}
                 usage.add_to(chunks, fails=failure is not None)
+                if value is not None:
+                    chunks = value.chunks(chunks)
                 if chunks:
                     yield chunks
                 if failure is not None:

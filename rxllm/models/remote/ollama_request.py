@@ -14,6 +14,7 @@ from rxllm.messages import ImagePart, Message, ReasoningPart
 from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.openai_request import openai_tool
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.sent_schema import sent_schema
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
@@ -34,6 +35,7 @@ def ollama_body(request: Request, model: str, provider: Provider) -> dict[str, A
         raise UnsupportedError("ollama can't be made to call a tool", "tool_choice")
     messages = messages_for(Target(provider.name, model), request.messages)
     names = {call.id: call.name for message in messages for call in message.calls}
+    asked = request.response_format
     options = {
         "num_predict": request.max_tokens,
         "temperature": request.temperature,
@@ -49,7 +51,7 @@ def ollama_body(request: Request, model: str, provider: Provider) -> dict[str, A
         "messages": [_message(message, names) for message in messages],
         "stream": True,
         "think": _think(request),
-        "format": request.response_format,
+        "format": sent_schema(asked) if isinstance(asked, dict) else asked,
         "options": options or None,
         "tools": [openai_tool(tool) for tool in tools] or None,
         "logprobs": request.confidence or request.top_logprobs is not None or None,

@@ -15,11 +15,15 @@ from rxllm.messages import FilePart, ImagePart, Message, TextPart, Tool
 from rxllm.models.remote.history import Target, input_of, messages_for
 from rxllm.models.remote.openai_states import returned_fields
 from rxllm.models.remote.provider import Provider
+from rxllm.models.remote.sent_schema import is_closed, sent_schema
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
-__all__ = ["data_url", "openai_body", "openai_tool"]
+__all__ = ["REFUSED", "data_url", "openai_body", "openai_tool"]
 
+REFUSED: Final = ("minLength", "maxLength", "uniqueItems")
+"""The keywords of a JSON Schema that this API refuses in its strict mode, of those of a type; see
+https://platform.openai.com/docs/guides/structured-outputs."""
 
 _AUDIO: Final = {"audio/mpeg": "mp3", "audio/x-wav": "wav"}
 
@@ -151,5 +155,9 @@ def _response_format(request: Request) -> dict[str, Any] | None:
         return {"type": "json_object"}
     return {
         "type": "json_schema",
-        "json_schema": {"name": "answer", "schema": asked, "strict": True},
+        "json_schema": {
+            "name": "answer",
+            "schema": sent_schema(asked, REFUSED),
+            "strict": is_closed(asked),
+        },
     }

@@ -14,9 +14,10 @@ from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.models.remote.coercion import as_object, as_text
 from rxllm.models.remote.history import Target, input_of, messages_for
-from rxllm.models.remote.openai_request import data_url
+from rxllm.models.remote.openai_request import REFUSED, data_url
 from rxllm.models.remote.provider import Provider
 from rxllm.models.remote.responses_calls import CUSTOM_CALL, FUNCTION_CALL
+from rxllm.models.remote.sent_schema import is_closed, sent_schema
 from rxllm.models.remote.wire import check_options
 from rxllm.requests import Request
 
@@ -148,8 +149,12 @@ def _text(request: Request) -> dict[str, Any] | None:
     if asked == "json":
         text["format"] = {"type": "json_object"}
     elif asked is not None:
-        schema = {"type": "json_schema", "name": "answer", "schema": asked, "strict": True}
-        text["format"] = schema
+        text["format"] = {
+            "type": "json_schema",
+            "name": "answer",
+            "schema": sent_schema(asked, REFUSED),
+            "strict": is_closed(asked),
+        }
     if request.verbosity is not None:
         text["verbosity"] = request.verbosity
     return text or None
