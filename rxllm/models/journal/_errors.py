@@ -35,8 +35,7 @@ class RecordedError(msgspec.Struct, frozen=True, omit_defaults=True):
         """Record `error`. Its `partial` isn't recorded, since the chunks have the text."""
         name, message = type(error).__name__, str(error)
         if not isinstance(error, RxLLMError):
-            is_known = _builtin(name) is type(error) and all(map(_is_plain, error.args))
-            return cls(name, message, args=error.args if is_known else ())
+            return cls(name, message, args=_arguments(error))
         fields = {name: value for name, value in vars(error).items() if _is_plain(value)}
         fields.pop("partial", None)
         several = error.errors if isinstance(error, AllModelsFailedError) else ()
@@ -68,6 +67,15 @@ def _own(name: str) -> type[RxLLMError] | None:
 def _builtin(name: str) -> type[Exception] | None:
     kind = getattr(builtins, name, None)
     return kind if isinstance(kind, type) and issubclass(kind, Exception) else None
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    """Return the arguments that make an exception of Python again, if JSON has them all."""
+    arguments = error.args
+    if isinstance(error, OSError) and error.filename is not None:
+        arguments = (*arguments, error.filename)
+    is_known = _builtin(type(error).__name__) is type(error)
+    return arguments if is_known and all(map(_is_plain, arguments)) else ()
 
 
 def _is_plain(value: object) -> bool:
