@@ -82,7 +82,5 @@ def decode_line(data: bytes) -> Line:
     """
     try:
         return _decoder.decode(data)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
+    except msgspec.DecodeError:  # also at NaN, and of a cut line maybe a ValidationError
         return msgspec.convert(json.loads(data), Line)

@@ -18,7 +18,7 @@ __all__ = ["Player"]
 class Player:
     """One subscription: emits each event once it is due and the valve is open.
 
-    While the valve is closed, the time of the recording stands still.
+    An event that the valve has held delays those after it by as much.
 
     Args:
         events: the chunks, and at last the completion or the error.
@@ -82,13 +82,16 @@ class Player:
             self._is_held = False
             self._begun = self._clock() - seconds
         self._position += 1
-        if isinstance(event, Chunk):
-            self._wait()
-            self._observer.on_next(event)
-            return True
+        if event is None or isinstance(event, Exception):
+            self._end(event)
+            return False
+        self._wait()
+        self._observer.on_next(event)
+        return True
+
+    def _end(self, error: Exception | None) -> None:
         self._subscription.dispose()
-        if event is None:
+        if error is None:
             self._observer.on_completed()
         else:
-            self._observer.on_error(event)
-        return False
+            self._observer.on_error(error)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
 from rxllm.chunks import Chunk
 from rxllm.errors import MalformedStreamError, ModelLoadError, TruncatedStreamError
@@ -39,12 +40,12 @@ class Recording:
         if self._damage is not None:
             return
         self._count += 1
-        if isinstance(line.begun, Begun):
-            self.begun = line.begun
-        elif isinstance(line.ended, Ended):
-            self._ended = line.seconds, line.ended
-        elif isinstance(line.chunk, Chunk):
+        if line.chunk is not UNSET:
             self.events.append((line.seconds, line.chunk))
+        elif line.begun is not UNSET:
+            self.begun = line.begun
+        elif line.ended is not UNSET:
+            self._ended = line.seconds, line.ended
 
     def damage(self, reason: str) -> None:
         """Note that the next line can't be read; what follows isn't played."""
@@ -93,7 +94,7 @@ def first_of(path: Path) -> Begun | None:
             begun = decode_line(file.readline()).begun
     except (OSError, ValueError):
         return None
-    return begun if isinstance(begun, Begun) else None
+    return None if begun is UNSET else begun
 
 
 _NO_LINE: Final = "is not a line of a journal"

@@ -160,6 +160,23 @@ def test_after_a_crash_further_streams_are_recorded_in_the_same_journal(path: Pa
         assert (text_in(events), events[-1]) == ("second", COMPLETED)
 
 
+def test_a_line_that_was_cut_costs_no_stream_but_its_own_and_that_of_the_next_line(
+    path: Path,
+) -> None:
+    """The disk was full for a moment while another process appended to the same journal."""
+    record(path, ["first"])
+    first = path.read_bytes()
+    path.unlink()
+    record(path, ["second"], prompt="Second")
+    record(path, ["third"], prompt="Third")
+    rest = path.read_bytes()
+    for length in range(len(first)):
+        path.write_bytes(first[:length] + rest)
+        assert text_in(played(path, "Third")) == "third"
+        is_whole = length == 0 or first[:length].endswith(b"\n")
+        assert text_in(played(path, "Second")) == ("second" if is_whole else "")
+
+
 def test_a_stream_with_a_missing_line_fails_there_and_the_others_are_played(path: Path) -> None:
     record(path, ["a", "b", "c"])
     record(path, ["other"], prompt="Other")
