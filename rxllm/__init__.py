@@ -47,6 +47,7 @@ from rxllm.valve import StreamScheduler, Valve
 if TYPE_CHECKING:
     from rxllm import benchmark, server, testing, web
     from rxllm.chat import Chat
+    from rxllm.models.journal import recorded, replay
     from rxllm.router import Router
 
 __all__ = [
@@ -100,7 +101,9 @@ __all__ = [
     "models",
     "operators",
     "read_model_table",
+    "recorded",
     "register",
+    "replay",
     "run",
     "server",
     "sinks",
@@ -120,6 +123,8 @@ if not TYPE_CHECKING:
             "Chat": "chat",
             "Router": "router",
             "benchmark": "benchmark",
+            "recorded": "models.journal",
+            "replay": "models.journal",
             "server": "server",
             "testing": "testing",
             "web": "web",

@@ -8,7 +8,15 @@ from typing import Any, TypeAlias, Unpack
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.requests import Model, ModelInfo, Prompt, Request, RequestOptions, as_request
+from rxllm.requests import (
+    Model,
+    ModelInfo,
+    Prompt,
+    Request,
+    RequestOptions,
+    as_request,
+    load_all,
+)
 from rxllm.stream import Stream
 
 __all__ = ["piped"]
@@ -69,6 +77,9 @@ class _Piped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+    async def load(self) -> None:
+        await load_all([self._model])
 
     @property
     def info(self) -> ModelInfo:

@@ -39,6 +39,7 @@ __all__ = ["run"]
 @click.option("--system", help="System prompt.")
 @schema_option
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the text to a file.")
+@click.option("--record", metavar="FILE", help="Append the stream to a journal.")
 @click.option("--json", "as_json", is_flag=True, help="Print each chunk as a line of JSON.")
 @model_table_option
 def run(
@@ -47,6 +48,7 @@ def run(
     strategy: Strategy | None,
     system: str | None,
     output: Path | None,
+    record: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -55,7 +57,10 @@ def run(
         raise click.UsageError("--json and --output can't be combined: choose one")
     messages = [Message("system", system)] if system is not None else []
     messages.append(Message("user", read_prompt(prompt)))
-    stream = ask(find_model(*names, strategy=strategy), messages, options)
+    model = find_model(*names, strategy=strategy)
+    if record is not None:
+        model = rxllm.recorded(model, record)
+    stream = ask(model, messages, options)
     if as_json:
         play(consume(stream, _print_json))
     elif output is not None:

@@ -6,6 +6,7 @@
   with a key from an option or from the environment.
 - `openai_compatible/<model>`: any server with OpenAI's API, by its base URL.
 - `scripted/<text>`: the fake of `rxllm.models.scripted`, which plays `text` word by word.
+- `replay/<path>`: the streams that `rxllm.recorded` has written to a file.
 - Any provider added with `register`.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -62,7 +63,8 @@ def model(name: str, *, settings: Settings | None = None, **options: Any) -> Mod
         options: for local models: `context_length` (tokens per stream), `slots` (live streams, 8),
             `threads` (per decode step), `isolate` (a process of its own). For remote models:
             `api_key`, `base_url`, `connect_timeout` (seconds, 10), `headers`, `strict` (a malformed
-            event is an error), `wire` (the API to use), `api_version` (of Azure).
+            event is an error), `wire` (the API to use), `api_version` (of Azure). For `replay/`:
+            those of `rxllm.replay`.
 
     Raises:
         BadRequestError: no provider has this name, or an option is unknown or invalid.
@@ -102,6 +104,7 @@ def list_models() -> list[ModelInfo]:
         ModelInfo("llama/<path>", "llama", None, _LOCAL, "any GGUF file"),
         ModelInfo("onnx/<directory>", "onnx", None, _LOCAL, "any ONNX decoder with a cache"),
         ModelInfo("scripted/<text>", "scripted", None, _SCRIPTED, "a fake that plays the text"),
+        ModelInfo("replay/<path>", "replay", description="plays what rxllm.recorded has written"),
     ]
     listed += [
         ModelInfo(f"{name}/<model>", name, None, provider.capabilities, f"remote, {provider.needs}")
@@ -155,7 +158,9 @@ def register(provider: str, factory: Factory, info: ModelInfo | None = None) -> 
 
 def _providers() -> dict[str, Factory]:
     remote: dict[str, Factory] = {name: partial(_remote, name) for name in PROVIDERS}
-    return remote | {"tiny": _tiny, "llama": _llama, "onnx": _onnx, "scripted": _scripted}
+    local: dict[str, Factory] = {"tiny": _tiny, "llama": _llama, "onnx": _onnx}
+    played: dict[str, Factory] = {"scripted": _scripted, "replay": _replay}
+    return remote | local | played
 
 
 def _nearest(provider: str) -> str:
@@ -202,6 +207,22 @@ def _scripted(text: str, **options: Any) -> Model:
             "scripted/<text> takes no options: use rxllm.models.scripted.ScriptedModel"
         )
     return ScriptedModel(text or "Hello from a script.", by="word")
+
+
+class _ReplayOptions(msgspec.Struct, forbid_unknown_fields=True):
+    timing: bool = False
+    match: Literal["request", "order"] = "request"
+    until: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+def _replay(path: str, **given: Any) -> Model:
+    from rxllm.models.journal import replay
+
+    try:
+        options = msgspec.convert(given, _ReplayOptions)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(f"invalid options for replay: {error}") from None
+    return replay(_path(path, "replay/<path>"), **msgspec.structs.asdict(options))
 
 
 class _RemoteOptions(msgspec.Struct, forbid_unknown_fields=True):

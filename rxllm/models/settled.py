@@ -8,7 +8,7 @@ from rxllm.chunks import Chunk
 from rxllm.operators.buffering import rechunk
 from rxllm.operators.controlling import Pool, limit_concurrency
 from rxllm.operators.recovery import retry_with_backoff, timeouts
-from rxllm.requests import Model, ModelInfo, Prompt, RequestOptions
+from rxllm.requests import Model, ModelInfo, Prompt, RequestOptions, load_all
 from rxllm.settings import PoolSettings, Settings
 from rxllm.stream import Stream
 
@@ -36,6 +36,10 @@ class SettledModel:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+    async def load(self) -> None:
+        """Load the model, if it is a local one; see `Loadable`."""
+        await load_all([self._model])
 
     @property
     def info(self) -> ModelInfo:

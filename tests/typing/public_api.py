@@ -63,6 +63,15 @@ def models_by_name() -> None:
     rxllm.register("mine", made, rxllm.ModelInfo("mine", "mine"))
 
 
+def recordings(model: rxllm.Model) -> None:
+    assert_type(rxllm.recorded(model, "run.jsonl"), rxllm.Model)
+    rxllm.recorded(5, "run.jsonl")  # type: ignore[arg-type]
+    replay = rxllm.replay(Path("run.jsonl"), timing=True, match="order", until=3)
+    assert_type(replay.stream("Hi", seed=7), Stream[Chunk])
+    assert_type(replay.then("tiny", by="prompt"), rxllm.Model)
+    rxllm.replay("run.jsonl", match="any")  # type: ignore[arg-type]
+
+
 def a_custom_model() -> rxllm.Model:
     class Own:
         @property
