@@ -170,7 +170,7 @@ def _field(
     """Return the field of a struct for a parameter."""
     kind = _with_constraints(hints.get(parameter.name, Any))
     default = parameter.default
-    if default is None:
+    if default is None and not _takes_none(kind):
         kind = kind | None
     if description and not _is_described(kind):
         kind = Annotated[kind, msgspec.Meta(description=description)]
@@ -178,6 +178,11 @@ def _field(
         return parameter.name, kind
     factory = functools.partial(_fresh, default)
     return parameter.name, kind, msgspec.field(default_factory=factory)
+
+
+def _takes_none(kind: Any) -> bool:
+    base = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return base is Any or type(None) in get_args(base)
 
 
 def _with_constraints(kind: Any) -> Any:
@@ -236,9 +241,9 @@ def read_json(decoder: msgspec.json.Decoder[Any], text: str) -> Any:
 
 
 def _explained(message: str, kind: Any) -> str:
-    found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", message, re.DOTALL)
+    found = re.fullmatch(r"(.*) - at (`key` in )?`\$\.?(.*)`", message, re.DOTALL)
     if found is not None:
-        return f"parameter {found[2]}: {found[1]}"
+        return f"{'a key of ' if found[2] else ''}parameter {found[3]}: {found[1]}"
     if "unknown field" in message:
-        return f"{message}; the parameters are: {', '.join(kind.__struct_fields__) or 'none'}"
-    return message
+        message += f"; the parameters are: {', '.join(kind.__struct_fields__) or 'none'}"
+    return f"the arguments: {message}"
