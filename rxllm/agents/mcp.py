@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+import msgspec
+
 from rxllm.agents._mcp_output import output_of
 from rxllm.agents.tool import NOT_IN_NAMES, FunctionTool, ToolContext, ToolError, ToolOptions
 from rxllm.arguments import check_number
@@ -64,7 +66,7 @@ async def _list_tools(session: Client | ClientSession) -> list[Tool]:
     if isinstance(session, Client):
         session = session.session
     page = await session.list_tools()
-    tools = page.tools
+    tools = [*page.tools]
     while page.next_cursor is not None:
         page = await session.list_tools(params=PaginatedRequestParams(cursor=page.next_cursor))
         tools += page.tools
@@ -82,7 +84,8 @@ def _tool_of(
         result = await session.call_tool(listed.name, arguments, progress_callback=report)
         output = output_of(result)
         if result.is_error:
-            raise ToolError(output if isinstance(output, str) and output else f"failed: {output}")
+            words = output if isinstance(output, str) else msgspec.json.encode(output).decode()
+            raise ToolError(words or "the MCP server reported an error without a reason")
         return output
 
     return FunctionTool(

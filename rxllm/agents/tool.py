@@ -13,15 +13,13 @@ FunctionTool('weather')
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeGuard, Unpack, overload
+from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack, overload
 
 import msgspec
-from reactivex import Observable
 
-from rxllm.agents._threads import in_thread, iterate
+from rxllm.agents._invoke import invoke
 from rxllm.agents.signature import Signature, name_of, read_docstring, read_json
 from rxllm.arguments import check_number
 from rxllm.chunks import ToolCall
@@ -206,21 +204,7 @@ class FunctionTool:
         else:
             injected = dict.fromkeys(self._signature.injected, context)
             call = functools.partial(self.function, **arguments, **injected)
-        if self.thread and not _returns_at_once(self.function):
-            return self._settled(in_thread(call))
-        returned = call()
-        return self._settled(returned) if _is_awaitable(returned) else self._iterated(returned)
-
-    async def _settled(self, returned: Any) -> Any:
-        """Await what a function returned; a plain one may have returned another coroutine."""
-        while _is_awaitable(returned):
-            returned = await returned
-        return self._iterated(returned)
-
-    def _iterated(self, returned: Any) -> Any:
-        if inspect.isgenerator(returned):
-            return iterate(returned, thread=self.thread)
-        return returned
+        return invoke(self.function, call, thread=self.thread)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function as if it weren't a tool."""
@@ -264,21 +248,3 @@ def _checked_name(name: str) -> str:
             f"got {name!r}: pass another name="
         )
     return name
-
-
-def _is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    """Whether to await a value. A stream can be awaited too, but is the output."""
-    return inspect.isawaitable(value) and not isinstance(value, Observable)
-
-
-def _returns_at_once(function: Callable[..., Any]) -> bool:
-    """Whether a call only makes a coroutine or a generator, as the type of the function tells."""
-    return any(
-        is_one(each)
-        for each in (function, type(function).__call__)
-        for is_one in (
-            inspect.iscoroutinefunction,
-            inspect.isasyncgenfunction,
-            inspect.isgeneratorfunction,
-        )
-    )

@@ -36,6 +36,12 @@ def fail() -> str:
 
 
 @server.tool()
+def refuse(code: int) -> CallToolResult:
+    structured = {"code": code} if code else None
+    return CallToolResult(content=[], structured_content=structured, is_error=True)
+
+
+@server.tool()
 async def work(ctx: Context) -> str:
     """Report progress, and work until it is cancelled."""
     try:

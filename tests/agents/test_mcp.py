@@ -107,6 +107,10 @@ class TestCalls:
                 await call(tools, "fail")
             with pytest.raises(ToolError, match="should be a valid integer"):
                 await call(tools, "add", a="two")
+            with pytest.raises(ToolError, match=r'^{"code":3}$'):
+                await call(tools, "refuse", code=3)
+            with pytest.raises(ToolError, match="an error without a reason"):
+                await call(tools, "refuse", code=0)
 
     async def test_content_that_is_no_text_is_described(self) -> None:
         async with over_stdio() as tools:
@@ -239,6 +243,16 @@ class TestConnection:
             for running in (call(tools, "crash"), other, call(tools, "add", a=1)):
                 with pytest.raises(Exception, match="Connection closed"):
                     await running
+
+    @each_transport
+    async def test_leaving_it_fails_the_calls_in_progress(self, connect: Connect) -> None:
+        async with no_leaks():
+            async with connect() as tools:
+                reports: asyncio.Queue[Any] = asyncio.Queue()
+                running = asyncio.create_task(call(tools, "work", reports.put_nowait))
+                await reports.get()
+            with pytest.raises(Exception, match="Connection closed"):
+                await running
 
     @pytest.mark.parametrize(
         ("server", "message"),
