@@ -46,6 +46,8 @@ from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
     from rxllm import benchmark, server, testing, web
+    from rxllm.agents.mcp import mcp_server, mcp_tools
+    from rxllm.agents.tool import FunctionTool, ToolContext, ToolError, tool
     from rxllm.chat import Chat
     from rxllm.models.journal import recorded, replay
     from rxllm.router import Router
@@ -60,6 +62,7 @@ __all__ = [
     "ErrorInfo",
     "FileOutput",
     "FilePart",
+    "FunctionTool",
     "ImagePart",
     "Json",
     "Message",
@@ -88,6 +91,8 @@ __all__ = [
     "TokenCount",
     "Tool",
     "ToolCall",
+    "ToolContext",
+    "ToolError",
     "ToolResult",
     "Usage",
     "Valve",
@@ -97,6 +102,8 @@ __all__ = [
     "errors",
     "from_async",
     "list_models",
+    "mcp_server",
+    "mcp_tools",
     "model",
     "models",
     "operators",
@@ -110,23 +117,30 @@ __all__ = [
     "streaming_pays",
     "testing",
     "to_async",
+    "tool",
     "web",
 ]
 __version__ = "0.1.0"
 
 
 if not TYPE_CHECKING:
-    # The router needs most of the operators, and the server aiohttp.
+    # The router needs most of the operators, the server aiohttp, and agents parse docstrings.
     __getattr__ = lazy_names(
         __name__,
         {
             "Chat": "chat",
+            "FunctionTool": "agents.tool",
             "Router": "router",
+            "ToolContext": "agents.tool",
+            "ToolError": "agents.tool",
             "benchmark": "benchmark",
             "recorded": "models.journal",
             "replay": "models.journal",
+            "mcp_server": "agents.mcp",
+            "mcp_tools": "agents.mcp",
             "server": "server",
             "testing": "testing",
+            "tool": "agents.tool",
             "web": "web",
         },
     )

@@ -13,11 +13,13 @@ from types import ModuleType
 import pytest
 
 import rxllm
+import rxllm.agents
 import rxllm.models
 
 USER = Path(__file__).parent / "typing" / "public_api.py"
 FACES = [
     rxllm,
+    rxllm.agents,
     rxllm.errors,
     rxllm.models,
     rxllm.operators,

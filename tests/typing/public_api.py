@@ -18,7 +18,7 @@ from aiohttp import web
 from reactivex import Observable
 
 import rxllm
-from rxllm import Chunk, Stream, errors, models, server, sinks, testing
+from rxllm import Chunk, Stream, agents, errors, models, server, sinks, testing
 from rxllm import operators as ops
 
 _ChunksToChunks = Callable[[Observable[Chunk]], Stream[Chunk]]
@@ -144,6 +144,36 @@ def chunks_are_distinguished(chunk: Chunk) -> None:
             assert_type(chunk.error, rxllm.ErrorInfo | None)
         case rxllm.End():
             assert_type(chunk.stop_sequence, str | None)
+
+
+def tools() -> None:
+    @rxllm.tool
+    def look(place: str, here: rxllm.ToolContext) -> str:
+        here.report({"place": place})
+        raise rxllm.ToolError("it is dark")
+
+    def decide(arguments: dict[str, Any], here: agents.ToolContext) -> agents.Decision:
+        return "ask" if here.step > 1 else True
+
+    policy: agents.Policy = decide
+
+    @rxllm.tool(approval=policy, timeout=10, name="walk")
+    async def walk(to: str) -> None: ...
+
+    assert_type(look, rxllm.FunctionTool)
+    assert_type(walk, agents.FunctionTool)
+    assert_type(walk.tool, rxllm.Tool)
+    rxllm.tool(approval="always")  # type: ignore[call-overload]
+    rxllm.tool(time_out=10)  # type: ignore[call-overload]
+    assert issubclass(agents.ToolError, Exception)
+    assert agents.mcp_server is rxllm.mcp_server
+    assert agents.mcp_tools is rxllm.mcp_tools
+
+
+async def tools_of_mcp_servers() -> None:
+    async with rxllm.mcp_server("python", "server.py", sequential=True) as tools:
+        assert_type(tools, list[rxllm.FunctionTool])
+    rxllm.mcp_server("https://example.org/mcp", approval="always")  # type: ignore[arg-type]
 
 
 async def streams_and_demand(stream: Stream[Chunk]) -> None:
