@@ -55,7 +55,7 @@ class Signature:
         parameters = {each.name: each for each in _parameters(function)}
         try:
             hints = _hints(_definition_of(function))
-            self.injected = tuple(
+            self.injected: tuple[str, ...] = tuple(
                 [name for name in parameters if _is_injected(hints.get(name), injected)]
             )
             given = [each for name, each in parameters.items() if name not in self.injected]

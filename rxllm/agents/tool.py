@@ -150,16 +150,16 @@ class FunctionTool:
         if timeout is not None:
             timeout = check_number("timeout", timeout, "seconds that a call may take", above=0)
         functools.update_wrapper(self, function, updated=())
-        self.function = function
+        self.function: Callable[..., Any] = function
         self.approval: Policy = approval
-        self.timeout = timeout
-        self.sequential = sequential
-        self.thread = thread
+        self.timeout: float | None = timeout
+        self.sequential: bool = sequential
+        self.thread: bool = thread
         self._signature = None
         if parameters is None:
             self._signature = Signature(function, ToolContext)
             parameters = self._signature.schema
-        self.tool = Tool(
+        self.tool: Tool = Tool(
             _checked_name(name_of(function) if name is None else name),
             read_docstring(function)[0] if description is None else description,
             parameters,

@@ -519,11 +519,12 @@ class TestDocstrings:
         def run(code: str) -> None:
             """Run code: any.
 
-            def f():
-                return 1
+                x = 1
+
+            Then stop.
             """
 
-        assert read_docstring(run) == ("Run code: any.\n\ndef f():\n    return 1", {})
+        assert read_docstring(run) == ("Run code: any.\n\n    x = 1\n\nThen stop.", {})
 
     def test_without_a_docstring_there_is_no_description(self) -> None:
         def run(code: str) -> None: ...

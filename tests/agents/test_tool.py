@@ -139,7 +139,7 @@ class TestPlainGenerators:
     @pytest.mark.parametrize(("thread", "where"), [(True, "thread"), (False, "loop")])
     async def test_its_items_then_what_it_returns(self, thread: bool, where: str) -> None:
         def count(to: int) -> Generator[Any, None, str]:
-            USER.set("Grace")
+            USER.set(USER.get() + "!")
             for number in range(to):
                 yield number, place(), USER.get()
             return "done"
@@ -147,8 +147,9 @@ class TestPlainGenerators:
         def counted(to: int) -> Iterator[Any]:
             return count(to)
 
-        expected = [(0, where, "Grace"), (1, where, "Grace"), "done"]
+        expected = [(0, where, "Ada!"), (1, where, "Ada!"), "done"]
         for function in (count, counted):
+            USER.set("Ada")
             made = FunctionTool(function, thread=thread)
             assert await items(await output(made, to=2)) == expected
 
