@@ -1,47 +1,55 @@
-"""Let a local model call tools, and answer with their results."""
+"""Let a local model use tools: an agent with a clock, a calculator and a table of places."""
 
-import json
+import operator
+import time
 
 import rxllm
-from rxllm import Message, Tool
+from rxllm import End, Token, ToolCall, ToolResult
 
-PLACES = {"Velmo": {"people": 320, "known_for": "bells"}, "Korvu": {"people": 90}}
-
-PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
-SUM = {"type": "object", "properties": {"expression": {"type": "string"}}}
-TOOLS = [
-    Tool("find_place", "Look up a place", PLACE),
-    Tool("calculator", "Evaluate an expression", {**SUM, "required": ["expression"]}),
-]
+PLACES: dict[str, dict[str, object]] = {
+    "Velmo": {"people": 320, "known_for": "bells"},
+    "Korvu": {"people": 90},
+}
+SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
-def call(name: str, arguments: dict[str, str]) -> object:
-    if name == "find_place":
-        return PLACES.get(arguments["place"], {"error": "unknown place"})
-    left, sign, right = arguments["expression"].split()
-    numbers = int(left), int(right)
-    return {"result": sum(numbers) if sign == "+" else numbers[0] * numbers[1]}
+def find_place(place: str) -> dict[str, object]:
+    """Look up a place."""
+    if place not in PLACES:
+        raise rxllm.ToolError("unknown place")
+    return PLACES[place]
+
+
+def calculator(expression: str) -> dict[str, int]:
+    """Evaluate an expression."""
+    left, sign, right = expression.split()
+    return {"result": SIGNS[sign](int(left), int(right))}
+
+
+def get_time() -> dict[str, str]:
+    """Get the current time."""
+    return {"time": time.strftime("%H:%M")}
 
 
 def ask(question: str) -> None:
-    model = rxllm.model("tiny")
-    messages = [Message("user", question)]
     print("?", question)
-    while True:
-        answer = rxllm.run(model.stream(messages, tools=TOOLS, temperature=0))
-        messages.append(answer.message)
-        if not answer.tool_calls:
-            print("=", answer.text)
-            return
-        for made in answer.tool_calls:
-            result = call(made.name, json.loads(made.arguments))
-            print(" ", made.name, made.arguments, "->", result)
-            messages.append(Message("tool", json.dumps(result), tool_call_id=made.id))
+    for chunk in agent.stream(question, temperature=0):
+        match chunk:
+            case Token():
+                print(chunk.text, end="")
+            case ToolCall(complete=True):
+                print(" ", chunk.name, chunk.arguments, end=" ")
+            case ToolResult():
+                print("->", chunk.content)
+            case End(more=False):
+                print()
 
 
-ask("Tell me about Velmo")
-ask("What is 12 times 7?")
+agent = rxllm.Agent(rxllm.model("tiny"), [find_place, calculator, get_time])
+for question in ("Tell me about Velmo", "What is 12 times 7?", "What time is it?"):
+    ask(question)
 
 # A demand: whatever the question, the answer is a call, with arguments as the schema says.
-forced = rxllm.model("tiny").stream("Hello!", tools=TOOLS, tool_choice="find_place", seed=1)
+tools = [tool.tool for tool in map(rxllm.tool, [find_place, calculator])]
+forced = rxllm.model("tiny").stream("Hello!", tools=tools, tool_choice="find_place", seed=1)
 print(*(f"{made.name} {made.arguments}" for made in rxllm.run(forced).tool_calls))

@@ -46,13 +46,17 @@ from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
     from rxllm import benchmark, server, testing, web
+    from rxllm.agents.agent import Agent
+    from rxllm.agents.inbox import Inbox
     from rxllm.agents.mcp import mcp_server, mcp_tools
     from rxllm.agents.tool import FunctionTool, ToolContext, ToolError, tool
     from rxllm.chat import Chat
     from rxllm.models.journal import recorded, replay
+    from rxllm.piped_model import piped
     from rxllm.router import Router
 
 __all__ = [
+    "Agent",
     "ApprovalRequest",
     "Batch",
     "Chat",
@@ -64,6 +68,7 @@ __all__ = [
     "FilePart",
     "FunctionTool",
     "ImagePart",
+    "Inbox",
     "Json",
     "Message",
     "Model",
@@ -107,6 +112,7 @@ __all__ = [
     "model",
     "models",
     "operators",
+    "piped",
     "read_model_table",
     "recorded",
     "register",
@@ -128,12 +134,15 @@ if not TYPE_CHECKING:
     __getattr__ = lazy_names(
         __name__,
         {
+            "Agent": "agents.agent",
             "Chat": "chat",
             "FunctionTool": "agents.tool",
+            "Inbox": "agents.inbox",
             "Router": "router",
             "ToolContext": "agents.tool",
             "ToolError": "agents.tool",
             "benchmark": "benchmark",
+            "piped": "piped_model",
             "recorded": "models.journal",
             "replay": "models.journal",
             "mcp_server": "agents.mcp",

@@ -221,6 +221,9 @@ class Token(_Chunk, tag="token", frozen=True, gc=False, eq=False):
     def __eq__(self, other: object) -> bool:
         return self._compared == other._compared if type(other) is Token else NotImplemented
 
+    def __ne__(self, other: object) -> bool:  # that of a Struct compares identities
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self._compared)
 

@@ -73,8 +73,9 @@ OUTPUT: dict[str, str | tuple[str, ...]] = {
     r"count is paused[\s\S]*count is running[\s\S]*count is cancelled\ncancelled, \d+ tokens of 10",
     "38_room": r"Cleo meets \['Ann', 'Bob', 'Cleo'\][\s\S]*one id: True\n"
     r"all have it all: True\nCleo",
-    "39_tools": r"find_place \{\"place\": \"Velmo\"\} -> [\s\S]*= .*320[\s\S]*"
-    r"calculator \{\"expression\": \"12 \* 7\"\} -> \{'result': 84\}\n= .*84[\s\S]*"
+    "39_tools": r"find_place \{\"place\": \"Velmo\"\} -> [\s\S]*320[\s\S]*"
+    r"calculator \{\"expression\": \"12 \* 7\"\} -> \{\"result\":84\}\n.*84[\s\S]*get_time \{\} -> "
+    r"\{\"time\":\"\d\d:\d\d\"\}\n[\s\S]*"
     r"find_place \{\"place\": ",
 }
 

@@ -130,7 +130,7 @@ class RedactState(TextState):
         """The mask for the next `length` characters, with the non-text chunks among them."""
         left: list[Chunk] = []
         parts = parts_of(self._held.take(length))
-        tokens = sum(tokens_of(part) for part in parts if type(part) is Token)
+        tokens = sum(tokens_of(part) for part in parts if type(part) is Token and part.text)
         for part in parts:
             if type(part) is not Token or is_bare_state(part):
                 left.append(part)

@@ -27,8 +27,10 @@ def invoke(function: Callable[..., Any], call: Callable[[], Any], *, thread: boo
     Returns:
         A value, an Observable, an asynchronous iterator, or an awaitable of one of these.
     """
+    if inspect.iscoroutinefunction(function):
+        return _settled_later(call, thread)
     if thread and not _returns_at_once(function):
-        return _settled(asyncio.to_thread(_without_stop_iteration, call), thread)
+        return _settled_later(partial(asyncio.to_thread, _without_stop_iteration, call), thread)
     returned = call()
     return _settled(returned, thread) if _is_awaitable(returned) else _iterable(returned, thread)
 
@@ -44,6 +46,11 @@ def _returns_at_once(function: Callable[..., Any]) -> bool:
             inspect.isgeneratorfunction,
         )
     )
+
+
+async def _settled_later(call: Callable[[], Any], thread: bool) -> Any:
+    """Make the coroutine once it is awaited: the call may be cancelled before that."""
+    return await _settled(call(), thread)
 
 
 async def _settled(returned: Any, thread: bool) -> Any:

@@ -170,6 +170,23 @@ def tools() -> None:
     assert agents.mcp_tools is rxllm.mcp_tools
 
 
+def agent(model: rxllm.Model, look: rxllm.FunctionTool) -> None:
+    def shorten(turn: agents.Turn) -> agents.Turn | None:
+        return None if turn.step < 3 else turn
+
+    prepare: agents.Prepare = shorten
+    approvals: agents.Approvals = {"token": True}
+    inbox = agents.Inbox()
+    assert rxllm.Inbox is agents.Inbox
+    helper = rxllm.Agent(model, [look], prepare=prepare, max_steps=3)
+    assert_type(helper, agents.Agent)
+    assert_type(helper.as_tool("ask", "Ask somebody."), rxllm.FunctionTool)
+    stream = helper.stream("Hi", approvals=approvals, inbox=inbox, context={}, max_tokens=9)
+    assert_type(stream, Stream[Chunk])
+    rxllm.Agent(model, max_stops=3)  # type: ignore[call-arg]
+    assert_type(rxllm.piped(helper, ops.timeouts(first=1)), rxllm.Model)
+
+
 async def tools_of_mcp_servers() -> None:
     async with rxllm.mcp_server("python", "server.py", sequential=True) as tools:
         assert_type(tools, list[rxllm.FunctionTool])
