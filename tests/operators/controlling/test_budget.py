@@ -41,6 +41,8 @@ from rxllm.operators import Budget
 from rxllm.router import Router
 from rxllm.router.strategies import LOCAL
 from rxllm.testing import COMPLETED, Marbles, no_leaks
+from rxllm.testing.fault_server import FaultServer, Reply
+from rxllm.testing.provider_streams import anthropic_events, openai_events
 
 LIMIT = End("limit")
 TABLE = ModelTable(
@@ -468,6 +470,22 @@ async def test_the_model_is_stopped_at_once() -> None:
         result = await rxllm.from_async(answer).pipe(ops.budget(tokens=7))
     assert (asked, result.text, result.finish_reason) == (7, "more " * 7, "limit")
     assert result.usage == written(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "prompt", "text"),
+    [("openai/gpt", openai_events, 6, "abc"), ("anthropic/claude", anthropic_events, 5, "ab")],
+)
+async def test_the_prompt_of_a_remote_model_counts_at_its_start(
+    name: str, events: Any, prompt: int, text: str
+) -> None:
+    """OpenAI counts it at the end, so it is estimated; Anthropic counts it, and one token more."""
+    table = ModelTable(models={name: ModelFacts(price=Price(1.0, 10.0))})
+    async with no_leaks(), FaultServer(Reply(events(*"abcdef"))) as server:
+        model = rxllm.model(name, api_key="k", base_url=server.url)
+        result = await model.stream("Hello").pipe(ops.budget(9, prompt + 3, prices=table))
+    assert (result.text, result.finish_reason) == (text, "limit")
+    assert result.usage == written(3, read=prompt, cost=pytest.approx(prompt * 1e-6 + 3e-5))
 
 
 async def test_a_router_is_not_asked_again_for_the_answer_of_a_spent_budget() -> None:
