@@ -58,13 +58,14 @@ def budget(
 
     What counts, in tokens read and written, and in dollars at the prices of each model:
 
-    - the prompt, as soon as a `Usage` has its tokens: a remote model estimates them with its
-      `Start`; a local one, which is free, counts them at its end;
+    - the prompt, as soon as a `Usage` has its tokens: a remote model counts or estimates them with
+      its `Start`; a local one, which is free, counts them at its end;
     - the answer as it arrives: the tokens that text and reasoning complete (see `Token.tokens`),
       and one for each four characters of a tool call;
     - each `Usage` in place of the estimate of its answer. A cost that it has is taken as it is;
-    - answers that were abandoned for a retry, a fallback or a restart: put this behind them. Put it
-      before `cache`, whose answers cost nothing.
+    - answers that were abandoned for a retry, a fallback or a restart: put this behind them, and
+      before `cache`, whose answers cost nothing. What a stream doesn't show, such as the losers of
+      a `race`, isn't counted.
 
     - Completion, error: passed on.
     - Restart: passed on; what was spent stays spent.
