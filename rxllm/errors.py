@@ -35,6 +35,7 @@
     │   ├── StallTimeoutError        too long between two tokens
     │   └── TotalTimeoutError
     ├── PoolFullError                no slot came free in time
+    ├── BudgetSpentError             the client has spent what it may spend
     ├── CircuitOpenError             the model has failed too often recently
     ├── QualityError                 the answer failed a condition of quality_gate
     ├── InvalidAnswerError           the answer isn't of the type that was asked for (path)
@@ -60,6 +61,7 @@ __all__ = [
     "AllModelsFailedError",
     "AuthenticationError",
     "BadRequestError",
+    "BudgetSpentError",
     "CertificateError",
     "CircuitOpenError",
     "ConflictError",
@@ -284,6 +286,10 @@ class PoolFullError(RxLLMError):
     """No slot became free in time."""
 
 
+class BudgetSpentError(RxLLMError):
+    """The client has spent what it may spend; nothing was sent."""
+
+
 class CircuitOpenError(RxLLMError):
     """The model failed too often recently and isn't asked for a while.
 
@@ -369,8 +375,8 @@ def classify_error(error: BaseException) -> ErrorAction:
       first token and between tokens; a context that is too small; a model that can't be found,
       loaded or used with this key; a certificate that can't be trusted; an open circuit; a full
       pool; an answer that fails a quality condition; `AllModelsFailedError`.
-    - `"raise"`: a bad request, filtered content, the total time limit, a subscriber that lagged
-      behind, cancellation, and any unknown error.
+    - `"raise"`: a bad request, filtered content, the total time limit, a budget that is spent, a
+      subscriber that lagged behind, cancellation, and any unknown error.
 
     >>> classify_error(RateLimitError("slow down", retry_after=2.0))
     'retry'

@@ -21,11 +21,22 @@ from rxllm.chunks import Usage
 from rxllm.errors import BadRequestError
 from rxllm.wire_names import WireName
 
-__all__ = ["VARIABLE", "ModelFacts", "ModelTable", "Price", "model_table", "read_model_table"]
+__all__ = [
+    "FREE_PROVIDERS",
+    "VARIABLE",
+    "ModelFacts",
+    "ModelTable",
+    "Price",
+    "as_model_table",
+    "model_table",
+    "read_model_table",
+]
 
 _BUNDLED: Final = Path(__file__).with_name("models") / "models.toml"
 VARIABLE: Final = "RXLLM_MODELS"
 """The environment variable that names a file to read over the bundled table."""
+FREE_PROVIDERS: Final = ("tiny", "llama", "onnx", "scripted", "apology")
+"""Whose answers cost nothing: models that run on this machine, and the apology of a router."""
 _SNAPSHOT: Final = re.compile(r"(?:[-@]\d{4}-?\d{2}-?\d{2}|-preview-\d{2}-\d{4}|-\d{3})$")
 _VENDORS: Final = {"google": "gemini", "x-ai": "xai", "mistralai": "mistral"}
 """OpenRouter's names of providers, where they differ."""
@@ -135,9 +146,13 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             found.append(facts if is_azure else msgspec.structs.replace(facts, api=None))
         return _merged(found)
 
-    def price_of(self, model: str) -> Price | None:
-        """Return the price of a model, or `None` if it isn't known; see `facts_of`."""
-        return self.facts_of(model).price
+    def price_of(self, model: str, provider: str | None = None) -> Price | None:
+        """Return the price of a model, or `None` if it isn't known; see `facts_of`.
+
+        A model without a price is free if `provider` is one of `FREE_PROVIDERS`.
+        """
+        price = self.facts_of(model).price
+        return Price(0.0, 0.0) if price is None and provider in FREE_PROVIDERS else price
 
     def over(self, base: ModelTable) -> ModelTable:
         """Return a table that has the facts of this one, and where there are none, of `base`."""
@@ -194,6 +209,18 @@ def read_model_table(path: Path | str | None = None) -> ModelTable:
         return decode(path.read_bytes(), type=ModelTable)
     except msgspec.DecodeError as error:
         raise ValueError(f"{path} is not a valid table of models: {error}") from error
+
+
+def as_model_table(prices: ModelTable | Path | str | None) -> ModelTable:
+    """Return a table that is given as such, as the path of a file, or as `None` for `model_table`.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it isn't a valid table, or (a `BadRequestError`) that of `RXLLM_MODELS` isn't.
+    """
+    if prices is None:
+        return model_table()
+    return prices if isinstance(prices, ModelTable) else read_model_table(prices)
 
 
 def model_table() -> ModelTable:

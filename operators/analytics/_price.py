@@ -9,7 +9,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from rxllm.chunks import Chunk, Start, Usage
-from rxllm.model_table import ModelTable, model_table, read_model_table
+from rxllm.model_table import ModelTable, as_model_table
 from rxllm.stream import Stream
 
 __all__ = ["price"]
@@ -55,10 +55,7 @@ def price(
     >>> [chunk.cost for _, chunk in events if isinstance(chunk, Usage)]
     [2.0]
     """
-    if prices is None:
-        table = model_table()
-    else:
-        table = prices if isinstance(prices, ModelTable) else read_model_table(prices)
+    table = as_model_table(prices)
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

@@ -1,22 +1,26 @@
 """Operators that let users pause, cancel, limit and track streams."""
 
+from rxllm.operators.controlling._budget import budget
 from rxllm.operators.controlling._control import Control
 from rxllm.operators.controlling._limit import limit
 from rxllm.operators.controlling._limit_concurrency import limit_concurrency
 from rxllm.operators.controlling._limiter import Limiter
 from rxllm.operators.controlling._pausable import pausable
 from rxllm.operators.controlling._pool import Pool
+from rxllm.operators.controlling._shared_budget import Budget
 from rxllm.operators.controlling._stream_registry import StreamRegistry
 from rxllm.operators.controlling._track import track
 from rxllm.operators.controlling._tracked_stream import StreamInfo, TrackedStream
 
 __all__ = [
+    "Budget",
     "Control",
     "Limiter",
     "Pool",
     "StreamInfo",
     "StreamRegistry",
     "TrackedStream",
+    "budget",
     "limit",
     "limit_concurrency",
     "pausable",

@@ -25,10 +25,10 @@ def require_output() -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         S-#                 EmptyStreamError, in place of the End
 
     Content is non-empty text, reasoning, a tool call or JSON. After a merge, each source needs
-    content before its own `End`, and in a run each answer. `End("cancelled")` is passed on, since
-    the stream was stopped on purpose. An empty answer that ends with `"content_filter"` is a
-    `ContentFilteredError`. An `EmptyStreamError` is classified as `"retry"`: put this before
-    `retry_with_backoff`.
+    content before its own `End`, and in a run each answer. `End("cancelled")` and `End("limit")`
+    are passed on, since the stream was stopped on purpose. An empty answer that ends with
+    `"content_filter"` is a `ContentFilteredError`. An `EmptyStreamError` is classified as
+    `"retry"`: put this before `retry_with_backoff`.
 
     - Completion: an `EmptyStreamError` if there was neither content nor an `End`. Error: passed on.
     - Restart: passed on; content is required again from there on.
@@ -72,7 +72,7 @@ class _Subscription:
     def on_next(self, chunk: Chunk) -> None:
         source = chunk.source
         if type(chunk) is End:
-            if chunk.finish_reason != "cancelled" and not self._has_output(source):
+            if chunk.finish_reason not in ("cancelled", "limit") and not self._has_output(source):
                 self._fail(chunk.finish_reason == "content_filter")
                 return
             self._ended = True

@@ -28,6 +28,7 @@ from rxllm.server.app_keys import (
     STREAMS,
     Readers,
 )
+from rxllm.server.budgets import Budgets
 from rxllm.server.catalogue import Catalogue, models_by_name
 from rxllm.server.failures import refuse
 from rxllm.server.http_messages import Options
@@ -89,6 +90,7 @@ def create_app(
         api_key: the key that clients must send, or `None` if no key is required. It sees the
             streams of all.
         keys: several keys, each with a name and limits; streams belong to the key that began them.
+            If a budget is in dollars, the price of each model must be known.
         cors: origins of other sites whose pages may use the server, such as
             `https://example.org`; `"*"` allows every site.
         hosts: host names of the server, besides loopback. If there are any, requests for other
@@ -112,7 +114,8 @@ def create_app(
             `settings.buffer_size` events behind.
 
     Raises:
-        BadRequestError: a model, the key, an origin, a host or a proxy is invalid.
+        BadRequestError: a model, a key, an origin, a host or a proxy is invalid, or a price isn't
+            known.
         ModelNotFoundError: the default model, or that of the chat or the rooms, isn't one of the
             models.
         TypeError: `limits`, `settings`, `chat` or `rooms` is not of its class.
@@ -128,6 +131,8 @@ def create_app(
     )
     single = [] if api_key is None else [Key(name="", key=api_key, admin=True)]
     known = Keys([*single, *keys])
+    budgets = Budgets(keys)
+    budgets.check_prices(models)
     guard = Guard(known, cors, hosts, proxies)
     app = web.Application(
         middlewares=[_answer_errors, guard.middleware], client_max_size=limits.body_bytes
@@ -146,6 +151,7 @@ def create_app(
         registry,
         health.new_metrics(),
         None if logger is None else AccessLog(logger, registry, prompts=log_prompts),
+        budgets,
     )
     app[STREAMS] = (
         MemoryStreams(registry, limits, settings.buffer_size)

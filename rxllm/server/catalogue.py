@@ -20,6 +20,7 @@ from rxllm.models.registry import model as model_by_name
 from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo, Request, as_request, load_all
 from rxllm.server.access_log import AccessLog
+from rxllm.server.budgets import Budgets
 from rxllm.server.client import CLIENT
 from rxllm.server.keys import Key
 from rxllm.server.limits import Limits
@@ -27,6 +28,7 @@ from rxllm.server.messages import Options
 from rxllm.server.queues import Queues
 from rxllm.server.request_size import check_size
 from rxllm.settings import Settings
+from rxllm.token_count import estimated_tokens
 from rxllm.web.failures import DrainingError, InvalidMessageError
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ class Catalogue:
         registry: lists every live stream.
         metrics: registry of the stream metrics, or `None` for no metrics.
         log: the access log, or `None` for none.
+        budgets: what each key may spend; `None` for no limits.
 
     Raises:
         BadRequestError: there are no models.
@@ -104,6 +107,7 @@ class Catalogue:
         registry: ops.StreamRegistry,
         metrics: CollectorRegistry | None = None,
         log: AccessLog | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         if not models:
             raise BadRequestError("models must not be empty")
@@ -114,6 +118,7 @@ class Catalogue:
         self.registry = registry
         self.metrics = metrics
         self._log = log
+        self._budgets = Budgets() if budgets is None else budgets
         self._owners: dict[str, str] = {}  # of live streams, and some that have ended
         self._queues = Queues(settings, metrics)
         self._limiters = {  # providers have limits for each model
@@ -192,9 +197,10 @@ class Catalogue:
         stream_id: str | None = None,
         progress: bool = True,
     ) -> Observable[Chunk]:
-        """Return a cold stream: pooled, within the provider's rate limits, with time limits,
-        retries, metrics and `Progress`: its place in the queue, then every 10 tokens. While live,
-        it is listed in `registry` under `stream_id`, where it can be paused and stopped.
+        """Return a cold stream: pooled, within the budget of its key and the provider's rate
+        limits, with time limits, retries, metrics and `Progress`: its place in the queue, then
+        every 10 tokens. While live, it is listed in `registry` under `stream_id`, where it can be
+        paused and stopped.
 
         Args:
             prompt: a text, messages, or a request from `request`.
@@ -205,6 +211,7 @@ class Catalogue:
         Raises:
             BadRequestError, ModelNotFoundError: see `request` and `find`.
             PoolFullError: there are too many live streams.
+            BudgetSpentError: the key of the client has spent its budget.
             DrainingError: the server is shutting down.
         """
         if self.registry.refusing:
@@ -215,6 +222,7 @@ class Catalogue:
         client = CLIENT.get()
         if client.key is not None:
             self._check_key(client.key)
+            self._budgets.check(client.key)
         model = self.find(options.model)
         request = prompt if isinstance(prompt, Request) else self.request(prompt, options)
         stream_id = uuid4().hex if stream_id is None else stream_id
@@ -256,6 +264,10 @@ class Catalogue:
             ops.retry_with_backoff(**settings.retry),
             ops.timeouts(total=min(settings.total, self.limits.stream_seconds)),
         ]
+        budget = self._budgets.of(CLIENT.get().key)
+        if budget is not None:
+            prompt = estimated_tokens(request).tokens
+            operators.append(ops.budget(budget, input_tokens=prompt))
         limiter = self._limiters.get(id(model))
         if limiter is not None:
             operators.append(ops.limit(limiter))

@@ -9,8 +9,32 @@ from collections.abc import Iterable
 import msgspec
 
 from rxllm.errors import BadRequestError
+from rxllm.operators import Budget
 
-__all__ = ["Key", "Keys"]
+__all__ = ["Key", "KeyBudget", "Keys"]
+
+
+class KeyBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all streams of a key may spend together, until the server is started again.
+
+    Args:
+        usd: dollars, above 0; `None` for no limit.
+        tokens: tokens read and written, 1 or more; `None` for no limit.
+
+    Raises:
+        ValueError: a number is out of range, or neither is given (when decoding:
+            `msgspec.ValidationError`).
+    """
+
+    usd: float | None = None
+    tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        self.make()
+
+    def make(self) -> Budget:
+        """Return a budget of which nothing is spent."""
+        return Budget(self.usd, self.tokens)
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +47,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         admin: whether it may see and control the streams of all keys.
         streams: maximum number of live streams; `None` for that of the server.
         max_tokens: maximum `max_tokens` of a request; `None` for that of the server.
+        budget: what its streams may spend; `None` for no limit.
     """
 
     name: str
@@ -31,6 +56,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     admin: bool = False
     streams: int | None = None
     max_tokens: int | None = None
+    budget: KeyBudget | None = None
 
     @property
     def secret(self) -> str:

@@ -60,6 +60,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.ModelCrashedError, 503),
     (errors.RateLimitError, 429),
     (errors.PoolFullError, 429),
+    (errors.BudgetSpentError, 402),
     (errors.OverloadedError, 503),
     (errors.CircuitOpenError, 503),
     (DrainingError, 503),

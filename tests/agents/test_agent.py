@@ -957,6 +957,6 @@ def test_an_invalid_request_raises_at_the_call() -> None:
     with pytest.raises(BadRequestError, match="empty"):
         agent.stream(" ")
     with pytest.raises(BadRequestError, match="temprature"):
-        agent.stream("Hi", temprature=1)  # type: ignore[call-arg]
+        agent.stream("Hi", temprature=1)  # type: ignore[call-overload]
     with pytest.raises(BadRequestError, match="tool_choice"):
         agent.stream("Hi", tool_choice="nope")

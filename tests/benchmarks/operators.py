@@ -298,6 +298,7 @@ CASES = [
     Case("progress(10)", lambda: ops.progress(10), "scan", scan_text),
     Case("price()", lambda: ops.price(), "map", bare),
     Case("pausable(control)", lambda: ops.pausable(ops.Control()), "map", bare),
+    Case("budget(tokens=n)", lambda: ops.budget(tokens=10**9), "scan", scan_text),
 ]
 
 

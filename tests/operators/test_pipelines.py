@@ -118,6 +118,7 @@ CATALOGUE = {
     "progress": Entry(lambda: ops.progress(4)),
     "cost": Entry(lambda: ops.price()),
     "pausable": Entry(lambda: ops.pausable(ops.Control())),
+    "budget": Entry(lambda: ops.budget(tokens=10**9)),
 }
 
 MARKDOWN = ["# a\n", "- b\n", "*c*", "\n\n", "```\n", "<b>", "| d |\n|---|\n", "> e", "1. ", "\r\n"]

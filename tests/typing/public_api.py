@@ -301,6 +301,8 @@ def controlling() -> None:
     assert_type(ops.pausable(control), _ChunksToChunks)
     control.pause()
     assert_type(ops.limit_concurrency(ops.Pool(3, queue=10)), _ChunksToChunks)
+    assert_type(ops.budget(1.5, 1000, prices="models.toml"), _ChunksToChunks)
+    assert_type(ops.budget(ops.Budget(usd=5), input_tokens=10), _ChunksToChunks)
     registry = ops.StreamRegistry()
     assert_type(ops.track(registry, "mine"), _ChunksToChunks)
     assert_type(registry["mine"], ops.TrackedStream)

@@ -17,6 +17,7 @@ from rxllm.errors import RxLLMError
 from rxllm.messages import Message, Role
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.chat import ask_with_history
+from rxllm.server.client import CLIENT, Client
 from rxllm.server.messages import Complete, RoomMessage, Say, Typing
 from rxllm.server.persona import RoomSettings
 from rxllm.server.rooms.member import BOT, Member, Reply
@@ -42,10 +43,11 @@ class Audience(Protocol):
 
 
 class _Question(NamedTuple):
-    """A message to answer, as it is in the room and as it was sent."""
+    """A message to answer, as it is in the room and as it was sent, and who pays for the answer."""
 
     message: RoomMessage
     said: Say
+    client: Client
 
 
 class Bot:
@@ -102,7 +104,7 @@ class Bot:
             raise RefusedError(
                 "bot_busy", f"{_MOST_WAITING} messages are already waiting for an answer", 429
             )
-        self._waiting.append(_Question(message, said))
+        self._waiting.append(_Question(message, said, CLIENT.get()))
         if self._task is None:
             self._task = asyncio.create_task(self._answer_all(), name="rxllm room")
 
@@ -130,6 +132,7 @@ class Bot:
 
     async def _answer_one(self, question: _Question) -> None:
         reply_id = uuid4().hex
+        CLIENT.set(question.client)
         try:
             await self._stream(reply_id, question)
         except Exception as error:
@@ -189,7 +192,7 @@ class Bot:
             self._room.keep(reply.message)
 
     def _ask(self, reply_id: str, question: _Question) -> Observable[Chunk]:
-        message, said = question
+        message, said, _ = question
         earlier = _before(message, self._room.history)
         before = earlier[max(0, len(earlier) - self._settings.messages) :]
         beginning = self._settings.beginning(said.system)

@@ -53,6 +53,7 @@ __all__ = ["OPENAI_CHAT_WIRE", "ChatWriter", "completion", "error_body"]
 
 _TYPES: Final = {
     401: "authentication_error",
+    402: "insufficient_quota",
     403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",
@@ -64,7 +65,10 @@ OPENAI_CHAT_WIRE: Final = WireFormat(
     "openai_chat", EVENT_STREAM, lambda stream_id, **options: ChatWriter(stream_id, **options)
 )
 
-_CODES: Final = {"context_length": "context_length_exceeded"}
+_CODES: Final = {
+    "budget_spent": "insufficient_quota",
+    "context_length": "context_length_exceeded",
+}
 
 
 def error_body(message: StreamFailed, status: int) -> OpenAIErrorBody:

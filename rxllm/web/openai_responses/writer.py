@@ -22,7 +22,11 @@ __all__ = ["OPENAI_RESPONSES_WIRE", "ResponsesWriter", "response_object"]
 _PER_POSITION: Final = 1_000_000
 """Sequence numbers for each position in the stream: more than the events of any frame."""
 
-_CODES: Final = {"context_length": "context_length_exceeded", "rate_limit": "rate_limit_exceeded"}
+_CODES: Final = {
+    "budget_spent": "insufficient_quota",
+    "context_length": "context_length_exceeded",
+    "rate_limit": "rate_limit_exceeded",
+}
 _INCOMPLETE: Final[dict[FinishReason | None, str]] = {
     "length": "max_output_tokens",
     "limit": "max_output_tokens",

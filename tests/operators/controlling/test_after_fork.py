@@ -7,12 +7,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import pytest
 
 from rxllm import operators as ops
-from rxllm.operators import Limiter, Pool
+from rxllm.operators import Budget, Limiter, Pool
 from rxllm.testing import Marbles
 
 pytestmark = [
@@ -63,12 +64,22 @@ def test_in_a_child_no_request_is_under_way(marbles: Marbles) -> None:
     assert limiter.waiting == 8
 
 
-@pytest.mark.parametrize("shared", [Pool(1), Limiter()])
-def test_a_lock_that_another_thread_holds_is_free_in_the_child(shared: Any) -> None:
-    held, done = threading.Event(), threading.Event()
+def test_in_a_child_what_was_spent_before_counts() -> None:
+    budget = Budget(tokens=5)
+    budget.spend(2, 0)
+    assert in_child(lambda: (budget.spend(3, 0), budget.spent_tokens)) == "(True, 5)"
+    assert budget.spent_tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("shared", "lock"),
+    [(Pool(1), "_lock"), (Limiter(), "_lock"), (Budget(tokens=1), "_spent.lock")],
+)
+def test_a_lock_that_another_thread_holds_is_free_in_the_child(shared: Any, lock: str) -> None:
+    held, done, lock_of = threading.Event(), threading.Event(), attrgetter(lock)
 
     def hold() -> None:
-        with shared._lock:
+        with lock_of(shared):
             held.set()
             done.wait()
 
@@ -76,7 +87,7 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child(shared: Any) -> N
     holder.start()
     held.wait()
     try:
-        assert in_child(lambda: shared._lock.acquire(timeout=1)) == "True"
+        assert in_child(lambda: lock_of(shared).acquire(timeout=1)) == "True"
     finally:
         done.set()
         holder.join()

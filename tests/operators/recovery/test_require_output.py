@@ -57,8 +57,9 @@ def test_the_source_is_disposed_before_the_error_is_sent(marbles: Marbles) -> No
     assert source.subscriptions == [(0.0, 2.0)]
 
 
-def test_a_cancelled_stream_needs_no_content(marbles: Marbles) -> None:
-    assert types(marbles, "S-C|", C=End("cancelled"))[1:] == ["End", "_Completed"]
+@pytest.mark.parametrize("reason", ["cancelled", "limit"])
+def test_a_stream_that_was_stopped_needs_no_content(marbles: Marbles, reason: Any) -> None:
+    assert types(marbles, "S-C|", C=End(reason))[1:] == ["End", "_Completed"]
 
 
 def test_an_empty_filtered_answer_is_a_content_filtered_error(marbles: Marbles) -> None:
