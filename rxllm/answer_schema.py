@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from rxllm.errors import BadRequestError, InvalidAnswerError
 
-__all__ = ["AnswerSchema", "decode_model", "is_model", "map_schema", "schema_of"]
+__all__ = [
+    "AnswerSchema",
+    "AnyAnswerSchema",
+    "GivenSchema",
+    "decode_model",
+    "is_model",
+    "map_schema",
+    "schema_of",
+]
 
 _Schema: TypeAlias = dict[str, Any]
 
@@ -83,8 +93,7 @@ class AnswerSchema(_Schema):
         except msgspec.ValidationError as error:
             raise self._mismatch(error, text, finish_reason) from error
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-            what = f"isn't valid JSON: {error}" if text.strip() else "is empty"
-            raise _invalid(what, None, text, finish_reason) from error
+            raise _invalid_json(error, text, finish_reason) from error
 
     def convert(self, value: Any) -> Any:
         """Return a JSON value, or an instance of the type, as an instance.
@@ -105,9 +114,72 @@ class AnswerSchema(_Schema):
         return _invalid(what, "$" if place is None else place[1], text, finish_reason)
 
 
-def schema_of(*streams: object) -> AnswerSchema | None:
-    """Return the schema of the type that all of the streams, one or more, were asked for."""
-    schemas: list[AnswerSchema | None]
+class GivenSchema:
+    """A JSON Schema that was given as such, or `"json"`. It reads an answer as a JSON value.
+
+    The value is checked if the package jsonschema is installed.
+
+    Args:
+        schema: the schema, or `"json"` for any JSON.
+
+    Attributes:
+        answer_type: as given.
+
+    >>> GivenSchema("json").read("[1, 2]")
+    [1, 2]
+    """
+
+    __slots__ = ("answer_type",)
+
+    def __init__(self, schema: _Schema | str) -> None:
+        self.answer_type: Final = schema
+
+    def read(self, text: str, finish_reason: str | None = None) -> Any:
+        """Return the text of an answer as a JSON value.
+
+        Args:
+            text: the JSON.
+            finish_reason: why the answer ended, which an error names.
+
+        Raises:
+            InvalidAnswerError: it isn't JSON that follows the schema.
+        """
+        try:
+            value = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+            raise _invalid_json(error, text, finish_reason) from error
+        return self._checked(value, text, finish_reason)
+
+    def convert(self, value: Any) -> Any:
+        """Return a JSON value that follows the schema.
+
+        Raises:
+            InvalidAnswerError: it doesn't.
+        """
+        return self._checked(value, "", None)
+
+    def _checked(self, value: Any, text: str, finish_reason: str | None) -> Any:
+        if isinstance(self.answer_type, str) or find_spec("jsonschema") is None:
+            return value
+        jsonschema: Any = import_module("jsonschema")
+        registry: Any = import_module("referencing").Registry()  # fetches nothing
+        kind = jsonschema.validators.validator_for(
+            self.answer_type, default=jsonschema.validators.Draft202012Validator
+        )
+        validator = kind(self.answer_type, registry=registry)
+        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        if error is not None:
+            what = f"doesn't match the schema: {error.message} - at `{error.json_path}`"
+            raise _invalid(what, error.json_path, text, finish_reason) from error
+        return value
+
+
+AnyAnswerSchema: TypeAlias = AnswerSchema | GivenSchema
+
+
+def schema_of(*streams: object) -> AnyAnswerSchema | None:
+    """Return the schema of the answer that all of the streams, one or more, were asked for."""
+    schemas: list[AnyAnswerSchema | None]
     schemas = [getattr(stream, "answer_schema", None) for stream in streams]
     types = [None if each is None else each.answer_type for each in schemas]
     return schemas[0] if types.count(types[0]) == len(types) else None
@@ -233,6 +305,11 @@ def is_model(kind: Any) -> bool:
 def _name_of(kind: Any) -> str:
     name: str = getattr(kind, "__name__", repr(kind))
     return repr(kind) if hasattr(kind, "__args__") else name
+
+
+def _invalid_json(error: Exception, text: str, finish_reason: str | None) -> InvalidAnswerError:
+    what = f"isn't valid JSON: {error}" if text.strip() else "is empty"
+    return _invalid(what, None, text, finish_reason)
 
 
 def _invalid(

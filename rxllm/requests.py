@@ -24,7 +24,7 @@ from typing import (
 
 import msgspec
 
-from rxllm.answer_schema import AnswerSchema
+from rxllm.answer_schema import AnswerSchema, AnyAnswerSchema, GivenSchema
 from rxllm.chunks import Chunk, ToolCall
 from rxllm.errors import BadRequestError, UnsupportedError
 from rxllm.messages import Message, ReasoningPart, Tool
@@ -133,10 +133,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: dict[str, Any] = {}
 
     @property
-    def answer_schema(self) -> AnswerSchema | None:
-        """The schema of the type that the answer is asked for; `None` without one."""
+    def answer_schema(self) -> AnyAnswerSchema | None:
+        """What reads the answer as `Result.value`; `None` without a `response_format`."""
         asked = self.response_format
-        return asked if isinstance(asked, AnswerSchema) else None
+        if asked is None or isinstance(asked, AnswerSchema):
+            return asked
+        return GivenSchema(asked)
 
     def continuing(self, partial: str, *, by: ContinuedBy = "prefill") -> Request:
         """Return this request with `partial` as the beginning of the answer to continue.

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from rxllm.answer import assistant_message
-from rxllm.answer_schema import AnswerSchema
+from rxllm.answer_schema import AnyAnswerSchema
 from rxllm.chunks import (
     ApprovalRequest,
     Chunk,
@@ -86,7 +86,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             answers, the results of their tools, and messages of the user that joined it.
         pending: the tool calls that wait for an approval.
         steps: the number of answers of the run.
-        answer_schema: the schema of the type given as `response_format`; `None` without one.
+        answer_schema: what reads the answer as `value`; `None` without a `response_format`.
 
     Of a run, everything else is that of its last answer; usage, notices and timings are those of
     all.
@@ -111,15 +111,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     messages: tuple[Message, ...] = ()
     pending: tuple[ApprovalRequest, ...] = ()
     steps: int = 1
-    answer_schema: AnswerSchema | None = None
+    answer_schema: AnyAnswerSchema | None = None
 
     @cached_property
     def value(self) -> Any:
         """The answer as an instance of the type given as `response_format`; `json` without one.
 
+        With a JSON Schema or `"json"`, the JSON value.
+
         Raises:
-            InvalidAnswerError: the answer isn't JSON of the type. Awaiting the stream doesn't raise
-                it, so the text, the usage and the rest of the result can be read all the same.
+            InvalidAnswerError: the answer isn't JSON of the type, or doesn't follow the schema
+                (which is checked if the package jsonschema is installed). Awaiting the stream
+                doesn't raise it, so the text, the usage and the rest of the result can be read all
+                the same.
         """
         schema = self.answer_schema
         if schema is None:
@@ -147,7 +151,7 @@ class Recorder:
     """
 
     def __init__(
-        self, clock: Callable[[], float], answer_schema: AnswerSchema | None = None
+        self, clock: Callable[[], float], answer_schema: AnyAnswerSchema | None = None
     ) -> None:
         self.transcript: Final = Transcript()
         self.answer_schema = answer_schema

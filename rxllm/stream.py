@@ -17,7 +17,7 @@ from reactivex.disposable import Disposable
 from reactivex.internal import default_error
 from reactivex.scheduler import CurrentThreadScheduler
 
-from rxllm.answer_schema import AnswerSchema, schema_of
+from rxllm.answer_schema import AnyAnswerSchema, schema_of
 from rxllm.chunks import Chunk, is_chunk
 from rxllm.consumer import consume
 from rxllm.iteration import to_async, to_sync
@@ -80,7 +80,7 @@ class Stream(Observable[_T]):
 
     carries_chunks = False
     has_progress = False
-    answer_schema: AnswerSchema | None = None
+    answer_schema: AnyAnswerSchema | None = None
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Stream(Observable[_T]):
         name: str,
         *,
         of_chunks: bool | None = None,
-        answer_schema: AnswerSchema | None = None,
+        answer_schema: AnyAnswerSchema | None = None,
     ) -> None:
         # Not `super().__init__`: it would create a lock for each stream, which few ever need.
         self._subscribe = subscribe  # type: ignore[assignment]

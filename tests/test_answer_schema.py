@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from rxllm.answer_schema import AnswerSchema, map_schema, schema_of
+from rxllm.answer_schema import AnswerSchema, GivenSchema, map_schema, schema_of
 from rxllm.errors import BadRequestError, InvalidAnswerError, classify_error
 from rxllm.models.local.json_schema import check_schema
 from rxllm.requests import Request, as_request
@@ -296,8 +296,8 @@ def test_it_stays_with_a_request_and_a_changed_one() -> None:
     changed = as_request(request, temperature=0).continuing("{")
     assert changed.response_format is request.response_format
     assert as_request(request, response_format=None).answer_schema is None
-    assert as_request("Hi", response_format=CAT).answer_schema is None
-    assert as_request("Hi", response_format="json").answer_schema is None
+    assert isinstance(as_request("Hi", response_format=CAT).answer_schema, GivenSchema)
+    assert isinstance(as_request("Hi", response_format="json").answer_schema, GivenSchema)
 
 
 def test_a_request_made_by_hand_is_read_as_one_by_options() -> None:

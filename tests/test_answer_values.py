@@ -43,11 +43,33 @@ async def test_the_answer_is_an_instance_of_the_type_asked_for() -> None:
     assert result.value is result.value
 
 
-async def test_without_a_type_it_is_the_value_of_parse_json() -> None:
-    stream = mia().stream(ASKED, response_format={"type": "object"})
+async def test_without_a_format_it_is_the_value_of_parse_json() -> None:
+    stream = mia().stream(ASKED)
     assert (await stream).value is None
     assert (await stream.pipe(ops.parse_json())).value == {"name": "Mia", "age": 3}
-    assert (await mia().stream(ASKED, response_format="json")).value is None
+
+
+@pytest.mark.parametrize("form", ["json", {"type": "object"}, {"required": ["name"]}])
+async def test_of_a_schema_or_of_json_it_is_the_json_value(form: Any) -> None:
+    stream = mia().stream(ASKED, response_format=form)
+    assert (await stream).value == {"name": "Mia", "age": 3}
+    assert (await stream.pipe(ops.parse_json())).value == {"name": "Mia", "age": 3}
+
+
+async def test_a_value_that_does_not_follow_its_schema_raises_where_it_is_read() -> None:
+    schema = {"properties": {"age": {"type": "string"}}}
+    result = await mia().stream(ASKED, response_format=schema)
+    with pytest.raises(InvalidAnswerError, match="is not of type 'string'") as raised:
+        print(result.value)
+    assert (raised.value.path, raised.value.partial) == ("$.age", result.text)
+    with pytest.raises(InvalidAnswerError, match="isn't valid JSON"):
+        print((await mia("Mia is three.").stream(ASKED, response_format="json")).value)
+
+
+async def test_without_jsonschema_a_value_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rxllm.answer_schema.find_spec", lambda _: None)
+    result = await mia().stream(ASKED, response_format={"type": "string"})
+    assert result.value == {"name": "Mia", "age": 3}
 
 
 async def test_a_wrong_answer_raises_where_it_is_read_and_keeps_the_rest() -> None:

@@ -74,6 +74,8 @@ class Agent:
         secret: signs the tokens of approvals, so that a client can't change the approved call.
         claim: called with the token of an approved call; returns whether this run is the first to
             make it (`SET NX` in Redis, say). May be a coroutine function.
+        repairs: how often the model is told that an answer doesn't follow the `response_format`,
+            and asked for another one, 0 or more. What it is told is a `Steering`.
         name: the name in `info`.
 
     Raises:
@@ -106,6 +108,7 @@ class Agent:
         on_tool_error: Callable[[ToolCall, Exception], str] | None = None,
         secret: bytes | None = None,
         claim: Callable[[str], bool | Awaitable[bool]] | None = None,
+        repairs: int = 0,
         name: str = "agent",
     ) -> None:
         if not isinstance(model, Model):
@@ -131,6 +134,7 @@ class Agent:
         self.on_tool_error = on_tool_error
         self.secret = secret
         self.claim = claim
+        self.repairs = check_int("repairs", repairs, "requests for another answer", minimum=0)
         self.name = name
 
     def __repr__(self) -> str:
@@ -186,7 +190,7 @@ class Agent:
         ) -> abc.DisposableBase:
             return Run(self, request, observer, scheduler, approvals, inbox, context).start()
 
-        return Stream(subscribe, self.name, of_chunks=True)
+        return Stream(subscribe, self.name, of_chunks=True, answer_schema=request.answer_schema)
 
     def as_tool(self, name: str, description: str, **options: Unpack[ToolOptions]) -> FunctionTool:
         """Return this agent as a tool of another one, whose argument is the `task` in words.

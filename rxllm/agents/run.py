@@ -32,7 +32,7 @@ from rxllm.chunks import (
     has_output,
     is_restart,
 )
-from rxllm.errors import BadRequestError
+from rxllm.errors import BadRequestError, InvalidAnswerError
 from rxllm.messages import Message, Tool
 from rxllm.requests import Model, Request
 from rxllm.run_messages import with_all_calls_answered
@@ -74,6 +74,7 @@ class _Agent(Protocol):
     on_tool_error: Callable[[ToolCall, Exception], str] | None
     secret: bytes | None
     claim: Callable[[str], bool | Awaitable[bool]] | None
+    repairs: int
 
 
 class Run:
@@ -111,6 +112,7 @@ class Run:
         self._renamed: dict[str, str] = {}  # ids of this answer
         self._end: End | None = None  # of this answer, not passed on yet
         self._raised: BaseException | None = None  # by the subscriber
+        self._repairs = agent.repairs
         self._is_due = False  # a step, once the valve is open
         self._valve = valve_of(scheduler)
         self._upstream = SerialDisposable()
@@ -329,12 +331,24 @@ class Run:
 
     def _on_answer(self, end: End) -> None:
         texts: list[str] = []
-        if self._inbox is not None and end.finish_reason == "stop":
-            texts = self._inbox.take() if self.step < self._agent.max_steps else []
+        if end.finish_reason == "stop" and self.step < self._agent.max_steps:
+            texts = self._repair() + ([] if self._inbox is None else self._inbox.take())
         if not texts:
             self._finish(end)
         elif self._send(replace(end, more=True)):
             self._steer(texts)
+
+    def _repair(self) -> list[str]:
+        """Return what to tell the model about an answer of another type, if it may try again."""
+        schema = self._request.answer_schema
+        if not self._repairs or schema is None:
+            return []
+        try:
+            schema.read(self._transcript.text)
+        except InvalidAnswerError as error:
+            self._repairs -= 1
+            return [f"{error}. Answer again, with nothing but the JSON."]
+        return []
 
     def _steer(self, texts: Sequence[str]) -> None:
         for text in texts:

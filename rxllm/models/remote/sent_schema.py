@@ -87,8 +87,9 @@ def _says_all(schema: dict[str, Any]) -> bool:
 
 def value_reader(request: Request) -> ValueReader | None:
     """Return what unwraps the answer to a request; `None` if it isn't wrapped."""
-    schema = request.answer_schema
-    return None if schema is None or schema.is_object else ValueReader()
+    schema = request.response_format
+    is_wrapped = isinstance(schema, AnswerSchema) and not schema.is_object
+    return ValueReader() if is_wrapped else None
 
 
 class ValueReader:
