@@ -22,7 +22,6 @@ from rxllm.chunks import (
     ToolCall,
     Usage,
     has_output,
-    tokens_of,
 )
 from rxllm.messages import Message, Part, ReasoningPart, TextPart
 
@@ -131,12 +130,13 @@ class Answer:
 
     def add(self, chunk: Chunk) -> None:
         """Add a chunk of this source that is not a notice."""
+        if type(chunk) is Token or type(chunk) is Reasoning:
+            self.add_piece(chunk)
+            return
         match chunk:
-            case Token() | Reasoning():
-                self._add_piece(chunk)
             case Batch(chunks=parts):
                 for part in parts:
-                    self._add_piece(part)
+                    self.add_piece(part)
             case ToolCall():
                 self._add_call(chunk)
             case Json():
@@ -153,10 +153,13 @@ class Answer:
                 self.end = chunk
         self.has_output = self.has_output or has_output(chunk)
 
-    def _add_piece(self, piece: Token | Reasoning) -> None:
-        if not piece.text and piece.state is None:
+    def add_piece(self, piece: Token | Reasoning) -> None:
+        """Add a piece of text or reasoning of this source."""
+        if piece.text:
+            self.tokens += piece.tokens if type(piece) is Token else 1
+        elif piece.state is None:
             return
-        self.tokens += tokens_of(piece)
+        self.has_output = True
         passage = self._passage
         if passage is None or passage.kind is not type(piece):
             passage = self._passage = _Passage(type(piece))

@@ -16,6 +16,7 @@ from rxllm.chunks import (
     Notice,
     Start,
     Steering,
+    Token,
     ToolCall,
     ToolResult,
     Usage,
@@ -279,7 +280,13 @@ class Transcript:
     def _fold(self) -> None:
         if not self._new:
             return
+        answer: Answer | None = None  # which a token of `source` belongs to
+        source: str | None = None
         for chunk in self._new:
+            if answer is not None and type(chunk) is Token and chunk.source == source:
+                answer.add_piece(chunk)
+                continue
+            answer = None
             if type(chunk) is Notice:
                 self._notices.append(chunk)
                 if is_restart(chunk):
@@ -287,10 +294,11 @@ class Transcript:
             elif type(chunk) in _BETWEEN_ANSWERS:
                 self._add_to_run(chunk)
             else:
-                self._add_to_answer(chunk)
+                answer, source = self._add_to_answer(chunk), chunk.source
         self._new.clear()
 
-    def _add_to_answer(self, chunk: Chunk) -> None:
+    def _add_to_answer(self, chunk: Chunk) -> Answer | None:
+        """Add a chunk to the answer of its source; return the answer unless this ends it."""
         source = chunk.source
         answer = self._answers.get(source)
         is_next = answer is not None and answer.is_closed and _begins(chunk)
@@ -303,12 +311,13 @@ class Transcript:
             answer.add(chunk)
             if type(chunk) is Start:
                 self._start = chunk
-            return
+            return None if answer.is_closed else answer
         self._end = chunk
         if not answer.is_closed:  # otherwise it is the end of the run
             answer.add(chunk)
             if chunk.more:
                 self._close(source, answer)
+        return None
 
     def _close(self, source: str | None, answer: Answer) -> None:
         self._tools_ran = True

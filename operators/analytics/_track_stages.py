@@ -12,7 +12,17 @@ from reactivex.scheduler import CurrentThreadScheduler
 
 from rxllm.answer_counts import AnswerCounts
 from rxllm.arguments import check_int
-from rxllm.chunks import Chunk, End, Notice, Progress, Start, ToolResult, has_output, tokens_of
+from rxllm.chunks import (
+    Chunk,
+    End,
+    Notice,
+    Progress,
+    Start,
+    Token,
+    ToolResult,
+    has_output,
+    tokens_of,
+)
 from rxllm.expected_tokens import ExpectedTokens
 from rxllm.operators.analytics._stages import (
     BEGINS,
@@ -193,9 +203,10 @@ class _Subscription:
             self.enter("generate")
             self._generated_since = self._elapsed
         self._observer.on_next(chunk)
-        source, pieces = chunk.source, tokens_of(chunk)
-        self._counts[source] = self._counts.get(source, 0) + pieces
-        self._tokens += pieces
+        source = chunk.source
+        tokens = chunk.tokens if type(chunk) is Token else tokens_of(chunk)
+        self._counts[source] = self._counts.get(source, 0) + tokens
+        self._tokens += tokens
         if self._tokens >= self._due:
             self._set_due()
             if not self._has_progress:

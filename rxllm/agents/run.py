@@ -248,15 +248,17 @@ class Run:
 
         def on_next(chunk: Chunk) -> None:
             nonlocal own, is_known
-            if type(chunk) is not Token or chunk.source is not None or own is not None:
+            if type(chunk) is Token and chunk.source is None and own is None:
+                add(chunk)
+            else:
                 if not is_known and (type(chunk) is Start or has_output(chunk)):
                     own, is_known = chunk.source, True
                 taken = self._taken(chunk, own)
                 if taken is None:
                     return
                 chunk = taken
-            if chunk.source is None:
-                add(chunk)
+                if chunk.source is None:
+                    add(chunk)
             try:
                 observer.on_next(chunk)
             except BaseException as error:
