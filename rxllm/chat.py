@@ -20,6 +20,7 @@ from rxllm.history import with_history
 from rxllm.messages import Message
 from rxllm.models.registry import model as model_of
 from rxllm.requests import Model, Request, RequestOptions, as_request
+from rxllm.run_messages import with_all_calls_answered
 from rxllm.stream import Stream
 from rxllm.transcript import Transcript
 
@@ -31,7 +32,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
     Attributes:
         messages: the question, the answer, and after an answer with tool calls their results and
-            the next answer. The last one is the model's.
+            the next answer; of a run of an `Agent`, all of its messages.
         outcome: `"completed"`; `"cancelled"` if it was stopped after some of the answer; `"failed"`
             if it failed then, and isn't sent with later questions.
         asked, answered: when the question was sent and when the answer ended, in Unix seconds.
@@ -54,12 +55,17 @@ class Exchange(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The text of the last answer."""
-        return self.messages[-1].text
+        return self._answer.text
 
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls that wait for their results."""
-        return self.messages[-1].calls
+        answered = {message.tool_call_id for message in self.messages}
+        return tuple([call for call in self._answer.calls if call.id not in answered])
+
+    @property
+    def _answer(self) -> Message:
+        return next(each for each in reversed(self.messages) if each.role == "assistant")
 
 
 class _Saved(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -260,22 +266,31 @@ class _Question:
             )
         return last if calls else None
 
+    def _answers(self, *, whole: bool) -> tuple[Message, ...]:
+        """Return what the stream adds to the conversation; of an answer that was cut, its text."""
+        transcript = self._transcript
+        if transcript.tools_ran:
+            return transcript.messages if whole else with_all_calls_answered(transcript.messages)
+        parts = transcript.parts
+        if not whole:
+            parts = tuple([part for part in parts if not isinstance(part, ToolCall)])
+        answer = assistant_message(parts)
+        return (answer,) if answer.text.strip() or answer.calls else ()
+
     def _end(self, outcome: Outcome, error: Exception | None = None) -> None:
         if not self._is_live:
             return
         self._chat.is_answering = self._is_live = False
         transcript = self._transcript
-        start, end, parts = transcript.start, transcript.end, transcript.parts
+        start, end = transcript.start, transcript.end
         if outcome == "completed" and end is not None and end.finish_reason == "cancelled":
             outcome = "cancelled"
-        if outcome != "completed":
-            parts = tuple([part for part in parts if not isinstance(part, ToolCall)])
-        answer = assistant_message(parts)
-        if not (answer.text.strip() or answer.calls):
+        answers = self._answers(whole=outcome == "completed")
+        if not any(each.role == "assistant" for each in answers):
             return
         before = self._continued()
         self._kept = Exchange(
-            (*(() if before is None else before.messages), *self._request.messages, answer),
+            (*(() if before is None else before.messages), *self._request.messages, *answers),
             outcome,
             self._asked,
             time.time(),

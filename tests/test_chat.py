@@ -12,6 +12,7 @@ from reactivex import operators as rxo
 
 import rxllm
 from rxllm import operators as ops
+from rxllm.agents import Agent
 from rxllm.chat import Chat
 from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token, ToolCall
 from rxllm.errors import (
@@ -23,7 +24,7 @@ from rxllm.errors import (
 )
 from rxllm.messages import Message
 from rxllm.models.scripted import Script, ScriptedModel
-from rxllm.testing import no_leaks
+from rxllm.testing import no_leaks, run_virtual
 
 CALL = ToolCall("call-1", "weather", '{"city": "Rome"}', complete=True)
 
@@ -292,3 +293,45 @@ def test_a_system_prompt_that_is_no_text_is_refused_at_the_call() -> None:
     system: Any = 3
     with pytest.raises(TypeError, match="system must be a string or None, got 3"):
         Chat(ScriptedModel("never asked"), system=system)
+
+
+def look() -> str:
+    """Look around."""
+    return "there"
+
+
+def test_a_run_of_an_agent_is_one_exchange_with_all_of_its_messages() -> None:
+    call = ToolCall("a", "look", "{}", complete=True)
+    model = ScriptedModel([Token("Hm."), call, End("tool_calls")], "It is there.", "Fine.")
+    chat = Chat(Agent(model, [look]))
+    assert rxllm.run(chat.ask("Where?")).text == "It is there."
+    (exchange,) = chat.history
+    assert [message.role for message in exchange.messages] == [
+        *["user", "assistant", "tool", "assistant"],
+    ]
+    assert (exchange.question, exchange.text, exchange.open_calls) == ("Where?", "It is there.", ())
+    assert rxllm.run(chat.ask("And?")).text == "Fine."
+    assert len(model.requests[2].messages) == 5
+
+
+def test_a_run_that_was_stopped_amid_its_tools_can_be_gone_on_with() -> None:
+    async def slow() -> str:
+        await asyncio.sleep(100)
+        return "there"
+
+    call = ToolCall("a", "slow", "{}", complete=True)
+    model = ScriptedModel([Token("Hm."), call, End("tool_calls")], "Fine.")
+    chat = Chat(Agent(model, [slow]))
+
+    async def main() -> None:
+        subscription = chat.ask("Where?").subscribe()
+        await asyncio.sleep(1)
+        subscription.dispose()
+        await asyncio.sleep(1)
+        await chat.ask("Never mind.")
+
+    run_virtual(main())
+    roles = [message.role for message in model.requests[1].messages]
+    assert roles == ["user", "assistant", "tool", "user"]
+    assert "not known" in model.requests[1].messages[2].text
+    assert [exchange.outcome for exchange in chat.history] == ["cancelled", "completed"]

@@ -58,11 +58,8 @@ def agent_of(
     *scripts: Any, first: Any = slow, nested: Any = ("inner", " text"), **options: Any
 ) -> Agent:
     helper = Agent(ScriptedModel(list(nested), delay=0.4))
-    tools: list[Any] = [
-        FunctionTool(first, name="slow"),
-        numbers,
-        helper.as_tool("sub", "A helper."),
-    ]
+    sub = helper.as_tool("sub", "A helper.")
+    tools: list[Any] = [FunctionTool(first, name="slow"), numbers, sub]
     return Agent(ScriptedModel(calling(*CALLS), *scripts, delay=0.3), tools, **options)
 
 
