@@ -40,7 +40,7 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
             call, JSON); `None` if there was none.
         tokens: tokens of the answer: from `Usage` if it was sent, otherwise the number of pieces of
             text and reasoning.
-        characters: those of the text.
+        characters: those of the text; of a run, that of all answers.
     """
 
     started: float
@@ -203,7 +203,7 @@ class Recorder:
                 elapsed=self.elapsed,
                 first_token=self._first_token,
                 tokens=transcript.output_tokens,
-                characters=len(text),
+                characters=transcript.characters,
             ),
             finish_reason="cancelled" if cancelled else reason,
             stop_sequence=None if end is None else end.stop_sequence,

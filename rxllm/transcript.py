@@ -83,6 +83,7 @@ class Transcript:
     __slots__ = (
         "_answers",
         "_earlier",
+        "_earlier_characters",
         "_earlier_output_tokens",
         "_earlier_tokens",
         "_end",
@@ -104,7 +105,8 @@ class Transcript:
         self._earlier: list[
             Usage
         ] = []  # usage of answers that have restarted, or that others follow
-        self._earlier_tokens = self._earlier_output_tokens = 0  # of answers that others follow
+        # Of answers that others follow:
+        self._earlier_tokens = self._earlier_output_tokens = self._earlier_characters = 0
         self._notices: list[Notice] = []
         self._start: Start | None = None
         self._end: End | None = None
@@ -203,6 +205,12 @@ class Transcript:
         """The same, by the usage of each answer that reports it."""
         answers = self.answers.values()
         return self._earlier_output_tokens + sum([answer.output_tokens for answer in answers])
+
+    @property
+    def characters(self) -> int:
+        """The characters of text, of all answers."""
+        answers = self.answers.values()
+        return self._earlier_characters + sum([len(answer.text) for answer in answers])
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -339,6 +347,7 @@ class Transcript:
 
     def _follow(self, answer: Answer) -> None:
         """Book an answer that another one follows."""
+        self._earlier_characters += len(answer.text)
         self._earlier_tokens += answer.tokens
         self._earlier_output_tokens += answer.output_tokens
         if answer.usage is not None:

@@ -179,6 +179,7 @@ def test_the_result_of_a_run() -> None:
     result = rxllm.run(ScriptedModel([*FIRST, *RESULTS, *LAST]).stream("How is it?"))
     assert (result.text, result.messages, result.steps) == ("It snows.", MESSAGES, 2)
     assert (result.usage, result.timings.tokens) == (Usage(30, 8), 8)
+    assert result.timings.characters == len("Let me look.It snows.")
     single = rxllm.run(ScriptedModel("Fine.").stream("Hi"))
     assert (single.messages, single.steps) == ((Message("assistant", "Fine."),), 1)
 
