@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import msgspec
 from reactivex import Observable, abc
@@ -55,16 +55,22 @@ class Exchange(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The text of the last answer."""
-        return self._answer.text
+        return self.answer.text
 
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls that wait for their results."""
         answered = {message.tool_call_id for message in self.messages}
-        return tuple([call for call in self._answer.calls if call.id not in answered])
+        return tuple([call for call in self.answer.calls if call.id not in answered])
 
     @property
-    def _answer(self) -> Message:
+    def is_sent(self) -> bool:
+        """Whether later questions take it along: a failed one only if its tools have run."""
+        return self.outcome != "failed" or any(each.role == "tool" for each in self.messages)
+
+    @property
+    def answer(self) -> Message:
+        """The last answer."""
         return next(each for each in reversed(self.messages) if each.role == "assistant")
 
 
@@ -89,14 +95,14 @@ class Chat:
     - Completion: the exchange is kept, unless the answer is empty.
     - Disposal: what has arrived is kept and sent with later questions, without tool calls; nothing
       is kept before the first text.
-    - Error: what has arrived is kept, but neither it nor the question is sent again; nothing is
-      kept before the first text.
+    - Error: what has arrived is kept, but neither it nor the question is sent again, unless tools
+      of an `Agent` have run; nothing is kept before the first text.
     - A restart: only the restarted answer is kept. A question that is asked again, by a retry for
       example, has one exchange.
 
     An answer with tool calls is completed by asking with their results, as messages of the role
-    `"tool"`; they join its exchange. If the conversation is too long for the model, the question is
-    asked again with half of the exchanges, and in the end with none.
+    `"tool"`, or with approvals; they join its exchange. If the conversation is too long for the
+    model, the question is asked again with half of the exchanges, and in the end with none.
 
     Args:
         model: a model, or a name for `rxllm.model`.
@@ -151,7 +157,11 @@ class Chat:
         self._exchanges.clear()
 
     def ask(
-        self, question: str | Message | Sequence[Message], **options: Unpack[RequestOptions]
+        self,
+        question: str | Message | Sequence[Message] = (),
+        *,
+        approvals: Mapping[str, bool | str] | None = None,
+        **options: Unpack[RequestOptions],
     ) -> Stream[Chunk]:
         """Return a cold Observable of the answer; each subscription asks.
 
@@ -159,18 +169,25 @@ class Chat:
 
         Args:
             question: a text, a message, or several, such as the results of tool calls.
+            approvals: instead of a question: decisions about calls of an `Agent` that wait
+                (`Result.pending`), by their tokens; see `Agent.stream`.
             options: options of this question, over those of the chat.
 
         Raises:
             BadRequestError: the question or an option is invalid.
-            StreamStateError: through `on_error`: another question is being answered, or the last
-                answer waits for the results of its tool calls.
+            StreamStateError: through `on_error`: another question is being answered, the last
+                answer waits for the results of its tool calls, or no call waits for an approval.
         """
         asked = (question,) if isinstance(question, Message) else question
         merged: RequestOptions = {**self.options, **options}
-        request = as_request(asked, **merged)
+        if approvals is None:
+            request = as_request(asked, **merged)
+        elif asked:
+            raise BadRequestError("a question can't be asked together with approvals", "approvals")
+        else:
+            request = msgspec.structs.replace(as_request("?", **merged), messages=())
         return Stream(
-            _Question(self, request).subscribe,
+            _Question(self, request, approvals).subscribe,
             "chat",
             of_chunks=True,
             answer_schema=request.answer_schema,
@@ -199,9 +216,14 @@ class Chat:
         self.system = saved.system
         self.replace(saved.exchanges)
 
-    def answer(self, request: Request, before: Exchange | None) -> Observable[Chunk]:
+    def answer(
+        self,
+        request: Request,
+        before: Exchange | None,
+        approvals: Mapping[str, bool | str] | None = None,
+    ) -> Observable[Chunk]:
         """Return the answer to a request with the history before it. Called by a question."""
-        sent = [each for each in self._exchanges if each is not before and each.outcome != "failed"]
+        sent = [each for each in self._exchanges if each is not before and each.is_sent]
         earlier = sent if self._send is None else sent[max(0, len(sent) - self._send) :]
 
         def ask(length: int) -> Observable[Chunk]:
@@ -209,7 +231,12 @@ class Chat:
             messages = [message for each in turns for message in each.messages]
             system = [] if self.system is None else [Message("system", self.system)]
             conversation = (*system, *messages, *request.messages)
-            return self.model.stream(msgspec.structs.replace(request, messages=conversation))
+            whole = msgspec.structs.replace(request, messages=conversation)
+            stream: Any = self.model.stream
+            answer: Observable[Chunk] = (
+                stream(whole) if approvals is None else stream(whole, approvals=approvals)
+            )
+            return answer
 
         return with_history(ask, len(earlier))
 
@@ -222,9 +249,12 @@ class Chat:
 class _Question:
     """What one call of `ask` asks, and keeps of the answer."""
 
-    def __init__(self, chat: Chat, request: Request) -> None:
+    def __init__(
+        self, chat: Chat, request: Request, approvals: Mapping[str, bool | str] | None
+    ) -> None:
         self._chat = chat
         self._request = request
+        self._approvals = approvals
         self._earlier: list[Exchange] = []  # the history before it was asked
         self._kept: Exchange | None = None
         self._asked = 0.0
@@ -242,8 +272,9 @@ class _Question:
             chat.replace(self._earlier)  # asked again, by a retry for example
         self._earlier = chat.history
         before = self._continued()
-        self._asked, self._kept, self._transcript = time.time(), None, Transcript()
-        answer = chat.answer(self._request, before).pipe(
+        self._asked, self._kept = time.time(), None
+        self._transcript = Transcript(None if before is None else before.answer)
+        answer = chat.answer(self._request, before, self._approvals).pipe(
             rxo.do_action(
                 self._transcript.add,
                 lambda error: self._end("failed", error),
@@ -258,6 +289,10 @@ class _Question:
         """Return the last exchange if the question has the results of its tool calls."""
         last = self._earlier[-1] if self._earlier else None
         calls = () if last is None else last.open_calls
+        if self._approvals is not None:
+            if not calls:
+                raise StreamStateError("no call waits for an approval")
+            return last
         given = {each.tool_call_id for each in self._request.messages if each.role == "tool"}
         if missing := [call.id for call in calls if call.id not in given]:
             raise StreamStateError(

@@ -335,3 +335,42 @@ def test_a_run_that_was_stopped_amid_its_tools_can_be_gone_on_with() -> None:
     assert roles == ["user", "assistant", "tool", "user"]
     assert "not known" in model.requests[1].messages[2].text
     assert [exchange.outcome for exchange in chat.history] == ["cancelled", "completed"]
+
+
+def test_calls_that_wait_for_an_approval_are_decided_with_the_next_question() -> None:
+    @rxllm.tool(approval="ask")
+    def wipe(path: str) -> str:
+        """Wipe a file."""
+        return f"wiped {path}"
+
+    call = ToolCall("a", "wipe", '{"path": "/x"}', complete=True)
+    model = ScriptedModel([Token("Shall I?"), call, End("tool_calls")], "Gone.", "Fine.")
+    chat = Chat(Agent(model, [wipe]))
+    first = rxllm.run(chat.ask("Wipe /x"))
+    assert [each.id for each in chat.history[0].open_calls] == ["a"]
+    with pytest.raises(StreamStateError, match="has tool calls"):
+        rxllm.run(chat.ask("Well?"))
+    with pytest.raises(BadRequestError, match="together with approvals"):
+        chat.ask("Well?", approvals={})
+    assert rxllm.run(chat.ask(approvals={})).pending == first.pending
+    assert rxllm.run(chat.ask(approvals={first.pending[0].token: True})).text == "Gone."
+    (exchange,) = chat.history
+    assert [message.text for message in exchange.messages] == [
+        *["Wipe /x", "Shall I?", "wiped /x", "Gone."],
+    ]
+    with pytest.raises(StreamStateError, match="no call waits"):
+        rxllm.run(chat.ask(approvals={}))
+    assert rxllm.run(chat.ask("Thanks")).text == "Fine."
+
+
+def test_what_tools_have_done_is_sent_again_also_after_a_failure() -> None:
+    call = ToolCall("a", "look", "{}", complete=True)
+    lost = RxLLMError("lost")
+    chat = Chat(model := Agent(ScriptedModel([call, End("tool_calls")], [lost], "Fine."), [look]))
+    with pytest.raises(RxLLMError):
+        rxllm.run(chat.ask("Where?"))
+    assert chat.history[0].outcome == "failed"
+    assert rxllm.run(chat.ask("Again?")).text == "Fine."
+    asked: Any = model.model
+    roles = [message.role for message in asked.requests[2].messages]
+    assert roles == ["user", "assistant", "tool", "user"]
