@@ -320,7 +320,8 @@ class _Question:
         start, end = transcript.start, transcript.end
         if outcome == "completed" and end is not None and end.finish_reason == "cancelled":
             outcome = "cancelled"
-        answers = self._answers(whole=outcome == "completed")
+        is_limited = end is not None and end.finish_reason == "limit"
+        answers = self._answers(whole=outcome == "completed" and not is_limited)
         if not any(each.role == "assistant" for each in answers):
             return
         before = self._continued()

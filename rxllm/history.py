@@ -8,7 +8,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as rxo
 
-from rxllm.chunks import Chunk, ErrorInfo, Notice, has_output
+from rxllm.chunks import Chunk, ErrorInfo, Notice, ToolResult, has_output
 from rxllm.errors import ContextLengthError
 
 __all__ = ["with_history"]
@@ -45,7 +45,7 @@ def with_history(
     def note(chunk: Chunk) -> None:
         nonlocal begun, answered
         begun = True
-        answered = answered or has_output(chunk)
+        answered = answered or has_output(chunk) or type(chunk) is ToolResult
 
     def retry(error: Exception, _: Observable[Chunk]) -> Observable[Chunk]:
         if answered or not isinstance(error, ContextLengthError):

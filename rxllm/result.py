@@ -83,7 +83,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         texts: the text of each source, by the `source` of its chunks.
         parts: text, reasoning and complete calls in order, as parts of a message.
         messages: what the stream adds to the conversation. Of a run of several answers: the
-            answers, the results of their tools, and messages of the user that joined it.
+            answers, the results of their tools, and messages of the user that joined it. Empty
+            after a merge, whose answers belong to several conversations.
         pending: the tool calls that wait for an approval.
         steps: the number of answers of the run.
         answer_schema: what reads the answer as `value`; `None` without a `response_format`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -87,6 +88,7 @@ class Transcript:
         "_earlier_output_tokens",
         "_earlier_tokens",
         "_end",
+        "_last",
         "_messages",
         "_nested",
         "_new",
@@ -110,10 +112,11 @@ class Transcript:
         self._notices: list[Notice] = []
         self._start: Start | None = None
         self._end: End | None = None
-        self._messages = RunMessages(last)
+        self._last = last
+        self._messages: dict[str | None, RunMessages] = {}
         self._nested = NestedSources()
         self._pending: list[ApprovalRequest] = []
-        self._steps = 0
+        self._steps: Counter[str | None] = Counter()
         self._tools_ran = False
 
     @property
@@ -124,11 +127,11 @@ class Transcript:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The messages that the stream adds to the conversation.
+        """The messages that the stream adds to the conversation; none of a merge of streams.
 
         An answer that was cut off is in them without its calls, which were never made.
         """
-        closed, answer = self.closed, self._answers.get(None)
+        closed, answer = self.closed, self._answers.get(self._source)
         if answer is None or answer.is_closed:
             return closed
         parts = answer.parts
@@ -141,19 +144,21 @@ class Transcript:
     def closed(self) -> tuple[Message, ...]:
         """These messages without the answer under way, or the last one."""
         self._fold()
-        return self._messages.messages
+        messages = self._messages.get(self._source)
+        return () if messages is None else messages.messages
 
     @property
     def pending(self) -> tuple[ApprovalRequest, ...]:
         """The calls that wait for an approval."""
         self._fold()
-        return tuple(self._pending)
+        source = self._source
+        return tuple([request for request in self._pending if request.source == source])
 
     @property
     def steps(self) -> int:
         """The number of answers, without those of nested runs and those that began again."""
         self._fold()
-        return self._steps
+        return self._steps[self._source]
 
     def is_nested(self, source: str | None) -> bool:
         """Return whether a stream inside a tool has this source."""
@@ -278,6 +283,18 @@ class Transcript:
         write_partial(error, self.text)
 
     @property
+    def _source(self) -> str | None:
+        """The source of the stream's own answers: `None`, or a name that a race has given them."""
+        sources = [each for each in self._answers | self._messages if each not in self._nested]
+        return sources[0] if len(sources) == 1 else None
+
+    def _run(self, source: str | None) -> RunMessages:
+        run = self._messages.get(source)
+        if run is None:
+            run = self._messages[source] = RunMessages(self._last)
+        return run
+
+    @property
     def _own(self) -> list[Answer]:
         """The answers that aren't those of a run inside a tool."""
         answers = self.answers
@@ -314,7 +331,7 @@ class Transcript:
             if answer is not None:
                 self._follow(answer)
             answer = self._answers[source] = Answer()
-            self._steps += source is None
+            self._steps[source] += 1
         if type(chunk) is not End:
             answer.add(chunk)
             if type(chunk) is Start:
@@ -331,17 +348,14 @@ class Transcript:
         self._tools_ran = True
         for call in answer.calls.values():
             self._nested.note(call)
-        if source is None:
-            self._messages.add_answer(assistant_message(answer.parts))
+        self._run(source).add_answer(assistant_message(answer.parts))
 
     def _add_to_run(self, chunk: Chunk) -> None:
         self._tools_ran = True
-        if chunk.source is not None:
-            return
         if type(chunk) is ToolResult:
-            self._messages.add_result(chunk)
+            self._run(chunk.source).add_result(chunk)
         elif type(chunk) is Steering:
-            self._messages.add_user(chunk.text)
+            self._run(chunk.source).add_user(chunk.text)
         elif type(chunk) is ApprovalRequest:
             self._pending.append(chunk)
 
@@ -361,7 +375,7 @@ class Transcript:
             if self._answers[each].is_closed:
                 continue
             usage = self._answers.pop(each).usage
-            self._steps -= each is None
+            self._steps[each] -= 1
             if usage is not None:
                 self._earlier.append(usage)
         if self._end is not None and not self._end.more and source in (None, self._end.source):

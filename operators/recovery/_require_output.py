@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, End, has_output, is_restart
+from rxllm.chunks import Chunk, End, Start, has_output, is_restart
 from rxllm.errors import ContentFilteredError, EmptyStreamError, RxLLMError
 from rxllm.restart import forget
 from rxllm.stream import Stream
@@ -66,6 +66,7 @@ class _Subscription:
     def __init__(self, observer: abc.ObserverBase[Chunk]) -> None:
         self._observer = observer
         self._with_output: dict[str | None, None] = {}
+        self._closed: set[str | None] = set()  # sources whose next answer hasn't started
         self._ended = False
         self.upstream = SingleAssignmentDisposable()
 
@@ -77,7 +78,10 @@ class _Subscription:
                 return
             self._ended = True
             if chunk.more:
-                forget(self._with_output, source)  # the next answer needs its own
+                self._closed.add(source)
+        elif type(chunk) is Start and source in self._closed:
+            self._closed.discard(source)
+            forget(self._with_output, source)  # this answer needs its own
         elif source not in self._with_output and has_output(chunk):
             self._with_output[source] = None
         elif is_restart(chunk):

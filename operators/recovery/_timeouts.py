@@ -170,6 +170,7 @@ class _Subscription:
                 self._close(matching_sources(self._open, chunk.source))
             elif type(chunk) is ToolResult:
                 self._close(nested_in(self._open, chunk))
+                self._has_ended = self._has_ended or not self._open
             elif type(chunk) is Notice and chunk.kind == "loading":
                 self._is_loading = True
                 self._stop()

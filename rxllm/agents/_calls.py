@@ -1,4 +1,4 @@
-"""The tool calls of one answer: which run when, and what becomes of each."""
+"""The tool calls of one answer: their order, approval and results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 from reactivex import Observable, abc
@@ -23,7 +23,10 @@ from rxllm.trampoline import Trampoline
 from rxllm.transcript import Transcript
 from rxllm.valve import clock_of, run_on_loop, valve_of
 
-__all__ = ["Calls", "Host", "Job"]
+__all__ = ["Calls", "Claim", "Host", "Job"]
+
+Claim: TypeAlias = Callable[[str, ToolContext], bool | Awaitable[bool]]
+"""Returns whether a run is the first to make an approved call, given its token and context."""
 
 _NOTHING: Any = object()
 
@@ -36,8 +39,9 @@ class Host(Protocol):
     context: Any
     concurrency: int
     tool_timeout: float | None
-    claim: Callable[[str], bool | Awaitable[bool]] | None
+    claim: Claim | None
     on_tool_error: Callable[[ToolCall, Exception], str] | None
+    raised: BaseException | None  # by the subscriber
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -46,11 +50,11 @@ class Host(Protocol):
 
     @property
     def tool_names(self) -> Sequence[str]:
-        """The names of all tools."""
+        """The names of the tools of this step."""
         ...
 
     def token_of(self, call: ToolCall) -> str:
-        """Return what names a call in an approval."""
+        """Return the token of an approval of this call."""
         ...
 
     def send(self, chunk: Chunk) -> None:
@@ -72,23 +76,26 @@ class Job:
     Args:
         call: the call.
         tool: its tool: a function, one that the caller runs, or `None` if there is none.
-        decision: what was decided about a call of an earlier run.
-        is_resumed: whether it was made by an earlier run. Without a decision, it is asked for
-            again, and not run.
+        is_whole: whether the model has written all of its arguments.
+        is_resumed: whether an earlier run has asked for a decision about it.
+        decision: that decision: `True`, or `False` or a reason to refuse the call; `None` if there
+            is none yet.
     """
 
     def __init__(
         self,
         call: ToolCall,
         tool: FunctionTool | Tool | None,
-        decision: Decision | None = None,
         *,
+        is_whole: bool = True,
         is_resumed: bool = False,
+        decision: bool | str | None = None,
     ) -> None:
         self.call = call
         self.tool = tool
-        self.decision = decision
+        self.is_whole = is_whole
         self.is_resumed = is_resumed
+        self.decision = decision
         self.state: Literal["waiting", "running", "done"] = "waiting"
         self.interim: ToolResult | None = None
         self.work = SerialDisposable()
@@ -112,10 +119,13 @@ class Calls(abc.DisposableBase):
 
     def __init__(self, host: Host, jobs: list[Job]) -> None:
         self._host = host
-        self._jobs = jobs
         self._clock = clock_of(host.scheduler)
         self._valve = valve_of(host.scheduler)
         self._closed_at = None if self._valve.is_open else self._clock()
+        self._waiting = deque(jobs)
+        self._running: dict[Job, None] = {}
+        self._ready: deque[Callable[[], None]] = deque()  # calls that were approved
+        self._interims: deque[Job] = deque()
         self._results: deque[ToolResult] = deque()  # to be sent
         self._requests: list[ApprovalRequest] = []
         self._are_open = False
@@ -131,7 +141,7 @@ class Calls(abc.DisposableBase):
         self._subscription.dispose()
 
     def move(self, *_: object) -> None:
-        """Send what has come, and begin what may begin."""
+        """Send what has arrived, and begin what may begin."""
         self._trampoline.repeat(self._step)
 
     def _step(self) -> bool:
@@ -140,35 +150,44 @@ class Calls(abc.DisposableBase):
         if self._results:
             self._host.send(self._results.popleft())
             return True
-        for job in self._jobs:
-            if job.interim is not None:
-                interim, job.interim = job.interim, None
-                self._host.send(interim)
-                return True
+        if self._interims:
+            self._send_interim(self._interims.popleft())
+            return True
+        if self._ready:
+            self._ready.popleft()()
+            return True
         following = self._next()
         if following is not None:
+            self._waiting.popleft()
+            self._running[following] = None
             following.state = "running"
             self._begin(following)
             return True
-        if all(job.state == "done" for job in self._jobs):
+        if not (self._waiting or self._running):
             self.dispose()
             self._host.on_calls_done(self._requests, are_open=self._are_open)
         return False
 
     def _next(self) -> Job | None:
-        running = [job for job in self._jobs if job.state == "running"]
-        if len(running) >= self._host.concurrency or any(job.is_sequential for job in running):
+        if not self._waiting or len(self._running) >= self._host.concurrency:
             return None
-        waiting = next((job for job in self._jobs if job.state == "waiting"), None)
-        return None if waiting is None or (waiting.is_sequential and running) else waiting
+        first = next(iter(self._running), None)
+        if first is not None and (first.is_sequential or self._waiting[0].is_sequential):
+            return None
+        return self._waiting[0]
+
+    def _send_interim(self, job: Job) -> None:
+        interim, job.interim = job.interim, None
+        if interim is not None:
+            self._host.send(interim)
 
     def _on_valve(self, is_open: bool) -> None:
         if not is_open:
             self._closed_at = self._clock()
         elif self._closed_at is not None:
             pause, self._closed_at = self._clock() - self._closed_at, None
-            for job in self._jobs:
-                if job.is_held and job.seconds and job.state == "running":
+            for job in self._running:
+                if job.is_held and job.seconds:
                     job.due += pause
                     self._set_timer(job)
         self.move()
@@ -186,40 +205,54 @@ class Calls(abc.DisposableBase):
             self._leave_open(job)
             return
         try:
+            if not job.is_whole:
+                raise ValueError("the arguments are not complete")
             arguments = tool.read(job.call.arguments)
         except (ValueError, RecursionError) as error:
             words = f"{error}. The arguments were: {job.call.arguments[:200]}"
             self._refuse(job, "InvalidArgumentsError", words)
             return
-        if job.decision is None and not job.is_resumed and tool.approval == "run":
-            self._call(job, tool, arguments)
-        elif job.decision is not None:
-            self._claim(job, tool, arguments)
+        call = partial(self._call, job, tool, arguments)
+        if job.decision is not None:
+            self._on_decision(job, call)
+        elif callable(policy := tool.approval):
+            ask = partial(policy, arguments, self._context(job))
+            self._when_known(job, ask, partial(self._decide, job, call))
         else:
-            self._ask_policy(job, tool, arguments)
+            self._decide(job, call, policy)
 
-    def _claim(self, job: Job, tool: FunctionTool, arguments: dict[str, Any]) -> None:
-        """Make sure that no other run makes a call that was approved."""
-        claim, decision = self._host.claim, job.decision
-        if claim is None or decision not in (True, "run"):
-            self._decide(job, tool, arguments, decision)
-            return
+    def _on_decision(self, job: Job, call: Callable[[], None]) -> None:
+        """Act on a decision about a call that an earlier run has asked for."""
+        claim = self._host.claim
+        if job.decision is not True:
+            self._deny(job, job.decision)
+        elif claim is None:
+            self._make(call)
+        else:
 
-        def on_claimed(is_first: bool) -> None:
-            if is_first:
-                self._call(job, tool, arguments)
-            else:
-                self._refuse(job, "ClaimedError", "another run is making this call, or made it")
+            def on_claimed(is_first: bool) -> None:
+                if is_first:
+                    self._make(call)
+                else:
+                    self._refuse(job, "ClaimedError", "another run is making this call, or made it")
 
-        self._when_known(job, partial(claim, self._host.token_of(job.call)), on_claimed)
+            ask = partial(claim, self._host.token_of(job.call), self._context(job))
+            self._when_known(job, ask, on_claimed)
 
-    def _ask_policy(self, job: Job, tool: FunctionTool, arguments: dict[str, Any]) -> None:
-        policy = tool.approval
-        if not callable(policy):
-            self._decide(job, tool, arguments, policy)
-            return
-        ask = partial(policy, arguments, self._context(job))
-        self._when_known(job, ask, partial(self._decide, job, tool, arguments))
+    def _decide(self, job: Job, call: Callable[[], None], decision: Decision) -> None:
+        if decision == "ask":
+            self._requests.append(ApprovalRequest(job.call.id, self._host.token_of(job.call)))
+            self._leave_open(job)
+        elif job.is_resumed:
+            self._refuse(job, "InterruptedError", "it is not known whether this was done")
+        elif decision is True or decision == "run":
+            self._make(call)
+        else:
+            self._deny(job, decision)
+
+    def _deny(self, job: Job, reason: object) -> None:
+        words = f": {reason}" if isinstance(reason, str) and reason else ""
+        self._refuse(job, "DeniedError", f"the user has not allowed this{words}")
 
     def _when_known(self, job: Job, ask: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Call `then` with what `ask` returns, now or when it has been awaited."""
@@ -238,23 +271,18 @@ class Calls(abc.DisposableBase):
 
         job.work.disposable = start_task(self._host.scheduler, given, on_done, self._host.fail)
 
-    def _decide(
-        self, job: Job, tool: FunctionTool, arguments: dict[str, Any], decision: Decision | None
-    ) -> None:
-        if decision == "ask":
-            self._requests.append(ApprovalRequest(job.call.id, self._host.token_of(job.call)))
-            self._leave_open(job)
-        elif job.is_resumed and job.decision is None:
-            self._refuse(job, "InterruptedError", "it is not known whether this was done")
-        elif decision is True or decision == "run":
-            self._call(job, tool, arguments)
-        else:
-            reason = f": {decision}" if isinstance(decision, str) and decision else ""
-            self._refuse(job, "DeniedError", f"the user has not allowed this{reason}")
+    def _make(self, call: Callable[[], None]) -> None:
+        """Make a call now, or once the valve is open."""
+        self._ready.append(call)
 
     def _leave_open(self, job: Job) -> None:
-        job.state = "done"
+        self._leave(job)
         self._are_open = True
+
+    def _leave(self, job: Job) -> None:
+        job.state, job.interim = "done", None
+        job.timer.disposable = Disposable()
+        self._running.pop(job, None)
 
     # The call
 
@@ -268,21 +296,26 @@ class Calls(abc.DisposableBase):
 
     def _on_report(self, job: Job, interim: ToolResult) -> None:
         if job.state == "running" and not self._subscription.is_disposed:
+            if job.interim is None:
+                self._interims.append(job)
             job.interim = interim
             self.move()
 
     def _call(self, job: Job, tool: FunctionTool, arguments: dict[str, Any]) -> None:
+        if job.is_resumed:  # so that nobody asks again from the start: it would run twice
+            self._host.send(ToolResult(job.call.id, job.call.name, preliminary=True))
         seconds = self._host.tool_timeout if tool.timeout is None else tool.timeout
         if seconds is not None:
             job.seconds, job.due = seconds, self._clock() + seconds
             self._set_timer(job)
+        context = self._context(job) if tool.takes_context else ToolContext(job.call, ())
         try:
-            self._receive(job, tool.call(arguments, self._context(job)))
+            self._receive(job, tool.call(arguments, context))
         except Exception as error:
             self._on_error(job, error)
 
     def _receive(self, job: Job, given: Any) -> None:
-        """Take what a tool returned: the output, or what gives it later."""
+        """Take the output that a tool has returned, or wait for it."""
         if isinstance(given, Observable):
             self._listen(job, given)
         elif hasattr(given, "__aiter__"):
@@ -304,15 +337,19 @@ class Calls(abc.DisposableBase):
         listener = _Listener(job.call, self._host.send)
 
         def on_next(item: Any) -> None:
+            if job.state == "done":
+                return
             try:
-                chunk = listener.read(item)
-            except (TypeError, ValueError) as error:
+                send = listener.read(item)
+            except TypeError as error:
                 job.work.dispose()
                 self._on_error(job, error)
             else:
-                listener.send(chunk)
+                send()
 
         def on_completed() -> None:
+            if job.state == "done":
+                return
             try:
                 output = listener.output()
             except ToolError as error:
@@ -356,23 +393,30 @@ class Calls(abc.DisposableBase):
             self._end(job, ToolResult(job.call.id, job.call.name, output))
 
     def _on_error(self, job: Job, error: Exception) -> None:
-        words = str(error) or "it failed"
-        if self._host.on_tool_error is not None:
-            try:
-                words = self._host.on_tool_error(job.call, error)
-            except Exception as failure:
+        if error is self._host.raised:
+            raise error  # of the subscriber: a stream of a tool has emitted while subscribed to
+        if job.state == "done":
+            return
+        handler = self._host.on_tool_error
+        try:
+            words = (str(error) or "it failed") if handler is None else handler(job.call, error)
+            if not isinstance(words, str):
+                raise TypeError(f"on_tool_error must return a string, got {words!r}")
+        except Exception as failure:
+            if handler is not None:
                 self._host.fail(failure)
                 return
+            words = "it failed"  # and its words, too
         self._refuse(job, type(error).__name__, words)
         self.move()
 
     def _refuse(self, job: Job, kind: str, words: str) -> None:
-        self._end(job, ToolResult(job.call.id, job.call.name, error=ErrorInfo(kind, words)))
+        sendable = words.encode("utf-8", "replace").decode()  # no provider takes a lone surrogate
+        self._end(job, ToolResult(job.call.id, job.call.name, error=ErrorInfo(kind, sendable)))
 
     def _end(self, job: Job, result: ToolResult) -> None:
         if job.state != "done":
-            job.state, job.interim = "done", None
-            job.timer.disposable = Disposable()
+            self._leave(job)
             self._results.append(result)
 
 
@@ -387,30 +431,27 @@ class _Listener:
         self._last: Any = _NOTHING
         self._needs_approval = False
 
-    def read(self, item: Any) -> Chunk:
-        """Return the chunk for an item of the stream.
+    def read(self, item: Any) -> Callable[[], None]:
+        """Read an item; return a function that passes it on.
+
+        Chunks of a run of its own have the id of the call as their source.
 
         Raises:
             TypeError: it is neither a chunk nor JSON.
         """
-        if is_chunk(item):
-            chunk: Chunk = item
-            return chunk
-        self._last = _json(item)
-        return ToolResult(self._call.id, self._call.name, self._last, preliminary=True)
-
-    def send(self, chunk: Chunk) -> None:
-        """Pass a chunk on; those of a run of its own have the id of the call as their source."""
-        if type(chunk) is ToolResult and chunk.output is self._last:
-            self._send(chunk)
-        elif type(chunk) is ApprovalRequest and chunk.source is None:
+        if not is_chunk(item):
+            self._last = _json(item)
+            interim = ToolResult(self._call.id, self._call.name, self._last, preliminary=True)
+            return partial(self._send, interim)
+        chunk: Chunk = item
+        if type(chunk) is ApprovalRequest and chunk.source is None:
             self._needs_approval = True
-        else:
-            self._transcript.add(chunk)
-            self._pass_on(chunk)
+            return _ignore
+        self._transcript.add(chunk)
+        return partial(self._pass_on, chunk)
 
     def output(self) -> Any:
-        """The last output, or the text of the last answer.
+        """Return the last output, or the text of the last answer.
 
         Raises:
             ToolError: the run has ended without an answer.
@@ -423,6 +464,10 @@ class _Listener:
         if end is not None and end.finish_reason == "tool_calls":
             raise ToolError("it calls a tool that can't be run here")
         return self._transcript.text
+
+
+def _ignore() -> None:
+    """Pass nothing on."""
 
 
 def _json(value: Any) -> Any:

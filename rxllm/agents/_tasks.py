@@ -53,7 +53,9 @@ def start_task(
             elif error is None:
                 on_done(task.result())
             elif isinstance(error, Exception):
-                on_error(error)  # any other exception has already stopped the loop
+                on_error(error)
+            elif not isinstance(error, KeyboardInterrupt | SystemExit):  # these stop the loop
+                on_error(RuntimeError(f"{type(error).__name__}: {error}"))
         except Exception as failure:
             fail_stream(scheduler, failure)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
 from msgspec.structs import replace
 from reactivex import Observable, abc
 
+from rxllm.agents._calls import Claim
 from rxllm.agents.inbox import Inbox
 from rxllm.agents.run import Approvals, Prepare, Run
 from rxllm.agents.tool import FunctionTool, ToolContext, ToolOptions
@@ -64,18 +65,21 @@ class Agent:
         tools: functions, `FunctionTool`s, and `Tool`s without a function. A call of the latter ends
             the run with `"tool_calls"`: the caller answers it and asks again.
         instructions: the system message, unless the prompt has one.
-        max_steps: the maximum number of answers, 1 or more. The last one is asked for without
-            calls; if it has some nevertheless, the run ends with `"limit"`.
-        concurrency: calls that run at once, 1 or more.
+        max_steps: the maximum number of answers, 1 or more. The last one is requested without
+            calls; if it still has some, the run ends with `"limit"`.
+        concurrency: calls that run at once, 1 or more, including those that a function decides
+            about.
         tool_timeout: seconds that a call may take, above 0, or `None` for no limit.
         prepare: called before each step with a `Turn`; returns a changed one, or `None`. May be a
             coroutine function. Messages that it changes stay changed; all else holds for that step.
         on_tool_error: returns what the model receives about a call that raised.
         secret: signs the tokens of approvals, so that a client can't change the approved call.
-        claim: called with the token of an approved call; returns whether this run is the first to
-            make it (`SET NX` in Redis, say). May be a coroutine function.
+        claim: called with the token of an approved call and its `ToolContext`; returns whether
+            this run is the first to make it (`SET NX` in Redis, say). Ids of calls may be the same
+            in two conversations: make the conversation part of the key. May be a coroutine
+            function.
         repairs: how often the model is told that an answer doesn't follow the `response_format`,
-            and asked for another one, 0 or more. What it is told is a `Steering`.
+            and asked for another one, 0 or more. A `Steering` says what it received.
         name: the name in `info`.
 
     Raises:
@@ -107,7 +111,7 @@ class Agent:
         prepare: Prepare | None = None,
         on_tool_error: Callable[[ToolCall, Exception], str] | None = None,
         secret: bytes | None = None,
-        claim: Callable[[str], bool | Awaitable[bool]] | None = None,
+        claim: Claim | None = None,
         repairs: int = 0,
         name: str = "agent",
     ) -> None:
@@ -120,8 +124,13 @@ class Agent:
         ):
             if function is not None:
                 check_callable(what, function, "a function, or None")
-        if secret is not None and not isinstance(secret, bytes):
-            raise TypeError("secret must be bytes")
+        for what, value, kind in (
+            ("secret", secret, bytes),
+            ("instructions", instructions, str),
+            ("name", name, str),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{what} must be {kind.__name__}, got {value!r}")
         self.model = model
         self.tools = _by_name(tools)
         self.instructions = instructions
@@ -184,6 +193,9 @@ class Agent:
                 wait is an error of the stream.
         """
         request = self._request(prompt, options)
+        if not isinstance(inbox, Inbox | None):
+            raise BadRequestError(f"inbox must be an rxllm.Inbox, got {inbox!r}", "inbox")
+        _check_approvals(approvals)
 
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
@@ -233,6 +245,8 @@ class Agent:
 
     def _request(self, prompt: Prompt, options: RequestOptions) -> Request:
         given = options.get("tools", prompt.tools if isinstance(prompt, Request) else ())
+        if not isinstance(given, list | tuple):
+            raise BadRequestError(f"tools must be a list of tools, got {given!r}", "tools")
         tools = self.tools.values()
         options["tools"] = [
             *(each.tool if isinstance(each, FunctionTool) else each for each in tools),
@@ -245,9 +259,24 @@ class Agent:
         return replace(request, messages=(system, *request.messages))
 
 
+def _check_approvals(approvals: object) -> None:
+    if approvals is None:
+        return
+    if not isinstance(approvals, Mapping):
+        raise BadRequestError(
+            f"approvals must map tokens to decisions, got {approvals!r}", "approvals"
+        )
+    for token, decision in approvals.items():
+        if not (isinstance(token, str) and isinstance(decision, bool | str)):
+            words = "approvals must map tokens to True, False or the reason for a no"
+            raise BadRequestError(f"{words}, got {token!r}: {decision!r}", "approvals")
+
+
 def _by_name(
     tools: Sequence[FunctionTool | Tool | Callable[..., Any]],
 ) -> dict[str, FunctionTool | Tool]:
+    if not isinstance(tools, Iterable):
+        raise TypeError(f"tools must be a list of tools, got {tools!r}")
     by_name: dict[str, FunctionTool | Tool] = {}
     for each in tools:
         made = each if isinstance(each, FunctionTool | Tool) else FunctionTool(each)

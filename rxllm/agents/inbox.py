@@ -10,7 +10,7 @@ __all__ = ["Inbox"]
 class Inbox:
     """Messages of the user for a run that is under way.
 
-    They join the run before its next answer: after the tools that are running, or after the answer
+    They join the run between two answers: after the tools that are running, or after the answer
     that would have been the last. Those that came too late stay in `waiting`, as do those that a
     failed run hadn't reached.
 
@@ -31,12 +31,16 @@ class Inbox:
 
         Raises:
             TypeError: `text` is not a string.
-            ValueError: it is empty.
+            ValueError: it is empty, or can't be encoded.
         """
         if not isinstance(text, str):
             raise TypeError(f"steer takes a string, got {type(text).__name__}")
         if not text.strip():
             raise ValueError("the message is empty")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("the message has a lone surrogate, which UTF-8 can't encode") from None
         self._texts.append(text)
 
     @property

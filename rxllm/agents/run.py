@@ -13,7 +13,7 @@ from reactivex import abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from rxllm.agents._approvals import approval_token
-from rxllm.agents._calls import Calls, Job
+from rxllm.agents._calls import Calls, Claim, Job
 from rxllm.agents._tasks import start_task
 from rxllm.agents.inbox import Inbox
 from rxllm.agents.tool import FunctionTool
@@ -73,7 +73,7 @@ class _Agent(Protocol):
     prepare: Prepare | None
     on_tool_error: Callable[[ToolCall, Exception], str] | None
     secret: bytes | None
-    claim: Callable[[str], bool | Awaitable[bool]] | None
+    claim: Claim | None
     repairs: int
 
 
@@ -96,6 +96,7 @@ class Run:
         self.scheduler = scheduler_or_default(scheduler)
         self.context = context
         self.step = 0
+        self.raised: BaseException | None = None  # by the subscriber
         self.concurrency = agent.concurrency
         self.tool_timeout = agent.tool_timeout
         self.claim = agent.claim
@@ -109,11 +110,12 @@ class Run:
         self._earlier: tuple[Message, ...] = ()  # the conversation before the first answer
         self._replaced = 0  # the messages of the transcript that `_earlier` has, changed or not
         self._ids: set[str] = set()  # of all calls of the conversation
-        self._renamed: dict[str, str] = {}  # ids of this answer
+        self._renamed: dict[tuple[int, str], str] = {}  # ids of this answer
         self._end: End | None = None  # of this answer, not passed on yet
-        self._raised: BaseException | None = None  # by the subscriber
         self._repairs = agent.repairs
         self._is_due = False  # a step, once the valve is open
+        self._turn: Turn | None = None  # that was prepared, and is to be asked then
+        self._tools = request.tools  # of this step
         self._valve = valve_of(scheduler)
         self._upstream = SerialDisposable()
         self._calls = SerialDisposable()
@@ -129,8 +131,8 @@ class Run:
 
     @property
     def tool_names(self) -> Sequence[str]:
-        """The names of all tools."""
-        return [tool.name for tool in self._request.tools]
+        """The names of the tools of this step."""
+        return [tool.name for tool in self._tools]
 
     def token_of(self, call: ToolCall) -> str:
         """Return what names a call in `approvals`."""
@@ -165,7 +167,12 @@ class Run:
         self._ids = {call.id for message in self._earlier for call in message.calls}
         decisions = self._approvals or {}
         return [
-            Job(call, self._tool_of(call), decisions.get(self.token_of(call)), is_resumed=True)
+            Job(
+                call,
+                self._tool_of(call),
+                is_resumed=True,
+                decision=decisions.get(self.token_of(call)),
+            )
             for call in calls
         ]
 
@@ -193,6 +200,10 @@ class Run:
         if not (self._is_due and self._valve.is_open):
             return
         self._is_due = False
+        if self._turn is not None:
+            turn, self._turn = self._turn, None
+            self._ask(turn)
+            return
         self.step += 1
         turn = Turn(self.step, self._next_request(), self._agent.model)
         prepare = self._agent.prepare
@@ -212,9 +223,12 @@ class Run:
             self._prepared(turn, given)
 
     def _prepared(self, turn: Turn, made: Turn | None) -> None:
-        if made is not None:
-            self._earlier = made.request.messages
-        self._ask(made or turn)
+        if not isinstance(made, Turn | None):
+            self.fail(TypeError(f"prepare must return a Turn or None, got {made!r}"))
+            return
+        self._turn = turn if made is None else made
+        self._earlier = self._turn.request.messages
+        self._take_next_step()
 
     def _next_request(self) -> Request:
         self._earlier = self.messages
@@ -229,6 +243,7 @@ class Run:
     def _ask(self, turn: Turn) -> None:
         self._end = None
         self._renamed = {}
+        self._tools = turn.request.tools
         try:
             stream = turn.model.stream(turn.request)
         except Exception as error:
@@ -256,13 +271,15 @@ class Run:
                 taken = self._taken(chunk, own)
                 if taken is None:
                     return
+                if is_restart(chunk) and chunk.source in (None, own):
+                    own, is_known = None, False  # another one may win the race
                 chunk = taken
                 if chunk.source is None:
                     add(chunk)
             try:
                 observer.on_next(chunk)
             except BaseException as error:
-                self._raised = error
+                self.raised = error
                 self._subscription.dispose()
                 raise
 
@@ -291,7 +308,7 @@ class Run:
 
     def _named(self, call: ToolCall) -> ToolCall:
         """Return a call with an id that no earlier one of the conversation has."""
-        key = call.id or f"#{call.index}"
+        key = call.index, call.id
         name = self._renamed.get(key)
         if name is None:
             name = call.id or f"call-{self.step}-{call.index}"
@@ -306,7 +323,7 @@ class Run:
         if end is None:  # a truncated answer, which the sink reports
             self._complete()
             return
-        jobs = [Job(call, self._tool_of(call)) for call in self._calls_of(end)]
+        jobs = self._jobs_of(end)
         if self._subscription.is_disposed:
             return
         if not jobs:
@@ -319,17 +336,19 @@ class Run:
             else:
                 self._give_up(jobs)
 
-    def _calls_of(self, end: End) -> list[ToolCall]:
+    def _jobs_of(self, end: End) -> list[Job]:
         """Return the calls to make. Those of an answer that was cut off aren't made."""
         answer = self._transcript.answers.get(None)
         if answer is None or answer.is_closed or end.finish_reason not in ("tool_calls", "stop"):
             return []
-        if end.finish_reason == "tool_calls":
-            for call in answer.calls.values():
-                if not call.complete:  # its arguments are not JSON, and the model is told so
-                    self._send(replace(call, complete=True))
-        answer = self._transcript.answers[None]
-        return [call for call in answer.calls.values() if call.complete]
+        jobs: list[Job] = []
+        for call in list(answer.calls.values()):
+            if call.complete:
+                jobs.append(Job(call, self._tool_of(call)))
+            elif end.finish_reason == "tool_calls":  # the arguments are not JSON
+                self._send(replace(call, complete=True))
+                jobs.append(Job(call, self._tool_of(call), is_whole=False))
+        return jobs
 
     def _on_answer(self, end: End) -> None:
         texts: list[str] = []
@@ -342,14 +361,18 @@ class Run:
 
     def _repair(self) -> list[str]:
         """Return what to tell the model about an answer of another type, if it may try again."""
-        schema = self._request.answer_schema
+        schema, transcript = self._request.answer_schema, self._transcript
         if not self._repairs or schema is None:
             return []
         try:
-            schema.read(self._transcript.text)
+            if transcript.json is not None and not transcript.text:  # `parse_json` has read it
+                schema.convert(transcript.json)
+            else:
+                schema.read(transcript.text)
         except InvalidAnswerError as error:
             self._repairs -= 1
-            return [f"{error}. Answer again, with nothing but the JSON."]
+            words = f"{error}. Answer again, with nothing but the JSON."
+            return [words.encode("utf-8", "replace").decode()]
         return []
 
     def _steer(self, texts: Sequence[str]) -> None:
@@ -361,10 +384,8 @@ class Run:
     # Calls
 
     def _tool_of(self, call: ToolCall) -> FunctionTool | Tool | None:
-        tool = self._agent.tools.get(call.name)
-        if tool is not None:
-            return tool
-        return next((each for each in self._request.tools if each.name == call.name), None)
+        offered = next((each for each in self._tools if each.name == call.name), None)
+        return None if offered is None else self._agent.tools.get(call.name, offered)
 
     def _make(self, jobs: list[Job]) -> None:
         calls = Calls(self, jobs)
@@ -373,7 +394,8 @@ class Run:
 
     def _give_up(self, jobs: list[Job]) -> None:
         """No step is left: the calls get an answer, so that the conversation can go on."""
-        error = ErrorInfo("LimitError", f"the run has ended after {self.step} steps")
+        steps = "1 step" if self.step == 1 else f"{self.step} steps"
+        error = ErrorInfo("LimitError", f"the run has ended after {steps}")
         for job in jobs:
             if not isinstance(job.tool, Tool):
                 self._send(ToolResult(job.call.id, job.call.name, error=error))
@@ -403,7 +425,7 @@ class Run:
         try:
             self._observer.on_next(chunk)
         except BaseException as error:
-            self._raised = error
+            self.raised = error
             self._subscription.dispose()
             raise
         return not self._subscription.is_disposed
@@ -417,7 +439,7 @@ class Run:
         self._observer.on_completed()
 
     def _on_error(self, error: Exception) -> None:
-        if error is self._raised:
+        if error is self.raised:
             raise error  # RxPY passes it to on_error if the model sends while it is subscribed to
         self.fail(error)
 

@@ -170,6 +170,11 @@ class FunctionTool:
         """The name for the model."""
         return self.tool.name
 
+    @property
+    def takes_context(self) -> bool:
+        """Whether the function gets the context of a call."""
+        return self._signature is None or bool(self._signature.injected)
+
     def read(self, arguments: str) -> dict[str, Any]:
         """Return the arguments of a call by name: checked, converted, and with the defaults.
 

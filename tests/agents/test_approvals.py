@@ -12,7 +12,7 @@ import rxllm
 from rxllm import Message, tool
 from rxllm import operators as ops
 from rxllm.agents import Agent, FunctionTool, ToolContext
-from rxllm.chunks import ApprovalRequest, ErrorInfo
+from rxllm.chunks import ApprovalRequest, ErrorInfo, ToolResult
 from rxllm.errors import BadRequestError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import no_leaks, run_virtual
@@ -66,7 +66,8 @@ def test_an_approved_call_runs_in_another_process() -> None:
     agent = Agent(model, tools_of(ran), secret=b"s")
     chunks, result = rxllm.run(play(agent.stream(history, approvals=approvals)))
     assert ran == ["look /x", "delete /x"]
-    assert kinds(chunks) == ["ToolResult", "Start", "Token", "Usage", "End"]
+    assert kinds(chunks) == ["ToolResult", "ToolResult", "Start", "Token", "Usage", "End"]
+    assert chunks[0] == ToolResult("a", "delete", preliminary=True)  # it runs now
     assert [message.role for message in model.requests[0].messages] == [
         *["user", "assistant", "tool", "tool"],
     ]
@@ -136,10 +137,11 @@ def test_two_clicks_run_a_call_once() -> None:
         await asyncio.sleep(1)
         return "paid"
 
-    async def claim(token: str) -> bool:
+    async def claim(token: str, context: ToolContext) -> bool:
         await asyncio.sleep(0)
-        is_first = token not in claimed
-        claimed.add(token)
+        key = f"{context.context}/{token}"
+        is_first = key not in claimed
+        claimed.add(key)
         return is_first
 
     async def main() -> Any:
@@ -150,7 +152,8 @@ def test_two_clicks_run_a_call_once() -> None:
         agent = Agent(ScriptedModel("ok"), [pay], claim=claim)
         approvals = {result.pending[0].token: True}
         async with no_leaks():
-            runs = [play(agent.stream(history, approvals=approvals)) for _ in range(2)]
+            ann = [agent.stream(history, approvals=approvals, context="ann") for _ in range(2)]
+            runs = [play(stream) for stream in ann]
             return [results_of(chunks)["a"].error for chunks, _ in await asyncio.gather(*runs)]
 
     first, second = run_virtual(main())
