@@ -10,13 +10,26 @@ from opentelemetry import trace as telemetry
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 from reactivex import operators as rx_ops
 
 import rxllm
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Chunk, End, ErrorInfo, Notice, Start, Token, Usage
+from rxllm.chunks import (
+    ApprovalRequest,
+    Batch,
+    Chunk,
+    End,
+    ErrorInfo,
+    Notice,
+    Start,
+    Steering,
+    Token,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from rxllm.errors import RateLimitError
 from rxllm.operators.analytics._trace import _parent
 from rxllm.requests import as_request
@@ -36,6 +49,21 @@ class Spans:
     @property
     def ended(self) -> tuple[ReadableSpan, ...]:
         return self._exporter.get_finished_spans()
+
+    def named(self, name: str) -> ReadableSpan:
+        (span,) = [span for span in self.ended if span.name == name]
+        return span
+
+    @property
+    def tree(self) -> list[str]:
+        """The names of all spans, as paths from the outermost one, in the order of their ends."""
+        by_id = {span.context.span_id: span for span in self.ended if span.context}
+
+        def path(span: ReadableSpan) -> str:
+            around = None if span.parent is None else by_id[span.parent.span_id]
+            return span.name if around is None else f"{path(around)} > {span.name}"
+
+        return [path(span) for span in self.ended]
 
     @property
     def only(self) -> ReadableSpan:
@@ -311,6 +339,7 @@ def test_in_a_merge_a_restart_of_one_source_keeps_the_usage_of_others(
         ("tracer", "rxllm"),
         ("request", "Hi"),
         ("attributes", ["a"]),
+        ("agent", 3),
         ("model", 3),
         ("provider", 3),
     ],
@@ -318,3 +347,294 @@ def test_in_a_merge_a_restart_of_one_source_keeps_the_usage_of_others(
 def test_invalid_arguments_raise_at_the_call(name: str, wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"{name} must be"):
         ops.trace(**{name: wrong})
+
+
+# Runs
+
+
+def call(call_id: str, name: str = "look", source: str | None = None) -> ToolCall:
+    return ToolCall(call_id, name, '{"secret": 1}', complete=True, source=source)
+
+
+RUN: dict[str, Chunk] = {
+    "S": Start("id-1", "gpt", "openai"),
+    "c": call("1"),
+    "U": Usage(10, 5, cost=0.5),
+    "M": End("tool_calls", more=True),
+    "r": ToolResult("1", "look", "secret"),
+    "f": ToolResult("1", "look", error=ErrorInfo("ToolError", "secret")),
+    "T": Start("id-2", "gpt", "openai"),
+    "V": Usage(20, 7, cost=0.25),
+}
+
+
+def seconds_of(span: ReadableSpan) -> float:
+    assert span.start_time is not None
+    assert span.end_time is not None
+    return (span.end_time - span.start_time) / 1e9
+
+
+def test_a_run_is_a_tree_of_its_answers_and_tools(marbles: Marbles, spans: Spans) -> None:
+    stream = marbles.cold("--S-a-c-U-M---r--T-b-V-E|", lookup=RUN)
+    marbles.run(stream.pipe(ops.trace(spans.tracer, agent="helper")))
+    assert spans.tree == [
+        "invoke_agent helper > chat gpt",
+        "invoke_agent helper > execute_tool look",
+        "invoke_agent helper > chat gpt",
+        "invoke_agent helper",
+    ]
+    first, tool, second, run = spans.ended
+    assert (run.kind, tool.kind, first.kind) == (
+        *(SpanKind.INTERNAL, SpanKind.INTERNAL),
+        SpanKind.CLIENT,
+    )
+    assert attributes_of(run) == {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "helper",
+        "gen_ai.request.stream": True,
+        "gen_ai.request.model": "gpt",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.response.time_to_first_chunk": 4.0,
+        "gen_ai.response.finish_reasons": ("tool_calls", "stop"),
+        "gen_ai.usage.input_tokens": 30,
+        "gen_ai.usage.output_tokens": 12,
+        "rxllm.usage.cost": 0.75,
+        "rxllm.outcome": "completed",
+    }
+    assert attributes_of(tool) == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "look",
+        "gen_ai.tool.call.id": "1",
+        "gen_ai.tool.type": "function",
+        "rxllm.outcome": "completed",
+    }
+    assert attributes_of(second) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.stream": True,
+        "gen_ai.request.model": "gpt",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.response.id": "id-2",
+        "gen_ai.response.model": "gpt",
+        "gen_ai.response.time_to_first_chunk": 5.0,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 20,
+        "gen_ai.usage.output_tokens": 7,
+        "rxllm.usage.cost": 0.25,
+        "rxllm.outcome": "completed",
+    }
+    assert attributes_of(first)["gen_ai.response.id"] == "id-1"
+    assert [event.name for event in second.events] == ["first_token"]
+
+
+def test_the_spans_of_a_run_last_as_long_as_its_answers_and_tools(
+    marbles: Marbles, spans: Spans
+) -> None:
+    """An answer begins when it is asked for, a tool with the end of the answer that calls it."""
+    stream = marbles.cold("--S-a-c-U-M---r--T-b-V-E|", lookup=RUN)
+    marbles.run(stream.pipe(ops.trace(spans.tracer)))
+    first, tool, second, _ = map(seconds_of, spans.ended)
+    assert first == pytest.approx(10, abs=0.1)
+    assert tool == pytest.approx(4, abs=0.1)
+    assert second == pytest.approx(9, abs=0.1)
+
+
+def test_without_a_name_a_stream_is_a_run_from_the_first_answer_that_others_follow(
+    marbles: Marbles, spans: Spans
+) -> None:
+    stream = marbles.cold("S-a-c-U-M-r-T-b-V-E|", lookup=RUN)
+    marbles.run(stream.pipe(ops.trace(spans.tracer)))
+    assert spans.tree == [
+        "invoke_agent > chat gpt",
+        "invoke_agent > execute_tool look",
+        "invoke_agent > chat gpt",
+        "invoke_agent",
+    ]
+    recorded = attributes_of(spans.ended[-1])
+    assert recorded["gen_ai.operation.name"] == "invoke_agent"
+    assert "gen_ai.response.id" not in recorded
+
+
+def test_a_named_run_of_one_answer_has_a_span_for_it(marbles: Marbles, spans: Spans) -> None:
+    marbles.run(marbles.cold("S-a-E|").pipe(ops.trace(spans.tracer, agent="helper")))
+    assert spans.tree == ["invoke_agent helper > chat model", "invoke_agent helper"]
+
+
+def test_a_failing_tool_fails_its_span_alone(marbles: Marbles, spans: Spans) -> None:
+    marbles.run(marbles.cold("S-c-M-f-T-b-E|", lookup=RUN).pipe(ops.trace(spans.tracer)))
+    tool = spans.named("execute_tool look")
+    assert attributes_of(tool)["error.type"] == "ToolError"
+    assert attributes_of(tool)["rxllm.outcome"] == "failed"
+    assert tool.status.status_code is StatusCode.ERROR
+    others = [span for span in spans.ended if span is not tool]
+    assert {span.status.status_code for span in others} == {StatusCode.UNSET}
+    assert all("secret" not in span.to_json() for span in spans.ended)
+
+
+def test_what_runs_inside_a_tool_is_below_it(marbles: Marbles, spans: Spans) -> None:
+    inside: dict[str, Chunk] = {
+        **RUN,
+        "1": Start("id-3", "small", source="1"),
+        "x": Token("x", source="1"),
+        "d": call("1", "dig", "1"),
+        "u": Usage(1, 1, source="1"),
+        "m": End("tool_calls", more=True, source="1"),
+        "q": ToolResult("1", "dig", "deep", source="1"),
+        "2": Start("id-4", "small", source="1"),
+        "e": End("stop", source="1"),
+    }
+    diagram = "S-c-M-1-x-d-u-m-q-2-x-u-e-r-T-b-V-E|"
+    marbles.run(marbles.cold(diagram, lookup=inside).pipe(ops.trace(spans.tracer)))
+    assert spans.tree == [
+        "invoke_agent > chat gpt",
+        "invoke_agent > execute_tool look > chat small",
+        "invoke_agent > execute_tool look > execute_tool dig",
+        "invoke_agent > execute_tool look > chat small",
+        "invoke_agent > execute_tool look",
+        "invoke_agent > chat gpt",
+        "invoke_agent",
+    ]
+    recorded = attributes_of(spans.ended[-1])
+    assert recorded["gen_ai.request.model"] == "gpt"
+    assert recorded["gen_ai.response.finish_reasons"] == ("tool_calls", "stop")
+    assert recorded["gen_ai.usage.output_tokens"] == 9  # also what its tools have used
+
+
+def test_a_tool_that_ends_ends_what_is_open_inside_it(marbles: Marbles, spans: Spans) -> None:
+    inside: dict[str, Chunk] = {
+        **RUN,
+        "1": Start("id-3", "small", source="1"),
+        "d": call("2", "dig", "1"),
+        "m": End("tool_calls", more=True, source="1"),
+        "3": Start("id-4", "tiny", source="1/2"),
+    }
+    marbles.run(marbles.cold("S-c-M-1-d-m-3-f|", lookup=inside).pipe(ops.trace(spans.tracer)))
+    assert spans.tree[1:4] == [
+        "invoke_agent > execute_tool look > chat small",
+        "invoke_agent > execute_tool look > execute_tool dig > chat tiny",
+        "invoke_agent > execute_tool look > execute_tool dig",
+    ]
+    outcomes = [attributes_of(span)["rxllm.outcome"] for span in spans.ended]
+    assert outcomes == ["completed", "completed", "cancelled", "cancelled", "failed", "completed"]
+
+
+def test_a_run_that_begins_with_results_has_their_spans(marbles: Marbles, spans: Spans) -> None:
+    """Its calls are those of an earlier run, and have been made since the subscription."""
+    nested = {**RUN, "1": Start("id-3", "small", source="1"), "e": End("stop", source="1")}
+    stream = marbles.cold("1-e-r-T-b-E|", lookup=nested).pipe(ops.trace(spans.tracer))
+    marbles.run(stream)
+    assert spans.tree == [
+        "invoke_agent > execute_tool look > chat small",
+        "invoke_agent > execute_tool look",
+        "invoke_agent > chat gpt",
+        "invoke_agent",
+    ]
+    assert seconds_of(spans.ended[1]) == pytest.approx(4, abs=0.1)
+    assert seconds_of(spans.ended[2]) == pytest.approx(6, abs=0.1)
+
+
+def test_calls_that_wait_for_an_approval_have_no_span(marbles: Marbles, spans: Spans) -> None:
+    chunks = {**RUN, "d": call("2", "pay"), "A": ApprovalRequest("2", "token")}
+    chunks["E"] = End("tool_calls")
+    stream = marbles.cold("S-c-d-M-r-(A,E)|", lookup=chunks)
+    marbles.run(stream.pipe(ops.trace(spans.tracer)))
+    assert spans.tree == [
+        "invoke_agent > chat gpt",
+        "invoke_agent > execute_tool look",
+        "invoke_agent",
+    ]
+
+
+def test_disposal_amid_tools_ends_their_spans(marbles: Marbles, spans: Spans) -> None:
+    chunks = {**RUN, "d": call("2", "dig")}
+    stream = marbles.cold("S-c-d-M-r-----T-E|", lookup=chunks).pipe(ops.trace(spans.tracer))
+    recording = marbles.subscribe(stream)
+    marbles.advance_to(10)
+    assert [span.name for span in spans.ended] == ["chat gpt", "execute_tool look"]
+    recording.dispose()
+    assert spans.tree[2:] == ["invoke_agent > execute_tool dig", "invoke_agent"]
+    outcomes = [attributes_of(span)["rxllm.outcome"] for span in spans.ended[2:]]
+    assert outcomes == ["cancelled", "cancelled"]
+
+
+@pytest.mark.parametrize("diagram", ["S-c-M-r-#", "S-c-M-r-T-#"])
+def test_a_model_that_fails_in_a_step_fails_the_answer_and_the_run(
+    marbles: Marbles, spans: Spans, diagram: str
+) -> None:
+    """Also if it fails before its `Start`."""
+    source = marbles.cold(diagram, lookup=RUN, error=RateLimitError("slow down"))
+    marbles.run(source.pipe(ops.trace(spans.tracer)))
+    *_, answer, run = spans.ended
+    for span in (answer, run):
+        assert attributes_of(span)["error.type"] == "RateLimitError"
+        assert span.status.status_code is StatusCode.ERROR
+    assert answer.name.startswith("chat")
+    assert len(spans.ended) == 4
+
+
+def test_an_answer_that_restarts_is_one_span_with_the_usage_of_all_attempts(
+    marbles: Marbles, spans: Spans
+) -> None:
+    stream = marbles.cold("S-a-U-R-T-c-V-M-r-T-b-E|", lookup=RUN)
+    marbles.run(stream.pipe(ops.trace(spans.tracer)))
+    assert [span.name for span in spans.ended] == [
+        *("chat gpt", "execute_tool look", "chat gpt", "invoke_agent")
+    ]
+    first = attributes_of(spans.ended[0])
+    assert (first["gen_ai.usage.output_tokens"], first["gen_ai.response.id"]) == (12, "id-2")
+    assert [event.name for event in spans.ended[-1].events] == ["first_token", "restart"]
+
+
+def test_a_call_that_a_restart_takes_back_has_no_span(marbles: Marbles, spans: Spans) -> None:
+    chunks = {**RUN, "d": call("2", "dig")}
+    stream = marbles.cold("S-d-R-T-c-M-r-T-b-#", lookup=chunks, error=ValueError("broken"))
+    marbles.run(stream.pipe(ops.trace(spans.tracer)))
+    assert "execute_tool dig" not in {span.name for span in spans.ended}
+
+
+def test_a_message_that_joins_a_run_is_followed_by_another_answer(
+    marbles: Marbles, spans: Spans
+) -> None:
+    chunks = {**RUN, "M": End("stop", more=True), "J": Steering("secret")}
+    stream = marbles.cold("S-a-M---J-T-b-E|", lookup=chunks)
+    marbles.run(stream.pipe(ops.trace(spans.tracer)))
+    assert [span.name for span in spans.ended] == ["chat gpt", "chat gpt", "invoke_agent"]
+    assert seconds_of(spans.ended[1]) == pytest.approx(6, abs=0.1)  # since the message
+
+
+def test_a_merge_of_runs_is_one_tree(marbles: Marbles, spans: Spans) -> None:
+    left = marbles.cold("S-c-M-r-T-b-E|", lookup=RUN, source="left")
+    right = marbles.cold("S-b-E|", lookup=RUN, source="right")
+    marbles.run(rx.merge(left, right).pipe(ops.trace(spans.tracer)))
+    assert sorted(spans.tree) == [
+        "invoke_agent",
+        *["invoke_agent > chat gpt"] * 3,
+        "invoke_agent > execute_tool look",
+    ]
+    recorded = [attributes_of(span) for span in spans.ended if span.name == "chat gpt"]
+    assert {each["rxllm.outcome"] for each in recorded} == {"completed"}
+
+
+def test_the_requested_model_and_the_options_are_those_of_each_answer(
+    marbles: Marbles, spans: Spans
+) -> None:
+    request = as_request("secret", max_tokens=9)
+    given = {"gen_ai.conversation.id": "c-1"}
+    operator = ops.trace(spans.tracer, model="alias", request=request, attributes=given)
+    marbles.run(marbles.cold("S-c-M-r-T-b-E|", lookup=RUN).pipe(operator))
+    first, _, second, run = spans.ended
+    assert (first.name, second.name) == ("chat alias", "chat alias")
+    for span in (first, second, run):
+        recorded = attributes_of(span)
+        assert recorded["gen_ai.request.max_tokens"] == 9
+        assert recorded["gen_ai.conversation.id"] == "c-1"
+    assert attributes_of(first)["gen_ai.response.model"] == "gpt"
+
+
+def test_an_unsampled_run_has_no_spans(marbles: Marbles) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    operator = ops.trace(provider.get_tracer("test"))
+    stream = marbles.cold("S-c-M-r-T-b-E|", lookup=RUN).pipe(operator)
+    assert marbles.run(stream)[-1][0] == 13.0
+    assert exporter.get_finished_spans() == ()
