@@ -62,6 +62,7 @@ class SpanWatcher(Operation):
         self.span = span
         self.parent = parent
         self.has_ended = False
+        self._subscribed = time.time_ns()
         self._tracer = tracer
         self._given = given
         self._spans: dict[str, Span] = {}  # of tools, by their paths
@@ -136,7 +137,8 @@ class SpanWatcher(Operation):
         reasons = self.finish_reasons if self.is_run else self.finish_reasons[-1:]
         _describe(self.span, None if self.is_run else self.start, self.used, reasons)
         kind = None if error is None else type(error).__name__
-        self._finish(self.span, outcome, kind, message=str(error))
+        end_time = self._wall_time(self._clock()) if self.is_run else None  # not before the others
+        self._finish(self.span, outcome, kind, end_time, message=str(error))
 
     def _span_of(self, call: Call) -> Span:
         """Return the span of a tool call."""
@@ -166,8 +168,8 @@ class SpanWatcher(Operation):
         return set_span_in_context(self.span if call is None else self._span_of(call), self.parent)
 
     def _wall_time(self, moment: float) -> int:
-        """Return a time of the clock in Unix nanoseconds."""
-        return time.time_ns() - int((self._clock() - moment) * 1e9)
+        """Return a time of the clock in Unix nanoseconds: in the order of that clock."""
+        return self._subscribed + int((moment - self._begun) * 1e9)
 
     def _finish(
         self,
