@@ -175,7 +175,7 @@ class _MeterWatcher(Operation):
         self._inference_calls += call is None
         pace = self._paces.pop(answer.source, None)
         self._metrics.answered(
-            self._models(answer.start or (self.start if call is None else None)),
+            self._models(answer.start),
             answer.ended - answer.begun,
             _error_type(answer.outcome, answer.error),
             answer.used,
@@ -203,11 +203,15 @@ class _MeterWatcher(Operation):
         metrics.answered(self._models(self.start), self.elapsed, kind, self.used, first, gaps)
 
     def _models(self, start: Start | None) -> tuple[str, str, str]:
-        asked = self._model or "unknown"
-        if start is None:
-            return self._provider or "unknown", asked, "unknown"
-        provider = self._provider or start.provider or "unknown"
-        return provider, self._model or start.model, start.model
+        """Return the provider, the requested model, and that of the response."""
+        latest = self.start if start is None else start  # which may be an earlier answer's
+        if latest is None:
+            return self._provider or "unknown", self._model or "unknown", "unknown"
+        return (
+            self._provider or latest.provider or "unknown",
+            self._model or latest.model,
+            "unknown" if start is None else start.model,
+        )
 
 
 def _error_type(outcome: Outcome, error: str | None) -> str:

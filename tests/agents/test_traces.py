@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace as telemetry
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -28,43 +25,7 @@ from rxllm.piped_model import piped
 from rxllm.testing import no_leaks, run_virtual
 from rxllm.valve import StreamScheduler
 from tests.agents.runs import calling, play
-
-
-class Spans:
-    """A tracer and its ended spans."""
-
-    def __init__(self) -> None:
-        self._exporter = InMemorySpanExporter()
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracer = provider.get_tracer("test")
-
-    @property
-    def ended(self) -> tuple[ReadableSpan, ...]:
-        return self._exporter.get_finished_spans()
-
-    def named(self, name: str) -> dict[str, Any]:
-        """The attributes of the one span of that name."""
-        (span,) = [span for span in self.ended if span.name == name]
-        return dict(span.attributes or {})
-
-    @property
-    def tree(self) -> str:
-        """The names of all spans, each below the one around it, by the times of their begins."""
-        below: dict[int | None, list[ReadableSpan]] = {}
-        for span in sorted(self.ended, key=lambda span: span.start_time or 0):
-            below.setdefault(span.parent and span.parent.span_id, []).append(span)
-
-        def lines(parent: int | None, depth: int) -> list[str]:
-            drawn: list[str] = []
-            for span in below.pop(parent, []):
-                drawn.append("  " * depth + span.name)
-                drawn += lines(span.context and span.context.span_id, depth + 1)
-            return drawn
-
-        drawn = "\n".join(lines(None, 0))
-        assert not below, "a span has a parent that hasn't ended"
-        return drawn
+from tests.spans import Spans, attributes_of, seconds_of
 
 
 @pytest.fixture
@@ -99,22 +60,21 @@ def test_a_run_with_a_nested_agent_and_a_failing_tool_is_a_tree(spans: Spans) ->
 
     _, result = run_virtual(main())
     assert result.text == "Three."
-    assert (
-        spans.tree
-        == """invoke_agent helper
-  chat large
-  execute_tool fail
-  execute_tool maths
-    chat small
-    execute_tool add
-    chat small
-  chat large"""
-    )
-    run = spans.named("invoke_agent helper")
+    assert spans.tree == [
+        "invoke_agent helper",
+        "  chat large",
+        "  execute_tool fail",
+        "  execute_tool maths",
+        "    chat small",
+        "    execute_tool add",
+        "    chat small",
+        "  chat large",
+    ]
+    run = attributes_of(spans.named("invoke_agent helper"))
     assert run["gen_ai.response.finish_reasons"] == ("tool_calls", "stop")
     assert run["gen_ai.usage.output_tokens"] == result.usage.output_tokens
-    assert spans.named("execute_tool fail")["error.type"] == "ToolError"
-    assert spans.named("execute_tool maths")["gen_ai.tool.call.id"] == "m"
+    assert attributes_of(spans.named("execute_tool fail"))["error.type"] == "ToolError"
+    assert attributes_of(spans.named("execute_tool maths"))["gen_ai.tool.call.id"] == "m"
     assert all("secret" not in span.to_json() for span in spans.ended)
     failed = [span.name for span in spans.ended if span.status.status_code is StatusCode.ERROR]
     assert failed == ["execute_tool fail"]
@@ -141,7 +101,7 @@ def test_disposal_amid_tools_ends_all_spans(spans: Spans) -> None:
             await scheduler.settle()
 
     run_virtual(main())
-    assert sorted(spans.tree.split("\n")) == sorted(
+    assert sorted(spans.tree) == sorted(
         [
             "invoke_agent",
             "  chat large",
@@ -151,7 +111,7 @@ def test_disposal_amid_tools_ends_all_spans(spans: Spans) -> None:
             "  execute_tool long",
         ]
     )
-    outcomes = {span.name: (span.attributes or {})["rxllm.outcome"] for span in spans.ended}
+    outcomes = {span.name: attributes_of(span)["rxllm.outcome"] for span in spans.ended}
     assert outcomes == {
         "chat large": "completed",
         "execute_tool add": "completed",
@@ -167,9 +127,9 @@ def test_a_tool_that_takes_too_long_ends_with_what_runs_inside_it(spans: Spans) 
     ask = Agent(nested).as_tool("ask", "A helper.", timeout=3)
     model = ScriptedModel(calling(("m", "ask", '{"task": "?"}')), "Done.", name="large")
     run_virtual(play(Agent(model, [ask]).stream("Go").pipe(ops.trace(spans.tracer))))
-    assert spans.named("execute_tool ask")["error.type"] == "ToolTimeoutError"
-    assert spans.named("chat small")["rxllm.outcome"] == "cancelled"
-    assert spans.tree.split("\n")[2:4] == ["  execute_tool ask", "    chat small"]
+    assert attributes_of(spans.named("execute_tool ask"))["error.type"] == "ToolTimeoutError"
+    assert attributes_of(spans.named("chat small"))["rxllm.outcome"] == "cancelled"
+    assert spans.tree[2:4] == ["  execute_tool ask", "    chat small"]
 
 
 def test_an_answer_that_is_retried_inside_the_agent_is_one_span(spans: Spans) -> None:
@@ -178,13 +138,12 @@ def test_an_answer_that_is_retried_inside_the_agent_is_one_span(spans: Spans) ->
     retried = piped(model, ops.retry_with_backoff(3, initial=1, jitter=False))
     stream = Agent(retried, [add]).stream("1+2?").pipe(ops.trace(spans.tracer, agent="helper"))
     run_virtual(play(stream))
-    assert (
-        spans.tree
-        == """invoke_agent helper
-  chat large
-  execute_tool add
-  chat large"""
-    )
+    assert spans.tree == [
+        "invoke_agent helper",
+        "  chat large",
+        "  execute_tool add",
+        "  chat large",
+    ]
     (event,) = [event for event in spans.ended[-1].events if event.name == "retry"]
     assert (event.attributes or {})["error.type"] == "OverloadedError"
 
@@ -194,7 +153,7 @@ def test_a_run_that_fails_in_its_second_step(spans: Spans) -> None:
     stream = Agent(model, [add]).stream("1+2?").pipe(ops.trace(spans.tracer))
     with pytest.raises(OverloadedError):
         run_virtual(play(stream))
-    failed = [span.name for span in spans.ended if (span.attributes or {}).get("error.type")]
+    failed = [span.name for span in spans.ended if attributes_of(span).get("error.type")]
     assert failed == ["chat large", "invoke_agent"]
 
 
@@ -206,28 +165,26 @@ def test_a_run_that_continues_after_an_approval_has_the_span_of_its_call(spans: 
     async def main() -> None:
         traced = agent.stream("1+2?").pipe(ops.trace(spans.tracer, agent="helper"))
         first = await traced
-        assert spans.tree == "invoke_agent helper\n  chat large"
+        assert spans.tree == ["invoke_agent helper", "  chat large"]
         approvals = {first.pending[0].token: True}
         history = (Message("user", "1+2?"), *first.messages)
         await agent.stream(history, approvals=approvals).pipe(ops.trace(spans.tracer))
 
     run_virtual(main())
-    assert (
-        spans.tree
-        == """invoke_agent helper
-  chat large
-invoke_agent
-  execute_tool add
-  chat large"""
-    )
-    tool_span = next(span for span in spans.ended if span.name == "execute_tool add")
-    assert (tool_span.end_time or 0) - (tool_span.start_time or 0) >= 2e9 * 0.99
+    assert spans.tree == [
+        "invoke_agent helper",
+        "  chat large",
+        "invoke_agent",
+        "  execute_tool add",
+        "  chat large",
+    ]
+    assert seconds_of(spans.named("execute_tool add")) == pytest.approx(2)
 
 
 def test_a_run_that_reaches_its_last_step_says_so(spans: Spans) -> None:
     model = ScriptedModel(calling(SUM), calling(SUM), name="large")
     run_virtual(play(Agent(model, [add], max_steps=2).stream("?").pipe(ops.trace(spans.tracer))))
-    reasons = spans.named("invoke_agent")["gen_ai.response.finish_reasons"]
+    reasons = attributes_of(spans.named("invoke_agent"))["gen_ai.response.finish_reasons"]
     assert reasons == ("tool_calls", "tool_calls", "limit")
 
 
@@ -236,7 +193,7 @@ def test_messages_that_join_a_run_are_not_recorded(spans: Spans) -> None:
     inbox.steer("secret")
     stream = Agent(ScriptedModel("One.", "Two.", name="large")).stream("Hi", inbox=inbox)
     run_virtual(play(stream.pipe(ops.trace(spans.tracer))))
-    assert spans.tree == "invoke_agent\n  chat large\n  chat large"
+    assert spans.tree == ["invoke_agent", "  chat large", "  chat large"]
     assert all("secret" not in span.to_json() for span in spans.ended)
 
 

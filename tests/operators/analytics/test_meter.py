@@ -389,7 +389,7 @@ def test_a_run_that_fails_counts_the_answer_that_was_asked_for(
     marbles.run(source.pipe(ops.meter(registry)))
     assert samples(registry, f"{DURATION}_sum") == [
         ({**MODEL, "error_type": ""}, 4.0),
-        ({**MODEL, "error_type": "RateLimitError"}, 4.0),
+        ({**MODEL, "gen_ai_response_model": "unknown", "error_type": "RateLimitError"}, 4.0),
     ]
     assert [labels["error_type"] for labels, _ in samples(registry, f"{RUNS}_count")] == [
         "RateLimitError"

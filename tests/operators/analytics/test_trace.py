@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import reactivex as rx
 from opentelemetry import trace as telemetry
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
@@ -35,49 +35,12 @@ from rxllm.operators.analytics._trace import _parent
 from rxllm.requests import as_request
 from rxllm.sinks import collect
 from rxllm.testing import Marbles, run_virtual
-
-
-class Spans:
-    """A tracer and its ended spans."""
-
-    def __init__(self) -> None:
-        self._exporter = InMemorySpanExporter()
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracer = provider.get_tracer("test")
-
-    @property
-    def ended(self) -> tuple[ReadableSpan, ...]:
-        return self._exporter.get_finished_spans()
-
-    def named(self, name: str) -> ReadableSpan:
-        (span,) = [span for span in self.ended if span.name == name]
-        return span
-
-    @property
-    def tree(self) -> list[str]:
-        """The names of all spans, as paths from the outermost one, in the order of their ends."""
-        by_id = {span.context.span_id: span for span in self.ended if span.context}
-
-        def path(span: ReadableSpan) -> str:
-            around = None if span.parent is None else by_id[span.parent.span_id]
-            return span.name if around is None else f"{path(around)} > {span.name}"
-
-        return [path(span) for span in self.ended]
-
-    @property
-    def only(self) -> ReadableSpan:
-        (span,) = self.ended
-        return span
+from tests.spans import Spans, attributes_of, seconds_of
 
 
 @pytest.fixture
 def spans() -> Spans:
     return Spans()
-
-
-def attributes_of(span: ReadableSpan) -> dict[str, Any]:
-    return dict(span.attributes or {})
 
 
 def test_a_span_is_named_after_the_model_and_describes_the_answer(
@@ -368,20 +331,14 @@ RUN: dict[str, Chunk] = {
 }
 
 
-def seconds_of(span: ReadableSpan) -> float:
-    assert span.start_time is not None
-    assert span.end_time is not None
-    return (span.end_time - span.start_time) / 1e9
-
-
 def test_a_run_is_a_tree_of_its_answers_and_tools(marbles: Marbles, spans: Spans) -> None:
     stream = marbles.cold("--S-a-c-U-M---r--T-b-V-E|", lookup=RUN)
     marbles.run(stream.pipe(ops.trace(spans.tracer, agent="helper")))
     assert spans.tree == [
-        "invoke_agent helper > chat gpt",
-        "invoke_agent helper > execute_tool look",
-        "invoke_agent helper > chat gpt",
         "invoke_agent helper",
+        "  chat gpt",
+        "  execute_tool look",
+        "  chat gpt",
     ]
     first, tool, second, run = spans.ended
     assert (run.kind, tool.kind, first.kind) == (
@@ -443,12 +400,7 @@ def test_without_a_name_a_stream_is_a_run_from_the_first_answer_that_others_foll
 ) -> None:
     stream = marbles.cold("S-a-c-U-M-r-T-b-V-E|", lookup=RUN)
     marbles.run(stream.pipe(ops.trace(spans.tracer)))
-    assert spans.tree == [
-        "invoke_agent > chat gpt",
-        "invoke_agent > execute_tool look",
-        "invoke_agent > chat gpt",
-        "invoke_agent",
-    ]
+    assert spans.tree == ["invoke_agent", "  chat gpt", "  execute_tool look", "  chat gpt"]
     recorded = attributes_of(spans.ended[-1])
     assert recorded["gen_ai.operation.name"] == "invoke_agent"
     assert "gen_ai.response.id" not in recorded
@@ -456,7 +408,7 @@ def test_without_a_name_a_stream_is_a_run_from_the_first_answer_that_others_foll
 
 def test_a_named_run_of_one_answer_has_a_span_for_it(marbles: Marbles, spans: Spans) -> None:
     marbles.run(marbles.cold("S-a-E|").pipe(ops.trace(spans.tracer, agent="helper")))
-    assert spans.tree == ["invoke_agent helper > chat model", "invoke_agent helper"]
+    assert spans.tree == ["invoke_agent helper", "  chat model"]
 
 
 def test_a_failing_tool_fails_its_span_alone(marbles: Marbles, spans: Spans) -> None:
@@ -485,13 +437,13 @@ def test_what_runs_inside_a_tool_is_below_it(marbles: Marbles, spans: Spans) -> 
     diagram = "S-c-M-1-x-d-u-m-q-2-x-u-e-r-T-b-V-E|"
     marbles.run(marbles.cold(diagram, lookup=inside).pipe(ops.trace(spans.tracer)))
     assert spans.tree == [
-        "invoke_agent > chat gpt",
-        "invoke_agent > execute_tool look > chat small",
-        "invoke_agent > execute_tool look > execute_tool dig",
-        "invoke_agent > execute_tool look > chat small",
-        "invoke_agent > execute_tool look",
-        "invoke_agent > chat gpt",
         "invoke_agent",
+        "  chat gpt",
+        "  execute_tool look",
+        "    chat small",
+        "    execute_tool dig",
+        "    chat small",
+        "  chat gpt",
     ]
     recorded = attributes_of(spans.ended[-1])
     assert recorded["gen_ai.request.model"] == "gpt"
@@ -508,10 +460,13 @@ def test_a_tool_that_ends_ends_what_is_open_inside_it(marbles: Marbles, spans: S
         "3": Start("id-4", "tiny", source="1/2"),
     }
     marbles.run(marbles.cold("S-c-M-1-d-m-3-f|", lookup=inside).pipe(ops.trace(spans.tracer)))
-    assert spans.tree[1:4] == [
-        "invoke_agent > execute_tool look > chat small",
-        "invoke_agent > execute_tool look > execute_tool dig > chat tiny",
-        "invoke_agent > execute_tool look > execute_tool dig",
+    assert spans.tree == [
+        "invoke_agent",
+        "  chat gpt",
+        "  execute_tool look",
+        "    chat small",
+        "    execute_tool dig",
+        "      chat tiny",
     ]
     outcomes = [attributes_of(span)["rxllm.outcome"] for span in spans.ended]
     assert outcomes == ["completed", "completed", "cancelled", "cancelled", "failed", "completed"]
@@ -523,10 +478,10 @@ def test_a_run_that_begins_with_results_has_their_spans(marbles: Marbles, spans:
     stream = marbles.cold("1-e-r-T-b-E|", lookup=nested).pipe(ops.trace(spans.tracer))
     marbles.run(stream)
     assert spans.tree == [
-        "invoke_agent > execute_tool look > chat small",
-        "invoke_agent > execute_tool look",
-        "invoke_agent > chat gpt",
         "invoke_agent",
+        "  execute_tool look",
+        "    chat small",
+        "  chat gpt",
     ]
     assert seconds_of(spans.ended[1]) == pytest.approx(4, abs=0.1)
     assert seconds_of(spans.ended[2]) == pytest.approx(6, abs=0.1)
@@ -537,11 +492,8 @@ def test_calls_that_wait_for_an_approval_have_no_span(marbles: Marbles, spans: S
     chunks["E"] = End("tool_calls")
     stream = marbles.cold("S-c-d-M-r-(A,E)|", lookup=chunks)
     marbles.run(stream.pipe(ops.trace(spans.tracer)))
-    assert spans.tree == [
-        "invoke_agent > chat gpt",
-        "invoke_agent > execute_tool look",
-        "invoke_agent",
-    ]
+    assert spans.tree == ["invoke_agent", "  chat gpt", "  execute_tool look"]
+    assert spans.begun == 3
 
 
 def test_disposal_amid_tools_ends_their_spans(marbles: Marbles, spans: Spans) -> None:
@@ -551,7 +503,7 @@ def test_disposal_amid_tools_ends_their_spans(marbles: Marbles, spans: Spans) ->
     marbles.advance_to(10)
     assert [span.name for span in spans.ended] == ["chat gpt", "execute_tool look"]
     recording.dispose()
-    assert spans.tree[2:] == ["invoke_agent > execute_tool dig", "invoke_agent"]
+    assert spans.tree == ["invoke_agent", "  chat gpt", "  execute_tool look", "  execute_tool dig"]
     outcomes = [attributes_of(span)["rxllm.outcome"] for span in spans.ended[2:]]
     assert outcomes == ["cancelled", "cancelled"]
 
@@ -605,11 +557,8 @@ def test_a_merge_of_runs_is_one_tree(marbles: Marbles, spans: Spans) -> None:
     left = marbles.cold("S-c-M-r-T-b-E|", lookup=RUN, source="left")
     right = marbles.cold("S-b-E|", lookup=RUN, source="right")
     marbles.run(rx.merge(left, right).pipe(ops.trace(spans.tracer)))
-    assert sorted(spans.tree) == [
-        "invoke_agent",
-        *["invoke_agent > chat gpt"] * 3,
-        "invoke_agent > execute_tool look",
-    ]
+    assert spans.tree[0] == "invoke_agent"
+    assert sorted(spans.tree[1:]) == [*["  chat gpt"] * 3, "  execute_tool look"]
     recorded = [attributes_of(span) for span in spans.ended if span.name == "chat gpt"]
     assert {each["rxllm.outcome"] for each in recorded} == {"completed"}
 
@@ -638,3 +587,34 @@ def test_an_unsampled_run_has_no_spans(marbles: Marbles) -> None:
     stream = marbles.cold("S-c-M-r-T-b-E|", lookup=RUN).pipe(operator)
     assert marbles.run(stream)[-1][0] == 13.0
     assert exporter.get_finished_spans() == ()
+
+
+INSIDE: dict[str, Chunk] = {
+    **RUN,
+    "d": call("2", "dig"),
+    "1": Start("id-3", "small", source="1"),
+    "x": Token("x", source="1"),
+    "p": call("1", "probe", "1"),
+    "m": End("tool_calls", more=True, source="1"),
+    "q": ToolResult("1", "probe", 1, source="1"),
+    "2": Start("id-4", "small", source="1"),
+    "e": End("stop", source="1"),
+    "s": ToolResult("2", "dig", "deep"),
+}
+
+
+@pytest.mark.parametrize("agent", [None, "helper"])
+@pytest.mark.parametrize("end", ["|", "#", "disposal"])
+@pytest.mark.parametrize("length", range(18))
+def test_wherever_a_run_ends_each_span_has_ended_below_another_one(
+    marbles: Marbles, spans: Spans, length: int, end: str, agent: str | None
+) -> None:
+    whole = "ScdM1xpmsq2xerTaE"[:length]
+    source = marbles.cold(f"{whole}{end if end != 'disposal' else '-'}", lookup=INSIDE)
+    recording = marbles.subscribe(source.pipe(ops.trace(spans.tracer, agent=agent)))
+    marbles.advance_to(30)
+    recording.dispose()
+    assert spans.begun == len(spans.ended) == len(spans.tree)
+    assert len([line for line in spans.tree if not line.startswith(" ")]) == 1
+    outcome = {"|": "completed", "#": "failed", "disposal": "cancelled"}[end]
+    assert attributes_of(spans.ended[-1])["rxllm.outcome"] == outcome
