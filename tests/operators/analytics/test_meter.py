@@ -382,6 +382,15 @@ def test_a_nested_run_is_counted_as_answers_and_tools_but_not_of_the_outer_run(
     assert tools == ["probe", "look"]
 
 
+def test_in_a_merge_of_runs_the_time_between_answers_is_no_gap(
+    marbles: Marbles, registry: CollectorRegistry
+) -> None:
+    left = marbles.cold("S-a-b-c-M-----r-T-a-b-E|", lookup=RUN, source="left")
+    right = marbles.cold("S-a-----b-E|", lookup=RUN, source="right")
+    marbles.run(rx.merge(left, right).pipe(ops.meter(registry)), until=99)
+    assert [value for _, value in samples(registry, f"{BETWEEN}_sum")] == [2.0 + 2.0 + 2.0 + 6.0]
+
+
 def test_a_run_that_fails_counts_the_answer_that_was_asked_for(
     marbles: Marbles, registry: CollectorRegistry
 ) -> None:

@@ -235,3 +235,17 @@ def test_a_plain_stream_has_one_step() -> None:
     analytics = StreamAnalytics()
     play(analytics, "S-a-R-S-b-E|")
     assert [(record.steps, record.tool_calls) for record in analytics.history] == [(1, 0)]
+
+
+def test_another_attempt_at_an_answer_is_no_step() -> None:
+    analytics = StreamAnalytics()
+    play(analytics, "S-n-S-a-E|", lookup={"n": Notice("fallback")})
+    assert [record.steps for record in analytics.history] == [1]
+
+
+def test_answers_inside_the_tools_of_an_earlier_run_are_no_steps() -> None:
+    """A run that continues after an approval begins with what runs inside its tools."""
+    analytics = StreamAnalytics()
+    chunks = {"1": Start("1", "small", source="c"), "r": ToolResult("c", "ask", "fine")}
+    play(analytics, "1-r-S-a-E|", lookup=chunks)
+    assert [(record.steps, record.tool_calls) for record in analytics.history] == [(1, 1)]

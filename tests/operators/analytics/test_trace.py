@@ -523,6 +523,22 @@ def test_a_model_that_fails_in_a_step_fails_the_answer_and_the_run(
     assert len(spans.ended) == 4
 
 
+def test_an_error_after_the_last_answer_is_that_of_the_run(marbles: Marbles, spans: Spans) -> None:
+    source = marbles.cold("S-c-M-r-T-b-E-#", lookup=RUN, error=ValueError("broken"))
+    marbles.run(source.pipe(ops.trace(spans.tracer)))
+    failed = [span.name for span in spans.ended if "error.type" in attributes_of(span)]
+    assert (failed, len(spans.ended)) == (["invoke_agent"], 4)
+
+
+def test_the_time_to_load_a_local_model_delays_no_answer(marbles: Marbles, spans: Spans) -> None:
+    chunks = {**RUN, "l": Notice("loading")}
+    stream = marbles.cold("l---S-c-M-r-l-----T-b-E|", lookup=chunks)
+    marbles.run(stream.pipe(ops.trace(spans.tracer)))
+    first, _, second, _ = map(attributes_of, spans.ended)
+    assert first["gen_ai.response.time_to_first_chunk"] == 2.0
+    assert second["gen_ai.response.time_to_first_chunk"] == 4.0
+
+
 def test_an_answer_that_restarts_is_one_span_with_the_usage_of_all_attempts(
     marbles: Marbles, spans: Spans
 ) -> None:
@@ -561,6 +577,15 @@ def test_a_merge_of_runs_is_one_tree(marbles: Marbles, spans: Spans) -> None:
     assert sorted(spans.tree[1:]) == [*["  chat gpt"] * 3, "  execute_tool look"]
     recorded = [attributes_of(span) for span in spans.ended if span.name == "chat gpt"]
     assert {each["rxllm.outcome"] for each in recorded} == {"completed"}
+
+
+def test_a_merge_of_runs_that_fails_has_no_answer_that_nobody_asked_for(
+    marbles: Marbles, spans: Spans
+) -> None:
+    left = marbles.cold("S-c-M-r-T-b-E|", lookup=RUN, source="left")
+    right = marbles.cold("S-b-E---------------#", lookup=RUN, error=ValueError(), source="right")
+    marbles.run(rx.merge(left, right).pipe(ops.trace(spans.tracer)))
+    assert len(spans.tree) == 5
 
 
 def test_the_requested_model_and_the_options_are_those_of_each_answer(
@@ -609,12 +634,15 @@ INSIDE: dict[str, Chunk] = {
 def test_wherever_a_run_ends_each_span_has_ended_below_another_one(
     marbles: Marbles, spans: Spans, length: int, end: str, agent: str | None
 ) -> None:
-    whole = "ScdM1xpmsq2xerTaE"[:length]
-    source = marbles.cold(f"{whole}{end if end != 'disposal' else '-'}", lookup=INSIDE)
+    chunks = [*"ScdM1xpmsq2xerTaE"[:length], "" if end == "disposal" else end]
+    source = marbles.cold("-".join(chunks), lookup=INSIDE)
     recording = marbles.subscribe(source.pipe(ops.trace(spans.tracer, agent=agent)))
-    marbles.advance_to(30)
+    marbles.advance_to(60)
     recording.dispose()
+    assert len(recording.chunks) == length
     assert spans.begun == len(spans.ended) == len(spans.tree)
     assert len([line for line in spans.tree if not line.startswith(" ")]) == 1
+    ends = [span.end_time or 0 for span in spans.ended]
+    assert max(ends) == ends[-1]  # that of the stream
     outcome = {"|": "completed", "#": "failed", "disposal": "cancelled"}[end]
     assert attributes_of(spans.ended[-1])["rxllm.outcome"] == outcome
