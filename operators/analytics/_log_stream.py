@@ -35,7 +35,8 @@ def log_stream(
     content chunks, characters, and seconds since the subscription.
     A `Notice` is logged as a warning under its kind: `stream.retry`, `stream.fallback`,
     `stream.restart`, ... (attempt, delay, skipped, error). `source` is included if the chunk has
-    one. Failures are logged at level error, everything else at info.
+    one. The failure of the stream is logged at level error, that of a tool as a warning, and
+    everything else at info.
 
     Each answer of a run of an agent has its `stream.start` and `stream.end`; the last line has the
     number of steps and of tool calls too. The seconds of a tool are those since the end of the
@@ -114,7 +115,8 @@ class _LogWatcher(Watcher):
             )
         elif call is not None:
             fields = {"call": call.id, "seconds": call.seconds, "error": call.error}
-            self._log_event(chunk, "tool", name=call.name, **fields)
+            level = self._log.info if call.error is None else self._log.warning
+            self._log_event(chunk, "tool", level, name=call.name, **fields)
 
     def completed(self) -> None:
         self._log.info("stream.completed", **self._totals())

@@ -17,7 +17,7 @@ from rxllm.chunks import (
 )
 from rxllm.restart import forget
 
-__all__ = ["Call", "Run", "path_of"]
+__all__ = ["Call", "Run"]
 
 
 class Call:
@@ -48,7 +48,7 @@ class Call:
     @property
     def path(self) -> str:
         """The source of what runs inside the tool."""
-        return path_of(self.source, self.id)
+        return self.id if self.source is None else f"{self.source}/{self.id}"
 
     @property
     def seconds(self) -> float:
@@ -116,10 +116,11 @@ class Run:
         One that an earlier run has made is new here; it has been running since the subscription.
         """
         self.has_begun = True
-        path = path_of(result.source, result.id)
-        call = self.calls.get(path)
-        if call is None:
-            call = self.calls[path] = Call(result, self._begun)
+        call = Call(result, self._begun)
+        if call.path in self.calls:
+            call = self.calls[call.path]
+        else:
+            self.calls[call.path] = call
             for nested in nested_in(self._steps, result):
                 del self._steps[nested]
         call.is_running = True
@@ -135,8 +136,9 @@ class Run:
         self._steps.note(end)
         if end.more:
             self.has_begun = True
-            for call in made.values():
-                self.calls[path_of(call.source, call.id)] = Call(call, self._clock())
+            for each in made.values():
+                call = Call(each, self._clock())
+                self.calls[call.path] = call
 
     def _end_call(self, call: Call, result: ToolResult) -> Call:
         del self.calls[call.path]
@@ -145,8 +147,3 @@ class Run:
             call.outcome, call.error = "failed", result.error.type
         self.tool_calls += self.call_around(call.source) is None
         return call
-
-
-def path_of(source: str | None, call_id: str) -> str:
-    """Return the source of what runs inside a tool."""
-    return call_id if source is None else f"{source}/{call_id}"

@@ -42,7 +42,8 @@ def trace(
         S-a-b-U-E|                span "chat model": first_token at a; usage, finish reason
 
     All chunks pass through unchanged. The span follows the semantic conventions for generative AI
-    (open-telemetry/semantic-conventions-genai at ac48b1f, November 2026).
+    (open-telemetry/semantic-conventions-genai at ac48b1f, November 2026; those for agents and tools
+    at 7e7e4e7).
     It starts at the subscription, as a child of the current span, and is itself the current span
     during the subscription to upstream, so that requests of an instrumented HTTP client become its
     children. It is named `chat {model}`, has kind CLIENT, and gets these attributes if they are

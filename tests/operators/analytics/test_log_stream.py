@@ -219,7 +219,7 @@ def test_a_run_has_lines_for_its_answers_and_the_results_of_its_tools() -> None:
 def test_a_failing_tool_is_logged_with_the_class_of_its_error() -> None:
     got = lines("S-c-M-f-S-b-E|", lookup=RUN)
     (line,) = [line for line in got if line["event"] == "stream.tool"]
-    assert (line["error"], line["log_level"]) == ("ToolError", "info")
+    assert (line["error"], line["log_level"]) == ("ToolError", "warning")
     assert "secret" not in repr(got)
 
 
