@@ -62,8 +62,8 @@ def meter(
     most 100 distinct combinations; later ones are counted as `other`. A model that no `Start` has
     named is `unknown`.
 
-    In a run of an agent, each answer is such an operation, from its request to its end; so are those
-    of nested runs. There are also
+    In a run of an agent, each answer is such an operation, from its request to its end, and so is
+    each one of a nested run. There are also
 
     - `gen_ai_invoke_agent_duration_seconds` (label `error_type`),
       `gen_ai_invoke_agent_inference_calls` and `gen_ai_invoke_agent_tool_calls`: the time, answers

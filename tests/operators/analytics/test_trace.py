@@ -583,7 +583,7 @@ def test_a_merge_of_runs_that_fails_has_no_answer_that_nobody_asked_for(
     marbles: Marbles, spans: Spans
 ) -> None:
     left = marbles.cold("S-c-M-r-----#", lookup=RUN, error=ValueError(), source="left")
-    right = marbles.cold("S-b-E|", lookup=RUN, source="right")
+    right = marbles.cold("S-E|", lookup=RUN, source="right")
     marbles.run(rx.merge(left, right).pipe(ops.trace(spans.tracer)))
     assert sorted(spans.tree[1:]) == ["  chat gpt", "  chat gpt", "  execute_tool look"]
 
