@@ -268,4 +268,5 @@ def test_metrics_logs_and_figures_of_a_run() -> None:
     record = analytics.find("run")
     assert record is not None
     assert (record.steps, record.tool_calls) == (result.steps, 3)
+    assert result.usage is not None
     assert record.tokens == result.usage.output_tokens

@@ -46,7 +46,7 @@ MODEL = {
     "gen_ai_response_model": "gpt",
 }
 TEXT = {**MODEL, "gen_ai_token_modality": "text"}
-CHUNKS = {"S": Start("1", "gpt", "openai"), "U": Usage(70, 5)}
+CHUNKS: dict[str, Chunk] = {"S": Start("1", "gpt", "openai"), "U": Usage(70, 5)}
 
 
 def test_an_operation_that_completes(marbles: Marbles, registry: CollectorRegistry) -> None:
