@@ -33,6 +33,11 @@ class Gaps:
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
 
+    def merge(self, other: Gaps) -> None:
+        """Add the counts of another stream."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
 
 class GapHistogram:
     """A histogram as `prometheus_client.Histogram`, which costs a call for each value.
@@ -60,9 +65,7 @@ class GapHistogram:
     def add(self, labels: tuple[str, ...], gaps: Gaps) -> None:
         """Add the counts of a stream."""
         with self._lock:
-            sums = self._gaps.setdefault(labels, self.start())
-            sums.counts = [a + b for a, b in zip(sums.counts, gaps.counts, strict=True)]
-            sums.total += gaps.total
+            self._gaps.setdefault(labels, self.start()).merge(gaps)
 
     def describe(self) -> Iterator[Metric]:
         """Yield the metric without values: the registry checks its name."""

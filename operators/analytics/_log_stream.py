@@ -7,10 +7,11 @@ from typing import Any
 
 from reactivex import Observable
 
-from rxllm.chunks import Batch, Chunk, End, Notice, Start, Usage, has_output, text_of
+from rxllm.answer_counts import AnswerCounts
+from rxllm.chunks import Batch, Chunk, End, Notice, Start, ToolCall, Usage, has_output, text_of
 from rxllm.operators.analytics._loading import LoadingTime
+from rxllm.operators.analytics._run import Run
 from rxllm.operators.analytics._watcher import Watcher, watch
-from rxllm.restart import forget
 from rxllm.stream import Stream
 
 __all__ = ["log_stream"]
@@ -29,17 +30,23 @@ def log_stream(
 
     All chunks pass through unchanged. Events and their fields: `stream.start` (model, provider,
     request), `stream.first_token` (seconds), `stream.usage` (the fields of `Usage`), `stream.end`
-    (finish_reason), and one of `stream.completed`, `stream.failed` (error, message) and
-    `stream.cancelled`, each with content chunks, characters, and seconds since the subscription.
+    (finish_reason), `stream.tool` for each result of a tool (name, call, seconds, error), and one
+    of `stream.completed`, `stream.failed` (error, message) and `stream.cancelled`, each with
+    content chunks, characters, and seconds since the subscription.
     A `Notice` is logged as a warning under its kind: `stream.retry`, `stream.fallback`,
     `stream.restart`, ... (attempt, delay, skipped, error). `source` is included if the chunk has
-    one. Failures are logged at level error, everything else at info.
+    one. The failure of the stream is logged at level error, that of a tool as a warning, and
+    everything else at info.
 
-    The text of the answer and of the prompt is never logged, but an error message may quote the
-    provider.
+    Each answer of a run of an agent has its `stream.start` and `stream.end`; the last line has the
+    number of steps and of tool calls too. The seconds of a tool are those since the end of the
+    answer that calls it, and its error is the name of the class.
+
+    The text of the answer and of the prompt, and the arguments and results of tools, are never
+    logged, but an error message may quote the provider.
 
     - Completion, error: logged, then passed on.
-    - Restart: logged; the counts of that stream are reset, the clock is not.
+    - Restart: logged; the counts of that answer are reset, the clock is not.
     - Disposal: logged as `stream.cancelled`; upstream is disposed.
     - Demand: passes through; nothing is held.
 
@@ -71,15 +78,6 @@ def log_stream(
     return watch("log_stream", lambda clock: _LogWatcher(given.bind(**fields), clock, chunks))
 
 
-class _Counts:
-    """The output of one source since its last start."""
-
-    __slots__ = ("characters", "chunks")
-
-    def __init__(self) -> None:
-        self.chunks = self.characters = 0
-
-
 class _LogWatcher(Watcher):
     def __init__(self, log: Any, clock: Callable[[], float], every_chunk: bool) -> None:
         self._log = log
@@ -87,13 +85,19 @@ class _LogWatcher(Watcher):
         self._every_chunk = every_chunk
         self._begun = clock()
         self._loading = LoadingTime(clock)
-        self._counts: dict[str | None, _Counts] = {}
+        self._run = Run(clock)
+        self._chunks = AnswerCounts()
+        self._characters = AnswerCounts()
         self._has_content = False
 
     def chunk(self, chunk: Chunk) -> None:
         if has_output(chunk):
             self._content(chunk)
-        elif type(chunk) is Start:
+            return
+        call = self._run.note(chunk)
+        self._chunks.note(chunk)
+        self._characters.note(chunk)
+        if type(chunk) is Start:
             self._loading.add(chunk)
             self._log_event(
                 chunk, "start", model=chunk.model, provider=chunk.provider, request=chunk.request_id
@@ -109,6 +113,10 @@ class _LogWatcher(Watcher):
             self._log_event(
                 chunk, "end", finish_reason=chunk.finish_reason, stop_sequence=chunk.stop_sequence
             )
+        elif call is not None:
+            fields = {"call": call.id, "seconds": call.seconds, "error": call.error}
+            level = self._log.info if call.error is None else self._log.warning
+            self._log_event(chunk, "tool", level, name=call.name, **fields)
 
     def completed(self) -> None:
         self._log.info("stream.completed", **self._totals())
@@ -126,19 +134,17 @@ class _LogWatcher(Watcher):
             self._has_content = True
             seconds = self._clock() - self._begun - self._loading.seconds
             self._log_event(chunk, "first_token", seconds=seconds)
-        characters = len(text_of(chunk))
-        counts = self._counts.get(chunk.source)
-        if counts is None:
-            counts = self._counts[chunk.source] = _Counts()
-        counts.chunks += len(chunk.chunks) if type(chunk) is Batch else 1
-        counts.characters += characters
+        if type(chunk) is ToolCall:
+            self._run.note(chunk)
+        source, characters = chunk.source, len(text_of(chunk))
+        chunks = len(chunk.chunks) if type(chunk) is Batch else 1
+        self._chunks[source] = self._chunks.get(source, 0) + chunks
+        self._characters[source] = self._characters.get(source, 0) + characters
         if self._every_chunk:
             kind = type(chunk).__name__
             self._log_event(chunk, "chunk", self._log.debug, type=kind, characters=characters)
 
     def _notice(self, notice: Notice) -> None:
-        if notice.kind == "restart":
-            forget(self._counts, notice.source)
         error = notice.error
         self._log_event(
             notice,
@@ -160,8 +166,11 @@ class _LogWatcher(Watcher):
         (level or self._log.info)(f"stream.{event}", **known)
 
     def _totals(self) -> dict[str, object]:
+        run = self._run
+        of_run = {"steps": run.steps, "tool_calls": run.tool_calls} if run.has_begun else {}
         return {
-            "chunks": sum(counts.chunks for counts in self._counts.values()),
-            "characters": sum(counts.characters for counts in self._counts.values()),
+            "chunks": sum(self._chunks.values()),
+            "characters": sum(self._characters.values()),
             "seconds": self._clock() - self._begun,
+            **of_run,
         }

@@ -23,6 +23,7 @@ from rxllm.chunks import (
     ToolResult,
     Usage,
     has_output,
+    is_lasting,
     is_restart,
     tokens_of,
 )
@@ -54,7 +55,8 @@ def measure(
     count if it is known. Times are those seen by the subscriber: delays added upstream are
     included, and so is time during which the subscriber's valve is closed. The time in which a
     local model is loaded isn't counted as waiting for the first token. Before a retry, each attempt
-    is measured by itself; after it, the operation as a whole.
+    is measured by itself; after it, the operation as a whole. A run of an agent is measured as a
+    whole, with its steps and tool calls; the time between two answers isn't one between tokens.
 
     - Completion, error: the outcome is `"completed"` or `"failed"`; the report comes first.
     - Restart: the tokens of that stream are counted from 0 again; times continue.
@@ -136,21 +138,27 @@ class _MeasureWatcher(Watcher):
                 if is_restart(chunk):
                     forget(usage, source)
                     counts.note(chunk)
-            elif type(chunk) is ToolResult:
-                self._book(nested_in(counts, chunk))
-                counts.note(chunk)
-            elif type(chunk) is Start or type(chunk) is End:
+                    measured.run.note(chunk)
+            else:
                 self._on_border(chunk)
 
         return count
 
-    def _on_border(self, chunk: Start | End) -> None:
+    def _on_border(self, chunk: Chunk) -> None:
+        """Note what isn't text: the starts and ends of answers, tool calls and their results."""
+        measured = self._measurement
         if type(chunk) is Start:
-            self._measurement.model = chunk.model
-            self._measurement.note_loading(chunk)
+            measured.model = chunk.model
+            measured.note_loading(chunk)
         elif type(chunk) is End and chunk.more:
             self._book([chunk.source])
-            self._measurement.counts.note(chunk)
+            measured.counts.note(chunk)
+        elif type(chunk) is ToolResult:
+            self._book(nested_in(measured.counts, chunk))
+            measured.counts.note(chunk)
+        if is_lasting(chunk):
+            measured.pause()
+        measured.run.note(chunk)
 
     def _book(self, sources: Iterable[str | None]) -> None:
         """Count the tokens of answers that are complete as their usage reports them."""

@@ -13,6 +13,7 @@ from rxllm.answer_counts import AnswerCounts
 from rxllm.chunks import Chunk, ErrorInfo, Outcome
 from rxllm.operators.analytics._loading import LoadingTime
 from rxllm.operators.analytics._quantiles import Quantiles
+from rxllm.operators.analytics._run import Run
 
 __all__ = ["BLOCK", "Intervals", "Measurement"]
 
@@ -48,6 +49,7 @@ class Measurement:
     Attributes:
         outcome: `"running"`, then `"completed"`, `"failed"` or `"cancelled"`.
         counts: number of tokens by source; written by `measure`.
+        run: the answers and tool calls; written by `measure`.
         model: from the last `Start`; `None` before it.
         error: why the stream failed; `None` if it has not.
         moments: times of the latest tokens, in seconds; written by `measure` and folded into the
@@ -58,6 +60,7 @@ class Measurement:
         self.outcome: Outcome | Literal["running"] = "running"
         self.counts = AnswerCounts()
         self._pieces: int | None = None  # once `counts` are those of `Usage`
+        self.run = Run(clock)
         self.model: str | None = None
         self.error: ErrorInfo | None = None
         self._clock = clock
@@ -94,7 +97,7 @@ class Measurement:
 
     def note_loading(self, chunk: Chunk) -> None:
         """Called by `measure` at each `Start` and `Notice`."""
-        if not self.moments:  # only a load before the first token delays it
+        if self._first is None and not self.moments:  # only a load before the first token delays it
             self._loading.add(chunk)
 
     @property
@@ -106,6 +109,16 @@ class Measurement:
     def pieces(self) -> int:
         """The number of pieces in which text and reasoning came, over all sources."""
         return self.tokens if self._pieces is None else self._pieces
+
+    @property
+    def steps(self) -> int:
+        """The number of answers: several in a run of an agent, without those of nested runs."""
+        return self.run.steps
+
+    @property
+    def tool_calls(self) -> int:
+        """The number of tool calls with a result, without those of nested runs."""
+        return self.run.tool_calls
 
     @property
     def elapsed(self) -> float:
@@ -136,6 +149,11 @@ class Measurement:
             p95=p95,
             p99=p99,
         )
+
+    def pause(self) -> None:
+        """Called by `measure` between two answers of a run, whose distance is no interval."""
+        self.fold()
+        self.moments.clear()
 
     def finish(self, outcome: Outcome, counts: Mapping[str | None, int]) -> None:
         """End the measurement now; `counts` override the counted tokens."""

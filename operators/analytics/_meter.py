@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from reactivex import Observable
 
-from rxllm.chunks import Chunk, Outcome, Token, has_output, is_restart
-from rxllm.operators.analytics._gap_histogram import GapHistogram
+from rxllm.chunks import Chunk, End, Outcome, Start, Token, has_output, is_restart
+from rxllm.operators.analytics._answers import Answer
+from rxllm.operators.analytics._gap_histogram import Gaps
+from rxllm.operators.analytics._metrics import Metrics
 from rxllm.operators.analytics._operation import Operation, check_names
+from rxllm.operators.analytics._run import Call
 from rxllm.operators.analytics._watcher import watch
-from rxllm.restart import forget
+from rxllm.restart import matching_sources
 from rxllm.stream import Stream
-from rxllm.text.surrogates import without_surrogates
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = ["meter"]
 
-_MODELS: Final = 100
-_LABELS: Final = (
-    *("gen_ai_operation_name", "gen_ai_provider_name"),
-    *("gen_ai_request_model", "gen_ai_response_model"),
-)
-_MODALITY: Final = "gen_ai_token_modality"
-_PREFIX: Final = "gen_ai_client_inference"
-
-_DURATIONS: Final = [0.01 * 2**power for power in range(14)]  # 10 ms to 82 s
-_TOKENS: Final = [4**power for power in range(14)]  # 1 to 67 million
-_USAGE: Final = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "cached_tokens": "cache_read_input_tokens",
-    "cache_write_tokens": "cache_write_input_tokens",
-    "reasoning_tokens": "reasoning_output_tokens",
-}
-
 
 def meter(
     registry: CollectorRegistry | None = None,
     *,
+    agent: str | None = None,
     model: str | None = None,
     provider: str | None = None,
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
@@ -78,13 +62,28 @@ def meter(
     most 100 distinct combinations; later ones are counted as `other`. A model that no `Start` has
     named is `unknown`.
 
-    - Completion, error, disposal: the operation is counted, by its outcome.
+    In a run of an agent, each answer is such an operation, from its request to its end, and so is
+    each one of a nested run. There are also
+
+    - `gen_ai_invoke_agent_duration_seconds` (label `error_type`),
+      `gen_ai_invoke_agent_inference_calls` and `gen_ai_invoke_agent_tool_calls`: the time, answers
+      and tool calls of a run, as histograms, without those of nested runs;
+    - `gen_ai_execute_tool_duration_seconds`: from the end of the answer that makes the call to its
+      result, with the labels `gen_ai_tool_name` and `error_type`.
+
+    Their label `gen_ai_agent_name` is `agent`, or empty. Calls of tools that don't exist have the
+    tool name `unknown`; after 100 names of tools, or classes of their errors, others are `other`.
+
+    - Completion, error, disposal: the operation is counted, by its outcome, and so are a run and
+      its open calls.
     - Restart: the next chunk of that stream is not counted as a gap; earlier usage stays.
     - Demand: passes through; nothing is held.
 
     Args:
         registry: the registry for the metrics, or `None` to use `prometheus_client.REGISTRY`. Any
             number of streams and calls may share one.
+        agent: the name of the agent whose run this is, or `None` for any stream, which is known to
+            be a run once an answer with `End(more=True)` has ended.
         model: the requested model, so that failures before the `Start` are counted for it, or
             `None` to use the name in the last `Start`.
         provider: the provider of the model, or `None` to use the one in the last `Start`.
@@ -118,134 +117,102 @@ def meter(
     target = prometheus_client.REGISTRY if registry is None else registry
     if not isinstance(target, prometheus_client.CollectorRegistry):
         raise TypeError(f"registry must be a prometheus_client CollectorRegistry, got {registry!r}")
-    check_names(model, provider)
+    check_names(agent=agent, model=model, provider=provider)
     metrics = _registered.get(target)
     if metrics is None:
-        metrics = _registered[target] = _Metrics(target)
-    return watch("meter", lambda clock: _MeterWatcher(metrics, model, provider, clock))
+        metrics = _registered[target] = Metrics(target)
+    return watch("meter", lambda clock: _MeterWatcher(metrics, agent, model, provider, clock))
 
 
-class _Metrics:
-    """The metrics of one registry."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        from prometheus_client import Counter, Gauge, Histogram
-
-        def histogram(
-            name: str, text: str, buckets: Sequence[float], labels: tuple[str, ...] = ()
-        ) -> Histogram:
-            names = (*_LABELS, *labels)
-            return Histogram(f"{_PREFIX}_{name}", text, names, registry=None, buckets=buckets)
-
-        self._combinations: set[tuple[str, ...]] = set()
-        self.active = Gauge(
-            "rxllm_active_streams", "Streams with a current subscription.", registry=None
-        )
-        self.duration = histogram(
-            "duration_seconds",
-            "Time from subscription to end, in seconds.",
-            _DURATIONS,
-            ("error_type",),
-        )
-        self.first = histogram(
-            "time_to_first_chunk_seconds", "Time to the first output, in seconds.", _DURATIONS
-        )
-        self.gaps = GapHistogram(
-            f"{_PREFIX}_time_per_output_chunk_seconds",
-            "Time between two chunks of output, in seconds.",
-            _LABELS,
-            _DURATIONS,
-        )
-        self.usage = {
-            field: Counter(
-                f"{_PREFIX}_usage_{name}", f"{name} used.", (*_LABELS, _MODALITY), registry=None
-            )
-            for field, name in _USAGE.items()
-        }
-        self.operation = {
-            f"{kind}_tokens": histogram(
-                f"operation_{kind}_tokens", f"{kind} tokens of an operation.", _TOKENS, (_MODALITY,)
-            )
-            for kind in ("input", "output")
-        }
-        self._register(registry)
-
-    def _register(self, registry: CollectorRegistry) -> None:
-        """Register all metrics, or none."""
-        counted = (*self.usage.values(), *self.operation.values())
-        metrics: tuple[Any, ...] = (
-            *(self.active, self.duration, self.first, self.gaps),
-            *counted,
-        )
-        with ExitStack() as registered:
-            for metric in metrics:
-                registry.register(metric)
-                registered.callback(registry.unregister, metric)
-            registered.pop_all()
-
-    def labels(self, *names: str) -> tuple[str, ...]:
-        """The values of the common labels, a bounded number of combinations."""
-        combination = tuple(map(without_surrogates, names))
-        if combination not in self._combinations:
-            if len(self._combinations) >= _MODELS:
-                combination = ("other",) * len(names)
-            else:
-                self._combinations.add(combination)
-        return ("chat", *combination)
+_registered: WeakKeyDictionary[CollectorRegistry, Metrics] = WeakKeyDictionary()
 
 
-_registered: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+class _Pace:
+    """The times between the chunks of an answer, and when the last one came."""
+
+    __slots__ = ("gaps", "latest")
+
+    def __init__(self, gaps: Gaps) -> None:
+        self.gaps = gaps
+        self.latest: float | None = None
 
 
 class _MeterWatcher(Operation):
     def __init__(
         self,
-        metrics: _Metrics,
+        metrics: Metrics,
+        agent: str | None,
         model: str | None,
         provider: str | None,
         clock: Callable[[], float],
     ) -> None:
-        super().__init__(clock)
+        super().__init__(clock, is_run=agent is not None)
         self._metrics = metrics
+        self._agent = agent or ""
         self._model = model
         self._provider = provider
-        self._latest: dict[str | None, float] = {}  # the time of the last output, by source
-        self._gaps = metrics.gaps.start()
+        self._paces: dict[str | None, _Pace] = {}
+        self._inference_calls = self._tool_calls = 0  # without those of nested runs
 
     def begun(self) -> None:
         self._metrics.active.inc()
 
     def chunk(self, chunk: Chunk) -> None:
-        super().chunk(chunk)
         if type(chunk) is Token or has_output(chunk):
-            now, source, latest = self._clock(), chunk.source, self._latest
-            if source in latest:
-                self._gaps.add(now - latest[source])
-            latest[source] = now
-        elif is_restart(chunk):
-            forget(self._latest, chunk.source)
+            pace = self._paces.get(chunk.source)
+            if pace is None:
+                pace = self._paces[chunk.source] = _Pace(self._metrics.gaps.start())
+            now = self._clock()
+            if pace.latest is not None:
+                pace.gaps.add(now - pace.latest)
+            pace.latest = now
+        elif type(chunk) is End or is_restart(chunk):
+            for source in matching_sources(self._paces, chunk.source):
+                self._paces[source].latest = None
+        super().chunk(chunk)
+
+    def answered(self, answer: Answer, call: Call | None) -> None:
+        self._inference_calls += call is None
+        pace = self._paces.pop(answer.source, None)
+        self._metrics.answered(
+            self._models(answer.start),
+            answer.ended - answer.begun,
+            _error_type(answer.outcome, answer.error),
+            answer.used,
+            answer.time_to_first,
+            None if pace is None else pace.gaps,
+        )
+
+    def called(self, call: Call) -> None:
+        self._tool_calls += self.run.call_around(call.source) is None
+        error = _error_type(call.outcome, call.error)
+        self._metrics.called(self._agent, call.name, call.seconds, error)
 
     def ended(self, outcome: Outcome, error: Exception | None = None) -> None:
-        metrics, used = self._metrics, self.used
-        labels = metrics.labels(*self._names())
+        metrics = self._metrics
         metrics.active.dec()
-        error_type = "" if error is None else type(error).__name__
-        kind = "cancelled" if outcome == "cancelled" else error_type
-        metrics.duration.labels(*labels, kind).observe(self.elapsed)
-        for field, counter in metrics.usage.items():
-            tokens = getattr(used, field, None)
-            if tokens:
-                counter.labels(*labels, "text").inc(tokens)
-                if field in metrics.operation:
-                    metrics.operation[field].labels(*labels, "text").observe(tokens)
-        if self.time_to_first is not None:
-            metrics.first.labels(*labels).observe(self.time_to_first)
-            metrics.gaps.add(labels, self._gaps)
+        kind = _error_type(outcome, None if error is None else type(error).__name__)
+        if self.is_run:
+            counts = self._inference_calls, self._tool_calls
+            metrics.ran(self._agent, self.elapsed, kind, *counts)
+            return
+        gaps = metrics.gaps.start()
+        for pace in self._paces.values():
+            gaps.merge(pace.gaps)
+        first = self.time_to_first
+        metrics.answered(self._models(self.start), self.elapsed, kind, self.used, first, gaps)
 
-    def _names(self) -> tuple[str, str, str]:
-        start = self.start
-        asked = self._model or "unknown"
-        if start is None:
-            return self._provider or "unknown", asked, "unknown"
-        provider = self._provider or start.provider or "unknown"
-        return provider, self._model or start.model, start.model
+    def _models(self, start: Start | None) -> tuple[str, str, str]:
+        """Return the provider, the requested model, and that of the response."""
+        latest = self.start if start is None else start  # which may be an earlier answer's
+        if latest is None:
+            return self._provider or "unknown", self._model or "unknown", "unknown"
+        return (
+            self._provider or latest.provider or "unknown",
+            self._model or latest.model,
+            "unknown" if start is None else start.model,
+        )
+
+
+def _error_type(outcome: Outcome, error: str | None) -> str:
+    return "cancelled" if outcome == "cancelled" else error or ""

@@ -52,7 +52,7 @@ def progress(
     the stream starts, such as in `limit_concurrency`, and time during which the valve is closed and
     no chunk arrives, such as a pause. They are `None` until there is such a token and time has
     passed. `percentage` is at most 100. `percentage` and `remaining` (seconds, at this speed; 0
-    before `End`) are `None` without `max_tokens`.
+    before the last `End`) are `None` without `max_tokens`.
 
     - Completion, error: passed on.
     - Restart: tokens and speed of that stream are counted from 0 again; `elapsed` continues.
@@ -181,7 +181,7 @@ class _Subscription:
                 forget(self._begun, source)
                 forget(self._percentages, source)
         elif type(chunk) is End and (source in counts or not counts):
-            self._emit_progress(counts.get(source, 0), source, ended=True)
+            self._emit_progress(counts.get(source, 0), source, ended=not chunk.more)
 
     def _noted(self, progress: Progress) -> Progress:
         """Note the progress of the work as a whole, which never falls."""

@@ -75,8 +75,8 @@ def sentiment_and_keywords(
     bundled lists are English and small.
 
     The figures don't depend on how the text is split into chunks. Reasoning isn't counted. Each
-    source of a merge has its own figures. A report is made before the chunk that triggers it is
-    passed on.
+    source of a merge and each answer of a run has its own figures. A report is made before the
+    chunk that triggers it is passed on.
 
     - Completion, error: sources that have not ended are reported first; then passed on.
     - Restart: the figures of that stream are reset.

@@ -35,6 +35,8 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
         tokens: number of text and reasoning chunks, or the count reported by `Usage`.
         chunks: number of text and reasoning chunks.
         tokens_per_second: `None` until time has passed.
+        steps: number of answers: several in a run of an agent, without those of nested runs.
+        tool_calls: number of tool calls with a result, likewise.
         error: the error of a failed stream.
         metadata: what was given to `analyze`.
     """
@@ -48,6 +50,8 @@ class StreamRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     model: str | None = None
     time_to_first_token: float | None = None
     tokens_per_second: float | None = None
+    steps: int = 0
+    tool_calls: int = 0
     error: ErrorInfo | None = None
     metadata: Mapping[str, Any] = {}
 
@@ -240,6 +244,8 @@ class _Stream:
             model=measured.model,
             time_to_first_token=measured.time_to_first_token,
             tokens_per_second=measured.tokens_per_second,
+            steps=measured.steps,
+            tool_calls=measured.tool_calls,
             error=measured.error,
             metadata=self._metadata,
         )

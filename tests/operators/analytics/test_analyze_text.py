@@ -8,7 +8,7 @@ import regex
 from hypothesis import example, given
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Notice, Reasoning, Token
+from rxllm.chunks import Batch, End, Notice, Reasoning, Token, ToolResult
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import TextFigures
 from rxllm.testing import COMPLETED, Marbles
@@ -245,3 +245,15 @@ def test_a_long_answer_in_virtual_time() -> None:
     assert len(got) == 41
     assert (got[-1].words, got[-1].unique_words, got[-1].sentences) == (2000, 4, 500)
     assert got[-1].words_per_sentence == 4.0
+
+
+def test_each_answer_of_a_run_is_reported_at_its_end() -> None:
+    pieces = [
+        "One two.",
+        End("stop", more=True),
+        ToolResult("1", "look", "three four"),
+        "Five.",
+        Notice("restart"),
+    ]
+    figures = reports([*pieces, "Six seven eight.", End("stop")])
+    assert [each.words for each in figures] == [2, 3]

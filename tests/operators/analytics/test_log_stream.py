@@ -8,7 +8,19 @@ import structlog
 from structlog.testing import capture_logs
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, ErrorInfo, Notice, Reasoning, Start, Token, ToolCall, Usage
+from rxllm.chunks import (
+    Batch,
+    Chunk,
+    End,
+    ErrorInfo,
+    Notice,
+    Reasoning,
+    Start,
+    Token,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from rxllm.testing import Marbles
 
 
@@ -176,3 +188,58 @@ def test_an_invalid_logger_raises_at_the_call() -> None:
         ops.log_stream(object())
     with pytest.raises(TypeError, match="wrap_logger"):
         ops.log_stream(structlog.BoundLogger)
+
+
+RUN: dict[str, Chunk] = {
+    "c": ToolCall("1", "look", '"secret"', complete=True),
+    "M": End("tool_calls", more=True),
+    "i": ToolResult("1", "look", "secret", preliminary=True),
+    "r": ToolResult("1", "look", "secret"),
+    "f": ToolResult("1", "look", error=ErrorInfo("ToolError", "secret")),
+}
+
+
+def test_a_run_has_lines_for_its_answers_and_the_results_of_its_tools() -> None:
+    got = lines("S-a-c-M-i-r-S-b-E|", lookup=RUN)
+    assert [line["event"].removeprefix("stream.") for line in got] == [
+        *("start", "first_token", "end"),
+        *("tool", "start", "end", "completed"),
+    ]
+    assert got[3] == {
+        "event": "stream.tool",
+        "log_level": "info",
+        "name": "look",
+        "call": "1",
+        "seconds": 4.0,
+    }
+    assert (got[-1]["steps"], got[-1]["tool_calls"], got[-1]["characters"]) == (2, 1, 2)
+    assert "secret" not in repr(got)
+
+
+def test_a_failing_tool_is_logged_with_the_class_of_its_error() -> None:
+    got = lines("S-c-M-f-S-b-E|", lookup=RUN)
+    (line,) = [line for line in got if line["event"] == "stream.tool"]
+    assert (line["error"], line["log_level"]) == ("ToolError", "warning")
+    assert "secret" not in repr(got)
+
+
+def test_a_tool_inside_another_is_logged_with_its_source() -> None:
+    inside: dict[str, Chunk] = {
+        **RUN,
+        "d": ToolCall("2", "dig", "{}", complete=True, source="1"),
+        "m": End("tool_calls", more=True, source="1"),
+        "q": ToolResult("2", "dig", 1, source="1"),
+    }
+    got = lines("S-c-M-d-m-q-r-S-b-E|", lookup=inside)
+    tools = [(line["name"], line.get("source")) for line in got if line["event"] == "stream.tool"]
+    assert tools == [("dig", "1"), ("look", None)]
+    assert (got[-1]["steps"], got[-1]["tool_calls"]) == (2, 1)
+
+
+def test_a_restart_keeps_the_counts_of_earlier_answers() -> None:
+    got = lines("S-abc-c-M-r-S-de-R-S-f-E|", lookup={**RUN, "f": Token("f")})
+    assert (got[-1]["characters"], got[-1]["steps"]) == (4, 2)
+
+
+def test_a_stream_that_is_no_run_has_no_steps() -> None:
+    assert "steps" not in lines("S-a-c-E|", lookup=RUN)[-1]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Reasoning, Token, Usage
+from rxllm.chunks import Batch, End, Notice, Reasoning, Steering, Token, ToolCall, ToolResult, Usage
 from rxllm.iteration import to_async
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators.analytics import Intervals, Measurement
@@ -247,3 +247,33 @@ def test_after_batches_it_takes_no_more_memory_than_before_them() -> None:
     )
     Marbles().run(stream)
     assert sizes[0] < 2_000
+
+
+RUN: dict[str, Any] = {
+    "c": ToolCall("1", "look", "{}", complete=True),
+    "M": End("tool_calls", more=True),
+    "r": ToolResult("1", "look", "there"),
+    "j": Steering("and then?"),
+    "l": Notice("loading"),
+    "x": Token("x", source="1"),
+}
+
+
+@pytest.mark.parametrize("between", ["M-----r", "M-r---j", "M-x-x---r"])
+def test_the_time_between_two_answers_of_a_run_is_no_interval(
+    marbles: Marbles, between: str
+) -> None:
+    report = measured(marbles, f"S-a-b-c-{between}-S-a-b-E|", **RUN)
+    assert (report.intervals.p99, report.outcome) == (2.0, "completed")
+    assert (report.steps, report.tool_calls) == (2, 1)
+    assert report.time_to_first_token == 2.0
+
+
+def test_a_model_that_is_loaded_for_a_later_answer_delays_no_first_token(marbles: Marbles) -> None:
+    report = measured(marbles, "S-a-c-M-r-l----S-b-E|", **RUN)
+    assert (report.time_to_first_token, report.loading) == (2.0, 0.0)
+
+
+def test_an_answer_that_restarts_is_one_step(marbles: Marbles) -> None:
+    report = measured(marbles, "S-a-R-S-c-M-r-S-b-R-S-b-E|", **RUN)
+    assert (report.steps, report.tool_calls) == (2, 1)

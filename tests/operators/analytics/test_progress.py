@@ -81,6 +81,13 @@ def test_the_next_answer_of_a_run_adds_its_maximum_and_the_percentage_stays(
     ]
 
 
+def test_an_answer_that_others_follow_is_not_the_end(marbles: Marbles) -> None:
+    start = {"S": Start("1", "model", max_tokens=4), "M": End("stop", more=True)}
+    stream = marbles.cold("S-a-a-M-S-a-a-E|", lookup=start).pipe(ops.progress(every=9))
+    reported = [report for _, report in reports(marbles.run(stream))]
+    assert [report.remaining for report in reported] == [6.0, 0.0]  # 2 tokens in 6 s
+
+
 def test_percentage_is_at_most_100_and_remaining_at_least_0(marbles: Marbles) -> None:
     stream = marbles.cold("-a-b-c|").pipe(ops.progress(every=1, max_tokens=2))
     reported = [report for _, report in reports(marbles.run(stream))]

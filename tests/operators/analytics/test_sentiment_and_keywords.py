@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxllm import operators as ops
+from rxllm.chunks import End
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import ContentFigures, Lexicon, read_lexicon
 from rxllm.operators.analytics._sentiment_and_keywords import _MostFrequent
@@ -256,3 +257,8 @@ def test_an_answer_in_virtual_time() -> None:
     assert len(got) == 61
     assert (got[-1].reading_time, got[-1].sentiment) == (180.0, "positive")
     assert got[-1].keywords == {"happy": 150, "robot": 150, "paints": 150}
+
+
+def test_each_answer_of_a_run_is_reported_by_itself() -> None:
+    figures = reports(["A sad day.", End("stop", more=True), "A happy one.", End("stop")], None)
+    assert [(each.positive, each.negative) for each in figures] == [(0, 1), (1, 0)]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from rxllm import operators as ops
-from rxllm.chunks import ErrorInfo, Notice, Start, Usage
+from rxllm.chunks import End, ErrorInfo, Notice, Start, ToolCall, ToolResult, Usage
 from rxllm.errors import NoEventLoopError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.operators import StreamAnalytics
@@ -205,3 +205,47 @@ def test_metadata_is_kept_only_if_it_is_given() -> None:
     assert msgspec.json.decode(msgspec.json.encode(first))["metadata"] == given
     with pytest.raises(TypeError, match="metadata must be a mapping or None, got 'prompt'"):
         ops.analyze(analytics, metadata="prompt")  # type: ignore[arg-type]
+
+
+def test_a_run_is_one_record_with_its_steps_and_tool_calls(marbles: Marbles) -> None:
+    analytics = StreamAnalytics()
+    chunks = {
+        "c": ToolCall("1", "look", "{}", complete=True),
+        "d": ToolCall("2", "dig", "{}", complete=True),
+        "M": End("tool_calls", more=True),
+        "r": ToolResult("1", "look", "there"),
+        "f": ToolResult("2", "dig", error=ErrorInfo("ToolError", "hard")),
+        "U": Usage(1, 5),
+    }
+    stream = marbles.cold("S-a-c-d-U-M-r-f-S-b-U-E|", lookup=chunks)
+    recording = marbles.subscribe(stream.pipe(ops.analyze(analytics, "run")))
+    marbles.advance_to(13)
+    running = analytics.find("run")
+    assert running is not None
+    assert (running.steps, running.tool_calls) == (1, 1)
+    marbles.advance_to(30)
+    (record,) = analytics.history
+    assert (record.steps, record.tool_calls, record.tokens) == (2, 2, 10)
+    assert (record.time_to_first_token, record.outcome) == (2.0, "completed")
+    assert recording.events[-1][1] is COMPLETED
+    assert analytics.report().created == 1
+
+
+def test_a_plain_stream_has_one_step() -> None:
+    analytics = StreamAnalytics()
+    play(analytics, "S-a-R-S-b-E|")
+    assert [(record.steps, record.tool_calls) for record in analytics.history] == [(1, 0)]
+
+
+def test_another_attempt_at_an_answer_is_no_step() -> None:
+    analytics = StreamAnalytics()
+    play(analytics, "S-n-S-a-E|", lookup={"n": Notice("fallback")})
+    assert [record.steps for record in analytics.history] == [1]
+
+
+def test_answers_inside_the_tools_of_an_earlier_run_are_no_steps() -> None:
+    """A run that continues after an approval begins with what runs inside its tools."""
+    analytics = StreamAnalytics()
+    chunks = {"1": Start("1", "small", source="c"), "r": ToolResult("c", "ask", "fine")}
+    play(analytics, "1-r-S-a-E|", lookup=chunks)
+    assert [(record.steps, record.tool_calls) for record in analytics.history] == [(1, 1)]
