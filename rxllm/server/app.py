@@ -44,7 +44,7 @@ from rxllm.server.responses_api.endpoints import ECHOED
 from rxllm.server.rooms import endpoints as room_endpoints
 from rxllm.server.safety import Guard
 from rxllm.server.ui_messages import endpoints as ui_endpoints
-from rxllm.server.ui_messages.endpoints import MESSAGE_IDS
+from rxllm.server.ui_messages.endpoints import ANSWERED
 from rxllm.server.websocket.endpoint import add_websocket
 from rxllm.settings import Settings
 from rxllm.web.failures import RefusedError, failure_message, status_of
@@ -158,7 +158,7 @@ def create_app(
         if store is None
         else store(registry, limits)
     )
-    app[MESSAGE_IDS] = {}
+    app[ANSWERED] = {}
     app[ECHOED] = {}
     parts = (
         *(endpoints, admin, room_endpoints, health, schema),

@@ -90,7 +90,11 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /generate`: the whole answer as one JSON object."""
     body = await _read(request)
     stream_id = None if body.id is None else _checked_id(body.id)
-    stream = request.app[MODELS].ask(_prompt_of(body), body, stream_id=stream_id, progress=False)
+    catalogue = request.app[MODELS]
+    asked = catalogue.request(_prompt_of(body), body, tools=body.tools)
+    stream = catalogue.ask(
+        asked, body, stream_id=stream_id, progress=False, approvals=body.approvals
+    )
     with request.app[READERS].one_more():
         result = await collect(request, stream)
         answer = Generated(
@@ -100,6 +104,8 @@ async def generate(request: web.Request) -> web.StreamResponse:
             model=result.model,
             finish_reason=result.finish_reason,
             usage=result.usage,
+            messages=result.messages if result.steps > 1 or result.pending else (),
+            pending=result.pending,
         )
         return await send_json(request, answer)
 
@@ -119,7 +125,8 @@ async def _answer(
     """Begin a stream and send it, or resume the one with this id."""
     catalogue, owner = request.app[MODELS], CLIENT.get().owner
     catalogue.find(options.model)
-    asked = catalogue.request(prompt, options)
+    given = options if isinstance(options, StreamRequest) else StreamRequest()
+    asked = catalogue.request(prompt, options, tools=given.tools)
     if _last_event_id(request) is not None:
         if options.id is None and request.method == "POST":
             raise InvalidMessageError(
@@ -135,7 +142,7 @@ async def _answer(
     is_named = options.id is not None
     with request.app[READERS].one_more():
         begun = await request.app[STREAMS].begin(
-            lambda: catalogue.ask(asked, options, stream_id=stream_id),
+            lambda: catalogue.ask(asked, options, stream_id=stream_id, approvals=given.approvals),
             stream_id,
             model=options.model or catalogue.default,
             grace=0.0 if wire is NDJSON_WIRE and not is_named else None,

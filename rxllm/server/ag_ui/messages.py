@@ -7,7 +7,7 @@ are ignored (`state`, `context` is added to the system prompt); options of the s
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -61,6 +61,17 @@ class _Tool(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
+class _Resume(msgspec.Struct, rename="camel"):
+    interrupt_id: str
+    status: Literal["resolved", "cancelled"]
+    payload: Any = None
+
+
+class _Payload(msgspec.Struct, forbid_unknown_fields=True):
+    approved: bool
+    reason: str | None = None
+
+
 class _Context(msgspec.Struct):
     description: str
     value: str
@@ -79,19 +90,25 @@ class RunRequest(msgspec.Struct, rename="camel"):
     tools: list[_Tool] | None = None
     context: list[_Context] | None = None
     forwarded_props: Any = None
-    resume: list[Any] | None = None
+    resume: list[_Resume] | None = None
 
-    def check(self) -> None:
-        """Raise an `InvalidMessageError` for what is unsupported."""
-        if self.resume:
-            raise InvalidMessageError("no run waits for an answer to an interrupt", "resume")
+    def as_approvals(self) -> dict[str, bool | str] | None:
+        """Return the decisions about the calls that wait; `None` if there are none.
 
-    def as_messages(self) -> tuple[Message, ...]:
-        """Return the conversation."""
+        Raises:
+            InvalidMessageError: an answer isn't what the interrupt has asked for.
+        """
+        if not self.resume:
+            return None
+        return {each.interrupt_id: _decision(each, place) for place, each in enumerate(self.resume)}
+
+    def as_messages(self, instructions: str | None = None) -> tuple[Message, ...]:
+        """Return the conversation; `instructions` go before the context."""
         messages: list[Message] = []
         if self.context:
             lines = [f"{each.description}: {each.value}" for each in self.context]
-            messages.append(Message("system", "\n".join(lines)))
+            before = [] if instructions is None else [instructions, ""]
+            messages.append(Message("system", "\n".join([*before, *lines])))
         reasoning: list[Part] = []  # before the answer that it belongs to
         for place, message in enumerate(self.messages):
             field = f"messages[{place}]"
@@ -120,6 +137,21 @@ class RunRequest(msgspec.Struct, rename="camel"):
         return tuple(
             Tool(each.name, each.description, each.parameters or {}) for each in self.tools or ()
         )
+
+
+def _decision(answer: _Resume, place: int) -> bool | str:
+    if answer.status == "cancelled":
+        return False
+    if isinstance(answer.payload, bool):
+        return answer.payload
+    try:
+        payload = msgspec.convert(answer.payload, _Payload)
+    except msgspec.ValidationError as error:
+        raise InvalidMessageError(
+            f"the answer to an interrupt is true, false or an object with `approved`: {error}",
+            f"resume[{place}].payload",
+        ) from None
+    return payload.approved or payload.reason or False
 
 
 def _carried(text: str | None, field: str) -> CarriedState | None:

@@ -34,6 +34,14 @@ from rxllm.web.wire import EVENT_STREAM, WireFormat
 __all__ = ["AG_UI_WIRE", "AGUIWriter"]
 
 
+_APPROVAL: Final = {
+    "type": "object",
+    "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string"}},
+    "required": ["approved"],
+}
+"""What the answer to an interrupt must be: whether the call may run, and if not, why."""
+
+
 class AGUIWriter(BlockWriter):
     """Writes one stream as the events of a run.
 
@@ -48,7 +56,8 @@ class AGUIWriter(BlockWriter):
         messages: the messages of the request, in the format of AG-UI, for snapshots.
     """
 
-    restarts: ClassVar[bool] = True
+    restarts = True
+    cancels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -71,6 +80,7 @@ class AGUIWriter(BlockWriter):
         self._open_calls: dict[str, OpenCall] = {}
         self._interrupts: list[dict[str, Any]] = []
         self._subagents: dict[str, str | None] = {}  # ids, and their open messages
+        self._names: dict[str, str] = {}  # of the tools, by the ids of their calls
 
     def begin(self) -> None:
         self._event("RUN_STARTED", **self._run)
@@ -115,6 +125,7 @@ class AGUIWriter(BlockWriter):
 
     def open_call(self, opened: OpenCall) -> None:
         call = opened.call
+        self._names[call.id] = call.name
         if self._calls_of is None:
             last = self._said[-1] if self._said else None
             if last is None or last["role"] != "assistant":
@@ -160,7 +171,7 @@ class AGUIWriter(BlockWriter):
     def approval(self, request: ApprovalRequest) -> None:
         reason = {} if request.reason is None else {"message": request.reason}
         interrupt = {"id": request.token, "reason": "tool_call", "toolCallId": request.id}
-        self._interrupts.append({**interrupt, **reason})
+        self._interrupts.append({**interrupt, **reason, "responseSchema": _APPROVAL})
 
     def steering(self, steering: Steering) -> None:
         said = {"id": steering.id or f"u{self.blocks}", "role": "user", "content": steering.text}
@@ -183,7 +194,8 @@ class AGUIWriter(BlockWriter):
         name, _, _ = (chunk.source or "").partition("/")
         if name not in self._subagents:
             self._subagents[name] = None
-            named = {"subagentRunId": name, "name": name, "parentToolCallId": name}
+            tool = self._names.get(name, name)
+            named = {"subagentRunId": name, "name": tool, "parentToolCallId": name}
             self._event("SUBAGENT_STARTED", **named)
         text = chunk.text if isinstance(chunk, Token) else ""
         if not text or isinstance(chunk, Reasoning):
