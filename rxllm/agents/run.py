@@ -161,11 +161,14 @@ class Run:
             self._earlier = with_all_calls_answered(messages, but=[call.id for call in calls])
             self._transcript = Transcript(last)
         self._ids = {call.id for message in self._earlier for call in message.calls}
-        decisions = self._approvals or {}
         return [
-            Job(call, self._tool_of(call), decisions.get(self.token_of(call)), is_resumed=True)
+            Job(call, self._tool_of(call), self._decision_about(call), is_resumed=True)
             for call in calls
         ]
+
+    def _decision_about(self, call: ToolCall) -> bool | str | None:
+        given = (self._approvals or {}).get(self.token_of(call))
+        return repr(given) if given in ("run", "ask") else given  # a reason, not a decision
 
     def _check_approvals(self, approvals: Approvals, calls: Sequence[ToolCall]) -> None:
         tokens = {self.token_of(call) for call in calls}

@@ -141,6 +141,11 @@ class Catalogue:
         self.find(self.default)
 
     @property
+    def models(self) -> tuple[Model, ...]:
+        """The models."""
+        return tuple(self._models.values())
+
+    @property
     def listed(self) -> tuple[ModelInfo, ...]:
         """The info of each model, under its public name."""
         return tuple(

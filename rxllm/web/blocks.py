@@ -102,6 +102,7 @@ class BlockWriter(ABC):
         self._held: list[Chunk] = []
         self._sources: set[str | None] = set()  # of the answer
         self._has_extras = False  # citations or files, of the answer
+        self._steered = 0  # messages of the user amid the run
 
     def __call__(self, frame: Frame) -> bytes:
         """Return the events for a frame."""
@@ -131,6 +132,11 @@ class BlockWriter(ABC):
     def is_in_text(self) -> bool:
         """Whether a text is open."""
         return self._open is Token
+
+    def steering_id(self, steering: Steering) -> str:
+        """Return the id of a message of the user, which no other message of a chat has."""
+        self._steered += 1
+        return steering.id or f"{self.stream_id}-user-{self._steered}"
 
     def emit(self, event: bytes) -> None:
         """Send an event."""

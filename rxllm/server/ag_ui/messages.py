@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from rxllm.answer import assistant_message
 from rxllm.chunks import ProviderState, ToolCall
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.server.data_urls import decoded_base64
@@ -53,6 +54,7 @@ class _Message(msgspec.Struct, rename="camel"):
     tool_call_id: str | None = None
     error: str | None = None
     encrypted_value: str | None = None
+    subagent_run_id: str | None = None
 
 
 class _Tool(msgspec.Struct):
@@ -112,8 +114,8 @@ class RunRequest(msgspec.Struct, rename="camel"):
         reasoning: list[Part] = []  # before the answer that it belongs to
         for place, message in enumerate(self.messages):
             field = f"messages[{place}]"
-            if message.role in _IGNORED:
-                continue
+            if message.role in _IGNORED or message.subagent_run_id is not None:
+                continue  # shown to the user, but not part of the conversation
             if message.role == "reasoning":
                 state = _carried(message.encrypted_value, field)
                 text = message.content if isinstance(message.content, str) else ""
@@ -196,9 +198,7 @@ def _answer(message: _Message, reasoning: list[Part], field: str) -> Message:
                 None if of_call is None else of_call.state,
             )
         )
-    if len(said) == 1 and isinstance(said[0], TextPart) and state is None:
-        return Message("assistant", text)
-    return Message("assistant", tuple(said))
+    return assistant_message(said)
 
 
 def _part(content: _Content, field: str) -> Part:

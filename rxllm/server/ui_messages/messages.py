@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from rxllm.answer import assistant_message
 from rxllm.chunks import ProviderState, ToolCall
 from rxllm.messages import Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.server.data_urls import file_part
@@ -158,7 +159,7 @@ class _Answer:
 
     @property
     def messages(self) -> list[Message]:
-        said = [Message("assistant", _content(self.said)), *self.results] if self.said else []
+        said = [assistant_message(self.said), *self.results] if self.said else []
         return [*said, *self.steering]
 
 
@@ -194,7 +195,7 @@ def _add_call(part: _UIPart, answer: _Answer, field: str, *, stay_open: bool) ->
     if part.tool_call_id is None:
         raise InvalidMessageError("a tool part requires toolCallId", field)
     name = part.tool_name or part.type.removeprefix("tool-")
-    arguments = to_json({} if part.input is None else part.input).decode()
+    arguments = to_json(part.input if isinstance(part.input, dict) else {}).decode()
     state = _state(part.call_provider_metadata, field)
     call = ToolCall(part.tool_call_id, name, arguments, complete=True, state=state)
     answer.said.append(call)

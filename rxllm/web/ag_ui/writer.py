@@ -79,7 +79,7 @@ class AGUIWriter(BlockWriter):
         self._calls_of: dict[str, Any] | None = None  # the message that has the calls
         self._open_calls: dict[str, OpenCall] = {}
         self._interrupts: list[dict[str, Any]] = []
-        self._subagents: dict[str, str | None] = {}  # ids, and their open messages
+        self._subagents: dict[str, dict[str, Any] | None] = {}  # ids, and their open messages
         self._names: dict[str, str] = {}  # of the tools, by the ids of their calls
 
     def begin(self) -> None:
@@ -174,8 +174,8 @@ class AGUIWriter(BlockWriter):
         self._interrupts.append({**interrupt, **reason, "responseSchema": _APPROVAL})
 
     def steering(self, steering: Steering) -> None:
-        said = {"id": steering.id or f"u{self.blocks}", "role": "user", "content": steering.text}
-        self._messages.append(said)
+        said = {"role": "user", "content": steering.text}
+        self._messages.append({"id": self.steering_id(steering), **said})
         self._snapshot()
 
     def citation(self, citation: Citation) -> None:
@@ -200,12 +200,16 @@ class AGUIWriter(BlockWriter):
         text = chunk.text if isinstance(chunk, Token) else ""
         if not text or isinstance(chunk, Reasoning):
             return
-        sub = {"subagentRunId": name}
-        message_id = self._subagents[name]
-        if message_id is None:
-            message_id = self._subagents[name] = f"{self.stream_id}-{name}"
-            self._event("TEXT_MESSAGE_START", messageId=message_id, role="assistant", **sub)
-        self._event("TEXT_MESSAGE_CONTENT", messageId=message_id, delta=text, **sub)
+        message = self._subagents[name]
+        if message is None:
+            named = {"role": "assistant", "subagentRunId": name}
+            message = {"id": f"{self.stream_id}-{name}", **named, "content": ""}
+            self._subagents[name] = message
+            self._messages.append(message)
+            self._event("TEXT_MESSAGE_START", messageId=message["id"], **named)
+        message["content"] += text
+        named = {"messageId": message["id"], "subagentRunId": name}
+        self._event("TEXT_MESSAGE_CONTENT", **named, delta=text)
 
     def json(self, value: Json) -> None:
         self._custom("json", value)
@@ -260,9 +264,9 @@ class AGUIWriter(BlockWriter):
 
     def _end_subagent(self, name: str) -> None:
         if name in self._subagents:
-            message_id = self._subagents.pop(name)
-            if message_id is not None:
-                self._event("TEXT_MESSAGE_END", messageId=message_id, subagentRunId=name)
+            message = self._subagents.pop(name)
+            if message is not None:
+                self._event("TEXT_MESSAGE_END", messageId=message["id"], subagentRunId=name)
             self._event("SUBAGENT_FINISHED", subagentRunId=name)
 
     def _snapshot(self) -> None:

@@ -152,7 +152,7 @@ class UIMessageWriter(BlockWriter):
 
     def steering(self, steering: Steering) -> None:
         parts = [{"type": "text", "text": steering.text}]
-        self._part("steering-message", id=steering.id or f"u{self.blocks}", parts=parts)
+        self._part("steering-message", id=self.steering_id(steering), parts=parts)
 
     def citation(self, citation: Citation) -> None:
         self._cited += 1
