@@ -143,11 +143,12 @@ class AGUIWriter(BlockWriter):
         call = opened.call
         self._open_calls.pop(call.id, None)
         self._event("TOOL_CALL_END", toolCallId=call.id)
+        function = {"name": call.name, "arguments": call.arguments}
+        listed: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
         if call.state is not None:
-            self._encrypted("tool-call", call.id, state_text(call.state))
+            listed["encryptedValue"] = state_text(call.state)
+            self._encrypted("tool-call", call.id, listed["encryptedValue"])
         if self._calls_of is not None:
-            function = {"name": call.name, "arguments": call.arguments}
-            listed = {"id": call.id, "type": "function", "function": function}
             self._calls_of.setdefault("toolCalls", []).append(listed)
 
     def result(self, result: ToolResult) -> None:
@@ -256,7 +257,8 @@ class AGUIWriter(BlockWriter):
 
     def _state(self, state: ProviderState | None, owner: Any) -> None:
         if state is not None:
-            self._encrypted("message", self._message_id, state_text(state, owner))
+            value = self._message["encryptedValue"] = state_text(state, owner)
+            self._encrypted("message", self._message_id, value)
 
     def _encrypted(self, subtype: str, entity: str, value: str) -> None:
         named = {"subtype": subtype, "entityId": entity, "encryptedValue": value}
