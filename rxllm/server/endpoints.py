@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from reactivex import Observable
 
+from rxllm.messages import Message
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.client import CLIENT
 from rxllm.server.failures import decoded, invalid, read_body, refusal
@@ -104,7 +105,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
             model=result.model,
             finish_reason=result.finish_reason,
             usage=result.usage,
-            messages=result.messages if result.steps > 1 or result.pending else (),
+            messages=result.messages if any(map(_has_call, result.messages)) else (),
             pending=result.pending,
         )
         return await send_json(request, answer)
@@ -205,6 +206,11 @@ def _fields(request: web.Request) -> dict[str, str | list[str]]:
             raise InvalidMessageError(f"{name} must be given once, got {len(values)} values", name)
         fields[name] = values[0] if len(values) == 1 else values
     return fields
+
+
+def _has_call(message: Message) -> bool:
+    """Return whether a message has calls, or the result of one."""
+    return bool(message.calls) or message.role == "tool"
 
 
 def _prompt_of(body: StreamRequest) -> Any:

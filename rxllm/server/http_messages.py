@@ -100,8 +100,8 @@ class StreamRequest(Options, kw_only=True, forbid_unknown_fields=True):
 class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
     """The response of `POST /generate`.
 
-    Of an agent, `text` is its last answer, `messages` are what the run adds to the conversation,
-    and `pending` are the calls that wait for an approval.
+    If there are calls, `messages` are what is added to the conversation, with the results of an
+    agent's tools. `text` is its last answer; `pending` are the calls that wait for an approval.
     """
 
     text: str

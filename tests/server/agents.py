@@ -14,7 +14,7 @@ from rxllm.piped_model import piped
 from rxllm.requests import Model
 from tests.agents.runs import calling
 
-__all__ = ["ANSWERS", "STATE", "WEATHER", "Steered", "deleted", "everything", "restarting"]
+__all__ = ["STATE", "WEATHER", "Steered", "deleted", "everything", "restarting"]
 
 STATE = ProviderState("anthropic", "claude", {"signature": "s"})
 WEATHER = {
@@ -59,10 +59,6 @@ def restarting(*scripts: Any) -> Model:
     """A model that asks again after a failure amid an answer, and takes back what it has said."""
     again = ops.retry_with_backoff(2, initial=0, jitter=False, after_output="restart")
     return piped(ScriptedModel(*scripts), again)
-
-
-ANSWERS = ("Let me look.", "I would delete it.", "It is gone.")
-"""What the run says in its answers: the last one after the approval."""
 
 
 def everything(kind: type[Agent] = Steered) -> Agent:
