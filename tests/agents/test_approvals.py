@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rxllm
 from rxllm import Message, tool
 from rxllm import operators as ops
 from rxllm.agents import Agent, FunctionTool, ToolContext
-from rxllm.chunks import ApprovalRequest, ErrorInfo
+from rxllm.agents._approvals import approval_token
+from rxllm.chunks import ApprovalRequest, ErrorInfo, ToolCall
 from rxllm.errors import BadRequestError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import no_leaks, run_virtual
@@ -72,6 +76,51 @@ def test_an_approved_call_runs_in_another_process() -> None:
     ]
     assert [each.tool_call_id for each in model.requests[0].messages[2:]] == ["b", "a"]
     assert [message.role for message in result.messages] == ["tool", "assistant"]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=9,
+    )
+)
+def test_the_token_of_a_call_is_the_same_however_a_client_encodes_it(value: Any) -> None:
+    arguments = {"b": value, "a": 1.0}
+    tokens = {
+        approval_token(ToolCall("1", "pay", text), b"s")
+        for text in (
+            json.dumps(arguments),
+            json.dumps(arguments, indent=1, ensure_ascii=False),
+            json.dumps({"a": 1, "b": _as_javascript(value)}, separators=(",", ":")),
+        )
+    }
+    assert len(tokens) == 1
+    other = ToolCall("1", "pay", json.dumps({**arguments, "a": 2}))
+    assert approval_token(other, b"s") not in tokens
+    assert approval_token(ToolCall("1", "pay", '{"a'), b"s") not in tokens
+
+
+def _as_javascript(value: Any) -> Any:
+    """A value as `JSON.parse` and `JSON.stringify` leave it: a float may have become an integer."""
+    if isinstance(value, dict):
+        return {key: _as_javascript(each) for key, each in reversed(value.items())}
+    if isinstance(value, list):
+        return [_as_javascript(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@pytest.mark.parametrize("reason", ["run", "ask"])
+def test_a_reason_is_never_a_decision(reason: str) -> None:
+    ran: list[str] = []
+    _, result, history = waiting_run(ran)
+    model = ScriptedModel("As you like.")
+    agent = Agent(model, tools_of(ran), secret=b"s")
+    rxllm.run(agent.stream(history, approvals={result.pending[0].token: reason}))
+    assert ran == ["look /x"]
+    assert (
+        model.requests[0].messages[-1].text.endswith(f"the user has not allowed this: '{reason}'")
+    )
 
 
 @pytest.mark.parametrize("decision", [False, "not that one"])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 import sys
 import textwrap
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ from tests.server.serving import serving
 from tests.server.test_config import written
 
 MCP = [sys.executable, str(Path(__file__).parents[1] / "agents" / "mcp_server_program.py")]
+_KINDS = ("python", "toml")
 
 TOOLS = '''
 import rxllm
@@ -265,3 +270,49 @@ class TestMcp:
         with pytest.raises(error, match=words):
             async with serving(create_app([agent])):
                 pass
+
+
+def asked(url: str, body: bytes | None = None) -> Any:
+    return urllib.request.urlopen(url, body, timeout=60)  # noqa: S310 - our own server
+
+
+def test_the_agent_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rxllm serve --config` imports the tools from the current directory."""
+    section = Path("rxllm/server/README.md").read_text(encoding="utf-8").partition("### Agents")[2]
+    blocks = {kind: section.partition(f"```{kind}\n")[2].partition("```")[0] for kind in _KINDS}
+    assert "shop_tools:order" in blocks["toml"]
+    (tmp_path / "shop_tools.py").write_text(blocks["python"])
+    servers = section.partition("```toml\n")[2].partition("```toml\n")[2].partition("```")[0]
+    (agent,) = read_config(written(tmp_path, blocks["toml"] + servers)).agents
+    assert [(bool(each.command), bool(each.url)) for each in agent.mcp] == [
+        (True, False),
+        (False, True),
+    ]
+    written(tmp_path, blocks["toml"])
+    monkeypatch.setenv("SHOP_SECRET", "s")
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    command = [sys.executable, "-m", "rxllm", "serve", "--config", "rxllm.toml", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout is not None
+            found = re.search(r"http://\S+", program.stdout.readline())
+            assert found is not None
+            body = b'{"prompt": "Hi", "maxTokens": 3}'
+            with asked(f"{found[0]}generate", body) as response:
+                assert json.load(response)["tokens"] > 0
+            with asked(f"{found[0]}v1/models") as response:
+                assert [each["id"] for each in json.load(response)["data"]] == ["shop"]
+        finally:
+            program.terminate()
+    assert program.returncode == 0
+
+
+def test_a_server_whose_mcp_server_can_not_be_started_says_so_and_ends(tmp_path: Path) -> None:
+    pytest.importorskip("mcp", reason="mcp is not installed (extra mcp)")
+    agent = '[[agents]]\nname = "a"\nmodel = "tiny"\n[[agents.mcp]]\ncommand = ["no-such-program"]'
+    path = written(tmp_path, agent)
+    command = [sys.executable, "-m", "rxllm", "serve", "--config", str(path), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "can't connect to the MCP server no-such-program" in line
