@@ -75,9 +75,8 @@ class Agent:
         on_tool_error: returns what the model receives about a call that raised.
         secret: signs the tokens of approvals, so that a client can't change the approved call.
         claim: called with the token of an approved call and its `ToolContext`; returns whether
-            this run is the first to make it (`SET NX` in Redis, say). Ids of calls may be the same
-            in two conversations: make the conversation part of the key. May be a coroutine
-            function.
+            this run is the first to make it (`SET NX` in Redis, say). May be a coroutine function.
+            With it, calls that may need an approval get an id that no other conversation has.
         repairs: how often the model is told that an answer doesn't follow the `response_format`,
             and asked for another one, 0 or more. A `Steering` says what it received.
         name: the name in `info`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from secrets import token_hex
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -312,11 +313,17 @@ class Run:
         name = self._renamed.get(key)
         if name is None:
             name = call.id or f"call-{self.step}-{call.index}"
+            if self.claim is not None and self._may_need_approval(call):
+                name = f"{name}-{token_hex(4)}"  # some models use the same ids everywhere
             while name in self._ids:
                 name = f"{name}-{self.step}"
             self._renamed[key] = name
             self._ids.add(name)
         return call if name == call.id else replace(call, id=name)
+
+    def _may_need_approval(self, call: ToolCall) -> bool:
+        tool = self._tool_of(call)
+        return isinstance(tool, FunctionTool) and tool.approval != "run"
 
     def _on_completed(self) -> None:
         end = self._end

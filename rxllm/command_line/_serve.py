@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -134,6 +135,8 @@ def serve(
 
     try:
         config = Config() if path is None else read_config(path)
+        if config.agents and "" not in sys.path:
+            sys.path.insert(0, "")  # their tools may be modules of the current directory
         server = config.server
         given_limits = _numbers("--limit", limits, Limits, msgspec.structs.asdict(config.limits))
         first = {**default_settings(given_limits), **config.settings}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ from rxllm.server.responses_api.endpoints import ECHOED
 from rxllm.server.rooms import endpoints as room_endpoints
 from rxllm.server.safety import Guard
 from rxllm.server.ui_messages import endpoints as ui_endpoints
-from rxllm.server.ui_messages.endpoints import MESSAGE_IDS
+from rxllm.server.ui_messages.endpoints import ANSWERED
 from rxllm.server.websocket.endpoint import add_websocket
 from rxllm.settings import Settings
 from rxllm.web.failures import RefusedError, failure_message, status_of
@@ -60,7 +61,7 @@ _PAGE: Final = Path(__file__).parent / "page"
 
 
 def create_app(
-    models: Mapping[str, Model] | Sequence[str] | None = None,
+    models: Mapping[str, Model] | Sequence[str | Model] | None = None,
     default_model: str | None = None,
     *,
     api_key: str | None = None,
@@ -84,8 +85,10 @@ def create_app(
     and cancels the rest.
 
     Args:
-        models: models by their public names, or names for `rxllm.model`; the bundled model if
-            `None`. Clients can't request any others.
+        models: models by their public names, or a list of names for `rxllm.model` and of models;
+            the bundled model if `None`. Clients can't request any others. A model that is an
+            asynchronous context manager is entered at the start. An `Agent` whose tools wait for
+            approvals should have a `secret`: without it, clients can make approvals themselves.
         default_model: the model for requests that don't name one; the first one if `None`.
         api_key: the key that clients must send, or `None` if no key is required. It sees the
             streams of all.
@@ -142,9 +145,7 @@ def create_app(
     app[REQUIRES_KEY] = bool(known)
     app[READERS] = Readers(limits.readers)
     app[MODELS] = Catalogue(
-        models
-        if isinstance(models, Mapping)
-        else models_by_name(models, isolate=isolate, connect=settings.connect),
+        models,
         default_model,
         limits,
         settings,
@@ -158,7 +159,7 @@ def create_app(
         if store is None
         else store(registry, limits)
     )
-    app[MESSAGE_IDS] = {}
+    app[ANSWERED] = {}
     app[ECHOED] = {}
     parts = (
         *(endpoints, admin, room_endpoints, health, schema),
@@ -180,6 +181,7 @@ def create_app(
         app[MODELS].find(options.model)
         app[MODELS].request("?", options)
     add_websocket(app, chat, rooms)
+    app.cleanup_ctx.append(_run_models)
     app.cleanup_ctx.append(_run_store)
     if preload:
         app.on_startup.append(_preload)
@@ -217,6 +219,15 @@ async def _preload(app: web.Application) -> None:
 async def drain(app: web.Application) -> None:
     """Accept no new streams, and let live ones finish until the deadline. Idempotent."""
     await app[MODELS].registry.shutdown(app[SETTINGS].shutdown)
+
+
+async def _run_models(app: web.Application) -> AsyncIterator[None]:
+    """Enter the models that are context managers, such as agents with MCP servers."""
+    async with AsyncExitStack() as stack:
+        for model in app[MODELS].models:
+            if isinstance(model, AbstractAsyncContextManager):
+                await stack.enter_async_context(model)
+        yield
 
 
 async def _run_store(app: web.Application) -> AsyncIterator[None]:

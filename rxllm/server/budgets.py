@@ -9,6 +9,7 @@ from rxllm.errors import BadRequestError, BudgetSpentError
 from rxllm.model_table import model_table
 from rxllm.requests import Model, ModelInfo
 from rxllm.router.router import Router
+from rxllm.server.agents import asked_by
 from rxllm.server.keys import Key
 
 __all__ = ["Budgets"]
@@ -65,7 +66,9 @@ def _words(budget: ops.Budget) -> str:
 
 
 def _infos(model: Model) -> list[ModelInfo]:
-    """Return the models that may answer: of a router within a router, that isn't known."""
+    """Return the models that may answer: of a router within a router, and of agents that are
+    tools, that isn't known."""
+    model = asked_by(model)
     if not isinstance(model, Router):
         return [model.info]
     infos = [candidate.info for candidate in model.candidates]

@@ -12,6 +12,7 @@ from reactivex import Observable
 
 from rxllm import errors
 from rxllm import operators as ops
+from rxllm.agents import Approvals
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, PoolFullError
 from rxllm.messages import Message
@@ -20,6 +21,7 @@ from rxllm.models.registry import model as model_by_name
 from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo, Request, as_request, load_all
 from rxllm.server.access_log import AccessLog
+from rxllm.server.agents import asked_by, begin_run, runs_tools
 from rxllm.server.budgets import Budgets
 from rxllm.server.client import CLIENT
 from rxllm.server.keys import Key
@@ -47,20 +49,23 @@ class ModelNotFoundError(errors.ModelNotFoundError):
 
 
 def models_by_name(
-    names: Sequence[str] | None, *, isolate: bool | None = None, connect: float | None = None
+    names: Sequence[str | Model] | None,
+    *,
+    isolate: bool | None = None,
+    connect: float | None = None,
 ) -> dict[str, Model]:
     """Return the models of a server.
 
     Args:
-        names: names for `rxllm.model`, or `None` for the bundled model on each installed engine.
-            If clients could request any name, they could make the server read its files and use its
-            keys.
+        names: names for `rxllm.model`, or models, which are served by the `id` of their info;
+            `None` for the bundled model on each installed engine. If clients could request any
+            name, they could make the server read its files and use its keys.
         isolate: whether local models run in processes of their own; `None` for those whose files
             aren't bundled.
         connect: seconds to connect, of remote models.
 
     Raises:
-        BadRequestError: a name is invalid, or `names` is a string.
+        BadRequestError: a name is invalid or given twice, or `names` is a string.
     """
     if isinstance(names, str):
         raise BadRequestError(
@@ -69,7 +74,14 @@ def models_by_name(
     if names is None:
         names = ["tiny", *(["tiny/llama"] if find_spec("llama_cpp") is not None else [])]
     isolated = LOCAL_PROVIDERS if isolate else () if isolate is False else _NOT_BUNDLED
-    return {name: _by_name(name, isolated, connect) for name in names}
+    models: dict[str, Model] = {}
+    for each in names:
+        made = _by_name(each, isolated, connect) if isinstance(each, str) else each
+        name = each if isinstance(each, str) else made.info.id
+        if name in models and models[name] is not made and not isinstance(each, str):
+            raise BadRequestError(f"two models have the name {name!r}: give a mapping of names")
+        models[name] = made
+    return models
 
 
 def _by_name(name: str, isolated: Container[str], connect: float | None) -> Model:
@@ -123,10 +135,15 @@ class Catalogue:
         self._queues = Queues(settings, metrics)
         self._limiters = {  # providers have limits for each model
             id(model): ops.Limiter(wait=settings.queue_wait)
-            for model in self._models.values()
+            for model in map(asked_by, self._models.values())
             if model.info.provider in PROVIDERS
         }
         self.find(self.default)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models."""
+        return tuple(self._models.values())
 
     @property
     def listed(self) -> tuple[ModelInfo, ...]:
@@ -154,6 +171,10 @@ class Catalogue:
             known = ", ".join(self._models)
             raise ModelNotFoundError(f"there is no model {name!r} here: choose from {known}")
         return found
+
+    def runs_tools(self, name: str | None = None) -> bool:
+        """Return whether a model answers its own calls, as an agent does; `False` if unknown."""
+        return runs_tools(self._models.get(self.default if name is None else name))
 
     def request(
         self, prompt: str | Sequence[Message] | None, options: Options, **more: Any
@@ -196,6 +217,7 @@ class Catalogue:
         *,
         stream_id: str | None = None,
         progress: bool = True,
+        approvals: Approvals | None = None,
     ) -> Observable[Chunk]:
         """Return a cold stream: pooled, within the budget of its key and the provider's rate
         limits, with time limits, retries, metrics and `Progress`: its place in the queue, then
@@ -207,9 +229,11 @@ class Catalogue:
             options: the model and its options; with a `Request`, only the model is used.
             stream_id: generated if `None`.
             progress: whether to emit `Progress`.
+            approvals: decisions about calls of an agent; see `Agent.stream`.
 
         Raises:
-            BadRequestError, ModelNotFoundError: see `request` and `find`.
+            BadRequestError, ModelNotFoundError: see `request` and `find`; or the model isn't an
+                agent, and there are approvals.
             PoolFullError: there are too many live streams.
             BudgetSpentError: the key of the client has spent its budget.
             DrainingError: the server is shutting down.
@@ -226,7 +250,10 @@ class Catalogue:
         model = self.find(options.model)
         request = prompt if isinstance(prompt, Request) else self.request(prompt, options)
         stream_id = uuid4().hex if stream_id is None else stream_id
-        stream = model.stream(request)
+        if approvals is None:
+            stream = model.stream(request)
+        else:
+            stream = begin_run(model, request, approvals)
         self._note_owner(stream_id, client.owner)
         return stream.pipe(*self._operators(model, options.model, request, stream_id, progress))
 
@@ -268,10 +295,11 @@ class Catalogue:
         if budget is not None:
             prompt = estimated_tokens(request).tokens
             operators.append(ops.budget(budget, input_tokens=prompt))
-        limiter = self._limiters.get(id(model))
+        asked = asked_by(model)
+        limiter = self._limiters.get(id(asked))
         if limiter is not None:
             operators.append(ops.limit(limiter))
-        is_local = model.info.provider in LOCAL_PROVIDERS
+        is_local = asked.info.provider in LOCAL_PROVIDERS
         line = None
         if self._log is not None:
             line = self._log.line(stream_id, name or self.default, request)

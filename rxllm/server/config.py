@@ -14,6 +14,7 @@ from rxllm.model_table import ModelFacts, ModelTable, Price
 from rxllm.models.registry import model as model_by_name
 from rxllm.requests import Model, Strategy
 from rxllm.router.router import Router
+from rxllm.server.agent_config import AgentConfig
 from rxllm.server.keys import Key
 from rxllm.server.limits import Limits
 from rxllm.server.persona import Persona, RoomSettings
@@ -115,6 +116,7 @@ class Config(_Section):
     settings: dict[str, Any] = {}
     chat: Persona = msgspec.field(default_factory=Persona)
     rooms: RoomSettings = msgspec.field(default_factory=RoomSettings)
+    agents: list[AgentConfig] = []
     keys: list[Key] = []
 
 

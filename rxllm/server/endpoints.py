@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from reactivex import Observable
 
+from rxllm.messages import Message
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.client import CLIENT
 from rxllm.server.failures import decoded, invalid, read_body, refusal
@@ -90,7 +91,11 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /generate`: the whole answer as one JSON object."""
     body = await _read(request)
     stream_id = None if body.id is None else _checked_id(body.id)
-    stream = request.app[MODELS].ask(_prompt_of(body), body, stream_id=stream_id, progress=False)
+    catalogue = request.app[MODELS]
+    asked = catalogue.request(_prompt_of(body), body, tools=body.tools)
+    stream = catalogue.ask(
+        asked, body, stream_id=stream_id, progress=False, approvals=body.approvals
+    )
     with request.app[READERS].one_more():
         result = await collect(request, stream)
         answer = Generated(
@@ -100,6 +105,8 @@ async def generate(request: web.Request) -> web.StreamResponse:
             model=result.model,
             finish_reason=result.finish_reason,
             usage=result.usage,
+            messages=result.messages if any(map(_has_call, result.messages)) else (),
+            pending=result.pending,
         )
         return await send_json(request, answer)
 
@@ -119,7 +126,8 @@ async def _answer(
     """Begin a stream and send it, or resume the one with this id."""
     catalogue, owner = request.app[MODELS], CLIENT.get().owner
     catalogue.find(options.model)
-    asked = catalogue.request(prompt, options)
+    given = options if isinstance(options, StreamRequest) else StreamRequest()
+    asked = catalogue.request(prompt, options, tools=given.tools)
     if _last_event_id(request) is not None:
         if options.id is None and request.method == "POST":
             raise InvalidMessageError(
@@ -135,7 +143,7 @@ async def _answer(
     is_named = options.id is not None
     with request.app[READERS].one_more():
         begun = await request.app[STREAMS].begin(
-            lambda: catalogue.ask(asked, options, stream_id=stream_id),
+            lambda: catalogue.ask(asked, options, stream_id=stream_id, approvals=given.approvals),
             stream_id,
             model=options.model or catalogue.default,
             grace=0.0 if wire is NDJSON_WIRE and not is_named else None,
@@ -198,6 +206,11 @@ def _fields(request: web.Request) -> dict[str, str | list[str]]:
             raise InvalidMessageError(f"{name} must be given once, got {len(values)} values", name)
         fields[name] = values[0] if len(values) == 1 else values
     return fields
+
+
+def _has_call(message: Message) -> bool:
+    """Return whether a message has calls, or the result of one."""
+    return bool(message.calls) or message.role == "tool"
 
 
 def _prompt_of(body: StreamRequest) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
+from rxllm.agents import Approvals
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError
 from rxllm.requests import Request
@@ -16,13 +18,14 @@ from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
 from rxllm.server.client import CLIENT
 from rxllm.server.messages import Options, StreamFailed
 from rxllm.server.responses import collect, first_frame
+from rxllm.server.run_answer import RunAnswer
 from rxllm.web.encoding import encode_each
 from rxllm.web.failures import RefusedError, status_of_message
 from rxllm.web.frame_sender import send_frames
 from rxllm.web.response_writer import ResponseWriter
 from rxllm.web.wire import WireFormat, Writer
 
-__all__ = ["NameOf", "Refuse", "fields_of", "stream_answer", "whole_answer"]
+__all__ = ["NameOf", "Refuse", "WholeAnswer", "fields_of", "stream_answer", "whole_answer"]
 
 NameOf = Callable[[str | None], str | None]
 """Returns the name in a request of a field of ours."""
@@ -31,24 +34,32 @@ Refuse = Callable[[StreamFailed, int], web.Response]
 """Returns the response to a request that failed, given its status."""
 
 
+class WholeAnswer(NamedTuple):
+    """An answer, or all answers of a run as one, and those of its chunks that were asked for."""
+
+    result: Result
+    chunks: list[Chunk]
+
+
 async def whole_answer(
     request: web.Request,
     asked: Request,
     options: Options,
     name_of: NameOf,
-    on_chunk: Callable[[Chunk], object] | None = None,
-) -> Result:
-    """Return the whole answer.
+    *keep: type[Chunk],
+) -> WholeAnswer:
+    """Return the whole answer, and its chunks of the classes `keep`.
 
     Raises:
         RxLLMError: the model failed, or somebody has stopped the stream.
     """
     stream = request.app[MODELS].ask(asked, options, progress=False)
+    answer = RunAnswer(keep)
     with fields_of(name_of):
-        result = await collect(request, stream, on_chunk)
+        result = await collect(request, stream, answer.add)
     if result.finish_reason == "cancelled":
         raise RefusedError("cancelled", "the stream was cancelled", 409)
-    return result
+    return WholeAnswer(answer.whole(result), answer.chunks)
 
 
 async def stream_answer(
@@ -63,6 +74,7 @@ async def stream_answer(
     name_of: NameOf,
     grace: float | None = None,
     exact: bool = False,
+    approvals: Approvals | None = None,
 ) -> web.StreamResponse:
     """Begin a stream, and answer with it.
 
@@ -77,10 +89,13 @@ async def stream_answer(
         name_of: returns the name in the request of a field of ours.
         grace: seconds that the stream goes on when the client has left; `None` to stop it at once.
         exact: whether the writer needs each event as it was.
+        approvals: decisions about calls of an agent; see `Catalogue.ask`.
     """
     catalogue = request.app[MODELS]
     begun = await request.app[STREAMS].begin(
-        lambda: catalogue.ask(asked, options, stream_id=stream_id, progress=False),
+        lambda: catalogue.ask(
+            asked, options, stream_id=stream_id, progress=False, approvals=approvals
+        ),
         stream_id,
         model=options.model or catalogue.default,
         grace=0.0 if grace is None else grace,

@@ -7,20 +7,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from rxllm.chunks import FinishReason, Usage
-from rxllm.messages import Message
+from rxllm.chunks import ApprovalRequest, FinishReason, Usage
+from rxllm.messages import Message, Tool
 from rxllm.requests import Strategy
 from rxllm.web.stream_messages import StreamSummary
 
 __all__ = [
     "Asked",
     "Conversation",
+    "Decisions",
     "Generated",
     "Health",
     "Options",
     "StreamList",
     "StreamQuery",
     "StreamRequest",
+    "Tools",
 ]
 
 Asked = Annotated[str | None, Meta(description="the prompt as text")]
@@ -61,6 +63,19 @@ class Options(
     ] = None
 
 
+Tools = Annotated[
+    tuple[Tool, ...],
+    Meta(description="tools of the client, which answers their calls in another request"),
+]
+Decisions = Annotated[
+    dict[str, bool | str] | None,
+    Meta(
+        description="decisions about the calls of an agent that wait, by the tokens of their "
+        "approval requests: true, false, or the reason for a no"
+    ),
+]
+
+
 class StreamQuery(Options, kw_only=True, forbid_unknown_fields=True):
     """The query of `GET /stream`. `stop` may be repeated; a JSON Schema requires a body."""
 
@@ -78,10 +93,16 @@ class StreamRequest(Options, kw_only=True, forbid_unknown_fields=True):
     prompt: Asked = None
     messages: Conversation = None
     id: StreamId = None
+    tools: Tools = ()
+    approvals: Decisions = None
 
 
 class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """The response of `POST /generate`."""
+    """The response of `POST /generate`.
+
+    If there are calls, `messages` are what is added to the conversation, with the results of an
+    agent's tools. `text` is its last answer; `pending` are the calls that wait for an approval.
+    """
 
     text: str
     tokens: int
@@ -89,6 +110,8 @@ class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True
     model: str | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    messages: tuple[Message, ...] = ()
+    pending: tuple[ApprovalRequest, ...] = ()
 
 
 class Health(msgspec.Struct, kw_only=True, rename="camel"):

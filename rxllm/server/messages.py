@@ -17,12 +17,14 @@ from rxllm.requests import ModelInfo
 from rxllm.server.http_messages import (
     Asked,
     Conversation,
+    Decisions,
     Generated,
     Health,
     Options,
     StreamList,
     StreamQuery,
     StreamRequest,
+    Tools,
 )
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
 
@@ -103,6 +105,8 @@ class Start(_FromClient, tag="start"):
     prompt: Asked = None
     messages: Conversation = None
     options: Options = msgspec.field(default_factory=Options)
+    tools: Tools = ()
+    approvals: Decisions = None
 
 
 class Stop(_FromClient, tag="stop"):

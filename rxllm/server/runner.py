@@ -66,7 +66,11 @@ async def serve(
         auto_decompress=False,  # compressed bodies are refused, and must not be unpacked before
         shutdown_timeout=_CLEAN_UP,
     )
-    await runner.setup()
+    try:
+        await runner.setup()
+    except BaseException:
+        await runner.cleanup()  # of what had started
+        raise
     with _signals(app) as asked:
         try:
             await _serve(runner, host, port, reuse_port, asked, say)

@@ -33,7 +33,8 @@ def served_models(
         connect: seconds to connect, of remote models that don't say otherwise.
 
     Raises:
-        BadRequestError: a name or an option is invalid, or a name is given twice.
+        BadRequestError: a name or an option is invalid, a name is given twice, or an agent can't be
+            made.
     """
     models = dict(models_by_name(names, isolate=isolate, connect=connect)) if names else {}
     for name, given in config.models.items():
@@ -47,6 +48,13 @@ def served_models(
     for name, router in {**config.routers, **further}.items():
         _check_new(name, models)
         models[name] = router.make(known)
+    known = dict(models)
+    for agent in config.agents:
+        _check_new(agent.name, models)
+        asked = known.get(agent.model)
+        if asked is None:
+            asked = models_by_name([agent.model], isolate=isolate, connect=connect)[agent.model]
+        models[agent.name] = agent.make(asked)
     return models or None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
@@ -24,6 +24,7 @@ def ui_messages(
     stream_id: str | None = None,
     model: str | None = None,
     message_id: str | None = None,
+    call_ids: Iterable[str] = (),
     heartbeat: float | None = 15.0,
     headers: Mapping[str, str] | None = None,
     max_stall: float = 300.0,
@@ -44,6 +45,8 @@ def ui_messages(
         stream_id: the id of the stream; `None` to generate one.
         model: the name of the model; `None` for that of the first `Start`.
         message_id: the id of the message; that of the stream if `None`.
+        call_ids: the calls of a message that goes on, whose results may come: those that an agent
+            makes after an approval.
         heartbeat: seconds of silence, above 0, after which a comment is sent, or `None` for no
             heartbeat.
 
@@ -62,4 +65,5 @@ def ui_messages(
         on_end=on_end,
         model=model,
         message_id=message_id,
+        call_ids=call_ids,
     )

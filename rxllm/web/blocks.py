@@ -21,6 +21,7 @@ from rxllm.chunks import (
     Citation,
     End,
     FileOutput,
+    FinishReason,
     Json,
     Notice,
     Progress,
@@ -64,17 +65,20 @@ class BlockWriter(ABC):
     Args:
         stream_id: the id of the stream.
         model: the name of the model; `None` for that of the first `Start`.
-        runs_tools: whether the calls of an answer are answered in the stream, as those of an agent
-            are: then the calls of an answer are sent at its end, if no other answer follows.
+        runs_tools: whether calls are answered in the stream, as those of an agent are: then only
+            the calls that the stream leaves open are sent, at its end.
 
     Attributes:
         is_sequential: whether a block must be closed before the next one is opened. What belongs to
             another block waits until an open call is complete.
-        restarts: whether the wire can express a restart; otherwise it is an error.
+        restarts: whether the wire can express a restart; otherwise it is an error once anything of
+            the answer under way was sent.
+        cancels: whether the wire can express that a stream was cancelled; otherwise it is an error.
     """
 
     is_sequential: ClassVar[bool] = False
-    restarts: ClassVar[bool] = False
+    restarts: bool = False
+    cancels: ClassVar[bool] = False
 
     def __init__(
         self, stream_id: str, *, model: str | None = None, runs_tools: bool = False
@@ -82,8 +86,10 @@ class BlockWriter(ABC):
         self.stream_id: str = stream_id
         self.model: str = model or ""
         self.blocks: int = 0  # opened so far
+        self.blocks_before: int = 0  # those of earlier answers
         self.block: int = 0  # the number of the open text or thinking block
         self.block_text: list[str] = []  # its text
+        self.is_in_step: bool = False  # an answer has begun, and hasn't ended
         self.usage: Usage | None = None
         self.end: End | None = None
         self._runs_tools = runs_tools
@@ -95,9 +101,8 @@ class BlockWriter(ABC):
         self._ids: set[str] = set()  # of all calls
         self._held: list[Chunk] = []
         self._sources: set[str | None] = set()  # of the answer
-        self._step = 0
-        self._is_between = False  # an answer has ended, and another follows
-        self._has_extras = False  # citations or files
+        self._has_extras = False  # citations or files, of the answer
+        self._steered = 0  # messages of the user amid the run
 
     def __call__(self, frame: Frame) -> bytes:
         """Return the events for a frame."""
@@ -127,6 +132,11 @@ class BlockWriter(ABC):
     def is_in_text(self) -> bool:
         """Whether a text is open."""
         return self._open is Token
+
+    def steering_id(self, steering: Steering) -> str:
+        """Return the id of a message of the user, which no other message of a chat has."""
+        self._steered += 1
+        return steering.id or f"{self.stream_id}-user-{self._steered}"
 
     def emit(self, event: bytes) -> None:
         """Send an event."""
@@ -230,6 +240,7 @@ class BlockWriter(ABC):
         if chunk.is_content:
             self._sources.add(chunk.source)
         if self._must_wait(chunk):
+            self._begin()
             if isinstance(chunk, ToolCall):
                 self._ids.add(chunk.id)
             self._held.append(chunk)
@@ -262,13 +273,12 @@ class BlockWriter(ABC):
             case End():
                 self._answer_ended(chunk)
             case ToolResult():
-                self._begin()
-                self.result(chunk)
+                self._result(chunk)
             case ApprovalRequest():
-                self._begin()
+                self._begin_message()
                 self.approval(chunk)
             case Steering():
-                self._begin()
+                self._begin_message()
                 self.steering(chunk)
             case Notice():
                 self._notice(chunk)
@@ -284,14 +294,31 @@ class BlockWriter(ABC):
             return False
         return not (isinstance(chunk, ToolCall) and state_key(chunk) in self._calls)
 
-    def _begin(self) -> None:
+    def _begin_message(self) -> None:
         if not self._has_begun:
             self._has_begun = True
             self.begin()
-            self.step_begun()
-        elif self._is_between:
-            self._is_between = False
-            self.step_begun()
+
+    def _begin(self) -> None:
+        """Begin an answer, unless it has begun."""
+        if self.is_in_step:
+            return
+        self._begin_message()
+        self.is_in_step = True
+        self.blocks_before, self._has_extras = self.blocks, False
+        if self._runs_tools:
+            self._held = []  # the calls before it were answered
+        self.step_begun()
+
+    def _result(self, result: ToolResult) -> None:
+        self._begin_message()
+        self.result(result)
+        if self._runs_tools and not result.preliminary:
+            self._held = [
+                each
+                for each in self._held
+                if not (isinstance(each, ToolCall) and each.id == result.id)
+            ]
 
     def _piece(self, piece: Token | Reasoning) -> None:
         kind = type(piece)
@@ -367,17 +394,29 @@ class BlockWriter(ABC):
         if end.source is not None:
             self._source_ended(end.source)
             return
-        if end.more and self._runs_tools:
-            self._held = [each for each in self._held if not isinstance(each, ToolCall)]
+        if end.more:
+            self._step_ended()
+        else:
+            self._send_all(end.finish_reason)
+
+    def _step_ended(self) -> None:
+        """An answer has ended, and others follow. Its calls wait for their results."""
+        if self._runs_tools:
+            self.close()
+        else:
+            self._close_all()
+        self._begin()
+        self.is_in_step = False
+        self.step_ended()
+        self._done, self._sources = set(), set()
+
+    def _send_all(self, reason: FinishReason | None) -> None:
+        """Close all blocks, after the calls that nobody here has answered."""
+        if reason == "cancelled" and self._runs_tools:
+            self._held = []
         runs_tools, self._runs_tools = self._runs_tools, False
         self._close_all()
         self._runs_tools = runs_tools
-        if end.more:
-            self._begin()
-            self.step_ended()
-            self._step += 1
-            self._done, self._sources = set(), set()
-            self._is_between = True
 
     def _source_ended(self, source: str) -> None:
         """One of several merged streams has ended: its calls are closed, the others go on."""
@@ -391,9 +430,9 @@ class BlockWriter(ABC):
             self.notice(notice)
             return
         merged = notice.source is not None and self._sources - {notice.source}
-        if not (self.blocks or self._step or self._has_extras):
+        if not self._has_said():
             self._held = [each for each in self._held if merged and each.source != notice.source]
-            return  # nothing has been said
+            return
         if merged or not self.restarts:
             self._restarted("the answer", "it")
             return
@@ -403,15 +442,19 @@ class BlockWriter(ABC):
         self._has_extras = False
         self.restart()
 
+    def _has_said(self) -> bool:
+        """Whether anything of the answer under way was sent."""
+        return self.is_in_step and (self.blocks > self.blocks_before or self._has_extras)
+
     def _restarted(self, what: str, it: str) -> None:
         error = RestartedStreamError(f"{what} restarted after part of {it} had been sent")
         self._fail(failure_message(error, self.stream_id))
 
     def _complete(self, message: Complete) -> None:
-        self._runs_tools = False
-        self._close_all()
-        self._begin()
-        if message.finish_reason == "cancelled" and not self.restarts:
+        self._send_all(message.finish_reason)
+        if not self._has_begun:
+            self._begin()
+        if message.finish_reason == "cancelled" and not self.cancels:
             self._fail(StreamFailed(code="cancelled", message="the stream was cancelled"))
             return
         self._has_ended = True

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rxllm
 from rxllm import Message, tool
 from rxllm import operators as ops
 from rxllm.agents import Agent, FunctionTool, ToolContext
-from rxllm.chunks import ApprovalRequest, ErrorInfo, ToolResult
+from rxllm.agents._approvals import approval_token
+from rxllm.chunks import ApprovalRequest, ErrorInfo, ToolCall, ToolResult
 from rxllm.errors import BadRequestError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.testing import no_leaks, run_virtual
@@ -73,6 +77,49 @@ def test_an_approved_call_runs_in_another_process() -> None:
     ]
     assert [each.tool_call_id for each in model.requests[0].messages[2:]] == ["b", "a"]
     assert [message.role for message in result.messages] == ["tool", "assistant"]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=9,
+    )
+)
+def test_the_token_of_a_call_is_the_same_however_a_client_encodes_it(value: Any) -> None:
+    arguments = {"b": value, "a": 1.0}
+    tokens = {
+        approval_token(ToolCall("1", "pay", text), b"s")
+        for text in (
+            json.dumps(arguments),
+            json.dumps(arguments, indent=1, ensure_ascii=False),
+            json.dumps({"a": 1, "b": _as_javascript(value)}, separators=(",", ":")),
+        )
+    }
+    assert len(tokens) == 1
+    other = ToolCall("1", "pay", json.dumps({**arguments, "a": 2}))
+    assert approval_token(other, b"s") not in tokens
+    assert approval_token(ToolCall("1", "pay", '{"a'), b"s") not in tokens
+
+
+def _as_javascript(value: Any) -> Any:
+    """A value as `JSON.parse` and `JSON.stringify` leave it: a float may have become an integer."""
+    if isinstance(value, dict):
+        return {key: _as_javascript(each) for key, each in reversed(value.items())}
+    if isinstance(value, list):
+        return [_as_javascript(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@pytest.mark.parametrize("reason", ["run", "ask"])
+def test_a_reason_is_never_a_decision(reason: str) -> None:
+    ran: list[str] = []
+    _, result, history = waiting_run(ran)
+    model = ScriptedModel("As you like.")
+    agent = Agent(model, tools_of(ran), secret=b"s")
+    rxllm.run(agent.stream(history, approvals={result.pending[0].token: reason}))
+    assert ran == ["look /x"]
+    assert model.requests[0].messages[-1].text.endswith(f"not allowed this: {reason}")
 
 
 @pytest.mark.parametrize("decision", [False, "not that one"])
@@ -139,9 +186,8 @@ def test_two_clicks_run_a_call_once() -> None:
 
     async def claim(token: str, context: ToolContext) -> bool:
         await asyncio.sleep(0)
-        key = f"{context.context}/{token}"
-        is_first = key not in claimed
-        claimed.add(key)
+        is_first = token not in claimed
+        claimed.add(token)
         return is_first
 
     async def main() -> Any:
@@ -152,8 +198,7 @@ def test_two_clicks_run_a_call_once() -> None:
         agent = Agent(ScriptedModel("ok"), [pay], claim=claim)
         approvals = {result.pending[0].token: True}
         async with no_leaks():
-            ann = [agent.stream(history, approvals=approvals, context="ann") for _ in range(2)]
-            runs = [play(stream) for stream in ann]
+            runs = [play(agent.stream(history, approvals=approvals)) for _ in range(2)]
             return [results_of(chunks)["a"].error for chunks, _ in await asyncio.gather(*runs)]
 
     first, second = run_virtual(main())
@@ -215,3 +260,23 @@ def test_an_approval_inside_a_tool_is_told_to_be_impossible() -> None:
     assert "approval" in model.requests[1].messages[-1].text
     assert result.text == "No."
     assert not any(isinstance(chunk, ApprovalRequest) for chunk in chunks)
+
+
+def test_no_other_conversation_has_the_token_of_a_call_that_can_be_claimed() -> None:
+    """Some models call by the same ids everywhere."""
+    claimed: set[str] = set()
+
+    def claim(token: str, context: ToolContext) -> bool:
+        is_first = token not in claimed
+        claimed.add(token)
+        return is_first
+
+    for _ in ("ann", "bob"):
+        ran: list[str] = []
+        agent = Agent(ScriptedModel(ASK, "Done."), tools_of(ran), claim=claim)
+        result = rxllm.run(agent.stream("Delete /x"))
+        history = (Message("user", "Delete /x"), *result.messages)
+        approvals = {result.pending[0].token: True}
+        assert rxllm.run(agent.stream(history, approvals=approvals)).text == "Done."
+        assert ran == ["look /x", "delete /x"]
+        assert [each.tool_call_id for each in result.messages if each.role == "tool"] == ["b"]

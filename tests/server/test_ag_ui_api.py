@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from rxllm.agents import Agent
 from rxllm.chunks import ProviderState, ToolCall
 from rxllm.messages import ImagePart, Message, ReasoningPart, TextPart
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
 from rxllm.web.carried_states import state_text
+from tests.agents.runs import calling
+from tests.server.agents import delete, deleted
 from tests.server.serving import STORY, Stepwise, scripted, serving, until
 
 STATE = ProviderState("p", "m", {"x": 1})
@@ -86,7 +89,21 @@ async def test_the_history_of_a_client() -> None:
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        (asked(resume=[{"interruptId": "x", "status": "resolved"}]), "resume"),
+        (asked(resume=[{"interruptId": "x", "status": "resolved"}]), "resume[0].payload"),
+        (asked(resume=[{"interruptId": "x", "status": "cancelled"}]), "isn't an agent"),
+        (asked(resume=[{"interruptId": "x", "status": "open"}]), "resume"),
+        (
+            asked(
+                resume=[
+                    {
+                        "interruptId": "x",
+                        "status": "resolved",
+                        "payload": {"approved": True, "editedArgs": {}},
+                    }
+                ]
+            ),
+            "editedArgs",
+        ),
         (asked({"id": "1", "role": "king", "content": ""}), "king"),
         (asked(forwardedProps={"temperature": "hot"}), "temperature"),
         ({"threadId": "t"}, "messages"),
@@ -107,3 +124,63 @@ async def test_a_client_that_leaves_stops_the_model() -> None:
         response.close()
         await until(lambda: model.active == 0)
     assert model.said < len(model.chunks)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"status": "resolved", "payload": {"approved": True}}, "deleted /x"),
+        ({"status": "resolved", "payload": True}, "deleted /x"),
+        (
+            {"status": "resolved", "payload": {"approved": False, "reason": "no"}},
+            "allowed this: no",
+        ),
+        ({"status": "resolved", "payload": False}, "allowed this"),
+        ({"status": "cancelled"}, "allowed this"),
+    ],
+)
+async def test_the_answer_to_an_interrupt_continues_the_run(
+    answer: dict[str, Any], told: str
+) -> None:
+    deleted.clear()
+    script = calling(("e", "delete", '{"path": "/x"}'), text=["May I?"])
+    model = ScriptedModel(script, "So.")
+    agent = Agent(model, [delete], secret=b"s", instructions="Be kind.")
+    context = [{"description": "Place", "value": "Oslo"}]
+    async with serving(create_app({"agent": agent})) as client:
+        async with client.post("/agui", json=asked(context=context)) as response:
+            *_, snapshot, last = events_in(await response.text())
+        (interrupt,) = last["outcome"]["interrupts"]
+        resume = [{"interruptId": interrupt["id"], **answer}]
+        body = {**asked(*snapshot["messages"], context=context), "resume": resume}
+        async with client.post("/agui", json=body) as response:
+            kinds = [event["type"] for event in events_in(await response.text())]
+    assert kinds[:3] == ["RUN_STARTED", "TOOL_CALL_RESULT", "STEP_STARTED"]
+    messages = model.requests[1].messages
+    assert messages[0] == Message("system", "Be kind.\n\nPlace: Oslo")
+    assert messages[-1].text.endswith(told)
+    assert deleted == (["/x"] if told == "deleted /x" else [])
+
+
+def events_in(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line.removeprefix("data: ")) for line in text.strip().split("\n\n")]
+
+
+async def test_what_a_subagent_has_said_is_no_part_of_the_conversation() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"x'}}
+    body = asked(
+        {"id": "1", "role": "user", "content": "What?"},
+        {"id": "2", "role": "assistant", "content": "", "toolCalls": [call]},
+        {"id": "3", "role": "assistant", "content": "Nested", "subagentRunId": "c1"},
+        {"id": "4", "role": "tool", "toolCallId": "c1", "content": "done"},
+    )
+    model = ScriptedModel("So.")
+    async with (
+        serving(create_app({"agent": Agent(model)})) as client,
+        client.post("/agui", json=body) as response,
+    ):
+        assert "RUN_FINISHED" in await response.text()
+    messages = model.requests[0].messages
+    assert [message.role for message in messages] == ["user", "assistant", "tool"]
+    assert messages[1].calls[0].arguments == "{}"  # no provider takes what is no JSON
+    assert messages[2].text == "done"

@@ -8,12 +8,16 @@ from typing import Any
 import aiohttp
 import pytest
 
+from rxllm.agents import Agent
+from rxllm.agents._approvals import approval_token
 from rxllm.chunks import End, ProviderState, Start, Token, ToolCall
 from rxllm.errors import OverloadedError
 from rxllm.messages import ImagePart, Message, ReasoningPart, TextPart
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import create_app
 from rxllm.web.carried_states import state_text
+from tests.agents.runs import calling
+from tests.server.agents import delete, deleted
 from tests.server.serving import STORY, Stepwise, scripted, serving, until
 
 STATE = ProviderState("p", "m", {"x": 1})
@@ -189,3 +193,141 @@ async def test_a_failure_amid_the_stream_is_a_part() -> None:
     ):
         parts = await parts_of(response)
     assert parts[-1] == {"type": "error", "errorText": "busy"}
+
+
+def call_part(call_id: str, state: str, **more: Any) -> dict[str, Any]:
+    given = {"toolCallId": call_id, "state": state, "input": {"path": "/x"}, **more}
+    return {"type": "tool-delete", **given}
+
+
+def answer(*parts: Any) -> dict[str, Any]:
+    return {"id": "a1", "role": "assistant", "parts": [{"type": "step-start"}, *parts]}
+
+
+def token(call_id: str = "e") -> str:
+    return approval_token(ToolCall(call_id, "delete", '{"path":"/x"}'), b"s")
+
+
+def approval(decision: bool | None, reason: str | None = None, call_id: str = "e") -> Any:
+    if decision is None:
+        return {"id": token(call_id)}
+    return {"id": token(call_id), "approved": decision, "reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("decision", "reason", "kind", "told"),
+    [
+        (True, None, "tool-output-available", "deleted /x"),
+        (False, None, "tool-output-denied", "DeniedError: the user has not allowed this"),
+        (False, "no", "tool-output-denied", "DeniedError: the user has not allowed this: no"),
+        (False, "run", "tool-output-denied", "DeniedError: the user has not allowed this: 'run'"),
+    ],
+)
+async def test_a_decision_continues_the_run_in_the_same_message(
+    decision: bool, reason: str | None, kind: str, told: str
+) -> None:
+    deleted.clear()
+    model = Stepwise(Start("r", "m"), Token("So."), End("stop"))
+    said = answer(call_part("e", "approval-responded", approval=approval(decision, reason)))
+    async with serving(create_app({"agent": Agent(model, [delete], secret=b"s")})) as client:
+        response = await client.post("/api/chat", json=body(user("Hi"), said))
+        await until(lambda: model.active)
+        async with client.get("/api/chat/chat%201/stream") as again:
+            model.let()
+            resumed = await parts_of(again)
+        parts = await parts_of(response)
+    assert [part["type"] for part in parts] == [
+        *("start", kind, "start-step", "text-start", "text-delta", "text-end"),
+        *("finish-step", "finish"),
+    ]
+    assert parts[0]["messageId"] == "a1"
+    assert [part["type"] for part in resumed] == [part["type"] for part in parts]
+    assert model.requests[0].messages[-1].text == told
+    assert deleted == (["/x"] if decision else [])
+
+
+async def test_a_call_without_a_decision_is_asked_about_again_and_the_model_is_not_asked() -> None:
+    deleted.clear()
+    model = ScriptedModel("So.")
+    said = answer(
+        call_part("e", "approval-responded", approval=approval(True)),
+        call_part("f", "approval-requested", approval=approval(None, call_id="f")),
+    )
+    async with (
+        serving(create_app({"agent": Agent(model, [delete], secret=b"s")})) as client,
+        client.post("/api/chat", json=body(user("Hi"), said)) as response,
+    ):
+        parts = await parts_of(response)
+    assert [part["type"] for part in parts] == [
+        *("start", "tool-output-available", "tool-approval-request", "finish"),
+    ]
+    assert parts[2]["approvalId"] == token("f")
+    assert parts[3]["finishReason"] == "tool-calls"
+    assert model.requests == []
+    assert deleted == ["/x"]
+
+
+async def test_an_approval_of_another_call_is_refused() -> None:
+    other = {"id": token(), "approved": True}
+    said = answer(call_part("e", "approval-responded", approval=other, input={"path": "/etc"}))
+    for model, words in (
+        (Agent(ScriptedModel("So."), [delete], secret=b"s"), "another one than was asked about"),
+        (ScriptedModel("So."), "it isn't an agent"),
+    ):
+        async with (
+            serving(create_app({"agent": model})) as client,
+            client.post("/api/chat", json=body(user("Hi"), said)) as response,
+        ):
+            assert response.status == 400
+            assert words in await response.text()
+
+
+async def test_who_writes_instead_of_deciding_has_not_allowed_the_call() -> None:
+    model = ScriptedModel("So.")
+    steered = {"type": "steering-message", "id": "s", "parts": [{"type": "text", "text": "And?"}]}
+    said = answer(
+        {"type": "text", "text": "Wait."},
+        call_part("d", "output-available", output=1, preliminary=True),
+        steered,
+        {"type": "step-start"},
+        call_part("e", "approval-requested", approval=approval(None)),
+        call_part("f", "output-denied", approval=approval(False, "no", "f")),
+    )
+    async with (
+        serving(create_app({"agent": Agent(model, [delete], secret=b"s")})) as client,
+        client.post("/api/chat", json=body(user("Hi"), said, user("Stop."))) as response,
+    ):
+        assert text_in(await parts_of(response)) == "So."
+    messages = model.requests[0].messages
+    assert [(each.role, each.text, each.is_error) for each in messages] == [
+        ("user", "Hi", False),
+        ("assistant", "Wait.", False),
+        ("tool", "it is not known whether this was done", True),
+        ("user", "And?", False),
+        ("assistant", "", False),
+        ("tool", "this was not done: the user has not decided about it", True),
+        ("tool", "the user has not allowed this: no", True),
+        ("user", "Stop.", False),
+    ]
+
+
+async def test_tools_of_the_client_are_called_by_it() -> None:
+    script = calling(("e", "delete", '{"path": "/x"}'), ("w", "weather", "{}"))
+    model = ScriptedModel(script, "So.")
+    tools = {"weather": {"description": "The weather", "parameters": {"type": "object"}}}
+    deciding = [call_part("e", "approval-responded", approval=approval(True))]
+    outputs = [{**call_part("w", "output-available", output="snow"), "type": "tool-weather"}]
+    deleted.clear()
+    async with serving(create_app({"agent": Agent(model, [delete], secret=b"s")})) as client:
+        async with client.post("/api/chat", json=body(tools=tools)) as response:
+            parts = await parts_of(response)
+        kinds = [(part["type"], part.get("toolCallId")) for part in parts]
+        assert ("tool-input-available", "w") in kinds
+        assert ("tool-approval-request", "e") in kinds
+        asked = body(user("Hi"), answer(*deciding, *outputs), tools=tools)
+        async with client.post("/api/chat", json=asked) as response:
+            assert text_in(await parts_of(response)) == "So."
+    assert [tool.name for tool in model.requests[0].tools] == ["delete", "weather"]
+    results = [each for each in model.requests[1].messages if each.role == "tool"]
+    assert {each.tool_call_id: each.text for each in results} == {"e": "deleted /x", "w": "snow"}
+    assert deleted == ["/x"]

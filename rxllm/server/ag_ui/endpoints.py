@@ -27,11 +27,10 @@ async def run(request: web.Request) -> web.StreamResponse:
     """`POST /agui`: a run, as AG-UI events."""
     data = await read_body(request, request.app[LIMITS])
     body = decoded(_body, data)
-    body.check()
     options = body.as_options()
     catalogue = request.app[MODELS]
-    catalogue.find(options.model)
-    asked = catalogue.request(body.as_messages(), options, tools=body.as_tools())
+    instructions = getattr(catalogue.find(options.model), "instructions", None)
+    asked = catalogue.request(body.as_messages(instructions), options, tools=body.as_tools())
     stream_id = f"run-{uuid4().hex}"
     with request.app[READERS].one_more():
         return await stream_answer(
@@ -48,7 +47,8 @@ async def run(request: web.Request) -> web.StreamResponse:
                 messages=decoded(_fields, data)["messages"],
             ),
             refuse=refusal,
-            name_of=lambda field: field,
+            name_of=lambda field: "resume" if field == "approvals" else field,
+            approvals=body.as_approvals(),
         )
 
 

@@ -7,10 +7,11 @@ are ignored (`state`, `context` is added to the system prompt); options of the s
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
+from rxllm.answer import assistant_message
 from rxllm.chunks import ProviderState, ToolCall
 from rxllm.messages import FilePart, ImagePart, Message, Part, ReasoningPart, TextPart, Tool
 from rxllm.server.data_urls import decoded_base64
@@ -53,12 +54,24 @@ class _Message(msgspec.Struct, rename="camel"):
     tool_call_id: str | None = None
     error: str | None = None
     encrypted_value: str | None = None
+    subagent_run_id: str | None = None
 
 
 class _Tool(msgspec.Struct):
     name: str
     description: str = ""
     parameters: dict[str, Any] | None = None
+
+
+class _Resume(msgspec.Struct, rename="camel"):
+    interrupt_id: str
+    status: Literal["resolved", "cancelled"]
+    payload: Any = None
+
+
+class _Payload(msgspec.Struct, forbid_unknown_fields=True):
+    approved: bool
+    reason: str | None = None
 
 
 class _Context(msgspec.Struct):
@@ -79,24 +92,30 @@ class RunRequest(msgspec.Struct, rename="camel"):
     tools: list[_Tool] | None = None
     context: list[_Context] | None = None
     forwarded_props: Any = None
-    resume: list[Any] | None = None
+    resume: list[_Resume] | None = None
 
-    def check(self) -> None:
-        """Raise an `InvalidMessageError` for what is unsupported."""
-        if self.resume:
-            raise InvalidMessageError("no run waits for an answer to an interrupt", "resume")
+    def as_approvals(self) -> dict[str, bool | str] | None:
+        """Return the decisions about the calls that wait; `None` if there are none.
 
-    def as_messages(self) -> tuple[Message, ...]:
-        """Return the conversation."""
+        Raises:
+            InvalidMessageError: an answer isn't what the interrupt has asked for.
+        """
+        if not self.resume:
+            return None
+        return {each.interrupt_id: _decision(each, place) for place, each in enumerate(self.resume)}
+
+    def as_messages(self, instructions: str | None = None) -> tuple[Message, ...]:
+        """Return the conversation; `instructions` go before the context."""
         messages: list[Message] = []
         if self.context:
             lines = [f"{each.description}: {each.value}" for each in self.context]
-            messages.append(Message("system", "\n".join(lines)))
+            before = [] if instructions is None else [instructions, ""]
+            messages.append(Message("system", "\n".join([*before, *lines])))
         reasoning: list[Part] = []  # before the answer that it belongs to
         for place, message in enumerate(self.messages):
             field = f"messages[{place}]"
-            if message.role in _IGNORED:
-                continue
+            if message.role in _IGNORED or message.subagent_run_id is not None:
+                continue  # shown to the user, but not part of the conversation
             if message.role == "reasoning":
                 state = _carried(message.encrypted_value, field)
                 text = message.content if isinstance(message.content, str) else ""
@@ -120,6 +139,21 @@ class RunRequest(msgspec.Struct, rename="camel"):
         return tuple(
             Tool(each.name, each.description, each.parameters or {}) for each in self.tools or ()
         )
+
+
+def _decision(answer: _Resume, place: int) -> bool | str:
+    if answer.status == "cancelled":
+        return False
+    if isinstance(answer.payload, bool):
+        return answer.payload
+    try:
+        payload = msgspec.convert(answer.payload, _Payload)
+    except msgspec.ValidationError as error:
+        raise InvalidMessageError(
+            f"the answer to an interrupt is true, false or an object with `approved`: {error}",
+            f"resume[{place}].payload",
+        ) from None
+    return payload.approved or payload.reason or False
 
 
 def _carried(text: str | None, field: str) -> CarriedState | None:
@@ -164,9 +198,7 @@ def _answer(message: _Message, reasoning: list[Part], field: str) -> Message:
                 None if of_call is None else of_call.state,
             )
         )
-    if len(said) == 1 and isinstance(said[0], TextPart) and state is None:
-        return Message("assistant", text)
-    return Message("assistant", tuple(said))
+    return assistant_message(said)
 
 
 def _part(content: _Content, field: str) -> Part:

@@ -12,7 +12,6 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from rxllm.chunks import Chunk, End
 from rxllm.errors import UnsupportedError
 from rxllm.requests import ModelInfo, Request
 from rxllm.server.anthropic.messages import MessagesRequest
@@ -48,20 +47,16 @@ async def messages(request: web.Request) -> web.StreamResponse:
                 options,
                 stream_id=stream_id,
                 wire=ANTHROPIC_WIRE,
-                writer=AnthropicWriter(stream_id, model=name),
+                writer=AnthropicWriter(
+                    stream_id,
+                    model=name,
+                    runs_tools=request.app[MODELS].runs_tools(options.model),
+                ),
                 refuse=anthropic_error,
                 name_of=body.name_of,
             )
-        ends: list[End] = []
-
-        def note(chunk: Chunk) -> None:
-            if isinstance(chunk, End):
-                ends.append(chunk)
-
-        result = await whole_answer(request, asked, options, body.name_of, note)
-        return await send_json(
-            request, message_of(result, stream_id, name, ends[-1] if ends else None)
-        )
+        result, _ = await whole_answer(request, asked, options, body.name_of)
+        return await send_json(request, message_of(result, stream_id, name))
 
 
 async def count_tokens(request: web.Request) -> web.Response:

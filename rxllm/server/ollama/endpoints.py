@@ -110,7 +110,12 @@ async def _answer(
     catalogue.find(options.model)
     name = options.model or catalogue.default
     stream_id = f"ollama-{uuid4().hex}"
-    writer = OllamaWriter(stream_id, model=name, generates=generates)
+    writer = OllamaWriter(
+        stream_id,
+        model=name,
+        generates=generates,
+        runs_tools=catalogue.runs_tools(options.model),
+    )
     messages = body.as_messages()
     with fields_of(body.name_of):
         asked = catalogue.request(messages or _NO_MESSAGES, options, **body.further())
@@ -128,7 +133,7 @@ async def _answer(
                 refuse=ollama_error,
                 name_of=body.name_of,
             )
-        result = await whole_answer(request, asked, options, body.name_of)
+        result, _ = await whole_answer(request, asked, options, body.name_of)
         said: dict[str, Any] = {"text": result.text}
         if result.reasoning:
             said["thinking"] = result.reasoning

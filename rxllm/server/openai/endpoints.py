@@ -10,9 +10,8 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from rxllm.chunks import Chunk, is_restart
+from rxllm.chunks import Batch, Token
 from rxllm.requests import ModelInfo
-from rxllm.restart import surviving
 from rxllm.server.anthropic.endpoints import is_anthropic, listed_model, listed_models
 from rxllm.server.app_keys import LIMITS, MODELS, READERS
 from rxllm.server.facade import fields_of, stream_answer, whole_answer
@@ -58,19 +57,13 @@ async def completions(request: web.Request) -> web.StreamResponse:
                     model=name,
                     include_usage=body.with_usage,
                     logprobs=bool(body.logprobs),
+                    runs_tools=catalogue.runs_tools(options.model),
                 ),
                 refuse=openai_error,
                 name_of=body.name_of,
             )
-        chunks: list[Chunk] = []
-
-        def keep(chunk: Chunk) -> None:
-            if is_restart(chunk):
-                chunks[:] = surviving(chunks, chunk.source)
-            chunks.append(chunk)
-
-        on_chunk = keep if body.logprobs else None
-        result = await whole_answer(request, asked, options, body.name_of, on_chunk)
+        keep = (Token, Batch) if body.logprobs else ()
+        result, chunks = await whole_answer(request, asked, options, body.name_of, *keep)
         return await send_json(request, completion(result, stream_id, name, logprobs_of(chunks)))
 
 

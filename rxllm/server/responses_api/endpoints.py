@@ -16,7 +16,6 @@ import msgspec
 from aiohttp import web
 from reactivex import Observable
 
-from rxllm.chunks import is_restart
 from rxllm.requests import Request
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.client import CLIENT
@@ -69,7 +68,11 @@ async def create(request: web.Request) -> web.StreamResponse:
     while len(echoed) > _MOST_ECHOED:
         del echoed[next(iter(echoed))]
     writer = ResponsesWriter(
-        stream_id, model=options.model or catalogue.default, echoed=echoed[stream_id]
+        stream_id,
+        model=options.model or catalogue.default,
+        runs_tools=catalogue.runs_tools(options.model),
+        echoed=echoed[stream_id],
+        is_whole=not body.stream,
     )
     limits = request.app[LIMITS]
     with request.app[READERS].one_more():
@@ -105,9 +108,11 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     writer = ResponsesWriter(
         stream_id,
         model=summary.model,
+        runs_tools=request.app[MODELS].runs_tools(summary.model),
         created=summary.started,
         echoed=request.app[ECHOED].get(stream_id),
         after=after,
+        is_whole=not is_streamed,
     )
     if not is_streamed:
         return json_response(await _snapshot(request, stream_id, writer))
@@ -130,8 +135,10 @@ async def cancel(request: web.Request) -> web.Response:
     writer = ResponsesWriter(
         stream_id,
         model=summary.model,
+        runs_tools=request.app[MODELS].runs_tools(summary.model),
         created=summary.started,
         echoed=request.app[ECHOED].get(stream_id),
+        is_whole=True,
     )
     return json_response(await _snapshot(request, stream_id, writer))
 
@@ -185,7 +192,7 @@ async def _whole(
 
 
 class _Reading:
-    """Reads a stream as a whole response. After a restart, it begins again."""
+    """Reads a stream as a whole response, with a writer that `is_whole`."""
 
     def __init__(self, writer: ResponsesWriter) -> None:
         self.writer = writer
@@ -195,9 +202,6 @@ class _Reading:
         message = frame.message
         if not isinstance(message, StreamChunk):
             self.last = message
-        elif is_restart(message.chunk):
-            self.writer = self.writer.anew()
-            return
         self.writer(frame)
 
     async def until_end(

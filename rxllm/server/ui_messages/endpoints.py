@@ -8,8 +8,9 @@ Source: https://ai-sdk.dev/docs/ai-sdk-ui/transport and .../chatbot-resume-strea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -26,12 +27,20 @@ from rxllm.web.encoding import encode_each
 from rxllm.web.frame_sender import send_frames
 from rxllm.web.ui_messages.writer import UI_MESSAGES_WIRE, UIMessageWriter
 
-__all__ = ["MESSAGE_IDS", "routes"]
+__all__ = ["ANSWERED", "Answered", "routes"]
 
 _MOST_NAMES: Final = 10_000
 
-MESSAGE_IDS: web.AppKey[dict[str, str]] = web.AppKey("rxllm.message_ids", dict)
-"""The ids of the messages that streams answer with."""
+
+class Answered(NamedTuple):
+    """The message that a stream answers with: its id, and those of the calls that it has."""
+
+    message_id: str
+    call_ids: Sequence[str] = ()
+
+
+ANSWERED: web.AppKey[dict[str, Answered]] = web.AppKey("rxllm.answered", dict)
+"""The messages that streams answer with, by the ids of the streams."""
 
 _body = msgspec.json.Decoder(ChatRequest)
 _fields = msgspec.json.Decoder(dict[str, Any])
@@ -50,12 +59,12 @@ async def chat(request: web.Request) -> web.StreamResponse:
     options = body.as_options(fields)
     catalogue = request.app[MODELS]
     catalogue.find(options.model)
-    asked = catalogue.request(body.as_messages(), options)
+    asked = catalogue.request(body.as_messages(), options, tools=body.as_tools())
     stream_id = f"{_prefix(body.id)}{uuid4().hex}"
-    names = request.app[MESSAGE_IDS]
-    names[stream_id] = body.answer_id or stream_id
-    while len(names) > _MOST_NAMES:
-        del names[next(iter(names))]
+    answered = request.app[ANSWERED]
+    answered[stream_id] = Answered(body.answer_id or stream_id, body.call_ids)
+    while len(answered) > _MOST_NAMES:
+        del answered[next(iter(answered))]
     with request.app[READERS].one_more():
         return await stream_answer(
             request,
@@ -63,14 +72,11 @@ async def chat(request: web.Request) -> web.StreamResponse:
             options,
             stream_id=stream_id,
             wire=UI_MESSAGES_WIRE,
-            writer=UIMessageWriter(
-                stream_id,
-                model=options.model or catalogue.default,
-                message_id=names[stream_id],
-            ),
+            writer=_writer(request, stream_id, options.model or catalogue.default),
             refuse=refusal,
             name_of=lambda field: field,
             grace=request.app[LIMITS].grace,
+            approvals=body.approvals,
         )
 
 
@@ -86,9 +92,7 @@ async def resume(request: web.Request) -> web.StreamResponse:
             request,
             encode_each(
                 await request.app[STREAMS].read(stream_id),
-                UIMessageWriter(
-                    stream_id, model=model, message_id=request.app[MESSAGE_IDS].get(stream_id)
-                ),
+                _writer(request, stream_id, model),
             ),
             wire=UI_MESSAGES_WIRE,
             headers={"X-Stream-Id": stream_id},
@@ -118,6 +122,11 @@ def _is_ui(fields: dict[str, Any]) -> bool:
     messages = fields.get("messages")
     listed = messages if isinstance(messages, list) else []
     return "trigger" in fields or any(isinstance(each, dict) and "parts" in each for each in listed)
+
+
+def _writer(request: web.Request, stream_id: str, model: str | None) -> UIMessageWriter:
+    answered = request.app[ANSWERED].get(stream_id, Answered(stream_id))
+    return UIMessageWriter(stream_id, model=model, **answered._asdict())
 
 
 def _prefix(chat_id: str | None) -> str:

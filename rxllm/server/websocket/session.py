@@ -9,7 +9,9 @@ from typing import Final, assert_never
 
 import msgspec
 from aiohttp import WSCloseCode
+from reactivex import Observable
 
+from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.chat import Chat
@@ -215,11 +217,14 @@ class Session:
                 f"the id {message.id!r} is in use by a waiting chat message", "id"
             )
         prompt = message.messages if message.prompt is None else message.prompt
-        await self._streams.begin(
-            message.id,
-            lambda listed: self._catalogue.ask(prompt, message.options, stream_id=listed),
-            message.options.model or self._catalogue.default,
-        )
+        catalogue, options = self._catalogue, message.options
+
+        def ask(listed: str) -> Observable[Chunk]:
+            catalogue.find(options.model)
+            asked = catalogue.request(prompt, options, tools=message.tools)
+            return catalogue.ask(asked, options, stream_id=listed, approvals=message.approvals)
+
+        await self._streams.begin(message.id, ask, options.model or catalogue.default)
 
     async def _reconnect(self, message: Reconnect) -> None:
         if not self.is_empty:

@@ -34,6 +34,14 @@ from rxllm.web.wire import EVENT_STREAM, WireFormat
 __all__ = ["AG_UI_WIRE", "AGUIWriter"]
 
 
+_APPROVAL: Final = {
+    "type": "object",
+    "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string"}},
+    "required": ["approved"],
+}
+"""What the answer to an interrupt must be: whether the call may run, and if not, why."""
+
+
 class AGUIWriter(BlockWriter):
     """Writes one stream as the events of a run.
 
@@ -48,7 +56,8 @@ class AGUIWriter(BlockWriter):
         messages: the messages of the request, in the format of AG-UI, for snapshots.
     """
 
-    restarts: ClassVar[bool] = True
+    restarts = True
+    cancels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -70,7 +79,8 @@ class AGUIWriter(BlockWriter):
         self._calls_of: dict[str, Any] | None = None  # the message that has the calls
         self._open_calls: dict[str, OpenCall] = {}
         self._interrupts: list[dict[str, Any]] = []
-        self._subagents: dict[str, str | None] = {}  # ids, and their open messages
+        self._subagents: dict[str, dict[str, Any] | None] = {}  # ids, and their open messages
+        self._names: dict[str, str] = {}  # of the tools, by the ids of their calls
 
     def begin(self) -> None:
         self._event("RUN_STARTED", **self._run)
@@ -115,6 +125,7 @@ class AGUIWriter(BlockWriter):
 
     def open_call(self, opened: OpenCall) -> None:
         call = opened.call
+        self._names[call.id] = call.name
         if self._calls_of is None:
             last = self._said[-1] if self._said else None
             if last is None or last["role"] != "assistant":
@@ -132,11 +143,12 @@ class AGUIWriter(BlockWriter):
         call = opened.call
         self._open_calls.pop(call.id, None)
         self._event("TOOL_CALL_END", toolCallId=call.id)
+        function = {"name": call.name, "arguments": call.arguments}
+        listed: dict[str, Any] = {"id": call.id, "type": "function", "function": function}
         if call.state is not None:
-            self._encrypted("tool-call", call.id, state_text(call.state))
+            listed["encryptedValue"] = state_text(call.state)
+            self._encrypted("tool-call", call.id, listed["encryptedValue"])
         if self._calls_of is not None:
-            function = {"name": call.name, "arguments": call.arguments}
-            listed = {"id": call.id, "type": "function", "function": function}
             self._calls_of.setdefault("toolCalls", []).append(listed)
 
     def result(self, result: ToolResult) -> None:
@@ -160,11 +172,11 @@ class AGUIWriter(BlockWriter):
     def approval(self, request: ApprovalRequest) -> None:
         reason = {} if request.reason is None else {"message": request.reason}
         interrupt = {"id": request.token, "reason": "tool_call", "toolCallId": request.id}
-        self._interrupts.append({**interrupt, **reason})
+        self._interrupts.append({**interrupt, **reason, "responseSchema": _APPROVAL})
 
     def steering(self, steering: Steering) -> None:
-        said = {"id": steering.id or f"u{self.blocks}", "role": "user", "content": steering.text}
-        self._messages.append(said)
+        said = {"role": "user", "content": steering.text}
+        self._messages.append({"id": self.steering_id(steering), **said})
         self._snapshot()
 
     def citation(self, citation: Citation) -> None:
@@ -183,17 +195,22 @@ class AGUIWriter(BlockWriter):
         name, _, _ = (chunk.source or "").partition("/")
         if name not in self._subagents:
             self._subagents[name] = None
-            named = {"subagentRunId": name, "name": name, "parentToolCallId": name}
+            tool = self._names.get(name, name)
+            named = {"subagentRunId": name, "name": tool, "parentToolCallId": name}
             self._event("SUBAGENT_STARTED", **named)
         text = chunk.text if isinstance(chunk, Token) else ""
         if not text or isinstance(chunk, Reasoning):
             return
-        sub = {"subagentRunId": name}
-        message_id = self._subagents[name]
-        if message_id is None:
-            message_id = self._subagents[name] = f"{self.stream_id}-{name}"
-            self._event("TEXT_MESSAGE_START", messageId=message_id, role="assistant", **sub)
-        self._event("TEXT_MESSAGE_CONTENT", messageId=message_id, delta=text, **sub)
+        message = self._subagents[name]
+        if message is None:
+            named = {"role": "assistant", "subagentRunId": name}
+            message = {"id": f"{self.stream_id}-{name}", **named, "content": ""}
+            self._subagents[name] = message
+            self._messages.append(message)
+            self._event("TEXT_MESSAGE_START", messageId=message["id"], **named)
+        message["content"] += text
+        named = {"messageId": message["id"], "subagentRunId": name}
+        self._event("TEXT_MESSAGE_CONTENT", **named, delta=text)
 
     def json(self, value: Json) -> None:
         self._custom("json", value)
@@ -240,7 +257,8 @@ class AGUIWriter(BlockWriter):
 
     def _state(self, state: ProviderState | None, owner: Any) -> None:
         if state is not None:
-            self._encrypted("message", self._message_id, state_text(state, owner))
+            value = self._message["encryptedValue"] = state_text(state, owner)
+            self._encrypted("message", self._message_id, value)
 
     def _encrypted(self, subtype: str, entity: str, value: str) -> None:
         named = {"subtype": subtype, "entityId": entity, "encryptedValue": value}
@@ -248,9 +266,9 @@ class AGUIWriter(BlockWriter):
 
     def _end_subagent(self, name: str) -> None:
         if name in self._subagents:
-            message_id = self._subagents.pop(name)
-            if message_id is not None:
-                self._event("TEXT_MESSAGE_END", messageId=message_id, subagentRunId=name)
+            message = self._subagents.pop(name)
+            if message is not None:
+                self._event("TEXT_MESSAGE_END", messageId=message["id"], subagentRunId=name)
             self._event("SUBAGENT_FINISHED", subagentRunId=name)
 
     def _snapshot(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from rxllm.chunks import Citation, End, FinishReason, ProviderState, ToolCall, Usage
+from rxllm.chunks import Citation, FinishReason, ProviderState, ToolCall, Usage
 from rxllm.messages import ReasoningPart, TextPart
 from rxllm.result import Result
 from rxllm.web.blocks import BlockWriter, OpenCall, call_input
@@ -109,7 +109,9 @@ class AnthropicWriter(BlockWriter):
     def finish(self, message: Complete) -> None:
         self._event(
             "message_delta",
-            delta=_ending(message.finish_reason, self.end),
+            delta=_ending(
+                message.finish_reason, None if self.end is None else self.end.stop_sequence
+            ),
             usage=_usage(message.usage, message.tokens),
         )
         self._event("message_stop")
@@ -139,7 +141,7 @@ class AnthropicWriter(BlockWriter):
 ANTHROPIC_WIRE: Final = WireFormat("anthropic", EVENT_STREAM, AnthropicWriter, _PING)
 
 
-def message_of(result: Result, message_id: str, model: str, end: End | None) -> dict[str, Any]:
+def message_of(result: Result, message_id: str, model: str) -> dict[str, Any]:
     """Return a complete message."""
     content: list[dict[str, Any]] = []
     for part in result.parts:
@@ -157,7 +159,7 @@ def message_of(result: Result, message_id: str, model: str, end: End | None) -> 
     return {
         **_envelope(message_id, model),
         "content": content,
-        **_ending(result.finish_reason, end),
+        **_ending(result.finish_reason, result.stop_sequence),
         "usage": _usage(result.usage, result.timings.tokens),
     }
 
@@ -197,8 +199,7 @@ def _citation(citation: Citation) -> dict[str, Any]:
     }
 
 
-def _ending(reason: FinishReason | None, end: End | None) -> dict[str, Any]:
-    sequence = None if end is None else end.stop_sequence
+def _ending(reason: FinishReason | None, sequence: str | None) -> dict[str, Any]:
     usual = "end_turn" if sequence is None else "stop_sequence"
     return {"stop_reason": _STOP_REASONS.get(reason, usual), "stop_sequence": sequence}
 

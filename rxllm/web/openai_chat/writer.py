@@ -19,6 +19,7 @@ from rxllm.chunks import (
     StateKey,
     Token,
     ToolCall,
+    ToolResult,
     Usage,
     is_restart,
     state_key,
@@ -97,7 +98,7 @@ def completion(
         "refusal": None,
     }
     if calls:
-        message["tool_calls"] = [_call(call) for call in calls]
+        message["tool_calls"] = [_written(call) for call in calls]
     if result.reasoning:
         message["reasoning_content"] = result.reasoning
     if details := details_of(result.parts):
@@ -135,8 +136,8 @@ class ChatWriter:
         model: the name of the model; `None` for that of the first `Start`.
         include_usage: whether the usage comes last.
         logprobs: whether log probabilities are sent, where they are known.
-        runs_tools: whether the calls of an answer are answered in the stream, as those of an agent
-            are: then the calls of an answer are sent at its end, if no other answer follows.
+        runs_tools: whether calls are answered in the stream, as those of an agent are: then only
+            the calls that the stream leaves open are sent, at its end.
     """
 
     def __init__(
@@ -158,7 +159,9 @@ class ChatWriter:
         self._with_usage = include_usage
         self._with_logprobs = logprobs
         self._runs_tools = runs_tools
-        self._held: dict[StateKey | None, ToolCall] = {}  # the calls of the answer
+        self._held: dict[StateKey | None, ToolCall] = {}  # calls that may be answered here
+        self._is_between = False  # an answer has ended, and others follow
+        self._has_said = False  # something of the answer under way
         self._ids: set[str] = set()  # of all calls
         self._has_begun = self._has_failed = False
         self._sent: dict[StateKey | None, str] = {}  # of each call, the arguments
@@ -184,14 +187,10 @@ class ChatWriter:
     def _of_chunk(self, chunk: Chunk) -> bytes:
         if chunk.source is not None and chunk.source.partition("/")[0] in self._ids:
             return b""  # of a run inside of a call
-        if isinstance(chunk, ToolCall):
-            self._ids.add(chunk.id)
-            if self._runs_tools:
-                self._held[state_key(chunk)] = chunk
-                return b""
-        if isinstance(chunk, End) and self._held:
-            held, self._held = self._held, {}
-            return b"" if chunk.more else b"".join(map(self._tool_call, held.values()))
+        if self._is_between and (chunk.is_content or isinstance(chunk, Start)):
+            self._is_between = self._has_said = False
+            self._held = {}  # they were answered
+            self._thought.clear()
         if isinstance(chunk, Token):
             self._length += len(chunk.text)
             self._thought.clear()  # it ends here, without a state
@@ -204,7 +203,7 @@ class ChatWriter:
         if isinstance(chunk, Reasoning):
             return self._reasoning(chunk)
         if isinstance(chunk, ToolCall):
-            return self._tool_call(chunk)
+            return self._call(chunk)
         if isinstance(chunk, Json) and chunk.complete:
             return self._of_chunk(Token(to_json(chunk.value).decode()))
         if isinstance(chunk, Citation):
@@ -213,9 +212,35 @@ class ChatWriter:
             return self._delta({"images": [_image(chunk)]})
         if isinstance(chunk, Start):
             self._head["model"] = self._head["model"] or chunk.model
-        if is_restart(chunk) and self._has_begun:
-            return self._restarted("the answer", "it")
+        return self._of_structure(chunk)
+
+    def _of_structure(self, chunk: Chunk) -> bytes:
+        if isinstance(chunk, End):
+            if not chunk.more:
+                return self._open_calls(chunk.finish_reason)
+            self._is_between = True
+        elif isinstance(chunk, ToolResult) and not chunk.preliminary:
+            answered = [key for key, call in self._held.items() if call.id == chunk.id]
+            for key in answered:
+                del self._held[key]
+        elif is_restart(chunk):
+            if self._has_said and not self._is_between:
+                return self._restarted("the answer", "it")
+            if not self._is_between:
+                self._held = {}
         return b""
+
+    def _call(self, call: ToolCall) -> bytes:
+        self._ids.add(call.id)
+        if not self._runs_tools:
+            return self._tool_call(call)
+        self._held[state_key(call)] = call
+        return b""
+
+    def _open_calls(self, reason: FinishReason) -> bytes:
+        """Return the events for the calls that nobody here has answered."""
+        held, self._held = self._held, {}
+        return b"" if reason == "cancelled" else b"".join(map(self._tool_call, held.values()))
 
     def _restarted(self, what: str, it: str) -> bytes:
         error = RestartedStreamError(f"{what} restarted after part of {it} had been sent")
@@ -223,6 +248,7 @@ class ChatWriter:
 
     def _text(self, text: str) -> bytes:
         """Return the event for a piece of text. After the first, events differ only in the text."""
+        self._has_said = True
         if not self._has_begun:
             return self._delta({"content": text})
         if self._around_text is None:
@@ -259,7 +285,7 @@ class ChatWriter:
         if has_new_state:
             self._with_state.add(key)
         if sent is None:
-            return self._delta({"tool_calls": [{**_call(call), "index": index}]})
+            return self._delta({"tool_calls": [{**_written(call), "index": index}]})
         more: CompletionCall = {
             "index": index,
             "function": {"arguments": call.arguments[len(sent) :]},
@@ -273,7 +299,8 @@ class ChatWriter:
     def _complete(self, message: Complete) -> bytes:
         if message.finish_reason == "cancelled":
             return self._failed(StreamFailed(code="cancelled", message="the stream was cancelled"))
-        events = [self._delta({}, message.finish_reason or "stop")]
+        reason = message.finish_reason or "stop"
+        events = [self._open_calls(reason), self._delta({}, reason)]
         if self._with_usage:
             usage = _usage(message.usage, message.tokens)
             events.append(_event({**self._head, "usage": usage}))
@@ -289,6 +316,7 @@ class ChatWriter:
         finish_reason: FinishReason | None = None,
         logprobs: Logprobs | None = None,
     ) -> bytes:
+        self._has_said = True
         if not self._has_begun:
             self._has_begun = True
             delta = {"role": "assistant", **delta}
@@ -327,7 +355,7 @@ def _event(value: object) -> bytes:
     return b"data: %b\n\n" % to_json(value)
 
 
-def _call(call: ToolCall) -> CompletionCall:
+def _written(call: ToolCall) -> CompletionCall:
     function: CalledFunction = {"name": call.name, "arguments": call.arguments}
     written: CompletionCall = {
         "index": call.index,

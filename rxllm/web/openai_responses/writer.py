@@ -74,6 +74,8 @@ class ResponsesWriter(BlockWriter):
         created: when the response was created, in Unix seconds; now if `None`.
         echoed: fields of the request that are part of the response.
         after: the sequence number after which the client resumes; -1 for all events.
+        is_whole: whether only the response is read, and no event: then a restart takes back the
+            items of the answer under way.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class ResponsesWriter(BlockWriter):
         created: float | None = None,
         echoed: Mapping[str, Any] | None = None,
         after: int = -1,
+        is_whole: bool = False,
     ) -> None:
         super().__init__(stream_id, model=model, runs_tools=runs_tools)
+        self.restarts = is_whole
         self.response: dict[str, Any] = {}
         self._created = time.time() if created is None else created
         self._echoed = echoed or {}
@@ -100,12 +104,6 @@ class ResponsesWriter(BlockWriter):
     def __call__(self, frame: Frame) -> bytes:
         self._sequence = frame.position * _PER_POSITION
         return super().__call__(frame)
-
-    def anew(self) -> ResponsesWriter:
-        """Return a writer for the same response, from its beginning."""
-        return ResponsesWriter(
-            self.stream_id, model=self.model, created=self._created, echoed=self._echoed
-        )
 
     def so_far(self) -> dict[str, Any]:
         """Return the response with the items that are complete."""
@@ -222,6 +220,10 @@ class ResponsesWriter(BlockWriter):
             annotation=annotation,
         )
         self._annotations.append(annotation)
+
+    def restart(self) -> None:
+        self.blocks = self.blocks_before
+        self._items = {at: item for at, item in self._items.items() if at < self.blocks}
 
     def file(self, file: FileOutput) -> None:
         if file.data is None or not file.media_type.startswith("image/"):

@@ -6,6 +6,7 @@ Source: https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol, and the schema of the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -53,9 +54,11 @@ class UIMessageWriter(BlockWriter):
     Args:
         stream_id, model: as in `BlockWriter`. Calls are sent as they come, with their results.
         message_id: the id of the message; that of the stream if `None`.
+        call_ids: the calls of a message that goes on, whose results may come.
     """
 
-    restarts: ClassVar[bool] = True
+    restarts = True
+    cancels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -63,24 +66,22 @@ class UIMessageWriter(BlockWriter):
         *,
         model: str | None = None,
         message_id: str | None = None,
+        call_ids: Iterable[str] = (),
     ) -> None:
         super().__init__(stream_id, model=model)
         self._message_id = message_id or stream_id
         self._cited = 0
-        self._answerable: set[str] = set()  # the ids of the calls that the client knows
+        self._answerable = set(call_ids)  # the ids of the calls that the client knows
         self._around_text: tuple[bytes, bytes] | None = None
-        self._is_in_step = False
 
     def begin(self) -> None:
         metadata = {"model": self.model} if self.model else {}
         self._part("start", messageId=self._message_id, messageMetadata=metadata)
 
     def step_begun(self) -> None:
-        self._is_in_step = True
         self._part("start-step")
 
     def step_ended(self) -> None:
-        self._is_in_step = False
         self._part("finish-step")
 
     def json(self, value: Json) -> None:
@@ -150,10 +151,8 @@ class UIMessageWriter(BlockWriter):
             self._part("tool-approval-request", **named, **reason)
 
     def steering(self, steering: Steering) -> None:
-        if self._is_in_step:
-            self.step_ended()
         parts = [{"type": "text", "text": steering.text}]
-        self._part("steering-message", id=steering.id or f"u{self.blocks}", parts=parts)
+        self._part("steering-message", id=self.steering_id(steering), parts=parts)
 
     def citation(self, citation: Citation) -> None:
         self._cited += 1
@@ -182,7 +181,7 @@ class UIMessageWriter(BlockWriter):
         self._part("reset-step")
 
     def finish(self, message: Complete) -> None:
-        if self._is_in_step:
+        if self.is_in_step:
             self.step_ended()
         if message.finish_reason == "cancelled":
             self._part("abort", reason="the stream was cancelled")

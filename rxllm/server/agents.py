@@ -1,0 +1,39 @@
+"""What a server does with agents, besides asking them as any model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rxllm.agents import Agent, Approvals
+from rxllm.chunks import Chunk
+from rxllm.errors import BadRequestError
+from rxllm.requests import Model, Request
+from rxllm.stream import Stream
+
+__all__ = ["asked_by", "begin_run", "runs_tools"]
+
+
+def asked_by(model: Model) -> Model:
+    """Return the model that an agent asks; any other model is returned itself."""
+    while isinstance(model, Agent):
+        model = model.model
+    return model
+
+
+def runs_tools(model: Model | None) -> bool:
+    """Return whether a model answers its own calls, so that clients of other APIs don't."""
+    return isinstance(model, Agent)
+
+
+def begin_run(model: Model, request: Request, approvals: Mapping[str, bool | str]) -> Stream[Chunk]:
+    """Return a stream that goes on after calls that have waited for an approval.
+
+    Raises:
+        BadRequestError: the model isn't an agent.
+    """
+    if not isinstance(model, Agent):
+        raise BadRequestError(
+            f"no call of {model.info.id} waits for an approval: it isn't an agent", "approvals"
+        )
+    decisions: Approvals = approvals
+    return model.stream(request, approvals=decisions)
