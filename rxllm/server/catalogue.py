@@ -12,6 +12,7 @@ from reactivex import Observable
 
 from rxllm import errors
 from rxllm import operators as ops
+from rxllm.agents import Agent, Approvals
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, PoolFullError
 from rxllm.messages import Message
@@ -194,6 +195,7 @@ class Catalogue:
         prompt: str | Sequence[Message] | Request | None,
         options: Options,
         *,
+        approvals: Approvals | None = None,
         stream_id: str | None = None,
         progress: bool = True,
     ) -> Observable[Chunk]:
@@ -205,11 +207,13 @@ class Catalogue:
         Args:
             prompt: a text, messages, or a request from `request`.
             options: the model and its options; with a `Request`, only the model is used.
+            approvals: decisions about calls that wait, by their tokens; for an agent.
             stream_id: generated if `None`.
             progress: whether to emit `Progress`.
 
         Raises:
             BadRequestError, ModelNotFoundError: see `request` and `find`.
+            InvalidMessageError: there are approvals, and the model is no agent.
             PoolFullError: there are too many live streams.
             BudgetSpentError: the key of the client has spent its budget.
             DrainingError: the server is shutting down.
@@ -226,9 +230,20 @@ class Catalogue:
         model = self.find(options.model)
         request = prompt if isinstance(prompt, Request) else self.request(prompt, options)
         stream_id = uuid4().hex if stream_id is None else stream_id
-        stream = model.stream(request)
+        if approvals is None:
+            stream = model.stream(request)
+        elif isinstance(model, Agent):
+            stream = model.stream(request, approvals=approvals)
+        else:
+            name = self.default if options.model is None else options.model
+            words = f"approvals are for agents: {name!r} runs no tools"
+            raise InvalidMessageError(words, "approvals")
         self._note_owner(stream_id, client.owner)
         return stream.pipe(*self._operators(model, options.model, request, stream_id, progress))
+
+    def is_agent(self, name: str | None = None) -> bool:
+        """Return whether the model with this name runs tools, and takes approvals."""
+        return isinstance(self.find(name), Agent)
 
     def owner_of(self, stream_id: str) -> str | None:
         """Return the owner of a live stream."""

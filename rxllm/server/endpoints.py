@@ -90,7 +90,9 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """`POST /generate`: the whole answer as one JSON object."""
     body = await _read(request)
     stream_id = None if body.id is None else _checked_id(body.id)
-    stream = request.app[MODELS].ask(_prompt_of(body), body, stream_id=stream_id, progress=False)
+    stream = request.app[MODELS].ask(
+        _prompt_of(body), body, approvals=body.approvals, stream_id=stream_id, progress=False
+    )
     with request.app[READERS].one_more():
         result = await collect(request, stream)
         answer = Generated(
@@ -131,11 +133,12 @@ async def _answer(
             return await _resumed(request, options.id or "", wire)
         except StreamNotFoundError:
             return web.Response(status=204)
+    approvals = options.approvals if isinstance(options, StreamRequest) else None
     stream_id = uuid4().hex if options.id is None else _checked_id(options.id)
     is_named = options.id is not None
     with request.app[READERS].one_more():
         begun = await request.app[STREAMS].begin(
-            lambda: catalogue.ask(asked, options, stream_id=stream_id),
+            lambda: catalogue.ask(asked, options, approvals=approvals, stream_id=stream_id),
             stream_id,
             model=options.model or catalogue.default,
             grace=0.0 if wire is NDJSON_WIRE and not is_named else None,

@@ -13,6 +13,7 @@ from rxllm.requests import Strategy
 from rxllm.web.stream_messages import StreamSummary
 
 __all__ = [
+    "Approvals",
     "Asked",
     "Conversation",
     "Generated",
@@ -26,6 +27,16 @@ __all__ = [
 Asked = Annotated[str | None, Meta(description="the prompt as text")]
 Conversation = Annotated[
     tuple[Message, ...] | None, Meta(description="the prompt as a conversation, oldest first")
+]
+
+_Token = Annotated[str, Meta(max_length=200)]
+_Decision = bool | Annotated[str, Meta(max_length=2000)]
+Approvals = Annotated[
+    Annotated[dict[_Token, _Decision], Meta(max_length=200)] | None,
+    Meta(
+        description="decisions about tool calls that wait in the conversation, by their tokens: "
+        "`true`, `false`, or the reason for a no; only for agents"
+    ),
 ]
 
 StreamId = Annotated[
@@ -77,6 +88,7 @@ class StreamRequest(Options, kw_only=True, forbid_unknown_fields=True):
 
     prompt: Asked = None
     messages: Conversation = None
+    approvals: Approvals = None
     id: StreamId = None
 
 

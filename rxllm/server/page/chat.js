@@ -9,25 +9,31 @@ import {
   submitWithEnter,
   switchOver,
 } from "./dom.js";
-import { MarkdownView } from "./markdown.js";
-import { isRestart, textOf } from "./rxllm.js";
+import { Run } from "./rxllm.js";
+import { RunView } from "./run_view.js";
+import { collectDecisions } from "./tool_card.js";
 
 /** A message in a log. */
 export class Said {
-  #text = h("div", { className: "text", dir: "auto" });
-  #markdown = new MarkdownView(this.#text);
+  /** What it says and does. */
+  run = new Run();
+  #view;
   /** @type {HTMLElement | undefined} */
   #lost;
 
-  /** @param {string} who @param {{mine?: boolean, plain?: string}} [options] */
-  constructor(who, { mine = false, plain } = {}) {
+  /** @param {string} who
+   * @param {{mine?: boolean, plain?: string,
+   *   decide?: (token: string, decision: boolean | string) => void}} [options] `decide`: see
+   *   `ToolCard` */
+  constructor(who, { mine = false, plain, decide } = {}) {
     const name = h("span", { className: "who", dir: "auto" }, who);
-    this.element = h("div", { className: "said" }, name, this.#text);
+    this.#view = new RunView({ decide });
+    this.element = h("div", { className: "said" }, name);
     this.element.classList.toggle("mine", mine);
     if (plain !== undefined) {
-      this.#text.classList.add("plain");
-      this.#text.textContent = plain;
+      this.element.append(h("div", { className: "text plain", dir: "auto" }, plain));
     } else {
+      this.element.append(this.#view.element);
       this.begin();
     }
   }
@@ -36,29 +42,47 @@ export class Said {
     return this.element.dataset.state === "streaming";
   }
 
-  /** Start to stream it, from the beginning. */
-  begin() {
-    this.#markdown.clear();
+  /** Start to stream it, from the beginning, or from a run that it continues. @param {Run} [run] */
+  begin(run) {
+    this.run = run ?? new Run();
+    if (run) this.#view.show(run);
+    else this.#view.clear();
     this.#lost?.remove();
     this.element.dataset.state = "streaming";
   }
 
-  /** @param {import("./rxllm.js").Chunk} chunk */
-  take(chunk) {
-    if (isRestart(chunk)) this.#markdown.clear();
-    this.#markdown.append(textOf(chunk));
+  /** @param {import("./rxllm.js").Message} message */
+  take(message) {
+    this.run.take(message);
+    this.#view.show(this.run);
   }
 
-  /** Show the whole text. @param {string} text */
+  /** Show the whole text, unless all of it was received. @param {string} text */
   replace(text) {
-    this.begin();
-    this.#markdown.append(text);
+    if (this.run.text !== text) {
+      this.begin();
+      this.run.add({ type: "token", text });
+    }
+    this.#lost?.remove();
     this.end();
   }
 
   end() {
-    this.#markdown.flush();
+    this.#view.show(this.run);
+    this.#view.flush();
     delete this.element.dataset.state;
+  }
+
+  /** Show another state of its run. @param {Run} run */
+  show(run) {
+    this.run = run;
+    this.#view.show(run);
+  }
+
+  /** Ask no longer for decisions about its calls. */
+  dismiss() {
+    for (const tool of this.run.pending) tool.state = "open";
+    this.#view.show(this.run);
   }
 
   /** Show that the rest of it was lost. */
@@ -131,6 +155,8 @@ export function setUpChat(connection) {
   let spoken = false; // whether the server keeps a conversation
   /** @type {import("./rxllm.js").SocketStream | undefined} */
   let stream;
+  /** The last answer. @type {Said | undefined} */
+  let last;
 
   panel.addEventListener("shown", () => connection.connect());
   showConnection(connection, panel.querySelector(".connection"));
@@ -143,19 +169,47 @@ export function setUpChat(connection) {
   connection.addEventListener("forgotten", () => {
     if (spoken) log.event("The connection was lost, and the server dropped the conversation.");
     spoken = false;
+    last?.dismiss();
   });
 
   function answer(said) {
-    const bubble = new Said(model.value || "model");
-    log.add(bubble.element);
-    stop.hidden = false;
-    switchOver({ on: [], off: [send] }, text);
     const options = { ...optionsOf(settings), system: system.value.trim() || undefined };
+    const decide = collectDecisions(
+      () => bubble.run.pending,
+      (approvals) => proceed(bubble, approvals, options),
+    );
+    const bubble = new Said(model.value || "model", { decide });
+    last?.dismiss();
+    last = bubble;
+    log.add(bubble.element);
+    wait();
     stream = connection.chat(said, (message) => take(bubble, message), options);
   }
 
+  /** Continue an answer after decisions about its calls. */
+  function proceed(bubble, approvals, options) {
+    const before = bubble.run;
+    let begun = false;
+    bubble.begin(before.continued(approvals));
+    wait();
+    stream = connection.approve(
+      approvals,
+      (message) => {
+        begun ||= message.type === "chunk";
+        take(bubble, message);
+        if (message.type === "error" && !begun) bubble.show(before); // to be decided again
+      },
+      options,
+    );
+  }
+
+  function wait() {
+    stop.hidden = false;
+    switchOver({ on: [], off: [send] }, text);
+  }
+
   function take(bubble, message) {
-    if (message.type === "chunk") bubble.take(message.chunk);
+    bubble.take(message);
     if (message.type !== "complete" && message.type !== "error") return;
     bubble.end();
     send.disabled = false;
@@ -164,7 +218,8 @@ export function setUpChat(connection) {
       log.event(`${message.message} (${message.code})`, true);
       announce(`The answer failed: ${message.message}`);
     } else {
-      announce(`Answer: ${stream?.text ?? ""}`);
+      const waiting = bubble.run.pending.map(({ name }) => name).join(", ");
+      announce(waiting ? `${waiting}: waits for approval` : `Answer: ${bubble.run.text}`);
     }
   }
 

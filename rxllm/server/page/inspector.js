@@ -2,11 +2,13 @@
 
 import { announce, duration, h, noticeText, showFailure, switchOver } from "./dom.js";
 import { RxllmError, backoff } from "./rxllm.js";
+import { StepTable } from "./steps.js";
 import { StreamView } from "./view.js";
 import { ANSWER_WITHIN, Watched } from "./watched.js";
 
 const EVERY = 1.5;
 const SHOWN = 600;
+const BRIEF = 300; // characters
 const SLOW = 3; // times the usual time between tokens
 
 /** @param {import("./rxllm.js").Client} client */
@@ -110,6 +112,9 @@ class StreamList {
 /** One stream, token by token. */
 class Inspected {
   #events = h("ol", { className: "events", tabIndex: 0, ariaLabel: "Events" });
+  #steps = new StepTable();
+  /** The item of each call, which changes while its arguments arrive. */
+  #calls = new Map();
   #usual;
 
   constructor(client, id) {
@@ -140,6 +145,7 @@ class Inspected {
       else switchOver({ on: [], off: buttons }, this.#events);
     };
     this.element.insertBefore(this.#events, this.element.lastChild);
+    this.element.insertBefore(this.#steps.element, this.#events);
     this.element.querySelector("header").append(actions); // stays in view, however long the answer
   }
 
@@ -162,15 +168,27 @@ class Inspected {
     }
   }
 
-  #show({ type, chunk, position, ...rest }) {
+  #show(message) {
+    const { type, chunk, position, tokens, seconds } = message;
+    if (type === "chunk") this.#steps.take(message);
     if (type === "complete") {
-      const { tokens, seconds } = rest;
       this.#add("complete", `complete · ${tokens} tokens in ${duration(seconds)}`, position);
+    } else if (chunk.type === "tool_call") {
+      this.#call(chunk, position);
     } else if (chunk.type === "token" || chunk.type === "reasoning") {
       this.#token(chunk, position);
     } else {
       this.#add(chunk.type, describe(chunk), position);
     }
+  }
+
+  /** One item for all messages about a call. */
+  #call(chunk, position) {
+    const key = JSON.stringify([chunk.source, chunk.index, chunk.id]);
+    const item = this.#calls.get(key);
+    if (item?.isConnected) item.textContent = describe(chunk);
+    else this.#calls.set(key, this.#add(chunk.type, describe(chunk), position));
+    if (chunk.complete) this.#calls.delete(key);
   }
 
   #token({ text, confidence }, position) {
@@ -200,6 +218,25 @@ class Inspected {
   }
 }
 
+/** A JSON value or a text, cut off after a while. */
+function brief(value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value ?? null);
+  return text.length > BRIEF ? `${text.slice(0, BRIEF)} …` : text;
+}
+
+const inside = ({ source }) => source && `inside ${source}`;
+
+const TOOL_EVENTS = {
+  tool_call: (call) => ["call", `${call.name} ${brief(call.arguments)}`, inside(call)],
+  tool_result: ({ name, output, error, preliminary, source }) => [
+    error ? "error" : preliminary ? "interim" : "result",
+    `${name} ${error ? brief(`${error.type}: ${error.message}`) : brief(output)}`,
+    inside({ source }),
+  ],
+  approval_request: (request) => ["asks for approval", request.id, request.reason],
+  steering: (message) => ["the user", brief(message.text), inside(message)],
+};
+
 /** Describe a chunk without text in one line. */
 function describe(chunk) {
   if (chunk.type === "notice") return `${chunk.kind} · ${noticeText(chunk)}`;
@@ -207,8 +244,13 @@ function describe(chunk) {
     return ["start", chunk.model, chunk.provider].filter(Boolean).join(" · ");
   }
   if (chunk.type === "batch") return `${chunk.chunks.length} parts · ${chunk.text}`;
-  if (chunk.type === "end") return `end · ${chunk.finishReason}`;
+  if (chunk.type === "end") {
+    return ["end", chunk.finishReason, chunk.more && "a step follows", inside(chunk)]
+      .filter(Boolean)
+      .join(" · ");
+  }
   if (chunk.type === "progress") return progressText(chunk);
+  if (chunk.type in TOOL_EVENTS) return TOOL_EVENTS[chunk.type](chunk).filter(Boolean).join(" · ");
   const { type, ...rest } = chunk;
   const parts = Object.entries(rest).map(([name, value]) =>
     `${name} ${typeof value === "number" ? Math.round(value * 100) / 100 : JSON.stringify(value)}`,

@@ -217,10 +217,10 @@ class Room {
     if (name !== this.me) this.#write(name, typing);
   }
 
-  chunk({ id, chunk }) {
-    const reply = this.#reply(id);
+  chunk(message) {
+    const reply = this.#reply(message.id);
     if (reply && !reply.live) reply.begin(); // it wasn't lost: it is sent again in full
-    reply?.take(chunk);
+    reply?.take(message);
   }
 
   said(message) {

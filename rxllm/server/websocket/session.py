@@ -217,7 +217,9 @@ class Session:
         prompt = message.messages if message.prompt is None else message.prompt
         await self._streams.begin(
             message.id,
-            lambda listed: self._catalogue.ask(prompt, message.options, stream_id=listed),
+            lambda listed: self._catalogue.ask(
+                prompt, message.options, approvals=message.approvals, stream_id=listed
+            ),
             message.options.model or self._catalogue.default,
         )
 
