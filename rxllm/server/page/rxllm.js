@@ -86,8 +86,12 @@ const isText = (type) => type === "token" || type === "reasoning";
  * them. The stream of a plain model has one answer. A restart takes back the answer under way: what
  * came since the last `end` with `more`, the last final `tool_result` or the last `steering`.
  *
- * The calls of an agent that need an approval are in `pending` at its end. To continue, send the
- * whole conversation, which ends with `messages`, and the `approvals`.
+ * The calls of an agent that need an approval are in `pending` at its end. Send the conversation
+ * with its `messages` at the end, and `approvals`, and the next stream continues it:
+ *
+ *     const next = run.continued(approvals);
+ *     const messages = [...conversation, ...run.messages];
+ *     for await (const message of client.stream({ messages, approvals })) next.take(message);
  */
 export class Run {
   /** The text of the answer under way, or of the last one. */
@@ -147,8 +151,8 @@ export class Run {
       if (isNext) answers.push([part]);
       else last.push(part);
     }
-    return answers.flatMap((parts, index) =>
-      messagesOf(parts, index < answers.length - 1 || this.#hasEnded),
+    return answers.flatMap((parts) =>
+      messagesOf(parts, parts[0].step < this.step || this.#hasEnded),
     );
   }
 
@@ -668,19 +672,16 @@ export class Client {
   }
 
   /** Start a stream. It outlives its connection for a while, and is resumed if that is cut.
-   * @param {StreamRequest} request
-   * @param {{signal?: AbortSignal, run?: Run}} [options] `run`: one that it continues, from
-   *   `continued` of the run whose calls wait */
-  stream(request, { signal, run } = {}) {
-    return new HttpStream(this, { request, signal, run });
+   * @param {StreamRequest} request @param {{signal?: AbortSignal}} [options] */
+  stream(request, { signal } = {}) {
+    return new HttpStream(this, { request, signal });
   }
 
   /** Read a stream that was started elsewhere, from its beginning or after a position.
    * @param {string} id
-   * @param {{after?: number, signal?: AbortSignal, run?: Run}} [options] `after`: the last position
-   *   seen; `run`: as for `stream` */
-  watch(id, { after, signal, run } = {}) {
-    return new HttpStream(this, { id, after, signal, run });
+   * @param {{after?: number, signal?: AbortSignal}} [options] `after`: the last position seen */
+  watch(id, { after, signal } = {}) {
+    return new HttpStream(this, { id, after, signal });
   }
 
   /** Stream messages as NDJSON, the last one with the whole text. The stream can't be resumed.
@@ -753,6 +754,8 @@ async function failure(response) {
 export class HttpStream {
   /** The position of the last message, counted from 1; 0 before the first one. */
   position = 0;
+  /** What it has said and done so far. */
+  run = new Run();
   /** How often it was resumed. */
   resumed = 0;
   /** Called when the connection was cut, before each attempt to resume. */
@@ -768,11 +771,8 @@ export class HttpStream {
   #isInterrupted = false;
 
   /** @param {Client} client
-   * @param {{request?: StreamRequest, id?: string, after?: number, signal?: AbortSignal, run?: Run}}
-   *   what */
-  constructor(client, { request, id, after, signal, run = new Run() }) {
-    /** What it has said and done so far. */
-    this.run = run;
+   * @param {{request?: StreamRequest, id?: string, after?: number, signal?: AbortSignal}} what */
+  constructor(client, { request, id, after, signal }) {
     this.#client = client;
     this.#request = request;
     this.#signal = signal;
@@ -1057,17 +1057,16 @@ export class Connection extends EventTarget {
    * stream, and an `error` message if it fails here.
    * @param {StreamRequest} request
    * @param {(message: Message) => void} [onMessage]
-   * @param {{onLost?: "fail" | "restart", run?: Run}} [options] `onLost`: see above; `run`: one that
-   *   it continues, from `continued` of the run whose calls wait
+   * @param {{onLost?: "fail" | "restart"}} [options] `onLost`: see above
    * @returns {SocketStream}
    */
   start(
     { prompt, messages, approvals, ...options },
     onMessage = () => {},
-    { onLost = "fail", run } = {},
+    { onLost = "fail" } = {},
   ) {
     const message = { type: "start", id: this.#newId(), prompt, messages, approvals, options };
-    return this.#begin(message, onMessage, onLost, run);
+    return this.#begin(message, onMessage, onLost);
   }
 
   /** Send a message to the chat of this connection. The stream is the answer.
@@ -1081,14 +1080,13 @@ export class Connection extends EventTarget {
 
   /** Decide about the calls that wait in the last answer of the chat. The stream continues it.
    * @param {Approvals} approvals @param {(message: Message) => void} [onMessage]
-   * @param {StreamRequest & {system?: string, run?: Run}} [options] as for `chat`; `run`: as for
-   *   `start` */
-  approve(approvals, onMessage = () => {}, { system, run, ...options } = {}) {
+   * @param {StreamRequest & {system?: string}} [options] as for `chat` */
+  approve(approvals, onMessage = () => {}, { system, ...options } = {}) {
     const message = { type: "chat", id: this.#newId(), approvals, system, options };
-    return this.#begin(message, onMessage, "fail", run);
+    return this.#begin(message, onMessage, "fail");
   }
 
-  #begin(message, onMessage, onLost, run) {
+  #begin(message, onMessage, onLost) {
     const forget = () => this.#streams.delete(message.id);
     const stream = new SocketStream(
       () => this.connected !== undefined,
@@ -1097,7 +1095,6 @@ export class Connection extends EventTarget {
       onMessage,
       onLost,
       forget,
-      run,
     );
     this.#streams.set(message.id, stream);
     if (!this.connected) this.connect();
@@ -1313,6 +1310,8 @@ const partOf = ({ id, text }) => ({ id, partial: text });
 
 /** A stream on a `Connection`. `done` resolves to its `complete` message, or rejects. */
 export class SocketStream {
+  /** What it has said and done so far. */
+  run = new Run();
   /** The position of the last message, 0 before the first one. For the connection. */
   position = 0;
   #calls = new Calls();
@@ -1329,9 +1328,7 @@ export class SocketStream {
   #resolve;
   #reject;
 
-  constructor(isOpen, send, message, onMessage, onLost, forget, run = new Run()) {
-    /** What it has said and done so far. */
-    this.run = run;
+  constructor(isOpen, send, message, onMessage, onLost, forget) {
     this.#isOpen = isOpen;
     this.#send = send;
     this.#message = message;
