@@ -55,16 +55,15 @@ async def folded(in_browser: Library, *runs: list[Chunk]) -> list[Any]:
 
 def content_of(dice: random.Random) -> Iterator[Chunk]:
     for _ in range(dice.randrange(5)):
-        yield dice.choice(
-            [
-                Token(dice.choice("abc")),
-                Reasoning(dice.choice("xyz")),
-                Batch((Token("d"), Reasoning("w")), "d"),
-                Token("", state=STATE),
-                Reasoning("", state=STATE),
-                Notice("retry"),
-            ]
-        )
+        kinds: list[Chunk] = [
+            Token(dice.choice("abc")),
+            Reasoning(dice.choice("xyz")),
+            Batch((Token("d"), Reasoning("w")), "d"),
+            Token("", state=STATE),
+            Reasoning("", state=STATE),
+            Notice("retry"),
+        ]
+        yield dice.choice(kinds)
 
 
 def a_run(dice: random.Random) -> Iterator[Chunk]:
@@ -235,7 +234,7 @@ async def test_a_program_continues_a_run_after_an_approval(tmp_path: Any) -> Non
         done.append(f"{usd} USD")
         return "paid"
 
-    calling = [ToolCall("1", "pay", '{"usd": 5}', complete=True), End("tool_calls")]
+    calling: list[Chunk] = [ToolCall("1", "pay", '{"usd": 5}', complete=True), End("tool_calls")]
     agent = rxllm.Agent(ScriptedModel(calling, "Thanks.", calling, "Fine."), [pay], secret=b"k")
     program = """
     import { Client } from "./rxllm.mjs";
