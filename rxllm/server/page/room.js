@@ -1,7 +1,8 @@
 /** A room of several people and a model, which answers questions. */
 
 import { announce, remembered, showFailure, submitWithEnter, switchOver } from "./dom.js";
-import { Log, Said, showConnection } from "./chat.js";
+import { showConnection } from "./chat.js";
+import { Log, Said } from "./log.js";
 
 const TYPING_SECONDS = 3;
 const KNOWN = 200; // messages, more than a history holds

@@ -1,8 +1,9 @@
 /** One stream on the page: its state, figures and text. */
 
+import { Aside } from "./aside.js";
 import { announce, duration, h, noticeText } from "./dom.js";
 import { GapPlot } from "./plot.js";
-import { Run, isRestart } from "./rxllm.js";
+import { Run } from "./rxllm.js";
 import { RunView } from "./run_view.js";
 
 const STATES = {
@@ -22,32 +23,13 @@ const LIVE = new Set(["waiting", "streaming", "paused", "reconnecting"]);
 const tokensIn = ({ type, chunks }) =>
   type === "batch" ? chunks.length : Number(type === "token" || type === "reasoning");
 
-/** A source that the answer cites, as a link if its address is one of the web. */
-function citationOf({ url, title, text }) {
-  const name = title ?? url ?? text ?? "";
-  if (!/^https?:\/\//.test(url ?? "")) return h("li", { dir: "auto" }, name);
-  const options = { href: url, target: "_blank", rel: "noopener noreferrer nofollow", title: url };
-  return h("li", { dir: "auto" }, h("a", options, name));
-}
-
-/** A file: an image that came with its data is shown, all else is named. */
-function fileOf({ mediaType, data, url }) {
-  if (data && /^image\/(png|jpeg|gif|webp)$/.test(mediaType)) {
-    const src = `data:${mediaType};base64,${data}`;
-    return h("li", {}, h("img", { src, alt: "An image of the answer" }));
-  }
-  return h("li", { dir: "auto" }, url ? `${mediaType}: ${url}` : mediaType);
-}
-
 export class StreamView {
   #badge = h("span", { className: "badge" });
   #bar = h("progress", { max: 100, value: 0 });
   #happened = h("ul", { className: "happened" });
   #failure = h("p", { className: "failure", hidden: true });
-  #output = h("div", { className: "output", tabIndex: 0, dir: "auto" });
-  #thinking = h("p", { dir: "auto" });
-  #thought = h("details", { className: "thinking", hidden: true });
-  #extras = h("ul", { className: "extras" });
+  #output = h("div", { className: "output", tabIndex: 0 });
+  #aside;
   #answers;
   #plot = new GapPlot();
   #position = 0;
@@ -74,7 +56,7 @@ export class StreamView {
     this.#output.setAttribute("role", "region");
     this.#output.setAttribute("aria-label", `${title}: the answer`);
     this.#bar.setAttribute("aria-label", `${title}: progress`);
-    this.#thought.append(h("summary", {}, "Thinking"), this.#thinking);
+    this.#aside = new Aside(title);
     this.#plot.element.hidden = !plot;
     const figures = h("dl", { className: "figures" });
     for (const name of ["tokens", "tokens/s", "first token", "elapsed"]) {
@@ -84,8 +66,7 @@ export class StreamView {
     const head = h("header", {}, this.title, this.#badge);
     this.element = h("article", { className: "card" }, head, this.#bar, figures);
     this.element.append(this.#plot.element, this.#happened, this.#failure);
-    this.element.append(this.#thought, this.#output, this.#extras);
-    this.#extras.setAttribute("aria-label", `${title}: sources and files`);
+    this.element.append(this.#aside.thought, this.#output, this.#aside.extras);
     this.#clear();
     this.#set("ready");
   }
@@ -182,30 +163,12 @@ export class StreamView {
 
   #chunk(chunk, timestamp) {
     this.gap = undefined;
-    if (isRestart(chunk)) this.#showAside();
-    if (chunk.type === "citation") this.#extras.append(citationOf(chunk));
-    if (chunk.type === "file") this.#extras.append(fileOf(chunk));
+    this.#aside.take(chunk, this.run);
     if (chunk.type === "notice") this.#happened.append(h("li", {}, noticeText(chunk)));
     if (chunk.type === "end") this.#finish = chunk.finishReason;
-    if (chunk.type === "reasoning") this.#think(chunk.text);
     if (chunk.type === "progress") this.#progress(chunk);
     const tokens = tokensIn(chunk);
     if (tokens) this.#count(tokens, timestamp);
-  }
-
-  /** Show what is left beside the text after a restart. */
-  #showAside() {
-    const { parts } = this.run;
-    const shown = { citation: citationOf, file: fileOf };
-    const extras = parts.filter(({ type }) => type in shown);
-    this.#extras.replaceChildren(...extras.map((part) => shown[part.type](part)));
-    const thoughts = parts.filter(({ type }) => type === "reasoning");
-    this.#thinking.textContent = thoughts.map(({ text }) => text).join("");
-  }
-
-  #think(text) {
-    this.#thought.hidden = false;
-    this.#thinking.append(text);
   }
 
   /** @param {number} timestamp from the server, since one read may contain many tokens */
@@ -279,8 +242,7 @@ export class StreamView {
     this.#bar.value = 0;
     this.#happened.replaceChildren();
     this.#failure.hidden = true;
-    this.#showAside();
-    this.#thought.hidden = !this.#thinking.textContent;
+    this.#aside.show(this.run);
     for (const figure of Object.values(this.#figures)) figure.textContent = "–";
   }
 
