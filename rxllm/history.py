@@ -8,7 +8,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as rxo
 
-from rxllm.chunks import Chunk, ErrorInfo, Notice, has_output
+from rxllm.chunks import Chunk, ErrorInfo, Notice, ToolResult, has_output
 from rxllm.errors import ContextLengthError
 
 __all__ = ["with_history"]
@@ -21,8 +21,8 @@ def with_history(
 ) -> Observable[Chunk]:
     """Return a stream that answers a conversation, with as much history as the model can take.
 
-    If the conversation is too long for the model, before any output, it is asked again with half of
-    the history.
+    If the conversation is too long for the model, before any output and before a tool has run, it
+    is asked again with half of the history.
 
     Args:
         ask: returns the answer to the newest message, preceded by that many turns.
@@ -45,7 +45,7 @@ def with_history(
     def note(chunk: Chunk) -> None:
         nonlocal begun, answered
         begun = True
-        answered = answered or has_output(chunk)
+        answered = answered or has_output(chunk) or type(chunk) is ToolResult
 
     def retry(error: Exception, _: Observable[Chunk]) -> Observable[Chunk]:
         if answered or not isinstance(error, ContextLengthError):

@@ -239,7 +239,10 @@ class Catalogue:
             words = f"approvals are for agents: {name!r} runs no tools"
             raise InvalidMessageError(words, "approvals")
         self._note_owner(stream_id, client.owner)
-        return stream.pipe(*self._operators(model, options.model, request, stream_id, progress))
+        # Approved tools run before the first token, and have time limits of their own.
+        first = self.settings.first_token if approvals is None else None
+        operators = self._operators(model, options.model, request, stream_id, progress, first)
+        return stream.pipe(*operators)
 
     def is_agent(self, name: str | None = None) -> bool:
         """Return whether the model with this name runs tools, and takes approvals."""
@@ -272,10 +275,11 @@ class Catalogue:
         request: Request,
         stream_id: str,
         progress: bool,
+        first_token: float | None,
     ) -> list[_Operator]:
         settings = self.settings
         operators: list[_Operator] = [
-            ops.timeouts(settings.first_token, settings.between_tokens),
+            ops.timeouts(first_token, settings.between_tokens),
             ops.retry_with_backoff(**settings.retry),
             ops.timeouts(total=min(settings.total, self.limits.stream_seconds)),
         ]

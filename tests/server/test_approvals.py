@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -9,8 +10,9 @@ import pytest
 from aiohttp import ClientSession
 
 import rxllm
+from rxllm import Settings
 from rxllm.chunks import Chunk, End, ToolCall
-from rxllm.errors import ServerError
+from rxllm.errors import ContextLengthError, ServerError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from tests.server.serving import serving
@@ -104,6 +106,23 @@ async def test_a_stream_over_a_websocket_decides() -> None:
     assert shop.paid == [5]
 
 
+async def test_an_approved_tool_may_take_longer_than_the_first_token() -> None:
+    released = asyncio.Event()
+
+    @rxllm.tool(approval="ask")
+    async def pay(usd: int) -> str:
+        await released.wait()
+        return "paid"
+
+    agent = rxllm.Agent(ScriptedModel(PAY, "Thanks."), [pay])
+    settings = Settings(first_token=0.05, between_tokens=0.05)
+    async with serving(create_app({"shop": agent}, settings=settings)) as session:
+        token = token_in(await lines(session, messages=ASKED))
+        asyncio.get_running_loop().call_later(0.3, released.set)
+        said = await lines(session, messages=[*ASKED, call_message()], approvals={token: True})
+    assert said[-1]["text"] == "Thanks."
+
+
 @pytest.mark.parametrize("path", ["/stream", "/api/stream", "/generate"])
 async def test_a_model_that_runs_no_tools_takes_no_approvals(path: str) -> None:
     async with serving(create_app({"plain": ScriptedModel("x")})) as session:
@@ -189,10 +208,14 @@ async def test_a_message_in_place_of_a_decision_leaves_the_call_undone() -> None
     assert [role for role, _ in shop.last_said] == ["user", "assistant", "tool", "user"]
 
 
-async def test_what_an_approved_tool_has_done_stays_when_the_answer_fails() -> None:
+@pytest.mark.parametrize("error", [ServerError("broken"), ContextLengthError("too long")])
+async def test_what_an_approved_tool_has_done_stays_when_the_answer_fails(
+    error: Exception,
+) -> None:
     """So that nothing is paid twice."""
-    shop = Shop(PAY, [ServerError("broken")], "Thanks.")
+    shop = Shop("Hello.", PAY, [error], "Thanks.")
     async with serving(create_app({"shop": shop.agent})) as session, talking(session) as client:
+        await chat(client, "0", text="Hi.")
         await chat(client, "a", text="Pay.")
         token = token_in(client.got)
         await client.send("chat", id="b", approvals={token: True})
