@@ -21,8 +21,8 @@ def with_history(
 ) -> Observable[Chunk]:
     """Return a stream that answers a conversation, with as much history as the model can take.
 
-    If the conversation is too long for the model, before any output, it is asked again with half of
-    the history.
+    If the conversation is too long for the model, before any output and before a tool has run, it
+    is asked again with half of the history.
 
     Args:
         ask: returns the answer to the newest message, preceded by that many turns.

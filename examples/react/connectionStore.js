@@ -52,7 +52,8 @@ export class ConnectionStore extends FrameStore {
     this.#live.set(id, stream);
     const { prompt } = request;
     const started = Date.now() / 1000;
-    this.#add({ id, prompt, started, text: "", tokens: 0, status: "waiting", isLive: true });
+    const nothing = { text: "", tokens: 0, tools: [], messages: [] };
+    this.#add({ id, prompt, started, ...nothing, status: "waiting", isLive: true });
     take = (message) => this.#take(id, message);
     waiting.forEach(take);
     return id;
@@ -89,23 +90,29 @@ export class ConnectionStore extends FrameStore {
 
   #takeChunk(id, chunk) {
     if (isRestart(chunk)) {
-      this.#change(id, () => ({ text: "", tokens: 0, status: "waiting" }));
+      this.#change(id, () => ({ ...this.#done(id), status: "waiting" }));
     } else if (chunk.type === "progress") {
       this.#change(id, () => ({ progress: chunk }));
     } else if (textOf(chunk)) {
-      const more = chunk.type === "batch" ? chunk.chunks.length : 1;
-      this.#change(id, ({ text, tokens }) => ({
-        text: text + textOf(chunk),
-        tokens: tokens + more,
-        status: "streaming",
-      }));
+      const { text, tokens } = this.#live.get(id).run;
+      this.#change(id, () => ({ text, tokens, status: "streaming" }));
+    } else if (chunk.type !== "reasoning") {
+      this.#change(id, () => this.#done(id));
     }
   }
 
+  /** What a stream has said and done so far. */
+  #done(id) {
+    const { text, tokens, tools } = this.#live.get(id).run;
+    return { text, tokens, tools: tools.map((tool) => ({ ...tool })) };
+  }
+
   #end(id, changes) {
+    const { messages } = this.#live.get(id).run;
+    const ended = { ...changes, ...this.#done(id), messages, isLive: false };
     this.#live.delete(id);
     const now = Date.now() / 1000;
-    this.#change(id, ({ started }) => ({ ...changes, duration: now - started, isLive: false }));
+    this.#change(id, ({ started }) => ({ ...ended, duration: now - started }));
   }
 
   #change(id, changes) {

@@ -5,14 +5,16 @@
  */
 
 import { FrameStore } from "./frameStore.js";
-import { isRestart, textOf } from "./rxllm.js";
+import { Run, isRestart, textOf } from "./rxllm.js";
 
 const EMPTY = Object.freeze({
   // Later: "waiting" (until the first output), "streaming" or "paused"; finally "complete",
   // "stopped" or "failed".
   status: "ready",
-  text: "",
+  text: "", // of the answer under way, or of the last one
   tokens: 0,
+  tools: Object.freeze([]), // `Tool`s of rxllm.js: {id, name, arguments, state, output, error}
+  messages: Object.freeze([]), // what the stream adds to the conversation, once it has ended
   progress: undefined,
   error: undefined,
 });
@@ -23,6 +25,8 @@ export class StreamStore extends FrameStore {
   #client;
   #aborter;
   #stream;
+  #request;
+  #run = new Run();
   #paused = false;
   #hasOutput = false;
 
@@ -34,25 +38,43 @@ export class StreamStore extends FrameStore {
 
   /** Start a stream, ending the current one first. Resolves with the whole text and never rejects;
    * an error is in the state. @param {import("./rxllm.js").StreamRequest} request */
-  start = async (request) => {
+  start = (request) => {
+    this.#request = request;
+    return this.#follow(request);
+  };
+
+  /** Decide about the calls of tools that wait, and continue the stream.
+   * @param {import("./rxllm.js").Approvals} approvals by the tokens of the `tools` */
+  approve = (approvals) => {
+    const run = this.#run;
+    const { prompt, messages = [{ role: "user", content: prompt }], ...options } = this.#request;
+    const asked = [...messages, ...run.messages];
+    return this.#follow({ ...options, messages: asked, approvals }, run.continued(approvals));
+  };
+
+  async #follow(request, run = new Run()) {
     this.#end();
     const aborter = new AbortController();
     const stream = this.#client.stream(request, { signal: aborter.signal });
     this.#aborter = aborter;
     this.#stream = stream;
+    this.#run = run;
     this.#paused = this.#hasOutput = false;
-    this.set({ ...EMPTY, status: this.#liveStatus });
+    this.set({ ...EMPTY, ...this.#done, status: this.#liveStatus });
     try {
       for await (const message of stream) {
         if (this.#stream === stream) this.#take(message);
       }
     } catch (error) {
       const status = aborter.signal.aborted ? "stopped" : "failed";
-      if (this.#stream === stream) this.set({ status, ...(status === "failed" && { error }) });
+      const failure = status === "failed" && { error };
+      run.take({ type: "error" });
+      if (this.#stream === stream) this.set({ status, ...this.#done, ...failure });
     }
+    if (this.#stream === stream) this.set({ messages: run.messages });
     this.show();
     return stream.text;
-  };
+  }
 
   stop = async () => {
     const aborter = this.#aborter; // may be replaced before the server answers
@@ -99,13 +121,20 @@ export class StreamStore extends FrameStore {
     if (stream?.id && live) this.#client.cancel(stream.id).catch(() => {}); // the server ends it anyway
   }
 
-  #take({ type, chunk, finishReason }) {
-    const { text, tokens } = this.state;
+  /** What the stream has said and done so far. */
+  get #done() {
+    const { text, tokens, tools } = this.#run;
+    return { text, tokens, tools: tools.map((tool) => ({ ...tool })) };
+  }
+
+  #take(message) {
+    const { type, chunk, finishReason } = message;
+    this.#run.take(message);
     if (type === "complete") {
-      this.set({ status: finishReason === "cancelled" ? "stopped" : "complete" });
+      this.set({ status: finishReason === "cancelled" ? "stopped" : "complete", ...this.#done });
     } else if (isRestart(chunk)) {
       this.#hasOutput = false;
-      this.set({ status: this.#liveStatus, text: "", tokens: 0 });
+      this.set({ status: this.#liveStatus, ...this.#done });
     } else if (chunk.type === "progress") {
       this.set({ progress: chunk });
     } else if (chunk.type === "reasoning") {
@@ -113,9 +142,10 @@ export class StreamStore extends FrameStore {
       this.set({ status: this.#liveStatus });
     } else if (textOf(chunk)) {
       this.#hasOutput = true;
-      const more = chunk.type === "batch" ? chunk.chunks.length : 1;
-      const status = this.#liveStatus;
-      this.set({ status, text: text + textOf(chunk), tokens: tokens + more });
+      const { text, tokens } = this.#run;
+      this.set({ status: this.#liveStatus, text, tokens });
+    } else {
+      this.set(this.#done);
     }
   }
 }

@@ -17,13 +17,17 @@ const defaultClient = new Client();
  * @param {{client?: Client}} [options] `client`: for another server, or with a key; the client of
  *   the first render is kept.
  * @returns {{status: string, text: string, tokens: number, progress?: object, error?: Error,
+ *   tools: import("./rxllm.js").Tool[], messages: object[],
  *   start: (request: object) => Promise<string>, stop: () => Promise<void>,
- *   pause: () => Promise<void>, resume: () => Promise<void>}}
+ *   approve: (approvals: Record<string, boolean | string>) => Promise<string>,
+ *   pause: () => Promise<void>, resume: () => Promise<void>}} `messages`: what the stream adds to
+ *   the conversation, once it has ended; `approve`: continues it after decisions about the tools
+ *   whose `state` is `waiting`, by their tokens
  */
 export function useStream({ client = defaultClient } = {}) {
   const [store] = useState(() => new StreamStore(client));
   const state = useSyncExternalStore(store.subscribe, store.getSnapshot);
   useEffect(() => () => store.leave(), [store]);
-  const { start, stop, pause, resume } = store;
-  return { ...state, start, stop, pause, resume };
+  const { start, stop, approve, pause, resume } = store;
+  return { ...state, start, stop, approve, pause, resume };
 }

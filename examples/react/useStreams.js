@@ -16,7 +16,7 @@ import { Connection } from "./rxllm.js";
  *   stays open; that of the first render is kept. By default the component has its own.
  * @returns {{isConnected: boolean, streams: Array<{id: string, prompt?: string, text: string,
  *   tokens: number, status: string, isLive: boolean, started: number, duration?: number,
- *   progress?: object, error?: object}>,
+ *   tools: import("./rxllm.js").Tool[], messages: object[], progress?: object, error?: object}>,
  *   start: (request: object) => string, stop: (id: string) => void, remove: (id: string) => void}}
  *   `started` is in Unix seconds; `duration` in seconds, once the stream has ended
  */

@@ -12,7 +12,7 @@ from reactivex import Observable
 
 from rxllm import errors
 from rxllm import operators as ops
-from rxllm.agents import Approvals
+from rxllm.agents import Agent, Approvals
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, PoolFullError
 from rxllm.messages import Message
@@ -215,9 +215,9 @@ class Catalogue:
         prompt: str | Sequence[Message] | Request | None,
         options: Options,
         *,
+        approvals: Approvals | None = None,
         stream_id: str | None = None,
         progress: bool = True,
-        approvals: Approvals | None = None,
     ) -> Observable[Chunk]:
         """Return a cold stream: pooled, within the budget of its key and the provider's rate
         limits, with time limits, retries, metrics and `Progress`: its place in the queue, then
@@ -227,9 +227,9 @@ class Catalogue:
         Args:
             prompt: a text, messages, or a request from `request`.
             options: the model and its options; with a `Request`, only the model is used.
+            approvals: decisions about calls that wait, by their tokens; for an agent.
             stream_id: generated if `None`.
             progress: whether to emit `Progress`.
-            approvals: decisions about calls of an agent; see `Agent.stream`.
 
         Raises:
             BadRequestError, ModelNotFoundError: see `request` and `find`; or the model isn't an
@@ -256,6 +256,10 @@ class Catalogue:
             stream = begin_run(model, request, approvals)
         self._note_owner(stream_id, client.owner)
         return stream.pipe(*self._operators(model, options.model, request, stream_id, progress))
+
+    def is_agent(self, name: str | None = None) -> bool:
+        """Return whether the model with this name runs tools, and takes approvals."""
+        return isinstance(self.find(name), Agent)
 
     def owner_of(self, stream_id: str) -> str | None:
         """Return the owner of a live stream."""

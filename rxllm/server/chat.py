@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from reactivex import Observable
+from reactivex import operators as rxo
 
+from rxllm.agents import Approvals
 from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
 from rxllm.history import with_history
@@ -22,7 +24,8 @@ from rxllm.server.messages import (
     StreamFailed,
 )
 from rxllm.server.persona import Persona
-from rxllm.server.websocket.streams import ClientStreams
+from rxllm.server.websocket.streams import Ask, ClientStreams
+from rxllm.transcript import Transcript
 from rxllm.web.failures import InvalidMessageError, RefusedError, TooLargeError, failure_message
 from rxllm.web.start import start_eagerly
 
@@ -37,6 +40,7 @@ def ask_with_history(
     length: int,
     options: Options,
     stream_id: str,
+    approvals: Approvals | None = None,
 ) -> Observable[Chunk]:
     """Return a stream that answers a conversation, with as much history as the model can take.
 
@@ -47,14 +51,16 @@ def ask_with_history(
         conversation: returns the newest message preceded by the given number of turns.
         length: the maximum number of turns before the newest message.
         options: the model and its options.
-        stream_id: see `Catalogue.ask`.
+        stream_id, approvals: see `Catalogue.ask`.
 
     Raises:
         RxLLMError: see `Catalogue.ask`.
     """
 
     def ask(length: int) -> Observable[Chunk]:
-        return catalogue.ask(conversation(length), options, stream_id=stream_id)
+        return catalogue.ask(
+            conversation(length), options, approvals=approvals, stream_id=stream_id
+        )
 
     return with_history(ask, length, TooLargeError)
 
@@ -62,6 +68,24 @@ def ask_with_history(
 class _Exchange(NamedTuple):
     asked: str
     answered: str
+    run: tuple[Message, ...] = ()  # all messages of an agent, with its calls and their results
+
+    def turns(self, *, with_tools: bool) -> list[Message]:
+        """The messages of both, for a model that runs tools or for another one."""
+        if with_tools and self.run:
+            return [Message("user", self.asked), *self.run]
+        if not self.answered.strip():
+            return []
+        return [Message("user", self.asked), Message("assistant", self.answered)]
+
+    @property
+    def characters(self) -> int:
+        said = [part for message in self.run for part in (message.text, *_arguments(message))]
+        return len(self.asked) + (sum(map(len, said)) if self.run else len(self.answered))
+
+
+def _arguments(message: Message) -> list[str]:
+    return [call.arguments for call in message.calls]
 
 
 class Chat:
@@ -71,6 +95,9 @@ class Chat:
     has ended, even if the client stopped it after some text. An exchange whose answer failed or is
     empty is dropped together with its question, so that the model never sees half of one. The last
     `limits.history_exchanges` exchanges are kept, within `limits.history_characters`.
+
+    Of an agent, the calls and their results are kept as well. If calls wait for an approval, the
+    next message may decide about them, and continues the answer.
 
     Args:
         catalogue: the models.
@@ -98,7 +125,9 @@ class Chat:
             RxLLMError: it can't be answered: it is blank, its options are invalid, its id is in
                 use, or too many messages are waiting.
         """
-        if not message.text.strip():
+        if (message.text is None) == (message.approvals is None):
+            raise InvalidMessageError("give a `text` or `approvals`", "text")
+        if message.text is not None and not message.text.strip():
             raise InvalidMessageError("the message is empty", "text")
         if message.id in self._waiting:
             raise InvalidMessageError(
@@ -114,8 +143,9 @@ class Chat:
         self._streams.check(message.id)
         options = self._persona.options(message.options)
         self._catalogue.find(options.model)
-        question = [*self._persona.beginning(message.system), Message("user", message.text)]
-        self._catalogue.request(question, options)
+        if message.text is not None:
+            question = [*self._persona.beginning(message.system), Message("user", message.text)]
+            self._catalogue.request(question, options)
         if len(self._waiting) >= _MOST_WAITING:
             raise RefusedError(
                 "chat_busy", f"{_MOST_WAITING} messages are already waiting for an answer", 429
@@ -144,36 +174,22 @@ class Chat:
             self._next = start_eagerly(self._answer_next())
 
     async def _answer(self, message: SendChat) -> None:
-        answer_id: Final = message.id
-        question: str | None = message.text  # until the answer is kept, then it is in the history
-        beginning = self._persona.beginning(message.system)
         options = self._persona.options(message.options)
-
-        def conversation(length: int) -> list[Message]:
-            exchanges = list(self._history)[len(self._history) - length :]
-            turns = [
-                turn
-                for asked, answered in exchanges
-                for turn in (Message("user", asked), Message("assistant", answered))
-            ]
-            return [*beginning, *turns, Message("user", message.text)]
-
-        def ask(listed: str) -> Observable[Chunk]:
-            return ask_with_history(
-                self._catalogue, conversation, len(self._history), options, listed
-            )
+        continued = self._continued(message)
+        ask, transcript = self._asking(message, options, continued)
+        is_open = True
 
         def ended(final: Complete | StreamFailed) -> None:
-            nonlocal question
-            asked, question = question, None
+            nonlocal is_open
+            is_first, is_open = is_open, False
+            if is_first:
+                self._record(message, final, transcript, continued)
             if isinstance(final, Complete):
-                answer = final.text or ""
-                if asked is not None:
-                    self._keep(_Exchange(asked, answer))
+                text = final.text or ""
                 self._streams.outbox.send(
-                    ChatMessage(id=answer_id, text=answer, history=len(self._history))
+                    ChatMessage(id=message.id, text=text, history=len(self._history))
                 )
-            if asked is not None:
+            if is_first:
                 self._answering = False
                 self.answer_waiting()
 
@@ -184,6 +200,57 @@ class Chat:
         except BaseException:
             self._answering = False
             raise
+
+    def _continued(self, message: SendChat) -> _Exchange | None:
+        """Return the exchange whose calls the message decides about."""
+        if message.approvals is None:
+            return None
+        if not self._history:
+            raise InvalidMessageError("no call of this chat waits for an approval", "approvals")
+        return self._history[-1]
+
+    def _asking(
+        self, message: SendChat, options: Options, continued: _Exchange | None
+    ) -> tuple[Ask, Transcript]:
+        """Return what asks for the answer, and what it writes down."""
+        with_tools = self._catalogue.is_agent(options.model)
+        beginning = self._persona.beginning(message.system)
+        newest = [] if message.text is None else [Message("user", message.text)]
+        fixed = 0 if continued is None else 1  # it is the end of the conversation
+
+        def conversation(length: int) -> list[Message]:
+            exchanges = list(self._history)[len(self._history) - length - fixed :]
+            turns = [turn for each in exchanges for turn in each.turns(with_tools=with_tools)]
+            return [*beginning, *turns, *newest]
+
+        calling = [] if continued is None else [each for each in continued.run if each.calls]
+        transcript = Transcript(calling[-1] if calling else None)
+
+        def ask(listed: str) -> Observable[Chunk]:
+            length = len(self._history) - fixed
+            stream = ask_with_history(
+                self._catalogue, conversation, length, options, listed, message.approvals
+            )
+            return stream.pipe(rxo.do_action(transcript.add)) if with_tools else stream
+
+        return ask, transcript
+
+    def _record(
+        self,
+        message: SendChat,
+        final: Complete | StreamFailed,
+        transcript: Transcript,
+        continued: _Exchange | None,
+    ) -> None:
+        """Keep an exchange, or what continues the last one. Tools that have run stay in it."""
+        has_failed = isinstance(final, StreamFailed)
+        answered = "" if isinstance(final, StreamFailed) else final.text or ""
+        run = transcript.closed if has_failed else transcript.messages
+        if continued is not None:
+            self._history.pop()
+            self._keep(_Exchange(continued.asked, answered, (*continued.run, *run)))
+        elif not has_failed:
+            self._keep(_Exchange(message.text or "", answered, run))
 
     async def _answer_next(self) -> None:
         while self._waiting and not self._answering and self._streams.outbox.is_open:
@@ -198,10 +265,10 @@ class Chat:
                     )
 
     def _keep(self, exchange: _Exchange) -> None:
-        if not exchange.answered.strip():
+        if not (exchange.answered.strip() or exchange.run):
             return
         self._history.append(exchange)
-        characters = sum(len(asked) + len(answered) for asked, answered in self._history)
-        while characters > self._catalogue.limits.history_characters:
-            asked, answered = self._history.popleft()
-            characters -= len(asked) + len(answered)
+        characters = sum(each.characters for each in self._history)
+        least = bool(exchange.run)  # whose calls may wait
+        while characters > self._catalogue.limits.history_characters and len(self._history) > least:
+            characters -= self._history.popleft().characters

@@ -13,9 +13,9 @@ from rxllm.requests import Strategy
 from rxllm.web.stream_messages import StreamSummary
 
 __all__ = [
+    "Approvals",
     "Asked",
     "Conversation",
-    "Decisions",
     "Generated",
     "Health",
     "Options",
@@ -28,6 +28,16 @@ __all__ = [
 Asked = Annotated[str | None, Meta(description="the prompt as text")]
 Conversation = Annotated[
     tuple[Message, ...] | None, Meta(description="the prompt as a conversation, oldest first")
+]
+
+_Token = Annotated[str, Meta(max_length=200)]
+_Decision = bool | Annotated[str, Meta(max_length=2000)]
+Approvals = Annotated[
+    Annotated[dict[_Token, _Decision], Meta(max_length=200)] | None,
+    Meta(
+        description="decisions about tool calls that wait in the conversation, by their tokens: "
+        "`true`, `false`, or the reason for a no; only for agents"
+    ),
 ]
 
 StreamId = Annotated[
@@ -67,13 +77,6 @@ Tools = Annotated[
     tuple[Tool, ...],
     Meta(description="tools of the client, which answers their calls in another request"),
 ]
-Decisions = Annotated[
-    dict[str, bool | str] | None,
-    Meta(
-        description="decisions about the calls of an agent that wait, by the tokens of their "
-        "approval requests: true, false, or the reason for a no"
-    ),
-]
 
 
 class StreamQuery(Options, kw_only=True, forbid_unknown_fields=True):
@@ -92,9 +95,9 @@ class StreamRequest(Options, kw_only=True, forbid_unknown_fields=True):
 
     prompt: Asked = None
     messages: Conversation = None
+    approvals: Approvals = None
     id: StreamId = None
     tools: Tools = ()
-    approvals: Decisions = None
 
 
 class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):

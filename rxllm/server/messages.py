@@ -15,9 +15,9 @@ from msgspec import Meta
 
 from rxllm.requests import ModelInfo
 from rxllm.server.http_messages import (
+    Approvals,
     Asked,
     Conversation,
-    Decisions,
     Generated,
     Health,
     Options,
@@ -104,9 +104,9 @@ class Start(_FromClient, tag="start"):
     id: _Id
     prompt: Asked = None
     messages: Conversation = None
+    approvals: Approvals = None
     options: Options = msgspec.field(default_factory=Options)
     tools: Tools = ()
-    approvals: Decisions = None
 
 
 class Stop(_FromClient, tag="stop"):
@@ -155,11 +155,16 @@ class Ping(_FromClient, tag="ping"):
 class SendChat(_FromClient, tag="chat"):
     """Send a message to the chat of this connection. The server keeps its history.
 
-    The answer is a stream with this `id`, followed by a `chat_message`.
+    The answer is a stream with this `id`, followed by a `chat_message`. If it ends with calls that
+    wait for an approval, the next message may have `approvals` in place of a `text`; the answer
+    goes on.
     """
 
     id: _Id
-    text: _Text
+    text: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, Meta(description="the text of the message")
+    ] = None
+    approvals: Approvals = None
     system: _System = None
     options: Options = msgspec.field(default_factory=Options)
 

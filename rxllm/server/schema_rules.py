@@ -174,6 +174,12 @@ _NO_REASONING_TEXT: Final = _not_kinds("reasoning_text")
 _RULES: Final[dict[str, _Schema]] = {
     "StreamRequest": _ONE_PROMPT,
     "ClientStart": _ONE_PROMPT,
+    "SendChat": {
+        "oneOf": [
+            _where("text", text=_STRING, approvals=_NULL),
+            _where("approvals", approvals=_OBJECT, text=_NULL),
+        ]
+    },
     "ImagePart": _ONE_SOURCE,
     "FilePart": _ONE_SOURCE,
     "Message": {

@@ -159,7 +159,8 @@ async def test_a_run_goes_on_after_an_approval_on_our_own_streams() -> None:
                 async with client.post(wire, json=asked) as response:
                     got = [decode(line) for line in (await response.read()).splitlines()]
         chunks = [each.chunk for each in got if isinstance(each, StreamChunk)]
-        (result,) = [chunk for chunk in chunks if isinstance(chunk, ToolResult)]
+        running, result = [chunk for chunk in chunks if isinstance(chunk, ToolResult)]
+        assert running.preliminary
         assert (result.id, result.output) == ("e", "deleted /x")
         assert fold(got).text == "Gone."
     assert deleted == ["/x"] * 3

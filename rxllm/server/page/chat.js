@@ -2,112 +2,14 @@
 
 import {
   announce,
-  h,
   optionsOf,
   showFailure,
   stopWithEscape,
   submitWithEnter,
   switchOver,
 } from "./dom.js";
-import { MarkdownView } from "./markdown.js";
-import { isRestart, textOf } from "./rxllm.js";
-
-/** A message in a log. */
-export class Said {
-  #text = h("div", { className: "text", dir: "auto" });
-  #markdown = new MarkdownView(this.#text);
-  /** @type {HTMLElement | undefined} */
-  #lost;
-
-  /** @param {string} who @param {{mine?: boolean, plain?: string}} [options] */
-  constructor(who, { mine = false, plain } = {}) {
-    const name = h("span", { className: "who", dir: "auto" }, who);
-    this.element = h("div", { className: "said" }, name, this.#text);
-    this.element.classList.toggle("mine", mine);
-    if (plain !== undefined) {
-      this.#text.classList.add("plain");
-      this.#text.textContent = plain;
-    } else {
-      this.begin();
-    }
-  }
-
-  get live() {
-    return this.element.dataset.state === "streaming";
-  }
-
-  /** Start to stream it, from the beginning. */
-  begin() {
-    this.#markdown.clear();
-    this.#lost?.remove();
-    this.element.dataset.state = "streaming";
-  }
-
-  /** @param {import("./rxllm.js").Chunk} chunk */
-  take(chunk) {
-    if (isRestart(chunk)) this.#markdown.clear();
-    this.#markdown.append(textOf(chunk));
-  }
-
-  /** Show the whole text. @param {string} text */
-  replace(text) {
-    this.begin();
-    this.#markdown.append(text);
-    this.end();
-  }
-
-  end() {
-    this.#markdown.flush();
-    delete this.element.dataset.state;
-  }
-
-  /** Show that the rest of it was lost. */
-  lose() {
-    this.end();
-    this.#lost = h("p", { className: "event bad" }, "The answer was lost.");
-    this.element.append(this.#lost);
-  }
-}
-
-const LOGGED = 500;
-
-/** A log that stays scrolled to its end, and keeps a limited number of entries. */
-export class Log {
-  /** @param {HTMLElement} element */
-  constructor(element) {
-    this.element = element;
-    this.empty = element.querySelector(".empty");
-    // Text is rendered in animation frames, after it was added.
-    this.following = true;
-    element.addEventListener("scroll", () => {
-      this.following = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
-    });
-    new MutationObserver(() => {
-      if (this.following) element.scrollTop = element.scrollHeight;
-    }).observe(element, { childList: true, subtree: true, characterData: true });
-  }
-
-  /** Whether nothing was ever added. */
-  get untouched() {
-    return this.empty?.isConnected ?? false;
-  }
-
-  /** @param {Node} node */
-  add(node) {
-    this.empty?.remove();
-    this.element.append(node);
-    if (this.element.childElementCount > LOGGED) this.element.firstElementChild.remove();
-  }
-
-  clear() {
-    this.element.replaceChildren();
-  }
-
-  /** Add a line about an event. @param {string} text */
-  event(text, bad = false) {
-    this.add(h("p", { className: bad ? "event bad" : "event" }, text));
-  }
-}
+import { Log, Said } from "./log.js";
+import { collectDecisions } from "./tool_card.js";
 
 /** Show the state of a connection. @param {import("./rxllm.js").Connection} connection */
 export function showConnection(connection, element) {
@@ -131,6 +33,8 @@ export function setUpChat(connection) {
   let spoken = false; // whether the server keeps a conversation
   /** @type {import("./rxllm.js").SocketStream | undefined} */
   let stream;
+  /** The last answer. @type {Said | undefined} */
+  let last;
 
   panel.addEventListener("shown", () => connection.connect());
   showConnection(connection, panel.querySelector(".connection"));
@@ -143,19 +47,47 @@ export function setUpChat(connection) {
   connection.addEventListener("forgotten", () => {
     if (spoken) log.event("The connection was lost, and the server dropped the conversation.");
     spoken = false;
+    last?.dismiss();
   });
 
   function answer(said) {
-    const bubble = new Said(model.value || "model");
-    log.add(bubble.element);
-    stop.hidden = false;
-    switchOver({ on: [], off: [send] }, text);
     const options = { ...optionsOf(settings), system: system.value.trim() || undefined };
+    const decide = collectDecisions(
+      () => bubble.run.pending,
+      (approvals) => proceed(bubble, approvals, options),
+    );
+    const bubble = new Said(model.value || "model", { decide });
+    last?.dismiss();
+    last = bubble;
+    log.add(bubble.element);
+    wait();
     stream = connection.chat(said, (message) => take(bubble, message), options);
   }
 
+  /** Continue an answer after decisions about its calls. */
+  function proceed(bubble, approvals, options) {
+    const before = bubble.run;
+    let begun = false;
+    bubble.begin(before.continued(approvals));
+    wait();
+    stream = connection.approve(
+      approvals,
+      (message) => {
+        begun ||= message.type === "chunk";
+        take(bubble, message);
+        if (message.type === "error" && !begun) bubble.show(before); // to be decided again
+      },
+      options,
+    );
+  }
+
+  function wait() {
+    stop.hidden = false;
+    switchOver({ on: [], off: [send] }, text);
+  }
+
   function take(bubble, message) {
-    if (message.type === "chunk") bubble.take(message.chunk);
+    bubble.take(message);
     if (message.type !== "complete" && message.type !== "error") return;
     bubble.end();
     send.disabled = false;
@@ -164,7 +96,8 @@ export function setUpChat(connection) {
       log.event(`${message.message} (${message.code})`, true);
       announce(`The answer failed: ${message.message}`);
     } else {
-      announce(`Answer: ${stream?.text ?? ""}`);
+      const waiting = bubble.run.pending.map(({ name }) => name).join(", ");
+      announce(waiting ? `${waiting}: waits for approval` : `Answer: ${bubble.run.text}`);
     }
   }
 

@@ -10,6 +10,8 @@ import {
   submitWithCtrlEnter,
   switchOver,
 } from "./dom.js";
+import { Run } from "./rxllm.js";
+import { collectDecisions } from "./tool_card.js";
 import { StreamView } from "./view.js";
 import { Watched } from "./watched.js";
 
@@ -20,13 +22,16 @@ export function setUpGenerate(client) {
   const panel = document.getElementById("generate");
   const form = panel.querySelector("form");
   const { prompt, model, maxTokens, temperature, run, hold, stop } = form.elements;
-  const view = new StreamView("Answer", { onState: buttons });
+  const decide = collectDecisions(() => view.run.pending, proceed);
+  const view = new StreamView("Answer", { onState: buttons, decide });
   panel.querySelector(".views").append(view.element);
   /** @type {import("./rxllm.js").HttpStream | undefined} */
   let stream;
   /** @type {Watched | undefined} */
   let watched;
   let aborted = new AbortController();
+  /** The first request, which the whole run answers. */
+  let first;
 
   function buttons(state) {
     const live = ["waiting", "streaming", "paused", "reconnecting"].includes(state);
@@ -35,16 +40,19 @@ export function setUpGenerate(client) {
     hold.textContent = state === "paused" ? "Resume" : "Pause";
   }
 
-  async function follow(begun, request, elapsed) {
+  /** @param {Run} [run] one that it continues */
+  async function follow(begun, request, elapsed, run) {
     stream = begun;
+    first = request;
     begun.onResume = () => view.reconnecting();
-    view.begin(request, elapsed);
+    const earlier = run && JSON.stringify(run);
+    view.begin(request, elapsed, run);
     let kept = false; // for a reload: a stream survives its page for a while
     watched = new Watched(client, begun, view);
     const since = Date.now() - (elapsed ?? 0) * 1000;
     try {
       for await (const message of watched) {
-        if (!kept) remembered.set(RUNNING, JSON.stringify({ id: begun.id, request, since }));
+        if (!kept) remember({ id: begun.id, request, since, run: earlier });
         kept = true;
         view.take(message);
       }
@@ -53,6 +61,19 @@ export function setUpGenerate(client) {
       else view.fail(error);
     }
     remembered.set(RUNNING, undefined);
+    if (view.run.pending.length) remember({ request, run: JSON.stringify(view.run) });
+  }
+
+  const remember = (running) => remembered.set(RUNNING, JSON.stringify(running));
+
+  /** Continue the run after decisions about its calls. */
+  function proceed(approvals) {
+    const { prompt: asked, ...options } = first;
+    const messages = [{ role: "user", content: asked }, ...view.run.messages];
+    const request = { ...options, messages, approvals };
+    aborted = new AbortController();
+    const { signal } = aborted;
+    follow(client.stream(request, { signal }), first, undefined, view.run.continued(approvals));
   }
 
   /** Restore the form for a request. */
@@ -103,9 +124,16 @@ export function setUpGenerate(client) {
 
   const running = JSON.parse(remembered.get(RUNNING) ?? "null");
   if (running) {
-    fill(running.request);
+    const { id, request, since } = running;
+    const run = running.run && new Run(JSON.parse(running.run));
+    fill(request);
     aborted = new AbortController();
-    const begun = client.watch(running.id, { signal: aborted.signal });
-    follow(begun, running.request, (Date.now() - running.since) / 1000);
+    if (id) {
+      const begun = client.watch(id, { signal: aborted.signal });
+      follow(begun, request, (Date.now() - since) / 1000, run);
+    } else {
+      first = request;
+      view.ask(run);
+    }
   }
 }

@@ -1,7 +1,9 @@
 /** The streams of the server, and the tokens and events of one of them. */
 
-import { announce, duration, h, noticeText, showFailure, switchOver } from "./dom.js";
+import { describe } from "./describe.js";
+import { announce, duration, h, showFailure, switchOver } from "./dom.js";
 import { RxllmError, backoff } from "./rxllm.js";
+import { StepTable } from "./steps.js";
 import { StreamView } from "./view.js";
 import { ANSWER_WITHIN, Watched } from "./watched.js";
 
@@ -110,6 +112,9 @@ class StreamList {
 /** One stream, token by token. */
 class Inspected {
   #events = h("ol", { className: "events", tabIndex: 0, ariaLabel: "Events" });
+  #steps = new StepTable();
+  /** The item of each call, which changes while its arguments arrive. */
+  #calls = new Map();
   #usual;
 
   constructor(client, id) {
@@ -140,6 +145,7 @@ class Inspected {
       else switchOver({ on: [], off: buttons }, this.#events);
     };
     this.element.insertBefore(this.#events, this.element.lastChild);
+    this.element.insertBefore(this.#steps.element, this.#events);
     this.element.querySelector("header").append(actions); // stays in view, however long the answer
   }
 
@@ -162,15 +168,27 @@ class Inspected {
     }
   }
 
-  #show({ type, chunk, position, ...rest }) {
+  #show(message) {
+    const { type, chunk, position, tokens, seconds } = message;
+    if (type === "chunk") this.#steps.take(message);
     if (type === "complete") {
-      const { tokens, seconds } = rest;
       this.#add("complete", `complete · ${tokens} tokens in ${duration(seconds)}`, position);
+    } else if (chunk.type === "tool_call") {
+      this.#call(chunk, position);
     } else if (chunk.type === "token" || chunk.type === "reasoning") {
       this.#token(chunk, position);
     } else {
       this.#add(chunk.type, describe(chunk), position);
     }
+  }
+
+  /** One item for all messages about a call. */
+  #call(chunk, position) {
+    const key = JSON.stringify([chunk.source, chunk.index, chunk.id]);
+    const item = this.#calls.get(key);
+    if (item?.isConnected) item.textContent = describe(chunk);
+    else this.#calls.set(key, this.#add(chunk.type, describe(chunk), position));
+    if (chunk.complete) this.#calls.delete(key);
   }
 
   #token({ text, confidence }, position) {
@@ -198,29 +216,4 @@ class Inspected {
     if (atEnd) this.#events.scrollTop = this.#events.scrollHeight;
     return item;
   }
-}
-
-/** Describe a chunk without text in one line. */
-function describe(chunk) {
-  if (chunk.type === "notice") return `${chunk.kind} · ${noticeText(chunk)}`;
-  if (chunk.type === "start") {
-    return ["start", chunk.model, chunk.provider].filter(Boolean).join(" · ");
-  }
-  if (chunk.type === "batch") return `${chunk.chunks.length} parts · ${chunk.text}`;
-  if (chunk.type === "end") return `end · ${chunk.finishReason}`;
-  if (chunk.type === "progress") return progressText(chunk);
-  const { type, ...rest } = chunk;
-  const parts = Object.entries(rest).map(([name, value]) =>
-    `${name} ${typeof value === "number" ? Math.round(value * 100) / 100 : JSON.stringify(value)}`,
-  );
-  return [type, ...parts].join(" · ");
-}
-
-function progressText({ tokens, tokensPerSecond, percentage, remaining, stage, place }) {
-  if (stage === "queue") return place ? `number ${place} in the queue` : "has a slot";
-  const parts = [stage === "prompt" ? "reading the prompt" : `${tokens} tokens`];
-  if (tokensPerSecond !== undefined) parts.push(`${tokensPerSecond.toFixed(1)} tokens/s`);
-  if (percentage !== undefined) parts.push(`${Math.round(percentage)} %`);
-  if (remaining) parts.push(`at most ${duration(remaining)} left`);
-  return parts.join(" · ");
 }

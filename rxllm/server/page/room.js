@@ -1,7 +1,8 @@
 /** A room of several people and a model, which answers questions. */
 
 import { announce, remembered, showFailure, submitWithEnter, switchOver } from "./dom.js";
-import { Log, Said, showConnection } from "./chat.js";
+import { showConnection } from "./chat.js";
+import { Log, Said } from "./log.js";
 
 const TYPING_SECONDS = 3;
 const KNOWN = 200; // messages, more than a history holds
@@ -217,10 +218,10 @@ class Room {
     if (name !== this.me) this.#write(name, typing);
   }
 
-  chunk({ id, chunk }) {
-    const reply = this.#reply(id);
+  chunk(message) {
+    const reply = this.#reply(message.id);
     if (reply && !reply.live) reply.begin(); // it wasn't lost: it is sent again in full
-    reply?.take(chunk);
+    reply?.take(message);
   }
 
   said(message) {

@@ -11,9 +11,18 @@
  * @typedef {{type: string, id?: string, position?: number, timestamp?: number, chunk?: Chunk,
  *   [field: string]: any}} Message
  *   A message of the server: `chunk`, `complete`, `error`, `connected`, `room_message`, ...
- * @typedef {{prompt?: string, messages?: {role: string, content: string}[], model?: string,
+ * @typedef {{prompt?: string, messages?: object[], approvals?: Approvals, model?: string,
  *   maxTokens?: number, temperature?: number, topP?: number, stop?: string[], seed?: number}}
  *   StreamRequest Exactly one of `prompt` and `messages`.
+ * @typedef {Record<string, boolean | string>} Approvals
+ *   Decisions about tool calls that wait, by their tokens: `true`, `false`, or the reason for a no.
+ * @typedef {{type: "tool", id: string, name: string, arguments: string, state: string,
+ *   output?: any, error?: {type: string, message: string}, token?: string, reason?: string,
+ *   run?: Run}} Tool
+ *   A call of a tool. Its `state` is `calling` (its arguments arrive), `running` (`output` has what
+ *   it has reported so far), `done`, `failed`, `denied`, `waiting` (for a decision about `token`;
+ *   `reason` is why it is asked for), or `open`: the stream has ended without its result. `run` is
+ *   the stream inside the tool.
  */
 
 /**
@@ -68,7 +77,306 @@ export const textOf = (chunk) =>
  * @param {Chunk} chunk */
 export const isRestart = (chunk) => chunk.type === "notice" && chunk.kind === "restart";
 
-const extended = (text, chunk) => (isRestart(chunk) ? "" : text + textOf(chunk));
+// Runs.
+
+const isText = (type) => type === "token" || type === "reasoning";
+
+/**
+ * What a stream has said and done so far: one answer after another, and the calls of tools between
+ * them. The stream of a plain model has one answer. A restart takes back the answer under way: what
+ * came since the last `end` with `more`, the last final `tool_result` or the last `steering`.
+ *
+ * The calls of an agent that need an approval are in `pending` at its end. Send the conversation
+ * with its `messages` at the end, and `approvals`, and the next stream continues it:
+ *
+ *     const next = run.continued(approvals);
+ *     const messages = [...conversation, ...run.messages];
+ *     for await (const message of client.stream({ messages, approvals })) next.take(message);
+ */
+export class Run {
+  /** The text of the answer under way, or of the last one. */
+  text = "";
+  /** How many pieces of text all answers have. */
+  tokens = 0;
+  /** The number of the answer under way, or of the last one, from 1. */
+  step = 0;
+  /** All of it, in order: texts, reasoning, tools, messages of the user, citations and files.
+   * @type {({type: string, step: number, source?: string, text?: string, state?: any} | Tool)[]} */
+  parts = [];
+  #earlier;
+  /** Where the answer begins in `parts`. */
+  #begin = 0;
+  #isClosed = false;
+  #hasEnded = false;
+  /** How many parts no restart of a source takes back. */
+  #lasting = new Map();
+  /** The text or reasoning of each source that grows. */
+  #passages = new Map();
+
+  /** @param {{parts: object[]}} [earlier] the run that this one continues, as JSON */
+  constructor(earlier) {
+    this.#earlier = JSON.stringify(earlier?.parts ?? []);
+    this.clear();
+  }
+
+  /** Drop all but what it continues. */
+  clear() {
+    this.parts = JSON.parse(this.#earlier);
+    for (const part of this.parts) if (part.run) part.run = new Run(part.run);
+    this.text = "";
+    this.step = this.parts.at(-1)?.step ?? 0;
+    this.#begin = this.parts.length;
+    this.#isClosed = this.#hasEnded = this.#begin > 0;
+    this.#lasting = new Map([[undefined, this.#begin]]);
+    this.#passages.clear();
+    this.#count();
+  }
+
+  /** The calls of tools. @returns {Tool[]} */
+  get tools() {
+    return /** @type {Tool[]} */ (this.parts.filter(({ type }) => type === "tool"));
+  }
+
+  /** The calls that wait for an approval. */
+  get pending() {
+    return this.tools.filter(({ state }) => state === "waiting");
+  }
+
+  /** What it adds to a conversation, as the `messages` of a request. */
+  get messages() {
+    const answers = [];
+    for (const part of this.parts) {
+      const last = answers.at(-1);
+      const isNext = last?.[0].step !== part.step || part.type === "user" || last[0].type === "user";
+      if (isNext) answers.push([part]);
+      else last.push(part);
+    }
+    return answers.flatMap((parts) =>
+      messagesOf(parts, parts[0].step < this.step || this.#hasEnded),
+    );
+  }
+
+  /** The run that continues this one after these decisions. @param {Approvals} approvals */
+  continued(approvals) {
+    const parts = this.parts.map((part) => {
+      if (!Object.hasOwn(approvals, part.token ?? "")) return part;
+      const { token, reason, ...tool } = part;
+      return { ...tool, state: "running" };
+    });
+    return new Run({ parts });
+  }
+
+  toJSON() {
+    return { parts: this.parts };
+  }
+
+  /** @param {Message} message of the stream */
+  take({ type, chunk, position }) {
+    // Without a position, the stream itself begins again, with all of its answers.
+    if (type === "chunk" && isRestart(chunk) && !position) this.clear();
+    else if (type === "chunk") this.add(chunk);
+    else if (type === "complete" || type === "error") this.#settle("open");
+  }
+
+  /** @param {Chunk} chunk */
+  add(chunk) {
+    const { type, source } = chunk;
+    if (isText(type) && source === undefined) {
+      this.#write(chunk);
+      return;
+    }
+    const outer = this.#callAround(source);
+    if (outer) {
+      outer.run ??= new Run();
+      outer.run.add({ ...chunk, source: source.slice(outer.id.length + 1) || undefined });
+    } else if (isText(type)) this.#write(chunk);
+    else if (type === "batch") chunk.chunks.forEach((each) => this.#write({ ...each, source }));
+    else if (type === "start") this.#beginAnswer();
+    else if (type === "tool_call") this.#call(chunk);
+    else if (type === "tool_result") this.#receive(chunk);
+    else if (type === "approval_request") this.#ask(chunk);
+    else if (type === "steering") this.#steer(chunk);
+    else if (type === "citation" || type === "file") this.#add({ ...chunk });
+    else if (type === "end") this.#end(chunk);
+    else if (isRestart(chunk)) this.#restart(source);
+  }
+
+  /** The call whose tool runs the stream of this source. */
+  #callAround(source) {
+    if (source === undefined) return undefined;
+    return this.tools.findLast(({ id }) => source === id || source.startsWith(`${id}/`));
+  }
+
+  #beginAnswer() {
+    if (this.step && !this.#isClosed) return;
+    this.step += 1;
+    this.text = "";
+    this.#begin = this.parts.length;
+    this.#isClosed = this.#hasEnded = false;
+    this.#passages.clear();
+  }
+
+  #add(part) {
+    this.#beginAnswer();
+    this.parts.push({ ...part, step: this.step });
+    return this.parts.at(-1);
+  }
+
+  #write({ type, text = "", state, source }) {
+    if (!text && state === undefined) return;
+    this.#beginAnswer();
+    const kind = type === "token" ? "text" : type;
+    let part = this.#passages.get(source);
+    if (part?.type !== kind) {
+      part = this.#add({ type: kind, text: "", tokens: 0, ...(source !== undefined && { source }) });
+      this.#passages.set(source, part);
+    }
+    part.text += text;
+    if (kind === "text" && text) {
+      part.tokens += 1;
+      this.tokens += 1;
+      this.text += text;
+    }
+    if (state !== undefined) {
+      part.state = state;
+      this.#passages.delete(source);
+    }
+  }
+
+  #call({ id, name, arguments: text = "", index = 0, complete = false, state, source }) {
+    const isIt = (part) =>
+      part.type === "tool" && part.id === id && part.index === index && part.source === source;
+    let tool = this.parts.slice(this.#begin).find(isIt);
+    if (!tool || this.#isClosed) {
+      const from = source === undefined ? {} : { source };
+      tool = this.#add({ type: "tool", id, name, index, state: "calling", ...from });
+      this.#passages.delete(source);
+    }
+    Object.assign(tool, { name, arguments: text, complete });
+    if (state !== undefined) tool.provider = state;
+  }
+
+  #receive({ id, name, output, error, preliminary = false, source }) {
+    const tool = this.#tool(id) ?? this.#addUnknown(id, name);
+    Object.assign(tool, { output, error });
+    tool.state = preliminary ? "running" : !error ? "done" : stateOf(error);
+    if (!preliminary) this.#keep(source);
+  }
+
+  #ask({ id, token, reason }) {
+    const tool = this.#tool(id) ?? this.#addUnknown(id, id);
+    Object.assign(tool, { state: "waiting", token, reason });
+  }
+
+  #steer({ text, source }) {
+    this.parts.push({ type: "user", text, step: this.step });
+    this.#keep(source);
+  }
+
+  #end({ more, source }) {
+    this.#hasEnded = true;
+    if (more) {
+      this.#isClosed = true;
+      this.#keep(source);
+    }
+    this.#settle(more ? "running" : "open");
+  }
+
+  #tool(id) {
+    return this.tools.findLast((tool) => tool.id === id);
+  }
+
+  /** A call of a run that this one continues, but that isn't known here. */
+  #addUnknown(id, name) {
+    this.parts.push({ type: "tool", id, name, arguments: "", state: "running", step: this.step });
+    return this.#tool(id);
+  }
+
+  #settle(state) {
+    for (const tool of this.tools) {
+      if (tool.state === "calling" || (state === "open" && tool.state === "running")) {
+        tool.state = state;
+      }
+      if (state === "open") tool.run?.take({ type: "complete" });
+    }
+  }
+
+  #keep(source) {
+    this.#lasting.set(source, this.parts.length);
+  }
+
+  #restart(source) {
+    if (this.#isClosed) return; // the next answer hasn't begun
+    const kept = this.#lasting.get(source) ?? 0;
+    const lasts = (part, index) => index < kept || (source !== undefined && part.source !== source);
+    this.parts = this.parts.filter(lasts);
+    this.#passages.clear();
+    this.#hasEnded = false;
+    this.#count();
+  }
+
+  #count() {
+    const texts = this.parts.filter(({ type }) => type === "text");
+    this.tokens = texts.reduce((sum, { tokens }) => sum + tokens, 0);
+    if (this.#isClosed) return;
+    const answer = texts.filter(({ step }) => step === this.step);
+    this.text = answer.map(({ text }) => text).join("");
+  }
+}
+
+const stateOf = ({ type }) => (type === "DeniedError" ? "denied" : "failed");
+
+/** The messages of an answer and of the results of its calls, or of a message of the user. */
+function messagesOf(parts, isComplete) {
+  const [first] = parts;
+  if (first.type === "user") return [{ role: "user", content: first.text }];
+  const calls = parts.filter(({ type, complete }) => type === "tool" && complete);
+  const said = parts.filter(
+    (part) => part.type === "text" || (part.type === "reasoning" && part.state !== undefined),
+  );
+  const content = parts.filter(
+    (part) => said.includes(part) || (isComplete && calls.includes(part)),
+  );
+  const behind = [];
+  while (content.at(-1)?.type === "tool") behind.unshift(content.pop());
+  const isPlain = content.every(({ type, state }) => type === "text" && state === undefined);
+  const results = calls.filter(({ state }) => FINAL.has(state));
+  const answer = {
+    role: "assistant",
+    content: isPlain ? content.map(({ text }) => text).join("") : content.map(partOfMessage),
+    ...(behind.length && { tool_calls: behind.map(partOfMessage) }),
+  };
+  const hasAnswer = content.length || behind.length;
+  return [...(hasAnswer ? [answer] : []), ...results.map(resultOf)];
+}
+
+const FINAL = new Set(["done", "failed", "denied"]);
+
+function partOfMessage({ type, text, state, id, name, index, provider, ...part }) {
+  if (type !== "tool") return { type, text, ...(state !== undefined && { state }) };
+  // Providers refuse arguments that are no object.
+  const given = /^\s*\{/.test(part.arguments) && isJson(part.arguments) ? part.arguments : "{}";
+  const call = { type: "tool_call", id, name, arguments: given, index, complete: true };
+  return provider === undefined ? call : { ...call, state: provider };
+}
+
+function resultOf({ id, output, error }) {
+  if (error) {
+    const content = `${error.type}: ${error.message}`;
+    return { role: "tool", tool_call_id: id, content, is_error: true };
+  }
+  const content = typeof output === "string" ? output : JSON.stringify(output ?? null);
+  return { role: "tool", tool_call_id: id, content };
+}
+
+function isJson(text) {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** Completes the tool calls of one stream: the server sends only what is new of their arguments. */
 class Calls {
@@ -383,7 +691,7 @@ export class Client {
     const init = { method: "POST", json: request, signal };
     const { body } = await this.request("/api/stream", init);
     const calls = new Calls();
-    let text = "";
+    const run = new Run();
     let cause;
     try {
       for await (const line of readLines(body)) {
@@ -392,7 +700,7 @@ export class Client {
         if (message.type === "error") throw errorOf(message);
         if (message.type === "chunk") {
           calls.complete(message);
-          text = extended(text, message.chunk);
+          run.take(message);
         }
         yield message;
         if (message.type === "complete") return;
@@ -402,7 +710,7 @@ export class Client {
       cause = error; // the connection was cut
     }
     const message = "the stream ended without its last message";
-    throw new RxllmError("truncated", message, { partial: text, cause });
+    throw new RxllmError("truncated", message, { partial: run.text, cause });
   }
 
   /** @param {string} id @param {{signal?: AbortSignal}} [options] */
@@ -446,8 +754,8 @@ async function failure(response) {
 export class HttpStream {
   /** The position of the last message, counted from 1; 0 before the first one. */
   position = 0;
-  /** The text so far. */
-  text = "";
+  /** What it has said and done so far. */
+  run = new Run();
   /** How often it was resumed. */
   resumed = 0;
   /** Called when the connection was cut, before each attempt to resume. */
@@ -471,6 +779,11 @@ export class HttpStream {
     /** Known once the server has responded. @type {string | undefined} */
     this.id = id;
     if (after) this.position = after;
+  }
+
+  /** The text of the answer so far; see `Run`. */
+  get text() {
+    return this.run.text;
   }
 
   stop() {
@@ -587,11 +900,9 @@ export class HttpStream {
     else if (position <= this.position) return undefined;
     if (position) this.position = position;
     this.id ??= message.id;
+    if (message.type === "chunk") this.#calls.complete(message);
+    this.run.take(message);
     if (message.type === "error") throw errorOf(message);
-    if (message.type === "chunk") {
-      this.#calls.complete(message);
-      this.text = extended(this.text, message.chunk);
-    }
     return message;
   }
 
@@ -749,8 +1060,12 @@ export class Connection extends EventTarget {
    * @param {{onLost?: "fail" | "restart"}} [options] `onLost`: see above
    * @returns {SocketStream}
    */
-  start({ prompt, messages, ...options }, onMessage = () => {}, { onLost = "fail" } = {}) {
-    const message = { type: "start", id: this.#newId(), prompt, messages, options };
+  start(
+    { prompt, messages, approvals, ...options },
+    onMessage = () => {},
+    { onLost = "fail" } = {},
+  ) {
+    const message = { type: "start", id: this.#newId(), prompt, messages, approvals, options };
     return this.#begin(message, onMessage, onLost);
   }
 
@@ -760,6 +1075,14 @@ export class Connection extends EventTarget {
    *   the system prompt, in place of the server's */
   chat(text, onMessage = () => {}, { system, ...options } = {}) {
     const message = { type: "chat", id: this.#newId(), text, system, options };
+    return this.#begin(message, onMessage, "fail");
+  }
+
+  /** Decide about the calls that wait in the last answer of the chat. The stream continues it.
+   * @param {Approvals} approvals @param {(message: Message) => void} [onMessage]
+   * @param {StreamRequest & {system?: string}} [options] as for `chat` */
+  approve(approvals, onMessage = () => {}, { system, ...options } = {}) {
+    const message = { type: "chat", id: this.#newId(), approvals, system, options };
     return this.#begin(message, onMessage, "fail");
   }
 
@@ -987,8 +1310,8 @@ const partOf = ({ id, text }) => ({ id, partial: text });
 
 /** A stream on a `Connection`. `done` resolves to its `complete` message, or rejects. */
 export class SocketStream {
-  /** The text so far. */
-  text = "";
+  /** What it has said and done so far. */
+  run = new Run();
   /** The position of the last message, 0 before the first one. For the connection. */
   position = 0;
   #calls = new Calls();
@@ -1019,6 +1342,11 @@ export class SocketStream {
       this.#reject = reject;
     });
     this.done.catch(() => {}); // if `done` isn't used, `onMessage` has received the error
+  }
+
+  /** The text of the answer so far; see `Run`. */
+  get text() {
+    return this.run.text;
   }
 
   /** Stop it: its last `chunk` is `end`, with `cancelled`. Before it was sent, it fails. While there
@@ -1077,9 +1405,9 @@ export class SocketStream {
     if (this.#ended) return;
     if (message.position > 0 && message.position <= this.position) return; // sent twice
     this.position = message.position ?? this.position;
+    if (message.type === "chunk") this.#calls.complete(message);
+    this.run.take(message);
     if (message.type === "chunk") {
-      this.#calls.complete(message);
-      this.text = extended(this.text, message.chunk);
       if (textOf(message.chunk) || message.chunk.type === "reasoning") this.#fruitless = 0;
     }
     if (message.type === "error") {
@@ -1095,6 +1423,7 @@ export class SocketStream {
     if (this.#ended) return;
     this.#end(() => this.#reject(error));
     const { code, message, retryable, id, partial } = error;
+    this.run.take({ type: "error" });
     this.#notify({ type: "error", code, message, retryable, id, partial });
   }
 

@@ -1,9 +1,10 @@
 /** One stream on the page: its state, figures and text. */
 
+import { Aside } from "./aside.js";
 import { announce, duration, h, noticeText } from "./dom.js";
-import { MarkdownView } from "./markdown.js";
 import { GapPlot } from "./plot.js";
-import { isRestart, textOf } from "./rxllm.js";
+import { Run } from "./rxllm.js";
+import { RunView } from "./run_view.js";
 
 const STATES = {
   ready: "ready",
@@ -12,6 +13,7 @@ const STATES = {
   paused: "paused",
   reconnecting: "reconnecting",
   complete: "complete",
+  asking: "waits for approval",
   stopped: "stopped",
   failed: "failed",
 };
@@ -21,51 +23,40 @@ const LIVE = new Set(["waiting", "streaming", "paused", "reconnecting"]);
 const tokensIn = ({ type, chunks }) =>
   type === "batch" ? chunks.length : Number(type === "token" || type === "reasoning");
 
-/** A source that the answer cites, as a link if its address is one of the web. */
-function citationOf({ url, title, text }) {
-  const name = title ?? url ?? text ?? "";
-  if (!/^https?:\/\//.test(url ?? "")) return h("li", { dir: "auto" }, name);
-  const options = { href: url, target: "_blank", rel: "noopener noreferrer nofollow", title: url };
-  return h("li", { dir: "auto" }, h("a", options, name));
-}
-
-/** A file: an image that came with its data is shown, all else is named. */
-function fileOf({ mediaType, data, url }) {
-  if (data && /^image\/(png|jpeg|gif|webp)$/.test(mediaType)) {
-    const src = `data:${mediaType};base64,${data}`;
-    return h("li", {}, h("img", { src, alt: "An image of the answer" }));
-  }
-  return h("li", { dir: "auto" }, url ? `${mediaType}: ${url}` : mediaType);
-}
-
 export class StreamView {
   #badge = h("span", { className: "badge" });
   #bar = h("progress", { max: 100, value: 0 });
   #happened = h("ul", { className: "happened" });
   #failure = h("p", { className: "failure", hidden: true });
-  #output = h("div", { className: "output text", tabIndex: 0, dir: "auto" });
-  #thinking = h("p", { dir: "auto" });
-  #thought = h("details", { className: "thinking", hidden: true });
-  #extras = h("ul", { className: "extras" });
-  #text = new MarkdownView(this.#output);
+  #output = h("div", { className: "output", tabIndex: 0 });
+  #aside;
+  #answers;
   #plot = new GapPlot();
   #position = 0;
   #figures = {};
   #ticker = 0;
   #finish;
+  #mayDecide;
 
   /**
    * @param {string} title
-   * @param {{empty?: string, plot?: boolean, onState?: (state: string) => void}} [options]
+   * @param {{empty?: string, plot?: boolean, onState?: (state: string) => void,
+   *   decide?: (token: string, decision: boolean | string) => void}} [options] `decide`: see
+   *   `ToolCard`
    */
-  constructor(title, { empty = "The answer appears here.", plot = true, onState = () => {} } = {}) {
+  constructor(
+    title,
+    { empty = "The answer appears here.", plot = true, onState = () => {}, decide } = {},
+  ) {
     this.title = h("h2", {}, title);
     this.onState = onState;
+    this.#answers = new RunView({ element: this.#output, decide });
+    this.#mayDecide = decide !== undefined;
     this.#output.dataset.empty = empty;
     this.#output.setAttribute("role", "region");
     this.#output.setAttribute("aria-label", `${title}: the answer`);
     this.#bar.setAttribute("aria-label", `${title}: progress`);
-    this.#thought.append(h("summary", {}, "Thinking"), this.#thinking);
+    this.#aside = new Aside(title);
     this.#plot.element.hidden = !plot;
     const figures = h("dl", { className: "figures" });
     for (const name of ["tokens", "tokens/s", "first token", "elapsed"]) {
@@ -75,8 +66,7 @@ export class StreamView {
     const head = h("header", {}, this.title, this.#badge);
     this.element = h("article", { className: "card" }, head, this.#bar, figures);
     this.element.append(this.#plot.element, this.#happened, this.#failure);
-    this.element.append(this.#thought, this.#output, this.#extras);
-    this.#extras.setAttribute("aria-label", `${title}: sources and files`);
+    this.element.append(this.#aside.thought, this.#output, this.#aside.extras);
     this.#clear();
     this.#set("ready");
   }
@@ -97,10 +87,14 @@ export class StreamView {
   /** How many events of the stream the last chunk joins. */
   events = 1;
 
+  /** What it has said and done so far. */
+  run = new Run();
+
   /** Show a new stream, or one that has already run for `elapsed` seconds elsewhere.
-   * @param {{maxTokens?: number}} [request] @param {number} [elapsed] */
-  begin({ maxTokens } = {}, elapsed) {
-    this.#clear();
+   * @param {{maxTokens?: number}} [request] @param {number} [elapsed]
+   * @param {Run} [run] one that it continues */
+  begin({ maxTokens } = {}, elapsed, run) {
+    this.#clear(run);
     this.maxTokens = maxTokens;
     this.joined = elapsed !== undefined;
     this.started = performance.now() - (elapsed ?? 0) * 1000;
@@ -109,8 +103,16 @@ export class StreamView {
     this.#set("waiting");
   }
 
+  /** Show a run that has ended, and waits for an approval. @param {Run} run */
+  ask(run) {
+    this.#clear(run);
+    this.#set("asking");
+  }
+
   /** @param {import("./rxllm.js").Message} message */
   take(message) {
+    this.run.take(message);
+    this.#answers.show(this.run);
     if (message.type === "complete") this.#complete(message);
     else if (message.type === "error") this.fail(message);
     else if (message.type === "chunk") {
@@ -137,6 +139,7 @@ export class StreamView {
   fail({ message, code }) {
     this.#failure.textContent = code ? `${message} (${code})` : message;
     this.#failure.hidden = false;
+    this.run.take({ type: "error" });
     this.#end("failed", `${this.title.textContent} failed: ${message}`);
   }
 
@@ -144,7 +147,7 @@ export class StreamView {
   whole({ text, tokens, finishReason }) {
     this.tokens = tokens;
     this.first = this.#elapsed();
-    this.#text.append(text);
+    this.run.add({ type: "token", text });
     this.#complete({ tokens, finishReason });
   }
 
@@ -160,25 +163,12 @@ export class StreamView {
 
   #chunk(chunk, timestamp) {
     this.gap = undefined;
-    if (isRestart(chunk)) {
-      this.#text.clear();
-      this.#thinking.textContent = "";
-      this.#extras.replaceChildren();
-    }
-    if (chunk.type === "citation") this.#extras.append(citationOf(chunk));
-    if (chunk.type === "file") this.#extras.append(fileOf(chunk));
+    this.#aside.take(chunk, this.run);
     if (chunk.type === "notice") this.#happened.append(h("li", {}, noticeText(chunk)));
     if (chunk.type === "end") this.#finish = chunk.finishReason;
-    if (chunk.type === "reasoning") this.#think(chunk.text);
     if (chunk.type === "progress") this.#progress(chunk);
-    this.#text.append(textOf(chunk));
     const tokens = tokensIn(chunk);
     if (tokens) this.#count(tokens, timestamp);
-  }
-
-  #think(text) {
-    this.#thought.hidden = false;
-    this.#thinking.append(text);
   }
 
   /** @param {number} timestamp from the server, since one read may contain many tokens */
@@ -213,7 +203,8 @@ export class StreamView {
     const stopped = (finishReason ?? this.#finish) === "cancelled";
     const summary = `${stopped ? "Stopped" : "Complete"}: ${this.tokens} tokens`;
     this.#bar.value = stopped ? this.#bar.value : 100;
-    this.#end(stopped ? "stopped" : "complete", `${summary} in ${duration(this.#elapsed())}`);
+    const state = stopped ? "stopped" : this.run.pending.length ? "asking" : "complete";
+    this.#end(state, `${summary} in ${duration(this.#elapsed())}`);
   }
 
   #end(state, summary) {
@@ -221,8 +212,10 @@ export class StreamView {
     clearInterval(this.#ticker);
     this.#set(state);
     this.#tick();
-    this.#text.flush();
-    announce(summary);
+    this.#answers.show(this.run);
+    this.#answers.flush();
+    const waiting = this.run.pending.map(({ name }) => name).join(", ");
+    announce(waiting && this.#mayDecide ? `${waiting}: waits for approval` : summary);
   }
 
   #elapsed() {
@@ -239,17 +232,17 @@ export class StreamView {
     this.#figures.elapsed.textContent = duration(elapsed);
   }
 
-  #clear() {
+  #clear(run) {
+    this.run = run ?? new Run();
     this.tokens = this.#position = 0;
     this.first = this.all = this.last = this.gap = this.speed = this.#finish = undefined;
-    this.#text.clear();
+    if (run) this.#answers.show(run);
+    else this.#answers.clear();
     this.#plot.clear();
     this.#bar.value = 0;
     this.#happened.replaceChildren();
-    this.#extras.replaceChildren();
     this.#failure.hidden = true;
-    this.#thinking.textContent = "";
-    this.#thought.hidden = true;
+    this.#aside.show(this.run);
     for (const figure of Object.values(this.#figures)) figure.textContent = "–";
   }
 

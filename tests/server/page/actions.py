@@ -71,7 +71,7 @@ async def inspected(context: BrowserContext, server: TestServer) -> tuple[Page, 
 
 
 def badge(page: Page, tab: str = "generate") -> Any:
-    return page.locator(f"#{tab} .card .badge")
+    return page.locator(f"#{tab} .card > header .badge")
 
 
 async def text_of(page: Page) -> str:

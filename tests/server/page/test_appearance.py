@@ -66,7 +66,7 @@ async def test_right_to_left_text_is_aligned_right(page: Page, serve: Serve) -> 
     await page.fill("#chat [name=text]", "שלום")
     await page.keyboard.press("Enter")
     await expect(page.locator("#chat .said .text")).to_have_count(2)
-    for place in ("#generate [name=prompt]", "#generate .output", "#chat .mine .text"):
+    for place in ("#generate [name=prompt]", "#generate .output .text", "#chat .mine .text"):
         assert await page.locator(place).evaluate("e => e.matches(':dir(rtl)')"), place
 
 

@@ -10,7 +10,10 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Page
 
+from rxllm import Agent, tool
+from rxllm.chunks import Chunk, End, Notice, Token, ToolCall
 from rxllm.models.scripted import ScriptedModel
+from rxllm.requests import Model
 from rxllm.server.app import create_app
 from tests.server.page.conftest import PAGE, Complaints, Serve
 
@@ -21,7 +24,7 @@ EMPTY = """<!doctype html><link rel=icon href=data:,><title>empty</title>
 <script type=importmap>{"imports": {"react": "/test/react_stand_in.js"}}</script>"""
 
 
-async def in_component(page: Page, serve: Serve, model: ScriptedModel, body: str) -> Any:
+async def in_component(page: Page, serve: Serve, model: Model, body: str) -> Any:
     """Run JavaScript with the names `mount` (a component that uses the hook) and `ended`."""
     app = create_app({"m": model})
 
@@ -415,3 +418,78 @@ async def test_a_stream_that_fails_says_why_and_leaves_the_others(page: Page, se
         """,
     )
     assert found == [["failed", "model_not_found", ""], ["complete", None, "fine"]]
+
+
+PAY: list[Chunk] = [
+    *(Token("I pay."), ToolCall("1", "pay", '{"usd": 5}', complete=True), End("tool_calls"))
+]
+RESTARTED: list[Chunk] = [Token("Wrong."), Notice("restart"), Token("Thanks.")]
+
+
+def shop() -> Agent:
+    @tool(approval="ask")
+    def pay(usd: int) -> str:
+        return f"paid {usd}"
+
+    return Agent(ScriptedModel(PAY, RESTARTED), [pay])
+
+
+async def test_a_component_decides_about_a_call_and_shows_its_tools(
+    page: Page, serve: Serve
+) -> None:
+    """The restart takes back what the second step said, and not the call before it."""
+    found = await in_component(
+        page,
+        serve,
+        shop(),
+        """
+        const root = mount();
+        const said = ({ text, tokens, tools, status, messages }) =>
+          ({ text, tokens, status, tools: tools.map(({ state, output }) => [state, output ?? null]),
+            roles: messages.map(({ role }) => role) });
+        await root.output.start({ prompt: "Pay." });
+        const seen = [said(root.output)];
+        const [{ token }] = root.output.tools;
+        const text = await root.output.approve({ [token]: true });
+        return [...seen, said(root.output), text];
+        """,
+    )
+    assert found == [
+        {
+            "text": "I pay.",
+            "tokens": 1,
+            "status": "complete",
+            "tools": [["waiting", None]],
+            "roles": ["assistant"],
+        },
+        {
+            "text": "Thanks.",
+            "tokens": 2,
+            "status": "complete",
+            "tools": [["done", "paid 5"]],
+            "roles": ["assistant", "tool", "assistant"],
+        },
+        "Thanks.",
+    ]
+
+
+async def test_each_of_many_streams_has_its_tools(page: Page, serve: Serve) -> None:
+    found = await in_component(
+        page,
+        serve,
+        shop(),
+        """
+        const root = mountMany();
+        await until(() => root.output.isConnected);
+        const id = root.output.start({ prompt: "Pay." });
+        await until(() => root.output.streams[0]?.isLive === false);
+        const [{ text, tools, messages }] = root.output.streams;
+        const { token } = tools[0];
+        const asked = [{ role: "user", content: "Pay." }, ...messages];
+        root.output.start({ messages: asked, approvals: { [token]: "too dear" } });
+        await until(() => root.output.streams[1]?.isLive === false);
+        const [, next] = root.output.streams;
+        return [text, tools[0].state, next.text, next.tools[0].state];
+        """,
+    )
+    assert found == ["I pay.", "waiting", "Thanks.", "denied"]
