@@ -27,25 +27,27 @@ function pretty(text) {
 const written = (output) =>
   typeof output === "string" ? output : JSON.stringify(output ?? null, null, 2);
 
-/** A text under a title, collapsed if it was long when it first appeared. */
+/** A text under a title, collapsed if it is long when it first appears, or is final. */
 class Folded {
   #content = h("pre", { tabIndex: 0, dir: "auto" });
   #title = h("summary");
-  #text = "";
+  #text;
+  #isFinal = false;
 
   constructor() {
     this.element = h("details", { hidden: true }, this.#title, this.#content);
   }
 
-  /** @param {string} title @param {string} text @param {boolean} [fold] whether to judge again */
-  show(title, text, fold = false) {
+  /** @param {string} title @param {string} text @param {boolean} [isFinal] */
+  show(title, text, isFinal = false) {
+    if (text === this.#text && isFinal === this.#isFinal) return;
     this.#title.textContent = title;
-    if (text === this.#text && !this.element.hidden) return;
     const isLong =
       text.length > SHORT.characters || text.split("\n", SHORT.lines + 1).length > SHORT.lines;
-    if (this.element.hidden || fold) this.element.open = !isLong;
+    if (this.element.hidden || isFinal) this.element.open = !isLong;
     this.element.hidden = false;
     this.#text = text;
+    this.#isFinal = isFinal;
     const more = text.length - SHOWN;
     this.#content.textContent =
       more > 0 ? `${text.slice(0, SHOWN)}\n… ${more} more characters` : text;

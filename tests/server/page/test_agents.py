@@ -155,6 +155,25 @@ async def test_long_arguments_and_results_are_collapsed(page: Page, serve: Serve
     await expect(collapsed.locator("pre").last).to_have_text(long)
 
 
+async def test_a_result_that_has_grown_long_is_collapsed(page: Page, serve: Serve) -> None:
+    go = asyncio.Event()
+
+    async def grow() -> AsyncIterator[str]:
+        yield "short"
+        await go.wait()
+        yield "x" * 300
+
+    app = Tools().app(calling("", call("grow")), "done", tools=[grow])
+    await open_page(page, await serve(app))
+    await ask(page, "generate")
+    result = card(page, "grow").locator("pre").last
+    await expect(result).to_have_text("short")
+    await expect(result).to_be_visible()
+    go.set()
+    await expect(badge(page)).to_have_text("complete")
+    await expect(result).to_be_hidden()
+
+
 async def test_a_very_long_result_is_cut_off(page: Page, serve: Serve) -> None:
     def much() -> str:
         return "x" * 25_000
