@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection
 from typing import Literal, get_args
 
 from reactivex import Observable, abc
 
-from rxllm.arguments import check_callable, check_int
+from rxllm.arguments import check_int
 from rxllm.chunks import Chunk
 from rxllm.operators.filtering._guard_state import GuardState
-from rxllm.operators.filtering._rules import OnViolation, Rules
+from rxllm.operators.filtering._rules import Check, OnViolation, Rules, What, read_check, read_what
 from rxllm.stream import Stream
 from rxllm.valve import scheduler_or_default
 
@@ -18,11 +18,12 @@ __all__ = ["guard"]
 
 
 def guard(
-    check: Callable[[str], bool | Awaitable[bool]],
+    check: Check,
     *,
+    what: What | Collection[What] = "text",
     every: int = 200,
     context: int = 50,
-    on_violation: Literal["stop", "error", "replace"] = "stop",
+    on_violation: Literal["stop", "error", "replace", "retract"] = "stop",
     replacement: str = "[removed]",
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Release text only after a check has approved it.
@@ -91,7 +92,7 @@ def guard(
     12.0 End(finish_reason='content_filter', stop_sequence=None, ...)
     12.0 |
     """
-    check_callable("check", check, "a function of a string")
+    checked = read_check(check)
     every = check_int("every", every, "characters per window")
     context = check_int("context", context, "characters to check again", minimum=0)
     if on_violation not in get_args(OnViolation):
@@ -100,7 +101,7 @@ def guard(
         )
     if not isinstance(replacement, str):
         raise TypeError(f"replacement must be a string, got {replacement!r}")
-    rules = Rules(check, every, context, on_violation, replacement)
+    rules = Rules(checked, every, context, on_violation, replacement, read_what(what))
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
         def subscribe(

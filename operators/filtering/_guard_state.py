@@ -1,19 +1,19 @@
-"""The state of one subscription of `guard`: text windows and their pending checks."""
+"""The state of one subscription of `guard`: windows and their pending checks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, End, is_restart, is_stream_failed, text_of
+from rxllm.chunks import Chunk, End, is_lasting, is_restart, is_stream_failed, text_of
 from rxllm.errors import ContentFilteredError
 from rxllm.operators.filtering._rules import Rules, outcome_of, report_failure
-from rxllm.operators.filtering._windows import Windows, ends_all
+from rxllm.operators.filtering._windows import Windows, ends_all, leftovers
 from rxllm.restart import committed, matching_sources, survives_restart
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, fail_stream, valve_of, with_valve
@@ -35,13 +35,14 @@ class GuardState:
         self._scheduler = scheduler
         self._rules = rules
         self._streams: dict[str | None, Windows] = {}
-        self._stopped: set[str | None] = set()
+        self._stopped: dict[str | None, bool] = {}  # True: a restart doesn't revive it
         self._due: dict[Windows, None] = {}  # with a window to check, in order
         self._full: set[Windows] = set()  # with too much text waiting
         self._later: deque[Chunk] = deque()  # from an `End` without a source on
         self._out: deque[Chunk] = deque()
         self._last: Callable[[], None] | None = None  # after `_out`
         self._held = self._completed = self._ended = False
+        self._is_run = False  # with several answers
         self._trampoline = Trampoline()
         self._downstream = valve_of(scheduler)
         self._valve = Valve(downstream=self._downstream)
@@ -55,19 +56,21 @@ class GuardState:
         )
 
     def on_next(self, chunk: Chunk) -> None:
-        """Check text, and pass on other chunks behind it."""
+        """Check content, and pass on other chunks behind it."""
         if self._ended:
             return  # a synchronous source may still push
         if is_restart(chunk):
             self._restart(chunk)
         elif self._later or ends_all(chunk):
+            self._is_run = self._is_run or (type(chunk) is End and chunk.more)
             self._later.append(chunk)
+            self._hold_if_full()
         else:
             self._accept(chunk)
         self._move()
 
     def on_error(self, error: Exception) -> None:
-        """Drop unchecked text, and fail."""
+        """Drop unchecked content, and fail."""
         self._finish(partial(self._observer.on_error, error))
         self._move()
 
@@ -79,23 +82,26 @@ class GuardState:
     def _accept(self, chunk: Chunk) -> None:
         source = chunk.source
         if source in self._stopped:
+            self._stopped[source] = self._stopped[source] or is_lasting(chunk)
             return
         if is_stream_failed(chunk):
             self._forget(source)  # as on an error, but of one source only
         stream = self._streams.get(source)
-        if text_of(chunk):
-            if stream is None:
-                stream = self._streams[source] = Windows(source)
-        elif stream is None or not stream.waits:
-            if type(chunk) is End:
-                self._streams.pop(source, None)
-            self._out.append(chunk)
-            return
-        stream.append(chunk)
+        if stream is None:
+            stream = self._streams[source] = Windows(source, self._rules)
+        self._pass_on(stream, stream.append(chunk))
+
+    def _pass_on(self, stream: Windows, chunks: list[Chunk]) -> None:
+        """Send `chunks`, and see what `stream` waits for."""
+        self._out.extend(chunks)
         if stream.waiting > 2 * self._rules.every:
             self._full.add(stream)
-            self._hold()
+            self._hold_if_full()
+        else:
+            self._full.discard(stream)
         self._mark_if_due(stream)
+        if stream.is_over:
+            del self._streams[stream.source]
 
     def _move(self) -> None:
         """Take steps until there is nothing to do."""
@@ -115,8 +121,9 @@ class GuardState:
             last()
         if self._ended:
             return False
-        if self._held and not self._full:
-            self._hold()
+        if self._held and not self._is_full:
+            self._held = False
+            self._valve.open()
             return True
         if self._due and self._downstream.is_open:
             self._check(next(iter(self._due)))
@@ -124,13 +131,20 @@ class GuardState:
         return self._advance() if self._later or self._completed else False
 
     def _mark_if_due(self, stream: Windows) -> None:
-        if stream.next_is_ready(self._rules.every):
+        if stream.is_ready:
             self._due[stream] = None
+        else:
+            self._due.pop(stream, None)
 
-    def _hold(self) -> None:
-        """Pause upstream while too much text of any stream waits."""
-        self._held = bool(self._full)
-        (self._valve.close if self._held else self._valve.open)()
+    @property
+    def _is_full(self) -> bool:
+        return bool(self._full) or len(self._later) > 2 * self._rules.every
+
+    def _hold_if_full(self) -> None:
+        """Pause upstream while too much waits."""
+        if not self._held and self._is_full:
+            self._held = True
+            self._valve.close()
 
     def _advance(self) -> bool:
         """Process the next of `_later`, or completion, once earlier checks are done."""
@@ -138,7 +152,7 @@ class GuardState:
             self._accept(self._later.popleft())
             return True
         for stream in self._streams.values():
-            stream.complete = True
+            stream.close()
             self._mark_if_due(stream)
         if any(stream.waits for stream in self._streams.values()):
             return bool(self._due) and self._downstream.is_open
@@ -152,13 +166,13 @@ class GuardState:
     def _check(self, stream: Windows) -> None:
         """Check the next window of `stream`, immediately or in a task."""
         del self._due[stream]
-        text = stream.open(self._rules.every)
+        text, window = stream.open()
         try:
-            verdict = self._rules.ask(text, self._scheduler)
+            verdict = self._rules.ask(text, window.about, self._scheduler)
         except Exception as error:
             self.on_error(error)
             return
-        dropped = self._streams.get(stream.source) is not stream  # by the check itself
+        dropped = stream.window is not window  # by the check itself
         if isinstance(verdict, bool):
             if not dropped:
                 self._settle(stream, verdict)
@@ -187,31 +201,19 @@ class GuardState:
 
     def _settle(self, stream: Windows, fine: bool) -> None:
         """Release the window of `stream`, or apply `on_violation`."""
-        rules = self._rules
-        if fine:
-            self._release(stream, stream.release(rules.context))
-        elif rules.on_violation == "replace":
-            self._release(stream, stream.release(rules.context, replacement=rules.replacement))
-        elif rules.on_violation == "error":
-            error = ContentFilteredError("guard() dropped text that its check rejected")
-            error.partial = "".join(stream.passed)
+        on_violation, source = self._rules.on_violation, stream.source
+        if fine or on_violation == "replace":
+            self._pass_on(stream, stream.release(approved=fine))
+        elif on_violation == "error":
+            error = ContentFilteredError("guard() dropped content that its check rejected")
+            error.partial = "".join(map(text_of, stream.passed))
             self.on_error(error)
-        elif stream.source is None:
+        elif source is None:
             self._finish(self._observer.on_completed, End("content_filter"))
         else:
-            self._forget(stream.source)
-            self._out.append(End("content_filter", source=stream.source))
-            self._stopped.add(stream.source)
-
-    def _release(self, stream: Windows, chunks: list[Chunk]) -> None:
-        if self._rules.on_violation == "error":
-            stream.passed.extend(map(text_of, chunks))
-        self._out.extend(chunks)
-        if stream.waiting <= 2 * self._rules.every:
-            self._full.discard(stream)
-        self._mark_if_due(stream)
-        if stream.complete and not stream.waits:
-            del self._streams[stream.source]
+            self._stopped[source] = stream.has_ended_answer
+            self._forget(source)
+            self._out.append(End("content_filter", source=source))
 
     def _restart(self, notice: Chunk) -> None:
         source = notice.source
@@ -221,29 +223,52 @@ class GuardState:
             self._later += (each for each in later[kept:] if survives_restart(each, source))
             self._later.append(notice)
             return
-        self._forget(source)
-        self._stopped = set() if source is None else self._stopped - {source}
+        self._stopped = {
+            each: is_final
+            for each, is_final in self._stopped.items()
+            if is_final or source not in (None, each)
+        }
         waiting, self._later = self._later, deque()
-        for each in waiting:
-            if source is not None and each.source != source:
-                self._later.append(each)
-            elif survives_restart(each):
-                self._out.append(each)
-        self._out.append(notice)
+        for each in self._restarted(source):
+            stream = self._streams[each]
+            self._pass_on(stream, stream.restart())
+        for chunk in waiting:
+            if source is not None and chunk.source != source:
+                self._later.append(chunk)
+            elif survives_restart(chunk):
+                self._append(chunk)
+        self._append(notice)
 
-    def _forget(self, source: str | None) -> None:
-        """Drop the streams that match `source`, and release chunks that aren't model output."""
+    def _append(self, chunk: Chunk) -> None:
+        """Send `chunk` behind the earlier answers of its stream."""
+        stream = self._streams.get(chunk.source)
+        self._out.extend([chunk] if stream is None else stream.append(chunk))
+
+    def _restarted(self, source: str | None) -> list[str | None]:
+        """The streams that begin again; in a run, those inside tools have ended before."""
+        if source is None and self._is_run:
+            return [None] if None in self._streams else []
+        return matching_sources(self._streams, source)
+
+    def _forget(self, source: str | None, later: Iterable[Chunk] = ()) -> None:
+        """Drop the streams that match `source`, and take back what was sent unchecked.
+
+        Chunks of theirs and of `later` that aren't model output are sent.
+        """
+        waiting, retractions = list[Chunk](), list[Chunk]()
         for each in matching_sources(self._streams, source):
             stream = self._streams.pop(each)
-            self._out.extend(stream.drop())
+            retractions += stream.retraction()
+            waiting += stream.drop()
             self._full.discard(stream)
             self._due.pop(stream, None)
+        self._out.extend([*leftovers([*waiting, *later]), *retractions])
 
     def _finish(self, last: Callable[[], None], *ends: Chunk) -> None:
-        """Stop; after checked text, send chunks that aren't model output, `ends` and `last`."""
+        """Stop; after checked content, send chunks that aren't model output, `ends` and `last`."""
         self.upstream.dispose()
-        self._forget(None)
-        out = [*self._out, *filter(survives_restart, self._later), *ends]
+        self._forget(None, self._later)
+        out = [*self._out, *ends]
         self.subscription.dispose()
         self._out.extend(out)
         self._last = last
