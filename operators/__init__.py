@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         track,
     )
     from rxllm.operators.filtering import (
+        Checked,
         Redaction,
         change_case,
         drop_blank,
@@ -213,6 +214,7 @@ _FAMILIES: Final = {
         "track",
     ),
     "filtering": (
+        "Checked",
         "Redaction",
         "change_case",
         "drop_blank",
@@ -281,6 +283,7 @@ __all__ = [
     "Budget",
     "BufferStatus",
     "CacheStore",
+    "Checked",
     "Choice",
     "CircuitBreaker",
     "ContentFigures",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 from reactivex import abc
@@ -13,8 +13,9 @@ from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignme
 from rxllm.chunks import Chunk, End, is_lasting, is_restart, is_stream_failed, text_of
 from rxllm.errors import ContentFilteredError
 from rxllm.operators.filtering._rules import Rules, outcome_of, report_failure
-from rxllm.operators.filtering._windows import Windows, ends_all, leftovers
-from rxllm.restart import committed, matching_sources, survives_restart
+from rxllm.operators.filtering._windows import Windows
+from rxllm.operators.filtering._windows_by_source import WindowsBySource
+from rxllm.restart import committed, survives_restart
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, fail_stream, valve_of, with_valve
 
@@ -34,10 +35,8 @@ class GuardState:
         self._observer = observer
         self._scheduler = scheduler
         self._rules = rules
-        self._streams: dict[str | None, Windows] = {}
+        self._streams = WindowsBySource(rules)
         self._stopped: dict[str | None, bool] = {}  # True: a restart doesn't revive it
-        self._due: dict[Windows, None] = {}  # with a window to check, in order
-        self._full: set[Windows] = set()  # with too much text waiting
         self._later: deque[Chunk] = deque()  # from an `End` without a source on
         self._out: deque[Chunk] = deque()
         self._last: Callable[[], None] | None = None  # after `_out`
@@ -61,10 +60,10 @@ class GuardState:
             return  # a synchronous source may still push
         if is_restart(chunk):
             self._restart(chunk)
-        elif self._later or ends_all(chunk):
+        elif self._later or _ends_all(chunk):
             self._is_run = self._is_run or (type(chunk) is End and chunk.more)
             self._later.append(chunk)
-            self._hold_if_full()
+            self._send([])
         else:
             self._accept(chunk)
         self._move()
@@ -85,23 +84,19 @@ class GuardState:
             self._stopped[source] = self._stopped[source] or is_lasting(chunk)
             return
         if is_stream_failed(chunk):
-            self._forget(source)  # as on an error, but of one source only
-        stream = self._streams.get(source)
-        if stream is None:
-            stream = self._streams[source] = Windows(source, self._rules)
-        self._pass_on(stream, stream.append(chunk))
+            self._out.extend(self._streams.forget(source))  # as on an error, but of one source only
+        self._send(self._streams.append(chunk))
 
-    def _pass_on(self, stream: Windows, chunks: list[Chunk]) -> None:
-        """Send `chunks`, and see what `stream` waits for."""
+    def _send(self, chunks: list[Chunk]) -> None:
+        """Send `chunks`, and pause upstream while too much waits."""
         self._out.extend(chunks)
-        if stream.waiting > 2 * self._rules.every:
-            self._full.add(stream)
-            self._hold_if_full()
-        else:
-            self._full.discard(stream)
-        self._mark_if_due(stream)
-        if stream.is_over:
-            del self._streams[stream.source]
+        if not self._held and self._is_full:
+            self._held = True
+            self._valve.close()
+
+    @property
+    def _is_full(self) -> bool:
+        return bool(self._streams.full) or len(self._later) > 2 * self._rules.every
 
     def _move(self) -> None:
         """Take steps until there is nothing to do."""
@@ -125,37 +120,18 @@ class GuardState:
             self._held = False
             self._valve.open()
             return True
-        if self._due and self._downstream.is_open:
-            self._check(next(iter(self._due)))
+        if self._streams.due and self._downstream.is_open:
+            self._check(next(iter(self._streams.due)))
             return True
         return self._advance() if self._later or self._completed else False
 
-    def _mark_if_due(self, stream: Windows) -> None:
-        if stream.is_ready:
-            self._due[stream] = None
-        else:
-            self._due.pop(stream, None)
-
-    @property
-    def _is_full(self) -> bool:
-        return bool(self._full) or len(self._later) > 2 * self._rules.every
-
-    def _hold_if_full(self) -> None:
-        """Pause upstream while too much waits."""
-        if not self._held and self._is_full:
-            self._held = True
-            self._valve.close()
-
     def _advance(self) -> bool:
         """Process the next of `_later`, or completion, once earlier checks are done."""
-        if self._later and not ends_all(self._later[0]):
+        if self._later and not _ends_all(self._later[0]):
             self._accept(self._later.popleft())
             return True
-        for stream in self._streams.values():
-            stream.close()
-            self._mark_if_due(stream)
-        if any(stream.waits for stream in self._streams.values()):
-            return bool(self._due) and self._downstream.is_open
+        if self._streams.close():
+            return bool(self._streams.due) and self._downstream.is_open
         if self._later:
             self._streams.clear()
             self._out.append(self._later.popleft())
@@ -165,7 +141,7 @@ class GuardState:
 
     def _check(self, stream: Windows) -> None:
         """Check the next window of `stream`, immediately or in a task."""
-        del self._due[stream]
+        del self._streams.due[stream]
         text, window = stream.open()
         try:
             verdict = self._rules.ask(text, window.about, self._scheduler)
@@ -203,7 +179,7 @@ class GuardState:
         """Release the window of `stream`, or apply `on_violation`."""
         on_violation, source = self._rules.on_violation, stream.source
         if fine or on_violation == "replace":
-            self._pass_on(stream, stream.release(approved=fine))
+            self._send(self._streams.release(stream, approved=fine))
         elif on_violation == "error":
             error = ContentFilteredError("guard() dropped content that its check rejected")
             error.partial = "".join(map(text_of, stream.passed))
@@ -212,7 +188,7 @@ class GuardState:
             self._finish(self._observer.on_completed, End("content_filter"))
         else:
             self._stopped[source] = stream.has_ended_answer
-            self._forget(source)
+            self._out.extend(self._streams.forget(source))
             self._out.append(End("content_filter", source=source))
 
     def _restart(self, notice: Chunk) -> None:
@@ -229,52 +205,29 @@ class GuardState:
             if is_final or source not in (None, each)
         }
         waiting, self._later = self._later, deque()
-        for each in self._restarted(source):
-            stream = self._streams[each]
-            self._pass_on(stream, stream.restart())
+        self._out.extend(self._streams.restart(source, in_run=self._is_run))
         for chunk in waiting:
             if source is not None and chunk.source != source:
                 self._later.append(chunk)
             elif survives_restart(chunk):
-                self._append(chunk)
-        self._append(notice)
-
-    def _append(self, chunk: Chunk) -> None:
-        """Send `chunk` behind the earlier answers of its stream."""
-        stream = self._streams.get(chunk.source)
-        self._out.extend([chunk] if stream is None else stream.append(chunk))
-
-    def _restarted(self, source: str | None) -> list[str | None]:
-        """The streams that begin again; in a run, those inside tools have ended before."""
-        if source is None and self._is_run:
-            return [None] if None in self._streams else []
-        return matching_sources(self._streams, source)
-
-    def _forget(self, source: str | None, later: Iterable[Chunk] = ()) -> None:
-        """Drop the streams that match `source`, and take back what was sent unchecked.
-
-        Chunks of theirs and of `later` that aren't model output are sent.
-        """
-        waiting, retractions = list[Chunk](), list[Chunk]()
-        for each in matching_sources(self._streams, source):
-            stream = self._streams.pop(each)
-            retractions += stream.retraction()
-            waiting += stream.drop()
-            self._full.discard(stream)
-            self._due.pop(stream, None)
-        self._out.extend([*leftovers([*waiting, *later]), *retractions])
+                self._out.extend(self._streams.append(chunk))
+        self._out.extend(self._streams.append(notice))
 
     def _finish(self, last: Callable[[], None], *ends: Chunk) -> None:
         """Stop; after checked content, send chunks that aren't model output, `ends` and `last`."""
         self.upstream.dispose()
-        self._forget(None, self._later)
-        out = [*self._out, *ends]
+        out = [*self._out, *self._streams.forget(None, self._later), *ends]
         self.subscription.dispose()
         self._out.extend(out)
         self._last = last
 
     def _drop(self) -> None:
         self._ended = True
-        self._forget(None)
+        self._streams.forget(None)
         self._later.clear()
         self._out.clear()
+
+
+def _ends_all(chunk: Chunk) -> bool:
+    """True for an `End` without a source, which ends all streams."""
+    return type(chunk) is End and chunk.source is None

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from rxllm.chunks import (
-    ApprovalRequest,
     Chunk,
     End,
     Notice,
     Reasoning,
-    Start,
     Token,
     ToolCall,
-    ToolResult,
     is_lasting,
-    is_restart,
 )
 from rxllm.operators._held_text import parts_of
 from rxllm.operators.filtering._early_sender import EarlySender
@@ -25,7 +21,7 @@ from rxllm.operators.filtering._rules import Checked, Rules
 from rxllm.operators.filtering._spans import AnswerRecord, Key, Span, Window, joined_text
 from rxllm.restart import survives_restart
 
-__all__ = ["Windows", "ends_all", "leftovers"]
+__all__ = ["Windows"]
 
 
 class Windows:
@@ -205,7 +201,7 @@ class Windows:
             last.about, last.key = self._about(part), key
         last.append(part, text)
         self.waiting += len(text)
-        if type(part) is ToolCall and part.complete and last.key == key:
+        if last.key == key and _ends_part(part):
             last.closed = True
 
     def _about(self, part: Chunk) -> Checked:
@@ -233,26 +229,8 @@ class Windows:
         return answer.without_rejected(chunks) if answer.has_changed else chunks
 
 
-def ends_all(chunk: Chunk) -> bool:
-    """True for an `End` without a source, which ends all streams."""
-    return type(chunk) is End and chunk.source is None
-
-
-def leftovers(chunks: Iterable[Chunk]) -> list[Chunk]:
-    """Return what is passed on of the chunks behind an answer that was cut off.
-
-    This is what a restart leaves, but of later answers only usage, progress and notices: the tools
-    and the answers that they begin with are not passed on either.
-    """
-    left: list[Chunk] = []
-    ended: set[str | None] = set()
-    for chunk in chunks:
-        if is_lasting(chunk):
-            ended.add(chunk.source)
-        elif survives_restart(chunk) and not (chunk.source in ended and _is_of_run(chunk)):
-            left.append(chunk)
-    return left
-
-
-def _is_of_run(chunk: Chunk) -> bool:
-    return isinstance(chunk, Start | ToolResult | ApprovalRequest) or is_restart(chunk)
+def _ends_part(part: Chunk) -> bool:
+    """True for the last chunk of a call or of a thinking block."""
+    if type(part) is ToolCall:
+        return part.complete
+    return type(part) is Reasoning and part.state is not None

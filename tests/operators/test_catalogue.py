@@ -19,6 +19,7 @@ def test_these_are_the_operators() -> None:
         "Budget",
         "BufferStatus",
         "CacheStore",
+        "Checked",
         "Choice",
         "CircuitBreaker",
         "ContentFigures",

@@ -6,16 +6,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import pytest
+import reactivex as rx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reactivex import operators as rxo
 from reactivex.subject import Subject
 
+import rxllm
 from rxllm import operators as ops
 from rxllm.chunks import (
     Batch,
     Chunk,
     End,
     Notice,
+    ProviderState,
     Reasoning,
     Start,
     Steering,
@@ -23,9 +28,13 @@ from rxllm.chunks import (
     ToolCall,
     ToolResult,
     Usage,
+    is_restart,
+    text_of,
 )
-from rxllm.errors import ContentFilteredError
-from rxllm.testing import COMPLETED, no_leaks, run_virtual
+from rxllm.errors import ContentFilteredError, RestartedStreamError
+from rxllm.messages import ReasoningPart, TextPart
+from rxllm.models.scripted import ScriptedModel
+from rxllm.testing import COMPLETED, Marbles, no_leaks, run_virtual
 from rxllm.transcript import Transcript
 from rxllm.valve import StreamScheduler
 from tests.profiles import draws
@@ -295,3 +304,462 @@ def test_what_is_left_is_what_a_plain_function_leaves(
                     assert stopped or not all_of_it
         assert len(seen) <= len(expected)
     assert has_failed == (found_any and mode == "error")
+
+
+class Recorder:
+    """A check that takes `seconds`, and records what it looks at."""
+
+    def __init__(self, seconds: float = 0.0, check: Callable[[str], bool] = not_bad) -> None:
+        self._seconds = seconds
+        self._check = check
+        self.asked: list[tuple[str, Any]] = []
+
+    def __call__(self, text: str, about: ops.Checked) -> Any:
+        self.asked.append((text, about.tool or about.what))
+        return self._later(text) if self._seconds else self._check(text)
+
+    async def _later(self, text: str) -> bool:
+        await asyncio.sleep(self._seconds)
+        return self._check(text)
+
+
+def call(arguments: str, *, complete: bool = False, name: str = "look", index: int = 0) -> ToolCall:
+    return ToolCall(f"c{index}", name, arguments, index, complete=complete)
+
+
+EVERYTHING: Any = ("text", "reasoning", "arguments")
+
+
+def test_each_kind_of_content_has_its_own_windows_in_order(marbles: Marbles) -> None:
+    check = Recorder()
+    whole = call('{"a": 1}', complete=True)
+    lookup = {"h": Reasoning("hm"), "i": Reasoning("mh"), "q": call('{"a'), "r": whole}
+    source = marbles.cold("h-i-abcd-h-e-q-r-E|", lookup=lookup)
+    events = marbles.run(source.pipe(ops.guard(check, what=EVERYTHING, every=3, context=1)))
+    assert events == [
+        (2.0, Reasoning("hm")),
+        (2.0, Reasoning("m")),
+        (4.0, Reasoning("h")),
+        (4.0, Token("abc")),
+        (9.0, Token("d")),
+        (11.0, Reasoning("hm")),
+        (13.0, Token("e")),
+        (13.0, call('{"a')),
+        (15.0, whole),
+        (17.0, End("stop")),
+        (18.0, COMPLETED),
+    ]
+    assert check.asked == [
+        ("hmm", "reasoning"),
+        ("mh", "reasoning"),
+        ("abc", "text"),
+        ("cd", "text"),
+        ("hhm", "reasoning"),
+        ("de", "text"),
+        ('{"a', "look"),
+        ('a": ', "look"),
+        (" 1}", "look"),
+    ]
+
+
+def test_only_what_is_asked_for_is_checked() -> None:
+    chunks = [Reasoning("bad"), Token("bad"), call("bad", complete=True), End("stop")]
+    what: Any
+    for what in KINDS:
+        check = Recorder(check=lambda _: True)
+        assert events_from(chunks, ops.guard(check, what=what)) == [*chunks, COMPLETED]
+        assert len(check.asked) == 1
+
+
+def test_a_check_may_ask_what_it_looks_at() -> None:
+    seen: list[Any] = []
+
+    def with_default(text: str, others: list[Any] = seen) -> bool:
+        others.append(text)
+        return True
+
+    def with_both(text: str, about: ops.Checked) -> bool:
+        seen.append((text, about))
+        return True
+
+    chunks = [msgspec.structs.replace(call("{}", complete=True), source="x"), End("stop")]
+    for check in (with_default, with_both, "{}".__contains__):
+        events_from(chunks, ops.guard(check, what="arguments"))
+    assert seen == ["{}", ("{}", ops.Checked("arguments", "look", "x"))]
+
+
+def test_calls_written_at_the_same_time_are_checked_apart() -> None:
+    check = Recorder()
+    chunks = [
+        call("12"),
+        call("ab", index=1),
+        call("1234", complete=True),
+        call("abcd", index=1, complete=True),
+    ]
+    operator = ops.guard(check, what="arguments", context=1)
+    assert events_from([*chunks, End("stop")], operator) == [*chunks, End("stop"), COMPLETED]
+    assert [text for text, _ in check.asked] == ["12", "ab", "234", "bcd"]
+
+
+def test_arguments_that_are_written_anew_are_checked_anew() -> None:
+    check = Recorder()
+    chunks = [call("good"), call("bad", complete=True), End("stop")]
+    events = events_from(chunks, ops.guard(check, what="arguments", every=4))
+    assert events == [call("good"), End("content_filter"), COMPLETED]
+
+
+def test_states_of_reasoning_stay_with_their_block() -> None:
+    state = ProviderState("claude", "claude", "signed")
+    chunks = [Reasoning("one "), Reasoning("two"), Reasoning("", state), Token("Yes"), End("stop")]
+    mode: Any
+    for mode in MODES:
+        operator = ops.guard(not_bad, what=EVERYTHING, every=5, on_violation=mode)
+        events = events_from(chunks, operator)
+        parts = transcript_of(events).parts
+        assert parts == (ReasoningPart("one two", state), TextPart("Yes"))
+
+
+def test_a_replaced_block_has_no_state_and_the_next_one_has() -> None:
+    state = ProviderState("claude", "claude", "signed")
+    chunks = [Reasoning("good bad"), Reasoning("", state), Reasoning("fine"), Reasoning("", state)]
+    operator = ops.guard(not_bad, what="reasoning", every=5, on_violation="replace")
+    assert events_from(chunks, operator) == [
+        Reasoning("good "),
+        Reasoning("[removed]"),
+        Reasoning("fine"),
+        Reasoning("", state),
+        COMPLETED,
+    ]
+
+
+def transcript_of(events: Sequence[Any]) -> Transcript:
+    transcript = Transcript()
+    for event in events:
+        if not isinstance(event, Exception) and event is not COMPLETED:
+            transcript.add(event)
+    return transcript
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("arguments", ['{"place": "bad"}', '{"place": "x"}bad', "bad"])
+def test_a_rejected_call_in_a_step_never_runs(mode: Any, seconds: float, arguments: str) -> None:
+    ran: list[str] = []
+
+    async def look(place: str = "nowhere") -> str:
+        ran.append(place)
+        return "snow"
+
+    answers: list[Any] = [
+        Token("Wait."),
+        call(""),
+        call(arguments[:9]),
+        call(arguments, complete=True),
+    ]
+    model = ScriptedModel([*answers, End("tool_calls")], "Sorry.")
+    operator = ops.guard(
+        Recorder(seconds), what=("text", "arguments"), on_violation=mode, replacement=""
+    )
+    agent = rxllm.Agent(rxllm.piped(model, operator), [look])
+
+    async def main() -> Any:
+        async with no_leaks():
+            return await agent.stream("Go")
+
+    if mode == "error":
+        with pytest.raises(ContentFilteredError):
+            run_virtual(main())
+    elif mode == "replace":
+        result = run_virtual(main())
+        assert result.text == "Sorry."
+        assert result.messages[1].is_error
+        assert "bad" not in repr(result.messages)
+    else:
+        result = run_virtual(main())
+        assert (result.text, result.finish_reason) == ("Wait.", "content_filter")
+        assert not any(each.complete for each in result.tool_calls)
+    assert ran == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_text_that_is_rejected_in_a_step_runs_none_of_its_calls(seconds: float) -> None:
+    """Also where the calls themselves are not checked, and come before the check is done."""
+    ran: list[str] = []
+
+    def look() -> str:
+        ran.append("x")
+        return "snow"
+
+    for mode in ("stop", "retract"):
+        model = ScriptedModel([Token("bad"), call("{}", complete=True), End("tool_calls")])
+        operator = ops.guard(Recorder(seconds), on_violation=mode)
+        agent = rxllm.Agent(rxllm.piped(model, operator), [look])
+        result = run_virtual(consumed(agent.stream("Go")))
+        assert (result.text, result.tool_calls, ran) == ("", (), [])
+
+
+async def consumed(stream: Any) -> Any:
+    async with no_leaks():
+        return await stream
+
+
+def test_retract_sends_text_at_once_and_takes_back_what_is_rejected(marbles: Marbles) -> None:
+    source = marbles.cold("S-a-b-h-c-d-b-a-d-e-x-E|", lookup={"h": Reasoning("hm")})
+    operator = ops.guard(not_bad, every=3, context=3, on_violation="retract")
+    assert marbles.run(source.pipe(operator)) == [
+        *marbles.expect("S-a-b-h-c-d-b-a-d-e-x", lookup={"h": Reasoning("hm")}),
+        (20.0, Notice("restart")),
+        (20.0, Token("ab")),
+        (20.0, Reasoning("hm")),
+        (20.0, Token("cdba")),
+        (20.0, End("content_filter")),
+        (20.0, COMPLETED),
+    ]
+    assert source.subscriptions == [(0.0, 20.0)]
+    assert marbles.timers == []
+
+
+def test_retract_takes_back_nothing_if_nothing_is_rejected() -> None:
+    chunks = [Token("one "), Reasoning("hm"), call("{}", complete=True), Usage(1, 2), End("stop")]
+    for seconds in (0.0, 1.0):
+        operator = ops.guard(Recorder(seconds), what=EVERYTHING, every=3, on_violation="retract")
+        assert events_from(chunks, operator) == [*chunks, COMPLETED]
+
+
+def test_retract_holds_calls_and_ends_until_all_before_them_is_approved() -> None:
+    asked = Recorder(1.0)
+    chunks = [Token("text"), call("{}", complete=True), Token("more"), End("stop")]
+    times = times_of(chunks, ops.guard(asked, on_violation="retract"))
+    assert times == [
+        (0.0, Token("text")),
+        (1.0, call("{}", complete=True)),
+        (1.0, Token("more")),
+        (1.0, End("stop")),
+        (1.0, COMPLETED),
+    ]
+    assert asked.asked == [("textmore", "text")]
+
+
+def times_of(chunks: Sequence[Any], operator: Any) -> list[tuple[float, Any]]:
+    """The events, with their times."""
+    times: list[float] = []
+
+    def note(_: Any) -> None:
+        times.append(asyncio.get_running_loop().time())
+
+    def clocked(source: Any) -> Any:
+        return operator(source).pipe(rxo.do_action(note, note, lambda: note(None)))
+
+    events = events_from(chunks, clocked)
+    return list(zip(times, events, strict=True))
+
+
+def test_retract_leaves_at_most_two_windows_unchecked() -> None:
+    model = ScriptedModel(["abcde"] * 100, delay=0.01)
+
+    async def main() -> None:
+        sent = 0
+
+        def count(chunk: Chunk) -> None:
+            nonlocal sent
+            sent += len(text_of(chunk))
+
+        async with no_leaks():
+            operator = ops.guard(Recorder(9.0), every=20, on_violation="retract")
+            scheduler = StreamScheduler(asyncio.get_running_loop())
+            subscription = model.stream("Hi").pipe(operator).subscribe(count, scheduler=scheduler)
+            await asyncio.sleep(8)
+            assert sent == 45
+            await asyncio.sleep(9)
+            assert sent == 65
+            subscription.dispose()
+            await scheduler.settle()
+
+    run_virtual(main())
+
+
+def test_retract_takes_back_the_unchecked_before_an_error() -> None:
+    error = ConnectionResetError()
+    source = rx.concat(rx.of(Token("good"), Token("ba")), rx.throw(error))
+    operator = ops.guard(not_bad, every=4, on_violation="retract")
+    events = [event for _, event in Marbles().run(source.pipe(operator))]
+    assert events == [Token("good"), Token("ba"), Notice("restart"), Token("good"), error]
+
+
+def test_retract_after_a_merge_concerns_one_source() -> None:
+    chunks: list[Any] = [
+        Token("fine", source="x"),
+        Token("good", source="y"),
+        Token("bad", source="x"),
+        End("stop", source="x"),
+        Notice("failed", source="y"),
+    ]
+    for seconds in (0.0, 1.0):
+        operator = ops.guard(Recorder(seconds), every=4, on_violation="retract")
+        events = events_from([*chunks[:-1], 9.0, chunks[-1]], operator)
+        assert events == [
+            *chunks[:3],
+            Notice("restart", source="x"),
+            Token("fine", source="x"),
+            End("content_filter", source="x"),
+            Notice("failed", source="y"),
+            COMPLETED,
+        ]
+
+
+def test_retract_takes_back_other_sources_whose_check_is_cut_off() -> None:
+    chunks = [Token("good", source="x"), Token("ba", source="x"), Token("bad ")]
+    operator = ops.guard(not_bad, every=4, on_violation="retract")
+    assert events_from(chunks, operator) == [
+        *chunks,
+        Notice("restart", source="x"),
+        Token("good", source="x"),
+        Notice("restart"),
+        End("content_filter"),
+        COMPLETED,
+    ]
+
+
+def test_text_that_can_not_be_taken_back_fails() -> None:
+    stream = ScriptedModel(["bad"]).stream("Hi")
+    operator = ops.guard(not_bad, on_violation="retract")
+    *_, (_, last) = Marbles().run(stream.pipe(operator, ops.text()))
+    assert isinstance(last, RestartedStreamError)
+
+
+STEP: list[Any] = [
+    Start("1", "model"),
+    Token("one "),
+    call("{}", complete=True),
+    End("tool_calls", more=True),
+    ToolResult("c0", "look", "snow"),
+    Steering("faster"),
+    Start("2", "model"),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_in_a_run_only_the_answer_under_way_is_taken_back(mode: Any, seconds: float) -> None:
+    operator = ops.guard(Recorder(seconds), every=4, on_violation=mode)
+    events = events_from([*STEP, Token("two "), Token("bad"), End("stop")], operator)
+    messages = transcript_of(events).messages
+    roles = [message.role for message in messages]
+    assert roles[:3] == ["assistant", "tool", "user"]
+    assert messages[0].text == "one "
+    last = {"replace": "two [removed]"}.get(mode, "two ")
+    assert messages[-1].text == last
+    assert len(messages) == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_of_an_answer_joins_the_next_one(mode: Any) -> None:
+    for source in (None, "x"):
+        check = Recorder(0.5)
+        steps = [*STEP, Token("two"), End("stop")]
+        chunks = [msgspec.structs.replace(each, source=source) for each in steps]
+        events = events_from(chunks, ops.guard(check, on_violation=mode))
+        assert events == [*chunks, COMPLETED]
+        assert [text for text, _ in check.asked] == ["one ", "two"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("source", [None, "x"])
+def test_a_restart_behind_a_waiting_answer_follows_it(mode: Any, source: str | None) -> None:
+    restart, usage = Notice("restart"), Usage(1, 2)
+    steps = [*STEP, Token("wrong"), usage, restart, Start("3", "model"), Token("two"), End("stop")]
+    chunks = [msgspec.structs.replace(each, source=source) for each in steps]
+    check = Recorder(0.5)
+    events = events_from(chunks, ops.guard(check, on_violation=mode))
+    assert events == [*(each for each in chunks if text_of(each) != "wrong"), COMPLETED]
+    assert [text for text, _ in check.asked] == ["one ", "two"]
+
+
+def test_a_restart_in_a_run_leaves_what_runs_inside_tools() -> None:
+    nested = [Token("inside", source="c0"), End("stop", source="c0")]
+    chunks = [*STEP[:4], 1.0, *nested, *STEP[4:], Token("wrong"), Notice("restart"), Token("two")]
+    events = events_from([*chunks, End("stop")], ops.guard(Recorder(0.5)))
+    assert [event for event in events if getattr(event, "source", None)] == nested
+    assert transcript_of(events).text == "two"
+
+
+def test_a_stopped_run_is_not_revived_by_a_later_answer() -> None:
+    steps = [Token("bad"), End("tool_calls", more=True), ToolResult("c0", "look", "x")]
+    steps += [Token("wrong"), Notice("restart"), Token("two"), End("stop")]
+    for wait in (0.0, 9.0):
+        chunks = [msgspec.structs.replace(each, source="x") for each in steps]
+        for place in (1, 2, 3):
+            waiting = [*chunks[:place], wait, *chunks[place:]]
+            events = events_from(waiting, ops.guard(Recorder(0.5), every=3))
+            assert [event for event in events if not is_restart(event)] == [
+                End("content_filter", source="x"),
+                COMPLETED,
+            ]
+
+
+def test_of_the_answers_behind_a_rejected_one_only_their_usage_is_passed_on() -> None:
+    later = [*STEP[3:], Token("wrong"), Usage(1, 2), Notice("restart"), Token("two"), End("stop")]
+    for source in (None, "x"):
+        chunks: list[Any] = [Token("bad"), Usage(3, 4), *later]
+        chunks = [msgspec.structs.replace(each, source=source) for each in chunks]
+        events = events_from(chunks, ops.guard(Recorder(0.5)))
+        usage = [Usage(3, 4, source=source), Usage(1, 2, source=source)]
+        assert events == [*usage, End("content_filter", source=source), COMPLETED]
+
+
+def test_upstream_is_paused_while_much_waits_behind_the_end_of_an_answer() -> None:
+    script: list[Any] = [Token("one"), End("stop", more=True), *[Token("abcde")] * 100, End("stop")]
+    sent: list[Chunk] = []
+
+    async def main() -> None:
+        async with no_leaks():
+            scheduler = StreamScheduler(asyncio.get_running_loop())
+            stream = ScriptedModel(script, delay=0.01).stream("Hi").pipe(ops.filters(noted))
+            operator = ops.guard(Recorder(9.0), every=10)
+            subscription = stream.pipe(operator).subscribe(scheduler=scheduler)
+            await asyncio.sleep(8)
+            assert len(sent) < 30
+            subscription.dispose()
+            await scheduler.settle()
+
+    def noted(chunk: Chunk) -> Chunk:
+        sent.append(chunk)
+        return chunk
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_disposal_leaves_nothing(mode: Any) -> None:
+    async def main() -> list[Any]:
+        events: list[Any] = []
+        async with no_leaks():
+            source: Subject[Chunk] = Subject()
+            scheduler = StreamScheduler(asyncio.get_running_loop())
+            operator = ops.guard(Recorder(9.0), what=EVERYTHING, every=2, on_violation=mode)
+            subscription = source.pipe(operator).subscribe(events.append, scheduler=scheduler)
+            for chunk in STEP:
+                source.on_next(chunk)
+            await asyncio.sleep(1)
+            subscription.dispose()
+            await scheduler.settle()
+        return events
+
+    assert run_virtual(main()) == STEP[: 2 if mode == "retract" else 1]
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        ("texts", ValueError, "'text', 'reasoning', 'arguments'"),
+        ((), ValueError, "one or more"),
+        (["text", "json"], ValueError, "json"),
+        (None, TypeError, "what must be"),
+        (3, TypeError, "what must be"),
+    ],
+)
+def test_bad_words_for_what_is_checked_are_rejected_at_the_call(
+    what: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ops.guard(not_bad, what=what)
