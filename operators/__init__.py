@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         sentiment_and_keywords,
         trace,
         track_stages,
+        transcribe,
     )
     from rxllm.operators.buffering import (
         BufferStatus,
@@ -171,6 +172,7 @@ _FAMILIES: Final = {
         "sentiment_and_keywords",
         "trace",
         "track_stages",
+        "transcribe",
     ),
     "buffering": (
         "BufferStatus",
@@ -384,6 +386,7 @@ __all__ = [
     "trace",
     "track",
     "track_stages",
+    "transcribe",
     "typewriter",
     "words",
 ]

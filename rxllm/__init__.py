@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from rxllm.agents.agent import Agent
     from rxllm.agents.inbox import Inbox
     from rxllm.agents.mcp import mcp_server, mcp_tools
+    from rxllm.agents.prune import prune, prune_steps
     from rxllm.agents.tool import FunctionTool, ToolContext, ToolError, tool
     from rxllm.chat import Chat
     from rxllm.models.journal import recorded, replay
@@ -113,6 +114,8 @@ __all__ = [
     "models",
     "operators",
     "piped",
+    "prune",
+    "prune_steps",
     "read_model_table",
     "recorded",
     "register",
@@ -143,6 +146,8 @@ if not TYPE_CHECKING:
             "ToolError": "agents.tool",
             "benchmark": "benchmark",
             "piped": "piped_model",
+            "prune": "agents.prune",
+            "prune_steps": "agents.prune",
             "recorded": "models.journal",
             "replay": "models.journal",
             "mcp_server": "agents.mcp",

@@ -3,6 +3,7 @@
 from rxllm.agents.agent import Agent
 from rxllm.agents.inbox import Inbox
 from rxllm.agents.mcp import mcp_server, mcp_tools
+from rxllm.agents.prune import prune, prune_steps
 from rxllm.agents.run import Approvals, Prepare, Turn
 from rxllm.agents.tool import Decision, FunctionTool, Policy, ToolContext, ToolError
 
@@ -19,4 +20,6 @@ __all__ = [
     "Turn",
     "mcp_server",
     "mcp_tools",
+    "prune",
+    "prune_steps",
 ]

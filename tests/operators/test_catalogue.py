@@ -120,6 +120,7 @@ def test_these_are_the_operators() -> None:
         "tool_calls",
         "trace",
         "track",
+        "transcribe",
         "typewriter",
         "words",
     }
