@@ -15,6 +15,7 @@ from rxllm.chunks import (
     StateKey,
     Token,
     ToolCall,
+    has_output,
     is_bare_state,
     state_key,
     tokens_of,
@@ -82,10 +83,10 @@ class AnswerRecord:
         for chunk in chunks:
             if type(chunk) is ToolCall and (chunk.index, chunk.id) in self.rejected:
                 continue
-            if type(chunk) is Reasoning and is_bare_state(chunk) and self.reasoning_changed:
+            if self.reasoning_changed and type(chunk) is Reasoning and is_bare_state(chunk):
                 self.reasoning_changed = False
                 continue
-            if is_text(chunk):
+            if has_output(chunk) and type(chunk) is not Reasoning:
                 self.reasoning_changed = False
             kept.append(chunk)
         return kept

@@ -13,6 +13,7 @@ from rxllm.chunks import (
     Reasoning,
     Token,
     ToolCall,
+    has_output,
     is_lasting,
 )
 from rxllm.operators._held_text import parts_of
@@ -201,7 +202,7 @@ class Windows:
             last.about, last.key = self._about(part), key
         last.append(part, text)
         self.waiting += len(text)
-        if last.key == key and _ends_part(part):
+        if _ends(last.key, key, part):
             last.closed = True
 
     def _about(self, part: Chunk) -> Checked:
@@ -229,8 +230,12 @@ class Windows:
         return answer.without_rejected(chunks) if answer.has_changed else chunks
 
 
-def _ends_part(part: Chunk) -> bool:
-    """True for the last chunk of a call or of a thinking block."""
-    if type(part) is ToolCall:
-        return part.complete
-    return type(part) is Reasoning and part.state is not None
+def _ends(open_key: Key, key: Key, part: Chunk) -> bool:
+    """True if `part` is the last chunk of the call, or if the thinking block ends with it."""
+    if open_key == "reasoning":
+        return (
+            has_output(part)
+            if key != open_key
+            else type(part) is Reasoning and part.state is not None
+        )
+    return key == open_key and type(part) is ToolCall and part.complete

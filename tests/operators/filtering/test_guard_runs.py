@@ -14,6 +14,7 @@ from reactivex import operators as rxo
 from reactivex.subject import Subject
 
 import rxllm
+from rxllm import from_async
 from rxllm import operators as ops
 from rxllm.chunks import (
     Batch,
@@ -763,3 +764,55 @@ def test_bad_words_for_what_is_checked_are_rejected_at_the_call(
 ) -> None:
     with pytest.raises(error, match=message):
         ops.guard(not_bad, what=what)
+
+
+def test_a_window_that_was_due_while_the_valve_was_closed_may_begin_again(marbles: Marbles) -> None:
+    marbles.at(1, marbles.valve.close)
+    marbles.at(9, marbles.valve.open)
+    events = marbles.run(marbles.cold("--abcd-R-ef-(E,|)").pipe(ops.guard(not_bad, every=4)))
+    assert [event for _, event in events] == [
+        Notice("restart"),
+        Token("ef"),
+        End("stop"),
+        COMPLETED,
+    ]
+
+
+def test_text_dropped_by_a_restart_behind_a_waiting_answer_does_not_pause_upstream() -> None:
+    steps = [*STEP, Token("wrong" * 9), Notice("restart"), *[Token("ok")] * 9, End("stop")]
+    chunks = [msgspec.structs.replace(each, source="x") for each in steps]
+
+    async def main() -> list[Any]:
+        async with no_leaks():
+            operator = ops.guard(Recorder(3.0), every=5)
+            stream = from_async(lambda: slowly(chunks)).pipe(operator)
+            return [chunk async for chunk in rxllm.to_async(stream)]
+
+    async def slowly(chunks: Sequence[Any]) -> Any:
+        for chunk in chunks:
+            await asyncio.sleep(0.01)
+            yield chunk
+
+    assert answers_in(run_virtual(main()), "x")[-1].text == "ok" * 9
+
+
+def test_a_replaced_call_is_not_complete_and_fits_no_tool() -> None:
+    chunks = [call("good"), call("goodbad"), call("goodbad!", complete=True), Token("a")]
+    operator = ops.guard(not_bad, what="arguments", every=4, on_violation="replace")
+    assert events_from(chunks, operator) == [
+        call("good"),
+        call('"[removed]"'),
+        Token("a"),
+        COMPLETED,
+    ]
+
+
+def test_a_replaced_block_without_a_state_leaves_that_of_a_later_one() -> None:
+    state = ProviderState("claude", "claude", "signed")
+    chunks = [Reasoning("bad"), Token("a"), Reasoning("fine"), Reasoning("", state)]
+    operator = ops.guard(not_bad, what="reasoning", on_violation="replace")
+    assert events_from(chunks, operator) == [
+        Reasoning("[removed]"),
+        *chunks[1:],
+        COMPLETED,
+    ]
