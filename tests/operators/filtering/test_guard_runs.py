@@ -816,3 +816,20 @@ def test_a_replaced_block_without_a_state_leaves_that_of_a_later_one() -> None:
         *chunks[1:],
         COMPLETED,
     ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seconds", [0.0, 0.7])
+def test_a_harmless_run_with_a_run_inside_it_is_unchanged(mode: Any, seconds: float) -> None:
+    def agent() -> rxllm.Agent:
+        helper = rxllm.Agent(ScriptedModel(["In", "side", "."], delay=0.1), name="helper")
+        first: list[Any] = [Token("One"), call('{"prompt": "x"}', complete=True, name="help")]
+        model = ScriptedModel([*first, End("tool_calls")], ["Two", " three"], delay=0.1)
+        return rxllm.Agent(model, [helper.as_tool("help", "Ask somebody.")])
+
+    operator = ops.guard(Recorder(seconds), what=EVERYTHING, every=4, on_violation=mode)
+    plain = run_virtual(consumed(agent().stream("Go")))
+    result = run_virtual(consumed(agent().stream("Go").pipe(operator)))
+    assert result.messages == plain.messages
+    assert (result.text, result.steps, result.usage) == ("Two three", 2, plain.usage)
+    assert not [notice for notice in result.notices if notice.kind == "restart"]
