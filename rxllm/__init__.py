@@ -46,10 +46,10 @@ from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
     from rxllm import benchmark, server, testing, web
+    from rxllm.agents import prune, prune_steps
     from rxllm.agents.agent import Agent
     from rxllm.agents.inbox import Inbox
     from rxllm.agents.mcp import mcp_server, mcp_tools
-    from rxllm.agents.prune import prune, prune_steps
     from rxllm.agents.tool import FunctionTool, ToolContext, ToolError, tool
     from rxllm.chat import Chat
     from rxllm.models.journal import recorded, replay
@@ -146,8 +146,8 @@ if not TYPE_CHECKING:
             "ToolError": "agents.tool",
             "benchmark": "benchmark",
             "piped": "piped_model",
-            "prune": "agents.prune",
-            "prune_steps": "agents.prune",
+            "prune": "agents",
+            "prune_steps": "agents",
             "recorded": "models.journal",
             "replay": "models.journal",
             "mcp_server": "agents.mcp",
