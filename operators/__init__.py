@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         sentiment_and_keywords,
         trace,
         track_stages,
+        transcribe,
     )
     from rxllm.operators.buffering import (
         BufferStatus,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
         track,
     )
     from rxllm.operators.filtering import (
+        Checked,
         Redaction,
         change_case,
         drop_blank,
@@ -170,6 +172,7 @@ _FAMILIES: Final = {
         "sentiment_and_keywords",
         "trace",
         "track_stages",
+        "transcribe",
     ),
     "buffering": (
         "BufferStatus",
@@ -213,6 +216,7 @@ _FAMILIES: Final = {
         "track",
     ),
     "filtering": (
+        "Checked",
         "Redaction",
         "change_case",
         "drop_blank",
@@ -281,6 +285,7 @@ __all__ = [
     "Budget",
     "BufferStatus",
     "CacheStore",
+    "Checked",
     "Choice",
     "CircuitBreaker",
     "ContentFigures",
@@ -381,6 +386,7 @@ __all__ = [
     "trace",
     "track",
     "track_stages",
+    "transcribe",
     "typewriter",
     "words",
 ]

@@ -9,7 +9,7 @@ import msgspec
 
 from rxllm.chunks import Batch, Chunk, Reasoning, Token, is_bare_state, text_of, tokens_of
 
-__all__ = ["HeldText", "is_text", "joined", "parts_of"]
+__all__ = ["HeldText", "cut_piece", "is_text", "joined", "parts_of"]
 
 _replace = msgspec.structs.replace
 
@@ -72,7 +72,7 @@ class HeldText:
     def _cut(self, first: Chunk, length: int) -> Chunk:
         """Return the next `length` characters of the first chunk, in time proportional to these."""
         if type(first) is Token:
-            return _part_of(first, self._begun, length)
+            return cut_piece(first, self._begun, length)
         assert type(first) is Batch  # noqa: S101 - nothing else has text
         parts: list[Token | Reasoning] = []
         while self._part < len(first.chunks):
@@ -80,10 +80,10 @@ class HeldText:
             rest = len(text_of(part)) - self._inside
             if rest > length:
                 if length:
-                    parts.append(_part_of(part, self._inside, length))
+                    parts.append(cut_piece(part, self._inside, length))
                     self._inside += length
                 break
-            parts.append(_part_of(part, self._inside, rest) if self._inside else part)
+            parts.append(cut_piece(part, self._inside, rest) if self._inside else part)
             self._part += 1
             self._inside = 0
             length -= rest
@@ -128,7 +128,8 @@ def _confidence_of(chunks: list[Chunk]) -> float | None:
     return product
 
 
-def _part_of(piece: Token | Reasoning, start: int, length: int) -> Token | Reasoning:
+def cut_piece(piece: Token | Reasoning, start: int, length: int) -> Token | Reasoning:
+    """Return `length` characters of `piece`, with its confidence; the last part has its tokens."""
     end = start + length
     text = piece.text[start:end]
     if type(piece) is not Token:

@@ -46,6 +46,7 @@ from rxllm.valve import StreamScheduler, Valve
 
 if TYPE_CHECKING:
     from rxllm import benchmark, server, testing, web
+    from rxllm.agents import prune, prune_steps
     from rxllm.agents.agent import Agent
     from rxllm.agents.inbox import Inbox
     from rxllm.agents.mcp import mcp_server, mcp_tools
@@ -113,6 +114,8 @@ __all__ = [
     "models",
     "operators",
     "piped",
+    "prune",
+    "prune_steps",
     "read_model_table",
     "recorded",
     "register",
@@ -143,6 +146,8 @@ if not TYPE_CHECKING:
             "ToolError": "agents.tool",
             "benchmark": "benchmark",
             "piped": "piped_model",
+            "prune": "agents",
+            "prune_steps": "agents",
             "recorded": "models.journal",
             "replay": "models.journal",
             "mcp_server": "agents.mcp",

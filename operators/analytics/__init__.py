@@ -21,6 +21,7 @@ from rxllm.operators.analytics._stream_analytics import (
 )
 from rxllm.operators.analytics._trace import trace
 from rxllm.operators.analytics._track_stages import track_stages
+from rxllm.operators.analytics._transcribe import transcribe
 
 __all__ = [
     "AnalyticsReport",
@@ -46,4 +47,5 @@ __all__ = [
     "sentiment_and_keywords",
     "trace",
     "track_stages",
+    "transcribe",
 ]

@@ -1,4 +1,4 @@
-"""The state of one subscription of `guard`: text windows and their pending checks."""
+"""The state of one subscription of `guard`: windows and their pending checks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from functools import partial
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from rxllm.chunks import Chunk, End, is_restart, is_stream_failed, text_of
+from rxllm.chunks import Chunk, End, is_lasting, is_restart, is_stream_failed, text_of
 from rxllm.errors import ContentFilteredError
 from rxllm.operators.filtering._rules import Rules, outcome_of, report_failure
-from rxllm.operators.filtering._windows import Windows, ends_all
-from rxllm.restart import committed, matching_sources, survives_restart
+from rxllm.operators.filtering._windows import Windows
+from rxllm.operators.filtering._windows_by_source import WindowsBySource
+from rxllm.restart import committed, survives_restart
 from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve, fail_stream, valve_of, with_valve
 
@@ -34,14 +35,13 @@ class GuardState:
         self._observer = observer
         self._scheduler = scheduler
         self._rules = rules
-        self._streams: dict[str | None, Windows] = {}
-        self._stopped: set[str | None] = set()
-        self._due: dict[Windows, None] = {}  # with a window to check, in order
-        self._full: set[Windows] = set()  # with too much text waiting
+        self._streams = WindowsBySource(rules)
+        self._stopped: dict[str | None, bool] = {}  # True: a restart doesn't revive it
         self._later: deque[Chunk] = deque()  # from an `End` without a source on
         self._out: deque[Chunk] = deque()
         self._last: Callable[[], None] | None = None  # after `_out`
         self._held = self._completed = self._ended = False
+        self._is_run = False  # with several answers
         self._trampoline = Trampoline()
         self._downstream = valve_of(scheduler)
         self._valve = Valve(downstream=self._downstream)
@@ -55,19 +55,21 @@ class GuardState:
         )
 
     def on_next(self, chunk: Chunk) -> None:
-        """Check text, and pass on other chunks behind it."""
+        """Check content, and pass on other chunks behind it."""
         if self._ended:
             return  # a synchronous source may still push
         if is_restart(chunk):
             self._restart(chunk)
-        elif self._later or ends_all(chunk):
+        elif self._later or _ends_all(chunk):
+            self._is_run = self._is_run or (type(chunk) is End and chunk.more)
             self._later.append(chunk)
+            self._send([])
         else:
             self._accept(chunk)
         self._move()
 
     def on_error(self, error: Exception) -> None:
-        """Drop unchecked text, and fail."""
+        """Drop unchecked content, and fail."""
         self._finish(partial(self._observer.on_error, error))
         self._move()
 
@@ -79,23 +81,22 @@ class GuardState:
     def _accept(self, chunk: Chunk) -> None:
         source = chunk.source
         if source in self._stopped:
+            self._stopped[source] = self._stopped[source] or is_lasting(chunk)
             return
         if is_stream_failed(chunk):
-            self._forget(source)  # as on an error, but of one source only
-        stream = self._streams.get(source)
-        if text_of(chunk):
-            if stream is None:
-                stream = self._streams[source] = Windows(source)
-        elif stream is None or not stream.waits:
-            if type(chunk) is End:
-                self._streams.pop(source, None)
-            self._out.append(chunk)
-            return
-        stream.append(chunk)
-        if stream.waiting > 2 * self._rules.every:
-            self._full.add(stream)
-            self._hold()
-        self._mark_if_due(stream)
+            self._out.extend(self._streams.forget(source))  # as on an error, but of one source only
+        self._send(self._streams.append(chunk))
+
+    def _send(self, chunks: list[Chunk]) -> None:
+        """Send `chunks`, and pause upstream while too much waits."""
+        self._out.extend(chunks)
+        if not self._held and self._is_full:
+            self._held = True
+            self._valve.close()
+
+    @property
+    def _is_full(self) -> bool:
+        return bool(self._streams.full) or len(self._later) > 2 * self._rules.every
 
     def _move(self) -> None:
         """Take steps until there is nothing to do."""
@@ -115,33 +116,22 @@ class GuardState:
             last()
         if self._ended:
             return False
-        if self._held and not self._full:
-            self._hold()
+        if self._held and not self._is_full:
+            self._held = False
+            self._valve.open()
             return True
-        if self._due and self._downstream.is_open:
-            self._check(next(iter(self._due)))
+        if self._streams.due and self._downstream.is_open:
+            self._check(next(iter(self._streams.due)))
             return True
         return self._advance() if self._later or self._completed else False
 
-    def _mark_if_due(self, stream: Windows) -> None:
-        if stream.next_is_ready(self._rules.every):
-            self._due[stream] = None
-
-    def _hold(self) -> None:
-        """Pause upstream while too much text of any stream waits."""
-        self._held = bool(self._full)
-        (self._valve.close if self._held else self._valve.open)()
-
     def _advance(self) -> bool:
         """Process the next of `_later`, or completion, once earlier checks are done."""
-        if self._later and not ends_all(self._later[0]):
+        if self._later and not _ends_all(self._later[0]):
             self._accept(self._later.popleft())
             return True
-        for stream in self._streams.values():
-            stream.complete = True
-            self._mark_if_due(stream)
-        if any(stream.waits for stream in self._streams.values()):
-            return bool(self._due) and self._downstream.is_open
+        if self._streams.close():
+            return bool(self._streams.due) and self._downstream.is_open
         if self._later:
             self._streams.clear()
             self._out.append(self._later.popleft())
@@ -151,14 +141,14 @@ class GuardState:
 
     def _check(self, stream: Windows) -> None:
         """Check the next window of `stream`, immediately or in a task."""
-        del self._due[stream]
-        text = stream.open(self._rules.every)
+        del self._streams.due[stream]
+        text, window = stream.open()
         try:
-            verdict = self._rules.ask(text, self._scheduler)
+            verdict = self._rules.ask(text, window.about, self._scheduler)
         except Exception as error:
             self.on_error(error)
             return
-        dropped = self._streams.get(stream.source) is not stream  # by the check itself
+        dropped = stream.window is not window  # by the check itself
         if isinstance(verdict, bool):
             if not dropped:
                 self._settle(stream, verdict)
@@ -187,31 +177,19 @@ class GuardState:
 
     def _settle(self, stream: Windows, fine: bool) -> None:
         """Release the window of `stream`, or apply `on_violation`."""
-        rules = self._rules
-        if fine:
-            self._release(stream, stream.release(rules.context))
-        elif rules.on_violation == "replace":
-            self._release(stream, stream.release(rules.context, replacement=rules.replacement))
-        elif rules.on_violation == "error":
-            error = ContentFilteredError("guard() dropped text that its check rejected")
-            error.partial = "".join(stream.passed)
+        on_violation, source = self._rules.on_violation, stream.source
+        if fine or on_violation == "replace":
+            self._send(self._streams.release(stream, approved=fine))
+        elif on_violation == "error":
+            error = ContentFilteredError("guard() dropped content that its check rejected")
+            error.partial = "".join(map(text_of, stream.passed))
             self.on_error(error)
-        elif stream.source is None:
+        elif source is None:
             self._finish(self._observer.on_completed, End("content_filter"))
         else:
-            self._forget(stream.source)
-            self._out.append(End("content_filter", source=stream.source))
-            self._stopped.add(stream.source)
-
-    def _release(self, stream: Windows, chunks: list[Chunk]) -> None:
-        if self._rules.on_violation == "error":
-            stream.passed.extend(map(text_of, chunks))
-        self._out.extend(chunks)
-        if stream.waiting <= 2 * self._rules.every:
-            self._full.discard(stream)
-        self._mark_if_due(stream)
-        if stream.complete and not stream.waits:
-            del self._streams[stream.source]
+            self._stopped[source] = stream.has_ended_answer
+            self._out.extend(self._streams.forget(source))
+            self._out.append(End("content_filter", source=source))
 
     def _restart(self, notice: Chunk) -> None:
         source = notice.source
@@ -221,35 +199,35 @@ class GuardState:
             self._later += (each for each in later[kept:] if survives_restart(each, source))
             self._later.append(notice)
             return
-        self._forget(source)
-        self._stopped = set() if source is None else self._stopped - {source}
+        self._stopped = {
+            each: is_final
+            for each, is_final in self._stopped.items()
+            if is_final or source not in (None, each)
+        }
         waiting, self._later = self._later, deque()
-        for each in waiting:
-            if source is not None and each.source != source:
-                self._later.append(each)
-            elif survives_restart(each):
-                self._out.append(each)
-        self._out.append(notice)
-
-    def _forget(self, source: str | None) -> None:
-        """Drop the streams that match `source`, and release chunks that aren't model output."""
-        for each in matching_sources(self._streams, source):
-            stream = self._streams.pop(each)
-            self._out.extend(stream.drop())
-            self._full.discard(stream)
-            self._due.pop(stream, None)
+        self._out.extend(self._streams.restart(source, in_run=self._is_run))
+        for chunk in waiting:
+            if source is not None and chunk.source != source:
+                self._later.append(chunk)
+            elif survives_restart(chunk):
+                self._out.extend(self._streams.append(chunk))
+        self._out.extend(self._streams.append(notice))
 
     def _finish(self, last: Callable[[], None], *ends: Chunk) -> None:
-        """Stop; after checked text, send chunks that aren't model output, `ends` and `last`."""
+        """Stop; after checked content, send chunks that aren't model output, `ends` and `last`."""
         self.upstream.dispose()
-        self._forget(None)
-        out = [*self._out, *filter(survives_restart, self._later), *ends]
+        out = [*self._out, *self._streams.forget(None, self._later), *ends]
         self.subscription.dispose()
         self._out.extend(out)
         self._last = last
 
     def _drop(self) -> None:
         self._ended = True
-        self._forget(None)
+        self._streams.forget(None)
         self._later.clear()
         self._out.clear()
+
+
+def _ends_all(chunk: Chunk) -> bool:
+    """True for an `End` without a source, which ends all streams."""
+    return type(chunk) is End and chunk.source is None

@@ -1,5 +1,6 @@
 """Agents: models that use tools."""
 
+from rxllm.agents._prune import prune, prune_steps
 from rxllm.agents.agent import Agent
 from rxllm.agents.inbox import Inbox
 from rxllm.agents.mcp import mcp_server, mcp_tools
@@ -19,4 +20,6 @@ __all__ = [
     "Turn",
     "mcp_server",
     "mcp_tools",
+    "prune",
+    "prune_steps",
 ]

@@ -272,6 +272,8 @@ class BlockWriter(ABC):
                 self.usage = chunk if self.usage is None else self.usage + chunk
             case End():
                 self._answer_ended(chunk)
+            case ToolResult(preliminary=True, output=None):
+                pass  # the tool has begun
             case ToolResult():
                 self._result(chunk)
             case ApprovalRequest():

@@ -19,6 +19,7 @@ def test_these_are_the_operators() -> None:
         "Budget",
         "BufferStatus",
         "CacheStore",
+        "Checked",
         "Choice",
         "CircuitBreaker",
         "ContentFigures",
@@ -119,6 +120,7 @@ def test_these_are_the_operators() -> None:
         "tool_calls",
         "trace",
         "track",
+        "transcribe",
         "typewriter",
         "words",
     }

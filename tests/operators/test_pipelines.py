@@ -107,6 +107,10 @@ CATALOGUE = {
     "change_case": Entry(lambda: ops.change_case("lower"), str.lower),
     "guard": Entry(lambda: ops.guard(lambda _: True, every=20), packs=4, checks=True),
     "guard, asynchronous": Entry(lambda: ops.guard(_fine, every=20), packs=4, checks=True),
+    "guard, retract": Entry(
+        lambda: ops.guard(_fine, what=("text", "reasoning"), every=20, on_violation="retract"),
+        checks=True,
+    ),
     "drop_blank": Entry(lambda: ops.drop_blank()),
     "split_reasoning": Entry(lambda: ops.split_reasoning("<<<", ">>>")),
     "map_text": Entry(lambda: ops.map_text(_a_to_c), _a_to_c),

@@ -64,6 +64,7 @@ SINGLE: dict[str, Callable[[], Callable[[Observable[Chunk]], Observable[Any]]]] 
     "trace": ops.trace,
     "track": lambda: ops.track(ops.StreamRegistry()),
     "track_stages": ops.track_stages,
+    "transcribe": lambda: ops.transcribe(lambda _: None),
 }
 """Every operator that takes one stream, and whose output consists of chunks."""
 

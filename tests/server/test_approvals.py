@@ -128,7 +128,7 @@ async def test_a_model_that_runs_no_tools_takes_no_approvals(path: str) -> None:
     async with serving(create_app({"plain": ScriptedModel("x")})) as session:
         response = await session.post(path, json={"prompt": "Hi", "approvals": {"t": True}})
         error = await response.json()
-    assert (response.status, error["code"], error["field"]) == (400, "invalid_message", "approvals")
+    assert (response.status, error["code"], error["field"]) == (400, "bad_request", "approvals")
     assert error["message"] == "approvals are for agents: 'plain' runs no tools"
 
 

@@ -220,7 +220,7 @@ def approval(decision: bool | None, reason: str | None = None, call_id: str = "e
         (True, None, "tool-output-available", "deleted /x"),
         (False, None, "tool-output-denied", "DeniedError: the user has not allowed this"),
         (False, "no", "tool-output-denied", "DeniedError: the user has not allowed this: no"),
-        (False, "run", "tool-output-denied", "DeniedError: the user has not allowed this: 'run'"),
+        (False, "run", "tool-output-denied", "DeniedError: the user has not allowed this: run"),
     ],
 )
 async def test_a_decision_continues_the_run_in_the_same_message(

@@ -183,6 +183,10 @@ def agent(model: rxllm.Model, look: rxllm.FunctionTool) -> None:
     assert_type(helper.as_tool("ask", "Ask somebody."), rxllm.FunctionTool)
     stream = helper.stream("Hi", approvals=approvals, inbox=inbox, context={}, max_tokens=9)
     assert_type(stream, Stream[Chunk])
+    assert_type(rxllm.prune([rxllm.Message("user", "Hi")], keep=1), tuple[rxllm.Message, ...])
+    assert_type(agents.prune_steps(keep=3), agents.Prepare)
+    assert rxllm.prune is agents.prune
+    rxllm.Agent(model, prepare=rxllm.prune_steps(), max_steps=3)
     rxllm.Agent(model, max_stops=3)  # type: ignore[call-arg]
     assert_type(rxllm.piped(helper, ops.timeouts(first=1)), rxllm.Model)
 
@@ -239,6 +243,11 @@ def analytics(source: Stream[Chunk]) -> None:
     assert_type(ops.log_stream(chunks=True, user="me"), _ChunksToChunks)
     assert_type(ops.progress(every=5), _ChunksToChunks)
     assert_type(ops.track_stages(max_tokens=100), _ChunksToChunks)
+
+    def store(messages: tuple[rxllm.Message, ...]) -> None: ...
+
+    assert_type(ops.transcribe(store), _ChunksToChunks)
+    ops.transcribe(on_text)  # type: ignore[arg-type]
     prices = rxllm.read_model_table(Path("models.toml"))
     assert_type(prices, rxllm.ModelTable)
     assert_type(prices.models, dict[str, rxllm.ModelFacts])
@@ -320,6 +329,14 @@ def filtering() -> None:
     assert_type(ops.drop_blank(), _ChunksToChunks)
     assert_type(ops.filters(lambda chunk: chunk), _ChunksToChunks)
     assert_type(ops.guard(lambda text: "x" in text, on_violation="error"), _ChunksToChunks)
+
+    async def is_harmless(text: str, about: ops.Checked) -> bool:
+        return about.tool is None or about.what != "arguments" or text != about.source
+
+    both = ops.guard(is_harmless, what=("text", "arguments"), on_violation="retract")
+    assert_type(both, _ChunksToChunks)
+    ops.guard(is_harmless, what="json")  # type: ignore[arg-type]
+    ops.guard(is_harmless, on_violation="warn")  # type: ignore[arg-type]
     ops.punctuation("latin")  # type: ignore[arg-type]
 
 
