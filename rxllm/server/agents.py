@@ -33,7 +33,7 @@ def begin_run(model: Model, request: Request, approvals: Mapping[str, bool | str
     """
     if not isinstance(model, Agent):
         raise BadRequestError(
-            f"no call of {model.info.id} waits for an approval: it isn't an agent", "approvals"
+            f"approvals are for agents: {model.info.id!r} runs no tools", "approvals"
         )
     decisions: Approvals = approvals
     return model.stream(request, approvals=decisions)

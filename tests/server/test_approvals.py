@@ -129,7 +129,7 @@ async def test_a_model_that_runs_no_tools_takes_no_approvals(path: str) -> None:
         response = await session.post(path, json={"prompt": "Hi", "approvals": {"t": True}})
         error = await response.json()
     assert (response.status, error["code"], error["field"]) == (400, "bad_request", "approvals")
-    assert error["message"] == "approvals are for agents: 'plain' runs no tools"
+    assert error["message"] == "approvals are for agents: 'scripted' runs no tools"
 
 
 async def test_an_approval_of_a_call_that_does_not_wait_is_refused() -> None:
