@@ -18,7 +18,7 @@ from aiohttp import web
 from reactivex import Observable
 
 import rxllm
-from rxllm import Chunk, Stream, agents, errors, models, server, sinks, testing
+from rxllm import Chunk, Stream, agents, errors, models, redis, server, sinks, testing
 from rxllm import operators as ops
 
 _ChunksToChunks = Callable[[Observable[Chunk]], Stream[Chunk]]
@@ -301,12 +301,21 @@ def controlling() -> None:
     assert_type(ops.pausable(control), _ChunksToChunks)
     control.pause()
     assert_type(ops.limit_concurrency(ops.Pool(3, queue=10)), _ChunksToChunks)
+    connections = redis.RedisConnections("redis://127.0.0.1")
+    pools: list[ops.SlotPool] = [ops.Pool(3), redis.RedisPool(connections, "x", 3)]
+    assert_type(ops.limit_concurrency(pools[0]), _ChunksToChunks)
     assert_type(ops.budget(1.5, 1000, prices="models.toml"), _ChunksToChunks)
     assert_type(ops.budget(ops.Budget(usd=5), input_tokens=10), _ChunksToChunks)
     registry = ops.StreamRegistry()
     assert_type(ops.track(registry, "mine"), _ChunksToChunks)
     assert_type(registry["mine"], ops.TrackedStream)
     assert_type(registry.snapshot(), list[ops.StreamInfo])
+
+
+def own_control(stream: ops.Pooled, request: ops.Limited) -> None:
+    def enter(pool: ops.SlotPool, limiter: ops.RateLimiter) -> None:
+        assert_type(pool.enter(stream), bool)
+        assert_type(limiter.delay(request, 1.0), float)
 
 
 def filtering() -> None:

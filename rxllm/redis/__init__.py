@@ -1,0 +1,13 @@
+"""Control that several processes share, on Redis or Valkey (extra `redis`)."""
+
+from __future__ import annotations
+
+try:
+    import redis.asyncio  # noqa: F401 - the package of this name that is installed
+except ImportError as error:
+    raise ImportError("rxllm.redis requires redis 8.1: pip install 'rxllm[redis]'") from error
+
+from rxllm.redis.connections import RedisConnections
+from rxllm.redis.pool import RedisPool
+
+__all__ = ["RedisConnections", "RedisPool"]
