@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from rxllm.operators.recovery import (
         AfterOutput,
         CircuitBreaker,
+        Permit,
         Quality,
         circuit_breaker,
         complete_partial,
@@ -241,6 +242,7 @@ _FAMILIES: Final = {
     "recovery": (
         "AfterOutput",
         "CircuitBreaker",
+        "Permit",
         "Quality",
         "circuit_breaker",
         "complete_partial",
@@ -304,6 +306,7 @@ __all__ = [
     "Measurement",
     "MemoryStore",
     "Multiplexed",
+    "Permit",
     "Pool",
     "Pooled",
     "Quality",

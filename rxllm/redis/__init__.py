@@ -7,7 +7,9 @@ try:
 except ImportError as error:
     raise ImportError("rxllm.redis requires redis 8.1: pip install 'rxllm[redis]'") from error
 
+from rxllm.redis.breaker import RedisBreaker
 from rxllm.redis.connections import RedisConnections
+from rxllm.redis.limiter import RedisLimiter
 from rxllm.redis.pool import RedisPool
 
-__all__ = ["RedisConnections", "RedisPool"]
+__all__ = ["RedisBreaker", "RedisConnections", "RedisLimiter", "RedisPool"]

@@ -121,12 +121,15 @@ class Link:
     """The connections of one event loop. Used on its thread alone.
 
     Attributes:
+        loop: the event loop.
         client: for commands that are neither scripts nor messages.
+        messages: between processes.
         is_closed: whether `close` has been called.
     """
 
     def __init__(self, connections: RedisConnections, client: Redis) -> None:
         self.client: Redis = client
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.is_closed: bool = False
         self._address = connections.address
         self._is_away = False

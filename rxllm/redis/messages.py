@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from reactivex.abc import DisposableBase
+from reactivex.disposable import Disposable
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from rxllm.redis.commands import Opening, Reporting
+from rxllm.valve import report_failure
 
 __all__ = ["Messages"]
 
@@ -24,6 +28,8 @@ _LONGEST_PAUSE: Final = 1.0
 
 
 class _Listener:
+    """What is called. Compared by identity."""
+
     def __init__(self, on_message: Callable[[str], object], on_ready: Callable[[], object]) -> None:
         self.on_message = on_message
         self.on_ready = on_ready
@@ -48,24 +54,35 @@ class Messages:
         self._timeout = timeout
         self._opening = opening
         self._report = report
-        self._listeners: dict[str, _Listener] = {}
+        self._listeners: defaultdict[str, list[_Listener]] = defaultdict(list)
+        self._ready: set[str] = set()  # channels that are subscribed to
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
     def listen(
         self, channel: str, on_message: Callable[[str], object], on_ready: Callable[[], object]
-    ) -> None:
-        """Call back for each message on `channel`, until `forget`. One listener for a channel."""
-        self._listeners[channel] = _Listener(on_message, on_ready)
+    ) -> DisposableBase:
+        """Call back for each message on `channel`, until the result is disposed.
+
+        The connection ends with its last listener.
+        """
+        listener = _Listener(on_message, on_ready)
+        self._listeners[channel].append(listener)
+        loop = asyncio.get_running_loop()
+        if channel in self._ready:
+            loop.call_soon(on_ready)
         self._changed.set()
         if self._task is None:
-            loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="rxllm redis messages")
+        return Disposable(lambda: self._forget(channel, listener))
 
-    def forget(self, channel: str) -> None:
-        """Listen no longer. The connection ends with its last channel."""
-        self._listeners.pop(channel, None)
-        self._changed.set()
+    def _forget(self, channel: str, listener: _Listener) -> None:
+        listeners = self._listeners.get(channel, [])
+        if listener in listeners:
+            listeners.remove(listener)
+        if not listeners:
+            self._listeners.pop(channel, None)
+            self._changed.set()
         if not self._listeners and self._task is not None:
             self._task.cancel()
             self._task = None
@@ -90,6 +107,7 @@ class Messages:
             except* (RedisError, OSError, EOFError, TimeoutError) as group:
                 self._report(group.exceptions[0])
             finally:
+                self._ready.clear()
                 with suppress(RedisError, OSError):
                     await pubsub.aclose()  # type: ignore[no-untyped-call]
             await asyncio.sleep(pause)
@@ -111,6 +129,7 @@ class Messages:
         if new := wanted - subscribed:
             await pubsub.subscribe(*new)
         if old := subscribed - wanted:
+            self._ready -= old
             await pubsub.unsubscribe(*old)
         subscribed.clear()
         subscribed.update(wanted)
@@ -134,11 +153,15 @@ class Messages:
                 self._deliver(message)
 
     def _deliver(self, message: dict[str, Any]) -> None:
-        channel = message["channel"]
-        listener = self._listeners.get(channel.decode()) if channel else None
-        if listener is None:
-            return
-        if message["type"] == "subscribe":
-            listener.on_ready()
-        elif message["type"] == "message":
-            listener.on_message(message["data"].decode())
+        channel = (message["channel"] or b"").decode()
+        is_ready = message["type"] == "subscribe"
+        if is_ready:
+            self._ready.add(channel)
+        for listener in tuple(self._listeners.get(channel, ())):
+            try:
+                if is_ready:
+                    listener.on_ready()
+                elif message["type"] == "message":
+                    listener.on_message(message["data"].decode())
+            except Exception as error:  # others listen, too
+                report_failure(asyncio.get_running_loop(), error)

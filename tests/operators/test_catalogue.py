@@ -34,6 +34,7 @@ def test_these_are_the_operators() -> None:
         "Multiplexed",
         "Limited",
         "Limiter",
+        "Permit",
         "Pool",
         "Pooled",
         "RateLimiter",

@@ -10,7 +10,7 @@ from rxllm import from_async
 from rxllm.chunks import Chunk, End, Start, Token
 from rxllm.stream import Stream
 
-__all__ = ["Gate", "eventually"]
+__all__ = ["Gate", "eventually", "start"]
 
 
 class Gate:
@@ -50,3 +50,12 @@ async def eventually(condition: Callable[[], object], seconds: float = 10.0) -> 
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not become true"
         await asyncio.sleep(0.005)
+
+
+def start(stream: Stream[Any], *operators: Any) -> asyncio.Task[Any]:
+    """Ask in a task, whose result is that of the stream."""
+
+    async def ask() -> Any:
+        return await stream.pipe(*operators)
+
+    return asyncio.create_task(ask())

@@ -302,6 +302,7 @@ def controlling() -> None:
     control.pause()
     assert_type(ops.limit_concurrency(ops.Pool(3, queue=10)), _ChunksToChunks)
     connections = redis.RedisConnections("redis://127.0.0.1")
+    assert_type(ops.limit(redis.RedisLimiter(connections, "x", tokens=9)), _ChunksToChunks)
     pools: list[ops.SlotPool] = [ops.Pool(3), redis.RedisPool(connections, "x", 3)]
     assert_type(ops.limit_concurrency(pools[0]), _ChunksToChunks)
     assert_type(ops.budget(1.5, 1000, prices="models.toml"), _ChunksToChunks)
@@ -312,10 +313,12 @@ def controlling() -> None:
     assert_type(registry.snapshot(), list[ops.StreamInfo])
 
 
-def own_control(stream: ops.Pooled, request: ops.Limited) -> None:
-    def enter(pool: ops.SlotPool, limiter: ops.RateLimiter) -> None:
-        assert_type(pool.enter(stream), bool)
-        assert_type(limiter.delay(request, 1.0), float)
+def a_pool_and_a_limiter_of_ones_own(
+    pool: ops.SlotPool, stream: ops.Pooled, limiter: ops.RateLimiter, request: ops.Limited
+) -> None:
+    assert_type(pool.enter(stream), bool)
+    assert_type(limiter.delay(request, 1.0), float)
+    assert_type(ops.limit(limiter), _ChunksToChunks)
 
 
 def filtering() -> None:
@@ -371,6 +374,8 @@ def recovery(model: rxllm.Model, backup: Stream[Chunk]) -> None:
         _ChunksToChunks,
     )
     breaker = ops.CircuitBreaker(failures=3)
+    assert_type(breaker.ask(1.0), ops.Permit | None)
+    breaker = redis.RedisBreaker("redis://127.0.0.1", "x", failures=3)
     assert_type(ops.circuit_breaker(breaker, counts=ops.is_failure_of_model), _ChunksToChunks)
 
 
