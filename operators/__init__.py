@@ -99,6 +99,7 @@ if TYPE_CHECKING:
         stop_on,
     )
     from rxllm.operators.multicasting import (
+        AsyncCacheStore,
         CacheStore,
         MemoryStore,
         Multiplexed,
@@ -232,6 +233,7 @@ _FAMILIES: Final = {
         "stop_on",
     ),
     "multicasting": (
+        "AsyncCacheStore",
         "CacheStore",
         "MemoryStore",
         "Multiplexed",
@@ -288,6 +290,7 @@ __all__ = [
     "Accumulated",
     "AfterOutput",
     "AnalyticsReport",
+    "AsyncCacheStore",
     "Budget",
     "BufferStatus",
     "CacheStore",

@@ -62,6 +62,7 @@ def parallel(
         ValueError: a name is empty.
 
     >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.operators import Pool
     >>> from rxllm.testing import Marbles
     >>> model = ScriptedModel("yes", "no", delay=1)
     >>> for time, event in Marbles().run(parallel(["Is it?", "Why?"], model, Pool(1))):

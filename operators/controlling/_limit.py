@@ -53,6 +53,7 @@ def limit(limiter: RateLimiter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
         TypeError: `limiter` is not a `RateLimiter`.
         PoolFullError: into `on_error`: the stream had to wait too long.
 
+    >>> from rxllm.operators import Limiter
     >>> from rxllm.testing import Marbles
     >>> marbles, limiter = Marbles(), Limiter(requests=1)
     >>> first = marbles.subscribe(marbles.cold("a|").pipe(limit(limiter)))

@@ -8,8 +8,9 @@ except ImportError as error:
     raise ImportError("rxllm.redis requires redis 8.1: pip install 'rxllm[redis]'") from error
 
 from rxllm.redis.breaker import RedisBreaker
+from rxllm.redis.cache import RedisCache
 from rxllm.redis.connections import RedisConnections
 from rxllm.redis.limiter import RedisLimiter
 from rxllm.redis.pool import RedisPool
 
-__all__ = ["RedisBreaker", "RedisConnections", "RedisLimiter", "RedisPool"]
+__all__ = ["RedisBreaker", "RedisCache", "RedisConnections", "RedisLimiter", "RedisPool"]

@@ -20,6 +20,9 @@ Reporting: TypeAlias = Callable[[Exception | None], None]
 
 _LOST: Final = (LostError, OSError, EOFError)
 
+_PAUSE: Final = 0.5
+"""Seconds for which a Redis that hangs isn't asked again, so that not every stream waits for it."""
+
 
 class _Command(NamedTuple):
     script: Script
@@ -32,8 +35,8 @@ class CommandQueue:
     """Sends scripts in the order of the calls, over one connection.
 
     No caller interrupts the connection, whose replies would then belong to nobody. After a lost
-    connection, such as that to a Redis that has restarted, a batch is sent once more; after a
-    timeout, it has failed, and so has whatever waited behind it.
+    connection, such as that to a Redis that has restarted, a batch is sent once more. After a
+    timeout, it has failed, and so has whatever waited behind it, or comes in the next 0.5 s.
 
     Args:
         client: the connections.
@@ -51,6 +54,7 @@ class CommandQueue:
         self._under_way: list[_Command] = []
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._paused_until = 0.0
 
     def send(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | float | bytes]
@@ -61,6 +65,9 @@ class CommandQueue:
         command = _Command(script, keys, arguments, reply)
         if self._is_closed:
             self._fail([command], "the connections were closed", None)
+            return reply
+        if loop.time() < self._paused_until:
+            self._fail([command], f"Redis didn't answer in {self._timeout:g} s", None)
             return reply
         self._waiting.append(command)
         if self._task is None:
@@ -100,6 +107,7 @@ class CommandQueue:
             self._report(error)
             self._fail(batch + self._waiting, f"Redis didn't answer in {self._timeout:g} s", error)
             self._waiting.clear()
+            self._paused_until = asyncio.get_running_loop().time() + _PAUSE
         except (RedisError, *_LOST) as error:
             self._report(error)
             self._fail(batch, "Redis can't be reached", error)

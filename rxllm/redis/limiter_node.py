@@ -20,9 +20,6 @@ _FIRST_GUESS: Final = 1000.0
 _WINDOW: Final = 60.0
 """Seconds until a reset that the provider doesn't report."""
 
-_ALONE: Final = 1.0
-"""Seconds for which Redis isn't asked after it has failed to answer."""
-
 # The generic cell rate algorithm, in microseconds. Of requests and of tokens, the hash holds the
 # time at which all of what was used will have come back; it may lie ahead by the burst. "until" is
 # the end of a pause.
@@ -106,7 +103,6 @@ class LimiterNode:
         self._asking: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._alone = Allowance(rates, burst)  # while Redis is away
-        self._alone_until = 0.0
 
     def enter(self, stream: Limited) -> None:
         """Take a place in the queue."""
@@ -179,8 +175,6 @@ class LimiterNode:
 
     async def _take(self, expected: float) -> float:
         """Return the seconds to wait; 0 if a request is permitted."""
-        if (now := self._loop.time()) < self._alone_until:
-            return self._alone.take(expected, now)
         requests, tokens = self._rates
         costs: list[str | int] = []
         if requests is not None:
@@ -190,9 +184,7 @@ class LimiterNode:
         try:
             wait = await self._send(_TAKE, round(self._burst * 1e6), *costs)
         except StoreUnavailableError:  # reported by the connection
-            now = self._loop.time()
-            self._alone_until = now + _ALONE
-            return self._alone.take(expected, now)
+            return self._alone.take(expected, self._loop.time())
         if wait == 0:
             self._alone.use(expected, self._loop.time())
         return float(wait) / 1e6

@@ -16,6 +16,7 @@ def test_these_are_the_operators() -> None:
         "Accumulated",
         "AfterOutput",
         "AnalyticsReport",
+        "AsyncCacheStore",
         "Budget",
         "BufferStatus",
         "CacheStore",

@@ -313,7 +313,11 @@ async def test_a_redis_that_hangs_fails_new_streams_after_the_timeout(
         with pytest.raises(StoreUnavailableError, match=r"didn't answer in 0\.3 s"):
             await start(gate.stream(), slots)
         assert time.monotonic() - begun < 1.5
+        with pytest.raises(StoreUnavailableError):
+            await start(gate.stream(), slots)
+        assert time.monotonic() - begun < 1.5  # it isn't asked again for a moment
         own_server.go_on()
+        await asyncio.sleep(0.5)
         assert (await start(gate.stream(), slots)).text == "a"
         await eventually(lambda: not own_server.client.zcard(HOLDERS))
 

@@ -346,6 +346,8 @@ def multicasting(model: rxllm.Model, source: Stream[Chunk]) -> None:
     key = ops.cache_key(model, "Hi", temperature=0)
     assert_type(key, str)
     assert_type(ops.cache(Store(), key), _ChunksToChunks)
+    shared_store: ops.AsyncCacheStore = redis.RedisCache("redis://127.0.0.1", "x")
+    assert_type(ops.cache(shared_store, key), _ChunksToChunks)
     assert_type(ops.cache(ops.MemoryStore(max_entries=9), key, ttl=None), _ChunksToChunks)
     shared = source.pipe(ops.multiplex(on_lag="coalesce"))
     assert_type(shared, ops.Multiplexed)
