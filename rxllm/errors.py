@@ -35,6 +35,7 @@
     │   ├── StallTimeoutError        too long between two tokens
     │   └── TotalTimeoutError
     ├── PoolFullError                no slot came free in time
+    ├── StoreUnavailableError        the store that processes share can't be reached
     ├── BudgetSpentError             the client has spent what it may spend
     ├── CircuitOpenError             the model has failed too often recently
     ├── QualityError                 the answer failed a condition of quality_gate
@@ -91,6 +92,7 @@ __all__ = [
     "RxLLMError",
     "ServerError",
     "StallTimeoutError",
+    "StoreUnavailableError",
     "StreamCancelledError",
     "StreamError",
     "StreamStateError",
@@ -286,6 +288,10 @@ class PoolFullError(RxLLMError):
     """No slot became free in time."""
 
 
+class StoreUnavailableError(RxLLMError):
+    """The store that several processes share can't be reached, or has not answered in time."""
+
+
 class BudgetSpentError(RxLLMError):
     """The client has spent what it may spend; nothing was sent."""
 
@@ -347,6 +353,7 @@ _RETRY: Final = (
     MalformedStreamError,
     EmptyStreamError,
     ModelCrashedError,
+    StoreUnavailableError,
     ConnectionError,
 )
 _FALLBACK: Final = (
@@ -370,7 +377,8 @@ def classify_error(error: BaseException) -> ErrorAction:
     """Return what should follow `error`: a retry, a fallback to another model, or neither.
 
     - `"retry"`: connections refused, reset or lost, or that the system has timed out; 408, 409, 429
-      and 5xx; overload; an empty, truncated, aborted or malformed stream.
+      and 5xx; overload; an empty, truncated, aborted or malformed stream; a shared store that can't
+      be reached.
     - `"fallback"`: a request that this model doesn't support; timeouts of the connection, of the
       first token and between tokens; a context that is too small; a model that can't be found,
       loaded or used with this key; a certificate that can't be trusted; an open circuit; a full

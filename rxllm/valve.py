@@ -35,6 +35,7 @@ __all__ = [
     "runs_elsewhere",
     "scheduler_or_default",
     "valve_of",
+    "wait_for_cleanup",
     "waits_of",
     "with_valve",
     "with_waits",
@@ -426,6 +427,13 @@ def fail_stream(scheduler: abc.SchedulerBase, error: BaseException) -> None:
         scheduler.fail(error)
     else:
         raise error
+
+
+def wait_for_cleanup(scheduler: abc.SchedulerBase, task: asyncio.Task[None] | None) -> None:
+    """Make the sink behind `scheduler` wait for `task`, if any, when its stream is over."""
+    if task is not None and isinstance(scheduler, StreamScheduler):
+        scheduler.tasks.add(task)
+        task.add_done_callback(scheduler.tasks.discard)
 
 
 def run_on_loop(scheduler: abc.SchedulerBase, action: Callable[[], object]) -> None:

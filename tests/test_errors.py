@@ -15,7 +15,7 @@ RETRY = {
     "RequestTimeoutError", "ConflictError", "RateLimitError", "ServerError", "OverloadedError",
     "StreamError", "ConnectionFailedError", "TruncatedStreamError", "AbortedStreamError",
     "MalformedStreamError",
-    "EmptyStreamError", "ModelCrashedError",
+    "EmptyStreamError", "ModelCrashedError", "StoreUnavailableError",
 } - {"StreamError"}  # fmt: skip
 FALLBACK = {
     "AllModelsFailedError",

@@ -15,6 +15,7 @@ import pytest
 import rxllm
 import rxllm.agents
 import rxllm.models
+import rxllm.redis
 
 USER = Path(__file__).parent / "typing" / "public_api.py"
 FACES = [
@@ -23,6 +24,7 @@ FACES = [
     rxllm.errors,
     rxllm.models,
     rxllm.operators,
+    rxllm.redis,
     rxllm.server,
     rxllm.sinks,
     rxllm.testing,

@@ -7,11 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from tests.readme_sections import SECTIONS, Section
+from tests.redis.server import RedisServer
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -94,11 +96,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_programs_run(program: str, folder: Path) -> None:
+def test_programs_run(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each says something, but for the handlers of other frameworks, which wait for requests."""
-    assert (
-        output_of(program, folder) or "return StreamingResponse(" in program or "Flask" in program
-    )
+    with RedisServer(folder) if "REDIS_URL" in program else nullcontext() as redis:
+        if redis is not None:
+            monkeypatch.setenv("REDIS_URL", redis.url)
+        output = output_of(program, folder)
+    assert output or "return StreamingResponse(" in program or "Flask" in program
 
 
 def test_the_first_program_prints_the_output_shown(folder: Path) -> None:

@@ -11,7 +11,7 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.operators.combining._joined import joined
 from rxllm.operators.combining._streams import StreamSummary, check_callback, named
-from rxllm.operators.controlling import Pool, limit_concurrency
+from rxllm.operators.controlling import SlotPool, limit_concurrency
 from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream, as_stream
 
@@ -21,7 +21,7 @@ __all__ = ["parallel"]
 def parallel(
     prompts: Iterable[Prompt] | Mapping[str, Prompt],
     model: Model,
-    pool: Pool,
+    pool: SlotPool,
     *,
     on_result: Callable[[Mapping[str, StreamSummary]], object] | None = None,
     **options: Unpack[RequestOptions],
@@ -58,10 +58,11 @@ def parallel(
     Raises:
         BadRequestError: a prompt or an option is invalid.
         TypeError: `prompts` is a single prompt, a name is not a string, `model` is not a `Model`,
-            `pool` is not a `Pool`, or `on_result` is not callable.
+            `pool` is not a `SlotPool`, or `on_result` is not callable.
         ValueError: a name is empty.
 
     >>> from rxllm.models.scripted import ScriptedModel
+    >>> from rxllm.operators import Pool
     >>> from rxllm.testing import Marbles
     >>> model = ScriptedModel("yes", "no", delay=1)
     >>> for time, event in Marbles().run(parallel(["Is it?", "Why?"], model, Pool(1))):

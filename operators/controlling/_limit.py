@@ -12,14 +12,20 @@ from reactivex.disposable import SingleAssignmentDisposable as Single
 from rxllm.chunks import Chunk, Start, Usage
 from rxllm.errors import PoolFullError, RateLimitError
 from rxllm.operators._deadline_timer import RESOLUTION, DeadlineTimer, start_patient_timer
-from rxllm.operators.controlling._limiter import Limiter
+from rxllm.operators.controlling._limiter import RateLimiter
 from rxllm.stream import Stream
-from rxllm.valve import begin_wait, clock_of, run_on_loop, scheduler_or_default
+from rxllm.valve import (
+    begin_wait,
+    clock_of,
+    run_on_loop,
+    scheduler_or_default,
+    wait_for_cleanup,
+)
 
 __all__ = ["limit"]
 
 
-def limit(limiter: Limiter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
+def limit(limiter: RateLimiter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Start the stream when `limiter` permits one more request.
 
     ::
@@ -41,12 +47,13 @@ def limit(limiter: Limiter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     - Demand: passes through; nothing is held. The wait continues while the valve is closed.
 
     Args:
-        limiter: shared by the streams of one account.
+        limiter: shared by the streams of one account: a `Limiter`, or a `rxllm.redis.RedisLimiter`.
 
     Raises:
-        TypeError: `limiter` is not a `Limiter`.
+        TypeError: `limiter` is not a `RateLimiter`.
         PoolFullError: into `on_error`: the stream had to wait too long.
 
+    >>> from rxllm.operators import Limiter
     >>> from rxllm.testing import Marbles
     >>> marbles, limiter = Marbles(), Limiter(requests=1)
     >>> first = marbles.subscribe(marbles.cold("a|").pipe(limit(limiter)))
@@ -55,7 +62,7 @@ def limit(limiter: Limiter) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     60.0 b
     61.0 |
     """
-    if not isinstance(limiter, Limiter):
+    if not isinstance(limiter, RateLimiter):
         raise TypeError(f"limiter must be a Limiter, got {type(limiter).__name__}")
 
     def operator(source: Observable[Chunk]) -> Stream[Chunk]:
@@ -77,7 +84,7 @@ class _Subscription:
         source: Observable[Chunk],
         observer: abc.ObserverBase[Chunk],
         scheduler: abc.SchedulerBase,
-        limiter: Limiter,
+        limiter: RateLimiter,
     ) -> None:
         self._source = source
         self._observer = observer
@@ -150,7 +157,9 @@ class _Subscription:
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, RateLimitError):
-            self._limiter.refused(error.retry_after, self._clock())
+            wait_for_cleanup(
+                self._scheduler, self._limiter.refused(error.retry_after, self._clock())
+            )
         self._leave()
         self._observer.on_error(error)
 
@@ -160,4 +169,4 @@ class _Subscription:
 
     def _leave(self) -> None:
         self._wait.dispose()
-        self._limiter.leave(self, self._tokens)
+        wait_for_cleanup(self._scheduler, self._limiter.leave(self, self._tokens))

@@ -15,7 +15,7 @@ from rxllm.chunks import Chunk, Progress
 from rxllm.errors import PoolFullError
 from rxllm.operators._deadline_timer import start_patient_timer
 from rxllm.operators.controlling._limit import limit
-from rxllm.operators.controlling._pool import Pool
+from rxllm.operators.controlling._pool import Pool, SlotPool
 from rxllm.stream import Stream
 from rxllm.valve import (
     StreamScheduler,
@@ -25,6 +25,7 @@ from rxllm.valve import (
     run_on_loop,
     scheduler_or_default,
     valve_of,
+    wait_for_cleanup,
     with_valve,
 )
 
@@ -36,7 +37,7 @@ _REPORT_SECONDS: Final = 1.0
 
 
 def limit_concurrency(
-    pool: Pool,
+    pool: SlotPool,
     *,
     client: Hashable = None,
     progress: bool = False,
@@ -69,7 +70,7 @@ def limit_concurrency(
       The wait for the first slot continues while the valve is closed.
 
     Args:
-        pool: the pool that provides the slots.
+        pool: the pool that provides the slots: a `Pool`, or a `rxllm.redis.RedisPool`.
         client: whose stream it is, among whom the pool is fair. By default all belong to one.
         progress: whether a stream that waits emits `Progress` with the stage `"queue"` and its
             `place`: after half a second, then each second if that has changed, and 0 when it has
@@ -77,8 +78,9 @@ def limit_concurrency(
         on_admit: called with the seconds that a stream has waited, when it has its slot.
 
     Raises:
-        TypeError: `pool` is not a `Pool`, `client` not hashable, or `on_admit` not callable.
+        TypeError: `pool` is not a `SlotPool`, `client` not hashable, or `on_admit` not callable.
         PoolFullError: into `on_error`: the queue is full, or no slot became free in time.
+        StoreUnavailableError: into `on_error`: the processes that share the pool have lost contact.
 
     >>> from rxllm.testing import Marbles
     >>> marbles, pool = Marbles(), Pool(1)
@@ -90,7 +92,7 @@ def limit_concurrency(
     4.0 b
     6.0 |
     """
-    if not isinstance(pool, Pool):
+    if not isinstance(pool, SlotPool):
         raise TypeError(f"pool must be a Pool, got {type(pool).__name__}")
     hash(client)  # raises a TypeError
     if on_admit is not None:
@@ -121,7 +123,7 @@ class _Subscription:
         source: Observable[Chunk],
         observer: abc.ObserverBase[Chunk],
         scheduler: abc.SchedulerBase,
-        pool: Pool,
+        pool: SlotPool,
         client: Hashable,
     ) -> None:
         self.client = client
@@ -138,7 +140,7 @@ class _Subscription:
             self._upstream, self._timer, Disposable(self._leave)
         )
         self._demand: _Demand | None = None
-        if pool.lend_after is not None:
+        if isinstance(pool, Pool) and pool.lend_after is not None:
             self._demand = _Demand(self, scheduler, pool, pool.lend_after)
             self._scheduler = with_valve(scheduler, self._demand.valve)
 
@@ -159,6 +161,12 @@ class _Subscription:
 
     def admit(self) -> None:
         run_on_loop(self._scheduler, self._begin_later)
+
+    def refuse(self, error: Exception) -> None:
+        def fail(*_: object) -> None:
+            self._context.copy().run(self._on_error, error)
+
+        self._timer.disposable = self._scheduler.schedule(fail)
 
     def _begin_later(self) -> None:
         # In a separate turn: this subscriber's code must not run inside another stream's end.
@@ -211,7 +219,7 @@ class _Subscription:
         self.waiting.dispose()
         if self._demand is not None:
             self._demand.dispose()
-        self._pool.leave(self)
+        wait_for_cleanup(self._scheduler, self._pool.leave(self))
 
 
 class _Waiting(abc.DisposableBase):
@@ -221,7 +229,7 @@ class _Waiting(abc.DisposableBase):
         self,
         stream: _Subscription,
         scheduler: abc.SchedulerBase,
-        pool: Pool,
+        pool: SlotPool,
         progress: bool,
         on_admit: Callable[[float], object] | None,
     ) -> None:
@@ -256,11 +264,10 @@ class _Waiting(abc.DisposableBase):
         self._wait.dispose()
 
     def _look(self) -> None:
-        place = self._pool.place(self._stream)
-        if place is None:  # it has been admitted, and is about to begin
-            return
         self._timer.disposable = start_patient_timer(self._scheduler, _REPORT_SECONDS, self._look)
-        if place != self._reported:
+        place = self._pool.place(self._stream)
+        # `None` if it has been admitted and is about to begin, or if its place isn't known yet.
+        if place is not None and place != self._reported:
             self._reported = place
             self._report(place, self._waited())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from threading import RLock
 from typing import Protocol
@@ -10,7 +12,7 @@ from rxllm.arguments import check_number
 from rxllm.chunks import RateLimit, RateLimits
 from rxllm.operators.controlling._after_fork import clear_after_fork
 
-__all__ = ["Limited", "Limiter"]
+__all__ = ["Limited", "Limiter", "RateLimiter"]
 
 _MARGIN = 0.01
 """Seconds after a reset: headers are rounded."""
@@ -32,7 +34,48 @@ class Limited(Protocol):
     """A subscription of `limit`."""
 
     def wake(self) -> None:
-        """Ask `Limiter.delay` again, in a turn of its own. Raises if its event loop is closed."""
+        """Ask `delay` again, in a turn of its own. Raises if its event loop is closed."""
+
+
+class RateLimiter(ABC):
+    """The base class of the limiters of `limit`: `Limiter`, and `rxllm.redis.RedisLimiter`.
+
+    All methods are called by `limit`, each on the thread of the stream's event loop; `now` is the
+    time of its clock in seconds.
+
+    Attributes:
+        wait: maximum seconds that a stream waits.
+    """
+
+    wait: float
+
+    @abstractmethod
+    def enter(self, stream: Limited) -> None:
+        """Take a place in the queue."""
+
+    @abstractmethod
+    def delay(self, stream: Limited, now: float) -> float:
+        """Return 0 if `stream` starts now, else the seconds to wait; infinity until it is woken."""
+
+    @abstractmethod
+    def answered(self, stream: Limited, limits: RateLimits | None, now: float) -> None:
+        """Take over what the provider says at the start of an answer."""
+
+    @abstractmethod
+    def refused(self, retry_after: float | None, now: float) -> asyncio.Task[None] | None:
+        """Send nothing for a while: the provider has answered 429.
+
+        Returns:
+            What tells it to others, if that takes time: the sink of the stream waits for it.
+        """
+
+    @abstractmethod
+    def leave(self, stream: Limited, tokens: int | None) -> asyncio.Task[None] | None:
+        """Leave the queue, or end; `tokens` are those used, if known.
+
+        Returns:
+            As `refused`.
+        """
 
 
 class _Bucket:
@@ -106,7 +149,7 @@ def _finite(seconds: float | None, default: float) -> float:
     return default if seconds is None or not 0 <= seconds < float("inf") else seconds
 
 
-class Limiter:
+class Limiter(RateLimiter):
     """Requests and tokens a minute of all streams that have `limit(limiter)` in their pipe.
 
     It learns from the headers of a provider (`Start.rate_limits`) and from the `retry_after` of a
@@ -140,7 +183,7 @@ class Limiter:
             check_number("requests", requests, "the number of requests a minute", above=0)
         if tokens is not None:
             check_number("tokens", tokens, "the number of tokens a minute", above=0)
-        self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
+        self.wait = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self._rates = (requests, tokens)
         self._requests = _Bucket(requests)
         self._tokens = _Bucket(tokens)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from itertools import count
@@ -11,9 +13,9 @@ from typing import Final, Protocol
 from rxllm.arguments import check_int, check_number
 from rxllm.errors import PoolFullError
 from rxllm.operators.controlling._after_fork import clear_after_fork
-from rxllm.operators.controlling._limiter import Limiter
+from rxllm.operators.controlling._limiter import RateLimiter
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "Pooled", "SlotPool"]
 
 
 _OVERTAKEN: Final = 16
@@ -38,8 +40,47 @@ class Pooled(Protocol):
         Must not call the pool back synchronously. If it raises, the slot goes to the next one.
         """
 
+    def refuse(self, error: Exception) -> None:
+        """Fail in a turn of its own instead of starting. The pool has forgotten the stream."""
 
-class Pool:
+
+class SlotPool(ABC):
+    """The base class of the pools of `limit_concurrency`: `Pool`, and `rxllm.redis.RedisPool`.
+
+    All methods are called by `limit_concurrency`, each on the thread of the stream's event loop.
+
+    Attributes:
+        limit: maximum number of concurrent streams.
+        wait: maximum seconds that a stream waits for its slot.
+        limiter: permits the requests of streams that have a slot; `None` for no such limit.
+    """
+
+    limit: int
+    wait: float
+    limiter: RateLimiter | None
+
+    @abstractmethod
+    def enter(self, stream: Pooled) -> bool:
+        """Return True if `stream` has a slot; else it is admitted or refused later.
+
+        Raises:
+            PoolFullError: the queue is full.
+        """
+
+    @abstractmethod
+    def place(self, stream: Pooled) -> int | None:
+        """Return its place in the queue, from 1; `None` if it doesn't wait, or none is known."""
+
+    @abstractmethod
+    def leave(self, stream: Pooled) -> asyncio.Task[None] | None:
+        """Release the slot or the place in the queue, if any.
+
+        Returns:
+            What releases it, if that takes time: the sink of the stream waits for it.
+        """
+
+
+class Pool(SlotPool):
     """Slots for streams that have `limit_concurrency(pool)` in their pipe.
 
     They are first come, first served. If the streams belong to several clients, a free slot goes to
@@ -61,7 +102,7 @@ class Pool:
             its slot at the end of the queue, for as long as that takes.
 
     Raises:
-        TypeError: an argument is not a number or not an integer, or `limiter` not a `Limiter`.
+        TypeError: an argument is not a number or not an integer, or `limiter` not a `RateLimiter`.
         ValueError: a number is out of range.
 
     >>> pool = Pool(3)
@@ -75,17 +116,17 @@ class Pool:
         *,
         queue: int = 100,
         wait: float = 30.0,
-        limiter: Limiter | None = None,
+        limiter: RateLimiter | None = None,
         lend_after: float | None = None,
     ) -> None:
-        if not isinstance(limiter, Limiter | None):
+        if not isinstance(limiter, RateLimiter | None):
             raise TypeError(f"limiter must be a Limiter or None, got {type(limiter).__name__}")
-        self.limiter: Limiter | None = limiter
-        self.limit: int = check_int("limit", limit, "the number of streams at once")
+        self.limiter = limiter
+        self.limit = check_int("limit", limit, "the number of streams at once")
         self.queue: int = check_int(
             "queue", queue, "the number of streams that may wait", minimum=0
         )
-        self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
+        self.wait = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self.lend_after: float | None = lend_after
         if lend_after is not None:
             check_number("lend_after", lend_after, "the seconds until a slot is lent", minimum=0)

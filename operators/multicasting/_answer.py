@@ -25,7 +25,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def recording(
-    keep: Callable[[Answer, abc.SchedulerBase], None], release: Callable[[], None]
+    keep: Callable[[Answer, abc.SchedulerBase], None],
+    release: Callable[[abc.SchedulerBase], None],
 ) -> Callable[[Observable[Chunk]], Stream[Chunk]]:
     """Pass the stream on and record it.
 
@@ -40,7 +41,7 @@ def recording(
         ) -> abc.DisposableBase:
             scheduler = scheduler_or_default(scheduler)
             record = _Record(clock_of(scheduler))
-            ended = Disposable(release)
+            ended = Disposable(lambda: release(scheduler))
 
             def on_next(chunk: Chunk) -> None:
                 record.add(chunk)

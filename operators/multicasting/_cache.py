@@ -12,10 +12,10 @@ from reactivex import Observable, abc
 from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError
-from rxllm.operators.multicasting._answer import Answer, recording, replay
-from rxllm.operators.multicasting._multiplex import Multiplexed, multiplex
-from rxllm.operators.multicasting._report import report
-from rxllm.operators.multicasting._store import CacheStore
+from rxllm.operators.multicasting._answer import replay
+from rxllm.operators.multicasting._calls import flight_of, joint_call, load
+from rxllm.operators.multicasting._lookup import look_up
+from rxllm.operators.multicasting._store import AsyncCacheStore, CacheStore
 from rxllm.requests import Model, Prompt, RequestOptions, as_request
 from rxllm.stream import Stream
 from rxllm.valve import clock_of, scheduler_or_default
@@ -25,11 +25,10 @@ __all__ = ["cache", "cache_key"]
 Timing: TypeAlias = Literal["at_once", "original"]
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_decode = msgspec.json.Decoder(Answer).decode
 
 
 def cache(
-    store: CacheStore,
+    store: CacheStore | AsyncCacheStore,
     key: str | Callable[[], str],
     ttl: float | None = 3600.0,
     *,
@@ -49,6 +48,10 @@ def cache(
     runs gets the answer so far, as from `multiplex`, and then the rest. The call is stopped when
     its last subscriber has left.
 
+    With an `AsyncCacheStore`, such as a `rxllm.redis.RedisCache`, calls are shared by processes,
+    too: one asks, and the others wait until its whole answer is stored, or its call has failed and
+    another one asks. The streams of the one that asks get the answer as it comes.
+
     An answer is stored once it has reached its `End` and completed. It isn't stored if it failed,
     was disposed, ended with `"cancelled"`, has a gap (`Notice("lagged")`), or contains a failed
     stream (`Notice("failed")`). That includes a failed loser of `race` or `hedge`: put `cache` into
@@ -65,7 +68,7 @@ def cache(
       subscribers: waiting chunks are joined (`on_lag="coalesce"`). A replay waits for the valve.
 
     Args:
-        store: where answers are stored, such as a `MemoryStore`.
+        store: where answers are stored: a `MemoryStore`, or one that processes share.
         key: the key of the request, the same for equal requests: see `cache_key`. A function is
             called at each subscription.
         ttl: how long an answer is replayed, in seconds from its end on the scheduler's clock, or
@@ -73,8 +76,9 @@ def cache(
         timing: `"at_once"`, or `"original"` for a replay with the original pauses.
 
     Raises:
-        TypeError: `store` is not a `CacheStore`, `key` is neither a string nor a function, or `ttl`
-            is not a number. Into `on_error`: the function `key` doesn't return a string.
+        TypeError: `store` is not a `CacheStore` or `AsyncCacheStore`, `key` is neither a string nor
+            a function, or `ttl` is not a number. Into `on_error`: the function `key` doesn't
+            return a string.
         ValueError: `ttl` is not above 0, or `timing` is invalid.
 
     >>> from rxllm.models.scripted import ScriptedModel
@@ -88,7 +92,7 @@ def cache(
     >>> len(model.requests), store.hits
     (1, 1)
     """
-    if not isinstance(store, CacheStore):
+    if not isinstance(store, CacheStore | AsyncCacheStore):
         raise TypeError(f"store must be a CacheStore, such as MemoryStore(), got {store!r}")
     if not (isinstance(key, str) or callable(key)):
         raise TypeError(f"key must be a string or a function that returns one, got {key!r}")
@@ -104,11 +108,20 @@ def cache(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             name = _name(key)
-            answer = _load(store.get(name, now=clock_of(scheduler)()))
-            if answer is not None:
-                return replay(answer, timing == "original", observer, scheduler)
-            call = _joint_call(source, store, name, ttl, scheduler_or_default(scheduler))
-            return call.subscribe(observer, scheduler=scheduler)
+            scheduler = scheduler_or_default(scheduler)
+
+            def answer_with(data: bytes | None) -> abc.DisposableBase:
+                answer = load(data)
+                if answer is not None:
+                    return replay(answer, timing == "original", observer, scheduler)
+                call = joint_call(source, store, name, ttl, scheduler)
+                return call.subscribe(observer, scheduler=scheduler)
+
+            if isinstance(store, CacheStore):
+                return answer_with(store.get(name, now=clock_of(scheduler)()))
+            if flight_of(scheduler, name) in store.under_way:
+                return answer_with(None)
+            return look_up(store, name, answer_with, observer, scheduler)
 
         return Stream(subscribe, "cache", of_chunks=True)
 
@@ -152,58 +165,3 @@ def _name(key: str | Callable[[], str]) -> str:
     if not isinstance(name, str):
         raise TypeError(f"key must return a string, and returned {name!r}")
     return name
-
-
-def _load(data: bytes | None) -> Answer | None:
-    """The answer, or `None` if there is none or this version can't decode it."""
-    if data is None:
-        return None
-    try:
-        return _decode(data)
-    except msgspec.DecodeError:
-        return None
-
-
-def _dump(answer: Answer) -> bytes:
-    data = _encode(answer)
-    if _decode(data) != answer:
-        raise ValueError("JSON can't represent the answer: decoding would give a different one")
-    return data
-
-
-def _joint_call(
-    source: Observable[Chunk],
-    store: CacheStore,
-    name: str,
-    ttl: float | None,
-    scheduler: abc.SchedulerBase,
-) -> Multiplexed:
-    """The running call for `name` on this event loop, or a new one."""
-    flights = store.under_way
-    flight = getattr(scheduler, "loop", None), name
-    if flight not in flights:
-        for each in tuple(flights):
-            if getattr(each[0], "is_closed", bool)():
-                flights.pop(each, None)  # the loop was closed before the call ended
-        flights[flight] = _call(source, store, flight, ttl)
-    return flights[flight]
-
-
-def _call(
-    source: Observable[Chunk], store: CacheStore, flight: tuple[object, str], ttl: float | None
-) -> Multiplexed:
-    """A call shared by all subscribers with the same key on one event loop."""
-    _, name = flight
-
-    def keep(answer: Answer, scheduler: abc.SchedulerBase) -> None:
-        try:
-            store.put(name, _dump(answer), now=clock_of(scheduler)(), ttl=ttl)
-        except Exception as error:
-            report(scheduler, "an answer could not be cached", error)
-
-    def release() -> None:
-        if store.under_way.get(flight) is call:
-            del store.under_way[flight]
-
-    call = source.pipe(recording(keep, release), multiplex(on_lag="coalesce"))
-    return call

@@ -6,11 +6,16 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from functools import cached_property
 from threading import Lock
+from typing import TypeAlias
 
 from rxllm.arguments import check_int
+from rxllm.operators.multicasting._lookup import Lookup
 from rxllm.operators.multicasting._multiplex import Multiplexed
 
-__all__ = ["CacheStore", "MemoryStore"]
+__all__ = ["AsyncCacheStore", "CacheStore", "Flight", "MemoryStore"]
+
+Flight: TypeAlias = tuple[object, str]
+"""An event loop and a key."""
 
 
 class CacheStore(ABC):
@@ -41,8 +46,48 @@ class CacheStore(ABC):
         """
 
     @cached_property
-    def under_way(self) -> dict[tuple[object, str], Multiplexed]:
+    def under_way(self) -> dict[Flight, Multiplexed]:
         """The running calls by event loop and key. Maintained by `cache`."""
+        return {}
+
+
+class AsyncCacheStore(ABC):
+    """The base class of the stores of `cache` that other processes share.
+
+    Of all processes that `get` the same missing answer at once, one is told to ask the model; the
+    others wait for its answer. All methods are called on the event loop of the streams.
+    """
+
+    @abstractmethod
+    async def get(self, key: str) -> bytes | None:
+        """The answer stored under `key`, or `None` if the caller should ask the model.
+
+        It then calls `put` or `release` in the end. Waits while another process asks. Cancelling it
+        must not leave the others waiting.
+        """
+
+    @abstractmethod
+    async def put(self, key: str, answer: bytes, *, ttl: float | None) -> None:
+        """Store `answer` and replace an older one; processes that wait for it get it.
+
+        Args:
+            key: the key of the request.
+            answer: JSON in UTF-8.
+            ttl: seconds from now until it expires, or `None` for as long as the store keeps it.
+        """
+
+    @abstractmethod
+    async def release(self, key: str) -> None:
+        """Let another process ask: the call of this one has ended without an answer to store."""
+
+    @cached_property
+    def under_way(self) -> dict[Flight, Multiplexed]:
+        """The running calls by event loop and key. Maintained by `cache`."""
+        return {}
+
+    @cached_property
+    def lookups(self) -> dict[Flight, Lookup]:
+        """The running calls of `get` by event loop and key. Maintained by `cache`."""
         return {}
 
 

@@ -1,6 +1,6 @@
 """Operators that recover from failures."""
 
-from rxllm.operators.recovery._breaker import CircuitBreaker
+from rxllm.operators.recovery._breaker import CircuitBreaker, Permit
 from rxllm.operators.recovery._circuit_breaker import circuit_breaker, is_failure_of_model
 from rxllm.operators.recovery._complete_partial import complete_partial
 from rxllm.operators.recovery._degrade import degrade
@@ -17,6 +17,7 @@ from rxllm.operators.recovery.commit import AfterOutput
 __all__ = [
     "AfterOutput",
     "CircuitBreaker",
+    "Permit",
     "Quality",
     "circuit_breaker",
     "complete_partial",

@@ -89,17 +89,21 @@ class CircuitBreaker:
 
     def judge(
         self, permit: Permit, failed_at: float | None, error: Exception | None = None
-    ) -> None:
-        """Record the outcome of a stream: `failed_at` is `None` if it succeeded. For `Permit`."""
+    ) -> bool:
+        """Record the outcome of a stream: `failed_at` is `None` if it succeeded. For `Permit`.
+
+        Returns:
+            Whether it counts: the circuit hasn't opened or closed since the stream started.
+        """
         with self._lock:
             if permit.period != self._period:
-                return
+                return False
             if failed_at is None:
                 self._failed_at.clear()
                 self._last_failure = None
                 if permit is self._probe:
                     self._turn("closed")
-                return
+                return True
             self._last_failure = error
             self._failed_at.append(failed_at)
             failures = self._failed_at
@@ -107,6 +111,24 @@ class CircuitBreaker:
             if permit is self._probe or enough:
                 self._opened_at = failed_at
                 self._turn("open")
+            return True
+
+    def adopt(self, open_for: float, now: float) -> None:
+        """Take over what another process has found, at `now` (clock time in seconds).
+
+        Args:
+            open_for: seconds for which the circuit is still open, at most `reset_after`; 0 if it
+                is closed, and no stream has failed since the last success.
+            now: the time of the clock.
+        """
+        with self._lock:
+            if open_for > 0:
+                self._opened_at = now + open_for - self._reset_after
+                self._turn("open")
+            elif self._state != "closed":
+                self._turn("closed")
+            else:
+                self._failed_at.clear()
 
     def release(self, permit: Permit) -> None:
         """Record that a stream was disposed without a verdict. For `Permit`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -13,6 +14,7 @@ from rxllm.errors import (
     CircuitOpenError,
     ContextLengthError,
     PoolFullError,
+    StoreUnavailableError,
     UnsupportedError,
     classify_error,
     separate_error,
@@ -23,16 +25,23 @@ from rxllm.valve import clock_of
 
 __all__ = ["circuit_breaker", "is_failure_of_model"]
 
+_OF_REQUEST: Final = (
+    UnsupportedError,
+    ContextLengthError,
+    PoolFullError,
+    StoreUnavailableError,
+    CircuitOpenError,
+)
+
 
 def is_failure_of_model(error: Exception) -> bool:
     """True if `error` is a failure of the model, not of the request.
 
     These are the errors classified as `"retry"` or `"fallback"`, except for a request that the
-    model doesn't support, a context that is too small, a full pool, and another open circuit.
+    model doesn't support, a context that is too small, a full pool, a shared store that can't be
+    reached, and another open circuit.
     """
-    if isinstance(error, UnsupportedError | ContextLengthError | PoolFullError | CircuitOpenError):
-        return False
-    return classify_error(error) != "raise"
+    return not isinstance(error, _OF_REQUEST) and classify_error(error) != "raise"
 
 
 def circuit_breaker(
@@ -62,8 +71,8 @@ def circuit_breaker(
     Args:
         breaker: shared by all streams of the same model.
         counts: whether an error is a failure of the model; by default an error classified as
-            `"retry"` or `"fallback"`, except for a context that is too small, a full pool, and
-            another open circuit.
+            `"retry"` or `"fallback"`, except for a context that is too small, a full pool, a
+            shared store that can't be reached, and another open circuit.
 
     Raises:
         TypeError: `breaker` is not a `CircuitBreaker`, or `counts` is not callable.

@@ -63,6 +63,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.BudgetSpentError, 402),
     (errors.OverloadedError, 503),
     (errors.CircuitOpenError, 503),
+    (errors.StoreUnavailableError, 503),
     (DrainingError, 503),
     (StreamNotFoundError, 404),
     (errors.StreamTimeoutError, 504),

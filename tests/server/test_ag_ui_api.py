@@ -90,7 +90,7 @@ async def test_the_history_of_a_client() -> None:
     ("body", "field"),
     [
         (asked(resume=[{"interruptId": "x", "status": "resolved"}]), "resume[0].payload"),
-        (asked(resume=[{"interruptId": "x", "status": "cancelled"}]), "isn't an agent"),
+        (asked(resume=[{"interruptId": "x", "status": "cancelled"}]), "runs no tools"),
         (asked(resume=[{"interruptId": "x", "status": "open"}]), "resume"),
         (
             asked(

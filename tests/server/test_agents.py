@@ -170,7 +170,7 @@ async def test_a_run_goes_on_after_an_approval_on_our_own_streams() -> None:
     ("asked", "words"),
     [
         ({**GO, "approvals": {"t": True}}, "no call waits for the approval 't'"),
-        ({**GO, "approvals": {"t": True}, "model": "tiny"}, "it isn't an agent"),
+        ({**GO, "approvals": {"t": True}, "model": "tiny"}, "runs no tools"),
         ({**GO, "approvals": {"t": 1}}, "approvals"),
         ({**GO, "tools": [{"name": 1}]}, "tools"),
     ],

@@ -272,7 +272,7 @@ async def test_an_approval_of_another_call_is_refused() -> None:
     said = answer(call_part("e", "approval-responded", approval=other, input={"path": "/etc"}))
     for model, words in (
         (Agent(ScriptedModel("So."), [delete], secret=b"s"), "another one than was asked about"),
-        (ScriptedModel("So."), "it isn't an agent"),
+        (ScriptedModel("So."), "runs no tools"),
     ):
         async with (
             serving(create_app({"agent": model})) as client,

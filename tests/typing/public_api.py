@@ -18,7 +18,7 @@ from aiohttp import web
 from reactivex import Observable
 
 import rxllm
-from rxllm import Chunk, Stream, agents, errors, models, server, sinks, testing
+from rxllm import Chunk, Stream, agents, errors, models, redis, server, sinks, testing
 from rxllm import operators as ops
 
 _ChunksToChunks = Callable[[Observable[Chunk]], Stream[Chunk]]
@@ -310,12 +310,24 @@ def controlling() -> None:
     assert_type(ops.pausable(control), _ChunksToChunks)
     control.pause()
     assert_type(ops.limit_concurrency(ops.Pool(3, queue=10)), _ChunksToChunks)
+    connections = redis.RedisConnections("redis://127.0.0.1")
+    assert_type(ops.limit(redis.RedisLimiter(connections, "x", tokens=9)), _ChunksToChunks)
+    pools: list[ops.SlotPool] = [ops.Pool(3), redis.RedisPool(connections, "x", 3)]
+    assert_type(ops.limit_concurrency(pools[0]), _ChunksToChunks)
     assert_type(ops.budget(1.5, 1000, prices="models.toml"), _ChunksToChunks)
     assert_type(ops.budget(ops.Budget(usd=5), input_tokens=10), _ChunksToChunks)
     registry = ops.StreamRegistry()
     assert_type(ops.track(registry, "mine"), _ChunksToChunks)
     assert_type(registry["mine"], ops.TrackedStream)
     assert_type(registry.snapshot(), list[ops.StreamInfo])
+
+
+def a_pool_and_a_limiter_of_ones_own(
+    pool: ops.SlotPool, stream: ops.Pooled, limiter: ops.RateLimiter, request: ops.Limited
+) -> None:
+    assert_type(pool.enter(stream), bool)
+    assert_type(limiter.delay(request, 1.0), float)
+    assert_type(ops.limit(limiter), _ChunksToChunks)
 
 
 def filtering() -> None:
@@ -351,6 +363,8 @@ def multicasting(model: rxllm.Model, source: Stream[Chunk]) -> None:
     key = ops.cache_key(model, "Hi", temperature=0)
     assert_type(key, str)
     assert_type(ops.cache(Store(), key), _ChunksToChunks)
+    shared_store: ops.AsyncCacheStore = redis.RedisCache("redis://127.0.0.1", "x")
+    assert_type(ops.cache(shared_store, key), _ChunksToChunks)
     assert_type(ops.cache(ops.MemoryStore(max_entries=9), key, ttl=None), _ChunksToChunks)
     shared = source.pipe(ops.multiplex(on_lag="coalesce"))
     assert_type(shared, ops.Multiplexed)
@@ -379,6 +393,8 @@ def recovery(model: rxllm.Model, backup: Stream[Chunk]) -> None:
         _ChunksToChunks,
     )
     breaker = ops.CircuitBreaker(failures=3)
+    assert_type(breaker.ask(1.0), ops.Permit | None)
+    breaker = redis.RedisBreaker("redis://127.0.0.1", "x", failures=3)
     assert_type(ops.circuit_breaker(breaker, counts=ops.is_failure_of_model), _ChunksToChunks)
 
 

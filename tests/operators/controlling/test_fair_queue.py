@@ -81,6 +81,9 @@ class Waiting:
     def admit(self) -> None:
         self.order.append(self)
 
+    def refuse(self, error: Exception) -> None:
+        raise error
+
 
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(1, 3))
 def test_the_place_is_the_order_in_which_slots_are_given_if_none_is_freed(
