@@ -29,7 +29,8 @@ class RedisPool(Connected, SlotPool):
 
     While Redis can't be reached, streams that have a slot go on, those in the queue wait, and a new
     one fails with a `StoreUnavailableError`, which is retried. Streams
-    in slots when the connections are closed go on, and their slots are free after `lease` seconds.
+    in slots when the connections are closed go on, and their slots are free after `lease` seconds;
+    those that wait fail.
     Redis holds no text of any stream.
 
     Args:

@@ -193,8 +193,11 @@ class PoolNode:
         reply = self._send(_RENEW, held, *[slot.id for _, slot in slots])
         try:
             places = await reply
-        except StoreUnavailableError:  # reported by the connection; the next renewal may do
-            return
+        except StoreUnavailableError as error:  # reported by the connection
+            if self._link.is_closed:
+                for stream, slot in slots[held:]:
+                    self._refuse(stream, slot, error)
+            return  # the next renewal may do
         for (stream, slot), place in zip(slots, places, strict=True):
             self._place(stream, slot, place)
 
