@@ -115,6 +115,18 @@ async def test_what_waits_behind_a_command_that_hangs_fails_with_it(
         own_server.go_on()
 
 
+async def test_a_process_that_was_stopped_reads_the_reply_that_has_come_meanwhile(
+    server: RedisServer,
+) -> None:
+    async with RedisConnections(server.url, timeout=0.2) as connections:
+        link = connections.link()
+        await link.send(ECHO, [], "a")
+        reply = link.send(ECHO, [], "b")
+        await asyncio.sleep(0)
+        time.sleep(0.5)  # noqa: ASYNC251 - the process is stopped
+        assert await reply == b"b"
+
+
 async def test_messages_arrive_after_the_connection_was_lost_or_hung(
     own_server: RedisServer,
 ) -> None:
