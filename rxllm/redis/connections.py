@@ -187,7 +187,8 @@ class Link:
             return
         self._is_away = error is not None
         if error is not None:
-            _log.warning("Redis at %s is unavailable: %r", self._address, error)
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            _log.warning("Redis at %s is unavailable (%s)", self._address, reason)
         else:
             _log.warning("Redis at %s is available again", self._address)
 

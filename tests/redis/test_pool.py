@@ -295,7 +295,7 @@ async def test_while_redis_is_down_new_streams_fail_and_running_ones_go_on(
         own_server.start()
         assert (await start(gate.stream(), slots)).text == "a"
         messages = [record.getMessage() for record in caplog.records]
-        assert [message.split(" is ")[1].split(":")[0] for message in messages] == [
+        assert [message.split(" is ")[1].split(" (")[0] for message in messages] == [
             "unavailable",
             "available again",
         ]
