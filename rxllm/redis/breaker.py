@@ -20,7 +20,7 @@ __all__ = ["RedisBreaker"]
 _FAIL: Final = Script(
     NOW
     + """
-local failures, window, reset = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local failures, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local is_probe, id = ARGV[4] == '1', ARGV[5]
 if redis.call('EXISTS', KEYS[1]) == 1 and not is_probe then
   return
@@ -31,9 +31,9 @@ redis.call('PEXPIRE', KEYS[2], window + 1000)
 local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 local enough = redis.call('ZCARD', KEYS[2]) == failures and now - first <= window
 if is_probe or enough then
-  redis.call('SET', KEYS[1], '', 'PX', reset)
+  redis.call('SET', KEYS[1], '', 'PX', ARGV[3])
   redis.call('DEL', KEYS[2])
-  redis.call('PUBLISH', KEYS[1], 'open ' .. reset)
+  redis.call('PUBLISH', KEYS[1], 'open ' .. ARGV[3])
 else
   redis.call('PUBLISH', KEYS[1], 'failed')
 end

@@ -124,6 +124,8 @@ class RedisCache(Connected, AsyncCacheStore):
             return answer
         self.misses += 1
         if call.asks:
+            for closed in [each for each in list(self._calls) if each[0].is_closed]:
+                self._calls.pop(closed, None)
             self._calls[call.link, key] = call
         return None
 

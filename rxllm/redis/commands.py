@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import Redis
@@ -11,6 +12,7 @@ from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import NoScriptError, RedisError
 
 from rxllm.errors import StoreUnavailableError
+from rxllm.patient_timer import PatientTimer
 from rxllm.redis.scripts import ALL_SCRIPTS, Script
 
 __all__ = ["CommandQueue", "unavailable"]
@@ -91,6 +93,7 @@ class CommandQueue:
                     await self._send_batch()
         except BaseException:  # cancelled: the loop ends, or the connections are closed
             self._fail(self._under_way + self._waiting, "the connections were closed", None)
+            self._waiting.clear()
             raise
         finally:
             self._task = None
@@ -98,7 +101,7 @@ class CommandQueue:
     async def _send_batch(self) -> None:
         batch = self._under_way
         try:
-            async with asyncio.timeout(self._timeout):
+            async with _patient_timeout(self._timeout):
                 try:
                     replies = await self._execute(batch)
                 except _LOST:
@@ -141,6 +144,17 @@ class CommandQueue:
             if not command.reply.done():
                 command.reply.set_exception(unavailable(why, cause))
                 command.reply.exception()  # whoever doesn't read it has left
+
+
+@asynccontextmanager
+async def _patient_timeout(seconds: float) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, but a reply that came while this process was stopped is read first."""
+    async with asyncio.timeout(None) as limit:
+        timer = PatientTimer(seconds, limit.reschedule, 0.0)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _resolve(command: _Command, reply: Any) -> None:

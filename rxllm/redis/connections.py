@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Final, TypeAlias
@@ -71,7 +72,7 @@ class RedisConnections:
         """
         loop = running_loop()
         link = self._links.get(loop)
-        if link is None or link.is_closed:
+        if link is None or link.is_closed or link.pid != os.getpid():
             for closed in [known for known in list(self._links) if known.is_closed()]:
                 self._links.pop(closed, None)
             link = self._links[loop] = Link(self, Redis.from_pool(self._pool()))
@@ -108,7 +109,9 @@ class RedisConnections:
         }
         size: dict[str, Any] = {"max_connections": _MAX_CONNECTIONS, "timeout": None}
         if isinstance(self._server, str):
-            return BlockingConnectionPool.from_url(self._server, **options, **size)
+            pool = BlockingConnectionPool.from_url(self._server, **size)
+            pool.connection_kwargs |= options  # not those of the URL
+            return pool
         theirs = self._server.connection_pool
         return BlockingConnectionPool(
             connection_class=theirs.connection_class,
@@ -125,12 +128,14 @@ class Link:
         client: for commands that are neither scripts nor messages.
         messages: between processes.
         is_closed: whether `close` has been called.
+        pid: of the process; a forked child must not use what it inherits.
     """
 
     def __init__(self, connections: RedisConnections, client: Redis) -> None:
         self.client: Redis = client
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.is_closed: bool = False
+        self.pid: int = os.getpid()
         self._address = connections.address
         self._is_away = False
         self._lifetime: AsyncGenerator[None, None] | None = None
@@ -182,7 +187,8 @@ class Link:
             return
         self._is_away = error is not None
         if error is not None:
-            _log.warning("Redis at %s is unavailable: %r", self._address, error)
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            _log.warning("Redis at %s is unavailable (%s)", self._address, reason)
         else:
             _log.warning("Redis at %s is available again", self._address)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from rxllm.arguments import check_number
 from rxllm.chunks import RateLimits
@@ -81,7 +82,8 @@ class RedisLimiter(Connected, RateLimiter):
     @property
     def waiting(self) -> int:
         """The number of streams of this process that wait."""
-        return sum(len(node.waiting) for node in list(self._nodes.values()))
+        nodes = list(self._nodes.items())
+        return sum(len(node.waiting) for link, node in nodes if link.pid == os.getpid())
 
     def enter(self, stream: Limited) -> None:
         """Take a place in the queue. Called by `limit`, as are the other methods.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from rxllm.arguments import check_int, check_number
 from rxllm.operators.controlling import Pooled, RateLimiter, SlotPool
@@ -23,12 +24,13 @@ class RedisPool(Connected, SlotPool):
 
     There are never more than `limit` streams in slots, with two exceptions. A process that was
     stopped for longer than `lease` has lost its slots, but its streams go on. And if Redis loses
-    its data, running streams take their slots again within a third of `lease`, and others may start
-    before that.
+    its data, or is away for longer than `lease`, running streams take their slots again within a
+    third of `lease`, and others may start before that. In a forked child, a pool starts empty.
 
     While Redis can't be reached, streams that have a slot go on, those in the queue wait, and a new
     one fails with a `StoreUnavailableError`, which is retried. Streams
-    in slots when the connections are closed go on, and their slots are free after `lease` seconds.
+    in slots when the connections are closed go on, and their slots are free after `lease` seconds;
+    those that wait fail.
     Redis holds no text of any stream.
 
     Args:
@@ -120,6 +122,7 @@ class RedisPool(Connected, SlotPool):
     def _count(self, has_slot: bool) -> int:
         return sum(
             slot.has_slot is has_slot
-            for node in list(self._nodes.values())
+            for link, node in list(self._nodes.items())
+            if link.pid == os.getpid()
             for slot in list(node.slots.values())
         )

@@ -5,107 +5,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
 from reactivex.abc import DisposableBase
 
 from rxllm.errors import PoolFullError, StoreUnavailableError
 from rxllm.operators.controlling import Pooled
 from rxllm.redis.connections import Link
-from rxllm.redis.scripts import NOW, Script, milliseconds
+from rxllm.redis.pool_scripts import ENTER, LEAVE, RENEW
+from rxllm.redis.scripts import Script, milliseconds
 
 __all__ = ["PoolNode", "Slot"]
-
-# Keys: holders by the end of their lease; the queue, by number; those in it by the end of their
-# lease; the last number. Arguments: limit, lease (ms). An id is "<node>/<number>", and its node
-# listens to "<holders>:<node>".
-_COMMON: Final = (
-    NOW
-    + """
-local holders, queue, alive, numbers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local limit, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
-
-local function wait(id)
-  if not redis.call('ZSCORE', queue, id) then
-    redis.call('ZADD', queue, redis.call('INCR', numbers), id)
-  end
-  redis.call('ZADD', alive, now + lease, id)
-end
-
-local function forget(id)
-  redis.call('ZREM', holders, id)
-  redis.call('ZREM', queue, id)
-  redis.call('ZREM', alive, id)
-end
-
-local function pass_on(own)
-  redis.call('ZREMRANGEBYSCORE', holders, '-inf', now)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', alive, '-inf', now)) do
-    forget(id)
-  end
-  while redis.call('ZCARD', holders) < limit do
-    local first = redis.call('ZPOPMIN', queue)[1]
-    if not first then break end
-    redis.call('ZREM', alive, first)
-    redis.call('ZADD', holders, now + lease, first)
-    if first ~= own then
-      redis.call('PUBLISH', holders .. ':' .. string.match(first, '^[^/]+'), first)
-    end
-  end
-  for _, key in ipairs(KEYS) do
-    redis.call('PEXPIRE', key, lease + 60000)
-  end
-end
-
-local function place(id)
-  local rank = not redis.call('ZSCORE', holders, id) and redis.call('ZRANK', queue, id)
-  return rank and rank + 1 or 0
-end
-"""
-)
-
-_ENTER: Final = Script(
-    _COMMON
-    + """
-local id, longest = ARGV[3], tonumber(ARGV[4])
-if not redis.call('ZSCORE', holders, id) then
-  wait(id)
-end
-pass_on(id)
-local at = place(id)
-if at > longest then
-  forget(id)
-  return -1
-end
-return at
-"""
-)
-"""Return 0 for a slot, a place in the queue, or -1 if that is full."""
-
-_LEAVE: Final = Script(_COMMON + "forget(ARGV[3]) pass_on('')")
-
-_RENEW: Final = Script(
-    _COMMON
-    + """
-for at = 4, #ARGV do
-  local id = ARGV[at]
-  if at < 4 + tonumber(ARGV[3]) or redis.call('ZSCORE', holders, id) then
-    forget(id)
-    redis.call('ZADD', holders, now + lease, id)
-  else
-    wait(id)
-  end
-end
-pass_on('')
-local places = {}
-for at = 4, #ARGV do
-  places[at - 3] = place(ARGV[at])
-end
-return places
-"""
-)
-"""Renew the leases of streams that run, as many as the third argument says, and of those that wait.
-Return their places; 0 for a slot. Running streams that Redis has forgotten are held again."""
 
 
 class Slot:
@@ -150,7 +60,7 @@ class PoolNode:
     def enter(self, stream: Pooled) -> None:
         """Ask for a slot, and admit or refuse the stream later."""
         slot = self.slots[stream] = Slot(f"{self._name}/{next(self._numbers)}")
-        reply = self._send(_ENTER, slot.id, self._queue)
+        reply = self._send(ENTER, slot.id, self._queue)
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._enter(stream, slot, reply), name="rxllm redis pool")
         self._entering.add(task)
@@ -161,7 +71,7 @@ class PoolNode:
     def leave(self, stream: Pooled) -> asyncio.Task[None]:
         """Release the slot or the place in the queue; return what does so."""
         slot = self._forget(stream)
-        released = self._send(_LEAVE, slot.id)
+        released = self._send(LEAVE, slot.id)
         return asyncio.get_running_loop().create_task(
             _settle(released), name="rxllm redis pool release"
         )
@@ -190,11 +100,14 @@ class PoolNode:
         slots += [(stream, slot) for stream, slot in self.slots.items() if slot.place is not None]
         if not slots:
             return
-        reply = self._send(_RENEW, held, *[slot.id for _, slot in slots])
+        reply = self._send(RENEW, held, *[slot.id for _, slot in slots])
         try:
             places = await reply
-        except StoreUnavailableError:  # reported by the connection; the next renewal may do
-            return
+        except StoreUnavailableError as error:  # reported by the connection
+            if self._link.is_closed:
+                for stream, slot in slots[held:]:
+                    self._refuse(stream, slot, error)
+            return  # the next renewal may do
         for (stream, slot), place in zip(slots, places, strict=True):
             self._place(stream, slot, place)
 
@@ -215,7 +128,7 @@ class PoolNode:
     def _refuse(self, stream: Pooled, slot: Slot, error: Exception) -> None:
         if self.slots.get(stream) is slot:
             self._forget(stream)
-            self._send(_LEAVE, slot.id)  # it may have been executed all the same
+            self._send(LEAVE, slot.id)  # it may have been executed all the same
             stream.refuse(error)
 
     def _forget(self, stream: Pooled) -> Slot:
