@@ -18,7 +18,7 @@ class RunMessages:
     Results come as the tools end, and are in the order of the calls in the conversation.
 
     Args:
-        last: the message whose calls the first results answer, if the run goes on after it.
+        last: the message whose calls the first results answer, if the run continues after it.
     """
 
     __slots__ = ("_closed", "_last", "_results")

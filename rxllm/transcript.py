@@ -68,7 +68,7 @@ class Transcript:
     Adding a chunk costs one `list.append`; chunks are folded when a property is read.
 
     Args:
-        last: the message whose calls the first results answer, if the run goes on after it.
+        last: the message whose calls the first results answer, if the run continues after it.
 
     Attributes:
         add: adds the next chunk.

@@ -1,4 +1,4 @@
-"""The token that an approval names: of one call, with its very arguments."""
+"""The token of an approval, which stands for one call with its arguments."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["approval_token"]
 def approval_token(call: ToolCall, secret: bytes | None = None) -> str:
     """Return the token of a call: an HMAC-SHA-256 with `secret`, or without it a SHA-256.
 
-    A client can't make a token for other arguments without the secret. It is of their value, since
-    clients decode arguments, and send them back encoded in another way.
+    A client can't make a token for other arguments without the secret. The token depends on their
+    value, not on their text: clients decode arguments, and encode them again in another way.
 
     >>> call = ToolCall("1", "pay", '{"usd":5}')
     >>> approval_token(call) == approval_token(ToolCall("1", "pay", '{"usd":50}'))

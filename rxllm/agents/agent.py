@@ -77,8 +77,8 @@ class Agent:
         claim: called with the token of an approved call and its `ToolContext`; returns whether
             this run is the first to make it (`SET NX` in Redis, say). May be a coroutine function.
             With it, calls that may need an approval get an id that no other conversation has.
-        repairs: how often the model is told that an answer doesn't follow the `response_format`,
-            and asked for another one, 0 or more. A `Steering` says what it received.
+        repairs: how often the model is asked for another answer if one doesn't follow the
+            `response_format`, 0 or more. The request is a `Steering`.
         name: the name in `info`.
 
     Raises:

@@ -43,7 +43,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class ToolError(Exception):
-    """Raised by a tool: the call has failed, and the model is told so in these very words."""
+    """Raised by a tool whose call has failed. The model receives its message as it is."""
 
 
 def _ignore(value: Any) -> None:
@@ -51,7 +51,7 @@ def _ignore(value: Any) -> None:
 
 
 class ToolContext(msgspec.Struct, frozen=True):
-    """What a tool may know about the run that calls it: the value of parameters of this type.
+    """The context of a call: the value of the parameters of this type.
 
     Args:
         call: the call. Its `id` stays the same if the run is continued elsewhere.
