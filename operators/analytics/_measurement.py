@@ -58,9 +58,9 @@ class Measurement:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.outcome: Outcome | Literal["running"] = "running"
-        self.counts = AnswerCounts()
+        self.counts: AnswerCounts = AnswerCounts()
         self._pieces: int | None = None  # once `counts` are those of `Usage`
-        self.run = Run(clock)
+        self.run: Run = Run(clock)
         self.model: str | None = None
         self.error: ErrorInfo | None = None
         self._clock = clock

@@ -37,11 +37,12 @@ class Call:
     __slots__ = ("begun", "ended", "error", "id", "is_running", "name", "outcome", "source")
 
     def __init__(self, call: ToolCall | ToolResult, begun: float) -> None:
-        self.id = call.id
-        self.name = call.name
-        self.source = call.source
-        self.begun = self.ended = begun
-        self.is_running = False
+        self.id: str = call.id
+        self.name: str = call.name
+        self.source: str | None = call.source
+        self.begun: float = begun
+        self.ended: float = begun
+        self.is_running: bool = False
         self.outcome: Outcome = "completed"
         self.error: str | None = None
 
@@ -70,8 +71,8 @@ class Run:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.calls: dict[str, Call] = {}
-        self.has_begun = False
-        self.tool_calls = 0
+        self.has_begun: bool = False
+        self.tool_calls: int = 0
         self._clock = clock
         self._begun = clock()
         self._made: dict[str | None, dict[str, ToolCall]] = {}  # by the answers under way

@@ -62,7 +62,7 @@ class Reader:
         past: Iterable[Chunk],
     ) -> None:
         self.scheduler = scheduler
-        self.wait = SerialDisposable()  # while the source waits for a slot
+        self.wait: SerialDisposable = SerialDisposable()  # while the source waits for a slot
         self._shared = shared
         self._observer = observer
         self._on_lag = on_lag

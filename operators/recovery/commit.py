@@ -164,7 +164,7 @@ class ComparingFilter(ReplayFilter):
             if chunk.source is not None:
                 raise AnswerDiffersError("it has several sources")
             kept = self._rest_of(chunk)
-            self.is_open = self._text.is_met and self._reasoning.is_met and not self._states
+            self.is_open: bool = self._text.is_met and self._reasoning.is_met and not self._states
             return kept
         if chunk.is_content or kind is End:
             self.end()

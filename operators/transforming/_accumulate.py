@@ -51,10 +51,10 @@ class Accumulated(ChunkCarrier):
     ) -> None:
         self.chunk = chunk
         self.length: int = answer.text.length
-        self.number = number
+        self.number: int = number
         self.tokens: int = answer.tokens
-        self.elapsed = elapsed
-        self.latency = latency
+        self.elapsed: float = elapsed
+        self.latency: float = latency
         self.attempt: int = answer.attempt
         self.model: str | None = answer.model
         self._answer = answer
@@ -89,10 +89,10 @@ class _Answer:
     __slots__ = ("attempt", "has_begun", "max_tokens", "model", "text", "tokens")
 
     def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-        self.has_begun = False
-        self.text = RunningText()
-        self.tokens = 0
+        self.attempt: int = attempt
+        self.has_begun: bool = False
+        self.text: RunningText = RunningText()
+        self.tokens: int = 0
         self.model: str | None = None
         self.max_tokens: int | None = None
 

@@ -131,10 +131,10 @@ class Agent:
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{what} must be {kind.__name__}, got {value!r}")
         self.model = model
-        self.tools = _by_name(tools)
+        self.tools: dict[str, FunctionTool | Tool] = _by_name(tools)
         self.instructions = instructions
-        self.max_steps = check_int("max_steps", max_steps, "the maximum number of answers")
-        self.concurrency = check_int("concurrency", concurrency, "calls that run at once")
+        self.max_steps: int = check_int("max_steps", max_steps, "the maximum number of answers")
+        self.concurrency: int = check_int("concurrency", concurrency, "calls that run at once")
         self.tool_timeout = tool_timeout
         if tool_timeout is not None:
             check_number("tool_timeout", tool_timeout, "seconds that a call may take", above=0)
@@ -142,7 +142,7 @@ class Agent:
         self.on_tool_error = on_tool_error
         self.secret = secret
         self.claim = claim
-        self.repairs = check_int("repairs", repairs, "requests for another answer", minimum=0)
+        self.repairs: int = check_int("repairs", repairs, "requests for another answer", minimum=0)
         self.name = name
 
     def __repr__(self) -> str:

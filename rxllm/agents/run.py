@@ -94,14 +94,14 @@ class Run:
         inbox: Inbox | None,
         context: Any,
     ) -> None:
-        self.scheduler = scheduler_or_default(scheduler)
+        self.scheduler: abc.SchedulerBase = scheduler_or_default(scheduler)
         self.context = context
-        self.step = 0
+        self.step: int = 0
         self.raised: BaseException | None = None  # by the subscriber
-        self.concurrency = agent.concurrency
-        self.tool_timeout = agent.tool_timeout
-        self.claim = agent.claim
-        self.on_tool_error = agent.on_tool_error
+        self.concurrency: int = agent.concurrency
+        self.tool_timeout: float | None = agent.tool_timeout
+        self.claim: Claim | None = agent.claim
+        self.on_tool_error: Callable[[ToolCall, Exception], str] | None = agent.on_tool_error
         self._agent = agent
         self._request = request
         self._observer = observer

@@ -30,9 +30,9 @@ class Judge:
         self.sheet = sheet
         self.texts = 0
         self.calls: dict[Any, str] = {}
-        self.has_usage = False
+        self.has_usage: bool = False
         self.ended: str | None = None  # the event that has ended the stream
-        self.done = False
+        self.done: bool = False
 
     def judge(self, event: Event, value: dict[str, Any] | None) -> None:
         """Judge an event; `value` is `None` for `[DONE]`."""

@@ -103,7 +103,7 @@ class LlamaEngine:
         self._model = model
         self._free: Any = weakref.finalize(self, llama_cpp.llama_model_free, model)
         self._free.atexit = False  # a step may still be running then
-        self.vocabulary = LlamaVocabulary(model)
+        self.vocabulary: LlamaVocabulary = LlamaVocabulary(model)
         self._tokenizer = self._read_tokenizer(path)
         self.slots = slots
         trained = llama_cpp.llama_model_n_ctx_train(model)

@@ -111,7 +111,9 @@ class OnnxEngine:
         }
         self._end_tokens = directory.end_tokens
         self._empty_cache = _empty_cache(session, directory.model)
-        self.vocabulary = Vocabulary(self._tokenizer_of_all, _scores_size(session, self._tokenizer))
+        self.vocabulary: Vocabulary = Vocabulary(
+            self._tokenizer_of_all, _scores_size(session, self._tokenizer)
+        )
         inputs = {node.name for node in session.get_inputs()}
         self._has_positions = "position_ids" in inputs
         self._is_merged = _USE_CACHE in inputs

@@ -41,7 +41,9 @@ class OutputItem(Comparable):
         self.read: set[Place] = set()
         self.held: dict[Place, dict[str, Any]] = {}
         self.extras: list[Chunk] = []
-        self.call = PendingCall(is_custom=kind == CUSTOM_CALL) if kind in CALLS else None
+        self.call: PendingCall | None = (
+            PendingCall(is_custom=kind == CUSTOM_CALL) if kind in CALLS else None
+        )
 
     def learn(self, item: dict[str, Any]) -> None:
         """Keep the ids of the item itself."""
