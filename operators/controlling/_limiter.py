@@ -183,7 +183,7 @@ class Limiter(RateLimiter):
             check_number("requests", requests, "the number of requests a minute", above=0)
         if tokens is not None:
             check_number("tokens", tokens, "the number of tokens a minute", above=0)
-        self.wait = check_number("wait", wait, "the seconds that a stream may wait", above=0)
+        self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self._rates = (requests, tokens)
         self._requests = _Bucket(requests)
         self._tokens = _Bucket(tokens)

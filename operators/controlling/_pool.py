@@ -121,12 +121,12 @@ class Pool(SlotPool):
     ) -> None:
         if not isinstance(limiter, RateLimiter | None):
             raise TypeError(f"limiter must be a Limiter or None, got {type(limiter).__name__}")
-        self.limiter = limiter
-        self.limit = check_int("limit", limit, "the number of streams at once")
+        self.limiter: RateLimiter | None = limiter
+        self.limit: int = check_int("limit", limit, "the number of streams at once")
         self.queue: int = check_int(
             "queue", queue, "the number of streams that may wait", minimum=0
         )
-        self.wait = check_number("wait", wait, "the seconds that a stream may wait", above=0)
+        self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self.lend_after: float | None = lend_after
         if lend_after is not None:
             check_number("lend_after", lend_after, "the seconds until a slot is lent", minimum=0)

@@ -66,7 +66,7 @@ class RedisLimiter(Connected, RateLimiter):
         self.burst: float = check_number(
             "burst", burst, "the seconds of the rates that may be used at once", above=0
         )
-        self.wait = check_number("wait", wait, "the seconds that a stream may wait", above=0)
+        self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self.key: str = key_for("rate", name)
         self.rates: tuple[float | None, float | None] = requests, tokens
         super().__init__(server)

@@ -64,12 +64,12 @@ class RedisPool(Connected, SlotPool):
         if not isinstance(limiter, RateLimiter | None):
             raise TypeError(f"limiter must be a RateLimiter or None, got {type(limiter).__name__}")
         self.name: str = name
-        self.limiter = limiter
-        self.limit = check_int("limit", limit, "the number of streams at once")
+        self.limiter: RateLimiter | None = limiter
+        self.limit: int = check_int("limit", limit, "the number of streams at once")
         self.queue: int = check_int(
             "queue", queue, "the number of streams that may wait", minimum=0
         )
-        self.wait = check_number("wait", wait, "the seconds that a stream may wait", above=0)
+        self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self.lease: float = check_number("lease", lease, "the seconds that a slot is held", above=0)
         holders = key_for("pool", name)
         self.keys: list[str] = [holders, f"{holders}:q", f"{holders}:w", f"{holders}:n"]
