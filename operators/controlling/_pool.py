@@ -121,7 +121,7 @@ class Pool(SlotPool):
     ) -> None:
         if not isinstance(limiter, RateLimiter | None):
             raise TypeError(f"limiter must be a Limiter or None, got {type(limiter).__name__}")
-        self.limiter = limiter
+        self.limiter: RateLimiter | None = limiter
         self.limit: int = check_int("limit", limit, "the number of streams at once")
         self.queue: int = check_int(
             "queue", queue, "the number of streams that may wait", minimum=0

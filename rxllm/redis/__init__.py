@@ -4,8 +4,8 @@ from __future__ import annotations
 
 try:
     import redis.asyncio  # noqa: F401 - the package of this name that is installed
-except ImportError as error:
-    raise ImportError("rxllm.redis requires redis 8.1: pip install 'rxllm[redis]'") from error
+except ImportError as _error:
+    raise ImportError("rxllm.redis requires redis 8.1: pip install 'rxllm[redis]'") from _error
 
 from rxllm.redis.breaker import RedisBreaker
 from rxllm.redis.cache import RedisCache

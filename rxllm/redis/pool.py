@@ -64,7 +64,7 @@ class RedisPool(Connected, SlotPool):
         if not isinstance(limiter, RateLimiter | None):
             raise TypeError(f"limiter must be a RateLimiter or None, got {type(limiter).__name__}")
         self.name: str = name
-        self.limiter = limiter
+        self.limiter: RateLimiter | None = limiter
         self.limit: int = check_int("limit", limit, "the number of streams at once")
         self.queue: int = check_int(
             "queue", queue, "the number of streams that may wait", minimum=0
