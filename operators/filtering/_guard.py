@@ -54,7 +54,8 @@ def guard(
 
     `what` says what is checked: the answer's text, its reasoning, the arguments of tool calls. Each
     has its own windows and its own context, and so has each call. A window also ends where other
-    checked content begins, with a thinking block, and with a call. Reasoning is sent in the pieces
+    checked content begins, with a thinking block (also where unchecked content follows it), and
+    with a call. Reasoning is sent in the pieces
     that it came in. Of a call nothing is passed on unchecked. What isn't checked is unchanged.
 
     A rejected window is never passed on. `on_violation` decides what happens next:

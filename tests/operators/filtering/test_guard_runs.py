@@ -132,16 +132,16 @@ def guarded(
     known: dict[str, str] = {}
     place, found, replaced = 0, False, set[str]()
     while place < len(letters):
-        kind = letters[place][0]
-        if not is_checked(kind):
+        kind, first = letters[place]
+        if not (is_checked(kind) and first):
             passed.append(letters[place])
             place += 1
             continue
         window, inside = "", Letters()
         while place < len(letters) and len(window) < every:
             other, letter = letters[place]
-            if other != kind and is_checked(other):
-                break
+            if other != kind and ((is_checked(other) and letter) or kind == "reasoning"):
+                break  # other content ends a thinking block, too
             if other == kind:
                 window += letter
             inside.append(letters[place])
@@ -193,6 +193,8 @@ def answers(
     chunks.append(Start(name, "model"))
     for kind, text in draw(PIECES):
         letters += [(kind, letter) for letter in text]
+        if kind not in KINDS and not text:
+            letters.append((kind, ""))  # the chunk of a call ends a thinking block
         if kind in KINDS:
             piece: Any = (Token if kind == "text" else Reasoning)(text)
             if draw(st.booleans()):
