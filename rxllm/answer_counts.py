@@ -68,8 +68,8 @@ class NestedSources:
     def __init__(self) -> None:
         self._calls: set[str] = set()
 
-    def note(self, call: ToolCall) -> None:
-        """Note a call, whose tool may run a stream."""
+    def note(self, call: ToolCall | ToolResult) -> None:
+        """Note a call, or the preliminary result of one that an earlier run has made."""
         self._calls.add(call.id if call.source is None else f"{call.source}/{call.id}")
 
     def __contains__(self, source: str | None) -> bool:

@@ -143,6 +143,7 @@ class GivenSchema:
 
         Raises:
             InvalidAnswerError: it isn't JSON that follows the schema.
+            BadRequestError: the schema is invalid.
         """
         try:
             value = msgspec.json.decode(text)
@@ -167,7 +168,11 @@ class GivenSchema:
             self.answer_type, default=jsonschema.validators.Draft202012Validator
         )
         validator = kind(self.answer_type, registry=registry)
-        error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        try:
+            error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        except Exception as failure:  # of an invalid schema: anything, by its keywords
+            words = f"the response_format isn't a valid JSON Schema: {failure}"
+            raise BadRequestError(words, "response_format") from failure
         if error is not None:
             what = f"doesn't match the schema: {error.message} - at `{error.json_path}`"
             raise _invalid(what, error.json_path, text, finish_reason) from error

@@ -35,7 +35,7 @@ __all__ = [
 _BUNDLED: Final = Path(__file__).with_name("models") / "models.toml"
 VARIABLE: Final = "RXLLM_MODELS"
 """The environment variable that names a file to read over the bundled table."""
-FREE_PROVIDERS: Final = ("tiny", "llama", "onnx", "scripted", "apology")
+FREE_PROVIDERS: Final = ("tiny", "llama", "onnx", "scripted", "replay", "apology")
 """Whose answers cost nothing: models that run on this machine, and the apology of a router."""
 _SNAPSHOT: Final = re.compile(r"(?:[-@]\d{4}-?\d{2}-?\d{2}|-preview-\d{2}-\d{4}|-\d{3})$")
 _VENDORS: Final = {"google": "gemini", "x-ai": "xai", "mistralai": "mistral"}

@@ -76,6 +76,8 @@ class _Piped:
         return f"piped({self._model!r})"
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._model, name)
 
     async def load(self) -> None:
@@ -86,10 +88,14 @@ class _Piped:
         return self._model.info
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
-        request = as_request(prompt, **options)
+        fields: Any = {}
+        others: Any = {}  # such as the approvals of an agent
+        for name, value in options.items():
+            (fields if name in Request.__struct_fields__ else others)[name] = value
+        request = as_request(prompt, **fields)
         operators = self._operators
         if self._of_request is not None:
             operators = (*operators, self._of_request(request))
-        piped: Any = self._model.stream(request).pipe(*operators)
+        piped: Any = self._model.stream(request, **others).pipe(*operators)
         stream: Stream[Chunk] = piped
         return stream

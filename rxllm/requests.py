@@ -319,6 +319,9 @@ def as_request(prompt: Prompt, **options: Unpack[RequestOptions]) -> Request:
     else:
         fields = {"messages": _messages(prompt), **options}
     asked = fields.get("response_format")
+    if isinstance(asked, Mapping) and asked.get("type") in ("json_schema", "json_object"):
+        words = 'response_format must be a JSON Schema itself, a type or "json"'
+        raise BadRequestError(f"{words}, got OpenAI's form {asked!r}", "response_format")
     if not isinstance(asked, str | Mapping | None):
         asked = fields["response_format"] = AnswerSchema(asked)
     if isinstance(strategy := fields.get("strategy"), str):

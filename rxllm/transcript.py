@@ -353,6 +353,7 @@ class Transcript:
     def _add_to_run(self, chunk: Chunk) -> None:
         self._tools_ran = True
         if type(chunk) is ToolResult:
+            self._nested.note(chunk)
             self._run(chunk.source).add_result(chunk)
         elif type(chunk) is Steering:
             self._run(chunk.source).add_user(chunk.text)

@@ -46,7 +46,8 @@ class Budget:
             self.usd = check_number("usd", usd, "the dollars that may be spent", above=0)
         if tokens is not None:
             self.tokens = check_int("tokens", tokens, "the tokens read and written")
-        self._most_dollars = _NO_LIMIT if self.usd is None else round(self.usd * PICODOLLARS)
+        dollars = _NO_LIMIT if self.usd is None else max(1, round(self.usd * PICODOLLARS))
+        self._most_dollars = dollars
         self._most_tokens = _NO_LIMIT if self.tokens is None else self.tokens
         self._spent = _Spent()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from rxllm.answer_counts import NestedSources
-from rxllm.chunks import Batch, Chunk, End, Token, ToolCall, is_restart
+from rxllm.chunks import Batch, Chunk, End, Token, ToolCall, ToolResult, is_restart
 from rxllm.errors import RestartedStreamError
 from rxllm.stream import Stream
 
@@ -54,7 +54,7 @@ def text() -> Callable[[Observable[Chunk]], Stream[str]]:
                     if chunk.text and chunk.source not in nested:
                         heard.add(chunk.source)
                         observer.on_next(chunk.text)
-                elif type(chunk) is ToolCall:
+                elif type(chunk) is ToolCall or type(chunk) is ToolResult:
                     nested.note(chunk)
                 elif type(chunk) is End and chunk.more:
                     heard.discard(chunk.source)  # the next answer may restart

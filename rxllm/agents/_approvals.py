@@ -11,7 +11,7 @@ from rxllm.chunks import ToolCall
 __all__ = ["approval_token"]
 
 
-def approval_token(call: ToolCall, secret: bytes | None = None) -> str:
+def approval_token(call: ToolCall, secret: bytes | None = None, agent: str = "agent") -> str:
     """Return the token of a call: an HMAC-SHA-256 with `secret`, or without it a SHA-256.
 
     A client can't make a token for other arguments without the secret. The token depends on their
@@ -24,7 +24,7 @@ def approval_token(call: ToolCall, secret: bytes | None = None) -> str:
     True
     """
     arguments = _normal(call.arguments)
-    signed = json.dumps(["rxllm approval 1", call.id, call.name, arguments]).encode()
+    signed = json.dumps(["rxllm approval 1", agent, call.id, call.name, arguments]).encode()
     if secret is None:
         return hashlib.sha256(signed).hexdigest()
     return hmac.new(secret, signed, "sha256").hexdigest()

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeGuard
@@ -30,7 +31,7 @@ def invoke(function: Callable[..., Any], call: Callable[[], Any], *, thread: boo
     if inspect.iscoroutinefunction(function):
         return _settled_later(call, thread)
     if thread and not _returns_at_once(function):
-        return _settled_later(partial(asyncio.to_thread, _without_stop_iteration, call), thread)
+        return _settled_later(partial(_in_thread, _without_stop_iteration, call), thread)
     returned = call()
     return _settled(returned, thread) if _is_awaitable(returned) else _iterable(returned, thread)
 
@@ -108,14 +109,39 @@ def _step(generator: Generator[Any, Any, Any]) -> tuple[Any, bool]:
 
 def _runner() -> Callable[[Callable[[], Any]], Awaitable[Any]]:
     """Return what runs functions in threads: one at a time, and all in the same context."""
-    loop = asyncio.get_running_loop()
     context, lock = copy_context(), threading.Lock()
 
     def run_alone(function: Callable[[], Any]) -> Any:
         with lock:
             return context.run(function)
 
-    return lambda function: loop.run_in_executor(None, run_alone, function)
+    return lambda function: _in_thread(run_alone, function)
+
+
+def _in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    """Call a function in a thread of its own, from now.
+
+    A function that hangs takes no thread from others, and the program doesn't wait for it at its
+    end: both are so in the threads of `asyncio.to_thread`.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    call = partial(copy_context().run, function, *arguments)
+
+    def settle(set_outcome: Callable[[Any], None], outcome: Any) -> None:
+        if not future.done():
+            set_outcome(outcome)
+
+    def work() -> None:
+        try:
+            outcome = partial(settle, future.set_result, call())
+        except BaseException as error:
+            outcome = partial(settle, future.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            loop.call_soon_threadsafe(outcome)
+
+    threading.Thread(target=work, name="rxllm tool", daemon=True).start()
+    return future
 
 
 async def _run_here(function: Callable[[], Any]) -> Any:

@@ -46,6 +46,10 @@ def prune(
     ['Go', '', '[cleared]', '', 'snow']
     """
     keep = check_int("keep", keep, _KEEP, minimum=0)
+    messages = tuple(messages)
+    for message in messages:
+        if not isinstance(message, Message):
+            raise TypeError(f"prune takes messages, got {message!r}")
     results = [place for place, message in enumerate(messages) if message.role == "tool"]
     read, turn = _last(messages, "assistant"), _last(messages, "user")
     old = {place for place in results[: max(0, len(results) - keep)] if place < read}

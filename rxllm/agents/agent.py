@@ -81,6 +81,9 @@ class Agent:
             `response_format`, 0 or more. The request is a `Steering`.
         name: the name in `info`.
 
+    Attributes:
+        runs_tools: answers its own calls, so that a client doesn't. Wrappers have it, too.
+
     Raises:
         BadRequestError: two tools have the same name.
         TypeError, ValueError: another argument is invalid.
@@ -97,6 +100,8 @@ class Agent:
     >>> [event.output for _, event in events if hasattr(event, "output")]
     [42]
     """
+
+    runs_tools = True
 
     def __init__(
         self,
@@ -130,6 +135,8 @@ class Agent:
         ):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{what} must be {kind.__name__}, got {value!r}")
+        if secret == b"":
+            raise ValueError("secret must not be empty: anybody could sign with it")
         self.model = model
         self.tools: dict[str, FunctionTool | Tool] = _by_name(tools)
         self.instructions = instructions

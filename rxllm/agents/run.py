@@ -74,6 +74,7 @@ class _Agent(Protocol):
     prepare: Prepare | None
     on_tool_error: Callable[[ToolCall, Exception], str] | None
     secret: bytes | None
+    name: str
     claim: Claim | None
     repairs: int
 
@@ -137,7 +138,7 @@ class Run:
 
     def token_of(self, call: ToolCall) -> str:
         """Return what names a call in `approvals`."""
-        return approval_token(call, self._agent.secret)
+        return approval_token(call, self._agent.secret, self._agent.name)
 
     def start(self) -> abc.DisposableBase:
         """Begin with the model, or with the calls that an earlier run has left open."""
@@ -376,6 +377,8 @@ class Run:
                 schema.convert(transcript.json)
             else:
                 schema.read(transcript.text)
+        except BadRequestError:
+            return []  # the schema is invalid, which no answer repairs
         except InvalidAnswerError as error:
             self._repairs -= 1
             words = f"{error}. Answer again, with nothing but the JSON."

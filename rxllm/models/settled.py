@@ -35,6 +35,8 @@ class SettledModel:
         return repr(self._model)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._model, name)
 
     async def load(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import logging
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,14 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
-from rxllm.agents import Agent, FunctionTool, ToolContext, mcp_server
+from rxllm.agents import Agent, FunctionTool, ToolContext, ToolError, mcp_server
+from rxllm.chunks import ToolCall
 from rxllm.errors import BadRequestError
 from rxllm.requests import Model
 
 __all__ = ["AgentConfig", "ConfiguredAgent", "McpConfig"]
+
+_log: Final = logging.getLogger("rxllm.server")
 
 _SECRET_BYTES: Final = 32
 _MOST_CLAIMS: Final = 100_000
@@ -47,6 +51,10 @@ class McpConfig(_Table):
     def __post_init__(self) -> None:
         if bool(self.command) == (self.url is not None):
             raise ValueError("an MCP server requires a command or a url, and not both")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"the url of an MCP server begins with http:// or https://, got {self.url!r}"
+            )
 
     def connection(self) -> _Connection:
         """Return a connection to the server, to be entered once.
@@ -107,6 +115,8 @@ class AgentConfig(_Table):
 
     def _secret(self) -> bytes:
         given = self.secret
+        if given == "" or (given is not None and self.secret_env is not None):
+            raise BadRequestError("give a secret that isn't empty, or a secret_env, and not both")
         if self.secret_env is not None:
             given = os.environ.get(self.secret_env)
             if not given:
@@ -136,7 +146,8 @@ class ConfiguredAgent(Agent):
         approval: Mapping[str, _Approval] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(model, tools, claim=_Claims().claim, **options)
+        claim = _Claims().claim
+        super().__init__(model, tools, claim=claim, on_tool_error=_told_error, **options)
         self._own_tools = list(self.tools.values())
         self._connections = connections
         self._approval = dict(approval or {})
@@ -206,6 +217,14 @@ class _Claims:
         return True
 
 
+def _told_error(call: ToolCall, error: Exception) -> str:
+    """Return the words of a `ToolError` alone: clients see them, too. Any other error is logged."""
+    if isinstance(error, ToolError):
+        return str(error) or "it failed"
+    _log.error("the tool %s failed (call %s)", call.name, call.id, exc_info=error)
+    return "the tool failed"
+
+
 def _imported(path: str) -> FunctionTool:
     """Return the tool that `package.module:function` names."""
     module, colon, name = path.partition(":")
@@ -215,7 +234,7 @@ def _imported(path: str) -> FunctionTool:
         found: Any = importlib.import_module(module)
         for each in name.split("."):
             found = getattr(found, each)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadRequestError(
             f"the tool {path!r} can't be imported: {type(error).__name__}: {error}"
         ) from error

@@ -8,7 +8,6 @@ from rxllm import operators as ops
 from rxllm.errors import BadRequestError, BudgetSpentError
 from rxllm.model_table import model_table
 from rxllm.requests import Model, ModelInfo
-from rxllm.router.router import Router
 from rxllm.server.agents import asked_by
 from rxllm.server.keys import Key
 
@@ -69,7 +68,8 @@ def _infos(model: Model) -> list[ModelInfo]:
     """Return the models that may answer: of a router within a router, and of agents that are
     tools, that isn't known."""
     model = asked_by(model)
-    if not isinstance(model, Router):
+    candidates = getattr(model, "candidates", None)  # of a router, or of its wrapper
+    if candidates is None:
         return [model.info]
-    infos = [candidate.info for candidate in model.candidates]
+    infos = [candidate.info for candidate in candidates]
     return [info for info in infos if info.provider != model.info.provider]

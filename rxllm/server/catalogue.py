@@ -12,7 +12,7 @@ from reactivex import Observable
 
 from rxllm import errors
 from rxllm import operators as ops
-from rxllm.agents import Agent, Approvals
+from rxllm.agents import Approvals
 from rxllm.chunks import Chunk
 from rxllm.errors import BadRequestError, PoolFullError
 from rxllm.messages import Message
@@ -259,7 +259,7 @@ class Catalogue:
 
     def is_agent(self, name: str | None = None) -> bool:
         """Return whether the model with this name runs tools, and takes approvals."""
-        return isinstance(self.find(name), Agent)
+        return runs_tools(self.find(name))
 
     def owner_of(self, stream_id: str) -> str | None:
         """Return the owner of a live stream."""

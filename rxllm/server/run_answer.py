@@ -67,7 +67,7 @@ class RunAnswer:
         )
 
     def _add_kept(self, chunk: Chunk) -> None:
-        if isinstance(chunk, ToolCall):
+        if isinstance(chunk, ToolCall | ToolResult):
             self._nested.note(chunk)
         if is_restart(chunk):
             self.chunks = surviving(self.chunks, chunk.source)

@@ -235,6 +235,7 @@ class BlockWriter(ABC):
 
     def _chunk(self, chunk: Chunk) -> None:
         if chunk.source is not None and chunk.source.partition("/")[0] in self._ids:
+            self._begin_message()
             self.nested(chunk)
             return
         if chunk.is_content:
@@ -273,7 +274,7 @@ class BlockWriter(ABC):
             case End():
                 self._answer_ended(chunk)
             case ToolResult(preliminary=True, output=None):
-                pass  # the tool has begun
+                self._ids.add(chunk.id)  # the tool has begun
             case ToolResult():
                 self._result(chunk)
             case ApprovalRequest():

@@ -68,6 +68,8 @@ class _RecordedModel:
         return f"recorded({self._model!r}, {str(self._path)!r})"
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._model, name)
 
     @property
@@ -108,7 +110,7 @@ class _RecordedModel:
                 raise _failure(self._path, error) from error
             return _Subscription(observer, scheduler, writer, self._path).start(source)
 
-        return Stream(subscribe, source.name, of_chunks=True)
+        return Stream(subscribe, source.name, of_chunks=True, answer_schema=source.answer_schema)
 
 
 class _Subscription:

@@ -130,7 +130,8 @@ class Replay:
         Raises:
             BadRequestError: the prompt or an option is invalid.
         """
-        record = record_of(as_request(prompt, **options))
+        request = as_request(prompt, **options)
+        record = record_of(request)
 
         def subscribe(
             observer: abc.ObserverBase[Chunk], scheduler: abc.SchedulerBase | None = None
@@ -140,7 +141,12 @@ class Replay:
                 events = self._recordings.take(record)
             return Player(events, self._timing, observer, scheduler).start()
 
-        return Stream(subscribe, f"replay/{self._path}", of_chunks=True)
+        return Stream(
+            subscribe,
+            f"replay/{self._path}",
+            of_chunks=True,
+            answer_schema=request.answer_schema,
+        )
 
     def then(self, model: Model | str, *, by: ContinuedBy | None = None) -> Model:
         """Return a model that plays the first `until` chunks, and lets `model` go on from there.

@@ -20,7 +20,9 @@ __all__ = ["differences", "key_of", "record_of"]
 
 _SECRET: Final = re.compile(
     r"headers?$|authorization|cookie|api_?key|secret|passw(or)?d|passphrase|credential|bearer"
-    r"|(access|auth|session|id|refresh)_?token|private_?key|signature|^(token|key|auth|sig)$"
+    r"|(access|auth|session|id|refresh|hf|github|bot|api)_?token|signature|^(token|key|auth|sig)$"
+    r"|(private|access|account|subscription|encryption|shared|master)[_-]?key|^pwd$"
+    r"|connection_?string"
     r"|^x_(amz|goog)_",
     re.IGNORECASE,
 )

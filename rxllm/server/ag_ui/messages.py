@@ -7,7 +7,7 @@ are ignored (`state`, `context` is added to the system prompt); options of the s
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -71,7 +71,7 @@ class _Resume(msgspec.Struct, rename="camel"):
 
 class _Payload(msgspec.Struct, forbid_unknown_fields=True):
     approved: bool
-    reason: str | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
 
 
 class _Context(msgspec.Struct):

@@ -6,7 +6,7 @@ declared here are ignored; those of `Options` come from the `body` option of the
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ __all__ = ["ChatRequest"]
 class _Approval(msgspec.Struct):
     id: str
     approved: bool | None = None
-    reason: str | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
 
 
 class _UIPart(msgspec.Struct, rename="camel"):
