@@ -8,7 +8,7 @@ import pytest
 import rxllm
 from rxllm.agents import Agent
 from rxllm.chunks import Steering
-from rxllm.errors import InvalidAnswerError
+from rxllm.errors import BadRequestError, InvalidAnswerError
 from rxllm.models.scripted import ScriptedModel
 from tests.agents.runs import calling, kinds, play
 
@@ -75,4 +75,12 @@ def test_a_model_that_has_streamed_the_right_type_is_not_asked_again() -> None:
     model = ScriptedModel(GOOD, "never")
     agent = Agent(model, repairs=3)
     assert rxllm.run(agent.stream("Which cat?", response_format=Cat)).value == Cat("Mia", 3)
+    assert len(model.requests) == 1
+
+
+def test_an_invalid_schema_is_an_error_that_no_answer_repairs() -> None:
+    schema = {"type": "object", "properties": {"age": {"type": "whole"}}}
+    model = ScriptedModel(GOOD, GOOD)
+    with pytest.raises(BadRequestError, match="isn't a valid JSON Schema"):
+        rxllm.run(Agent(model, repairs=1).stream("Which cat?", response_format=schema)).value  # noqa: B018
     assert len(model.requests) == 1

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import threading
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -465,3 +468,92 @@ def test_many_calls_of_one_answer_cost_no_more_each() -> None:
     assert len(seen[0].messages) == 2 + 500
     assert kinds(chunks)[-1] == "End"
     assert len(result.messages) == 503
+
+
+# Wrappers are agents, too
+
+
+def paying() -> tuple[FunctionTool, list[str]]:
+    ran: list[str] = []
+
+    @rxllm.tool(approval="ask")
+    def pay(context: ToolContext) -> str:
+        ran.append(str(context.context))
+        return "paid"
+
+    return pay, ran
+
+
+def test_a_piped_agent_passes_on_approvals_and_the_context() -> None:
+    pay, ran = paying()
+    history, token = waiting("pay")
+    agent: Any = rxllm.piped(Agent(ScriptedModel("Ready.!"), [pay]), ops.stop_on("!"))
+    assert agent.runs_tools
+    result = rxllm.run(agent.stream(history, approvals={token: True}, context="shop"))
+    assert (result.text, ran) == ("Ready.", ["shop"])
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [lambda model, _: rxllm.piped(model), lambda model, path: rxllm.recorded(model, path)],
+)
+def test_a_wrapper_can_be_copied(wrapped: Any, tmp_path: Path) -> None:
+    model = copy.copy(wrapped(ScriptedModel("Hi"), tmp_path / "run.jsonl"))
+    assert rxllm.run(model.stream("Hello")).text == "Hi"
+
+
+# Approvals
+
+
+def test_an_approval_is_one_for_its_agent() -> None:
+    pay, ran = paying()
+    call = ToolCall("a", "pay", "{}", complete=True)
+    history = [Message("user", "Go"), Message("assistant", "", tool_calls=(call,))]
+    token = approval_token(call, b"secret", "cook")
+
+    def run(name: str) -> None:
+        agent = Agent(ScriptedModel("Done."), [pay], secret=b"secret", name=name)
+        rxllm.run(agent.stream(history, approvals={token: True}))
+
+    with pytest.raises(BadRequestError, match="no call waits for the approval"):
+        run("waiter")
+    run("cook")
+    assert len(ran) == 1
+
+
+def test_an_empty_secret_signs_nothing() -> None:
+    with pytest.raises(ValueError, match="must not be empty"):
+        Agent(ScriptedModel("Hi"), secret=b"")
+
+
+def test_what_an_approved_agent_says_is_not_part_of_the_answer() -> None:
+    helper = Agent(ScriptedModel("Nested."), name="helper").as_tool(
+        "helper", "Help.", approval="ask"
+    )
+    call = ToolCall("a", helper.name, '{"task": "Help"}', complete=True)
+    history = [Message("user", "Go"), Message("assistant", "", tool_calls=(call,))]
+    stream = Agent(ScriptedModel("Done."), [helper]).stream(
+        history, approvals={approval_token(call): True}
+    )
+    chunks, result = rxllm.run(play(stream))
+    assert "Nested." in [chunk.text for chunk in chunks if isinstance(chunk, Token)]
+    assert result.text == "Done."
+
+
+# Plain tools in threads
+
+
+def test_tools_that_hang_take_no_thread_from_others() -> None:
+    released = threading.Event()
+
+    def hang() -> bool:
+        return released.wait(60)
+
+    def release() -> bool:
+        released.set()
+        return True
+
+    calls = [*((str(number), "hang", "{}") for number in range(40)), ("last", "release", "{}")]
+    agent = Agent(ScriptedModel(calling(*calls), "Done."), [hang, release], concurrency=41)
+    chunks, _ = rxllm.run(play(agent.stream("Go")))
+    assert [result.output for result in results_of(chunks).values()] == [True] * 41

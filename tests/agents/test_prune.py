@@ -179,3 +179,10 @@ async def test_gemini_accepts_it() -> None:
         await agent.stream(history_after(first))
     assert server.refused == []
     assert json.dumps(server.bodies[-1]).count("[cleared]") >= 4
+
+
+def test_a_generator_of_messages_is_read_and_nothing_else_is() -> None:
+    history = [Message("user", "Go")]
+    assert list(prune(iter(history))) == history  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="prune takes messages, got 'Go'"):
+        prune(["Go"])  # type: ignore[list-item]

@@ -67,6 +67,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module with tools that can be imported."""
     (tmp_path / "a_shop.py").write_text(TOOLS)
     (tmp_path / "a_broken_shop.py").write_text("1 / 0")
+    (tmp_path / "a_leaving_shop.py").write_text("raise SystemExit(2)")
     monkeypatch.syspath_prepend(str(tmp_path))
     import a_shop  # type: ignore[import-not-found]
 
@@ -153,6 +154,9 @@ def test_the_secret_of_an_agent_is_in_the_environment(monkeypatch: pytest.Monkey
         ({"tools": ["a_shop:takes_anything"]}, "'a_shop:takes_anything' isn't one"),
         ({"tools": ["a_shop:find", "a_shop:find"]}, "two tools have the name 'find'"),
         ({"tools": ["a_shop:find"], "approval": {"sell": "ask"}}, "about 'sell', which isn't"),
+        ({"tools": ["a_leaving_shop:x"]}, "can't be imported: SystemExit"),
+        ({"secret": ""}, "a secret that isn't empty"),
+        ({"secret": "a", "secret_env": "B"}, "not both"),
         ({"max_steps": 0}, "max_steps"),
         ({"mcp": [McpConfig(command=["x"], headers={})]}, "headers are for a URL"),
     ],

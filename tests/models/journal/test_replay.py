@@ -318,3 +318,11 @@ def test_a_recorded_error_comes_only_if_until_is_beyond_it(path: Path) -> None:
         for until in (1, 2, 3)
     ]
     assert ends == [ReplayEndedError, ReplayEndedError, ConnectionResetError]
+
+
+def test_the_value_of_an_answer_is_kept(path: Path) -> None:
+    schema = {"type": "object", "required": ["age"]}
+    model = rxllm.recorded(ScriptedModel('{"age": 3}'), path)
+    recorded = rxllm.run(model.stream("Hi", response_format=schema))
+    replayed = rxllm.run(rxllm.replay(path).stream("Hi", response_format=schema))
+    assert recorded.value == replayed.value == {"age": 3}
