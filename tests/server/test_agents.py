@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
+from rxllm import operators as ops
 from rxllm.agents import Agent
 from rxllm.chunks import End, Start, Token, ToolResult, Usage
 from rxllm.errors import BadRequestError
 from rxllm.messages import Message
 from rxllm.models.scripted import ScriptedModel
-from rxllm.requests import ModelInfo
+from rxllm.piped_model import piped
+from rxllm.requests import Model, ModelInfo
 from rxllm.server import Limits, create_app
 from rxllm.server.keys import Key, KeyBudget
 from rxllm.server.messages import Complete, Generated, StreamChunk
@@ -115,12 +117,13 @@ async def test_lines_and_a_websocket_have_the_whole_run() -> None:
     assert fold(found).messages == expected.messages
 
 
+@pytest.mark.parametrize("wrapped", [deleting, lambda: piped(deleting(), ops.sentences())])
 @pytest.mark.parametrize("decision", [True, "too risky"])
 async def test_a_whole_answer_says_what_waits_and_continues_with_the_decision(
-    decision: bool | str,
+    decision: bool | str, wrapped: Callable[[], Model]
 ) -> None:
     deleted.clear()
-    async with serving(create_app({"agent": deleting()})) as client:
+    async with serving(create_app({"agent": wrapped()})) as client:
         async with client.post("/generate", json=GO) as response:
             first = msgspec.json.decode(await response.read(), type=Generated)
         assert first.finish_reason == "tool_calls"
