@@ -79,7 +79,7 @@ class Agent:
             With it, calls that may need an approval get an id that no other conversation has.
         repairs: how often the model is asked for another answer if one doesn't follow the
             `response_format`, 0 or more. The request is a `Steering`.
-        name: the name in `info`.
+        name: the name in `info`. An approval is for the agent of this name.
 
     Attributes:
         runs_tools: answers its own calls, so that a client doesn't. Wrappers have it, too.

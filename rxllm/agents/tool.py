@@ -93,7 +93,7 @@ class FunctionTool:
 
     The function may be
 
-    - plain: it runs in a thread, with the context variables of the run;
+    - plain: it runs in a thread of its own, with the context variables of the run;
     - asynchronous;
     - an asynchronous or a plain generator: each item is an interim output, the last one the
       output. A plain one takes its steps in threads, and what it returns is its last item;
