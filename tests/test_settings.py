@@ -170,7 +170,7 @@ def test_a_router_without_settings_has_no_limit_of_streams() -> None:
 def test_the_time_to_connect_is_that_of_remote_models_made_by_name() -> None:
     settings = Settings(connect=3.5)
     remote = rxllm.model("openai/gpt-5", settings=settings)
-    assert remote._client._connect_timeout == 3.5  # type: ignore[attr-defined]
+    assert remote._model._client._connect_timeout == 3.5  # type: ignore[attr-defined]
     given = rxllm.model("openai/gpt-5", settings=settings, connect_timeout=1.0)
     assert given._client._connect_timeout == 1.0  # type: ignore[attr-defined]
 
