@@ -172,7 +172,7 @@ def test_the_time_to_connect_is_that_of_remote_models_made_by_name() -> None:
     remote = rxllm.model("openai/gpt-5", settings=settings)
     assert remote._model._client._connect_timeout == 3.5  # type: ignore[attr-defined]
     given = rxllm.model("openai/gpt-5", settings=settings, connect_timeout=1.0)
-    assert given._client._connect_timeout == 1.0  # type: ignore[attr-defined]
+    assert given._model._client._connect_timeout == 1.0  # type: ignore[attr-defined]
 
 
 def test_a_settled_model_is_otherwise_the_model() -> None:
