@@ -45,7 +45,8 @@ class HeldText:
         chunks = self._chunks
         while chunks:
             first = chunks[0]
-            rest = len(text_of(first)) - self._begun
+            text = first.text if type(first) is Token else text_of(first)
+            rest = len(text) - self._begun
             if rest > length:
                 if length:
                     taken.append(self._cut(first, length))
@@ -108,13 +109,14 @@ def parts_of(chunks: list[Chunk]) -> list[Chunk]:
 
 def joined(chunks: list[Chunk], source: str | None, number: int | None = None) -> Token:
     """Return the text in `chunks` as one token, with their joint confidence."""
-    return Token(
-        "".join(map(text_of, chunks)),
-        _confidence_of(chunks),
-        number,
-        tokens=sum(map(tokens_of, filter(text_of, chunks))),
-        source=source,
-    )
+    texts: list[str] = []
+    tokens = 0
+    for chunk in chunks:
+        if (type(chunk) is Token or type(chunk) is Batch) and chunk.text:
+            texts.append(chunk.text)
+            tokens += chunk.tokens if type(chunk) is Token else tokens_of(chunk)
+    confidence = _confidence_of(chunks)
+    return Token("".join(texts), confidence, number, tokens=tokens, source=source)
 
 
 def _confidence_of(chunks: list[Chunk]) -> float | None:

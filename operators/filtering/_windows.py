@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from rxllm.chunks import (
+    Batch,
     Chunk,
     End,
     Notice,
@@ -93,7 +94,8 @@ class Windows:
     def append(self, chunk: Chunk) -> list[Chunk]:
         """Take the next chunk, and return those to send now."""
         now: list[Chunk] = []
-        pieces = [(part, *self._to_check(part)) for part in parts_of([chunk])]
+        parts = chunk.chunks if type(chunk) is Batch else (chunk,)
+        pieces = [(part, *self._to_check(part)) for part in parts]
         if not self._spans and not any(text for _, _, text in pieces):
             now = self._pass(self._answer, [chunk])
         else:
