@@ -10,14 +10,13 @@ from reactivex import Observable
 from rxllm.chunks import Chunk
 from rxllm.requests import (
     Model,
-    ModelInfo,
     Prompt,
     Request,
     RequestOptions,
     as_request,
-    load_all,
 )
 from rxllm.stream import Stream
+from rxllm.wrapped_model import WrappedModel
 
 __all__ = ["piped"]
 
@@ -61,31 +60,19 @@ def piped(
     return _Piped(model, operators, of_request)
 
 
-class _Piped:
+class _Piped(WrappedModel):
     def __init__(
         self,
         model: Model,
         operators: tuple[_Operator, ...],
         of_request: Callable[[Request], _Operator] | None,
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self._operators = operators
         self._of_request = of_request
 
     def __repr__(self) -> str:
         return f"piped({self._model!r})"
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._model, name)
-
-    async def load(self) -> None:
-        await load_all([self._model])
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._model.info
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         fields: Any = {}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from rxllm.chunks import Chunk
 from rxllm.operators.buffering import rechunk
 from rxllm.operators.controlling import Pool, limit_concurrency
 from rxllm.operators.recovery import retry_with_backoff, timeouts
-from rxllm.requests import Model, ModelInfo, Prompt, RequestOptions, load_all
+from rxllm.requests import Model, Prompt, RequestOptions
 from rxllm.settings import PoolSettings, Settings
 from rxllm.stream import Stream
+from rxllm.wrapped_model import WrappedModel
 
 __all__ = ["SettledModel"]
 
 
-class SettledModel:
+class SettledModel(WrappedModel):
     """A model whose streams have time limits and retries, and share slots.
 
     Everything else is that of the model.
@@ -27,26 +28,12 @@ class SettledModel:
     """
 
     def __init__(self, model: Model, settings: Settings, pool: PoolSettings) -> None:
-        self._model = model
+        super().__init__(model)
         self._settings = settings
         self._pool = Pool(**pool)
 
     def __repr__(self) -> str:
         return repr(self._model)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._model, name)
-
-    async def load(self) -> None:
-        """Load the model, if it is a local one; see `Loadable`."""
-        await load_all([self._model])
-
-    @property
-    def info(self) -> ModelInfo:
-        """That of the model."""
-        return self._model.info
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """Return a cold Observable of the answer; see `rxllm.requests.Model.stream`.

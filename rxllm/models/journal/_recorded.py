@@ -15,9 +15,10 @@ from rxllm.models.journal._errors import RecordedError
 from rxllm.models.journal._models import check_path, model_of
 from rxllm.models.journal._requests import record_of
 from rxllm.models.journal._writer import JournalWriter
-from rxllm.requests import Model, ModelInfo, Prompt, Request, RequestOptions, as_request, load_all
+from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
 from rxllm.valve import StreamScheduler, clock_of, scheduler_or_default
+from rxllm.wrapped_model import WrappedModel
 
 __all__ = ["recorded"]
 
@@ -59,31 +60,13 @@ def recorded(model: Model | str, path: str | os.PathLike[str]) -> Model:
     return _RecordedModel(model_of(model), check_path(path))
 
 
-class _RecordedModel:
+class _RecordedModel(WrappedModel):
     def __init__(self, model: Model, path: Path) -> None:
-        self._model = model
+        super().__init__(model)
         self._path = path
 
     def __repr__(self) -> str:
         return f"recorded({self._model!r}, {str(self._path)!r})"
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._model, name)
-
-    @property
-    def info(self) -> ModelInfo:
-        """That of the model."""
-        return self._model.info
-
-    async def load(self) -> None:
-        """Load the model, if it can be loaded.
-
-        Raises:
-            ModelLoadError: it can't be.
-        """
-        await load_all([self._model])
 
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Stream[Chunk]:
         """Return a cold Observable of the answer, which each subscription records.
