@@ -8,13 +8,7 @@ from typing import Any, TypeAlias, Unpack
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.requests import (
-    Model,
-    Prompt,
-    Request,
-    RequestOptions,
-    as_request,
-)
+from rxllm.requests import Model, Prompt, Request, RequestOptions, as_request
 from rxllm.stream import Stream
 from rxllm.wrapped_model import WrappedModel
 

@@ -151,7 +151,7 @@ class Measurement:
         )
 
     def pause(self) -> None:
-        """Called by `measure` between two answers of a run, whose distance is no interval."""
+        """Called by `measure` between two answers of a run: the time between them isn't counted."""
         self.fold()
         self.moments.clear()
 

@@ -15,8 +15,9 @@ from rxllm.redis.scripts import NOW, Script, key_for, milliseconds
 
 __all__ = ["RedisBreaker"]
 
-# Keys: one that exists while the circuit is open; the recent failures, by time. Listeners of the
-# first are told "open <ms>", "failed", "closed" (a probe has succeeded) or "cleared" (another).
+# Keys: one that exists while the circuit is open; the recent failures, by time. What happens is
+# published on the channel of the first: "open <ms>", "failed", "closed" (after a successful probe)
+# or "cleared" (after any other success).
 _FAIL: Final = Script(
     NOW
     + """

@@ -18,8 +18,8 @@ __all__ = ["RedisCache"]
 
 _LONGEST: Final = 7 * 86400.0
 
-# Keys: the answer; the token of the process that asks. Listeners of the first are told when the
-# call has ended.
+# Keys: the answer; the token of the process that asks the model. The end of that call is published
+# on the channel of the first key.
 _FIND: Final = Script(
     """
 local answer = redis.call('GET', KEYS[1])

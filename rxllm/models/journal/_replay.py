@@ -73,7 +73,7 @@ def replay(
         TypeError: `path` is not a path, `timing` is not a bool, or `until` is not an integer.
         ValueError: `match` is unknown, or `until` is negative.
         ModelLoadError: through `on_error`: the journal can't be read.
-        UnsupportedError: through `on_error`: there is no recording for the request.
+        UnsupportedError: through `on_error`: the journal has no recording of the request.
 
     >>> import rxllm, tempfile
     >>> from rxllm.models.scripted import ScriptedModel
