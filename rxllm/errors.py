@@ -23,6 +23,7 @@
     ├── ContentFilteredError         refused by a content filter
     ├── StreamError
     │   ├── ConnectionFailedError    refused, reset, or no route
+    │   │   └── NodeLostError        the server that ran the stream has died
     │   ├── CertificateError         the server's certificate can't be trusted
     │   ├── TruncatedStreamError     ended without its end marker
     │   ├── AbortedStreamError       given up by the provider
@@ -81,6 +82,7 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "NoEventLoopError",
+    "NodeLostError",
     "OverloadedError",
     "PermissionDeniedError",
     "PoolFullError",
@@ -240,6 +242,10 @@ class ConnectionFailedError(StreamError):
     """The connection was refused, reset, or never established."""
 
 
+class NodeLostError(ConnectionFailedError):
+    """The server that ran the stream has died, or can't be reached."""
+
+
 class CertificateError(StreamError):
     """The server's certificate can't be trusted. A retry would fail the same way."""
 
@@ -290,6 +296,8 @@ class PoolFullError(RxLLMError):
 
 class StoreUnavailableError(RxLLMError):
     """The store that several processes share can't be reached, or has not answered in time."""
+
+    retry_after: float | None = 1.0
 
 
 class BudgetSpentError(RxLLMError):

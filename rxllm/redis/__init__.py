@@ -12,5 +12,13 @@ from rxllm.redis.cache import RedisCache
 from rxllm.redis.connections import RedisConnections
 from rxllm.redis.limiter import RedisLimiter
 from rxllm.redis.pool import RedisPool
+from rxllm.redis.streams import RedisStreams
 
-__all__ = ["RedisBreaker", "RedisCache", "RedisConnections", "RedisLimiter", "RedisPool"]
+__all__ = [
+    "RedisBreaker",
+    "RedisCache",
+    "RedisConnections",
+    "RedisLimiter",
+    "RedisPool",
+    "RedisStreams",
+]

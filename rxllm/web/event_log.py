@@ -6,7 +6,7 @@ import asyncio
 import time
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -31,7 +31,7 @@ from rxllm.restart import survives_restart
 from rxllm.stream import Stream
 from rxllm.valve import Valve, scheduler_or_default, valve_of
 from rxllm.web.call_offsets import CallOffsets
-from rxllm.web.event_reader import Reader
+from rxllm.web.event_reader import LogReader, Reader
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame
 
@@ -66,6 +66,7 @@ class EventLog:
         on_readers: called with the number of readers whenever it changes.
 
     Attributes:
+        on_change: called after each event, and when events are taken back; `None` for nothing.
         valve: the demand of all readers: open while at least one of them keeps up, or after all
             have left. Once the stream has begun, it waits for its first reader.
         position: position of the last event.
@@ -87,9 +88,15 @@ class EventLog:
         self.stall = stall
         self.ending: Frame | None = None
         self.begun: Final = asyncio.Event()
-        self._has_begun = self._was_read = False
+        self.on_change: Callable[[], object] | None = None
+        self.on_readers = on_readers
+        self._was_read = False
         self._max_lag = max_lag
-        self._on_readers = on_readers
+        self._readers: tuple[LogReader, ...] = ()
+        self._forget_events()
+
+    def _forget_events(self) -> None:
+        self.position = self.size = 0
         self._chunks: list[Chunk | _Superseded | None] = []  # None where invalidated, or dropped
         self._newest_calls: dict[StateKey, ToolCall] = {}
         self._positions = array("q")
@@ -98,7 +105,7 @@ class EventLog:
         self._before = 0  # the position of the event before the last
         self._states: dict[StateKey, int] = {}  # the index of the newest chunk
         self._committed: dict[str | None, int] = {}  # up to which index no restart takes back
-        self._readers: tuple[Reader, ...] = ()
+        self._has_begun = False
         self._newest: Frame | None = None
         self._calls = CallOffsets()
         self._offset: int | None = None  # of the newest event
@@ -114,13 +121,20 @@ class EventLog:
         """The current number of readers."""
         return len(self._readers)
 
-    def append(self, chunk: Chunk, size: int = 0, position: int | None = None) -> None:
+    def append(
+        self,
+        chunk: Chunk,
+        size: int = 0,
+        position: int | None = None,
+        at: float | None = None,
+    ) -> None:
         """Append an event.
 
         Args:
             chunk: the event.
             size: size of the chunk, counted while it is kept.
             position: above all earlier ones, or `None` for the next. Skipped positions are empty.
+            at: when it happened, in Unix seconds; now if `None`.
         """
         self._offset = None
         if type(chunk) is not Token:
@@ -130,13 +144,10 @@ class EventLog:
             self._offset = self._calls.next(chunk)
             if is_lasting(chunk):
                 self._committed[chunk.source] = len(self._chunks) + 1
-        self._before, now = self.position, time.time()
+        self._before = self.position
         self.position = self.position + 1 if position is None else position
         self.size += size
-        self._chunks.append(chunk)
-        self._positions.append(self.position)
-        self._sizes.append(size)
-        self._times.append(now)
+        self._add(chunk, self.position, size, time.time() if at is None else at)
         if not self._has_begun and type(chunk) is not Notice:
             self._has_begun = True
             self.begun.set()
@@ -144,6 +155,10 @@ class EventLog:
             self.valve.close()
         self._newest = None
         self._notify_readers()
+
+    def skip(self, position: int) -> None:
+        """Note an event that was dropped before it came here: a reader may have received it."""
+        self._add(None, position, 0, 0.0)
 
     def end(self, message: Complete | StreamFailed, position: int | None = None) -> None:
         """End the stream with `message`, and set its position as `append` does."""
@@ -167,17 +182,69 @@ class EventLog:
         def subscribe(
             observer: abc.ObserverBase[Frame], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            cursor = after if self._is_known(after) else _RESTARTED
+            cursor = after if self.is_known(after) else _RESTARTED
             valve = valve_of(scheduler_or_default(scheduler))
             reader = Reader(self, observer, valve, cursor, exact)
-            self._was_read = True
-            self._readers = (*self._readers, reader)
-            self._on_readers(len(self._readers))
+            self.add(reader)
             reader.drain()
             self.balance()
             return Disposable(reader.leave)
 
         return Stream(subscribe, f"events of {self.id}", of_chunks=False)
+
+    async def first(self) -> Frame:
+        """Wait for the first event that isn't a notice, and return it."""
+        position = 0
+        while True:
+            await self.begun.wait()
+            frame = self.next_frame(position)
+            if frame is None:
+                continue  # a restart invalidated its first events
+            message = frame.message
+            if not (isinstance(message, StreamChunk) and isinstance(message.chunk, Notice)):
+                return frame
+            position = frame.position
+
+    def events_after(
+        self, position: int, most: int
+    ) -> tuple[Sequence[int], Sequence[float], list[Chunk | None]]:
+        """Return up to `most` events: their positions, their times, and the chunks.
+
+        In place of one that was dropped is `None`; a superseded call is there as it was.
+        """
+        first = bisect_right(self._positions, position)
+        part = slice(first, first + most)
+        chunks = [self._kept(each, exact=True) for each in self._chunks[part]]
+        return self._positions[part], self._times[part], chunks
+
+    def clear(self, valid: int) -> None:
+        """Forget the events, to append them again from another copy of the stream.
+
+        A reader that has received an event after the position `valid` starts over; the others go
+        on where they are.
+        """
+        self._forget_events()
+        self.begun.clear()
+        for reader in self._readers:
+            if reader.cursor > valid:
+                reader.cursor = _RESTARTED
+        self.drain()
+
+    def mark_read(self) -> None:
+        """Wait for no first reader."""
+        self._was_read = True
+        self.balance()
+
+    def add(self, reader: LogReader) -> None:
+        """Add a reader."""
+        self._was_read = True
+        self._readers = (*self._readers, reader)
+        self.on_readers(len(self._readers))
+
+    def drain(self) -> None:
+        """Send to all readers what they haven't received."""
+        for reader in self._readers:
+            reader.drain()
 
     def next_frame(self, after: int, exact: bool = False) -> Frame | None:
         """Return the frame after this position, with text joined unless `exact`, or `None` if there
@@ -191,20 +258,21 @@ class EventLog:
             return self._frame_after(after, exact)
         if after >= self._before:
             if self._newest is None:
-                newest = self._chunks[-1]
-                assert newest is not None  # noqa: S101 - only older events are dropped
+                index = len(self._chunks) - 1
+                while (newest := self._chunks[index]) is None:
+                    index -= 1  # skipped; of others, only older events are dropped
                 assert not isinstance(newest, _Superseded)  # noqa: S101
-                self._newest = self._frame_of(newest, -1, self._offset)
+                self._newest = self._frame_of(newest, index, self._offset)
             return self._newest
         if self._joined[0] != after or self._joined[1] != position:
             self._joined = after, position, self._frame_after(after)
         return self._joined[2]
 
-    def forget(self, reader: Reader) -> None:
+    def forget(self, reader: LogReader) -> None:
         """Remove a reader."""
         self._readers = tuple(each for each in self._readers if each is not reader)
         self.balance()
-        self._on_readers(len(self._readers))
+        self.on_readers(len(self._readers))
 
     def balance(self) -> None:
         """Hold the stream while all readers are far behind, and release it once one catches up."""
@@ -248,11 +316,18 @@ class EventLog:
                 self._has_begun = False
                 self.begun.clear()
 
+    def _add(self, chunk: Chunk | None, position: int, size: int, at: float) -> None:
+        self._chunks.append(chunk)
+        self._positions.append(position)
+        self._sizes.append(size)
+        self._times.append(at)
+
     def _drop(self, index: int) -> None:
         self._chunks[index] = None
         self.size -= self._sizes[index]
 
-    def _is_known(self, position: int) -> bool:
+    def is_known(self, position: int) -> bool:
+        """Return whether a reader at this position has received what is in this log."""
         if position == 0 or (self.ending is not None and position == self.position):
             return True
         index = bisect_left(self._positions, position)
@@ -272,6 +347,8 @@ class EventLog:
                 is_late = True
         if is_late:
             self.balance()
+        if self.on_change is not None:
+            self.on_change()
 
     def _frame_after(self, after: int, exact: bool = False) -> Frame:
         chunks, index = self._chunks, bisect_right(self._positions, after)

@@ -13,7 +13,7 @@ from rxllm.trampoline import Trampoline
 from rxllm.valve import Valve
 from rxllm.web.stream_store import Frame
 
-__all__ = ["Reader"]
+__all__ = ["LogReader", "Reader", "ReaderElsewhere"]
 
 
 class Log(Protocol):
@@ -24,8 +24,49 @@ class Log(Protocol):
     ending: Frame | None
 
     def next_frame(self, after: int, exact: bool = False) -> Frame | None: ...
-    def forget(self, reader: Reader) -> None: ...
+    def forget(self, reader: LogReader) -> None: ...
     def balance(self) -> None: ...
+
+
+class LogReader(Protocol):
+    """The part of a reader that an `EventLog` uses."""
+
+    cursor: int
+
+    @property
+    def valve(self) -> Valve: ...
+    def drain(self) -> None: ...
+    def watch(self) -> None: ...
+
+
+class ReaderElsewhere:
+    """Stands in a log for the readers of another process, which gets the events in another way.
+
+    While its valve is closed, its readers are far behind.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.cursor: int = log.position
+        self.valve: Final = Valve()
+        self._log = log
+        self._valve_subscription = self.valve.on_change(self._on_valve)
+
+    def drain(self) -> None:
+        """Count the events so far as received."""
+        self.cursor = self._log.position
+
+    def watch(self) -> None:
+        """Nothing: the other process watches its readers."""
+
+    def leave(self) -> None:
+        """Remove it from the log."""
+        self._valve_subscription.dispose()
+        self._log.forget(self)
+
+    def _on_valve(self, is_open: bool) -> None:
+        if is_open:
+            self.drain()
+            self._log.balance()
 
 
 class Reader:

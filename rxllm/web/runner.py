@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from reactivex import Observable, abc
@@ -55,6 +55,16 @@ class Runner:
         self._record = Recorder(clock_of_loop(self._loop))
         self._result: Result | None = None
         self._subscription = SingleAssignmentDisposable()
+
+    def seed(self, chunks: Iterable[Chunk]) -> None:
+        """Record what the stream has said before, in another process."""
+        for chunk in chunks:
+            self._record.add(chunk)
+
+    def stop(self) -> None:
+        """Stop the stream without a final message. Idempotent."""
+        self.has_ended = True
+        self._subscription.dispose()
 
     def start(
         self, stream: Observable[Carried], scheduler: abc.SchedulerBase | None

@@ -6,26 +6,27 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
 from reactivex import Observable
 
 from rxllm import operators as ops
-from rxllm.chunks import Batch, Carried, Chunk, Notice, Outcome, Reasoning, Token, ToolCall
+from rxllm.chunks import Batch, Carried, Chunk, Outcome, Reasoning, Token, ToolCall
 from rxllm.errors import RxLLMError, StreamError
 from rxllm.patient_timer import PatientTimer
 from rxllm.valve import StreamScheduler
 from rxllm.web.encoding import to_json
 from rxllm.web.event_log import EventLog
+from rxllm.web.event_reader import ReaderElsewhere
 from rxllm.web.runner import Runner
 from rxllm.web.stream_messages import (
     Complete,
-    StreamChunk,
     StreamFailed,
     StreamStatus,
     StreamSummary,
 )
 from rxllm.web.stream_store import Frame
 
-__all__ = ["RunningStream", "StoreLimits"]
+__all__ = ["RunningStream", "StoreLimits", "StreamDetails", "size_of"]
 
 _MIN_GRACE: Final = 1.0  # seconds, so that one reader can take over from another
 _MIN_FIRST_GRACE: Final = 10.0  # seconds to wait for the first reader, at least
@@ -43,69 +44,118 @@ class StoreLimits(Protocol):
     @property
     def stream_events(self) -> int: ...
     @property
+    def stream_seconds(self) -> float: ...
+    @property
     def stream_characters(self) -> int: ...
+
+
+class StreamDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream is begun with.
+
+    Args:
+        id: the stream's id.
+        grace: seconds that the stream runs without a reader.
+        model: the requested model.
+        key: identifies the request; a repeated request has the same key.
+        owner: whose stream it is.
+        asked: the request, for other processes; see `StreamStore.begin`.
+        is_resumable: whether another process may continue the stream.
+    """
+
+    id: str
+    grace: float
+    model: str | None = None
+    key: str | None = None
+    owner: str | None = None
+    asked: bytes | None = None
+    is_resumable: bool = False
 
 
 class RunningStream:
     """One stream: its subscription, its events, and its remaining time without a reader.
 
     Args:
-        stream_id: the stream's id.
-        model: the requested model.
-        grace: seconds that the stream runs without a reader.
-        key: identifies the request; a repeated request has the same key.
-        owner: whose stream it is.
+        details: what it was begun with.
         limits: how much is kept, and what readers may do.
         buffer_size: events that all readers may lag behind before the model waits.
         on_ended: called when the stream has ended.
         on_expired: called when the stream no longer has to be kept after its end.
+        log: the events that another process has had from it; a new log if `None`.
+        first_position: of the first event that is added, or `None` for the next.
     """
 
     def __init__(
         self,
-        stream_id: str,
-        model: str | None,
-        grace: float,
-        key: str | None,
-        owner: str | None,
+        details: StreamDetails,
         limits: StoreLimits,
         buffer_size: int,
         *,
         on_ended: Callable[[RunningStream], object],
         on_expired: Callable[[RunningStream], object],
+        log: EventLog | None = None,
+        first_position: int | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.log: Final = EventLog(stream_id, buffer_size, limits.reader_stall, self._on_readers)
-        self._run: Final = Runner(stream_id, self._on_chunk, self._on_run_ended, model)
+        self.details: Final = details
+        self._run: Final = Runner(details.id, self._on_chunk, self._on_run_ended, details.model)
+        if log is None:
+            log = EventLog(details.id, buffer_size, limits.reader_stall, self._on_readers)
+        else:
+            log.on_readers = self._on_readers
+            self._run.seed([each for each in log.events_after(0, log.events)[2] if each])
+        self.log: Final = log
         self.scheduler: Final = StreamScheduler(loop, self.log.valve, self._run.fail)
         self.tracked: ops.TrackedStream
-        self.key = key
-        self._owner = owner
+        self._next_position = first_position
         self._limits = limits
         self._on_ended = on_ended
         self._on_expired = on_expired
-        self._model = model
-        self._grace = max(grace, _MIN_GRACE)
+        self._grace = max(details.grace, _MIN_GRACE)
         self._timer: PatientTimer | None = None
+        self._elsewhere: dict[str, ReaderElsewhere] = {}
 
     def start(self, stream: Observable[Carried], registry: ops.StreamRegistry) -> None:
         """Subscribe."""
-        self._wait(max(self._grace, _MIN_FIRST_GRACE))
+        if not self.log.readers:
+            self._wait(max(self._grace, _MIN_FIRST_GRACE))
         self._run.start(stream, self.scheduler)
         self.tracked = registry[self.log.id]
 
+    def detach(self) -> EventLog:
+        """Stop the stream without an event, and return its log: it goes on in another process."""
+        self.stop_timer()
+        for node in tuple(self._elsewhere):
+            self.follow(node, False)
+        self.stop_timer()
+        self._run.stop()
+        return self.log
+
+    @property
+    def followers(self) -> tuple[str, ...]:
+        """The processes that have readers of the stream."""
+        return tuple(self._elsewhere)
+
+    def follow(self, node: str, has_readers: bool) -> None:
+        """Note whether another process has readers of the stream."""
+        if has_readers and node not in self._elsewhere:
+            reader = self._elsewhere[node] = ReaderElsewhere(self.log)
+            self.log.add(reader)
+            self.log.balance()
+        elif not has_readers and node in self._elsewhere:
+            self._elsewhere.pop(node).leave()
+
+    def hold(self, node: str, is_held: bool) -> None:
+        """Note whether all readers of another process are far behind."""
+        reader = self._elsewhere.get(node)
+        if reader is not None and is_held:
+            reader.valve.close()
+            self.log.balance()
+        elif reader is not None:
+            reader.valve.open()
+
     async def first(self) -> Frame:
         """As `StreamHandle.first`."""
-        position = 0
-        while True:
-            await self.log.begun.wait()
-            frame = self.log.next_frame(position)
-            if frame is None:
-                continue  # a restart invalidated its first events
-            message = frame.message
-            if not (isinstance(message, StreamChunk) and isinstance(message.chunk, Notice)):
-                return frame
-            position = frame.position
+        return await self.log.first()
 
     async def read(self, after: int = 0, *, exact: bool = False) -> Observable[Frame]:
         """As `StreamHandle.read`."""
@@ -121,10 +171,10 @@ class RunningStream:
             started=info.started,
             last_activity=info.last_activity,
             duration=info.duration,
-            model=self._model,
+            model=self.details.model,
             position=self.log.position,
             readers=self.log.readers,
-            owner=self._owner,
+            owner=self.details.owner,
             progress=info.progress,
             estimated_end=info.estimated_end,
         )
@@ -162,11 +212,12 @@ class RunningStream:
 
     def _on_chunk(self, chunk: Chunk) -> None:
         try:
-            size = _size(chunk)
+            size = size_of(chunk)
         except (TypeError, ValueError) as error:
             self._run.fail(error)
             return
-        self.log.append(chunk, size)
+        position, self._next_position = self._next_position, None
+        self.log.append(chunk, size, position)
         limits = self._limits
         if self.log.events >= limits.stream_events:
             limit = f"{limits.stream_events} events"
@@ -181,7 +232,7 @@ class RunningStream:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the stream {self.log.id!r} failed", "exception": error}
             )
-        self.log.end(message)
+        self.log.end(message, self._next_position)
         self._wait(self._limits.grace)
         self._on_ended(self)
 
@@ -204,7 +255,7 @@ class RunningStream:
             self._on_expired(self)
 
 
-def _size(chunk: Chunk) -> int:
+def size_of(chunk: Chunk) -> int:
     """Return the size of a chunk in characters.
 
     A chunk that may hold any value is encoded: it is better to fail here than at a reader.

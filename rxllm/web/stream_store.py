@@ -6,8 +6,8 @@ everything in this process; a store shared by several servers can replace it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 from reactivex import Observable
@@ -17,8 +17,12 @@ from rxllm.web.encoding import sse_event, to_json, without_arguments
 from rxllm.web.failures import StreamNotFoundError
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
 
-__all__ = ["Frame", "StreamHandle", "StreamNotFoundError", "StreamStore"]
+__all__ = ["Frame", "Resume", "StreamHandle", "StreamNotFoundError", "StreamStore"]
 
+Resume: TypeAlias = Callable[[str, bytes, Sequence[Chunk]], Observable[Chunk]]
+"""Returns a stream that continues the one with this id, which another process began with this
+`asked`, after the chunks that it has had. Its name in the registry is its id. It raises if the
+stream can't be continued here."""
 
 _EVENTS: Final = {StreamChunk: "chunk", Complete: "complete", StreamFailed: "error"}
 
@@ -132,12 +136,17 @@ class StreamHandle(Protocol):
 class StreamStore(Protocol):
     """Runs streams, keeps their events, and serves any number of readers.
 
-    Every method that takes an id raises `StreamNotFoundError` if there is no such stream. Call
-    `start` before `begin`.
+    Every method that takes an id raises `StreamNotFoundError` if there is no such stream. Where
+    several processes share a store, methods that need the others raise `StoreUnavailableError`
+    while they can't be reached. Call `start` before any other method.
     """
 
-    async def start(self) -> None:
-        """Prepare the store, in the event loop of the server."""
+    async def start(self, resume: Resume | None = None) -> None:
+        """Prepare the store, in the event loop of the server.
+
+        Args:
+            resume: continues streams whose process has died; `None` to let their readers know.
+        """
         ...
 
     async def begin(
@@ -149,6 +158,8 @@ class StreamStore(Protocol):
         grace: float | None = None,
         key: str | None = None,
         owner: str | None = None,
+        asked: bytes | None = None,
+        is_resumable: bool = False,
     ) -> StreamHandle:
         """Subscribe to the stream that `ask` returns, and keep its events.
 
@@ -164,6 +175,10 @@ class StreamStore(Protocol):
                 left, before it is cancelled; `None` for the store's default.
             key: identifies the request.
             owner: whose stream it is, for the summary.
+            asked: the request, kept with the stream for other processes, which may read it with
+                `asked`.
+            is_resumable: whether another process may continue the stream, by `asked`, if this one
+                dies.
 
         Raises:
             DrainingError: the store is shutting down.
@@ -210,10 +225,15 @@ class StreamStore(Protocol):
         """Return the current summary of the stream."""
         ...
 
-    async def list(self) -> list[StreamSummary]:
-        """Return the summaries of all kept streams, in the order in which they began."""
+    async def asked(self, stream_id: str) -> bytes | None:
+        """Return the request that the stream was begun with, if it was given."""
+        ...
+
+    async def list(self, prefix: str = "") -> list[StreamSummary]:
+        """Return the summaries of all kept streams whose ids begin with `prefix`, in the order in
+        which they began."""
         ...
 
     async def close(self) -> None:
-        """Cancel all running streams, let readers see the end, and forget everything."""
+        """Cancel the running streams of this process, let readers see the end, and forget them."""
         ...

@@ -1,0 +1,246 @@
+"""The streams that other nodes run, and this one reads."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
+
+import reactivex
+from reactivex import Observable
+
+from rxllm import operators as ops
+from rxllm.chunks import Chunk
+from rxllm.errors import NodeLostError, StoreUnavailableError
+from rxllm.redis.nodes import Node
+from rxllm.redis.owned_streams import OwnedStreams
+from rxllm.redis.replica import Replica
+from rxllm.redis.stream_scripts import TAKE_OVER
+from rxllm.redis.stream_state import StreamReader, StreamState
+from rxllm.redis.tail import Tail
+from rxllm.web.event_log import EventLog
+from rxllm.web.failures import StreamNotFoundError
+from rxllm.web.running_stream import StoreLimits
+from rxllm.web.stream_store import Resume
+
+__all__ = ["FollowedStreams"]
+
+_LOST: Final = "the server that ran the stream has died"
+_RETRY: Final = 0.25  # seconds
+
+
+class FollowedStreams:
+    """Replicas of streams, one for each that has readers here.
+
+    Args:
+        reader: reads what Redis knows of them.
+        node: this node.
+        owned: runs those that it takes over.
+        tail: fills the replicas.
+        registry: of the live streams.
+        limits: what readers may do.
+        buffer_size: events that the readers of a stream may lag behind before its model waits.
+        resume: continues the streams of dead nodes; `None` to let their readers know.
+    """
+
+    def __init__(
+        self,
+        reader: StreamReader,
+        node: Node,
+        owned: OwnedStreams,
+        tail: Tail,
+        registry: ops.StreamRegistry,
+        limits: StoreLimits,
+        buffer_size: int,
+        resume: Resume | None,
+    ) -> None:
+        self._reader = reader
+        self._node = node
+        self._owned = owned
+        self._tail = tail
+        self._registry = registry
+        self._limits = limits
+        self._buffer_size = buffer_size
+        self._resume = resume
+        self._replicas: dict[str, Replica] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def replicas(self) -> Iterable[Replica]:
+        """Those to read."""
+        return self._replicas.values()
+
+    @property
+    def nodes(self) -> set[str]:
+        """The nodes that run them."""
+        return {each.node for each in self._replicas.values() if each.is_live}
+
+    async def follow(self, stream_id: str) -> Replica:
+        """Return the replica of a stream.
+
+        Raises:
+            StreamNotFoundError: there is no such stream.
+            StoreUnavailableError: Redis can't be reached.
+        """
+        replica = self._replicas.get(stream_id)
+        if replica is None:
+            state = await self._reader.read(stream_id)
+            replica = self._replicas.get(stream_id)  # another reader may have come meanwhile
+            if replica is None:
+                log = EventLog(stream_id, self._buffer_size, self._limits.reader_stall, _ignore)
+                replica = self._add(state, log)
+        return replica
+
+    def adopt(self, stream_id: str, log: EventLog, valid: int, state: StreamState | None) -> None:
+        """Follow a stream that this node has run, and another one has now.
+
+        Args:
+            stream_id: the stream's id.
+            log: its events and its readers, who have received the right ones up to `valid`.
+            state: its state in Redis; `None` if it isn't there.
+        """
+        if state is None:
+            lost = Replica(stream_id, "", "1.", 0, log, **self._callbacks)
+            lost.fail(NodeLostError("another server had the stream, and no longer has it"))
+            lost.close()
+            return
+        self._add(state, log).begin_again(valid)
+
+    def take_from(self, nodes: set[str]) -> None:
+        """Take over the streams of dead nodes, or let their readers know."""
+        for replica in list(self._replicas.values()):
+            is_orphan = replica.is_live and replica.node in nodes
+            if is_orphan and (replica.taking_over is None or replica.taking_over.done()):
+                replica.taking_over = self._start(self._take(replica))
+
+    def tell_all(self) -> None:
+        """Tell all nodes again which of their streams have readers here."""
+        for replica in self._replicas.values():
+            if replica.is_live and replica.has_readers:
+                self._on_readers(replica, True)
+                if not replica.log.valve.is_open:
+                    self._on_hold(replica, True)
+
+    def close(self) -> None:
+        """Stop following."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        for replica in self._replicas.values():
+            replica.close()
+        self._replicas.clear()
+
+    def _add(self, state: StreamState, log: EventLog) -> Replica:
+        replica = Replica(
+            state.details.id, state.node, state.token, state.last, log, **self._callbacks
+        )
+        self._replicas[replica.id] = replica
+        self._tail.refresh()
+        return replica
+
+    @property
+    def _callbacks(self) -> dict[str, Callable[..., object]]:
+        return {
+            "on_readers": self._on_readers,
+            "on_idle": self._on_idle,
+            "on_hold": self._on_hold,
+            "on_abandon": self._on_abandon,
+        }
+
+    def _on_readers(self, replica: Replica, has_readers: bool) -> None:
+        if not replica.is_live:
+            return
+        self._node.send(replica.node, "follow" if has_readers else "leave", replica.id)
+        if has_readers and replica.id not in self._replicas:  # subscribed to after a while
+            self._replicas[replica.id] = replica
+            self._tail.refresh()
+
+    def _on_idle(self, replica: Replica) -> None:
+        if self._replicas.get(replica.id) is replica:
+            del self._replicas[replica.id]
+
+    def _on_hold(self, replica: Replica, is_held: bool) -> None:
+        if replica.is_live:
+            self._node.send(replica.node, "hold" if is_held else "release", replica.id)
+
+    def _on_abandon(self, replica: Replica) -> None:
+        self._node.send(replica.node, "abandon", replica.id)
+
+    async def _take(self, replica: Replica) -> None:
+        try:
+            state = await self._reader.read(replica.id)
+        except StoreUnavailableError:  # it will be looked at again
+            return
+        except StreamNotFoundError:
+            self._fail(replica)
+            return
+        if state.token not in (replica.token, replica.claim):
+            self._change_node(replica, state)
+        elif state.is_live:
+            with_resume = self._resume if state.details.is_resumable else None
+            try:
+                await replica.caught_up(state.last)
+            except StoreUnavailableError:
+                return
+            if with_resume is None or self._registry.refusing:
+                # Only its readers here are told, and nothing is written: the node may come back.
+                self._fail(replica)
+            else:
+                await self._take_over(replica, state, with_resume)
+
+    def _fail(self, replica: Replica) -> None:
+        self._on_idle(replica)
+        replica.fail(NodeLostError(_LOST))
+
+    def _change_node(self, replica: Replica, state: StreamState) -> None:
+        replica.node, replica.token = state.node, state.token
+        if replica.has_readers:
+            self._on_readers(replica, True)
+
+    async def _take_over(self, replica: Replica, state: StreamState, resume: Resume) -> None:
+        """Continue a stream here, unless another node was faster."""
+        if not replica.claim:  # the same if it is tried again: it may have been executed
+            replica.claim = f"{state.epoch + 1}.{secrets.token_hex(6)}"
+        token, keys = replica.claim, self._reader.keys.of_stream(replica.id)
+        try:
+            last = await self._reader.link.send(
+                TAKE_OVER, keys, state.token, token, self._node.name, self._owned.ttl
+            )
+        except StoreUnavailableError:  # it will be looked at again; it may be ours by now
+            return
+        if last < 0:
+            replica.claim = ""
+            return
+        while True:
+            try:
+                await replica.caught_up(last)
+                break
+            except StoreUnavailableError:
+                await asyncio.sleep(_RETRY)
+        self._on_idle(replica)
+        replica.close()
+        log = replica.log
+        if log.ending is not None:
+            return  # it had ended
+        said = [each for each in log.events_after(0, log.events)[2] if each is not None]
+        asked = state.details.asked or b""
+
+        def ask() -> Observable[Chunk]:
+            try:
+                return resume(replica.id, asked, said)
+            except Exception as error:
+                lost = NodeLostError(f"{_LOST}, and it can't be continued: {error}")
+                lost.__cause__ = error
+                return reactivex.throw(lost).pipe(ops.track(self._registry, replica.id))
+
+        self._owned.run(state.details, token, ask, log=log, written=last)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name="rxllm redis takeover")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _ignore(_: int) -> None:
+    """The readers are counted by the replica."""

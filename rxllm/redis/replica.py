@@ -1,0 +1,224 @@
+"""A stream that another node runs, as far as this one has read it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from reactivex import Observable
+from reactivex.abc import DisposableBase
+
+from rxllm.chunks import Token
+from rxllm.errors import StoreUnavailableError
+from rxllm.redis.stream_entries import (
+    EPOCH,
+    VERSION,
+    CallReader,
+    Events,
+    decode_end,
+    decode_events,
+    epoch_of,
+)
+from rxllm.web.event_log import EventLog
+from rxllm.web.failures import failure_message
+from rxllm.web.running_stream import size_of
+from rxllm.web.stream_store import Frame
+
+__all__ = ["Replica"]
+
+_READABLE: Final = (VERSION - 1, VERSION)
+_PATIENCE: Final = 5.0  # seconds until the entries that are there have been read
+_BEHIND: Final = 1.0  # seconds to wait for what was read on another node
+_LINGER: Final = 1.0  # seconds without a reader
+
+
+class Replica:
+    """A copy of a stream, and the `StreamHandle` of its readers here.
+
+    Args:
+        stream_id: the stream's id.
+        node: the node that runs it.
+        token: with which it writes.
+        last: the last position in Redis.
+        log: the log to fill.
+        on_readers: called when it has readers, or none any more.
+        on_idle: called when it hasn't been used for a while.
+        on_hold: called when all readers are far behind, or no longer.
+        on_abandon: called when its creator has left for good.
+
+    Attributes:
+        claim: the token with which this node takes it over, once it tries.
+        position: up to which it has read Redis; its log may have been said less.
+    """
+
+    def __init__(
+        self,
+        stream_id: str,
+        node: str,
+        token: str,
+        last: int,
+        log: EventLog,
+        *,
+        on_readers: Callable[[Replica, bool], object],
+        on_idle: Callable[[Replica], object],
+        on_hold: Callable[[Replica, bool], object],
+        on_abandon: Callable[[Replica], object],
+    ) -> None:
+        self.id: Final = stream_id
+        self.node: str = node
+        self.token: str = token
+        self.log: Final = log
+        self.position: int = 0
+        self.has_readers: bool = False
+        self.claim: str = ""
+        self.taking_over: asyncio.Task[None] | None = None
+        self._target = last
+        self._on_readers = on_readers
+        self._on_idle = on_idle
+        self._on_abandon = on_abandon
+        self._calls = CallReader()
+        self._waiting = 0
+        self._moved = asyncio.Event()
+        self._linger: asyncio.TimerHandle | None = None
+        log.on_readers = self._count_readers
+        log.mark_read()
+        self._on_hold = on_hold
+        self._holding: DisposableBase = log.valve.on_change(self._on_valve)
+        self._count_readers(log.readers)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there may be more to read."""
+        return self.log.ending is None
+
+    def take(self, entry_id: bytes, field: str, data: bytes) -> bool:
+        """Add the events of an entry. Return whether to go on; else to read from the beginning."""
+        self._moved.set()
+        if int(field[1:]) not in _READABLE:
+            self.fail(
+                StoreUnavailableError(
+                    f"the stream is run by a node of another version (entries {field!r}): try again"
+                )
+            )
+            return True
+        try:
+            if field.startswith("e"):
+                self.log.end(decode_end(data), int(entry_id.partition(b"-")[0]))
+                return True
+            events = decode_events(entry_id, data)
+            if events.previous > self.position:
+                self.fail(StoreUnavailableError("entries of the stream are missing in Redis"))
+            elif events.previous == self.position or events.positions[0] <= self.position:
+                self._add(events)
+            elif events.positions[-1] > self.position:
+                # Another node has gone on before what was read here, which Redis had lost.
+                self.begin_again(events.previous)
+                return False
+        except msgspec.DecodeError as error:
+            failure = StoreUnavailableError(f"an entry of the stream can't be read: {error}")
+            failure.__cause__ = error
+            self.fail(failure)
+        return True
+
+    def begin_again(self, valid: int) -> None:
+        """Read everything again; what readers have had is right up to the position `valid`."""
+        self.position = 0
+        self._calls = CallReader()
+        self.log.clear(valid)
+
+    def _add(self, events: Events) -> None:
+        log, have = self.log, self.position
+        for index, position in enumerate(events.positions):
+            if position <= have:
+                continue
+            chunk = events.chunks[index]
+            self.position = position
+            if chunk is None:
+                log.skip(position)
+                continue
+            chunk = self._calls.whole(chunk, events.offsets.get(index))
+            log.append(chunk, size_of(chunk), position, events.times[index])
+            if not self.is_live:
+                return
+
+    def fail(self, error: Exception) -> None:
+        """End the stream for its readers here, and for no others.
+
+        The position is one that no event has, so that whoever resumes from there starts over.
+        """
+        if self.log.ending is None:
+            chunks = self.log.events_after(0, self.log.events)[2]
+            text = "".join([each.text for each in chunks if isinstance(each, Token)])
+            message = failure_message(error, self.id, partial=text)
+            self.log.end(message, epoch_of(self.token) * EPOCH)
+        self._moved.set()
+
+    async def caught_up(self, target: int | None = None) -> None:
+        """Wait until what is in Redis has been read.
+
+        Raises:
+            StoreUnavailableError: it takes too long.
+        """
+        if target is not None:
+            self._target = max(self._target, target)
+        if not await self._until(lambda: self.position >= self._target, _PATIENCE):
+            raise StoreUnavailableError(
+                f"the stream {self.id!r} could not be read from Redis in {_PATIENCE:g} s"
+            )
+
+    async def _until(self, is_done: Callable[[], bool], seconds: float) -> bool:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                while self.is_live and not is_done():
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+            self._count_readers(self.log.readers)
+        return True
+
+    async def first(self) -> Frame:
+        """As `StreamHandle.first`."""
+        self._waiting += 1
+        try:
+            return await self.log.first()
+        finally:
+            self._waiting -= 1
+            self._count_readers(self.log.readers)
+
+    async def read(self, after: int = 0, *, exact: bool = False) -> Observable[Frame]:
+        """As `StreamHandle.read`. What its reader has had on another node is waited for."""
+        await self.caught_up()
+        await self._until(lambda: after <= self.position, _BEHIND)
+        return self.log.read(after, exact=exact)
+
+    def cancel_if_unread(self) -> None:
+        """As `StreamHandle.cancel_if_unread`."""
+        if not self.log.readers and self.is_live:
+            self._on_abandon(self)
+
+    def close(self) -> None:
+        """Stop its timers."""
+        self._holding.dispose()
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    def _on_valve(self, is_open: bool) -> None:
+        self._on_hold(self, not is_open)
+
+    def _count_readers(self, count: int) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if bool(count) != self.has_readers:
+            self.has_readers = bool(count)
+            self._on_readers(self, self.has_readers)
+        if not count and not self._waiting:
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(_LINGER, self._on_idle, self)

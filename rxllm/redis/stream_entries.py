@@ -1,0 +1,185 @@
+"""What stands in the Redis Stream of a stream: its events, in entries of one flush each.
+
+An entry with the id `<last position>-<events>` has one field, which names its kind and its version:
+`d1`, events, or `e1`, the end. The events are MessagePack, `[time, events, offsets, previous]`: the
+time of the first in Unix seconds, the milliseconds of each after it, and the position before them,
+or -1 if that is the one before the first. An event is the text of a plain token; or a number and a
+chunk as JSON; or nil, if it was dropped before it was written. The number is how many characters of
+the arguments of a tool call an earlier event has, which the JSON omits, or -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from rxllm.chunks import Chunk, StateKey, Token, ToolCall, state_key
+from rxllm.text.surrogates import without_surrogates
+from rxllm.web.call_offsets import CallOffsets
+from rxllm.web.encoding import to_json
+from rxllm.web.stream_messages import Complete, StreamFailed
+
+__all__ = [
+    "END",
+    "EPOCH",
+    "EVENTS",
+    "VERSION",
+    "CallReader",
+    "Events",
+    "decode_end",
+    "decode_events",
+    "encode_events",
+    "epoch_of",
+]
+
+VERSION: Final = 1
+"""The version of entries and of messages between nodes that this node writes. It reads those of the
+version before, too, so that the nodes of a fleet can be replaced one by one."""
+
+EPOCH: Final = 1_000_000
+"""The positions of one epoch: those of epoch e begin at (e - 1) * EPOCH + 1, so that a position
+names one event for ever, whichever node has said it. The last one of an epoch is never used."""
+
+EVENTS: Final = f"d{VERSION}"
+END: Final = f"e{VERSION}"
+
+_Event: TypeAlias = str | tuple[int, bytes] | None
+
+_WHOLE: Final = -1
+
+
+class _Entry(msgspec.Struct, array_like=True):
+    at: float
+    events: list[_Event]
+    offsets: list[int]
+    previous: int = -1
+
+
+class Events(NamedTuple):
+    """The events of an entry.
+
+    Args:
+        positions, times, chunks: of each; the chunk is `None` if it was dropped. A tool call has
+            the arguments that earlier events don't have.
+        offsets: the number of characters of the arguments that they have, by index.
+        previous: the position before the first.
+    """
+
+    positions: Sequence[int]
+    times: Sequence[float]
+    chunks: Sequence[Chunk | None]
+    offsets: dict[int, int]
+    previous: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Entry).decode
+_decode_chunk: Final = msgspec.json.Decoder(Chunk).decode
+_decode_end: Final = msgspec.json.Decoder(Complete | StreamFailed).decode
+
+
+def epoch_of(token: str) -> int:
+    """Return the epoch of a token.
+
+    >>> epoch_of("2.c0ffee")
+    2
+    """
+    return int(token.partition(".")[0])
+
+
+def encode_events(
+    previous: int,
+    positions: Sequence[int],
+    times: Sequence[float],
+    chunks: Iterable[Chunk | None],
+    calls: CallOffsets,
+) -> bytes:
+    """Return the data of an entry.
+
+    Args:
+        previous: the position before the first.
+        positions: of the events, each 1 above the one before.
+        times, chunks: of the events.
+        calls: has been given all earlier events.
+    """
+    begun = next((at for at in times if at), 0.0)
+    entry = _Entry(
+        begun,
+        [_event(chunk, calls) for chunk in chunks],
+        [int((at - begun) * 1000) if at else 0 for at in times],
+        -1 if previous == positions[0] - 1 else previous,
+    )
+    try:
+        return _encode(entry)
+    except UnicodeEncodeError:  # half a surrogate pair
+        entry.events = [
+            without_surrogates(each) if isinstance(each, str) else each for each in entry.events
+        ]
+        return _encode(entry)
+
+
+def _event(chunk: Chunk | None, calls: CallOffsets) -> _Event:
+    if type(chunk) is Token:
+        is_plain = chunk.tokens == 1 and chunk == Token(chunk.text)
+        return chunk.text if is_plain else (_WHOLE, to_json(chunk))
+    if chunk is None:
+        return None
+    offset = calls.next(chunk)
+    if offset is None or not isinstance(chunk, ToolCall):
+        return _WHOLE, to_json(chunk)
+    rest = msgspec.structs.replace(chunk, arguments=chunk.arguments[offset:])
+    return offset, to_json(rest)
+
+
+def decode_events(entry_id: bytes, data: bytes) -> Events:
+    """Return the events of an entry.
+
+    Raises:
+        msgspec.DecodeError: it isn't one.
+    """
+    last, count = map(int, entry_id.split(b"-"))
+    entry = _decode(data)
+    positions = range(last - count + 1, last + 1)
+    offsets: dict[int, int] = {}
+    chunks: list[Chunk | None] = []
+    for index, event in enumerate(entry.events):
+        if isinstance(event, str):
+            chunks.append(Token(event))
+        elif event is None:
+            chunks.append(None)
+        else:
+            if event[0] != _WHOLE:
+                offsets[index] = event[0]
+            chunks.append(_decode_chunk(event[1]))
+    times = [entry.at + offset / 1000 for offset in entry.offsets]
+    previous = positions[0] - 1 if entry.previous == -1 else entry.previous
+    return Events(positions, times, chunks, offsets, previous)
+
+
+def decode_end(data: bytes) -> Complete | StreamFailed:
+    """Return the last message of a stream.
+
+    Raises:
+        msgspec.DecodeError: it isn't one.
+    """
+    return _decode_end(data)
+
+
+class CallReader:
+    """Puts the arguments of tool calls together again."""
+
+    def __init__(self) -> None:
+        self._arguments: dict[StateKey | None, str] = {}
+
+    def whole(self, chunk: Chunk, offset: int | None) -> Chunk:
+        """Return the next chunk, with all arguments if it is a call."""
+        if type(chunk) is not ToolCall:
+            return chunk
+        key = state_key(chunk)
+        if offset is not None:
+            arguments = self._arguments[key][:offset] + chunk.arguments
+            chunk = msgspec.structs.replace(chunk, arguments=arguments)
+        self._arguments[key] = chunk.arguments
+        return chunk

@@ -1,0 +1,161 @@
+"""What Redis knows of a stream."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal, NamedTuple, cast
+
+from rxllm.chunks import Outcome
+from rxllm.redis.connections import Link
+from rxllm.redis.stream_entries import epoch_of
+from rxllm.redis.stream_scripts import READ, UNLIST, StreamKeys
+from rxllm.web.failures import StreamNotFoundError
+from rxllm.web.running_stream import StreamDetails
+from rxllm.web.stream_messages import StreamStatus, StreamSummary
+
+__all__ = ["StreamReader", "StreamState", "fields_of"]
+
+
+class StreamState(NamedTuple):
+    """The hash of a stream.
+
+    Args:
+        details: what it was begun with.
+        token: with which its node writes.
+        node: that runs it.
+        last: the position of its last event.
+        status: `"live"`, or how it has ended.
+        is_paused: whether it is paused.
+        started, last_activity: in Unix seconds, on the clock of Redis.
+    """
+
+    details: StreamDetails
+    token: str
+    node: str
+    last: int
+    status: Literal["live"] | Outcome
+    is_paused: bool
+    started: float
+    last_activity: float
+
+    @property
+    def epoch(self) -> int:
+        """How many nodes have run it."""
+        return epoch_of(self.token)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has not ended."""
+        return self.status == "live"
+
+    @classmethod
+    def of(cls, stream_id: str, grace: float, reply: list[bytes]) -> StreamState | None:
+        """Return what a reply of `READ` says; `None` if there is no such stream, or no longer."""
+        raw = dict(zip(reply[::2], reply[1::2], strict=True))
+        if b"token" not in raw or b"gone" in raw:
+            return None
+        text = {name.decode(): value.decode() for name, value in raw.items() if name != b"ask"}
+        details = StreamDetails(
+            id=stream_id,
+            grace=grace,
+            model=text.get("model"),
+            key=text["key"] or None,
+            owner=text.get("owner"),
+            asked=raw.get(b"ask"),
+            is_resumable="resumable" in text,
+        )
+        return cls(
+            details,
+            text["token"],
+            text["node"],
+            int(text["last"]),
+            cast('Literal["live"] | Outcome', text["status"]),
+            text["state"] == "paused",
+            float(text["started"]),
+            float(text["at"]),
+        )
+
+    def summary(self, is_lost: bool) -> StreamSummary:
+        """Return its summary; `is_lost` if its node is dead and nobody continues it."""
+        ended = not self.is_live
+        return StreamSummary(
+            id=self.details.id,
+            status=self._status(is_lost),
+            started=self.started,
+            last_activity=self.last_activity,
+            duration=max(0.0, (self.last_activity if ended else time.time()) - self.started),
+            model=self.details.model,
+            position=self.last,
+            owner=self.details.owner,
+        )
+
+    def _status(self, is_lost: bool) -> StreamStatus:
+        if self.status != "live":
+            return self.status
+        if is_lost:
+            return "failed"
+        if self.is_paused:
+            return "paused"
+        return "running" if self.last else "waiting"
+
+
+def fields_of(details: StreamDetails, node: str) -> tuple[str | bytes, ...]:
+    """Return the fields of the hash that don't change, for `CLAIM` and `RESTORE`."""
+    fields: list[str | bytes] = ["node", node, "key", details.key or ""]
+    for name, value in (
+        ("model", details.model),
+        ("owner", details.owner),
+        ("ask", details.asked),
+    ):
+        if value is not None:
+            fields += [name, value]
+    if details.is_resumable:
+        fields += ["resumable", "1"]
+    return tuple(fields)
+
+
+class StreamReader:
+    """Reads what Redis knows of streams.
+
+    Args:
+        link: the connections.
+        keys: of the streams.
+        grace: seconds that a stream runs without a reader, where another node takes it over.
+    """
+
+    def __init__(self, link: Link, keys: StreamKeys, grace: float) -> None:
+        self.link: Link = link
+        self.keys: StreamKeys = keys
+        self._grace = grace
+
+    async def read(self, stream_id: str) -> StreamState:
+        """Return the state of a stream.
+
+        Raises:
+            StreamNotFoundError: there is none.
+            StoreUnavailableError: Redis can't be reached.
+        """
+        reply = await self.link.send(READ, self.keys.of_stream(stream_id))
+        state = StreamState.of(stream_id, self._grace, reply)
+        if state is None:
+            raise StreamNotFoundError(f"there is no stream {stream_id!r}, or it is no longer kept")
+        return state
+
+    async def read_all(self, stream_ids: list[str]) -> list[StreamState]:
+        """Return the states of those that there are; the others are taken out of the list.
+
+        Raises:
+            StoreUnavailableError: Redis can't be reached.
+        """
+        replies = [self.link.send(READ, self.keys.of_stream(each)) for each in stream_ids]
+        found, expired = [], []
+        for stream_id, sent in zip(stream_ids, replies, strict=True):
+            reply = await sent
+            state = StreamState.of(stream_id, self._grace, reply)
+            if state is not None:
+                found.append(state)
+            elif not reply:
+                expired.append(stream_id)
+        if expired:
+            self.link.send(UNLIST, self.keys.listing, *expired)
+        return found

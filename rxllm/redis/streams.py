@@ -1,0 +1,312 @@
+"""`RedisStreams`: streams that several servers share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from reactivex import Observable
+
+from rxllm import operators as ops
+from rxllm.arguments import check_number
+from rxllm.chunks import Chunk
+from rxllm.errors import NodeLostError, StoreUnavailableError, StreamStateError
+from rxllm.redis.connections import Connected, Link, Server
+from rxllm.redis.followed_streams import FollowedStreams
+from rxllm.redis.nodes import Command, Node
+from rxllm.redis.owned_streams import OwnedStreams
+from rxllm.redis.scripts import milliseconds
+from rxllm.redis.stream_entries import EPOCH
+from rxllm.redis.stream_scripts import CLAIM, DELETE, FLAG, LIST, StreamKeys
+from rxllm.redis.stream_state import StreamReader, StreamState, fields_of
+from rxllm.redis.tail import Tail
+from rxllm.web.memory_store import MemoryStreams
+from rxllm.web.running_stream import RunningStream, StoreLimits, StreamDetails
+from rxllm.web.stream_messages import StreamSummary
+from rxllm.web.stream_store import Frame, Resume, StreamHandle
+
+__all__ = ["RedisStreams"]
+
+_CLAIM_PATIENCE: Final = 1.0  # seconds; a stream begins without Redis after that
+_SPARE: Final = 60.0  # seconds that keys are kept beyond the time of a stream
+
+
+class RedisStreams(Connected):
+    """A `StreamStore` that several servers share.
+
+    A stream runs where it was begun, and its events are there: local readers never wait for Redis.
+    They are also written to Redis, a flush at a time, where other servers read them for readers of
+    their own. So each server can list, read, resume, pause and cancel all streams.
+
+    - A server that dies: within `lease` seconds and a half, another one that has readers of its
+      stream continues it, if `resume` was given to `start` and the stream is resumable; else these
+      readers receive an `error` with the code `node_lost` after all that was said. A server that
+      was only cut off and comes back stops its model, and follows.
+    - A reader that has received more than Redis has receives a `Notice("restart")` at position 0,
+      and then everything.
+    - Redis can't be reached: streams go on, and can begin, where they are. What needs another
+      server raises a `StoreUnavailableError`; readers of other servers' streams wait. When it is
+      back, even empty, what it has missed is written again.
+    - Demand: a stream waits while all its readers, on all servers, are far behind.
+
+    Redis holds the text of streams until `limits.grace` seconds after their end, the SHA-256 of
+    keys, and what was given as `asked`. It should evict nothing (`maxmemory-policy noeviction`).
+
+    Args:
+        server: a URL, a `redis.asyncio.Redis`, or `RedisConnections` to share.
+        registry, limits: as for `MemoryStreams`.
+        buffer_size: events that all readers of a stream may lag behind before its model waits.
+        name: whose streams they are. All stores of this name share them.
+        lease: seconds after which a server that died counts as dead, above 0.
+        flush: minimum seconds between two writes to Redis, 0 or more.
+
+    Raises:
+        TypeError, ValueError: an argument is not such a value.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        registry: ops.StreamRegistry,
+        limits: StoreLimits,
+        buffer_size: int = 1024,
+        *,
+        name: str = "streams",
+        lease: float = 3.0,
+        flush: float = 0.02,
+    ) -> None:
+        super().__init__(server)
+        if limits.stream_events >= EPOCH:
+            raise ValueError(f"stream_events must be below {EPOCH}, got {limits.stream_events}")
+        self.lease: float = check_number(
+            "lease", lease, "the seconds until a dead server counts as dead", above=0
+        )
+        self.flush: float = check_number(
+            "flush", flush, "the seconds between two writes", minimum=0
+        )
+        self.keys: StreamKeys = StreamKeys(name)
+        self._registry = registry
+        self._limits = limits
+        self._ttl = limits.stream_seconds + limits.grace + _SPARE
+        self._memory = MemoryStreams(registry, limits, buffer_size, self._on_forget)
+        self._buffer_size = buffer_size
+        self._resume: Resume | None = None
+        self._link: Link
+        self._reader: StreamReader
+        self._node: Node
+        self._tail: Tail
+        self._owned: OwnedStreams
+        self._followed: FollowedStreams
+
+    async def start(self, resume: Resume | None = None) -> None:
+        """As `StreamStore.start`. Redis needn't be reachable."""
+        self._resume = resume
+        link = self._link = self._connections.link()
+        self._reader = StreamReader(link, self.keys, self._limits.grace)
+        node = self._node = Node(
+            link,
+            self.keys,
+            self.lease,
+            watched=lambda: {*self._owned.followers, *self._followed.nodes},
+            on_command=lambda *command: self._owned.obey(*command),
+            on_dead=self._on_dead,
+            on_return=self._on_return,
+        )
+        self._tail = Tail(
+            link,
+            self.keys,
+            node.name,
+            self.flush,
+            replicas=lambda: self._followed.replicas,
+            on_message=node.receive,
+            wake=lambda: node.send(node.name, "wake", ""),
+        )
+        self._owned = OwnedStreams(
+            link,
+            self.keys,
+            node.name,
+            self._memory,
+            flush=self.flush,
+            ttl=self._ttl,
+            ended_ttl=max(1.0, self._limits.grace + 0.5),
+            on_lost=lambda *lost: self._followed.adopt(*lost),
+        )
+        self._followed = FollowedStreams(
+            self._reader,
+            node,
+            self._owned,
+            self._tail,
+            self._registry,
+            self._limits,
+            self._buffer_size,
+            resume,
+        )
+        await node.start()
+        self._tail.start()
+
+    async def begin(
+        self,
+        ask: Callable[[], Observable[Chunk]],
+        stream_id: str,
+        *,
+        model: str | None = None,
+        grace: float | None = None,
+        key: str | None = None,
+        owner: str | None = None,
+        asked: bytes | None = None,
+        is_resumable: bool = False,
+    ) -> StreamHandle:
+        """As `StreamStore.begin`. While Redis can't be reached, the stream begins here; if another
+        server has begun one with this id meanwhile, one of them yields later."""
+        details = StreamDetails(
+            id=stream_id,
+            grace=self._limits.grace if grace is None else grace,
+            model=model,
+            key=None if key is None else hashlib.sha256(key.encode("utf-8", "replace")).hexdigest(),
+            owner=owner,
+            asked=asked,
+            is_resumable=is_resumable and asked is not None,
+        )
+        known = self._memory.joined(details)
+        if known is not None:
+            return known
+        claim, token = await self._claim(details)
+        known = self._memory.joined(details)  # two such requests may have come at once
+        if known is not None:
+            return known
+        if claim == "exists":
+            raise StreamStateError(f"a stream {stream_id!r} already exists: choose another id")
+        if claim == "join":
+            return await self._followed.follow(stream_id)
+        return self._owned.run(details, token, ask)
+
+    async def _claim(self, details: StreamDetails) -> tuple[str, str]:
+        """Return `"new"`, `"join"` or `"exists"`, and the token."""
+        random = secrets.token_hex(6)
+        dead = ""
+        fields = details.key or "", random
+        rest = milliseconds(self._ttl), *fields_of(details, self._node.name)
+        keys = self.keys.of_stream(details.id)
+        while True:
+            try:
+                async with asyncio.timeout(_CLAIM_PATIENCE):
+                    reply = await self._link.send(CLAIM, keys, *fields, dead, *rest)
+                    claim, token, node = [each.decode() for each in reply]
+                    if claim != "join" or dead or not await self._is_abandoned(details, node):
+                        return claim, token
+                    dead = token
+            except (StoreUnavailableError, TimeoutError):  # reported by the connection
+                return "new", f"1.{random}"
+
+    async def _is_abandoned(self, details: StreamDetails, node: str) -> bool:
+        """Return whether a stream to join is one that nobody runs, nor would continue."""
+        if node == self._node.name:
+            return True  # it has ended, which isn't written yet: it would be in memory otherwise
+        is_continued = self._resume is not None and details.is_resumable
+        return not is_continued and self._node.is_sure and not await self._node.is_alive(node)
+
+    async def read(
+        self, stream_id: str, after: int = 0, *, exact: bool = False
+    ) -> Observable[Frame]:
+        """As `StreamStore.read`."""
+        if stream_id in self._memory.running:
+            return await self._memory.read(stream_id, after, exact=exact)
+        replica = await self._followed.follow(stream_id)
+        return await replica.read(after, exact=exact)
+
+    async def pause(self, stream_id: str) -> None:
+        """As `StreamStore.pause`."""
+        await self._act(stream_id, "pause")
+
+    async def resume(self, stream_id: str) -> None:
+        """As `StreamStore.resume`."""
+        await self._act(stream_id, "resume")
+
+    async def cancel(self, stream_id: str) -> None:
+        """As `StreamStore.cancel`."""
+        await self._act(stream_id, "cancel")
+
+    async def _act(self, stream_id: str, what: Command) -> None:
+        kept = self._memory.running.get(stream_id)
+        if kept is not None:
+            self._owned.act(kept, what)
+            return
+        state = await self._reader.read(stream_id)
+        if not state.is_live:
+            if what != "cancel":
+                raise StreamStateError(f"the stream {stream_id!r} has ended")
+            return
+        flag = f"{secrets.token_hex(6)} {what}"  # its node sees it in the next reply, if not before
+        await self._link.send(FLAG, self.keys.of_stream(stream_id), flag)
+        if self._node.is_sure and not await self._node.is_alive(state.node):
+            raise NodeLostError(f"the server that runs the stream {stream_id!r} has died")
+        answer = await self._node.request(state.node, what, stream_id, flag)
+        if answer != "ok":
+            raise StreamStateError(answer)
+
+    async def describe(self, stream_id: str) -> StreamSummary:
+        """As `StreamStore.describe`. That of another server's stream has fewer fields."""
+        if stream_id in self._memory.running:
+            return await self._memory.describe(stream_id)
+        return await self._summary(await self._reader.read(stream_id))
+
+    async def asked(self, stream_id: str) -> bytes | None:
+        """As `StreamStore.asked`."""
+        if stream_id in self._memory.running:
+            return await self._memory.asked(stream_id)
+        return (await self._reader.read(stream_id)).details.asked
+
+    async def list(self, prefix: str = "") -> list[StreamSummary]:
+        """As `StreamStore.list`. While Redis can't be reached, only the streams of this server;
+        with a prefix, a `StoreUnavailableError`."""
+        own = {each.id: each for each in await self._memory.list(prefix)}
+        try:
+            reply = await self._link.send(LIST, self.keys.listing, prefix.encode())
+            ids = [each.decode() for each in reply]
+            states = await self._reader.read_all([each for each in ids if each not in own])
+            summaries = await asyncio.gather(*map(self._summary, states))
+        except StoreUnavailableError:
+            if prefix:
+                raise
+            summaries = []
+        return sorted([*own.values(), *summaries], key=lambda each: each.started)
+
+    async def _summary(self, state: StreamState) -> StreamSummary:
+        is_continued = self._resume is not None and state.details.is_resumable
+        is_lost = (
+            state.is_live
+            and not is_continued
+            and self._node.is_sure
+            and not await self._node.is_alive(state.node)
+        )
+        return state.summary(is_lost)
+
+    async def close(self) -> None:
+        """As `StreamStore.close`. What was said is written first, for at most a second."""
+        for kept in self._memory.running.values():
+            kept.cancel()
+        await self._owned.write_rest()
+        await self._memory.close()
+        self._followed.close()
+        await asyncio.gather(self._owned.close(), self._tail.close(), self._node.close())
+        name = self._node.name
+        with suppress(StoreUnavailableError):
+            for key in (self.keys.inbox(name), self.keys.lease(name)):
+                await self._link.send(DELETE, [key])
+        await super().close()
+
+    def _on_forget(self, kept: RunningStream) -> None:
+        self._owned.forget(kept)
+
+    def _on_dead(self, nodes: set[str]) -> None:
+        self._owned.drop_followers(nodes)
+        self._followed.take_from(nodes)
+
+    async def _on_return(self) -> None:
+        """Redis, or this server, is back: tell again what may have been forgotten."""
+        await self._owned.restore_all()
+        self._followed.tell_all()

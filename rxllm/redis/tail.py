@@ -1,0 +1,129 @@
+"""The one blocking read of a node: its inbox, and all streams that it follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from rxllm.redis.connections import Link
+from rxllm.redis.replica import Replica
+from rxllm.redis.stream_scripts import StreamKeys
+from rxllm.valve import report_failure
+
+__all__ = ["Tail"]
+
+_BLOCK: Final = 1.0  # seconds
+_PATIENCE: Final = 2.0  # seconds beyond that, after which the connection is given up
+_ENTRIES: Final = 20  # of each stream at once, each of which may have 500 events
+_AT_ONCE: Final = 1000  # events that are taken before the event loop runs others
+_MANY: Final = 4  # streams with news; then a short pause makes the next batch larger
+_SHORTEST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.5
+
+
+class Tail:
+    """Reads the inbox of a node and its replicas.
+
+    Args:
+        link: the connections.
+        keys: of the streams.
+        node: whose inbox it is.
+        pause: seconds after a reply with many streams.
+        replicas: returns those to read now.
+        on_message: called with each message of the inbox.
+        wake: sends a message to the inbox, which ends a read that blocks.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        keys: StreamKeys,
+        node: str,
+        pause: float,
+        *,
+        replicas: Callable[[], Iterable[Replica]],
+        on_message: Callable[[dict[str, str]], object],
+        wake: Callable[[], object],
+    ) -> None:
+        self._link = link
+        self._keys = keys
+        self._inbox = keys.inbox(node)
+        self._pause = pause
+        self._replicas = replicas
+        self._on_message = on_message
+        self._wake = wake
+        self._is_blocked = False
+        self._received = b"0-0"
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="rxllm redis tail")
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def refresh(self) -> None:
+        """Read other streams from now on."""
+        if self._is_blocked:
+            self._wake()
+
+    async def _run(self) -> None:
+        pause = 0.0
+        while True:
+            replicas = {
+                self._keys.of_stream(each.id)[1].encode(): each
+                for each in self._replicas()
+                if each.is_live
+            }
+            self._is_blocked = True
+            try:
+                reply = await self._read(replicas)
+                pause = 0.0
+            except (RedisError, OSError, EOFError, TimeoutError):  # reported by the commands
+                pause = min(max(_SHORTEST_PAUSE, pause * 2), _LONGEST_PAUSE)
+                await asyncio.sleep(pause)
+                continue
+            finally:
+                self._is_blocked = False
+            await self._take(reply, replicas)
+            await asyncio.sleep(self._pause if len(reply) > _MANY else 0)
+
+    async def _read(self, replicas: dict[bytes, Replica]) -> list[tuple[bytes, list[Any]]]:
+        newest = [f"{each.position}-18446744073709551615" for each in replicas.values()]
+        async with asyncio.timeout(_BLOCK + _PATIENCE):
+            reply = await self._link.client.execute_command(  # type: ignore[no-untyped-call]
+                *("XREAD", "COUNT", _ENTRIES, "BLOCK", int(_BLOCK * 1000), "STREAMS"),
+                *(self._inbox, *replicas, self._received, *newest),
+            )
+        if isinstance(reply, dict):  # RESP3
+            return [(key, part[0]) for key, part in reply.items()]
+        return reply or []
+
+    async def _take(self, reply: list[Any], replicas: dict[bytes, Replica]) -> None:
+        taken = 0
+        for key, entries in reply:
+            replica = replicas.get(key)
+            for entry_id, fields in entries:
+                if replica is None:
+                    self._received = entry_id
+                    self._receive(fields)
+                    continue
+                ((field, data),) = fields.items()
+                if not replica.is_live or not replica.take(entry_id, field.decode(), data):
+                    break
+                taken += int(entry_id.partition(b"-")[2])
+                if taken >= _AT_ONCE:
+                    taken = 0
+                    await asyncio.sleep(0)
+
+    def _receive(self, fields: dict[bytes, bytes]) -> None:
+        try:
+            self._on_message({name.decode(): fields[name].decode() for name in fields})
+        except Exception as error:  # the others must be handled
+            report_failure(asyncio.get_running_loop(), error)
